@@ -1,0 +1,301 @@
+"""What a right configuration means."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from wallie_litellm.config import (
+    DIMENSIONS,
+    AdmissionSettings,
+    BreakerSettings,
+    FeatureSettings,
+    Limits,
+    ProviderLimits,
+    RouterConfig,
+    WallieConfig,
+    load_config,
+    parse_config,
+)
+from wallie_litellm.errors import ConfigError
+
+MODELS = [{"model_name": name, "litellm_params": {"model": f"openai/{name}"}} for name in ("a", "b", "c")]
+
+
+def parse(wallie: dict[str, Any] | None = None, env: dict[str, str] | None = None, **others: Any) -> RouterConfig:
+    data = {"model_list": MODELS, **({} if wallie is None else {"wallie": wallie}), **others}
+    return parse_config(data, env=env or {})
+
+
+def problems_of(*args: Any, **kwargs: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(*args, **kwargs)
+    return list(caught.value.problems)
+
+
+@pytest.mark.parametrize("section", [None, {}])
+def test_defaults_are_the_designs(section: dict[str, Any] | None) -> None:
+    wallie = parse(section).wallie
+    assert {name: limits.by_dimension() for name, limits in wallie.providers.items()} == {
+        "openai": {"rpm": 500, "tpm": 150_000, "rpd": 10_000},
+        "anthropic": {"rpm": 1_000, "tpm": 100_000, "rpd": 50_000},
+        "gemini": {"rpm": 2_000, "tpm": 200_000, "rpd": 100_000},
+        "groq": {"rpm": 500, "tpm": 50_000, "rpd": 10_000},
+        "deepseek": {"rpm": 300, "tpm": 100_000, "rpd": 5_000},
+    }
+    assert wallie.admission.model_dump() == {"max_wait": 30, "patience": None, "reservation_ttl": 600}
+    assert wallie.breaker.model_dump() == {
+        "failures": 5,
+        "error_rate": None,
+        "window": 60,
+        "min_calls": 20,
+        "open_for": 30,
+        "max_open_for": 300,
+        "probes": 1,
+    }
+    assert wallie.retry.model_dump() == {"max_retries": 3, "initial": 1, "max": 16, "multiplier": 2, "jitter": 0.25}
+    assert wallie.quota.model_dump() == {"warning": 0.80, "critical": 0.95}
+    assert wallie.store.model_dump() == {"url": "memory", "on_store_error": "local"}
+    assert wallie.ledger is not None
+    assert wallie.ledger.url == "sqlite:///wallie.db"
+    assert set(wallie.telemetry.model_dump().values()) == {None}
+    assert wallie.features == {}
+    assert wallie.kpis.model_dump() == {
+        "uptime": 0.995,
+        "p95_latency": 3,
+        "error_rate": 0.01,
+        "monthly_cost": 500,
+        "fallback_rate": 0.05,
+        "critical_alerts": 0,
+    }
+    assert wallie == WallieConfig()
+
+
+def test_the_dimensions_are_the_fields_of_limits_in_order() -> None:
+    assert tuple(Limits.model_fields) == DIMENSIONS
+
+
+def test_a_mentioned_provider_has_exactly_its_limits_and_the_others_keep_the_table() -> None:
+    providers = parse({"providers": {"openai": {"rpm": 5}, "openai-eu": {}}}).wallie.providers
+    assert providers["openai"].by_dimension() == {"rpm": 5}
+    assert providers["openai-eu"].by_dimension() == {}
+    assert providers["groq"].by_dimension() == {"rpm": 500, "tpm": 50_000, "rpd": 10_000}
+
+
+@pytest.mark.parametrize("limits", [{"rpd": 5}, ProviderLimits(rpd=5)])
+def test_geminis_day_begins_at_midnight_pacific_and_others_in_utc(limits: Any) -> None:
+    providers = WallieConfig(providers={"gemini": limits, "groq": limits}).providers
+    assert providers["gemini"].reset_timezone == "America/Los_Angeles"
+    assert providers["groq"].reset_timezone == "UTC"
+
+
+@pytest.mark.parametrize("limits", [{"reset_timezone": "UTC"}, ProviderLimits(reset_timezone="UTC")])
+def test_a_named_time_zone_stays(limits: Any) -> None:
+    assert WallieConfig(providers={"gemini": limits}).providers["gemini"].reset_timezone == "UTC"
+
+
+def test_the_table_gives_gemini_its_time_zone_too() -> None:
+    assert WallieConfig().providers["gemini"].reset_timezone == "America/Los_Angeles"
+
+
+def test_every_setting_can_be_set() -> None:
+    wallie = parse(
+        {
+            "providers": {
+                "openai": {
+                    **dict.fromkeys(DIMENSIONS, 7),
+                    "burst": {"rpm": 10, "otpm": 3},
+                    "headroom": 0.1,
+                    "reset_timezone": "Europe/Berlin",
+                }
+            },
+            "admission": {"max_wait": "1m", "patience": 0, "reservation_ttl": "1h"},
+            "breaker": {"error_rate": 0.5, "window": "2m", "min_calls": 3, "open_for": "250ms", "max_open_for": 1},
+            "retry": {"max_retries": 0, "initial": 0, "max": 0, "multiplier": 1, "jitter": 0},
+            "store": {"url": "redis+cluster://a:6379", "on_store_error": "closed"},
+            "telemetry": {"posthog": {"api_key": "phc_1", "host": "http://localhost"}, "prometheus": {}},
+            "features": {"chat": {"priority": -1, "max_wait": "5s", "patience": "1s", "limits": {"tpd": 9}}},
+            "kpis": {"critical_alerts": 2, "p95_latency": "1s"},
+            "admin_token": "t",
+        }
+    ).wallie
+    assert wallie.providers["openai"].by_dimension() == dict.fromkeys(DIMENSIONS, 7)
+    assert wallie.providers["openai"].burst == {"rpm": 10, "otpm": 3}
+    assert wallie.breaker.open_for == 0.25
+    assert wallie.features["chat"].limits.by_dimension() == {"tpd": 9}
+    assert wallie.telemetry.prometheus is not None
+    assert wallie.telemetry.slack is None
+
+
+def test_the_ledger_is_off_when_it_is_null() -> None:
+    assert parse({"ledger": None}).wallie.ledger is None
+
+
+def test_a_section_left_empty_has_its_defaults() -> None:
+    assert parse({"breaker": None, "features": None, "telemetry": None}).wallie == WallieConfig()
+
+
+def test_patience_is_as_max_wait_unless_set() -> None:
+    assert WallieConfig().waits() == (30, 30)
+    assert WallieConfig(admission=AdmissionSettings(max_wait=10, patience=2)).waits("chat") == (2, 10)
+
+
+def test_a_features_waits_go_before_the_general_ones() -> None:
+    general = AdmissionSettings(max_wait=10, patience=4)
+    features = {"chat": FeatureSettings(patience=1), "batch": FeatureSettings(max_wait=3)}
+    config = WallieConfig(admission=general, features=features)
+    assert config.waits("chat") == (1, 10)
+    assert config.waits("batch") == (3, 3)
+    assert config.waits("other") == (4, 10)
+
+
+def test_models_are_frozen_and_refuse_unknown_keys() -> None:
+    with pytest.raises(ValidationError):
+        BreakerSettings().failures = 1  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        BreakerSettings(failure=1)  # type: ignore[call-arg]
+
+
+def test_chains_come_from_the_router_and_from_litellm_settings() -> None:
+    config = parse(
+        router_settings={"fallbacks": [{"a": ["b", "c"]}], "default_fallbacks": ["c"]},
+        litellm_settings={"fallbacks": [{"b": ["c"]}]},
+    )
+    assert config.chains == {"a": ("b", "c"), "b": ("c",), "*": ("c",)}
+    assert config.groups == ("a", "b", "c")
+    assert [config.chain(group) for group in config.groups] == [("b", "c"), ("c",), ()]
+
+
+def test_two_groups_may_fall_back_to_each_other() -> None:
+    config = parse(router_settings={"fallbacks": [{"a": ["b"]}, {"b": ["a"]}]})
+    assert config.chains == {"a": ("b",), "b": ("a",)}
+
+
+def test_an_alias_and_a_pattern_are_groups_too() -> None:
+    pattern = {"model_name": "openai/*", "litellm_params": {"model": "openai/*"}}
+    config = parse_config(
+        {
+            "model_list": [*MODELS, pattern],
+            "router_settings": {
+                "model_group_alias": {"small": "a"},
+                "fallbacks": [{"small": ["openai/gpt-4o"]}, {"*": ["a"]}],
+            },
+        },
+        env={},
+    )
+    assert config.chain("small") == ("openai/gpt-4o",)
+
+
+def test_litellms_parts_are_kept_as_they_are_written() -> None:
+    settings = {"general_settings": {"master_key": "x"}, "litellm_settings": {"cache": True}}
+    config = parse(router_settings={"timeout": 60}, environment_variables={"A": "b"}, **settings)
+    assert config.model_list == MODELS
+    assert (config.router_settings, config.litellm_settings) == ({"timeout": 60}, {"cache": True})
+    assert config.general_settings == {"master_key": "x"}
+
+
+def test_the_callers_mapping_stays_untouched() -> None:
+    wallie: dict[str, Any] = {"store": {"url": "memory"}, "telemetry": {}}
+    parse(wallie, env={"WALLIE_REDIS_URL": "redis://h", "SENTRY_DSN": "https://k@s/1"})
+    assert wallie == {"store": {"url": "memory"}, "telemetry": {}}
+
+
+def test_environment_goes_before_the_file() -> None:
+    wallie = parse(
+        {
+            "store": {"url": "redis://file", "on_store_error": "open"},
+            "ledger": {"url": "sqlite:///file.db"},
+            "telemetry": {"posthog": {"api_key": "file", "host": "https://file"}},
+            "admin_token": "file",
+        },
+        env={
+            "WALLIE_REDIS_URL": "rediss://env",
+            "WALLIE_DATABASE_URL": "postgresql://env/db",
+            "WALLIE_ADMIN_TOKEN": "env-token",
+            "POSTHOG_API_KEY": "env-key",
+            "POSTHOG_HOST": "https://env",
+            "SLACK_WEBHOOK_URL": "https://hooks.slack.com/env",
+            "SENTRY_DSN": "https://k@sentry/1",
+        },
+    ).wallie
+    assert (wallie.store.url, wallie.store.on_store_error) == ("rediss://env", "open")
+    assert wallie.ledger is not None
+    assert wallie.ledger.url == "postgresql://env/db"
+    assert wallie.admin_token is not None
+    assert wallie.admin_token.get_secret_value() == "env-token"
+    telemetry = wallie.telemetry
+    assert telemetry.posthog is not None
+    assert telemetry.slack is not None
+    assert telemetry.sentry is not None
+    assert telemetry.posthog.api_key is not None
+    assert (telemetry.posthog.api_key.get_secret_value(), telemetry.posthog.host) == ("env-key", "https://env")
+    assert str(telemetry.slack.webhook_url and telemetry.slack.webhook_url.get_secret_value()).endswith("/env")
+
+
+def test_an_empty_variable_is_no_variable() -> None:
+    assert parse({"store": {"url": "redis://file"}}, env={"WALLIE_REDIS_URL": ""}).wallie.store.url == "redis://file"
+
+
+def test_a_ledger_that_is_off_stays_off_and_a_host_alone_turns_nothing_on() -> None:
+    env = {"WALLIE_DATABASE_URL": "postgresql://h/db", "POSTHOG_HOST": "https://h"}
+    wallie = parse({"ledger": None}, env=env).wallie
+    assert wallie.ledger is None
+    assert wallie.telemetry.posthog is None
+
+
+def test_a_wrong_variable_is_named() -> None:
+    [problem] = problems_of(env={"WALLIE_REDIS_URL": "http://user:hunter2@h"})
+    assert problem.startswith("router_config.yaml: wallie.store.url (from WALLIE_REDIS_URL): found 'http://***'")
+
+
+def test_the_file_may_name_variables_as_litellm_does() -> None:
+    wallie = parse({"store": {"url": "os.environ/MY_REDIS"}}, env={"MY_REDIS": "redis://h"}).wallie
+    assert wallie.store.url == "redis://h"
+
+
+def test_the_path_is_wallie_config_else_the_working_directory(tmp_path: Path, clean_env: pytest.MonkeyPatch) -> None:
+    text = "model_list: [{model_name: %s, litellm_params: {model: openai/gpt-4o}}]"
+    (tmp_path / "router_config.yaml").write_text(text % "here")
+    (tmp_path / "other.yaml").write_text(text % "other")
+    clean_env.chdir(tmp_path)
+    assert load_config().groups == ("here",)
+    clean_env.setenv("WALLIE_CONFIG", "other.yaml")
+    assert load_config().groups == ("other",)
+    assert load_config().path == Path("other.yaml")
+    assert load_config("router_config.yaml").groups == ("here",)
+
+
+def test_anchors_and_overrides_of_merged_keys_are_not_repeated_keys(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        """
+model_list:
+  - {model_name: a, litellm_params: &p {model: openai/gpt-4o, api_key: x}}
+  - {model_name: b, litellm_params: {<<: *p, model: openai/gpt-4o-mini}}
+"""
+    )
+    config = load_config(file, env={})
+    assert config.model_list[1]["litellm_params"] == {"model": "openai/gpt-4o-mini", "api_key": "x"}
+
+
+def test_reading_a_configuration_does_not_import_litellm() -> None:
+    folder = Path(load_config.__code__.co_filename).parent
+    imports = [node for file in folder.glob("*.py") for node in ast.walk(ast.parse(file.read_text()))]
+    names = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
+    assert "pydantic" in names
+    assert not {name for name in names if name.split(".")[0] == "litellm"}
+
+
+@pytest.mark.parametrize(
+    "loop", ["wallie: &w {features: *w}", "wallie: {features: &f {chat: *f}}", "router_settings: &r {fallbacks: [*r]}"]
+)
+def test_a_mapping_within_itself_is_refused(tmp_path: Path, loop: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("model_list: [{model_name: a, litellm_params: {model: openai/gpt-4o}}]\n" + loop)
+    with pytest.raises(ConfigError):
+        load_config(file, env={})

@@ -1,0 +1,98 @@
+"""Waiting rate limits, circuit breakers and fallback chains for LiteLLM.
+
+::
+
+    from wallie_litellm import build_router, execute_ai_request
+
+    router = build_router("router_config.yaml")
+    result = await execute_ai_request(router, model="gpt-4o-mini", messages=[...], feature="wallie-chat")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from wallie_litellm.config import RouterConfig, WallieConfig, load_config
+from wallie_litellm.errors import (
+    ChainExhausted,
+    CircuitOpen,
+    ConfigError,
+    DeadlineExceeded,
+    MemberFailure,
+    RateLimited,
+    Refused,
+    RequestTooLarge,
+    WallieError,
+)
+from wallie_litellm.guard import CapacityLease, Guard
+from wallie_litellm.scope import AttemptRecord
+
+if TYPE_CHECKING:
+    from wallie_litellm.request import (
+        AIRequestResult,
+        AIRequestStream,
+        Target,
+        calculate_cost,
+        execute_ai_request,
+        execute_ai_request_sync,
+        extract_text,
+        stream_ai_request,
+    )
+    from wallie_litellm.router import WallieRouter, build_router
+
+__all__ = [
+    "AIRequestResult",
+    "AIRequestStream",
+    "AttemptRecord",
+    "CapacityLease",
+    "ChainExhausted",
+    "CircuitOpen",
+    "ConfigError",
+    "DeadlineExceeded",
+    "Guard",
+    "MemberFailure",
+    "RateLimited",
+    "Refused",
+    "RequestTooLarge",
+    "RouterConfig",
+    "Target",
+    "WallieConfig",
+    "WallieError",
+    "WallieRouter",
+    "build_router",
+    "calculate_cost",
+    "execute_ai_request",
+    "execute_ai_request_sync",
+    "extract_text",
+    "load_config",
+    "stream_ai_request",
+]
+
+# LiteLLM takes seconds to import; what needs it is imported when it is first asked for.
+_LAZY = {
+    "WallieRouter": "router",
+    "build_router": "router",
+    **dict.fromkeys(
+        (
+            "AIRequestResult",
+            "AIRequestStream",
+            "Target",
+            "calculate_cost",
+            "execute_ai_request",
+            "execute_ai_request_sync",
+            "extract_text",
+            "stream_ai_request",
+        ),
+        "request",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,311 @@
+"""Between LiteLLM's shapes and the guard's: requests into demands, responses into usage, errors into endings.
+
+This is the only file that knows how LiteLLM's keyword arguments, responses, stream chunks and exceptions look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import time
+from collections.abc import Iterator, Mapping
+from math import ceil
+from typing import Any
+
+import httpx
+import litellm
+import openai
+from litellm.exceptions import MidStreamFallbackError
+
+from wallie_litellm.core.breaker import Verdict
+from wallie_litellm.core.demand import Demand, Outcome
+from wallie_litellm.core.estimate import CHARACTERS_PER_TOKEN, count_characters, estimate
+from wallie_litellm.core.retry_after import parse_retry_after
+from wallie_litellm.scope import Ending
+
+# Providers say in words that an account is out of money or quota, with a 400 or a 429 that waiting does not cure.
+_EXHAUSTED_MARKS = (
+    "insufficient_quota",
+    "exceeded your current quota, please check your plan",
+    "credit balance is too low",
+    "billing_hard_limit_reached",
+    "billing hard limit",
+    "insufficient balance",
+)
+_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete"})
+_EMBEDDING_FUNCTIONS = frozenset({"_aembedding", "_embedding"})
+_TRANSIENT_STATUSES = frozenset({408, 409})
+_ACCOUNT_STATUSES = frozenset({401, 402, 403})
+
+
+# Requests
+
+
+def output_limit(params: Mapping[str, Any]) -> int | None:
+    """The largest output that these parameters allow in tokens, over all choices; ``None`` when nothing limits it."""
+    stated: list[int] = [params[name] for name in _OUTPUT_LIMITS if isinstance(params.get(name), int)]
+    if not stated:
+        return None
+    choices = params.get("n")
+    return max(stated) * (choices if isinstance(choices, int) and choices > 1 else 1)
+
+
+def demand_of(kwargs: Mapping[str, Any], prompt: Any, limit: int | None, function: str) -> Demand:
+    """What a call will use at most; ``function`` is the name of the Router's method that makes it."""
+    extra = [text for text in (kwargs.get("system"), kwargs.get("instructions")) if text]
+    if extra:
+        prompt = [*(prompt if isinstance(prompt, list | tuple) else [prompt]), *extra]
+    return estimate(prompt, limit, generates=function not in _EMBEDDING_FUNCTIONS)
+
+
+def provider_of(deployment: Mapping[str, Any]) -> str:
+    """The provider of a LiteLLM deployment: its ``model_info.wallie_provider``, else what LiteLLM takes it for."""
+    named = (deployment.get("model_info") or {}).get("wallie_provider")
+    if named:
+        return str(named)
+    params = deployment["litellm_params"]
+    if params.get("custom_llm_provider"):
+        return str(params["custom_llm_provider"])
+    try:
+        return str(litellm.get_llm_provider(params["model"], api_base=params.get("api_base"))[1])
+    except litellm.BadRequestError:
+        return str(params["model"]).partition("/")[0]
+
+
+def request_metadata(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metadata of a request, wherever this LiteLLM endpoint keeps it."""
+    found = kwargs.get("litellm_metadata") or kwargs.get("metadata")
+    return found if isinstance(found, Mapping) else {}
+
+
+def feature_of(kwargs: Mapping[str, Any]) -> str | None:
+    """The product feature: metadata ``feature``, a tag ``feature:NAME``, or the header ``x-wallie-feature``."""
+    for metadata in (kwargs.get("litellm_metadata"), kwargs.get("metadata")):
+        if not isinstance(metadata, Mapping):
+            continue
+        if isinstance(metadata.get("feature"), str):
+            return str(metadata["feature"])
+        for tag in metadata.get("tags") or ():
+            if isinstance(tag, str) and tag.startswith("feature:"):
+                return tag.removeprefix("feature:")
+    headers = (kwargs.get("proxy_server_request") or {}).get("headers") or {}
+    return headers.get("x-wallie-feature")
+
+
+def user_of(kwargs: Mapping[str, Any]) -> str | None:
+    """The end user of a request, where one was named."""
+    user = kwargs.get("user") or request_metadata(kwargs).get("user_id")
+    return str(user) if user is not None else None
+
+
+# Responses
+
+
+def usage_of(response: Any) -> Demand | None:
+    """The usage a response reports, in any of the three wire formats; ``None`` when it reports none."""
+    usage = _get(response, "usage")
+    return None if usage is None else _usage(usage)
+
+
+def _usage(usage: Any) -> Demand | None:
+    tokens_in = _get(usage, "prompt_tokens")
+    tokens_out = _get(usage, "completion_tokens")
+    if tokens_in is None:
+        tokens_in, tokens_out = _get(usage, "input_tokens"), _get(usage, "output_tokens")
+        # Anthropic counts what it reads from and writes to its prompt cache apart from input_tokens.
+        cached = [_get(usage, name) for name in ("cache_read_input_tokens", "cache_creation_input_tokens")]
+        tokens_in = None if tokens_in is None else tokens_in + sum(count or 0 for count in cached)
+    if not isinstance(tokens_in, int):
+        return None
+    tokens_out = tokens_out if isinstance(tokens_out, int) else 0
+    total = _get(usage, "total_tokens")
+    total = total if isinstance(total, int) and total else tokens_in + tokens_out
+    return Demand(1, total, tokens_in, tokens_out) if total else None
+
+
+def is_cache_hit(response: Any) -> bool:
+    """Whether LiteLLM answered from its own cache, in one piece or as a stream."""
+    if getattr(response, "custom_llm_provider", None) == "cached_response":
+        return True
+    hidden = getattr(response, "_hidden_params", None)
+    return isinstance(hidden, Mapping) and hidden.get("cache_hit") is True
+
+
+def stream_was_ended(stream: Any, marked: bool) -> bool:
+    """Whether the provider ended an exhausted stream, rather than the connection just closing.
+
+    LiteLLM makes up a finish reason for a connection that closes; what it received is kept apart. ``marked`` is whether
+    an end was seen in the chunks. A plain generator is LiteLLM's own mock answer.
+    """
+    source = getattr(stream, "completion_stream", None)
+    if source is None or inspect.isasyncgen(source) or inspect.isgenerator(source):
+        return marked or source is not None
+    return any(getattr(stream, name, None) for name in ("received_finish_reason", "intermittent_finish_reason"))
+
+
+def _get(thing: Any, name: str) -> Any:
+    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
+
+
+class StreamMeter:
+    """Counts what a stream delivers, chunk by chunk: the usage it reports, else the characters seen."""
+
+    def __init__(self, estimate: Demand) -> None:
+        self._estimate = estimate
+        self._reported: Demand | None = None
+        self._characters = 0
+        self._sse = b""
+        self.finished = False
+
+    def see(self, chunk: Any) -> None:
+        """Take in one chunk: a chat chunk, a Responses event, or raw server-sent events."""
+        if isinstance(chunk, bytes | bytearray | str):
+            self._see_events(chunk.encode() if isinstance(chunk, str) else bytes(chunk))
+        elif (choices := _get(chunk, "choices")) is not None:
+            self._see_chat(chunk, choices)
+        else:
+            self._see_event(chunk)
+
+    def usage(self) -> Demand:
+        """What has been used so far, as far as it can be known."""
+        if self._reported is not None and self._reported.output:
+            return self._reported
+        tokens_in = self._reported.input if self._reported is not None else self._estimate.input
+        tokens_out = ceil(self._characters / CHARACTERS_PER_TOKEN)
+        return Demand(1, tokens_in + tokens_out, tokens_in, tokens_out)
+
+    def _see_chat(self, chunk: Any, choices: Any) -> None:
+        for choice in choices:
+            if _get(choice, "finish_reason"):
+                self.finished = True
+            delta = _get(choice, "delta")
+            for field in ("content", "reasoning_content"):
+                text = _get(delta, field)
+                if isinstance(text, str):
+                    self._characters += len(text)
+            for call in _get(delta, "tool_calls") or ():
+                arguments = _get(_get(call, "function"), "arguments")
+                self._characters += len(arguments) if isinstance(arguments, str) else 0
+        usage = _get(chunk, "usage")
+        if usage is not None:
+            self._reported = _usage(usage) or self._reported
+
+    def _see_event(self, event: Any) -> None:
+        kind = _get(event, "type")
+        kind = getattr(kind, "value", kind)
+        delta = _get(event, "delta")
+        if isinstance(delta, str):
+            self._characters += len(delta)
+        elif delta is not None:
+            self._characters += count_characters(
+                [text for text in (_get(delta, "text"), _get(delta, "thinking"), _get(delta, "partial_json")) if text]
+            )
+        if kind in _LAST_EVENTS:
+            self.finished = True
+        for holder in (event, _get(event, "response"), _get(event, "message")):
+            usage = _get(holder, "usage") if holder is not None else None
+            if usage is not None:
+                self._merge(usage)
+
+    def _merge(self, usage: Any) -> None:
+        # Anthropic reports input at the start of a message and output at its end.
+        earlier = self._reported
+        tokens_out = _get(usage, "output_tokens")
+        reported = _usage(usage)
+        if reported is None and earlier is not None and isinstance(tokens_out, int):
+            reported = Demand(1, earlier.input + tokens_out, earlier.input, tokens_out)
+        self._reported = reported or earlier
+
+    def _see_events(self, data: bytes) -> None:
+        self._sse += data
+        *lines, self._sse = self._sse.split(b"\n")
+        for line in lines:
+            if not line.startswith(b"data:"):
+                continue
+            try:
+                event = json.loads(line[5:])
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                self._see_chat(event, event["choices"]) if "choices" in event else self._see_event(event)
+
+
+# Errors
+
+
+def ending_of(error: BaseException, *, deadline_passed: bool = False) -> Ending:
+    """What an error says of the attempt it ended: about capacity, the provider's health, and trying again."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
+        if deadline_passed:  # the provider had the request, and did not answer in the time there was
+            return Ending(Outcome.CUT, Verdict.FAILURE, reason="no answer before the deadline")
+        return Ending(Outcome.CUT, reason="cancelled")
+    inner = getattr(error, "original_exception", None)
+    if isinstance(error, MidStreamFallbackError) and isinstance(inner, Exception):
+        return ending_of(inner)
+    if never_connected(error):
+        return Ending(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection refused", transient=True)
+    if isinstance(error, openai.APITimeoutError | TimeoutError | httpx.TimeoutException):
+        return Ending(Outcome.CUT, Verdict.FAILURE, reason="timeout", status_code=408, transient=True)
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int | str) and str(status).isdigit():
+        return _rejection(error, int(status))
+    if isinstance(error, openai.APIConnectionError | httpx.TransportError | OSError):
+        return Ending(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
+    return Ending(Outcome.CUT, reason=type(error).__name__)
+
+
+def _rejection(error: BaseException, status: int) -> Ending:
+    reason = f"HTTP {status}"
+    if status in (400, 402, 403, 429) and _account_exhausted(error):
+        return Ending(Outcome.REJECTED, Verdict.FAILURE, reason=f"{reason}, quota exhausted", status_code=status)
+    asked = parse_retry_after(response_headers(error), time.time()) if status == 429 or status >= 500 else None
+    return Ending(
+        Outcome.REJECTED,
+        Verdict.FAILURE if status >= 500 or status in _ACCOUNT_STATUSES else Verdict.IGNORED,
+        reason=reason,
+        status_code=status,
+        pause_for=asked,
+        rate_limited=status == 429,
+        transient=status >= 500 or status in _TRANSIENT_STATUSES,
+    )
+
+
+def response_headers(error: BaseException) -> Mapping[str, str] | None:
+    """The provider's response headers, from wherever this exception keeps them."""
+    for found in (
+        getattr(error, "litellm_response_headers", None),
+        getattr(getattr(error, "response", None), "headers", None),
+        getattr(error, "headers", None),
+    ):
+        if found:
+            return dict(found)
+    return None
+
+
+def never_connected(error: BaseException) -> bool:
+    """Whether the cause of ``error`` is a connection that was never made, so that the provider saw nothing."""
+    return any(
+        isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | ConnectionRefusedError)
+        or type(cause).__name__ in ("ClientConnectorError", "ClientConnectorDNSError")
+        for cause in _causes(error)
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending and len(seen) < 16:
+        cause = pending.pop()
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        inner = getattr(cause, "original_exception", None)
+        pending += [cause.__cause__, cause.__context__, inner if isinstance(inner, BaseException) else None]
+
+
+def _account_exhausted(error: BaseException) -> bool:
+    text = str(error).lower()
+    return any(mark in text for mark in _EXHAUSTED_MARKS)

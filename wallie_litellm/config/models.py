@@ -1,0 +1,309 @@
+"""The `wallie:` section of router_config.yaml as frozen models. Durations are in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from wallie_litellm.config.values import (
+    Count,
+    CountOrZero,
+    Duration,
+    DurationOrZero,
+    Factor,
+    LedgerUrl,
+    Money,
+    Priority,
+    Secret,
+    SecretUrl,
+    Share,
+    ShareAboveZero,
+    ShareBelowOne,
+    StoreUrl,
+    TimeZone,
+    WebUrl,
+    conflict,
+    mask_url,
+)
+
+Dimension = Literal["rpm", "tpm", "itpm", "otpm", "rpd", "tpd", "concurrency"]
+RateDimension = Literal["rpm", "tpm", "itpm", "otpm"]
+
+DIMENSIONS: Final[tuple[Dimension, ...]] = ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd", "concurrency")
+"""What a limit counts, in the order in which everything lists it."""
+
+# Google resets requests per day at midnight Pacific time: https://ai.google.dev/gemini-api/docs/rate-limits
+RESET_TIMEZONES: Final[Mapping[str, str]] = {"gemini": "America/Los_Angeles"}
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Limits(Section):
+    """Limits by dimension; `None` is no limit.
+
+    `rpm`, `rpd`: requests per minute and per day. `tpm`, `tpd`: tokens per minute and per day.
+    `itpm`, `otpm`: input and output tokens per minute. `concurrency`: calls in flight.
+    """
+
+    rpm: Count | None = None
+    tpm: Count | None = None
+    itpm: Count | None = None
+    otpm: Count | None = None
+    rpd: Count | None = None
+    tpd: Count | None = None
+    concurrency: Count | None = None
+
+    def by_dimension(self) -> dict[Dimension, int]:
+        """The limits that are set, in the order of `DIMENSIONS`."""
+        values = ((dimension, getattr(self, dimension)) for dimension in DIMENSIONS)
+        return {dimension: value for dimension, value in values if value is not None}
+
+
+class ProviderLimits(Limits):
+    """What one provider's account allows.
+
+    `burst`: capacity of a per-minute dimension's bucket, one minute's limit unless set. `headroom`: share of
+    every limit that stays unused. `reset_timezone`: where the day of `rpd` and `tpd` begins at midnight.
+    """
+
+    burst: Mapping[RateDimension, Count] = Field(default_factory=dict)
+    headroom: ShareBelowOne = 0.0
+    reset_timezone: TimeZone = "UTC"
+
+    @model_validator(mode="after")
+    def _bursts_have_limits(self) -> ProviderLimits:
+        for dimension in self.burst:
+            if getattr(self, dimension) is None:
+                raise conflict(f"burst.{dimension}", f"there is no {dimension} limit for it to belong to; set one too")
+        return self
+
+
+DEFAULT_PROVIDERS: Final[Mapping[str, ProviderLimits]] = {
+    name: ProviderLimits(rpm=rpm, tpm=tpm, rpd=rpd, reset_timezone=RESET_TIMEZONES.get(name, "UTC"))
+    for name, rpm, tpm, rpd in (
+        ("openai", 500, 150_000, 10_000),
+        ("anthropic", 1_000, 100_000, 50_000),
+        ("gemini", 2_000, 200_000, 100_000),
+        ("groq", 500, 50_000, 10_000),
+        ("deepseek", 300, 100_000, 5_000),
+    )
+}
+"""Limits of the known providers that the file does not mention."""
+
+
+class AdmissionSettings(Section):
+    """How long an attempt may wait for capacity, in seconds.
+
+    `patience`: while another member of the chain could serve now; as `max_wait` unless set. `max_wait`: when none
+    can. `reservation_ttl`: after which a reservation that nobody settled expires.
+    """
+
+    max_wait: DurationOrZero = 30.0
+    patience: DurationOrZero | None = None
+    reservation_ttl: Duration = 600.0
+
+    @model_validator(mode="after")
+    def _patience_fits(self) -> AdmissionSettings:
+        if self.patience is not None and self.patience > self.max_wait:
+            raise conflict("patience", _too_long(self.patience, "max_wait", self.max_wait))
+        return self
+
+
+class BreakerSettings(Section):
+    """When a provider's breaker opens, and for how long.
+
+    `failures`: consecutive failures that open it. `error_rate`: share of failures that opens it too, among at least
+    `min_calls` calls of the last `window` seconds; `None` is off. `open_for`: seconds open, doubling up to
+    `max_open_for` on each failed probe. `probes`: calls admitted half-open.
+    """
+
+    failures: Count = 5
+    error_rate: ShareAboveZero | None = None
+    window: Duration = 60.0
+    min_calls: Count = 20
+    open_for: Duration = 30.0
+    max_open_for: Duration = 300.0
+    probes: Count = 1
+
+    @model_validator(mode="after")
+    def _open_for_fits(self) -> BreakerSettings:
+        if self.open_for > self.max_open_for:
+            raise conflict("open_for", _too_long(self.open_for, "max_open_for", self.max_open_for))
+        return self
+
+
+class RetrySettings(Section):
+    """The only authority for retries, on the proxy too.
+
+    The n-th wait is `initial` · `multiplier`ⁿ seconds, at most `max` seconds, give or take the share `jitter`.
+    """
+
+    max_retries: CountOrZero = 3
+    initial: DurationOrZero = 1.0
+    max: DurationOrZero = 16.0
+    multiplier: Factor = 2.0
+    jitter: Share = 0.25
+
+    @model_validator(mode="after")
+    def _initial_fits(self) -> RetrySettings:
+        if self.initial > self.max:
+            raise conflict("initial", _too_long(self.initial, "max", self.max))
+        return self
+
+
+class QuotaSettings(Section):
+    """The shares of a limit, 0 to 1, at which an alert is raised."""
+
+    warning: ShareAboveZero = 0.80
+    critical: ShareAboveZero = 0.95
+
+    @model_validator(mode="after")
+    def _warning_comes_first(self) -> QuotaSettings:
+        if self.warning >= self.critical:
+            raise conflict("warning", f"found {self.warning:g}, expected a share below critical ({self.critical:g})")
+        return self
+
+
+class _Place(Section):
+    """A section with a `url`; a password in it stays out of its repr."""
+
+    url: str
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, mask_url(value) if name == "url" else value
+
+
+class StoreSettings(_Place):
+    """Where shared state lives, and what holds while it cannot be reached.
+
+    `on_store_error`: `local` keeps a local share of the limit, `open` admits, `closed` refuses.
+    """
+
+    url: StoreUrl = "memory"
+    on_store_error: Literal["local", "open", "closed"] = "local"
+
+
+class LedgerSettings(_Place):
+    """Where the durable record is written."""
+
+    url: LedgerUrl = "sqlite:///wallie.db"
+
+
+class PostHogSettings(Section):
+    """PostHog's project key and host."""
+
+    api_key: Secret | None = None
+    host: WebUrl = "https://us.i.posthog.com"
+
+
+class SlackSettings(Section):
+    """Slack's incoming webhook."""
+
+    webhook_url: SecretUrl | None = None
+
+
+class SentrySettings(Section):
+    """Sentry's DSN."""
+
+    dsn: SecretUrl | None = None
+
+
+class PrometheusSettings(Section):
+    """Prometheus has nothing to set; naming it turns it on."""
+
+
+class TelemetrySettings(Section):
+    """Where events go; a section that is `None` is off."""
+
+    posthog: PostHogSettings | None = None
+    slack: SlackSettings | None = None
+    sentry: SentrySettings | None = None
+    prometheus: PrometheusSettings | None = None
+
+
+class FeatureSettings(Section):
+    """What one product feature gets; a wait of `None` is as under `admission`. Higher `priority` goes first."""
+
+    patience: DurationOrZero | None = None
+    max_wait: DurationOrZero | None = None
+    priority: Priority = 0
+    limits: Limits = Limits()
+
+
+class KpiSettings(Section):
+    """Targets: shares from 0 to 1, `p95_latency` in seconds, `monthly_cost` in US dollars."""
+
+    uptime: Share = 0.995
+    p95_latency: Duration = 3.0
+    error_rate: Share = 0.01
+    monthly_cost: Money = 500.0
+    fallback_rate: Share = 0.05
+    critical_alerts: CountOrZero = 0
+
+
+class WallieConfig(Section):
+    """The whole `wallie:` section. A section that is left empty has its defaults; `ledger: null` is off."""
+
+    providers: Mapping[str, ProviderLimits] = Field(default_factory=lambda: dict(DEFAULT_PROVIDERS))
+    admission: AdmissionSettings = AdmissionSettings()
+    breaker: BreakerSettings = BreakerSettings()
+    retry: RetrySettings = RetrySettings()
+    quota: QuotaSettings = QuotaSettings()
+    store: StoreSettings = StoreSettings()
+    ledger: LedgerSettings | None = LedgerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    features: Mapping[str, FeatureSettings] = Field(default_factory=dict)
+    kpis: KpiSettings = KpiSettings()
+    admin_token: Secret | None = None
+
+    def waits(self, feature: str | None = None) -> tuple[float, float]:
+        """Patience and max_wait, in seconds, that hold for `feature`."""
+        own = self.features.get(feature or "", FeatureSettings())
+        longest = self.admission.max_wait if own.max_wait is None else own.max_wait
+        patience = self.admission.patience if own.patience is None else own.patience
+        return (longest if patience is None else min(patience, longest)), longest
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections_are_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {key: value for key, value in data.items() if value is not None or key == "ledger"}
+
+    @field_validator("providers", mode="before")
+    @classmethod
+    def _known_providers_have_limits(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {**DEFAULT_PROVIDERS, **{name: _in_its_time_zone(name, limits) for name, limits in given.items()}}
+
+    @model_validator(mode="after")
+    def _feature_waits_fit(self) -> WallieConfig:
+        for name, own in self.features.items():
+            longest = self.waits(name)[1]
+            if own.patience is not None and own.patience > longest:
+                where = "max_wait" if own.max_wait is not None else "admission.max_wait"
+                raise conflict(f"features.{name}.patience", _too_long(own.patience, where, longest))
+        return self
+
+
+def _in_its_time_zone(name: str, limits: Any) -> Any:
+    """`limits` with the time zone in which this provider's day begins, unless they name one."""
+    zone = RESET_TIMEZONES.get(name)
+    if zone is None:
+        return limits
+    if isinstance(limits, ProviderLimits):
+        named = "reset_timezone" in limits.model_fields_set
+        return limits if named else limits.model_copy(update={"reset_timezone": zone})
+    return {"reset_timezone": zone, **limits} if isinstance(limits, Mapping) else limits
+
+
+def _too_long(value: float, other: str, limit: float) -> str:
+    return f"found {value:g} s, expected at most {other} ({limit:g} s)"

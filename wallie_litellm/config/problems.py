@@ -1,0 +1,145 @@
+"""What a refused configuration says: where, what was found, what is allowed. No secret is ever shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args, get_origin
+
+from wallie_litellm.config.models import Section
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+_SECRET_KEYS: Final = re.compile(
+    r"key|token|secret|password|passwd|dsn|webhook|credential|authorization|telemetry|posthog|slack|sentry", re.I
+)
+_SECRET_VALUES: Final = re.compile(
+    r"(?:sk|pk|gsk|phc|phx|xox[a-z]|ghp)[-_]|AIza|hooks\.slack\.com|(?=\D*\d)[\w+/=-]{24,}|@"
+)
+_SHOWN: Final = 60  # characters of a text that are shown
+
+_NEEDED: Final = {  # pydantic's own error types → what was expected
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "mapping_type": "a mapping",
+    "dict_type": "a mapping",
+    "string_type": "text",
+    "recursion_loop": "no mapping that contains itself",
+}
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong: the key path, and what is wrong there."""
+
+    where: str
+    text: str
+
+
+def wrong(where: str, value: object, expected: str) -> Problem:
+    """The problem of a value that is not what it should be."""
+    return Problem(where, f"found {show(value, where)}, expected {expected}")
+
+
+def unknown_key(where: str, key: str, allowed: Collection[str]) -> Problem:
+    """The problem of a key that does not exist."""
+    return Problem(where, f"unknown key{did_you_mean(key, allowed)} Allowed: {', '.join(sorted(allowed)) or 'none'}")
+
+
+def one_line(text: str) -> str:
+    """`text` without the line breaks and control characters that a key or a path may hold."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def did_you_mean(name: str, allowed: Collection[str], otherwise: str = ".") -> str:
+    """`; did you mean '…'?` if one of `allowed` is close to `name`."""
+    close = get_close_matches(name, list(allowed), 1, 0.6)
+    return f"; did you mean '{close[0]}'?" if close else otherwise
+
+
+def show(value: object, where: str = "") -> str:
+    """A value as a message may show it: short, and masked if it could be a secret."""
+    if isinstance(value, str):
+        return _show_text(value, where)
+    if isinstance(value, Mapping):
+        return "a mapping" if value else "an empty mapping"
+    if isinstance(value, list | tuple | set):
+        return "a list" if value else "an empty list"
+    return _show_scalar(value, where)
+
+
+def _show_text(value: str, where: str) -> str:
+    scheme, separator, _ = value.partition("://")
+    if _SECRET_KEYS.search(where.rpartition(".")[2]):
+        return "'***'" if value.strip() else "empty text"
+    if separator and scheme.replace("+", "").isalnum() and len(scheme) < 20:
+        return f"'{scheme}://***'"
+    if _SECRET_VALUES.search(value):
+        return "'***'"
+    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
+
+
+def _show_scalar(value: object, where: str) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if _SECRET_KEYS.search(where.rpartition(".")[2]):
+        return "***"
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "a very long number"
+    return str(value)[:_SHOWN]
+
+
+def from_validation(error: ValidationError, root: type[Section], prefix: str) -> list[Problem]:
+    """The problems that pydantic found in `root`, whose key path is `prefix`."""
+    return [_translate(details, root, prefix) for details in error.errors(include_url=False)]
+
+
+def _translate(details: ErrorDetails, root: type[Section], prefix: str) -> Problem:
+    loc = tuple(part for part in details["loc"] if part != "[key]")
+    where = ".".join([prefix, *map(str, loc)])
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "wallie_conflict":
+        return Problem(f"{where}.{context['field']}", context["text"])
+    if kind in ("extra_forbidden", "invalid_key"):
+        return unknown_key(where, str(loc[-1]), tuple(_section_at(root, loc[:-1]).model_fields))
+    if "[key]" in details["loc"]:
+        return unknown_key(where, str(loc[-1]), _literals(context))
+    return wrong(where, details["input"], _expected(kind, context, details["msg"]))
+
+
+def _expected(kind: str, context: Mapping[str, Any], message: str) -> str:
+    if kind == "wallie_expected":
+        return str(context["text"])
+    if kind == "literal_error":
+        return f"one of {', '.join(_literals(context))}"
+    return _NEEDED.get(kind, message)
+
+
+def _literals(context: Mapping[str, Any]) -> list[str]:
+    return re.findall(r"'([^']*)'", str(context.get("expected", "")))
+
+
+def _section_at(root: type[Section], loc: tuple[int | str, ...]) -> type[Section]:
+    """The model that describes the mapping at `loc`."""
+    section, parts = root, iter(loc)
+    for part in parts:
+        field = section.model_fields[str(part)]
+        section = _section_in(field.annotation) or section
+        if get_origin(field.annotation) is Mapping or _is_mapping(field.annotation):
+            next(parts, None)  # the name of a provider or a feature
+    return section
+
+
+def _is_mapping(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    return isinstance(origin, type) and issubclass(origin, Mapping)
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section_in(part))), None)

@@ -1,0 +1,164 @@
+"""The kinds of value a setting can hold: durations, counts, shares, places, secrets.
+
+Every validator refuses rather than guesses: text is never read as a number, and a boolean is not a number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Annotated, Final
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BeforeValidator, SecretStr
+from pydantic_core import PydanticCustomError
+
+DURATION_FORMS: Final = "a duration such as 30, '250ms', '2s', '5m', '1h' or '1d'"
+LONGEST_DURATION: Final = 366 * 86400.0  # seconds; event loops and locks overflow far above it
+LARGEST_COUNT: Final = 10**15  # exact as a float, in Lua and in every database
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(ms|s|m|h|d)\s*", re.ASCII)
+
+
+def expected(text: str) -> PydanticCustomError:
+    """The error for a wrong value: the message becomes `found <value>, expected <text>`."""
+    return PydanticCustomError("wallie_expected", "expected {text}", {"text": text})
+
+
+def conflict(field: str, text: str) -> PydanticCustomError:
+    """The error for a `field` that is right on its own and wrong beside another one."""
+    return PydanticCustomError("wallie_conflict", "{field}: {text}", {"field": field, "text": text})
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from a number of seconds or from text such as `250ms`, `2s`, `5m`, `1h`, `1d`.
+
+    Raises `ValueError` for anything that is not finite, not negative and at most 366 days.
+    """
+    seconds = _seconds(value)
+    if seconds is None or not 0 <= seconds < math.inf:
+        raise expected(DURATION_FORMS)
+    if seconds > LONGEST_DURATION:
+        raise expected("a duration of at most 366d")
+    return seconds
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value)
+        return float(match[1]) * _UNITS[match[2]] if match else None
+    return _as_float(value)
+
+
+def _as_float(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _positive_duration(value: object) -> float:
+    seconds = parse_duration(value)
+    if seconds == 0:
+        raise expected(f"{DURATION_FORMS}, above 0")
+    return seconds
+
+
+def _whole_number(minimum: int | None, text: str) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if isinstance(value, str) and value.strip().isdecimal():
+            raise expected(f"{text}, written without quotes")
+        if isinstance(value, bool) or not isinstance(value, int) or (minimum is not None and value < minimum):
+            raise expected(text)
+        if abs(value) > LARGEST_COUNT:
+            raise expected(f"{text}, at most 10^15")
+        return value
+
+    return check
+
+
+def _real(inside: Callable[[float], bool], text: str) -> Callable[[object], float]:
+    def check(value: object) -> float:
+        number = _as_float(value)
+        if number is None or not math.isfinite(number) or not inside(number):
+            raise expected(text)
+        return number
+
+    return check
+
+
+def _time_zone(value: object) -> str:
+    wanted = "an IANA time zone such as 'UTC' or 'America/Los_Angeles'"
+    if not isinstance(value, str):
+        raise expected(wanted)
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):  # unknown; not a name; a folder of zones such as 'America'
+        raise expected(wanted + _did_you_mean(value)) from None
+    return value
+
+
+def _did_you_mean(name: str) -> str:
+    close = get_close_matches(name, available_timezones(), 1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _url(*schemes: str, plain: str | None = None) -> Callable[[object], str]:
+    """A check for a URL of one of `schemes`, or for the one word `plain`."""
+    text = " or ".join(([f"'{plain}'"] if plain else []) + ["a URL starting with " + ", ".join(schemes)])
+
+    def check(value: object) -> str:
+        good = isinstance(value, str) and any(len(value) > len(s) and value.startswith(s) for s in schemes)
+        if not isinstance(value, str) or not (good or (plain and value == plain)):
+            raise expected(text)
+        return value
+
+    return check
+
+
+def _secret(value: object) -> SecretStr:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(text, str) or not text.strip():
+        raise expected("text that is not empty")
+    return SecretStr(text.strip())
+
+
+def _secret_url(value: object) -> SecretStr:
+    secret = _secret(value)
+    _web_url(secret.get_secret_value())
+    return secret
+
+
+def mask_url(url: str) -> str:
+    """The URL as it may be shown: only its scheme if it could carry a password."""
+    return f"{url.partition('://')[0]}://***" if "@" in url or "?" in url else url
+
+
+_web_url = _url("https://", "http://")
+
+Duration = Annotated[float, BeforeValidator(_positive_duration)]
+"""Seconds, above 0."""
+DurationOrZero = Annotated[float, BeforeValidator(parse_duration)]
+"""Seconds, 0 allowed."""
+Count = Annotated[int, BeforeValidator(_whole_number(1, "a whole number above 0"))]
+CountOrZero = Annotated[int, BeforeValidator(_whole_number(0, "a whole number, 0 or more"))]
+Priority = Annotated[int, BeforeValidator(_whole_number(None, "a whole number"))]
+Share = Annotated[float, BeforeValidator(_real(lambda x: 0 <= x <= 1, "a number from 0 to 1"))]
+ShareAboveZero = Annotated[float, BeforeValidator(_real(lambda x: 0 < x <= 1, "a number above 0 and at most 1"))]
+ShareBelowOne = Annotated[float, BeforeValidator(_real(lambda x: 0 <= x < 1, "a number from 0 to below 1"))]
+Factor = Annotated[float, BeforeValidator(_real(lambda x: 1 <= x <= 1000, "a number from 1 to 1000"))]
+Money = Annotated[float, BeforeValidator(_real(lambda x: x >= 0, "an amount in US dollars, 0 or more"))]
+TimeZone = Annotated[str, BeforeValidator(_time_zone)]
+StoreUrl = Annotated[
+    str,
+    BeforeValidator(_url("redis://", "rediss://", "redis+cluster://", "redis+sentinel://", plain="memory")),
+]
+LedgerUrl = Annotated[str, BeforeValidator(_url("sqlite:///", "postgresql://"))]
+WebUrl = Annotated[str, BeforeValidator(_web_url)]
+Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+SecretUrl = Annotated[SecretStr, BeforeValidator(_secret_url)]

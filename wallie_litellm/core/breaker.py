@@ -1,0 +1,171 @@
+"""The circuit breaker: when to stop calling a provider, and when to try it again.
+
+``closed`` lets every call pass and counts failures; ``open`` lets none pass until its time is up; ``half_open`` lets
+a fixed number of probes pass. ``forced_open`` and ``disabled`` are the operator's. Every transition starts a new
+generation, and a result that belongs to an older one changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+
+
+class BreakerState(Enum):
+    """The five states; the value is what status and telemetry show."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    FORCED_OPEN = "forced_open"
+    DISABLED = "disabled"
+
+
+class Verdict(Enum):
+    """What an attempt's end says about its provider. ``IGNORED`` says nothing."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    IGNORED = "ignored"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerRules:
+    """When to open and for how long. Times are seconds; ``error_rate`` is a fraction or ``None`` for off."""
+
+    failures: int = 5
+    error_rate: float | None = None
+    window: float = 60.0
+    min_calls: int = 20
+    open_for: float = 30.0
+    max_open_for: float = 300.0
+    probes: int = 1
+
+
+class Breaker:
+    """One provider's breaker. The caller brings ``now``, in seconds of a monotonic clock."""
+
+    __slots__ = (
+        "_open_for",
+        "_probes",
+        "_proved",
+        "_window",
+        "failures",
+        "generation",
+        "reason",
+        "reopens_at",
+        "rules",
+        "state",
+    )
+
+    def __init__(self, rules: BreakerRules) -> None:
+        self.rules = rules
+        self.state = BreakerState.CLOSED
+        self.generation = 0
+        self.failures = 0
+        self.reason: str | None = None
+        self.reopens_at = 0.0
+        self._open_for = rules.open_for
+        self._proved = 0
+        self._probes: list[float] = []  # when each outstanding probe is given up as lost
+        self._window: deque[tuple[float, bool]] = deque()
+
+    def wait(self, now: float) -> float:
+        """Seconds until a call may be tried: 0 now, ``inf`` while only the operator can say."""
+        state = self.state
+        if state is BreakerState.CLOSED or state is BreakerState.DISABLED:
+            return 0.0
+        if state is BreakerState.OPEN:
+            return max(0.0, self.reopens_at - now)
+        if state is BreakerState.FORCED_OPEN:
+            return float("inf")
+        if self._permits(now):
+            return 0.0
+        return max(0.0, min(self._probes, default=now) - now)
+
+    def enter(self, now: float) -> bool:
+        """Let one call pass whose :meth:`wait` is 0; says whether it is a probe."""
+        if self.state is BreakerState.OPEN:
+            self._become(BreakerState.HALF_OPEN, self.reason)
+        if self.state is not BreakerState.HALF_OPEN:
+            return False
+        self._probes.append(now + self._open_for)
+        return True
+
+    def record(self, now: float, generation: int, verdict: Verdict, *, probe: bool, reason: str | None = None) -> bool:
+        """Take in how a call of ``generation`` ended; says whether the state changed."""
+        if generation != self.generation:
+            return False
+        if self.state is BreakerState.HALF_OPEN:
+            return self._record_probe(now, verdict, reason) if probe else False
+        if self.state is not BreakerState.CLOSED or verdict is Verdict.IGNORED:
+            return False
+        self._sample(now, verdict)
+        if verdict is Verdict.SUCCESS:
+            self.failures = 0
+            return False
+        self.failures += 1
+        if self.failures >= self.rules.failures or self._too_many_errors():
+            self._open(now, self.rules.open_for, reason)
+            return True
+        return False
+
+    def force_open(self, reason: str = "forced open by the operator") -> None:
+        """Let nothing pass until the operator says so."""
+        self._become(BreakerState.FORCED_OPEN, reason)
+
+    def disable(self) -> None:
+        """Let everything pass, whatever happens."""
+        self._become(BreakerState.DISABLED, "disabled by the operator")
+
+    def close(self) -> None:
+        """Let everything pass and begin counting anew."""
+        self._become(BreakerState.CLOSED, None)
+
+    def _permits(self, now: float) -> bool:
+        self._probes = [expires for expires in self._probes if expires > now]
+        return len(self._probes) + self._proved < self.rules.probes
+
+    def _record_probe(self, now: float, verdict: Verdict, reason: str | None) -> bool:
+        if self._probes:
+            self._probes.pop(0)
+        if verdict is Verdict.IGNORED:
+            return False
+        if verdict is Verdict.FAILURE:
+            self._open(now, min(self._open_for * 2, self.rules.max_open_for), reason)
+            return True
+        self._proved += 1
+        if self._proved >= self.rules.probes:
+            self.close()
+            return True
+        return False
+
+    def _sample(self, now: float, verdict: Verdict) -> None:
+        if self.rules.error_rate is None:
+            return
+        self._window.append((now, verdict is Verdict.FAILURE))
+        while self._window[0][0] <= now - self.rules.window:
+            self._window.popleft()
+
+    def _too_many_errors(self) -> bool:
+        rate, calls = self.rules.error_rate, len(self._window)
+        return (
+            rate is not None and calls >= self.rules.min_calls and sum(bad for _, bad in self._window) / calls >= rate
+        )
+
+    def _open(self, now: float, open_for: float, reason: str | None) -> None:
+        self._become(BreakerState.OPEN, reason)
+        self._open_for = open_for
+        self.reopens_at = now + open_for
+
+    def _become(self, state: BreakerState, reason: str | None) -> None:
+        self.state = state
+        self.generation += 1
+        self.reason = reason
+        self.failures = 0
+        self._proved = 0
+        self._probes.clear()
+        self._window.clear()
+        if state is BreakerState.CLOSED:
+            self._open_for = self.rules.open_for

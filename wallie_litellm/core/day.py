@@ -1,0 +1,39 @@
+"""Calendar-day counters: what has been used since the last local midnight."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+
+def next_midnight(wall: float, timezone: str) -> float:
+    """The Unix time, in seconds, of the first midnight in ``timezone`` after ``wall``.
+
+    Days are 23 or 25 hours long where clocks change, so the next day's own offset counts.
+    """
+    zone = ZoneInfo(timezone)
+    tomorrow = datetime.fromtimestamp(wall, UTC).astimezone(zone).date() + timedelta(days=1)
+    return datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone).timestamp()
+
+
+class DayCounter:
+    """Counts up to ``limit`` a day; ``resets_at`` is on the caller's monotonic clock, in seconds."""
+
+    __slots__ = ("limit", "resets_at", "started_at", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.started_at = float("-inf")
+        self.resets_at = float("inf")
+
+    def roll(self, now: float, resets_at: float) -> None:
+        """Begin the day that ends at ``resets_at`` if the current one is over; else follow a moved clock."""
+        if now >= self.resets_at:
+            self.used = 0
+            self.started_at = now
+        self.resets_at = resets_at
+
+    def wait(self, now: float, amount: int) -> float:
+        """Seconds until ``amount`` fits: 0 now, or the time to midnight."""
+        return 0.0 if self.used + amount <= self.limit else self.resets_at - now

@@ -1,0 +1,60 @@
+"""What a request asks of a provider's limits, and what its end charges."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from wallie_litellm.core.dimensions import DIMENSION_KINDS, Kind
+
+
+class Demand(NamedTuple):
+    """An amount of each kind of resource. The order is that of :class:`Kind`, so ``demand[kind]`` reads one.
+
+    ``tokens`` is not always ``input + output``: a caller may state only a total.
+    """
+
+    requests: int = 1
+    tokens: int = 0
+    input: int = 0
+    output: int = 0
+
+    def of(self, dimension: str) -> int:
+        """The amount that ``dimension`` (``rpm``, ``tpm``, ...) counts."""
+        return self[DIMENSION_KINDS[dimension]]
+
+    def plus(self, other: Demand) -> Demand:
+        """The sum of two demands, kind by kind."""
+        return Demand(*map(sum, zip(self, other, strict=True)))
+
+
+NOTHING = Demand(0, 0, 0, 0)
+
+
+class Outcome(Enum):
+    """How an attempt ended, as far as capacity is concerned."""
+
+    SUCCESS = "success"
+    CACHE_HIT = "cache_hit"
+    REJECTED = "rejected"  # the provider answered with an error: 4xx, 429, 5xx
+    NOT_SENT = "not_sent"  # no connection was made, or the caller gave up before one
+    CUT = "cut"  # timeout, cancellation, a stream that broke off
+
+
+def charge(outcome: Outcome, estimate: Demand, usage: Demand | None) -> Demand:
+    """What an attempt really cost, given what it reserved and what was seen of it.
+
+    A provider counts a request that it rejects, but not its tokens; a call cut short may have been worked on in
+    full, so the larger of the estimate and the tokens seen stands. A success without reported usage keeps the
+    estimate.
+    """
+    if outcome is Outcome.SUCCESS:
+        return estimate if usage is None else Demand(estimate.requests, usage.tokens, usage.input, usage.output)
+    if outcome is Outcome.REJECTED:
+        return Demand(estimate.requests, 0, 0, 0)
+    if outcome is Outcome.CUT:
+        return estimate if usage is None else Demand(*map(max, zip(estimate, usage, strict=True)))
+    return NOTHING
+
+
+__all__ = ["NOTHING", "Demand", "Kind", "Outcome", "charge"]

@@ -1,0 +1,49 @@
+"""How many tokens a request will use, before anything better is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import ceil
+from typing import Any
+
+from wallie_litellm.core.demand import Demand
+
+CHARACTERS_PER_TOKEN = 4
+DEFAULT_OUTPUT_TOKENS = 150
+
+# Binary content is not tokenised by its length in base64, and would dwarf the text around it.
+_BINARY_KEYS = frozenset({"image_url", "input_audio", "file", "source", "inline_data", "inlineData", "file_data"})
+
+
+def count_characters(content: Any) -> int:
+    """Characters of text in a prompt: a string, a list of messages or content parts, nested as they come."""
+    if isinstance(content, str):
+        return len(content)
+    if isinstance(content, Mapping):
+        return sum(count_characters(value) for key, value in content.items() if key not in _BINARY_KEYS)
+    if isinstance(content, Iterable) and not isinstance(content, bytes | bytearray):
+        return sum(count_characters(part) for part in content)
+    return 0
+
+
+def _message_characters(message: Any) -> int:
+    if not isinstance(message, Mapping):
+        return count_characters(message)
+    content = message.get("content")
+    return len(content) if isinstance(content, str) else count_characters(content)
+
+
+def prompt_characters(prompt: Any) -> int:
+    """Characters of a prompt: chat ``messages`` (their content only) or an ``input`` of strings or token lists."""
+    if isinstance(prompt, str):
+        return len(prompt)
+    if isinstance(prompt, list | tuple):
+        return sum(map(_message_characters, prompt))
+    return 0
+
+
+def estimate(prompt: Any, max_tokens: int | None, *, generates: bool = True) -> Demand:
+    """The demand of one request: ceil(characters / 4) in, ``max_tokens`` (150 if unset) out."""
+    tokens_in = ceil(prompt_characters(prompt) / CHARACTERS_PER_TOKEN)
+    tokens_out = (DEFAULT_OUTPUT_TOKENS if max_tokens is None else max(0, int(max_tokens))) if generates else 0
+    return Demand(1, tokens_in + tokens_out, tokens_in, tokens_out)

@@ -1,0 +1,262 @@
+"""One provider's door: who may pass now, who waits, and in which order."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wallie_litellm.clock import Clock
+from wallie_litellm.core.breaker import BreakerState, Verdict
+from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.core.waitqueue import WaitQueue
+from wallie_litellm.stores.base import CIRCUIT, DimensionUse, Hurdle, ProviderStore, Reservation
+
+
+class Waiter:
+    """A request in the queue. ``result`` is what became of it; ``wake`` is called once, from any thread."""
+
+    __slots__ = ("demand", "give_up_at", "priority", "result", "wake")
+
+    def __init__(self, demand: Demand, priority: int, give_up_at: float, wake: Callable[[], None]) -> None:
+        self.demand = demand
+        self.priority = priority
+        self.give_up_at = give_up_at
+        self.wake = wake
+        self.result: Reservation | Hurdle | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DoorState:
+    """What one provider looks like at one moment. Times are seconds from now."""
+
+    breaker: BreakerState
+    breaker_reason: str | None
+    consecutive_failures: int
+    next_probe_in: float
+    paused_for: float
+    in_flight: int
+    waiting: int
+    use: dict[str, DimensionUse]
+
+
+class Limiter:
+    """The queue in front of a :class:`ProviderStore`, safe to use from any thread and any event loop.
+
+    There is one timer: it fires when the head of the queue can be served, or the first waiter gives up.
+    """
+
+    def __init__(self, name: str, store: ProviderStore, clock: Clock, reservation_ttl: float) -> None:
+        self.name = name
+        self._store = store
+        self._clock = clock
+        self._now = clock.now
+        self._ttl = reservation_ttl
+        self._lock = threading.Lock()
+        self._queue: WaitQueue[Waiter] = WaitQueue()
+        self._waiting = 0
+        self._give_ups: list[tuple[float, int, Waiter]] = []
+        self._sequence = itertools.count()
+        self._timer: Callable[[], None] | None = None
+        self._timer_at = float("inf")
+        self._expiry_at = float("inf")
+
+    def reserve(self, demand: Demand, priority: int = 0) -> Reservation | Hurdle:
+        """Pass now, or learn what stands in the way and for how long, those waiting in front included."""
+        with self._lock:
+            now = self._now()
+            if not self._waiting:
+                result = self._store.reserve(now, demand)
+                if now + self._ttl < self._expiry_at:
+                    self._watch_expiry(now)
+                return result
+            ahead = self._queue.ahead(priority)
+            hurdle = self._store.hurdle(now, demand, ahead)
+            if hurdle is None and not ahead.requests:
+                return self._store.reserve(now, demand)
+            return hurdle or Hurdle("queue", 0.0)
+
+    def hurdle(self, demand: Demand, priority: int = 0) -> Hurdle | None:
+        """What :meth:`reserve` would run into now, without taking anything."""
+        with self._lock:
+            ahead = self._queue.ahead(priority) if self._waiting else NOTHING
+            hurdle = self._store.hurdle(self._now(), demand, ahead)
+            return hurdle or (Hurdle("queue", 0.0) if ahead.requests else None)
+
+    def fit(self, demand: Demand) -> Demand:
+        """``demand`` with its guessed output cut down to what the limits can hold at all."""
+        return self._store.fit(demand)
+
+    def enqueue(self, waiter: Waiter) -> None:
+        """Wait for one's turn until ``give_up_at``; ``waiter.wake`` is called when ``result`` is there."""
+        with self._lock:
+            self._queue.push(waiter)
+            self._waiting += 1
+            heapq.heappush(self._give_ups, (waiter.give_up_at, next(self._sequence), waiter))
+            woken = self._serve()
+        _wake(woken)
+
+    def abandon(self, waiter: Waiter) -> None:
+        """Leave the queue; capacity that had just been granted goes back."""
+        with self._lock:
+            if waiter.result is None:
+                self._dismiss(waiter, Hurdle("abandoned", 0.0))
+            elif isinstance(waiter.result, Reservation):
+                self._finish(waiter.result, NOTHING, Verdict.IGNORED, None)
+            woken = self._serve()
+        _wake(woken)
+
+    def settle(
+        self,
+        reservation: Reservation,
+        charged: Demand,
+        verdict: Verdict = Verdict.IGNORED,
+        *,
+        reason: str | None = None,
+        pause_for: float | None = None,
+    ) -> bool:
+        """End a reservation. Harmless the second time, when it says ``False``.
+
+        ``pause_for`` seconds, nobody is admitted: the provider said to stay away.
+        """
+        with self._lock:
+            if pause_for:
+                self._store.pause(self._now() + pause_for)
+            if not self._finish(reservation, charged, verdict, reason):
+                return False
+            if not self._waiting:
+                return True
+            woken = self._serve()
+        _wake(woken)
+        return True
+
+    def consume(self, amount: Demand) -> None:
+        """Charge an amount that was used without a reservation."""
+        with self._lock:
+            self._store.consume(self._now(), amount)
+
+    def reset(self) -> None:
+        """Forget what was used and any pause."""
+        with self._lock:
+            self._store.reset()
+            woken = self._serve()
+        _wake(woken)
+
+    def command(self, action: str) -> None:
+        """The operator's order to the breaker: ``close``, ``force_open`` or ``disable``."""
+        with self._lock:
+            getattr(self._store.breaker, action)()
+            woken = self._serve()
+        _wake(woken)
+
+    def state(self) -> DoorState:
+        """What the provider looks like now."""
+        with self._lock:
+            now, breaker = self._now(), self._store.breaker
+            return DoorState(
+                breaker=breaker.state,
+                breaker_reason=breaker.reason,
+                consecutive_failures=breaker.failures,
+                next_probe_in=breaker.wait(now),
+                paused_for=max(0.0, self._store.paused_until - now),
+                in_flight=self._store.in_flight,
+                waiting=self._waiting,
+                use=self._store.use(now),
+            )
+
+    def close(self) -> None:
+        """Turn everybody away and stop the timer."""
+        with self._lock:
+            woken = []
+            while (head := self._queue.head()) is not None:
+                self._dismiss(head, Hurdle("closed", 0.0))
+                woken.append(head)
+            self._set_timer(float("inf"))
+        _wake(woken)
+
+    # What follows runs under the lock.
+
+    def _finish(self, reservation: Reservation, charged: Demand, verdict: Verdict, reason: str | None) -> bool:
+        now = self._now()
+        if not self._store.settle(now, reservation, charged):
+            return False
+        breaker = self._store.breaker
+        if verdict is Verdict.SUCCESS and breaker.state is BreakerState.CLOSED and breaker.rules.error_rate is None:
+            if reservation.generation == breaker.generation:  # the usual case, without a call
+                breaker.failures = 0
+            return True
+        breaker.record(now, reservation.generation, verdict, probe=reservation.probe, reason=reason)
+        return True
+
+    def _dismiss(self, waiter: Waiter, result: Reservation | Hurdle) -> None:
+        self._queue.remove(waiter)
+        self._waiting -= 1
+        waiter.result = result
+
+    def _serve(self) -> list[Waiter]:
+        """Let in whoever can pass, turn away whoever waits in vain, set the timer; returns whom to wake."""
+        now = self._now()
+        self._expire(now)
+        woken: list[Waiter] = []
+        next_at = float("inf")
+        while (head := self._queue.head()) is not None:
+            result = self._store.reserve(now, head.demand)
+            if isinstance(result, Hurdle) and result.reason != CIRCUIT and now + result.wait <= head.give_up_at:
+                next_at = now + result.wait if result.reason != "concurrency" else float("inf")
+                break
+            self._dismiss(head, result)
+            woken.append(head)
+        woken += self._turn_away(now)
+        self._set_timer(min(next_at, self._next_give_up(), self._expiry_at))
+        return woken
+
+    def _turn_away(self, now: float) -> list[Waiter]:
+        gone = []
+        in_vain = max(now, self._store.paused_until)
+        while self._next_give_up() <= in_vain:
+            waiter = heapq.heappop(self._give_ups)[2]
+            hurdle = self._store.hurdle(now, waiter.demand, NOTHING) or Hurdle("queue", 0.0)
+            self._dismiss(waiter, hurdle)
+            gone.append(waiter)
+        return gone
+
+    def _next_give_up(self) -> float:
+        while self._give_ups and self._give_ups[0][2].result is not None:
+            heapq.heappop(self._give_ups)
+        return self._give_ups[0][0] if self._give_ups else float("inf")
+
+    def _watch_expiry(self, now: float) -> None:
+        self._expiry_at = now + self._ttl
+        self._set_timer(min(self._timer_at, self._expiry_at))
+
+    def _expire(self, now: float) -> None:
+        if now < self._expiry_at:
+            return
+        for reservation in self._store.expire(now - self._ttl + 1e-6):
+            self._finish(reservation, reservation.demand, Verdict.IGNORED, None)
+        oldest = self._store.oldest()
+        self._expiry_at = float("inf") if oldest is None else oldest + self._ttl
+
+    def _set_timer(self, when: float) -> None:
+        if when == self._timer_at and self._timer is not None:
+            return
+        if self._timer is not None:
+            self._timer()
+            self._timer = None
+        self._timer_at = when
+        if when < float("inf"):
+            self._timer = self._clock.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._timer_at = float("inf")
+            woken = self._serve()
+        _wake(woken)
+
+
+def _wake(waiters: list[Waiter]) -> None:
+    for waiter in waiters:
+        waiter.wake()

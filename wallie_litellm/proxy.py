@@ -1,0 +1,102 @@
+"""The guard inside a LiteLLM proxy.
+
+The proxy loads its callbacks before it builds its router, and builds it as ``litellm.Router(...)``: putting
+:class:`ProxyRouter` in that place guards every endpoint that goes through the router.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import litellm
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.proxy._types import ProxyException
+
+from wallie_litellm.config import load_config
+from wallie_litellm.errors import ConfigError, WallieError
+from wallie_litellm.guard import Guard
+from wallie_litellm.router import WallieRouter
+
+_TYPES = {429: "rate_limit_error", 503: "service_unavailable_error", 504: "timeout_error"}
+
+
+class WallieProxyError(ProxyException):  # type: ignore[misc] # LiteLLM is not type-checked here
+    """One of our errors as the proxy passes errors on: OpenAI's shape, our status, ``Retry-After``.
+
+    The proxy drops the headers of any other exception on ``/v1/messages``.
+    """
+
+    def __init__(self, error: WallieError) -> None:
+        super().__init__(
+            message=str(error),
+            type=_TYPES.get(error.status_code, "api_error"),
+            param=None,
+            code=error.status_code,
+            headers=error.headers,
+            openai_code=error.code,
+        )
+        self.status_code = error.status_code
+        self.retry_after = error.retry_after
+
+    def to_dict(self) -> dict[str, Any]:
+        """The body's ``error`` object, with our code rather than the status in it."""
+        return {**super().to_dict(), "code": self.openai_code}
+
+
+class ProxyRouter(WallieRouter):
+    """The router that the proxy is given: its errors are the proxy's own."""
+
+    async def async_function_with_fallbacks(self, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`WallieRouter`."""
+        hop = bool(kwargs.get("fallback_depth"))
+        try:
+            return await super().async_function_with_fallbacks(*args, **kwargs)
+        except WallieError as error:
+            if hop:
+                raise
+            raise WallieProxyError(error) from error
+
+
+class WallieHandler(CustomLogger):  # type: ignore[misc] # LiteLLM is not type-checked here
+    """What the proxy's ``callbacks`` setting names. The guarding itself happens in :class:`ProxyRouter`."""
+
+    def __init__(self, guard: Guard) -> None:
+        super().__init__()
+        self.guard = guard
+
+
+_installed: WallieHandler | None = None
+
+
+def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
+    """Have the proxy build guarded routers from the file it was started with, and return its callback.
+
+    The file is ``WALLIE_CONFIG``, else the one the proxy was started with, else ``default_config``. The proxy may run
+    the callback module several times; there is one guard for the process.
+    """
+    global _installed  # noqa: PLW0603 - one guard for the process, however often the proxy runs the callback module
+    if _installed is None:
+        try:
+            config = load_config(_config_path(default_config))
+        except ConfigError as error:
+            print(error, file=sys.stderr)  # noqa: T201 - the proxy's log would bury it in a traceback
+            raise SystemExit(1) from None
+        guard = Guard(config.wallie)
+        ProxyRouter.default_guard = guard
+        litellm.Router = ProxyRouter
+        _installed = WallieHandler(guard)
+    return _installed
+
+
+def _config_path(default: str | PathLike[str] | None) -> str | PathLike[str] | None:
+    if os.environ.get("WALLIE_CONFIG"):
+        return None  # load_config reads it from there
+    server = sys.modules.get("litellm.proxy.proxy_server")
+    started_with = getattr(server, "user_config_file_path", None) or os.environ.get("CONFIG_FILE_PATH")
+    if started_with and Path(started_with).exists():
+        return str(started_with)
+    return default

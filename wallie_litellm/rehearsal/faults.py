@@ -1,0 +1,103 @@
+"""What a simulated provider can be told to do wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from enum import StrEnum
+from typing import Any
+
+
+class FaultKind(StrEnum):
+    """The ways to fail."""
+
+    STATUS = "status"
+    HANG = "hang"
+    SLOW = "slow"
+    CUT_STREAM = "cut_stream"
+    OMIT_USAGE = "omit_usage"
+    MALFORMED = "malformed"
+    RATE_LIMIT = "rate_limit"
+    CONTENT_POLICY = "content_policy"
+    CONTEXT_WINDOW = "context_window"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+
+
+STREAM_ONLY = frozenset({FaultKind.CUT_STREAM, FaultKind.OMIT_USAGE})
+"""Faults that mean nothing for an answer in one piece; such requests leave them for the next stream."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way to fail, for the next `times` requests that it fits (None: until healed)."""
+
+    kind: FaultKind
+    times: int | None = None
+    model: str | None = None
+    """Only requests for this model, as the provider sees its name; None is every model."""
+    status: int = 500
+    retry_after: float | str | None = None
+    """Sent as it is: a number of seconds or an HTTP date, true or not."""
+    body: Any = None
+    """Replaces the vendor's error body: JSON, or a string that is sent raw."""
+    seconds: float = 0.0
+    """How long a hang or a slow answer takes."""
+    after_chunks: int | None = None
+    """Content chunks a stream delivers before it is cut or hangs."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", FaultKind(self.kind))
+        if self.times is not None and self.times < 1:
+            raise ValueError(f"times must be at least 1, or None for every request: {self.times}")
+        if not 200 <= self.status <= 599:
+            raise ValueError(f"status must be between 200 and 599: {self.status}")
+        if self.seconds < 0:
+            raise ValueError(f"seconds must not be negative: {self.seconds}")
+
+    def fits(self, model: str, *, stream: bool) -> bool:
+        """Whether a request for `model` would get this fault."""
+        streams_only = self.kind in STREAM_ONLY or self.after_chunks is not None
+        return (self.model is None or self.model == model) and (stream or not streams_only)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fault as the control route takes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Fault:
+        """The fault from a control request; an unknown key is an error."""
+        unknown = set(data) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown keys in a fault: {', '.join(sorted(unknown))}")
+        return cls(**data)
+
+
+class FaultQueue:
+    """The faults in the order they were set; a request gets the first that fits, and only that one."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        """Put a fault behind those already set."""
+        self._faults.append(fault)
+
+    def clear(self) -> None:
+        """Drop every fault."""
+        self._faults.clear()
+
+    def take(self, model: str, *, stream: bool) -> Fault | None:
+        """The fault for this request, using up one of its `times`."""
+        for index, fault in enumerate(self._faults):
+            if not fault.fits(model, stream=stream):
+                continue
+            if fault.times == 1:
+                del self._faults[index]
+            elif fault.times is not None:
+                self._faults[index] = replace(fault, times=fault.times - 1)
+            return fault
+        return None
+
+    def list(self) -> list[dict[str, Any]]:
+        """What is still set."""
+        return [fault.to_json() for fault in self._faults]

@@ -1,0 +1,147 @@
+"""One simulated provider as an HTTP server on 127.0.0.1, also as a process: `python -m` this module.
+
+The process prints its ports as one JSON line and ends when its standard input closes, so it never
+outlives the program that started it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+
+from aiohttp import web
+
+from wallie_litellm.rehearsal.control import control_routes
+from wallie_litellm.rehearsal.engine import Engine
+from wallie_litellm.rehearsal.settings import HOST, WIRES, Ports, ProviderSettings
+
+_MAX_BODY = 64 * 2**20
+_STOP_GRACE = 0.05
+
+
+class SimulatedServer:
+    """The listening sockets of one provider."""
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        self.engine = Engine(settings)
+        self._wanted_port = settings.port
+        self._model = self._runner(with_models=True)
+        self._control = self._runner(with_models=False)
+        self._listener: asyncio.Server | None = None
+        self._held: socket.socket | None = None
+        self._port = 0
+
+    def _runner(self, *, with_models: bool) -> web.AppRunner:
+        app = web.Application(client_max_size=_MAX_BODY)
+        app.add_routes(control_routes(self.engine, self.refuse, self.accept))
+        if with_models:
+            app.router.add_post("/{path:.*}", self.engine.handle)
+        # Cancelling a handler when its client leaves is what makes `disconnected` countable.
+        return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_STOP_GRACE)
+
+    async def start(self) -> Ports:
+        """Listen on both ports."""
+        await self._model.setup()
+        await self._control.setup()
+        await self._listen(_bound_socket(self._wanted_port))
+        control = _bound_socket(0)
+        await web.SockSite(self._control, control).start()
+        return Ports(self._port, control.getsockname()[1])
+
+    async def _listen(self, sock: socket.socket) -> None:
+        self._port = sock.getsockname()[1]
+        factory = self._model.server
+        assert factory is not None, "the runner is set up"  # noqa: S101 - for the type checker
+        self._listener = await asyncio.get_running_loop().create_server(factory, sock=sock, backlog=1024)
+
+    async def refuse(self) -> None:
+        """Stop listening and drop every model connection, as a crashed process would."""
+        if self._listener is None:
+            return
+        self._listener.close()
+        self._listener = None
+        # Bound but not listening: connections are refused, and nobody else gets the port meanwhile.
+        self._held = _bound_socket(self._port)
+        self._drop_connections()
+
+    def _drop_connections(self) -> None:
+        for connection in list(self._model.server.connections if self._model.server else ()):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    async def accept(self) -> None:
+        """Listen again on the same port."""
+        held, self._held = self._held, None
+        if held is not None:
+            await self._listen(held)
+
+    async def stop(self) -> None:
+        """Close everything, hanging requests included."""
+        if self._listener is not None:
+            self._listener.close()
+        if self._held is not None:
+            self._held.close()
+        self._drop_connections()
+        await self._model.cleanup()
+        await self._control.cleanup()
+
+
+def _bound_socket(port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((HOST, port))
+    sock.setblocking(False)
+    return sock
+
+
+async def serve(settings: ProviderSettings, ready: Callable[[Ports], None], stop: asyncio.Event) -> None:
+    """Run one provider until `stop` is set."""
+    server = SimulatedServer(settings)
+    try:
+        ready(await server.start())
+        await stop.wait()
+    finally:
+        await server.stop()
+
+
+async def _serve_until_stdin_closes(settings: ProviderSettings) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        loop.call_soon_threadsafe(stop.set)
+
+    def announce(ports: Ports) -> None:
+        sys.stdout.write(json.dumps(asdict(ports)) + "\n")
+        sys.stdout.flush()
+
+    threading.Thread(target=watch, daemon=True).start()
+    await serve(settings, announce, stop)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line of the process; its options are the fields of `ProviderSettings`."""
+    parser = argparse.ArgumentParser(prog="python -m wallie_litellm.rehearsal.server", description=__doc__)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--vendor", choices=sorted(WIRES), help="whose wire format; by default that of the name")
+    for option in ("--rpm", "--tpm", "--rpd", "--completion-tokens"):
+        parser.add_argument(option, type=int)
+    parser.add_argument("--slack", type=float, default=2.0, help="seconds of rate above each limit")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--text", default="", help="what it answers")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    options = vars(parser.parse_args(arguments))
+    options["vendor"] = options["vendor"] or options["name"]
+    asyncio.run(_serve_until_stdin_closes(ProviderSettings(**options)))
+
+
+if __name__ == "__main__":
+    main()

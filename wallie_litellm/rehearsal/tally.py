@@ -1,0 +1,95 @@
+"""What a simulated provider counted."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+MAX_ARRIVALS = 200_000
+"""Arrival times kept; older ones are dropped, so that a long rehearsal stays small."""
+
+Outcome = Literal["succeeded", "rejected_429", "failed", "disconnected"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Model requests since the start or the last reset; control requests are not counted.
+
+    `received` is the sum of `succeeded`, `rejected_429`, `failed`, `disconnected` and `in_flight`.
+    """
+
+    received: int
+    succeeded: int
+    """Answered with a 2xx in full."""
+    rejected_429: int
+    """Answered with a 429, by a limit or by a fault."""
+    failed: int
+    """Other errors, broken JSON, cut streams and hangs that the server ended."""
+    disconnected: int
+    """The client left before the end of the answer."""
+    in_flight: int
+    by_model: Mapping[str, int]
+    by_status: Mapping[int, int]
+    """Answers begun, by HTTP status."""
+    arrivals: tuple[float, ...]
+    """When each request arrived, in seconds since the start or the last reset."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Counts:
+        """The counts from the control route's answer."""
+        by_status = {int(status): count for status, count in data["by_status"].items()}
+        return cls(**{**data, "by_status": by_status, "arrivals": tuple(data["arrivals"])})
+
+
+class Tally:
+    """The running counts; a reset replaces the whole object, so late requests end in the old one."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.received = 0
+        self.outcomes: Counter[Outcome] = Counter()
+        self.by_model: Counter[str] = Counter()
+        self.by_status: Counter[int] = Counter()
+        self.arrivals: deque[float] = deque(maxlen=MAX_ARRIVALS)
+
+    def arrive(self, model: str) -> Visit:
+        """Count a request that has been read."""
+        self.received += 1
+        self.by_model[model] += 1
+        self.arrivals.append(time.monotonic() - self.started)
+        return Visit(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as the control route sends them."""
+        return {
+            "received": self.received,
+            "succeeded": self.outcomes["succeeded"],
+            "rejected_429": self.outcomes["rejected_429"],
+            "failed": self.outcomes["failed"],
+            "disconnected": self.outcomes["disconnected"],
+            "in_flight": self.received - self.outcomes.total(),
+            "by_model": dict(self.by_model),
+            "by_status": {str(status): count for status, count in self.by_status.items()},
+            "arrivals": list(self.arrivals),
+        }
+
+
+class Visit:
+    """One request's place in the counts; only the first outcome given counts."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._ended = False
+
+    def status(self, status: int) -> None:
+        """An answer with this status begins."""
+        self._tally.by_status[status] += 1
+
+    def end(self, outcome: Outcome) -> None:
+        """The request is over."""
+        if not self._ended:
+            self._ended = True
+            self._tally.outcomes[outcome] += 1

@@ -1,0 +1,470 @@
+"""``WallieRouter``: LiteLLM's Router with the guard around every attempt.
+
+LiteLLM runs the chain and the retry loop; this class decides. The order of composition is
+
+    chain( retry( breaker( limiter( provider call ))))
+
+An attempt is one ``make_call``: it begins when routing has chosen a deployment and its capacity has been taken, and it
+is settled in the frame that began it, whatever happens in between. A stream takes its attempt along and settles it when
+it ends, breaks off, or is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from os import PathLike
+from typing import Any
+
+import litellm
+
+from wallie_litellm import adapter
+from wallie_litellm.config import RouterConfig, load_config
+from wallie_litellm.core.breaker import Verdict
+from wallie_litellm.core.demand import Demand, Outcome
+from wallie_litellm.errors import ChainExhausted, DeadlineExceeded, Refused, WallieError
+from wallie_litellm.guard import Guard
+from wallie_litellm.scope import Attempt, Ending, RequestScope
+from wallie_litellm.streams import GuardedStream
+
+logger = logging.getLogger(__name__)
+
+# Under this key a stream's fallback finds the request it belongs to; it is taken out before any call is made.
+_SCOPE_KEY = "_wallie_scope"
+
+# Statuses that are the caller's own doing: the caller is better served by the provider's answer than by ours.
+_CALLERS_FAULT = frozenset({400, 404, 405, 413, 415, 422})
+
+
+class _Call:
+    """The attempt that is being made in this context, and what routing needs to know of it."""
+
+    __slots__ = ("attempt", "demand", "function", "guessed", "routing", "scope")
+
+    def __init__(self, scope: RequestScope, attempt: Attempt, function: str) -> None:
+        self.scope = scope
+        self.attempt = attempt
+        self.function = function
+        self.demand = Demand()
+        self.guessed = False  # whether nobody stated how long the answer may be
+        self.routing = False
+
+
+_scope: ContextVar[RequestScope | None] = ContextVar("wallie_scope", default=None)
+_call: ContextVar[_Call | None] = ContextVar("wallie_call", default=None)
+#: Set by ``execute_ai_request``: the scope that the next request of this context shall use.
+prepared_scope: ContextVar[RequestScope | None] = ContextVar("wallie_prepared_scope", default=None)
+
+
+class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-checked here
+    """A ``litellm.Router`` that waits for capacity, keeps away from dead providers and walks its chains in order.
+
+    Takes ``guard`` besides LiteLLM's own arguments; without one, it builds its own from the defaults.
+    """
+
+    guard: Guard
+    #: The guard of routers that are built without one: the proxy builds its router by LiteLLM's arguments alone.
+    default_guard: Guard | None = None
+
+    def __init__(self, *args: Any, guard: Guard | None = None, **kwargs: Any) -> None:
+        self.guard = guard or self.default_guard or Guard()
+        kwargs.setdefault("disable_cooldowns", True)
+        kwargs["num_retries"] = self.guard.config.retry.max_retries
+        for setting in ("retry_policy", "model_group_retry_policy"):
+            if kwargs.pop(setting, None):
+                logger.warning("router_settings.%s is ignored: wallie.retry is the only authority for retries", setting)
+        self._providers: dict[str, str] = {}
+        super().__init__(*args, **kwargs)
+        chains = self._all_chains()
+        # LiteLLM stops a chain after five members unless told otherwise.
+        self.max_fallbacks: int = max([self.max_fallbacks or 0, *map(len, chains.values())])
+        self.guard.chains = chains
+        self.guard.providers_of = self.providers_of
+        for deployment in self.model_list:
+            self.guard.limiter(self._provider(deployment))
+        self.guard.on_close(self.discard)
+
+    def providers_of(self, group: str) -> frozenset[str]:
+        """The providers behind a model group."""
+        return frozenset(map(self._provider, self.get_model_list(model_name=group) or ()))
+
+    def provider_of(self, deployment: Mapping[str, Any]) -> str:
+        """The provider whose limits and breaker a deployment of this router is under."""
+        return self._provider(deployment)
+
+    def chain_of(self, group: str, fallbacks: Any = None) -> Sequence[str]:
+        """The groups tried after ``group``: those a request brings along, else those of the config."""
+        return _stated_chain(group, fallbacks) if fallbacks else self.guard.chains.get(group, ())
+
+    @contextmanager
+    def outside_request(self) -> Iterator[None]:
+        """A context in which a call to a router is a request of its own, not part of the present attempt."""
+        scope, call = _scope.set(None), _call.set(None)
+        try:
+            yield
+        finally:
+            _call.reset(call)
+            _scope.reset(scope)
+
+    # The chain
+
+    async def async_function_with_fallbacks(self, *args: Any, **kwargs: Any) -> Any:
+        """One request, or one hop of its chain."""
+        scope = kwargs.pop(_SCOPE_KEY, None)
+        if kwargs.get("fallback_depth"):
+            # The chain is the first group's; a member's own fallbacks would break its order.
+            kwargs["fallbacks"] = []
+            return await self._in_scope(scope or _scope.get(), args, kwargs)
+        prepared = prepared_scope.get()
+        if prepared is not None:
+            prepared_scope.set(None)
+        scope = prepared or self._new_scope(kwargs)
+        try:
+            if scope.deadline_at is None:
+                return await self._in_scope(scope, args, kwargs)
+            return await self._within_deadline(scope, args, kwargs)
+        except Exception as error:
+            final = _final_error(scope, error)
+            if final is error:
+                raise
+            raise final from error
+
+    async def _within_deadline(self, scope: RequestScope, args: Any, kwargs: dict[str, Any]) -> Any:
+        assert scope.deadline_at is not None  # noqa: S101 - narrows the type
+        timeout = asyncio.timeout(max(0.0, scope.deadline_at - self.guard.clock.now()))
+        try:
+            async with timeout:
+                return await self._in_scope(scope, args, kwargs)
+        except TimeoutError as error:
+            if timeout.expired():
+                raise DeadlineExceeded(f"The deadline passed before {scope.group} could answer.") from error
+            raise
+
+    async def _in_scope(self, scope: RequestScope | None, args: Any, kwargs: dict[str, Any]) -> Any:
+        token = _scope.set(scope)
+        try:
+            return await super().async_function_with_fallbacks(*args, **kwargs)
+        finally:
+            _scope.reset(token)
+
+    def _new_scope(self, kwargs: Mapping[str, Any]) -> RequestScope:
+        group = str(kwargs.get("model"))
+        return self.guard.open_scope(
+            group,
+            chain=self.chain_of(group, kwargs.get("fallbacks")),
+            feature=adapter.feature_of(kwargs),
+            user_id=adapter.user_of(kwargs),
+        )
+
+    # The retry
+
+    async def async_function_with_retries(self, *args: Any, **kwargs: Any) -> Any:
+        """The retry loop of one group, with what is left of the request's retries."""
+        scope = _scope.get()
+        if scope is not None:
+            stated = kwargs.get("num_retries")
+            left = self.guard.config.retry.max_retries - scope.retries
+            kwargs["num_retries"] = max(0, left if stated is None else min(left, stated))
+            kwargs.pop("model_group_retry_policy", None)
+        return await super().async_function_with_retries(*args, **kwargs)
+
+    def should_retry_this_error(self, error: Exception, *args: Any, **kwargs: Any) -> bool:
+        """Whether the same group may help: only after transient errors, and while a breaker lets it."""
+        scope = _scope.get()
+        if scope is None:
+            return bool(super().should_retry_this_error(error, *args, **kwargs))
+        if isinstance(error, WallieError):
+            raise error
+        ending = adapter.ending_of(error)
+        if ending.status_code in (401, 403):
+            return bool(super().should_retry_this_error(error, *args, **kwargs))
+        if not (ending.transient or ending.rate_limited) or not self._some_circuit_closed(scope):
+            raise error
+        return True
+
+    def _time_to_sleep_before_retry(
+        self, e: Exception, remaining_retries: int, num_retries: int, *args: Any, **kwargs: Any
+    ) -> float:
+        """Seconds to wait before the next attempt. A pause is waited out in the limiter, not here."""
+        scope = _scope.get()
+        if scope is None:
+            return float(super()._time_to_sleep_before_retry(e, remaining_retries, num_retries, *args, **kwargs))
+        ending = adapter.ending_of(e)
+        if remaining_retries <= 0 or ending.rate_limited or ending.pause_for:
+            return 0.0
+        seconds = self.guard.backoff.seconds(num_retries - remaining_retries + 1)
+        if scope.deadline_at is not None and self.guard.clock.now() + seconds >= scope.deadline_at:
+            raise e
+        return seconds
+
+    def _some_circuit_closed(self, scope: RequestScope) -> bool:
+        group = next(reversed(scope.calls), scope.group)
+        providers = self.providers_of(group)
+        return not providers or any(self.guard.limiter(name).state().next_probe_in <= 0 for name in providers)
+
+    # The attempt
+
+    async def make_call(self, original_function: Any, *args: Any, **kwargs: Any) -> Any:
+        """One attempt, from routing to settlement."""
+        scope = _scope.get()
+        if scope is None:
+            return await super().make_call(original_function, *args, **kwargs)
+        self.guard.check_deadline(scope)
+        attempt = Attempt(group=str(kwargs.get("model")))
+        token = _call.set(_Call(scope, attempt, getattr(original_function, "__name__", "")))
+        try:
+            response = await super().make_call(original_function, *args, **kwargs)
+        except BaseException as error:
+            self._fail(scope, attempt, error)
+            raise
+        finally:
+            _call.reset(token)
+        return self._succeed(scope, attempt, response)
+
+    def _succeed(self, scope: RequestScope, attempt: Attempt, response: Any) -> Any:
+        scope.served_by = attempt
+        if attempt.streaming or attempt.reservation is None:
+            return response
+        if hasattr(response, "__anext__") or hasattr(response, "__next__"):
+            return self._guard_stream(scope, attempt, response)
+        if adapter.is_cache_hit(response):
+            self.guard.settle(scope, attempt, Ending(Outcome.CACHE_HIT))
+        else:
+            self.guard.settle(scope, attempt, Ending(Outcome.SUCCESS, Verdict.SUCCESS, adapter.usage_of(response)))
+        return response
+
+    def _fail(self, scope: RequestScope, attempt: Attempt, error: BaseException) -> None:
+        if isinstance(error, Refused):
+            reason = str(error).rstrip(".")
+            scope.fail(attempt.group, error.provider, reason, error.retry_after, error.status_code)
+            return
+        if attempt.reservation is None:
+            return
+        late = scope.deadline_at is not None and self.guard.clock.now() >= scope.deadline_at
+        ending = adapter.ending_of(error, deadline_passed=late)
+        self.guard.settle(scope, attempt, ending)
+        _note_failure(scope, attempt, ending)
+
+    # Routing: the filter and the admission
+
+    async def async_get_available_deployment(
+        self,
+        model: str,
+        request_kwargs: dict[str, Any],
+        messages: Any = None,
+        input: Any = None,  # noqa: A002 - LiteLLM's own word
+        **kwargs: Any,
+    ) -> Any:
+        """Choose a deployment, then wait for its provider's capacity and take it."""
+        prompt = messages if messages is not None else input
+        call = self._begin_routing(request_kwargs, prompt)
+        if call is None:
+            return await super().async_get_available_deployment(model, request_kwargs, messages, input, **kwargs)
+        try:
+            deployment = await super().async_get_available_deployment(model, request_kwargs, messages, input, **kwargs)
+        finally:
+            call.routing = False
+        self._choose(call, deployment, request_kwargs, prompt)
+        await self.guard.admit(call.scope, call.attempt, call.demand, guessed=call.guessed)
+        _count_call(call)
+        return deployment
+
+    def get_available_deployment(
+        self,
+        model: str,
+        messages: Any = None,
+        input: Any = None,  # noqa: A002 - LiteLLM's own word
+        specific_deployment: bool | None = False,
+        request_kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """:meth:`async_get_available_deployment` for the synchronous calls, which have a thread to themselves."""
+        prompt = messages if messages is not None else input
+        call = self._begin_routing(request_kwargs or {}, prompt)
+        if call is None:
+            return super().get_available_deployment(model, messages, input, specific_deployment, request_kwargs)
+        try:
+            deployment = super().get_available_deployment(model, messages, input, specific_deployment, request_kwargs)
+        finally:
+            call.routing = False
+        self._choose(call, deployment, request_kwargs or {}, prompt)
+        self.guard.admit_blocking(call.scope, call.attempt, call.demand, guessed=call.guessed)
+        _count_call(call)
+        return deployment
+
+    def _begin_routing(self, request_kwargs: Mapping[str, Any], prompt: Any) -> _Call | None:
+        call = _call.get()
+        if call is None or call.attempt.reservation is not None or call.routing:
+            return None  # not one of our attempts: LiteLLM asks for its own purposes
+        call.routing = True
+        _estimate(call, request_kwargs, prompt, adapter.output_limit(request_kwargs))
+        return call
+
+    def _choose(
+        self, call: _Call, deployment: Mapping[str, Any], request_kwargs: Mapping[str, Any], prompt: Any
+    ) -> None:
+        params = deployment["litellm_params"]
+        call.attempt.provider = self._provider(deployment)
+        call.attempt.deployment = params["model"]
+        if call.guessed and (limit := adapter.output_limit(params)) is not None:
+            _estimate(call, request_kwargs, prompt, limit)
+
+    def _filter_blocked_deployments(self, healthy_deployments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """LiteLLM's last filter before it picks: keep the providers that can serve soonest."""
+        deployments: list[dict[str, Any]] = super()._filter_blocked_deployments(healthy_deployments)
+        call = _call.get()
+        if call is None or not call.routing or len(deployments) < 2:
+            return deployments
+        providers = {self._provider(deployment) for deployment in deployments}
+        if len(providers) < 2:
+            return deployments
+        preferred = self.guard.preferred(call.scope, call.attempt.group, providers, call.demand)
+        return [deployment for deployment in deployments if self._provider(deployment) in preferred]
+
+    def _provider(self, deployment: Mapping[str, Any]) -> str:
+        key = (deployment.get("model_info") or {}).get("id")
+        provider = self._providers.get(key) if key is not None else None
+        if provider is None:
+            provider = adapter.provider_of(deployment)
+            if key is not None:
+                self._providers[key] = provider
+        return provider
+
+    # Streams
+
+    async def _acompletion_streaming_iterator(
+        self, model_response: Any, messages: Any, initial_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        guarded = self._take_over(model_response, initial_kwargs)
+        return await super()._acompletion_streaming_iterator(guarded, messages, initial_kwargs, *args, **kwargs)
+
+    def _completion_streaming_iterator(
+        self, model_response: Any, messages: Any, initial_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        guarded = self._take_over(model_response, initial_kwargs)
+        return super()._completion_streaming_iterator(guarded, messages, initial_kwargs, *args, **kwargs)
+
+    async def _aresponses_streaming_iterator(self, response: Any, initial_kwargs: dict[str, Any]) -> Any:
+        return await super()._aresponses_streaming_iterator(self._take_over(response, initial_kwargs), initial_kwargs)
+
+    async def _aanthropic_messages_streaming_iterator(self, response: Any, initial_kwargs: dict[str, Any]) -> Any:
+        return await super()._aanthropic_messages_streaming_iterator(
+            self._take_over(response, initial_kwargs), initial_kwargs
+        )
+
+    def _anthropic_messages_stream_can_retry(self, kwargs: Mapping[str, Any]) -> bool:
+        # LiteLLM would call the same deployment again from inside the stream, past the retry budget and the limits.
+        return False
+
+    def _take_over(self, stream: Any, initial_kwargs: dict[str, Any]) -> Any:
+        """Hand the attempt to its stream; a fallback from inside it goes on with the same request and chain."""
+        call = _call.get()
+        if call is None or call.attempt.reservation is None:
+            return stream
+        scope, attempt = call.scope, call.attempt
+        initial_kwargs[_SCOPE_KEY] = scope
+        if scope.chain and not isinstance(initial_kwargs.get("fallbacks"), list):
+            initial_kwargs["fallbacks"] = [{attempt.group: list(scope.remaining(attempt.group))}]
+        return self._guard_stream(scope, attempt, stream)
+
+    def _guard_stream(self, scope: RequestScope, attempt: Attempt, stream: Any) -> GuardedStream:
+        assert attempt.reservation is not None  # noqa: S101 - narrows the type
+        attempt.streaming = True
+        guard = self.guard
+
+        def settle(ending: Ending) -> None:
+            if guard.settle(scope, attempt, ending) and ending.reason is not None:
+                _note_failure(scope, attempt, ending)
+
+        def remaining() -> float | None:
+            return None if scope.deadline_at is None else scope.deadline_at - guard.clock.now()
+
+        return GuardedStream(stream, adapter.StreamMeter(attempt.reservation.demand), settle, remaining)
+
+    # What the limiter replaces
+
+    async def increment_deployment_usage_for_response(
+        self, response: object, request_kwargs: dict[str, object]
+    ) -> None:
+        """LiteLLM's own usage counting, only where LiteLLM's own limits or strategies read it."""
+        if self._counts_usage():
+            await super().increment_deployment_usage_for_response(response, request_kwargs)
+
+    async def _increment_deployment_usage(self, **kwargs: Any) -> str | None:
+        return await super()._increment_deployment_usage(**kwargs) if self._counts_usage() else None
+
+    def _counts_usage(self) -> bool:
+        return self.routing_strategy != "simple-shuffle" or bool(self.optional_callbacks)
+
+    def _all_chains(self) -> dict[str, tuple[str, ...]]:
+        chains: dict[str, tuple[str, ...]] = {}
+        for entry in self.fallbacks or ():
+            if isinstance(entry, Mapping):
+                chains.update({group: tuple(map(_group_of, members)) for group, members in entry.items()})
+        return chains
+
+
+def build_router(
+    config: str | PathLike[str] | RouterConfig | None = None, *, guard: Guard | None = None, **overrides: Any
+) -> WallieRouter:
+    """A configured router from ``router_config.yaml`` (or ``WALLIE_CONFIG``).
+
+    ``overrides`` are LiteLLM Router arguments that replace those of the file.
+
+    Raises:
+        ConfigError: the file cannot be used; every problem is listed.
+    """
+    loaded = config if isinstance(config, RouterConfig) else load_config(config)
+    arguments = {key: value for key, value in loaded.router_settings.items() if key in litellm.Router.get_valid_args()}
+    for key in ("context_window_fallbacks", "content_policy_fallbacks"):
+        if key in loaded.litellm_settings:
+            arguments.setdefault(key, loaded.litellm_settings[key])
+    arguments["fallbacks"] = [{group: list(members)} for group, members in loaded.chains.items()]
+    arguments.update({"model_list": loaded.model_list, **overrides})
+    return WallieRouter(guard=guard or Guard(loaded.wallie), **arguments)
+
+
+def _estimate(call: _Call, request_kwargs: Mapping[str, Any], prompt: Any, limit: int | None) -> None:
+    stated = call.scope.estimated_tokens
+    if stated is not None:
+        call.demand = Demand(1, stated, stated, 0)
+        return
+    prompt = prompt if prompt is not None else request_kwargs.get("prompt")
+    call.demand = adapter.demand_of(request_kwargs, prompt, limit, call.function)
+    call.guessed = limit is None
+
+
+def _count_call(call: _Call) -> None:
+    calls = call.scope.calls
+    calls[call.attempt.group] = calls.get(call.attempt.group, 0) + 1
+
+
+def _note_failure(scope: RequestScope, attempt: Attempt, ending: Ending) -> None:
+    scope.fail(attempt.group, attempt.provider, ending.reason or "failed", ending.pause_for, ending.status_code)
+
+
+def _group_of(member: Any) -> str:
+    return str(member.get("model")) if isinstance(member, Mapping) else str(member)
+
+
+def _stated_chain(group: str, fallbacks: Any) -> tuple[str, ...]:
+    """The chain that a request brings along: LiteLLM takes a list of groups, or of mappings by group."""
+    members: list[Any] = []
+    for entry in fallbacks:
+        if isinstance(entry, Mapping) and "model" not in entry:
+            members += entry.get(group) or ()
+        else:
+            members.append(entry)
+    return tuple(map(_group_of, members))
+
+
+def _final_error(scope: RequestScope, error: Exception) -> Exception:
+    """What the caller gets to see when the whole chain has failed."""
+    last = {failure.model: failure for failure in scope.failures}
+    if isinstance(error, DeadlineExceeded) or len(last) < 2:
+        return error
+    if next(iter(last.values())).status_code in _CALLERS_FAULT:
+        return error
+    return ChainExhausted(tuple(last.values()))

@@ -1,0 +1,1 @@
+"""Where the state that requests share lives."""

@@ -1,0 +1,101 @@
+"""What the guard asks of a store: one object per provider, whose operations are atomic.
+
+The caller holds the provider's lock around each call, so that inside one process nothing interleaves; a store that is
+shared between processes makes each operation atomic on its own side too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from wallie_litellm.core.breaker import Breaker
+from wallie_litellm.core.demand import Demand
+
+
+class Reservation:
+    """The capacity that one admitted attempt holds. It ends in exactly one settlement.
+
+    ``at`` is when it was admitted, in seconds of the guard's clock; ``generation`` and ``probe`` tie its outcome to the
+    breaker's state at that time.
+    """
+
+    __slots__ = ("at", "demand", "generation", "probe", "provider", "settled")
+
+    def __init__(self, provider: str, demand: Demand, at: float, generation: int, probe: bool) -> None:
+        self.provider = provider
+        self.demand = demand
+        self.at = at
+        self.generation = generation
+        self.probe = probe
+        self.settled = False
+
+
+class Hurdle(NamedTuple):
+    """Why a demand cannot be admitted now, and for how many seconds (``inf``: not by waiting)."""
+
+    reason: str  # a dimension, or one of the constants below
+    wait: float
+
+
+PAUSED = "paused"
+CIRCUIT = "circuit"
+TOO_LARGE = "too_large:"  # followed by the dimension
+
+
+class Ledger(NamedTuple):
+    """All that was ever reserved, settled and refunded in one dimension; reserved = settled + refunded + in flight."""
+
+    reserved: int
+    settled: int
+    refunded: int
+
+
+class DimensionUse(NamedTuple):
+    """How much of a limit is used, and in how many seconds it is free again."""
+
+    used: float
+    limit: int
+    reset_in: float
+    ledger: Ledger
+
+
+class ProviderStore(Protocol):
+    """One provider's limits, pause and breaker. Times are seconds of the guard's monotonic clock."""
+
+    breaker: Breaker
+    paused_until: float
+
+    @property
+    def in_flight(self) -> int:
+        """Reservations not yet settled."""
+
+    def reserve(self, now: float, demand: Demand) -> Reservation | Hurdle:
+        """Take all of ``demand`` or nothing."""
+
+    def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Hurdle | None:
+        """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; ``None`` if nothing."""
+
+    def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
+        """Replace the reservation by what was used; ``False`` when it had been settled before."""
+
+    def consume(self, now: float, amount: Demand) -> None:
+        """Charge an amount that was used without a reservation."""
+
+    def expire(self, before: float) -> Iterable[Reservation]:
+        """The unsettled reservations admitted before ``before``."""
+
+    def oldest(self) -> float | None:
+        """When the oldest unsettled reservation was admitted."""
+
+    def fit(self, demand: Demand) -> Demand:
+        """``demand`` with its output cut down to what the limits can hold at all."""
+
+    def pause(self, until: float) -> None:
+        """Admit nothing before ``until``; an earlier, longer pause stands."""
+
+    def reset(self) -> None:
+        """Forget what was used and any pause."""
+
+    def use(self, now: float) -> dict[str, DimensionUse]:
+        """How much of each configured dimension is used."""

@@ -1,0 +1,242 @@
+"""One provider's state in this process's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+
+from wallie_litellm.core.breaker import Breaker, BreakerRules, BreakerState
+from wallie_litellm.core.bucket import Bucket
+from wallie_litellm.core.day import DayCounter, next_midnight
+from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS, RATE_DIMENSIONS, Kind
+from wallie_litellm.stores.base import CIRCUIT, PAUSED, TOO_LARGE, DimensionUse, Hurdle, Ledger, Reservation
+
+# The wall clock may be set, or stand still while a machine sleeps: midnight is looked up again this often (seconds).
+MIDNIGHT_LOOKUP = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A provider's limits: what each dimension allows, per minute, per day or at once."""
+
+    per_dimension: Mapping[str, int] = field(default_factory=dict)
+    burst: Mapping[str, int] = field(default_factory=dict)
+    headroom: float = 0.0
+    reset_timezone: str = "UTC"
+
+    def usable(self, dimension: str) -> float:
+        """The limit less the share that is kept unused."""
+        return self.per_dimension[dimension] * (1 - self.headroom)
+
+
+class MemoryProvider:
+    """See :class:`~wallie_litellm.stores.base.ProviderStore`."""
+
+    def __init__(self, name: str, limits: Limits, rules: BreakerRules, wall: Callable[[], float]) -> None:
+        self.name = name
+        self.limits = limits
+        self.breaker = Breaker(rules)
+        self.paused_until = -inf
+        self._wall = wall
+        self._live: dict[Reservation, None] = {}
+        self._buckets: dict[str, Bucket] = {
+            dimension: Bucket(
+                limits.usable(dimension),
+                limits.burst.get(dimension, limits.per_dimension[dimension]) * (1 - limits.headroom),
+            )
+            for dimension in RATE_DIMENSIONS
+            if dimension in limits.per_dimension
+        }
+        self._days: dict[str, DayCounter] = {
+            dimension: DayCounter(int(limits.usable(dimension)))
+            for dimension in DAY_DIMENSIONS
+            if dimension in limits.per_dimension
+        }
+        self._concurrency = limits.per_dimension.get("concurrency")
+        # The hot path walks plain tuples: (bucket, position of its kind in a demand).
+        self._rates = tuple((bucket, int(DIMENSION_KINDS[name])) for name, bucket in self._buckets.items())
+        self._counters = tuple((counter, int(DIMENSION_KINDS[name])) for name, counter in self._days.items())
+        self._midnight_lookup = -inf if self._days else inf
+        self._reserved = [0, 0, 0, 0]
+        self._settled = [0, 0, 0, 0]
+        self._refunded = [0, 0, 0, 0]
+
+    @property
+    def in_flight(self) -> int:
+        """Reservations not yet settled."""
+        return len(self._live)
+
+    def reserve(self, now: float, demand: Demand) -> Reservation | Hurdle:
+        """Take all of ``demand`` or nothing."""
+        breaker = self.breaker
+        if now < self.paused_until or breaker.state is not BreakerState.CLOSED or self._concurrency is not None:
+            hurdle = self.hurdle(now, demand, NOTHING)
+            if hurdle is not None:
+                return hurdle
+        if now >= self._midnight_lookup:
+            self._roll(now)
+        for bucket, kind in self._rates:
+            start = bucket.full_at
+            if (start if start > now else now) + demand[kind] * bucket.cost - bucket.depth - now > 0:
+                return self._obstacle(now, demand)
+        for counter, kind in self._counters:
+            if counter.used + demand[kind] > counter.limit:
+                return self._obstacle(now, demand)
+        for bucket, kind in self._rates:
+            start = bucket.full_at
+            bucket.full_at = (start if start > now else now) + demand[kind] * bucket.cost
+        for counter, kind in self._counters:
+            counter.used += demand[kind]
+        reserved = self._reserved
+        reserved[0] += demand[0]
+        reserved[1] += demand[1]
+        reserved[2] += demand[2]
+        reserved[3] += demand[3]
+        probe = breaker.state is not BreakerState.CLOSED and breaker.enter(now)
+        reservation = Reservation(self.name, demand, now, breaker.generation, probe)
+        self._live[reservation] = None
+        return reservation
+
+    def _obstacle(self, now: float, demand: Demand) -> Hurdle:
+        hurdle = self.hurdle(now, demand, NOTHING)
+        assert hurdle is not None, "the caller has just found one"  # noqa: S101 - narrows for the type checker
+        return hurdle
+
+    def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Hurdle | None:
+        """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; the longest wait wins."""
+        if now >= self._midnight_lookup:
+            self._roll(now)
+        worst = self._too_large(demand)
+        if worst is not None:
+            return worst
+        blocked = self.breaker.wait(now)
+        if blocked > 0:
+            return Hurdle(CIRCUIT, blocked)
+        waits = [(self.paused_until - now, PAUSED)]
+        for dimension, bucket in self._buckets.items():
+            kind = DIMENSION_KINDS[dimension]
+            waits.append((bucket.wait(now, demand[kind] + ahead[kind]), dimension))
+        for dimension, counter in self._days.items():
+            kind = DIMENSION_KINDS[dimension]
+            waits.append((counter.wait(now, demand[kind] + ahead[kind]), dimension))
+        if self._concurrency is not None:
+            # Nobody knows when a call ends; a place counts as free in a moment and the waiter's patience decides.
+            waits.append((1e-3 if len(self._live) + ahead.requests >= self._concurrency else 0.0, "concurrency"))
+        wait, reason = max(waits)
+        return Hurdle(reason, wait) if wait > 0 else None
+
+    def _too_large(self, demand: Demand) -> Hurdle | None:
+        for dimension, bucket in self._buckets.items():
+            if demand.of(dimension) > bucket.capacity + 1e-9:
+                return Hurdle(TOO_LARGE + dimension, inf)
+        for dimension, counter in self._days.items():
+            if demand.of(dimension) > counter.limit:
+                return Hurdle(TOO_LARGE + dimension, inf)
+        return None
+
+    def fit(self, demand: Demand) -> Demand:
+        """``demand`` with its output cut down to what the limits can hold at all."""
+        tokens = min([demand.tokens, *(self._ceiling(name) for name in ("tpm", "tpd"))])
+        output = min(demand.output, self._ceiling("otpm"))
+        return Demand(demand.requests, int(max(tokens, demand.input)), demand.input, int(output))
+
+    def _ceiling(self, dimension: str) -> float:
+        if dimension in self._buckets:
+            return self._buckets[dimension].capacity
+        return self._days[dimension].limit if dimension in self._days else inf
+
+    def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
+        """Replace the reservation by what was used; ``False`` when it had been settled before."""
+        if reservation.settled:
+            return False
+        reservation.settled = True
+        del self._live[reservation]
+        demand = reservation.demand
+        settled = self._settled
+        settled[0] += charged[0]
+        settled[1] += charged[1]
+        settled[2] += charged[2]
+        settled[3] += charged[3]
+        if charged == demand:
+            return True
+        for bucket, kind in self._rates:
+            delta = charged[kind] - demand[kind]
+            if delta > 0:
+                bucket.take(now, delta)
+            elif delta:
+                bucket.full_at += delta * bucket.cost
+        for counter, kind in self._counters:
+            if reservation.at >= counter.started_at:
+                counter.used += charged[kind] - demand[kind]
+        for kind in Kind:
+            delta = charged[kind] - demand[kind]
+            if delta > 0:  # the overrun is reserved after the fact, so that the books balance
+                self._reserved[kind] += delta
+            else:
+                self._refunded[kind] -= delta
+        return True
+
+    def consume(self, now: float, amount: Demand) -> None:
+        """Charge an amount that was used without a reservation."""
+        if now >= self._midnight_lookup:
+            self._roll(now)
+        for bucket, kind in self._rates:
+            bucket.take(now, amount[kind])
+        for counter, kind in self._counters:
+            counter.used += amount[kind]
+        for kind in Kind:
+            self._reserved[kind] += amount[kind]
+            self._settled[kind] += amount[kind]
+
+    def expire(self, before: float) -> list[Reservation]:
+        """The unsettled reservations admitted before ``before``."""
+        late = []
+        for reservation in self._live:  # in the order of admission
+            if reservation.at >= before:
+                break
+            late.append(reservation)
+        return late
+
+    def oldest(self) -> float | None:
+        """When the oldest unsettled reservation was admitted."""
+        return next((reservation.at for reservation in self._live), None)
+
+    def pause(self, until: float) -> None:
+        """Admit nothing before ``until``; an earlier, longer pause stands."""
+        self.paused_until = max(self.paused_until, until)
+
+    def reset(self) -> None:
+        """Forget what was used and any pause."""
+        self.paused_until = -inf
+        for bucket in self._buckets.values():
+            bucket.reset()
+        for counter in self._days.values():
+            counter.used = 0
+
+    def use(self, now: float) -> dict[str, DimensionUse]:
+        """How much of each configured dimension is used."""
+        if now >= self._midnight_lookup:
+            self._roll(now)
+        limits = self.limits.per_dimension
+        use = {
+            name: DimensionUse(bucket.used(now), limits[name], bucket.full_in(now), self._books(name))
+            for name, bucket in self._buckets.items()
+        }
+        for name, counter in self._days.items():
+            use[name] = DimensionUse(counter.used, limits[name], counter.resets_at - now, self._books(name))
+        if self._concurrency is not None:
+            use["concurrency"] = DimensionUse(len(self._live), self._concurrency, 0.0, self._books("concurrency"))
+        return use
+
+    def _books(self, dimension: str) -> Ledger:
+        kind = DIMENSION_KINDS[dimension]
+        return Ledger(self._reserved[kind], self._settled[kind], self._refunded[kind])
+
+    def _roll(self, now: float) -> None:
+        wall = self._wall()
+        midnight = now + next_midnight(wall, self.limits.reset_timezone) - wall
+        for counter in self._days.values():
+            counter.roll(now, midnight)
+        self._midnight_lookup = min(now + MIDNIGHT_LOOKUP, midnight)
