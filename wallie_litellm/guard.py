@@ -94,25 +94,25 @@ class Guard:
     ) -> RequestScope:
         """Begin a request for ``group``; ``deadline`` is in seconds from now."""
         now = self._now()
+        patience, max_wait = self.config.waits(feature)
         settings = self.config.features.get(feature) if feature is not None else None
-        admission = self.config.admission
-        max_wait, patience = admission.max_wait, admission.patience
-        if settings is not None:
-            max_wait = settings.max_wait if settings.max_wait is not None else max_wait
-            patience = settings.patience if settings.patience is not None else patience
-            priority = priority or settings.priority
         return RequestScope(
             group=group,
-            patience=max_wait if patience is None else min(patience, max_wait),
+            patience=patience,
             max_wait=max_wait,
             started_at=now,
-            priority=priority or 0,
+            priority=priority or (settings.priority if settings is not None else 0),
             deadline_at=None if deadline is None else now + deadline,
             feature=feature,
             user_id=user_id,
             estimated_tokens=estimated_tokens,
-            chain=self.chains.get(group, ()) if chain is None else chain,
+            chain=self.chain_of(group) if chain is None else chain,
         )
+
+    def chain_of(self, group: str) -> Sequence[str]:
+        """The groups tried after ``group``; the chain of ``*`` serves every group that has none of its own."""
+        members = self.chains.get(group, self.chains.get("*", ()))
+        return tuple(member for member in members if member != group)
 
     def check_deadline(self, scope: RequestScope) -> None:
         """Raise :class:`DeadlineExceeded` once the caller's deadline has passed."""
@@ -220,7 +220,7 @@ class Guard:
 
     def next_fallback(self, model: str, exclude: Sequence[str] = ()) -> str | None:
         """The first member of ``model``'s chain that can serve now and is not excluded, by group or by provider."""
-        for group in self.chains.get(model, ()):
+        for group in self.chain_of(model):
             providers = [name for name in self.providers_of(group) if name not in exclude]
             if group not in exclude and any(self.limiter(name).hurdle(ONE_REQUEST) is None for name in providers):
                 return group
@@ -454,8 +454,9 @@ def _health(state: DoorState) -> str:
 def _limits(settings: ProviderLimits | None) -> Limits:
     if settings is None:
         return Limits()
+    stated: dict[str, int] = {str(name): amount for name, amount in settings.by_dimension().items()}
     burst: dict[str, int] = {str(name): amount for name, amount in settings.burst.items()}
-    return Limits(settings.by_dimension(), burst, settings.headroom, settings.reset_timezone)
+    return Limits(stated, burst, settings.headroom, settings.reset_timezone)
 
 
 def _future_alarm(abandon: Callable[[], None]) -> tuple[Awaitable[None], Callable[[], None]]:

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 # Under this key a stream's fallback finds the request it belongs to; it is taken out before any call is made.
 _SCOPE_KEY = "_wallie_scope"
 
+_KEY_REFUSED = frozenset({401, 403})
+
 # Statuses that are the caller's own doing: the caller is better served by the provider's answer than by ours.
 _CALLERS_FAULT = frozenset({400, 404, 405, 413, 415, 422})
 
@@ -97,7 +99,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
 
     def chain_of(self, group: str, fallbacks: Any = None) -> Sequence[str]:
         """The groups tried after ``group``: those a request brings along, else those of the config."""
-        return _stated_chain(group, fallbacks) if fallbacks else self.guard.chains.get(group, ())
+        return _stated_chain(group, fallbacks) if fallbacks else self.guard.chain_of(group)
 
     @contextmanager
     def outside_request(self) -> Iterator[None]:
@@ -179,8 +181,8 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         if isinstance(error, WallieError):
             raise error
         ending = adapter.ending_of(error)
-        if ending.status_code in (401, 403):
-            return bool(super().should_retry_this_error(error, *args, **kwargs))
+        if ending.status_code in _KEY_REFUSED and len(kwargs.get("all_deployments") or ()) > 1:
+            return True  # another deployment of the group may have a better key
         if not (ending.transient or ending.rate_limited) or not self._some_circuit_closed(scope):
             raise error
         return True
@@ -193,7 +195,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         if scope is None:
             return float(super()._time_to_sleep_before_retry(e, remaining_retries, num_retries, *args, **kwargs))
         ending = adapter.ending_of(e)
-        if remaining_retries <= 0 or ending.rate_limited or ending.pause_for:
+        if remaining_retries <= 0 or ending.rate_limited or ending.pause_for or ending.status_code in _KEY_REFUSED:
             return 0.0
         seconds = self.guard.backoff.seconds(num_retries - remaining_retries + 1)
         if scope.deadline_at is not None and self.guard.clock.now() + seconds >= scope.deadline_at:

@@ -14,14 +14,7 @@ import pytest
 
 from wallie_litellm.rehearsal import SimulatedFleet
 
-MODELS = {
-    "openai": "openai/gpt-4o-mini",
-    "anthropic": "anthropic/claude-sonnet-4-5",
-    "gemini": "gemini/gemini-2.5-flash",
-    "groq": "groq/llama-3.1-8b-instant",
-    "deepseek": "deepseek/deepseek-chat",
-}
-PROMPT = [{"role": "user", "content": "x" * 40}]
+from .helpers import PROMPT, call_arguments
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +36,6 @@ def fleet(running_fleet: SimulatedFleet) -> SimulatedFleet:
         running_fleet[name].heal()
         running_fleet[name].reset()
     return running_fleet
-
-
-def call_arguments(fleet: SimulatedFleet, name: str, model: str | None = None) -> dict[str, Any]:
-    """Keyword arguments that bring a LiteLLM call to the fleet, without LiteLLM's retries."""
-    deployment = {"model_name": "any", "litellm_params": {"model": model or MODELS[name]}}
-    return {**fleet.point([deployment])[0]["litellm_params"], "max_retries": 0, "num_retries": 0}
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ from typing import Any
 import litellm
 import pytest
 
-from tests.rehearsal.conftest import MODELS, PROMPT, call_arguments
 from wallie_litellm.rehearsal import SimulatedFleet
 
-PROVIDERS = list(MODELS)
+from .helpers import MODELS, PROMPT, PROVIDERS, call_arguments
 
 
 def completion_tokens(name: str) -> int:

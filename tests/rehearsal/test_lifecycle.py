@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 
+import httpx
 import litellm
 import pytest
 
-from tests.rehearsal.conftest import PROMPT
 from wallie_litellm.rehearsal import DEFAULT_LIMITS, SimulatedFleet, SimulatedProvider
+
+from .helpers import PROMPT, eventually
 
 
 def complete(provider: SimulatedProvider, **more: Any) -> Any:
@@ -51,9 +50,7 @@ async def test_stop_is_quick_even_with_hanging_requests(in_process: bool) -> Non
     provider = SimulatedProvider("openai", in_process=in_process).start()
     provider.hang()
     calls = [asyncio.ensure_future(complete(provider)) for _ in range(5)]
-    async with asyncio.timeout(10):
-        while provider.counts().in_flight < 5:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: provider.counts().in_flight == 5, seconds=10)
     port, started = provider.port, time.monotonic()
     await asyncio.to_thread(provider.stop)
     assert time.monotonic() - started < 2
@@ -115,17 +112,17 @@ def test_a_refused_port_stays_reserved() -> None:
 
 
 def test_the_control_routes_are_on_the_model_port_too() -> None:
-    with SimulatedProvider("openai") as provider, urllib.request.urlopen(f"{provider.base_url}/_sim/counts") as answer:
-        assert json.load(answer)["received"] == 0
+    with SimulatedProvider("openai") as provider:
+        answer = httpx.get(f"{provider.base_url}/_sim/counts", trust_env=False)
+    assert answer.json()["received"] == 0
 
 
 def test_an_unknown_fault_is_refused() -> None:
     with SimulatedProvider("openai") as provider:
-        request = urllib.request.Request(f"{provider.base_url}/_sim/faults", b'{"kind": "explode"}', method="POST")
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(request)
-        caught.value.close()
-    assert caught.value.code == 400
+        for body in ({"kind": "explode"}, {"kind": "status", "colour": "red"}, []):
+            answer = httpx.post(f"{provider.base_url}/_sim/faults", json=body, trust_env=False)
+            assert answer.status_code == 400
+            assert answer.json()["error"]
 
 
 def test_a_handle_that_is_not_started_says_so() -> None:

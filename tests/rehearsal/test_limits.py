@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +13,12 @@ import httpx
 import litellm
 import pytest
 
-from tests.rehearsal.conftest import MODELS, PROMPT
 from wallie_litellm.rehearsal import SimulatedProvider
+from wallie_litellm.rehearsal.gemini_wire import GeminiWire
 from wallie_litellm.rehearsal.limits import ProviderLimits
 from wallie_litellm.rehearsal.openai_wire import duration
+
+from .helpers import MODELS, PROMPT
 
 
 class Clock:
@@ -107,14 +109,15 @@ async def test_openais_429_has_its_headers_and_body() -> None:
     headers = headers_of(error)
     assert headers["x-ratelimit-limit-requests"] == "3"
     assert headers["x-ratelimit-remaining-requests"] == "0"
-    assert re.fullmatch(r"59\.\d+s|1m0s", headers["x-ratelimit-reset-requests"])
+    assert re.fullmatch(r"5\d(\.\d+)?s|1m0s", headers["x-ratelimit-reset-requests"])
     assert headers["x-ratelimit-limit-tokens"] == "1000"
-    assert headers["x-ratelimit-remaining-tokens"] == "955"
-    assert headers["retry-after"] == "20"
-    assert 19_000 < int(headers["retry-after-ms"]) <= 20_000
+    assert 955 <= int(headers["x-ratelimit-remaining-tokens"]) <= 1000
+    milliseconds = int(headers["retry-after-ms"])
+    assert 10_000 < milliseconds <= 20_000
+    assert int(headers["retry-after"]) == math.ceil(milliseconds / 1000)
     assert error.body["code"] == "rate_limit_exceeded"
     assert error.body["type"] == "requests"
-    assert "Please try again in 19." in str(error)
+    assert "Please try again in 1" in str(error)
 
 
 async def test_groqs_request_headers_describe_the_day() -> None:
@@ -125,7 +128,7 @@ async def test_groqs_request_headers_describe_the_day() -> None:
     assert headers["x-ratelimit-limit-requests"] == "100"
     assert headers["x-ratelimit-remaining-requests"] == "98"
     assert headers["x-ratelimit-limit-tokens"] == "1000"
-    assert headers["retry-after"] == "30"
+    assert 20 <= int(headers["retry-after"]) <= 30
     assert "retry-after-ms" not in headers
 
 
@@ -138,10 +141,10 @@ async def test_anthropics_429_has_its_headers_and_body() -> None:
     assert headers["anthropic-ratelimit-requests-limit"] == "2"
     assert headers["anthropic-ratelimit-requests-remaining"] == "0"
     assert headers["anthropic-ratelimit-tokens-limit"] == "1000"
-    assert headers["anthropic-ratelimit-tokens-remaining"] == "968"
+    assert 968 <= int(headers["anthropic-ratelimit-tokens-remaining"]) <= 1000
     reset = datetime.strptime(headers["anthropic-ratelimit-requests-reset"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    assert 50 < (reset - datetime.now(UTC)).total_seconds() <= 61
-    assert headers["retry-after"] == "30"
+    assert 45 < (reset - datetime.now(UTC)).total_seconds() <= 61
+    assert 20 <= int(headers["retry-after"]) <= 30
     assert "rate_limit_error" in str(error)
 
 
@@ -155,11 +158,32 @@ async def test_geminis_429_says_in_its_body_how_long_to_wait() -> None:
         error = responses[-1].json()["error"]
         assert (error["code"], error["status"]) == (429, "RESOURCE_EXHAUSTED")
         details = {detail["@type"]: detail for detail in error["details"]}
-        assert details["type.googleapis.com/google.rpc.RetryInfo"]["retryDelay"] == "30s"
+        assert details["type.googleapis.com/google.rpc.RetryInfo"]["retryDelay"] in [
+            f"{seconds}s" for seconds in range(20, 31)
+        ]
         violation = details["type.googleapis.com/google.rpc.QuotaFailure"]["violations"][0]
         assert violation["quotaId"] == "GenerateRequestsPerMinutePerProjectPerModel"
         assert "retry-after" not in responses[-1].headers
-        assert "retryDelay" in json.dumps(str(await refusal(limited)))
+        assert "retryDelay" in str(await refusal(limited))
+
+
+async def test_litellm_takes_a_403_anywhere_in_geminis_429_for_a_refused_permission() -> None:
+    # Why the simulated Gemini avoids those digits; should LiteLLM mend it, `_delay` can say the decimals again.
+    error = {"code": 429, "message": "Please retry in 19.978048403s.", "status": "RESOURCE_EXHAUSTED"}
+    with provider("gemini") as limited:
+        limited.fail(429, body={"error": error})
+        with pytest.raises(litellm.BadRequestError):
+            await ask(limited)
+
+
+def test_geminis_delay_never_has_the_digits_403() -> None:
+    clock = Clock(datetime(2026, 7, 1, 6, 53, 17, tzinfo=UTC).timestamp())
+    limits = ProviderLimits(rpd=1, zone="America/Los_Angeles", wall=clock)
+    limits.admit(1)
+    verdict = limits.admit(1)
+    assert verdict.retry_after == pytest.approx(403)
+    reply = GeminiWire().limited(verdict, limits.meters(), "gemini-2.5-flash", 1)
+    assert reply.body["error"]["details"][1]["retryDelay"] == "404s"
 
 
 async def test_deepseeks_429_has_no_headers() -> None:

@@ -117,9 +117,8 @@ class GeminiWire(Wire):
         message = f"{_EXCEEDED}\n* Quota exceeded for metric: {metric}, limit: {limit}, model: {model}"
         if math.isinf(verdict.retry_after):
             return self._error(429, message, [violation])
-        message += f"\nPlease retry in {verdict.retry_after:.9f}s."
-        # Rounded up: a delay that is over too early would be a promise not kept.
-        return self._error(429, message, [violation, _retry_info(math.ceil(verdict.retry_after))])
+        delay = _delay(verdict.retry_after)
+        return self._error(429, f"{message}\nPlease retry in {delay}s.", [violation, _retry_info(delay)])
 
     def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> Reply:
         """A number goes into `RetryInfo` and the header; a date fits only the header."""
@@ -147,6 +146,18 @@ class GeminiWire(Wire):
         where = {"location": "global", "model": model}
         hit = {"quotaMetric": metric, "quotaId": quota_id, "quotaDimensions": where, "quotaValue": str(limit)}
         return {"@type": f"{_RPC}QuotaFailure", "violations": [hit]}
+
+
+def _delay(seconds: float) -> int:
+    """Whole seconds, rounded up: a delay that is over too early would be a promise not kept.
+
+    Gemini's sentence has nine decimals. LiteLLM takes any "403" in Gemini's error for a refused
+    permission, so now and then those decimals would turn this 429 into another exception.
+    """
+    whole = math.ceil(seconds)
+    while "403" in str(whole):
+        whole += 1
+    return whole
 
 
 def _retry_info(seconds: float) -> Json:

@@ -24,6 +24,7 @@ from wallie_litellm.rehearsal.settings import HOST, WIRES, Ports, ProviderSettin
 
 _MAX_BODY = 64 * 2**20
 _STOP_GRACE = 0.05
+_SETTLE = 0.002
 
 
 class SimulatedServer:
@@ -69,12 +70,15 @@ class SimulatedServer:
         self._listener = None
         # Bound but not listening: connections are refused, and nobody else gets the port meanwhile.
         self._held = _bound_socket(self._port)
-        self._drop_connections()
+        await self._drop_connections()
 
-    def _drop_connections(self) -> None:
+    async def _drop_connections(self) -> None:
+        # A connection just accepted becomes visible, and an aborted one closes, some turns of the loop later.
+        await asyncio.sleep(_SETTLE)
         for connection in list(self._model.server.connections if self._model.server else ()):
             if connection.transport is not None:
                 connection.transport.abort()
+        await asyncio.sleep(_SETTLE)
 
     async def accept(self) -> None:
         """Listen again on the same port."""
@@ -88,16 +92,21 @@ class SimulatedServer:
             self._listener.close()
         if self._held is not None:
             self._held.close()
-        self._drop_connections()
+        await self._drop_connections()
         await self._model.cleanup()
         await self._control.cleanup()
+        await asyncio.sleep(_SETTLE)
 
 
 def _bound_socket(port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((HOST, port))
     sock.setblocking(False)
+    try:
+        sock.bind((HOST, port))
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 

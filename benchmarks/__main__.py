@@ -1,0 +1,32 @@
+"""``python -m benchmarks [name ...] [--quick] [--json FILE]``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+NAMES = ("call_overhead", "own_time", "bucket_micro", "sustained_load")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure; see docs/benchmarks.md.")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"one or more of: {', '.join(NAMES)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and shorter loads, for a first look")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in NAMES:
+            parser.error(f"unknown benchmark {name!r}: choose from {', '.join(NAMES)}")
+    figures = {}
+    for name in options.names or NAMES:
+        report = importlib.import_module(f"benchmarks.{name}").run(options.quick)
+        figures[name] = report.data
+        print(report.markdown(), end="\n\n", flush=True)
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Routers to compare: ours and LiteLLM's own, from the shipped configuration, each with LiteLLM's hooks to itself."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+import litellm
+from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+
+from wallie_litellm import Guard, WallieRouter
+from wallie_litellm.config import RouterConfig, parse_config
+
+CONFIG_FILE = Path(__file__).resolve().parent.parent / "router_config.yaml"
+MODEL = "gpt-4o-mini"
+ANSWER = "We are open from nine to five, Monday to Friday, and until one on Saturdays."
+MESSAGES = [
+    {"role": "system", "content": "You answer the customers of a small flower shop, briefly and kindly."},
+    {"role": "user", "content": "Hello! I would like to order two dozen tulips. What are your opening hours?"},
+]
+
+_SCALE = 10_000  # of the shipped limits, so that nothing ever waits
+_HOOK_LISTS = (
+    "callbacks",
+    "input_callback",
+    "success_callback",
+    "failure_callback",
+    "service_callback",
+    "_async_input_callback",
+    "_async_success_callback",
+    "_async_failure_callback",
+)
+
+
+def roomy_config() -> RouterConfig:
+    """The shipped configuration with its limits scaled up."""
+    data = yaml.safe_load(CONFIG_FILE.read_text())
+    for limits in data["wallie"]["providers"].values():
+        limits.update({name: limit * _SCALE for name, limit in limits.items() if name in ("rpm", "tpm", "rpd")})
+    return parse_config(data, env={})
+
+
+def router_arguments(config: RouterConfig, api_base: str | None = None) -> dict[str, Any]:
+    """What both routers are given; LiteLLM's Router gets its retries besides, which ours has in its own section."""
+    model_list = copy.deepcopy(config.model_list)
+    for deployment in model_list:
+        deployment["litellm_params"]["api_key"] = "sk-benchmark"
+        if api_base is not None:
+            deployment["litellm_params"]["api_base"] = api_base
+    fallbacks = [{group: list(members)} for group, members in config.chains.items()]
+    settings = {name: config.router_settings[name] for name in ("disable_cooldowns", "timeout", "stream_timeout")}
+    return {"model_list": model_list, "fallbacks": fallbacks, **settings}
+
+
+class Contender:
+    """A router whose LiteLLM hooks are in place only while it is its turn.
+
+    LiteLLM's callback lists are global, and every router adds to them: without this, each side would do the
+    bookkeeping of all.
+    """
+
+    def __init__(self, build: Callable[[], litellm.Router]) -> None:
+        _set_hooks({})
+        self.router = build()
+        self._hooks = {name: list(getattr(litellm, name)) for name in _HOOK_LISTS}
+        _set_hooks({})
+
+    def take_turn(self) -> None:
+        """Put this router's hooks, and no others, in place."""
+        _set_hooks(self._hooks)
+
+    def close(self) -> None:
+        """Take this router out of LiteLLM."""
+        if isinstance(self.router, WallieRouter):
+            self.router.guard.close()
+        self.router.discard()
+        _set_hooks({})
+
+
+def bare(config: RouterConfig, api_base: str | None = None) -> Contender:
+    """LiteLLM's own Router."""
+    arguments = router_arguments(config, api_base)
+    return Contender(lambda: litellm.Router(num_retries=config.wallie.retry.max_retries, **arguments))
+
+
+def guarded(config: RouterConfig, api_base: str | None = None) -> Contender:
+    """Ours."""
+    arguments = router_arguments(config, api_base)
+    return Contender(lambda: WallieRouter(guard=Guard(config.wallie), **arguments))
+
+
+async def background_done() -> None:
+    """Wait for LiteLLM's logging of the calls made so far."""
+    for _ in range(4):
+        await asyncio.sleep(0)
+    await GLOBAL_LOGGING_WORKER.flush()
+
+
+def _set_hooks(hooks: dict[str, list[Any]]) -> None:
+    for name in _HOOK_LISTS:
+        getattr(litellm, name)[:] = hooks.get(name, [])

@@ -1,0 +1,73 @@
+"""Fixtures that reach real LiteLLM over real HTTP: a simulated fleet, and routers pointed at it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+from support import shipped_config
+
+from wallie_litellm.config import parse_config
+from wallie_litellm.rehearsal.fleet import SimulatedFleet
+
+if TYPE_CHECKING:
+    from wallie_litellm.clock import Clock
+    from wallie_litellm.router import WallieRouter
+
+UNLIMITED: dict[str, Any] = {"rpm": None, "tpm": None, "rpd": None}
+PROVIDERS = ("openai", "anthropic", "gemini", "groq", "deepseek")
+
+RouterMaker = Callable[..., "WallieRouter"]
+
+
+@pytest.fixture(scope="session")
+def running_fleet() -> Iterator[SimulatedFleet]:
+    with SimulatedFleet({name: UNLIMITED for name in PROVIDERS}, in_process=False) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def fleet(running_fleet: SimulatedFleet) -> SimulatedFleet:
+    """Five healthy providers without limits of their own, counting from zero."""
+    for name in running_fleet:
+        running_fleet[name].heal()
+        running_fleet[name].reset()
+    return running_fleet
+
+
+@pytest.fixture
+def make_router(fleet: SimulatedFleet) -> Iterator[RouterMaker]:
+    """Builds routers from the shipped config, with sections of ``wallie:`` replaced by keyword."""
+    from wallie_litellm.guard import Guard
+    from wallie_litellm.router import build_router
+
+    logging.getLogger("LiteLLM Router").setLevel(logging.CRITICAL)
+    made: list[WallieRouter] = []
+
+    def make(
+        *,
+        clock: Clock | None = None,
+        data: dict[str, Any] | None = None,
+        arguments: dict[str, Any] | None = None,
+        **sections: Any,
+    ) -> WallieRouter:
+        data = copy.deepcopy(data or shipped_config())
+        data["wallie"].update(sections)
+        config = parse_config(data)
+        guard = Guard(config.wallie, clock=clock)
+        router = build_router(
+            config, guard=guard, **{"model_list": fleet.point(config.model_list), **(arguments or {})}
+        )
+        made.append(router)
+        return router
+
+    yield make
+    for router in made:
+        router.guard.close()

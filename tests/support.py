@@ -1,0 +1,47 @@
+"""What several test files need: data, requests, and the checks that hold after every run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from wallie_litellm.router import WallieRouter
+
+SHIPPED = Path(__file__).parent.parent / "router_config.yaml"
+
+
+def shipped_config() -> dict[str, Any]:
+    """The shipped router_config.yaml as plain data, to be changed at will."""
+    data: dict[str, Any] = yaml.safe_load(SHIPPED.read_text())
+    return data
+
+
+def messages(text: str = "Hello there, how are you?") -> list[dict[str, Any]]:
+    return [{"role": "user", "content": text}]
+
+
+def quota(router: WallieRouter, provider: str, dimension: str) -> dict[str, Any]:
+    found: dict[str, Any] = router.guard.status()["providers"][provider]["quota"][dimension]
+    return found
+
+
+def assert_nothing_leaked(router: WallieRouter) -> None:
+    """No attempt is in flight, nobody waits, and the books of every dimension balance."""
+    for name, provider in router.guard.status()["providers"].items():
+        assert (0, 0) == (provider["in_flight"], provider["waiting"]), name
+        for dimension, used in provider["quota"].items():
+            assert used["reserved"] == used["settled"] + used["refunded"], (name, dimension, used)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Let the loop run until ``condition`` holds; fail when it does not within ``seconds``."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition never came true"
+        await asyncio.sleep(0.002)
