@@ -77,7 +77,7 @@ def _add(report: Report, name: str, samples: Mapping[str, Sequence[Sample]]) -> 
         for side in ("guarded", "bare again")
     }
     cpu = {side: harness.median(samples, side, "cpu") * 1e6 for side in ("guarded", "bare")}
-    report.rows.append((name, *map(str, ratios.values()), f"{cpu['guarded']:,.0f} / {cpu['bare']:,.0f} µs"))
+    report.rows.append((name, *(f"{found:.3f}" for found in ratios.values()), f"{cpu['guarded']:,.0f} / {cpu['bare']:,.0f} µs"))
     report.data[name] = {
         **{f"{side}, {what}": found.as_dict() for (side, what), found in ratios.items()},
         "cpu_us": cpu,

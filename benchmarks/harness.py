@@ -43,8 +43,12 @@ class Estimate:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.median:.3f} ({self.low:.3f}–{self.high:.3f})"
+    def __format__(self, spec: str) -> str:
+        return f"{self.median:{spec}} ({self.low:{spec}} … {self.high:{spec}})"
+
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit."""
+        return Estimate(self.median * factor, self.low * factor, self.high * factor)
 
     def as_dict(self) -> dict[str, float]:
         """For JSON."""

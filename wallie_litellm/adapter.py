@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from math import ceil
@@ -27,12 +28,17 @@ from wallie_litellm.scope import Ending
 # Providers say in words that an account is out of money or quota, with a 400 or a 429 that waiting does not cure.
 _EXHAUSTED_MARKS = (
     "insufficient_quota",
-    "exceeded your current quota, please check your plan",
     "credit balance is too low",
     "billing_hard_limit_reached",
     "billing hard limit",
     "insufficient balance",
 )
+# OpenAI says this of an empty account, and Gemini of any limit; Gemini adds when to come back.
+_EXHAUSTED_UNLESS_TOLD_WHEN = "exceeded your current quota"
+# google.rpc.RetryInfo in the body: Gemini sends no Retry-After header.
+_RETRY_DELAY = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
+# LiteLLM reads a Gemini error with "403" anywhere in its text, even in "retry in 4.0403s", as a bad request.
+_GEMINI_RATE_LIMIT = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete"})
 _EMBEDDING_FUNCTIONS = frozenset({"_aembedding", "_embedding"})
@@ -149,6 +155,31 @@ def _get(thing: Any, name: str) -> Any:
     return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
 
 
+def stream_timeout(stream: Any, seconds: float | None, *, started: bool) -> Exception:
+    """The error of a stream that fell silent; before its first chunk, one that LiteLLM goes along the chain for."""
+    model, provider = str(_get(stream, "model")), str(_get(stream, "custom_llm_provider"))
+    error: Exception = litellm.Timeout(f"No chunk from {provider} for {seconds} s.", model=model, llm_provider=provider)
+    if not started:
+        message = str(error)
+        error = MidStreamFallbackError(message, model, provider, original_exception=error, is_pre_first_chunk=True)
+    return error
+
+
+def without_context_finaliser(stream: Any) -> Any:
+    """Keep a LiteLLM stream's finaliser from writing context variables.
+
+    Written in the middle of a garbage collection, they crash CPython up to 3.11 (python/cpython#148891). LiteLLM does
+    so for the sake of ``request_correlation_in_logs``, which is off unless asked for.
+    """
+    if not litellm.request_correlation_in_logs and hasattr(stream, "_restore_consumer_correlation_context"):
+        stream._restore_consumer_correlation_context = _restore_nothing
+    return stream
+
+
+def _restore_nothing(**_: Any) -> None:
+    pass
+
+
 class StreamMeter:
     """Counts what a stream delivers, chunk by chunk: the usage it reports, else the characters seen."""
 
@@ -257,10 +288,15 @@ def ending_of(error: BaseException, *, deadline_passed: bool = False) -> Ending:
 
 
 def _rejection(error: BaseException, status: int) -> Ending:
+    text = str(error)
+    if status == 400 and _GEMINI_RATE_LIMIT.search(text):
+        status = 429
     reason = f"HTTP {status}"
-    if status in (400, 402, 403, 429) and _account_exhausted(error):
+    if status < 400:
+        return Ending(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", status_code=status, transient=True)
+    asked = _asked_to_wait(error, text) if status == 429 or status >= 500 else None
+    if status in (400, 402, 403, 429) and _account_exhausted(text.lower(), asked):
         return Ending(Outcome.REJECTED, Verdict.FAILURE, reason=f"{reason}, quota exhausted", status_code=status)
-    asked = parse_retry_after(response_headers(error), time.time()) if status == 429 or status >= 500 else None
     return Ending(
         Outcome.REJECTED,
         Verdict.FAILURE if status >= 500 or status in _ACCOUNT_STATUSES else Verdict.IGNORED,
@@ -306,6 +342,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         pending += [cause.__cause__, cause.__context__, inner if isinstance(inner, BaseException) else None]
 
 
-def _account_exhausted(error: BaseException) -> bool:
-    text = str(error).lower()
+def _asked_to_wait(error: BaseException, text: str) -> float | None:
+    asked = parse_retry_after(response_headers(error), time.time())
+    if asked is None and (delay := _RETRY_DELAY.search(text)):
+        asked = parse_retry_after({"retry-after": delay[1]}, time.time())
+    return asked
+
+
+def _account_exhausted(text: str, asked: float | None) -> bool:
+    if asked is None and _EXHAUSTED_UNLESS_TOLD_WHEN in text:
+        return True
     return any(mark in text for mark in _EXHAUSTED_MARKS)

@@ -35,3 +35,25 @@ def check(file: str | None, config: str | None, ignore_keys: bool) -> None:
     for problem in report.problems:
         click.echo(problem, err=True)
     sys.exit(0 if report.ok else 1)
+
+
+@main.command()
+@click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
+@click.option("--live", is_flag=True, help="One small request to each real provider whose key is set, instead.")
+@click.option("--no-serve", is_flag=True, help="End after the table; in this version it always does.")
+def demo(config: str | None, live: bool, no_serve: bool) -> None:
+    """Play the specification's scenarios against simulated providers, in real time; about a minute.
+
+    The exit code is 0 if everything seen is as expected and 1 if anything differs.
+    """
+    if live:
+        from wallie_litellm.rehearsal.live import run_live
+
+        sys.exit(run_live(config, click.echo, _echo_error))
+    from wallie_litellm.rehearsal.demo import run_demo
+
+    sys.exit(run_demo(config, click.echo, _echo_error))
+
+
+def _echo_error(line: str) -> None:
+    click.echo(line, err=True)

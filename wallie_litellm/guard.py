@@ -155,6 +155,9 @@ class Guard:
             limiter = self._limiters[attempt.provider]
             try:
                 await woken
+            except GeneratorExit:
+                self.later(lambda: limiter.abandon(waiter))
+                raise
             except BaseException:
                 limiter.abandon(waiter)
                 raise
@@ -196,6 +199,13 @@ class Guard:
         )
         self._record(scope, attempt, ending)
         return settled
+
+    def later(self, callback: Callable[[], object]) -> None:
+        """Have ``callback`` called in a moment, by the clock.
+
+        For finalisers: a garbage collection may run them in a thread that is just holding the lock they would need.
+        """
+        self.clock.call_at(self._now(), callback)
 
     # What operators and applications ask and order
 

@@ -7,6 +7,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.core.breaker import BreakerState, Verdict
@@ -59,7 +60,9 @@ class Limiter:
         self._waiting = 0
         self._give_ups: list[tuple[float, int, Waiter]] = []
         self._sequence = itertools.count()
+        self._closed = False
         self._timer: Callable[[], None] | None = None
+        self._timer_number = 0
         self._timer_at = float("inf")
         self._expiry_at = float("inf")
 
@@ -75,6 +78,7 @@ class Limiter:
             ahead = self._queue.ahead(priority)
             hurdle = self._store.hurdle(now, demand, ahead)
             if hurdle is None and not ahead.requests:
+                self._expiry_at = min(self._expiry_at, now + self._ttl)  # the queue's timer sees to it
                 return self._store.reserve(now, demand)
             return hurdle or Hurdle("queue", 0.0)
 
@@ -92,10 +96,14 @@ class Limiter:
     def enqueue(self, waiter: Waiter) -> None:
         """Wait for one's turn until ``give_up_at``; ``waiter.wake`` is called when ``result`` is there."""
         with self._lock:
-            self._queue.push(waiter)
-            self._waiting += 1
-            heapq.heappush(self._give_ups, (waiter.give_up_at, next(self._sequence), waiter))
-            woken = self._serve()
+            if self._closed:
+                waiter.result = Hurdle("closed", 0.0)
+                woken = [waiter]
+            else:
+                self._queue.push(waiter)
+                self._waiting += 1
+                heapq.heappush(self._give_ups, (waiter.give_up_at, next(self._sequence), waiter))
+                woken = self._serve()
         _wake(woken)
 
     def abandon(self, waiter: Waiter) -> None:
@@ -124,13 +132,12 @@ class Limiter:
         with self._lock:
             if pause_for:
                 self._store.pause(self._now() + pause_for)
-            if not self._finish(reservation, charged, verdict, reason):
-                return False
+            settled = self._finish(reservation, charged, verdict, reason)
             if not self._waiting:
-                return True
+                return settled
             woken = self._serve()
         _wake(woken)
-        return True
+        return settled
 
     def consume(self, amount: Demand) -> None:
         """Charge an amount that was used without a reservation."""
@@ -140,7 +147,7 @@ class Limiter:
     def reset(self) -> None:
         """Forget what was used and any pause."""
         with self._lock:
-            self._store.reset()
+            self._store.reset(self._now())
             woken = self._serve()
         _wake(woken)
 
@@ -166,9 +173,15 @@ class Limiter:
                 use=self._store.use(now),
             )
 
+    def is_open(self) -> bool:
+        """Whether the breaker lets nothing pass at the moment."""
+        with self._lock:
+            return self._store.breaker.wait(self._now()) > 0
+
     def close(self) -> None:
         """Turn everybody away and stop the timer."""
         with self._lock:
+            self._closed = True
             woken = []
             while (head := self._queue.head()) is not None:
                 self._dismiss(head, Hurdle("closed", 0.0))
@@ -203,22 +216,30 @@ class Limiter:
         next_at = float("inf")
         while (head := self._queue.head()) is not None:
             result = self._store.reserve(now, head.demand)
-            if isinstance(result, Hurdle) and result.reason != CIRCUIT and now + result.wait <= head.give_up_at:
+            if isinstance(result, Hurdle) and self._worth_waiting(now, result, head):
                 next_at = now + result.wait if result.reason != "concurrency" else float("inf")
                 break
+            if isinstance(result, Reservation):
+                self._expiry_at = min(self._expiry_at, now + self._ttl)
             self._dismiss(head, result)
             woken.append(head)
         woken += self._turn_away(now)
         self._set_timer(min(next_at, self._next_give_up(), self._expiry_at))
         return woken
 
+    @staticmethod
+    def _worth_waiting(now: float, hurdle: Hurdle, waiter: Waiter) -> bool:
+        return hurdle.reason != CIRCUIT and hurdle.wait < float("inf") and now + hurdle.wait <= waiter.give_up_at
+
     def _turn_away(self, now: float) -> list[Waiter]:
         gone = []
         in_vain = max(now, self._store.paused_until)
         while self._next_give_up() <= in_vain:
             waiter = heapq.heappop(self._give_ups)[2]
-            hurdle = self._store.hurdle(now, waiter.demand, NOTHING) or Hurdle("queue", 0.0)
-            self._dismiss(waiter, hurdle)
+            self._dismiss(waiter, Hurdle("queue", 0.0))
+            # What it would find if it came back at once: the others are still in line.
+            ahead = self._queue.ahead(waiter.priority)
+            waiter.result = self._store.hurdle(now, waiter.demand, ahead) or waiter.result
             gone.append(waiter)
         return gone
 
@@ -247,10 +268,13 @@ class Limiter:
             self._timer = None
         self._timer_at = when
         if when < float("inf"):
-            self._timer = self._clock.call_at(when, self._on_timer)
+            self._timer_number += 1
+            self._timer = self._clock.call_at(when, partial(self._on_timer, self._timer_number))
 
-    def _on_timer(self) -> None:
+    def _on_timer(self, number: int) -> None:
         with self._lock:
+            if number != self._timer_number:  # called off just as it fired; another one is armed
+                return
             self._timer = None
             self._timer_at = float("inf")
             woken = self._serve()

@@ -28,7 +28,7 @@ from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import ChainExhausted, DeadlineExceeded, Refused, WallieError
 from wallie_litellm.guard import Guard
 from wallie_litellm.scope import Attempt, Ending, RequestScope
-from wallie_litellm.streams import GuardedStream
+from wallie_litellm.streams import GuardedStream, StreamWatch
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +44,14 @@ _CALLERS_FAULT = frozenset({400, 404, 405, 413, 415, 422})
 class _Call:
     """The attempt that is being made in this context, and what routing needs to know of it."""
 
-    __slots__ = ("attempt", "demand", "function", "guessed", "routing", "scope")
+    __slots__ = ("attempt", "demand", "function", "guessed", "params", "routing", "scope")
 
     def __init__(self, scope: RequestScope, attempt: Attempt, function: str) -> None:
         self.scope = scope
         self.attempt = attempt
         self.function = function
         self.demand = Demand()
+        self.params: Mapping[str, Any] = {}  # the chosen deployment's
         self.guessed = False  # whether nobody stated how long the answer may be
         self.routing = False
 
@@ -79,6 +80,9 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
             if kwargs.pop(setting, None):
                 logger.warning("router_settings.%s is ignored: wallie.retry is the only authority for retries", setting)
         self._providers: dict[str, str] = {}
+        # Counting a Llama model's tokens would first try, and without a network block for half a minute, to download
+        # its tokenizer.
+        litellm.disable_hf_tokenizer_download = True
         super().__init__(*args, **kwargs)
         chains = self._all_chains()
         # LiteLLM stops a chain after five members unless told otherwise.
@@ -205,7 +209,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
     def _some_circuit_closed(self, scope: RequestScope) -> bool:
         group = next(reversed(scope.calls), scope.group)
         providers = self.providers_of(group)
-        return not providers or any(self.guard.limiter(name).state().next_probe_in <= 0 for name in providers)
+        return not providers or any(not self.guard.limiter(name).is_open() for name in providers)
 
     # The attempt
 
@@ -247,6 +251,9 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
             return
         late = scope.deadline_at is not None and self.guard.clock.now() >= scope.deadline_at
         ending = adapter.ending_of(error, deadline_passed=late)
+        if isinstance(error, GeneratorExit):  # a coroutine that is collected: see Guard.later
+            self.guard.later(lambda: self.guard.settle(scope, attempt, ending))
+            return
         self.guard.settle(scope, attempt, ending)
         _note_failure(scope, attempt, ending)
 
@@ -307,7 +314,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
     def _choose(
         self, call: _Call, deployment: Mapping[str, Any], request_kwargs: Mapping[str, Any], prompt: Any
     ) -> None:
-        params = deployment["litellm_params"]
+        call.params = params = deployment["litellm_params"]
         call.attempt.provider = self._provider(deployment)
         call.attempt.deployment = params["model"]
         if call.guessed and (limit := adapter.output_limit(params)) is not None:
@@ -340,13 +347,15 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         self, model_response: Any, messages: Any, initial_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
         guarded = self._take_over(model_response, initial_kwargs)
-        return await super()._acompletion_streaming_iterator(guarded, messages, initial_kwargs, *args, **kwargs)
+        stream = await super()._acompletion_streaming_iterator(guarded, messages, initial_kwargs, *args, **kwargs)
+        return adapter.without_context_finaliser(stream)
 
     def _completion_streaming_iterator(
         self, model_response: Any, messages: Any, initial_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
         guarded = self._take_over(model_response, initial_kwargs)
-        return super()._completion_streaming_iterator(guarded, messages, initial_kwargs, *args, **kwargs)
+        stream = super()._completion_streaming_iterator(guarded, messages, initial_kwargs, *args, **kwargs)
+        return adapter.without_context_finaliser(stream)
 
     async def _aresponses_streaming_iterator(self, response: Any, initial_kwargs: dict[str, Any]) -> Any:
         return await super()._aresponses_streaming_iterator(self._take_over(response, initial_kwargs), initial_kwargs)
@@ -369,9 +378,12 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         initial_kwargs[_SCOPE_KEY] = scope
         if scope.chain and not isinstance(initial_kwargs.get("fallbacks"), list):
             initial_kwargs["fallbacks"] = [{attempt.group: list(scope.remaining(attempt.group))}]
-        return self._guard_stream(scope, attempt, stream)
+        idle = self._get_timeout(kwargs={**initial_kwargs, "stream": True}, data=call.params)
+        return self._guard_stream(scope, attempt, stream, idle if isinstance(idle, int | float) else None)
 
-    def _guard_stream(self, scope: RequestScope, attempt: Attempt, stream: Any) -> GuardedStream:
+    def _guard_stream(
+        self, scope: RequestScope, attempt: Attempt, stream: Any, idle: float | None = None
+    ) -> GuardedStream:
         assert attempt.reservation is not None  # noqa: S101 - narrows the type
         attempt.streaming = True
         guard = self.guard
@@ -383,7 +395,12 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         def remaining() -> float | None:
             return None if scope.deadline_at is None else scope.deadline_at - guard.clock.now()
 
-        return GuardedStream(stream, adapter.StreamMeter(attempt.reservation.demand), settle, remaining)
+        def settle_later(ending: Ending) -> None:
+            guard.later(lambda: settle(ending))
+
+        watch = StreamWatch(settle, settle_later, remaining, idle)
+        meter = adapter.StreamMeter(attempt.reservation.demand)
+        return GuardedStream(adapter.without_context_finaliser(stream), meter, watch)
 
     # What the limiter replaces
 

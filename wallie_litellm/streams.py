@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
-from wallie_litellm.adapter import StreamMeter, ending_of, is_cache_hit, stream_was_ended
+from wallie_litellm.adapter import StreamMeter, ending_of, is_cache_hit, stream_timeout, stream_was_ended
 from wallie_litellm.core.breaker import Verdict
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.errors import DeadlineExceeded
 from wallie_litellm.scope import Ending
 
 
+@dataclass(frozen=True, slots=True)
+class StreamWatch:
+    """What a stream has to keep to, and whom it tells how it ended.
+
+    ``settle_later`` is for finalisers, which may run in the middle of anything and must not take a lock. ``remaining``
+    is the time to the caller's deadline, ``idle`` the longest silence between two chunks, both in seconds.
+    """
+
+    settle: Callable[[Ending], None]
+    settle_later: Callable[[Ending], None]
+    remaining: Callable[[], float | None]
+    idle: float | None
+
+
 class GuardedStream:
     """Stands in for a LiteLLM stream, synchronous or not, and passes everything through.
 
-    ``settle`` is called once: when the stream is exhausted, fails, is closed, or is collected without having been any
-    of these.
+    It settles its attempt once: when the stream is exhausted, fails, is closed, or is collected without having been
+    any of these.
     """
 
-    def __init__(
-        self, inner: Any, meter: StreamMeter, settle: Callable[[Ending], None], remaining: Callable[[], float | None]
-    ) -> None:
+    def __init__(self, inner: Any, meter: StreamMeter, watch: StreamWatch) -> None:
         self._inner = inner
         self._iterator: Any = None
         self._meter = meter
-        self._settle = settle
-        self._remaining = remaining
+        self._watch = watch
+        self._started = False
+        self._settled = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -39,26 +53,33 @@ class GuardedStream:
         if self._iterator is None:
             self._iterator = aiter(self._inner)
         try:
-            remaining = self._remaining()
-            if remaining is None:
-                chunk = await anext(self._iterator)
-            else:
-                chunk = await self._next_within(remaining)
+            chunk = await self._next_in_time()
         except StopAsyncIteration:
             self._end()
             raise
         except BaseException as error:
             self._fail(error)
             raise
+        self._started = True
         self._meter.see(chunk)
         return chunk
 
-    async def _next_within(self, seconds: float) -> Any:
+    async def _next_in_time(self) -> Any:
+        remaining, idle = self._watch.remaining(), self._watch.idle
+        if remaining is None and idle is None:
+            return await anext(self._iterator)
+        late = remaining is not None and (idle is None or remaining < idle)
+        timeout = asyncio.timeout(remaining if late else idle)
         try:
-            async with asyncio.timeout(seconds):
+            async with timeout:
                 return await anext(self._iterator)
         except TimeoutError as error:
-            raise DeadlineExceeded("The deadline passed in the middle of the answer.") from error
+            if not timeout.expired():
+                raise
+            if late:
+                raise DeadlineExceeded("The deadline passed in the middle of the answer.") from error
+            # Not every provider's adapter in LiteLLM keeps to the timeout while it streams.
+            raise stream_timeout(self._inner, idle, started=self._started) from error
 
     def __iter__(self) -> GuardedStream:
         return self
@@ -92,7 +113,12 @@ class GuardedStream:
             close()
 
     def __del__(self) -> None:
-        self._abandon()
+        if not self._settled:
+            self._watch.settle_later(self._abandoned())
+
+    def _settle(self, ending: Ending) -> None:
+        self._settled = True
+        self._watch.settle(ending)
 
     def _end(self) -> None:
         if is_cache_hit(self._inner):
@@ -107,10 +133,17 @@ class GuardedStream:
             ending = Ending(Outcome.CUT, Verdict.FAILURE, reason="no answer before the deadline")
         else:
             ending = ending_of(error)
-        self._settle(ending._replace(outcome=Outcome.CUT, usage=self._meter.usage()))
+        if self._started or ending.outcome is not Outcome.REJECTED:
+            ending = ending._replace(outcome=Outcome.CUT, usage=self._meter.usage())
+        self._settled = True
+        tell = self._watch.settle_later if isinstance(error, GeneratorExit) else self._watch.settle
+        tell(ending)
 
     def _abandon(self) -> None:
+        if not self._settled:
+            self._settle(self._abandoned())
+
+    def _abandoned(self) -> Ending:
         if self._meter.finished:
-            self._settle(Ending(Outcome.SUCCESS, Verdict.SUCCESS, self._meter.usage()))
-        else:
-            self._settle(Ending(Outcome.CUT, usage=self._meter.usage(), reason="abandoned"))
+            return Ending(Outcome.SUCCESS, Verdict.SUCCESS, self._meter.usage())
+        return Ending(Outcome.CUT, usage=self._meter.usage(), reason="abandoned")

@@ -47,6 +47,7 @@ class Breaker:
     """One provider's breaker. The caller brings ``now``, in seconds of a monotonic clock."""
 
     __slots__ = (
+        "_last_probe",
         "_open_for",
         "_probes",
         "_proved",
@@ -68,7 +69,8 @@ class Breaker:
         self.reopens_at = 0.0
         self._open_for = rules.open_for
         self._proved = 0
-        self._probes: list[float] = []  # when each outstanding probe is given up as lost
+        self._last_probe = 0
+        self._probes: dict[int, float] = {}  # when each outstanding probe is given up as lost
         self._window: deque[tuple[float, bool]] = deque()
 
     def wait(self, now: float) -> float:
@@ -82,23 +84,27 @@ class Breaker:
             return float("inf")
         if self._permits(now):
             return 0.0
-        return max(0.0, min(self._probes, default=now) - now)
+        return max(0.0, min(self._probes.values(), default=now) - now)
 
-    def enter(self, now: float) -> bool:
-        """Let one call pass whose :meth:`wait` is 0; says whether it is a probe."""
+    def enter(self, now: float) -> int:
+        """Let one call pass whose :meth:`wait` is 0; the number of its permit if it is a probe, else 0."""
         if self.state is BreakerState.OPEN:
             self._become(BreakerState.HALF_OPEN, self.reason)
         if self.state is not BreakerState.HALF_OPEN:
-            return False
-        self._probes.append(now + self._open_for)
-        return True
+            return 0
+        self._last_probe += 1
+        self._probes[self._last_probe] = now + self._open_for
+        return self._last_probe
 
-    def record(self, now: float, generation: int, verdict: Verdict, *, probe: bool, reason: str | None = None) -> bool:
-        """Take in how a call of ``generation`` ended; says whether the state changed."""
+    def record(self, now: float, generation: int, verdict: Verdict, *, probe: int, reason: str | None = None) -> bool:
+        """Take in how a call of ``generation`` ended; says whether the state changed.
+
+        ``probe`` is what :meth:`enter` said of it. A probe that was given up as lost still counts when it ends.
+        """
         if generation != self.generation:
             return False
         if self.state is BreakerState.HALF_OPEN:
-            return self._record_probe(now, verdict, reason) if probe else False
+            return self._record_probe(now, probe, verdict, reason) if probe else False
         if self.state is not BreakerState.CLOSED or verdict is Verdict.IGNORED:
             return False
         self._sample(now, verdict)
@@ -124,12 +130,11 @@ class Breaker:
         self._become(BreakerState.CLOSED, None)
 
     def _permits(self, now: float) -> bool:
-        self._probes = [expires for expires in self._probes if expires > now]
+        self._probes = {probe: expires for probe, expires in self._probes.items() if expires > now}
         return len(self._probes) + self._proved < self.rules.probes
 
-    def _record_probe(self, now: float, verdict: Verdict, reason: str | None) -> bool:
-        if self._probes:
-            self._probes.pop(0)
+    def _record_probe(self, now: float, probe: int, verdict: Verdict, reason: str | None) -> bool:
+        self._probes.pop(probe, None)
         if verdict is Verdict.IGNORED:
             return False
         if verdict is Verdict.FAILURE:

@@ -2,16 +2,24 @@
 
 This is the generic cell rate algorithm (ITU-T I.371) read as a token bucket: taking ``n`` moves the instant
 ``n / rate`` further away, time moves towards it, and the bucket is empty when it lies ``capacity / rate`` ahead.
-A single float per bucket needs no refill step, keeps debt (a call that used more than it reserved) by itself, and a
-refund can never overfill it.
+A single float per bucket needs no refill step and keeps debt (a call that used more than it reserved) by itself.
+
+A refund needs a little more: what was taken long ago may have been refilled since, and giving that back would fill it
+in twice. So the bucket remembers how little was ever missing since a given instant; no refund is larger.
 """
 
 from __future__ import annotations
+
+from bisect import bisect_right
+from math import inf
 
 SECONDS_PER_MINUTE = 60.0
 
 # The sum of many small floats may overshoot the last permitted one; a microsecond of rate forgives that.
 TOLERANCE = 1e-6
+
+# How many low points are remembered before neighbours are merged.
+_MOST_LOWS = 512
 
 
 class Bucket:
@@ -20,26 +28,55 @@ class Bucket:
     Times are seconds on any monotonic clock that the caller keeps to.
     """
 
-    __slots__ = ("capacity", "cost", "depth", "full_at")
+    __slots__ = ("_lows", "capacity", "cost", "depth", "full_at")
 
     def __init__(self, per_minute: float, capacity: float) -> None:
         self.capacity = capacity
         self.cost = SECONDS_PER_MINUTE / per_minute
         self.depth = capacity * self.cost + TOLERANCE
         self.full_at = 0.0
+        # (instant, seconds to full just before something was taken), each lower than all that came after it.
+        self._lows: list[tuple[float, float]] = []
 
     def wait(self, now: float, amount: float) -> float:
         """Seconds until ``amount`` can be taken; 0 or less when it can be now."""
         start = self.full_at if self.full_at > now else now
-        return start + amount * self.cost - self.depth - now
+        short = start + amount * self.cost - self.depth - now
+        # Half of the tolerance is left, so that waiting exactly this long is enough however it is rounded.
+        return short + TOLERANCE / 2 if short > 0 else short
 
     def take(self, now: float, amount: float) -> None:
-        """Take ``amount``, into debt if it is not there. A negative amount gives back."""
-        self.full_at = (self.full_at if self.full_at > now else now) + amount * self.cost
+        """Take ``amount``, into debt if it is not there."""
+        missing = self.full_at - now
+        lows = self._lows
+        if missing <= 0:
+            lows.clear()
+            lows.append((now, 0.0))
+            self.full_at = now + amount * self.cost
+            return
+        while lows and lows[-1][1] >= missing:
+            lows.pop()
+        lows.append((now, missing))
+        self.full_at += amount * self.cost
+        if len(lows) > _MOST_LOWS:
+            # The later instant with the lower level: a refund may come out smaller, never larger.
+            lows[:] = [(lows[i + 1][0], lows[i][1]) for i in range(0, len(lows) - 1, 2)] + lows[len(lows) & ~1 :]
 
-    def give_back(self, amount: float) -> None:
-        """Undo part of an earlier :meth:`take`. What has been refilled since then is not filled twice."""
-        self.full_at -= amount * self.cost
+    def give_back(self, now: float, since: float, amount: float) -> None:
+        """Undo ``amount`` of what was taken at ``since``, as if it had never been; what has been refilled stays."""
+        if self.full_at <= now:
+            return
+        self.take(now, 0.0)
+        lows = self._lows
+        first = bisect_right(lows, (since, inf))
+        lowest = lows[first][1] if first < len(lows) else self.full_at - now
+        credit = min(amount * self.cost, lowest)
+        self.full_at -= credit
+        later = [(when, missing - credit) for when, missing in lows[first:]]
+        del lows[first:]
+        while lows and later and lows[-1][1] >= later[0][1]:
+            lows.pop()
+        lows += later
 
     def used(self, now: float) -> float:
         """Units taken and not yet refilled, debt included."""

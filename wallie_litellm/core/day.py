@@ -19,20 +19,29 @@ def next_midnight(wall: float, timezone: str) -> float:
 class DayCounter:
     """Counts up to ``limit`` a day; ``resets_at`` is on the caller's monotonic clock, in seconds."""
 
-    __slots__ = ("limit", "resets_at", "started_at", "used")
+    __slots__ = ("ends", "limit", "resets_at", "started_at", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
         self.started_at = float("-inf")
         self.resets_at = float("inf")
+        self.ends = float("inf")
 
-    def roll(self, now: float, resets_at: float) -> None:
-        """Begin the day that ends at ``resets_at`` if the current one is over; else follow a moved clock."""
-        if now >= self.resets_at:
-            self.used = 0
-            self.started_at = now
+    def roll(self, now: float, resets_at: float, ends: float) -> None:
+        """Begin the day that ends at ``resets_at`` if the current one is over; else follow a moved clock.
+
+        ``ends`` is the same midnight in Unix time: it tells a day that passed while ``now`` stood still.
+        """
+        if now >= self.resets_at or ends > self.ends:
+            self.reset(now)
         self.resets_at = resets_at
+        self.ends = ends
+
+    def reset(self, now: float) -> None:
+        """Forget what was used; a refund of something older changes nothing any more."""
+        self.used = 0
+        self.started_at = now
 
     def wait(self, now: float, amount: int) -> float:
         """Seconds until ``amount`` fits: 0 now, or the time to midnight."""

@@ -11,8 +11,8 @@ from wallie_litellm.core.demand import Demand
 CHARACTERS_PER_TOKEN = 4
 DEFAULT_OUTPUT_TOKENS = 150
 
-# Binary content is not tokenised by its length in base64, and would dwarf the text around it.
-_BINARY_KEYS = frozenset({"image_url", "input_audio", "file", "source", "inline_data", "inlineData", "file_data"})
+# Binary content is not tokenised by its length in base64, and would dwarf the text around it; a part's type is no text.
+_NOT_TEXT = frozenset({"type", "image_url", "input_audio", "file", "source", "inline_data", "inlineData", "file_data"})
 
 
 def count_characters(content: Any) -> int:
@@ -20,13 +20,17 @@ def count_characters(content: Any) -> int:
     if isinstance(content, str):
         return len(content)
     if isinstance(content, Mapping):
-        return sum(count_characters(value) for key, value in content.items() if key not in _BINARY_KEYS)
+        return sum(count_characters(value) for key, value in content.items() if key not in _NOT_TEXT)
     if isinstance(content, Iterable) and not isinstance(content, bytes | bytearray):
         return sum(count_characters(part) for part in content)
     return 0
 
 
 def _message_characters(message: Any) -> int:
+    if isinstance(message, int):  # a token already
+        return CHARACTERS_PER_TOKEN
+    if isinstance(message, list | tuple):
+        return sum(map(_message_characters, message))
     if not isinstance(message, Mapping):
         return count_characters(message)
     content = message.get("content")

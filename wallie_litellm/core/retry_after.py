@@ -42,7 +42,7 @@ def _number(text: str | None) -> float | None:
 def _date(text: str, wall: float) -> float | None:
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

@@ -20,11 +20,11 @@ from aiohttp import web
 
 from wallie_litellm.rehearsal.control import control_routes
 from wallie_litellm.rehearsal.engine import Engine
+from wallie_litellm.rehearsal.listener import Listener
 from wallie_litellm.rehearsal.settings import HOST, WIRES, Ports, ProviderSettings
 
 _MAX_BODY = 64 * 2**20
 _STOP_GRACE = 0.05
-_SETTLE = 0.002
 
 
 class SimulatedServer:
@@ -35,7 +35,7 @@ class SimulatedServer:
         self._wanted_port = settings.port
         self._model = self._runner(with_models=True)
         self._control = self._runner(with_models=False)
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._held: socket.socket | None = None
         self._port = 0
 
@@ -51,51 +51,50 @@ class SimulatedServer:
         """Listen on both ports."""
         await self._model.setup()
         await self._control.setup()
-        await self._listen(_bound_socket(self._wanted_port))
+        self._listen(_bound_socket(self._wanted_port))
         control = _bound_socket(0)
         await web.SockSite(self._control, control).start()
         return Ports(self._port, control.getsockname()[1])
 
-    async def _listen(self, sock: socket.socket) -> None:
+    def _listen(self, sock: socket.socket) -> None:
         self._port = sock.getsockname()[1]
         factory = self._model.server
         assert factory is not None, "the runner is set up"  # noqa: S101 - for the type checker
-        self._listener = await asyncio.get_running_loop().create_server(factory, sock=sock, backlog=1024)
+        self._listener = Listener(sock, factory)
 
     async def refuse(self) -> None:
         """Stop listening and drop every model connection, as a crashed process would."""
-        if self._listener is None:
+        listener, self._listener = self._listener, None
+        if listener is None:
             return
-        self._listener.close()
-        self._listener = None
+        await listener.close()
         # Bound but not listening: connections are refused, and nobody else gets the port meanwhile.
         self._held = _bound_socket(self._port)
         await self._drop_connections()
 
     async def _drop_connections(self) -> None:
-        # A connection just accepted becomes visible, and an aborted one closes, some turns of the loop later.
-        await asyncio.sleep(_SETTLE)
         for connection in list(self._model.server.connections if self._model.server else ()):
             if connection.transport is not None:
                 connection.transport.abort()
-        await asyncio.sleep(_SETTLE)
+        # An aborted transport closes its socket in the loop's next turn.
+        await asyncio.sleep(0)
 
     async def accept(self) -> None:
         """Listen again on the same port."""
         held, self._held = self._held, None
         if held is not None:
-            await self._listen(held)
+            self._listen(held)
 
     async def stop(self) -> None:
         """Close everything, hanging requests included."""
         if self._listener is not None:
-            self._listener.close()
+            await self._listener.close()
         if self._held is not None:
             self._held.close()
         await self._drop_connections()
         await self._model.cleanup()
         await self._control.cleanup()
-        await asyncio.sleep(_SETTLE)
+        await asyncio.sleep(0)
 
 
 def _bound_socket(port: int) -> socket.socket:

@@ -17,12 +17,12 @@ class Reservation:
     """The capacity that one admitted attempt holds. It ends in exactly one settlement.
 
     ``at`` is when it was admitted, in seconds of the guard's clock; ``generation`` and ``probe`` tie its outcome to the
-    breaker's state at that time.
+    breaker's state at that time; ``probe`` is the number of the breaker's permit, 0 for none.
     """
 
     __slots__ = ("at", "demand", "generation", "probe", "provider", "settled")
 
-    def __init__(self, provider: str, demand: Demand, at: float, generation: int, probe: bool) -> None:
+    def __init__(self, provider: str, demand: Demand, at: float, generation: int, probe: int) -> None:
         self.provider = provider
         self.demand = demand
         self.at = at
@@ -94,7 +94,7 @@ class ProviderStore(Protocol):
     def pause(self, until: float) -> None:
         """Admit nothing before ``until``; an earlier, longer pause stands."""
 
-    def reset(self) -> None:
+    def reset(self, now: float) -> None:
         """Forget what was used and any pause."""
 
     def use(self, now: float) -> dict[str, DimensionUse]:

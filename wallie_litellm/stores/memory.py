@@ -50,7 +50,7 @@ class MemoryProvider:
             if dimension in limits.per_dimension
         }
         self._days: dict[str, DayCounter] = {
-            dimension: DayCounter(int(limits.usable(dimension)))
+            dimension: DayCounter(int(limits.usable(dimension) + 1e-9))  # 100 * (1 - 0.9) is a little below 10
             for dimension in DAY_DIMENSIONS
             if dimension in limits.per_dimension
         }
@@ -85,8 +85,7 @@ class MemoryProvider:
             if counter.used + demand[kind] > counter.limit:
                 return self._obstacle(now, demand)
         for bucket, kind in self._rates:
-            start = bucket.full_at
-            bucket.full_at = (start if start > now else now) + demand[kind] * bucket.cost
+            bucket.take(now, demand[kind])
         for counter, kind in self._counters:
             counter.used += demand[kind]
         reserved = self._reserved
@@ -94,7 +93,7 @@ class MemoryProvider:
         reserved[1] += demand[1]
         reserved[2] += demand[2]
         reserved[3] += demand[3]
-        probe = breaker.state is not BreakerState.CLOSED and breaker.enter(now)
+        probe = 0 if breaker.state is BreakerState.CLOSED else breaker.enter(now)
         reservation = Reservation(self.name, demand, now, breaker.generation, probe)
         self._live[reservation] = None
         return reservation
@@ -166,7 +165,7 @@ class MemoryProvider:
             if delta > 0:
                 bucket.take(now, delta)
             elif delta:
-                bucket.full_at += delta * bucket.cost
+                bucket.give_back(now, reservation.at, -delta)
         for counter, kind in self._counters:
             if reservation.at >= counter.started_at:
                 counter.used += charged[kind] - demand[kind]
@@ -207,13 +206,13 @@ class MemoryProvider:
         """Admit nothing before ``until``; an earlier, longer pause stands."""
         self.paused_until = max(self.paused_until, until)
 
-    def reset(self) -> None:
+    def reset(self, now: float) -> None:
         """Forget what was used and any pause."""
         self.paused_until = -inf
         for bucket in self._buckets.values():
             bucket.reset()
         for counter in self._days.values():
-            counter.used = 0
+            counter.reset(now)
 
     def use(self, now: float) -> dict[str, DimensionUse]:
         """How much of each configured dimension is used."""
@@ -236,7 +235,8 @@ class MemoryProvider:
 
     def _roll(self, now: float) -> None:
         wall = self._wall()
-        midnight = now + next_midnight(wall, self.limits.reset_timezone) - wall
+        midnight = next_midnight(wall, self.limits.reset_timezone)
+        resets_at = now + midnight - wall
         for counter in self._days.values():
-            counter.roll(now, midnight)
-        self._midnight_lookup = min(now + MIDNIGHT_LOOKUP, midnight)
+            counter.roll(now, resets_at, midnight)
+        self._midnight_lookup = min(now + MIDNIGHT_LOOKUP, resets_at)

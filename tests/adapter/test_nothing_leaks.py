@@ -1,0 +1,93 @@
+"""Ten thousand requests that end in every way they can, and books that balance to the token."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import random
+
+import litellm
+import pytest
+from litellm.caching.caching import Cache
+from support import assert_nothing_leaked, messages, until
+
+from wallie_litellm import stream_ai_request
+
+GROUPS = ("gpt-4o", "gpt-4o-mini", "claude-opus-4", "claude-sonnet-4", "llama-3.1-8b", "deepseek-chat")
+FAULTS = {
+    "openai": lambda provider: (provider.fail(500, times=300), provider.cut_stream(1, times=200)),
+    "anthropic": lambda provider: (
+        provider.fail(529, times=200),
+        provider.hang(times=20),
+        provider.slow(0.05, times=300),
+    ),
+    "gemini": lambda provider: (provider.malformed(times=100), provider.cut_stream(0, times=100)),
+    "groq": lambda provider: (provider.rate_limit(0.05, times=200), provider.fail(400, times=100)),
+    "deepseek": lambda provider: (provider.omit_usage(times=200), provider.fail(401, times=100)),
+}
+
+
+async def finish(router, group, dice):
+    await router.acompletion(group, messages(f"hello {dice.randrange(50)}"), timeout=2)
+
+
+async def finish_stream(router, group, dice):
+    async for _ in await router.acompletion(group, messages(), stream=True, timeout=2):
+        pass
+
+
+async def break_off(router, group, dice):
+    async with stream_ai_request(router, group, messages(), timeout=2) as stream:
+        async for _ in stream:
+            break
+
+
+async def drop(router, group, dice):
+    stream = await router.acompletion(group, messages(), stream=True, timeout=2)
+    if dice.random() < 0.5:
+        await anext(stream)
+
+
+async def embed(router, group, dice):
+    await router.aembedding("text-embedding-3-small", input=[f"text {dice.randrange(20)}"], timeout=2)
+
+
+WAYS = (finish, finish, finish_stream, break_off, drop, embed)
+
+
+async def one(router, dice):
+    task = asyncio.create_task(dice.choice(WAYS)(router, dice.choice(GROUPS), dice))
+    if dice.random() < 1 / 3:
+        await asyncio.sleep(dice.random() * 0.15)
+        task.cancel()
+    with contextlib.suppress(Exception, asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("seed", [7])
+async def test_ten_thousand_requests_leave_nothing_behind(make_router, fleet, monkeypatch, seed):
+    monkeypatch.setattr(litellm, "cache", Cache(type="local"))
+    wide = {"rpm": 60_000, "tpm": 10_000_000, "itpm": 10_000_000, "otpm": 10_000_000, "rpd": 1_000_000, "tpd": 10**9}
+    router = make_router(
+        providers={name: {**wide, "concurrency": 40} for name in fleet},
+        retry={"max_retries": 2, "initial": "1ms", "max": "5ms"},
+        breaker={"open_for": "50ms", "max_open_for": "100ms"},
+        admission={"max_wait": "2s"},
+        arguments={"cache_responses": True},
+    )
+    for name, set_faults in FAULTS.items():
+        set_faults(fleet[name])
+    dice = random.Random(seed)
+    places = asyncio.Semaphore(100)
+
+    async def place():
+        async with places:
+            await one(router, dice)
+
+    await asyncio.gather(*(place() for _ in range(10_000)))
+    gc.collect()
+    state = router.guard.status
+    await until(lambda: not any(provider["in_flight"] for provider in state()["providers"].values()))
+    assert_nothing_leaked(router)
+    assert sum(provider["quota"]["rpm"]["reserved"] for provider in state()["providers"].values()) > 5_000

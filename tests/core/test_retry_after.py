@@ -1,0 +1,97 @@
+"""How long a provider asks us to stay away."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wallie_litellm.core.retry_after import LONGEST, parse_retry_after
+
+WALL = 1_790_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("20", 20.0),
+        ("0", 0.0),
+        ("1.5", 1.5),
+        (" 7 ", 7.0),
+        ("-5", 0.0),
+        ("90", 90.0),
+        ("100000000", LONGEST),
+        ("nan", None),
+        ("inf", None),
+        ("-inf", None),
+        ("1e999", None),
+        ("soon", None),
+        ("", None),
+        ("20s", None),
+    ],
+)
+def test_seconds(value: str, seconds: float | None) -> None:
+    assert parse_retry_after({"Retry-After": value}, WALL) == seconds
+
+
+@pytest.mark.parametrize(("ahead", "seconds"), [(120, 120.0), (0, 0.0), (-3600, 0.0), (10 * LONGEST, LONGEST)])
+def test_http_dates(ahead: float, seconds: float) -> None:
+    date = formatdate(WALL + ahead, usegmt=True)
+    assert parse_retry_after({"retry-after": date}, WALL) == seconds
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Sunday, 20-Sep-26 14:15:20 GMT",  # RFC 850, which recipients must accept
+        "Sun, 20 Sep 2026 14:15:20 -0000",  # no zone known: taken for UTC
+        "Sun, 20 Sep 2026 16:15:20 +0200",
+    ],
+)
+def test_other_forms_of_a_date(date: str) -> None:
+    assert parse_retry_after({"retry-after": date}, 1_789_913_710.0) == 10.0
+
+
+@pytest.mark.parametrize("date", ["Sun, 31 Feb 2026 14:15:20 GMT", "Sun, 20 Sep 99999999999999999999 14:15:20 GMT"])
+def test_a_date_that_does_not_exist_is_no_date(date: str) -> None:
+    assert parse_retry_after({"retry-after": date}, WALL) is None
+
+
+def test_milliseconds_go_before_seconds() -> None:
+    assert parse_retry_after({"retry-after": "2", "Retry-After-Ms": "1250"}, WALL) == 1.25
+    assert parse_retry_after({"retry-after-ms": "-10"}, WALL) == 0.0
+    assert parse_retry_after({"retry-after-ms": "1e12"}, WALL) == LONGEST
+
+
+def test_unusable_milliseconds_leave_the_seconds() -> None:
+    assert parse_retry_after({"retry-after": "2", "retry-after-ms": "nan"}, WALL) == 2.0
+
+
+def test_the_names_that_litellm_gives_them() -> None:
+    assert parse_retry_after({"llm_provider-retry-after": "3"}, WALL) == 3.0
+    assert parse_retry_after({"llm_provider-retry-after-ms": "500"}, WALL) == 0.5
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"x-request-id": "1"}])
+def test_nothing_said(headers: dict[str, str] | None) -> None:
+    assert parse_retry_after(headers, WALL) is None
+
+
+DATES = st.builds(
+    "{}, {} {} {} {}:{}:{} {}".format,
+    st.sampled_from(["Mon", "Xyz"]),
+    st.integers(-1, 10**22),
+    st.sampled_from(["Jan", "Feb", "Foo"]),
+    st.integers(-1, 10**22),
+    *[st.integers(-1, 99)] * 3,
+    st.sampled_from(["GMT", "+0200", "-9999", "+99999999999", ""]),
+)
+
+
+@given(st.text() | st.floats().map(str) | DATES)
+@settings(deadline=None, max_examples=300)
+def test_whatever_a_provider_writes_is_a_sane_wait_or_none(value: str) -> None:
+    seconds = parse_retry_after({"retry-after": value}, WALL)
+    assert seconds is None or 0 <= seconds <= LONGEST

@@ -1,0 +1,95 @@
+"""Stores and limiters on a fake clock, and the checks that hold for them after every run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from math import inf
+from typing import Any
+
+from fake_clock import FakeClock
+
+from wallie_litellm.core.breaker import BreakerRules
+from wallie_litellm.core.bucket import TOLERANCE
+from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.dimensions import DIMENSION_KINDS, RATE_DIMENSIONS
+from wallie_litellm.limiter import Limiter, Waiter
+from wallie_litellm.stores.base import Hurdle, Ledger, Reservation
+from wallie_litellm.stores.memory import Limits, MemoryProvider
+
+Admission = tuple[float, Demand]
+
+
+def new_store(
+    clock: FakeClock,
+    limits: Mapping[str, int],
+    rules: BreakerRules | None = None,
+    **more: Any,
+) -> MemoryProvider:
+    return MemoryProvider("openai", Limits(limits, **more), rules or BreakerRules(), clock.wall)
+
+
+def new_limiter(
+    clock: FakeClock, limits: Mapping[str, int], rules: BreakerRules | None = None, ttl: float = 600.0, **more: Any
+) -> Limiter:
+    return Limiter("openai", new_store(clock, limits, rules, **more), clock, ttl)
+
+
+def tokens(amount: int) -> Demand:
+    """One request of ``amount`` tokens, all of them input."""
+    return Demand(1, amount, amount, 0)
+
+
+def granted(result: object) -> Reservation:
+    assert isinstance(result, Reservation), result
+    return result
+
+
+def refused(result: object) -> Hurdle:
+    assert isinstance(result, Hurdle), result
+    return result
+
+
+class Line:
+    """Those who came to one limiter, in the order in which they got their answer."""
+
+    def __init__(self, clock: FakeClock, limiter: Limiter) -> None:
+        self.clock = clock
+        self.limiter = limiter
+        self.answered: list[Waiter] = []
+        self.admissions: list[Admission] = []
+
+    def join(self, demand: Demand, priority: int = 0, patience: float = inf) -> Waiter:
+        waiter = Waiter(demand, priority, self.clock.now() + patience, lambda: self._wake(waiter))
+        self.limiter.enqueue(waiter)
+        return waiter
+
+    def _wake(self, waiter: Waiter) -> None:
+        assert waiter.result is not None
+        assert waiter not in self.answered, "woken twice"
+        self.answered.append(waiter)
+        if isinstance(waiter.result, Reservation):
+            self.admissions.append((waiter.result.at, waiter.demand))
+
+
+def assert_never_over_admitted(admissions: Sequence[Admission], limits: Limits) -> None:
+    """Between any two admissions, no rate dimension let more pass than its capacity and what was refilled."""
+    for dimension in RATE_DIMENSIONS:
+        if dimension not in limits.per_dimension:
+            continue
+        limit = limits.per_dimension[dimension] * (1 - limits.headroom)
+        capacity = limits.burst.get(dimension, limits.per_dimension[dimension]) * (1 - limits.headroom)
+        sums = list(accumulate((demand[DIMENSION_KINDS[dimension]] for _, demand in admissions), initial=0))
+        for last, (end, _) in enumerate(admissions):
+            for first, (start, _) in enumerate(admissions[: last + 1]):
+                allowed = capacity + limit / 60 * (end - start + 2 * TOLERANCE) + 1e-6
+                assert sums[last + 1] - sums[first] <= allowed, (dimension, admissions[first : last + 1], capacity)
+
+
+def assert_books_balance(books: Mapping[str, Ledger], in_flight: Sequence[Demand]) -> None:
+    """Everything ever reserved was settled, given back, or is in flight."""
+    for dimension, ledger in books.items():
+        held = sum(demand.of(dimension) for demand in in_flight)
+        assert ledger.reserved == ledger.settled + ledger.refunded + held, (dimension, ledger, held)
+
+

@@ -1,0 +1,125 @@
+"""`wallie-litellm demo`: five simulated providers, a router from the file, and the specification's scenarios."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import warnings
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from wallie_litellm.config import parse_config
+from wallie_litellm.errors import ConfigError
+from wallie_litellm.rehearsal.display import Display, Write, choose_display
+from wallie_litellm.rehearsal.findings import Findings, Scenario, ScenarioResult
+from wallie_litellm.rehearsal.scenarios import SCENARIOS
+from wallie_litellm.rehearsal.stage import CHAT_GROUPS, Stage, ask, build_fleet, read_data
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells give it."""
+TICK = 0.25
+"""Seconds between two pictures of the live display."""
+_LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
+
+
+def run_demo(config: str | None, write: Write, write_error: Write, scenarios: Sequence[Scenario] = SCENARIOS) -> int:
+    """Play ``scenarios``, print the table; the exit code: 0 as expected, 1 if anything differs, 130 interrupted."""
+    try:
+        return _run(config, write, scenarios)
+    except ConfigError as error:
+        for problem in error.problems:
+            write_error(problem)
+        return 1
+    except KeyboardInterrupt:
+        write_error("interrupted")
+        return INTERRUPTED
+
+
+def _run(config: str | None, write: Write, scenarios: Sequence[Scenario]) -> int:
+    path, data = read_data(config)
+    display = choose_display(write)
+    write(f"Starting the simulated providers for {path} ...")
+    with warnings.catch_warnings(), build_fleet(parse_config(data, path, env={})) as fleet:
+        quiet_litellm()
+        # LiteLLM leaves a coroutine behind when a call is cancelled on its way through its thread pool.
+        warnings.filterwarnings(
+            "ignore", r"coroutine '\w*(LLM|Completion|Handler)\w*\..*' was never awaited", RuntimeWarning
+        )
+        started = time.monotonic()
+        with display:
+            results = asyncio.run(play(scenarios, Stage(fleet, data, path), display))
+        display.table(results)
+    off, total = sum(result.differing for result in results), sum(len(result.rows) for result in results)
+    outcome = f"{off} of {total} differ." if off else f"All {total} as expected."
+    write(f"{outcome} {time.monotonic() - started:.0f} s.")
+    return 0 if results and all(result.ok for result in results) else 1
+
+
+def quiet_litellm() -> None:
+    """Import LiteLLM, without a download, and keep its own remarks out of the way."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    import litellm
+
+    litellm.suppress_debug_info = True
+    litellm.disable_hf_tokenizer_download = True
+    for name in _LITELLM_LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+async def play(scenarios: Sequence[Scenario], stage: Stage, display: Display) -> list[ScenarioResult]:
+    """Play one scenario after the other, each with fresh routers and healed providers."""
+    import litellm
+
+    results = []
+    try:
+        display.say("Warming up: one request to each model group.")
+        await warm_up(stage)
+        async with _pictures(stage, display):
+            for number, scenario in enumerate(scenarios, 1):
+                display.begin(number, len(scenarios), scenario)
+                results.append(await _play_one(scenario, stage))
+                display.end(number, len(scenarios), results[-1])
+    finally:
+        await litellm.close_litellm_async_clients()
+    return results
+
+
+async def warm_up(stage: Stage) -> None:
+    """LiteLLM loads a provider's code with its first request, which would disturb what is measured."""
+    async with stage.router() as router:
+        for group in CHAT_GROUPS:
+            await ask(router, group)
+    stage.clear()
+
+
+async def _play_one(scenario: Scenario, stage: Stage) -> ScenarioResult:
+    findings = Findings()
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(scenario.time_limit):
+            await scenario.run(stage, findings)
+    except Exception as error:  # noqa: BLE001 - a scenario that breaks is a finding, not a traceback
+        findings.note("played to the end", "yes", f"{type(error).__name__}: {error}", ok=False)
+    seconds = time.monotonic() - started
+    stage.clear()
+    return ScenarioResult(scenario, tuple(findings.rows), seconds)
+
+
+@asynccontextmanager
+async def _pictures(stage: Stage, display: Display) -> AsyncIterator[None]:
+    """Meanwhile, the display is shown the providers several times a second."""
+
+    async def show() -> None:
+        while True:
+            display.tick(stage.status())
+            await asyncio.sleep(TICK)
+
+    task = asyncio.create_task(show())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
