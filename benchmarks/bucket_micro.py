@@ -45,8 +45,8 @@ def run(quick: bool) -> Report:
         "Admit and settle three dimensions (rpm, tpm, rpd), uncontended, in memory",
         ("what", "µs a pair", "over aiolimiter"),
         notes=[
-            "CPU time, medians; the ratios with their 95 % interval. aiolimiter and the bare functions only admit: they "
-            "have no settlement, no breaker and no day that ends. Goal: at most 1 µs, and less than aiolimiter."
+            "CPU time, medians; the ratios with their 95 % interval. aiolimiter and the bare functions only admit: "
+            "they have no settlement, no breaker and no day that ends. Goal: at most 1 µs, and less than aiolimiter."
         ],
     )
     for name in works:

@@ -18,7 +18,14 @@ _WARM_UP = 200
 def run(quick: bool) -> Report:
     report = Report(
         "A guarded call against a bare litellm.Router",
-        ("call", "guarded / bare, CPU", "bare / bare, CPU", "guarded / bare, wall", "bare / bare, wall", "CPU per call"),
+        (
+            "call",
+            "guarded / bare, CPU",
+            "bare / bare, CPU",
+            "guarded / bare, wall",
+            "bare / bare, wall",
+            "CPU per call",
+        ),
     )
     config = routers.roomy_config()
     rounds = 30 if quick else 150
@@ -77,7 +84,9 @@ def _add(report: Report, name: str, samples: Mapping[str, Sequence[Sample]]) -> 
         for side in ("guarded", "bare again")
     }
     cpu = {side: harness.median(samples, side, "cpu") * 1e6 for side in ("guarded", "bare")}
-    report.rows.append((name, *(f"{found:.3f}" for found in ratios.values()), f"{cpu['guarded']:,.0f} / {cpu['bare']:,.0f} µs"))
+    report.rows.append(
+        (name, *(f"{found:.3f}" for found in ratios.values()), f"{cpu['guarded']:,.0f} / {cpu['bare']:,.0f} µs")
+    )
     report.data[name] = {
         **{f"{side}, {what}": found.as_dict() for (side, what), found in ratios.items()},
         "cpu_us": cpu,

@@ -69,7 +69,10 @@ class Report:
         """The table as Markdown."""
         table = [tuple(self.columns), *map(tuple, self.rows)]
         widths = [max(len(row[column]) for row in table) for column in range(len(self.columns))]
-        lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table]
+        lines = [
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+            for row in table
+        ]
         lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
         return "\n".join([f"## {self.title}", "", *lines, *([""] if self.notes else []), *self.notes])
 

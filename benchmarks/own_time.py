@@ -158,7 +158,7 @@ async def _profile(report: Report, calls: int) -> None:
     own = sum(entry[2] for (file, *_), entry in entries if file.startswith(_OUR_FILES)) / calls * 1e6
     total = sum(entry[2] for (file, _, name), entry in entries if "poll" not in name) / calls * 1e6
     report.notes.append(
-        f"Cross-check: under cProfile, our functions take {own:.0f} of {total:.0f} µs of a real call ({own / total:.1%}), "
-        "profiler included."
+        f"Cross-check: under cProfile, our functions take {own:.0f} of {total:.0f} µs of a real call "
+        f"({own / total:.1%}), profiler included."
     )
     report.data["profile"] = {"own_us": own, "total_us": total}

@@ -29,7 +29,7 @@ RouterMaker = Callable[..., "WallieRouter"]
 
 @pytest.fixture(scope="session")
 def running_fleet() -> Iterator[SimulatedFleet]:
-    with SimulatedFleet({name: UNLIMITED for name in PROVIDERS}, in_process=False) as fleet:
+    with SimulatedFleet(dict.fromkeys(PROVIDERS, UNLIMITED), in_process=False) as fleet:
         yield fleet
 
 

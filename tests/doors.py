@@ -91,5 +91,3 @@ def assert_books_balance(books: Mapping[str, Ledger], in_flight: Sequence[Demand
     for dimension, ledger in books.items():
         held = sum(demand.of(dimension) for demand in in_flight)
         assert ledger.reserved == ledger.settled + ledger.refunded + held, (dimension, ledger, held)
-
-

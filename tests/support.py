@@ -34,9 +34,17 @@ def quota(router: WallieRouter, provider: str, dimension: str) -> dict[str, Any]
 def assert_nothing_leaked(router: WallieRouter) -> None:
     """No attempt is in flight, nobody waits, and the books of every dimension balance."""
     for name, provider in router.guard.status()["providers"].items():
-        assert (0, 0) == (provider["in_flight"], provider["waiting"]), name
+        assert (provider["in_flight"], provider["waiting"]) == (0, 0), name
         for dimension, used in provider["quota"].items():
             assert used["reserved"] == used["settled"] + used["refunded"], (name, dimension, used)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """:func:`until` for a test without an event loop."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition never came true"
+        time.sleep(0.01)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:

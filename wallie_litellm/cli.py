@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from wallie_litellm.errors import ConfigError
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="wallie-litellm")
@@ -53,6 +55,22 @@ def demo(config: str | None, live: bool, no_serve: bool) -> None:
     from wallie_litellm.rehearsal.demo import run_demo
 
     sys.exit(run_demo(config, click.echo, _echo_error))
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; others need LITELLM_MASTER_KEY.")
+@click.option("--port", default=4000, show_default=True, type=click.IntRange(1, 65535), help="The port to listen on.")
+@click.argument("litellm_arguments", nargs=-1, type=click.UNPROCESSED)
+def proxy(config: str | None, host: str, port: int, litellm_arguments: tuple[str, ...]) -> None:
+    """Start the guarded LiteLLM proxy. Further options go to `litellm`."""
+    from wallie_litellm.launch import run_proxy
+
+    try:
+        run_proxy(config, host, port, litellm_arguments)
+    except ConfigError as error:
+        _echo_error(str(error))
+        sys.exit(1)
 
 
 def _echo_error(line: str) -> None:

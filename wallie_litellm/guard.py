@@ -15,7 +15,7 @@ from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.breaker import BreakerRules, BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand, Outcome, charge
 from wallie_litellm.core.dimensions import DIMENSIONS
-from wallie_litellm.errors import CircuitOpen, DeadlineExceeded, RateLimited, Refused, RequestTooLarge
+from wallie_litellm.errors import CircuitOpen, ConfigError, DeadlineExceeded, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.limiter import DoorState, Limiter, Waiter
 from wallie_litellm.scope import Attempt, AttemptRecord, Ending, RequestScope
 from wallie_litellm.stores.base import CIRCUIT, PAUSED, TOO_LARGE, Hurdle, Reservation
@@ -64,6 +64,9 @@ class Guard:
         clock: Clock | None = None,
     ) -> None:
         self.config = config if config is not None else WallieConfig()
+        if self.config.store.url != "memory":
+            # Limits per process where a fleet was asked for would be broken limits.
+            raise ConfigError(["wallie.store.url: this version keeps its state in memory; a Redis store is to come"])
         self.chains: Mapping[str, Sequence[str]] = chains or {}
         self.clock: Clock = clock or SystemClock()
         self.backoff = Backoff(

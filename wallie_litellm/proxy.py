@@ -81,11 +81,10 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
     global _installed  # noqa: PLW0603 - one guard for the process, however often the proxy runs the callback module
     if _installed is None:
         try:
-            config = load_config(_config_path(default_config))
+            guard = Guard(load_config(_config_path(default_config)).wallie)
         except ConfigError as error:
             print(error, file=sys.stderr)  # noqa: T201 - the proxy's log would bury it in a traceback
             raise SystemExit(1) from None
-        guard = Guard(config.wallie)
         ProxyRouter.default_guard = guard
         litellm.Router = ProxyRouter
         _installed = WallieHandler(guard)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from fake_clock import FakeClock
-from support import assert_nothing_leaked, messages
+from support import assert_nothing_leaked, messages, until
 
 from wallie_litellm import CircuitOpen, execute_ai_request
 
@@ -31,7 +31,7 @@ async def test_five_consecutive_errors_open_it_and_the_next_request_passes_the_p
     assert breaker(router)["state"] == "open"
     result = await execute_ai_request(router, "gpt-4o-mini", messages())
     assert (result.provider, result.model, result.used_fallback) == ("anthropic", "claude-sonnet-4", True)
-    assert ["anthropic"] == [attempt.provider for attempt in result.attempts]
+    assert [attempt.provider for attempt in result.attempts] == ["anthropic"]
     assert fleet["openai"].counts().received == 5
     assert router.guard.status()["providers"]["openai"]["health"] == "down"
 
@@ -116,8 +116,7 @@ async def test_a_cancelled_request_changes_nothing_and_frees_the_probe(make_rout
     fleet["openai"].hang(times=1)
     clock.advance(30)
     probe = asyncio.create_task(router.acompletion("gpt-4o-mini", messages()))
-    while not fleet["openai"].counts().in_flight:
-        await asyncio.sleep(0.01)
+    await until(lambda: fleet["openai"].counts().in_flight == 1)
     assert breaker(router)["state"] == "half_open"
     probe.cancel()
     await asyncio.gather(probe, return_exceptions=True)

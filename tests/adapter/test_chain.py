@@ -82,7 +82,7 @@ async def test_a_stream_that_breaks_before_its_first_word_goes_on_along_the_chai
     fleet["anthropic"].cut_stream(0, times=1)
     stream = stream_ai_request(router, "gpt-4o-mini", messages())
     assert "".join([delta async for delta in stream]) == "Hello from gemini."
-    assert ["openai", "anthropic", "gemini"] == [attempt.provider for attempt in stream.result.attempts]
+    assert [attempt.provider for attempt in stream.result.attempts] == ["openai", "anthropic", "gemini"]
 
 
 async def test_next_fallback_names_the_first_member_that_can_serve(make_router):

@@ -57,7 +57,7 @@ async def test_a_stream_closed_early_keeps_the_estimate(make_router):
         async for _ in stream:
             break
     assert isinstance(stream.result, AIRequestResult)
-    assert ["cut"] == [attempt.outcome for attempt in stream.result.attempts]
+    assert [attempt.outcome for attempt in stream.result.attempts] == ["cut"]
     assert quota(router, "openai", "tpm")["settled"] >= 150
     assert_nothing_leaked(router)
 
@@ -91,7 +91,7 @@ async def test_a_call_of_ones_own_goes_along_the_chain_under_the_same_guard(make
         return {"answer": 42, "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}}
 
     result = await execute_ai_request(router, "gpt-4o-mini", execute=call, estimated_tokens=500)
-    assert ["openai", "anthropic"] == [target.provider for target in targets]
+    assert [target.provider for target in targets] == ["openai", "anthropic"]
     assert targets[0].model == "gpt-4o-mini"
     assert result.data == {"answer": 42, "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}}
     assert (result.used_fallback, result.total_tokens) == (True, 12)

@@ -56,7 +56,7 @@ async def _hold(_target):
 async def test_a_used_up_day_moves_the_request_along_the_chain_at_once(make_router, fleet):
     router = make_router(providers={"openai": {"rpd": 2}})
     results = [await execute_ai_request(router, "gpt-4o-mini", messages()) for _ in range(3)]
-    assert ["openai", "openai", "anthropic"] == [result.provider for result in results]
+    assert [result.provider for result in results] == ["openai", "openai", "anthropic"]
     assert fleet["openai"].counts().received == 2
 
 

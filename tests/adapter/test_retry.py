@@ -42,7 +42,7 @@ def near(expected):
 async def test_one_500_is_retried_once_after_a_second(recorded, fleet):
     fleet["openai"].fail(500, times=1)
     result = await execute_ai_request(recorded, "gpt-4o-mini", messages())
-    assert ["openai", "openai"] == [attempt.provider for attempt in result.attempts]
+    assert [attempt.provider for attempt in result.attempts] == ["openai", "openai"]
     assert [near(1)] == recorded.guard.backoff.waits
     assert not result.used_fallback
 
@@ -50,7 +50,7 @@ async def test_one_500_is_retried_once_after_a_second(recorded, fleet):
 async def test_four_500s_wait_1_2_and_4_seconds_and_then_fall_back_without_waiting(recorded, fleet):
     fleet["openai"].fail(500)
     result = await execute_ai_request(recorded, "gpt-4o-mini", messages())
-    assert ["openai"] * 4 + ["anthropic"] == [attempt.provider for attempt in result.attempts]
+    assert [attempt.provider for attempt in result.attempts] == ["openai"] * 4 + ["anthropic"]
     assert [near(1), near(2), near(4)] == recorded.guard.backoff.waits
 
 
@@ -58,7 +58,7 @@ async def test_the_retries_of_a_request_are_shared_by_its_chain(recorded, fleet)
     for provider in ("openai", "anthropic", "gemini"):
         fleet[provider].fail(500)
     result = await execute_ai_request(recorded, "gpt-4o-mini", messages())
-    assert ["openai"] * 4 + ["anthropic", "gemini", "groq"] == [attempt.provider for attempt in result.attempts]
+    assert [attempt.provider for attempt in result.attempts] == ["openai"] * 4 + ["anthropic", "gemini", "groq"]
 
 
 @pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504, 529])
@@ -89,7 +89,7 @@ async def test_an_open_breaker_ends_the_retries(make_router, fleet):
     router = make_router(breaker={"failures": 2}, retry={"initial": "1ms"})
     fleet["openai"].fail(500)
     result = await execute_ai_request(router, "gpt-4o-mini", messages())
-    assert ["openai", "openai", "anthropic"] == [attempt.provider for attempt in result.attempts]
+    assert [attempt.provider for attempt in result.attempts] == ["openai", "openai", "anthropic"]
 
 
 async def test_a_429_pauses_the_provider_for_everybody_and_the_request_waits_it_out(make_router, fleet):
@@ -136,7 +136,7 @@ async def test_a_retry_that_would_miss_the_deadline_is_not_waited_for(make_route
     router = make_router()
     fleet["openai"].fail(500)
     result = await execute_ai_request(router, "gpt-4o-mini", messages(), deadline=0.7)
-    assert ["openai", "anthropic"] == [attempt.provider for attempt in result.attempts]
+    assert [attempt.provider for attempt in result.attempts] == ["openai", "anthropic"]
 
 
 async def test_a_hanging_provider_ends_with_the_deadline(make_router, fleet):

@@ -94,7 +94,7 @@ async def test_with_every_alternative_busy_it_waits_longer_than_its_patience(mak
     slow = {"rpm": 6, "burst": {"rpm": 1}}
     router = make_router(
         clock=clock,
-        providers={name: slow for name in ("openai", "anthropic", "gemini", "groq")},
+        providers=dict.fromkeys(("openai", "anthropic", "gemini", "groq"), slow),
         admission={"max_wait": "30s", "patience": "2s"},
     )
     await use_up(router, times=4)
@@ -150,4 +150,4 @@ async def test_a_higher_priority_is_served_first(make_router):
     for count in range(1, 5):
         clock.advance(10)
         await until(lambda count=count: len(served) == count)
-    assert ["top", "urgent", "first", "second"] == served
+    assert served == ["top", "urgent", "first", "second"]

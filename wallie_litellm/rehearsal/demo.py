@@ -41,12 +41,8 @@ def _run(config: str | None, write: Write, scenarios: Sequence[Scenario]) -> int
     path, data = read_data(config)
     display = choose_display(write)
     write(f"Starting the simulated providers for {path} ...")
-    with warnings.catch_warnings(), build_fleet(parse_config(data, path, env={})) as fleet:
+    with build_fleet(parse_config(data, path, env={})) as fleet:
         quiet_litellm()
-        # LiteLLM leaves a coroutine behind when a call is cancelled on its way through its thread pool.
-        warnings.filterwarnings(
-            "ignore", r"coroutine '\w*(LLM|Completion|Handler)\w*\..*' was never awaited", RuntimeWarning
-        )
         started = time.monotonic()
         with display:
             results = asyncio.run(play(scenarios, Stage(fleet, data, path), display))
@@ -66,6 +62,10 @@ def quiet_litellm() -> None:
     litellm.disable_hf_tokenizer_download = True
     for name in _LITELLM_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    # LiteLLM leaves a coroutine behind when a call is cancelled on its way through its thread pool.
+    warnings.filterwarnings(
+        "ignore", r"coroutine '\w*(LLM|Completion|Handler)\w*\..*' was never awaited", RuntimeWarning
+    )
 
 
 async def play(scenarios: Sequence[Scenario], stage: Stage, display: Display) -> list[ScenarioResult]:
@@ -75,7 +75,7 @@ async def play(scenarios: Sequence[Scenario], stage: Stage, display: Display) ->
     results = []
     try:
         display.say("Warming up: one request to each model group.")
-        await warm_up(stage)
+        await _warm_up(stage)
         async with _pictures(stage, display):
             for number, scenario in enumerate(scenarios, 1):
                 display.begin(number, len(scenarios), scenario)
@@ -86,11 +86,12 @@ async def play(scenarios: Sequence[Scenario], stage: Stage, display: Display) ->
     return results
 
 
-async def warm_up(stage: Stage) -> None:
+async def _warm_up(stage: Stage) -> None:
     """LiteLLM loads a provider's code with its first request, which would disturb what is measured."""
     async with stage.router() as router:
         for group in CHAT_GROUPS:
-            await ask(router, group)
+            with suppress(Exception):  # the scenarios will meet it too, and put it into the table
+                await ask(router, group)
     stage.clear()
 
 

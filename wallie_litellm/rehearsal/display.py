@@ -122,7 +122,7 @@ class RichDisplay:
         self._console = Console(highlight=False)
         # The event loop draws it: a thread that draws would take its share of every measured millisecond.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._done: list[ScenarioResult] = []
+        self._blocks = "#." if self._console.options.ascii_only else "█·"
         self._heading = ""
         self._started = time.monotonic()
 
@@ -171,7 +171,7 @@ class RichDisplay:
         from rich.text import Text
 
         seconds = f"{time.monotonic() - self._started:.0f} s"
-        return Group(Text(f"{self._heading}  {seconds}", style="bold"), _provider_table(providers))
+        return Group(Text(f"{self._heading}  {seconds}", style="bold"), _provider_table(providers, self._blocks))
 
 
 def _mark(ok: bool) -> str:
@@ -181,7 +181,7 @@ def _mark(ok: bool) -> str:
 _STYLES = {"healthy": "green", "degraded": "yellow", "down": "red"}
 
 
-def _provider_table(providers: Mapping[str, Any]) -> Table:
+def _provider_table(providers: Mapping[str, Any], blocks: str) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -193,11 +193,11 @@ def _provider_table(providers: Mapping[str, Any]) -> Table:
         health = Text(provider["health"], style=_STYLES.get(provider["health"], ""))
         state, quota = provider["breaker"]["state"], provider["quota"].get("rpm")
         numbers = (str(provider["in_flight"]), str(provider["waiting"]))
-        table.add_row(name, health, state, _bar(quota) if quota else "", *numbers)
+        table.add_row(name, health, state, _bar(quota, blocks) if quota else "", *numbers)
     return table
 
 
-def _bar(quota: Mapping[str, Any]) -> str:
+def _bar(quota: Mapping[str, Any], blocks: str) -> str:
     used, limit = quota["used"], quota["limit"]
     filled = min(_BAR, round(_BAR * used / limit))
-    return f"{'█' * filled}{'·' * (_BAR - filled)} {used}/{limit}"
+    return f"{blocks[0] * filled}{blocks[1] * (_BAR - filled)} {used}/{limit}"

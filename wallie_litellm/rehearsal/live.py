@@ -124,7 +124,9 @@ async def _ask_one(config: RouterConfig, candidate: Candidate) -> AIRequestResul
     from wallie_litellm.request import execute_ai_request
     from wallie_litellm.router import build_router
 
-    params = {**candidate.deployment["litellm_params"], "api_key": candidate.key}
+    params = dict(candidate.deployment["litellm_params"])
+    if params.get("api_key"):  # else LiteLLM finds the vendor's variable by itself
+        params["api_key"] = candidate.key
     deployment = {**candidate.deployment, "litellm_params": params}
     router = build_router(config, model_list=[deployment], fallbacks=[])
     messages = [{"role": "user", "content": PROMPT}]

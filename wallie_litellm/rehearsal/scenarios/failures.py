@@ -67,12 +67,13 @@ async def _note_added_time(stage: Stage, found: Findings, router: WallieRouter) 
 async def _crowd(stage: Stage, found: Findings, router: WallieRouter, what: str) -> float:
     """Many requests at once; returns the longest time to the next probe, in seconds, that was seen meanwhile."""
     before = stage.fleet["openai"].counts().received
-    crowd = asyncio.create_task(ask_many(router, "gpt-4o-mini", CROWD))
     reopens_in = 0.0
-    while not crowd.done():
-        reopens_in = max(reopens_in, _next_probe_in(router))
-        await asyncio.wait([crowd], timeout=0.02)
-    results = await crowd
+    async with asyncio.TaskGroup() as group:
+        crowd = group.create_task(ask_many(router, "gpt-4o-mini", CROWD))
+        while not crowd.done():
+            reopens_in = max(reopens_in, _next_probe_in(router))
+            await asyncio.wait([crowd], timeout=0.02)
+    results = crowd.result()
     probes = stage.fleet["openai"].counts().received - before
     answered = sum(not isinstance(result, BaseException) for result in results)
     found.same(what, f"1 probe, {CROWD} answered", f"{probes} probe{'s' * (probes != 1)}, {answered} answered")
@@ -165,7 +166,7 @@ def _note_waits(stage: Stage, found: Findings, count: int) -> None:
     wanted = [min(retry.max, retry.initial * retry.multiplier**index) for index in range(count)]
     bounds = [(wait * (1 - retry.jitter), wait * (1 + retry.jitter) + 0.15) for wait in wanted]
     ok = len(seen) == count and all(low <= wait <= high for wait, (low, high) in zip(seen, bounds, strict=True))
-    expected = ", ".join(f"{wait:g}" for wait in wanted) + f" s \N{PLUS-MINUS SIGN}{retry.jitter:.0%}"
+    expected = ", ".join(f"{wait:g}" for wait in wanted) + f" s, within {retry.jitter:.0%}"
     found.note("  waits between attempts", expected, ", ".join(f"{wait:.2f}" for wait in seen) + " s", ok)
 
 

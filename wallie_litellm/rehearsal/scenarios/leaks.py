@@ -70,8 +70,9 @@ async def _one(router: WallieRouter, index: int, chance: random.Random) -> str:
     group = GROUPS[index // 3 % len(GROUPS)]
     await asyncio.sleep(index / RATE)
     request = asyncio.create_task(_stream(router, group, index) if index % 2 else _plain(router, group))
-    if moment is not None:
+    try:
         await asyncio.wait([request], timeout=moment)
+    finally:
         request.cancel()
     await asyncio.wait([request])
     if request.cancelled():

@@ -1,0 +1,134 @@
+"""One provider at twice its limit: ours against LiteLLM's Router as it is, and with each of its own limiters.
+
+Every side is a process of its own with a provider process of its own; all run at the same time.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+from benchmarks.harness import Report, percentile
+from benchmarks.sustained_side import BURST, PER_SECOND, SIDES
+
+_ROOT = Path(__file__).resolve().parent.parent
+_SLACK = 1.0  # seconds of the rate that the provider allows on top, for what the network does to a burst
+_START_UP = 60.0
+
+
+def run(quick: bool) -> Report:
+    load, grace = (10.0, 20.0) if quick else (60.0, 60.0)
+    report = Report(
+        f"Twice the limit for {load:.0f} s: {2 * PER_SECOND:.0f} requests/s offered, "
+        f"{PER_SECOND:.0f}/s with a burst of {BURST} allowed",
+        (
+            "router",
+            "succeeded",
+            "failed",
+            "unfinished",
+            "upstream 429s",
+            "allowed used",
+            "to its last success",
+            "p50",
+            "p95",
+        ),
+    )
+    together = Barrier(len(SIDES), timeout=_START_UP)
+    with ThreadPoolExecutor(len(SIDES)) as pool:
+        results = list(pool.map(lambda name: _run_side(name, load, grace, together), SIDES))
+    for name, result in zip(SIDES, results, strict=True):
+        figures = _figures(result, load)
+        report.rows.append((SIDES[name], *_cells(figures)))
+        report.data[name] = figures
+    report.notes.append(
+        f"Allowed used: successes while the load lasted, over {BURST} + {PER_SECOND:.0f} · {load:.0f}; then successes "
+        "in all, over what was allowed up to the last one. The provider grants "
+        f"{_SLACK * PER_SECOND:.0f} requests more than it says, which lets those who do not count pass 100 %. "
+        "Latencies are those of successes, from the moment a request was offered. A request not finished "
+        f"{grace:.0f} s after the load ended is cancelled. Goal: no upstream 429 and at least 98 % of the allowed used."
+    )
+    return report
+
+
+def _run_side(name: str, load: float, grace: float, together: Barrier) -> dict[str, Any]:
+    try:
+        with _module("sustained_provider", PER_SECOND, BURST, _SLACK) as provider:
+            api_base = json.loads(_said(provider))["api_base"]
+            with _module("sustained_side", name, api_base, load, grace) as side:
+                _said(side)
+                together.wait()
+                _tell(side)
+                outcome = json.loads(_said(side))
+            _tell(provider)
+            return {**outcome, **json.loads(_said(provider))}
+    except BaseException:
+        together.abort()
+        raise
+
+
+@contextmanager
+def _module(name: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A module of this package as a process, ended with the block."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments)]
+    process = subprocess.Popen(  # noqa: S603 - our own module with our own arguments
+        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"{process.args} ended early, with status {process.wait()}")
+    return line
+
+
+def _tell(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def _figures(result: dict[str, Any], load: float) -> dict[str, Any]:
+    successes = result["successes"]
+    last = max((ended for _, ended in successes), default=load)
+    latencies = [ended - offered for offered, ended in successes]
+    return {
+        "offered": result["offered"],
+        "succeeded": len(successes),
+        "failed": result["failed"],
+        "unfinished": result["unfinished"],
+        "upstream_429": result["rejected_429"],
+        "allowed_used": sum(ended <= load for _, ended in successes) / (BURST + PER_SECOND * load),
+        "allowed_used_to_last": len(successes) / (BURST + PER_SECOND * last),
+        "p50": percentile(latencies, 0.50),
+        "p95": percentile(latencies, 0.95),
+    }
+
+
+def _cells(figures: dict[str, Any]) -> tuple[str, ...]:
+    failed = sum(figures["failed"].values())
+    why = ", ".join(f"{count} {kind}" for kind, count in figures["failed"].items())
+    return (
+        f"{figures['succeeded']:,} of {figures['offered']:,}",
+        f"{failed:,}" + (f" ({why})" if why else ""),
+        f"{figures['unfinished']:,}",
+        f"{figures['upstream_429']:,}",
+        f"{figures['allowed_used']:.1%}",
+        f"{figures['allowed_used_to_last']:.1%}",
+        f"{figures['p50']:.1f} s",
+        f"{figures['p95']:.1f} s",
+    )

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fake_clock import FakeClock
+
+from wallie_litellm.config import WallieConfig
+from wallie_litellm.guard import Guard
+
+# Group names stand for their one provider: "o" is served by openai, and so on.
+SERVED_BY = {"o": ["openai"], "a": ["anthropic"], "g": ["gemini"], "both": ["openai", "anthropic"]}
+NO_LIMITS: dict[str, dict[str, Any]] = {name: {} for name in ("anthropic", "gemini", "groq", "deepseek")}
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def make_guard(clock: FakeClock) -> Iterator[Callable[..., Guard]]:
+    """Builds guards whose openai takes 60 tokens, one a second; sections of ``wallie:`` are given by keyword."""
+    made: list[Guard] = []
+
+    def make(
+        providers: dict[str, Any] | None = None, chains: dict[str, list[str]] | None = None, **wallie: Any
+    ) -> Guard:
+        limits = {**NO_LIMITS, "openai": {"tpm": 60}, **(providers or {})}
+        config = WallieConfig.model_validate({"providers": limits, **wallie})
+        guard = Guard(config, {"o": ["a", "g"]} if chains is None else chains, clock)
+        guard.providers_of = lambda group: SERVED_BY.get(group, ())
+        made.append(guard)
+        return guard
+
+    yield make
+    for guard in made:
+        guard.close()

@@ -1,0 +1,55 @@
+"""Starting the proxy, swapping what it serves, and refusing a broken file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from proxy_support import MASTER_KEY, executable, free_port, launch, lay_out
+from support import shipped_config
+
+
+def pointed(fleet):
+    config = shipped_config()
+    config["model_list"] = fleet.point(config["model_list"])
+    return config
+
+
+def test_a_model_a_chain_and_a_limit_are_swapped_in_the_yaml_alone(start_proxy, fleet):
+    config = pointed(fleet)
+    models = {entry["model_name"]: entry["litellm_params"] for entry in config["model_list"]}
+    models["gpt-4o-mini"] |= {**models["deepseek-chat"]}
+    config["router_settings"]["fallbacks"] = [{"gpt-4o-mini": ["gemini-2.0-flash"]}]
+    config["wallie"] |= {"providers": {"deepseek": {"rpm": 1}}, "admission": {"max_wait": "1s"}}
+    proxy = start_proxy(config)
+    first, second = (proxy.chat("gpt-4o-mini").json["choices"][0]["message"]["content"] for _ in range(2))
+    assert (first, second) == ("Hello from deepseek.", "Hello from gemini.")
+
+
+def test_wallie_litellm_proxy_starts_the_same_on_loopback(tmp_path, fleet):
+    path = lay_out(tmp_path, pointed(fleet))
+    port = free_port()
+    command = [executable("wallie-litellm"), "proxy", "--config", str(path), "--port", str(port)]
+    proxy = launch(command, tmp_path, port)
+    try:
+        assert proxy.chat("gpt-4o-mini").status == 200
+    finally:
+        proxy.stop()
+
+
+@pytest.mark.parametrize("starter", ["litellm", "wallie-litellm"])
+def test_a_broken_file_stops_the_proxy_with_its_problems(tmp_path, starter, fleet):
+    config = pointed(fleet)
+    config["wallie"]["providers"]["openai"] = {"rpmm": 5}
+    path = lay_out(tmp_path, config)
+    options = ["--config", str(path), "--port", str(free_port())]
+    command = [executable(starter), *(["proxy"] if starter == "wallie-litellm" else ["--host", "127.0.0.1"]), *options]
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": MASTER_KEY}
+    ended = subprocess.run(
+        command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90
+    )
+    assert ended.returncode != 0
+    assert "wallie.providers.openai.rpmm: unknown key" in ended.stderr + ended.stdout
+    if starter == "wallie-litellm":
+        assert "Traceback" not in ended.stderr + ended.stdout
