@@ -131,10 +131,13 @@ def _usage(usage: Any) -> Demand | None:
     return Demand(1, total, tokens_in, tokens_out) if total else None
 
 
+def is_cached_stream(stream: Any) -> bool:
+    """Whether LiteLLM streams an answer from its own cache."""
+    return getattr(stream, "custom_llm_provider", None) == "cached_response"
+
+
 def is_cache_hit(response: Any) -> bool:
-    """Whether LiteLLM answered from its own cache, in one piece or as a stream."""
-    if getattr(response, "custom_llm_provider", None) == "cached_response":
-        return True
+    """Whether LiteLLM answered from its own cache."""
     hidden = getattr(response, "_hidden_params", None)
     return isinstance(hidden, Mapping) and hidden.get("cache_hit") is True
 

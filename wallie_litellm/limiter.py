@@ -15,6 +15,10 @@ from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.waitqueue import WaitQueue
 from wallie_litellm.stores.base import CIRCUIT, DimensionUse, Hurdle, ProviderStore, Reservation
 
+# Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
+_CLOSED = BreakerState.CLOSED
+_SUCCESS = Verdict.SUCCESS
+
 
 class Waiter:
     """A request in the queue. ``result`` is what became of it; ``wake`` is called once, from any thread."""
@@ -196,7 +200,7 @@ class Limiter:
         if not self._store.settle(now, reservation, charged):
             return False
         breaker = self._store.breaker
-        if verdict is Verdict.SUCCESS and breaker.state is BreakerState.CLOSED and breaker.rules.error_rate is None:
+        if verdict is _SUCCESS and breaker.state is _CLOSED and breaker.rules.error_rate is None:
             if reservation.generation == breaker.generation:  # the usual case, without a call
                 breaker.failures = 0
             return True

@@ -20,6 +20,7 @@ from os import PathLike
 from typing import Any
 
 import litellm
+from litellm.router_utils.cooldown_cache import CooldownCache
 
 from wallie_litellm import adapter
 from wallie_litellm.config import RouterConfig, load_config
@@ -41,6 +42,10 @@ _KEY_REFUSED = frozenset({401, 403})
 _CALLERS_FAULT = frozenset({400, 404, 405, 413, 415, 422})
 
 
+_SERVED = Ending(Outcome.SUCCESS, Verdict.SUCCESS)
+_FROM_CACHE = Ending(Outcome.CACHE_HIT)
+
+
 class _Call:
     """The attempt that is being made in this context, and what routing needs to know of it."""
 
@@ -60,6 +65,16 @@ _scope: ContextVar[RequestScope | None] = ContextVar("wallie_scope", default=Non
 _call: ContextVar[_Call | None] = ContextVar("wallie_call", default=None)
 #: Set by ``execute_ai_request``: the scope that the next request of this context shall use.
 prepared_scope: ContextVar[RequestScope | None] = ContextVar("wallie_prepared_scope", default=None)
+
+
+class _NoCooldowns(CooldownCache):  # type: ignore[misc] # LiteLLM is not type-checked here
+    """LiteLLM asks for cooled-down deployments on every call; where cooldowns are off there are none."""
+
+    async def async_get_active_cooldowns(self, *_: Any, **__: Any) -> list[Any]:
+        return []
+
+    def get_active_cooldowns(self, *_: Any, **__: Any) -> list[Any]:
+        return []
 
 
 class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-checked here
@@ -84,6 +99,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         # its tokenizer.
         litellm.disable_hf_tokenizer_download = True
         super().__init__(*args, **kwargs)
+        self._drop_own_tracking()
         chains = self._all_chains()
         # LiteLLM stops a chain after five members unless told otherwise.
         self.max_fallbacks: int = max([self.max_fallbacks or 0, *map(len, chains.values())])
@@ -234,12 +250,13 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         scope.served_by = attempt
         if attempt.streaming or attempt.reservation is None:
             return response
-        if hasattr(response, "__anext__") or hasattr(response, "__next__"):
+        kind = type(response)  # a missing attribute of a pydantic response itself would cost several microseconds
+        if hasattr(kind, "__anext__") or hasattr(kind, "__next__"):
             return self._guard_stream(scope, attempt, response)
         if adapter.is_cache_hit(response):
-            self.guard.settle(scope, attempt, Ending(Outcome.CACHE_HIT))
+            self.guard.settle(scope, attempt, _FROM_CACHE)
         else:
-            self.guard.settle(scope, attempt, Ending(Outcome.SUCCESS, Verdict.SUCCESS, adapter.usage_of(response)))
+            self.guard.settle(scope, attempt, _SERVED._replace(usage=adapter.usage_of(response)))
         return response
 
     def _fail(self, scope: RequestScope, attempt: Attempt, error: BaseException) -> None:
@@ -416,6 +433,14 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
 
     def _counts_usage(self) -> bool:
         return self.routing_strategy != "simple-shuffle" or bool(self.optional_callbacks)
+
+    def _drop_own_tracking(self) -> None:
+        """Leave out what LiteLLM counts after each call for its cooldowns and limits, where neither is on."""
+        if self._counts_usage() or not self.disable_cooldowns:
+            return
+        for name in ("_async_success_callback", "success_callback", "_async_failure_callback", "failure_callback"):
+            litellm.logging_callback_manager.remove_callback_from_list_by_object(getattr(litellm, name), self)
+        self.cooldown_cache.__class__ = _NoCooldowns
 
     def _all_chains(self) -> dict[str, tuple[str, ...]]:
         chains: dict[str, tuple[str, ...]] = {}

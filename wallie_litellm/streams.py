@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from wallie_litellm.adapter import StreamMeter, ending_of, is_cache_hit, stream_timeout, stream_was_ended
+from wallie_litellm.adapter import StreamMeter, ending_of, is_cached_stream, stream_timeout, stream_was_ended
 from wallie_litellm.core.breaker import Verdict
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.errors import DeadlineExceeded
@@ -121,7 +121,7 @@ class GuardedStream:
         self._watch.settle(ending)
 
     def _end(self) -> None:
-        if is_cache_hit(self._inner):
+        if is_cached_stream(self._inner):
             self._settle(Ending(Outcome.CACHE_HIT))
         elif stream_was_ended(self._inner, self._meter.finished):
             self._settle(Ending(Outcome.SUCCESS, Verdict.SUCCESS, self._meter.usage()))

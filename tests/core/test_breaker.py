@@ -122,6 +122,7 @@ def test_a_lost_probe_expires() -> None:
     begin(breaker, 30.0)
     assert breaker.wait(59.0) == 1
     assert begin(breaker, 60.0).probe
+    assert breaker.wait(60.0) == 30, "one in its place, not two"
 
 
 def test_the_end_of_a_lost_probe_does_not_free_the_permit_of_the_next() -> None:

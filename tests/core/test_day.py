@@ -70,6 +70,14 @@ def test_a_counter_begins_anew_at_midnight_and_not_before() -> None:
     assert (counter.used, counter.started_at) == (0, 500.0)
 
 
+def test_a_counter_begins_anew_when_it_said_it_would_though_the_wall_clock_is_a_moment_behind() -> None:
+    counter = DayCounter(10)
+    counter.roll(100.0, 500.0, 86_400.0)
+    counter.used = 8
+    counter.roll(500.0, 500.000001, 86_400.0)
+    assert counter.used == 0
+
+
 def test_a_counter_follows_a_clock_set_back_without_forgetting() -> None:
     counter = DayCounter(10)
     counter.roll(100.0, 500.0, 86_400.0)

@@ -13,6 +13,10 @@ from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS, RATE_DIMENSIONS, Kind
 from wallie_litellm.stores.base import CIRCUIT, PAUSED, TOO_LARGE, DimensionUse, Hurdle, Ledger, Reservation
 
+# Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
+_CLOSED = BreakerState.CLOSED
+_KINDS = tuple(map(int, Kind))
+
 # The wall clock may be set, or stand still while a machine sleeps: midnight is looked up again this often (seconds).
 MIDNIGHT_LOOKUP = 60.0
 
@@ -71,7 +75,7 @@ class MemoryProvider:
     def reserve(self, now: float, demand: Demand) -> Reservation | Hurdle:
         """Take all of ``demand`` or nothing."""
         breaker = self.breaker
-        if now < self.paused_until or breaker.state is not BreakerState.CLOSED or self._concurrency is not None:
+        if now < self.paused_until or breaker.state is not _CLOSED or self._concurrency is not None:
             hurdle = self.hurdle(now, demand, NOTHING)
             if hurdle is not None:
                 return hurdle
@@ -93,7 +97,7 @@ class MemoryProvider:
         reserved[1] += demand[1]
         reserved[2] += demand[2]
         reserved[3] += demand[3]
-        probe = 0 if breaker.state is BreakerState.CLOSED else breaker.enter(now)
+        probe = 0 if breaker.state is _CLOSED else breaker.enter(now)
         reservation = Reservation(self.name, demand, now, breaker.generation, probe)
         self._live[reservation] = None
         return reservation
@@ -169,7 +173,7 @@ class MemoryProvider:
         for counter, kind in self._counters:
             if reservation.at >= counter.started_at:
                 counter.used += charged[kind] - demand[kind]
-        for kind in Kind:
+        for kind in _KINDS:
             delta = charged[kind] - demand[kind]
             if delta > 0:  # the overrun is reserved after the fact, so that the books balance
                 self._reserved[kind] += delta
@@ -185,7 +189,7 @@ class MemoryProvider:
             bucket.take(now, amount[kind])
         for counter, kind in self._counters:
             counter.used += amount[kind]
-        for kind in Kind:
+        for kind in _KINDS:
             self._reserved[kind] += amount[kind]
             self._settled[kind] += amount[kind]
 
