@@ -309,16 +309,7 @@ class Guard:
     # Inside
 
     def _build(self, provider: str) -> Limiter:
-        settings = self.config.breaker
-        rules = BreakerRules(
-            settings.failures,
-            settings.error_rate,
-            settings.window,
-            settings.min_calls,
-            settings.open_for,
-            settings.max_open_for,
-            settings.probes,
-        )
+        rules = BreakerRules(**dict(self.config.breaker))
         store = MemoryProvider(provider, _limits(self.config.providers.get(provider)), rules, self.clock.wall)
         return Limiter(provider, store, self.clock, self.config.admission.reservation_ttl)
 

@@ -3,10 +3,8 @@
 from wallie_litellm.config.load import DEFAULT_FILE, RouterConfig, load_config, parse_config
 from wallie_litellm.config.models import (
     DEFAULT_PROVIDERS,
-    DIMENSIONS,
     AdmissionSettings,
     BreakerSettings,
-    Dimension,
     FeatureSettings,
     KpiSettings,
     LedgerSettings,
@@ -15,7 +13,6 @@ from wallie_litellm.config.models import (
     PrometheusSettings,
     ProviderLimits,
     QuotaSettings,
-    RateDimension,
     RetrySettings,
     SentrySettings,
     SlackSettings,
@@ -24,6 +21,7 @@ from wallie_litellm.config.models import (
     WallieConfig,
 )
 from wallie_litellm.config.values import parse_duration
+from wallie_litellm.core.dimensions import DIMENSIONS, Dimension, RateDimension
 
 __all__ = [
     "DEFAULT_FILE",

@@ -27,12 +27,7 @@ from wallie_litellm.config.values import (
     conflict,
     mask_url,
 )
-
-Dimension = Literal["rpm", "tpm", "itpm", "otpm", "rpd", "tpd", "concurrency"]
-RateDimension = Literal["rpm", "tpm", "itpm", "otpm"]
-
-DIMENSIONS: Final[tuple[Dimension, ...]] = ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd", "concurrency")
-"""What a limit counts, in the order in which everything lists it."""
+from wallie_litellm.core.dimensions import DIMENSIONS, Dimension, RateDimension
 
 # Google resets requests per day at midnight Pacific time: https://ai.google.dev/gemini-api/docs/rate-limits
 RESET_TIMEZONES: Final[Mapping[str, str]] = {"gemini": "America/Los_Angeles"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
+from typing import Final, Literal
 
 
 class Kind(IntEnum):
@@ -14,11 +16,16 @@ class Kind(IntEnum):
     OUTPUT = 3
 
 
-RATE_DIMENSIONS = ("rpm", "tpm", "itpm", "otpm")
-DAY_DIMENSIONS = ("rpd", "tpd")
-DIMENSIONS = (*RATE_DIMENSIONS, *DAY_DIMENSIONS, "concurrency")
+RateDimension = Literal["rpm", "tpm", "itpm", "otpm"]
+DayDimension = Literal["rpd", "tpd"]
+Dimension = RateDimension | DayDimension | Literal["concurrency"]
 
-DIMENSION_KINDS = {
+RATE_DIMENSIONS: Final[tuple[RateDimension, ...]] = ("rpm", "tpm", "itpm", "otpm")
+DAY_DIMENSIONS: Final[tuple[DayDimension, ...]] = ("rpd", "tpd")
+DIMENSIONS: Final[tuple[Dimension, ...]] = (*RATE_DIMENSIONS, *DAY_DIMENSIONS, "concurrency")
+"""What a limit counts, in the order in which everything lists it."""
+
+DIMENSION_KINDS: Final[Mapping[str, Kind]] = {
     "rpm": Kind.REQUESTS,
     "tpm": Kind.TOKENS,
     "itpm": Kind.INPUT,
