@@ -55,6 +55,10 @@ class FakeClock:
             raise AssertionError(f"timers keep firing at {self._now}")
         self._move(end)
 
+    def lag(self, seconds: float) -> None:
+        """Let ``seconds`` pass without any timer firing, as when the timers' thread gets no turn."""
+        self._move(self._now + seconds)
+
     def move_wall(self, seconds: float) -> None:
         """Set the wall clock, as an administrator or a machine that slept does; :meth:`now` does not notice."""
         self._wall += seconds

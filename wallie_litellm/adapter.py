@@ -158,10 +158,16 @@ def _get(thing: Any, name: str) -> Any:
     return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
 
 
-def stream_timeout(stream: Any, seconds: float | None, *, started: bool) -> Exception:
+def timeout_error(model: str, provider: str) -> Exception:
+    """LiteLLM's error for a provider that did not answer in time."""
+    error: Exception = litellm.Timeout(f"{provider} did not answer in time.", model=model, llm_provider=provider)
+    return error
+
+
+def stream_timeout(stream: Any, *, started: bool) -> Exception:
     """The error of a stream that fell silent; before its first chunk, one that LiteLLM goes along the chain for."""
     model, provider = str(_get(stream, "model")), str(_get(stream, "custom_llm_provider"))
-    error: Exception = litellm.Timeout(f"No chunk from {provider} for {seconds} s.", model=model, llm_provider=provider)
+    error = timeout_error(model, provider)
     if not started:
         message = str(error)
         error = MidStreamFallbackError(message, model, provider, original_exception=error, is_pre_first_chunk=True)

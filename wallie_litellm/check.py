@@ -13,6 +13,7 @@ from wallie_litellm.config import DEFAULT_PROVIDERS, RouterConfig, load_config
 from wallie_litellm.config.load import ENV_REFERENCE
 from wallie_litellm.config.problems import one_line
 from wallie_litellm.errors import ConfigError
+from wallie_litellm.prices import has_price, price_entry
 
 # The variables from which LiteLLM takes a key that the deployment does not give; one of them is enough.
 API_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -65,7 +66,7 @@ class _Deployment:
     @property
     def has_price(self) -> bool:
         per_token = any(self.price(name) is not None for name in _PRICES)
-        return per_token or any("cost_per_" in key and value is not None for key, value in (self.entry or {}).items())
+        return per_token or has_price(self.entry)
 
     @property
     def has_own_price(self) -> bool:
@@ -138,7 +139,7 @@ def _deployment(litellm: Any, index: int, entry: Mapping[str, Any]) -> _Deployme
         vendor=vendor,
         params=params,
         info=info,
-        entry=_price_entry(litellm.model_cost, model, vendor, info.get("base_model")),
+        entry=price_entry(litellm.model_cost, model, vendor, info.get("base_model")),
     )
 
 
@@ -151,23 +152,6 @@ def _vendor(litellm: Any, model: str, params: Mapping[str, Any]) -> str | None:
         return None
     finally:
         litellm.suppress_debug_info = quiet
-
-
-def _price_entry(prices: Mapping[str, Any], model: str, vendor: str | None, base: object) -> Mapping[str, Any] | None:
-    """The price map's entry; never `get_model_info`, which makes one up with a price of 0.
-
-    `base` is `model_info.base_model`, LiteLLM's way to name the model behind a name of one's own.
-    """
-    if isinstance(base, str):
-        return next((prices[name] for name in (base, f"{vendor}/{base}") if prices.get(name)), None)
-    bare = model.removeprefix(f"{vendor}/")
-    candidates = (prices.get(name) for name in (model, f"{vendor}/{bare}", bare))
-    return next((entry for entry in candidates if entry and _is_of(vendor, entry)), None)
-
-
-def _is_of(vendor: str | None, entry: Mapping[str, Any]) -> bool:
-    """Whether the entry is this vendor's; some are listed by API, such as `bedrock_converse`."""
-    return str(entry.get("litellm_provider") or "?").startswith(vendor or "")
 
 
 def _model_problems(litellm: Any, deployment: _Deployment, today: date) -> Iterator[str]:
@@ -279,12 +263,15 @@ def _later_releases(config: RouterConfig) -> Iterator[str]:
     """The sections that this version validates and does not act on."""
     wallie = config.wallie
     if wallie.store.url != "memory":
-        yield "wallie.store: a Redis store comes in a later release; this version keeps its state in memory"
+        yield "wallie.store: a Redis store comes in a later release; until then build_router and the proxy refuse it"
     if "ledger" in wallie.model_fields_set and wallie.ledger is not None:
         yield "wallie.ledger: the ledger comes in a later release; this version writes none"
     for name in ("posthog", "slack", "sentry", "prometheus"):
         if getattr(wallie.telemetry, name) is not None:
             yield f"wallie.telemetry.{name}: telemetry comes in a later release; this version sends nothing"
+    for name, feature in wallie.features.items():
+        if feature.limits.by_dimension():
+            yield f"wallie.features.{name}.limits: limits per feature come in a later release; none hold in this one"
 
 
 def _ignored_settings(config: RouterConfig) -> Iterator[str]:

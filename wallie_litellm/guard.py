@@ -20,6 +20,7 @@ from wallie_litellm.limiter import DoorState, Limiter, Waiter
 from wallie_litellm.scope import Attempt, AttemptRecord, Ending, RequestScope
 from wallie_litellm.stores.base import CIRCUIT, PAUSED, TOO_LARGE, Hurdle, Reservation
 from wallie_litellm.stores.memory import Limits, MemoryProvider
+from wallie_litellm.turnstile import turnstile
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _SUCCESS = Verdict.SUCCESS
@@ -157,6 +158,7 @@ class Guard:
             Refused: the wait would be too long, or the provider is not being called.
             DeadlineExceeded: the caller's deadline passed.
         """
+        await turnstile().enter()
         waiter, woken = self._begin(scope, attempt, demand, guessed, _future_alarm)
         if waiter is not None:
             limiter = self._limiters[attempt.provider]

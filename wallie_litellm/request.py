@@ -13,6 +13,7 @@ import litellm
 
 from wallie_litellm import adapter
 from wallie_litellm.errors import DeadlineExceeded
+from wallie_litellm.prices import has_price, price_entry
 from wallie_litellm.router import WallieRouter, prepared_scope
 from wallie_litellm.scope import AttemptRecord, RequestScope
 
@@ -207,11 +208,8 @@ def extract_text(response: Any) -> str:
 
 def calculate_cost(model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
     """US dollars for a call by LiteLLM's price map, ``None`` when it has no price for ``model``."""
-    try:
-        prices = litellm.get_model_info(model)
-    except Exception:  # noqa: BLE001 - LiteLLM raises a bare Exception for a model it does not list
-        return None
-    if prices.get("input_cost_per_token") is None and prices.get("output_cost_per_token") is None:
+    vendor = model.partition("/")[0] if "/" in model else None
+    if not has_price(price_entry(litellm.model_cost, model, vendor)):
         return None
     return float(sum(litellm.cost_per_token(model, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)))
 

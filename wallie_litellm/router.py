@@ -49,7 +49,7 @@ _FROM_CACHE = Ending(Outcome.CACHE_HIT)
 class _Call:
     """The attempt that is being made in this context, and what routing needs to know of it."""
 
-    __slots__ = ("attempt", "demand", "function", "guessed", "params", "routing", "scope")
+    __slots__ = ("attempt", "demand", "function", "guessed", "opening", "params", "routing", "scope")
 
     def __init__(self, scope: RequestScope, attempt: Attempt, function: str) -> None:
         self.scope = scope
@@ -59,6 +59,7 @@ class _Call:
         self.params: Mapping[str, Any] = {}  # the chosen deployment's
         self.guessed = False  # whether nobody stated how long the answer may be
         self.routing = False
+        self.opening: asyncio.Timeout | None = None  # bounds the beginning of a stream
 
 
 _scope: ContextVar[RequestScope | None] = ContextVar("wallie_scope", default=None)
@@ -119,7 +120,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
 
     def chain_of(self, group: str, fallbacks: Any = None) -> Sequence[str]:
         """The groups tried after ``group``: those a request brings along, else those of the config."""
-        return _stated_chain(group, fallbacks) if fallbacks else self.guard.chain_of(group)
+        return self.guard.chain_of(group) if fallbacks is None else _stated_chain(group, fallbacks)
 
     @contextmanager
     def outside_request(self) -> Iterator[None]:
@@ -236,15 +237,30 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
             return await super().make_call(original_function, *args, **kwargs)
         self.guard.check_deadline(scope)
         attempt = Attempt(group=str(kwargs.get("model")))
-        token = _call.set(_Call(scope, attempt, getattr(original_function, "__name__", "")))
+        call = _Call(scope, attempt, getattr(original_function, "__name__", ""))
+        token = _call.set(call)
         try:
-            response = await super().make_call(original_function, *args, **kwargs)
+            if kwargs.get("stream") is True:
+                response = await self._open_stream(call, original_function, args, kwargs)
+            else:
+                response = await super().make_call(original_function, *args, **kwargs)
         except BaseException as error:
             self._fail(scope, attempt, error)
             raise
         finally:
             _call.reset(token)
         return self._succeed(scope, attempt, response)
+
+    async def _open_stream(self, call: _Call, original_function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Make a streamed call, and keep its beginning to the timeout: LiteLLM does so for most vendors only."""
+        call.opening = timeout = asyncio.timeout(None)
+        try:
+            async with timeout:
+                return await super().make_call(original_function, *args, **kwargs)
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            raise adapter.timeout_error(call.attempt.deployment, call.attempt.provider) from error
 
     def _succeed(self, scope: RequestScope, attempt: Attempt, response: Any) -> Any:
         scope.served_by = attempt
@@ -296,6 +312,8 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         self._choose(call, deployment, request_kwargs, prompt)
         await self.guard.admit(call.scope, call.attempt, call.demand, guessed=call.guessed)
         _count_call(call)
+        if call.opening is not None and (seconds := self._chunk_timeout(request_kwargs, call.params)) is not None:
+            call.opening.reschedule(asyncio.get_running_loop().time() + seconds)
         return deployment
 
     def get_available_deployment(
@@ -395,8 +413,12 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         initial_kwargs[_SCOPE_KEY] = scope
         if scope.chain and not isinstance(initial_kwargs.get("fallbacks"), list):
             initial_kwargs["fallbacks"] = [{attempt.group: list(scope.remaining(attempt.group))}]
-        idle = self._get_timeout(kwargs={**initial_kwargs, "stream": True}, data=call.params)
-        return self._guard_stream(scope, attempt, stream, idle if isinstance(idle, int | float) else None)
+        return self._guard_stream(scope, attempt, stream, self._chunk_timeout(initial_kwargs, call.params))
+
+    def _chunk_timeout(self, kwargs: Mapping[str, Any], params: Mapping[str, Any]) -> float | None:
+        """Seconds a stream may be silent, as LiteLLM settles them between request, deployment and router."""
+        seconds = self._get_timeout(kwargs={**kwargs, "stream": True}, data=params)
+        return float(seconds) if isinstance(seconds, int | float) else None
 
     def _guard_stream(
         self, scope: RequestScope, attempt: Attempt, stream: Any, idle: float | None = None

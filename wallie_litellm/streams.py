@@ -79,7 +79,7 @@ class GuardedStream:
             if late:
                 raise DeadlineExceeded("The deadline passed in the middle of the answer.") from error
             # Not every provider's adapter in LiteLLM keeps to the timeout while it streams.
-            raise stream_timeout(self._inner, idle, started=self._started) from error
+            raise stream_timeout(self._inner, started=self._started) from error
 
     def __iter__(self) -> GuardedStream:
         return self

@@ -354,7 +354,7 @@ async def test_closing_the_guard_turns_everybody_away(make_guard: MakeGuard) -> 
     with pytest.raises(Refused):
         await task
     with pytest.raises(Refused):
-        await guard.admit(scope, attempt(scope), tokens(10))
+        await asyncio.wait_for(guard.admit(scope, attempt(scope), tokens(10)), 5)
 
 
 # Without an event loop, and with several
@@ -429,7 +429,10 @@ def test_a_loop_that_was_closed_with_a_request_waiting_does_not_keep_its_capacit
     loop.run_until_complete(enter())
     loop.close()
     assert waiting(guard) == 1
-    clock.advance(10)
+    timers = threading.Thread(target=clock.advance, args=(10,), daemon=True)
+    timers.start()
+    timers.join(5)
+    assert not timers.is_alive(), "stuck"
     assert guard.status()["providers"]["openai"]["in_flight"] == 0
     with pytest.raises(RuntimeError):
         coroutine.throw(RuntimeError("collected"))

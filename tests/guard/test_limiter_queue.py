@@ -96,6 +96,17 @@ def test_a_newcomer_that_would_fit_is_not_let_past_those_who_wait(clock: FakeClo
     assert isinstance(limiter.hurdle(tokens(1)), Hurdle)
 
 
+def test_nobody_slips_past_those_who_wait_while_the_timer_is_late(clock: FakeClock) -> None:
+    limiter, line = used_up(clock)
+    head = line.join(tokens(5))
+    clock.lag(30)
+    assert limiter.reserve(tokens(1)) == ("queue", 0.0)
+    assert limiter.hurdle(tokens(1)) == ("queue", 0.0)
+    clock.advance(0)
+    assert line.answered == [head]
+    granted(limiter.reserve(tokens(1)))
+
+
 def test_a_large_request_is_served_in_bounded_time_however_many_small_ones_come(clock: FakeClock) -> None:
     limiter, line = used_up(clock)
     for _ in range(5):

@@ -37,11 +37,12 @@ class SimulatedFleet:
 
     def start(self) -> Self:
         """Start all of them at once; returns itself."""
-        with ThreadPoolExecutor(len(self.providers)) as pool:
-            started = [pool.submit(provider.start) for provider in self.providers.values()]
         try:
-            for future in started:
-                future.result()
+            # An interrupt comes while waiting for a result; leaving the block then waits until all can be stopped.
+            with ThreadPoolExecutor(len(self.providers)) as pool:
+                started = [pool.submit(provider.start) for provider in self.providers.values()]
+                for future in started:
+                    future.result()
         except BaseException:
             self.stop()
             raise

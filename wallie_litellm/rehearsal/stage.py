@@ -26,9 +26,9 @@ SMALL_LIMITS = {"tpm": 600, "rpd": 2}
 SMALL_ANSWER = 6
 """Tokens of each of its answers."""
 
-# The requests of a large burst are admitted at once and leave one after the other: on a slow machine the first one is
-# under way for seconds, in which the client's bucket refills and the provider's is still full.
-SLACK = 5.0
+# Seconds of its rate that a provider allows beyond its limit: a burst's first request travels longer than its last, and
+# the client's bucket refills in that time while the provider's is still full.
+SLACK = 2.0
 
 AT_ONCE = 0.5
 """Seconds within which an answer or a refusal counts as immediate; every wait that would be wrong is longer."""

@@ -1,0 +1,31 @@
+"""Finding a model in LiteLLM's price map, and whether it has a price there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def price_entry(
+    prices: Mapping[str, Any], model: str, vendor: str | None, base: object = None
+) -> Mapping[str, Any] | None:
+    """The price map's entry; never `get_model_info`, which makes one up with a price of 0.
+
+    `vendor` is whose API LiteLLM calls; `base` is `model_info.base_model`, LiteLLM's way to name the model behind a
+    name of one's own.
+    """
+    if isinstance(base, str):
+        return next((prices[name] for name in (base, f"{vendor}/{base}") if prices.get(name)), None)
+    bare = model.removeprefix(f"{vendor}/")
+    candidates = (prices.get(name) for name in (model, f"{vendor}/{bare}", bare))
+    return next((entry for entry in candidates if entry and _is_of(vendor, entry)), None)
+
+
+def has_price(entry: Mapping[str, Any] | None) -> bool:
+    """Whether an entry of the map prices anything, be it at 0."""
+    return any("cost_per_" in key and value is not None for key, value in (entry or {}).items())
+
+
+def _is_of(vendor: str | None, entry: Mapping[str, Any]) -> bool:
+    """Whether the entry is this vendor's; some are listed by API, such as `bedrock_converse`."""
+    return str(entry.get("litellm_provider") or "?").startswith(vendor or "")

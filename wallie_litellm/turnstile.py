@@ -1,0 +1,58 @@
+"""Letting a crowd of requests on one event loop reserve a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from weakref import WeakKeyDictionary
+
+PER_ROUND = 16
+
+
+class Turnstile:
+    """Lets at most :data:`PER_ROUND` pass in one round of the event loop, in order.
+
+    Six hundred requests that start together would otherwise all reserve before the first of them is sent, seconds of
+    LiteLLM's work later. By then our buckets have refilled by those seconds, the provider's have not, and the last of
+    the crowd are one refill too many.
+    """
+
+    __slots__ = ("_passed", "_waiting")
+
+    def __init__(self) -> None:
+        self._passed = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        """Pass, now or in one of the next rounds."""
+        loop = asyncio.get_running_loop()
+        if not self._passed:
+            loop.call_soon(self._next_round, loop)
+        if self._passed < PER_ROUND and not self._waiting:
+            self._passed += 1
+            return
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _next_round(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._passed = 0
+        while self._waiting and self._passed < PER_ROUND:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self._passed += 1
+        if self._passed:
+            loop.call_soon(self._next_round, loop)
+
+
+_turnstiles: WeakKeyDictionary[asyncio.AbstractEventLoop, Turnstile] = WeakKeyDictionary()
+
+
+def turnstile() -> Turnstile:
+    """The turnstile of the running event loop."""
+    loop = asyncio.get_running_loop()
+    found = _turnstiles.get(loop)
+    if found is None:
+        found = _turnstiles[loop] = Turnstile()
+    return found
