@@ -56,7 +56,7 @@ def router_arguments(config: RouterConfig, api_base: str | None = None) -> dict[
         if api_base is not None:
             deployment["litellm_params"]["api_base"] = api_base
     fallbacks = [{group: list(members)} for group, members in config.chains.items()]
-    settings = {name: config.router_settings[name] for name in ("disable_cooldowns", "timeout", "stream_timeout")}
+    settings = {name: config.router_settings[name] for name in ("disable_cooldowns", "timeout")}
     return {"model_list": model_list, "fallbacks": fallbacks, **settings}
 
 
