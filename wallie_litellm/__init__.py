@@ -23,7 +23,8 @@ from wallie_litellm.errors import (
     RequestTooLarge,
     WallieError,
 )
-from wallie_litellm.guard import CapacityLease, Guard
+from wallie_litellm.guard import Guard
+from wallie_litellm.lease import CapacityLease
 from wallie_litellm.scope import AttemptRecord
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from wallie_litellm.core.breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.core.estimate import CHARACTERS_PER_TOKEN, count_characters, estimate
 from wallie_litellm.core.retry_after import parse_retry_after
+from wallie_litellm.errors import WallieError
 from wallie_litellm.scope import Ending
 
 # Providers say in words that an account is out of money or quota, with a 400 or a 429 that waiting does not cure.
@@ -123,9 +124,9 @@ def _usage(usage: Any) -> Demand | None:
         # Anthropic counts what it reads from and writes to its prompt cache apart from input_tokens.
         cached = [_get(usage, name) for name in ("cache_read_input_tokens", "cache_creation_input_tokens")]
         tokens_in = None if tokens_in is None else tokens_in + sum(count or 0 for count in cached)
-    if not isinstance(tokens_in, int):
+    if not isinstance(tokens_in, int) or tokens_in < 0:
         return None
-    tokens_out = tokens_out if isinstance(tokens_out, int) else 0
+    tokens_out = tokens_out if isinstance(tokens_out, int) and tokens_out > 0 else 0
     total = _get(usage, "total_tokens")
     total = total if isinstance(total, int) and total else tokens_in + tokens_out
     return Demand(1, total, tokens_in, tokens_out) if total else None
@@ -277,13 +278,22 @@ class StreamMeter:
 
 def ending_of(error: BaseException, *, deadline_passed: bool = False) -> Ending:
     """What an error says of the attempt it ended: about capacity, the provider's health, and trying again."""
+    try:
+        return _ending_of(error, deadline_passed)
+    except Exception:  # noqa: BLE001 - an error that cannot even be read must not keep its attempt from being settled
+        return Ending(Outcome.CUT, reason=type(error).__name__)
+
+
+def _ending_of(error: BaseException, deadline_passed: bool) -> Ending:
+    if isinstance(error, WallieError):  # a refusal met inside a call of the caller's own
+        return Ending(Outcome.CUT, reason=error.code, status_code=error.status_code)
     if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
         if deadline_passed:  # the provider had the request, and did not answer in the time there was
             return Ending(Outcome.CUT, Verdict.FAILURE, reason="no answer before the deadline")
         return Ending(Outcome.CUT, reason="cancelled")
     inner = getattr(error, "original_exception", None)
     if isinstance(error, MidStreamFallbackError) and isinstance(inner, Exception):
-        return ending_of(inner)
+        return _ending_of(inner, deadline_passed)
     if never_connected(error):
         return Ending(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection refused", transient=True)
     if isinstance(error, openai.APITimeoutError | TimeoutError | httpx.TimeoutException):
@@ -324,7 +334,7 @@ def response_headers(error: BaseException) -> Mapping[str, str] | None:
         getattr(getattr(error, "response", None), "headers", None),
         getattr(error, "headers", None),
     ):
-        if found:
+        if isinstance(found, Mapping) and found:
             return dict(found)
     return None
 

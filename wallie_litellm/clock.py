@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -73,17 +74,17 @@ class SystemClock:
 
     def _run(self) -> None:
         timers: list[tuple[float, int, list[Callable[[], object]]]] = []
-        while True:
+        closing = False
+        while not closing:
             delay = max(0.0, timers[0][0] - time.monotonic()) if timers else None
-            try:
+            with suppress(Empty):
                 timer = self._inbox.get(timeout=delay)
-            except Empty:
+                if timer is None:
+                    closing = True
+                elif timer[2]:
+                    heapq.heappush(timers, timer)
+            while timers and timers[0][0] <= time.monotonic():
                 _fire(heapq.heappop(timers)[2])
-                continue
-            if timer is None:
-                return
-            if timer[2]:
-                heapq.heappush(timers, timer)
 
 
 def _fire(cell: list[Callable[[], object]]) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf, isfinite
+from typing import Any
 
 
 class WallieError(Exception):
@@ -34,12 +35,23 @@ class WallieError(Exception):
         super().__init__(message)
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The usual way back calls the class with its message alone, which most of these would not take.
+        return _restored, (type(self), self.args, self.__dict__)
+
     @property
     def headers(self) -> dict[str, str]:
         """The HTTP headers that belong to the error: ``Retry-After`` in whole seconds, where it is known."""
         if self.retry_after is None or not isfinite(self.retry_after):
             return {}
         return {"Retry-After": str(max(1, ceil(self.retry_after)))}
+
+
+def _restored(kind: type[WallieError], args: tuple[Any, ...], state: dict[str, Any]) -> WallieError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(WallieError):

@@ -6,19 +6,20 @@ import asyncio
 import math
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from wallie_litellm.clock import Clock, SystemClock
 from wallie_litellm.config import ProviderLimits, WallieConfig
 from wallie_litellm.core.backoff import Backoff
-from wallie_litellm.core.breaker import BreakerRules, BreakerState, Verdict
-from wallie_litellm.core.demand import NOTHING, Demand, Outcome, charge
-from wallie_litellm.core.dimensions import DIMENSIONS
-from wallie_litellm.errors import CircuitOpen, ConfigError, DeadlineExceeded, RateLimited, Refused, RequestTooLarge
-from wallie_litellm.limiter import DoorState, Limiter, Waiter
+from wallie_litellm.core.breaker import BreakerRules, Verdict
+from wallie_litellm.core.demand import Demand, Outcome, charge
+from wallie_litellm.errors import ConfigError, DeadlineExceeded, Refused
+from wallie_litellm.lease import CapacityLease
+from wallie_litellm.limiter import Limiter, Waiter
+from wallie_litellm.refusals import refusal
 from wallie_litellm.scope import Attempt, AttemptRecord, Ending, RequestScope
-from wallie_litellm.stores.base import CIRCUIT, PAUSED, TOO_LARGE, Hurdle, Reservation
+from wallie_litellm.status import describe, health
+from wallie_litellm.stores.base import CIRCUIT, TOO_LARGE, Hurdle, Reservation
 from wallie_litellm.stores.memory import Limits, MemoryProvider
 from wallie_litellm.turnstile import turnstile
 
@@ -26,34 +27,12 @@ from wallie_litellm.turnstile import turnstile
 _SUCCESS = Verdict.SUCCESS
 _SERVED = (Outcome.SUCCESS, Outcome.CACHE_HIT)
 
-ONE_REQUEST = Demand(1, 0, 0, 0)
+MOST_TOKENS = 10**12
 
+# Seconds: somebody without any patience still looks around only so often.
+SHORTEST_LOOK = 0.1
 
-class CapacityLease:
-    """Capacity taken by :meth:`Guard.wait_for_capacity`: a context manager that settles it.
-
-    Leaving the block keeps the estimate; :meth:`settle` says what was used instead, :meth:`release` gives it all back.
-    """
-
-    def __init__(self, limiter: Limiter, reservation: Reservation) -> None:
-        self._limiter = limiter
-        self._reservation = reservation
-
-    def settle(self, tokens: int | None = None) -> None:
-        """End the lease, charging ``tokens`` in place of the estimate. Harmless the second time."""
-        estimate = self._reservation.demand
-        used = estimate if tokens is None else Demand(estimate.requests, tokens, tokens, 0)
-        self._limiter.settle(self._reservation, used)
-
-    def release(self) -> None:
-        """End the lease as if the call had never been made. Harmless the second time."""
-        self._limiter.settle(self._reservation, NOTHING)
-
-    def __enter__(self) -> CapacityLease:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.settle()
+ONE_REQUEST = Demand(1, 1, 1, 1)  # the least that a request can ask for
 
 
 class Guard:
@@ -100,7 +79,16 @@ class Guard:
         deadline: float | None = None,
         estimated_tokens: int | None = None,
     ) -> RequestScope:
-        """Begin a request for ``group``; ``deadline`` is in seconds from now."""
+        """Begin a request for ``group``; ``deadline`` is in seconds from now.
+
+        Raises:
+            TypeError, ValueError: a number that is none, or makes no sense.
+        """
+        _require_count("estimated_tokens", estimated_tokens)
+        if not isinstance(priority, int | None) or isinstance(priority, bool):
+            raise TypeError(f"priority: found {priority!r}, expected a whole number")
+        if deadline is not None and (isinstance(deadline, str | bool) or math.isnan(deadline)):
+            raise TypeError(f"deadline: found {deadline!r}, expected seconds from now")
         now = self._now()
         patience, max_wait = self.config.waits(feature)
         settings = self.config.features.get(feature) if feature is not None else None
@@ -110,7 +98,7 @@ class Guard:
             max_wait=max_wait,
             started_at=now,
             priority=priority or (settings.priority if settings is not None else 0),
-            deadline_at=None if deadline is None else now + deadline,
+            deadline_at=None if deadline is None or deadline == math.inf else now + deadline,
             feature=feature,
             user_id=user_id,
             estimated_tokens=estimated_tokens,
@@ -227,6 +215,7 @@ class Guard:
             Refused: the wait would be too long, or the provider is not being called.
         """
         self._known(provider)
+        _require_count("tokens", tokens)
         scope = self.open_scope(provider, chain=())
         attempt = Attempt(group=provider, provider=provider)
         await self.admit(scope, attempt, Demand(1, tokens, tokens, 0))
@@ -247,13 +236,15 @@ class Guard:
 
     def update_usage(self, provider: str, requests: int = 1, tokens: int = 0) -> None:
         """Charge what was used of ``provider``'s limits by calls that did not go through the guard."""
+        _require_count("requests", requests)
+        _require_count("tokens", tokens)
         self._known(provider).consume(Demand(requests, tokens, tokens, 0))
 
     def should_switch_provider(self, provider: str) -> bool:
         """Whether to prefer another provider: this one is down, paused, or past the critical share of a limit."""
         limiter = self._known(provider)
         state = limiter.state()
-        if state.paused_for > 0 or _health(state) == "down":
+        if state.paused_for > 0 or health(state) == "down":
             return True
         return any(use.used / use.limit >= self.config.quota.critical for use in state.use.values())
 
@@ -272,8 +263,9 @@ class Guard:
 
     def status(self) -> dict[str, Any]:
         """All providers at this moment, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
+        wall = self.clock.wall()
         return {
-            "providers": {name: self._describe(limiter.state()) for name, limiter in sorted(self._limiters.items())},
+            "providers": {name: describe(limiter.state(), wall) for name, limiter in sorted(self._limiters.items())},
             "store": {"scope": "process", "state": "ok"},
         }
 
@@ -347,7 +339,22 @@ class Guard:
         waitable, wake = alarm(lambda: limiter.abandon(waiter))
         waiter = Waiter(demand, scope.priority, attempt.started_at + allowed, wake)
         limiter.enqueue(waiter)
+        if scope.patience < allowed:
+            self._mind_patience(scope, attempt.group, limiter, waiter)
         return waiter, waitable
+
+    def _mind_patience(self, scope: RequestScope, group: str, limiter: Limiter, waiter: Waiter) -> None:
+        """Look again each time ``waiter``'s patience has run out: by then somebody else may be able to serve."""
+
+        def look() -> None:
+            if waiter.result is not None:
+                return
+            if self._another_could_serve(scope, group, waiter.demand):
+                limiter.turn_away(waiter)
+            else:
+                self._mind_patience(scope, group, limiter, waiter)
+
+        self.clock.call_at(self._now() + max(scope.patience, SHORTEST_LOOK), look)
 
     def _count_wait(self, scope: RequestScope, attempt: Attempt) -> None:
         now = self._now()
@@ -384,29 +391,7 @@ class Guard:
         )
 
     def _refusal(self, hurdle: Hurdle, provider: str, group: str, waited: float = 0.0) -> Refused:
-        after = f" after waiting {waited:.1f} s" if waited >= 0.1 else ""
-        if hurdle.reason == CIRCUIT:
-            reason = self.limiter(provider).state().breaker_reason
-            retry_after = hurdle.wait if math.isfinite(hurdle.wait) else self.config.breaker.open_for
-            message = f"{provider}'s circuit is open{after}" + (f" ({reason})" if reason else "")
-            return CircuitOpen(f"{message}.", provider=provider, model=group, retry_after=retry_after)
-        if hurdle.reason.startswith(TOO_LARGE):
-            dimension = hurdle.reason.removeprefix(TOO_LARGE)
-            limit = getattr(self.config.providers.get(provider), dimension, None)
-            return RequestTooLarge(
-                f"The request is larger than {provider}'s whole {dimension} limit of {limit}: it could never be "
-                f"served there. Shorten it, lower max_tokens, or raise wallie.providers.{provider}.{dimension}.",
-                provider=provider,
-                model=group,
-                retry_after=math.inf,
-            )
-        what = "asked to be left alone" if hurdle.reason == PAUSED else f"is at its {hurdle.reason} limit"
-        return RateLimited(
-            f"{provider} {what}{after}; it has capacity in {hurdle.wait:.1f} s, longer than this request may wait.",
-            provider=provider,
-            model=group,
-            retry_after=hurdle.wait,
-        )
+        return refusal(hurdle, self.limiter(provider), group, waited=waited, open_for=self.config.breaker.open_for)
 
     def _pause_after_rejection(self, provider: str, asked: float | None) -> float:
         with self._lock:
@@ -428,37 +413,14 @@ class Guard:
             )
         )
 
-    def _describe(self, state: DoorState) -> dict[str, Any]:
-        wall = self.clock.wall()
-        next_probe = state.next_probe_in if state.breaker is BreakerState.OPEN else None
-        return {
-            "health": _health(state),
-            "breaker": {
-                "state": state.breaker.value,
-                "reason": state.breaker_reason,
-                "consecutive_failures": state.consecutive_failures,
-                "next_probe_in": next_probe,
-            },
-            "paused_for": state.paused_for,
-            "in_flight": state.in_flight,
-            "waiting": state.waiting,
-            "quota": {
-                dimension: {
-                    "used": math.ceil(state.use[dimension].used - 1e-6),
-                    "limit": state.use[dimension].limit,
-                    "reset_at": datetime.fromtimestamp(wall + state.use[dimension].reset_in, UTC).isoformat(),
-                    **state.use[dimension].ledger._asdict(),
-                }
-                for dimension in DIMENSIONS
-                if dimension in state.use
-            },
-        }
 
-
-def _health(state: DoorState) -> str:
-    if state.breaker in (BreakerState.OPEN, BreakerState.FORCED_OPEN):
-        return "down"
-    return "degraded" if state.breaker is BreakerState.HALF_OPEN or state.consecutive_failures else "healthy"
+def _require_count(name: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}: found {value!r}, expected a whole number")
+    if not 0 <= value <= MOST_TOKENS:
+        raise ValueError(f"{name}: found {value}, expected 0 to {MOST_TOKENS}")
 
 
 def _limits(settings: ProviderLimits | None) -> Limits:

@@ -13,7 +13,7 @@ from wallie_litellm.clock import Clock
 from wallie_litellm.core.breaker import BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.waitqueue import WaitQueue
-from wallie_litellm.stores.base import CIRCUIT, DimensionUse, Hurdle, ProviderStore, Reservation
+from wallie_litellm.stores.base import CIRCUIT, CLOSED, DimensionUse, Hurdle, ProviderStore, Reservation
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED = BreakerState.CLOSED
@@ -97,11 +97,25 @@ class Limiter:
         """``demand`` with its guessed output cut down to what the limits can hold at all."""
         return self._store.fit(demand)
 
+    def capacity(self, dimension: str) -> float:
+        """The most that one request can ask for in ``dimension``."""
+        return self._store.ceiling(dimension)
+
+    def turn_away(self, waiter: Waiter) -> None:
+        """Have ``waiter`` leave the queue, if it is still there, as one whose wait has become too long."""
+        with self._lock:
+            if waiter.result is not None:
+                return
+            hurdle = self._store.hurdle(self._now(), waiter.demand, NOTHING) or Hurdle("queue", 0.0)
+            self._dismiss(waiter, hurdle)
+            woken = [waiter, *self._serve()]
+        _wake(woken)
+
     def enqueue(self, waiter: Waiter) -> None:
         """Wait for one's turn until ``give_up_at``; ``waiter.wake`` is called when ``result`` is there."""
         with self._lock:
             if self._closed:
-                waiter.result = Hurdle("closed", 0.0)
+                waiter.result = Hurdle(CLOSED, 0.0)
                 woken = [waiter]
             else:
                 self._queue.push(waiter)
@@ -188,7 +202,7 @@ class Limiter:
             self._closed = True
             woken = []
             while (head := self._queue.head()) is not None:
-                self._dismiss(head, Hurdle("closed", 0.0))
+                self._dismiss(head, Hurdle(CLOSED, 0.0))
                 woken.append(head)
             self._set_timer(float("inf"))
         _wake(woken)

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import litellm
 
 from wallie_litellm import adapter
-from wallie_litellm.errors import DeadlineExceeded
+from wallie_litellm.call import prepared_scope
 from wallie_litellm.prices import has_price, price_entry
-from wallie_litellm.router import WallieRouter, prepared_scope
+from wallie_litellm.router import WallieRouter
 from wallie_litellm.scope import AttemptRecord, RequestScope
 
 T = TypeVar("T")
@@ -224,9 +224,7 @@ def _scope(
     estimated_tokens: int | None,
     arguments: Mapping[str, Any],
 ) -> RequestScope:
-    if deadline is not None and deadline <= 0:
-        raise DeadlineExceeded(f"The deadline had passed before {model} was asked: {deadline} s.")
-    return router.guard.open_scope(
+    scope = router.guard.open_scope(
         model,
         chain=router.chain_of(model, arguments.get("fallbacks")),
         feature=feature,
@@ -235,6 +233,8 @@ def _scope(
         deadline=deadline,
         estimated_tokens=estimated_tokens,
     )
+    router.guard.check_deadline(scope)
+    return scope
 
 
 async def _run(scope: RequestScope, request: Coroutine[Any, Any, T]) -> T:

@@ -15,7 +15,6 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from os import PathLike
 from typing import Any
 
@@ -23,10 +22,12 @@ import litellm
 from litellm.router_utils.cooldown_cache import CooldownCache
 
 from wallie_litellm import adapter
+from wallie_litellm.call import Call, current_call, current_scope, prepared_scope
+from wallie_litellm.chain import configured_chains, final_error, stated_chain
 from wallie_litellm.config import RouterConfig, load_config
 from wallie_litellm.core.breaker import Verdict
-from wallie_litellm.core.demand import Demand, Outcome
-from wallie_litellm.errors import ChainExhausted, DeadlineExceeded, Refused, WallieError
+from wallie_litellm.core.demand import Outcome
+from wallie_litellm.errors import DeadlineExceeded, Refused, WallieError
 from wallie_litellm.guard import Guard
 from wallie_litellm.scope import Attempt, Ending, RequestScope
 from wallie_litellm.streams import GuardedStream, StreamWatch
@@ -38,34 +39,9 @@ _SCOPE_KEY = "_wallie_scope"
 
 _KEY_REFUSED = frozenset({401, 403})
 
-# Statuses that are the caller's own doing: the caller is better served by the provider's answer than by ours.
-_CALLERS_FAULT = frozenset({400, 404, 405, 413, 415, 422})
-
 
 _SERVED = Ending(Outcome.SUCCESS, Verdict.SUCCESS)
 _FROM_CACHE = Ending(Outcome.CACHE_HIT)
-
-
-class _Call:
-    """The attempt that is being made in this context, and what routing needs to know of it."""
-
-    __slots__ = ("attempt", "demand", "function", "guessed", "opening", "params", "routing", "scope")
-
-    def __init__(self, scope: RequestScope, attempt: Attempt, function: str) -> None:
-        self.scope = scope
-        self.attempt = attempt
-        self.function = function
-        self.demand = Demand()
-        self.params: Mapping[str, Any] = {}  # the chosen deployment's
-        self.guessed = False  # whether nobody stated how long the answer may be
-        self.routing = False
-        self.opening: asyncio.Timeout | None = None  # bounds the beginning of a stream
-
-
-_scope: ContextVar[RequestScope | None] = ContextVar("wallie_scope", default=None)
-_call: ContextVar[_Call | None] = ContextVar("wallie_call", default=None)
-#: Set by ``execute_ai_request``: the scope that the next request of this context shall use.
-prepared_scope: ContextVar[RequestScope | None] = ContextVar("wallie_prepared_scope", default=None)
 
 
 class _NoCooldowns(CooldownCache):  # type: ignore[misc] # LiteLLM is not type-checked here
@@ -101,7 +77,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         litellm.disable_hf_tokenizer_download = True
         super().__init__(*args, **kwargs)
         self._drop_own_tracking()
-        chains = self._all_chains()
+        chains = configured_chains(self.fallbacks)
         # LiteLLM stops a chain after five members unless told otherwise.
         self.max_fallbacks: int = max([self.max_fallbacks or 0, *map(len, chains.values())])
         self.guard.chains = chains
@@ -120,27 +96,29 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
 
     def chain_of(self, group: str, fallbacks: Any = None) -> Sequence[str]:
         """The groups tried after ``group``: those a request brings along, else those of the config."""
-        return self.guard.chain_of(group) if fallbacks is None else _stated_chain(group, fallbacks)
+        return self.guard.chain_of(group) if fallbacks is None else stated_chain(group, fallbacks)
 
     @contextmanager
     def outside_request(self) -> Iterator[None]:
         """A context in which a call to a router is a request of its own, not part of the present attempt."""
-        scope, call = _scope.set(None), _call.set(None)
+        scope, call = current_scope.set(None), current_call.set(None)
         try:
             yield
         finally:
-            _call.reset(call)
-            _scope.reset(scope)
+            current_call.reset(call)
+            current_scope.reset(scope)
 
     # The chain
 
     async def async_function_with_fallbacks(self, *args: Any, **kwargs: Any) -> Any:
         """One request, or one hop of its chain."""
-        scope = kwargs.pop(_SCOPE_KEY, None)
+        from_stream = kwargs.pop(_SCOPE_KEY, None)
         if kwargs.get("fallback_depth"):
             # The chain is the first group's; a member's own fallbacks would break its order.
             kwargs["fallbacks"] = []
-            return await self._in_scope(scope or _scope.get(), args, kwargs)
+            if from_stream is not None and from_stream.deadline_at is not None:
+                return await self._within_deadline(from_stream, args, kwargs)
+            return await self._in_scope(from_stream or current_scope.get(), args, kwargs)
         prepared = prepared_scope.get()
         if prepared is not None:
             prepared_scope.set(None)
@@ -150,7 +128,21 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
                 return await self._in_scope(scope, args, kwargs)
             return await self._within_deadline(scope, args, kwargs)
         except Exception as error:
-            final = _final_error(scope, error)
+            final = final_error(scope, error)
+            if final is error:
+                raise
+            raise final from error
+
+    async def async_function_with_fallbacks_common_utils(self, *args: Any, **kwargs: Any) -> Any:
+        """The way along the chain. From inside a stream nobody else says what became of the whole request."""
+        scope = (kwargs.get("kwargs") or {}).get(_SCOPE_KEY)
+        try:
+            return await super().async_function_with_fallbacks_common_utils(*args, **kwargs)
+        except Exception as error:
+            if scope is None:
+                raise
+            self.guard.check_deadline(scope)
+            final = final_error(scope, error)
             if final is error:
                 raise
             raise final from error
@@ -167,11 +159,11 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
             raise
 
     async def _in_scope(self, scope: RequestScope | None, args: Any, kwargs: dict[str, Any]) -> Any:
-        token = _scope.set(scope)
+        token = current_scope.set(scope)
         try:
             return await super().async_function_with_fallbacks(*args, **kwargs)
         finally:
-            _scope.reset(token)
+            current_scope.reset(token)
 
     def _new_scope(self, kwargs: Mapping[str, Any]) -> RequestScope:
         group = str(kwargs.get("model"))
@@ -186,7 +178,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
 
     async def async_function_with_retries(self, *args: Any, **kwargs: Any) -> Any:
         """The retry loop of one group, with what is left of the request's retries."""
-        scope = _scope.get()
+        scope = current_scope.get()
         if scope is not None:
             stated = kwargs.get("num_retries")
             left = self.guard.config.retry.max_retries - scope.retries
@@ -196,7 +188,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
 
     def should_retry_this_error(self, error: Exception, *args: Any, **kwargs: Any) -> bool:
         """Whether the same group may help: only after transient errors, and while a breaker lets it."""
-        scope = _scope.get()
+        scope = current_scope.get()
         if scope is None:
             return bool(super().should_retry_this_error(error, *args, **kwargs))
         if isinstance(error, WallieError):
@@ -212,7 +204,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         self, e: Exception, remaining_retries: int, num_retries: int, *args: Any, **kwargs: Any
     ) -> float:
         """Seconds to wait before the next attempt. A pause is waited out in the limiter, not here."""
-        scope = _scope.get()
+        scope = current_scope.get()
         if scope is None:
             return float(super()._time_to_sleep_before_retry(e, remaining_retries, num_retries, *args, **kwargs))
         ending = adapter.ending_of(e)
@@ -232,13 +224,13 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
 
     async def make_call(self, original_function: Any, *args: Any, **kwargs: Any) -> Any:
         """One attempt, from routing to settlement."""
-        scope = _scope.get()
+        scope = current_scope.get()
         if scope is None:
             return await super().make_call(original_function, *args, **kwargs)
         self.guard.check_deadline(scope)
         attempt = Attempt(group=str(kwargs.get("model")))
-        call = _Call(scope, attempt, getattr(original_function, "__name__", ""))
-        token = _call.set(call)
+        call = Call(scope, attempt, getattr(original_function, "__name__", ""))
+        token = current_call.set(call)
         try:
             if kwargs.get("stream") is True:
                 response = await self._open_stream(call, original_function, args, kwargs)
@@ -248,10 +240,10 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
             self._fail(scope, attempt, error)
             raise
         finally:
-            _call.reset(token)
+            current_call.reset(token)
         return self._succeed(scope, attempt, response)
 
-    async def _open_stream(self, call: _Call, original_function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    async def _open_stream(self, call: Call, original_function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Make a streamed call, and keep its beginning to the timeout: LiteLLM does so for most vendors only."""
         call.opening = timeout = asyncio.timeout(None)
         try:
@@ -276,7 +268,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         return response
 
     def _fail(self, scope: RequestScope, attempt: Attempt, error: BaseException) -> None:
-        if isinstance(error, Refused):
+        if isinstance(error, Refused) and attempt.reservation is None:
             reason = str(error).rstrip(".")
             scope.fail(attempt.group, error.provider, reason, error.retry_after, error.status_code)
             return
@@ -288,7 +280,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
             self.guard.later(lambda: self.guard.settle(scope, attempt, ending))
             return
         self.guard.settle(scope, attempt, ending)
-        _note_failure(scope, attempt, ending)
+        scope.fail_attempt(attempt, ending)
 
     # Routing: the filter and the admission
 
@@ -311,7 +303,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
             call.routing = False
         self._choose(call, deployment, request_kwargs, prompt)
         await self.guard.admit(call.scope, call.attempt, call.demand, guessed=call.guessed)
-        _count_call(call)
+        call.count()
         if call.opening is not None and (seconds := self._chunk_timeout(request_kwargs, call.params)) is not None:
             call.opening.reschedule(asyncio.get_running_loop().time() + seconds)
         return deployment
@@ -335,30 +327,30 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
             call.routing = False
         self._choose(call, deployment, request_kwargs or {}, prompt)
         self.guard.admit_blocking(call.scope, call.attempt, call.demand, guessed=call.guessed)
-        _count_call(call)
+        call.count()
         return deployment
 
-    def _begin_routing(self, request_kwargs: Mapping[str, Any], prompt: Any) -> _Call | None:
-        call = _call.get()
+    def _begin_routing(self, request_kwargs: Mapping[str, Any], prompt: Any) -> Call | None:
+        call = current_call.get()
         if call is None or call.attempt.reservation is not None or call.routing:
             return None  # not one of our attempts: LiteLLM asks for its own purposes
         call.routing = True
-        _estimate(call, request_kwargs, prompt, adapter.output_limit(request_kwargs))
+        call.estimate(request_kwargs, prompt, adapter.output_limit(request_kwargs))
         return call
 
     def _choose(
-        self, call: _Call, deployment: Mapping[str, Any], request_kwargs: Mapping[str, Any], prompt: Any
+        self, call: Call, deployment: Mapping[str, Any], request_kwargs: Mapping[str, Any], prompt: Any
     ) -> None:
         call.params = params = deployment["litellm_params"]
         call.attempt.provider = self._provider(deployment)
         call.attempt.deployment = params["model"]
         if call.guessed and (limit := adapter.output_limit(params)) is not None:
-            _estimate(call, request_kwargs, prompt, limit)
+            call.estimate(request_kwargs, prompt, limit)
 
     def _filter_blocked_deployments(self, healthy_deployments: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """LiteLLM's last filter before it picks: keep the providers that can serve soonest."""
         deployments: list[dict[str, Any]] = super()._filter_blocked_deployments(healthy_deployments)
-        call = _call.get()
+        call = current_call.get()
         if call is None or not call.routing or len(deployments) < 2:
             return deployments
         providers = {self._provider(deployment) for deployment in deployments}
@@ -406,7 +398,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
 
     def _take_over(self, stream: Any, initial_kwargs: dict[str, Any]) -> Any:
         """Hand the attempt to its stream; a fallback from inside it goes on with the same request and chain."""
-        call = _call.get()
+        call = current_call.get()
         if call is None or call.attempt.reservation is None:
             return stream
         scope, attempt = call.scope, call.attempt
@@ -429,7 +421,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
 
         def settle(ending: Ending) -> None:
             if guard.settle(scope, attempt, ending) and ending.reason is not None:
-                _note_failure(scope, attempt, ending)
+                scope.fail_attempt(attempt, ending)
 
         def remaining() -> float | None:
             return None if scope.deadline_at is None else scope.deadline_at - guard.clock.now()
@@ -464,13 +456,6 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
             litellm.logging_callback_manager.remove_callback_from_list_by_object(getattr(litellm, name), self)
         self.cooldown_cache.__class__ = _NoCooldowns
 
-    def _all_chains(self) -> dict[str, tuple[str, ...]]:
-        chains: dict[str, tuple[str, ...]] = {}
-        for entry in self.fallbacks or ():
-            if isinstance(entry, Mapping):
-                chains.update({group: tuple(map(_group_of, members)) for group, members in entry.items()})
-        return chains
-
 
 def build_router(
     config: str | PathLike[str] | RouterConfig | None = None, *, guard: Guard | None = None, **overrides: Any
@@ -490,47 +475,3 @@ def build_router(
     arguments["fallbacks"] = [{group: list(members)} for group, members in loaded.chains.items()]
     arguments.update({"model_list": loaded.model_list, **overrides})
     return WallieRouter(guard=guard or Guard(loaded.wallie), **arguments)
-
-
-def _estimate(call: _Call, request_kwargs: Mapping[str, Any], prompt: Any, limit: int | None) -> None:
-    stated = call.scope.estimated_tokens
-    if stated is not None:
-        call.demand = Demand(1, stated, stated, 0)
-        return
-    prompt = prompt if prompt is not None else request_kwargs.get("prompt")
-    call.demand = adapter.demand_of(request_kwargs, prompt, limit, call.function)
-    call.guessed = limit is None
-
-
-def _count_call(call: _Call) -> None:
-    calls = call.scope.calls
-    calls[call.attempt.group] = calls.get(call.attempt.group, 0) + 1
-
-
-def _note_failure(scope: RequestScope, attempt: Attempt, ending: Ending) -> None:
-    scope.fail(attempt.group, attempt.provider, ending.reason or "failed", ending.pause_for, ending.status_code)
-
-
-def _group_of(member: Any) -> str:
-    return str(member.get("model")) if isinstance(member, Mapping) else str(member)
-
-
-def _stated_chain(group: str, fallbacks: Any) -> tuple[str, ...]:
-    """The chain that a request brings along: LiteLLM takes a list of groups, or of mappings by group."""
-    members: list[Any] = []
-    for entry in fallbacks:
-        if isinstance(entry, Mapping) and "model" not in entry:
-            members += entry.get(group) or ()
-        else:
-            members.append(entry)
-    return tuple(map(_group_of, members))
-
-
-def _final_error(scope: RequestScope, error: Exception) -> Exception:
-    """What the caller gets to see when the whole chain has failed."""
-    last = {failure.model: failure for failure in scope.failures}
-    if isinstance(error, DeadlineExceeded) or len(last) < 2:
-        return error
-    if next(iter(last.values())).status_code in _CALLERS_FAULT:
-        return error
-    return ChainExhausted(tuple(last.values()))

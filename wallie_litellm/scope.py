@@ -85,6 +85,11 @@ class RequestScope:
         """Note why ``group`` did not serve."""
         self.failures.append(MemberFailure(group, provider, reason, retry_after, status_code))
 
+    def fail_attempt(self, attempt: Attempt, ending: Ending) -> None:
+        """Note why an attempt that was made did not serve."""
+        reason = ending.reason or "failed"
+        self.fail(attempt.group, attempt.provider, reason, ending.pause_for, ending.status_code)
+
     def remaining(self, group: str) -> Sequence[str]:
         """The members of the chain after ``group``."""
         members = (self.group, *self.chain)

@@ -12,6 +12,7 @@ from wallie_litellm.router import WallieRouter
 
 OVERRIDES = (
     "async_function_with_fallbacks",
+    "async_function_with_fallbacks_common_utils",
     "async_function_with_retries",
     "should_retry_this_error",
     "_time_to_sleep_before_retry",

@@ -151,3 +151,23 @@ async def test_a_higher_priority_is_served_first(make_router):
         clock.advance(10)
         await until(lambda count=count: len(served) == count)
     assert served == ["top", "urgent", "first", "second"]
+
+
+async def test_a_wait_that_grows_beyond_the_patience_is_given_up_for_somebody_who_can_serve(make_router):
+    clock = FakeClock()
+    slow = {"rpm": 6, "burst": {"rpm": 1}}
+    router = make_router(
+        clock=clock,
+        providers={"openai": slow, "anthropic": slow, "gemini": slow, "groq": slow},
+        admission={"max_wait": "60s", "patience": "2s"},
+    )
+    await use_up(router, times=4)
+    request = asyncio.create_task(execute_ai_request(router, "gpt-4o-mini", messages()))
+    await until(lambda: waiting(router) == 1)
+    clock.advance(3)
+    await asyncio.sleep(0.05)
+    assert waiting(router) == 1  # nobody else could have served
+    router.guard.reset_quota("gemini")
+    clock.advance(2)
+    result = await asyncio.wait_for(request, 10)
+    assert (result.provider, result.waited_ms) == ("gemini", pytest.approx(5_000))

@@ -64,13 +64,16 @@ class Bucket:
 
     def give_back(self, now: float, since: float, amount: float) -> None:
         """Undo ``amount`` of what was taken at ``since``, as if it had never been; what has been refilled stays."""
-        if self.full_at <= now:
+        missing = self.full_at - now
+        if missing <= 0:
             return
-        self.take(now, 0.0)
         lows = self._lows
+        credit = min(amount * self.cost, missing)
+        if lows[-1][0] <= since:  # nothing was taken since: the usual case of a call on its own
+            self.full_at -= credit
+            return
         first = bisect_right(lows, (since, inf))
-        lowest = lows[first][1] if first < len(lows) else self.full_at - now
-        credit = min(amount * self.cost, lowest)
+        credit = min(credit, lows[first][1])
         self.full_at -= credit
         later = [(when, missing - credit) for when, missing in lows[first:]]
         del lows[first:]

@@ -40,6 +40,7 @@ class Hurdle(NamedTuple):
 
 PAUSED = "paused"
 CIRCUIT = "circuit"
+CLOSED = "closed"
 TOO_LARGE = "too_large:"  # followed by the dimension
 
 
@@ -87,6 +88,9 @@ class ProviderStore(Protocol):
 
     def oldest(self) -> float | None:
         """When the oldest unsettled reservation was admitted."""
+
+    def ceiling(self, dimension: str) -> float:
+        """The most that one request can ask for in ``dimension``; ``inf`` without a limit."""
 
     def fit(self, demand: Demand) -> Demand:
         """``demand`` with its output cut down to what the limits can hold at all."""

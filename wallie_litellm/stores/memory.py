@@ -48,7 +48,7 @@ class MemoryProvider:
         self._buckets: dict[str, Bucket] = {
             dimension: Bucket(
                 limits.usable(dimension),
-                limits.burst.get(dimension, limits.per_dimension[dimension]) * (1 - limits.headroom),
+                max(1.0, limits.burst.get(dimension, limits.per_dimension[dimension]) * (1 - limits.headroom)),
             )
             for dimension in RATE_DIMENSIONS
             if dimension in limits.per_dimension
@@ -58,7 +58,9 @@ class MemoryProvider:
             for dimension in DAY_DIMENSIONS
             if dimension in limits.per_dimension
         }
-        self._concurrency = limits.per_dimension.get("concurrency")
+        self._concurrency: int | None = None
+        if "concurrency" in limits.per_dimension:
+            self._concurrency = max(1, int(limits.usable("concurrency") + 1e-9))
         # The hot path walks plain tuples: (bucket, position of its kind in a demand).
         self._rates = tuple((bucket, int(DIMENSION_KINDS[name])) for name, bucket in self._buckets.items())
         self._counters = tuple((counter, int(DIMENSION_KINDS[name])) for name, counter in self._days.items())
@@ -141,11 +143,12 @@ class MemoryProvider:
 
     def fit(self, demand: Demand) -> Demand:
         """``demand`` with its output cut down to what the limits can hold at all."""
-        tokens = min([demand.tokens, *(self._ceiling(name) for name in ("tpm", "tpd"))])
-        output = min(demand.output, self._ceiling("otpm"))
+        tokens = min([demand.tokens, *(self.ceiling(name) for name in ("tpm", "tpd"))])
+        output = min(demand.output, self.ceiling("otpm"))
         return Demand(demand.requests, int(max(tokens, demand.input)), demand.input, int(output))
 
-    def _ceiling(self, dimension: str) -> float:
+    def ceiling(self, dimension: str) -> float:
+        """The most that one request can ask for in ``dimension``; ``inf`` without a limit."""
         if dimension in self._buckets:
             return self._buckets[dimension].capacity
         return self._days[dimension].limit if dimension in self._days else inf

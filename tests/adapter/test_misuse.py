@@ -1,0 +1,158 @@
+"""Bad input, errors that are hard to read, and calls of one's own that go wrong: one clear error, and nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import pickle
+import time
+from math import inf, nan
+
+import pytest
+from support import assert_nothing_leaked, messages
+
+from wallie_litellm import (
+    ChainExhausted,
+    CircuitOpen,
+    DeadlineExceeded,
+    MemberFailure,
+    RateLimited,
+    execute_ai_request,
+    stream_ai_request,
+)
+
+ONE_GROUP = "llama-3.1-8b"
+
+
+class UnreadableError(Exception):
+    """An error that cannot even be turned into text."""
+
+    status_code = 500
+    headers = 5
+
+    def __str__(self):
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RateLimited("refused elsewhere", provider="x", retry_after=1.0),
+        CircuitOpen("closed elsewhere", provider="x", retry_after=1.0),
+        DeadlineExceeded("too late elsewhere"),
+        UnreadableError(),
+        ValueError("a bug"),
+        KeyboardInterrupt(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_a_call_of_ones_own_raises_is_settled(make_router, error):
+    router = make_router(retry={"max_retries": 0})
+
+    async def call(_target):
+        raise error
+
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - which one is not the point
+        await execute_ai_request(router, ONE_GROUP, execute=call)
+    assert_nothing_leaked(router)
+    assert router.guard.status()["providers"]["groq"]["paused_for"] == 0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"estimated_tokens": -5},
+        {"estimated_tokens": 1.5},
+        {"estimated_tokens": nan},
+        {"estimated_tokens": 10**15},
+        {"estimated_tokens": "many"},
+        {"priority": "high"},
+        {"priority": 0.5},
+        {"deadline": nan},
+        {"deadline": "5s"},
+    ],
+    ids=str,
+)
+async def test_a_number_that_is_none_is_refused_by_name(make_router, fleet, asked):
+    router = make_router()
+    with pytest.raises((TypeError, ValueError), match=next(iter(asked))):
+        await execute_ai_request(router, ONE_GROUP, messages(), **asked)
+    assert fleet["groq"].counts().received == 0
+    json.dumps(router.guard.status(), allow_nan=False)
+
+
+async def test_an_endless_deadline_is_none(make_router):
+    assert (await execute_ai_request(make_router(), ONE_GROUP, messages(), deadline=inf)).text
+
+
+@pytest.mark.parametrize("tokens", [-1, 0.5, "5", 10**13])
+async def test_the_guard_takes_only_counts(make_router, tokens):
+    guard = make_router().guard
+    with pytest.raises((TypeError, ValueError), match="tokens"):
+        await guard.wait_for_capacity("openai", tokens)
+    with pytest.raises((TypeError, ValueError), match="tokens"):
+        guard.update_usage("openai", 1, tokens)
+
+
+async def test_an_enormous_usage_leaves_the_status_readable(make_router):
+    router = make_router()
+
+    async def call(_target):
+        return {"usage": {"prompt_tokens": 10**18, "completion_tokens": 0, "total_tokens": 10**18}}
+
+    await execute_ai_request(router, ONE_GROUP, execute=call)
+    json.dumps(router.guard.status(), allow_nan=False)
+    assert_nothing_leaked(router)
+
+
+async def test_a_deadline_holds_for_the_fallback_from_inside_a_stream(make_router, fleet):
+    router = make_router()
+    fleet["openai"].cut_stream(0, times=1)
+    fleet["anthropic"].hang()
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        async for _ in stream_ai_request(router, "gpt-4o-mini", messages(), deadline=1):
+            pass
+    assert time.monotonic() - started < 3
+    assert_nothing_leaked(router)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RateLimited("a limit", provider="openai", retry_after=2.5, model="gpt-4o"),
+        ChainExhausted([MemberFailure("gpt-4o", "openai", "HTTP 500", None, 500)]),
+        DeadlineExceeded("late"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("remake", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])  # noqa: S301 - our own bytes
+def test_an_error_survives_copying_and_pickling(error, remake):
+    again = remake(error)
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+    assert again.status_code == error.status_code
+
+
+async def test_a_place_that_cannot_be_waited_for_is_called_by_its_name(make_router, fleet):
+    router = make_router(providers={"groq": {"concurrency": 1}}, admission={"max_wait": "50ms"})
+    fleet["groq"].hang(times=1)
+    first = asyncio.create_task(router.acompletion(ONE_GROUP, messages()))
+    while not router.guard.status()["providers"]["groq"]["in_flight"]:  # noqa: ASYNC110 - the guard has no such event
+        await asyncio.sleep(0.01)
+    with pytest.raises(RateLimited, match="groq is at its concurrency limit"):
+        await router.acompletion(ONE_GROUP, messages())
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert_nothing_leaked(router)
+
+
+async def test_a_closed_guard_says_so_to_those_who_wait(make_router):
+    router = make_router(providers={"groq": {"rpm": 6, "burst": {"rpm": 1}}})
+    await router.acompletion(ONE_GROUP, messages())
+    waiting = asyncio.create_task(router.acompletion(ONE_GROUP, messages()))
+    while not router.guard.status()["providers"]["groq"]["waiting"]:  # noqa: ASYNC110 - the guard has no such event
+        await asyncio.sleep(0.01)
+    await router.guard.aclose()
+    with pytest.raises(RateLimited, match="the guard was closed"):
+        await waiting

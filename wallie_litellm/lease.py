@@ -1,0 +1,34 @@
+"""Capacity for a call that is made outside the router."""
+
+from __future__ import annotations
+
+from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.limiter import Limiter
+from wallie_litellm.stores.base import Reservation
+
+
+class CapacityLease:
+    """Capacity taken by :meth:`Guard.wait_for_capacity`: a context manager that settles it.
+
+    Leaving the block keeps the estimate; :meth:`settle` says what was used instead, :meth:`release` gives it all back.
+    """
+
+    def __init__(self, limiter: Limiter, reservation: Reservation) -> None:
+        self._limiter = limiter
+        self._reservation = reservation
+
+    def settle(self, tokens: int | None = None) -> None:
+        """End the lease, charging ``tokens`` in place of the estimate. Harmless the second time."""
+        estimate = self._reservation.demand
+        used = estimate if tokens is None else Demand(estimate.requests, tokens, tokens, 0)
+        self._limiter.settle(self._reservation, used)
+
+    def release(self) -> None:
+        """End the lease as if the call had never been made. Harmless the second time."""
+        self._limiter.settle(self._reservation, NOTHING)
+
+    def __enter__(self) -> CapacityLease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.settle()

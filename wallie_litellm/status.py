@@ -1,0 +1,51 @@
+"""What operators are shown of a provider."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from wallie_litellm.core.breaker import BreakerState
+from wallie_litellm.core.dimensions import DIMENSIONS
+from wallie_litellm.limiter import DoorState
+
+LONGEST_RESET = 366 * 86_400.0  # seconds; a debt may be larger than a date can say
+
+
+def health(state: DoorState) -> str:
+    """``healthy``, ``degraded`` (errors seen, or being probed) or ``down``."""
+    if state.breaker in (BreakerState.OPEN, BreakerState.FORCED_OPEN):
+        return "down"
+    return "degraded" if state.breaker is BreakerState.HALF_OPEN or state.consecutive_failures else "healthy"
+
+
+def describe(state: DoorState, wall: float) -> dict[str, Any]:
+    """One provider, as plain JSON-ready data; ``wall`` is the present Unix time."""
+    next_probe = state.next_probe_in if state.breaker is BreakerState.OPEN else None
+    return {
+        "health": health(state),
+        "breaker": {
+            "state": state.breaker.value,
+            "reason": state.breaker_reason,
+            "consecutive_failures": state.consecutive_failures,
+            "next_probe_in": next_probe,
+        },
+        "paused_for": state.paused_for,
+        "in_flight": state.in_flight,
+        "waiting": state.waiting,
+        "quota": {
+            dimension: {
+                "used": math.ceil(state.use[dimension].used - 1e-6),
+                "limit": state.use[dimension].limit,
+                "reset_at": _date(wall + min(state.use[dimension].reset_in, LONGEST_RESET)),
+                **state.use[dimension].ledger._asdict(),
+            }
+            for dimension in DIMENSIONS
+            if dimension in state.use
+        },
+    }
+
+
+def _date(unix: float) -> str:
+    return datetime.fromtimestamp(unix, UTC).isoformat()
