@@ -336,7 +336,7 @@ class Guard:
         if allowed is None:
             self.check_deadline(scope)
             raise self._refusal(result, attempt.provider, attempt.group)
-        waitable, wake = alarm(lambda: limiter.abandon(waiter))
+        waitable, wake = alarm(lambda: self.later(lambda: limiter.abandon(waiter)))
         waiter = Waiter(demand, scope.priority, attempt.started_at + allowed, wake)
         limiter.enqueue(waiter)
         if scope.patience < allowed:

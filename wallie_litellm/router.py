@@ -253,6 +253,8 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
             if not timeout.expired():
                 raise
             raise adapter.timeout_error(call.attempt.deployment, call.attempt.provider) from error
+        finally:
+            call.opening = None  # it knows the task, and the task's result is the stream
 
     def _succeed(self, scope: RequestScope, attempt: Attempt, response: Any) -> Any:
         scope.served_by = attempt

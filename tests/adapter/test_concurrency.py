@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -85,6 +86,35 @@ async def test_a_waiter_whose_loop_is_closed_does_not_hold_up_the_others(make_ro
     clock.advance(1)
     await waiting
     assert_nothing_leaked(router)
+
+
+async def test_hundreds_of_waiters_whose_loop_is_closed_are_forgotten(make_router):
+    clock = FakeClock()
+    router = make_router(clock=clock, providers={"openai": {"rpm": 60_000, "burst": {"rpm": 1}}})
+    await router.acompletion("gpt-4o-mini", messages())
+
+    async def abandon():
+        for _ in range(400):
+            asyncio.get_running_loop().create_task(router.acompletion("gpt-4o-mini", messages()))
+        await until(lambda: router.guard.status()["providers"]["openai"]["waiting"] == 400)
+
+    loop = asyncio.new_event_loop()
+    await asyncio.to_thread(loop.run_until_complete, abandon())
+    loop.close()  # without cancelling its tasks, as a loop that is killed
+    clock.advance(60)
+    assert_nothing_leaked(router)
+
+
+async def test_a_stream_opened_by_another_task_and_dropped_settles_when_collected(make_router):
+    router = make_router()
+    stream = await asyncio.create_task(router.acompletion("gpt-4o-mini", messages(), stream=True))
+    del stream
+
+    def settled():
+        gc.collect()
+        return router.guard.status()["providers"]["openai"]["in_flight"] == 0
+
+    await until(settled)
 
 
 async def test_a_hundred_routers_built_and_closed_leave_litellm_as_it_was(make_router):
