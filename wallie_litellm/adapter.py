@@ -43,6 +43,7 @@ _GEMINI_RATE_LIMIT = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete"})
 _EMBEDDING_FUNCTIONS = frozenset({"_aembedding", "_embedding"})
+_LOCAL_ERRORS = frozenset({TypeError, AttributeError, KeyError, IndexError, ValueError})
 _TRANSIENT_STATUSES = frozenset({408, 409})
 _ACCOUNT_STATUSES = frozenset({401, 402, 403})
 
@@ -94,7 +95,8 @@ def feature_of(kwargs: Mapping[str, Any]) -> str | None:
             continue
         if isinstance(metadata.get("feature"), str):
             return str(metadata["feature"])
-        for tag in metadata.get("tags") or ():
+        tags = metadata.get("tags")
+        for tag in tags if isinstance(tags, list | tuple) else ():
             if isinstance(tag, str) and tag.startswith("feature:"):
                 return tag.removeprefix("feature:")
     headers = (kwargs.get("proxy_server_request") or {}).get("headers") or {}
@@ -294,8 +296,14 @@ def _ending_of(error: BaseException, deadline_passed: bool) -> Ending:
     inner = getattr(error, "original_exception", None)
     if isinstance(error, MidStreamFallbackError) and isinstance(inner, Exception):
         return _ending_of(inner, deadline_passed)
-    if never_connected(error):
+    causes = tuple(_causes(error))
+    if any(map(_is_refused_connection, causes)):
         return Ending(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection refused", transient=True)
+    if any(isinstance(cause, json.JSONDecodeError) for cause in causes):
+        return Ending(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
+    if isinstance(error, litellm.APIConnectionError) and type(causes[-1]) in _LOCAL_ERRORS:
+        # What LiteLLM could not even put into a request is no fault of the provider's, whatever its status says.
+        return Ending(Outcome.NOT_SENT, reason=f"not sent: {type(causes[-1]).__name__}", status_code=400)
     if isinstance(error, openai.APITimeoutError | TimeoutError | httpx.TimeoutException):
         return Ending(Outcome.CUT, Verdict.FAILURE, reason="timeout", status_code=408, transient=True)
     status = getattr(error, "status_code", None)
@@ -339,13 +347,11 @@ def response_headers(error: BaseException) -> Mapping[str, str] | None:
     return None
 
 
-def never_connected(error: BaseException) -> bool:
-    """Whether the cause of ``error`` is a connection that was never made, so that the provider saw nothing."""
-    return any(
-        isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | ConnectionRefusedError)
-        or type(cause).__name__ in ("ClientConnectorError", "ClientConnectorDNSError")
-        for cause in _causes(error)
-    )
+def _is_refused_connection(cause: BaseException) -> bool:
+    """Whether this is a connection that was never made, so that the provider saw nothing."""
+    if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | ConnectionRefusedError):
+        return True
+    return type(cause).__name__ in ("ClientConnectorError", "ClientConnectorDNSError")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

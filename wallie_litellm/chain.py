@@ -24,7 +24,7 @@ def configured_chains(fallbacks: Any) -> dict[str, tuple[str, ...]]:
 def stated_chain(group: str, fallbacks: Any) -> tuple[str, ...]:
     """The chain that a request brings along: LiteLLM takes a list of groups, or of mappings by group."""
     members: list[Any] = []
-    for entry in fallbacks:
+    for entry in fallbacks if isinstance(fallbacks, list | tuple) else ():
         if isinstance(entry, Mapping) and "model" not in entry:
             members += entry.get(group) or ()
         else:

@@ -182,7 +182,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         if scope is not None:
             stated = kwargs.get("num_retries")
             left = self.guard.config.retry.max_retries - scope.retries
-            kwargs["num_retries"] = max(0, left if stated is None else min(left, stated))
+            kwargs["num_retries"] = max(0, min(left, stated) if isinstance(stated, int) else left)
             kwargs.pop("model_group_retry_policy", None)
         return await super().async_function_with_retries(*args, **kwargs)
 

@@ -156,3 +156,26 @@ async def test_a_closed_guard_says_so_to_those_who_wait(make_router):
     await router.guard.aclose()
     with pytest.raises(RateLimited, match="the guard was closed"):
         await waiting
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"messages": "no list"}, {"messages": [5]}, {"timeout": "soon"}, {"tools": 5}, {"messages": None}],
+    ids=str,
+)
+@pytest.mark.parametrize("group", ["gpt-4o-mini", "claude-sonnet-4", ONE_GROUP])
+async def test_what_a_caller_gets_wrong_is_not_held_against_the_providers(make_router, fleet, group, asked):
+    router = make_router(breaker={"failures": 1})
+    with pytest.raises(Exception):  # noqa: B017, PT011 - LiteLLM has several names for it
+        await router.acompletion(group, **{"messages": messages(), **asked})
+    for name, provider in router.guard.status()["providers"].items():
+        assert provider["breaker"]["state"] == "closed", name
+        assert fleet[name].counts().received == 0
+    assert_nothing_leaked(router)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"metadata": {"tags": 5}}, {"metadata": {"feature": 7}}, {"num_retries": "x"}, {"user": 5}], ids=str
+)
+async def test_odd_extras_do_not_get_in_the_way(make_router, asked):
+    assert (await make_router().acompletion(ONE_GROUP, messages(), **asked)).choices
