@@ -53,6 +53,7 @@ class _Load:
         self.successes: list[tuple[float, float]] = []
         self.failed: Counter[str] = Counter()
         self.unfinished = 0
+        self.lag = 0.0
         self.started = 0.0
 
     def _now(self) -> float:
@@ -65,6 +66,7 @@ class _Load:
         for number in range(round(load * _OFFERED)):
             due = number / _OFFERED
             await asyncio.sleep(max(0.0, due - self._now()))
+            self.lag = max(self.lag, self._now() - due)
             calls.append(asyncio.create_task(self.call(due)))
         await asyncio.sleep(max(0.0, load - self._now()))
         _, left = await asyncio.wait(calls, timeout=grace)
@@ -91,8 +93,6 @@ async def _run(side: str, api_base: str, load: float, grace: float) -> None:
     for _ in range(_WARM_UP):
         await running.call(0.0)
     running.successes.clear()
-    print("warm", flush=True)
-    await asyncio.to_thread(sys.stdin.readline)  # until all sides are
     await asyncio.sleep(2 * _WARM_UP / PER_SECOND)  # what the warm-up took of the burst is there again
     offered = await running.offer(load, grace)
     result = {
@@ -100,6 +100,7 @@ async def _run(side: str, api_base: str, load: float, grace: float) -> None:
         "successes": running.successes,
         "failed": dict(running.failed),
         "unfinished": running.unfinished,
+        "lag": running.lag,
     }
     print(json.dumps(result), flush=True)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from math import ceil
 from typing import Any
 
+import aiohttp
 import httpx
 import litellm
 import openai
@@ -43,7 +44,6 @@ _GEMINI_RATE_LIMIT = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete"})
 _EMBEDDING_FUNCTIONS = frozenset({"_aembedding", "_embedding"})
-_LOCAL_ERRORS = frozenset({TypeError, AttributeError, KeyError, IndexError, ValueError})
 _TRANSIENT_STATUSES = frozenset({408, 409})
 _ACCOUNT_STATUSES = frozenset({401, 402, 403})
 
@@ -301,13 +301,13 @@ def _ending_of(error: BaseException, deadline_passed: bool) -> Ending:
         return Ending(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection refused", transient=True)
     if any(isinstance(cause, json.JSONDecodeError) for cause in causes):
         return Ending(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
-    if isinstance(error, litellm.APIConnectionError) and type(causes[-1]) in _LOCAL_ERRORS:
-        # What LiteLLM could not even put into a request is no fault of the provider's, whatever its status says.
-        return Ending(Outcome.NOT_SENT, reason=f"not sent: {type(causes[-1]).__name__}", status_code=400)
     if isinstance(error, openai.APITimeoutError | TimeoutError | httpx.TimeoutException):
         return Ending(Outcome.CUT, Verdict.FAILURE, reason="timeout", status_code=408, transient=True)
     status = getattr(error, "status_code", None)
     if isinstance(status, int | str) and str(status).isdigit():
+        if int(status) >= 500 and _is_litellms(error) and not any(map(_shows_an_exchange, causes)):
+            # What LiteLLM could not even put into a request is no fault of the provider's, whatever its status says.
+            return Ending(Outcome.NOT_SENT, reason=f"not sent: {type(causes[-1]).__name__}", status_code=400)
         return _rejection(error, int(status))
     if isinstance(error, openai.APIConnectionError | httpx.TransportError | OSError):
         return Ending(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
@@ -345,6 +345,23 @@ def response_headers(error: BaseException) -> Mapping[str, str] | None:
         if isinstance(found, Mapping) and found:
             return dict(found)
     return None
+
+
+def _is_litellms(error: BaseException) -> bool:
+    return type(error).__module__.startswith("litellm")
+
+
+def _shows_an_exchange(cause: BaseException) -> bool:
+    """Whether this is something only a provider or the way to it can have caused: an answer, or a broken connection."""
+    if _is_litellms(cause):
+        return bool(getattr(cause, "litellm_response_headers", None)) or _answered(cause)
+    return _answered(cause) or isinstance(cause, openai.APIError | httpx.HTTPError | OSError | aiohttp.ClientError)
+
+
+def _answered(cause: BaseException) -> bool:
+    """Whether a provider's own answer is attached; LiteLLM attaches empty ones of its own making."""
+    response = getattr(cause, "response", None)
+    return isinstance(response, httpx.Response) and bool(response.headers)
 
 
 def _is_refused_connection(cause: BaseException) -> bool:

@@ -13,6 +13,7 @@ from wallie_litellm.config import ProviderLimits, WallieConfig
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import Demand, Outcome, charge
+from wallie_litellm.counts import require_count
 from wallie_litellm.errors import ConfigError, DeadlineExceeded, Refused
 from wallie_litellm.lease import CapacityLease
 from wallie_litellm.limiter import Limiter, Waiter
@@ -27,7 +28,6 @@ from wallie_litellm.turnstile import turnstile
 _SUCCESS = Verdict.SUCCESS
 _SERVED = (Outcome.SUCCESS, Outcome.CACHE_HIT)
 
-MOST_TOKENS = 10**12
 
 # Seconds: somebody without any patience still looks around only so often.
 SHORTEST_LOOK = 0.1
@@ -84,7 +84,7 @@ class Guard:
         Raises:
             TypeError, ValueError: a number that is none, or makes no sense.
         """
-        _require_count("estimated_tokens", estimated_tokens)
+        require_count("estimated_tokens", estimated_tokens)
         if not isinstance(priority, int | None) or isinstance(priority, bool):
             raise TypeError(f"priority: found {priority!r}, expected a whole number")
         if deadline is not None and (isinstance(deadline, str | bool) or math.isnan(deadline)):
@@ -215,7 +215,7 @@ class Guard:
             Refused: the wait would be too long, or the provider is not being called.
         """
         self._known(provider)
-        _require_count("tokens", tokens)
+        require_count("tokens", tokens, optional=False)
         scope = self.open_scope(provider, chain=())
         attempt = Attempt(group=provider, provider=provider)
         await self.admit(scope, attempt, Demand(1, tokens, tokens, 0))
@@ -236,8 +236,8 @@ class Guard:
 
     def update_usage(self, provider: str, requests: int = 1, tokens: int = 0) -> None:
         """Charge what was used of ``provider``'s limits by calls that did not go through the guard."""
-        _require_count("requests", requests)
-        _require_count("tokens", tokens)
+        require_count("requests", requests)
+        require_count("tokens", tokens)
         self._known(provider).consume(Demand(requests, tokens, tokens, 0))
 
     def should_switch_provider(self, provider: str) -> bool:
@@ -412,15 +412,6 @@ class Guard:
                 attempt.waited * 1000,
             )
         )
-
-
-def _require_count(name: str, value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}: found {value!r}, expected a whole number")
-    if not 0 <= value <= MOST_TOKENS:
-        raise ValueError(f"{name}: found {value}, expected 0 to {MOST_TOKENS}")
 
 
 def _limits(settings: ProviderLimits | None) -> Limits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.counts import require_count
 from wallie_litellm.limiter import Limiter
 from wallie_litellm.stores.base import Reservation
 
@@ -19,6 +20,7 @@ class CapacityLease:
 
     def settle(self, tokens: int | None = None) -> None:
         """End the lease, charging ``tokens`` in place of the estimate. Harmless the second time."""
+        require_count("tokens", tokens)
         estimate = self._reservation.demand
         used = estimate if tokens is None else Demand(estimate.requests, tokens, tokens, 0)
         self._limiter.settle(self._reservation, used)

@@ -78,6 +78,8 @@ async def execute_ai_request(
         WallieError: a refusal, an exhausted chain or a missed deadline; see :mod:`wallie_litellm.errors`.
         Exception: the provider's own error, as LiteLLM raises it, where the chain has a single member.
     """
+    if litellm_arguments.get("stream"):
+        raise TypeError("execute_ai_request answers in one piece: use stream_ai_request")
     scope = _scope(router, model, feature, user_id, priority, deadline, estimated_tokens, litellm_arguments)
     tags = _tags(feature, user_id, metadata)
     if execute is not None:
@@ -117,16 +119,29 @@ class AIRequestStream:
     async def __anext__(self) -> str:
         if self._closed:
             raise StopAsyncIteration
+        try:
+            delta = await self._next_delta()
+        except BaseException:
+            self._closed = True  # there is nothing to go on with
+            raise
+        if delta is not None:
+            return delta
+        self._closed = True
+        self._finish()
+        raise StopAsyncIteration
+
+    async def _next_delta(self) -> str | None:
         if self._stream is None:
             self._stream = await self._start()
+        if self._closed:  # while it was being opened
+            await self._stream.aclose()
+            return None
         async for chunk in self._stream:
             self._chunks.append(chunk)
             delta = chunk.choices[0].delta.content if chunk is not None and chunk.choices else None
             if delta:
                 return str(delta)
-        self._closed = True
-        self._finish()
-        raise StopAsyncIteration
+        return None
 
     async def aclose(self) -> None:
         """Stop here; what has been received is settled and, as far as it goes, in ``result``."""

@@ -37,6 +37,10 @@ logger = logging.getLogger(__name__)
 # Under this key a stream's fallback finds the request it belongs to; it is taken out before any call is made.
 _SCOPE_KEY = "_wallie_scope"
 
+# Seconds a provider must have had a request before a caller's deadline counts as its failure: short deadlines of a few
+# callers must not take it away from everybody, and one that hangs must not go unnoticed because all have deadlines.
+SLOW_ANSWER = 5.0
+
 _KEY_REFUSED = frozenset({401, 403})
 
 
@@ -113,7 +117,9 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
     async def async_function_with_fallbacks(self, *args: Any, **kwargs: Any) -> Any:
         """One request, or one hop of its chain."""
         from_stream = kwargs.pop(_SCOPE_KEY, None)
-        if kwargs.get("fallback_depth"):
+        if not isinstance(from_stream, RequestScope):  # a caller's own idea
+            from_stream = None
+        if kwargs.get("fallback_depth") and (from_stream or current_scope.get()):
             # The chain is the first group's; a member's own fallbacks would break its order.
             kwargs["fallbacks"] = []
             if from_stream is not None and from_stream.deadline_at is not None:
@@ -136,6 +142,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
     async def async_function_with_fallbacks_common_utils(self, *args: Any, **kwargs: Any) -> Any:
         """The way along the chain. From inside a stream nobody else says what became of the whole request."""
         scope = (kwargs.get("kwargs") or {}).get(_SCOPE_KEY)
+        scope = scope if isinstance(scope, RequestScope) else None
         try:
             return await super().async_function_with_fallbacks_common_utils(*args, **kwargs)
         except Exception as error:
@@ -276,7 +283,8 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
             return
         if attempt.reservation is None:
             return
-        late = scope.deadline_at is not None and self.guard.clock.now() >= scope.deadline_at
+        now = self.guard.clock.now()
+        late = scope.deadline_at is not None and now >= scope.deadline_at and now - attempt.started_at >= SLOW_ANSWER
         ending = adapter.ending_of(error, deadline_passed=late)
         if isinstance(error, GeneratorExit):  # a coroutine that is collected: see Guard.later
             self.guard.later(lambda: self.guard.settle(scope, attempt, ending))
@@ -431,7 +439,10 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         def settle_later(ending: Ending) -> None:
             guard.later(lambda: settle(ending))
 
-        watch = StreamWatch(settle, settle_later, remaining, idle)
+        def is_slow() -> bool:
+            return guard.clock.now() - attempt.started_at >= SLOW_ANSWER
+
+        watch = StreamWatch(settle, settle_later, remaining, is_slow, idle)
         meter = adapter.StreamMeter(attempt.reservation.demand)
         return GuardedStream(adapter.without_context_finaliser(stream), meter, watch)
 

@@ -19,12 +19,14 @@ class StreamWatch:
     """What a stream has to keep to, and whom it tells how it ended.
 
     ``settle_later`` is for finalisers, which may run in the middle of anything and must not take a lock. ``remaining``
-    is the time to the caller's deadline, ``idle`` the longest silence between two chunks, both in seconds.
+    is the time to the caller's deadline, ``idle`` the longest silence between two chunks, both in seconds; ``is_slow``
+    is whether a missed deadline says something of the provider.
     """
 
     settle: Callable[[Ending], None]
     settle_later: Callable[[Ending], None]
     remaining: Callable[[], float | None]
+    is_slow: Callable[[], bool]
     idle: float | None
 
 
@@ -95,6 +97,7 @@ class GuardedStream:
         except BaseException as error:
             self._fail(error)
             raise
+        self._started = True
         self._meter.see(chunk)
         return chunk
 
@@ -130,7 +133,8 @@ class GuardedStream:
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, DeadlineExceeded):
-            ending = Ending(Outcome.CUT, Verdict.FAILURE, reason="no answer before the deadline")
+            verdict = Verdict.FAILURE if self._watch.is_slow() else Verdict.IGNORED
+            ending = Ending(Outcome.CUT, verdict, reason="no answer before the deadline")
         else:
             ending = ending_of(error)
         if self._started or ending.outcome is not Outcome.REJECTED:

@@ -111,7 +111,7 @@ async def test_a_model_without_a_price_costs_nothing_on_the_router(fleet):
 
 
 async def test_a_refused_connection_is_called_an_internal_server_error(fleet):
-    """Why ``adapter.never_connected`` looks at the cause."""
+    """Why the adapter looks at the cause."""
     deployments, _ = plain_router(fleet)
     fleet["openai"].refuse()
     with pytest.raises(litellm.InternalServerError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
@@ -29,6 +30,27 @@ class Demand(NamedTuple):
 
 
 NOTHING = Demand(0, 0, 0, 0)
+
+
+class Tally:
+    """A sum of demands, added up when it is asked for: adding happens on every call, asking rarely."""
+
+    __slots__ = ("_pending", "_total", "add")
+
+    def __init__(self) -> None:
+        self._total = NOTHING
+        self._pending: list[Demand] = []
+        self.add: Callable[[Demand], None] = self._pending.append
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def total(self) -> Demand:
+        """The sum so far."""
+        if self._pending:
+            self._total = Demand(*map(sum, zip(self._total, *self._pending, strict=True)))
+            self._pending.clear()
+        return self._total
 
 
 class Outcome(Enum):

@@ -20,10 +20,9 @@ class Reservation:
     breaker's state at that time; ``probe`` is the number of the breaker's permit, 0 for none.
     """
 
-    __slots__ = ("at", "demand", "generation", "probe", "provider", "settled")
+    __slots__ = ("at", "demand", "generation", "probe", "settled")
 
-    def __init__(self, provider: str, demand: Demand, at: float, generation: int, probe: int) -> None:
-        self.provider = provider
+    def __init__(self, demand: Demand, at: float, generation: int, probe: int) -> None:
         self.demand = demand
         self.at = at
         self.generation = generation

@@ -9,13 +9,15 @@ from math import inf
 from wallie_litellm.core.breaker import Breaker, BreakerRules, BreakerState
 from wallie_litellm.core.bucket import Bucket
 from wallie_litellm.core.day import DayCounter, next_midnight
-from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS, RATE_DIMENSIONS, Kind
+from wallie_litellm.core.demand import NOTHING, Demand, Tally
+from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS, RATE_DIMENSIONS
 from wallie_litellm.stores.base import CIRCUIT, PAUSED, TOO_LARGE, DimensionUse, Hurdle, Ledger, Reservation
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED = BreakerState.CLOSED
-_KINDS = tuple(map(int, Kind))
+
+# Settlements after which the books are added up, so that they stay short where nobody asks for them.
+ADD_UP_AFTER = 1000
 
 # The wall clock may be set, or stand still while a machine sleeps: midnight is looked up again this often (seconds).
 MIDNIGHT_LOOKUP = 60.0
@@ -65,9 +67,7 @@ class MemoryProvider:
         self._rates = tuple((bucket, int(DIMENSION_KINDS[name])) for name, bucket in self._buckets.items())
         self._counters = tuple((counter, int(DIMENSION_KINDS[name])) for name, counter in self._days.items())
         self._midnight_lookup = -inf if self._days else inf
-        self._reserved = [0, 0, 0, 0]
-        self._settled = [0, 0, 0, 0]
-        self._refunded = [0, 0, 0, 0]
+        self._reserved, self._settled, self._refunded = Tally(), Tally(), Tally()
 
     @property
     def in_flight(self) -> int:
@@ -94,13 +94,9 @@ class MemoryProvider:
             bucket.take(now, demand[kind])
         for counter, kind in self._counters:
             counter.used += demand[kind]
-        reserved = self._reserved
-        reserved[0] += demand[0]
-        reserved[1] += demand[1]
-        reserved[2] += demand[2]
-        reserved[3] += demand[3]
+        self._reserved.add(demand)
         probe = 0 if breaker.state is _CLOSED else breaker.enter(now)
-        reservation = Reservation(self.name, demand, now, breaker.generation, probe)
+        reservation = Reservation(demand, now, breaker.generation, probe)
         self._live[reservation] = None
         return reservation
 
@@ -160,11 +156,9 @@ class MemoryProvider:
         reservation.settled = True
         del self._live[reservation]
         demand = reservation.demand
-        settled = self._settled
-        settled[0] += charged[0]
-        settled[1] += charged[1]
-        settled[2] += charged[2]
-        settled[3] += charged[3]
+        self._settled.add(charged)
+        if len(self._settled) > ADD_UP_AFTER:
+            self._add_up()
         if charged == demand:
             return True
         for bucket, kind in self._rates:
@@ -176,13 +170,14 @@ class MemoryProvider:
         for counter, kind in self._counters:
             if reservation.at >= counter.started_at:
                 counter.used += charged[kind] - demand[kind]
-        for kind in _KINDS:
-            delta = charged[kind] - demand[kind]
-            if delta > 0:  # the overrun is reserved after the fact, so that the books balance
-                self._reserved[kind] += delta
-            else:
-                self._refunded[kind] -= delta
+        # An overrun is reserved after the fact, so that the books balance.
+        self._reserved.add(Demand(*(max(0, used - held) for used, held in zip(charged, demand, strict=True))))
+        self._refunded.add(Demand(*(max(0, held - used) for used, held in zip(charged, demand, strict=True))))
         return True
+
+    def _add_up(self) -> None:
+        for tally in (self._reserved, self._settled, self._refunded):
+            tally.total()
 
     def consume(self, now: float, amount: Demand) -> None:
         """Charge an amount that was used without a reservation."""
@@ -192,9 +187,8 @@ class MemoryProvider:
             bucket.take(now, amount[kind])
         for counter, kind in self._counters:
             counter.used += amount[kind]
-        for kind in _KINDS:
-            self._reserved[kind] += amount[kind]
-            self._settled[kind] += amount[kind]
+        self._reserved.add(amount)
+        self._settled.add(amount)
 
     def expire(self, before: float) -> list[Reservation]:
         """The unsettled reservations admitted before ``before``."""
@@ -238,7 +232,7 @@ class MemoryProvider:
 
     def _books(self, dimension: str) -> Ledger:
         kind = DIMENSION_KINDS[dimension]
-        return Ledger(self._reserved[kind], self._settled[kind], self._refunded[kind])
+        return Ledger(*(tally.total()[kind] for tally in (self._reserved, self._settled, self._refunded)))
 
     def _roll(self, now: float) -> None:
         wall = self._wall()
