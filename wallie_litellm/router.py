@@ -30,7 +30,7 @@ from wallie_litellm.core.demand import Outcome
 from wallie_litellm.errors import DeadlineExceeded, Refused, WallieError
 from wallie_litellm.guard import Guard
 from wallie_litellm.scope import Attempt, Ending, RequestScope
-from wallie_litellm.streams import GuardedStream, StreamWatch
+from wallie_litellm.streams import GuardedStream, StreamWatch, closing_both
 
 logger = logging.getLogger(__name__)
 
@@ -385,7 +385,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
     ) -> Any:
         guarded = self._take_over(model_response, initial_kwargs)
         stream = await super()._acompletion_streaming_iterator(guarded, messages, initial_kwargs, *args, **kwargs)
-        return adapter.without_context_finaliser(stream)
+        return closing_both(adapter.without_context_finaliser(stream), guarded)
 
     def _completion_streaming_iterator(
         self, model_response: Any, messages: Any, initial_kwargs: dict[str, Any], *args: Any, **kwargs: Any
@@ -395,12 +395,12 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         return adapter.without_context_finaliser(stream)
 
     async def _aresponses_streaming_iterator(self, response: Any, initial_kwargs: dict[str, Any]) -> Any:
-        return await super()._aresponses_streaming_iterator(self._take_over(response, initial_kwargs), initial_kwargs)
+        guarded = self._take_over(response, initial_kwargs)
+        return closing_both(await super()._aresponses_streaming_iterator(guarded, initial_kwargs), guarded)
 
     async def _aanthropic_messages_streaming_iterator(self, response: Any, initial_kwargs: dict[str, Any]) -> Any:
-        return await super()._aanthropic_messages_streaming_iterator(
-            self._take_over(response, initial_kwargs), initial_kwargs
-        )
+        guarded = self._take_over(response, initial_kwargs)
+        return closing_both(await super()._aanthropic_messages_streaming_iterator(guarded, initial_kwargs), guarded)
 
     def _anthropic_messages_stream_can_retry(self, kwargs: Mapping[str, Any]) -> bool:
         # LiteLLM would call the same deployment again from inside the stream, past the retry budget and the limits.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -151,3 +152,22 @@ class GuardedStream:
         if self._meter.finished:
             return Ending(Outcome.SUCCESS, Verdict.SUCCESS, self._meter.usage())
         return Ending(Outcome.CUT, usage=self._meter.usage(), reason="abandoned")
+
+
+def closing_both(outer: Any, inner: Any) -> Any:
+    """Have ``outer``, LiteLLM's wrapper around ``inner``, close it too.
+
+    The wrapper closes a generator, and a generator that was never started closes nothing.
+    """
+    if not isinstance(inner, GuardedStream):
+        return outer
+    reference = weakref.ref(outer)  # a cycle would keep a dropped stream until the next collection
+
+    async def aclose() -> None:
+        wrapper = reference()
+        if wrapper is not None:
+            await type(wrapper).aclose(wrapper)
+        await inner.aclose()
+
+    outer.aclose = aclose
+    return outer

@@ -62,6 +62,22 @@ async def test_a_stream_closed_early_keeps_the_estimate(make_router):
     assert_nothing_leaked(router)
 
 
+@pytest.mark.parametrize("kind", ["chat", "messages", "responses"])
+async def test_a_stream_closed_before_its_first_chunk_is_settled(make_router, kind):
+    router = make_router()
+    if kind == "chat":
+        stream = await router.acompletion("gpt-4o-mini", messages(), stream=True)
+    elif kind == "messages":
+        stream = await router.aanthropic_messages(
+            model="claude-sonnet-4", messages=messages(), max_tokens=9, stream=True
+        )
+    else:
+        stream = await router.aresponses(model="gpt-4o-mini", input="Hello", stream=True)
+    await stream.aclose()
+    await stream.aclose()
+    assert_nothing_leaked(router)
+
+
 @pytest.mark.parametrize("iterated", [True, False])
 async def test_a_dropped_stream_settles_when_it_is_collected(make_router, iterated):
     router = make_router()

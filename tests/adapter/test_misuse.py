@@ -179,3 +179,75 @@ async def test_what_a_caller_gets_wrong_is_not_held_against_the_providers(make_r
 )
 async def test_odd_extras_do_not_get_in_the_way(make_router, asked):
     assert (await make_router().acompletion(ONE_GROUP, messages(), **asked)).choices
+
+
+@pytest.mark.parametrize(
+    ("group", "asked"),
+    [
+        ("gemini-2.0-flash", {"messages": [{"role": "tool", "content": "x"}]}),
+        ("gemini-2.0-flash", {"messages": [{"role": 5}]}),
+        ("claude-sonnet-4", {"messages": messages("\ud800")}),
+        ("gpt-4o-mini", {"temperature": object(), "fallbacks": []}),
+    ],
+    ids=["tool without a call", "role of no kind", "lone surrogate", "object"],
+)
+async def test_what_litellm_cannot_send_opens_no_breaker(make_router, fleet, group, asked):
+    router = make_router(breaker={"failures": 1}, retry={"max_retries": 0})
+    with pytest.raises(Exception):  # noqa: B017, PT011 - LiteLLM has several names for it
+        await router.acompletion(group, **{"messages": messages(), **asked})
+    assert {"closed"} == {each["breaker"]["state"] for each in router.guard.status()["providers"].values()}
+
+
+async def test_a_callers_short_deadlines_open_no_breaker(make_router, fleet):
+    router = make_router(breaker={"failures": 1})
+    fleet["groq"].slow(0.3)
+    for _ in range(3):
+        with pytest.raises(DeadlineExceeded):
+            await execute_ai_request(router, ONE_GROUP, messages(), deadline=0.05)
+    assert router.guard.status()["providers"]["groq"]["breaker"]["state"] == "closed"
+
+
+@pytest.mark.parametrize("smuggled", [{"fallback_depth": 1}, {"fallback_depth": 1, "_wallie_scope": 5}], ids=str)
+async def test_a_request_cannot_talk_its_way_past_the_limits(make_router, smuggled):
+    router = make_router(providers={"groq": {"rpm": 1}}, admission={"max_wait": 0})
+    await router.acompletion(ONE_GROUP, messages(), **smuggled)
+    with pytest.raises(RateLimited):
+        await router.acompletion(ONE_GROUP, messages(), **smuggled)
+
+
+@pytest.mark.parametrize("tokens", [nan, inf, -5, "5", 10**30])
+async def test_a_lease_is_settled_by_a_count_alone(make_router, tokens):
+    router = make_router()
+    lease = await router.guard.wait_for_capacity("openai", 10)
+    with pytest.raises((TypeError, ValueError), match="tokens"):
+        lease.settle(tokens)
+    lease.release()
+    json.dumps(router.guard.status(), allow_nan=False)
+    assert_nothing_leaked(router)
+
+
+async def test_a_stream_that_failed_is_over(make_router, fleet):
+    router = make_router(retry={"max_retries": 0})
+    fleet["groq"].fail(500, times=1)
+    stream = stream_ai_request(router, ONE_GROUP, messages())
+    with pytest.raises(Exception):  # noqa: B017, PT011 - LiteLLM has several names for it
+        await anext(stream)
+    assert [delta async for delta in stream] == []
+    assert (fleet["groq"].counts().received, stream.result) == (1, None)
+
+
+async def test_a_stream_closed_while_it_is_opened_is_closed(make_router, fleet):
+    router = make_router()
+    fleet["groq"].slow(0.2)
+    stream = stream_ai_request(router, ONE_GROUP, messages())
+    reading = asyncio.create_task(anext(stream, None))
+    while not fleet["groq"].counts().in_flight:  # noqa: ASYNC110 - another process has no event
+        await asyncio.sleep(0.01)
+    await stream.aclose()
+    assert await reading is None
+    assert_nothing_leaked(router)
+
+
+async def test_the_helper_for_whole_answers_refuses_to_stream(make_router):
+    with pytest.raises(TypeError, match="stream_ai_request"):
+        await execute_ai_request(make_router(), ONE_GROUP, messages(), stream=True)
