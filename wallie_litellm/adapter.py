@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from math import ceil
 from typing import Any
 
@@ -53,7 +54,7 @@ _ACCOUNT_STATUSES = frozenset({401, 402, 403})
 
 def output_limit(params: Mapping[str, Any]) -> int | None:
     """The largest output that these parameters allow in tokens, over all choices; ``None`` when nothing limits it."""
-    stated: list[int] = [params[name] for name in _OUTPUT_LIMITS if isinstance(params.get(name), int)]
+    stated: list[int] = [limit for limit in map(params.get, _OUTPUT_LIMITS) if isinstance(limit, int)]
     if not stated:
         return None
     choices = params.get("n")
@@ -112,6 +113,12 @@ def user_of(kwargs: Mapping[str, Any]) -> str | None:
 # Responses
 
 
+@lru_cache(maxsize=256)
+def iterates(kind: type) -> bool:
+    """Whether responses of this type are streams. Remembered: pydantic makes a missing attribute costly to ask for."""
+    return hasattr(kind, "__anext__") or hasattr(kind, "__next__")
+
+
 def usage_of(response: Any) -> Demand | None:
     """The usage a response reports, in any of the three wire formats; ``None`` when it reports none."""
     usage = _get(response, "usage")
@@ -119,6 +126,8 @@ def usage_of(response: Any) -> Demand | None:
 
 
 def _usage(usage: Any) -> Demand | None:
+    if isinstance(usage, litellm.Usage) and usage.total_tokens > 0:  # the usual case, without asking around
+        return Demand(1, usage.total_tokens, usage.prompt_tokens, usage.completion_tokens)
     tokens_in = _get(usage, "prompt_tokens")
     tokens_out = _get(usage, "completion_tokens")
     if tokens_in is None:

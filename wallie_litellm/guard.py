@@ -58,6 +58,7 @@ class Guard:
         )
         self.providers_of: Callable[[str], Iterable[str]] = lambda _group: ()
         self._now = self.clock.now
+        self._waits = {feature: self.config.waits(feature) for feature in (None, *self.config.features)}
         self._limiters: dict[str, Limiter] = {}
         self._lock = threading.Lock()
         self._rejections: dict[str, int] = {}
@@ -90,8 +91,8 @@ class Guard:
         if deadline is not None and (isinstance(deadline, str | bool) or math.isnan(deadline)):
             raise TypeError(f"deadline: found {deadline!r}, expected seconds from now")
         now = self._now()
-        patience, max_wait = self.config.waits(feature)
         settings = self.config.features.get(feature) if feature is not None else None
+        patience, max_wait = self._waits[feature if settings is not None else None]
         return RequestScope(
             group=group,
             patience=patience,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import weakref
 from collections import deque
-from weakref import WeakKeyDictionary
 
 PER_ROUND = 16
 
@@ -46,13 +47,22 @@ class Turnstile:
             loop.call_soon(self._next_round, loop)
 
 
-_turnstiles: WeakKeyDictionary[asyncio.AbstractEventLoop, Turnstile] = WeakKeyDictionary()
+class _Latest(threading.local):
+    """The last turnstile of each thread, which spares the weak dictionary's work on nearly every call."""
+
+    loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+    turnstile: Turnstile
+
+
+_latest = _Latest()
+_turnstiles: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turnstile] = weakref.WeakKeyDictionary()
 
 
 def turnstile() -> Turnstile:
     """The turnstile of the running event loop."""
     loop = asyncio.get_running_loop()
-    found = _turnstiles.get(loop)
-    if found is None:
-        found = _turnstiles[loop] = Turnstile()
-    return found
+    if _latest.loop is not None and _latest.loop() is loop:
+        return _latest.turnstile
+    _latest.turnstile = _turnstiles.setdefault(loop, Turnstile())
+    _latest.loop = weakref.ref(loop)
+    return _latest.turnstile

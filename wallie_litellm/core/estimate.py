@@ -27,6 +27,8 @@ def count_characters(content: Any) -> int:
 
 
 def _message_characters(message: Any) -> int:
+    if type(message) is dict and type(text := message.get("content")) is str:
+        return len(text)  # the usual case, without asking around
     if isinstance(message, int):  # a token already
         return CHARACTERS_PER_TOKEN
     if isinstance(message, list | tuple):
