@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import litellm
+import pytest
 from fake_clock import FakeClock
 from support import assert_nothing_leaked, messages, until
 
@@ -88,6 +89,7 @@ async def test_a_waiter_whose_loop_is_closed_does_not_hold_up_the_others(make_ro
     assert_nothing_leaked(router)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # LiteLLM's, of tasks without a loop
 async def test_hundreds_of_waiters_whose_loop_is_closed_are_forgotten(make_router):
     clock = FakeClock()
     router = make_router(clock=clock, providers={"openai": {"rpm": 60_000, "burst": {"rpm": 1}}})
@@ -103,6 +105,7 @@ async def test_hundreds_of_waiters_whose_loop_is_closed_are_forgotten(make_route
     loop.close()  # without cancelling its tasks, as a loop that is killed
     clock.advance(60)
     assert_nothing_leaked(router)
+    gc.collect()
 
 
 async def test_a_stream_opened_by_another_task_and_dropped_settles_when_collected(make_router):

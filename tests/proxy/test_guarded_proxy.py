@@ -130,19 +130,22 @@ def test_clients_that_hang_up_leave_no_place_taken(proxy, fleet):
 
     with ThreadPoolExecutor(30) as pool:
         list(pool.map(hang_up, range(150)))
-    fleet["openai"].heal()
     wait_until(lambda: fleet["openai"].counts().in_flight == 0)
-    fleet["openai"].reset()
+    fleet["openai"].heal()
     fleet["openai"].slow(1.0)
-    started = threading.Barrier(50)
 
-    def ask_together(_):
-        started.wait(20)
-        return proxy.chat("gpt-4o-mini", headers={"x-wallie-feature": "impatient"})
+    def all_places_are_free():
+        # Requests of those who hung up may still be on their way through the proxy; a place that leaked stays taken.
+        started = threading.Barrier(50)
 
-    with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(ask_together, range(50)))
-    assert {"Hello from openai."} == {answer.json["choices"][0]["message"]["content"] for answer in answers}
+        def ask_together(_):
+            started.wait(20)
+            return proxy.chat("gpt-4o-mini", headers={"x-wallie-feature": "impatient"}).text
+
+        with ThreadPoolExecutor(50) as pool:
+            return all("Hello from openai." in answer for answer in pool.map(ask_together, range(50)))
+
+    assert any(all_places_are_free() for _ in range(5))
 
 
 def test_nothing_of_a_prompt_is_in_our_errors(proxy, fleet):
