@@ -10,11 +10,12 @@ from wallie_litellm.core.breaker import Breaker, BreakerRules, BreakerState
 from wallie_litellm.core.bucket import Bucket
 from wallie_litellm.core.day import DayCounter, next_midnight
 from wallie_litellm.core.demand import NOTHING, Demand, Tally
-from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS, RATE_DIMENSIONS
+from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS, RATE_DIMENSIONS, Kind
 from wallie_litellm.stores.base import CIRCUIT, PAUSED, TOO_LARGE, DimensionUse, Hurdle, Ledger, Reservation
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED = BreakerState.CLOSED
+_KINDS = tuple(map(int, Kind))
 
 # Settlements after which the books are added up, so that they stay short where nobody asks for them.
 ADD_UP_AFTER = 1000
@@ -67,7 +68,8 @@ class MemoryProvider:
         self._rates = tuple((bucket, int(DIMENSION_KINDS[name])) for name, bucket in self._buckets.items())
         self._counters = tuple((counter, int(DIMENSION_KINDS[name])) for name, counter in self._days.items())
         self._midnight_lookup = -inf if self._days else inf
-        self._reserved, self._settled, self._refunded = Tally(), Tally(), Tally()
+        self._reserved, self._settled = Tally(), Tally()
+        self._overrun, self._refunded = [0, 0, 0, 0], [0, 0, 0, 0]
 
     @property
     def in_flight(self) -> int:
@@ -158,7 +160,8 @@ class MemoryProvider:
         demand = reservation.demand
         self._settled.add(charged)
         if len(self._settled) > ADD_UP_AFTER:
-            self._add_up()
+            self._settled.total()
+            self._reserved.total()
         if charged == demand:
             return True
         for bucket, kind in self._rates:
@@ -170,14 +173,13 @@ class MemoryProvider:
         for counter, kind in self._counters:
             if reservation.at >= counter.started_at:
                 counter.used += charged[kind] - demand[kind]
-        # An overrun is reserved after the fact, so that the books balance.
-        self._reserved.add(Demand(*(max(0, used - held) for used, held in zip(charged, demand, strict=True))))
-        self._refunded.add(Demand(*(max(0, held - used) for used, held in zip(charged, demand, strict=True))))
+        for kind in _KINDS:
+            delta = charged[kind] - demand[kind]
+            if delta > 0:  # an overrun is reserved after the fact, so that the books balance
+                self._overrun[kind] += delta
+            elif delta:
+                self._refunded[kind] -= delta
         return True
-
-    def _add_up(self) -> None:
-        for tally in (self._reserved, self._settled, self._refunded):
-            tally.total()
 
     def consume(self, now: float, amount: Demand) -> None:
         """Charge an amount that was used without a reservation."""
@@ -232,7 +234,8 @@ class MemoryProvider:
 
     def _books(self, dimension: str) -> Ledger:
         kind = DIMENSION_KINDS[dimension]
-        return Ledger(*(tally.total()[kind] for tally in (self._reserved, self._settled, self._refunded)))
+        reserved = self._reserved.total()[kind] + self._overrun[kind]
+        return Ledger(reserved, self._settled.total()[kind], self._refunded[kind])
 
     def _roll(self, now: float) -> None:
         wall = self._wall()
