@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-
 import litellm
+import yaml
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 
 from wallie_litellm import Guard, WallieRouter

@@ -92,6 +92,7 @@ async def _run(side: str, api_base: str, load: float, grace: float) -> None:
     running = _Load(router)
     for _ in range(_WARM_UP):
         await running.call(0.0)
+    assert not running.failed, f"the warm-up failed: {dict(running.failed)}"
     running.successes.clear()
     await asyncio.sleep(2 * _WARM_UP / PER_SECOND)  # what the warm-up took of the burst is there again
     offered = await running.offer(load, grace)

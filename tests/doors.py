@@ -78,7 +78,8 @@ def assert_never_over_admitted(admissions: Sequence[Admission], limits: Limits) 
         if dimension not in limits.per_dimension:
             continue
         limit = limits.per_dimension[dimension] * (1 - limits.headroom)
-        capacity = limits.burst.get(dimension, limits.per_dimension[dimension]) * (1 - limits.headroom)
+        stated = limits.burst.get(dimension, limits.per_dimension[dimension]) * (1 - limits.headroom)
+        capacity = max(1.0, stated)  # a bucket that could never hold one request would refuse everything
         sums = list(accumulate((demand[DIMENSION_KINDS[dimension]] for _, demand in admissions), initial=0))
         for last, (end, _) in enumerate(admissions):
             for first, (start, _) in enumerate(admissions[: last + 1]):
