@@ -60,6 +60,8 @@ class Limiter:
         self._now = clock.now
         self._ttl = reservation_ttl
         self._lock = threading.Lock()
+        # The hot path calls these: ``with`` takes twice the time.
+        self._acquire, self._release = self._lock.acquire, self._lock.release
         self._queue: WaitQueue[Waiter] = WaitQueue()
         self._waiting = 0
         self._give_ups: list[tuple[float, int, Waiter]] = []
@@ -72,7 +74,8 @@ class Limiter:
 
     def reserve(self, demand: Demand, priority: int = 0) -> Reservation | Hurdle:
         """Pass now, or learn what stands in the way and for how long, those waiting in front included."""
-        with self._lock:
+        self._acquire()
+        try:
             now = self._now()
             if not self._waiting:
                 result = self._store.reserve(now, demand)
@@ -85,6 +88,8 @@ class Limiter:
                 self._expiry_at = min(self._expiry_at, now + self._ttl)  # the queue's timer sees to it
                 return self._store.reserve(now, demand)
             return hurdle or Hurdle("queue", 0.0)
+        finally:
+            self._release()
 
     def hurdle(self, demand: Demand, priority: int = 0) -> Hurdle | None:
         """What :meth:`reserve` would run into now, without taking anything."""
@@ -147,13 +152,16 @@ class Limiter:
 
         ``pause_for`` seconds, nobody is admitted: the provider said to stay away.
         """
-        with self._lock:
+        self._acquire()
+        try:
             if pause_for:
                 self._store.pause(self._now() + pause_for)
             settled = self._finish(reservation, charged, verdict, reason)
             if not self._waiting:
                 return settled
             woken = self._serve()
+        finally:
+            self._release()
         _wake(woken)
         return settled
 

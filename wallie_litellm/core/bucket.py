@@ -28,36 +28,58 @@ class Bucket:
     Times are seconds on any monotonic clock that the caller keeps to.
     """
 
-    __slots__ = ("_lows", "capacity", "cost", "depth", "full_at")
+    __slots__ = ("_lows", "_was_full_at", "capacity", "cost", "depth", "full_at")
 
     def __init__(self, per_minute: float, capacity: float) -> None:
         self.capacity = capacity
         self.cost = SECONDS_PER_MINUTE / per_minute
         self.depth = capacity * self.cost + TOLERANCE
         self.full_at = 0.0
-        # (instant, seconds to full just before something was taken), each lower than all that came after it.
+        self._was_full_at = -inf  # what was taken before has all been refilled
+        # Since then: (instant, seconds to full just before something was taken), each lower than all that came after.
         self._lows: list[tuple[float, float]] = []
 
     def wait(self, now: float, amount: float) -> float:
         """Seconds until ``amount`` can be taken; 0 or less when it can be now."""
-        start = self.full_at if self.full_at > now else now
-        short = start + amount * self.cost - self.depth - now
+        missing = self.full_at - now
+        short = (missing if missing > 0 else 0.0) + amount * self.cost - self.depth
         # Half of the tolerance is left, so that waiting exactly this long is enough however it is rounded.
         return short + TOLERANCE / 2 if short > 0 else short
+
+    def take_if_there(self, now: float, amount: float) -> bool:
+        """:meth:`take` if :meth:`wait` is over, else nothing and ``False``."""
+        missing, span = self.full_at - now, amount * self.cost
+        if (missing if missing > 0 else 0.0) + span > self.depth:
+            return False
+        if missing > 0:
+            self._note_low(now, missing)
+            self.full_at += span
+        else:
+            self._lows.clear()
+            self._was_full_at = now
+            self.full_at = now + span
+        return True
+
+    def untake(self, amount: float) -> None:
+        """Undo a :meth:`take_if_there` of this very instant."""
+        self.full_at -= amount * self.cost
 
     def take(self, now: float, amount: float) -> None:
         """Take ``amount``, into debt if it is not there."""
         missing = self.full_at - now
-        lows = self._lows
-        if missing <= 0:
-            lows.clear()
-            lows.append((now, 0.0))
+        if missing > 0:
+            self._note_low(now, missing)
+            self.full_at += amount * self.cost
+        else:
+            self._lows.clear()
+            self._was_full_at = now
             self.full_at = now + amount * self.cost
-            return
+
+    def _note_low(self, now: float, missing: float) -> None:
+        lows = self._lows
         while lows and lows[-1][1] >= missing:
             lows.pop()
         lows.append((now, missing))
-        self.full_at += amount * self.cost
         if len(lows) > _MOST_LOWS:
             # The later instant with the lower level: a refund may come out smaller, never larger.
             lows[:] = [(lows[i + 1][0], lows[i][1]) for i in range(0, len(lows) - 1, 2)] + lows[len(lows) & ~1 :]
@@ -65,11 +87,11 @@ class Bucket:
     def give_back(self, now: float, since: float, amount: float) -> None:
         """Undo ``amount`` of what was taken at ``since``, as if it had never been; what has been refilled stays."""
         missing = self.full_at - now
-        if missing <= 0:
+        if missing <= 0 or since < self._was_full_at:
             return
         lows = self._lows
         credit = min(amount * self.cost, missing)
-        if lows[-1][0] <= since:  # nothing was taken since: the usual case of a call on its own
+        if not lows or lows[-1][0] <= since:  # nothing was taken since: the usual case of a call on its own
             self.full_at -= credit
             return
         first = bisect_right(lows, (since, inf))

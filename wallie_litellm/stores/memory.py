@@ -85,15 +85,13 @@ class MemoryProvider:
                 return hurdle
         if now >= self._midnight_lookup:
             self._roll(now)
-        for bucket, kind in self._rates:
-            start = bucket.full_at
-            if (start if start > now else now) + demand[kind] * bucket.cost - bucket.depth - now > 0:
-                return self._obstacle(now, demand)
         for counter, kind in self._counters:
             if counter.used + demand[kind] > counter.limit:
                 return self._obstacle(now, demand)
         for bucket, kind in self._rates:
-            bucket.take(now, demand[kind])
+            if not bucket.take_if_there(now, demand[kind]):
+                self._untake(bucket, demand)
+                return self._obstacle(now, demand)
         for counter, kind in self._counters:
             counter.used += demand[kind]
         self._reserved.add(demand)
@@ -101,6 +99,12 @@ class MemoryProvider:
         reservation = Reservation(demand, now, breaker.generation, probe)
         self._live[reservation] = None
         return reservation
+
+    def _untake(self, refusing: Bucket, demand: Demand) -> None:
+        for bucket, kind in self._rates:
+            if bucket is refusing:
+                return
+            bucket.untake(demand[kind])
 
     def _obstacle(self, now: float, demand: Demand) -> Hurdle:
         hurdle = self.hurdle(now, demand, NOTHING)
