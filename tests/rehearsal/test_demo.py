@@ -251,7 +251,10 @@ def test_the_live_display_shows_providers_and_results(
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks /proc for the child processes")
 def test_ctrl_c_ends_with_130_and_leaves_no_process() -> None:
-    command = [sys.executable, "-c", "from wallie_litellm.cli import main; main()", "demo", "--config", str(SHIPPED)]
+    # A shell that runs the tests in the background has SIGINT ignored, and its children inherit that.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{heed}; from wallie_litellm.cli import main; main()"
+    command = [sys.executable, "-c", program, "demo", "--config", str(SHIPPED)]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     children: list[int] = []
     deadline = time.monotonic() + 60
