@@ -88,16 +88,12 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         self.guard.chains = chains
         self.guard.providers_of = self.providers_of
         for deployment in self.model_list:
-            self.guard.limiter(self._provider(deployment))
+            self.guard.limiter(self.provider_of(deployment))
         self.guard.on_close(self.discard)
 
     def providers_of(self, group: str) -> frozenset[str]:
         """The providers behind a model group."""
-        return frozenset(map(self._provider, self.get_model_list(model_name=group) or ()))
-
-    def provider_of(self, deployment: Mapping[str, Any]) -> str:
-        """The provider whose limits and breaker a deployment of this router is under."""
-        return self._provider(deployment)
+        return frozenset(map(self.provider_of, self.get_model_list(model_name=group) or ()))
 
     def chain_of(self, group: str, fallbacks: Any = None) -> Sequence[str]:
         """The groups tried after ``group``: those a request brings along, else those of the config."""
@@ -283,14 +279,17 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
             return
         if attempt.reservation is None:
             return
-        now = self.guard.clock.now()
-        late = scope.deadline_at is not None and now >= scope.deadline_at and now - attempt.started_at >= SLOW_ANSWER
+        passed = scope.deadline_at is not None and self.guard.clock.now() >= scope.deadline_at
+        late = passed and self._is_slow(attempt)
         ending = adapter.ending_of(error, deadline_passed=late)
         if isinstance(error, GeneratorExit):  # a coroutine that is collected: see Guard.later
             self.guard.later(lambda: self.guard.settle(scope, attempt, ending))
             return
         self.guard.settle(scope, attempt, ending)
         scope.fail_attempt(attempt, ending)
+
+    def _is_slow(self, attempt: Attempt) -> bool:
+        return self.guard.clock.now() - attempt.started_at >= SLOW_ANSWER
 
     # Routing: the filter and the admission
 
@@ -352,7 +351,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         self, call: Call, deployment: Mapping[str, Any], request_kwargs: Mapping[str, Any], prompt: Any
     ) -> None:
         call.params = params = deployment["litellm_params"]
-        call.attempt.provider = self._provider(deployment)
+        call.attempt.provider = self.provider_of(deployment)
         call.attempt.deployment = params["model"]
         if call.guessed and (limit := adapter.output_limit(params)) is not None:
             call.estimate(request_kwargs, prompt, limit)
@@ -363,13 +362,14 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         call = current_call.get()
         if call is None or not call.routing or len(deployments) < 2:
             return deployments
-        providers = {self._provider(deployment) for deployment in deployments}
+        providers = {self.provider_of(deployment) for deployment in deployments}
         if len(providers) < 2:
             return deployments
         preferred = self.guard.preferred(call.scope, call.attempt.group, providers, call.demand)
-        return [deployment for deployment in deployments if self._provider(deployment) in preferred]
+        return [deployment for deployment in deployments if self.provider_of(deployment) in preferred]
 
-    def _provider(self, deployment: Mapping[str, Any]) -> str:
+    def provider_of(self, deployment: Mapping[str, Any]) -> str:
+        """The provider whose limits and breaker a deployment of this router is under."""
         key = (deployment.get("model_info") or {}).get("id")
         provider = self._providers.get(key) if key is not None else None
         if provider is None:
@@ -439,10 +439,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         def settle_later(ending: Ending) -> None:
             guard.later(lambda: settle(ending))
 
-        def is_slow() -> bool:
-            return guard.clock.now() - attempt.started_at >= SLOW_ANSWER
-
-        watch = StreamWatch(settle, settle_later, remaining, is_slow, idle)
+        watch = StreamWatch(settle, settle_later, remaining, lambda: self._is_slow(attempt), idle)
         meter = adapter.StreamMeter(attempt.reservation.demand)
         return GuardedStream(adapter.without_context_finaliser(stream), meter, watch)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from wallie_litellm.core.dimensions import DIMENSION_KINDS, Kind
+from wallie_litellm.core.dimensions import DIMENSION_KINDS
 
 
 class Demand(NamedTuple):
@@ -81,6 +81,3 @@ def charge(outcome: Outcome, estimate: Demand, usage: Demand | None) -> Demand:
     if outcome is Outcome.CUT:
         return estimate if usage is None else Demand(*map(max, zip(estimate, usage, strict=True)))
     return NOTHING
-
-
-__all__ = ["NOTHING", "Demand", "Kind", "Outcome", "charge"]
