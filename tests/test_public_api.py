@@ -12,7 +12,6 @@ import wallie_litellm
 PUBLIC = [
     "AIRequestResult",
     "AIRequestStream",
-    "AttemptRecord",
     "CapacityLease",
     "ChainExhausted",
     "CircuitOpen",
@@ -24,6 +23,7 @@ PUBLIC = [
     "Refused",
     "RequestTooLarge",
     "RouterConfig",
+    "Settled",
     "Target",
     "WallieConfig",
     "WallieError",

@@ -23,9 +23,9 @@ from wallie_litellm.errors import (
     RequestTooLarge,
     WallieError,
 )
+from wallie_litellm.events import Settled
 from wallie_litellm.guard import Guard
 from wallie_litellm.lease import CapacityLease
-from wallie_litellm.scope import AttemptRecord
 
 if TYPE_CHECKING:
     from wallie_litellm.request import (
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AIRequestResult",
     "AIRequestStream",
-    "AttemptRecord",
     "CapacityLease",
     "ChainExhausted",
     "CircuitOpen",
@@ -55,6 +54,7 @@ __all__ = [
     "Refused",
     "RequestTooLarge",
     "RouterConfig",
+    "Settled",
     "Target",
     "WallieConfig",
     "WallieError",

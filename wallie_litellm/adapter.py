@@ -1,6 +1,6 @@
-"""Between LiteLLM's shapes and the guard's: requests into demands, responses into usage, errors into endings.
+"""Between LiteLLM's shapes and the guard's: requests into demands, errors into endings.
 
-This is the only file that knows how LiteLLM's keyword arguments, responses, stream chunks and exceptions look.
+This file knows how LiteLLM's keyword arguments, responses and exceptions look; ``usage.py`` knows what they report.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from math import ceil
 from typing import Any
 
 import aiohttp
@@ -23,10 +22,10 @@ from litellm.exceptions import MidStreamFallbackError
 
 from wallie_litellm.core.breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
-from wallie_litellm.core.estimate import CHARACTERS_PER_TOKEN, count_characters, estimate
+from wallie_litellm.core.estimate import estimate
 from wallie_litellm.core.retry_after import parse_retry_after
-from wallie_litellm.errors import WallieError
-from wallie_litellm.scope import Ending
+from wallie_litellm.errors import RequestTooLarge, WallieError
+from wallie_litellm.scope import CALLERS_FAULT, CANCELLED, Ending, Failure
 
 # Providers say in words that an account is out of money or quota, with a 400 or a 429 that waiting does not cure.
 _EXHAUSTED_MARKS = (
@@ -43,7 +42,6 @@ _RETRY_DELAY = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
 # LiteLLM reads a Gemini error with "403" anywhere in its text, even in "retry in 4.0403s", as a bad request.
 _GEMINI_RATE_LIMIT = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-_LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete"})
 _EMBEDDING_FUNCTIONS = frozenset({"_aembedding", "_embedding"})
 _TRANSIENT_STATUSES = frozenset({408, 409})
 _ACCOUNT_STATUSES = frozenset({401, 402, 403})
@@ -83,33 +81,6 @@ def provider_of(deployment: Mapping[str, Any]) -> str:
         return str(params["model"]).partition("/")[0]
 
 
-def request_metadata(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The metadata of a request, wherever this LiteLLM endpoint keeps it."""
-    found = kwargs.get("litellm_metadata") or kwargs.get("metadata")
-    return found if isinstance(found, Mapping) else {}
-
-
-def feature_of(kwargs: Mapping[str, Any]) -> str | None:
-    """The product feature: metadata ``feature``, a tag ``feature:NAME``, or the header ``x-wallie-feature``."""
-    for metadata in (kwargs.get("litellm_metadata"), kwargs.get("metadata")):
-        if not isinstance(metadata, Mapping):
-            continue
-        if isinstance(metadata.get("feature"), str):
-            return str(metadata["feature"])
-        tags = metadata.get("tags")
-        for tag in tags if isinstance(tags, list | tuple) else ():
-            if isinstance(tag, str) and tag.startswith("feature:"):
-                return tag.removeprefix("feature:")
-    headers = (kwargs.get("proxy_server_request") or {}).get("headers") or {}
-    return headers.get("x-wallie-feature")
-
-
-def user_of(kwargs: Mapping[str, Any]) -> str | None:
-    """The end user of a request, where one was named."""
-    user = kwargs.get("user") or request_metadata(kwargs).get("user_id")
-    return str(user) if user is not None else None
-
-
 # Responses
 
 
@@ -117,30 +88,6 @@ def user_of(kwargs: Mapping[str, Any]) -> str | None:
 def iterates(kind: type) -> bool:
     """Whether responses of this type are streams. Remembered: pydantic makes a missing attribute costly to ask for."""
     return hasattr(kind, "__anext__") or hasattr(kind, "__next__")
-
-
-def usage_of(response: Any) -> Demand | None:
-    """The usage a response reports, in any of the three wire formats; ``None`` when it reports none."""
-    usage = _get(response, "usage")
-    return None if usage is None else _usage(usage)
-
-
-def _usage(usage: Any) -> Demand | None:
-    if isinstance(usage, litellm.Usage) and usage.total_tokens > 0:  # the usual case, without asking around
-        return Demand(1, usage.total_tokens, usage.prompt_tokens, usage.completion_tokens)
-    tokens_in = _get(usage, "prompt_tokens")
-    tokens_out = _get(usage, "completion_tokens")
-    if tokens_in is None:
-        tokens_in, tokens_out = _get(usage, "input_tokens"), _get(usage, "output_tokens")
-        # Anthropic counts what it reads from and writes to its prompt cache apart from input_tokens.
-        cached = [_get(usage, name) for name in ("cache_read_input_tokens", "cache_creation_input_tokens")]
-        tokens_in = None if tokens_in is None else tokens_in + sum(count or 0 for count in cached)
-    if not isinstance(tokens_in, int) or tokens_in < 0:
-        return None
-    tokens_out = tokens_out if isinstance(tokens_out, int) and tokens_out > 0 else 0
-    total = _get(usage, "total_tokens")
-    total = total if isinstance(total, int) and total else tokens_in + tokens_out
-    return Demand(1, total, tokens_in, tokens_out) if total else None
 
 
 def is_cached_stream(stream: Any) -> bool:
@@ -166,10 +113,6 @@ def stream_was_ended(stream: Any, marked: bool) -> bool:
     return any(getattr(stream, name, None) for name in ("received_finish_reason", "intermittent_finish_reason"))
 
 
-def _get(thing: Any, name: str) -> Any:
-    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
-
-
 def timeout_error(model: str, provider: str) -> Exception:
     """LiteLLM's error for a provider that did not answer in time."""
     error: Exception = litellm.Timeout(f"{provider} did not answer in time.", model=model, llm_provider=provider)
@@ -178,7 +121,7 @@ def timeout_error(model: str, provider: str) -> Exception:
 
 def stream_timeout(stream: Any, *, started: bool) -> Exception:
     """The error of a stream that fell silent; before its first chunk, one that LiteLLM goes along the chain for."""
-    model, provider = str(_get(stream, "model")), str(_get(stream, "custom_llm_provider"))
+    model, provider = (str(getattr(stream, name, None)) for name in ("model", "custom_llm_provider"))
     error = timeout_error(model, provider)
     if not started:
         message = str(error)
@@ -201,90 +144,16 @@ def _restore_nothing(**_: Any) -> None:
     pass
 
 
-class StreamMeter:
-    """Counts what a stream delivers, chunk by chunk: the usage it reports, else the characters seen."""
-
-    def __init__(self, estimate: Demand) -> None:
-        self._estimate = estimate
-        self._reported: Demand | None = None
-        self._characters = 0
-        self._sse = b""
-        self.finished = False
-
-    def see(self, chunk: Any) -> None:
-        """Take in one chunk: a chat chunk, a Responses event, or raw server-sent events."""
-        if isinstance(chunk, bytes | bytearray | str):
-            self._see_events(chunk.encode() if isinstance(chunk, str) else bytes(chunk))
-        elif (choices := _get(chunk, "choices")) is not None:
-            self._see_chat(chunk, choices)
-        else:
-            self._see_event(chunk)
-
-    def usage(self) -> Demand:
-        """What has been used so far, as far as it can be known."""
-        if self._reported is not None and self._reported.output:
-            return self._reported
-        tokens_in = self._reported.input if self._reported is not None else self._estimate.input
-        tokens_out = ceil(self._characters / CHARACTERS_PER_TOKEN)
-        return Demand(1, tokens_in + tokens_out, tokens_in, tokens_out)
-
-    def _see_chat(self, chunk: Any, choices: Any) -> None:
-        for choice in choices:
-            if _get(choice, "finish_reason"):
-                self.finished = True
-            delta = _get(choice, "delta")
-            for field in ("content", "reasoning_content"):
-                text = _get(delta, field)
-                if isinstance(text, str):
-                    self._characters += len(text)
-            for call in _get(delta, "tool_calls") or ():
-                arguments = _get(_get(call, "function"), "arguments")
-                self._characters += len(arguments) if isinstance(arguments, str) else 0
-        usage = _get(chunk, "usage")
-        if usage is not None:
-            self._reported = _usage(usage) or self._reported
-
-    def _see_event(self, event: Any) -> None:
-        kind = _get(event, "type")
-        kind = getattr(kind, "value", kind)
-        delta = _get(event, "delta")
-        if isinstance(delta, str):
-            self._characters += len(delta)
-        elif delta is not None:
-            self._characters += count_characters(
-                [text for text in (_get(delta, "text"), _get(delta, "thinking"), _get(delta, "partial_json")) if text]
-            )
-        if kind in _LAST_EVENTS:
-            self.finished = True
-        for holder in (event, _get(event, "response"), _get(event, "message")):
-            usage = _get(holder, "usage") if holder is not None else None
-            if usage is not None:
-                self._merge(usage)
-
-    def _merge(self, usage: Any) -> None:
-        # Anthropic reports input at the start of a message and output at its end.
-        earlier = self._reported
-        tokens_out = _get(usage, "output_tokens")
-        reported = _usage(usage)
-        if reported is None and earlier is not None and isinstance(tokens_out, int):
-            reported = Demand(1, earlier.input + tokens_out, earlier.input, tokens_out)
-        self._reported = reported or earlier
-
-    def _see_events(self, data: bytes) -> None:
-        self._sse += data
-        *lines, self._sse = self._sse.split(b"\n")
-        for line in lines:
-            if not line.startswith(b"data:"):
-                continue
-            try:
-                event = json.loads(line[5:])
-            except ValueError:
-                continue
-            if isinstance(event, dict):
-                self._see_chat(event, event["choices"]) if "choices" in event else self._see_event(event)
-
-
 # Errors
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What an error that reaches the caller says of the whole request."""
+    if isinstance(error, WallieError):
+        return Failure(error.code, error.status_code, isinstance(error, RequestTooLarge))
+    ending = ending_of(error)
+    own = ending.verdict is Verdict.IGNORED and (ending.reason == CANCELLED or ending.status_code in CALLERS_FAULT)
+    return Failure(ending.reason or type(error).__name__, ending.status_code, own)
 
 
 def ending_of(error: BaseException, *, deadline_passed: bool = False) -> Ending:
@@ -301,7 +170,7 @@ def _ending_of(error: BaseException, deadline_passed: bool) -> Ending:
     if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
         if deadline_passed:  # the provider had the request, and did not answer in the time there was
             return Ending(Outcome.CUT, Verdict.FAILURE, reason="no answer before the deadline")
-        return Ending(Outcome.CUT, reason="cancelled")
+        return Ending(Outcome.CUT, reason=CANCELLED)
     inner = getattr(error, "original_exception", None)
     if isinstance(error, MidStreamFallbackError) and isinstance(inner, Exception):
         return _ending_of(inner, deadline_passed)

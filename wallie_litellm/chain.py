@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wallie_litellm.errors import ChainExhausted, DeadlineExceeded
-from wallie_litellm.scope import RequestScope
-
-# Statuses that are the caller's own doing: the caller is better served by the provider's answer than by ours.
-_CALLERS_FAULT = frozenset({400, 404, 405, 413, 415, 422})
+from wallie_litellm.scope import CALLERS_FAULT, RequestScope
 
 
 def configured_chains(fallbacks: Any) -> dict[str, tuple[str, ...]]:
@@ -37,8 +34,10 @@ def final_error(scope: RequestScope, error: Exception) -> Exception:
     last = {failure.model: failure for failure in scope.failures}
     if isinstance(error, DeadlineExceeded) or len(last) < 2:
         return error
-    if next(iter(last.values())).status_code in _CALLERS_FAULT:
-        return error
+    if next(iter(last.values())).status_code in CALLERS_FAULT:
+        return error  # the caller is better served by the provider's answer than by ours
+    if scope.feature_refusal is not None:
+        return scope.feature_refusal
     return ChainExhausted(tuple(last.values()))
 
 

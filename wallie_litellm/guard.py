@@ -5,32 +5,27 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from wallie_litellm.admission import Admission
 from wallie_litellm.clock import Clock, SystemClock
-from wallie_litellm.config import ProviderLimits, WallieConfig
+from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.backoff import Backoff
-from wallie_litellm.core.breaker import BreakerRules, Verdict
-from wallie_litellm.core.demand import Demand, Outcome, charge
+from wallie_litellm.core.breaker import Verdict
+from wallie_litellm.core.demand import Demand, charge
 from wallie_litellm.counts import require_count
-from wallie_litellm.errors import ConfigError, DeadlineExceeded, Refused
+from wallie_litellm.errors import ConfigError
 from wallie_litellm.lease import CapacityLease
-from wallie_litellm.limiter import Limiter, Waiter
-from wallie_litellm.refusals import refusal
-from wallie_litellm.scope import Attempt, AttemptRecord, Ending, RequestScope
-from wallie_litellm.status import describe, health
-from wallie_litellm.stores.base import CIRCUIT, TOO_LARGE, Hurdle, Reservation
-from wallie_litellm.stores.memory import Limits, MemoryProvider
-from wallie_litellm.turnstile import turnstile
+from wallie_litellm.limiter import Limiter
+from wallie_litellm.limiters import Limiters
+from wallie_litellm.reporter import Reporter
+from wallie_litellm.scope import Attempt, Ending, Failure, RequestScope
+from wallie_litellm.status import describe_all, health
+from wallie_litellm.telemetry.bus import SHUTDOWN, Bus
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _SUCCESS = Verdict.SUCCESS
-_SERVED = (Outcome.SUCCESS, Outcome.CACHE_HIT)
-
-
-# Seconds: somebody without any patience still looks around only so often.
-SHORTEST_LOOK = 0.1
 
 ONE_REQUEST = Demand(1, 1, 1, 1)  # the least that a request can ask for
 
@@ -38,7 +33,7 @@ ONE_REQUEST = Demand(1, 1, 1, 1)  # the least that a request can ask for
 class Guard:
     """Holds every provider to its limits and keeps requests away from those that are down.
 
-    Safe to use from several event loops and threads at once. ``clock`` is for tests.
+    Safe to use from several event loops and threads at once. ``bus`` is told what happens; ``clock`` is for tests.
     """
 
     def __init__(
@@ -46,6 +41,7 @@ class Guard:
         config: WallieConfig | None = None,
         chains: Mapping[str, Sequence[str]] | None = None,
         clock: Clock | None = None,
+        bus: Bus | None = None,
     ) -> None:
         self.config = config if config is not None else WallieConfig()
         if self.config.store.url != "memory":
@@ -56,16 +52,25 @@ class Guard:
         self.backoff = Backoff(
             self.config.retry.initial, self.config.retry.max, self.config.retry.multiplier, self.config.retry.jitter
         )
-        self.providers_of: Callable[[str], Iterable[str]] = lambda _group: ()
         self._now = self.clock.now
         self._waits = {feature: self.config.waits(feature) for feature in (None, *self.config.features)}
-        self._limiters: dict[str, Limiter] = {}
+        self.bus = bus if bus is not None else Bus()
+        self.reporter = Reporter(self.config, self.clock, self.bus.publish)
+        self._limiters = Limiters(self.config, self.clock, self.reporter)
+        self._admission = Admission(self.config, self.clock, self._limiters)
         self._lock = threading.Lock()
         self._rejections: dict[str, int] = {}
         self._on_close: list[Callable[[], None]] = []
         self._closed = False
-        for name in self.config.providers:
-            self.limiter(name)
+
+    @property
+    def providers_of(self) -> Callable[[str], Iterable[str]]:
+        """The providers behind a model group; the router knows."""
+        return self._admission.providers_of
+
+    @providers_of.setter
+    def providers_of(self, look_up: Callable[[str], Iterable[str]]) -> None:
+        self._admission.providers_of = look_up
 
     # Requests
 
@@ -79,6 +84,9 @@ class Guard:
         priority: int | None = None,
         deadline: float | None = None,
         estimated_tokens: int | None = None,
+        operation: str = "chat",
+        stream: bool = False,
+        metadata: Mapping[str, Any] | None = None,
     ) -> RequestScope:
         """Begin a request for ``group``; ``deadline`` is in seconds from now.
 
@@ -104,7 +112,24 @@ class Guard:
             user_id=user_id,
             estimated_tokens=estimated_tokens,
             chain=self.chain_of(group) if chain is None else chain,
+            operation=operation,
+            stream=stream,
+            metadata=metadata or {},
         )
+
+    def begin_hop(self, scope: RequestScope, group: str) -> None:
+        """The request goes on to ``group``, the next member of its chain.
+
+        Raises:
+            Refused: its feature's own limit is used up, so that no member can help.
+        """
+        if scope.feature_refusal is not None:
+            raise scope.feature_refusal
+        self.reporter.fell_back(scope, group)
+
+    def end(self, scope: RequestScope, failure: Failure | None = None) -> None:
+        """End a request, well unless there is a ``failure``. Only the first time counts."""
+        self.reporter.ended(scope, failure)
 
     def chain_of(self, group: str) -> Sequence[str]:
         """The groups tried after ``group``; the chain of ``*`` serves every group that has none of its own."""
@@ -112,9 +137,8 @@ class Guard:
         return tuple(member for member in members if member != group)
 
     def check_deadline(self, scope: RequestScope) -> None:
-        """Raise :class:`DeadlineExceeded` once the caller's deadline has passed."""
-        if scope.deadline_at is not None and self._now() >= scope.deadline_at:
-            raise DeadlineExceeded(f"The deadline passed before {scope.group} could answer.")
+        """Raise :class:`~wallie_litellm.errors.DeadlineExceeded` once the caller's deadline has passed."""
+        self._admission.check_deadline(scope)
 
     def preferred(self, scope: RequestScope, group: str, providers: Iterable[str], demand: Demand) -> frozenset[str]:
         """The filter: which of ``providers`` an attempt should choose from, those that can serve soonest.
@@ -122,24 +146,10 @@ class Guard:
         Raises:
             Refused: none of them may be waited for.
         """
-        soonest: dict[str, float] = {}
-        refusals: list[Refused] = []
-        for provider in providers:
-            limiter = self.limiter(provider)
-            hurdle = limiter.hurdle(demand, scope.priority)
-            if hurdle is None:
-                soonest[provider] = 0.0
-            elif self._may_wait(scope, group, hurdle, demand) is None:
-                refusals.append(self._refusal(hurdle, provider, group))
-            else:
-                soonest[provider] = hurdle.wait
-        if not soonest:
-            raise min(refusals, key=lambda refusal: refusal.retry_after)
-        best = min(soonest.values())
-        return frozenset(provider for provider, wait in soonest.items() if wait == best)
+        return self._admission.preferred(scope, group, providers, demand)
 
     async def admit(self, scope: RequestScope, attempt: Attempt, demand: Demand, *, guessed: bool = False) -> None:
-        """Wait for ``attempt.provider``'s capacity and take it.
+        """Wait for ``attempt.provider``'s capacity and take it, and that of the request's feature if it is limited.
 
         ``guessed`` says that the output part of ``demand`` is only a guess, which is no reason to call it too large.
 
@@ -147,35 +157,11 @@ class Guard:
             Refused: the wait would be too long, or the provider is not being called.
             DeadlineExceeded: the caller's deadline passed.
         """
-        await turnstile().enter()
-        waiter, woken = self._begin(scope, attempt, demand, guessed, _future_alarm)
-        if waiter is not None:
-            limiter = self._limiters[attempt.provider]
-            try:
-                await woken
-            except GeneratorExit:
-                self.later(lambda: limiter.abandon(waiter))
-                raise
-            except BaseException:
-                limiter.abandon(waiter)
-                raise
-            finally:
-                self._count_wait(scope, attempt)
-            self._conclude(scope, attempt, waiter)
+        await self._admission.admit(scope, attempt, demand, guessed)
 
     def admit_blocking(self, scope: RequestScope, attempt: Attempt, demand: Demand, *, guessed: bool = False) -> None:
         """:meth:`admit` for a thread that has no event loop to give way to."""
-        waiter, event = self._begin(scope, attempt, demand, guessed, _event_alarm)
-        if waiter is not None:
-            limiter = self._limiters[attempt.provider]
-            try:
-                event.wait()
-            except BaseException:
-                limiter.abandon(waiter)
-                raise
-            finally:
-                self._count_wait(scope, attempt)
-            self._conclude(scope, attempt, waiter)
+        self._admission.admit_blocking(scope, attempt, demand, guessed)
 
     def settle(self, scope: RequestScope, attempt: Attempt, ending: Ending) -> bool:
         """End an attempt: usage to the buckets, a sample to the breaker, a pause if one was asked for. Once."""
@@ -188,14 +174,14 @@ class Guard:
             pause_for = self._pause_after_rejection(attempt.provider, ending.pause_for)
         elif self._rejections and ending.verdict is _SUCCESS:
             self._rejections.pop(attempt.provider, None)
-        settled = self._limiters[attempt.provider].settle(
-            reservation,
-            charge(ending.outcome, reservation.demand, ending.usage),
-            ending.verdict,
-            reason=ending.reason,
-            pause_for=pause_for,
+        charged = charge(ending.outcome, reservation.demand, ending.usage)
+        settled = self._limiters.provider(attempt.provider).settle(
+            reservation, charged, ending.verdict, reason=ending.reason, pause_for=pause_for
         )
-        self._record(scope, attempt, ending)
+        if attempt.shared is not None:
+            limiter, share = attempt.shared
+            limiter.settle(share, charge(ending.outcome, share.demand, ending.usage))
+        self.reporter.settled(scope, attempt, ending, charged)
         return settled
 
     def later(self, callback: Callable[[], object]) -> None:
@@ -203,7 +189,7 @@ class Guard:
 
         For finalisers: a garbage collection may run them in a thread that is just holding the lock they would need.
         """
-        self.clock.call_at(self._now(), callback)
+        self._admission.later(callback)
 
     # What operators and applications ask and order
 
@@ -215,17 +201,18 @@ class Guard:
         Raises:
             Refused: the wait would be too long, or the provider is not being called.
         """
-        self._known(provider)
+        self._limiters.known(provider)
         require_count("tokens", tokens, optional=False)
         scope = self.open_scope(provider, chain=())
         attempt = Attempt(group=provider, provider=provider)
         await self.admit(scope, attempt, Demand(1, tokens, tokens, 0))
         assert attempt.reservation is not None, "admit raises or reserves"  # noqa: S101 - narrows the type
-        return CapacityLease(self.limiter(provider), attempt.reservation)
+        limiter, reporter = self._limiters.provider(provider), self.reporter
+        return CapacityLease(limiter, attempt.reservation, lambda used: reporter.used_outside(provider, used, "lease"))
 
     def is_provider_available(self, provider: str) -> bool:
         """Whether ``provider`` would take a request now, without waiting."""
-        return self._known(provider).hurdle(ONE_REQUEST) is None
+        return self._limiters.known(provider).hurdle(ONE_REQUEST) is None
 
     def next_fallback(self, model: str, exclude: Sequence[str] = ()) -> str | None:
         """The first member of ``model``'s chain that can serve now and is not excluded, by group or by provider."""
@@ -239,52 +226,73 @@ class Guard:
         """Charge what was used of ``provider``'s limits by calls that did not go through the guard."""
         require_count("requests", requests)
         require_count("tokens", tokens)
-        self._known(provider).consume(Demand(requests, tokens, tokens, 0))
+        used = Demand(requests, tokens, tokens, 0)
+        self._limiters.known(provider).consume(used)
+        self.reporter.used_outside(provider, used, "update_usage")
 
     def should_switch_provider(self, provider: str) -> bool:
-        """Whether to prefer another provider: this one is down, paused, or past the critical share of a limit."""
-        limiter = self._known(provider)
+        """Whether to prefer another provider: this one is down, paused, or past a share of one of its limits.
+
+        The share is ``quota.switch_at``, else ``quota.critical``.
+        """
+        limiter = self._limiters.known(provider)
         state = limiter.state()
         if state.paused_for > 0 or health(state) == "down":
             return True
-        return any(use.used / use.limit >= self.config.quota.critical for use in state.use.values())
+        quota = self.config.quota
+        return limiter.utilization()[1] >= (quota.critical if quota.switch_at is None else quota.switch_at)
 
-    def reset_quota(self, provider: str) -> None:
-        """Forget what ``provider`` has used, and any pause it asked for."""
-        self._known(provider).reset()
+    def reset_quota(self, provider: str, actor: str = "app") -> None:
+        """Forget what ``provider`` has used, and any pause it asked for. ``actor`` goes on record."""
+        self._limiters.known(provider).reset()
         self._rejections.pop(provider, None)
+        self.reporter.acted(actor, "reset_quota", provider)
 
-    def close_circuit(self, provider: str) -> None:
-        """Let requests through to ``provider`` again, whatever its breaker thought."""
-        self._known(provider).command("close")
+    def close_circuit(self, provider: str, actor: str = "app") -> None:
+        """Let requests through to ``provider`` again, whatever its breaker thought. ``actor`` goes on record."""
+        self._limiters.known(provider).command("close")
+        self.reporter.acted(actor, "close_circuit", provider)
 
-    def open_circuit(self, provider: str) -> None:
-        """Let no request through to ``provider`` until :meth:`close_circuit`."""
-        self._known(provider).command("force_open")
+    def open_circuit(self, provider: str, actor: str = "app") -> None:
+        """Let no request through to ``provider`` until :meth:`close_circuit`. ``actor`` goes on record."""
+        self._limiters.known(provider).command("force_open")
+        self.reporter.acted(actor, "open_circuit", provider)
 
     def status(self) -> dict[str, Any]:
         """All providers at this moment, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
         wall = self.clock.wall()
         return {
-            "providers": {name: describe(limiter.state(), wall) for name, limiter in sorted(self._limiters.items())},
+            "providers": describe_all(self._limiters.providers, wall),
+            "features": describe_all(self._limiters.features, wall),
             "store": {"scope": "process", "state": "ok"},
+            "sinks": self.bus.stats(),
+            "budget": {"spent_usd": self.reporter.budget.spent, "limit_usd": self.reporter.budget.limit},
         }
 
-    async def flush(self) -> None:
-        """Wait until everything stated so far has been handed on. Nothing is kept back in memory today."""
+    async def flush(self, timeout: float = SHUTDOWN) -> bool:
+        """Wait until everything stated so far has reached its sinks; ``False`` after ``timeout`` seconds."""
+        return await self.bus.flush(timeout)
 
     async def aclose(self) -> None:
-        """Turn everybody who waits away, stop the timers, and take the router's hooks out of LiteLLM. Idempotent."""
-        self.close()
+        """Turn everybody who waits away, stop the timers, take the router's hooks out of LiteLLM, drain the sinks.
+
+        Idempotent. What the sinks cannot deliver within ten seconds, those that have a spool leave there.
+        """
+        self._shut()
+        await asyncio.to_thread(self.bus.close)
 
     def close(self) -> None:
         """:meth:`aclose` for code without an event loop."""
+        self._shut()
+        self.bus.close()
+
+    def _shut(self) -> None:
         if self._closed:
             return
         self._closed = True
         for callback in self._on_close:
             callback()
-        for limiter in list(self._limiters.values()):
+        for limiter in self._limiters:
             limiter.close()
         self.clock.close()
 
@@ -294,152 +302,9 @@ class Guard:
 
     def limiter(self, provider: str) -> Limiter:
         """The queue and the state of one provider; a provider without limits still has a breaker."""
-        limiter = self._limiters.get(provider)
-        if limiter is None:
-            with self._lock:
-                limiter = self._limiters.get(provider) or self._build(provider)
-                self._limiters[provider] = limiter
-        return limiter
-
-    # Inside
-
-    def _build(self, provider: str) -> Limiter:
-        rules = BreakerRules(**dict(self.config.breaker))
-        store = MemoryProvider(provider, _limits(self.config.providers.get(provider)), rules, self.clock.wall)
-        return Limiter(provider, store, self.clock, self.config.admission.reservation_ttl)
-
-    def _known(self, provider: str) -> Limiter:
-        limiter = self._limiters.get(provider)
-        if limiter is None:
-            raise ValueError(f"unknown provider {provider!r}; known: {', '.join(sorted(self._limiters))}")
-        return limiter
-
-    def _begin(
-        self,
-        scope: RequestScope,
-        attempt: Attempt,
-        demand: Demand,
-        guessed: bool,
-        alarm: Callable[[Callable[[], None]], tuple[Any, Callable[[], None]]],
-    ) -> tuple[Waiter | None, Any]:
-        """Take the capacity at once, or get in line: returns the waiter and what to wait on."""
-        limiter = self.limiter(attempt.provider)
-        result = limiter.reserve(demand, scope.priority)
-        if guessed and type(result) is Hurdle and result.reason.startswith(TOO_LARGE):
-            demand = limiter.fit(demand)
-            result = limiter.reserve(demand, scope.priority)
-        attempt.started_at = self._now()
-        if type(result) is Reservation:
-            attempt.reservation = result
-            return None, None
-        assert isinstance(result, Hurdle)  # noqa: S101 - narrows the type
-        allowed = self._may_wait(scope, attempt.group, result, demand)
-        if allowed is None:
-            self.check_deadline(scope)
-            raise self._refusal(result, attempt.provider, attempt.group)
-        waitable, wake = alarm(lambda: self.later(lambda: limiter.abandon(waiter)))
-        waiter = Waiter(demand, scope.priority, attempt.started_at + allowed, wake)
-        limiter.enqueue(waiter)
-        if scope.patience < allowed:
-            self._mind_patience(scope, attempt.group, limiter, waiter)
-        return waiter, waitable
-
-    def _mind_patience(self, scope: RequestScope, group: str, limiter: Limiter, waiter: Waiter) -> None:
-        """Look again each time ``waiter``'s patience has run out: by then somebody else may be able to serve."""
-
-        def look() -> None:
-            if waiter.result is not None:
-                return
-            if self._another_could_serve(scope, group, waiter.demand):
-                limiter.turn_away(waiter)
-            else:
-                self._mind_patience(scope, group, limiter, waiter)
-
-        self.clock.call_at(self._now() + max(scope.patience, SHORTEST_LOOK), look)
-
-    def _count_wait(self, scope: RequestScope, attempt: Attempt) -> None:
-        now = self._now()
-        attempt.waited = now - attempt.started_at
-        attempt.started_at = now
-        scope.waited += attempt.waited
-
-    def _conclude(self, scope: RequestScope, attempt: Attempt, waiter: Waiter) -> None:
-        if isinstance(waiter.result, Reservation):
-            attempt.reservation = waiter.result
-            return
-        self.check_deadline(scope)
-        hurdle = waiter.result or Hurdle("abandoned", 0.0)
-        raise self._refusal(hurdle, attempt.provider, attempt.group, waited=attempt.waited)
-
-    def _may_wait(self, scope: RequestScope, group: str, hurdle: Hurdle, demand: Demand) -> float | None:
-        """How many seconds this request may wait here, ``None`` for not at all."""
-        if hurdle.reason == CIRCUIT or hurdle.wait > scope.max_wait:
-            return None
-        allowed = scope.max_wait
-        uncertain = hurdle.reason == "concurrency"
-        impatient = scope.patience < scope.max_wait and (uncertain or hurdle.wait > scope.patience)
-        if impatient and self._another_could_serve(scope, group, demand):
-            allowed = scope.patience
-        if scope.deadline_at is not None:
-            allowed = min(allowed, scope.deadline_at - self._now())
-        return allowed if hurdle.wait <= allowed else None
-
-    def _another_could_serve(self, scope: RequestScope, group: str, demand: Demand) -> bool:
-        return any(
-            self.limiter(provider).hurdle(demand, scope.priority) is None
-            for other in scope.remaining(group)
-            for provider in self.providers_of(other)
-        )
-
-    def _refusal(self, hurdle: Hurdle, provider: str, group: str, waited: float = 0.0) -> Refused:
-        return refusal(hurdle, self.limiter(provider), group, waited=waited, open_for=self.config.breaker.open_for)
+        return self._limiters.provider(provider)
 
     def _pause_after_rejection(self, provider: str, asked: float | None) -> float:
         with self._lock:
             count = self._rejections[provider] = self._rejections.get(provider, 0) + 1
         return asked if asked else self.backoff.seconds(count)
-
-    def _record(self, scope: RequestScope, attempt: Attempt, ending: Ending) -> None:
-        succeeded = ending.outcome in _SERVED
-        scope.attempts.append(
-            AttemptRecord(
-                attempt.provider,
-                attempt.group,
-                attempt.deployment,
-                ending.outcome.value,
-                None if succeeded else ending.reason,
-                ending.status_code,
-                (self._now() - attempt.started_at) * 1000,
-                attempt.waited * 1000,
-            )
-        )
-
-
-def _limits(settings: ProviderLimits | None) -> Limits:
-    if settings is None:
-        return Limits()
-    stated: dict[str, int] = {str(name): amount for name, amount in settings.by_dimension().items()}
-    burst: dict[str, int] = {str(name): amount for name, amount in settings.burst.items()}
-    return Limits(stated, burst, settings.headroom, settings.reset_timezone)
-
-
-def _future_alarm(abandon: Callable[[], None]) -> tuple[Awaitable[None], Callable[[], None]]:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-
-    def resolve() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    def wake() -> None:
-        try:
-            loop.call_soon_threadsafe(resolve)
-        except RuntimeError:  # the loop was closed with the request still waiting
-            abandon()
-
-    return future, wake
-
-
-def _event_alarm(_abandon: Callable[[], None]) -> tuple[threading.Event, Callable[[], None]]:
-    event = threading.Event()
-    return event, event.set

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.counts import require_count
 from wallie_litellm.limiter import Limiter
@@ -14,16 +16,18 @@ class CapacityLease:
     Leaving the block keeps the estimate; :meth:`settle` says what was used instead, :meth:`release` gives it all back.
     """
 
-    def __init__(self, limiter: Limiter, reservation: Reservation) -> None:
+    def __init__(self, limiter: Limiter, reservation: Reservation, on_settled: Callable[[Demand], None]) -> None:
         self._limiter = limiter
         self._reservation = reservation
+        self._on_settled = on_settled
 
     def settle(self, tokens: int | None = None) -> None:
         """End the lease, charging ``tokens`` in place of the estimate. Harmless the second time."""
         require_count("tokens", tokens)
         estimate = self._reservation.demand
         used = estimate if tokens is None else Demand(estimate.requests, tokens, tokens, 0)
-        self._limiter.settle(self._reservation, used)
+        if self._limiter.settle(self._reservation, used):
+            self._on_settled(used)
 
     def release(self) -> None:
         """End the lease as if the call had never been made. Harmless the second time."""

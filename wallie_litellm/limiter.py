@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from wallie_litellm.clock import Clock
-from wallie_litellm.core.breaker import BreakerState, Verdict
+from wallie_litellm.core.breaker import Breaker, BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.waitqueue import WaitQueue
 from wallie_litellm.stores.base import CIRCUIT, CLOSED, DimensionUse, Hurdle, ProviderStore, Reservation
@@ -47,6 +47,12 @@ class DoorState:
     use: dict[str, DimensionUse]
 
 
+FEATURE = "feature:"  # what a feature's limiter is called, in alerts too, before the feature's own name
+
+#: Told of a breaker's state and count of failures: provider, before, after, the breaker as it is now, the time.
+Changed = Callable[[str, tuple[BreakerState, int], tuple[BreakerState, int], Breaker, float], None]
+
+
 class Limiter:
     """The queue in front of a :class:`ProviderStore`, safe to use from any thread and any event loop.
 
@@ -55,6 +61,7 @@ class Limiter:
 
     def __init__(self, name: str, store: ProviderStore, clock: Clock, reservation_ttl: float) -> None:
         self.name = name
+        self.is_feature = name.startswith(FEATURE)
         self._store = store
         self._clock = clock
         self._now = clock.now
@@ -67,6 +74,9 @@ class Limiter:
         self._give_ups: list[tuple[float, int, Waiter]] = []
         self._sequence = itertools.count()
         self._closed = False
+        # Called under the lock: it must be quick and must not come back here.
+        self.on_change: Changed | None = None
+        self._seen = (store.breaker.state, store.breaker.failures)
         self._timer: Callable[[], None] | None = None
         self._timer_number = 0
         self._timer_at = float("inf")
@@ -81,6 +91,8 @@ class Limiter:
                 result = self._store.reserve(now, demand)
                 if now + self._ttl < self._expiry_at:
                     self._watch_expiry(now)
+                if self._store.breaker.state is not self._seen[0]:  # half open
+                    self._note_change(now)
                 return result
             ahead = self._queue.ahead(priority)
             hurdle = self._store.hurdle(now, demand, ahead)
@@ -181,6 +193,7 @@ class Limiter:
         """The operator's order to the breaker: ``close``, ``force_open`` or ``disable``."""
         with self._lock:
             getattr(self._store.breaker, action)()
+            self._note_change(self._now())
             woken = self._serve()
         _wake(woken)
 
@@ -198,6 +211,23 @@ class Limiter:
                 waiting=self._waiting,
                 use=self._store.use(now),
             )
+
+    def utilization(self) -> tuple[str, float]:
+        """The limit that is used most, and the share of it that is."""
+        with self._lock:
+            use = self._store.use(self._now())
+        return max(
+            ((name, one.used / one.limit) for name, one in use.items()), key=lambda one: one[1], default=("", 0.0)
+        )
+
+    def memory(self) -> float:
+        """For how many seconds what is taken may still count against a rate."""
+        return self._store.memory
+
+    def restore(self, day: Demand, recent: Sequence[tuple[float, Demand]]) -> None:
+        """Go on with what was used before this process began: since midnight, and some seconds ago each."""
+        with self._lock:
+            self._store.restore(self._now(), day, recent)
 
     def is_open(self) -> bool:
         """Whether the breaker lets nothing pass at the moment."""
@@ -223,11 +253,19 @@ class Limiter:
             return False
         breaker = self._store.breaker
         if verdict is _SUCCESS and breaker.state is _CLOSED and breaker.rules.error_rate is None:
-            if reservation.generation == breaker.generation:  # the usual case, without a call
+            if breaker.failures and reservation.generation == breaker.generation:
                 breaker.failures = 0
+                self._note_change(now)
             return True
         breaker.record(now, reservation.generation, verdict, probe=reservation.probe, reason=reason)
+        self._note_change(now)
         return True
+
+    def _note_change(self, now: float) -> None:
+        breaker = self._store.breaker
+        before, self._seen = self._seen, (breaker.state, breaker.failures)
+        if self.on_change is not None and before != self._seen:
+            self.on_change(self.name, before, self._seen, breaker, now)
 
     def _dismiss(self, waiter: Waiter, result: Reservation | Hurdle) -> None:
         self._queue.remove(waiter)
@@ -247,6 +285,7 @@ class Limiter:
                 break
             if isinstance(result, Reservation):
                 self._expiry_at = min(self._expiry_at, now + self._ttl)
+                self._note_change(now)
             self._dismiss(head, result)
             woken.append(head)
         woken += self._turn_away(now)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_PER_TOKEN = ("input_cost_per_token", "output_cost_per_token", "tiered_pricing")
+
 
 def price_entry(
     prices: Mapping[str, Any], model: str, vendor: str | None, base: object = None
@@ -23,7 +25,14 @@ def price_entry(
 
 def has_price(entry: Mapping[str, Any] | None) -> bool:
     """Whether an entry of the map prices anything, be it at 0."""
-    return any("cost_per_" in key and value is not None for key, value in (entry or {}).items())
+    return any(
+        ("cost_per_" in key or key == "tiered_pricing") and value is not None for key, value in (entry or {}).items()
+    )
+
+
+def has_token_price(entry: Mapping[str, Any] | None) -> bool:
+    """Whether an entry says what tokens cost, be it 0: others are priced per second, page or picture."""
+    return any((entry or {}).get(key) is not None for key in _PER_TOKEN)
 
 
 def _is_of(vendor: str | None, entry: Mapping[str, Any]) -> bool:

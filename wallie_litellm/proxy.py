@@ -16,6 +16,7 @@ import litellm
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import ProxyException
 
+from wallie_litellm.compose import open_guard
 from wallie_litellm.config import load_config
 from wallie_litellm.errors import ConfigError, WallieError
 from wallie_litellm.guard import Guard
@@ -81,14 +82,31 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
     global _installed  # noqa: PLW0603 - one guard for the process, however often the proxy runs the callback module
     if _installed is None:
         try:
-            guard = Guard(load_config(_config_path(default_config)).wallie)
+            guard = open_guard(load_config(_config_path(default_config)))
         except ConfigError as error:
             print(error, file=sys.stderr)  # noqa: T201 - the proxy's log would bury it in a traceback
             raise SystemExit(1) from None
         ProxyRouter.default_guard = guard
         litellm.Router = ProxyRouter
+        _drain_at_shutdown(guard)
         _installed = WallieHandler(guard)
     return _installed
+
+
+def _drain_at_shutdown(guard: Guard) -> None:
+    """Have the proxy's shutdown wait for the sinks: after SIGTERM uvicorn ends the process without ``atexit``."""
+    server = sys.modules.get("litellm.proxy.proxy_server")
+    shutdown = getattr(server, "proxy_shutdown_event", None)
+    if server is None or shutdown is None:
+        return
+
+    async def proxy_shutdown_event(*args: Any, **kwargs: Any) -> None:
+        try:
+            await shutdown(*args, **kwargs)
+        finally:
+            await guard.aclose()
+
+    server.proxy_shutdown_event = proxy_shutdown_event  # type: ignore[attr-defined] # its lifespan looks it up here
 
 
 def _config_path(default: str | PathLike[str] | None) -> str | PathLike[str] | None:

@@ -13,11 +13,18 @@ import litellm
 
 from wallie_litellm import adapter
 from wallie_litellm.call import prepared_scope
-from wallie_litellm.prices import has_price, price_entry
+from wallie_litellm.core.demand import Demand
+from wallie_litellm.errors import DeadlineExceeded
+from wallie_litellm.events import Settled
+from wallie_litellm.pricing import PriceList
 from wallie_litellm.router import WallieRouter
-from wallie_litellm.scope import AttemptRecord, RequestScope
+from wallie_litellm.scope import RequestScope
+from wallie_litellm.tagging import name, recordable
+from wallie_litellm.usage import usage_of
 
 T = TypeVar("T")
+
+_prices = PriceList()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class AIRequestResult:
     waited_ms: float
     cost_usd: float | None
     used_fallback: bool
-    attempts: list[AttemptRecord] = field(default_factory=list)
+    attempts: list[Settled] = field(default_factory=list)
 
 
 async def execute_ai_request(
@@ -80,7 +87,7 @@ async def execute_ai_request(
     """
     if litellm_arguments.get("stream"):
         raise TypeError("execute_ai_request answers in one piece: use stream_ai_request")
-    scope = _scope(router, model, feature, user_id, priority, deadline, estimated_tokens, litellm_arguments)
+    scope = _scope(router, model, feature, user_id, priority, deadline, estimated_tokens, metadata, litellm_arguments)
     tags = _tags(feature, user_id, metadata)
     if execute is not None:
         data = await _run(scope, _execute_along_chain(router, model, execute, tags))
@@ -178,7 +185,7 @@ def stream_ai_request(
     **litellm_arguments: Any,
 ) -> AIRequestStream:
     """:func:`execute_ai_request` as an async iterator of text deltas. The request starts with the first one."""
-    scope = _scope(router, model, feature, user_id, priority, deadline, estimated_tokens, litellm_arguments)
+    scope = _scope(router, model, feature, user_id, priority, deadline, estimated_tokens, metadata, litellm_arguments)
     tags = _tags(feature, user_id, metadata)
     arguments = {
         "stream_options": {"include_usage": True},
@@ -223,10 +230,11 @@ def extract_text(response: Any) -> str:
 
 def calculate_cost(model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
     """US dollars for a call by LiteLLM's price map, ``None`` when it has no price for ``model``."""
-    vendor = model.partition("/")[0] if "/" in model else None
-    if not has_price(price_entry(litellm.model_cost, model, vendor)):
+    deployment = {"litellm_params": {"model": model}}
+    if not _prices.is_priced(deployment):
         return None
-    return float(sum(litellm.cost_per_token(model, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)))
+    usage = Demand(1, prompt_tokens + completion_tokens, prompt_tokens, completion_tokens)
+    return _prices.bill(deployment, usage, None).cost_usd
 
 
 def _scope(
@@ -237,18 +245,24 @@ def _scope(
     priority: int,
     deadline: float | None,
     estimated_tokens: int | None,
+    metadata: Mapping[str, Any] | None,
     arguments: Mapping[str, Any],
 ) -> RequestScope:
     scope = router.guard.open_scope(
         model,
         chain=router.chain_of(model, arguments.get("fallbacks")),
-        feature=feature,
-        user_id=user_id,
+        feature=name(feature),
+        user_id=name(user_id),
         priority=priority,
         deadline=deadline,
         estimated_tokens=estimated_tokens,
+        metadata=recordable(metadata or {}),
     )
-    router.guard.check_deadline(scope)
+    try:
+        router.guard.check_deadline(scope)
+    except DeadlineExceeded as error:
+        router.guard.end(scope, adapter.failure_of(error))
+        raise
     return scope
 
 
@@ -280,7 +294,7 @@ async def _execute_along_chain(
 
 def _result(router: WallieRouter, scope: RequestScope, data: Any) -> AIRequestResult:
     served = scope.served_by
-    usage = adapter.usage_of(data)
+    usage = usage_of(data)
     if usage is None and served is not None and served.ending is not None:
         usage = served.ending.usage
     group = served.group if served is not None else scope.group

@@ -24,22 +24,20 @@ from litellm.router_utils.cooldown_cache import CooldownCache
 from wallie_litellm import adapter
 from wallie_litellm.call import Call, current_call, current_scope, prepared_scope
 from wallie_litellm.chain import configured_chains, final_error, stated_chain
+from wallie_litellm.compose import open_guard
 from wallie_litellm.config import RouterConfig, load_config
 from wallie_litellm.core.breaker import Verdict
+from wallie_litellm.core.cost import Bill
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.errors import DeadlineExceeded, Refused, WallieError
 from wallie_litellm.guard import Guard
-from wallie_litellm.scope import Attempt, Ending, RequestScope
-from wallie_litellm.streams import GuardedStream, StreamWatch, closing_both
+from wallie_litellm.pricing import PriceList
+from wallie_litellm.router_streams import SCOPE_KEY, StreamingRouter
+from wallie_litellm.scope import CANCELLED, Attempt, Ending, Failure, RequestScope
+from wallie_litellm.tagging import feature_of, metadata_of, operation_of, user_of
+from wallie_litellm.usage import reported_usage, response_cost_of, usage_of
 
 logger = logging.getLogger(__name__)
-
-# Under this key a stream's fallback finds the request it belongs to; it is taken out before any call is made.
-_SCOPE_KEY = "_wallie_scope"
-
-# Seconds a provider must have had a request before a caller's deadline counts as its failure: short deadlines of a few
-# callers must not take it away from everybody, and one that hangs must not go unnoticed because all have deadlines.
-SLOW_ANSWER = 5.0
 
 _KEY_REFUSED = frozenset({401, 403})
 
@@ -59,7 +57,7 @@ class _NoCooldowns(CooldownCache):  # type: ignore[misc] # LiteLLM is not type-c
         return []
 
 
-class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-checked here
+class WallieRouter(StreamingRouter):
     """A ``litellm.Router`` that waits for capacity, keeps away from dead providers and walks its chains in order.
 
     Takes ``guard`` besides LiteLLM's own arguments; without one, it builds its own from the defaults.
@@ -90,6 +88,8 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         for deployment in self.model_list:
             self.guard.limiter(self.provider_of(deployment))
         self.guard.on_close(self.discard)
+        self._prices = PriceList()
+        self.guard.reporter.price = self._bill
 
     def providers_of(self, group: str) -> frozenset[str]:
         """The providers behind a model group."""
@@ -113,43 +113,41 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
 
     async def async_function_with_fallbacks(self, *args: Any, **kwargs: Any) -> Any:
         """One request, or one hop of its chain."""
-        from_stream = kwargs.pop(_SCOPE_KEY, None)
+        from_stream = kwargs.pop(SCOPE_KEY, None)
         if not isinstance(from_stream, RequestScope):  # a caller's own idea
             from_stream = None
         if kwargs.get("fallback_depth") and (from_stream or current_scope.get()):
             # The chain is the first group's; a member's own fallbacks would break its order.
             kwargs["fallbacks"] = []
-            if from_stream is not None and from_stream.deadline_at is not None:
-                return await self._within_deadline(from_stream, args, kwargs)
-            return await self._in_scope(from_stream or current_scope.get(), args, kwargs)
+            scope = from_stream or current_scope.get()
+            assert scope is not None  # noqa: S101 - narrows the type
+            self.guard.begin_hop(scope, str(kwargs.get("model")))
+            if from_stream is not None and scope.deadline_at is not None:
+                return await self._within_deadline(scope, args, kwargs)
+            return await self._in_scope(scope, args, kwargs)
         prepared = prepared_scope.get()
         if prepared is not None:
             prepared_scope.set(None)
         scope = prepared or self._new_scope(kwargs)
+        scope.operation = operation_of(kwargs.get("original_function"), kwargs)
+        scope.stream = kwargs.get("stream") is True
+        within = self._in_scope if scope.deadline_at is None else self._within_deadline
         try:
-            if scope.deadline_at is None:
-                return await self._in_scope(scope, args, kwargs)
-            return await self._within_deadline(scope, args, kwargs)
+            response = await within(scope, args, kwargs)
         except Exception as error:
             final = final_error(scope, error)
+            self.guard.end(scope, adapter.failure_of(final))
             if final is error:
                 raise
             raise final from error
-
-    async def async_function_with_fallbacks_common_utils(self, *args: Any, **kwargs: Any) -> Any:
-        """The way along the chain. From inside a stream nobody else says what became of the whole request."""
-        scope = (kwargs.get("kwargs") or {}).get(_SCOPE_KEY)
-        scope = scope if isinstance(scope, RequestScope) else None
-        try:
-            return await super().async_function_with_fallbacks_common_utils(*args, **kwargs)
-        except Exception as error:
-            if scope is None:
-                raise
-            self.guard.check_deadline(scope)
-            final = final_error(scope, error)
-            if final is error:
-                raise
-            raise final from error
+        except GeneratorExit:  # a coroutine that is collected: see Guard.later
+            self.guard.later(lambda: self.guard.end(scope, Failure(CANCELLED, by_caller=True)))
+            raise
+        except BaseException as error:
+            self.guard.end(scope, adapter.failure_of(error))
+            raise
+        self._conclude(scope)
+        return response
 
     async def _within_deadline(self, scope: RequestScope, args: Any, kwargs: dict[str, Any]) -> Any:
         assert scope.deadline_at is not None  # noqa: S101 - narrows the type
@@ -174,8 +172,9 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         return self.guard.open_scope(
             group,
             chain=self.chain_of(group, kwargs.get("fallbacks")),
-            feature=adapter.feature_of(kwargs),
-            user_id=adapter.user_of(kwargs),
+            feature=feature_of(kwargs),
+            user_id=user_of(kwargs),
+            metadata=metadata_of(kwargs),
         )
 
     # The retry
@@ -269,7 +268,14 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         if adapter.is_cache_hit(response):
             self.guard.settle(scope, attempt, _FROM_CACHE)
         else:
-            self.guard.settle(scope, attempt, Ending(_SUCCESS, _HEALTHY, adapter.usage_of(response)))
+            ending = Ending(
+                _SUCCESS,
+                _HEALTHY,
+                usage_of(response),
+                reported=reported_usage(response),
+                response_cost=response_cost_of(response),
+            )
+            self.guard.settle(scope, attempt, ending)
         return response
 
     def _fail(self, scope: RequestScope, attempt: Attempt, error: BaseException) -> None:
@@ -288,8 +294,15 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         self.guard.settle(scope, attempt, ending)
         scope.fail_attempt(attempt, ending)
 
-    def _is_slow(self, attempt: Attempt) -> bool:
-        return self.guard.clock.now() - attempt.started_at >= SLOW_ANSWER
+    def _bill(self, operation: str, attempt: Attempt, ending: Ending) -> Bill:
+        return self._prices.bill(
+            attempt.entry,
+            ending.usage,
+            ending.reported,
+            response_cost=ending.response_cost,
+            operation=operation,
+            estimated=ending.reported is None,
+        )
 
     # Routing: the filter and the admission
 
@@ -353,6 +366,7 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
         call.params = params = deployment["litellm_params"]
         call.attempt.provider = self.provider_of(deployment)
         call.attempt.deployment = params["model"]
+        call.attempt.entry = deployment
         if call.guessed and (limit := adapter.output_limit(params)) is not None:
             call.estimate(request_kwargs, prompt, limit)
 
@@ -377,71 +391,6 @@ class WallieRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not type-
             if key is not None:
                 self._providers[key] = provider
         return provider
-
-    # Streams
-
-    async def _acompletion_streaming_iterator(
-        self, model_response: Any, messages: Any, initial_kwargs: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> Any:
-        guarded = self._take_over(model_response, initial_kwargs)
-        stream = await super()._acompletion_streaming_iterator(guarded, messages, initial_kwargs, *args, **kwargs)
-        return closing_both(adapter.without_context_finaliser(stream), guarded)
-
-    def _completion_streaming_iterator(
-        self, model_response: Any, messages: Any, initial_kwargs: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> Any:
-        guarded = self._take_over(model_response, initial_kwargs)
-        stream = super()._completion_streaming_iterator(guarded, messages, initial_kwargs, *args, **kwargs)
-        return adapter.without_context_finaliser(stream)
-
-    async def _aresponses_streaming_iterator(self, response: Any, initial_kwargs: dict[str, Any]) -> Any:
-        guarded = self._take_over(response, initial_kwargs)
-        return closing_both(await super()._aresponses_streaming_iterator(guarded, initial_kwargs), guarded)
-
-    async def _aanthropic_messages_streaming_iterator(self, response: Any, initial_kwargs: dict[str, Any]) -> Any:
-        guarded = self._take_over(response, initial_kwargs)
-        return closing_both(await super()._aanthropic_messages_streaming_iterator(guarded, initial_kwargs), guarded)
-
-    def _anthropic_messages_stream_can_retry(self, kwargs: Mapping[str, Any]) -> bool:
-        # LiteLLM would call the same deployment again from inside the stream, past the retry budget and the limits.
-        return False
-
-    def _take_over(self, stream: Any, initial_kwargs: dict[str, Any]) -> Any:
-        """Hand the attempt to its stream; a fallback from inside it goes on with the same request and chain."""
-        call = current_call.get()
-        if call is None or call.attempt.reservation is None:
-            return stream
-        scope, attempt = call.scope, call.attempt
-        initial_kwargs[_SCOPE_KEY] = scope
-        if scope.chain and not isinstance(initial_kwargs.get("fallbacks"), list):
-            initial_kwargs["fallbacks"] = [{attempt.group: list(scope.remaining(attempt.group))}]
-        return self._guard_stream(scope, attempt, stream, self._chunk_timeout(initial_kwargs, call.params))
-
-    def _chunk_timeout(self, kwargs: Mapping[str, Any], params: Mapping[str, Any]) -> float | None:
-        """Seconds a stream may be silent, as LiteLLM settles them between request, deployment and router."""
-        seconds = self._get_timeout(kwargs={**kwargs, "stream": True}, data=params)
-        return float(seconds) if isinstance(seconds, int | float) else None
-
-    def _guard_stream(
-        self, scope: RequestScope, attempt: Attempt, stream: Any, idle: float | None = None
-    ) -> GuardedStream:
-        assert attempt.reservation is not None  # noqa: S101 - narrows the type
-        attempt.streaming = True
-        guard = self.guard
-
-        def settle(ending: Ending) -> None:
-            if guard.settle(scope, attempt, ending) and ending.reason is not None:
-                scope.fail_attempt(attempt, ending)
-
-        def remaining() -> float | None:
-            return None if scope.deadline_at is None else scope.deadline_at - guard.clock.now()
-
-        def settle_later(ending: Ending) -> None:
-            guard.later(lambda: settle(ending))
-
-        watch = StreamWatch(settle, settle_later, remaining, lambda: self._is_slow(attempt), idle)
-        meter = adapter.StreamMeter(attempt.reservation.demand)
-        return GuardedStream(adapter.without_context_finaliser(stream), meter, watch)
 
     # What the limiter replaces
 
@@ -484,4 +433,4 @@ def build_router(
             arguments.setdefault(key, loaded.litellm_settings[key])
     arguments["fallbacks"] = [{group: list(members)} for group, members in loaded.chains.items()]
     arguments.update({"model_list": loaded.model_list, **overrides})
-    return WallieRouter(guard=guard or Guard(loaded.wallie), **arguments)
+    return WallieRouter(guard=guard or open_guard(loaded), **arguments)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from wallie_litellm.core.breaker import BreakerState
+from wallie_litellm.core.breaker import BreakerState, health_of
 from wallie_litellm.core.dimensions import DIMENSIONS
-from wallie_litellm.limiter import DoorState
+from wallie_litellm.limiter import DoorState, Limiter
 
 LONGEST_RESET = 366 * 86_400.0  # seconds; a debt may be larger than a date can say
 
 
 def health(state: DoorState) -> str:
-    """``healthy``, ``degraded`` (errors seen, or being probed) or ``down``."""
-    if state.breaker in (BreakerState.OPEN, BreakerState.FORCED_OPEN):
-        return "down"
-    return "degraded" if state.breaker is BreakerState.HALF_OPEN or state.consecutive_failures else "healthy"
+    """``healthy``, ``degraded`` or ``down``."""
+    return health_of(state.breaker, state.consecutive_failures)
+
+
+def describe_all(limiters: Mapping[str, Limiter], wall: float) -> dict[str, Any]:
+    """All of ``limiters``, by name; ``wall`` is the present Unix time."""
+    return {name: describe(limiter.state(), wall) for name, limiter in sorted(limiters.items())}
 
 
 def describe(state: DoorState, wall: float) -> dict[str, Any]:
@@ -38,6 +42,7 @@ def describe(state: DoorState, wall: float) -> dict[str, Any]:
             dimension: {
                 "used": math.ceil(state.use[dimension].used - 1e-6),
                 "limit": state.use[dimension].limit,
+                "utilization": state.use[dimension].used / state.use[dimension].limit,
                 "reset_at": _date(wall + min(state.use[dimension].reset_in, LONGEST_RESET)),
                 **state.use[dimension].ledger._asdict(),
             }

@@ -8,24 +8,29 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from wallie_litellm.adapter import StreamMeter, ending_of, is_cached_stream, stream_timeout, stream_was_ended
+from wallie_litellm.adapter import ending_of, is_cached_stream, stream_timeout, stream_was_ended
 from wallie_litellm.core.breaker import Verdict
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.errors import DeadlineExceeded
-from wallie_litellm.scope import Ending
+from wallie_litellm.scope import ABANDONED, Ending
+from wallie_litellm.usage import StreamMeter
 
 
 @dataclass(frozen=True, slots=True)
 class StreamWatch:
     """What a stream has to keep to, and whom it tells how it ended.
 
-    ``settle_later`` is for finalisers, which may run in the middle of anything and must not take a lock. ``remaining``
-    is the time to the caller's deadline, ``idle`` the longest silence between two chunks, both in seconds; ``is_slow``
-    is whether a missed deadline says something of the provider.
+    ``settle`` takes how the attempt ended and whether the request ended with it; ``settle_later`` is the same for
+    finalisers, which may run in the middle of anything and must not take a lock, and so is ``gone``, which is told that
+    the stream is collected. ``may_go_on`` is whether LiteLLM may go on along the chain after an error. ``remaining`` is
+    the time to the caller's deadline, ``idle`` the longest silence between two chunks, both in seconds; ``is_slow`` is
+    whether a missed deadline says something of the provider.
     """
 
-    settle: Callable[[Ending], None]
-    settle_later: Callable[[Ending], None]
+    settle: Callable[[Ending, bool], None]
+    settle_later: Callable[[Ending, bool], None]
+    gone: Callable[[], None]
+    may_go_on: Callable[[BaseException], bool]
     remaining: Callable[[], float | None]
     is_slow: Callable[[], bool]
     idle: float | None
@@ -117,20 +122,22 @@ class GuardedStream:
             close()
 
     def __del__(self) -> None:
-        if not self._settled:
-            self._watch.settle_later(self._abandoned())
+        if self._settled:
+            self._watch.gone()
+        else:
+            self._watch.settle_later(self._abandoned(), True)
 
     def _settle(self, ending: Ending) -> None:
         self._settled = True
-        self._watch.settle(ending)
+        self._watch.settle(ending, True)
 
     def _end(self) -> None:
         if is_cached_stream(self._inner):
             self._settle(Ending(Outcome.CACHE_HIT))
         elif stream_was_ended(self._inner, self._meter.finished):
-            self._settle(Ending(Outcome.SUCCESS, Verdict.SUCCESS, self._meter.usage()))
+            self._settle(self._seen(Ending(Outcome.SUCCESS, Verdict.SUCCESS)))
         else:
-            self._settle(Ending(Outcome.CUT, Verdict.FAILURE, self._meter.usage(), reason="stream cut off"))
+            self._settle(self._seen(Ending(Outcome.CUT, Verdict.FAILURE, reason="stream cut off")))
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, DeadlineExceeded):
@@ -139,10 +146,10 @@ class GuardedStream:
         else:
             ending = ending_of(error)
         if self._started or ending.outcome is not Outcome.REJECTED:
-            ending = ending._replace(outcome=Outcome.CUT, usage=self._meter.usage())
+            ending = self._seen(ending._replace(outcome=Outcome.CUT))
         self._settled = True
         tell = self._watch.settle_later if isinstance(error, GeneratorExit) else self._watch.settle
-        tell(ending)
+        tell(ending, not self._watch.may_go_on(error))
 
     def _abandon(self) -> None:
         if not self._settled:
@@ -150,8 +157,12 @@ class GuardedStream:
 
     def _abandoned(self) -> Ending:
         if self._meter.finished:
-            return Ending(Outcome.SUCCESS, Verdict.SUCCESS, self._meter.usage())
-        return Ending(Outcome.CUT, usage=self._meter.usage(), reason="abandoned")
+            return self._seen(Ending(Outcome.SUCCESS, Verdict.SUCCESS))
+        return self._seen(Ending(Outcome.CUT, reason=ABANDONED))
+
+    def _seen(self, ending: Ending) -> Ending:
+        """``ending`` with the usage that the stream has shown so far."""
+        return ending._replace(usage=self._meter.usage(), reported=self._meter.reported)
 
 
 def closing_both(outer: Any, inner: Any) -> Any:

@@ -10,9 +10,10 @@ import pytest
 from support import messages
 
 from wallie_litellm import execute_ai_request, stream_ai_request
-from wallie_litellm.adapter import ending_of, feature_of, output_limit, user_of
+from wallie_litellm.adapter import ending_of, output_limit
 from wallie_litellm.core.breaker import Verdict
 from wallie_litellm.core.demand import Outcome
+from wallie_litellm.tagging import feature_of, user_of
 
 PROVIDERS = {
     "gpt-4o-mini": "openai",

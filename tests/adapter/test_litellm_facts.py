@@ -33,7 +33,7 @@ OVERRIDES = (
 @pytest.mark.parametrize("name", OVERRIDES)
 def test_every_overridden_method_still_exists(name):
     assert callable(getattr(litellm.Router, name))
-    assert name in vars(WallieRouter)
+    assert getattr(WallieRouter, name) is not getattr(litellm.Router, name)
 
 
 def plain_router(fleet, **arguments):

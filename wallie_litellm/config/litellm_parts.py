@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from math import isfinite
 from typing import Any, Final
 
-from wallie_litellm.config.problems import Problem, did_you_mean, unknown_key, wrong
+from wallie_litellm.config.problems import Problem, did_you_mean, show, unknown_key, wrong
 
 SECTIONS: Final = ("model_list", "router_settings", "litellm_settings", "general_settings", "wallie")
 # What LiteLLM's proxy reads too; nothing here judges them.
@@ -20,7 +22,11 @@ OTHER_SECTIONS: Final = frozenset(
     }
 )
 ANY_GROUP: Final = "*"  # LiteLLM's head for a chain that serves every group without one of its own
+# LiteLLM's names of prices, as a deployment may give them in litellm_params or model_info.
+_PRICE_KEY: Final = re.compile(r"cost_per_|_token_cost")
+_PRICE_PLACES: Final = ("litellm_params", "model_info")
 _LISTS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+_PRICE: Final = "an amount in US dollars, 0 or more, such as 0.0000025 or 2.5e-6"
 _SHAPE: Final = "a list of one-key mappings such as [{gpt-4o: [claude-sonnet-4]}]"
 
 Chains = dict[str, tuple[str, ...]]
@@ -52,7 +58,8 @@ def _check_entry(where: str, entry: object) -> list[Problem]:
         problems += _check_params(f"{where}.litellm_params", params)
     else:
         problems.append(_missing(entry, "litellm_params", where, "a mapping with at least a model"))
-    return problems + _check_model_info(f"{where}.model_info", entry.get("model_info"))
+    problems += _check_model_info(f"{where}.model_info", entry.get("model_info"))
+    return problems + _check_prices(where, entry)
 
 
 def _check_params(where: str, params: Mapping[Any, Any]) -> list[Problem]:
@@ -70,6 +77,47 @@ def _check_model_info(where: str, info: object) -> list[Problem]:
     if not isinstance(info, Mapping):
         return [wrong(where, info, "a mapping")]
     return _check_text(info, "wallie_provider", where, "the name of a provider") if "wallie_provider" in info else []
+
+
+def _check_prices(where: str, entry: Mapping[Any, Any]) -> list[Problem]:
+    return [
+        # Shown without its place: a name that ends in "token" would be taken for a secret's.
+        Problem(f"{where}.{place}.{key}", f"found {show(value)}, expected {_PRICE}")
+        for place, key, value in _prices(entry)
+        if _dollars(value) is None
+    ]
+
+
+def with_prices_as_numbers(entry: Mapping[Any, Any]) -> dict[Any, Any]:
+    """A copy of a `model_list` entry with no price left as text: YAML reads `1e-6` as text, `1.0e-6` as a number."""
+    copy = dict(entry)
+    for place, key, value in _prices(entry):
+        copy[place] = {**copy[place], key: _dollars(value)}
+    return copy
+
+
+def _prices(entry: Mapping[Any, Any]) -> Iterator[tuple[str, str, object]]:
+    """The prices that a deployment gives, each with its place; not those that only LiteLLM can read."""
+    for place in _PRICE_PLACES:
+        given = entry.get(place)
+        for key, value in given.items() if isinstance(given, Mapping) else ():
+            if isinstance(key, str) and _PRICE_KEY.search(key) and not _is_elsewhere(value):
+                yield place, key, value
+
+
+def _is_elsewhere(value: object) -> bool:
+    """Whether a setting is left out, names a variable, or has parts of its own."""
+    return value is None or isinstance(value, Mapping) or (isinstance(value, str) and value.startswith("os.environ/"))
+
+
+def _dollars(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        amount = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return amount if isfinite(amount) and amount >= 0 else None
 
 
 def _check_text(mapping: Mapping[Any, Any], key: str, where: str, expected: str) -> list[Problem]:

@@ -97,7 +97,7 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
     if problems or wallie is None:
         raise _refusal(path, problems)
     sections = {name: dict(data.get(name) or {}) for name in litellm_parts.SECTIONS[1:4]}
-    models = [dict(entry) for entry in data["model_list"]]
+    models = [litellm_parts.with_prices_as_numbers(entry) for entry in data["model_list"]]
     return RouterConfig(path=path, model_list=models, wallie=wallie, chains=chains, **sections)
 
 

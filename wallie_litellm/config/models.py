@@ -13,15 +13,20 @@ from wallie_litellm.config.values import (
     Duration,
     DurationOrZero,
     Factor,
+    Folder,
+    Host,
     LedgerUrl,
     Money,
+    Port,
     Priority,
     Secret,
     SecretUrl,
     Share,
     ShareAboveZero,
     ShareBelowOne,
+    SinkPaths,
     StoreUrl,
+    Switch,
     TimeZone,
     WebUrl,
     conflict,
@@ -153,10 +158,14 @@ class RetrySettings(Section):
 
 
 class QuotaSettings(Section):
-    """The shares of a limit, 0 to 1, at which an alert is raised."""
+    """The shares of a limit, 0 to 1, at which an alert is raised.
+
+    `switch_at`: the share above which the next member of the chain is preferred, if it can serve; `None` is off.
+    """
 
     warning: ShareAboveZero = 0.80
     critical: ShareAboveZero = 0.95
+    switch_at: ShareAboveZero | None = None
 
     @model_validator(mode="after")
     def _warning_comes_first(self) -> QuotaSettings:
@@ -186,9 +195,10 @@ class StoreSettings(_Place):
 
 
 class LedgerSettings(_Place):
-    """Where the durable record is written."""
+    """Where the durable record is written, and for how many seconds single records are kept."""
 
     url: LedgerUrl = "sqlite:///wallie.db"
+    retention: Duration = 90 * 86400.0
 
 
 class PostHogSettings(Section):
@@ -211,16 +221,35 @@ class SentrySettings(Section):
 
 
 class PrometheusSettings(Section):
-    """Prometheus has nothing to set; naming it turns it on."""
+    """Naming Prometheus turns its metrics on; `port` also serves them, on `host`."""
+
+    port: Port | None = None
+    host: Host = "127.0.0.1"
+
+
+class OpenTelemetrySettings(Section):
+    """Naming OpenTelemetry turns it on, with the providers that the application has set up.
+
+    `user_ids` puts the user's id on spans.
+    """
+
+    user_ids: Switch = False
 
 
 class TelemetrySettings(Section):
-    """Where events go; a section that is `None` is off."""
+    """Where events go; a section that is `None` is off.
+
+    `sinks`: receivers of one's own, as `module:Class`. `spool`: the folder in which records wait on disk while the
+    ledger's database or PostHog is away.
+    """
 
     posthog: PostHogSettings | None = None
     slack: SlackSettings | None = None
     sentry: SentrySettings | None = None
     prometheus: PrometheusSettings | None = None
+    opentelemetry: OpenTelemetrySettings | None = None
+    sinks: SinkPaths = ()
+    spool: Folder = "wallie-spool"
 
 
 class FeatureSettings(Section):

@@ -134,6 +134,36 @@ def _secret_url(value: object) -> SecretStr:
     return secret
 
 
+def _port(value: object) -> int:
+    port = _whole_number(1, "a port from 1 to 65535")(value)
+    if port > 65535:
+        raise expected("a port from 1 to 65535")
+    return port
+
+
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise expected("true or false")
+    return value
+
+
+def _text(text: str, pattern: str = r"\S(.*\S)?") -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise expected(text)
+        return value
+
+    return check
+
+
+def _sink_paths(value: object) -> tuple[str, ...]:
+    text = "a list of 'module:Class'"
+    if not isinstance(value, list | tuple):
+        raise expected(text)
+    check = _text(text, r"[\w.]+:[\w.]+")
+    return tuple(map(check, value))
+
+
 def mask_url(url: str) -> str:
     """The URL as it may be shown: only its scheme if it could carry a password."""
     return f"{url.partition('://')[0]}://***" if "@" in url or "?" in url else url
@@ -159,6 +189,11 @@ StoreUrl = Annotated[
     BeforeValidator(_url("redis://", "rediss://", "redis+cluster://", "redis+sentinel://", plain="memory")),
 ]
 LedgerUrl = Annotated[str, BeforeValidator(_url("sqlite:///", "postgresql://"))]
+Port = Annotated[int, BeforeValidator(_port)]
+Host = Annotated[str, BeforeValidator(_text("a host name or an IP address", r"[\w.:-]+"))]
+Folder = Annotated[str, BeforeValidator(_text("the path of a folder"))]
+Switch = Annotated[bool, BeforeValidator(_switch)]
+SinkPaths = Annotated[tuple[str, ...], BeforeValidator(_sink_paths)]
 WebUrl = Annotated[str, BeforeValidator(_web_url)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 SecretUrl = Annotated[SecretStr, BeforeValidator(_secret_url)]

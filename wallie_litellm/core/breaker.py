@@ -30,6 +30,13 @@ class Verdict(Enum):
     IGNORED = "ignored"
 
 
+def health_of(state: BreakerState, failures: int) -> str:
+    """``healthy``, ``degraded`` (errors seen, or being probed) or ``down``."""
+    if state in (BreakerState.OPEN, BreakerState.FORCED_OPEN):
+        return "down"
+    return "degraded" if state is BreakerState.HALF_OPEN or failures else "healthy"
+
+
 @dataclass(frozen=True, slots=True)
 class BreakerRules:
     """When to open and for how long. Times are seconds; ``error_rate`` is a fraction or ``None`` for off."""

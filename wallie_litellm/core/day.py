@@ -16,6 +16,13 @@ def next_midnight(wall: float, timezone: str) -> float:
     return datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone).timestamp()
 
 
+def last_midnight(wall: float, timezone: str) -> float:
+    """The Unix time, in seconds, at which the day of ``wall`` began in ``timezone``."""
+    zone = ZoneInfo(timezone)
+    today = datetime.fromtimestamp(wall, UTC).astimezone(zone).date()
+    return datetime(today.year, today.month, today.day, tzinfo=zone).timestamp()
+
+
 class DayCounter:
     """Counts up to ``limit`` a day; ``resets_at`` is on the caller's monotonic clock, in seconds."""
 

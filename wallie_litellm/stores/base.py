@@ -67,6 +67,10 @@ class ProviderStore(Protocol):
     paused_until: float
 
     @property
+    def memory(self) -> float:
+        """For how many seconds what was taken may still be missing from a bucket."""
+
+    @property
     def in_flight(self) -> int:
         """Reservations not yet settled."""
 
@@ -99,6 +103,9 @@ class ProviderStore(Protocol):
 
     def reset(self, now: float) -> None:
         """Forget what was used and any pause."""
+
+    def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
+        """Count what was used before this process began: since midnight, and of late as (seconds ago, amount)."""
 
     def use(self, now: float) -> dict[str, DimensionUse]:
         """How much of each configured dimension is used."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from math import inf
+from math import ceil, inf
 
 from wallie_litellm.core.breaker import Breaker, BreakerRules, BreakerState
-from wallie_litellm.core.bucket import Bucket
+from wallie_litellm.core.bucket import SECONDS_PER_MINUTE, Bucket
 from wallie_litellm.core.day import DayCounter, next_midnight
 from wallie_litellm.core.demand import NOTHING, Demand, Tally
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS, RATE_DIMENSIONS, Kind
+from wallie_litellm.core.quota import QuotaWatch
 from wallie_litellm.stores.base import CIRCUIT, PAUSED, TOO_LARGE, DimensionUse, Hurdle, Ledger, Reservation
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED = BreakerState.CLOSED
 _KINDS = tuple(map(int, Kind))
+
+#: Told of a threshold that was reached: dimension, level, share of the limit, time.
+Crossed = Callable[[str, str, float, float], None]
 
 # Settlements after which the books are added up, so that they stay short where nobody asks for them.
 ADD_UP_AFTER = 1000
@@ -33,15 +37,70 @@ class Limits:
     headroom: float = 0.0
     reset_timezone: str = "UTC"
 
+    def denominator(self, dimension: str) -> int:
+        """What utilisation is a share of: the bucket's capacity where one was set, else the limit."""
+        return self.burst.get(dimension, self.per_dimension[dimension])
+
     def usable(self, dimension: str) -> float:
         """The limit less the share that is kept unused."""
         return self.per_dimension[dimension] * (1 - self.headroom)
 
 
+class _Gauge:
+    """How far one limit is used, and whom to tell. Amounts are units of the dimension."""
+
+    __slots__ = ("_counter", "_limit", "_per_second", "_watch", "bucket", "dimension", "high", "kind", "low")
+
+    def __init__(
+        self,
+        dimension: str,
+        kind: int,
+        limit: int,
+        watch: QuotaWatch,
+        bucket: Bucket | None,
+        counter: DayCounter | None,
+    ) -> None:
+        self.dimension = dimension
+        self.kind = kind
+        self.bucket = bucket
+        self._counter = counter
+        self._limit = limit
+        self._watch = watch
+        self._per_second = 1 / bucket.cost if bucket is not None else 0.0
+        self._look_out()
+
+    def used(self, now: float) -> float:
+        """Units used; below 0 for a bucket that has been full for a while."""
+        if self.bucket is not None:
+            return (self.bucket.full_at - now) * self._per_second
+        return self._counter.used if self._counter is not None else 0
+
+    def news(self, now: float, before: float) -> list[tuple[str, float]]:
+        """The levels to report, each with the share that is used; ``before`` were used until a moment ago."""
+        if before < self.low:
+            self._watch.fell(max(0.0, before) / self._limit)
+        share = ceil(self.used(now) - 1e-6) / self._limit
+        ends = now + SECONDS_PER_MINUTE if self._counter is None else self._counter.resets_at
+        levels = self._watch.rose(share, now, ends)
+        self._look_out()
+        return [(level, share) for level in levels]
+
+    def _look_out(self) -> None:
+        self.high = self._watch.high * self._limit
+        self.low = self._watch.low * self._limit
+
+
 class MemoryProvider:
     """See :class:`~wallie_litellm.stores.base.ProviderStore`."""
 
-    def __init__(self, name: str, limits: Limits, rules: BreakerRules, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        name: str,
+        limits: Limits,
+        rules: BreakerRules,
+        wall: Callable[[], float],
+        levels: Mapping[str, float] | None = None,
+    ) -> None:
         self.name = name
         self.limits = limits
         self.breaker = Breaker(rules)
@@ -69,7 +128,22 @@ class MemoryProvider:
         self._counters = tuple((counter, int(DIMENSION_KINDS[name])) for name, counter in self._days.items())
         self._midnight_lookup = -inf if self._days else inf
         self._reserved, self._settled = Tally(), Tally()
+        self.on_crossing: Crossed | None = None
+        self._gauges = tuple(
+            _Gauge(name, int(DIMENSION_KINDS[name]), limits.denominator(name), QuotaWatch(levels), bucket, None)
+            for name, bucket in self._buckets.items()
+            if levels
+        ) + tuple(
+            _Gauge(name, int(DIMENSION_KINDS[name]), limits.denominator(name), QuotaWatch(levels), None, counter)
+            for name, counter in self._days.items()
+            if levels
+        )
         self._overrun, self._refunded = [0, 0, 0, 0], [0, 0, 0, 0]
+
+    @property
+    def memory(self) -> float:
+        """For how many seconds what was taken may still be missing from a bucket; twice that without debt."""
+        return 2 * max((bucket.depth for bucket in self._buckets.values()), default=0.0)
 
     @property
     def in_flight(self) -> int:
@@ -94,6 +168,10 @@ class MemoryProvider:
                 return self._obstacle(now, demand)
         for counter, kind in self._counters:
             counter.used += demand[kind]
+        for gauge in self._gauges:
+            used = gauge.used(now)
+            if used + 1 >= gauge.high or used - demand[gauge.kind] < gauge.low:
+                self._report(gauge, now, used - demand[gauge.kind])
         self._reserved.add(demand)
         probe = 0 if breaker.state is _CLOSED else breaker.enter(now)
         reservation = Reservation(demand, now, breaker.generation, probe)
@@ -183,6 +261,9 @@ class MemoryProvider:
                 self._overrun[kind] += delta
             elif delta:
                 self._refunded[kind] -= delta
+        for gauge in self._gauges:
+            if charged[gauge.kind] > demand[gauge.kind]:
+                self._report(gauge, now, inf)
         return True
 
     def consume(self, now: float, amount: Demand) -> None:
@@ -193,8 +274,28 @@ class MemoryProvider:
             bucket.take(now, amount[kind])
         for counter, kind in self._counters:
             counter.used += amount[kind]
+        for gauge in self._gauges:
+            self._report(gauge, now, gauge.used(now) - amount[gauge.kind])
         self._reserved.add(amount)
         self._settled.add(amount)
+
+    def _report(self, gauge: _Gauge, now: float, before: float) -> None:
+        """Say which thresholds are reached, now that ``before`` has become what it is."""
+        for level, share in gauge.news(now, before):
+            if self.on_crossing is not None:
+                self.on_crossing(gauge.dimension, level, share, now)
+
+    def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
+        """Count what was used before this process began. What that crosses, its own process has reported."""
+        if now >= self._midnight_lookup:
+            self._roll(now)
+        for age, amount in sorted(recent, key=lambda use: -use[0]):
+            for bucket, kind in self._rates:
+                bucket.take(now - age, amount[kind])
+        for counter, kind in self._counters:
+            counter.used += day[kind]
+        for gauge in self._gauges:
+            gauge.news(now, inf)
 
     def expire(self, before: float) -> list[Reservation]:
         """The unsettled reservations admitted before ``before``."""

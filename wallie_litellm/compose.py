@@ -1,0 +1,143 @@
+"""From a configuration to a guard with everything attached: the sinks, and what an earlier process had used."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from wallie_litellm.clock import Clock
+from wallie_litellm.config import RouterConfig, WallieConfig
+from wallie_litellm.core.day import last_midnight
+from wallie_litellm.core.demand import NOTHING
+from wallie_litellm.errors import ConfigError
+from wallie_litellm.guard import Guard
+from wallie_litellm.telemetry.bus import Bus
+from wallie_litellm.telemetry.sink import Sink
+
+RESTORE_TIMEOUT = 5.0  # seconds that a start waits for the ledger before it begins with empty limits
+
+
+def open_guard(loaded: RouterConfig, *, clock: Clock | None = None) -> Guard:
+    """A guard for ``loaded`` that writes the ledger, tells the sinks, and goes on where the last process stopped.
+
+    Raises:
+        ConfigError: a sink's package is not installed, or a sink of one's own cannot be loaded.
+    """
+    bus = Bus()
+    guard = Guard(loaded.wallie, clock=clock, bus=bus)
+    try:
+        _restore(guard)
+        for make in _sinks(loaded, guard):
+            bus.add(make)
+    except BaseException:
+        guard.close()
+        raise
+    return guard
+
+
+def worker_name() -> str:
+    """Which process this is, among those that write the same ledger."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _sinks(loaded: RouterConfig, guard: Guard) -> Iterator[Callable[[], Sink]]:
+    """How to make each configured sink. Their packages are imported when one is made."""
+    config = loaded.wallie
+    telemetry, spool = config.telemetry, Path(config.telemetry.spool)
+    if (ledger := config.ledger) is not None:
+        yield lambda: _ledger(ledger.url, spool, ledger.retention)
+    if (posthog := telemetry.posthog) is not None and posthog.api_key is not None:
+        key = posthog.api_key.get_secret_value()
+        yield lambda: _sink("posthog").PostHogSink(key, posthog.host, spool)
+    if (slack := telemetry.slack) is not None and slack.webhook_url is not None:
+        webhook = slack.webhook_url.get_secret_value()
+        yield lambda: _sink("slack").SlackSink(webhook)
+    if (sentry := telemetry.sentry) is not None and sentry.dsn is not None:
+        dsn = sentry.dsn.get_secret_value()
+        yield lambda: _sink("sentry").SentrySink(dsn)
+    if telemetry.prometheus is not None:
+        yield lambda: _prometheus(config, guard)
+    if (otel := telemetry.opentelemetry) is not None:
+        yield lambda: _sink("opentelemetry").OpenTelemetrySink(user_ids=otel.user_ids)
+    for path in telemetry.sinks:
+        yield _own_sink(path, loaded.path.parent)
+
+
+def _sink(name: str) -> Any:
+    return import_module(f"wallie_litellm.telemetry.sinks.{name}")
+
+
+def _ledger(url: str, spool: Path, retention: float) -> Sink:
+    from wallie_litellm.ledger.writer import LedgerSink
+
+    return LedgerSink(url, spool, retention=retention, worker=worker_name())
+
+
+def _prometheus(config: WallieConfig, guard: Guard) -> Sink:
+    sink: Sink = _sink("prometheus").PrometheusSink(status=guard.status, sink_stats=guard.bus.stats)
+    settings = config.telemetry.prometheus
+    if settings is not None and settings.port is not None:
+        sink.serve(settings.port, settings.host)  # type: ignore[attr-defined] # this one can
+    return sink
+
+
+def _own_sink(path: str, folder: Path) -> Callable[[], Sink]:
+    """A sink named ``module:Class``, from a file beside the configuration or from any importable module."""
+    where = f"wallie.telemetry.sinks: {path}"
+    module_name, _, attribute = path.partition(":")
+    try:
+        make = getattr(_module(module_name, folder), attribute)
+    except Exception as error:  # a stranger's module may raise anything
+        raise ConfigError([f"{where}: cannot be loaded ({type(error).__name__}: {error})"]) from error
+    if not callable(make):
+        raise ConfigError([f"{where}: found {type(make).__name__}, expected a class or a function that makes a sink"])
+
+    def checked() -> Sink:
+        sink: Sink = make()
+        missing = [name for name in ("name", "handle", "flush", "close", "stats") if not hasattr(sink, name)]
+        if missing:
+            raise ConfigError([f"{where}: lacks {', '.join(missing)} of wallie_litellm.telemetry.sink.Sink"])
+        return sink
+
+    return checked
+
+
+def _module(name: str, folder: Path) -> ModuleType:
+    file = folder / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, file) if file.is_file() and name not in sys.modules else None
+    if spec is None or spec.loader is None:
+        return import_module(name)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _restore(guard: Guard) -> None:
+    """Take up today's and the last minutes' usage, the month's cost and what has been said, from the ledger."""
+    config = guard.config
+    if config.ledger is None:
+        return
+    from wallie_litellm.ledger.restore import restore
+
+    wall = guard.clock.wall()
+    windows = {
+        name: (last_midnight(wall, limits.reset_timezone), wall - guard.limiter(name).memory())
+        for name, limits in config.providers.items()
+    }
+    found = restore(config.ledger.url, windows, wall=wall, timeout=RESTORE_TIMEOUT)
+    if found is None:
+        return
+    for name in windows:
+        recent = [(max(0.0, wall - at), amount) for at, amount in found.recent.get(name, ())]
+        guard.limiter(name).restore(found.day.get(name, NOTHING), recent)
+    reporter = guard.reporter
+    reporter.budget.restore(wall, found.month_cost, found.budget_levels)
+    reporter.unpriced_told.update(found.unpriced)

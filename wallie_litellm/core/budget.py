@@ -1,0 +1,67 @@
+"""The month's cost against its budget. Months are those of UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from math import inf
+
+
+def month_of(wall: float) -> str:
+    """The month of a Unix time, such as ``2026-11``."""
+    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m")
+
+
+def month_ends(wall: float) -> float:
+    """The Unix time at which the month of ``wall`` is over."""
+    day = datetime.fromtimestamp(wall, UTC)
+    year, month = (day.year + 1, 1) if day.month == 12 else (day.year, day.month + 1)
+    return datetime(year, month, 1, tzinfo=UTC).timestamp()
+
+
+class Budget:
+    """What has been spent in the present month, in US dollars, and which shares of the limit that has reached."""
+
+    def __init__(self, limit: float, levels: Mapping[str, float]) -> None:
+        self.limit = limit
+        self.spent = 0.0
+        self._levels = sorted(levels.items(), key=lambda level: level[1])
+        self._said: set[str] = set()
+        self._ends = -inf
+        self._next = 0.0
+
+    def restore(self, wall: float, spent: float, said: Collection[str]) -> None:
+        """Go on with what an earlier process had counted and said in this month."""
+        self._begin_month(wall)
+        self.spent = spent
+        self._said = set(said)
+        self._look_out()
+
+    def add(self, wall: float, cost: float) -> list[str]:
+        """Count ``cost``; returns the levels that are reached for the first time this month, lowest first."""
+        if wall >= self._ends:
+            self._begin_month(wall)
+        self.spent += cost
+        if self.spent < self._next:
+            return []
+        news = [
+            level for level, share in self._levels if level not in self._said and self.spent >= share * self.limit > 0
+        ]
+        self._said.update(news)
+        self._look_out()
+        return news
+
+    @property
+    def utilization(self) -> float:
+        """The share of the budget that is spent."""
+        return self.spent / self.limit if self.limit else 0.0
+
+    def _begin_month(self, wall: float) -> None:
+        self._ends = month_ends(wall)
+        self.spent = 0.0
+        self._said.clear()
+        self._look_out()
+
+    def _look_out(self) -> None:
+        waiting = [share * self.limit for level, share in self._levels if level not in self._said]
+        self._next = min(waiting, default=inf) if self.limit > 0 else inf

@@ -1,0 +1,26 @@
+"""What an attempt used and what it cost."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Bill(NamedTuple):
+    """Tokens and US dollars of one attempt.
+
+    ``cost_usd`` is ``None`` when nobody knows the price, and then ``unpriced`` says so; a call that cost nothing has 0.
+    ``estimated`` says that the provider did not report the tokens. ``cached_tokens`` are part of ``prompt_tokens``,
+    ``reasoning_tokens`` of ``completion_tokens``.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: float | None = 0.0
+    unpriced: bool = False
+    estimated: bool = False
+
+
+NO_BILL = Bill()

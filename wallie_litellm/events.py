@@ -1,0 +1,207 @@
+"""What has happened, as frozen facts in the past tense. The guard states them; sinks listen.
+
+Times named ``at`` are Unix seconds, ``*_ms`` milliseconds, money US dollars. ``id`` is unique to the fact, sorts by
+time and stays the same however often the fact is delivered, so that a receiver can tell a repetition. No fact holds a
+prompt, an answer, a key or a provider's own error text.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from wallie_litellm.core.demand import Demand
+
+
+class Settled(NamedTuple):
+    """One attempt has ended: a call to one deployment.
+
+    ``model`` is the group that callers ask for and ``deployment`` LiteLLM's name of the model behind it. ``number``
+    counts the request's attempts from 1. Tokens are what the provider reported, else, with ``estimated``, what was
+    seen. ``cost_usd`` is ``None`` when no price is known, and then ``unpriced`` says so. ``charged`` is what the
+    limits were charged at the end.
+    """
+
+    id: str
+    at: float
+    request_id: str
+    number: int
+    provider: str
+    model: str
+    deployment: str
+    operation: str  # chat, embedding, responses, messages, ...: what was asked of the provider
+    stream: bool
+    outcome: str  # a value of core.demand.Outcome
+    success: bool
+    error: str | None
+    status_code: int | None
+    latency_ms: float  # from admission to the end
+    waited_ms: float  # before admission
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    cost_usd: float | None
+    unpriced: bool
+    estimated: bool
+    charged: Demand
+    feature: str | None
+    user_id: str | None
+    metadata: Mapping[str, Any]
+
+
+class Ended(NamedTuple):
+    """One request has ended, after one attempt, several, or none at all.
+
+    ``model`` is the group that was asked for. ``error`` is a class of failure in our own words; ``by_caller`` says
+    that the caller ended it: cancelled, broke off, or asked for what no provider accepts. ``settled`` are its attempts
+    in order; a request that succeeded was served by the last.
+    """
+
+    id: str
+    at: float
+    request_id: str
+    model: str
+    operation: str
+    stream: bool
+    success: bool
+    error: str | None
+    status_code: int | None
+    by_caller: bool
+    latency_ms: float
+    waited_ms: float
+    used_fallback: bool
+    provider: str  # that served, else that was tried or refused last
+    feature: str | None
+    user_id: str | None
+    metadata: Mapping[str, Any]
+    settled: tuple[Settled, ...]
+
+
+class FellBack(NamedTuple):
+    """A request went on from one member of its chain to the next."""
+
+    id: str
+    at: float
+    request_id: str
+    from_model: str
+    to_model: str
+    from_provider: str
+    reason: str
+    feature: str | None
+    user_id: str | None
+
+
+class BreakerChanged(NamedTuple):
+    """A provider's breaker went from one state to another; both are values of core.breaker.BreakerState."""
+
+    id: str
+    at: float
+    provider: str
+    before: str
+    after: str
+    reason: str | None
+    reopens_in: float  # seconds until the next probe; 0 when not open
+
+
+class HealthChanged(NamedTuple):
+    """A provider became ``healthy``, ``degraded`` or ``down``."""
+
+    id: str
+    at: float
+    provider: str
+    before: str
+    status: str
+    reason: str | None
+
+
+class QuotaCrossed(NamedTuple):
+    """A limit's utilisation reached the ``warning`` or the ``critical`` share."""
+
+    id: str
+    at: float
+    provider: str
+    dimension: str
+    level: str
+    utilization: float  # 0 to 1, above 1 in debt
+    used: float
+    limit: int
+    reset_in: float  # seconds until all of it is free again
+
+
+class Unpriced(NamedTuple):
+    """Calls are made to a deployment whose price nobody knows."""
+
+    id: str
+    at: float
+    provider: str
+    model: str
+    deployment: str
+
+
+class BudgetCrossed(NamedTuple):
+    """The month's cost reached the ``warning`` or the ``critical`` share of ``kpis.monthly_cost``."""
+
+    id: str
+    at: float
+    level: str
+    utilization: float
+    spent_usd: float
+    budget_usd: float
+    month: str  # 2026-11, in UTC
+
+
+class OperatorActed(NamedTuple):
+    """Somebody gave an order: ``reset_quota``, ``close_circuit``, ``open_circuit``."""
+
+    id: str
+    at: float
+    actor: str
+    action: str
+    provider: str
+    detail: str | None
+
+
+class UsageReported(NamedTuple):
+    """A provider's limits were charged for a call outside the router; ``source`` is ``update_usage`` or ``lease``."""
+
+    id: str
+    at: float
+    provider: str
+    charged: Demand
+    source: str
+
+
+Event = (
+    Settled
+    | Ended
+    | FellBack
+    | BreakerChanged
+    | HealthChanged
+    | QuotaCrossed
+    | Unpriced
+    | BudgetCrossed
+    | OperatorActed
+    | UsageReported
+)
+
+_numbers = itertools.count()
+_process = os.urandom(5).hex()
+
+
+def _renew_process() -> None:
+    global _process  # noqa: PLW0603 - a forked child must not go on with its parent's ids
+    _process = os.urandom(5).hex()
+
+
+os.register_at_fork(after_in_child=_renew_process)
+
+
+def new_id(at: float | None = None) -> str:
+    """An identifier that sorts by time: 12 hex digits of milliseconds, the process, a count within it."""
+    milliseconds = int((time.time() if at is None else at) * 1000)
+    return f"{milliseconds:012x}-{_process}-{next(_numbers):06x}"

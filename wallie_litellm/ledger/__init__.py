@@ -1,0 +1,1 @@
+"""The durable record: every attempt, request, alert, transition and operator action, in SQL."""

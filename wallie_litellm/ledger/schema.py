@@ -1,0 +1,271 @@
+"""The ledger's tables. A change here needs a step in ``migrations.py``.
+
+``at`` is Unix seconds. The first column of every record table is the event's id: writing a record twice is harmless.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+    func,
+    not_,
+    or_,
+)
+
+VERSION = 1
+
+metadata = MetaData()
+
+
+def _id() -> Column[str]:
+    return Column("id", String(48), primary_key=True)
+
+
+def _at() -> Column[float]:
+    return Column("at", Float(53), nullable=False)
+
+
+def _name(column: str) -> Column[str]:
+    return Column(column, String(200), nullable=False, server_default="")
+
+
+def _count(column: str) -> Column[int]:
+    return Column(column, BigInteger, nullable=False, server_default="0")
+
+
+def _flag(column: str) -> Column[bool]:
+    return Column(column, Boolean, nullable=False, server_default="0")
+
+
+def _amount(column: str) -> Column[float]:
+    return Column(column, Float(53), nullable=False, server_default="0")
+
+
+schema_version = Table("wallie_schema", metadata, Column("version", Integer, nullable=False))
+
+#: One row per attempt: events.Settled. ``feature`` and ``user_id`` are empty where none was named.
+attempts = Table(
+    "wallie_attempts",
+    metadata,
+    _id(),
+    _at(),
+    _name("worker"),
+    Column("request_id", String(48), nullable=False),
+    Column("number", Integer, nullable=False),
+    _name("provider"),
+    _name("model"),
+    _name("deployment"),
+    _name("operation"),
+    _flag("stream"),
+    _name("outcome"),
+    _flag("success"),
+    Column("error", Text),
+    Column("status_code", Integer),
+    _amount("latency_ms"),
+    _amount("waited_ms"),
+    _count("prompt_tokens"),
+    _count("completion_tokens"),
+    _count("total_tokens"),
+    _count("cached_tokens"),
+    _count("reasoning_tokens"),
+    Column("cost_usd", Float(53)),
+    _flag("unpriced"),
+    _flag("estimated"),
+    _count("charged_requests"),
+    _count("charged_tokens"),
+    _count("charged_input"),
+    _count("charged_output"),
+    _name("feature"),
+    _name("user_id"),
+    Column("metadata", JSON, nullable=False),
+    Index("wallie_attempts_at", "at"),
+)
+
+#: One row per request: events.Ended.
+requests = Table(
+    "wallie_requests",
+    metadata,
+    _id(),
+    _at(),
+    _name("worker"),
+    Column("request_id", String(48), nullable=False),
+    _name("model"),
+    _name("provider"),
+    _name("operation"),
+    _flag("stream"),
+    _flag("success"),
+    Column("error", Text),
+    Column("status_code", Integer),
+    _flag("by_caller"),
+    _amount("latency_ms"),
+    _amount("waited_ms"),
+    _flag("used_fallback"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    _name("feature"),
+    _name("user_id"),
+    Column("metadata", JSON, nullable=False),
+    Index("wallie_requests_at", "at"),
+)
+
+#: events.QuotaCrossed (type quota), events.Unpriced (unpriced) and events.BudgetCrossed (budget).
+alerts = Table(
+    "wallie_alerts",
+    metadata,
+    _id(),
+    _at(),
+    _name("worker"),
+    _name("type"),
+    _name("level"),
+    _name("provider"),
+    _name("dimension"),
+    _name("model"),
+    Column("utilization", Float(53)),
+    Column("used", Float(53)),
+    Column("limit", Float(53)),
+    Column("detail", Text),
+    Index("wallie_alerts_at", "at"),
+)
+
+#: events.BreakerChanged (type breaker), events.HealthChanged (health) and events.FellBack (fallback).
+transitions = Table(
+    "wallie_transitions",
+    metadata,
+    _id(),
+    _at(),
+    _name("worker"),
+    _name("type"),
+    _name("provider"),
+    _name("before"),
+    _name("after"),
+    Column("reason", Text),
+    Column("request_id", String(48)),
+    Index("wallie_transitions_at", "at"),
+)
+
+#: events.OperatorActed.
+actions = Table(
+    "wallie_actions",
+    metadata,
+    _id(),
+    _at(),
+    _name("worker"),
+    _name("actor"),
+    _name("action"),
+    _name("provider"),
+    Column("detail", Text),
+    Index("wallie_actions_at", "at"),
+)
+
+#: events.UsageReported: what was used of a provider's limits outside the router.
+outside_usage = Table(
+    "wallie_outside_usage",
+    metadata,
+    _id(),
+    _at(),
+    _name("worker"),
+    _name("provider"),
+    _name("source"),
+    _count("charged_requests"),
+    _count("charged_tokens"),
+    _count("charged_input"),
+    _count("charged_output"),
+    Index("wallie_outside_usage_at", "at"),
+)
+
+QUARTER = 900  # seconds: every time zone's midnight is the beginning of a quarter of an hour in UTC
+DAY = 86_400
+
+# Latencies are kept as a histogram: bin 0 holds those below FIRST_BIN_MS, each further one reaches BIN_RATIO times as
+# far as the one before it, the last has no end (180 s).
+FIRST_BIN_MS = 5.0
+BIN_RATIO = 1.3
+BINS = 41
+
+#: Sums over attempts (view ``model`` and ``user``) and over requests (view ``request``), by quarter of an hour and by
+#: day (``grain``, seconds), kept up to date as records are written and longer than the records themselves.
+#: View ``user`` sums by user alone, so that neither view multiplies the other's rows. ``latency_ms`` and the histogram
+#: are those of successes (a time-out says nothing about how fast answers are); everything else is of all rows. An
+#: attempt counts as ``by_caller`` as :func:`ended_by_caller` says. The key's order and the table's being stored in it
+#: (no rowid) are what makes reading a range of one view fast.
+usage = Table(
+    "wallie_usage",
+    metadata,
+    Column("grain", Integer, primary_key=True, autoincrement=False),
+    Column("view", String(8), primary_key=True),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("provider", String(200), primary_key=True, server_default=""),
+    Column("model", String(200), primary_key=True, server_default=""),
+    Column("feature", String(200), primary_key=True, server_default=""),
+    Column("user_id", String(200), primary_key=True, server_default=""),
+    _count("count"),
+    _count("successes"),
+    _count("cache_hits"),
+    _count("by_caller"),
+    _count("fallbacks"),
+    _count("unpriced"),
+    _count("estimated"),
+    _amount("latency_ms"),
+    _amount("waited_ms"),
+    _count("prompt_tokens"),
+    _count("completion_tokens"),
+    _count("total_tokens"),
+    _count("cached_tokens"),
+    _count("reasoning_tokens"),
+    _amount("cost_usd"),
+    _count("charged_requests"),
+    _count("charged_tokens"),
+    _count("charged_input"),
+    _count("charged_output"),
+    *(_count(f"latency_{number:02d}") for number in range(BINS)),
+    sqlite_with_rowid=False,
+)
+
+RECORD_TABLES = {
+    "attempt": attempts,
+    "request": requests,
+    "alert": alerts,
+    "transition": transitions,
+    "action": actions,
+    "outside_usage": outside_usage,
+}
+"""Record tables by the ``kind`` that an export names."""
+
+# What a caller brings about by itself: it went away, or asked for what no provider accepts. Missing from the 4xx are an
+# account's troubles (401, 402, 403), time-outs and conflicts (408, 409) and the provider's limits (429).
+_CALLERS_ERRORS = frozenset({"cancelled", "abandoned"})
+_NOT_THE_CALLERS = frozenset({401, 402, 403, 408, 409, 429})
+
+
+def ended_by_caller(success: bool, error: str | None, status_code: int | None) -> bool:
+    """Whether an attempt failed for a reason of the caller's own. The same in SQL is :data:`BY_CALLER`."""
+    if success:
+        return False
+    if error in _CALLERS_ERRORS:
+        return True
+    exhausted = (error or "").endswith("quota exhausted")
+    return 400 <= (status_code or 0) < 500 and status_code not in _NOT_THE_CALLERS and not exhausted
+
+
+BY_CALLER = and_(
+    not_(attempts.c.success),
+    or_(
+        func.coalesce(attempts.c.error, "").in_(sorted(_CALLERS_ERRORS)),
+        and_(
+            func.coalesce(attempts.c.status_code, 0).between(400, 499),
+            func.coalesce(attempts.c.status_code, 0).not_in(sorted(_NOT_THE_CALLERS)),
+            func.coalesce(attempts.c.error, "").not_like("%quota exhausted"),
+        ),
+    ),
+)
+"""Of a row of :data:`attempts`: :func:`ended_by_caller`."""

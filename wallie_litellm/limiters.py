@@ -1,0 +1,88 @@
+"""All limiters of one guard: a provider's each, and a feature's where it has limits of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+
+from wallie_litellm.clock import Clock
+from wallie_litellm.config import Limits as LimitSettings
+from wallie_litellm.config import ProviderLimits, WallieConfig
+from wallie_litellm.core.breaker import BreakerRules
+from wallie_litellm.limiter import FEATURE, Limiter
+from wallie_litellm.reporter import Reporter
+from wallie_litellm.stores.memory import Limits, MemoryProvider
+
+
+class Limiters:
+    """Finds a limiter by name, and builds it when it is first asked for."""
+
+    def __init__(self, config: WallieConfig, clock: Clock, reporter: Reporter) -> None:
+        self._config = config
+        self._clock = clock
+        self._reporter = reporter
+        self._lock = threading.Lock()
+        self._features = {
+            name: self._build(FEATURE + name, _limits(settings.limits))
+            for name, settings in config.features.items()
+            if settings.limits.by_dimension()
+        }
+        self._providers: dict[str, Limiter] = {}
+        for name in config.providers:
+            self.provider(name)
+
+    def provider(self, name: str) -> Limiter:
+        """The queue and the state of one provider; a provider without limits still has a breaker."""
+        limiter = self._providers.get(name)
+        if limiter is None:
+            with self._lock:
+                limits = _limits(self._config.providers.get(name))
+                limiter = self._providers.get(name) or self._build(name, limits)
+                self._providers[name] = limiter
+        return limiter
+
+    def known(self, name: str) -> Limiter:
+        """:meth:`provider`, for names that people type.
+
+        Raises:
+            ValueError: there is no such provider.
+        """
+        limiter = self._providers.get(name)
+        if limiter is None:
+            raise ValueError(f"unknown provider {name!r}; known: {', '.join(sorted(self._providers))}")
+        return limiter
+
+    @property
+    def features(self) -> Mapping[str, Limiter]:
+        """The limiters of the features that have limits, by the feature's name."""
+        return self._features
+
+    @property
+    def providers(self) -> Mapping[str, Limiter]:
+        """The limiters of the providers, by name."""
+        return self._providers
+
+    def __iter__(self) -> Iterator[Limiter]:
+        return iter([*self._providers.values(), *self._features.values()])
+
+    def _build(self, name: str, limits: Limits) -> Limiter:
+        rules = BreakerRules(**dict(self._config.breaker))
+        store = MemoryProvider(name, limits, rules, self._clock.wall, self._reporter.levels)
+
+        def on_crossing(dimension: str, level: str, share: float, now: float) -> None:
+            self._reporter.quota_crossed(name, dimension, level, share, store.use(now)[dimension])
+
+        store.on_crossing = on_crossing
+        limiter = Limiter(name, store, self._clock, self._config.admission.reservation_ttl)
+        limiter.on_change = self._reporter.breaker_changed
+        return limiter
+
+
+def _limits(settings: LimitSettings | None) -> Limits:
+    if settings is None:
+        return Limits()
+    stated: dict[str, int] = {str(name): amount for name, amount in settings.by_dimension().items()}
+    if not isinstance(settings, ProviderLimits):
+        return Limits(stated)
+    burst: dict[str, int] = {str(name): amount for name, amount in settings.burst.items()}
+    return Limits(stated, burst, settings.headroom, settings.reset_timezone)
