@@ -20,6 +20,7 @@ from wallie_litellm.rehearsal.fleet import SimulatedFleet
 if TYPE_CHECKING:
     from wallie_litellm.clock import Clock
     from wallie_litellm.router import WallieRouter
+    from wallie_litellm.telemetry.bus import Bus
 
 UNLIMITED: dict[str, Any] = {"rpm": None, "tpm": None, "rpd": None}
 PROVIDERS = ("openai", "anthropic", "gemini", "groq", "deepseek")
@@ -54,6 +55,7 @@ def make_router(fleet: SimulatedFleet) -> Iterator[RouterMaker]:
     def make(
         *,
         clock: Clock | None = None,
+        bus: Bus | None = None,
         data: dict[str, Any] | None = None,
         arguments: dict[str, Any] | None = None,
         **sections: Any,
@@ -61,7 +63,7 @@ def make_router(fleet: SimulatedFleet) -> Iterator[RouterMaker]:
         data = copy.deepcopy(data or shipped_config())
         data["wallie"].update(sections)
         config = parse_config(data)
-        guard = Guard(config.wallie, clock=clock)
+        guard = Guard(config.wallie, clock=clock, bus=bus)
         router = build_router(
             config, guard=guard, **{"model_list": fleet.point(config.model_list), **(arguments or {})}
         )

@@ -48,18 +48,18 @@ class Admission:
         Raises:
             Refused: none of them may be waited for.
         """
-        soonest: dict[str, tuple[bool, float]] = {}
+        soonest: dict[str, tuple[float, bool]] = {}
         refusals: list[Refused] = []
         for provider in providers:
             limiter = self._limiters.provider(provider)
             hurdle = limiter.hurdle(demand, scope.priority)
             used_up = self._switch_at is not None and limiter.utilization()[1] >= self._switch_at
             if hurdle is None:
-                soonest[provider] = (used_up, 0.0)
+                soonest[provider] = (0.0, used_up)
             elif self._may_wait(scope, Attempt(group), limiter, hurdle, demand) is None:
                 refusals.append(self._refusal(hurdle, limiter, group))
             else:
-                soonest[provider] = (used_up, hurdle.wait)
+                soonest[provider] = (hurdle.wait, used_up)
         if not soonest:
             raise min(refusals, key=lambda refusal: refusal.retry_after)
         best = min(soonest.values())

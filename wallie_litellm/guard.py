@@ -224,8 +224,8 @@ class Guard:
 
     def update_usage(self, provider: str, requests: int = 1, tokens: int = 0) -> None:
         """Charge what was used of ``provider``'s limits by calls that did not go through the guard."""
-        require_count("requests", requests)
-        require_count("tokens", tokens)
+        require_count("requests", requests, optional=False)
+        require_count("tokens", tokens, optional=False)
         used = Demand(requests, tokens, tokens, 0)
         self._limiters.known(provider).consume(used)
         self.reporter.used_outside(provider, used, "update_usage")
@@ -266,7 +266,7 @@ class Guard:
             "features": describe_all(self._limiters.features, wall),
             "store": {"scope": "process", "state": "ok"},
             "sinks": self.bus.stats(),
-            "budget": {"spent_usd": self.reporter.budget.spent, "limit_usd": self.reporter.budget.limit},
+            "budget": {"spent_usd": self.reporter.budget.spent_at(wall), "limit_usd": self.reporter.budget.limit},
         }
 
     async def flush(self, timeout: float = SHUTDOWN) -> bool:

@@ -20,17 +20,22 @@ class CapacityLease:
         self._limiter = limiter
         self._reservation = reservation
         self._on_settled = on_settled
+        self._ended = False
 
     def settle(self, tokens: int | None = None) -> None:
         """End the lease, charging ``tokens`` in place of the estimate. Harmless the second time."""
         require_count("tokens", tokens)
         estimate = self._reservation.demand
         used = estimate if tokens is None else Demand(estimate.requests, tokens, tokens, 0)
-        if self._limiter.settle(self._reservation, used):
+        # One that has expired was charged its estimate; what was used goes on record all the same.
+        self._limiter.settle(self._reservation, used)
+        if not self._ended:
+            self._ended = True
             self._on_settled(used)
 
     def release(self) -> None:
         """End the lease as if the call had never been made. Harmless the second time."""
+        self._ended = True
         self._limiter.settle(self._reservation, NOTHING)
 
     def __enter__(self) -> CapacityLease:

@@ -98,7 +98,9 @@ class Limiter:
             hurdle = self._store.hurdle(now, demand, ahead)
             if hurdle is None and not ahead.requests:
                 self._expiry_at = min(self._expiry_at, now + self._ttl)  # the queue's timer sees to it
-                return self._store.reserve(now, demand)
+                result = self._store.reserve(now, demand)
+                self._note_change(now)
+                return result
             return hurdle or Hurdle("queue", 0.0)
         finally:
             self._release()
@@ -216,9 +218,7 @@ class Limiter:
         """The limit that is used most, and the share of it that is."""
         with self._lock:
             use = self._store.use(self._now())
-        return max(
-            ((name, one.used / one.limit) for name, one in use.items()), key=lambda one: one[1], default=("", 0.0)
-        )
+        return max(((name, one.utilization) for name, one in use.items()), key=lambda one: one[1], default=("", 0.0))
 
     def memory(self) -> float:
         """For how many seconds what is taken may still count against a rate."""

@@ -107,14 +107,14 @@ class PriceList:
         if not source.priced:
             return None
         try:
-            cost = _completion_cost(deployment, source, _as_usage(tokens, reported), operation)
+            cost = _completion_cost(source, _as_usage(tokens, reported), operation)
         except Exception as error:  # noqa: BLE001 # LiteLLM raises plain Exceptions, and pricing must not fail a call
             self._note_failure(_key(deployment), error)
             return None
         return cost if cost or has_token_price(source.entry) else None
 
     def _source(self, deployment: Entry) -> _Source:
-        params, info = deployment["litellm_params"], deployment.get("model_info") or {}
+        params, info = deployment.get("litellm_params") or {}, deployment.get("model_info") or {}
         key = _key(deployment)
         source = self._sources.get(key)
         if source is None or not source.holds(params, info):
@@ -137,15 +137,16 @@ def _same(one: Entry, other: Entry) -> bool:
 
 
 def _key(deployment: Entry) -> _Key:
-    return (deployment.get("model_info") or {}).get("id"), deployment["litellm_params"]["model"]
+    return (deployment.get("model_info") or {}).get("id"), (deployment.get("litellm_params") or {}).get("model", "")
 
 
 def _find(params: Entry, info: Entry) -> _Source:
     custom = use_custom_pricing_for_model({**params, "metadata": {"model_info": info}})
-    vendor, key = _vendor(params), None
+    model = str(params.get("model", ""))
+    vendor, key = _vendor(model, params), None
     try:
         name = select_model_name_for_cost_calc(
-            model=params["model"],
+            model=model,
             completion_response=None,
             base_model=_base_model(params, info),
             custom_pricing=custom,
@@ -154,19 +155,19 @@ def _find(params: Entry, info: Entry) -> _Source:
         )
         key = litellm.get_model_info(name, custom_llm_provider=vendor)["key"]
     except Exception:  # noqa: BLE001 # LiteLLM's way to say that it does not know the model
-        logger.debug("LiteLLM has no entry for %s", params["model"])
+        logger.debug("LiteLLM has no entry for %s", model)
     # The entry itself: get_model_info fills in a price of 0 where there is none.
     entry = litellm.model_cost.get(key) if key is not None else None
     return _Source(params, info, vendor, custom, len(litellm.model_cost), key, entry, has_price(entry))
 
 
-def _vendor(params: Entry) -> str | None:
+def _vendor(model: str, params: Entry) -> str | None:
     """Whose API LiteLLM calls."""
     if params.get("custom_llm_provider"):
         return str(params["custom_llm_provider"])
     quiet, litellm.suppress_debug_info = litellm.suppress_debug_info, True
     try:
-        return str(litellm.get_llm_provider(params["model"], api_base=params.get("api_base"))[1])
+        return str(litellm.get_llm_provider(model, api_base=params.get("api_base"))[1])
     except Exception:  # noqa: BLE001 # LiteLLM has many ways to say that it does not know
         return None
     finally:
@@ -178,10 +179,10 @@ def _base_model(params: Entry, info: Entry) -> str | None:
     return base if isinstance(base, str) else None
 
 
-def _completion_cost(deployment: Entry, source: _Source, usage: litellm.Usage, operation: str) -> float:
+def _completion_cost(source: _Source, usage: litellm.Usage, operation: str) -> float:
     cost: float = litellm.completion_cost(
         completion_response={"usage": usage},
-        model=deployment["litellm_params"]["model"],
+        model=source.params["model"],
         call_type="aembedding" if operation == "embedding" else "acompletion",
         custom_llm_provider=source.vendor,
         custom_pricing=source.custom,

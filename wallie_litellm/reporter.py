@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 
 from wallie_litellm.clock import Clock
@@ -46,6 +47,7 @@ class Reporter:
         self.levels: Mapping[str, float] = {"warning": config.quota.warning, "critical": config.quota.critical}
         self.budget = Budget(config.kpis.monthly_cost, self.levels)
         self.unpriced_told: set[str] = set()
+        self._lock = threading.Lock()  # for the two above
         self._publish = publish
         self._now, self._wall = clock.now, clock.wall
 
@@ -155,7 +157,7 @@ class Reporter:
         """A limit's utilisation has reached a threshold."""
         wall = self._wall()
         self._publish(
-            QuotaCrossed(new_id(wall), wall, provider, dimension, level, share, use.used, use.limit, use.reset_in)
+            QuotaCrossed(new_id(wall), wall, provider, dimension, level, share, use.units, use.full, use.reset_in)
         )
 
     def acted(self, actor: str, action: str, provider: str, detail: str | None = None) -> None:
@@ -181,14 +183,17 @@ class Reporter:
         return self.price(operation, attempt, ending)
 
     def _tell_unpriced(self, record: Settled) -> None:
-        if record.deployment in self.unpriced_told:
-            return
-        self.unpriced_told.add(record.deployment)
+        with self._lock:
+            if record.deployment in self.unpriced_told:
+                return
+            self.unpriced_told.add(record.deployment)
         self._publish(Unpriced(new_id(record.at), record.at, record.provider, record.model, record.deployment))
 
     def _spend(self, wall: float, cost: float) -> None:
-        for level in self.budget.add(wall, cost):
-            budget = self.budget
+        budget = self.budget
+        with self._lock:
+            levels = budget.add(wall, cost)
+        for level in levels:
             self._publish(
                 BudgetCrossed(new_id(wall), wall, level, budget.utilization, budget.spent, budget.limit, month_of(wall))
             )

@@ -309,20 +309,10 @@ def _result(router: WallieRouter, scope: RequestScope, data: Any) -> AIRequestRe
         total_tokens=usage.tokens if usage is not None else 0,
         latency_ms=(router.guard.clock.now() - scope.started_at) * 1000,
         waited_ms=scope.waited * 1000,
-        cost_usd=_cost(data, served.deployment if served is not None else "", usage),
+        cost_usd=scope.attempts[-1].cost_usd if scope.attempts else None,
         used_fallback=group != scope.group,
         attempts=list(scope.attempts),
     )
-
-
-def _cost(data: Any, deployment: str, usage: Any) -> float | None:
-    hidden = getattr(data, "_hidden_params", None)
-    cost = hidden.get("response_cost") if isinstance(hidden, Mapping) else None
-    if cost:
-        return float(cost)
-    if adapter.is_cache_hit(data):
-        return 0.0
-    return None if usage is None or not deployment else calculate_cost(deployment, usage.input, usage.output)
 
 
 def _tags(feature: str | None, user_id: str | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:

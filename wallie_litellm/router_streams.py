@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,7 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
         if not isinstance(scope, RequestScope):
             return await super().async_function_with_fallbacks_common_utils(*args, **kwargs)
         scope.hops_under_way += 1
+        self._give_up(scope.served_by, args[0] if args else kwargs.get("e"))
         try:
             response = await super().async_function_with_fallbacks_common_utils(*args, **kwargs)
         except Exception as error:
@@ -48,6 +50,13 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
             scope.hops_under_way -= 1
         self._conclude(scope)
         return response
+
+    @staticmethod
+    def _give_up(attempt: Attempt | None, error: object) -> None:
+        """Settle the stream that LiteLLM turns away from: some of its wrappers hide the error from it."""
+        stream = attempt.guarded() if attempt is not None and attempt.guarded is not None else None
+        if stream is not None and isinstance(error, Exception):
+            stream.fail(error)
 
     def _conclude(self, scope: RequestScope) -> None:
         """The request has an answer; a stream says itself when it has ended."""
@@ -122,15 +131,19 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
                 guard.later(end)
 
         def may_go_on(error: BaseException) -> bool:
-            messages = scope.operation == "messages" and isinstance(error, Exception)
-            return messages or isinstance(error, MidStreamFallbackError)
+            if scope.operation == "messages":
+                return isinstance(error, Exception)
+            # LiteLLM does not begin another answer once a part of this one has been delivered.
+            return isinstance(error, MidStreamFallbackError) and (error.is_pre_first_chunk or not meter.has_content)
 
         def remaining() -> float | None:
             return None if scope.deadline_at is None else scope.deadline_at - guard.clock.now()
 
+        meter = StreamMeter(attempt.reservation.demand, stream)
         watch = StreamWatch(settle, settle_later, gone, may_go_on, remaining, lambda: self._is_slow(attempt), idle)
-        meter = StreamMeter(attempt.reservation.demand)
-        return GuardedStream(adapter.without_context_finaliser(stream), meter, watch)
+        guarded = GuardedStream(adapter.without_context_finaliser(stream), meter, watch)
+        attempt.guarded = weakref.ref(guarded)
+        return guarded
 
     def _is_slow(self, attempt: Attempt) -> bool:
         return self.guard.clock.now() - attempt.started_at >= SLOW_ANSWER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +15,7 @@ from wallie_litellm.stores.base import Reservation
 
 if TYPE_CHECKING:
     from wallie_litellm.limiter import Limiter
+    from wallie_litellm.streams import GuardedStream
 
 
 # Reasons for which a caller, and no provider, ends a request.
@@ -69,6 +71,7 @@ class Attempt:
     waited: float = 0.0
     ending: Ending | None = None
     streaming: bool = False
+    guarded: weakref.ref[GuardedStream] | None = None  # its stream
 
 
 @dataclass(slots=True)

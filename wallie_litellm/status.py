@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -40,9 +39,9 @@ def describe(state: DoorState, wall: float) -> dict[str, Any]:
         "waiting": state.waiting,
         "quota": {
             dimension: {
-                "used": math.ceil(state.use[dimension].used - 1e-6),
+                "used": state.use[dimension].units,
                 "limit": state.use[dimension].limit,
-                "utilization": state.use[dimension].used / state.use[dimension].limit,
+                "utilization": state.use[dimension].utilization,
                 "reset_at": _date(wall + min(state.use[dimension].reset_in, LONGEST_RESET)),
                 **state.use[dimension].ledger._asdict(),
             }

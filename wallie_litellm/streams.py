@@ -151,6 +151,11 @@ class GuardedStream:
         tell = self._watch.settle_later if isinstance(error, GeneratorExit) else self._watch.settle
         tell(ending, not self._watch.may_go_on(error))
 
+    def fail(self, error: Exception) -> None:
+        """Be settled as a stream that ended with ``error``, unless it has been."""
+        if not self._settled:
+            self._fail(error)
+
     def _abandon(self) -> None:
         if not self._settled:
             self._settle(self._abandoned())

@@ -80,10 +80,12 @@ def metadata_of(kwargs: Mapping[str, Any]) -> dict[str, Any]:
         stated = metadata.get("requester_metadata")
         if isinstance(stated, Mapping):
             return recordable(stated)
-    given = kwargs.get("metadata")
-    if not isinstance(given, Mapping) or any(str(key).startswith("user_api_key") for key in given):
-        return {}
-    return recordable(given)
+    for metadata in _metadata(kwargs):
+        if any(str(key).startswith("user_api_key") for key in metadata):
+            continue  # the proxy's own
+        if own := recordable(metadata):
+            return own
+    return {}
 
 
 def recordable(metadata: Mapping[str, Any]) -> dict[str, Any]:

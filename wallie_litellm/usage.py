@@ -82,6 +82,11 @@ class StreamMeter:
             return None
         return self._raw
 
+    @property
+    def has_content(self) -> bool:
+        """Whether any part of an answer has been seen."""
+        return self._characters > 0
+
     def see(self, chunk: Any) -> None:
         """Take in one chunk: a chat chunk, a Responses event, or raw server-sent events."""
         if isinstance(chunk, bytes | bytearray | str):
