@@ -7,7 +7,15 @@ import importlib
 import json
 from pathlib import Path
 
-NAMES = ("call_overhead", "own_time", "bucket_micro", "sustained_load")
+NAMES = (
+    "call_overhead",
+    "own_time",
+    "bucket_micro",
+    "sustained_load",
+    "telemetry_overhead",
+    "ledger_writes",
+    "ledger_queries",
+)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import shutil
@@ -10,13 +11,32 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
+from sqlalchemy import select
+
 from wallie_litellm.core.demand import Demand
-from wallie_litellm.events import Ended, Settled, new_id
+from wallie_litellm.events import Ended, Event, Settled, new_id
+from wallie_litellm.ledger.engine import open_engine
+from wallie_litellm.ledger.records import record_of
+from wallie_litellm.ledger.rollup import KEY
+from wallie_litellm.ledger.schema import (
+    BIN_RATIO,
+    BINS,
+    DAY,
+    FIRST_BIN_MS,
+    QUARTER,
+    RECORD_TABLES,
+    attempts,
+    ended_by_caller,
+    requests,
+    usage,
+)
 
 # The wheel is wanted for its programs alone; importing it would start to manage servers.
 _WHEEL = find_spec("pgserver")
@@ -48,6 +68,11 @@ class PostgresServer:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.kill()
         shutil.rmtree(self._home)
+
+    @staticmethod
+    def program(name: str) -> Path:
+        """The path of one of PostgreSQL's programs."""
+        return _BINARIES / name
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
@@ -184,3 +209,84 @@ def ended(*attempts: Settled, **changes: Any) -> Ended:
         settled=attempts,
     )
     return usual._replace(**changes)
+
+
+async def fetch(url: str, statement: Any) -> list[Any]:
+    """The rows of ``statement``, over a connection of its own."""
+    engine = open_engine(url, pool_size=1)
+    try:
+        async with engine.connect() as connection:
+            return list((await connection.execute(statement)).all())
+    finally:
+        await engine.dispose()
+
+
+def rows(url: str, statement: Any) -> list[Any]:
+    """:func:`fetch` for a test without an event loop."""
+    return asyncio.run(fetch(url, statement))
+
+
+def assert_exactly(url: str, events: Iterable[Event]) -> None:
+    """The ledger holds ``events``, nothing is missing or double, and its sums are those of its records."""
+    expected: dict[str, list[str]] = {kind: [] for kind in RECORD_TABLES}
+    for event in events:
+        expected[record_of(event, "").kind].append(event.id)
+    for kind, table in RECORD_TABLES.items():
+        assert sorted(row.id for row in rows(url, select(table.c.id))) == sorted(expected[kind]), kind
+    assert_sums_are_right(url)
+
+
+def assert_sums_are_right(url: str) -> None:
+    """Every row of ``usage`` is the sum of the records that belong to it, and none is missing."""
+    expected: dict[tuple[Any, ...], dict[str, float]] = {}
+    for grain in (QUARTER, DAY):
+        for row in rows(url, select(attempts)):
+            start = int(row.at // grain * grain)
+            for key in (("model", row.provider, row.model, row.feature, ""), ("user", "", "", "", row.user_id)):
+                _add(expected.setdefault((grain, start, *key), {}), _of_attempt(row))
+        for row in rows(url, select(requests)):
+            key = (grain, int(row.at // grain * grain), "request", row.provider, row.model, row.feature, "")
+            _add(expected.setdefault(key, {}), _of_request(row))
+    found = {tuple(row[:7]): row._mapping for row in rows(url, select(usage))}
+    assert found.keys() == expected.keys()
+    for key, sums in expected.items():
+        actual = {name: float(value) for name, value in found[key].items() if name not in KEY}
+        assert actual == pytest.approx({**dict.fromkeys(actual, 0.0), **sums}), key
+
+
+def _add(sums: dict[str, float], amounts: dict[str, Any]) -> None:
+    for name, amount in amounts.items():
+        sums[name] = sums.get(name, 0.0) + float(amount or 0)
+
+
+def _of_attempt(row: Any) -> dict[str, Any]:
+    same = "waited_ms unpriced estimated prompt_tokens completion_tokens total_tokens cached_tokens reasoning_tokens"
+    same += " cost_usd charged_requests charged_tokens charged_input charged_output"
+    return {
+        "count": 1,
+        "successes": row.success,
+        "cache_hits": row.outcome == "cache_hit",
+        "by_caller": ended_by_caller(row.success, row.error, row.status_code),
+        **{name: row._mapping[name] for name in same.split()},
+        **_latency(row.latency_ms if row.outcome == "success" else None),
+    }
+
+
+def _of_request(row: Any) -> dict[str, Any]:
+    return {
+        "count": 1,
+        "successes": row.success,
+        "by_caller": row.by_caller,
+        "fallbacks": row.success and row.used_fallback,
+        "waited_ms": row.waited_ms,
+        **_latency(row.latency_ms if row.success else None),
+    }
+
+
+def _latency(milliseconds: float | None) -> dict[str, float]:
+    if milliseconds is None:
+        return {}
+    number, edge = 0, FIRST_BIN_MS
+    while milliseconds >= edge and number < BINS - 1:
+        number, edge = number + 1, edge * BIN_RATIO
+    return {"latency_ms": milliseconds, f"latency_{number:02d}": 1}

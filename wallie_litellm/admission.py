@@ -224,7 +224,7 @@ class Admission:
         if self._another_could_serve(scope, attempt.group, demand, below=self._switch_at):
             raise RateLimited(
                 f"{limiter.name} has used {share:.0%} of its {dimension} limit, and another provider can serve "
-                f"(quota.switch_at is {self._switch_at:.0%}).",
+                f"(wallie.quota.switch_at is {self._switch_at:.0%}).",
                 provider=limiter.name,
                 model=attempt.group,
                 retry_after=0.0,

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from difflib import get_close_matches
 from typing import Any, Final
 
+from wallie_litellm.check_sinks import secret_notes, sink_problems
 from wallie_litellm.config import DEFAULT_PROVIDERS, RouterConfig, load_config
 from wallie_litellm.config.load import ENV_REFERENCE
 from wallie_litellm.config.problems import one_line
@@ -104,14 +105,15 @@ def check_file(
         return CheckReport(problems=(f"LiteLLM cannot be imported: {type(error).__name__}: {error}",))
     today = today or _today()
     deployments = [_deployment(litellm, index, entry) for index, entry in enumerate(config.model_list)]
-    found = [*_settings_problems(litellm, config)]
+    found = [*_settings_problems(litellm, config), *sink_problems(config)]
     for deployment in deployments:
         found += _model_problems(litellm, deployment, today)
     if not ignore_keys:
         found += [*_unset_references(config, env), *_missing_keys(deployments, env)]
+    notes = [*_notes(config, deployments, today), *(() if ignore_keys else secret_notes(config))]
     return CheckReport(
         problems=tuple(one_line(f"{config.path}: {line}") for line in found),
-        notes=tuple(one_line(f"{config.path}: {line}") for line in _notes(config, deployments, today)),
+        notes=tuple(one_line(f"{config.path}: {line}") for line in notes),
         summary=tuple(_summary(config, deployments)),
     )
 
@@ -261,17 +263,8 @@ def _unmatched_providers(config: RouterConfig, deployments: list[_Deployment]) -
 
 def _later_releases(config: RouterConfig) -> Iterator[str]:
     """The sections that this version validates and does not act on."""
-    wallie = config.wallie
-    if wallie.store.url != "memory":
+    if config.wallie.store.url != "memory":
         yield "wallie.store: a Redis store comes in a later release; until then build_router and the proxy refuse it"
-    if "ledger" in wallie.model_fields_set and wallie.ledger is not None:
-        yield "wallie.ledger: the ledger comes in a later release; this version writes none"
-    for name in ("posthog", "slack", "sentry", "prometheus"):
-        if getattr(wallie.telemetry, name) is not None:
-            yield f"wallie.telemetry.{name}: telemetry comes in a later release; this version sends nothing"
-    for name, feature in wallie.features.items():
-        if feature.limits.by_dimension():
-            yield f"wallie.features.{name}.limits: limits per feature come in a later release; none hold in this one"
 
 
 def _ignored_settings(config: RouterConfig) -> Iterator[str]:

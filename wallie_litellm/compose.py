@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from wallie_litellm.clock import Clock
-from wallie_litellm.config import RouterConfig, WallieConfig
+from wallie_litellm.config import RouterConfig
 from wallie_litellm.core.day import last_midnight
 from wallie_litellm.core.demand import NOTHING
 from wallie_litellm.errors import ConfigError
@@ -62,10 +62,13 @@ def _sinks(loaded: RouterConfig, guard: Guard) -> Iterator[Callable[[], Sink]]:
     if (sentry := telemetry.sentry) is not None and sentry.dsn is not None:
         dsn = sentry.dsn.get_secret_value()
         yield lambda: _sink("sentry").SentrySink(dsn)
-    if telemetry.prometheus is not None:
-        yield lambda: _prometheus(config, guard)
+    if (prometheus := telemetry.prometheus) is not None:
+        yield lambda: _prometheus(guard, loaded)
+        if prometheus.port is not None:
+            _serve_metrics(guard.bus, prometheus.port, prometheus.host)
     if (otel := telemetry.opentelemetry) is not None:
         yield lambda: _sink("opentelemetry").OpenTelemetrySink(user_ids=otel.user_ids)
+        guard.trace_of_caller = _sink("opentelemetry").current_trace
     for path in telemetry.sinks:
         yield _own_sink(path, loaded.path.parent)
 
@@ -80,12 +83,19 @@ def _ledger(url: str, spool: Path, retention: float) -> Sink:
     return LedgerSink(url, spool, retention=retention, worker=worker_name())
 
 
-def _prometheus(config: WallieConfig, guard: Guard) -> Sink:
-    sink: Sink = _sink("prometheus").PrometheusSink(status=guard.status, sink_stats=guard.bus.stats)
-    settings = config.telemetry.prometheus
-    if settings is not None and settings.port is not None:
-        sink.serve(settings.port, settings.host)  # type: ignore[attr-defined] # this one can
+def _prometheus(guard: Guard, loaded: RouterConfig) -> Sink:
+    groups = sorted({str(entry.get("model_name")) for entry in loaded.model_list})
+    sink: Sink = _sink("prometheus").PrometheusSink(
+        status=guard.status, sink_stats=guard.bus.stats, features=sorted(loaded.wallie.features), models=groups
+    )
     return sink
+
+
+def _serve_metrics(bus: Bus, port: int, host: str) -> None:
+    # Not where the sink is made: a forked child makes its own, and this port is taken then.
+    for sink in bus.sinks():
+        if sink.name == "prometheus":
+            sink.serve(port, host)  # type: ignore[attr-defined] # this one can
 
 
 def _own_sink(path: str, folder: Path) -> Callable[[], Sink]:
@@ -100,7 +110,10 @@ def _own_sink(path: str, folder: Path) -> Callable[[], Sink]:
         raise ConfigError([f"{where}: found {type(make).__name__}, expected a class or a function that makes a sink"])
 
     def checked() -> Sink:
-        sink: Sink = make()
+        try:
+            sink: Sink = make()
+        except Exception as error:
+            raise ConfigError([f"{where}: cannot be made ({type(error).__name__}: {error})"]) from error
         missing = [name for name in ("name", "handle", "flush", "close", "stats") if not hasattr(sink, name)]
         if missing:
             raise ConfigError([f"{where}: lacks {', '.join(missing)} of wallie_litellm.telemetry.sink.Sink"])
@@ -110,13 +123,25 @@ def _own_sink(path: str, folder: Path) -> Callable[[], Sink]:
 
 
 def _module(name: str, folder: Path) -> ModuleType:
-    file = folder / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, file) if file.is_file() and name not in sys.modules else None
-    if spec is None or spec.loader is None:
+    """The file of this name in ``folder``, else the installed module."""
+    file = (folder / f"{name}.py").resolve()
+    if not file.is_file():
         return import_module(name)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(file):
+        return loaded
+    # Another module of this name may be in use: that of a package, or of another configuration.
+    label = name if loaded is None else f"{name}@{file.parent}"
+    if label in sys.modules:
+        return sys.modules[label]
+    spec = importlib.util.spec_from_file_location(label, file)
+    assert spec is not None and spec.loader is not None, "it is a file of Python"  # noqa: S101, PT018 - narrows the types
+    module = sys.modules[label] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[label]
+        raise
     return module
 
 

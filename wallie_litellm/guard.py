@@ -47,6 +47,8 @@ class Guard:
         if self.config.store.url != "memory":
             # Limits per process where a fleet was asked for would be broken limits.
             raise ConfigError(["wallie.store.url: this version keeps its state in memory; a Redis store is to come"])
+        #: What makes a request part of the trace that its caller is in, as metadata; set where traces are wanted.
+        self.trace_of_caller: Callable[[], Mapping[str, str]] = dict
         self.chains: Mapping[str, Sequence[str]] = chains or {}
         self.clock: Clock = clock or SystemClock()
         self.backoff = Backoff(
@@ -114,7 +116,7 @@ class Guard:
             chain=self.chain_of(group) if chain is None else chain,
             operation=operation,
             stream=stream,
-            metadata=metadata or {},
+            metadata={**(metadata or {}), **self.trace_of_caller()},
         )
 
     def begin_hop(self, scope: RequestScope, group: str) -> None:

@@ -13,7 +13,7 @@ from wallie_litellm.clock import Clock
 from wallie_litellm.core.breaker import Breaker, BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.waitqueue import WaitQueue
-from wallie_litellm.stores.base import CIRCUIT, CLOSED, DimensionUse, Hurdle, ProviderStore, Reservation
+from wallie_litellm.stores.base import CIRCUIT, CLOSED, QUEUE, DimensionUse, Hurdle, ProviderStore, Reservation
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED = BreakerState.CLOSED
@@ -101,7 +101,7 @@ class Limiter:
                 result = self._store.reserve(now, demand)
                 self._note_change(now)
                 return result
-            return hurdle or Hurdle("queue", 0.0)
+            return hurdle or Hurdle(QUEUE, 0.0)
         finally:
             self._release()
 
@@ -110,7 +110,7 @@ class Limiter:
         with self._lock:
             ahead = self._queue.ahead(priority) if self._waiting else NOTHING
             hurdle = self._store.hurdle(self._now(), demand, ahead)
-            return hurdle or (Hurdle("queue", 0.0) if ahead.requests else None)
+            return hurdle or (Hurdle(QUEUE, 0.0) if ahead.requests else None)
 
     def fit(self, demand: Demand) -> Demand:
         """``demand`` with its guessed output cut down to what the limits can hold at all."""
@@ -125,7 +125,7 @@ class Limiter:
         with self._lock:
             if waiter.result is not None:
                 return
-            hurdle = self._store.hurdle(self._now(), waiter.demand, NOTHING) or Hurdle("queue", 0.0)
+            hurdle = self._store.hurdle(self._now(), waiter.demand, NOTHING) or Hurdle(QUEUE, 0.0)
             self._dismiss(waiter, hurdle)
             woken = [waiter, *self._serve()]
         _wake(woken)
@@ -301,7 +301,7 @@ class Limiter:
         in_vain = max(now, self._store.paused_until)
         while self._next_give_up() <= in_vain:
             waiter = heapq.heappop(self._give_ups)[2]
-            self._dismiss(waiter, Hurdle("queue", 0.0))
+            self._dismiss(waiter, Hurdle(QUEUE, 0.0))
             # What it would find if it came back at once: the others are still in line.
             ahead = self._queue.ahead(waiter.priority)
             waiter.result = self._store.hurdle(now, waiter.demand, ahead) or waiter.result

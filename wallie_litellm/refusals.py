@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from wallie_litellm.errors import CircuitOpen, RateLimited, Refused, RequestTooLarge
-from wallie_litellm.limiter import Limiter
-from wallie_litellm.stores.base import CIRCUIT, CLOSED, PAUSED, TOO_LARGE, Hurdle
+from wallie_litellm.limiter import FEATURE, Limiter
+from wallie_litellm.stores.base import CIRCUIT, CLOSED, PAUSED, QUEUE, TOO_LARGE, Hurdle
 
 
 def refusal(hurdle: Hurdle, limiter: Limiter, group: str, *, waited: float, open_for: float) -> Refused:
@@ -16,6 +16,8 @@ def refusal(hurdle: Hurdle, limiter: Limiter, group: str, *, waited: float, open
     knows.
     """
     provider = limiter.name
+    who, setting = _described(limiter)
+    subject = f"The{who.removeprefix('the')}" if limiter.is_feature else who
     after = f" after waiting {waited:.1f} s" if waited >= 0.1 else ""
     if hurdle.reason == CIRCUIT:
         reason = limiter.state().breaker_reason
@@ -26,26 +28,39 @@ def refusal(hurdle: Hurdle, limiter: Limiter, group: str, *, waited: float, open
         dimension = hurdle.reason.removeprefix(TOO_LARGE)
         capacity = limiter.capacity(dimension)
         return RequestTooLarge(
-            f"The request is larger than {provider}'s whole {dimension} limit of {capacity:.0f}: it could never be "
-            f"served there. Shorten it, lower max_tokens, or raise wallie.providers.{provider}.{dimension}.",
+            f"The request is larger than {who}'s whole {dimension} limit of {capacity:.0f}: it could never be "
+            f"served there. Shorten it, lower max_tokens, or raise {setting}.{dimension}.",
             provider=provider,
             model=group,
             retry_after=math.inf,
         )
     if hurdle.reason == CLOSED:
         return RateLimited(
-            f"{provider} cannot be waited for: the guard was closed.",
+            f"{subject} cannot be waited for: the guard was closed.",
             provider=provider,
             model=group,
             retry_after=0.0,
         )
+    where = f" ({setting}.{hurdle.reason})" if limiter.is_feature else ""
     if hurdle.reason == "concurrency":
-        message = f"{provider} is at its concurrency limit{after}; a place is free as soon as a call ends."
+        message = f"{subject} is at its concurrency limit{after}{where}; a place is free as soon as a call ends."
         return RateLimited(message, provider=provider, model=group, retry_after=1.0)
-    what = "asked to be left alone" if hurdle.reason == PAUSED else f"is at its {hurdle.reason} limit"
-    return RateLimited(
-        f"{provider} {what}{after}; it has capacity in {hurdle.wait:.1f} s, longer than this request may wait.",
-        provider=provider,
-        model=group,
-        retry_after=hurdle.wait,
-    )
+    if hurdle.reason == QUEUE:
+        what = f"has other requests in line{after}; there is no telling whether this one can be served in time."
+    elif hurdle.reason == PAUSED:
+        what = f"asked to be left alone{after}; {_too_late(hurdle)}"
+    else:
+        what = f"is at its {hurdle.reason} limit{after}{where}; {_too_late(hurdle)}"
+    return RateLimited(f"{subject} {what}", provider=provider, model=group, retry_after=hurdle.wait)
+
+
+def _too_late(hurdle: Hurdle) -> str:
+    return f"it has capacity in {hurdle.wait:.1f} s, longer than this request may wait."
+
+
+def _described(limiter: Limiter) -> tuple[str, str]:
+    """Whose limits these are, in words, and the key path under which they are set."""
+    if limiter.is_feature:
+        feature = limiter.name.removeprefix(FEATURE)
+        return f"the feature {feature}", f"wallie.features.{feature}.limits"
+    return limiter.name, f"wallie.providers.{limiter.name}"

@@ -149,6 +149,15 @@ class WallieRouter(StreamingRouter):
         self._conclude(scope)
         return response
 
+    def _update_kwargs_before_fallbacks(self, model: str, kwargs: dict[str, Any], *args: Any, **more: Any) -> None:
+        for key in ("metadata", "litellm_metadata"):
+            given = kwargs.get(key)
+            # LiteLLM writes errors and keys into it, and a caller may use the same dict for the next request. The
+            # proxy's own, which is made for one request and read afterwards, stays the same object.
+            if isinstance(given, dict) and "user_api_key" not in given:
+                kwargs[key] = dict(given)
+        super()._update_kwargs_before_fallbacks(model, kwargs, *args, **more)
+
     async def _within_deadline(self, scope: RequestScope, args: Any, kwargs: dict[str, Any]) -> Any:
         assert scope.deadline_at is not None  # noqa: S101 - narrows the type
         timeout = asyncio.timeout(max(0.0, scope.deadline_at - self.guard.clock.now()))

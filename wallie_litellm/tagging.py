@@ -8,20 +8,56 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
+from itertools import islice
+from math import isfinite
 from typing import Any
+from uuid import UUID
 
 LONGEST_NAME = 200  # characters of a feature or a user id
 LONGEST_TEXT = 500  # characters of one value of the metadata
 MOST_METADATA = 4_000  # characters of the metadata, as JSON
 MOST_KEYS = 50
+MOST_VALUES = 500  # looked at, nested ones included
+LARGEST_NUMBER = 2**63  # that every receiver can take
 
 # What LiteLLM's Router adds to the metadata of a request, and what has a column of its own.
 _NOT_THE_CALLERS = frozenset(
-    {"model_group", "model_group_alias", "model_group_size", "feature", "user_id", "tags", "deployment", "model_info"}
+    {
+        "api_base",
+        "attempted_fallbacks",
+        "attempted_retries",
+        "caching_groups",
+        "deployment",
+        "deployment_model_name",
+        "feature",
+        "max_retries",
+        "model_group",
+        "model_group_alias",
+        "model_group_size",
+        "model_info",
+        "previous_models",
+        "request_tags",
+        "requester_metadata",
+        "tags",
+        "user_id",
+    }
 )
-_SECRET_KEY = re.compile(r"api.?key|secret|password|passwd|authorization|credential|access.?token|(^|_)token$", re.I)
-_SECRET_VALUE = re.compile(r"\b(?:sk|pk|gsk|phc|phx|xox[a-z]|ghp)[-_][\w-]{8,}|AIza[\w-]{20,}|Bearer\s+\S{8,}")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+# What LiteLLM's proxy has put beside the caller's own by the time it copies them to `requester_metadata`.
+_THE_PROXYS = frozenset({"headers", "used_client_oauth_token", "litellm_session_id_omitted"})
+_SECRET_KEY = re.compile(r"api.?key|secret|passw(or)?d|authorization|credential|cookie|token$", re.I)
+_SECRET_VALUE = re.compile(
+    r"\b(?:sk|pk|rk|gsk|hf|xai|ph[cx]|xox[a-z]|gh[a-z]|github_pat|glpat|whsec)[-_][\w-]{8,}"
+    r"|\bAIza[\w-]{20,}|\bA[KS]IA[A-Z0-9]{12,}|\beyJ[\w-]{8,}\.[\w.-]+"  # Google, AWS, a JSON Web Token
+    r"|\b[Bb]earer\s+[\w.~+/=-]{8,}|https://hooks\.slack\.com/\S+|(?<=://)[^\s/@]+:[^\s/@]+(?=@)"
+)
+# Control characters, line separators, and halves of a character, which no database takes.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNSTORABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+_STRADDLING = 200  # characters: a secret is recognised before its end is cut off
 
 _OPERATIONS = {
     "acompletion": "chat",
@@ -40,31 +76,46 @@ _OPERATIONS = {
 
 def feature_of(kwargs: Mapping[str, Any]) -> str | None:
     """The product feature: metadata ``feature``, a tag ``feature:NAME``, or the header ``x-wallie-feature``."""
+    return next(filter(None, map(name, _named_features(kwargs))), None)
+
+
+def _named_features(kwargs: Mapping[str, Any]) -> Iterator[str]:
     for metadata in _metadata(kwargs):
         if isinstance(metadata.get("feature"), str):
-            return name(metadata["feature"])
+            yield metadata["feature"]
         for key in ("tags", "request_tags"):
             tags = metadata.get(key)
             for tag in tags if isinstance(tags, list | tuple) else ():
                 if isinstance(tag, str) and tag.startswith("feature:"):
-                    return name(tag.removeprefix("feature:"))
-    headers = (kwargs.get("proxy_server_request") or {}).get("headers") or {}
-    return name(headers.get("x-wallie-feature"))
+                    yield tag.removeprefix("feature:")
+    request = kwargs.get("proxy_server_request")
+    headers = request.get("headers") if isinstance(request, Mapping) else None
+    for header, value in headers.items() if isinstance(headers, Mapping) else ():
+        if str(header).lower() == "x-wallie-feature" and isinstance(value, str):
+            yield value
 
 
 def user_of(kwargs: Mapping[str, Any]) -> str | None:
     """The end user of a request, where one was named."""
-    user = kwargs.get("user")
-    if user is None:
-        user = next((found["user_id"] for found in _metadata(kwargs) if found.get("user_id") is not None), None)
-    return name(user)
+    users = (kwargs.get("user"), *(metadata.get("user_id") for metadata in _metadata(kwargs)))
+    return next(filter(None, map(name, users)), None)
 
 
 def name(value: object) -> str | None:
     """A feature or a user id as it may be recorded: one line, of bounded length; nothing for nothing."""
-    if value is None:
+    if not isinstance(value, str | int | UUID | Enum):
         return None
-    return _UNPRINTABLE.sub(" ", str(value)).strip()[:LONGEST_NAME] or None
+    return _one_line(_text(value)[: LONGEST_NAME + _STRADDLING]) or None
+
+
+@lru_cache(maxsize=4096)  # features, users and keys of metadata come again and again
+def _one_line(text: str) -> str:
+    return _masked(_UNPRINTABLE.sub(" ", text).strip())[:LONGEST_NAME]
+
+
+@lru_cache(maxsize=4096)
+def _is_secret(label: str) -> bool:
+    return _SECRET_KEY.search(label) is not None
 
 
 def operation_of(function: object, kwargs: Mapping[str, Any]) -> str:
@@ -79,7 +130,7 @@ def metadata_of(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     for metadata in _metadata(kwargs):
         stated = metadata.get("requester_metadata")
         if isinstance(stated, Mapping):
-            return recordable(stated)
+            return recordable({key: value for key, value in stated.items() if key not in _THE_PROXYS})
     for metadata in _metadata(kwargs):
         if any(str(key).startswith("user_api_key") for key in metadata):
             continue  # the proxy's own
@@ -91,36 +142,58 @@ def metadata_of(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 def recordable(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """``metadata`` as plain JSON of bounded size, with whatever looks like a key or a password masked."""
     kept: dict[str, Any] = {}
-    room = MOST_METADATA
+    left, room = [MOST_VALUES], MOST_METADATA
     for key, value in metadata.items():
-        if key in _NOT_THE_CALLERS or len(kept) >= MOST_KEYS:
+        if key in _NOT_THE_CALLERS:
             continue
-        label = _UNPRINTABLE.sub(" ", str(key))[:LONGEST_NAME]
-        plain = "***" if isinstance(value, str) and _SECRET_KEY.search(label) else _plain(value)
-        room -= len(label) + len(json.dumps(plain))
-        if room < 0:
-            break
-        kept[label] = plain
+        label, plain = _entry(key, value, 3, left)
+        size = len(label) + len(json.dumps(plain))
+        if size > room:  # say that there was something
+            plain = f"<{type(value).__name__}>"
+            size = len(label) + len(plain)
+        if size <= room and len(kept) < MOST_KEYS:
+            room -= size
+            kept[label] = plain
     return kept
 
 
-def _plain(value: Any, depth: int = 3) -> Any:
-    if value is None or isinstance(value, bool | int):
+def _entry(key: object, value: object, depth: int, left: list[int]) -> tuple[str, Any]:
+    label = name(key) or f"<{type(key).__name__}>"
+    if _is_secret(label) and not isinstance(value, bool | None):
+        return label, "***"
+    return label, _plain(value, depth, left)
+
+
+def _plain(value: object, depth: int, left: list[int]) -> Any:
+    """``value`` as JSON; ``left`` is how many more values are looked at."""
+    left[0] -= 1
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str | int | Decimal | UUID | date | Enum):
+        if isinstance(value, int) and not isinstance(value, Enum) and abs(value) <= LARGEST_NUMBER:
+            return int(value)
+        text = _UNSTORABLE.sub("\ufffd", _text(value)[: LONGEST_TEXT + _STRADDLING])
+        return _masked(text)[:LONGEST_TEXT]
     if isinstance(value, float):
-        return value if value - value == 0 else str(value)  # JSON knows neither infinities nor NaN
-    if isinstance(value, str):
-        return _SECRET_VALUE.sub("***", value[:LONGEST_TEXT])
-    if depth and isinstance(value, Mapping):
-        return {
-            str(key)[:LONGEST_NAME]: (
-                "***" if isinstance(item, str) and _SECRET_KEY.search(str(key)) else _plain(item, depth - 1)
-            )
-            for key, item in list(value.items())[:MOST_KEYS]
-        }
-    if depth and isinstance(value, list | tuple):
-        return [_plain(item, depth - 1) for item in value[:MOST_KEYS]]
+        return float(value) if isfinite(value) else str(float(value))  # JSON knows neither infinities nor NaN
+    if depth and left[0] > 0 and isinstance(value, Mapping):
+        inside = islice(value.items(), MOST_KEYS)
+        return dict(_entry(key, item, depth - 1, left) for key, item in inside if left[0] > 0)
+    if depth and left[0] > 0 and isinstance(value, list | tuple):
+        return [_plain(item, depth - 1, left) for item in value[:MOST_KEYS] if left[0] > 0]
     return f"<{type(value).__name__}>"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        return f"{'-' if value < 0 else ''}<{value.bit_length()} bits>"  # Python refuses to write out the longest
+    return str(value)
+
+
+def _masked(text: str) -> str:
+    return _SECRET_VALUE.sub("***", text)
 
 
 def _metadata(kwargs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -16,6 +16,7 @@ OVERRIDES = (
     "async_function_with_retries",
     "should_retry_this_error",
     "_time_to_sleep_before_retry",
+    "_update_kwargs_before_fallbacks",
     "make_call",
     "async_get_available_deployment",
     "get_available_deployment",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wallie_litellm.core.day import DayCounter, next_midnight
+from wallie_litellm.core.day import DayCounter, last_midnight, next_midnight
 
 LOS_ANGELES = "America/Los_Angeles"
 ZONES = ("UTC", LOS_ANGELES, "Asia/Kolkata", "Europe/Berlin", "Pacific/Apia", "America/Havana", "Asia/Beirut")
@@ -50,6 +50,26 @@ def test_the_next_midnight_is_ahead_and_begins_the_next_date(wall: int, zone: st
 
     assert date(midnight).date() == date(wall).date() + timedelta(days=1)
     assert date(midnight - 1).date() == date(wall).date()
+
+
+@pytest.mark.parametrize("moment", ["00:00", "00:00:01", "01:30", "12:00", "23:59:59"])
+@pytest.mark.parametrize("day", ["2026-03-08", "2026-06-01", "2026-11-01", "2026-12-31"])
+def test_a_day_began_at_its_own_midnight_whatever_its_clocks_did_since(day: str, moment: str) -> None:
+    assert last_midnight(unix(f"{day}T{moment}", LOS_ANGELES), LOS_ANGELES) == unix(day, LOS_ANGELES)
+
+
+def test_a_day_whose_midnight_was_skipped_began_when_the_clocks_went_on() -> None:
+    assert last_midnight(unix("2026-03-29T12:00", "Asia/Beirut"), "Asia/Beirut") == unix("2026-03-28T22:00")
+
+
+@given(st.integers(1_500_000_000, 2_000_000_000), st.sampled_from(ZONES))
+@settings(deadline=None, max_examples=300)
+def test_a_moment_lies_between_its_days_two_midnights(wall: int, zone: str) -> None:
+    began, ends = last_midnight(wall, zone), next_midnight(wall, zone)
+    assert began <= wall < ends
+    assert next_midnight(began, zone) == ends
+    assert last_midnight(ends, zone) == ends
+    assert last_midnight(ends - 1, zone) == began
 
 
 def test_a_counter_fills_up_and_waits_for_midnight() -> None:

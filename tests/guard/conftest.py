@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from fake_clock import FakeClock
+from recording import RecordingBus
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.guard import Guard
@@ -20,7 +21,12 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def make_guard(clock: FakeClock) -> Iterator[Callable[..., Guard]]:
+def bus() -> RecordingBus:
+    return RecordingBus()
+
+
+@pytest.fixture
+def make_guard(clock: FakeClock, bus: RecordingBus) -> Iterator[Callable[..., Guard]]:
     """Builds guards whose openai takes 60 tokens, one a second; sections of ``wallie:`` are given by keyword."""
     made: list[Guard] = []
 
@@ -29,7 +35,7 @@ def make_guard(clock: FakeClock) -> Iterator[Callable[..., Guard]]:
     ) -> Guard:
         limits = {**NO_LIMITS, "openai": {"tpm": 60}, **(providers or {})}
         config = WallieConfig.model_validate({"providers": limits, **wallie})
-        guard = Guard(config, {"o": ["a", "g"]} if chains is None else chains, clock)
+        guard = Guard(config, {"o": ["a", "g"]} if chains is None else chains, clock, bus)
         guard.providers_of = lambda group: SERVED_BY.get(group, ())
         made.append(guard)
         return guard

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,12 +20,14 @@ from click.testing import CliRunner
 
 from wallie_litellm.cli import main
 from wallie_litellm.config import parse_config
+from wallie_litellm.core.quota import QuotaWatch
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.rehearsal import SimulatedFleet, demo, display
 from wallie_litellm.rehearsal.findings import Findings, Row, Scenario, ScenarioResult
 from wallie_litellm.rehearsal.live import describe, run_live
 from wallie_litellm.rehearsal.scenarios.failures import chains
 from wallie_litellm.rehearsal.scenarios.leaks import nothing_leaks
+from wallie_litellm.rehearsal.scenarios.quota import quota_alerts
 from wallie_litellm.rehearsal.stage import Stage, ask, build_fleet, read_data
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,9 +44,9 @@ def demo_fleet() -> Iterator[SimulatedFleet]:
 
 
 @pytest.fixture
-def stage(demo_fleet: SimulatedFleet) -> Stage:
+def stage(demo_fleet: SimulatedFleet, tmp_path: Path) -> Stage:
     path, data = read_data(SHIPPED)
-    stage = Stage(demo_fleet, data, path)
+    stage = Stage(demo_fleet, data, path, tmp_path)
     stage.clear()
     return stage
 
@@ -159,6 +162,72 @@ async def test_scenario_nothing_leaks(stage: Stage) -> None:
     assert [row for row in found.rows if not row.ok] == []
 
 
+async def test_scenario_quota_alerts(demo_fleet: SimulatedFleet, tmp_path: Path) -> None:
+    path, data = read_data(SHIPPED)
+    data["wallie"]["providers"]["openai"] = {"rpm": 100}
+    stage = Stage(demo_fleet, data, path, tmp_path)
+    stage.clear()
+    said: list[str] = []
+    stage.say = said.append
+    found = Findings()
+    await quota_alerts(stage, found, crossings=20)
+    assert [row for row in found.rows if not row.ok] == []
+    assert [row.seen for row in found.rows[:3]] == ["1 warning", "1 critical", "20, none"]
+    assert [line.split(", ")[1:] for line in said] == [
+        ["warning", "openai rpm at 80.0%"],
+        ["critical", "openai rpm at 95.0%"],
+    ]
+
+
+def test_an_alert_too_many_is_a_difference_and_in_the_exit_code(
+    run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported = QuotaWatch.rose
+    # A window that is over at once: every crossing is reported.
+    monkeypatch.setattr(QuotaWatch, "rose", lambda self, share, now, _: reported(self, share, now, now))
+
+    async def few(stage: Stage, found: Findings) -> None:
+        await quota_alerts(stage, found, crossings=3)
+
+    code, text = run(scenario(few))
+    assert code == 1
+    [line] = [line for line in text.splitlines() if "crossed again" in line]
+    assert line.split()[0] == "DIFFERS"
+    assert line.endswith("3, 3 critical")
+
+
+def test_alerts_are_shown_as_they_arrive_and_no_file_is_left(
+    run: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary, working = tmp_path / "temporary", tmp_path / "working"
+    for folder in (temporary, working):
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.chdir(working)
+    files: list[str] = []
+
+    async def looks(stage: Stage, found: Findings) -> None:
+        await quota_alerts(stage, found, crossings=1)
+        files.extend(file.name for file in stage.folder.iterdir())
+
+    code, text = run(scenario(looks))
+    assert code == 0, text
+    lines = [line.strip() for line in text.splitlines()]
+    begins, ends = lines.index("[1/1] looks: a story"), lines.index(next(x for x in lines if x.startswith("all ")))
+    assert [line.split(",")[1] for line in lines[begins + 1 : ends]] == [" warning", " critical"]
+    assert "wallie.db" in files
+    assert [*temporary.iterdir(), *working.iterdir()] == []
+
+
+def test_a_missing_posthog_sdk_is_one_clear_line(
+    run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "posthog", None)
+    code, text = run(scenario(finds_two))
+    assert code == 1
+    assert text == "the demo needs PostHog's SDK, which is not installed: pip install 'wallie-litellm[demo]'"
+
+
 def test_the_stage_writes_to_nothing_outside(tmp_path: Path) -> None:
     data = yaml.safe_load(SHIPPED.read_text())
     data["wallie"] |= {
@@ -180,11 +249,11 @@ def test_a_file_without_the_groups_of_the_scenarios_is_refused(tmp_path: Path) -
     assert f"{file}: model_list: the demo asks for gpt-4o-mini" in caught.value.problems
 
 
-def test_a_vendor_that_is_not_simulated_is_refused(demo_fleet: SimulatedFleet) -> None:
+def test_a_vendor_that_is_not_simulated_is_refused(demo_fleet: SimulatedFleet, tmp_path: Path) -> None:
     path, data = read_data(SHIPPED)
     data["model_list"].append({"model_name": "m", "litellm_params": {"model": "mistral/large"}})
     with pytest.raises(ConfigError, match="no simulated provider for 'mistral/large'"):
-        Stage(demo_fleet, data, path)
+        Stage(demo_fleet, data, path, tmp_path)
 
 
 @pytest.mark.parametrize("options", [[], ["--live"], ["--no-serve"]])

@@ -160,8 +160,10 @@ def _sink_paths(value: object) -> tuple[str, ...]:
     text = "a list of 'module:Class'"
     if not isinstance(value, list | tuple):
         raise expected(text)
-    check = _text(text, r"[\w.]+:[\w.]+")
-    return tuple(map(check, value))
+    for path in value:
+        if not isinstance(path, str) or not re.fullmatch(r"\w+(\.\w+)*:\w+", path):
+            raise expected(f"{text}; {path!r:.100} is none")
+    return tuple(value)
 
 
 def mask_url(url: str) -> str:

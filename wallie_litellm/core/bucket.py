@@ -34,7 +34,7 @@ class Bucket:
         self.capacity = capacity
         self.cost = SECONDS_PER_MINUTE / per_minute
         self.depth = capacity * self.cost + TOLERANCE
-        self.full_at = 0.0
+        self.full_at = -inf
         self._was_full_at = -inf  # what was taken before has all been refilled
         # Since then: (instant, seconds to full just before something was taken), each lower than all that came after.
         self._lows: list[tuple[float, float]] = []
@@ -113,4 +113,4 @@ class Bucket:
 
     def reset(self) -> None:
         """Fill the bucket."""
-        self.full_at = 0.0
+        self.full_at = -inf

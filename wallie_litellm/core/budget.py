@@ -51,6 +51,10 @@ class Budget:
         self._look_out()
         return news
 
+    def spent_at(self, wall: float) -> float:
+        """What has been spent in the month of ``wall``, in US dollars."""
+        return self.spent if wall < self._ends else 0.0
+
     @property
     def utilization(self) -> float:
         """The share of the budget that is spent."""

@@ -7,6 +7,7 @@ from math import inf
 
 # A threshold that was reported is armed again this far below it, as a share of the limit.
 REARM = 0.10
+_TOLERANCE = 1e-6  # 0.8 - 0.1 is not 0.7
 
 
 class QuotaWatch:
@@ -39,12 +40,19 @@ class QuotaWatch:
     def fell(self, share: float) -> None:
         """Note that the share had been as low as ``share``."""
         for level, threshold in self._levels:
-            if share < threshold - REARM:
+            if share < threshold - REARM + _TOLERANCE:
                 self._armed[level] = True
+        self._look_out()
+
+    def restart(self) -> None:
+        """Begin a window in which nothing has been reported yet."""
+        for level, _ in self._levels:
+            self._armed[level] = True
+            self._silent_until[level] = -inf
         self._look_out()
 
     def _look_out(self) -> None:
         armed = [threshold for level, threshold in self._levels if self._armed[level]]
         fired = [threshold for level, threshold in self._levels if not self._armed[level]]
         self.high = min(armed, default=inf)
-        self.low = max(fired, default=-inf) - REARM
+        self.low = max(fired, default=-inf) - REARM + _TOLERANCE

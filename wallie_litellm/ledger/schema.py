@@ -14,6 +14,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
@@ -187,7 +188,7 @@ QUARTER = 900  # seconds: every time zone's midnight is the beginning of a quart
 DAY = 86_400
 
 # Latencies are kept as a histogram: bin 0 holds those below FIRST_BIN_MS, each further one reaches BIN_RATIO times as
-# far as the one before it, the last has no end (180 s).
+# far as the one before it, and the last, from 139 s, has no end.
 FIRST_BIN_MS = 5.0
 BIN_RATIO = 1.3
 BINS = 41
@@ -195,19 +196,19 @@ BINS = 41
 #: Sums over attempts (view ``model`` and ``user``) and over requests (view ``request``), by quarter of an hour and by
 #: day (``grain``, seconds), kept up to date as records are written and longer than the records themselves.
 #: View ``user`` sums by user alone, so that neither view multiplies the other's rows. ``latency_ms`` and the histogram
-#: are those of successes (a time-out says nothing about how fast answers are); everything else is of all rows. An
-#: attempt counts as ``by_caller`` as :func:`ended_by_caller` says. The key's order and the table's being stored in it
-#: (no rowid) are what makes reading a range of one view fast.
+#: are of what was answered, not from the cache: attempts whose outcome is a success, requests that succeeded.
+#: ``by_caller`` counts the attempts of :func:`ended_by_caller`, ``fallbacks`` the requests that a fallback answered.
+#: Reading a range of one view is fast because rows are stored in the key's order: there is no rowid.
 usage = Table(
     "wallie_usage",
     metadata,
-    Column("grain", Integer, primary_key=True, autoincrement=False),
-    Column("view", String(8), primary_key=True),
-    Column("start", BigInteger, primary_key=True, autoincrement=False),
-    Column("provider", String(200), primary_key=True, server_default=""),
-    Column("model", String(200), primary_key=True, server_default=""),
-    Column("feature", String(200), primary_key=True, server_default=""),
-    Column("user_id", String(200), primary_key=True, server_default=""),
+    Column("grain", Integer, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("view", String(8), nullable=False),
+    _name("provider"),
+    _name("model"),
+    _name("feature"),
+    _name("user_id"),
     _count("count"),
     _count("successes"),
     _count("cache_hits"),
@@ -228,8 +229,12 @@ usage = Table(
     _count("charged_input"),
     _count("charged_output"),
     *(_count(f"latency_{number:02d}") for number in range(BINS)),
+    PrimaryKeyConstraint("grain", "view", "start", "provider", "model", "feature", "user_id"),
     sqlite_with_rowid=False,
 )
+
+VIEWS = ("model", "user", "request")
+"""What ``usage.view`` can be. A condition on ``start`` is quick only beside one on ``grain`` and ``view``."""
 
 RECORD_TABLES = {
     "attempt": attempts,

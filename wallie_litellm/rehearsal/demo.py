@@ -9,6 +9,9 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from wallie_litellm.config import parse_config
 from wallie_litellm.errors import ConfigError
@@ -39,13 +42,15 @@ def run_demo(config: str | None, write: Write, write_error: Write, scenarios: Se
 
 def _run(config: str | None, write: Write, scenarios: Sequence[Scenario]) -> int:
     path, data = read_data(config)
+    if find_spec("posthog") is None:
+        raise ConfigError(["the demo needs PostHog's SDK, which is not installed: pip install 'wallie-litellm[demo]'"])
     display = choose_display(write)
     write(f"Starting the simulated providers for {path} ...")
-    with build_fleet(parse_config(data, path, env={})) as fleet:
+    with build_fleet(parse_config(data, path, env={})) as fleet, TemporaryDirectory(prefix="wallie-demo-") as folder:
         quiet_litellm()
         started = time.monotonic()
         with display:
-            results = asyncio.run(play(scenarios, Stage(fleet, data, path), display))
+            results = asyncio.run(play(scenarios, Stage(fleet, data, path, Path(folder)), display))
         display.table(results)
     off, total = sum(result.differing for result in results), sum(len(result.rows) for result in results)
     outcome = f"{off} of {total} differ." if off else f"All {total} as expected."
@@ -73,6 +78,7 @@ async def play(scenarios: Sequence[Scenario], stage: Stage, display: Display) ->
     import litellm
 
     results = []
+    stage.say = display.say
     try:
         display.say("Warming up: one request to each model group.")
         await _warm_up(stage)

@@ -37,7 +37,8 @@ CHAT_GROUPS = ("gpt-4o-mini", "gpt-4o", "claude-sonnet-4", "claude-opus-4", "gem
 """The model groups that the scenarios ask for."""
 VENDORS = ("openai", "anthropic", "gemini", "groq", "deepseek")
 
-# The demonstration shall not write to anyone's ledger, dashboards or shared store.
+# The demonstration shall not write to anyone's ledger, dashboards or shared store. What a scenario needs of them, it
+# asks for: in the stage's folder, and on this machine.
 _OUTSIDE = {"telemetry": {}, "ledger": None, "store": {"url": "memory"}}
 
 
@@ -69,10 +70,15 @@ def build_fleet(config: RouterConfig) -> SimulatedFleet:
 
 
 class Stage:
-    """What a scenario works with. ``data`` is what a router_config.yaml holds."""
+    """What a scenario works with. ``data`` is what a router_config.yaml holds, ``folder`` where files may be written.
 
-    def __init__(self, fleet: SimulatedFleet, data: Mapping[str, Any], path: str | Path) -> None:
+    ``say`` shows a line to whoever watches.
+    """
+
+    def __init__(self, fleet: SimulatedFleet, data: Mapping[str, Any], path: str | Path, folder: Path) -> None:
         self.fleet = fleet
+        self.folder = folder
+        self.say: Callable[[str], None] = lambda _line: None
         self.config = parse_config(data, path, env={})
         self.guard: Guard | None = None
         self._data = data

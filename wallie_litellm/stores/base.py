@@ -7,6 +7,7 @@ shared between processes makes each operation atomic on its own side too.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import ceil
 from typing import NamedTuple, Protocol
 
 from wallie_litellm.core.breaker import Breaker
@@ -40,6 +41,7 @@ class Hurdle(NamedTuple):
 PAUSED = "paused"
 CIRCUIT = "circuit"
 CLOSED = "closed"
+QUEUE = "queue"  # others are in front
 TOO_LARGE = "too_large:"  # followed by the dimension
 
 
@@ -52,12 +54,26 @@ class Ledger(NamedTuple):
 
 
 class DimensionUse(NamedTuple):
-    """How much of a limit is used, and in how many seconds it is free again."""
+    """How much of a limit is used, and in how many seconds it is free again.
+
+    ``full`` is the use at which nothing is left: the limit, or the capacity that was set instead.
+    """
 
     used: float
     limit: int
+    full: int
     reset_in: float
     ledger: Ledger
+
+    @property
+    def units(self) -> int:
+        """What is used, in whole units: a part of one counts as one."""
+        return ceil(self.used - 1e-6)
+
+    @property
+    def utilization(self) -> float:
+        """The share that is used, 0 to 1, above 1 in debt."""
+        return self.units / self.full
 
 
 class ProviderStore(Protocol):

@@ -70,7 +70,7 @@ class _Gauge:
         self._look_out()
 
     def used(self, now: float) -> float:
-        """Units used; below 0 for a bucket that has been full for a while."""
+        """Units used; may be below 0 for a bucket that is full."""
         if self.bucket is not None:
             return (self.bucket.full_at - now) * self._per_second
         return self._counter.used if self._counter is not None else 0
@@ -79,11 +79,16 @@ class _Gauge:
         """The levels to report, each with the share that is used; ``before`` were used until a moment ago."""
         if before < self.low:
             self._watch.fell(max(0.0, before) / self._limit)
-        share = ceil(self.used(now) - 1e-6) / self._limit
+        share = ceil(max(0.0, self.used(now) - 1e-6)) / self._limit
         ends = now + SECONDS_PER_MINUTE if self._counter is None else self._counter.resets_at
         levels = self._watch.rose(share, now, ends)
         self._look_out()
         return [(level, share) for level in levels]
+
+    def restart(self) -> None:
+        """Begin a window in which nothing has been reported yet."""
+        self._watch.restart()
+        self._look_out()
 
     def _look_out(self) -> None:
         self.high = self._watch.high * self._limit
@@ -246,6 +251,8 @@ class MemoryProvider:
             self._reserved.total()
         if charged == demand:
             return True
+        if now >= self._midnight_lookup:
+            self._roll(now)
         for bucket, kind in self._rates:
             delta = charged[kind] - demand[kind]
             if delta > 0:
@@ -262,8 +269,9 @@ class MemoryProvider:
             elif delta:
                 self._refunded[kind] -= delta
         for gauge in self._gauges:
-            if charged[gauge.kind] > demand[gauge.kind]:
-                self._report(gauge, now, inf)
+            overrun = charged[gauge.kind] - demand[gauge.kind]
+            if overrun > 0:
+                self._report(gauge, now, gauge.used(now) - overrun)
         return True
 
     def consume(self, now: float, amount: Demand) -> None:
@@ -286,9 +294,15 @@ class MemoryProvider:
                 self.on_crossing(gauge.dimension, level, share, now)
 
     def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
-        """Count what was used before this process began. What that crosses, its own process has reported."""
+        """Count what was used before this process began. What that crosses, its own process has reported.
+
+        ``recent`` goes back :attr:`memory` seconds. Before that the buckets may have been kept empty; what is in them
+        now is the same if they were not.
+        """
         if now >= self._midnight_lookup:
             self._roll(now)
+        for bucket in self._buckets.values():
+            bucket.take(now - self.memory, bucket.capacity)
         for age, amount in sorted(recent, key=lambda use: -use[0]):
             for bucket, kind in self._rates:
                 bucket.take(now - age, amount[kind])
@@ -321,6 +335,8 @@ class MemoryProvider:
             bucket.reset()
         for counter in self._days.values():
             counter.reset(now)
+        for gauge in self._gauges:
+            gauge.restart()
 
     def use(self, now: float) -> dict[str, DimensionUse]:
         """How much of each configured dimension is used."""
@@ -328,13 +344,17 @@ class MemoryProvider:
             self._roll(now)
         limits = self.limits.per_dimension
         use = {
-            name: DimensionUse(bucket.used(now), limits[name], bucket.full_in(now), self._books(name))
+            name: DimensionUse(
+                bucket.used(now), limits[name], self.limits.denominator(name), bucket.full_in(now), self._books(name)
+            )
             for name, bucket in self._buckets.items()
         }
         for name, counter in self._days.items():
-            use[name] = DimensionUse(counter.used, limits[name], counter.resets_at - now, self._books(name))
+            left = counter.resets_at - now
+            use[name] = DimensionUse(counter.used, limits[name], limits[name], left, self._books(name))
         if self._concurrency is not None:
-            use["concurrency"] = DimensionUse(len(self._live), self._concurrency, 0.0, self._books("concurrency"))
+            most, books = self._concurrency, self._books("concurrency")
+            use["concurrency"] = DimensionUse(len(self._live), most, most, 0.0, books)
         return use
 
     def _books(self, dimension: str) -> Ledger:
@@ -346,6 +366,14 @@ class MemoryProvider:
         wall = self._wall()
         midnight = next_midnight(wall, self.limits.reset_timezone)
         resets_at = now + midnight - wall
+        days = {counter.started_at for counter in self._days.values()}
         for counter in self._days.values():
             counter.roll(now, resets_at, midnight)
+        if days != {counter.started_at for counter in self._days.values()}:
+            self._new_day()
         self._midnight_lookup = min(now + MIDNIGHT_LOOKUP, resets_at)
+
+    def _new_day(self) -> None:
+        for gauge in self._gauges:
+            if gauge.bucket is None:
+                gauge.restart()

@@ -14,7 +14,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from wallie_litellm.events import Event
@@ -47,48 +48,64 @@ class _Line:
     def __init__(self, make: Callable[[], Sink]) -> None:
         self._make = make
         self.sink = make()
-        self._lock = threading.Lock()
         self._reset()
+        self._start()
 
     def _reset(self) -> None:
         self._queue: SimpleQueue[Event | _Flush] = SimpleQueue()
         self._hurry = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
+        self._starting = threading.Lock()
+        self._runs = False
+        self._inherited = False
         self.dropped = 0
         self.failed = 0
         self._complained_at = -_COMPLAIN_EVERY
 
+    def forked(self) -> None:
+        """This is a child: it has neither the thread, nor the right to the sink's connections."""
+        self._reset()
+        self._inherited = True
+
     def publish(self, event: Event) -> None:
-        if self._pid != os.getpid() or self._thread is None:
-            self._start()
         if self._queue.qsize() >= CAPACITY:
             self.dropped += 1
             return
         self._queue.put(event)
+        if not self._runs:
+            self._start_again()
 
     def signal(self, marker: _Flush) -> None:
         """Have ``marker`` reached once everything before it has been handed on."""
-        if self._thread is None or self._pid != os.getpid():
-            if isinstance(marker, _Stop):
-                self.sink.close(max(0.0, marker.deadline - time.monotonic()))
-            marker.ok = True
-            marker.done.set()
-            return
-        self._queue.put(marker)
         self._hurry.set()
+        self._queue.put(marker)
+        if not self._runs:  # it has come to its end, or this is a child that published nothing
+            self._answer_the_rest()
 
     def stats(self) -> dict[str, int]:
-        return {**self.sink.stats(), "queued": self._queue.qsize(), "overflowed": self.dropped, "errors": self.failed}
+        try:
+            own = self.sink.stats()
+        except Exception as error:  # noqa: BLE001 - whatever a sink raises is its own trouble
+            self._complain("has no figures", error)
+            own = {}
+        return {**own, "queued": self._queue.qsize(), "overflowed": self.dropped, "errors": self.failed}
 
     def _start(self) -> None:
-        with self._lock:
-            if self._pid != os.getpid():  # a forked child has neither the thread nor the right to the connections
-                self._reset()
+        threading.Thread(target=self._run, name=f"wallie-{self.sink.name}", daemon=True).start()
+        self._runs = True
+        _running.add(self)
+
+    def _start_again(self) -> None:
+        """Start in a forked child. Whoever comes in the middle of it, a finaliser perhaps, goes on: it is queued."""
+        if not self._inherited or not self._starting.acquire(blocking=False):
+            return
+        try:
+            if not self._runs:
                 self.sink = self._make()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"wallie-{self.sink.name}", daemon=True)
-                self._thread.start()
+                self._start()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._complain("could not be made in a forked process", error)
+        finally:
+            self._starting.release()
 
     def _run(self) -> None:
         while True:
@@ -97,7 +114,20 @@ class _Line:
             if batch:
                 self._hand_on(batch)
             if marker is not None and self._answer(marker):
-                return
+                break
+        self._runs = self._inherited = False
+        _running.discard(self)
+        self._answer_the_rest()
+
+    def _answer_the_rest(self) -> None:
+        with suppress(Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if isinstance(item, _Flush):
+                    item.ok = True
+                    item.done.set()
+                else:
+                    self.dropped += 1
 
     def _fill(self, batch: list[Event], item: Event | _Flush) -> _Flush | None:
         """Gather a batch that begins with ``item``; returns the marker that ended it."""
@@ -118,7 +148,7 @@ class _Line:
     def _hand_on(self, batch: Sequence[Event]) -> None:
         try:
             self.sink.handle(batch)
-        except Exception as error:  # noqa: BLE001 - whatever a sink raises is its own trouble
+        except BaseException as error:  # noqa: BLE001 - as above; CancelledError is no Exception
             self.failed += len(batch)
             self._complain(f"lost {len(batch)} events", error)
 
@@ -132,17 +162,20 @@ class _Line:
                 marker.ok = True
             else:
                 marker.ok = self.sink.flush(left)
-        except Exception as error:  # noqa: BLE001 - as above
+        except BaseException as error:  # noqa: BLE001 - as above
             self._complain("could not be flushed", error)
         marker.done.set()
         return isinstance(marker, _Stop)
 
-    def _complain(self, what: str, error: Exception) -> None:
+    def _complain(self, what: str, error: BaseException) -> None:
         now = time.monotonic()
         if now - self._complained_at >= _COMPLAIN_EVERY:
             self._complained_at = now
             # The class alone: an error's text might quote what was being sent.
             logger.warning("the %s sink %s: %s", self.sink.name, what, type(error).__name__)
+
+
+_running: set[_Line] = set()  # those whose end the process waits for, whether or not their bus is still in use
 
 
 class Bus:
@@ -151,11 +184,15 @@ class Bus:
     def __init__(self) -> None:
         self._lines: list[_Line] = []
         self._closed = False
-        _at_exit(self)
+        self._stops: list[_Flush] = []
+        weakref.finalize(self, _signal, self._lines, _Stop, SHUTDOWN).atexit = False
 
     def add(self, make: Callable[[], Sink]) -> None:
         """Have the sink that ``make`` builds receive what is published from now on; a forked child builds its own."""
         self._lines.append(_Line(make))
+        # What is registered last is called first: before the libraries behind the sinks put themselves away.
+        atexit.unregister(_at_exit)
+        atexit.register(_at_exit)
 
     def publish(self, event: Event) -> None:
         """Hand ``event`` to all sinks, some time soon. Never blocks, never raises."""
@@ -170,14 +207,14 @@ class Bus:
 
     def flush_blocking(self, timeout: float = SHUTDOWN) -> bool:
         """:meth:`flush` for code without an event loop."""
-        return self._signal(_Flush, timeout)
+        return _wait(self._stops if self._closed else _signal(self._lines, _Flush, timeout))
 
     def close(self, timeout: float = SHUTDOWN) -> bool:
-        """:meth:`flush`, and let go of the sinks. Idempotent."""
-        if self._closed:
-            return True
-        self._closed = True
-        return self._signal(_Stop, timeout)
+        """:meth:`flush`, and let go of the sinks. The second time, wait for the first to end."""
+        if not self._closed:
+            self._closed = True
+            self._stops = _signal(self._lines, _Stop, timeout)
+        return _wait(self._stops)
 
     def sinks(self) -> list[Sink]:
         """The sinks in the order in which they were added."""
@@ -187,22 +224,31 @@ class Bus:
         """Counters of every sink, by its name."""
         return {line.sink.name: line.stats() for line in self._lines}
 
-    def _signal(self, kind: type[_Flush], timeout: float) -> bool:
-        markers = [kind(timeout) for _ in self._lines]
-        for line, marker in zip(self._lines, markers, strict=True):
-            line.signal(marker)
-        return all(
-            marker.done.wait(max(0.0, marker.deadline - time.monotonic()) + 1.0) and marker.ok for marker in markers
-        )
+
+def _signal(lines: Iterable[_Line], kind: type[_Flush], timeout: float) -> list[_Flush]:
+    markers = []
+    for line in lines:
+        markers.append(kind(timeout))
+        line.signal(markers[-1])
+    return markers
 
 
-def _at_exit(bus: Bus) -> None:
+def _wait(markers: Sequence[_Flush]) -> bool:
+    """Whether all of ``markers`` were answered well. A sink that takes a little longer than it may is waited for."""
+    last = max((marker.deadline for marker in markers), default=0.0) + 1.0
+    reached = [marker.done.wait(max(0.0, last - time.monotonic())) for marker in markers]
+    return all(reached) and all(marker.ok for marker in markers)
+
+
+def _at_exit() -> None:
     """Have a script that ends right after its last request lose nothing: daemon threads still run at this point."""
-    reference = weakref.ref(bus)
+    _wait(_signal(list(_running), _Stop, SHUTDOWN))
 
-    def close() -> None:
-        if (alive := reference()) is not None:
-            alive.close()
 
-    atexit.register(close)
-    weakref.finalize(bus, atexit.unregister, close).atexit = False
+def _forked() -> None:
+    for line in list(_running):
+        line.forked()
+    _running.clear()
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -7,6 +7,7 @@ from wallie_litellm.rehearsal.findings import Scenario
 from wallie_litellm.rehearsal.scenarios.failures import breaker, chains, retries
 from wallie_litellm.rehearsal.scenarios.leaks import nothing_leaks
 from wallie_litellm.rehearsal.scenarios.limits import rate_limit, tokens_and_days, wait_or_fall_back
+from wallie_litellm.rehearsal.scenarios.quota import quota_alerts
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("Rate limit", "a minute's requests and a fifth more, all at once", rate_limit),
@@ -17,5 +18,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("Wait or fall back", "a chat that waits 2 s at most while somebody else could answer", wait_or_fall_back),
     Scenario(
         "Nothing leaks", "300 requests with faults, a third of them cancelled, streams of all kinds", nothing_leaks
+    ),
+    Scenario(
+        "Quota and ledger", "a limit runs out; PostHog hears of it once, the ledger knows every attempt", quota_alerts
     ),
 )

@@ -1,0 +1,440 @@
+"""What the guard states about breakers, health, operators, leases and attempts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from doors import tokens
+from fake_clock import FakeClock
+from recording import RecordingBus, RecordingSink
+
+from wallie_litellm.core.breaker import Verdict
+from wallie_litellm.core.cost import Bill
+from wallie_litellm.core.demand import NOTHING, Demand, Outcome
+from wallie_litellm.events import (
+    BreakerChanged,
+    BudgetCrossed,
+    Ended,
+    FellBack,
+    HealthChanged,
+    OperatorActed,
+    Settled,
+    Unpriced,
+    UsageReported,
+)
+from wallie_litellm.guard import Guard
+from wallie_litellm.scope import Attempt, Ending, Failure, RequestScope
+
+MakeGuard = Callable[..., Guard]
+SUCCESS = Ending(Outcome.SUCCESS, Verdict.SUCCESS)
+FAILURE = Ending(Outcome.REJECTED, Verdict.FAILURE, reason="HTTP 500", status_code=500)
+
+
+async def begin(guard: Guard, demand: Demand | None = None, **scope: Any) -> tuple[RequestScope, Attempt]:
+    opened = guard.open_scope("o", **scope)
+    attempt = Attempt(group="o", provider="openai", deployment="openai/x")
+    await guard.admit(opened, attempt, demand or tokens(1))
+    return opened, attempt
+
+
+async def call(guard: Guard, ending: Ending, demand: Demand | None = None, **scope: Any) -> RequestScope:
+    opened, attempt = await begin(guard, demand, **scope)
+    guard.settle(opened, attempt, ending)
+    return opened
+
+
+def breakers(bus: RecordingBus) -> list[tuple[str, str]]:
+    return [(event.before, event.after) for event in bus.of(BreakerChanged)]
+
+
+def healths(bus: RecordingBus) -> list[tuple[str, str]]:
+    return [(event.before, event.status) for event in bus.of(HealthChanged)]
+
+
+# Breaker and health
+
+
+async def test_each_transition_of_a_breaker_is_stated_once(
+    make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
+) -> None:
+    guard = make_guard(breaker={"failures": 3})
+    for _ in range(3):
+        await call(guard, FAILURE)
+    clock.advance(30)
+    await call(guard, FAILURE)
+    clock.advance(60)
+    await call(guard, SUCCESS)
+    await call(guard, SUCCESS)
+    assert breakers(bus) == [
+        ("closed", "open"),
+        ("open", "half_open"),
+        ("half_open", "open"),
+        ("open", "half_open"),
+        ("half_open", "closed"),
+    ]
+    assert healths(bus) == [
+        ("healthy", "degraded"),
+        ("degraded", "down"),
+        ("down", "degraded"),
+        ("degraded", "down"),
+        ("down", "degraded"),
+        ("degraded", "healthy"),
+    ]
+    opened, _, reopened, _, closed = bus.of(BreakerChanged)
+    assert (opened.provider, opened.reason, opened.reopens_in) == ("openai", "HTTP 500", 30)
+    assert reopened.reopens_in == 60
+    assert (closed.reason, closed.reopens_in) == (None, 0)
+    assert opened.at == clock.wall() - 90
+
+
+async def test_errors_that_pass_are_a_degradation_that_heals(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard()
+    for ending in (FAILURE, FAILURE, SUCCESS, SUCCESS, FAILURE):
+        await call(guard, ending)
+    assert healths(bus) == [("healthy", "degraded"), ("degraded", "healthy"), ("healthy", "degraded")]
+    assert breakers(bus) == []
+
+
+async def test_a_breaker_that_opens_at_an_error_rate_says_so(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard(breaker={"failures": 100, "error_rate": 0.5, "min_calls": 4})
+    for ending in (SUCCESS, FAILURE, SUCCESS, FAILURE):
+        await call(guard, ending)
+    assert breakers(bus) == [("closed", "open")]
+    assert healths(bus)[-1] == ("healthy", "down")
+
+
+async def test_operators_transitions_are_stated_and_who_gave_the_order(
+    make_guard: MakeGuard, bus: RecordingBus
+) -> None:
+    guard = make_guard()
+    guard.open_circuit("openai", actor="ops@example.org")
+    guard.open_circuit("openai")
+    guard.close_circuit("openai", actor="ops@example.org")
+    guard.close_circuit("openai")
+    guard.reset_quota("openai", actor="cli")
+    assert breakers(bus) == [("closed", "forced_open"), ("forced_open", "closed")]
+    assert healths(bus) == [("healthy", "down"), ("down", "healthy")]
+    assert bus.of(BreakerChanged)[0].reason == "forced open by the operator"
+    assert [(event.actor, event.action, event.provider) for event in bus.of(OperatorActed)] == [
+        ("ops@example.org", "open_circuit", "openai"),
+        ("app", "open_circuit", "openai"),
+        ("ops@example.org", "close_circuit", "openai"),
+        ("app", "close_circuit", "openai"),
+        ("cli", "reset_quota", "openai"),
+    ]
+
+
+def test_a_disabled_breaker_is_stated(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard()
+    guard.limiter("openai").command("disable")
+    assert breakers(bus) == [("closed", "disabled")]
+    assert healths(bus) == []
+
+
+def test_an_order_for_an_unknown_provider_is_not_on_record(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard()
+    for order in (guard.open_circuit, guard.close_circuit, guard.reset_quota, guard.update_usage):
+        with pytest.raises(ValueError, match="unknown provider"):
+            order("opnai")
+    assert bus.events == []
+
+
+async def test_one_served_before_those_who_wait_may_be_the_probe(
+    make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
+) -> None:
+    guard = make_guard(breaker={"failures": 1, "open_for": 10}, admission={"max_wait": 100})
+    guard.update_usage("openai", 0, 60)
+    guard.limiter("openai").settle(guard.limiter("openai").reserve(NOTHING), NOTHING, Verdict.FAILURE)  # type: ignore[arg-type]
+    clock.advance(11)
+    patient = asyncio.ensure_future(call(guard, SUCCESS, tokens(50)))
+    await asyncio.sleep(0)
+    assert guard.status()["providers"]["openai"]["waiting"] == 1
+    opened, attempt = await begin(guard, tokens(1), priority=1)
+    assert breakers(bus) == [("closed", "open"), ("open", "half_open")]
+    guard.settle(opened, attempt, SUCCESS)
+    assert breakers(bus)[2:] == [("half_open", "closed")]
+    clock.advance(60)
+    await patient
+
+
+def test_twenty_threads_that_fail_at_once_open_a_circuit_once(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard({"openai": {}})
+    attempts = []
+    for _ in range(20):
+        scope, attempt = guard.open_scope("o"), Attempt(group="o", provider="openai")
+        guard.admit_blocking(scope, attempt, tokens(1))
+        attempts.append((scope, attempt))
+    gate = threading.Barrier(20)
+
+    def fail(scope: RequestScope, attempt: Attempt) -> None:
+        gate.wait()
+        guard.settle(scope, attempt, FAILURE)
+
+    threads = [threading.Thread(target=fail, args=pair) for pair in attempts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert breakers(bus) == [("closed", "open")]
+    assert healths(bus) == [("healthy", "degraded"), ("degraded", "down")]
+    assert len(bus.of(Settled)) == 20
+
+
+# Usage outside the router
+
+
+async def test_usage_outside_the_router_is_stated(make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock) -> None:
+    guard = make_guard()
+    guard.update_usage("openai", requests=2, tokens=30)
+    (await guard.wait_for_capacity("openai", 20)).settle(7)
+    with await guard.wait_for_capacity("openai", 4):
+        pass
+    stated = [(event.provider, event.charged, event.source) for event in bus.of(UsageReported)]
+    assert stated == [
+        ("openai", Demand(2, 30, 30, 0), "update_usage"),
+        ("openai", Demand(1, 7, 7, 0), "lease"),
+        ("openai", Demand(1, 4, 4, 0), "lease"),
+    ]
+    assert bus.of(Settled) == bus.of(Ended) == []
+    assert {event.at for event in bus.of(UsageReported)} == {clock.wall()}
+
+
+async def test_a_lease_is_stated_once_and_a_released_one_not_at_all(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard()
+    lease = await guard.wait_for_capacity("openai", 5)
+    lease.settle(3)
+    lease.settle(4)
+    lease.release()
+    released = await guard.wait_for_capacity("openai", 5)
+    released.release()
+    released.settle(5)
+    assert [event.charged.tokens for event in bus.of(UsageReported)] == [3]
+    assert guard.status()["providers"]["openai"]["quota"]["tpm"]["used"] == 3
+
+
+async def test_a_lease_that_has_expired_is_on_record_all_the_same(
+    make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
+) -> None:
+    guard = make_guard(admission={"reservation_ttl": 10})
+    lease = await guard.wait_for_capacity("openai", 5)
+    clock.advance(11)
+    assert guard.status()["providers"]["openai"]["in_flight"] == 0
+    lease.settle(3)
+    assert [event.charged.tokens for event in bus.of(UsageReported)] == [3]
+
+
+# Attempts and requests
+
+
+async def test_a_settled_attempt_says_whose_it_was_and_what_became_of_it(
+    make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
+) -> None:
+    guard = make_guard()
+    guard.reporter.price = lambda operation, attempt, ending: Bill(20, 10, 30, 5, 2, 0.25)
+    guard.update_usage("openai", 0, 60)
+    metadata = {"conversationId": "c1"}
+    scope = guard.open_scope("o", feature="chat", user_id="u1", operation="embedding", metadata=metadata)
+    attempt = Attempt(group="o", provider="openai", deployment="openai/x")
+    task = asyncio.ensure_future(guard.admit(scope, attempt, Demand(1, 20, 12, 8)))
+    await asyncio.sleep(0)
+    clock.advance(20)
+    await task
+    clock.advance(1.5)
+    guard.settle(scope, attempt, SUCCESS._replace(usage=Demand(1, 30, 20, 10)))
+    (record,) = bus.of(Settled)
+    assert record == Settled(
+        id=record.id,
+        at=clock.wall(),
+        request_id=scope.request_id,
+        number=1,
+        provider="openai",
+        model="o",
+        deployment="openai/x",
+        operation="embedding",
+        stream=False,
+        outcome="success",
+        success=True,
+        error=None,
+        status_code=None,
+        latency_ms=pytest.approx(1500),
+        waited_ms=pytest.approx(20_000),
+        prompt_tokens=20,
+        completion_tokens=10,
+        total_tokens=30,
+        cached_tokens=5,
+        reasoning_tokens=2,
+        cost_usd=0.25,
+        unpriced=False,
+        estimated=False,
+        charged=Demand(1, 30, 20, 10),
+        feature="chat",
+        user_id="u1",
+        metadata=metadata,
+    )
+    assert scope.attempts == [record]
+
+
+@pytest.mark.parametrize(
+    ("ending", "success", "billed", "charged"),
+    [
+        (Ending(Outcome.CACHE_HIT), True, 0, NOTHING),
+        (FAILURE, False, 0, Demand(1, 0, 0, 0)),
+        (Ending(Outcome.REJECTED, rate_limited=True, reason="HTTP 429", status_code=429), False, 0, Demand(1, 0, 0, 0)),
+        (Ending(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection"), False, 0, NOTHING),
+        (Ending(Outcome.CUT, Verdict.FAILURE, reason="timeout"), False, 40, Demand(1, 50, 40, 10)),
+        (Ending(Outcome.CUT, usage=Demand(1, 45, 40, 5), reason="cancelled"), False, 45, Demand(1, 50, 40, 10)),
+        (SUCCESS, True, 50, Demand(1, 50, 40, 10)),
+    ],
+)
+async def test_what_is_billed_and_charged_follows_from_how_it_ended(
+    make_guard: MakeGuard, bus: RecordingBus, ending: Ending, success: bool, billed: int, charged: Demand
+) -> None:
+    guard = make_guard()
+    await call(guard, ending, Demand(1, 50, 40, 10))
+    (record,) = bus.of(Settled)
+    assert (record.outcome, record.success) == (ending.outcome.value, success)
+    assert (record.total_tokens, record.charged) == (billed, charged)
+    assert (record.error, record.status_code) == (None if success else ending.reason, ending.status_code)
+    assert bool(record.cost_usd) is False
+    if not billed:
+        assert (record.cost_usd, record.unpriced, record.estimated) == (0.0, False, False)
+
+
+async def test_a_request_ends_once_with_all_its_attempts(
+    make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
+) -> None:
+    guard = make_guard()
+    scope = guard.open_scope("o", feature="chat", user_id="u1", metadata={"a": 1}, stream=True)
+    for group, provider, ending in (("o", "openai", FAILURE), ("a", "anthropic", SUCCESS)):
+        attempt = Attempt(group=group, provider=provider)
+        if group == "a":
+            scope.fail("o", "openai", "HTTP 500", None, 500)
+            guard.begin_hop(scope, "a")
+        await guard.admit(scope, attempt, tokens(1))
+        clock.advance(1)
+        guard.settle(scope, attempt, ending)
+    scope.served_by = attempt
+    guard.end(scope)
+    guard.end(scope, Failure("too late"))
+    (ended,) = bus.of(Ended)
+    assert (ended.request_id, ended.model, ended.provider) == (scope.request_id, "o", "anthropic")
+    assert (ended.success, ended.error, ended.used_fallback, ended.by_caller) == (True, None, True, False)
+    assert (ended.stream, ended.latency_ms, ended.waited_ms) == (True, pytest.approx(2000), 0)
+    assert (ended.feature, ended.user_id, ended.metadata) == ("chat", "u1", {"a": 1})
+    assert [record.number for record in ended.settled] == [1, 2]
+    assert ended.settled == tuple(bus.of(Settled))
+    (hop,) = bus.of(FellBack)
+    assert (hop.from_model, hop.to_model, hop.from_provider, hop.reason) == ("o", "a", "openai", "HTTP 500")
+
+
+def test_a_request_that_was_never_tried_ends_too(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard()
+    scope = guard.open_scope("o")
+    guard.end(scope, Failure("cancelled", by_caller=True))
+    (ended,) = bus.of(Ended)
+    assert (ended.success, ended.error, ended.by_caller, ended.settled, ended.provider) == (
+        False,
+        "cancelled",
+        True,
+        (),
+        "",
+    )
+
+
+def test_ids_are_unique_and_sort_in_the_order_of_what_happened(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard()
+    for _ in range(100):
+        guard.update_usage("openai", 1)
+    ids = [event.id for event in bus.of(UsageReported)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 100
+
+
+# Cost
+
+
+def at_a_price(guard: Guard, cost: float | None) -> None:
+    guard.reporter.price = lambda operation, attempt, ending: Bill(1, 1, 2, cost_usd=cost, unpriced=cost is None)
+
+
+async def test_an_unpriced_deployment_is_told_once(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard()
+    at_a_price(guard, None)
+    for deployment in ("openai/x", "openai/y", "openai/x", "openai/y"):
+        scope, attempt = guard.open_scope("o"), Attempt(group="o", provider="openai", deployment=deployment)
+        await guard.admit(scope, attempt, tokens(1))
+        guard.settle(scope, attempt, SUCCESS)
+    assert [(event.provider, event.model, event.deployment) for event in bus.of(Unpriced)] == [
+        ("openai", "o", "openai/x"),
+        ("openai", "o", "openai/y"),
+    ]
+    assert all(record.unpriced and record.cost_usd is None for record in bus.of(Settled))
+
+
+def unix(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+async def test_the_budget_is_told_once_a_month_and_level(
+    make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
+) -> None:
+    clock.move_wall(unix("2026-12-30") - clock.wall())
+    guard = make_guard(kpis={"monthly_cost": 100})
+    at_a_price(guard, 10.0)
+    for _ in range(12):
+        await call(guard, SUCCESS)
+    assert guard.status()["budget"] == {"spent_usd": 120.0, "limit_usd": 100.0}
+    clock.advance(3 * 86_400)
+    assert guard.status()["budget"]["spent_usd"] == 0
+    for _ in range(8):
+        await call(guard, SUCCESS)
+    told = [(event.month, event.level, event.spent_usd, event.utilization) for event in bus.of(BudgetCrossed)]
+    assert told == [
+        ("2026-12", "warning", 80.0, 0.8),
+        ("2026-12", "critical", 100.0, 1.0),
+        ("2027-01", "warning", 80.0, 0.8),
+    ]
+    assert {event.budget_usd for event in bus.of(BudgetCrossed)} == {100.0}
+
+
+def test_the_cost_of_twenty_threads_is_added_up_exactly_and_told_once(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard({"openai": {}}, kpis={"monthly_cost": 2000})
+    at_a_price(guard, 0.5)
+    gate = threading.Barrier(20)
+
+    def work() -> None:
+        gate.wait()
+        for _ in range(200):
+            scope, attempt = guard.open_scope("o"), Attempt(group="o", provider="openai")
+            guard.admit_blocking(scope, attempt, tokens(1))
+            guard.settle(scope, attempt, SUCCESS)
+
+    threads = [threading.Thread(target=work) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert guard.reporter.budget.spent == 2000.0
+    assert [event.level for event in bus.of(BudgetCrossed)] == ["warning", "critical"]
+
+
+# Through a real bus
+
+
+async def test_what_is_stated_reaches_the_sinks_in_order_by_the_time_flush_returns(make_guard: MakeGuard) -> None:
+    guard, sink = make_guard(), RecordingSink()
+    guard.bus.add(lambda: sink)
+    for _ in range(50):
+        guard.update_usage("openai", 1)
+    assert await guard.flush()
+    ids = [event.id for event in sink.events]
+    assert len(sink.of(UsageReported)) == 50
+    assert ids == sorted(ids)
+    assert guard.status()["sinks"]["recording"]["delivered"] == 50
+    await guard.aclose()
+    assert sink.closed == 1

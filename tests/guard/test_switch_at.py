@@ -1,0 +1,147 @@
+"""``quota.switch_at``: what is left of a limit is kept, as long as somebody else can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from doors import tokens
+
+from wallie_litellm.errors import RateLimited
+from wallie_litellm.guard import Guard
+from wallie_litellm.scope import Attempt, RequestScope
+
+MakeGuard = Callable[..., Guard]
+HUNDRED = {name: {"rpm": 100} for name in ("openai", "anthropic", "gemini")}
+AT_HALF = {"switch_at": 0.5}
+
+
+async def admit(guard: Guard, group: str = "o", provider: str = "openai", scope: RequestScope | None = None) -> None:
+    scope = scope or guard.open_scope("o")
+    await guard.admit(scope, Attempt(group=group, provider=provider), tokens(1))
+
+
+async def test_below_the_share_nothing_changes(make_guard: MakeGuard) -> None:
+    guard = make_guard(HUNDRED, quota=AT_HALF)
+    guard.update_usage("openai", 49)
+    await admit(guard)
+
+
+@pytest.mark.parametrize("used", [50, 99, 100, 150])
+async def test_from_the_share_on_the_next_in_the_chain_is_preferred(make_guard: MakeGuard, used: int) -> None:
+    guard = make_guard(HUNDRED, quota=AT_HALF)
+    guard.update_usage("openai", used)
+    with pytest.raises(RateLimited) as caught:
+        await admit(guard)
+    assert str(caught.value) == (
+        f"openai has used {used}% of its rpm limit, and another provider can serve (wallie.quota.switch_at is 50%)."
+    )
+    assert (caught.value.provider, caught.value.model, caught.value.retry_after) == ("openai", "o", 0)
+    assert guard.status()["providers"]["openai"]["in_flight"] == 0
+    await admit(guard, "a", "anthropic")
+
+
+def test_a_thread_is_sent_on_too(make_guard: MakeGuard) -> None:
+    guard = make_guard(HUNDRED, quota=AT_HALF)
+    guard.update_usage("openai", 50)
+    with pytest.raises(RateLimited):
+        guard.admit_blocking(guard.open_scope("o"), Attempt(group="o", provider="openai"), tokens(1))
+
+
+async def test_without_the_setting_it_stays_to_the_last(make_guard: MakeGuard) -> None:
+    guard = make_guard(HUNDRED)
+    guard.update_usage("openai", 99)
+    await admit(guard)
+
+
+@pytest.mark.parametrize("others", ["open", "used up", "above the share", "too small", "none"])
+async def test_it_stays_when_nobody_else_can(make_guard: MakeGuard, others: str) -> None:
+    small = {"tpm": 1} if others == "too small" else {"rpm": 100}
+    guard = make_guard(
+        {"openai": {"rpm": 100}, "anthropic": small, "gemini": small},
+        chains={} if others == "none" else None,
+        quota=AT_HALF,
+    )
+    guard.update_usage("openai", 60)
+    for other in ("anthropic", "gemini"):
+        if others == "open":
+            guard.open_circuit(other)
+        elif others in ("used up", "above the share"):
+            guard.update_usage(other, 100 if others == "used up" else 50)
+    await guard.admit(guard.open_scope("o"), Attempt(group="o", provider="openai"), tokens(2))
+
+
+async def test_a_later_member_counts_when_the_next_cannot(make_guard: MakeGuard) -> None:
+    guard = make_guard(HUNDRED, quota=AT_HALF)
+    guard.update_usage("openai", 60)
+    guard.update_usage("anthropic", 60)
+    scope = guard.open_scope("o")
+    with pytest.raises(RateLimited):
+        await admit(guard, scope=scope)
+    with pytest.raises(RateLimited):
+        await admit(guard, "a", "anthropic", scope)
+    await admit(guard, "g", "gemini", scope)
+
+
+async def test_the_last_of_the_chain_serves_though_all_are_above(make_guard: MakeGuard) -> None:
+    guard = make_guard(HUNDRED, quota=AT_HALF)
+    for provider in HUNDRED:
+        guard.update_usage(provider, 60)
+    await admit(guard)
+    await admit(guard, "g", "gemini")
+
+
+async def test_a_lease_is_not_sent_elsewhere(make_guard: MakeGuard) -> None:
+    guard = make_guard(HUNDRED, quota=AT_HALF)
+    guard.update_usage("openai", 60)
+    (await guard.wait_for_capacity("openai")).release()
+
+
+async def test_any_limit_of_the_provider_counts(make_guard: MakeGuard) -> None:
+    guard = make_guard({**HUNDRED, "openai": {"rpm": 1000, "tpd": 100, "concurrency": 50}}, quota=AT_HALF)
+    guard.update_usage("openai", 1, 60)
+    with pytest.raises(RateLimited, match="60% of its tpd limit"):
+        await admit(guard)
+
+
+async def test_a_features_limit_has_nothing_to_do_with_it(make_guard: MakeGuard) -> None:
+    guard = make_guard(HUNDRED, quota=AT_HALF, features={"chat": {"limits": {"rpm": 10}}})
+    for _ in range(9):
+        await admit(guard, scope=guard.open_scope("o", feature="chat"))
+
+
+async def test_who_is_sent_on_costs_its_feature_nothing(make_guard: MakeGuard) -> None:
+    guard = make_guard(HUNDRED, quota=AT_HALF, features={"chat": {"limits": {"rpm": 10}}})
+    guard.update_usage("openai", 60)
+    scope = guard.open_scope("o", feature="chat")
+    with pytest.raises(RateLimited):
+        await admit(guard, scope=scope)
+    assert scope.feature_refusal is None
+    assert guard.status()["features"]["chat"]["quota"]["rpm"]["used"] == 0
+
+
+def test_among_the_deployments_of_a_group_the_less_used_is_chosen(make_guard: MakeGuard) -> None:
+    guard = make_guard(HUNDRED, quota=AT_HALF)
+    scope, both = guard.open_scope("both"), ["openai", "anthropic"]
+    guard.update_usage("openai", 60)
+    assert guard.preferred(scope, "both", both, tokens(1)) == {"anthropic"}
+    guard.update_usage("anthropic", 60)
+    assert guard.preferred(scope, "both", both, tokens(1)) == {"openai", "anthropic"}
+
+
+def test_one_above_the_share_that_can_serve_now_goes_before_one_that_has_to_be_waited_for(
+    make_guard: MakeGuard,
+) -> None:
+    guard = make_guard({"openai": {"rpm": 100}, "anthropic": {"tpm": 600, "rpm": 1000}}, quota={"switch_at": 0.9})
+    guard.update_usage("openai", 95)
+    guard.update_usage("anthropic", 1, 500)
+    both = ["openai", "anthropic"]
+    assert guard.preferred(guard.open_scope("both"), "both", both, tokens(200)) == {"openai"}
+
+
+@pytest.mark.parametrize(("used", "switch"), [(49, False), (50, True)])
+def test_should_switch_follows_the_setting(make_guard: MakeGuard, used: int, switch: bool) -> None:
+    guard = make_guard(HUNDRED, quota=AT_HALF)
+    guard.update_usage("openai", used)
+    assert guard.should_switch_provider("openai") is switch
+    assert not guard.should_switch_provider("anthropic")

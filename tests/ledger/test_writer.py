@@ -1,0 +1,288 @@
+"""The sink: what it is handed is in the database once, with its sums, at the latest when it is closed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_support import assert_exactly, assert_sums_are_right, ended, rows, settled
+from sqlalchemy import select
+from support import wait_until
+
+from wallie_litellm.core.demand import Demand
+from wallie_litellm.errors import ConfigError
+from wallie_litellm.events import (
+    BreakerChanged,
+    BudgetCrossed,
+    Event,
+    FellBack,
+    HealthChanged,
+    OperatorActed,
+    QuotaCrossed,
+    Unpriced,
+    UsageReported,
+    new_id,
+)
+from wallie_litellm.ledger.records import as_json, from_json, record_of
+from wallie_litellm.ledger.schema import actions, alerts, attempts, outside_usage, requests, transitions
+from wallie_litellm.ledger.writer import LedgerSink
+from wallie_litellm.telemetry.spool import Spool
+
+SinkMaker = Callable[..., LedgerSink]
+
+
+def traffic(count: int, **changes: Any) -> list[Event]:
+    """``count`` requests of one attempt each."""
+    made = [settled(user_id=f"u{number % 7}", model=f"m{number % 3}", **changes) for number in range(count)]
+    return [event for attempt in made for event in (attempt, ended(attempt))]
+
+
+def one_of_each() -> list[Event]:
+    now = time.time()
+    first = settled(outcome="rejected", success=False, error="provider error", status_code=500, cost_usd=None)
+    second = settled(request_id=first.request_id, number=2, provider="anthropic", model="claude-sonnet-4")
+    cached = settled(outcome="cache_hit", charged=Demand(0, 0, 0, 0), cost_usd=0.0)
+    return [
+        first,
+        FellBack(
+            new_id(), now + 1, first.request_id, "gpt-4o", "claude-sonnet-4", "openai", "status 500", "chat", "u1"
+        ),
+        second,
+        ended(first, second),
+        cached,
+        ended(cached),
+        settled(unpriced=True, cost_usd=None, estimated=True, feature=None, user_id=None, metadata={}),
+        ended(success=False, error="cancelled", status_code=None, by_caller=True),
+        BreakerChanged(new_id(), now + 2, "openai", "closed", "open", "5 failures", 30.0),
+        HealthChanged(new_id(), now + 3, "openai", "healthy", "down", None),
+        QuotaCrossed(new_id(), now + 4, "openai", "rpm", "warning", 0.8, 400.0, 500, 12.0),
+        Unpriced(new_id(), now + 5, "openai", "new", "openai/new"),
+        BudgetCrossed(new_id(), now + 6, "critical", 0.95, 475.0, 500.0, "2026-11"),
+        OperatorActed(new_id(), now + 7, "admin", "reset_quota", "openai", None),
+        UsageReported(new_id(), now + 8, "openai", Demand(3, 300, 200, 100), "update_usage"),
+    ]
+
+
+def test_every_kind_of_event_is_recorded_once(database_url: str, open_sink: SinkMaker) -> None:
+    events = one_of_each()
+    sink = open_sink(database_url)
+    sink.handle(events)
+    assert sink.flush(30)
+    assert_exactly(database_url, events)
+    assert sink.stats() == {"delivered": len(events), "pending": 0, "spooled": 0, "dropped": 0, "failed": 0}
+
+
+def test_a_record_says_what_its_event_said(database_url: str, open_sink: SinkMaker) -> None:
+    sink = open_sink(database_url, worker="host:1")
+    attempt = settled()
+    sink.handle([attempt, ended(attempt, used_fallback=True), *one_of_each()[8:]])
+    assert sink.flush(30)
+    (found,) = rows(database_url, select(attempts))
+    expected = {name: value for name, value in attempt._asdict().items() if name != "charged"}
+    charged = {f"charged_{name}": value for name, value in attempt.charged._asdict().items()}
+    assert dict(found._mapping) == {**expected, **charged, "worker": "host:1"}
+    (request,) = rows(database_url, select(requests))
+    assert (request.request_id, request.attempts, request.used_fallback) == (attempt.request_id, 1, True)
+    breaker, health = rows(database_url, select(transitions).order_by("at"))
+    assert (breaker.type, breaker.before, breaker.after, breaker.reason) == ("breaker", "closed", "open", "5 failures")
+    assert (health.type, health.before, health.after, health.reason) == ("health", "healthy", "down", None)
+    quota, unpriced, budget = rows(database_url, select(alerts).order_by("at"))
+    assert (quota.type, quota.dimension, quota.level, quota.used, quota.limit) == ("quota", "rpm", "warning", 400, 500)
+    assert (unpriced.type, unpriced.model, unpriced.detail) == ("unpriced", "new", "openai/new")
+    assert (budget.type, budget.used, budget.limit, budget.detail) == ("budget", 475.0, 500.0, "2026-11")
+    (action,) = rows(database_url, select(actions))
+    assert (action.actor, action.action, action.provider) == ("admin", "reset_quota", "openai")
+    (outside,) = rows(database_url, select(outside_usage))
+    assert (outside.source, outside.charged_requests, outside.charged_tokens) == ("update_usage", 3, 300)
+
+
+def test_records_pass_through_json_unchanged() -> None:
+    for event in one_of_each():
+        record = record_of(event, "w")
+        assert from_json(as_json(record)) == record
+
+
+def test_a_record_of_another_version_is_read_as_far_as_it_goes() -> None:
+    known = as_json(record_of(settled(), "w"))
+    del known["waited_ms"], known["metadata"]
+    record = from_json({**known, "of_the_future": 1})
+    assert record is not None
+    assert as_json(record) == {**known, "waited_ms": 0.0, "metadata": "{}"}
+    assert from_json({"kind": "of_the_future", "id": "1"}) is None
+    assert from_json({"kind": "attempt"}) is None
+
+
+def test_records_are_written_without_anybody_asking(database_url: str, open_sink: SinkMaker) -> None:
+    sink = open_sink(database_url)
+    events = traffic(5)
+    sink.handle(events)
+    wait_until(lambda: sink.stats()["delivered"] == len(events))
+    assert_exactly(database_url, events)
+
+
+def test_an_event_delivered_again_changes_nothing(database_url: str, open_sink: SinkMaker) -> None:
+    sink = open_sink(database_url)
+    events = one_of_each() + traffic(50)
+    sink.handle([*events, *events[:10]])
+    assert sink.flush(30)
+    sink.handle(events)
+    sink.handle([*events[5:30], *(more := traffic(5))])
+    assert sink.flush(30)
+    assert_exactly(database_url, events + more)
+
+
+def test_several_processes_add_up(database_url: str, open_sink: SinkMaker) -> None:
+    sinks = [open_sink(database_url, worker=f"w{number}", flush_interval=0.01) for number in range(4)]
+    shares = [traffic(300) for _ in sinks]
+
+    def feed(sink: LedgerSink, events: list[Event]) -> None:
+        for first in range(0, len(events), 20):
+            sink.handle(events[first : first + 20])
+        sink.close(60)
+
+    threads = [threading.Thread(target=feed, args=pair) for pair in zip(sinks, shares, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    heir = open_sink(database_url)  # what one of them had to leave on disk
+    assert heir.flush(60)
+    assert_exactly(database_url, [event for share in shares for event in share])
+
+
+def test_text_that_no_database_takes_is_cleansed_and_cut(database_url: str, open_sink: SinkMaker) -> None:
+    sink = open_sink(database_url)
+    odd = settled(feature="a\0b\ud800" + "x" * 1000, user_id="", error="e" * 5000, prompt_tokens=10**30)
+    sink.handle([odd])
+    assert sink.flush(30)
+    (found,) = rows(database_url, select(attempts))
+    assert (found.feature[:4], len(found.feature), found.user_id, len(found.error)) == ("ab?x", 199, "", 2000)
+    assert found.prompt_tokens == 10**15
+
+
+def test_metadata_that_is_no_json_is_kept_as_far_as_it_can_be(database_url: str, open_sink: SinkMaker) -> None:
+    circle: dict[str, Any] = {"n": float("nan"), "list": (1, {2}), "object": object(), 3: b"x", "text": "\ud800\0"}
+    circle["self"] = circle
+    sink = open_sink(database_url)
+    sink.handle([settled(metadata=circle)])
+    assert sink.flush(30)
+    (found,) = rows(database_url, select(attempts))
+    assert {name: found.metadata[name] for name in ("n", "list", "object", "3", "text")} == {
+        "n": "nan",
+        "list": [1, [2]],
+        "object": "<object>",
+        "3": "<bytes>",
+        "text": "\ud800\0",
+    }
+
+
+def test_a_record_that_the_database_refuses_costs_no_other(database_url: str, open_sink: SinkMaker) -> None:
+    sink = open_sink(database_url)
+    events = traffic(20)
+    sink.handle([*events[:7], settled(status_code=2**70), *events[7:], settled(status_code=2**70)])
+    assert sink.flush(30)
+    assert_exactly(database_url, events)
+    assert sink.stats()["dropped"] == 2
+
+
+def test_what_an_earlier_process_left_on_disk_is_written_at_the_start(
+    database_url: str, open_sink: SinkMaker, spool_directory: Path
+) -> None:
+    events = traffic(1_500)
+    earlier = Spool(spool_directory, "ledger")
+    earlier.append([as_json(record_of(event, "earlier")) for event in events])
+    earlier.append([{"kind": "of_the_future", "id": "1"}])
+    earlier.close()
+    sink = open_sink(database_url)
+    wait_until(lambda: sink.stats()["delivered"] == len(events) and sink.stats()["spooled"] == 0)
+    assert_exactly(database_url, events)
+    assert list(spool_directory.iterdir()) == []
+
+
+def test_closing_writes_what_is_left(database_url: str, open_sink: SinkMaker, spool_directory: Path) -> None:
+    sink = open_sink(database_url, flush_interval=3600.0)
+    events = traffic(200)
+    sink.handle(events)
+    sink.close(30)
+    sink.close(30)
+    assert_exactly(database_url, events)
+    assert not spool_directory.exists()
+
+
+SCRIPT = """
+import atexit, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from ledger_support import settled
+from wallie_litellm.ledger.writer import LedgerSink
+sink = LedgerSink({url!r}, Path({spool!r}), worker="script", retention=86400.0)
+atexit.register(sink.close, 20.0)
+sink.handle([settled(user_id=str(number)) for number in range(100)])
+print("done")
+"""
+
+
+def test_a_script_that_ends_at_once_loses_nothing(database_url: str, open_sink: SinkMaker, tmp_path: Path) -> None:
+    tests = str(Path(__file__).parent.parent)
+    script = SCRIPT.format(tests=tests, url=database_url, spool=str(tmp_path / "spool"))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("done\n", "")
+    # Later Pythons start no thread at exit: if there was no connection yet, the next process finds the records.
+    assert open_sink(database_url).flush(30)
+    assert len(rows(database_url, select(attempts.c.id))) == 100
+
+
+FORKING = """
+import os, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from ledger_support import assert_exactly, settled
+from wallie_litellm.ledger.writer import LedgerSink
+def opened():
+    return LedgerSink({url!r}, Path({spool!r}), worker=str(os.getpid()), retention=86400.0)
+parent = opened()
+parent.handle(before := [settled()])
+assert parent.flush(30)
+child = os.fork()
+if child == 0:
+    parent = own = opened()
+    own.handle([settled(user_id="child") for _ in range(10)])
+    assert own.flush(30)
+    own.close(10)
+    os._exit(0)
+parent.handle(during := [settled() for _ in range(10)])
+assert os.waitpid(child, 0)[1] == 0
+parent.handle(after := [settled()])
+assert parent.flush(30)
+parent.close(10)
+"""
+
+
+def test_a_forked_child_opens_a_sink_of_its_own(database_url: str, tmp_path: Path) -> None:
+    script = FORKING.format(tests=str(Path(__file__).parent.parent), url=database_url, spool=str(tmp_path / "spool"))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(rows(database_url, select(attempts.c.id))) == 22
+    assert_sums_are_right(database_url)
+
+
+def test_more_than_memory_is_meant_to_hold_is_taken_in_nonetheless(database_url: str, open_sink: SinkMaker) -> None:
+    sink = open_sink(database_url, memory=50)
+    events = traffic(500)
+    for first in range(0, len(events), 100):
+        sink.handle(events[first : first + 100])
+    assert sink.flush(60)
+    assert_exactly(database_url, events)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://u:secret@host/db", "nonsense"])
+def test_a_url_that_is_of_no_use_is_refused_without_its_password(url: str, open_sink: SinkMaker) -> None:
+    with pytest.raises(ConfigError, match=r"wallie\.ledger\.url: ") as refused:
+        open_sink(url)
+    assert "secret" not in str(refused.value)

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import sys
+import threading
+import urllib.request
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from event_samples import NOON, PROMPT, ended, failed, settled
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.demand import Demand
+from wallie_litellm.errors import ConfigError
+from wallie_litellm.events import (
+    BreakerChanged,
+    BudgetCrossed,
+    Event,
+    FellBack,
+    HealthChanged,
+    QuotaCrossed,
+    UsageReported,
+)
+from wallie_litellm.guard import Guard
+from wallie_litellm.telemetry.sinks.prometheus import PrometheusSink
+
+
+@pytest.fixture
+def guard() -> Iterator[Guard]:
+    guard = Guard(WallieConfig.model_validate({"providers": {"openai": {"rpm": 500, "rpd": 10_000}}}))
+    yield guard
+    guard.close()
+
+
+def samples(sink: PrometheusSink) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Everything the sink shows, read as a Prometheus server would."""
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in parse_text(sink.render()[0].decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+def value(sink: PrometheusSink, name: str, /, **labels: str) -> float:
+    """The one sample of that name and those labels."""
+    matching = [value for own, value in samples(sink).get(name, []) if labels.items() <= own.items()]
+    assert len(matching) == 1, (name, labels, matching)
+    return matching[0]
+
+
+def total(sink: PrometheusSink, name: str, /, **labels: str) -> float:
+    return sum(value for own, value in samples(sink).get(name, []) if labels.items() <= own.items())
+
+
+def test_an_attempt_is_counted_with_its_duration_tokens_and_cost() -> None:
+    sink = PrometheusSink()
+    sink.handle([settled(), settled(), failed()])
+    whose = {"provider": "openai", "model": "gpt-4o-mini"}
+    assert value(sink, "wallie_attempts_total", **whose, outcome="success", feature="wallie-chat") == 2
+    assert value(sink, "wallie_attempts_total", **whose, outcome="rejected", feature="wallie-chat") == 1
+    assert value(sink, "wallie_attempt_duration_seconds_sum", outcome="success") == pytest.approx(3.0)
+    assert value(sink, "wallie_attempt_duration_seconds_bucket", outcome="success", le="1.28") == 0
+    assert value(sink, "wallie_attempt_duration_seconds_bucket", outcome="success", le="2.56") == 2
+    tokens = {kind: value(sink, "wallie_tokens_total", type=kind) for kind in ("prompt", "completion")}
+    assert tokens == {"prompt": 200, "completion": 40}
+    assert value(sink, "wallie_tokens_total", type="cached") == 80
+    assert value(sink, "wallie_tokens_total", type="reasoning") == 16
+    assert value(sink, "wallie_cost_usd_total", feature="wallie-chat") == pytest.approx(0.006)
+
+
+def test_a_request_is_counted_by_how_it_ended() -> None:
+    sink = PrometheusSink()
+    sink.handle(
+        [
+            ended(settled()),
+            ended(failed()),
+            ended(failed(), by_caller=True),
+            ended(success=False, error="wallie_rate_limited", waited_ms=30_000.0, latency_ms=30_001.0),
+        ]
+    )
+    outcomes = {outcome: value(sink, "wallie_requests_total", outcome=outcome) for outcome in ("success", "failed")}
+    assert outcomes == {"success": 1, "failed": 2}
+    assert value(sink, "wallie_requests_total", outcome="by_caller") == 1
+    assert value(sink, "wallie_request_duration_seconds_sum", outcome="failed") == pytest.approx(32.001)
+    assert value(sink, "wallie_request_wait_seconds_sum", provider="openai") == pytest.approx(30.75)
+    assert value(sink, "wallie_request_wait_seconds_count", provider="openai") == 4
+
+
+def test_an_unpriced_attempt_costs_nothing_and_is_counted_as_unpriced() -> None:
+    sink = PrometheusSink()
+    sink.handle([settled(cost_usd=None, unpriced=True)])
+    assert value(sink, "wallie_unpriced_attempts_total", provider="openai", model="gpt-4o-mini") == 1
+    assert total(sink, "wallie_cost_usd_total") == 0
+
+
+def test_fallbacks_alerts_and_changes_are_counted() -> None:
+    sink = PrometheusSink()
+    facts: list[Event] = [
+        FellBack("1", NOON, "r1", "gpt-4o-mini", "claude-sonnet-4", "openai", "HTTP 503", None, None),
+        BreakerChanged("2", NOON, "openai", "closed", "open", "5 failures", 30.0),
+        BreakerChanged("3", NOON, "openai", "open", "half_open", None, 0.0),
+        HealthChanged("4", NOON, "openai", "down", "degraded", None),
+        QuotaCrossed("5", NOON, "openai", "rpm", "warning", 0.8, 400.0, 500, 12.0),
+        BudgetCrossed("6", NOON, "critical", 0.96, 480.0, 500.0, "2026-11"),
+        UsageReported("7", NOON, "openai", Demand(), "update_usage"),
+    ]
+    sink.handle(facts)
+    assert value(sink, "wallie_fallbacks_total", **{"from": "gpt-4o-mini", "to": "claude-sonnet-4"}) == 1
+    assert value(sink, "wallie_breaker_changes_total", provider="openai", state="open") == 1
+    assert value(sink, "wallie_quota_alerts_total", provider="openai", dimension="rpm", level="warning") == 1
+    assert value(sink, "wallie_budget_alerts_total", level="critical") == 1
+    states = {own["state"]: value for own, value in samples(sink)["wallie_breaker_state"]}
+    assert states == {"closed": 0, "open": 0, "half_open": 1, "forced_open": 0, "disabled": 0}
+    assert value(sink, "wallie_provider_health", status="degraded") == 1
+    assert total(sink, "wallie_provider_health") == 1
+    assert sink.stats() == {"delivered": 6}
+
+
+async def test_gauges_show_the_guards_status_at_the_moment_of_the_scrape(guard: Guard) -> None:
+    sink = PrometheusSink(status=guard.status)
+    openai = {"provider": "openai"}
+    assert value(sink, "wallie_quota_used", **openai, dimension="rpm") == 0
+    guard.update_usage("openai", requests=7)
+    lease = await guard.wait_for_capacity("openai")
+    assert value(sink, "wallie_quota_used", **openai, dimension="rpd") == 8
+    assert value(sink, "wallie_quota_limit", **openai, dimension="rpm") == 500
+    assert value(sink, "wallie_requests_in_flight", **openai) == 1
+    assert value(sink, "wallie_requests_waiting", **openai) == 0
+    assert value(sink, "wallie_provider_paused_seconds", **openai) == 0
+    assert value(sink, "wallie_breaker_state", **openai, state="closed") == 1
+    lease.release()
+    guard.open_circuit("openai")
+    assert value(sink, "wallie_breaker_state", **openai, state="forced_open") == 1
+    assert value(sink, "wallie_provider_health", **openai, status="down") == 1
+    assert value(sink, "wallie_requests_in_flight", **openai) == 0
+
+
+def test_the_sinks_own_counters_are_shown() -> None:
+    sink = PrometheusSink(sink_stats=lambda: {"posthog": {"delivered": 12, "dropped": 3}, "slack": {"delivered": 1}})
+    assert value(sink, "wallie_sink_events", sink="posthog", state="dropped") == 3
+    assert total(sink, "wallie_sink_events", state="delivered") == 13
+
+
+def test_a_status_that_cannot_be_had_costs_only_its_gauges(caplog: pytest.LogCaptureFixture) -> None:
+    def status() -> dict[str, Any]:
+        raise RuntimeError("closed")
+
+    sink = PrometheusSink(status=status)
+    sink.handle([settled()])
+    assert value(sink, "wallie_attempts_total") == 1
+    assert "wallie_quota_used" not in samples(sink)
+    assert "could not be asked for" in caplog.text
+
+
+def test_beyond_the_cap_features_and_models_are_other_except_those_of_the_configuration() -> None:
+    sink = PrometheusSink(features=["wallie-chat"], models=["gpt-4o-mini"], most=5)
+    for number in range(50):
+        sink.handle([ended(feature=f"made-up-{number}", model=f"model-{number}", provider=f"p-{number}")])
+    sink.handle([ended(feature="wallie-chat", provider="p-0"), ended(feature=None, provider="p-0")])
+    for label, most in (("feature", 5 + 3), ("model", 5 + 2), ("provider", 5 + 1)):
+        seen = {own[label] for own, _ in samples(sink)["wallie_requests_total"]}
+        assert len(seen) == most, (label, seen)
+        assert "other" in seen
+    assert total(sink, "wallie_requests_total", feature="wallie-chat", model="gpt-4o-mini") == 1
+    assert total(sink, "wallie_requests_total", feature="") == 1
+    assert total(sink, "wallie_requests_total") == 52
+
+
+def test_a_hundred_features_have_series_of_their_own() -> None:
+    sink = PrometheusSink()
+    sink.handle([settled(feature=f"f{number}") for number in range(1_000)])
+    features = {own["feature"]: value for own, value in samples(sink)["wallie_attempts_total"]}
+    assert len(features) == 101
+    assert features["other"] == 900
+
+
+def test_no_user_and_nothing_of_the_metadata_is_shown() -> None:
+    sink = PrometheusSink()
+    sink.handle([settled(), ended(settled())])
+    page = sink.render()[0].decode()
+    assert "user-7" not in page
+    assert PROMPT not in page
+    assert "c1" not in page
+
+
+def test_two_sinks_in_one_process_count_apart() -> None:
+    one, two = PrometheusSink(), PrometheusSink()
+    one.handle([settled()])
+    assert total(one, "wallie_attempts_total") == 1
+    assert total(two, "wallie_attempts_total") == 0
+
+
+def test_sinks_of_one_registry_add_up_beside_the_applications_own_metrics() -> None:
+    registry = CollectorRegistry()
+    Counter("orders", "The application's own.", registry=registry).inc(3)
+    one = PrometheusSink(registry, sink_stats=lambda: {"slack": {"delivered": 1}})
+    one.handle([settled()])
+    two = PrometheusSink(registry, sink_stats=lambda: {"slack": {"delivered": 2}})
+    two.handle([settled()])
+    assert value(two, "wallie_attempts_total") == 2
+    assert value(one, "orders_total") == 3
+    assert value(one, "wallie_sink_events", sink="slack") == 2, "the newer one is right"
+    two.close(1.0)
+    assert value(one, "wallie_sink_events", sink="slack") == 1
+    one.close(1.0)
+    assert "wallie_sink_events" not in samples(one)
+    assert value(one, "wallie_attempts_total") == 2, "counters outlive the sinks"
+
+
+def test_a_sink_that_is_let_go_leaves_nothing_behind() -> None:
+    sink = PrometheusSink()
+    sink.handle([settled()])
+    registry = weakref.ref(sink.registry)
+    del sink
+    gc.collect()
+    assert registry() is None
+
+
+def test_every_metric_is_named_by_prometheus_conventions_and_explained() -> None:
+    sink = PrometheusSink(status=lambda: {"providers": {}})
+    sink.handle([settled(unpriced=True), ended()])
+    for family in parse_text(sink.render()[0].decode()):
+        assert family.name.startswith("wallie_")
+        assert family.documentation.endswith("."), family.name
+        if family.type == "histogram":
+            assert family.name.endswith("_seconds")
+        if family.type == "counter":
+            assert not family.samples or all("_total" in sample.name for sample in family.samples)
+
+
+def test_openmetrics_is_given_to_who_accepts_it() -> None:
+    sink = PrometheusSink()
+    sink.handle([settled(), ended()])
+    body, content_type = sink.render("application/openmetrics-text; version=1.0.0,text/plain;q=0.5")
+    assert content_type.startswith("application/openmetrics-text")
+    names = {family.name for family in parse_openmetrics(body.decode())}
+    assert {"wallie_attempts", "wallie_cost_usd", "wallie_request_duration_seconds"} <= names
+    assert sink.render()[1].startswith("text/plain")
+
+
+def test_the_exporter_serves_on_the_loopback_and_lets_go_of_its_port() -> None:
+    sink = PrometheusSink()
+    sink.handle([settled()])
+    port = sink.serve(0)
+    assert sink.serve(0) == port
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        families = {family.name for family in parse_text(answer.read().decode())}
+    assert "wallie_attempts" in families
+    before = threading.active_count()
+    sink.close(5.0)
+    assert threading.active_count() < before
+    again = PrometheusSink()
+    assert again.serve(port) == port, "the port is free again"
+    again.close(5.0)
+    again.close(5.0)
+
+
+def test_a_port_that_is_taken_is_one_clear_error() -> None:
+    first, second = PrometheusSink(), PrometheusSink()
+    port = first.serve(0)
+    try:
+        with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{port}.*in use"):
+            second.serve(port)
+    finally:
+        first.close(5.0)
+    with pytest.raises(ConfigError, match="70000"):
+        second.serve(70_000)
+
+
+def test_events_and_scrapes_at_once_lose_nothing() -> None:
+    sink = PrometheusSink()
+    done = threading.Event()
+
+    def scrape() -> None:
+        while not done.is_set():
+            sink.render()
+
+    reader = threading.Thread(target=scrape)
+    reader.start()
+    for number in range(200):
+        sink.handle([settled(feature=f"f{number}"), ended()])
+    done.set()
+    reader.join(10)
+    assert total(sink, "wallie_attempts_total") == 200
+    assert total(sink, "wallie_requests_total") == 200
+
+
+def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "wallie_litellm.telemetry.sinks.prometheus"
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(ConfigError, match=r"wallie-litellm\[prometheus\]"):
+        importlib.import_module(module)
+
+
+def test_stats_and_flush_are_plain() -> None:
+    sink = PrometheusSink()
+    assert sink.flush(0.0)
+    assert json.dumps(sink.stats()) == '{"delivered": 0}'

@@ -1,0 +1,166 @@
+"""Marked prompts, answers, keys and error texts go through every path; nothing that was written holds a mark."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from support import shipped_config
+
+from wallie_litellm import build_router, execute_ai_request, stream_ai_request
+from wallie_litellm.config import RouterConfig, parse_config
+from wallie_litellm.rehearsal.fleet import SimulatedFleet
+from wallie_litellm.rehearsal.posthog_endpoint import PostHogEndpoint
+from wallie_litellm.telemetry.sinks.opentelemetry import OpenTelemetrySink
+
+sys.path.insert(0, str(Path(__file__).parent / "telemetry"))
+from sentry_support import Ingestion
+from slack_support import Webhook
+
+MARK = "Zyx-Marked"
+PROMPT = f"{MARK}-prompt: where is my order?"
+ANSWER = f"{MARK}-answer: it is on its way to you."
+KEY = f"sk-{MARK}-key-0123456789abcdef"
+ERROR = f"{MARK}-error-body"
+METADATA = {"conversationId": "123", "apiKey": KEY, "note": f"Bearer {KEY}", "nested": {"password": MARK}}
+MESSAGES = [{"role": "system", "content": PROMPT}, {"role": "user", "content": PROMPT}]
+PROVIDERS = ("openai", "anthropic", "gemini", "groq", "deepseek")
+
+
+@pytest.fixture(scope="module")
+def marked_fleet() -> Iterator[SimulatedFleet]:
+    with SimulatedFleet({name: {"text": ANSWER} for name in PROVIDERS}, in_process=False) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def receivers() -> Iterator[tuple[PostHogEndpoint, Webhook, Ingestion]]:
+    webhook, ingestion = Webhook(), Ingestion()
+    with PostHogEndpoint() as endpoint:
+        yield endpoint, webhook, ingestion
+    webhook.close()
+    ingestion.close()
+
+
+def marked_config(folder: Path, receivers: tuple[PostHogEndpoint, Webhook, Ingestion], ledger: str) -> RouterConfig:
+    endpoint, webhook, ingestion = receivers
+    data = shipped_config()
+    data["wallie"] |= {
+        "ledger": {"url": ledger},
+        "retry": {"max_retries": 1, "initial": "1ms", "max": "1ms"},
+        "breaker": {"failures": 3, "open_for": "50ms"},
+        "quota": {"warning": 0.001, "critical": 0.002},
+        "telemetry": {
+            "posthog": {"api_key": endpoint.project_key, "host": endpoint.url},
+            "slack": {"webhook_url": webhook.url},
+            "sentry": {"dsn": ingestion.dsn},
+            "prometheus": {},
+            "spool": str(folder / "spool"),
+        },
+    }
+    for entry in data["model_list"]:
+        entry["litellm_params"]["api_key"] = KEY
+    return parse_config(data, env={})
+
+
+async def every_way(router: Any, fleet: SimulatedFleet) -> None:
+    """Answers, streams, errors of every kind, refusals, broken-off streams and cancelled calls."""
+
+    async def chat(**more: Any) -> None:
+        await execute_ai_request(router, "gpt-4o-mini", MESSAGES, feature="f", metadata=METADATA, **more)
+
+    async def stream(leave: bool = False) -> None:
+        async with stream_ai_request(router, "claude-opus-4", MESSAGES, user_id="u", metadata=METADATA) as deltas:
+            async for _ in deltas:
+                if leave:
+                    break
+
+    async def others() -> None:
+        await router.aembedding("text-embedding-3-small", input=[PROMPT], metadata=METADATA)
+        await router.aresponses(model="gpt-4o", input=PROMPT, instructions=PROMPT, metadata={"conversationId": "1"})
+        await router.aanthropic_messages(
+            model="claude-sonnet-4", messages=MESSAGES[1:], system=PROMPT, max_tokens=9, litellm_metadata=METADATA
+        )
+
+    def break_all(**fault: Any) -> None:
+        for name in PROVIDERS:
+            fleet[name].fail(**fault)
+
+    await chat()
+    await stream()
+    await stream(leave=True)
+    await others()
+    for fault in ({"status": 500}, {"status": 400}, {"status": 401}, {"status": 429, "retry_after": 0.01}):
+        break_all(**fault, body={"error": {"message": ERROR, "type": ERROR, "code": ERROR}})
+        for attempt in (chat, stream, others):
+            with contextlib.suppress(Exception):
+                await attempt()
+        for name in PROVIDERS:
+            fleet[name].heal()
+            router.guard.close_circuit(name)
+            router.guard.reset_quota(name)
+    fleet["openai"].malformed(times=1)
+    with contextlib.suppress(Exception):
+        await chat()
+    fleet["openai"].hang(times=1)
+    task = asyncio.create_task(chat())
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    router.guard.open_circuit("deepseek")
+    with contextlib.suppress(Exception):
+        await execute_ai_request(router, "deepseek-chat", MESSAGES, metadata=METADATA)
+
+
+def written(folder: Path) -> dict[str, str]:
+    return {str(file): file.read_bytes().decode("latin-1") for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("ledger", ["there", "away"])
+async def test_no_prompt_answer_or_key_is_written_anywhere(marked_fleet, receivers, tmp_path, caplog, ledger):
+    caplog.set_level(logging.DEBUG, "wallie_litellm")
+    for name in marked_fleet:
+        marked_fleet[name].heal()
+    # A database that nobody listens at sends every record through the spool.
+    url = f"sqlite:///{tmp_path}/wallie.db" if ledger == "there" else "postgresql://u:p@127.0.0.1:9/wallie"
+    config = marked_config(tmp_path, receivers, url)
+    spans, tracers = InMemorySpanExporter(), TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(spans))
+    router = build_router(config, model_list=marked_fleet.point(config.model_list))
+    for entry in router.model_list:
+        entry["litellm_params"]["api_key"] = KEY
+    router.guard.bus.add(lambda: OpenTelemetrySink(tracer_provider=tracers))
+    await every_way(router, marked_fleet)
+    await router.guard.flush()
+    prometheus = next(sink for sink in router.guard.bus.sinks() if sink.name == "prometheus")
+    endpoint, webhook, ingestion = receivers
+    said = {
+        "prometheus": prometheus.render()[0].decode(),
+        "status": json.dumps(router.guard.status(), default=str),
+    }
+    await router.guard.aclose()
+    said |= {
+        "posthog": "\n".join(endpoint.bodies),
+        "slack": "\n".join(webhook.texts),
+        "sentry": "\n".join(envelope.raw for envelope in ingestion.envelopes),
+        "spans": "\n".join(span.to_json() for span in spans.get_finished_spans()),
+        "logs": "\n".join(record.getMessage() for record in caplog.records if "wallie" in record.name),
+        **written(tmp_path),
+    }
+    for name in ("prometheus", "posthog", "slack", "sentry", "spans"):
+        assert len(said[name]) > 100, f"{name} was told nothing, so that this shows nothing"
+    kept = "\n".join(text for place, text in said.items() if "wallie.db" in place or "spool" in place)
+    assert "conversationId" in kept
+    found = {place for place, text in said.items() if MARK.lower() in text.lower()}
+    assert not found

@@ -1,0 +1,64 @@
+"""What `wallie-litellm check` says of the ledger and the telemetry: is each section complete and its package there?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Final, NamedTuple
+
+from wallie_litellm.config import RouterConfig
+
+
+class _Sink(NamedTuple):
+    """A section of `wallie.telemetry`: its secret and the variable that may hold it, its extra and a module of that."""
+
+    section: str
+    secret: str | None
+    variable: str | None
+    extra: str | None
+    module: str | None
+
+
+_SINKS: Final = (
+    _Sink("posthog", "api_key", "POSTHOG_API_KEY", "posthog", "posthog"),
+    _Sink("slack", "webhook_url", "SLACK_WEBHOOK_URL", None, None),
+    _Sink("sentry", "dsn", "SENTRY_DSN", "sentry", "sentry_sdk"),
+    _Sink("prometheus", None, None, "prometheus", "prometheus_client"),
+    _Sink("opentelemetry", None, None, "opentelemetry", "opentelemetry.trace"),
+)
+
+
+def sink_problems(config: RouterConfig) -> Iterator[str]:
+    """Sinks that are on and cannot be made."""
+    for sink, is_on in _configured(config):
+        if is_on and sink.module is not None and not _is_installed(sink.module):
+            yield f"wallie.telemetry.{sink.section}: its package is missing; install wallie-litellm[{sink.extra}]"
+    ledger = config.wallie.ledger
+    if ledger is not None and ledger.url.startswith("postgresql:") and not _is_installed("asyncpg"):
+        yield "wallie.ledger.url: PostgreSQL's driver is missing; install wallie-litellm[postgres]"
+    for path in config.wallie.telemetry.sinks:
+        module = path.partition(":")[0]
+        if not (config.path.parent / f"{module}.py").is_file() and not _is_installed(module):
+            yield f"wallie.telemetry.sinks: {path}: no {module}.py beside this file, and no installed module {module}"
+
+
+def secret_notes(config: RouterConfig) -> Iterator[str]:
+    """Sinks that are named and stay off, for want of their secret."""
+    for sink, is_on in _configured(config):
+        if not is_on:
+            yield f"wallie.telemetry.{sink.section}: no {sink.secret} here and no {sink.variable} in the environment: off"
+
+
+def _configured(config: RouterConfig) -> Iterator[tuple[_Sink, bool]]:
+    """Each section that is there, and whether it is on."""
+    for sink in _SINKS:
+        section = getattr(config.wallie.telemetry, sink.section)
+        if section is not None:
+            yield sink, sink.secret is None or getattr(section, sink.secret) is not None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # its parent is missing; a name such as '..x'
+        return False

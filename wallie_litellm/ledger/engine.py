@@ -1,0 +1,108 @@
+"""Connections to the ledger's database: SQLite in a file, or PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from wallie_litellm.config.values import mask_url
+from wallie_litellm.errors import ConfigError
+
+CONNECT_TIMEOUT = 5.0  # seconds
+COMMAND_TIMEOUT = 30.0  # seconds, of a single statement
+BUSY_TIMEOUT = 5.0  # seconds that SQLite waits for another connection's lock
+
+_WRITES = "wallie_writes"
+
+
+def open_engine(url: str, *, pool_size: int = 5, busy_timeout: float = BUSY_TIMEOUT) -> AsyncEngine:
+    """An engine for ``sqlite:///file`` or ``postgresql://...``; nothing is connected yet. Dispose of it when done.
+
+    An engine belongs to the event loop that it is first used in. ``busy_timeout`` is in seconds.
+
+    Raises:
+        ConfigError: the URL is of no use, or the driver is not installed.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError([f"wallie.ledger.url: found {mask_url(url)!r}, expected a database URL"]) from None
+    if parsed.drivername == "sqlite":
+        return _sqlite(parsed, pool_size, busy_timeout)
+    if parsed.drivername == "postgresql":
+        return _postgresql(url, pool_size)
+    raise ConfigError(
+        [f"wallie.ledger.url: found {mask_url(url)!r}, expected a URL that begins with sqlite:/// or postgresql://"]
+    )
+
+
+@asynccontextmanager
+async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that will write: SQLite takes its write lock at the beginning, so it cannot fail for it later."""
+    async with engine.connect() as connection:
+        await connection.execution_options(**{_WRITES: True})
+        async with connection.begin():
+            yield connection
+
+
+def _sqlite(url: URL, pool_size: int, busy_timeout: float) -> AsyncEngine:
+    if url.database in (None, "", ":memory:"):
+        raise ConfigError(
+            [
+                "wallie.ledger.url: a database in memory is not shared between connections and gone with the process; "
+                "name a file, such as sqlite:///wallie.db, or set 'ledger: null' to keep none"
+            ]
+        )
+    engine = create_async_engine(
+        url.set(drivername="sqlite+aiosqlite"),
+        pool_size=pool_size,
+        hide_parameters=True,  # an error's text may end up in a log
+        connect_args={"timeout": busy_timeout},
+    )
+    event.listen(engine.sync_engine, "do_connect", _make_directory)
+    event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _make_directory(_dialect: Any, _record: Any, arguments: list[Any], _keywords: dict[str, Any]) -> None:
+    Path(arguments[0]).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver would begin transactions by itself, and never at once
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")  # durable against crashes of this process, as a spool is
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")
+
+
+def _postgresql(url: str, pool_size: int) -> AsyncEngine:
+    if find_spec("asyncpg") is None:
+        raise ConfigError(["wallie.ledger.url: PostgreSQL needs a driver: pip install 'wallie-litellm[postgres]'"])
+
+    async def connect(**_: Any) -> Any:
+        import asyncpg  # type: ignore[import-untyped] # it has no stubs
+
+        # The driver reads the URL as libpq would, sslmode and several hosts included, which SQLAlchemy does not.
+        return await asyncpg.connect(url, timeout=CONNECT_TIMEOUT, command_timeout=COMMAND_TIMEOUT)
+
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        pool_size=pool_size,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={"async_creator_fn": connect},
+    )

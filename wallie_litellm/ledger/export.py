@@ -1,0 +1,121 @@
+"""The ledger's records as CSV or JSON Lines, as many as there are, in little memory.
+
+A row begins with its ``kind``; ``at`` is ISO 8601 in UTC; the rows of a kind are in order of time. In CSV the columns
+are those of all the kinds asked for, ``metadata`` is JSON, and text that a spreadsheet would take for a formula (it
+begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return) is preceded by an apostrophe. JSON Lines say
+everything as it is. What has no price has no ``cost_usd`` (empty, null) and is ``unpriced``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, NamedTuple
+
+from sqlalchemy import RowMapping, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from wallie_litellm.ledger.schema import RECORD_TABLES
+
+Format = Literal["csv", "jsonl"]
+Values = RowMapping
+_Formatter = Callable[[str, Sequence[Values]], str]
+
+BATCH: Final = 1000  # rows in memory at a time
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Chunk(NamedTuple):
+    """Some lines of an export, and how many rows they are."""
+
+    text: str
+    rows: int
+
+
+async def export(
+    engine: AsyncEngine,
+    form: Format,
+    kinds: Sequence[str] = tuple(RECORD_TABLES),
+    since: float | None = None,
+    until: float | None = None,
+) -> AsyncGenerator[Chunk, None]:
+    """The records of ``kinds`` (keys of ``RECORD_TABLES``) from ``since`` to before ``until``, in Unix seconds.
+
+    They are those that are there when the export begins, on both databases. CSV begins with its header.
+    """
+    kinds = tuple(dict.fromkeys(kinds))
+    if form == "csv":
+        columns = columns_of(kinds)
+        yield Chunk(_csv_lines([columns]), 0)
+        write: _Formatter = _csv_writer(columns)
+    else:
+        write = _json_lines
+    async with aclosing(_batches(engine, kinds, since, until)) as batches:
+        async for kind, batch in batches:
+            yield Chunk(write(kind, batch), len(batch))
+
+
+def columns_of(kinds: Sequence[str]) -> list[str]:
+    """The columns of a CSV export of ``kinds``."""
+    names = (column.name for kind in kinds for column in RECORD_TABLES[kind].columns)
+    return ["kind", *dict.fromkeys(names)]
+
+
+async def _batches(
+    engine: AsyncEngine, kinds: Sequence[str], since: float | None, until: float | None
+) -> AsyncGenerator[tuple[str, Sequence[Values]], None]:
+    async with engine.connect() as connection:
+        # One snapshot for all kinds; SQLite's transactions are that anyway.
+        if engine.dialect.name == "postgresql":
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+        for kind in kinds:
+            table = RECORD_TABLES[kind]
+            rows = select(table).order_by(table.c.at, table.c.id)
+            rows = rows if since is None else rows.where(table.c.at >= since)
+            rows = rows if until is None else rows.where(table.c.at < until)
+            async with connection.stream(rows, execution_options={"yield_per": BATCH}) as result:
+                async for batch in result.mappings().partitions():
+                    yield kind, batch
+
+
+def _json_lines(kind: str, batch: Sequence[Values]) -> str:
+    lines = ({"kind": kind, **{name: _plain(name, value) for name, value in row.items()}} for row in batch)
+    return "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+
+
+def _plain(name: str, value: Any) -> Any:
+    if name == "at":
+        return _time(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv_writer(columns: Sequence[str]) -> _Formatter:
+    def write(kind: str, batch: Sequence[Values]) -> str:
+        return _csv_lines([[kind, *(_cell(name, row.get(name)) for name in columns[1:])] for row in batch])
+
+    return write
+
+
+def _csv_lines(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "at":
+        return "" if value is None else _time(value)
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    if isinstance(value, bool | dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    return "" if value is None else str(value)
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

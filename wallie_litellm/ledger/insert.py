@@ -1,0 +1,110 @@
+"""Putting records into the database, each exactly once, however often it is tried."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import JSON, Connection, Table, Text, bindparam, cast, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from wallie_litellm.ledger.records import COLUMNS, Record, Row
+from wallie_litellm.ledger.rollup import KEY, SUMS, roll_up
+from wallie_litellm.ledger.schema import RECORD_TABLES, usage
+
+_LOOKUP = 1000  # ids that are looked up at once
+_ROWS_AT_ONCE = (100, 10, 1)  # rows in a statement on SQLite, whose limit is 32,766 values
+_USAGE_COLUMNS = (*KEY, *SUMS)
+
+
+def insert_records(connection: Connection, records: Iterable[Record]) -> int:
+    """Write those of ``records`` that are not there yet, and add them to ``usage``; returns how many were new.
+
+    To be called in a transaction begun by ``engine.writing``.
+    """
+    kinds: dict[str, list[Row]] = defaultdict(list)
+    for kind, values in records:
+        kinds[kind].append(values)
+    insert = _into_sqlite if connection.dialect.name == "sqlite" else _into_postgresql
+    new = [Record(kind, row) for kind, rows in kinds.items() for row in insert(connection, kind, rows)]
+    _add_usage(connection, roll_up(new))
+    return len(new)
+
+
+def _into_sqlite(connection: Connection, kind: str, rows: Sequence[Row]) -> Sequence[Row]:
+    insert = _sqlite_insert(RECORD_TABLES[kind])
+    with connection.begin_nested() as attempt:
+        if _execute_sqlite(connection, insert, rows) == len(rows):
+            return rows
+        attempt.rollback()
+    # Some are there already. The write lock is held, so what is looked up now stays true.
+    unknown = {row[0]: row for row in rows}
+    table, ids = RECORD_TABLES[kind], list(unknown)
+    for first in range(0, len(ids), _LOOKUP):
+        for known in connection.scalars(select(table.c.id).where(table.c.id.in_(ids[first : first + _LOOKUP]))):
+            del unknown[known]
+    _execute_sqlite(connection, insert, list(unknown.values()))
+    return list(unknown.values())
+
+
+def _execute_sqlite(connection: Connection, insert: sqlite.Insert, rows: Sequence[Row]) -> int:
+    """Insert ``rows`` as they are; returns how many rows came of it.
+
+    Plain tuples, as SQLAlchemy's own parameters would cost several times what SQLite does; and many to a statement,
+    as the driver lets go of Python's lock for every one and, beside a busy thread, waits 5 ms to have it back.
+    """
+    written = first = 0
+    for size in _ROWS_AT_ONCE:
+        upto = len(rows) - (len(rows) - first) % size
+        if parameters := [tuple(chain.from_iterable(rows[at : at + size])) for at in range(first, upto, size)]:
+            done = connection.exec_driver_sql(_sqlite_text(insert, size), parameters, {"preserve_rowcount": True})
+            written += done.rowcount
+        first = upto
+    return written
+
+
+@cache
+def _sqlite_text(insert: sqlite.Insert, rows: int) -> str:
+    text = str(insert.compile(dialect=sqlite.dialect(paramstyle="qmark")))
+    head, _, rest = text.partition(" VALUES ")
+    values, bracket, tail = rest.partition(")")
+    return f"{head} VALUES {', '.join([values + bracket] * rows)}{tail}"
+
+
+def _into_postgresql(connection: Connection, kind: str, rows: Sequence[Row]) -> Sequence[Row]:
+    unknown = {row[0]: row for row in rows}
+    parameters = [dict(zip(COLUMNS[kind], row, strict=True)) for row in unknown.values()]
+    # RETURNING names those that were inserted, even where another transaction was about to insert the same.
+    return [unknown[written] for written in connection.scalars(_postgresql_insert(RECORD_TABLES[kind]), parameters)]
+
+
+@cache
+def _sqlite_insert(table: Table) -> sqlite.Insert:
+    return sqlite.insert(table).on_conflict_do_nothing()
+
+
+@cache
+def _postgresql_insert(table: Table) -> Any:
+    metadata = {"metadata": cast(bindparam("metadata", type_=Text), JSON)} if "metadata" in table.c else {}
+    return postgresql.insert(table).values(metadata).on_conflict_do_nothing().returning(table.c.id)
+
+
+def _add_usage(connection: Connection, rows: Sequence[Row]) -> None:
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        _execute_sqlite(connection, _upsert(sqlite.insert), rows)
+    else:
+        parameters = [dict(zip(_USAGE_COLUMNS, row, strict=True)) for row in rows]
+        connection.execute(_upsert(postgresql.insert), parameters)
+
+
+@cache
+def _upsert(insert_into: Callable[[Table], Any]) -> Any:
+    insert = insert_into(usage)
+    return insert.on_conflict_do_update(
+        index_elements=KEY, set_={name: usage.c[name] + insert.excluded[name] for name in SUMS}
+    )

@@ -1,0 +1,77 @@
+"""The key figures against their targets.
+
+- ``uptime``: the share of requests that were answered, of those that their caller did not end.
+- ``p95_latency``: seconds within which 95 % of the answered requests were.
+- ``error_rate``: the share of attempts that failed for other reasons than the caller's.
+- ``monthly_cost``: what the calendar month (UTC) comes to at its end, as ``LedgerQueries.cost_of_month`` projects it.
+- ``fallback_rate``: the share of the answered requests that a fallback served.
+- ``critical_alerts``: how many alerts of level ``critical`` there were.
+
+All but the month's cost are of a period, by default the last 30 days. A target is passed by being better than it; one
+that nothing can be better than (100 %, 0) by reaching it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from wallie_litellm.config import KpiSettings
+from wallie_litellm.ledger.figures import MonthCost
+from wallie_litellm.ledger.queries import LedgerQueries
+from wallie_litellm.ledger.schema import DAY
+
+PERIOD: Final = 30.0 * DAY  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Kpi:
+    """One figure: shares from 0 to 1, latency in seconds, cost in US dollars.
+
+    ``actual`` and ``passed`` are ``None`` while there is nothing to tell it from; ``note`` is what else to know.
+    """
+
+    name: str
+    target: float
+    actual: float | None
+    passed: bool | None
+    note: str = ""
+
+
+async def measure_kpis(queries: LedgerQueries, targets: KpiSettings, since: float) -> list[Kpi]:
+    """The six figures since ``since`` (Unix seconds), in the order of ``KpiSettings``."""
+    (requests,) = await queries.requests(since)
+    (attempts,) = await queries.totals(since, percentiles=False)
+    critical = await queries.count_alerts("critical", since)
+    month = await queries.cost_of_month()
+    p95 = requests.latency.p95_ms
+    anything = requests.requests or attempts.attempts or critical
+    return [
+        _at_least("uptime", targets.uptime, requests.success_rate),
+        _at_most("p95_latency", targets.p95_latency, None if p95 is None else p95 / 1000),
+        _at_most("error_rate", targets.error_rate, attempts.error_rate),
+        _at_most("monthly_cost", targets.monthly_cost, month.projected_usd, _about(month)),
+        _at_most("fallback_rate", targets.fallback_rate, requests.fallback_rate),
+        _no_more("critical_alerts", targets.critical_alerts, critical if anything else None),
+    ]
+
+
+def _at_least(name: str, target: float, actual: float | None) -> Kpi:
+    return Kpi(name, target, actual, None if actual is None else actual > target or actual >= 1)
+
+
+def _at_most(name: str, target: float, actual: float | None, note: str = "") -> Kpi:
+    return Kpi(name, target, actual, None if actual is None else actual < target or actual <= 0, note)
+
+
+def _no_more(name: str, target: int, actual: int | None) -> Kpi:
+    return Kpi(name, target, actual, None if actual is None else actual <= target)
+
+
+def _about(month: MonthCost) -> str:
+    """What the projection rests on."""
+    spent = month.to_date
+    parts = [] if spent.cost_usd is None else [f"${spent.cost_usd:,.2f} so far in {month.month}"]
+    if spent.unpriced:
+        parts.append(f"{spent.unpriced} unpriced attempts not included")
+    return ", ".join(parts)

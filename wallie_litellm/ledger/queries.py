@@ -1,0 +1,280 @@
+"""What the dashboard, the KPIs and the budget ask of the ledger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from wallie_litellm.ledger.figures import (
+    EVERYTHING,
+    Alert,
+    Cost,
+    Latency,
+    MonthCost,
+    RequestTotals,
+    Totals,
+    Transition,
+    Where,
+)
+from wallie_litellm.ledger.ranges import EXACT_UP_TO, align, segments
+from wallie_litellm.ledger.schema import DAY, QUARTER, alerts, attempts, transitions, usage
+from wallie_litellm.ledger.sums import (
+    ATTEMPTS,
+    DIMENSIONS,
+    REQUESTS,
+    Dimension,
+    Facts,
+    Key,
+    Question,
+    Sums,
+    by_key,
+    counted,
+    named,
+    put_percentiles,
+    ranked,
+    rolled,
+)
+
+_ALERT = tuple(alerts.c[name] for name in Alert.__dataclass_fields__)
+_TRANSITION = tuple(transitions.c[name] for name in Transition.__dataclass_fields__)
+
+
+class LedgerQueries:
+    """Asks the database behind ``engine``, which belongs to the event loop that asks. ``now`` is for tests.
+
+    A range goes from ``since`` to before ``until``, in Unix seconds; without ``until`` it has no end. Ranges of up to
+    two hours are answered exactly, from the records, if those are still kept. Longer ones are answered from the
+    roll-ups and are widened to whole quarters of an hour, ``since`` down and ``until`` up; buckets are then a multiple
+    of a quarter long, and percentiles come from a histogram (see ``percentiles.py`` for how far they may be off).
+    Where the quarters have been pruned, whole UTC days are left, and nothing for shorter buckets.
+    The roll-ups know providers, models and features, or users: who groups or filters by a user and by something
+    else, or asks for users' requests, is answered from the records, exactly, slowly, and as far back as they are kept.
+    """
+
+    def __init__(self, engine: AsyncEngine, now: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._now = now
+        self._sqlite = engine.dialect.name == "sqlite"
+
+    async def totals(
+        self,
+        since: float,
+        until: float | None = None,
+        *,
+        by: Sequence[Dimension] = (),
+        step: float | None = None,
+        where: Where = EVERYTHING,
+        percentiles: bool = True,
+        top: int | None = None,
+    ) -> list[Totals]:
+        """Sums over attempts, by each of ``by`` and by time buckets of ``step`` seconds, counted from 1970 in UTC.
+
+        In order of time, then the dearest first. Groups without an attempt are missing; a question without groups
+        has exactly one answer. ``top`` leaves only so many groups, the dearest; ``percentiles=False`` saves time where
+        there are hundreds of groups.
+
+        Raises:
+            ValueError: an unknown dimension, a ``step`` or ``top`` that is not above 0, or both of them.
+        """
+        question = _question(by, step, where, percentiles, top)
+        found = await self._ask(ATTEMPTS, question, since, until)
+        answers = [_totals(question, key, sums) for key, sums in found.items()] or _none(question, _NO_ATTEMPTS)
+        return sorted(answers, key=lambda one: (one.start or 0, -(one.cost_usd or 0.0), -one.attempts))
+
+    async def requests(
+        self,
+        since: float,
+        until: float | None = None,
+        *,
+        by: Sequence[Dimension] = (),
+        step: float | None = None,
+        where: Where = EVERYTHING,
+        percentiles: bool = True,
+        top: int | None = None,
+    ) -> list[RequestTotals]:
+        """Sums over requests, as :meth:`totals`; in order of time, then the most first, the order of ``top`` too."""
+        question = _question(by, step, where, percentiles, top)
+        found = await self._ask(REQUESTS, question, since, until)
+        answers = [_request_totals(question, key, sums) for key, sums in found.items()] or _none(question, _NO_REQUESTS)
+        return sorted(answers, key=lambda one: (one.start or 0, -one.requests))
+
+    async def cost(self, since: float, until: float | None = None, where: Where = EVERYTHING) -> Cost:
+        """The money spent in a range."""
+        (total,) = await self.totals(since, until, where=where, percentiles=False)
+        return Cost(since, total.cost_usd, total.unpriced, total.estimated)
+
+    async def cost_today(self, timezone: str = "UTC") -> Cost:
+        """The money spent since the last midnight in ``timezone``, an IANA name."""
+        today = self._local(timezone)
+        return await self.cost(_midnight(today).timestamp())
+
+    async def cost_of_month(self, timezone: str = "UTC") -> MonthCost:
+        """The money spent since the month began in ``timezone``, and what it comes to at its end.
+
+        The rest of the month is taken to cost as much per second as the time from the month's first attempt until now,
+        of which there is taken to be at least a day.
+        """
+        today = self._local(timezone)
+        begins = _midnight(today.replace(day=1))
+        spent = await self.cost(begins.timestamp())
+        first = await self._first(begins.timestamp())
+        projected = None
+        if spent.cost_usd is not None and first is not None:
+            rest = _next_month(begins).timestamp() - self._now()
+            projected = spent.cost_usd + spent.cost_usd / max(self._now() - first, DAY) * rest
+        return MonthCost(f"{begins:%Y-%m}", spent, projected)
+
+    async def unpriced(self, since: float, until: float | None = None) -> int:
+        """How many attempts nobody knows the price of."""
+        return (await self.cost(since, until)).unpriced
+
+    async def alerts(self, limit: int = 20) -> list[Alert]:
+        """The last ``limit`` alerts, the latest first."""
+        return [Alert(*row) for row in await self._rows(select(*_ALERT).order_by(alerts.c.id.desc()).limit(limit))]
+
+    async def count_alerts(self, level: str, since: float, until: float | None = None) -> int:
+        """How many alerts of ``level`` (``warning``, ``critical``) there were."""
+        statement = select(func.count()).where(alerts.c.at >= since, alerts.c.level == level)
+        return int(await self._scalar(statement if until is None else statement.where(alerts.c.at < until)))
+
+    async def transitions(self, limit: int = 20) -> list[Transition]:
+        """The last ``limit`` changes of breakers, health and, by fallback, models; the latest first."""
+        statement = select(*_TRANSITION).order_by(transitions.c.id.desc()).limit(limit)
+        return [Transition(*row) for row in await self._rows(statement)]
+
+    async def first_record_at(self) -> float | None:
+        """When the oldest attempt ended that the ledger knows of: its day (UTC), once it has been pruned."""
+        return await self._first(0)
+
+    async def _ask(self, facts: Facts, question: Question, since: float, until: float | None) -> dict[Key, Sums]:
+        async with self._engine.connect() as connection:
+            if facts.view(question) is None:
+                return await self._from_records(connection, facts, question, since, until)
+            oldest, first_quarter, first_day = (await connection.execute(_oldest(0))).one()
+            length = (self._now() if until is None else until) - since
+            if length <= EXACT_UP_TO and _are_kept(since, oldest, first_day):
+                return await self._from_records(connection, facts, question, since, until)
+            question = question._replace(step=_in_quarters(question.step))
+            parts = segments(*align(since, until, self._now()), question.step, first_quarter)
+            return by_key(facts, question, await connection.execute(rolled(facts, question, parts)) if parts else ())
+
+    async def _from_records(
+        self, connection: AsyncConnection, facts: Facts, question: Question, since: float, until: float | None
+    ) -> dict[Key, Sums]:
+        rows = await connection.execute(counted(facts, question, since, until, sqlite=self._sqlite))
+        found = by_key(facts, question, rows)
+        if question.percentiles:
+            ranks = await connection.execute(ranked(facts, question, since, until, sqlite=self._sqlite))
+            put_percentiles(question, found, ranks)
+        return found
+
+    async def _first(self, since: float) -> float | None:
+        """When the oldest attempt from ``since`` on ended, or the beginning of its day if it has been pruned."""
+        async with self._engine.connect() as connection:
+            oldest, _, first_day = (await connection.execute(_oldest(since))).one()
+        pruned = first_day is not None and (oldest is None or oldest >= first_day + DAY)
+        return float(first_day) if pruned else oldest
+
+    async def _rows(self, statement: Select[Any]) -> Sequence[Any]:
+        async with self._engine.connect() as connection:
+            found: Sequence[Any] = (await connection.execute(statement)).all()
+            return found
+
+    async def _scalar(self, statement: Select[Any]) -> Any:
+        async with self._engine.connect() as connection:
+            return await connection.scalar(statement)
+
+    def _local(self, timezone: str) -> datetime:
+        return datetime.fromtimestamp(self._now(), UTC).astimezone(ZoneInfo(timezone))
+
+
+def _oldest(since: float) -> Select[Any]:
+    """The oldest attempt from ``since`` on, and the beginnings of the first quarter and the first day that had one."""
+    first = select(func.min(usage.c.start)).where(usage.c.view == "model", usage.c.start >= since)
+    return select(
+        select(func.min(attempts.c.at)).where(attempts.c.at >= since).scalar_subquery(),
+        *(first.where(usage.c.grain == grain).scalar_subquery() for grain in (QUARTER, DAY)),
+    )
+
+
+def _are_kept(since: float, oldest: float | None, first_day: int | None) -> bool:
+    """Whether the records from ``since`` on are there: none is known to be older than the oldest."""
+    if oldest is None:
+        return first_day is None
+    return since >= oldest or first_day is None or oldest < first_day + DAY
+
+
+def _question(
+    by: Sequence[Dimension], step: float | None, where: Where, percentiles: bool, top: int | None
+) -> Question:
+    for name in by:
+        if name not in DIMENSIONS:
+            raise ValueError(f"by: found {name!r}, expected some of {', '.join(DIMENSIONS)}")
+    if step is not None and not step >= 1:
+        raise ValueError(f"step: found {step!r}, expected whole seconds above 0")
+    if top is not None and (top < 1 or step is not None):
+        raise ValueError(f"top: found {top!r}, expected a whole number above 0, without step")
+    return Question(tuple(dict.fromkeys(by)), None if step is None else int(step), where, percentiles, top)
+
+
+def _in_quarters(step: int | None) -> int | None:
+    return None if step is None else -(-step // QUARTER) * QUARTER
+
+
+def _totals(question: Question, key: Key, sums: Sums) -> Totals:
+    unpriced, cost = sums.number("unpriced"), float(sums.values["cost_usd"])
+    return Totals(
+        *named(question, key),
+        attempts=sums.number("count"),
+        successes=sums.number("successes"),
+        by_caller=sums.number("by_caller"),
+        cache_hits=sums.number("cache_hits"),
+        latency=sums.latency(),
+        waited_ms=float(sums.values["waited_ms"]),
+        prompt_tokens=sums.number("prompt_tokens"),
+        completion_tokens=sums.number("completion_tokens"),
+        total_tokens=sums.number("total_tokens"),
+        cached_tokens=sums.number("cached_tokens"),
+        reasoning_tokens=sums.number("reasoning_tokens"),
+        cost_usd=None if unpriced and cost == 0 else cost,
+        unpriced=unpriced,
+        estimated=sums.number("estimated"),
+    )
+
+
+def _request_totals(question: Question, key: Key, sums: Sums) -> RequestTotals:
+    return RequestTotals(
+        *named(question, key),
+        requests=sums.number("count"),
+        successes=sums.number("successes"),
+        by_caller=sums.number("by_caller"),
+        fallbacks=sums.number("fallbacks"),
+        latency=sums.latency(),
+        waited_ms=float(sums.values["waited_ms"]),
+    )
+
+
+_NOBODY = (None,) * 5  # no bucket, and no dimension
+_NO_ATTEMPTS = Totals(*_NOBODY, 0, 0, 0, 0, Latency(), 0.0, 0, 0, 0, 0, 0, 0.0, 0, 0)
+_NO_REQUESTS = RequestTotals(*_NOBODY, 0, 0, 0, 0, Latency(), 0.0)
+
+
+_Answer = TypeVar("_Answer", Totals, RequestTotals)
+
+
+def _none(question: Question, nothing: _Answer) -> list[_Answer]:
+    return [] if question.by or question.step is not None else [nothing]
+
+
+def _midnight(day: datetime) -> datetime:
+    return day.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+
+
+def _next_month(begins: datetime) -> datetime:
+    return begins.replace(year=begins.year + begins.month // 12, month=begins.month % 12 + 1)

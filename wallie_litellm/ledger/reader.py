@@ -1,0 +1,77 @@
+"""Opening a ledger that is there, to read it: nothing is created, and every reason why not is one line."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from wallie_litellm.config.values import mask_url
+from wallie_litellm.errors import ConfigError
+from wallie_litellm.ledger.engine import open_engine
+from wallie_litellm.ledger.migrations import version_of
+from wallie_litellm.ledger.schema import VERSION
+
+
+@asynccontextmanager
+async def open_reader(url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine for the ledger at ``url``, known to be reachable and to have the tables of this version.
+
+    Raises:
+        ConfigError: there is no such ledger, it cannot be reached, or another version wrote it.
+    """
+    engine = open_engine(url)
+    try:
+        _require_file(url)
+        _require_version(await _version(engine, url))
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what a driver says, without SQLAlchemy's own additions, or else the kind of error."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    lines = str(cause.__cause__ or cause).splitlines()
+    return lines[0] if lines else type(cause).__name__
+
+
+def _require_file(url: str) -> None:
+    parsed = make_url(url)
+    if parsed.drivername == "sqlite" and not Path(parsed.database or "").is_file():
+        raise _problem(
+            f"there is no file {parsed.database} yet; it is created when the first request has ended "
+            "(a relative path is looked up in the working directory)"
+        )
+
+
+async def _version(engine: AsyncEngine, url: str) -> int | None:
+    try:
+        async with engine.connect() as connection:
+            return await connection.run_sync(version_of)
+    except Exception as error:
+        shown = url if url.startswith("sqlite") else mask_url(url)
+        raise _problem(f"{shown} cannot be read: {reason(error)}") from error
+
+
+def _require_version(found: int | None) -> None:
+    if found is None:
+        raise _problem("the database has no ledger in it yet; its tables are created when the first request has ended")
+    if found > VERSION:
+        raise _problem(
+            f"the database has version {found} of the ledger's tables and this version of wallie-litellm knows "
+            f"version {VERSION}; upgrade wallie-litellm, or name another database"
+        )
+    if found < VERSION:
+        raise _problem(
+            f"the database has version {found} of the ledger's tables, which are brought to version {VERSION} when a "
+            "router or proxy of this version writes its first record"
+        )
+
+
+def _problem(text: str) -> ConfigError:
+    return ConfigError([f"wallie.ledger.url: {text}"])

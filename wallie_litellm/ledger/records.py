@@ -1,0 +1,269 @@
+"""Events as rows of the ledger's tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from math import isfinite
+from typing import Any, NamedTuple
+
+from sqlalchemy import Column
+
+from wallie_litellm.config.values import LARGEST_COUNT
+from wallie_litellm.events import (
+    BreakerChanged,
+    BudgetCrossed,
+    Ended,
+    Event,
+    FellBack,
+    HealthChanged,
+    OperatorActed,
+    QuotaCrossed,
+    Settled,
+    Unpriced,
+    UsageReported,
+)
+from wallie_litellm.ledger.schema import RECORD_TABLES
+
+NAME_LENGTH = 200  # characters, of the columns that hold names
+_TEXT_LENGTH = 2000  # of those without a limit of their own
+_DEEPEST = 20  # levels of metadata
+
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+Row = tuple[Any, ...]
+
+
+class Record(NamedTuple):
+    """A row for the table of ``kind``; ``values`` are in the order of its columns, the id first, metadata as JSON."""
+
+    kind: str
+    values: Row
+
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    kind: tuple(column.name for column in table.columns) for kind, table in RECORD_TABLES.items()
+}
+"""The names of each kind's columns, in the order of ``Record.values``."""
+
+
+def record_of(event: Event, worker: str) -> Record:
+    """``event`` as it is recorded; ``worker`` names the process that saw it.
+
+    Text is cut to what its column holds, and cleansed of what a database refuses.
+    """
+    kind, make = _ROWS[type(event)]
+    return Record(kind, make(event, worker))
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    """``record`` as :func:`from_json` reads it, which a later version with more columns does too."""
+    return {"kind": record.kind, **dict(zip(COLUMNS[record.kind], record.values, strict=True))}
+
+
+def from_json(found: Mapping[str, Any]) -> Record | None:
+    """The record that :func:`as_json` wrote, or ``None`` for a kind that this version does not know."""
+    kind = str(found.get("kind"))
+    if kind not in COLUMNS or not found.get("id"):
+        return None
+    defaults = _DEFAULTS[kind]
+    return Record(kind, tuple(found.get(name, default) for name, default in zip(COLUMNS[kind], defaults, strict=True)))
+
+
+def _attempt(event: Settled, worker: str) -> Row:
+    return (
+        event.id,
+        event.at,
+        worker,
+        event.request_id,
+        event.number,
+        _name(event.provider),
+        _name(event.model),
+        _name(event.deployment),
+        _name(event.operation),
+        event.stream,
+        _name(event.outcome),
+        event.success,
+        _text(event.error),
+        event.status_code,
+        event.latency_ms,
+        event.waited_ms,
+        *_counts(
+            event.prompt_tokens,
+            event.completion_tokens,
+            event.total_tokens,
+            event.cached_tokens,
+            event.reasoning_tokens,
+        ),
+        event.cost_usd,
+        event.unpriced,
+        event.estimated,
+        *_counts(*event.charged),
+        _name(event.feature),
+        _name(event.user_id),
+        _metadata(event.metadata),
+    )
+
+
+def _request(event: Ended, worker: str) -> Row:
+    return (
+        event.id,
+        event.at,
+        worker,
+        event.request_id,
+        _name(event.model),
+        _name(event.provider),
+        _name(event.operation),
+        event.stream,
+        event.success,
+        _text(event.error),
+        event.status_code,
+        event.by_caller,
+        event.latency_ms,
+        event.waited_ms,
+        event.used_fallback,
+        len(event.settled),
+        _name(event.feature),
+        _name(event.user_id),
+        _metadata(event.metadata),
+    )
+
+
+def _quota_alert(event: QuotaCrossed, worker: str) -> Row:
+    return (
+        *(event.id, event.at, worker, "quota", _name(event.level), _name(event.provider), _name(event.dimension), ""),
+        *(event.utilization, event.used, event.limit, None),
+    )
+
+
+def _unpriced_alert(event: Unpriced, worker: str) -> Row:
+    return (
+        *(event.id, event.at, worker, "unpriced", "", _name(event.provider), "", _name(event.model)),
+        *(None, None, None, _name(event.deployment)),
+    )
+
+
+def _budget_alert(event: BudgetCrossed, worker: str) -> Row:
+    return (
+        *(event.id, event.at, worker, "budget", _name(event.level), "", "", ""),
+        *(event.utilization, event.spent_usd, event.budget_usd, event.month),
+    )
+
+
+def _breaker(event: BreakerChanged, worker: str) -> Row:
+    return (
+        *(
+            event.id,
+            event.at,
+            worker,
+            "breaker",
+            _name(event.provider),
+            _name(event.before),
+            _name(event.after),
+            _text(event.reason),
+            None,
+        ),
+    )
+
+
+def _health(event: HealthChanged, worker: str) -> Row:
+    return (
+        *(
+            event.id,
+            event.at,
+            worker,
+            "health",
+            _name(event.provider),
+            _name(event.before),
+            _name(event.status),
+            _text(event.reason),
+            None,
+        ),
+    )
+
+
+def _fallback(event: FellBack, worker: str) -> Row:
+    return (
+        *(event.id, event.at, worker, "fallback", _name(event.from_provider)),
+        *(_name(event.from_model), _name(event.to_model), _text(event.reason), event.request_id),
+    )
+
+
+def _action(event: OperatorActed, worker: str) -> Row:
+    return (
+        event.id,
+        event.at,
+        worker,
+        _name(event.actor),
+        _name(event.action),
+        _name(event.provider),
+        _text(event.detail),
+    )
+
+
+def _outside_usage(event: UsageReported, worker: str) -> Row:
+    return (event.id, event.at, worker, _name(event.provider), _name(event.source), *_counts(*event.charged))
+
+
+_ROWS: dict[type, tuple[str, Callable[[Any, str], Row]]] = {
+    Settled: ("attempt", _attempt),
+    Ended: ("request", _request),
+    QuotaCrossed: ("alert", _quota_alert),
+    Unpriced: ("alert", _unpriced_alert),
+    BudgetCrossed: ("alert", _budget_alert),
+    BreakerChanged: ("transition", _breaker),
+    HealthChanged: ("transition", _health),
+    FellBack: ("transition", _fallback),
+    OperatorActed: ("action", _action),
+    UsageReported: ("outside_usage", _outside_usage),
+}
+
+
+def _default(column: Column[Any]) -> Any:
+    if column.name == "metadata":
+        return "{}"
+    return None if column.nullable else column.type.python_type()
+
+
+_DEFAULTS: dict[str, Row] = {
+    kind: tuple(_default(column) for column in table.columns) for kind, table in RECORD_TABLES.items()
+}
+
+
+def _name(text: str | None) -> str:
+    return _cleansed(text[:NAME_LENGTH]) if text else ""
+
+
+def _text(text: str | None) -> str | None:
+    return text if text is None else _cleansed(text[:_TEXT_LENGTH])
+
+
+@lru_cache(maxsize=4096)
+def _cleansed(text: str) -> str:
+    """``text`` without NUL and lone surrogates, which PostgreSQL and UTF-8 have no room for."""
+    return str(text).replace("\0", "").encode(errors="replace").decode()
+
+
+def _counts(*numbers: int) -> Row:
+    return numbers if max(numbers) <= LARGEST_COUNT else tuple(min(number, LARGEST_COUNT) for number in numbers)
+
+
+def _metadata(metadata: Mapping[str, Any]) -> str:
+    if not metadata:
+        return "{}"
+    try:
+        return _encode(metadata)
+    except (TypeError, ValueError):
+        return _encode(_plain(metadata))
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """``value`` with what JSON has no word for, such as infinities and circles, as text."""
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and isfinite(value)):
+        return value
+    if isinstance(value, Mapping) and depth < _DEEPEST:
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, bytes) and depth < _DEEPEST:
+        return [_plain(item, depth + 1) for item in value]
+    return str(value) if isinstance(value, float) else f"<{type(value).__name__}>"

@@ -1,0 +1,185 @@
+"""What a starting process takes up from the ledger: usage that limits must not forget, cost, alerts already given."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from wallie_litellm.config.values import mask_url
+from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.errors import ConfigError
+from wallie_litellm.ledger.database import reason
+from wallie_litellm.ledger.engine import open_engine, writing
+from wallie_litellm.ledger.migrations import migrate, version_of
+from wallie_litellm.ledger.schema import DAY, QUARTER, VERSION, actions, alerts, attempts, outside_usage, usage
+
+logger = logging.getLogger(__name__)
+
+Windows = Mapping[str, tuple[float, float]]
+"""By provider: the Unix times at which its day began, and since when the buckets of its limits remember."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What the ledger knows of the present day, minutes and month.
+
+    ``day`` is what each provider's limits were charged since its day began, or since an operator reset them;
+    ``recent`` what they were charged lately, with the Unix times of admission, oldest first. ``budget_levels`` are
+    those announced this month (UTC), ``unpriced`` the deployments announced today (UTC).
+    """
+
+    day: dict[str, Demand] = field(default_factory=dict)
+    recent: dict[str, list[tuple[float, Demand]]] = field(default_factory=dict)
+    month_cost: float = 0.0
+    budget_levels: frozenset[str] = frozenset()
+    unpriced: frozenset[str] = frozenset()
+
+
+def restore(url: str, windows: Windows, *, wall: float | None = None, timeout: float = 5.0) -> Restored | None:
+    """Read what the ledger at ``url`` knows at ``wall`` (Unix time, now by default), within ``timeout`` seconds.
+
+    May be called with or without a running event loop. ``None`` if the database cannot be read; the log says so.
+
+    Raises:
+        ConfigError: the URL cannot be used, or a later version of this package has written the database.
+    """
+    if _is_missing(url):
+        return Restored()
+    answers: SimpleQueue[Restored | BaseException] = SimpleQueue()
+
+    def read() -> None:
+        try:
+            answers.put(asyncio.run(_read_within(url, windows, time.time() if wall is None else wall, timeout)))
+        except BaseException as error:  # noqa: BLE001 - whoever asked decides
+            answers.put(error)
+
+    threading.Thread(target=read, name="wallie-restore", daemon=True).start()
+    try:
+        answer = answers.get(timeout=timeout + 1.0)
+    except Empty:  # something that cannot be interrupted, such as looking up a host's address
+        answer = TimeoutError()
+    if isinstance(answer, ConfigError):
+        raise answer
+    if isinstance(answer, BaseException):
+        logger.warning(
+            "the ledger at %s cannot be read (%s): the limits begin anew, without what was used before this start",
+            mask_url(url),
+            reason(answer),
+        )
+        return None
+    return answer
+
+
+async def read_usage(connection: AsyncConnection, windows: Windows, wall: float) -> Restored:
+    """What :func:`restore` reads, from a ``connection`` to a database that has the ledger's tables."""
+    return await connection.run_sync(_read, windows, wall)
+
+
+def _is_missing(url: str) -> bool:
+    if not url.startswith("sqlite:"):
+        return False
+    file = make_url(url).database
+    return bool(file) and file != ":memory:" and not Path(str(file)).exists()
+
+
+async def _read_within(url: str, windows: Windows, wall: float, timeout: float) -> Restored:
+    engine = open_engine(url, pool_size=1, busy_timeout=timeout)
+    try:
+        async with asyncio.timeout(timeout):
+            return await _read_engine(engine, windows, wall)
+    finally:
+        async with asyncio.timeout(1.0):
+            await engine.dispose()
+
+
+async def _read_engine(engine: AsyncEngine, windows: Windows, wall: float) -> Restored:
+    async with engine.connect() as connection:
+        version = await connection.run_sync(version_of)
+    if version is None:
+        return Restored()
+    if version != VERSION:
+        async with writing(engine) as connection:
+            await connection.run_sync(migrate)
+    async with engine.connect() as connection:
+        return await read_usage(connection, windows, wall)
+
+
+def _read(connection: Connection, windows: Windows, wall: float) -> Restored:
+    today = datetime.fromtimestamp(wall, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    month = today.replace(day=1)
+    resets = _last_resets(connection, windows)
+    told = [alerts.c.type == "budget", alerts.c.at >= month.timestamp(), alerts.c.detail == f"{month:%Y-%m}"]
+    unpriced = [alerts.c.type == "unpriced", alerts.c.at >= today.timestamp()]
+    return Restored(
+        day={name: _day(connection, name, start, resets.get(name)) for name, (start, _) in windows.items()},
+        recent=_recent(connection, {name: max(since, resets.get(name, since)) for name, (_, since) in windows.items()}),
+        month_cost=_cost(connection, month.timestamp()),
+        budget_levels=frozenset(connection.scalars(select(alerts.c.level).where(*told))),
+        unpriced=frozenset(connection.scalars(select(alerts.c.detail).where(*unpriced))),
+    )
+
+
+def _last_resets(connection: Connection, windows: Windows) -> dict[str, float]:
+    earliest = min((min(window) for window in windows.values()), default=0.0)
+    found = select(actions.c.provider, func.max(actions.c.at)).group_by(actions.c.provider)
+    found = found.where(actions.c.action == "reset_quota", actions.c.at >= earliest)
+    return dict(connection.execute(found).all())
+
+
+def _day(connection: Connection, provider: str, start: float, reset: float | None) -> Demand:
+    """What was charged since ``start``, or since ``reset`` if that is later."""
+    since = start if reset is None else max(start, reset)
+    # Whole quarters of an hour are summed up already; what is left before the first of them is looked at by itself.
+    summed = -(-since // QUARTER) * QUARTER
+    return (
+        _sum(connection, attempts, provider, attempts.c.at >= since, attempts.c.at < summed)
+        .plus(_sum(connection, outside_usage, provider, outside_usage.c.at >= since))
+        .plus(_sum(connection, usage, provider, *_sums("model", QUARTER, summed)))
+    )
+
+
+def _sums(view: str, grain: int, start: float) -> Iterator[ColumnElement[bool]]:
+    yield usage.c.grain == grain
+    yield usage.c.start >= int(start)
+    yield usage.c.view == view
+
+
+def _sum(connection: Connection, table: Table, provider: str, *conditions: ColumnElement[bool]) -> Demand:
+    sums = select(*(func.sum(column) for column in _charged(table)))
+    row = connection.execute(sums.where(table.c.provider == provider, *conditions)).one()
+    return Demand(*(int(amount or 0) for amount in row))
+
+
+def _charged(table: Table) -> tuple[ColumnElement[int], ...]:
+    return table.c.charged_requests, table.c.charged_tokens, table.c.charged_input, table.c.charged_output
+
+
+def _recent(connection: Connection, since: Mapping[str, float]) -> dict[str, list[tuple[float, Demand]]]:
+    """What was charged later than ``since``, together for each second of admission: at the last one in it."""
+    seconds: dict[str, dict[int, tuple[float, Demand]]] = {name: {} for name in since}
+    for table in (attempts, outside_usage):
+        late = [and_(table.c.provider == name, table.c.at >= start) for name, start in since.items()]
+        took = table.c.latency_ms if table is attempts else 0.0
+        found = select(table.c.provider, table.c.at - took / 1000.0, *_charged(table))
+        found = found.where(table.c.at >= min(since.values(), default=0.0), or_(False, *late))
+        for provider, admitted, *charged in connection.execute(found):
+            of = seconds[provider]
+            last, sum_ = of.get(int(admitted), (admitted, NOTHING))
+            of[int(admitted)] = (max(last, admitted), sum_.plus(Demand(*charged)))
+    return {name: [use for _, use in sorted(of.items()) if use[1] != NOTHING] for name, of in seconds.items()}
+
+
+def _cost(connection: Connection, since: float) -> float:
+    cost = select(func.sum(usage.c.cost_usd)).where(*_sums("model", DAY, since))
+    return float(connection.scalar(cost) or 0.0)

@@ -1,0 +1,55 @@
+"""Removing records that are older than they are to be kept. Their sums stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from wallie_litellm.ledger.engine import writing
+from wallie_litellm.ledger.schema import DAY, QUARTER, RECORD_TABLES, usage
+
+INTERVAL = 3600.0  # seconds between two rounds
+DAYS_KEPT = 400  # of daily sums: a year and the month before
+
+_CHUNK = 2_000  # records of a kind in one transaction, so that nobody waits long for the lock
+_HOURS = 3600  # seconds of quarterly sums in one transaction
+# The limiter is restored from these: they are kept for two days whatever the retention.
+_KEPT_FOR_RESTORE = ("action", "outside_usage")
+_RESTORED = 2 * DAY
+
+
+async def prune(engine: AsyncEngine, now: float, retention: float) -> bool:
+    """Remove a few of the rows that at ``now`` are older than ``retention`` seconds; returns whether more are left.
+
+    Several processes may do it at once.
+    """
+    async with writing(engine) as connection:
+        return await connection.run_sync(_prune, now, retention)
+
+
+def _prune(connection: Connection, now: float, retention: float) -> bool:
+    restored = now - max(retention, _RESTORED)
+    more = False
+    for kind, table in RECORD_TABLES.items():
+        more |= _prune_records(connection, table, restored if kind in _KEPT_FOR_RESTORE else now - retention)
+    more |= _prune_usage(connection, QUARTER, restored)
+    return _prune_usage(connection, DAY, now - DAYS_KEPT * DAY) or more
+
+
+def _prune_records(connection: Connection, table: Table, before: float) -> bool:
+    oldest: Any = select(table.c.id).where(table.c.at < before).order_by(table.c.at).limit(_CHUNK)
+    if connection.dialect.name == "postgresql":
+        oldest = oldest.with_for_update(skip_locked=True)  # another process is at those
+    removed = connection.execute(delete(table).where(table.c.id.in_(oldest.scalar_subquery())))
+    return removed.rowcount == _CHUNK
+
+
+def _prune_usage(connection: Connection, grain: int, before: float) -> bool:
+    oldest = connection.scalar(select(func.min(usage.c.start)).where(usage.c.grain == grain))
+    if oldest is None or oldest + grain > before:
+        return False
+    upto = min(oldest + max(_HOURS, grain), before - grain + 1)
+    connection.execute(delete(usage).where(usage.c.grain == grain, usage.c.start < upto))
+    return True

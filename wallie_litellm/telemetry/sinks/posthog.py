@@ -1,0 +1,226 @@
+"""PostHog, through its official SDK.
+
+The SDK's own queue drops events when it is full and gives up on them after a few retries. So the SDK is asked for what
+belongs into every event and for sending batches, and what lies between, waiting included, is a :class:`Delivery`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid5
+
+from wallie_litellm.core.backoff import Backoff
+from wallie_litellm.errors import ConfigError
+from wallie_litellm.events import Event
+from wallie_litellm.telemetry.sinks.posthog_delivery import Delivery
+from wallie_litellm.telemetry.sinks.posthog_dispatch import Answer, Message, Reply
+from wallie_litellm.telemetry.sinks.posthog_events import Captured, captured
+from wallie_litellm.telemetry.sinks.posthog_values import json_size
+from wallie_litellm.telemetry.spool import Spool
+
+if TYPE_CHECKING:
+    from requests import Session
+
+logger = logging.getLogger(__name__)
+_sdk_logger = logging.getLogger("posthog")
+
+LARGEST_EVENT = 900 * 1024
+"""Bytes; the SDK's own limit for an event."""
+
+_NAMESPACE = UUID("6f2c1a52-0c55-5d0c-9b0e-3c1d6a0d8f11")  # any, but always the same: event ids become UUIDs in it
+_CALLERS = ("metadata", "userId", "feature", "requestedModel")  # properties whose length is the callers' choice
+_OTHERS = 2_000  # bytes that the rest of an event takes
+
+
+class PostHogSink:
+    """Sends the five ``ai.*`` events to the project ``api_key`` at ``host``; nothing is sent anywhere else.
+
+    ``spool_directory`` is where events wait on disk while PostHog takes none. ``timeout`` is how many seconds one
+    request may take to connect, and to be answered; events gather for ``interval`` seconds before they are sent, and
+    are sent again as ``backoff`` says.
+
+    Raises:
+        ConfigError: the SDK is not installed, or the key is empty.
+    """
+
+    name = "posthog"
+
+    def __init__(
+        self,
+        api_key: str,
+        host: str,
+        spool_directory: Path,
+        *,
+        timeout: float = 10.0,
+        interval: float = 0.5,
+        backoff: Backoff | None = None,
+    ) -> None:
+        if not api_key.strip():
+            raise ConfigError(["telemetry.posthog: the project API key is empty; set POSTHOG_API_KEY"])
+        sdk = _SDK(api_key.strip(), host)
+        self._envelope = sdk.envelope()
+        self._nobody = _installation(spool_directory)
+        self._too_large = 0
+        self._sdk = sdk
+        self._delivery = Delivery(
+            "PostHog",
+            sdk.send,
+            Spool(spool_directory, self.name),
+            timeout=timeout,
+            interval=interval,
+            backoff=backoff or Backoff(initial=1.0, max=60.0),
+        )
+
+    def handle(self, events: Sequence[Event]) -> None:
+        """Take in a batch. Does not wait for PostHog, whatever state that is in."""
+        self._delivery.put(list(self._messages(events)))
+
+    def flush(self, timeout: float) -> bool:
+        """Deliver everything within ``timeout`` seconds or put it on disk; ``False`` if that was not possible."""
+        return self._delivery.flush(timeout)
+
+    def close(self, timeout: float) -> None:
+        """Deliver or spool everything within ``timeout`` seconds, and end."""
+        self._delivery.close(timeout)
+        self._sdk.close()
+
+    def stats(self) -> dict[str, int]:
+        """Events ``delivered``, ``pending``, ``spooled`` and ``dropped``; ``failed`` counts requests."""
+        stats = self._delivery.stats()
+        return {**stats, "dropped": stats["dropped"] + self._too_large}
+
+    def _messages(self, events: Sequence[Event]) -> Iterator[tuple[Message, int]]:
+        for event in events:
+            what = captured(event)
+            if what is None:
+                continue
+            size = _OTHERS + json_size([what.properties.get(name) for name in _CALLERS])
+            if size <= LARGEST_EVENT:
+                yield self._message(event, what), size
+            else:
+                self._too_large += 1
+                logger.error("an event of %d KiB is too large for PostHog and was dropped", size // 1024)
+
+    def _message(self, event: Event, what: Captured) -> Message:
+        properties = {**what.properties, **self._envelope}
+        if what.user_id is None:
+            properties["$process_person_profile"] = False
+        return {
+            "event": what.name,
+            # The same however often it is sent: PostHog drops repetitions by it.
+            "uuid": str(uuid5(_NAMESPACE, event.id)),
+            "timestamp": datetime.fromtimestamp(event.at, UTC).isoformat(),
+            "distinct_id": self._nobody if what.user_id is None else what.user_id,
+            "properties": properties,
+        }
+
+
+def _installation(spool_directory: Path) -> str:
+    """The distinct id of what has no user: the same at every start here, and telling nothing about the place."""
+    return f"wallie-{uuid5(_NAMESPACE, f'{socket.gethostname()}:{spool_directory.resolve()}')}"
+
+
+class _SDK:
+    """The official SDK, as far as it is wanted."""
+
+    def __init__(self, api_key: str, host: str) -> None:
+        try:
+            import posthog.request
+            import requests
+            from posthog.client import Client
+        except ImportError:
+            raise ConfigError(
+                ["telemetry.posthog needs the PostHog SDK, which is not installed: install wallie-litellm[posthog]"]
+            ) from None
+        self._request = posthog.request
+        self._captured: list[dict[str, Any]] = []
+        # Without a thread, a queue or an exit hook of its own.
+        level = _sdk_logger.level
+        self._client = Client(
+            api_key,
+            host=host,
+            send=False,
+            sync_mode=True,
+            max_retries=0,
+            disable_geoip=True,
+            enable_exception_autocapture=False,
+            before_send=self._captured.append,
+        )
+        _sdk_logger.setLevel(level)  # which the client has changed, for everybody
+        self._api_key = api_key
+        self._host = str(self._client.host)
+        self._session: Session = requests.Session()
+        # A redirected POST becomes a GET, whose 200 would be taken for PostHog's.
+        self._session.max_redirects = 0
+        self._unreachable: type[Exception] = requests.RequestException
+        _keep_quiet()
+
+    def envelope(self) -> Mapping[str, Any]:
+        """The properties that the SDK gives every event."""
+        # In a context of its own: what the application has tagged its own PostHog events with does not belong here.
+        contextvars.Context().run(self._client.capture, "envelope", distinct_id="nobody")
+        return dict(self._captured.pop()["properties"])
+
+    def send(self, batch: Sequence[Message], timeout: float) -> Reply:
+        """Post one batch."""
+        try:
+            with _quietly():
+                self._request.batch_post(
+                    self._api_key, self._host, gzip=True, timeout=timeout, batch=batch, session=self._session
+                )
+        except self._request.APIError as error:
+            return _reply(error)
+        except self._unreachable as error:
+            # The class alone: an error's text might quote what was sent.
+            return Reply(Answer.UNAVAILABLE, type(error).__name__)
+        return Reply(Answer.ACCEPTED)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+
+def _reply(error: Any) -> Reply:
+    status = error.status if isinstance(error.status, int) else 0
+    reason = f"HTTP {status}"
+    if status == 413:
+        return Reply(Answer.TOO_LARGE, reason)
+    if status == 400:
+        return Reply(Answer.REFUSED, reason)
+    if status in (401, 403):
+        return Reply(Answer.MISCONFIGURED, f"{reason}: is POSTHOG_API_KEY this project's key?")
+    if status < 500 and status not in (408, 425, 429):
+        return Reply(Answer.MISCONFIGURED, f"{reason}: is POSTHOG_HOST right?")
+    return Reply(Answer.UNAVAILABLE, reason, getattr(error, "retry_after", None) or 0.0)
+
+
+# The SDK logs what it sends once somebody sets its logger to DEBUG.
+
+_quiet = threading.local()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    _quiet.now = True
+    try:
+        yield
+    finally:
+        _quiet.now = False
+
+
+def _is_not_ours(_: logging.LogRecord) -> bool:
+    return not getattr(_quiet, "now", False)
+
+
+def _keep_quiet() -> None:
+    """Hold back what the SDK logs about our requests; the application's own use of it is not touched."""
+    if _is_not_ours not in _sdk_logger.filters:
+        _sdk_logger.addFilter(_is_not_ours)

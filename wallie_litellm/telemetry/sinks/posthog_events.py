@@ -1,0 +1,204 @@
+"""The guard's facts as PostHog's events: their names and properties, without the SDK.
+
+``ai.request.completed`` and ``ai.request.failed`` are about one request each, with the figures of the attempt that
+ended it; ``wastedTokens`` and ``wastedCostUsd`` are those of its other attempts, so that the sums are the ledger's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from typing import Any, NamedTuple
+
+from wallie_litellm.events import (
+    BudgetCrossed,
+    Ended,
+    Event,
+    FellBack,
+    HealthChanged,
+    QuotaCrossed,
+    Settled,
+    Unpriced,
+)
+from wallie_litellm.telemetry.sinks.posthog_values import plain, text
+
+COMPLETED = "ai.request.completed"
+FAILED = "ai.request.failed"
+HEALTH = "ai.provider.health"
+QUOTA = "ai.quota.alert"
+FALLBACK = "ai.fallback.triggered"
+
+Properties = dict[str, Any]
+
+
+class Captured(NamedTuple):
+    """One PostHog event. ``user_id`` is whose it is, ``None`` when nobody's."""
+
+    name: str
+    user_id: str | None
+    properties: Properties
+
+
+def captured(event: Event) -> Captured | None:
+    """What PostHog is told about ``event``; ``None`` when that is nothing."""
+    translate = _TRANSLATIONS.get(type(event))
+    return None if translate is None else translate(event)
+
+
+def _ended(event: Ended) -> Captured:
+    user_id = text(event.user_id)
+    properties: Properties = {
+        "provider": event.provider,
+        "model": text(event.model),
+        "requestedModel": text(event.model),  # a caller's word, like the user's and the feature's
+        "requestId": event.request_id,
+        "operation": event.operation,
+        "stream": event.stream,
+        "success": event.success,
+        "latencyMs": round(event.latency_ms, 3),
+        "waitedMs": round(event.waited_ms, 3),
+        "attempts": len(event.settled),
+        "usedFallback": event.used_fallback,
+        "statusCode": event.status_code,
+        "byCaller": event.by_caller,
+        "userId": user_id,
+        "feature": text(event.feature),
+        "metadata": plain(event.metadata),
+        **_figures(event),
+    }
+    if event.success:
+        return Captured(COMPLETED, user_id, properties)
+    properties["error"] = event.error or "unknown"
+    return Captured(FAILED, user_id, properties)
+
+
+def _figures(event: Ended) -> Properties:
+    """Tokens and money. A request without an attempt has spent nothing."""
+    if not event.settled:
+        return {**_NOTHING_SPENT}
+    *others, last = event.settled
+    figures: Properties = {
+        "deployment": last.deployment,
+        "promptTokens": last.prompt_tokens,
+        "completionTokens": last.completion_tokens,
+        "totalTokens": last.total_tokens,
+        "cachedTokens": last.cached_tokens,
+        "reasoningTokens": last.reasoning_tokens,
+        "costUsd": None if last.unpriced else last.cost_usd,
+        "unpriced": last.unpriced,
+        "estimated": last.estimated,
+        "wastedTokens": sum(attempt.total_tokens for attempt in others),
+        "wastedCostUsd": _cost(others),
+    }
+    # A provider that refused the request last is named by it, but had no attempt: the group is another provider's.
+    if last.provider == event.provider:
+        figures["model"] = last.model
+    return figures
+
+
+_NOTHING_SPENT: Mapping[str, Any] = {
+    "deployment": None,
+    "promptTokens": 0,
+    "completionTokens": 0,
+    "totalTokens": 0,
+    "cachedTokens": 0,
+    "reasoningTokens": 0,
+    "costUsd": 0.0,
+    "unpriced": False,
+    "estimated": False,
+    "wastedTokens": 0,
+    "wastedCostUsd": 0.0,
+}
+
+
+def _cost(attempts: Sequence[Settled]) -> float | None:
+    """The sum of the known costs in US dollars; ``None`` when something was billed and none is known."""
+    known = [attempt.cost_usd for attempt in attempts if attempt.cost_usd is not None and not attempt.unpriced]
+    unknown = any(attempt.unpriced for attempt in attempts)
+    return None if unknown and not known else sum(known, 0.0)
+
+
+def _fell_back(event: FellBack) -> Captured:
+    user_id = text(event.user_id)
+    return Captured(
+        FALLBACK,
+        user_id,
+        {
+            "from": event.from_model,
+            "to": event.to_model,
+            "fromProvider": event.from_provider,
+            "reason": event.reason,
+            "requestId": event.request_id,
+            "feature": text(event.feature),
+            "userId": user_id,
+        },
+    )
+
+
+def _health_changed(event: HealthChanged) -> Captured:
+    return Captured(
+        HEALTH,
+        None,
+        {"provider": event.provider, "status": event.status, "before": event.before, "reason": event.reason},
+    )
+
+
+def _quota_crossed(event: QuotaCrossed) -> Captured:
+    return Captured(
+        QUOTA,
+        None,
+        {
+            "provider": event.provider,
+            "type": event.level,
+            "dimension": event.dimension,
+            "utilization": _share(event.utilization),
+            "used": event.used,
+            "limit": event.limit,
+            "resetIn": event.reset_in if isfinite(event.reset_in) else None,
+        },
+    )
+
+
+def _unpriced(event: Unpriced) -> Captured:
+    return Captured(
+        QUOTA,
+        None,
+        {
+            "provider": event.provider,
+            "type": "unpriced",
+            "dimension": "cost",
+            "model": event.model,
+            "deployment": event.deployment,
+        },
+    )
+
+
+def _budget_crossed(event: BudgetCrossed) -> Captured:
+    return Captured(
+        QUOTA,
+        None,
+        {
+            "type": "budget",
+            "level": event.level,
+            "dimension": "cost",
+            "utilization": _share(event.utilization),
+            "used": event.spent_usd,
+            "limit": event.budget_usd,
+            "month": event.month,
+        },
+    )
+
+
+def _share(utilization: float) -> float:
+    """From 0 to 1; how far above 1 it is, ``used`` and ``limit`` tell."""
+    return min(1.0, max(0.0, utilization))
+
+
+_TRANSLATIONS: Mapping[type, Callable[[Any], Captured]] = {
+    Ended: _ended,
+    FellBack: _fell_back,
+    HealthChanged: _health_changed,
+    QuotaCrossed: _quota_crossed,
+    Unpriced: _unpriced,
+    BudgetCrossed: _budget_crossed,
+}

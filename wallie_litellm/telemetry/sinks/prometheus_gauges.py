@@ -1,0 +1,114 @@
+"""The gauges that Prometheus is shown: how things stand at the moment of a scrape."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily
+
+from wallie_litellm.core.breaker import BreakerState
+
+logger = logging.getLogger(__name__)
+
+_BREAKER_STATES = tuple(state.value for state in BreakerState)
+_HEALTH = ("healthy", "degraded", "down")
+
+Status = Callable[[], Mapping[str, Any]]
+SinkStats = Callable[[], Mapping[str, Mapping[str, int]]]
+
+
+class Source:
+    """What a sink knows of the present: what it can ask, and what events have told it."""
+
+    def __init__(self, status: Status | None, sink_stats: SinkStats | None) -> None:
+        self._status = status
+        self._sink_stats = sink_stats
+        self.breaker: dict[str, str] = {}
+        self.health: dict[str, str] = {}
+
+    def providers(self) -> Mapping[str, Mapping[str, Any]]:
+        """The guard's providers, as in its status."""
+        found: Mapping[str, Mapping[str, Any]] = _asked(self._status).get("providers", {})
+        return found
+
+    def sinks(self) -> Mapping[str, Mapping[str, int]]:
+        """The counters of each sink."""
+        return _asked(self._sink_stats)
+
+
+class Gauges:
+    """Collects the gauges of all sources at each scrape; where two know the same provider, the newer one is right."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """The names alone, for the registry to look for clashes without asking anybody."""
+        return list(_gauges({}, {}, {}, {}))
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Everything at this moment."""
+        providers: dict[str, Mapping[str, Any]] = {}
+        breaker: dict[str, str] = {}
+        health: dict[str, str] = {}
+        sinks: dict[str, Mapping[str, int]] = {}
+        for source in tuple(self._sources):
+            asked = source.providers()
+            providers.update(asked)
+            breaker.update({**source.breaker, **{name: one["breaker"]["state"] for name, one in asked.items()}})
+            health.update({**source.health, **{name: one["health"] for name, one in asked.items()}})
+            sinks.update(source.sinks())
+        return list(_gauges(providers, breaker, health, sinks))
+
+
+def _gauges(
+    providers: Mapping[str, Mapping[str, Any]],
+    breaker: Mapping[str, str],
+    health: Mapping[str, str],
+    sinks: Mapping[str, Mapping[str, int]],
+) -> Iterator[GaugeMetricFamily]:
+    quotas = {(name, dimension): quota for name, one in providers.items() for dimension, quota in one["quota"].items()}
+    yield _one_hot(
+        "wallie_breaker_state", "1 for the state that a provider's breaker is in.", "state", _BREAKER_STATES, breaker
+    )
+    yield _one_hot("wallie_provider_health", "1 for the health that a provider has.", "status", _HEALTH, health)
+    for what, text in (("used", "How much of a limit is used."), ("limit", "The limit itself.")):
+        yield _gauge(
+            f"wallie_quota_{what}", text, ("provider", "dimension"), {key: quota[what] for key, quota in quotas.items()}
+        )
+    for key, metric, text in (
+        ("in_flight", "wallie_requests_in_flight", "Attempts that are being served."),
+        ("waiting", "wallie_requests_waiting", "Attempts that wait for capacity."),
+        ("paused_for", "wallie_provider_paused_seconds", "For how long yet a provider asked to be left alone."),
+    ):
+        yield _gauge(metric, text, ("provider",), {(name,): one[key] for name, one in providers.items()})
+    yield _gauge(
+        "wallie_sink_events",
+        "Each sink's own counters, such as delivered, failed, dropped and pending.",
+        ("sink", "state"),
+        {(sink, state): count for sink, counts in sinks.items() for state, count in counts.items()},
+    )
+
+
+def _gauge(name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _one_hot(name: str, text: str, label: str, states: Sequence[str], present: Mapping[str, str]) -> GaugeMetricFamily:
+    values: dict[tuple[str, ...], float] = {
+        (provider, state): float(state == now) for provider, now in present.items() for state in states
+    }
+    return _gauge(name, text, ("provider", label), values)
+
+
+def _asked(question: Callable[[], Mapping[str, Any]] | None) -> Mapping[str, Any]:
+    try:
+        return question() if question is not None else {}
+    except Exception:
+        logger.exception("the metrics lack what could not be asked for")  # a scrape must not fail for it
+        return {}

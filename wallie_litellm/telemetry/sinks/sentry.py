@@ -1,0 +1,195 @@
+"""Sentry: one ``ai.request.failed`` for each request that failed after its whole chain had.
+
+Of the SDK only the transport is used. A second ``Client`` would take over the process's profiler from the
+application's own Sentry, and events that go through one can pick up what the application's integrations know:
+arguments, modules, the host, breadcrumbs, the user.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from wallie_litellm.errors import ConfigError
+from wallie_litellm.events import Ended, Event, Settled
+
+if TYPE_CHECKING:
+    from sentry_sdk.envelope import Envelope
+    from sentry_sdk.transport import HttpTransport
+
+_NAME = "ai.request.failed"
+_MINUTE = 60.0
+_TIMEOUT = 10  # seconds that Sentry may take over an event
+_LONGEST_TAG = 200  # characters; Sentry refuses a longer one
+
+
+class SentrySink:
+    """Reports to the project of ``dsn``; see :class:`~wallie_litellm.telemetry.sink.Sink`.
+
+    ``environment`` is by default what the SDK takes: ``SENTRY_ENVIRONMENT``, else ``production``; the release is
+    ``SENTRY_RELEASE``, if set. At most ``per_minute`` events go out in any minute, the others are counted as sampled
+    out. ``now`` is a clock in seconds that never goes back, for tests.
+
+    Raises:
+        ConfigError: ``sentry-sdk`` is not installed, or ``dsn`` is not one.
+    """
+
+    name = "sentry"
+
+    def __init__(
+        self,
+        dsn: str,
+        environment: str | None = None,
+        *,
+        per_minute: int = 100,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._now = now
+        self._context = {"environment": environment or os.environ.get("SENTRY_ENVIRONMENT") or "production"}
+        if release := os.environ.get("SENTRY_RELEASE"):
+            self._context["release"] = release
+        self._lately: deque[float] = deque(maxlen=per_minute)
+        self._lock = threading.Lock()
+        self._counts = {"delivered": 0, "dropped": 0, "pending": 0, "sampled_out": 0}
+        self._transport = _connect(dsn, self._ended)
+
+    def handle(self, events: Sequence[Event]) -> None:
+        """See :class:`~wallie_litellm.telemetry.sink.Sink`. Waits for nothing: the SDK has a thread for sending."""
+        for event in events:
+            if isinstance(event, Ended) and not event.success and not event.by_caller:
+                self._report(event)
+
+    def flush(self, timeout: float) -> bool:
+        """See :class:`~wallie_litellm.telemetry.sink.Sink`."""
+        before = self.stats()
+        if before["pending"]:
+            self._transport.flush(timeout)
+        after = self.stats()
+        return not after["pending"] and after["dropped"] == before["dropped"]
+
+    def close(self, timeout: float) -> None:
+        """See :class:`~wallie_litellm.telemetry.sink.Sink`."""
+        self.flush(timeout)
+        self._transport.kill()
+
+    def stats(self) -> dict[str, int]:
+        """Events ``delivered``, ``dropped`` by the SDK, ``pending`` in its queue, and ``sampled_out``."""
+        with self._lock:
+            return dict(self._counts)
+
+    def _report(self, event: Ended) -> None:
+        from sentry_sdk.envelope import Envelope, Item, PayloadRef
+
+        if not self._admit():
+            return
+        report = {**_described(event), **self._context}
+        envelope = Envelope(headers={"event_id": report["event_id"], "sent_at": datetime.now(UTC).isoformat()})
+        envelope.add_item(Item(PayloadRef(json=report), type="event"))
+        self._transport.capture_envelope(envelope)
+
+    def _admit(self) -> bool:
+        now, lately = self._now(), self._lately
+        sampled_out = len(lately) == lately.maxlen and (not lately or now - lately[0] < _MINUTE)
+        with self._lock:
+            self._counts["sampled_out" if sampled_out else "pending"] += 1
+        if not sampled_out:
+            lately.append(now)
+        return not sampled_out
+
+    def _ended(self, lost: bool) -> None:
+        with self._lock:
+            self._counts["pending"] -= 1
+            self._counts["dropped" if lost else "delivered"] += 1
+
+
+def _connect(dsn: str, ended: Callable[[bool], None]) -> HttpTransport:
+    try:
+        from sentry_sdk.consts import DEFAULT_OPTIONS
+        from sentry_sdk.transport import HttpTransport
+        from sentry_sdk.utils import BadDsn, Dsn
+    except ImportError:
+        raise ConfigError(
+            ["wallie.telemetry.sentry: needs the package sentry-sdk: pip install 'wallie-litellm[sentry]'"]
+        ) from None
+
+    class CountingTransport(HttpTransport):
+        """The SDK's, telling of each event how it ended."""
+
+        TIMEOUT = _TIMEOUT
+        _lost = False
+
+        def on_dropped_event(self, reason: str) -> None:
+            if reason == "full_queue":  # in the caller's thread: this event never reaches the one that sends
+                ended(True)
+            else:
+                self._lost = True
+
+        def _send_envelope(self, envelope: Envelope) -> None:
+            self._lost = False
+            try:
+                super()._send_envelope(envelope)
+            except BaseException:
+                self._lost = True
+                raise
+            finally:
+                ended(self._lost)
+
+    try:
+        Dsn(dsn)
+    except (BadDsn, ValueError):
+        raise ConfigError(
+            ["wallie.telemetry.sentry.dsn: not a Sentry DSN, expected https://<key>@<host>/<project number>"]
+        ) from None
+    # Without client reports: they would be envelopes of their own.
+    return CountingTransport({**DEFAULT_OPTIONS, "dsn": dsn, "send_client_reports": False})
+
+
+def _described(event: Ended) -> dict[str, Any]:
+    error = event.error or "unknown"
+    tags = {
+        "provider": event.provider,
+        "model": event.model,
+        "error": error,
+        "status_code": event.status_code,
+        "feature": event.feature,
+        "operation": event.operation,
+    }
+    return {
+        "event_id": uuid.uuid5(uuid.NAMESPACE_OID, event.id).hex,  # Sentry recognises a repetition
+        "timestamp": datetime.fromtimestamp(event.at, UTC).isoformat(),
+        "platform": "python",
+        "level": "error",
+        "logger": "wallie_litellm",
+        "message": _NAME,
+        "transaction": f"{event.provider} {event.model}",
+        "fingerprint": [_NAME, event.provider, error, event.model],
+        "tags": {key: _tag(value) for key, value in tags.items() if value is not None},
+        "extra": {
+            "request_id": event.request_id,
+            "latency_ms": event.latency_ms,
+            "waited_ms": event.waited_ms,
+            "attempts": [_attempt(settled) for settled in event.settled],
+        },
+    }
+
+
+def _attempt(settled: Settled) -> dict[str, Any]:
+    return {
+        "provider": settled.provider,
+        "model": settled.model,
+        "deployment": settled.deployment,
+        "outcome": settled.outcome,
+        "error": settled.error,
+        "status_code": settled.status_code,
+        "latency_ms": settled.latency_ms,
+    }
+
+
+def _tag(value: object) -> str:
+    return "".join(character if character.isprintable() else " " for character in str(value)[:_LONGEST_TAG])

@@ -1,0 +1,309 @@
+"""Slack: what somebody should hear of now, as messages to an incoming webhook.
+
+A quota at its critical share, a breaker that opened or closed, a model without a price, a budget. Each fact is a
+message; when they come thick and fast, the first few are, and the rest is told in one digest a minute that counts
+every one. What Slack does not take is kept, folded by kind and provider, and told when it does.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import httpx
+
+from wallie_litellm.clock import Clock, SystemClock
+from wallie_litellm.core.backoff import Backoff
+from wallie_litellm.core.retry_after import parse_retry_after
+from wallie_litellm.errors import ConfigError
+from wallie_litellm.events import Event
+from wallie_litellm.telemetry.sinks.slack_news import Fact, Group, Groups, News, count_of, fold, message_of
+
+logger = logging.getLogger(__name__)
+
+_THREAD = "wallie-slack"
+_PACE = 1.0  # seconds between two messages: Slack's documented limit for a webhook
+_MUTED_FOR = 3600.0  # seconds until a webhook that Slack calls invalid is tried again
+_TIMEOUT = 10.0  # seconds for each step of a request
+_TRY_AGAIN = frozenset({408, 425, 429})
+_MESSAGE_AT_FAULT = 400  # Slack cannot read this very message; the webhook itself may be all right
+
+
+class Outbox:
+    """What is to be told, and when. The caller brings ``now``, in seconds of a monotonic clock.
+
+    Within an ``interval`` (seconds) the first ``burst`` facts are messages of their own; later ones are folded into a
+    digest that goes out at its end. A digest of many uses up the next interval's messages, so that a storm that goes
+    on is one message an interval. Memory grows with the kinds of facts, not with their number.
+    """
+
+    def __init__(self, burst: int, interval: float) -> None:
+        self._burst = burst
+        self._interval = interval
+        self._single: deque[Group] = deque()
+        self._folded: Groups = {}
+        self._room = 0
+        self._interval_ends = self._digest_at = self._not_before = self._asked_until = -math.inf
+
+    def __len__(self) -> int:
+        return len(self._single) + count_of(self._folded)
+
+    def add(self, now: float, fact: Fact) -> None:
+        """Take in a fact."""
+        one = Group(1, fact.at, fact)
+        if self._folded:
+            fold(self._folded, one)
+            return
+        if now >= self._interval_ends:
+            self._interval_ends, self._room = now + self._interval, self._burst
+        if self._room:
+            self._room -= 1
+            self._single.append(one)
+            return
+        self._digest_at = self._interval_ends
+        fold(self._folded, one)
+
+    def due(self) -> float | None:
+        """When the next message is to go out; ``None`` when there is nothing to tell."""
+        if self._single:
+            return self._not_before
+        return max(self._not_before, self._digest_at) if self._folded else None
+
+    def take(self, now: float) -> Groups | None:
+        """The facts of the next message, if it is time."""
+        due = self.due()
+        if due is None or now < due:
+            return None
+        if self._single:
+            one = self._single.popleft()
+            return {one.last.key: one}
+        groups, self._folded = self._folded, {}
+        self._interval_ends, self._room = now + self._interval, max(0, self._burst - count_of(groups))
+        return groups
+
+    def delivered(self, now: float) -> None:
+        """The message was taken."""
+        self._not_before = now + _PACE
+
+    def put_back(self, now: float, groups: Groups, wait: float, *, asked: bool) -> None:
+        """The message was not taken: all there is goes out together in ``wait`` seconds.
+
+        ``asked`` says that Slack itself named that time; then not even :meth:`hurry` makes it sooner.
+        """
+        self._gather(groups)
+        self._digest_at = self._not_before = now + wait
+        if asked:
+            self._asked_until = now + wait
+
+    def hurry(self, now: float) -> None:
+        """Tell all there is together, as soon as Slack allows."""
+        self._gather({})
+        self._digest_at = now
+        self._not_before = self._asked_until
+
+    def clear(self) -> int:
+        """Forget everything; says how much it was."""
+        count = len(self)
+        self._single.clear()
+        self._folded = {}
+        return count
+
+    def _gather(self, oldest: Groups) -> None:
+        for group in (*self._single, *self._folded.values()):
+            fold(oldest, group)
+        self._single.clear()
+        self._folded = oldest
+
+
+class SlackSink:
+    """Tells Slack, on a thread of its own; see :class:`~wallie_litellm.telemetry.sink.Sink`.
+
+    Within ``interval`` seconds the first ``burst`` facts are single messages. ``clock`` is for tests. A message may
+    arrive twice when Slack's answer to it got lost.
+
+    Raises:
+        ConfigError: ``webhook_url`` is not a web address.
+    """
+
+    name = "slack"
+
+    def __init__(self, webhook_url: str, *, interval: float = 60.0, burst: int = 5, clock: Clock | None = None) -> None:
+        self._url = _checked(webhook_url)
+        self._clock: Clock = clock or SystemClock()
+        self._owns_clock = clock is None
+        self._backoff = Backoff(initial=1.0, max=60.0)
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._disarm: Callable[[], None] = lambda: None
+        self._closed = False
+        self._outbox = Outbox(burst, interval)
+        self._sending = 0  # facts in the message under way
+        self._failures = 0  # in a row
+        self._complained = False
+        self._muted_until = -math.inf
+        self._counts = {"delivered": 0, "messages": 0, "failed": 0, "dropped": 0}
+        self._news = News()
+        logging.getLogger("httpx").addFilter(_not_ours)
+
+    def handle(self, events: Sequence[Event]) -> None:
+        """See :class:`~wallie_litellm.telemetry.sink.Sink`. Waits for nothing."""
+        facts = [fact for event in events if (fact := self._news.of(event)) is not None]
+        if not facts:
+            return
+        with self._changed:
+            now = self._clock.now()
+            if now < self._muted_until:
+                self._counts["dropped"] += len(facts)
+                return
+            for fact in facts:
+                self._outbox.add(now, fact)
+            self._start()
+            self._changed.notify_all()
+
+    def flush(self, timeout: float) -> bool:
+        """See :class:`~wallie_litellm.telemetry.sink.Sink`; what is pending goes out as one digest."""
+        with self._changed:
+            dropped = self._counts["dropped"]
+            self._outbox.hurry(self._clock.now())
+            if self._outbox:
+                self._start()
+            self._changed.notify_all()
+            told = self._changed.wait_for(lambda: not self._outbox and not self._sending, timeout)
+            return told and self._counts["dropped"] == dropped
+
+    def close(self, timeout: float) -> None:
+        """See :class:`~wallie_litellm.telemetry.sink.Sink`; what could not be told by then is dropped."""
+        end = time.monotonic() + timeout
+        self.flush(timeout)
+        with self._changed:
+            self._closed = True
+            self._counts["dropped"] += self._outbox.clear()
+            self._disarm()
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(max(0.0, end - time.monotonic()))
+        if self._owns_clock:
+            self._clock.close()
+
+    def stats(self) -> dict[str, int]:
+        """Facts ``delivered``, ``dropped`` and ``pending``; ``messages`` taken and attempts ``failed``."""
+        with self._changed:
+            return {**self._counts, "pending": len(self._outbox) + self._sending}
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():  # a forked child has the object but not the thread
+            self._thread = threading.Thread(target=self._run, name=_THREAD, daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        with httpx.Client(timeout=_TIMEOUT) as client:
+            while (groups := self._next()) is not None:
+                self._deliver(client, groups)
+
+    def _next(self) -> Groups | None:
+        with self._changed:
+            while not self._closed:
+                groups = self._outbox.take(self._clock.now())
+                if groups is not None:
+                    self._sending = count_of(groups)
+                    return groups
+                self._wait()
+            return None
+
+    def _wait(self) -> None:
+        due = self._outbox.due()
+        if due is not None:
+            self._disarm = self._clock.call_at(due, self._wake)
+        self._changed.wait()
+        self._disarm()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _deliver(self, client: httpx.Client, groups: Groups) -> None:
+        message = {"text": message_of(groups), "unfurl_links": False, "unfurl_media": False}
+        try:
+            response = client.post(self._url, json=message)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the facts are kept and the thread goes on
+            self._keep(groups, type(error).__name__, None)
+            return
+        status = response.status_code
+        if response.is_success:
+            self._told(groups)
+        elif status in _TRY_AGAIN or status >= 500:
+            self._keep(groups, f"HTTP {status}", parse_retry_after(response.headers, self._clock.wall()))
+        else:
+            self._drop(groups, status, _error_code(response.text))
+
+    def _told(self, groups: Groups) -> None:
+        with self._changed:
+            if self._failures:
+                logger.info("Slack takes messages again.")
+            self._failures, self._complained = 0, False
+            self._counts["delivered"] += count_of(groups)
+            self._counts["messages"] += 1
+            self._outbox.delivered(self._clock.now())
+            self._ended()
+
+    def _keep(self, groups: Groups, what: str, asked: float | None) -> None:
+        with self._changed:
+            self._counts["failed"] += 1
+            self._failures += 1
+            wait = max(self._backoff.seconds(self._failures), asked or 0.0)
+            if self._failures == 1:
+                logger.warning("Slack did not take a message (%s). It is kept and sent again in %.0f s.", what, wait)
+            self._outbox.put_back(self._clock.now(), groups, wait, asked=asked is not None)
+            self._ended()
+
+    def _drop(self, groups: Groups, status: int, code: str) -> None:
+        with self._changed:
+            self._counts["failed"] += 1
+            self._counts["dropped"] += count_of(groups)
+            if status != _MESSAGE_AT_FAULT:
+                self._counts["dropped"] += self._outbox.clear()
+                self._muted_until = self._clock.now() + _MUTED_FOR
+            if not self._complained:
+                self._complained = True
+                logger.error(
+                    "Slack refuses the messages (HTTP %d%s); they are dropped. Check SLACK_WEBHOOK_URL or "
+                    "wallie.telemetry.slack.webhook_url.",
+                    status,
+                    code,
+                )
+            self._ended()
+
+    def _ended(self) -> None:
+        self._sending = 0
+        if self._closed:
+            self._counts["dropped"] += self._outbox.clear()
+        self._changed.notify_all()
+
+
+def _checked(webhook_url: str) -> str:
+    try:
+        url = httpx.URL(webhook_url)
+    except (httpx.InvalidURL, TypeError):
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigError(
+            [
+                "wallie.telemetry.slack.webhook_url: expected the address of an incoming webhook, https://hooks.slack.com/…"
+            ]
+        )
+    return webhook_url
+
+
+def _not_ours(_record: logging.LogRecord) -> bool:
+    # httpx logs every request's address, and a webhook's address is all it takes to write to the channel.
+    return threading.current_thread().name != _THREAD
+
+
+def _error_code(body: str) -> str:
+    # Slack answers with a word such as ``no_service``; any other text may quote the address.
+    return f", {body}" if re.fullmatch(r"[a-z_]{1,40}", body) else ""

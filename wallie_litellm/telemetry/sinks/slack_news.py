@@ -1,0 +1,184 @@
+"""What is told to Slack, and in which words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from wallie_litellm.events import BreakerChanged, BudgetCrossed, Event, QuotaCrossed, Unpriced
+
+_MOST_LINES = 40  # of a digest: Slack cuts a text off at 40,000 characters
+_LONGEST_NAME = 120
+
+
+class Fact(NamedTuple):
+    """Something worth telling, in Slack's mrkdwn; ``key`` is what a digest counts together."""
+
+    key: tuple[str, ...]
+    title: str
+    at: float
+    text: str
+
+
+class Group(NamedTuple):
+    """Facts of one key: how many, when the first was, and the last of them."""
+
+    number: int
+    first_at: float
+    last: Fact
+
+
+Groups = dict[tuple[str, ...], Group]
+
+
+def fold(groups: Groups, later: Group) -> None:
+    """Add ``later`` to the group of its key."""
+    known = groups.get(later.last.key)
+    if known is not None:
+        later = Group(known.number + later.number, known.first_at, later.last)
+    groups[later.last.key] = later
+
+
+def count_of(groups: Groups) -> int:
+    """How many facts there are in ``groups``."""
+    return sum(group.number for group in groups.values())
+
+
+class News:
+    """Which events are worth telling, and in which words. Remembers which providers are known to be cut off."""
+
+    def __init__(self) -> None:
+        self._cut_off: dict[str, float] = {}  # since when
+        self._tellers: Mapping[type, Callable[[Any], Fact | None]] = {
+            QuotaCrossed: _quota,
+            Unpriced: _unpriced,
+            BudgetCrossed: _budget,
+            BreakerChanged: self._breaker,
+        }
+
+    def of(self, event: Event) -> Fact | None:
+        """The fact to tell; ``None`` when ``event`` is nobody's concern."""
+        tell = self._tellers.get(type(event))
+        return tell(event) if tell is not None else None
+
+    def _breaker(self, event: BreakerChanged) -> Fact | None:
+        if event.after == event.before:
+            return None
+        if event.after == "forced_open":
+            self._cut_off.setdefault(event.provider, event.at)
+            return _forced(event)
+        if event.after == "open":
+            if event.provider in self._cut_off:  # a failed probe opened it again: the outage everybody knows of
+                return None
+            self._cut_off[event.provider] = event.at
+            return _opened(event)
+        if event.after == "half_open":
+            return None
+        since = self._cut_off.pop(event.provider, None)
+        return _closed(event, since) if event.after == "closed" and event.before != "disabled" else None
+
+
+def _opened(event: BreakerChanged) -> Fact:
+    reason = f" after: {_escaped(event.reason)}" if event.reason else ""
+    return Fact(
+        ("opened", event.provider),
+        "Breaker opened",
+        event.at,
+        f"{_code(event.provider)} is not called any more{reason}. Next probe {_in(event.at, event.reopens_in)}.",
+    )
+
+
+def _forced(event: BreakerChanged) -> Fact:
+    return Fact(
+        ("forced", event.provider),
+        "Breaker opened by the operator",
+        event.at,
+        f"{_code(event.provider)} is not called any more until the operator closes its breaker.",
+    )
+
+
+def _closed(event: BreakerChanged, since: float | None) -> Fact:
+    after = "" if since is None else f" after {_duration(event.at - since)}"
+    return Fact(
+        ("closed", event.provider), "Breaker closed", event.at, f"{_code(event.provider)} is called again{after}."
+    )
+
+
+def _quota(event: QuotaCrossed) -> Fact | None:
+    if event.level != "critical":
+        return None
+    return Fact(
+        ("quota", event.provider, event.dimension),
+        "Quota critical",
+        event.at,
+        f"{_code(event.provider)} is at {_percent(event.utilization)} of its {_code(event.dimension)} limit "
+        f"({event.used:,.0f} of {event.limit:,}). All of it is free again {_in(event.at, event.reset_in)}.",
+    )
+
+
+def _unpriced(event: Unpriced) -> Fact:
+    return Fact(
+        ("unpriced", event.provider),
+        "Model without a price",
+        event.at,
+        f"{_code(event.model)} at {_code(event.provider)} calls {_code(event.deployment)}, whose price is unknown: "
+        "what it costs is missing from every total. Set the prices in its `model_info`.",
+    )
+
+
+def _budget(event: BudgetCrossed) -> Fact:
+    return Fact(
+        ("budget", event.level),
+        f"Budget {_escaped(event.level)}",
+        event.at,
+        f"{_code(event.month)} has cost ${event.spent_usd:,.2f} of ${event.budget_usd:,.2f} "
+        f"({_percent(event.utilization)}).",
+    )
+
+
+def message_of(groups: Groups) -> str:
+    """The text of a message: one fact in full, several as a digest of counts with the last fact of each kind."""
+    if count_of(groups) == 1:
+        (group,) = groups.values()
+        return f"*{group.last.title}:* {group.last.text}"
+    first, last = min(group.first_at for group in groups.values()), max(group.last.at for group in groups.values())
+    shown = list(groups.values())[:_MOST_LINES]
+    rest = count_of(groups) - sum(group.number for group in shown)
+    lines = [f"*{count_of(groups):,} alerts from {_utc(first)} to {_utc(last)}*", *map(_line, shown)]
+    return "\n".join([*lines, f"• … and {rest:,} more"] if rest else lines)
+
+
+def _line(group: Group) -> str:
+    times = f" ({group.number:,} times, the last)" if group.number > 1 else ""
+    return f"• *{group.last.title}{times}:* {group.last.text}"
+
+
+def _escaped(text: str) -> str:
+    """``text`` on one line, unable to mention anybody or to link anywhere."""
+    line = "".join(character if character.isprintable() else " " for character in text[:_LONGEST_NAME])
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _code(name: str) -> str:
+    # Slack makes links of bare addresses, but not within backquotes.
+    return f"`{_escaped(name.replace('`', chr(39)))}`"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
+
+
+def _in(at: float, seconds: float) -> str:
+    return f"in {_duration(seconds)} ({_utc(at + seconds)})" if math.isfinite(seconds) else "at an unknown time"
+
+
+def _utc(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _duration(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    parts = ((whole // 86_400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s"))
+    return " ".join([f"{number} {unit}" for number, unit in parts if number][:2]) or "0 s"
