@@ -18,6 +18,8 @@ from wallie_litellm.config import parse_config
 from wallie_litellm.rehearsal.fleet import SimulatedFleet
 
 if TYPE_CHECKING:
+    from privacy_support import Receivers
+
     from wallie_litellm.clock import Clock
     from wallie_litellm.router import WallieRouter
     from wallie_litellm.telemetry.bus import Bus
@@ -73,3 +75,18 @@ def make_router(fleet: SimulatedFleet) -> Iterator[RouterMaker]:
     yield make
     for router in made:
         router.guard.close()
+
+
+@pytest.fixture
+def receivers() -> Iterator[Receivers]:
+    """A PostHog, a Slack and a Sentry on this machine."""
+    from sentry_support import Ingestion
+    from slack_support import Webhook
+
+    from wallie_litellm.rehearsal.posthog_endpoint import PostHogEndpoint
+
+    webhook, ingestion = Webhook(), Ingestion()
+    with PostHogEndpoint() as endpoint:
+        yield endpoint, webhook, ingestion
+    webhook.close()
+    ingestion.close()

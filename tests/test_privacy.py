@@ -6,71 +6,25 @@ import asyncio
 import contextlib
 import json
 import logging
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from support import shipped_config
+from privacy_support import ANSWER, ERROR, KEY, MESSAGES, METADATA, PROMPT, PROVIDERS, marked, marked_data, written
 
 from wallie_litellm import build_router, execute_ai_request, stream_ai_request
-from wallie_litellm.config import RouterConfig, parse_config
+from wallie_litellm.config import parse_config
 from wallie_litellm.rehearsal.fleet import SimulatedFleet
-from wallie_litellm.rehearsal.posthog_endpoint import PostHogEndpoint
 from wallie_litellm.telemetry.sinks.opentelemetry import OpenTelemetrySink
-
-sys.path.insert(0, str(Path(__file__).parent / "telemetry"))
-from sentry_support import Ingestion
-from slack_support import Webhook
-
-MARK = "Zyx-Marked"
-PROMPT = f"{MARK}-prompt: where is my order?"
-ANSWER = f"{MARK}-answer: it is on its way to you."
-KEY = f"sk-{MARK}-key-0123456789abcdef"
-ERROR = f"{MARK}-error-body"
-METADATA = {"conversationId": "123", "apiKey": KEY, "note": f"Bearer {KEY}", "nested": {"password": MARK}}
-MESSAGES = [{"role": "system", "content": PROMPT}, {"role": "user", "content": PROMPT}]
-PROVIDERS = ("openai", "anthropic", "gemini", "groq", "deepseek")
 
 
 @pytest.fixture(scope="module")
 def marked_fleet() -> Iterator[SimulatedFleet]:
     with SimulatedFleet({name: {"text": ANSWER} for name in PROVIDERS}, in_process=False) as fleet:
         yield fleet
-
-
-@pytest.fixture
-def receivers() -> Iterator[tuple[PostHogEndpoint, Webhook, Ingestion]]:
-    webhook, ingestion = Webhook(), Ingestion()
-    with PostHogEndpoint() as endpoint:
-        yield endpoint, webhook, ingestion
-    webhook.close()
-    ingestion.close()
-
-
-def marked_config(folder: Path, receivers: tuple[PostHogEndpoint, Webhook, Ingestion], ledger: str) -> RouterConfig:
-    endpoint, webhook, ingestion = receivers
-    data = shipped_config()
-    data["wallie"] |= {
-        "ledger": {"url": ledger},
-        "retry": {"max_retries": 1, "initial": "1ms", "max": "1ms"},
-        "breaker": {"failures": 3, "open_for": "50ms"},
-        "quota": {"warning": 0.001, "critical": 0.002},
-        "telemetry": {
-            "posthog": {"api_key": endpoint.project_key, "host": endpoint.url},
-            "slack": {"webhook_url": webhook.url},
-            "sentry": {"dsn": ingestion.dsn},
-            "prometheus": {},
-            "spool": str(folder / "spool"),
-        },
-    }
-    for entry in data["model_list"]:
-        entry["litellm_params"]["api_key"] = KEY
-    return parse_config(data, env={})
 
 
 async def every_way(router: Any, fleet: SimulatedFleet) -> None:
@@ -123,10 +77,6 @@ async def every_way(router: Any, fleet: SimulatedFleet) -> None:
         await execute_ai_request(router, "deepseek-chat", MESSAGES, metadata=METADATA)
 
 
-def written(folder: Path) -> dict[str, str]:
-    return {str(file): file.read_bytes().decode("latin-1") for file in folder.rglob("*") if file.is_file()}
-
-
 @pytest.mark.parametrize("ledger", ["there", "away"])
 async def test_no_prompt_answer_or_key_is_written_anywhere(marked_fleet, receivers, tmp_path, caplog, ledger):
     caplog.set_level(logging.DEBUG, "wallie_litellm")
@@ -134,7 +84,7 @@ async def test_no_prompt_answer_or_key_is_written_anywhere(marked_fleet, receive
         marked_fleet[name].heal()
     # A database that nobody listens at sends every record through the spool.
     url = f"sqlite:///{tmp_path}/wallie.db" if ledger == "there" else "postgresql://u:p@127.0.0.1:9/wallie"
-    config = marked_config(tmp_path, receivers, url)
+    config = parse_config(marked_data(tmp_path, receivers, url), env={})
     spans, tracers = InMemorySpanExporter(), TracerProvider()
     tracers.add_span_processor(SimpleSpanProcessor(spans))
     router = build_router(config, model_list=marked_fleet.point(config.model_list))
@@ -162,5 +112,4 @@ async def test_no_prompt_answer_or_key_is_written_anywhere(marked_fleet, receive
         assert len(said[name]) > 100, f"{name} was told nothing, so that this shows nothing"
     kept = "\n".join(text for place, text in said.items() if "wallie.db" in place or "spool" in place)
     assert "conversationId" in kept
-    found = {place for place, text in said.items() if MARK.lower() in text.lower()}
-    assert not found
+    assert not marked(said)

@@ -45,6 +45,13 @@ _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _EMBEDDING_FUNCTIONS = frozenset({"_aembedding", "_embedding"})
 _TRANSIENT_STATUSES = frozenset({408, 409})
 _ACCOUNT_STATUSES = frozenset({401, 402, 403})
+_LOST_CONNECTION = (
+    httpx.NetworkError,
+    httpx.RemoteProtocolError,
+    aiohttp.ClientConnectionError,
+    aiohttp.ClientPayloadError,
+    ConnectionError,
+)
 
 
 # Requests
@@ -93,12 +100,6 @@ def iterates(kind: type) -> bool:
 def is_cached_stream(stream: Any) -> bool:
     """Whether LiteLLM streams an answer from its own cache."""
     return getattr(stream, "custom_llm_provider", None) == "cached_response"
-
-
-def is_cache_hit(response: Any) -> bool:
-    """Whether LiteLLM answered from its own cache."""
-    hidden = getattr(response, "_hidden_params", None)
-    return isinstance(hidden, Mapping) and hidden.get("cache_hit") is True
 
 
 def stream_was_ended(stream: Any, marked: bool) -> bool:
@@ -181,6 +182,9 @@ def _ending_of(error: BaseException, deadline_passed: bool) -> Ending:
         return Ending(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
     if isinstance(error, openai.APITimeoutError | TimeoutError | httpx.TimeoutException):
         return Ending(Outcome.CUT, Verdict.FAILURE, reason="timeout", status_code=408, transient=True)
+    if isinstance(error, openai.APIConnectionError) and any(isinstance(cause, _LOST_CONNECTION) for cause in causes):
+        # LiteLLM gives it a status of 500, which no provider has answered with.
+        return Ending(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
     status = getattr(error, "status_code", None)
     if isinstance(status, int | str) and str(status).isdigit():
         if int(status) >= 500 and _is_litellms(error) and not any(map(_shows_an_exchange, causes)):

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from wallie_litellm.cli_ledger import export_command, kpis_command
 from wallie_litellm.errors import ConfigError
 
 
@@ -13,6 +14,10 @@ from wallie_litellm.errors import ConfigError
 @click.version_option(package_name="wallie-litellm")
 def main() -> None:
     """Waiting rate limits, circuit breakers and fallback chains for LiteLLM."""
+
+
+main.add_command(export_command)
+main.add_command(kpis_command)
 
 
 @main.command()

@@ -20,7 +20,7 @@ from wallie_litellm.pricing import PriceList
 from wallie_litellm.router import WallieRouter
 from wallie_litellm.scope import RequestScope
 from wallie_litellm.tagging import name, recordable
-from wallie_litellm.usage import usage_of
+from wallie_litellm.usage import answer_of
 
 T = TypeVar("T")
 
@@ -294,7 +294,7 @@ async def _execute_along_chain(
 
 def _result(router: WallieRouter, scope: RequestScope, data: Any) -> AIRequestResult:
     served = scope.served_by
-    usage = usage_of(data)
+    usage = answer_of(data).usage
     if usage is None and served is not None and served.ending is not None:
         usage = served.ending.usage
     group = served.group if served is not None else scope.group

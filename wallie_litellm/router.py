@@ -35,7 +35,7 @@ from wallie_litellm.pricing import PriceList
 from wallie_litellm.router_streams import SCOPE_KEY, StreamingRouter
 from wallie_litellm.scope import CANCELLED, Attempt, Ending, Failure, RequestScope
 from wallie_litellm.tagging import feature_of, metadata_of, operation_of, user_of
-from wallie_litellm.usage import reported_usage, response_cost_of, usage_of
+from wallie_litellm.usage import answer_of
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,8 @@ class WallieRouter(StreamingRouter):
         # Counting a Llama model's tokens would first try, and without a network block for half a minute, to download
         # its tokenizer.
         litellm.disable_hf_tokenizer_download = True
+        # For embeddings LiteLLM takes the Router's 0 for "not set", and OpenAI's client would retry behind our back.
+        litellm.DEFAULT_MAX_RETRIES = 0
         super().__init__(*args, **kwargs)
         self._drop_own_tracking()
         chains = configured_chains(self.fallbacks)
@@ -274,16 +276,11 @@ class WallieRouter(StreamingRouter):
             return response
         if adapter.iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
             return self._guard_stream(scope, attempt, response)
-        if adapter.is_cache_hit(response):
+        answer = answer_of(response)
+        if answer.from_cache:
             self.guard.settle(scope, attempt, _FROM_CACHE)
         else:
-            ending = Ending(
-                _SUCCESS,
-                _HEALTHY,
-                usage_of(response),
-                reported=reported_usage(response),
-                response_cost=response_cost_of(response),
-            )
+            ending = Ending(_SUCCESS, _HEALTHY, answer.usage, reported=answer.reported, response_cost=answer.cost)
             self.guard.settle(scope, attempt, ending)
         return response
 

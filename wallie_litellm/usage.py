@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import litellm
 
@@ -22,23 +22,33 @@ def value_of(thing: Any, name: str) -> Any:
     return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
 
 
-def usage_of(response: Any) -> Demand | None:
-    """The usage a response reports, in any of the three wire formats; ``None`` when it reports none."""
-    usage = value_of(response, "usage")
-    return None if usage is None else tokens_of(usage)
+class Answer(NamedTuple):
+    """What an answer in one piece says of what it took.
+
+    ``usage`` are its tokens and ``reported`` the same as the provider wrote it down, with its details; ``cost`` is in
+    US dollars by LiteLLM's own reckoning. All are ``None`` where nothing is said.
+    """
+
+    usage: Demand | None
+    reported: Any
+    cost: float | None
+    from_cache: bool
 
 
-def reported_usage(response: Any) -> Any | None:
-    """The usage as the response holds it, with its details; ``None`` when it says nothing."""
-    usage = value_of(response, "usage")
-    return None if usage is None or tokens_of(usage) is None else usage
-
-
-def response_cost_of(response: Any) -> float | None:
-    """US dollars by LiteLLM's own reckoning, where it has priced the response already."""
+def answer_of(response: Any) -> Answer:
+    """Look at a response once: asking pydantic's models for what they lack is costly."""
+    raw = value_of(response, "usage")
+    usage = None if raw is None else tokens_of(raw)
     hidden = getattr(response, "_hidden_params", None)
-    cost = hidden.get("response_cost") if isinstance(hidden, Mapping) else None
-    return float(cost) if isinstance(cost, int | float) else None
+    if not isinstance(hidden, Mapping):
+        return Answer(usage, raw if usage is not None else None, None, False)
+    cost = hidden.get("response_cost")
+    return Answer(
+        usage,
+        raw if usage is not None else None,
+        float(cost) if isinstance(cost, int | float) else None,
+        hidden.get("cache_hit") is True,
+    )
 
 
 def tokens_of(usage: Any) -> Demand | None:

@@ -15,7 +15,7 @@ from wallie_litellm import calculate_cost
 from wallie_litellm.core.cost import NO_BILL, Bill
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.pricing import PriceList
-from wallie_litellm.usage import StreamMeter, reported_usage, response_cost_of, tokens_of, usage_of
+from wallie_litellm.usage import StreamMeter, answer_of, tokens_of
 
 GROUPS = [entry["model_name"] for entry in shipped_config()["model_list"]]
 CHATS = [group for group in GROUPS if "embedding" not in group]
@@ -101,7 +101,7 @@ async def test_a_bill_is_what_litellm_charges_for_the_actual_usage(make_router: 
             meter = await metered(answer)
             usage, reported, own = meter.usage(), meter.reported, None
         else:
-            usage, reported, own = usage_of(answer), reported_usage(answer), response_cost_of(answer)
+            usage, reported, own = answer_of(answer).usage, answer_of(answer).reported, answer_of(answer).cost
         assert usage is not None, name
         assert reported is not None, name
         cost = litellm_says(deployment, plain(usage))
@@ -115,10 +115,10 @@ async def test_embeddings_are_billed(make_router: Any, prices: PriceList):
     router = make_router()
     answer = await router.aembedding(model="text-embedding-3-small", input=["Hello there", "you"])
     deployment = router.get_model_list(model_name="text-embedding-3-small")[0]
-    usage = usage_of(answer)
+    usage = answer_of(answer).usage
     assert usage is not None
     cost = litellm_says(deployment, plain(usage))
-    assert response_cost_of(answer) == cost > 0
+    assert answer_of(answer).cost == cost > 0
     for own in (cost, None):
         bill = prices.bill(deployment, usage, answer.usage, response_cost=own, operation="embedding")
         assert bill == Bill(usage.input, 0, usage.input, cost_usd=cost)
@@ -279,11 +279,11 @@ async def test_own_prices_hold_for_streams_as_for_answers(make_router: Any, pric
     deployment = router.get_model_list(model_name="gpt-4o")[0]
     calls = doors(router, "gpt-4o")
     answer = await calls["chat"]()
-    usage = usage_of(answer)
+    usage = answer_of(answer).usage
     assert usage is not None
-    own = response_cost_of(answer)
+    own = answer_of(answer).cost
     expected = pytest.approx(usage.input * 1e-3 + usage.output * 2e-3)
-    assert prices.bill(deployment, usage, reported_usage(answer), response_cost=own).cost_usd == own == expected
+    assert prices.bill(deployment, usage, answer_of(answer).reported, response_cost=own).cost_usd == own == expected
     meter = await metered(await calls["chat stream"]())
     assert prices.bill(deployment, meter.usage(), meter.reported).cost_usd == expected
 
@@ -320,8 +320,8 @@ async def test_what_litellm_itself_calls_free_is_unpriced(make_router: Any, flee
     router = make_router(data=data)
     answer = await router.acompletion("gpt-4o", messages())
     deployment = router.get_model_list(model_name="gpt-4o")[0]
-    assert not response_cost_of(answer)
-    bill = prices.bill(deployment, usage_of(answer), answer.usage, response_cost=response_cost_of(answer))
+    assert not answer_of(answer).cost
+    bill = prices.bill(deployment, answer_of(answer).usage, answer.usage, response_cost=answer_of(answer).cost)
     assert (bill.cost_usd, bill.unpriced) == (None, True)
 
 
@@ -394,9 +394,9 @@ async def test_discounts_and_margins_hold_with_and_without_litellms_own_price(
     calls = doors(router, "gpt-4o")
     answer, message = await calls["chat"](), await calls["messages"]()
     for data in (answer, message):
-        usage = usage_of(data)
+        usage = answer_of(data).usage
         assert usage is not None
-        bill = prices.bill(deployment, usage, reported_usage(data), response_cost=response_cost_of(data))
+        bill = prices.bill(deployment, usage, answer_of(data).reported, response_cost=answer_of(data).cost)
         assert bill.cost_usd == pytest.approx(litellm_says(deployment, plain(usage)) * factor)
 
 

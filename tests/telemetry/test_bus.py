@@ -209,6 +209,18 @@ def test_figures_that_cannot_be_had_do_not_spoil_the_status(bus: Bus) -> None:
     assert bus.stats() == {"recording": {"queued": 0, "overflowed": 0, "errors": 0}}
 
 
+def test_sinks_of_the_same_name_are_counted_each_for_itself(bus: Bus) -> None:
+    for _ in range(3):
+        add(bus, RecordingSink("mine"))
+    bus.publish(event())
+    assert bus.flush_blocking()
+    assert [(name, stats["delivered"]) for name, stats in bus.stats().items()] == [
+        ("mine", 1),
+        ("mine-2", 1),
+        ("mine-3", 1),
+    ]
+
+
 def test_what_does_not_fit_is_dropped_and_counted(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bus_module, "CAPACITY", 10)
     hanging = HangingSink()
