@@ -46,7 +46,8 @@ def secret_notes(config: RouterConfig) -> Iterator[str]:
     """Sinks that are named and stay off, for want of their secret."""
     for sink, is_on in _configured(config):
         if not is_on:
-            yield f"wallie.telemetry.{sink.section}: no {sink.secret} here and no {sink.variable} in the environment: off"
+            where = f"wallie.telemetry.{sink.section}"
+            yield f"{where}: no {sink.secret} here and no {sink.variable} in the environment: off"
 
 
 def _configured(config: RouterConfig) -> Iterator[tuple[_Sink, bool]]:

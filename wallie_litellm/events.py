@@ -129,7 +129,7 @@ class QuotaCrossed(NamedTuple):
     level: str
     utilization: float  # 0 to 1, above 1 in debt
     used: float
-    limit: int
+    limit: float  # at which nothing is left: of what may be used at once, where burst or headroom say so
     reset_in: float  # seconds until all of it is free again
 
 

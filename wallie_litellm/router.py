@@ -34,7 +34,7 @@ from wallie_litellm.guard import Guard
 from wallie_litellm.pricing import PriceList
 from wallie_litellm.router_streams import SCOPE_KEY, StreamingRouter
 from wallie_litellm.scope import CANCELLED, Attempt, Ending, Failure, RequestScope
-from wallie_litellm.tagging import feature_of, metadata_of, operation_of, user_of
+from wallie_litellm.tagging import operation_of, tags_of
 from wallie_litellm.usage import answer_of
 
 logger = logging.getLogger(__name__)
@@ -183,9 +183,7 @@ class WallieRouter(StreamingRouter):
         return self.guard.open_scope(
             group,
             chain=self.chain_of(group, kwargs.get("fallbacks")),
-            feature=feature_of(kwargs),
-            user_id=user_of(kwargs),
-            metadata=metadata_of(kwargs),
+            **tags_of(kwargs)._asdict(),
         )
 
     # The retry

@@ -14,14 +14,14 @@ from enum import Enum
 from functools import lru_cache
 from itertools import islice
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 LONGEST_NAME = 200  # characters of a feature or a user id
 LONGEST_TEXT = 500  # characters of one value of the metadata
 MOST_METADATA = 4_000  # characters of the metadata, as JSON
 MOST_KEYS = 50
-MOST_VALUES = 500  # looked at, nested ones included
+MOST_VALUES = 100  # looked at inside one value
 LARGEST_NUMBER = 2**63  # that every receiver can take
 
 # What LiteLLM's Router adds to the metadata of a request, and what has a column of its own.
@@ -48,6 +48,8 @@ _NOT_THE_CALLERS = frozenset(
 )
 # What LiteLLM's proxy has put beside the caller's own by the time it copies them to `requester_metadata`.
 _THE_PROXYS = frozenset({"headers", "used_client_oauth_token", "litellm_session_id_omitted"})
+Places = list[Mapping[str, Any]]
+
 _SECRET_KEY = re.compile(r"api.?key|secret|passw(or)?d|authorization|credential|cookie|token$", re.I)
 _SECRET_VALUE = re.compile(
     r"\b(?:sk|pk|rk|gsk|hf|xai|ph[cx]|xox[a-z]|gh[a-z]|github_pat|glpat|whsec)[-_][\w-]{8,}"
@@ -74,13 +76,31 @@ _OPERATIONS = {
 }
 
 
+class Tags(NamedTuple):
+    """Who caused a request."""
+
+    feature: str | None
+    user_id: str | None
+    metadata: dict[str, Any]
+
+
+def tags_of(kwargs: Mapping[str, Any]) -> Tags:
+    """Everything that the arguments of a LiteLLM call say of who caused it."""
+    places = _metadata(kwargs)
+    return Tags(_feature(kwargs, places), _user(kwargs, places), _own(places))
+
+
 def feature_of(kwargs: Mapping[str, Any]) -> str | None:
     """The product feature: metadata ``feature``, a tag ``feature:NAME``, or the header ``x-wallie-feature``."""
-    return next(filter(None, map(name, _named_features(kwargs))), None)
+    return _feature(kwargs, _metadata(kwargs))
 
 
-def _named_features(kwargs: Mapping[str, Any]) -> Iterator[str]:
-    for metadata in _metadata(kwargs):
+def _feature(kwargs: Mapping[str, Any], places: Places) -> str | None:
+    return next(filter(None, map(name, _named_features(kwargs, places))), None)
+
+
+def _named_features(kwargs: Mapping[str, Any], places: Places) -> Iterator[str]:
+    for metadata in places:
         if isinstance(metadata.get("feature"), str):
             yield metadata["feature"]
         for key in ("tags", "request_tags"):
@@ -89,7 +109,7 @@ def _named_features(kwargs: Mapping[str, Any]) -> Iterator[str]:
                 if isinstance(tag, str) and tag.startswith("feature:"):
                     yield tag.removeprefix("feature:")
     request = kwargs.get("proxy_server_request")
-    headers = request.get("headers") if isinstance(request, Mapping) else None
+    headers = request.get("headers") if request is not None and isinstance(request, Mapping) else None
     for header, value in headers.items() if isinstance(headers, Mapping) else ():
         if str(header).lower() == "x-wallie-feature" and isinstance(value, str):
             yield value
@@ -97,7 +117,11 @@ def _named_features(kwargs: Mapping[str, Any]) -> Iterator[str]:
 
 def user_of(kwargs: Mapping[str, Any]) -> str | None:
     """The end user of a request, where one was named."""
-    users = (kwargs.get("user"), *(metadata.get("user_id") for metadata in _metadata(kwargs)))
+    return _user(kwargs, _metadata(kwargs))
+
+
+def _user(kwargs: Mapping[str, Any], places: Places) -> str | None:
+    users = (kwargs.get("user"), *(metadata.get("user_id") for metadata in places))
     return next(filter(None, map(name, users)), None)
 
 
@@ -127,11 +151,15 @@ def operation_of(function: object, kwargs: Mapping[str, Any]) -> str:
 
 def metadata_of(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The caller's own metadata, without what LiteLLM and its proxy put beside it."""
-    for metadata in _metadata(kwargs):
+    return _own(_metadata(kwargs))
+
+
+def _own(places: Places) -> dict[str, Any]:
+    for metadata in places:
         stated = metadata.get("requester_metadata")
         if isinstance(stated, Mapping):
             return recordable({key: value for key, value in stated.items() if key not in _THE_PROXYS})
-    for metadata in _metadata(kwargs):
+    for metadata in places:
         if any(str(key).startswith("user_api_key") for key in metadata):
             continue  # the proxy's own
         if own := recordable(metadata):
@@ -142,18 +170,19 @@ def metadata_of(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 def recordable(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """``metadata`` as plain JSON of bounded size, with whatever looks like a key or a password masked."""
     kept: dict[str, Any] = {}
-    left, room = [MOST_VALUES], MOST_METADATA
+    room = MOST_METADATA
     for key, value in metadata.items():
         if key in _NOT_THE_CALLERS:
             continue
-        label, plain = _entry(key, value, 3, left)
+        label, plain = _entry(key, value, 3, [MOST_VALUES])
         size = len(label) + len(json.dumps(plain))
         if size > room:  # say that there was something
             plain = f"<{type(value).__name__}>"
             size = len(label) + len(plain)
-        if size <= room and len(kept) < MOST_KEYS:
-            room -= size
-            kept[label] = plain
+        if size > room or len(kept) >= MOST_KEYS:
+            break
+        room -= size
+        kept[label] = plain
     return kept
 
 
@@ -196,12 +225,14 @@ def _masked(text: str) -> str:
     return _SECRET_VALUE.sub("***", text)
 
 
-def _metadata(kwargs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _metadata(kwargs: Mapping[str, Any]) -> Places:
     """The places where an endpoint of LiteLLM may keep a request's metadata."""
+    places: list[Mapping[str, Any]] = []
     for key in ("litellm_metadata", "metadata"):
         found = kwargs.get(key)
-        if isinstance(found, Mapping):
-            yield found
+        if found is not None and isinstance(found, Mapping):
+            places.append(found)
             inner = found.get("requester_metadata")
-            if isinstance(inner, Mapping):
-                yield inner
+            if inner is not None and isinstance(inner, Mapping):
+                places.append(inner)
+    return places

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from wallie_litellm import check_sinks
 from wallie_litellm.check import CheckReport, check_file
 from wallie_litellm.cli import main
 from wallie_litellm.config import load_config
@@ -165,12 +167,80 @@ def test_variables_are_looked_for_in_every_section(check: Any) -> None:
 
 
 def test_what_this_version_does_not_act_on_is_a_note(check: Any) -> None:
-    telemetry: dict[str, Any] = {"posthog": {}, "slack": {}, "sentry": {}, "prometheus": {}}
-    wallie = {"store": {"url": "redis://h"}, "ledger": {"url": "sqlite:///w.db"}, "telemetry": telemetry}
+    [note] = check(entry("openai/gpt-4o"), wallie={"store": {"url": "redis://h"}}).notes
+    assert "wallie.store: a Redis store comes in a later release" in note
+
+
+def test_what_this_version_acts_on_gives_no_note(check: Any) -> None:
+    wallie = {
+        "ledger": {"url": "sqlite:///w.db"},
+        "features": {"chat": {"limits": {"rpm": 5}}},
+        "telemetry": {
+            "posthog": {"api_key": "phc_fake"},
+            "slack": {"webhook_url": "https://slack.invalid/fake"},
+            "sentry": {"dsn": "https://fake@sentry.invalid/1"},
+            "prometheus": {},
+            "opentelemetry": {},
+        },
+    }
     report = check(entry("openai/gpt-4o"), wallie=wallie)
+    assert (report.problems, report.notes) == ((), ())
+
+
+SECRETS = [
+    ("posthog", "api_key", "POSTHOG_API_KEY", "phc_fake"),
+    ("slack", "webhook_url", "SLACK_WEBHOOK_URL", "https://slack.invalid/fake"),
+    ("sentry", "dsn", "SENTRY_DSN", "https://fake@sentry.invalid/1"),
+]
+
+
+@pytest.mark.parametrize(("section", "secret", "variable", "value"), SECRETS)
+def test_a_sink_without_its_secret_is_off_and_a_note_says_so(
+    check: Any, section: str, secret: str, variable: str, value: str
+) -> None:
+    wallie = {"telemetry": {section: {}}}
+    [note] = check(entry("openai/gpt-4o"), wallie=wallie).notes
+    assert note.endswith(
+        f"router_config.yaml: wallie.telemetry.{section}: no {secret} here and no {variable} in the environment: off"
+    )
+    assert check(entry("openai/gpt-4o"), wallie=wallie, env={**OPENAI, variable: value}).notes == ()
+    assert check(entry("openai/gpt-4o"), wallie=wallie, ignore_keys=True).notes == ()
+
+
+PACKAGES = {
+    "posthog": ("posthog", {"telemetry": {"posthog": {"api_key": "phc_fake"}}}),
+    "sentry": ("sentry_sdk", {"telemetry": {"sentry": {"dsn": "https://fake@sentry.invalid/1"}}}),
+    "prometheus": ("prometheus_client", {"telemetry": {"prometheus": {}}}),
+    "opentelemetry": ("opentelemetry.trace", {"telemetry": {"opentelemetry": {}}}),
+    "postgres": ("asyncpg", {"ledger": {"url": "postgresql://h/d"}}),
+}
+
+
+@pytest.mark.parametrize("extra", PACKAGES)
+def test_a_missing_package_is_a_problem_that_names_what_to_install(
+    check: Any, monkeypatch: pytest.MonkeyPatch, extra: str
+) -> None:
+    package, wallie = PACKAGES[extra]
+    assert check(entry("openai/gpt-4o"), wallie=wallie).ok
+    monkeypatch.setattr(check_sinks, "find_spec", lambda name: None if name == package else find_spec(name))
+    [problem] = check(entry("openai/gpt-4o"), wallie=wallie).problems
+    assert problem.endswith(f"; install wallie-litellm[{extra}]")
+
+
+def test_the_package_of_a_sink_that_is_off_is_not_missed(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_sinks, "find_spec", lambda _name: None)
+    report = check(entry("openai/gpt-4o"), wallie={"telemetry": {"posthog": {}, "sentry": {}}, "ledger": None})
     assert report.ok
-    assert len(report.notes) == 6
-    assert all("later release" in note for note in report.notes)
+    assert len(report.notes) == 2
+
+
+def test_a_sink_of_ones_own_is_looked_for_beside_the_file_and_among_what_is_installed(
+    check: Any, tmp_path: Path
+) -> None:
+    wallie = {"telemetry": {"sinks": ["beside:Sink", "json:JSONEncoder", "nowhere.at_all:Sink"]}}
+    (tmp_path / "beside.py").write_text("raise SystemExit('a check runs nobody else's code')")
+    [problem] = check(entry("openai/gpt-4o"), wallie=wallie).problems
+    assert "wallie.telemetry.sinks: nowhere.at_all:Sink: no nowhere.at_all.py beside this file" in problem
 
 
 @pytest.mark.parametrize("wallie", [{}, {"ledger": None}, {"store": {"url": "memory"}, "telemetry": {}}])
@@ -196,10 +266,10 @@ def test_limits_that_match_no_deployment_are_a_note(check: Any) -> None:
 def test_notes_do_not_change_the_exit_code(tmp_path: Path, fake_keys: pytest.MonkeyPatch) -> None:
     file = tmp_path / "c.yaml"
     model = "model_list: [{model_name: a, litellm_params: {model: openai/gpt-4o}}]"
-    file.write_text(f"{model}\nwallie: {{ledger: {{}}}}\n")
+    file.write_text(f"{model}\nwallie: {{telemetry: {{slack: {{}}}}}}\n")
     result = CliRunner().invoke(main, ["check", "--config", str(file)])
     assert result.exit_code == 0
-    assert f"note: {file}: wallie.ledger: " in result.stdout
+    assert f"note: {file}: wallie.telemetry.slack: " in result.stdout
 
 
 def test_file_and_config_that_differ_are_a_usage_error() -> None:

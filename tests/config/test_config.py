@@ -58,11 +58,20 @@ def test_defaults_are_the_designs(section: dict[str, Any] | None) -> None:
         "probes": 1,
     }
     assert wallie.retry.model_dump() == {"max_retries": 3, "initial": 1, "max": 16, "multiplier": 2, "jitter": 0.25}
-    assert wallie.quota.model_dump() == {"warning": 0.80, "critical": 0.95}
+    assert wallie.quota.model_dump() == {"warning": 0.80, "critical": 0.95, "switch_at": None}
     assert wallie.store.model_dump() == {"url": "memory", "on_store_error": "local"}
     assert wallie.ledger is not None
     assert wallie.ledger.url == "sqlite:///wallie.db"
-    assert set(wallie.telemetry.model_dump().values()) == {None}
+    assert wallie.ledger.retention == 90 * 86_400
+    assert wallie.telemetry.model_dump() == {
+        "posthog": None,
+        "slack": None,
+        "sentry": None,
+        "prometheus": None,
+        "opentelemetry": None,
+        "sinks": (),
+        "spool": "wallie-spool",
+    }
     assert wallie.features == {}
     assert wallie.kpis.model_dump() == {
         "uptime": 0.995,
@@ -73,6 +82,36 @@ def test_defaults_are_the_designs(section: dict[str, Any] | None) -> None:
         "critical_alerts": 0,
     }
     assert wallie == WallieConfig()
+
+
+def test_what_receives_events_is_read() -> None:
+    wallie = parse(
+        {
+            "quota": {"switch_at": 0.9},
+            "ledger": {"retention": "30d"},
+            "telemetry": {
+                "prometheus": {"port": 9464, "host": "::1"},
+                "opentelemetry": {"user_ids": True},
+                "sinks": ["own_sink:FailureLog", "package.module:make"],
+                "spool": "/var/lib/wallie spool",
+            },
+        }
+    ).wallie
+    assert wallie.quota.switch_at == 0.9
+    assert wallie.ledger is not None
+    assert (wallie.ledger.url, wallie.ledger.retention) == ("sqlite:///wallie.db", 30 * 86_400)
+    assert wallie.telemetry.prometheus is not None
+    assert (wallie.telemetry.prometheus.port, wallie.telemetry.prometheus.host) == (9464, "::1")
+    assert wallie.telemetry.opentelemetry is not None
+    assert wallie.telemetry.opentelemetry.user_ids
+    assert wallie.telemetry.sinks == ("own_sink:FailureLog", "package.module:make")
+    assert wallie.telemetry.spool == "/var/lib/wallie spool"
+
+
+def test_what_prometheus_listens_on_is_this_machine_alone() -> None:
+    prometheus = parse({"telemetry": {"prometheus": {}}}).wallie.telemetry.prometheus
+    assert prometheus is not None
+    assert (prometheus.port, prometheus.host) == (None, "127.0.0.1")
 
 
 def test_the_dimensions_are_the_fields_of_limits_in_order() -> None:

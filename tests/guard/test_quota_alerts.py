@@ -101,11 +101,11 @@ async def test_a_tiny_limit_is_announced_too(
         clock.advance(60)
 
 
-async def test_what_is_kept_back_as_headroom_counts_as_not_used(make_guard: MakeGuard, bus: RecordingBus) -> None:
-    guard = make_guard({"openai": {"rpm": 100, "headroom": 0.1}})
-    for _ in range(90):
+async def test_with_headroom_the_share_is_that_of_what_may_be_used(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard({"openai": {"rpm": 100, "headroom": 0.4}})
+    for _ in range(60):
         await call(guard, tokens(0))
-    assert told(bus) == [("rpm", "warning")]
+    assert told(bus) == [("rpm", "warning"), ("rpm", "critical")]
     assert not guard.is_provider_available("openai")
 
 

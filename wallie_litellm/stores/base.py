@@ -56,12 +56,12 @@ class Ledger(NamedTuple):
 class DimensionUse(NamedTuple):
     """How much of a limit is used, and in how many seconds it is free again.
 
-    ``full`` is the use at which nothing is left: the limit, or the capacity that was set instead.
+    ``full`` is the use at which nothing is left: the limit, or the capacity that was set instead, less the headroom.
     """
 
     used: float
     limit: int
-    full: int
+    full: float
     reset_in: float
     ledger: Ledger
 

@@ -37,10 +37,6 @@ class Limits:
     headroom: float = 0.0
     reset_timezone: str = "UTC"
 
-    def denominator(self, dimension: str) -> int:
-        """What utilisation is a share of: the bucket's capacity where one was set, else the limit."""
-        return self.burst.get(dimension, self.per_dimension[dimension])
-
     def usable(self, dimension: str) -> float:
         """The limit less the share that is kept unused."""
         return self.per_dimension[dimension] * (1 - self.headroom)
@@ -49,13 +45,13 @@ class Limits:
 class _Gauge:
     """How far one limit is used, and whom to tell. Amounts are units of the dimension."""
 
-    __slots__ = ("_counter", "_limit", "_per_second", "_watch", "bucket", "dimension", "high", "kind", "low")
+    __slots__ = ("_counter", "_limit", "_watch", "bucket", "dimension", "kind", "low", "near", "per_second")
 
     def __init__(
         self,
         dimension: str,
         kind: int,
-        limit: int,
+        limit: float,
         watch: QuotaWatch,
         bucket: Bucket | None,
         counter: DayCounter | None,
@@ -66,13 +62,13 @@ class _Gauge:
         self._counter = counter
         self._limit = limit
         self._watch = watch
-        self._per_second = 1 / bucket.cost if bucket is not None else 0.0
+        self.per_second = 1 / bucket.cost if bucket is not None else 0.0
         self._look_out()
 
     def used(self, now: float) -> float:
         """Units used; may be below 0 for a bucket that is full."""
         if self.bucket is not None:
-            return (self.bucket.full_at - now) * self._per_second
+            return (self.bucket.full_at - now) * self.per_second
         return self._counter.used if self._counter is not None else 0
 
     def news(self, now: float, before: float) -> list[tuple[str, float]]:
@@ -91,7 +87,7 @@ class _Gauge:
         self._look_out()
 
     def _look_out(self) -> None:
-        self.high = self._watch.high * self._limit
+        self.near = self._watch.high * self._limit - 1  # a part of a unit counts as one
         self.low = self._watch.low * self._limit
 
 
@@ -134,16 +130,21 @@ class MemoryProvider:
         self._midnight_lookup = -inf if self._days else inf
         self._reserved, self._settled = Tally(), Tally()
         self.on_crossing: Crossed | None = None
-        self._gauges = tuple(
-            _Gauge(name, int(DIMENSION_KINDS[name]), limits.denominator(name), QuotaWatch(levels), bucket, None)
+        gauges = {name: self._gauge(name, levels) for name in (*self._buckets, *self._days)} if levels else {}
+        self._gauges = tuple(gauges.values())
+        self._rate_gauges = tuple(
+            (gauges[name], bucket, gauges[name].per_second, gauges[name].kind)
             for name, bucket in self._buckets.items()
-            if levels
-        ) + tuple(
-            _Gauge(name, int(DIMENSION_KINDS[name]), limits.denominator(name), QuotaWatch(levels), None, counter)
-            for name, counter in self._days.items()
-            if levels
+            if name in gauges
+        )
+        self._day_gauges = tuple(
+            (gauges[name], counter, gauges[name].kind) for name, counter in self._days.items() if name in gauges
         )
         self._overrun, self._refunded = [0, 0, 0, 0], [0, 0, 0, 0]
+
+    def _gauge(self, name: str, levels: Mapping[str, float]) -> _Gauge:
+        kind, watch = int(DIMENSION_KINDS[name]), QuotaWatch(levels)
+        return _Gauge(name, kind, self.ceiling(name), watch, self._buckets.get(name), self._days.get(name))
 
     @property
     def memory(self) -> float:
@@ -173,10 +174,13 @@ class MemoryProvider:
                 return self._obstacle(now, demand)
         for counter, kind in self._counters:
             counter.used += demand[kind]
-        for gauge in self._gauges:
-            used = gauge.used(now)
-            if used + 1 >= gauge.high or used - demand[gauge.kind] < gauge.low:
-                self._report(gauge, now, used - demand[gauge.kind])
+        for gauge, bucket, per_second, kind in self._rate_gauges:
+            used = (bucket.full_at - now) * per_second
+            if used >= gauge.near or used - demand[kind] < gauge.low:
+                self._report(gauge, now, used - demand[kind])
+        for gauge, counter, kind in self._day_gauges:
+            if counter.used >= gauge.near or counter.used - demand[kind] < gauge.low:
+                self._report(gauge, now, counter.used - demand[kind])
         self._reserved.add(demand)
         probe = 0 if breaker.state is _CLOSED else breaker.enter(now)
         reservation = Reservation(demand, now, breaker.generation, probe)
@@ -289,6 +293,8 @@ class MemoryProvider:
 
     def _report(self, gauge: _Gauge, now: float, before: float) -> None:
         """Say which thresholds are reached, now that ``before`` has become what it is."""
+        if gauge.used(now) < gauge.near and before >= gauge.low:
+            return
         for level, share in gauge.news(now, before):
             if self.on_crossing is not None:
                 self.on_crossing(gauge.dimension, level, share, now)
@@ -344,14 +350,12 @@ class MemoryProvider:
             self._roll(now)
         limits = self.limits.per_dimension
         use = {
-            name: DimensionUse(
-                bucket.used(now), limits[name], self.limits.denominator(name), bucket.full_in(now), self._books(name)
-            )
+            name: DimensionUse(bucket.used(now), limits[name], bucket.capacity, bucket.full_in(now), self._books(name))
             for name, bucket in self._buckets.items()
         }
         for name, counter in self._days.items():
             left = counter.resets_at - now
-            use[name] = DimensionUse(counter.used, limits[name], limits[name], left, self._books(name))
+            use[name] = DimensionUse(counter.used, limits[name], counter.limit, left, self._books(name))
         if self._concurrency is not None:
             most, books = self._concurrency, self._books("concurrency")
             use["concurrency"] = DimensionUse(len(self._live), most, most, 0.0, books)

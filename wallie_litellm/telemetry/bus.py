@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import chain, count
 from queue import Empty, SimpleQueue
 
 from wallie_litellm.events import Event
@@ -221,8 +222,12 @@ class Bus:
         return [line.sink for line in self._lines]
 
     def stats(self) -> dict[str, dict[str, int]]:
-        """Counters of every sink, by its name."""
-        return {line.sink.name: line.stats() for line in self._lines}
+        """Counters of every sink, by its name; the second of a name is ``NAME-2``."""
+        found: dict[str, dict[str, int]] = {}
+        for line in self._lines:
+            names = chain([line.sink.name], (f"{line.sink.name}-{number}" for number in count(2)))
+            found[next(name for name in names if name not in found)] = line.stats()
+        return found
 
 
 def _signal(lines: Iterable[_Line], kind: type[_Flush], timeout: float) -> list[_Flush]:
