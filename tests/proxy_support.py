@@ -8,16 +8,19 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from support import SHIPPED
+from support import SHIPPED, messages, wait_until
 
 MASTER_KEY = "sk-test-master-key-1234567890"
 START_SECONDS = 90
@@ -71,9 +74,15 @@ class Proxy:
         asked = {"model": model, "messages": [{"role": "user", "content": "Hello there"}], **body}
         return self.post("/v1/chat/completions", asked, headers)
 
-    def stop(self) -> int:
+    def hang_up(self, connection: http.client.HTTPConnection) -> None:
+        """Close ``connection`` at once, whatever is still to come."""
+        if connection.sock is not None:
+            connection.sock.shutdown(socket.SHUT_RDWR)
+        connection.close()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(number)
             try:
                 self.process.wait(15)
             except subprocess.TimeoutExpired:
@@ -126,3 +135,80 @@ def launch(command: list[str], folder: Path, port: int) -> Proxy:
 
 def executable(name: str) -> str:
     return str(Path(sys.executable).parent / name)
+
+
+Row = dict[str, Any]
+
+
+class Books:
+    """What is in a proxy's SQLite ledger, by the user that its requests named."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.path}"
+
+    def select(self, table: str, where: str = "1", *arguments: object) -> list[Row]:
+        if not self.path.exists():
+            return []
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.row_factory = sqlite3.Row
+            found = connection.execute(f"SELECT * FROM {table} WHERE {where} ORDER BY id", arguments)  # noqa: S608
+            return [_plain(row) for row in found]
+
+    def integrity(self) -> str:
+        """What SQLite finds wrong with the file: ``ok`` for nothing."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            found: str = connection.execute("PRAGMA integrity_check").fetchone()[0]
+            return found
+
+    def attempts(self, user: str) -> list[Row]:
+        return self.select("wallie_attempts", "user_id = ?", user)
+
+    def requests(self, user: str) -> list[Row]:
+        return self.select("wallie_requests", "user_id = ?", user)
+
+    def of(self, user: str) -> tuple[list[Row], Row]:
+        """The attempts and the request of ``user``, once they are written: the request's record is the last."""
+        wait_until(lambda: bool(self.requests(user)))
+        (request,) = self.requests(user)
+        return self.attempts(user), request
+
+
+def _plain(row: sqlite3.Row) -> Row:
+    found = dict(row)
+    return {**found, "metadata": json.loads(found["metadata"])} if "metadata" in found else found
+
+
+class Crowd:
+    """Clients that ask one question after another, half of them for streams, until their proxy is gone."""
+
+    def __init__(self, proxy: Proxy, name: str, clients: int = 20) -> None:
+        self.answered: dict[str, float] = {}  # by user: when the whole answer was there
+        self._proxy = proxy
+        self._threads = [
+            threading.Thread(target=self._ask, args=(f"{name}-{number}", number % 2 == 0), daemon=True)
+            for number in range(clients)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def leave(self) -> None:
+        """Wait until everybody has noticed that nobody answers any more."""
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    def _ask(self, name: str, stream: bool) -> None:
+        for number in range(10_000):
+            user = f"{name}-{number}"
+            body = {"model": "gpt-4o-mini", "messages": messages(), "user": user, "stream": stream}
+            try:
+                answer = self._proxy.post("/v1/chat/completions", body)
+            except (OSError, http.client.HTTPException):
+                return
+            if answer.status != 200 or (stream and "[DONE]" not in answer.text):
+                return
+            self.answered[user] = time.monotonic()

@@ -21,6 +21,7 @@ from wallie_litellm.guard import Guard
 from wallie_litellm.telemetry.bus import Bus
 from wallie_litellm.telemetry.sink import Sink
 
+SPOOL_TIMEOUT = 2.0  # seconds that a start gives the ledger to take up what waits in its spool
 RESTORE_TIMEOUT = 5.0  # seconds that a start waits for the ledger before it begins with empty limits
 
 
@@ -33,9 +34,9 @@ def open_guard(loaded: RouterConfig, *, clock: Clock | None = None) -> Guard:
     bus = Bus()
     guard = Guard(loaded.wallie, clock=clock, bus=bus)
     try:
-        _restore(guard)
         for make in _sinks(loaded, guard):
             bus.add(make)
+        _restore(guard)
     except BaseException:
         guard.close()
         raise
@@ -152,17 +153,19 @@ def _restore(guard: Guard) -> None:
         return
     from wallie_litellm.ledger.restore import restore
 
+    guard.bus.flush_blocking(SPOOL_TIMEOUT)  # what the last process left in the spool belongs to it
     wall = guard.clock.wall()
+    zones = {name: limits.reset_timezone for name, limits in config.providers.items()}
     windows = {
-        name: (last_midnight(wall, limits.reset_timezone), wall - guard.limiter(name).memory())
-        for name, limits in config.providers.items()
+        limiter.name: (last_midnight(wall, zones.get(limiter.name, "UTC")), wall - limiter.memory())
+        for limiter in guard.limiters()
     }
     found = restore(config.ledger.url, windows, wall=wall, timeout=RESTORE_TIMEOUT)
     if found is None:
         return
-    for name in windows:
-        recent = [(max(0.0, wall - at), amount) for at, amount in found.recent.get(name, ())]
-        guard.limiter(name).restore(found.day.get(name, NOTHING), recent)
+    for limiter in guard.limiters():
+        recent = [(max(0.0, wall - at), amount) for at, amount in found.recent.get(limiter.name, ())]
+        limiter.restore(found.day.get(limiter.name, NOTHING), recent)
     reporter = guard.reporter
     reporter.budget.restore(wall, found.month_cost, found.budget_levels)
     reporter.unpriced_told.update(found.unpriced)

@@ -306,6 +306,10 @@ class Guard:
         """The queue and the state of one provider; a provider without limits still has a breaker."""
         return self._limiters.provider(provider)
 
+    def limiters(self) -> list[Limiter]:
+        """All limiters there are so far, those of features included."""
+        return list(self._limiters)
+
     def _pause_after_rejection(self, provider: str, asked: float | None) -> float:
         with self._lock:
             count = self._rejections[provider] = self._rejections.get(provider, 0) + 1

@@ -103,6 +103,15 @@ def test_the_next_process_goes_on_where_the_last_one_stopped(tmp_path: Path) -> 
     assert numbers(second) == [1, 2, 9]
 
 
+def test_a_closed_spool_takes_nothing_over(tmp_path: Path) -> None:
+    first = Spool(tmp_path, "ledger")
+    first.append(records(1))
+    first.close()
+    first.adopt()
+    assert first.pending == 0
+    assert numbers(Spool(tmp_path, "ledger")) == [1]
+
+
 def test_names_keep_apart(tmp_path: Path) -> None:
     first = Spool(tmp_path, "ledger")
     first.append(records(1))

@@ -149,6 +149,15 @@ async def test_only_the_dearest_are_left_of_many_groups(engine: AsyncEngine, wri
         assert found[0].latency == Latency(812.5)
 
 
+async def test_users_over_more_than_a_week_are_counted_by_whole_days(engine: AsyncEngine, write: Writer) -> None:
+    midnight = NOW // DAY * DAY
+    early, late = settled(at=midnight - 8 * DAY + 60), settled(at=midnight - 8 * DAY - 60)
+    await write([late, early, attempt(60)])
+    (of_users,) = await asking(engine).totals(NOW - 8 * DAY, by=["user_id"])
+    (of_all,) = await asking(engine).totals(NOW - 8 * DAY)
+    assert (of_users.attempts, of_all.attempts) == (2, 1)
+
+
 async def test_what_makes_no_sense_is_refused(engine: AsyncEngine) -> None:
     with pytest.raises(ValueError, match="by: found 'colour', expected some of provider, model"):
         await asking(engine).totals(0, by=["colour"])  # type: ignore[list-item]

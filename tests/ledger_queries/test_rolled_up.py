@@ -32,6 +32,8 @@ questions = st.builds(
     by=st.lists(st.sampled_from(["provider", "model", "feature"]), unique=True).map(tuple),
     step=st.sampled_from([None, QUARTER, 3600, DAY]),
     where=st.sampled_from([Where(), Where(provider="groq"), Where(feature="")]),
+    percentiles=st.booleans(),
+    top=st.none(),
 )
 
 

@@ -384,6 +384,15 @@ def test_live_asks_each_provider_with_a_key_once(live_file: Path, fleet: Simulat
     assert received == {"openai": 1, "anthropic": 1, "gemini": 0, "groq": 0, "deepseek": 0}
 
 
+def test_live_leaves_no_file(
+    live_file: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("working")
+    monkeypatch.chdir(folder)
+    assert live(live_file, KEYS)[0] == 0
+    assert list(folder.iterdir()) == []
+
+
 def test_live_reports_a_failure_without_the_key_and_asks_nobody_else(live_file: Path, fleet: SimulatedFleet) -> None:
     fleet["openai"].fail(401, body={"error": {"message": f"Incorrect API key: {KEYS['OPENAI_API_KEY']}"}})
     code, lines = live(live_file, KEYS)

@@ -27,6 +27,7 @@ Values = RowMapping
 _Formatter = Callable[[str, Sequence[Values]], str]
 
 BATCH: Final = 1000  # rows in memory at a time
+_to_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -85,7 +86,7 @@ async def _batches(
 
 def _json_lines(kind: str, batch: Sequence[Values]) -> str:
     lines = ({"kind": kind, **{name: _plain(name, value) for name, value in row.items()}} for row in batch)
-    return "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+    return "".join(_to_json(line) + "\n" for line in lines)
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -96,25 +97,26 @@ def _plain(name: str, value: Any) -> Any:
 
 def _csv_writer(columns: Sequence[str]) -> _Formatter:
     def write(kind: str, batch: Sequence[Values]) -> str:
-        return _csv_lines([[kind, *(_cell(name, row.get(name)) for name in columns[1:])] for row in batch])
+        places = [name if name in RECORD_TABLES[kind].c else None for name in columns[1:]]
+        return _csv_lines([[kind, *(name and _cell(name, row[name]) for name in places)] for row in batch])
 
     return write
 
 
-def _csv_lines(rows: Sequence[Sequence[str]]) -> str:
+def _csv_lines(rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text).writerows(rows)  # lines end as RFC 4180 wants it, with CR LF; None is empty
     return text.getvalue()
 
 
-def _cell(name: str, value: Any) -> str:
-    if name == "at":
-        return "" if value is None else _time(value)
+def _cell(name: str, value: Any) -> Any:
     if isinstance(value, str):
         return f"'{value}" if value.startswith(_FORMULA) else value
-    if isinstance(value, bool | dict | list):
-        return json.dumps(value, ensure_ascii=False)
-    return "" if value is None else str(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if name == "at":
+        return _time(value)
+    return _to_json(value) if name == "metadata" else value
 
 
 def _time(at: float) -> str:

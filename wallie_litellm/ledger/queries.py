@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -41,6 +42,8 @@ from wallie_litellm.ledger.sums import (
     rolled,
 )
 
+_USERS_BY_QUARTER = 7.0 * DAY  # seconds
+
 _ALERT = tuple(alerts.c[name] for name in Alert.__dataclass_fields__)
 _TRANSITION = tuple(transitions.c[name] for name in Transition.__dataclass_fields__)
 
@@ -52,7 +55,8 @@ class LedgerQueries:
     two hours are answered exactly, from the records, if those are still kept. Longer ones are answered from the
     roll-ups and are widened to whole quarters of an hour, ``since`` down and ``until`` up; buckets are then a multiple
     of a quarter long, and percentiles come from a histogram (see ``percentiles.py`` for how far they may be off).
-    Where the quarters have been pruned, whole UTC days are left, and nothing for shorter buckets.
+    Where the quarters have been pruned, whole UTC days are left, and nothing for shorter buckets; users over more than
+    a week are counted by whole UTC days too.
     The roll-ups know providers, models and features, or users: who groups or filters by a user and by something
     else, or asks for users' requests, is answered from the records, exactly, slowly, and as far back as they are kept.
     """
@@ -161,7 +165,10 @@ class LedgerQueries:
             if length <= EXACT_UP_TO and _are_kept(since, oldest, first_day):
                 return await self._from_records(connection, facts, question, since, until)
             question = question._replace(step=_in_quarters(question.step))
-            parts = segments(*align(since, until, self._now()), question.step, first_quarter)
+            # Hundreds of users make for thousands of rows a day and many times that by quarters.
+            coarse = length > _USERS_BY_QUARTER and facts.view(question) == "user"
+            kept = sys.maxsize if coarse else first_quarter
+            parts = segments(*align(since, until, self._now()), question.step, kept)
             return by_key(facts, question, await connection.execute(rolled(facts, question, parts)) if parts else ())
 
     async def _from_records(

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, false, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -23,20 +23,22 @@ from wallie_litellm.ledger.database import reason
 from wallie_litellm.ledger.engine import open_engine, writing
 from wallie_litellm.ledger.migrations import migrate, version_of
 from wallie_litellm.ledger.schema import DAY, QUARTER, VERSION, actions, alerts, attempts, outside_usage, usage
+from wallie_litellm.limiter import FEATURE
 
 logger = logging.getLogger(__name__)
 
 Windows = Mapping[str, tuple[float, float]]
-"""By provider: the Unix times at which its day began, and since when the buckets of its limits remember."""
+"""By provider, and by feature with ``feature:`` before its name: the Unix times at which its day began, and since when
+the buckets of its limits remember."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What the ledger knows of the present day, minutes and month.
 
-    ``day`` is what each provider's limits were charged since its day began, or since an operator reset them;
-    ``recent`` what they were charged lately, with the Unix times of admission, oldest first. ``budget_levels`` are
-    those announced this month (UTC), ``unpriced`` the deployments announced today (UTC).
+    ``day`` is what the limits of each provider and feature were charged since their day began, or since an operator
+    reset them; ``recent`` what they were charged lately, with the Unix times at which that ended, oldest first.
+    ``budget_levels`` are those announced this month (UTC), ``unpriced`` the deployments announced today (UTC).
     """
 
     day: dict[str, Demand] = field(default_factory=dict)
@@ -123,7 +125,9 @@ def _read(connection: Connection, windows: Windows, wall: float) -> Restored:
     unpriced = [alerts.c.type == "unpriced", alerts.c.at >= today.timestamp()]
     return Restored(
         day={name: _day(connection, name, start, resets.get(name)) for name, (start, _) in windows.items()},
-        recent=_recent(connection, {name: max(since, resets.get(name, since)) for name, (_, since) in windows.items()}),
+        recent={
+            name: _recent(connection, name, max(since, resets.get(name, since))) for name, (_, since) in windows.items()
+        },
         month_cost=_cost(connection, month.timestamp()),
         budget_levels=frozenset(connection.scalars(select(alerts.c.level).where(*told))),
         unpriced=frozenset(connection.scalars(select(alerts.c.detail).where(*unpriced))),
@@ -137,15 +141,15 @@ def _last_resets(connection: Connection, windows: Windows) -> dict[str, float]:
     return dict(connection.execute(found).all())
 
 
-def _day(connection: Connection, provider: str, start: float, reset: float | None) -> Demand:
+def _day(connection: Connection, name: str, start: float, reset: float | None) -> Demand:
     """What was charged since ``start``, or since ``reset`` if that is later."""
     since = start if reset is None else max(start, reset)
     # Whole quarters of an hour are summed up already; what is left before the first of them is looked at by itself.
     summed = -(-since // QUARTER) * QUARTER
     return (
-        _sum(connection, attempts, provider, attempts.c.at >= since, attempts.c.at < summed)
-        .plus(_sum(connection, outside_usage, provider, outside_usage.c.at >= since))
-        .plus(_sum(connection, usage, provider, *_sums("model", QUARTER, summed)))
+        _sum(connection, attempts, name, attempts.c.at >= since, attempts.c.at < summed)
+        .plus(_sum(connection, outside_usage, name, outside_usage.c.at >= since))
+        .plus(_sum(connection, usage, name, *_sums("model", QUARTER, summed)))
     )
 
 
@@ -155,9 +159,9 @@ def _sums(view: str, grain: int, start: float) -> Iterator[ColumnElement[bool]]:
     yield usage.c.view == view
 
 
-def _sum(connection: Connection, table: Table, provider: str, *conditions: ColumnElement[bool]) -> Demand:
+def _sum(connection: Connection, table: Table, name: str, *conditions: ColumnElement[bool]) -> Demand:
     sums = select(*(func.sum(column) for column in _charged(table)))
-    row = connection.execute(sums.where(table.c.provider == provider, *conditions)).one()
+    row = connection.execute(sums.where(_charged_to(table, name), *conditions)).one()
     return Demand(*(int(amount or 0) for amount in row))
 
 
@@ -165,19 +169,26 @@ def _charged(table: Table) -> tuple[ColumnElement[int], ...]:
     return table.c.charged_requests, table.c.charged_tokens, table.c.charged_input, table.c.charged_output
 
 
-def _recent(connection: Connection, since: Mapping[str, float]) -> dict[str, list[tuple[float, Demand]]]:
-    """What was charged later than ``since``, together for each second of admission: at the last one in it."""
-    seconds: dict[str, dict[int, tuple[float, Demand]]] = {name: {} for name in since}
+def _recent(connection: Connection, name: str, since: float) -> list[tuple[float, Demand]]:
+    """What was charged later than ``since``, together for each second: at the last moment in it.
+
+    A charge counts from the attempt's end, though most of it was made at admission: what a call used beyond its
+    estimate is charged at the end, and a limit may be kept too well but not too badly.
+    """
+    seconds: dict[int, tuple[float, Demand]] = {}
     for table in (attempts, outside_usage):
-        late = [and_(table.c.provider == name, table.c.at >= start) for name, start in since.items()]
-        took = table.c.latency_ms if table is attempts else 0.0
-        found = select(table.c.provider, table.c.at - took / 1000.0, *_charged(table))
-        found = found.where(table.c.at >= min(since.values(), default=0.0), or_(False, *late))
-        for provider, admitted, *charged in connection.execute(found):
-            of = seconds[provider]
-            last, sum_ = of.get(int(admitted), (admitted, NOTHING))
-            of[int(admitted)] = (max(last, admitted), sum_.plus(Demand(*charged)))
-    return {name: [use for _, use in sorted(of.items()) if use[1] != NOTHING] for name, of in seconds.items()}
+        found = select(table.c.at, *_charged(table)).where(table.c.at >= since, _charged_to(table, name))
+        for at, *charged in connection.execute(found):
+            last, sum_ = seconds.get(int(at), (at, NOTHING))
+            seconds[int(at)] = (max(last, at), sum_.plus(Demand(*charged)))
+    return [use for _, use in sorted(seconds.items()) if use[1] != NOTHING]
+
+
+def _charged_to(table: Table, name: str) -> ColumnElement[bool]:
+    """The rows that count against the limits of a provider, or of a feature."""
+    if not name.startswith(FEATURE):
+        return table.c.provider == name
+    return table.c.feature == name.removeprefix(FEATURE) if "feature" in table.c else false()
 
 
 def _cost(connection: Connection, since: float) -> float:

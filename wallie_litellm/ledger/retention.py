@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Table, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from wallie_litellm.ledger.engine import writing
-from wallie_litellm.ledger.schema import DAY, QUARTER, RECORD_TABLES, usage
+from wallie_litellm.ledger.schema import DAY, QUARTER, RECORD_TABLES, VIEWS, usage
 
 INTERVAL = 3600.0  # seconds between two rounds
 DAYS_KEPT = 400  # of daily sums: a year and the month before
@@ -47,9 +47,14 @@ def _prune_records(connection: Connection, table: Table, before: float) -> bool:
 
 
 def _prune_usage(connection: Connection, grain: int, before: float) -> bool:
-    oldest = connection.scalar(select(func.min(usage.c.start)).where(usage.c.grain == grain))
+    # View by view, for that is the order in which the rows are stored.
+    firsts = (
+        select(func.min(usage.c.start)).where(usage.c.grain == grain, usage.c.view == view).scalar_subquery()
+        for view in VIEWS
+    )
+    oldest = min((start for start in connection.execute(select(*firsts)).one() if start is not None), default=None)
     if oldest is None or oldest + grain > before:
         return False
     upto = min(oldest + max(_HOURS, grain), before - grain + 1)
-    connection.execute(delete(usage).where(usage.c.grain == grain, usage.c.start < upto))
+    connection.execute(delete(usage).where(usage.c.grain == grain, usage.c.view.in_(VIEWS), usage.c.start < upto))
     return True

@@ -204,8 +204,9 @@ class LedgerSink:
             nonlocal more
             more = await self._database.prune(time.time(), self._retention)
 
-        await self._succeeds(prune())
-        self._prune_at = time.monotonic() + (0.0 if more else INTERVAL)
+        if await self._succeeds(prune()) and not more:
+            self._prune_at = time.monotonic() + INTERVAL
+            self._backlog.spool.adopt()  # what other processes, dead since, have left
 
     async def _succeeds(self, work: Coroutine[Any, Any, None]) -> bool:
         """Whether ``work`` gets done. If it takes long, what waits in memory is put on disk meanwhile."""

@@ -120,7 +120,11 @@ async def _ask_all(config: RouterConfig, candidates: list[Candidate], write: Wri
 
 
 async def _ask_one(config: RouterConfig, candidate: Candidate) -> AIRequestResult:
-    """One request through a guarded router that has this deployment alone: nobody else may answer for it."""
+    """One request through a guarded router that has this deployment alone: nobody else may answer for it.
+
+    It tells neither the ledger nor anybody else: what is asked here is no use of the product.
+    """
+    from wallie_litellm.guard import Guard
     from wallie_litellm.request import execute_ai_request
     from wallie_litellm.router import build_router
 
@@ -128,7 +132,7 @@ async def _ask_one(config: RouterConfig, candidate: Candidate) -> AIRequestResul
     if params.get("api_key"):  # else LiteLLM finds the vendor's variable by itself
         params["api_key"] = candidate.key
     deployment = {**candidate.deployment, "litellm_params": params}
-    router = build_router(config, model_list=[deployment], fallbacks=[])
+    router = build_router(config, guard=Guard(config.wallie), model_list=[deployment], fallbacks=[])
     messages = [{"role": "user", "content": PROMPT}]
     try:
         return await execute_ai_request(

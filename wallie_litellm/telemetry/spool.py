@@ -69,6 +69,7 @@ class Spool:
         self._lock = threading.Lock()
         self._files: deque[_File] = deque()
         self._tail: _File | None = None
+        self._closed = False
         _living.add(self)
         self.adopt()
 
@@ -117,6 +118,8 @@ class Spool:
     def adopt(self) -> None:
         """Take over the files that processes which are no more have left behind."""
         with self._lock:
+            if self._closed:  # whoever comes next is to have them
+                return
             found = [_adopted(path) for path in sorted(self.directory.glob(f"{self.name}-*.spool"))]
             for file in reversed([file for file in found if file is not None]):
                 self.dropped += file.take_damage()
@@ -125,6 +128,7 @@ class Spool:
     def close(self) -> None:
         """Let go of the files; what waits in them stays on disk for whoever comes next."""
         with self._lock:
+            self._closed = True
             for file in self._files:
                 file.close()
             self._files.clear()

@@ -51,13 +51,16 @@ async def quota_alerts(stage: Stage, found: Findings, crossings: int = CROSSINGS
 async def _note_restart(
     stage: Stage, found: Findings, settings: Mapping[str, Mapping[str, Any]], used: float, at: float
 ) -> None:
-    """A new router goes on from what was ``used`` ``at`` that moment, less what has been refilled."""
+    """A new router goes on from what was ``used`` at that moment, less what has been refilled since.
+
+    It may count a little more: it takes what was admitted in the same second together, and nothing is refilled while it
+    reads the ledger.
+    """
     begun = time.monotonic()
     async with stage.router(**settings) as router:
         rpm, rate = _rpm(router), _rpm(router)["limit"] / 60
-        # It may take the time that it needs to read the ledger for time in which nothing was refilled.
-        low, high = (used - (when - at) * rate for when in (time.monotonic(), begun))
-        found.within("  a new router knows: openai's rpm used", float(rpm["used"]), low - 5, high + 5, "requests")
+        low, high = (used - (when - at) * rate for when in (time.monotonic(), begun - 1))
+        found.within("  a new router knows: openai's rpm used", float(rpm["used"]), low - 2, high + 2, "requests")
 
 
 def _settings(stage: Stage, posthog: PostHogEndpoint) -> dict[str, Mapping[str, Any]]:

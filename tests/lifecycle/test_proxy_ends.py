@@ -1,0 +1,80 @@
+"""A proxy that is stopped or killed under load."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+import pytest
+from ledger_support import assert_sums_are_right
+from proxy_support import Books, Crowd, Proxy, executable, free_port, launch, lay_out
+from support import shipped_config, wait_until
+
+# Seconds after an answer in which a kill may cost its records: a thread gathers events for 0.05 s, the ledger for
+# 0.25 s, and the rest is for writing them on a machine that is busy with the load.
+LAST_FLUSH = 1.0
+
+
+class Home:
+    """A proxy's folder; the proxy may be started in it again and again."""
+
+    def __init__(self, folder: Any, config: dict[str, Any]) -> None:
+        self.path = lay_out(folder, config)
+        self.books = Books(folder / "wallie.db")
+
+    def start(self) -> Proxy:
+        port = free_port()
+        command = [executable("litellm"), "--config", str(self.path), "--host", "127.0.0.1", "--port", str(port)]
+        return launch(command, self.path.parent, port)
+
+    def users(self) -> list[str]:
+        return [row["user_id"] for row in self.books.select("wallie_requests")]
+
+
+@pytest.fixture
+def proxy_home(tmp_path, fleet) -> Home:
+    config = shipped_config()
+    config["model_list"] = fleet.point(config["model_list"])
+    del config["wallie"]["ledger"]  # the default: wallie.db in the folder it was started in
+    config["wallie"]["providers"] = {}
+    return Home(tmp_path, config)
+
+
+def end_under_load(home: Home, name: str, number: signal.Signals) -> tuple[dict[str, float], float]:
+    """By user: when its answer was there; and when the proxy was ended, by the same clock."""
+    proxy = home.start()
+    crowd = Crowd(proxy, name)
+    try:
+        wait_until(lambda: len(crowd.answered) >= 50)
+        time.sleep(2 * LAST_FLUSH)  # the load has to outlast what a kill may cost
+        ended_at = time.monotonic()
+        proxy.stop(number)
+    finally:
+        proxy.process.kill()
+        crowd.leave()
+    return crowd.answered, ended_at
+
+
+def check_database(home: Home) -> None:
+    """Nothing is double, the sums are those of the records, and the file is whole."""
+    users = home.users()
+    assert len(users) == len(set(users))
+    attempts = home.books.select("wallie_attempts")
+    assert len({(row["request_id"], row["number"]) for row in attempts}) == len(attempts)
+    assert_sums_are_right(home.books.url)
+    assert home.books.integrity() == "ok"
+
+
+def test_a_killed_proxy_loses_the_last_moment_at_most_and_a_stopped_one_nothing(proxy_home) -> None:
+    answered, killed_at = end_under_load(proxy_home, "killed", signal.SIGKILL)
+    before = set(proxy_home.users())
+    missing = {user: killed_at - at for user, at in answered.items() if user not in before}
+    assert not {user: age for user, age in missing.items() if age > LAST_FLUSH}
+    check_database(proxy_home)
+
+    answered, _ = end_under_load(proxy_home, "stopped", signal.SIGTERM)
+    recorded = set(proxy_home.users())
+    assert set(answered) <= recorded
+    assert before <= recorded
+    check_database(proxy_home)

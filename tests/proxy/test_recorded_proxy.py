@@ -1,0 +1,335 @@
+"""Every way a request can end at a proxy, over HTTP: what is in the ledger afterwards, and on whose account."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ledger_support import assert_sums_are_right
+from proxy_support import MASTER_KEY, Answer, Books, Crowd, Proxy
+from support import messages, shipped_config, wait_until
+
+from wallie_litellm.rehearsal.fleet import SimulatedFleet
+
+METADATA = {"conversationId": "123", "hasRAG": True}
+
+DOORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", {"messages": messages()}),
+    "chat_stream": ("/v1/chat/completions", {"messages": messages(), "stream": True}),
+    "messages": ("/v1/messages", {"messages": messages(), "max_tokens": 20}),
+    "messages_stream": ("/v1/messages", {"messages": messages(), "max_tokens": 20, "stream": True}),
+    "responses": ("/v1/responses", {"input": "Hello there"}),
+    "responses_stream": ("/v1/responses", {"input": "Hello there", "stream": True}),
+    "embeddings": ("/v1/embeddings", {"input": "Hello there"}),
+}
+OPERATIONS = {"embeddings": "embedding"}
+WHOLE = ("chat", "messages", "responses")
+STREAMS = ("chat_stream", "messages_stream", "responses_stream")
+GENERATING = (*WHOLE, *STREAMS)
+
+Attempts = tuple[tuple[str, str, str | None], ...]  # provider, outcome, error; OWN stands for the case's provider
+OWN = "own"
+NEXT = ("anthropic", "success", None)
+SERVED = ((OWN, "success", None),)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the provider does, what the attempts come to, and what becomes of the request.
+
+    Each case has, at each door, a provider of its own: what one does to its limits or breaker is not felt by others.
+    """
+
+    attempts: Attempts
+    prepare: Callable[[SimpleNamespace], object] = lambda at: None
+    error: str | None = None
+    status: int = 200
+    by_caller: bool = False
+    doors: tuple[str, ...] = GENERATING
+    chain: bool = False
+    limits: tuple[tuple[str, int], ...] = ()
+    timeout: float | None = None
+
+
+def twice(outcome: str, error: str) -> Attempts:
+    return ((OWN, outcome, error), (OWN, outcome, error))
+
+
+def ask_before(at: SimpleNamespace) -> None:
+    at.ask(user=f"{at.user}-before")
+
+
+def open_the_circuit(at: SimpleNamespace) -> None:
+    at.openai.fail(500)
+    ask_before(at)
+    at.openai.heal()
+    at.openai.reset()
+
+
+CASES = {
+    "success": Case(SERVED, doors=(*GENERATING, "embeddings")),
+    "retry": Case(
+        ((OWN, "rejected", "HTTP 500"), (OWN, "success", None)),
+        lambda at: at.openai.fail(500, times=1),
+        doors=(*GENERATING, "embeddings"),
+    ),
+    "fallback": Case((*twice("rejected", "HTTP 500"), NEXT), lambda at: at.openai.fail(500), chain=True),
+    "429": Case(((OWN, "rejected", "HTTP 429"), NEXT), lambda at: at.openai.rate_limit(60), chain=True),
+    "refused connection": Case(
+        (*twice("not_sent", "connection refused"), NEXT), lambda at: at.openai.refuse(), chain=True
+    ),
+    "timeout": Case((*twice("cut", "timeout"), NEXT), lambda at: at.openai.hang(), chain=True, timeout=0.2),
+    "malformed": Case(
+        (*twice("cut", "unreadable answer"), NEXT), lambda at: at.openai.malformed(), chain=True, doors=WHOLE
+    ),
+    "400": Case(
+        ((OWN, "rejected", "HTTP 400"),),
+        lambda at: at.openai.fail(400),
+        "HTTP 400",
+        400,
+        by_caller=True,
+        doors=(*GENERATING, "embeddings"),
+    ),
+    "5xx alone": Case(
+        twice("rejected", "HTTP 503"),
+        lambda at: at.openai.fail(503),
+        "HTTP 503",
+        503,
+        doors=(*GENERATING, "embeddings"),
+    ),
+    "at its limit": Case((), ask_before, "wallie_rate_limited", 429, limits=(("rpm", 1),)),
+    "open circuit": Case((), open_the_circuit, "wallie_circuit_open", 503),
+}
+TABLE = [(name, door) for name, case in CASES.items() for door in case.doors]
+PLAIN = Case(SERVED, doors=STREAMS)
+OWN_PROVIDERS = [*((CASES[name], name, door) for name, door in TABLE), *((PLAIN, "cut", door) for door in STREAMS)]
+
+
+def own(name: str, door: str) -> str:
+    """The model group and the provider of a case at a door."""
+    return f"{name} {door}".replace(" ", "-")
+
+
+@dataclass
+class Recorded:
+    proxy: Proxy
+    books: Books
+
+    def ask(self, door: str, model: str, user: str, **more: Any) -> Answer:
+        path, body = DOORS[door]
+        metadata = {**METADATA, "feature": "wallie-chat", "user_id": user}
+        return self.proxy.post(path, {**body, "model": model, "metadata": metadata, **more})
+
+
+@pytest.fixture(scope="module")
+def recorded(running_fleet, start_proxy, tmp_path_factory) -> Iterator[Recorded]:
+    folder: Path = tmp_path_factory.mktemp("books")
+    config = shipped_config()
+    limits: dict[str, Any] = {}
+    chains: list[dict[str, list[str]]] = []
+    for case, name, door in OWN_PROVIDERS:
+        group = own(name, door)
+        model = "openai/text-embedding-3-small" if door == "embeddings" else "openai/gpt-4o-mini"
+        params = {"model": model} | ({} if case.timeout is None else {"timeout": case.timeout})
+        entry = {"model_name": group, "litellm_params": params, "model_info": {"wallie_provider": group}}
+        config["model_list"].append(entry)
+        limits[group] = dict(case.limits)
+        chains += [{group: ["claude-sonnet-4"]}] if case.chain else []
+    config["model_list"] = running_fleet.point(config["model_list"])
+    config["router_settings"]["fallbacks"] = chains
+    config["litellm_settings"] |= {"cache": True, "cache_params": {"type": "local", "mode": "default_off"}}
+    books = Books(folder / "wallie.db")
+    config["wallie"] |= {
+        "providers": limits,
+        "admission": {"max_wait": "100ms"},
+        "retry": {"max_retries": 1, "initial": "1ms", "max": "1ms"},
+        "breaker": {"failures": 2},
+        "ledger": {"url": books.url},
+        "telemetry": {"spool": str(folder / "spool")},
+    }
+    return Recorded(start_proxy(config), books)
+
+
+def check_row(row: dict[str, Any], user: str) -> None:
+    assert (row["feature"], row["user_id"], row["metadata"]) == ("wallie-chat", user, METADATA)
+
+
+def check_attempts(attempts: list[dict[str, Any]], request: dict[str, Any], user: str) -> None:
+    """Attempts belong to the request, are counted from one, and are billed where the provider had the prompt."""
+    assert [row["number"] for row in attempts] == list(range(1, request["attempts"] + 1))
+    assert {row["request_id"] for row in attempts} <= {request["request_id"]}
+    check_row(request, user)
+    for row in attempts:
+        check_row(row, user)
+        billed = row["outcome"] in ("success", "cut")
+        assert (row["total_tokens"] > 0, row["cost_usd"] > 0) == (billed, billed), row
+        assert row["total_tokens"] >= row["prompt_tokens"] + row["completion_tokens"]
+        assert not row["unpriced"]
+        assert row["operation"] == request["operation"]
+
+
+@pytest.mark.parametrize(("name", "door"), TABLE, ids=[own(*row) for row in TABLE])
+def test_one_row_per_attempt_and_one_per_request(recorded, fleet: SimulatedFleet, name: str, door: str) -> None:
+    case, group = CASES[name], own(name, door)
+    openai, user = fleet["openai"], f"user-{group}"
+    case.prepare(SimpleNamespace(openai=openai, user=user, ask=lambda user: recorded.ask(door, group, user)))
+    already = openai.counts().received
+    assert recorded.ask(door, group, user).status == case.status
+    attempts, request = recorded.books.of(user)
+    providers = {OWN: group}
+    expected = [(providers.get(name, name), outcome, error) for name, outcome, error in case.attempts]
+    assert [(row["provider"], row["outcome"], row["error"]) for row in attempts] == expected
+    assert (request["success"], request["error"]) == (case.error is None, case.error)
+    assert (request["by_caller"], request["used_fallback"]) == (case.by_caller, case.chain)
+    assert (request["model"], request["stream"]) == (group, door in STREAMS)
+    assert request["operation"] == OPERATIONS.get(door, door.removesuffix("_stream"))
+    assert request["provider"] == (expected[-1][0] if expected else group)
+    check_attempts(attempts, request, user)
+    reached = [row for row in attempts if row["provider"] == group and row["outcome"] != "not_sent"]
+    assert openai.counts().received - already == len(reached), "a call that was not recorded"
+    for row in attempts:
+        on_chain = row["provider"] == "anthropic"
+        assert row["model"] == ("claude-sonnet-4" if on_chain else group)
+        assert row["deployment"].startswith("anthropic/" if on_chain else "openai/")
+        assert row["success"] == (row["error"] is None)
+        assert not (row["success"] and row["estimated"]), "the provider's own figures are there"
+
+
+# What the client brings about, or the provider in the middle of an answer
+
+
+@pytest.mark.parametrize("door", STREAMS)
+def test_a_client_that_breaks_off_in_mid_stream(recorded, fleet, door) -> None:
+    user = f"broke-off-{door}"
+    fleet["openai"].hang(after_chunks=2)
+    path, body = DOORS[door]
+    metadata = {**METADATA, "feature": "wallie-chat", "user_id": user}
+    connection = recorded.proxy.connect()
+    recorded.proxy.send(connection, path, {**body, "model": "gpt-4o-mini", "metadata": metadata})
+    assert connection.getresponse().read1(10)
+    recorded.proxy.hang_up(connection)
+    attempts, request = recorded.books.of(user)
+    (attempt,) = attempts
+    assert (attempt["provider"], attempt["outcome"], attempt["estimated"]) == ("openai", "cut", True)
+    assert attempt["error"] in ("cancelled", "abandoned")
+    assert (request["success"], request["by_caller"], request["error"]) == (False, True, attempt["error"])
+    check_attempts(attempts, request, user)
+
+
+@pytest.mark.parametrize("door", GENERATING)
+def test_a_client_that_leaves_before_there_is_an_answer(recorded, fleet, door) -> None:
+    """LiteLLM's proxy goes on with the call, and what the provider then bills is what is on record."""
+    user = f"left-{door}"
+    fleet["openai"].slow(0.3)
+    path, body = DOORS[door]
+    metadata = {**METADATA, "feature": "wallie-chat", "user_id": user}
+    connection = recorded.proxy.connect()
+    recorded.proxy.send(connection, path, {**body, "model": "gpt-4o-mini", "metadata": metadata})
+    wait_until(lambda: fleet["openai"].counts().received == 1)
+    recorded.proxy.hang_up(connection)
+    attempts, request = recorded.books.of(user)
+    (attempt,) = attempts
+    assert attempt["outcome"] in ("success", "cut")
+    assert (request["success"], request["error"]) == (attempt["success"], attempt["error"])
+    assert request["by_caller"] == (not request["success"])
+    check_attempts(attempts, request, user)
+    assert fleet["openai"].counts().received == 1
+
+
+@pytest.mark.parametrize("door", STREAMS)
+def test_a_stream_that_its_provider_cuts(recorded, fleet, door) -> None:
+    user = group = own("cut", door)
+    fleet["openai"].cut_stream(2, times=1)
+    recorded.ask(door, group, user)
+    attempts, request = recorded.books.of(user)
+    (attempt,) = attempts
+    assert (attempt["provider"], attempt["outcome"], attempt["estimated"]) == (group, "cut", True)
+    assert (request["success"], request["by_caller"], request["error"]) == (False, False, attempt["error"])
+    check_attempts(attempts, request, user)
+
+
+@pytest.mark.parametrize("door", ["chat", "chat_stream"])
+def test_an_answer_from_the_cache_costs_nothing(recorded, fleet, door) -> None:
+    cached = {"cache": {"use-cache": True}}
+
+    def is_cached() -> bool:
+        before = fleet["openai"].counts().received
+        assert recorded.ask(door, "gpt-4o", f"fills-the-cache-{door}", **cached).status == 200
+        return bool(fleet["openai"].counts().received == before)
+
+    wait_until(is_cached)  # LiteLLM stores an answer in a task of its own
+    user = f"cached-{door}"
+    assert recorded.ask(door, "gpt-4o", user, **cached).status == 200
+    attempts, request = recorded.books.of(user)
+    (attempt,) = attempts
+    assert (attempt["outcome"], attempt["success"], attempt["provider"]) == ("cache_hit", True, "openai")
+    assert (attempt["total_tokens"], attempt["cost_usd"]) == (0, 0.0)
+    assert request["success"]
+    check_attempts(attempts, request, user)
+
+
+# Who caused it
+
+HEADER = {"x-wallie-feature": "wallie-chat"}
+TAGS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "metadata": ({"metadata": {**METADATA, "feature": "wallie-chat"}}, {}),
+    "tags of the metadata": ({"metadata": {**METADATA, "tags": ["blue", "feature:wallie-chat"]}}, {}),
+    "tags of the body": ({"metadata": METADATA, "tags": ["blue", "feature:wallie-chat"]}, {}),
+    "header": ({"metadata": METADATA}, HEADER),
+    "litellm's header": ({"metadata": METADATA}, {"x-litellm-tags": "blue,feature:wallie-chat"}),
+    "nothing in the metadata": ({"metadata": {**METADATA, "feature": "", "tags": ["feature:"]}}, HEADER),
+}
+
+
+@pytest.mark.parametrize("way", TAGS)
+@pytest.mark.parametrize("door", ["chat_stream", "messages", "responses", "embeddings"])
+def test_feature_user_and_metadata_are_recorded_however_they_are_named(recorded, fleet, door, way) -> None:
+    user = f"user {way} {door}"
+    path, body = DOORS[door]
+    more, headers = TAGS[way]
+    model = "text-embedding-3-small" if door == "embeddings" else "gpt-4o-mini"
+    private = {"x-forwarded-for": "203.0.113.7", "cookie": "session=MARKED", "x-internal": "MARKED"}
+    answer = recorded.proxy.post(path, {**body, **more, "model": model, "user": user}, {**private, **headers})
+    assert answer.status == 200
+    (attempt,), request = recorded.books.of(user)
+    check_row(attempt, user)
+    check_row(request, user)
+
+
+@pytest.mark.parametrize("door", GENERATING)
+def test_who_names_nothing_has_no_feature_no_user_and_no_metadata(recorded, fleet, door) -> None:
+    path, body = DOORS[door]
+    table = "wallie_requests"
+    before = {row["id"] for row in recorded.books.select(table)}
+    assert recorded.proxy.post(path, {**body, "model": "gpt-4o-mini"}).status == 200
+    new = "user_id = '' AND metadata = '{}' AND feature = ''"
+    wait_until(lambda: any(row["id"] not in before for row in recorded.books.select(table, new)))
+
+
+# The end
+
+
+def test_an_interrupted_proxy_has_recorded_whatever_it_answered(recorded, fleet) -> None:
+    """The last test of this file: it ends the proxy, and looks once more at everything that was recorded."""
+    crowd = Crowd(recorded.proxy, "crowd")
+    wait_until(lambda: len(crowd.answered) >= 40)
+    recorded.proxy.stop(signal.SIGINT)
+    crowd.leave()
+    requests = recorded.books.select("wallie_requests")
+    named = [row["user_id"] for row in requests]
+    assert set(crowd.answered) <= set(named)
+    once = [user for user in named if user and not user.startswith("fills-the-cache")]
+    assert len(once) == len(set(once)), "a request is on record twice"
+    attempts = recorded.books.select("wallie_attempts")
+    assert sorted((row["request_id"], row["number"]) for row in attempts) == sorted(
+        (row["request_id"], number + 1) for row in requests for number in range(row["attempts"])
+    )
+    assert_sums_are_right(recorded.books.url)
+    written = recorded.books.path.read_bytes()
+    for marked in (MASTER_KEY, "MARKED", "203.0.113.7", "user_api_key", "Hello there", "sk-simulated"):
+        assert marked.encode() not in written, marked
