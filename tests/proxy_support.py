@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,14 @@ class Books:
             connection.row_factory = sqlite3.Row
             found = connection.execute(f"SELECT * FROM {table} WHERE {where} ORDER BY id", arguments)  # noqa: S608
             return [_plain(row) for row in found]
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else can write meanwhile."""
+        with closing(sqlite3.connect(self.path, isolation_level=None, timeout=30)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+            connection.execute("ROLLBACK")
 
     def integrity(self) -> str:
         """What SQLite finds wrong with the file: ``ok`` for nothing."""

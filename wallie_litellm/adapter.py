@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -26,6 +27,7 @@ from wallie_litellm.core.estimate import estimate
 from wallie_litellm.core.retry_after import parse_retry_after
 from wallie_litellm.errors import RequestTooLarge, WallieError
 from wallie_litellm.scope import CALLERS_FAULT, CANCELLED, Ending, Failure
+from wallie_litellm.tagging import GENERATING
 
 # Providers say in words that an account is out of money or quota, with a 400 or a 429 that waiting does not cure.
 _EXHAUSTED_MARKS = (
@@ -42,7 +44,8 @@ _RETRY_DELAY = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
 # LiteLLM reads a Gemini error with "403" anywhere in its text, even in "retry in 4.0403s", as a bad request.
 _GEMINI_RATE_LIMIT = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-_EMBEDDING_FUNCTIONS = frozenset({"_aembedding", "_embedding"})
+# LiteLLM's functions that read an answer; an error out of them shows that there was one.
+_READING = frozenset({"transform_response", "transform_parsed_response", "convert_to_model_response_object"})
 _TRANSIENT_STATUSES = frozenset({408, 409})
 _ACCOUNT_STATUSES = frozenset({401, 402, 403})
 _LOST_CONNECTION = (
@@ -66,12 +69,12 @@ def output_limit(params: Mapping[str, Any]) -> int | None:
     return max(stated) * (choices if isinstance(choices, int) and choices > 1 else 1)
 
 
-def demand_of(kwargs: Mapping[str, Any], prompt: Any, limit: int | None, function: str) -> Demand:
-    """What a call will use at most; ``function`` is the name of the Router's method that makes it."""
+def demand_of(kwargs: Mapping[str, Any], prompt: Any, limit: int | None, operation: str) -> Demand:
+    """What a call will use at most; ``operation`` as in :attr:`wallie_litellm.events.Settled.operation`."""
     extra = [text for text in (kwargs.get("system"), kwargs.get("instructions")) if text]
     if extra:
         prompt = [*(prompt if isinstance(prompt, list | tuple) else [prompt]), *extra]
-    return estimate(prompt, limit, generates=function not in _EMBEDDING_FUNCTIONS)
+    return estimate(prompt, limit, generates=operation in GENERATING)
 
 
 def provider_of(deployment: Mapping[str, Any]) -> str:
@@ -187,6 +190,8 @@ def _ending_of(error: BaseException, deadline_passed: bool) -> Ending:
         return Ending(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
     status = getattr(error, "status_code", None)
     if isinstance(status, int | str) and str(status).isdigit():
+        if (int(status) >= 500 or int(status) == 422) and _is_litellms(error) and any(map(_was_reading, causes)):
+            return Ending(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
         if int(status) >= 500 and _is_litellms(error) and not any(map(_shows_an_exchange, causes)):
             # What LiteLLM could not even put into a request is no fault of the provider's, whatever its status says.
             return Ending(Outcome.NOT_SENT, reason=f"not sent: {type(causes[-1]).__name__}", status_code=400)
@@ -231,6 +236,13 @@ def response_headers(error: BaseException) -> Mapping[str, str] | None:
 
 def _is_litellms(error: BaseException) -> bool:
     return type(error).__module__.startswith("litellm")
+
+
+def _was_reading(cause: BaseException) -> bool:
+    """Whether LiteLLM failed on an answer: JSON of a shape that no vendor documents, say."""
+    if "Empty or invalid response from LLM endpoint" in str(cause):
+        return True
+    return any(frame.f_code.co_name in _READING for frame, _ in traceback.walk_tb(cause.__traceback__))
 
 
 def _shows_an_exchange(cause: BaseException) -> bool:

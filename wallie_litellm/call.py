@@ -15,12 +15,11 @@ from wallie_litellm.scope import Attempt, RequestScope
 class Call:
     """The attempt that is being made in this context, and what routing needs to know of it."""
 
-    __slots__ = ("attempt", "demand", "function", "guessed", "opening", "params", "routing", "scope")
+    __slots__ = ("attempt", "demand", "guessed", "opening", "params", "routing", "scope")
 
-    def __init__(self, scope: RequestScope, attempt: Attempt, function: str) -> None:
+    def __init__(self, scope: RequestScope, attempt: Attempt) -> None:
         self.scope = scope
         self.attempt = attempt
-        self.function = function
         self.demand = Demand()
         self.params: Mapping[str, Any] = {}  # the chosen deployment's
         self.guessed = False  # whether nobody stated how long the answer may be
@@ -34,7 +33,7 @@ class Call:
             self.demand = Demand(1, stated, stated, 0)
             return
         prompt = prompt if prompt is not None else request_kwargs.get("prompt")
-        self.demand = adapter.demand_of(request_kwargs, prompt, limit, self.function)
+        self.demand = adapter.demand_of(request_kwargs, prompt, limit, self.scope.operation)
         self.guessed = limit is None
 
     def count(self) -> None:

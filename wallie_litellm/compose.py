@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -56,7 +57,7 @@ def _sinks(loaded: RouterConfig, guard: Guard) -> Iterator[Callable[[], Sink]]:
         yield lambda: _ledger(ledger.url, spool, ledger.retention)
     if (posthog := telemetry.posthog) is not None and posthog.api_key is not None:
         key = posthog.api_key.get_secret_value()
-        yield lambda: _sink("posthog").PostHogSink(key, posthog.host, spool)
+        yield lambda: _sink("posthog").PostHogSink(key, posthog.host, _spool(spool, "posthog", f"{posthog.host} {key}"))
     if (slack := telemetry.slack) is not None and slack.webhook_url is not None:
         webhook = slack.webhook_url.get_secret_value()
         yield lambda: _sink("slack").SlackSink(webhook)
@@ -79,9 +80,15 @@ def _sink(name: str) -> Any:
 
 
 def _ledger(url: str, spool: Path, retention: float) -> Sink:
+    from wallie_litellm.ledger.engine import identity_of
     from wallie_litellm.ledger.writer import LedgerSink
 
-    return LedgerSink(url, spool, retention=retention, worker=worker_name())
+    return LedgerSink(url, _spool(spool, "ledger", identity_of(url)), retention=retention, worker=worker_name())
+
+
+def _spool(folder: Path, name: str, receiver: str) -> Path:
+    """Where records wait for one receiver: another database or another project must not be given them."""
+    return folder / f"{name}-{sha256(receiver.encode()).hexdigest()[:12]}"
 
 
 def _prometheus(guard: Guard, loaded: RouterConfig) -> Sink:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ from wallie_litellm.telemetry.bus import SHUTDOWN, Bus
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _SUCCESS = Verdict.SUCCESS
+
+DRAIN = 5.0  # seconds that closing waits for calls under way
 
 ONE_REQUEST = Demand(1, 1, 1, 1)  # the least that a request can ask for
 
@@ -276,17 +279,22 @@ class Guard:
         return await self.bus.flush(timeout)
 
     async def aclose(self) -> None:
-        """Turn everybody who waits away, stop the timers, take the router's hooks out of LiteLLM, drain the sinks.
+        """Turn everybody who waits away, take the router's hooks out of LiteLLM, and drain the sinks.
 
-        Idempotent. What the sinks cannot deliver within ten seconds, those that have a spool leave there.
+        Calls under way are given five seconds to end; what ends later is not recorded. What the sinks cannot deliver
+        within ten seconds, those that have a spool leave there. Idempotent.
         """
         self._shut()
-        await asyncio.to_thread(self.bus.close)
+        # Calls that are under way are billed: they are given a moment to end, so that they are on record.
+        deadline = time.monotonic() + DRAIN
+        while time.monotonic() < deadline and self._calls_under_way():  # noqa: ASYNC110 - they end in any thread
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(self._end)
 
     def close(self) -> None:
         """:meth:`aclose` for code without an event loop."""
         self._shut()
-        self.bus.close()
+        self._end()
 
     def _shut(self) -> None:
         if self._closed:
@@ -296,7 +304,13 @@ class Guard:
             callback()
         for limiter in self._limiters:
             limiter.close()
+
+    def _calls_under_way(self) -> bool:
+        return any(limiter.in_flight for limiter in self._limiters)
+
+    def _end(self) -> None:
         self.clock.close()
+        self.bus.close()
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called when the guard closes."""

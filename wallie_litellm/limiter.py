@@ -214,6 +214,11 @@ class Limiter:
                 use=self._store.use(now),
             )
 
+    @property
+    def in_flight(self) -> int:
+        """Calls that are under way."""
+        return self._store.in_flight
+
     def utilization(self) -> tuple[str, float]:
         """The limit that is used most, and the share of it that is."""
         with self._lock:

@@ -22,6 +22,7 @@ from litellm.litellm_core_utils.litellm_logging import use_custom_pricing_for_mo
 from wallie_litellm.core.cost import NO_BILL, Bill
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.prices import has_price, has_token_price
+from wallie_litellm.tagging import COUNTED
 from wallie_litellm.usage import value_of
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,9 @@ class PriceList:
         """
         tokens = usage or NOTHING
         if not (tokens.tokens or response_cost):
-            return NO_BILL
+            # Images, speech and the like are priced by LiteLLM or not at all.
+            unpriced = operation not in COUNTED and not self.is_priced(deployment)
+            return NO_BILL._replace(cost_usd=None, unpriced=True) if unpriced else NO_BILL
         cost = self._cost(deployment, tokens, reported, response_cost, operation)
         return Bill(
             tokens.input,

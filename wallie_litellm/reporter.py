@@ -27,6 +27,7 @@ from wallie_litellm.events import (
 )
 from wallie_litellm.scope import Attempt, Ending, Failure, RequestScope
 from wallie_litellm.stores.base import DimensionUse
+from wallie_litellm.tagging import COUNTED
 
 _SUCCESS, _CACHE_HIT, _CUT = Outcome.SUCCESS, Outcome.CACHE_HIT, Outcome.CUT
 
@@ -174,7 +175,7 @@ class Reporter:
         outcome = ending.outcome
         if outcome is not _SUCCESS and outcome is not _CUT:
             return NO_BILL  # a provider bills neither what it rejects nor what it never saw
-        if ending.usage is None and attempt.reservation is not None:
+        if ending.usage is None and attempt.reservation is not None and operation in COUNTED:
             usage = attempt.reservation.demand
             if outcome is _CUT:
                 # It has had the prompt, and providers bill for that whether or not anybody waits for the answer.

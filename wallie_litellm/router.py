@@ -241,7 +241,7 @@ class WallieRouter(StreamingRouter):
             return await super().make_call(original_function, *args, **kwargs)
         self.guard.check_deadline(scope)
         attempt = Attempt(group=str(kwargs.get("model")))
-        call = Call(scope, attempt, getattr(original_function, "__name__", ""))
+        call = Call(scope, attempt)
         token = current_call.set(call)
         try:
             if kwargs.get("stream") is True:

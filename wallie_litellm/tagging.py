@@ -52,7 +52,8 @@ Places = list[Mapping[str, Any]]
 
 _SECRET_KEY = re.compile(r"api.?key|secret|passw(or)?d|authorization|credential|cookie|token$", re.I)
 _SECRET_VALUE = re.compile(
-    r"\b(?:sk|pk|rk|gsk|hf|xai|ph[cx]|xox[a-z]|gh[a-z]|github_pat|glpat|whsec)[-_][\w-]{8,}"
+    # With a digit and some length: a feature may well be called sk-learning.
+    r"\b(?:sk|pk|rk|gsk|hf|xai|ph[cx]|xox[a-z]|gh[a-z]|github_pat|glpat|whsec)[-_](?=[\w-]*\d)[\w-]{16,}"
     r"|\bAIza[\w-]{20,}|\bA[KS]IA[A-Z0-9]{12,}|\beyJ[\w-]{8,}\.[\w.-]+"  # Google, AWS, a JSON Web Token
     r"|\b[Bb]earer\s+[\w.~+/=-]{8,}|https://hooks\.slack\.com/\S+|(?<=://)[^\s/@]+:[^\s/@]+(?=@)"
 )
@@ -74,6 +75,10 @@ _OPERATIONS = {
     "aanthropic_messages": "messages",
     "attempt": "execute",
 }
+#: Operations whose answer is text, of which providers count the tokens.
+GENERATING = frozenset({"chat", "text_completion", "responses", "messages", "execute"})
+#: Those that are counted in tokens at all; for others none are made up.
+COUNTED = GENERATING | {"embedding"}
 
 
 class Tags(NamedTuple):
@@ -99,9 +104,9 @@ def _feature(kwargs: Mapping[str, Any], places: Places) -> str | None:
     return next(filter(None, map(name, _named_features(kwargs, places))), None)
 
 
-def _named_features(kwargs: Mapping[str, Any], places: Places) -> Iterator[str]:
+def _named_features(kwargs: Mapping[str, Any], places: Places) -> Iterator[object]:
     for metadata in places:
-        if isinstance(metadata.get("feature"), str):
+        if metadata.get("feature") is not None:
             yield metadata["feature"]
         for key in ("tags", "request_tags"):
             tags = metadata.get(key)
@@ -175,10 +180,10 @@ def recordable(metadata: Mapping[str, Any]) -> dict[str, Any]:
         if key in _NOT_THE_CALLERS:
             continue
         label, plain = _entry(key, value, 3, [MOST_VALUES])
-        size = len(label) + len(json.dumps(plain))
+        size = len(json.dumps(label)) + len(json.dumps(plain))
         if size > room:  # say that there was something
             plain = f"<{type(value).__name__}>"
-            size = len(label) + len(plain)
+            size = len(json.dumps(label)) + len(plain)
         if size > room or len(kept) >= MOST_KEYS:
             break
         room -= size

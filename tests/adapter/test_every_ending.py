@@ -456,3 +456,27 @@ async def test_a_model_without_a_price_is_unpriced_and_told_once(make_router, ta
     assert [(record.cost_usd, record.unpriced) for record in tape.of(Settled)] == [(None, True)] * 3
     (alert,) = tape.of(Unpriced)
     assert (alert.provider, alert.model, alert.deployment) == ("openai", "own", model)
+
+
+@pytest.mark.parametrize("body", [{"error": {"message": "upstream overloaded", "code": 502}}, {"id": "x"}, [], "text"])
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini", "groq"])
+async def test_an_answer_of_no_known_shape_is_the_providers_fault(make_router, fleet, tape, provider, body):
+    router = make_router(bus=tape, retry={"max_retries": 0})
+    fleet[provider].fail(200, body=body)
+    group = {"openai": "gpt-4o", "anthropic": "claude-sonnet-4", "gemini": "gemini-2.0-flash", "groq": "llama-3.1-8b"}
+    with contextlib.suppress(Exception):
+        await chat(router, group[provider])
+    record = tape.of(Settled)[0]
+    assert (record.provider, record.outcome, record.error) == (provider, "cut", "unreadable answer")
+    assert not tape.of(Ended)[0].by_caller
+
+
+async def test_what_is_under_way_when_the_guard_closes_is_recorded(make_router, fleet, tape):
+    router = make_router(bus=tape)
+    fleet["openai"].slow(0.3)
+    task = asyncio.create_task(chat(router, "gpt-4o-mini"))
+    await until(lambda: fleet["openai"].counts().received == 1)
+    closing = asyncio.create_task(router.guard.aclose())
+    await task
+    await closing
+    assert [record.outcome for record in tape.of(Settled)] == ["success"]

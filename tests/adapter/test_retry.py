@@ -146,3 +146,12 @@ async def test_a_hanging_provider_ends_with_the_deadline(make_router, fleet):
         await execute_ai_request(router, "gpt-4o-mini", messages(), deadline=0.3)
     assert isinstance(caught.value, TimeoutError)
     assert router.guard.status()["providers"]["openai"]["in_flight"] == 0
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_no_client_library_retries_an_embedding_behind_our_back(recorded, fleet, sync):
+    fleet["openai"].fail(500)
+    asked = ("text-embedding-3-small", ["some text"])
+    with pytest.raises(litellm.InternalServerError):
+        await (asyncio.to_thread(recorded.embedding, *asked) if sync else recorded.aembedding(*asked))
+    assert fleet["openai"].counts().received == 4

@@ -286,3 +286,18 @@ def test_a_url_that_is_of_no_use_is_refused_without_its_password(url: str, open_
     with pytest.raises(ConfigError, match=r"wallie\.ledger\.url: ") as refused:
         open_sink(url)
     assert "secret" not in str(refused.value)
+
+
+def test_a_file_that_is_removed_while_it_is_written_to_is_begun_anew(
+    tmp_path: Path, open_sink: SinkMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"sqlite:///{tmp_path}/removed.db"
+    sink = open_sink(url)
+    sink.handle(traffic(10))
+    assert sink.flush(30)
+    for file in tmp_path.glob("removed.db*"):
+        file.unlink()
+    sink.handle(later := traffic(20))
+    assert sink.flush(30)
+    assert_exactly(url, later)
+    assert any("removed or replaced" in message for message in caplog.messages)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 from ledger_support import assert_sums_are_right
 from proxy_support import Books, Crowd, Proxy, executable, free_port, launch, lay_out
 from support import shipped_config, wait_until
+
+from wallie_litellm.ledger.writer import LedgerSink
 
 # Seconds after an answer in which a kill may cost its records: a thread gathers events for 0.05 s, the ledger for
 # 0.25 s, and the rest is for writing them on a machine that is busy with the load.
@@ -22,6 +25,7 @@ class Home:
     def __init__(self, folder: Any, config: dict[str, Any]) -> None:
         self.path = lay_out(folder, config)
         self.books = Books(folder / "wallie.db")
+        self.spool = folder / "wallie-spool"
 
     def start(self) -> Proxy:
         port = free_port()
@@ -41,19 +45,20 @@ def proxy_home(tmp_path, fleet) -> Home:
     return Home(tmp_path, config)
 
 
-def end_under_load(home: Home, name: str, number: signal.Signals) -> tuple[dict[str, float], float]:
-    """By user: when its answer was there; and when the proxy was ended, by the same clock."""
+def end_under_load(home: Home, name: str, number: signal.Signals, *, lock: bool = False) -> tuple[Crowd, float]:
+    """The clients there were, and when the proxy was ended, by the monotonic clock; ``lock`` locks its ledger first."""
     proxy = home.start()
     crowd = Crowd(proxy, name)
     try:
-        wait_until(lambda: len(crowd.answered) >= 50)
-        time.sleep(2 * LAST_FLUSH)  # the load has to outlast what a kill may cost
-        ended_at = time.monotonic()
-        proxy.stop(number)
+        wait_until(lambda: len(crowd.answered) >= 40)
+        time.sleep(LAST_FLUSH)  # the load has to outlast what a kill may cost
+        with home.books.locked() if lock else nullcontext():
+            ended_at = time.monotonic()
+            proxy.stop(number)
     finally:
         proxy.process.kill()
         crowd.leave()
-    return crowd.answered, ended_at
+    return crowd, ended_at
 
 
 def check_database(home: Home) -> None:
@@ -67,14 +72,15 @@ def check_database(home: Home) -> None:
 
 
 def test_a_killed_proxy_loses_the_last_moment_at_most_and_a_stopped_one_nothing(proxy_home) -> None:
-    answered, killed_at = end_under_load(proxy_home, "killed", signal.SIGKILL)
+    crowd, killed_at = end_under_load(proxy_home, "killed", signal.SIGKILL)
     before = set(proxy_home.users())
-    missing = {user: killed_at - at for user, at in answered.items() if user not in before}
+    missing = {user: killed_at - at for user, at in crowd.answered.items() if user not in before}
     assert not {user: age for user, age in missing.items() if age > LAST_FLUSH}
     check_database(proxy_home)
 
-    answered, _ = end_under_load(proxy_home, "stopped", signal.SIGTERM)
-    recorded = set(proxy_home.users())
-    assert set(answered) <= recorded
-    assert before <= recorded
+    # Were the database not locked, a stop would take longer than writing does, and nobody had to wait for it.
+    crowd, _ = end_under_load(proxy_home, "stopped", signal.SIGTERM, lock=True)
+    assert not set(crowd.answered) <= set(proxy_home.users()), "the lock came too late to be of interest"
+    LedgerSink(proxy_home.books.url, proxy_home.spool, worker="next", retention=86_400.0).close(30)
+    assert {*crowd.answered, *before} <= set(proxy_home.users())
     check_database(proxy_home)

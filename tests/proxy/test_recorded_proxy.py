@@ -3,131 +3,22 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ledger_support import assert_sums_are_right
-from proxy_support import MASTER_KEY, Answer, Books, Crowd, Proxy
-from support import messages, shipped_config, wait_until
+from proxy_endings import CASES, DOORS, GENERATING, METADATA, OPERATIONS, OWN, OWN_PROVIDERS, STREAMS, Recorded, own
+from proxy_support import MASTER_KEY, Books, Crowd
+from support import shipped_config, wait_until
 
 from wallie_litellm.rehearsal.fleet import SimulatedFleet
-
-METADATA = {"conversationId": "123", "hasRAG": True}
-
-DOORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "chat": ("/v1/chat/completions", {"messages": messages()}),
-    "chat_stream": ("/v1/chat/completions", {"messages": messages(), "stream": True}),
-    "messages": ("/v1/messages", {"messages": messages(), "max_tokens": 20}),
-    "messages_stream": ("/v1/messages", {"messages": messages(), "max_tokens": 20, "stream": True}),
-    "responses": ("/v1/responses", {"input": "Hello there"}),
-    "responses_stream": ("/v1/responses", {"input": "Hello there", "stream": True}),
-    "embeddings": ("/v1/embeddings", {"input": "Hello there"}),
-}
-OPERATIONS = {"embeddings": "embedding"}
-WHOLE = ("chat", "messages", "responses")
-STREAMS = ("chat_stream", "messages_stream", "responses_stream")
-GENERATING = (*WHOLE, *STREAMS)
-
-Attempts = tuple[tuple[str, str, str | None], ...]  # provider, outcome, error; OWN stands for the case's provider
-OWN = "own"
-NEXT = ("anthropic", "success", None)
-SERVED = ((OWN, "success", None),)
-
-
-@dataclass(frozen=True)
-class Case:
-    """What the provider does, what the attempts come to, and what becomes of the request.
-
-    Each case has, at each door, a provider of its own: what one does to its limits or breaker is not felt by others.
-    """
-
-    attempts: Attempts
-    prepare: Callable[[SimpleNamespace], object] = lambda at: None
-    error: str | None = None
-    status: int = 200
-    by_caller: bool = False
-    doors: tuple[str, ...] = GENERATING
-    chain: bool = False
-    limits: tuple[tuple[str, int], ...] = ()
-    timeout: float | None = None
-
-
-def twice(outcome: str, error: str) -> Attempts:
-    return ((OWN, outcome, error), (OWN, outcome, error))
-
-
-def ask_before(at: SimpleNamespace) -> None:
-    at.ask(user=f"{at.user}-before")
-
-
-def open_the_circuit(at: SimpleNamespace) -> None:
-    at.openai.fail(500)
-    ask_before(at)
-    at.openai.heal()
-    at.openai.reset()
-
-
-CASES = {
-    "success": Case(SERVED, doors=(*GENERATING, "embeddings")),
-    "retry": Case(
-        ((OWN, "rejected", "HTTP 500"), (OWN, "success", None)),
-        lambda at: at.openai.fail(500, times=1),
-        doors=(*GENERATING, "embeddings"),
-    ),
-    "fallback": Case((*twice("rejected", "HTTP 500"), NEXT), lambda at: at.openai.fail(500), chain=True),
-    "429": Case(((OWN, "rejected", "HTTP 429"), NEXT), lambda at: at.openai.rate_limit(60), chain=True),
-    "refused connection": Case(
-        (*twice("not_sent", "connection refused"), NEXT), lambda at: at.openai.refuse(), chain=True
-    ),
-    "timeout": Case((*twice("cut", "timeout"), NEXT), lambda at: at.openai.hang(), chain=True, timeout=0.2),
-    "malformed": Case(
-        (*twice("cut", "unreadable answer"), NEXT), lambda at: at.openai.malformed(), chain=True, doors=WHOLE
-    ),
-    "400": Case(
-        ((OWN, "rejected", "HTTP 400"),),
-        lambda at: at.openai.fail(400),
-        "HTTP 400",
-        400,
-        by_caller=True,
-        doors=(*GENERATING, "embeddings"),
-    ),
-    "5xx alone": Case(
-        twice("rejected", "HTTP 503"),
-        lambda at: at.openai.fail(503),
-        "HTTP 503",
-        503,
-        doors=(*GENERATING, "embeddings"),
-    ),
-    "at its limit": Case((), ask_before, "wallie_rate_limited", 429, limits=(("rpm", 1),)),
-    "open circuit": Case((), open_the_circuit, "wallie_circuit_open", 503),
-}
-TABLE = [(name, door) for name, case in CASES.items() for door in case.doors]
-PLAIN = Case(SERVED, doors=STREAMS)
-OWN_PROVIDERS = [*((CASES[name], name, door) for name, door in TABLE), *((PLAIN, "cut", door) for door in STREAMS)]
-
-
-def own(name: str, door: str) -> str:
-    """The model group and the provider of a case at a door."""
-    return f"{name} {door}".replace(" ", "-")
-
-
-@dataclass
-class Recorded:
-    proxy: Proxy
-    books: Books
-
-    def ask(self, door: str, model: str, user: str, **more: Any) -> Answer:
-        path, body = DOORS[door]
-        metadata = {**METADATA, "feature": "wallie-chat", "user_id": user}
-        return self.proxy.post(path, {**body, "model": model, "metadata": metadata, **more})
+from wallie_litellm.rehearsal.provider import SimulatedProvider
 
 
 @pytest.fixture(scope="module")
-def recorded(running_fleet, start_proxy, tmp_path_factory) -> Iterator[Recorded]:
+def recorded(running_fleet, start_proxy, tmp_path_factory) -> Recorded:
     folder: Path = tmp_path_factory.mktemp("books")
     config = shipped_config()
     limits: dict[str, Any] = {}
@@ -173,17 +64,30 @@ def check_attempts(attempts: list[dict[str, Any]], request: dict[str, Any], user
         assert row["operation"] == request["operation"]
 
 
-@pytest.mark.parametrize(("name", "door"), TABLE, ids=[own(*row) for row in TABLE])
-def test_one_row_per_attempt_and_one_per_request(recorded, fleet: SimulatedFleet, name: str, door: str) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_one_row_per_attempt_and_one_per_request(recorded, fleet: SimulatedFleet, name: str) -> None:
+    reached = {door: bring_about(recorded, fleet["openai"], name, door) for door in CASES[name].doors}
+    for door, calls in reached.items():
+        check_books(recorded.books, name, door, calls)
+
+
+def bring_about(recorded: Recorded, openai: SimulatedProvider, name: str, door: str) -> int:
+    """Have a request end like the case at this door; returns how many calls its own provider has seen."""
     case, group = CASES[name], own(name, door)
-    openai, user = fleet["openai"], f"user-{group}"
+    user = f"user-{group}"
+    openai.heal()
     case.prepare(SimpleNamespace(openai=openai, user=user, ask=lambda user: recorded.ask(door, group, user)))
     already = openai.counts().received
-    assert recorded.ask(door, group, user).status == case.status
-    attempts, request = recorded.books.of(user)
-    providers = {OWN: group}
-    expected = [(providers.get(name, name), outcome, error) for name, outcome, error in case.attempts]
-    assert [(row["provider"], row["outcome"], row["error"]) for row in attempts] == expected
+    assert recorded.ask(door, group, user).status == case.status, door
+    return openai.counts().received - already
+
+
+def check_books(books: Books, name: str, door: str, calls: int) -> None:
+    case, group = CASES[name], own(name, door)
+    user = f"user-{group}"
+    attempts, request = books.of(user)
+    expected = [(group if who == OWN else who, outcome, error) for who, outcome, error in case.attempts]
+    assert [(row["provider"], row["outcome"], row["error"]) for row in attempts] == expected, door
     assert (request["success"], request["error"]) == (case.error is None, case.error)
     assert (request["by_caller"], request["used_fallback"]) == (case.by_caller, case.chain)
     assert (request["model"], request["stream"]) == (group, door in STREAMS)
@@ -191,7 +95,7 @@ def test_one_row_per_attempt_and_one_per_request(recorded, fleet: SimulatedFleet
     assert request["provider"] == (expected[-1][0] if expected else group)
     check_attempts(attempts, request, user)
     reached = [row for row in attempts if row["provider"] == group and row["outcome"] != "not_sent"]
-    assert openai.counts().received - already == len(reached), "a call that was not recorded"
+    assert len(reached) == calls, f"a call at {door} was not recorded"
     for row in attempts:
         on_chain = row["provider"] == "anthropic"
         assert row["model"] == ("claude-sonnet-4" if on_chain else group)
@@ -287,18 +191,19 @@ TAGS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("way", TAGS)
-@pytest.mark.parametrize("door", ["chat_stream", "messages", "responses", "embeddings"])
-def test_feature_user_and_metadata_are_recorded_however_they_are_named(recorded, fleet, door, way) -> None:
-    user = f"user {way} {door}"
-    path, body = DOORS[door]
+def test_feature_user_and_metadata_are_recorded_however_they_are_named(recorded, fleet, way) -> None:
     more, headers = TAGS[way]
-    model = "text-embedding-3-small" if door == "embeddings" else "gpt-4o-mini"
     private = {"x-forwarded-for": "203.0.113.7", "cookie": "session=MARKED", "x-internal": "MARKED"}
-    answer = recorded.proxy.post(path, {**body, **more, "model": model, "user": user}, {**private, **headers})
-    assert answer.status == 200
-    (attempt,), request = recorded.books.of(user)
-    check_row(attempt, user)
-    check_row(request, user)
+    users = {door: f"user {way} {door}" for door in DOORS}
+    for door, user in users.items():
+        path, body = DOORS[door]
+        model = "text-embedding-3-small" if door == "embeddings" else "gpt-4o-mini"
+        answer = recorded.proxy.post(path, {**body, **more, "model": model, "user": user}, {**private, **headers})
+        assert answer.status == 200, door
+    for user in users.values():
+        (attempt,), request = recorded.books.of(user)
+        check_row(attempt, user)
+        check_row(request, user)
 
 
 @pytest.mark.parametrize("door", GENERATING)

@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
-from wallie_litellm.ledger.engine import open_engine, writing
+from wallie_litellm.ledger.engine import file_of, open_engine, writing
 from wallie_litellm.ledger.insert import insert_records
 from wallie_litellm.ledger.migrations import migrate
 from wallie_litellm.ledger.records import Record
@@ -39,6 +40,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self._engine = open_engine(url, pool_size=1, busy_timeout=_BUSY_TIMEOUT)
         self._has_tables = False
+        self._file = file_of(url)
+        self._identity: tuple[int, int] | None = None
         self.written = 0
         self.refused = 0  # records that the database would not take whatever was tried
 
@@ -85,9 +88,15 @@ class Database:
         self.written += new
 
     async def _make_tables(self) -> None:
+        if self._has_tables and self._identity != _identity(self._file):
+            # SQLite goes on writing into a file that has no name any more, and says nothing.
+            logger.error("the ledger's file %s was removed or replaced: what was in it is gone", self._file)
+            self._has_tables = False
+            await self.close()
         if not self._has_tables:
             async with writing(self._engine) as connection:
                 await connection.run_sync(migrate)
+            self._identity = _identity(self._file)
             self._has_tables = True
 
     async def _write_halves(self, records: Sequence[Record], refused: _Refused) -> None:
@@ -101,6 +110,17 @@ class Database:
         middle = len(records) // 2
         await self.write(records[:middle])
         await self.write(records[middle:])
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    """Which file it is, whatever it is called; nothing for a server's database, or a file that is not there."""
+    if file is None:
+        return None
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def reason(error: BaseException) -> str:

@@ -31,10 +31,7 @@ def open_engine(url: str, *, pool_size: int = 5, busy_timeout: float = BUSY_TIME
     Raises:
         ConfigError: the URL is of no use, or the driver is not installed.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigError([f"wallie.ledger.url: found {mask_url(url)!r}, expected a database URL"]) from None
+    parsed = _parsed(url)
     if parsed.drivername == "sqlite":
         return _sqlite(parsed, pool_size, busy_timeout)
     if parsed.drivername == "postgresql":
@@ -42,6 +39,24 @@ def open_engine(url: str, *, pool_size: int = 5, busy_timeout: float = BUSY_TIME
     raise ConfigError(
         [f"wallie.ledger.url: found {mask_url(url)!r}, expected a URL that begins with sqlite:/// or postgresql://"]
     )
+
+
+def file_of(url: str) -> Path | None:
+    """The file of a SQLite database; nothing for a server's."""
+    parsed = _parsed(url)
+    return Path(parsed.database).resolve() if parsed.drivername == "sqlite" and parsed.database else None
+
+
+def identity_of(url: str) -> str:
+    """What distinguishes one database from another, without a password: its file, or its server, user and name."""
+    return str(file_of(url) or _parsed(url).set(password=None))
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError:
+        raise ConfigError([f"wallie.ledger.url: found {mask_url(url)!r}, expected a database URL"]) from None
 
 
 @asynccontextmanager

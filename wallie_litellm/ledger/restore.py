@@ -9,18 +9,16 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from sqlalchemy import ColumnElement, Connection, Table, false, func, select
-from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from wallie_litellm.config.values import mask_url
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.ledger.database import reason
-from wallie_litellm.ledger.engine import open_engine, writing
+from wallie_litellm.ledger.engine import file_of, open_engine, writing
 from wallie_litellm.ledger.migrations import migrate, version_of
 from wallie_litellm.ledger.schema import DAY, QUARTER, VERSION, actions, alerts, attempts, outside_usage, usage
 from wallie_litellm.limiter import FEATURE
@@ -56,7 +54,8 @@ def restore(url: str, windows: Windows, *, wall: float | None = None, timeout: f
     Raises:
         ConfigError: the URL cannot be used, or a later version of this package has written the database.
     """
-    if _is_missing(url):
+    file = file_of(url)
+    if file is not None and not file.exists():
         return Restored()
     answers: SimpleQueue[Restored | BaseException] = SimpleQueue()
 
@@ -86,13 +85,6 @@ def restore(url: str, windows: Windows, *, wall: float | None = None, timeout: f
 async def read_usage(connection: AsyncConnection, windows: Windows, wall: float) -> Restored:
     """What :func:`restore` reads, from a ``connection`` to a database that has the ledger's tables."""
     return await connection.run_sync(_read, windows, wall)
-
-
-def _is_missing(url: str) -> bool:
-    if not url.startswith("sqlite:"):
-        return False
-    file = make_url(url).database
-    return bool(file) and file != ":memory:" and not Path(str(file)).exists()
 
 
 async def _read_within(url: str, windows: Windows, wall: float, timeout: float) -> Restored:

@@ -198,9 +198,16 @@ class Bus:
     def publish(self, event: Event) -> None:
         """Hand ``event`` to all sinks, some time soon. Never blocks, never raises."""
         if self._closed:
+            self._note_late()
             return
         for line in self._lines:
             line.publish(event)
+
+    def _note_late(self) -> None:
+        for line in self._lines:
+            if not line.dropped:
+                logger.warning("the %s sink is closed: what happens from now on does not reach it", line.sink.name)
+            line.dropped += 1
 
     async def flush(self, timeout: float = SHUTDOWN) -> bool:
         """Wait until everything published so far has been delivered or stored; ``False`` if time ran out first."""

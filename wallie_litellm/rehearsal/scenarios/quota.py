@@ -45,22 +45,10 @@ async def quota_alerts(stage: Stage, found: Findings, crossings: int = CROSSINGS
         events = posthog.events("ai.request.completed")
         _note_events(found, events, asked)
         await _note_ledger(stage, found, settings["ledger"]["url"], _cost(events))
-        await _note_restart(stage, found, settings, used, at)
-
-
-async def _note_restart(
-    stage: Stage, found: Findings, settings: Mapping[str, Mapping[str, Any]], used: float, at: float
-) -> None:
-    """A new router goes on from what was ``used`` at that moment, less what has been refilled since.
-
-    It may count a little more: it takes what was admitted in the same second together, and nothing is refilled while it
-    reads the ledger.
-    """
-    begun = time.monotonic()
-    async with stage.router(**settings) as router:
-        rpm, rate = _rpm(router), _rpm(router)["limit"] / 60
-        low, high = (used - (when - at) * rate for when in (time.monotonic(), begun - 1))
-        found.within("  a new router knows: openai's rpm used", float(rpm["used"]), low - 2, high + 2, "requests")
+        async with stage.router(**settings) as router:  # it may count more than is left, for it cannot know everything
+            left = used - (time.monotonic() - at) * _rpm(router)["limit"] / 60
+            what = "  a new router knows: openai's rpm used"
+            found.within(what, float(_rpm(router)["used"]), left - 2, asked, "requests")
 
 
 def _settings(stage: Stage, posthog: PostHogEndpoint) -> dict[str, Mapping[str, Any]]:

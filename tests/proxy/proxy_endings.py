@@ -1,0 +1,120 @@
+"""The doors of a proxy, and every way in which a request to it can end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from proxy_support import Answer, Books, Proxy
+from support import messages
+
+METADATA = {"conversationId": "123", "hasRAG": True}
+
+DOORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", {"messages": messages()}),
+    "chat_stream": ("/v1/chat/completions", {"messages": messages(), "stream": True}),
+    "messages": ("/v1/messages", {"messages": messages(), "max_tokens": 20}),
+    "messages_stream": ("/v1/messages", {"messages": messages(), "max_tokens": 20, "stream": True}),
+    "responses": ("/v1/responses", {"input": "Hello there"}),
+    "responses_stream": ("/v1/responses", {"input": "Hello there", "stream": True}),
+    "embeddings": ("/v1/embeddings", {"input": "Hello there"}),
+}
+OPERATIONS = {"embeddings": "embedding"}
+WHOLE = ("chat", "messages", "responses")
+STREAMS = ("chat_stream", "messages_stream", "responses_stream")
+GENERATING = (*WHOLE, *STREAMS)
+
+Attempts = tuple[tuple[str, str, str | None], ...]  # provider, outcome, error; OWN stands for the case's provider
+OWN = "own"
+NEXT = ("anthropic", "success", None)
+SERVED = ((OWN, "success", None),)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the provider does, what the attempts come to, and what becomes of the request.
+
+    Each case has, at each door, a provider of its own: what one does to its limits or breaker is not felt by others.
+    """
+
+    attempts: Attempts
+    prepare: Callable[[SimpleNamespace], object] = lambda at: None
+    error: str | None = None
+    status: int = 200
+    by_caller: bool = False
+    doors: tuple[str, ...] = GENERATING
+    chain: bool = False
+    limits: tuple[tuple[str, int], ...] = ()
+    timeout: float | None = None
+
+
+def twice(outcome: str, error: str) -> Attempts:
+    return ((OWN, outcome, error), (OWN, outcome, error))
+
+
+def ask_before(at: SimpleNamespace) -> None:
+    at.ask(user=f"{at.user}-before")
+
+
+def open_the_circuit(at: SimpleNamespace) -> None:
+    at.openai.fail(500)
+    ask_before(at)
+    at.openai.heal()
+    at.openai.reset()
+
+
+CASES = {
+    "success": Case(SERVED, doors=(*GENERATING, "embeddings")),
+    "retry": Case(
+        ((OWN, "rejected", "HTTP 500"), (OWN, "success", None)),
+        lambda at: at.openai.fail(500, times=1),
+        doors=(*GENERATING, "embeddings"),
+    ),
+    "fallback": Case((*twice("rejected", "HTTP 500"), NEXT), lambda at: at.openai.fail(500), chain=True),
+    "429": Case(((OWN, "rejected", "HTTP 429"), NEXT), lambda at: at.openai.rate_limit(60), chain=True),
+    "refused connection": Case(
+        (*twice("not_sent", "connection refused"), NEXT), lambda at: at.openai.refuse(), chain=True
+    ),
+    "timeout": Case((*twice("cut", "timeout"), NEXT), lambda at: at.openai.hang(), chain=True, timeout=0.2),
+    "malformed": Case(
+        (*twice("cut", "unreadable answer"), NEXT), lambda at: at.openai.malformed(), chain=True, doors=WHOLE
+    ),
+    "400": Case(
+        ((OWN, "rejected", "HTTP 400"),),
+        lambda at: at.openai.fail(400),
+        "HTTP 400",
+        400,
+        by_caller=True,
+        doors=(*GENERATING, "embeddings"),
+    ),
+    "5xx alone": Case(
+        twice("rejected", "HTTP 503"),
+        lambda at: at.openai.fail(503),
+        "HTTP 503",
+        503,
+        doors=(*GENERATING, "embeddings"),
+    ),
+    "at its limit": Case((), ask_before, "wallie_rate_limited", 429, limits=(("rpm", 1),)),
+    "open circuit": Case((), open_the_circuit, "wallie_circuit_open", 503),
+}
+TABLE = [(name, door) for name, case in CASES.items() for door in case.doors]
+PLAIN = Case(SERVED, doors=STREAMS)
+OWN_PROVIDERS = [*((CASES[name], name, door) for name, door in TABLE), *((PLAIN, "cut", door) for door in STREAMS)]
+
+
+def own(name: str, door: str) -> str:
+    """The model group and the provider of a case at a door."""
+    return f"{name} {door}".replace(" ", "-")
+
+
+@dataclass
+class Recorded:
+    proxy: Proxy
+    books: Books
+
+    def ask(self, door: str, model: str, user: str, **more: Any) -> Answer:
+        path, body = DOORS[door]
+        metadata = {**METADATA, "feature": "wallie-chat", "user_id": user}
+        return self.proxy.post(path, {**body, "model": model, "metadata": metadata, **more})
