@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import socket
 import sys
@@ -21,6 +22,8 @@ from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
 from wallie_litellm.telemetry.bus import Bus
 from wallie_litellm.telemetry.sink import Sink
+
+logger = logging.getLogger(__name__)
 
 SPOOL_TIMEOUT = 2.0  # seconds that a start gives the ledger to take up what waits in its spool
 RESTORE_TIMEOUT = 5.0  # seconds that a start waits for the ledger before it begins with empty limits
@@ -102,8 +105,12 @@ def _prometheus(guard: Guard, loaded: RouterConfig) -> Sink:
 def _serve_metrics(bus: Bus, port: int, host: str) -> None:
     # Not where the sink is made: a forked child makes its own, and this port is taken then.
     for sink in bus.sinks():
-        if sink.name == "prometheus":
+        if sink.name != "prometheus":
+            continue
+        try:
             sink.serve(port, host)  # type: ignore[attr-defined] # this one can
+        except ConfigError as error:  # of several workers with one file, one gets the port: all serve requests
+            logger.error("%s", error)
 
 
 def _own_sink(path: str, folder: Path) -> Callable[[], Sink]:

@@ -14,6 +14,7 @@ from wallie_litellm.core.estimate import CHARACTERS_PER_TOKEN, count_characters
 
 # Under these names LiteLLM's wrappers for the Responses and Anthropic formats hold the chat stream they translate.
 _INNER_STREAMS = ("litellm_custom_stream_wrapper", "_anthropic_wrapper", "completion_stream")
+MOST_TOKENS = 10**9  # of one call; who reports more has not counted
 _LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete"})
 
 
@@ -62,12 +63,12 @@ def tokens_of(usage: Any) -> Demand | None:
         # Anthropic counts what it reads from and writes to its prompt cache apart from input_tokens.
         cached = [value_of(usage, name) for name in ("cache_read_input_tokens", "cache_creation_input_tokens")]
         tokens_in = None if tokens_in is None else tokens_in + sum(count or 0 for count in cached)
-    if not isinstance(tokens_in, int) or tokens_in < 0:
+    if not isinstance(tokens_in, int) or not 0 <= tokens_in <= MOST_TOKENS:
         return None
     tokens_out = tokens_out if isinstance(tokens_out, int) and tokens_out > 0 else 0
     total = value_of(usage, "total_tokens")
     total = total if isinstance(total, int) and total else tokens_in + tokens_out
-    return Demand(1, total, tokens_in, tokens_out) if total else None
+    return Demand(1, total, tokens_in, tokens_out) if 0 < total <= MOST_TOKENS else None
 
 
 class StreamMeter:

@@ -117,10 +117,10 @@ async def test_a_stream_that_falls_silent_times_out(make_router, fleet, group):
     received = []
 
     async def read():
-        async for delta in stream_ai_request(router, group, messages(), timeout=0.3):
+        async for delta in stream_ai_request(router, group, messages(), timeout=2):
             received.append(delta)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         with pytest.raises(Exception):  # noqa: B017, PT011 - LiteLLM has several names for it
             await read()
     assert received
@@ -133,8 +133,8 @@ async def test_a_stream_that_is_silent_from_the_start_goes_on_along_the_chain(ma
     router.guard.open_circuit("openai")
     router.guard.open_circuit("anthropic")
     fleet["gemini"].hang()  # LiteLLM's Gemini adapter does not keep to the timeout while it streams
-    stream = stream_ai_request(router, "gpt-4o-mini", messages(), timeout=0.3)
-    async with asyncio.timeout(5):
+    stream = stream_ai_request(router, "gpt-4o-mini", messages(), timeout=1)
+    async with asyncio.timeout(20):
         assert "".join([delta async for delta in stream]) == "Hello from groq."
 
 

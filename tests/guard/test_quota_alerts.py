@@ -141,13 +141,10 @@ async def test_an_overrun_after_a_recovery_is_announced_again(
     assert told(bus) == [("tpm", "warning")]
 
 
-async def test_a_refund_arms_again(make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock) -> None:
+async def test_a_new_day_arms_again(make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock) -> None:
     guard = make_guard({"openai": {"tpd": 1000}})
-    large = await begin(guard, tokens(800))
-    assert told(bus) == [("tpd", "warning")]
-    large(Ending(Outcome.NOT_SENT))
     await call(guard, tokens(800))
-    assert told(bus) == [], "once a day"
+    assert told(bus) == [("tpd", "warning")]
     clock.advance(DAY)
     await call(guard, tokens(800))
     assert told(bus) == [("tpd", "warning")]
@@ -254,6 +251,16 @@ def test_the_shares_are_those_of_the_config(make_guard: MakeGuard, bus: Recordin
 # Storms
 
 
+async def test_what_is_only_reserved_is_no_alert(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard({"openai": {"tpm": 1000, "tpd": 10_000}})
+    large = await begin(guard, tokens(960))
+    assert told(bus) == []
+    large(Ending(Outcome.SUCCESS, usage=tokens(6)))
+    assert told(bus) == []
+    await call(guard, tokens(960))
+    assert told(bus) == [("tpm", "warning"), ("tpm", "critical")]
+
+
 async def test_a_storm_of_ten_thousand_crossings_gives_one_alert_per_threshold(
     make_guard: MakeGuard, bus: RecordingBus
 ) -> None:
@@ -263,7 +270,7 @@ async def test_a_storm_of_ten_thousand_crossings_gives_one_alert_per_threshold(
         for end in [await begin(guard, tokens(50)), await begin(guard, tokens(50))]:
             end(Ending(Outcome.NOT_SENT))
     alerts = [(event.dimension, event.level) for event in bus.of(QuotaCrossed)]
-    assert sorted(alerts) == [("rpm", "critical"), ("rpm", "warning"), ("tpm", "critical"), ("tpm", "warning")]
+    assert sorted(alerts) == [("rpm", "critical"), ("rpm", "warning")]
 
 
 def test_twenty_threads_cross_together_and_each_level_is_told_once(make_guard: MakeGuard, bus: RecordingBus) -> None:

@@ -81,7 +81,7 @@ def test_requests_go_on_where_the_ledger_cannot_be_written(home, fleet, place) -
     assert "lost" not in home.output
     _mend(home.folder)
     url = f"sqlite:///{home.folder}/books/wallie.db"
-    LedgerSink(url, home.folder / "wallie-spool", worker="next", retention=86_400.0).close(30)
+    LedgerSink(url, next((home.folder / "wallie-spool").glob("ledger-*")), worker="next", retention=86_400.0).close(30)
     assert len(rows(url, select(attempts.c.id))) == len(rows(url, select(requests.c.id))) == 3
     assert_sums_are_right(url)
 

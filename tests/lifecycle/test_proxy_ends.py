@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,12 +26,15 @@ class Home:
     def __init__(self, folder: Any, config: dict[str, Any]) -> None:
         self.path = lay_out(folder, config)
         self.books = Books(folder / "wallie.db")
-        self.spool = folder / "wallie-spool"
 
     def start(self) -> Proxy:
         port = free_port()
         command = [executable("litellm"), "--config", str(self.path), "--host", "127.0.0.1", "--port", str(port)]
         return launch(command, self.path.parent, port)
+
+    def spool(self) -> Path:
+        """Where the ledger's records wait."""
+        return next((self.path.parent / "wallie-spool").glob("ledger-*"))
 
     def users(self) -> list[str]:
         return [row["user_id"] for row in self.books.select("wallie_requests")]
@@ -81,6 +85,6 @@ def test_a_killed_proxy_loses_the_last_moment_at_most_and_a_stopped_one_nothing(
     # Were the database not locked, a stop would take longer than writing does, and nobody had to wait for it.
     crowd, _ = end_under_load(proxy_home, "stopped", signal.SIGTERM, lock=True)
     assert not set(crowd.answered) <= set(proxy_home.users()), "the lock came too late to be of interest"
-    LedgerSink(proxy_home.books.url, proxy_home.spool, worker="next", retention=86_400.0).close(30)
+    LedgerSink(proxy_home.books.url, proxy_home.spool(), worker="next", retention=86_400.0).close(30)
     assert {*crowd.answered, *before} <= set(proxy_home.users())
     check_database(proxy_home)

@@ -12,6 +12,12 @@ def month_of(wall: float) -> str:
     return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m")
 
 
+def month_begins(wall: float) -> float:
+    """The Unix time at which the month of ``wall`` began."""
+    day = datetime.fromtimestamp(wall, UTC)
+    return datetime(day.year, day.month, 1, tzinfo=UTC).timestamp()
+
+
 def month_ends(wall: float) -> float:
     """The Unix time at which the month of ``wall`` is over."""
     day = datetime.fromtimestamp(wall, UTC)
@@ -27,7 +33,7 @@ class Budget:
         self.spent = 0.0
         self._levels = sorted(levels.items(), key=lambda level: level[1])
         self._said: set[str] = set()
-        self._ends = -inf
+        self._begins, self._ends = inf, -inf
         self._next = 0.0
 
     def restore(self, wall: float, spent: float, said: Collection[str]) -> None:
@@ -39,7 +45,7 @@ class Budget:
 
     def add(self, wall: float, cost: float) -> list[str]:
         """Count ``cost``; returns the levels that are reached for the first time this month, lowest first."""
-        if wall >= self._ends:
+        if not self._begins <= wall < self._ends:  # a clock may also be set back
             self._begin_month(wall)
         self.spent += cost
         if self.spent < self._next:
@@ -53,7 +59,7 @@ class Budget:
 
     def spent_at(self, wall: float) -> float:
         """What has been spent in the month of ``wall``, in US dollars."""
-        return self.spent if wall < self._ends else 0.0
+        return self.spent if self._begins <= wall < self._ends else 0.0
 
     @property
     def utilization(self) -> float:
@@ -61,7 +67,7 @@ class Budget:
         return self.spent / self.limit if self.limit else 0.0
 
     def _begin_month(self, wall: float) -> None:
-        self._ends = month_ends(wall)
+        self._begins, self._ends = month_begins(wall), month_ends(wall)
         self.spent = 0.0
         self._said.clear()
         self._look_out()

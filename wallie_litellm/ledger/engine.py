@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
@@ -54,9 +55,16 @@ def identity_of(url: str) -> str:
 
 def _parsed(url: str) -> URL:
     try:
-        return make_url(url)
-    except ArgumentError:
-        raise ConfigError([f"wallie.ledger.url: found {mask_url(url)!r}, expected a database URL"]) from None
+        parsed = make_url(url)
+        _ = urlsplit(url).port  # the driver reads it in this way
+    except (ArgumentError, ValueError):
+        raise ConfigError(
+            [
+                f"wallie.ledger.url: found {mask_url(url)!r}, expected a database URL; a / or : or @ in a password is "
+                "written %2F, %3A, %40"
+            ]
+        ) from None
+    return parsed
 
 
 @asynccontextmanager

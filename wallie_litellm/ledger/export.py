@@ -79,9 +79,13 @@ async def _batches(
             rows = select(table).order_by(table.c.at, table.c.id)
             rows = rows if since is None else rows.where(table.c.at >= since)
             rows = rows if until is None else rows.where(table.c.at < until)
-            async with connection.stream(rows, execution_options={"yield_per": BATCH}) as result:
+            # Not as a context manager: SQLAlchemy's cannot be left by the GeneratorExit of a generator that is closed.
+            result = await connection.stream(rows, execution_options={"yield_per": BATCH})
+            try:
                 async for batch in result.mappings().partitions():
                     yield kind, batch
+            finally:
+                await result.close()
 
 
 def _json_lines(kind: str, batch: Sequence[Values]) -> str:

@@ -13,7 +13,7 @@ that nothing can be better than (100 %, 0) by reaching it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from wallie_litellm.config import KpiSettings
@@ -50,7 +50,7 @@ async def measure_kpis(queries: LedgerQueries, targets: KpiSettings, since: floa
         _at_least("uptime", targets.uptime, requests.success_rate),
         _at_most("p95_latency", targets.p95_latency, None if p95 is None else p95 / 1000),
         _at_most("error_rate", targets.error_rate, attempts.error_rate),
-        _at_most("monthly_cost", targets.monthly_cost, month.projected_usd, _about(month)),
+        _within(targets.monthly_cost, month),
         _at_most("fallback_rate", targets.fallback_rate, requests.fallback_rate),
         _no_more("critical_alerts", targets.critical_alerts, critical if anything else None),
     ]
@@ -62,6 +62,12 @@ def _at_least(name: str, target: float, actual: float | None) -> Kpi:
 
 def _at_most(name: str, target: float, actual: float | None, note: str = "") -> Kpi:
     return Kpi(name, target, actual, None if actual is None else actual < target or actual <= 0, note)
+
+
+def _within(budget: float, month: MonthCost) -> Kpi:
+    """A budget of 0 is none, which cannot be missed."""
+    kpi = _at_most("monthly_cost", budget, month.projected_usd, _about(month))
+    return kpi if budget else replace(kpi, passed=None)
 
 
 def _no_more(name: str, target: int, actual: int | None) -> Kpi:

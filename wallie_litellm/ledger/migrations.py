@@ -41,6 +41,7 @@ def migrate(connection: Connection, steps: Mapping[int, Step] = STEPS, version: 
         )
     for number in range(found, version):
         steps[number](connection)
+    metadata.create_all(connection)  # what somebody has removed
     if found < version:
         connection.execute(update(schema_version).values(version=version))
 

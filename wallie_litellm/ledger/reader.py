@@ -34,8 +34,13 @@ async def open_reader(url: str) -> AsyncIterator[AsyncEngine]:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what a driver says, without SQLAlchemy's own additions, or else the kind of error."""
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    """The first line of what a driver says, without SQLAlchemy's own additions, or else the kind of error.
+
+    An error of the way there may quote a part of the URL, and so of a password.
+    """
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return type(error).__name__
+    cause = error.orig
     lines = str(cause.__cause__ or cause).splitlines()
     return lines[0] if lines else type(cause).__name__
 

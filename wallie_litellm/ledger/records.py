@@ -133,7 +133,7 @@ def _request(event: Ended, worker: str) -> Row:
 def _quota_alert(event: QuotaCrossed, worker: str) -> Row:
     return (
         *(event.id, event.at, worker, "quota", _name(event.level), _name(event.provider), _name(event.dimension), ""),
-        *(event.utilization, event.used, event.limit, None),
+        *(event.utilization, float(event.used), float(event.limit), None),
     )
 
 

@@ -45,7 +45,7 @@ class Limits:
 class _Gauge:
     """How far one limit is used, and whom to tell. Amounts are units of the dimension."""
 
-    __slots__ = ("_counter", "_limit", "_watch", "bucket", "dimension", "kind", "low", "near", "per_second")
+    __slots__ = ("_counter", "_limit", "_per_second", "_watch", "bucket", "dimension", "kind", "low", "near")
 
     def __init__(
         self,
@@ -62,20 +62,23 @@ class _Gauge:
         self._counter = counter
         self._limit = limit
         self._watch = watch
-        self.per_second = 1 / bucket.cost if bucket is not None else 0.0
+        self._per_second = 1 / bucket.cost if bucket is not None else 0.0
         self._look_out()
 
     def used(self, now: float) -> float:
         """Units used; may be below 0 for a bucket that is full."""
         if self.bucket is not None:
-            return (self.bucket.full_at - now) * self.per_second
+            return (self.bucket.full_at - now) * self._per_second
         return self._counter.used if self._counter is not None else 0
 
-    def news(self, now: float, before: float) -> list[tuple[str, float]]:
-        """The levels to report, each with the share that is used; ``before`` were used until a moment ago."""
+    def news(self, now: float, before: float, held: int = 0) -> list[tuple[str, float]]:
+        """The levels to report, each with the share that is used; ``before`` were used until a moment ago.
+
+        ``held`` are those that are only reserved.
+        """
         if before < self.low:
             self._watch.fell(max(0.0, before) / self._limit)
-        share = ceil(max(0.0, self.used(now) - 1e-6)) / self._limit
+        share = ceil(max(0.0, self.used(now) - held - 1e-6)) / self._limit
         ends = now + SECONDS_PER_MINUTE if self._counter is None else self._counter.resets_at
         levels = self._watch.rose(share, now, ends)
         self._look_out()
@@ -132,14 +135,9 @@ class MemoryProvider:
         self.on_crossing: Crossed | None = None
         gauges = {name: self._gauge(name, levels) for name in (*self._buckets, *self._days)} if levels else {}
         self._gauges = tuple(gauges.values())
-        self._rate_gauges = tuple(
-            (gauges[name], bucket, gauges[name].per_second, gauges[name].kind)
-            for name, bucket in self._buckets.items()
-            if name in gauges
-        )
-        self._day_gauges = tuple(
-            (gauges[name], counter, gauges[name].kind) for name, counter in self._days.items() if name in gauges
-        )
+        self._gauged = tuple((gauge, gauge.kind) for gauge in self._gauges)
+        self._token_kinds = tuple({gauge.kind for gauge in self._gauges} - {int(Kind.REQUESTS)})
+        self._held = [0] * len(_KINDS)  # reserved, and not yet used: of the kinds that are counted in tokens
         self._overrun, self._refunded = [0, 0, 0, 0], [0, 0, 0, 0]
 
     def _gauge(self, name: str, levels: Mapping[str, float]) -> _Gauge:
@@ -174,13 +172,14 @@ class MemoryProvider:
                 return self._obstacle(now, demand)
         for counter, kind in self._counters:
             counter.used += demand[kind]
-        for gauge, bucket, per_second, kind in self._rate_gauges:
-            used = (bucket.full_at - now) * per_second
-            if used >= gauge.near or used - demand[kind] < gauge.low:
-                self._report(gauge, now, used - demand[kind])
-        for gauge, counter, kind in self._day_gauges:
-            if counter.used >= gauge.near or counter.used - demand[kind] < gauge.low:
-                self._report(gauge, now, counter.used - demand[kind])
+        for kind in self._token_kinds:
+            self._held[kind] += demand[kind]
+        for gauge, kind in self._gauged:
+            if kind:  # tokens: what is reserved may come back, and is told of once it is used
+                continue
+            used = gauge.used(now)
+            if used >= gauge.near or used - demand[0] < gauge.low:
+                self._report(gauge, now, used - demand[0])
         self._reserved.add(demand)
         probe = 0 if breaker.state is _CLOSED else breaker.enter(now)
         reservation = Reservation(demand, now, breaker.generation, probe)
@@ -253,7 +252,10 @@ class MemoryProvider:
         if len(self._settled) > ADD_UP_AFTER:
             self._settled.total()
             self._reserved.total()
+        for kind in self._token_kinds:
+            self._held[kind] -= demand[kind]
         if charged == demand:
+            self._report_tokens(now, charged)
             return True
         if now >= self._midnight_lookup:
             self._roll(now)
@@ -272,10 +274,7 @@ class MemoryProvider:
                 self._overrun[kind] += delta
             elif delta:
                 self._refunded[kind] -= delta
-        for gauge in self._gauges:
-            overrun = charged[gauge.kind] - demand[gauge.kind]
-            if overrun > 0:
-                self._report(gauge, now, gauge.used(now) - overrun)
+        self._report_tokens(now, charged)
         return True
 
     def consume(self, now: float, amount: Demand) -> None:
@@ -291,11 +290,20 @@ class MemoryProvider:
         self._reserved.add(amount)
         self._settled.add(amount)
 
+    def _report_tokens(self, now: float, charged: Demand) -> None:
+        for gauge, kind in self._gauged:
+            if kind:
+                used = gauge.used(now) - self._held[kind]
+                if used >= gauge.near or used - charged[kind] < gauge.low:
+                    self._report(gauge, now, used - charged[kind])
+
     def _report(self, gauge: _Gauge, now: float, before: float) -> None:
         """Say which thresholds are reached, now that ``before`` has become what it is."""
-        if gauge.used(now) < gauge.near and before >= gauge.low:
+        held = self._held[gauge.kind]
+        used = gauge.used(now) - held
+        if used < gauge.near and before >= gauge.low:
             return
-        for level, share in gauge.news(now, before):
+        for level, share in gauge.news(now, before, held):
             if self.on_crossing is not None:
                 self.on_crossing(gauge.dimension, level, share, now)
 
