@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Final, NamedTuple
 
 from wallie_litellm.config import RouterConfig
+from wallie_litellm.errors import ConfigError
 
 
 class _Sink(NamedTuple):
@@ -33,13 +34,25 @@ def sink_problems(config: RouterConfig) -> Iterator[str]:
     for sink, is_on in _configured(config):
         if is_on and sink.module is not None and not _is_installed(sink.module):
             yield f"wallie.telemetry.{sink.section}: its package is missing; install wallie-litellm[{sink.extra}]"
-    ledger = config.wallie.ledger
-    if ledger is not None and ledger.url.startswith("postgresql:") and not _is_installed("asyncpg"):
-        yield "wallie.ledger.url: PostgreSQL's driver is missing; install wallie-litellm[postgres]"
+    yield from _ledger_problems(config)
     for path in config.wallie.telemetry.sinks:
         module = path.partition(":")[0]
         if not (config.path.parent / f"{module}.py").is_file() and not _is_installed(module):
             yield f"wallie.telemetry.sinks: {path}: no {module}.py beside this file, and no installed module {module}"
+
+
+def _ledger_problems(config: RouterConfig) -> Iterator[str]:
+    if config.wallie.ledger is None:
+        return
+    if config.wallie.ledger.url.startswith("postgresql:") and not _is_installed("asyncpg"):
+        yield "wallie.ledger.url: PostgreSQL's driver is missing; install wallie-litellm[postgres]"
+        return
+    from wallie_litellm.ledger.engine import open_engine  # late: SQLAlchemy takes a moment to import
+
+    try:
+        open_engine(config.wallie.ledger.url)  # which connects to nothing yet
+    except ConfigError as error:
+        yield from error.problems
 
 
 def secret_notes(config: RouterConfig) -> Iterator[str]:

@@ -31,6 +31,8 @@ from wallie_litellm.tagging import COUNTED
 
 _SUCCESS, _CACHE_HIT, _CUT = Outcome.SUCCESS, Outcome.CACHE_HIT, Outcome.CUT
 
+MOST_UNPRICED = 1_000  # deployments that are told of: with a wildcard, callers invent names
+
 Pricer = Callable[[str, Attempt, Ending], Bill]  # for an operation
 
 
@@ -185,7 +187,7 @@ class Reporter:
 
     def _tell_unpriced(self, record: Settled) -> None:
         with self._lock:
-            if record.deployment in self.unpriced_told:
+            if record.deployment in self.unpriced_told or len(self.unpriced_told) >= MOST_UNPRICED:
                 return
             self.unpriced_told.add(record.deployment)
         self._publish(Unpriced(new_id(record.at), record.at, record.provider, record.model, record.deployment))
