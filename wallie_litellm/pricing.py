@@ -27,6 +27,8 @@ from wallie_litellm.usage import value_of
 
 logger = logging.getLogger(__name__)
 
+# What is only asked for or managed by these costs nothing by itself.
+_FREE = ("create_", "retrieve_", "list_", "cancel_", "delete_", "get_", "file_")
 _REMEMBERED = 1000  # deployments; one with a pattern for a name counts once for each model that is asked of it
 
 Entry = Mapping[str, Any]
@@ -82,8 +84,8 @@ class PriceList:
         tokens = usage or NOTHING
         if not (tokens.tokens or response_cost):
             # Images, speech and the like are priced by LiteLLM or not at all.
-            unpriced = operation not in COUNTED and not self.is_priced(deployment)
-            return NO_BILL._replace(cost_usd=None, unpriced=True) if unpriced else NO_BILL
+            free = operation in COUNTED or operation.removeprefix("a").startswith(_FREE)
+            return NO_BILL if free else NO_BILL._replace(cost_usd=None, unpriced=True)
         cost = self._cost(deployment, tokens, reported, response_cost, operation)
         return Bill(
             tokens.input,

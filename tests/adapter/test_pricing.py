@@ -444,3 +444,13 @@ def test_calculate_cost_looks_up_the_same_price():
     assert calculate_cost("dashscope/qwen-flash", 1000, 100)
     assert calculate_cost("openai/nobody-knows-it", 1000, 100) is None
     assert calculate_cost("nonsense", 0, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("operation", "cost", "unpriced"),
+    [("aimage_generation", None, True), ("aspeech", None, True), ("acreate_batch", 0.0, False), ("chat", 0.0, False)],
+)
+def test_what_neither_reports_tokens_nor_has_a_price_is_no_zero(operation, cost, unpriced):
+    deployment = {"litellm_params": {"model": "openai/gpt-4o"}, "model_info": {"id": "1"}}
+    bill = PriceList().bill(deployment, None, None, response_cost=0.0, operation=operation)
+    assert (bill.cost_usd, bill.unpriced, bill.total_tokens) == (cost, unpriced, 0)
