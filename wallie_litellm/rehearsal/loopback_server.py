@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
@@ -11,8 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from wallie_litellm.rehearsal.listener import Listener
-from wallie_litellm.rehearsal.settings import HOST
+from wallie_litellm.rehearsal.refusable_port import RefusablePort
 
 _START_TIMEOUT = 30.0
 _STOP_TIMEOUT = 5.0
@@ -29,8 +27,6 @@ class LoopbackServer:
         self._max_body = max_body
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._listener: Listener | None = None
-        self._held: socket.socket | None = None
         self.port = 0
 
     def start(self) -> None:
@@ -74,48 +70,20 @@ class LoopbackServer:
         # Cancelling the handler when the client leaves keeps hanging requests from piling up.
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.05)
         await self._runner.setup()
-        self._listen(_bound(0))
+        self._port = RefusablePort(self._runner)
+        self._port.open()
+        self.port = self._port.number
         self._loop = asyncio.get_running_loop()
         ready.set_result(None)
         await self._stop.wait()
         self._loop = None
-        await self.refuse()
-        if self._held is not None:
-            self._held.close()
+        await self._port.close()
         await self._runner.cleanup()
-
-    def _listen(self, sock: socket.socket) -> None:
-        assert self._runner.server is not None, "the runner is set up"  # noqa: S101 - for the type checker
-        self.port = sock.getsockname()[1]
-        self._listener = Listener(sock, self._runner.server)
 
     async def refuse(self) -> None:
         """Refuse connections, and drop those that exist. Runs on the loop."""
-        listener, self._listener = self._listener, None
-        if listener is None:
-            return
-        await listener.close()
-        # Bound but not listening: connections are refused, and nobody else gets the port meanwhile.
-        self._held = _bound(self.port)
-        for connection in list(self._runner.server.connections if self._runner.server else ()):
-            if connection.transport is not None:
-                connection.transport.abort()
-        await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next turn
+        await self._port.refuse()
 
     async def accept(self) -> None:
         """Listen again, on the same port. Runs on the loop."""
-        held, self._held = self._held, None
-        if held is not None:
-            self._listen(held)
-
-
-def _bound(port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setblocking(False)
-    try:
-        sock.bind((HOST, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
+        self._port.accept()

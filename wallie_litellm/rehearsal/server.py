@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -20,8 +19,8 @@ from aiohttp import web
 
 from wallie_litellm.rehearsal.control import control_routes
 from wallie_litellm.rehearsal.engine import Engine
-from wallie_litellm.rehearsal.listener import Listener
-from wallie_litellm.rehearsal.settings import HOST, WIRES, Ports, ProviderSettings
+from wallie_litellm.rehearsal.refusable_port import RefusablePort, bound_socket
+from wallie_litellm.rehearsal.settings import WIRES, Ports, ProviderSettings
 
 _MAX_BODY = 64 * 2**20
 _STOP_GRACE = 0.05
@@ -35,9 +34,7 @@ class SimulatedServer:
         self._wanted_port = settings.port
         self._model = self._runner(with_models=True)
         self._control = self._runner(with_models=False)
-        self._listener: Listener | None = None
-        self._held: socket.socket | None = None
-        self._port = 0
+        self._port = RefusablePort(self._model)
 
     def _runner(self, *, with_models: bool) -> web.AppRunner:
         app = web.Application(client_max_size=_MAX_BODY)
@@ -51,62 +48,25 @@ class SimulatedServer:
         """Listen on both ports."""
         await self._model.setup()
         await self._control.setup()
-        self._listen(_bound_socket(self._wanted_port))
-        control = _bound_socket(0)
+        self._port.open(self._wanted_port)
+        control = bound_socket(0)
         await web.SockSite(self._control, control).start()
-        return Ports(self._port, control.getsockname()[1])
-
-    def _listen(self, sock: socket.socket) -> None:
-        self._port = sock.getsockname()[1]
-        factory = self._model.server
-        assert factory is not None, "the runner is set up"  # noqa: S101 - for the type checker
-        self._listener = Listener(sock, factory)
+        return Ports(self._port.number, control.getsockname()[1])
 
     async def refuse(self) -> None:
         """Stop listening and drop every model connection, as a crashed process would."""
-        listener, self._listener = self._listener, None
-        if listener is None:
-            return
-        await listener.close()
-        # Bound but not listening: connections are refused, and nobody else gets the port meanwhile.
-        self._held = _bound_socket(self._port)
-        await self._drop_connections()
-
-    async def _drop_connections(self) -> None:
-        for connection in list(self._model.server.connections if self._model.server else ()):
-            if connection.transport is not None:
-                connection.transport.abort()
-        # An aborted transport closes its socket in the loop's next turn.
-        await asyncio.sleep(0)
+        await self._port.refuse()
 
     async def accept(self) -> None:
         """Listen again on the same port."""
-        held, self._held = self._held, None
-        if held is not None:
-            self._listen(held)
+        self._port.accept()
 
     async def stop(self) -> None:
         """Close everything, hanging requests included."""
-        if self._listener is not None:
-            await self._listener.close()
-        if self._held is not None:
-            self._held.close()
-        await self._drop_connections()
+        await self._port.close()
         await self._model.cleanup()
         await self._control.cleanup()
         await asyncio.sleep(0)
-
-
-def _bound_socket(port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setblocking(False)
-    try:
-        sock.bind((HOST, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 async def serve(settings: ProviderSettings, ready: Callable[[Ports], None], stop: asyncio.Event) -> None:
