@@ -95,12 +95,8 @@ def tags_of(kwargs: Mapping[str, Any]) -> Tags:
     return Tags(_feature(kwargs, places), _user(kwargs, places), _own(places))
 
 
-def feature_of(kwargs: Mapping[str, Any]) -> str | None:
-    """The product feature: metadata ``feature``, a tag ``feature:NAME``, or the header ``x-wallie-feature``."""
-    return _feature(kwargs, _metadata(kwargs))
-
-
 def _feature(kwargs: Mapping[str, Any], places: Places) -> str | None:
+    """The product feature: metadata ``feature``, a tag ``feature:NAME``, or the header ``x-wallie-feature``."""
     return next(filter(None, map(name, _named_features(kwargs, places))), None)
 
 
@@ -120,12 +116,8 @@ def _named_features(kwargs: Mapping[str, Any], places: Places) -> Iterator[objec
             yield value
 
 
-def user_of(kwargs: Mapping[str, Any]) -> str | None:
-    """The end user of a request, where one was named."""
-    return _user(kwargs, _metadata(kwargs))
-
-
 def _user(kwargs: Mapping[str, Any], places: Places) -> str | None:
+    """The end user of a request, where one was named."""
     users = (kwargs.get("user"), *(metadata.get("user_id") for metadata in places))
     return next(filter(None, map(name, users)), None)
 
@@ -154,12 +146,8 @@ def operation_of(function: object, kwargs: Mapping[str, Any]) -> str:
     return _OPERATIONS.get(called, called or "call")
 
 
-def metadata_of(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The caller's own metadata, without what LiteLLM and its proxy put beside it."""
-    return _own(_metadata(kwargs))
-
-
 def _own(places: Places) -> dict[str, Any]:
+    """The caller's own metadata, without what LiteLLM and its proxy put beside it."""
     for metadata in places:
         stated = metadata.get("requester_metadata")
         if isinstance(stated, Mapping):

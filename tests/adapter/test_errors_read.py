@@ -13,7 +13,7 @@ from wallie_litellm import execute_ai_request, stream_ai_request
 from wallie_litellm.adapter import ending_of, output_limit
 from wallie_litellm.core.breaker import Verdict
 from wallie_litellm.core.demand import Outcome
-from wallie_litellm.tagging import feature_of, user_of
+from wallie_litellm.tagging import tags_of
 
 PROVIDERS = {
     "gpt-4o-mini": "openai",
@@ -85,12 +85,12 @@ def test_an_unknown_error_is_nobodys_fault():
     ],
 )
 def test_a_feature_is_found_wherever_it_was_put(kwargs, feature):
-    assert feature_of(kwargs) == feature
+    assert tags_of(kwargs).feature == feature
 
 
 def test_a_user_is_found_in_the_field_or_the_metadata():
-    assert user_of({"user": "u"}) == user_of({"metadata": {"user_id": "u"}}) == "u"
-    assert user_of({}) is None
+    assert tags_of({"user": "u"}).user_id == tags_of({"metadata": {"user_id": "u"}}).user_id == "u"
+    assert tags_of({}).user_id is None
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,9 @@ from wallie_litellm.tagging import (
     MOST_KEYS,
     MOST_METADATA,
     MOST_VALUES,
-    feature_of,
-    metadata_of,
     name,
     recordable,
-    user_of,
+    tags_of,
 )
 
 
@@ -109,7 +107,7 @@ def test_a_key_in_the_place_of_a_name_is_masked(key: str) -> None:
     ],
 )
 def test_the_feature_is_found_wherever_it_is_named(kwargs: dict[str, Any]) -> None:
-    assert feature_of(kwargs) == "chat"
+    assert tags_of(kwargs).feature == "chat"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +128,7 @@ def test_the_feature_is_found_wherever_it_is_named(kwargs: dict[str, Any]) -> No
     ],
 )
 def test_what_names_no_feature_is_passed_over(kwargs: dict[str, Any]) -> None:
-    assert feature_of(kwargs) is None
+    assert tags_of(kwargs).feature is None
 
 
 @pytest.mark.parametrize(
@@ -147,7 +145,7 @@ def test_what_names_no_feature_is_passed_over(kwargs: dict[str, Any]) -> None:
     ],
 )
 def test_the_user_is_the_one_that_was_named(kwargs: dict[str, Any], user: str | None) -> None:
-    assert user_of(kwargs) == user
+    assert tags_of(kwargs).user_id == user
 
 
 # Metadata
@@ -310,16 +308,16 @@ def test_whatever_is_given_what_is_kept_can_be_written_anywhere(metadata: dict[A
 
 def test_the_proxys_own_metadata_is_not_the_callers() -> None:
     proxys = {"user_api_key": "hash", "user_api_key_alias": "team", "headers": {"authorization": "x"}}
-    assert metadata_of({"metadata": proxys}) == {}
-    assert metadata_of({"metadata": {**proxys, "requester_metadata": {"a": 1}}}) == {"a": 1}
-    assert metadata_of({"litellm_metadata": {**proxys, "requester_metadata": {"a": 1}}}) == {"a": 1}
-    assert metadata_of({"litellm_metadata": proxys, "metadata": {"a": 1}}) == {"a": 1}
+    assert tags_of({"metadata": proxys}).metadata == {}
+    assert tags_of({"metadata": {**proxys, "requester_metadata": {"a": 1}}}).metadata == {"a": 1}
+    assert tags_of({"litellm_metadata": {**proxys, "requester_metadata": {"a": 1}}}).metadata == {"a": 1}
+    assert tags_of({"litellm_metadata": proxys, "metadata": {"a": 1}}).metadata == {"a": 1}
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"metadata": None}, {"metadata": "x"}, {"metadata": ["x"]}, {"metadata": {}}])
 def test_no_metadata_is_none(kwargs: dict[str, Any]) -> None:
-    assert metadata_of(kwargs) == {}
+    assert tags_of(kwargs).metadata == {}
 
 
 def test_plain_metadata_of_a_call_is_the_callers() -> None:
-    assert metadata_of({"metadata": {"feature": "chat", "a": 1}}) == {"a": 1}
+    assert tags_of({"metadata": {"feature": "chat", "a": 1}}).metadata == {"a": 1}

@@ -135,8 +135,9 @@ class MemoryProvider:
         self.on_crossing: Crossed | None = None
         gauges = {name: self._gauge(name, levels) for name in (*self._buckets, *self._days)} if levels else {}
         self._gauges = tuple(gauges.values())
-        self._gauged = tuple((gauge, gauge.kind) for gauge in self._gauges)
-        self._token_kinds = tuple({gauge.kind for gauge in self._gauges} - {int(Kind.REQUESTS)})
+        self._request_gauges = tuple(gauge for gauge in self._gauges if gauge.kind == Kind.REQUESTS)
+        self._token_gauges = tuple(gauge for gauge in self._gauges if gauge.kind != Kind.REQUESTS)
+        self._token_kinds = tuple({gauge.kind for gauge in self._token_gauges})
         self._held = [0] * len(_KINDS)  # reserved, and not yet used: of the kinds that are counted in tokens
         self._overrun, self._refunded = [0, 0, 0, 0], [0, 0, 0, 0]
 
@@ -174,9 +175,8 @@ class MemoryProvider:
             counter.used += demand[kind]
         for kind in self._token_kinds:
             self._held[kind] += demand[kind]
-        for gauge, kind in self._gauged:
-            if kind:  # tokens: what is reserved may come back, and is told of once it is used
-                continue
+        # Only requests are told of here: tokens that are reserved may come back.
+        for gauge in self._request_gauges:
             used = gauge.used(now)
             if used >= gauge.near or used - demand[0] < gauge.low:
                 self._report(gauge, now, used - demand[0])
@@ -291,11 +291,10 @@ class MemoryProvider:
         self._settled.add(amount)
 
     def _report_tokens(self, now: float, charged: Demand) -> None:
-        for gauge, kind in self._gauged:
-            if kind:
-                used = gauge.used(now) - self._held[kind]
-                if used >= gauge.near or used - charged[kind] < gauge.low:
-                    self._report(gauge, now, used - charged[kind])
+        for gauge in self._token_gauges:
+            used = gauge.used(now) - self._held[gauge.kind]
+            if used >= gauge.near or used - charged[gauge.kind] < gauge.low:
+                self._report(gauge, now, used - charged[gauge.kind])
 
     def _report(self, gauge: _Gauge, now: float, before: float) -> None:
         """Say which thresholds are reached, now that ``before`` has become what it is."""
