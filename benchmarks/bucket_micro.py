@@ -17,7 +17,8 @@ from wallie_litellm.clock import SystemClock
 from wallie_litellm.core.breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.limiter import Limiter
-from wallie_litellm.stores.memory import Limits, MemoryProvider
+from wallie_litellm.stores.limits import Limits
+from wallie_litellm.stores.memory import MemoryProvider
 
 _PLENTY = 10**12  # per minute and per day: nothing ever waits
 _TOKENS = 190

@@ -15,7 +15,8 @@ from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS, RATE_DIMENSIONS
 from wallie_litellm.limiter import Limiter, Waiter
 from wallie_litellm.stores.base import Hurdle, Ledger, Reservation
-from wallie_litellm.stores.memory import Limits, MemoryProvider
+from wallie_litellm.stores.limits import Limits
+from wallie_litellm.stores.memory import MemoryProvider
 
 Admission = tuple[float, Demand]
 

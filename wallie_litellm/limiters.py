@@ -11,7 +11,8 @@ from wallie_litellm.config import ProviderLimits, WallieConfig
 from wallie_litellm.core.breaker import BreakerRules
 from wallie_litellm.limiter import FEATURE, Limiter
 from wallie_litellm.reporter import Reporter
-from wallie_litellm.stores.memory import Limits, MemoryProvider
+from wallie_litellm.stores.limits import Limits
+from wallie_litellm.stores.memory import MemoryProvider
 
 
 class Limiters:

@@ -12,7 +12,7 @@ from wallie_litellm.core.breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter import Waiter
 from wallie_litellm.stores.base import Reservation
-from wallie_litellm.stores.memory import Limits
+from wallie_litellm.stores.limits import Limits
 
 TTL = 100.0
 DEMANDS = st.builds(lambda n: Demand(1, n, n // 2, n - n // 2), st.integers(0, 120))

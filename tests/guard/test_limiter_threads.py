@@ -13,7 +13,7 @@ from wallie_litellm.core.breaker import Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter import Limiter, Waiter
 from wallie_litellm.stores.base import Hurdle, Reservation
-from wallie_litellm.stores.memory import Limits
+from wallie_litellm.stores.limits import Limits
 
 LIMITS = {"rpm": 6000, "tpm": 60_000, "concurrency": 5}
 THREADS, ROUNDS = 8, 60

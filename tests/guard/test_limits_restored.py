@@ -11,7 +11,8 @@ from wallie_litellm.core.breaker import BreakerRules
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter import Limiter
 from wallie_litellm.stores.base import Hurdle, Reservation
-from wallie_litellm.stores.memory import Limits, MemoryProvider
+from wallie_litellm.stores.limits import Limits
+from wallie_litellm.stores.memory import MemoryProvider
 
 LEVELS = {"warning": 0.8, "critical": 0.95}
 Record = tuple[float, Demand]  # when, and what it was charged

@@ -14,7 +14,8 @@ from wallie_litellm.core.breaker import BreakerRules, BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import RATE_DIMENSIONS
 from wallie_litellm.stores.base import CIRCUIT, PAUSED, TOO_LARGE, Hurdle, Reservation
-from wallie_litellm.stores.memory import Limits, MemoryProvider
+from wallie_litellm.stores.limits import Limits
+from wallie_litellm.stores.memory import MemoryProvider
 
 AMOUNTS = st.integers(0, 60)
 DEMANDS = st.builds(Demand, st.integers(1, 3), AMOUNTS, AMOUNTS, AMOUNTS)

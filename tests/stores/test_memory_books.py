@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.stores.base import Ledger, Reservation
-from wallie_litellm.stores.memory import Limits, MemoryProvider
+from wallie_litellm.stores.limits import Limits
+from wallie_litellm.stores.memory import MemoryProvider
 
 LIMITS = {"rpm": 600, "tpm": 6000, "rpd": 50, "tpd": 9000, "concurrency": 9}
 

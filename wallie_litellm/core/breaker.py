@@ -136,6 +136,17 @@ class Breaker:
         """Let everything pass and begin counting anew."""
         self._become(BreakerState.CLOSED, None)
 
+    def take_over(self, state: BreakerState, reason: str | None, reopens_at: float, open_for: float) -> None:
+        """Go on where another breaker stopped."""
+        self._become(state, reason)
+        self.reopens_at = reopens_at
+        self._open_for = open_for
+
+    @property
+    def open_for(self) -> float:
+        """For how many seconds it opens, or has opened last."""
+        return self._open_for
+
     def _permits(self, now: float) -> bool:
         self._probes = {probe: expires for probe, expires in self._probes.items() if expires > now}
         return len(self._probes) + self._proved < self.rules.probes

@@ -19,7 +19,7 @@ SECONDS_PER_MINUTE = 60.0
 TOLERANCE = 1e-6
 
 # How many low points are remembered before neighbours are merged.
-_MOST_LOWS = 512
+MOST_LOWS = 512
 
 
 class Bucket:
@@ -28,16 +28,21 @@ class Bucket:
     Times are seconds on any monotonic clock that the caller keeps to.
     """
 
-    __slots__ = ("_lows", "_was_full_at", "capacity", "cost", "depth", "full_at")
+    __slots__ = ("_lows", "_most_lows", "_was_full_at", "capacity", "cost", "depth", "full_at")
 
-    def __init__(self, per_minute: float, capacity: float) -> None:
-        self.capacity = capacity
-        self.cost = SECONDS_PER_MINUTE / per_minute
-        self.depth = capacity * self.cost + TOLERANCE
+    def __init__(self, per_minute: float, capacity: float, most_lows: int = MOST_LOWS) -> None:
+        self._most_lows = most_lows
+        self.resize(per_minute, capacity)
         self.full_at = -inf
         self._was_full_at = -inf  # what was taken before has all been refilled
         # Since then: (instant, seconds to full just before something was taken), each lower than all that came after.
         self._lows: list[tuple[float, float]] = []
+
+    def resize(self, per_minute: float, capacity: float) -> None:
+        """Change the limit; what is missing stays missing, in seconds of the refill."""
+        self.capacity = capacity
+        self.cost = SECONDS_PER_MINUTE / per_minute
+        self.depth = capacity * self.cost + TOLERANCE
 
     def wait(self, now: float, amount: float) -> float:
         """Seconds until ``amount`` can be taken; 0 or less when it can be now."""
@@ -80,7 +85,7 @@ class Bucket:
         while lows and lows[-1][1] >= missing:
             lows.pop()
         lows.append((now, missing))
-        if len(lows) > _MOST_LOWS:
+        if len(lows) > self._most_lows:
             # The later instant with the lower level: a refund may come out smaller, never larger.
             lows[:] = [(lows[i + 1][0], lows[i][1]) for i in range(0, len(lows) - 1, 2)] + lows[len(lows) & ~1 :]
 

@@ -1,0 +1,28 @@
+"""What a provider's account allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A provider's limits: what each dimension allows, per minute, per day or at once."""
+
+    per_dimension: Mapping[str, int] = field(default_factory=dict)
+    burst: Mapping[str, int] = field(default_factory=dict)
+    headroom: float = 0.0
+    reset_timezone: str = "UTC"
+
+    def usable(self, dimension: str) -> float:
+        """The limit less the share that is kept unused."""
+        return self.per_dimension[dimension] * (1 - self.headroom)
+
+    def capacity(self, dimension: str) -> float:
+        """What the bucket of a rate holds: at least one request, or it would refuse everything."""
+        return max(1.0, self.burst.get(dimension, self.per_dimension[dimension]) * (1 - self.headroom))
+
+    def whole(self, dimension: str) -> int:
+        """:meth:`usable`, in whole units."""
+        return int(self.usable(dimension) + 1e-9)  # 100 * (1 - 0.9) is a little below 10
