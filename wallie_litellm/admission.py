@@ -16,11 +16,13 @@ from wallie_litellm.limiter import Limiter, Waiter
 from wallie_litellm.limiters import Limiters
 from wallie_litellm.refusals import refusal
 from wallie_litellm.scope import Attempt, RequestScope
-from wallie_litellm.stores.base import CIRCUIT, TOO_LARGE, Hurdle, Reservation
+from wallie_litellm.stores.base import CIRCUIT, LEASE, TOO_LARGE, Hurdle, Reservation
 from wallie_litellm.turnstile import turnstile
 
 # Seconds: somebody without any patience still looks around only so often.
 SHORTEST_LOOK = 0.1
+
+ASKING = 0.5  # seconds that the store the fleet shares may take to answer, or to be found away
 
 Alarm = Callable[[Callable[[], None]], tuple[Any, Callable[[], None]]]
 
@@ -153,6 +155,8 @@ class Admission:
             return result, None
         assert isinstance(result, Hurdle)  # noqa: S101 - narrows the type
         allowed = self._may_wait(scope, attempt, limiter, result, demand)
+        if result.reason == LEASE:  # asking takes a moment, whatever the patience
+            allowed = max(allowed or 0.0, ASKING)
         if allowed is None:
             self.check_deadline(scope)
             raise self._refuse(scope, attempt, limiter, result)

@@ -17,7 +17,7 @@ from typing import Any
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import RouterConfig
 from wallie_litellm.core.day import last_midnight
-from wallie_litellm.core.demand import NOTHING
+from wallie_litellm.core.demand import NOTHING, shares
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
 from wallie_litellm.telemetry.bus import Bus
@@ -29,14 +29,16 @@ SPOOL_TIMEOUT = 2.0  # seconds that a start gives the ledger to take up what wai
 RESTORE_TIMEOUT = 5.0  # seconds that a start waits for the ledger before it begins with empty limits
 
 
-def open_guard(loaded: RouterConfig, *, clock: Clock | None = None) -> Guard:
+def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: int = 1) -> Guard:
     """A guard for ``loaded`` that writes the ledger, tells the sinks, and goes on where the last process stopped.
+
+    ``processes`` is as for :class:`~wallie_litellm.guard.Guard`.
 
     Raises:
         ConfigError: a sink's package is not installed, or a sink of one's own cannot be loaded.
     """
     bus = Bus()
-    guard = Guard(loaded.wallie, clock=clock, bus=bus)
+    guard = Guard(loaded.wallie, clock=clock, bus=bus, processes=processes)
     try:
         for make in _sinks(loaded, guard):
             bus.add(make)
@@ -178,8 +180,12 @@ def _restore(guard: Guard) -> None:
     if found is None:
         return
     for limiter in guard.limiters():
-        recent = [(max(0.0, wall - at), amount) for at, amount in found.recent.get(limiter.name, ())]
-        limiter.restore(found.day.get(limiter.name, NOTHING), recent)
+        # The ledger is of all processes, and nobody knows which of them this one replaces.
+        (day,) = shares([found.day.get(limiter.name, NOTHING)], guard.processes)
+        lately = found.recent.get(limiter.name, [])
+        parts = shares((amount for _, amount in lately), guard.processes)
+        recent = [(max(0.0, wall - at), part) for (at, _), part in zip(lately, parts, strict=True)]
+        limiter.restore(day, recent)
     reporter = guard.reporter
     reporter.budget.restore(wall, found.month_cost, found.budget_levels)
     reporter.unpriced_told.update(found.unpriced)

@@ -7,11 +7,12 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wallie_litellm.admission import Admission
 from wallie_litellm.clock import Clock, SystemClock
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.config.models import StoreSettings
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.breaker import Verdict
 from wallie_litellm.core.demand import Demand, charge
@@ -25,6 +26,9 @@ from wallie_litellm.scope import Attempt, Ending, Failure, RequestScope
 from wallie_litellm.status import describe_all, health
 from wallie_litellm.telemetry.bus import SHUTDOWN, Bus
 
+if TYPE_CHECKING:
+    from wallie_litellm.stores.redis import RedisFleet
+
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _SUCCESS = Verdict.SUCCESS
 
@@ -37,6 +41,7 @@ class Guard:
     """Holds every provider to its limits and keeps requests away from those that are down.
 
     Safe to use from several event loops and threads at once. ``bus`` is told what happens; ``clock`` is for tests.
+    ``processes`` is how many guards share the limits: each keeps to its part, unless they share a store.
     """
 
     def __init__(
@@ -45,11 +50,12 @@ class Guard:
         chains: Mapping[str, Sequence[str]] | None = None,
         clock: Clock | None = None,
         bus: Bus | None = None,
+        *,
+        processes: int = 1,
     ) -> None:
         self.config = config if config is not None else WallieConfig()
-        if self.config.store.url != "memory":
-            # Limits per process where a fleet was asked for would be broken limits.
-            raise ConfigError(["wallie.store.url: this version keeps its state in memory; a Redis store is to come"])
+        #: Among how many processes every limit is divided.
+        self.processes = processes if self.config.store.url == "memory" else 1
         #: What makes a request part of the trace that its caller is in, as metadata; set where traces are wanted.
         self.trace_of_caller: Callable[[], Mapping[str, str]] = dict
         self.chains: Mapping[str, Sequence[str]] = chains or {}
@@ -61,7 +67,10 @@ class Guard:
         self._waits = {feature: self.config.waits(feature) for feature in (None, *self.config.features)}
         self.bus = bus if bus is not None else Bus()
         self.reporter = Reporter(self.config, self.clock, self.bus.publish)
-        self._limiters = Limiters(self.config, self.clock, self.reporter)
+        self._fleet = _join_fleet(self.config.store)
+        if self._fleet is not None:
+            self.reporter.once = self._fleet.once
+        self._limiters = Limiters(self.config, self.clock, self.reporter, self.processes, self._fleet)
         self._admission = Admission(self.config, self.clock, self._limiters)
         self._lock = threading.Lock()
         self._rejections: dict[str, int] = {}
@@ -269,7 +278,9 @@ class Guard:
         return {
             "providers": describe_all(self._limiters.providers, wall),
             "features": describe_all(self._limiters.features, wall),
-            "store": {"scope": "process", "state": "ok"},
+            "store": {"scope": "process", "state": "ok", "processes": self.processes}
+            if self._fleet is None
+            else self._fleet.status(),
             "sinks": self.bus.stats(),
             "budget": {"spent_usd": self.reporter.budget.spent_at(wall), "limit_usd": self.reporter.budget.limit},
         }
@@ -309,6 +320,8 @@ class Guard:
         return any(limiter.in_flight for limiter in self._limiters)
 
     def _end(self) -> None:
+        if self._fleet is not None:
+            self._fleet.close()
         self.clock.close()
         self.bus.close()
 
@@ -328,3 +341,16 @@ class Guard:
         with self._lock:
             count = self._rejections[provider] = self._rejections.get(provider, 0) + 1
         return asked if asked else self.backoff.seconds(count)
+
+
+def _join_fleet(store: StoreSettings) -> RedisFleet | None:
+    """The processes that share the store's Redis, or ``None`` for a process on its own."""
+    if store.url == "memory":
+        return None
+    try:
+        from wallie_litellm.stores.redis import RedisFleet
+    except ImportError as error:
+        raise ConfigError(
+            [f"wallie.store.url: {error.name} is not installed; install wallie-litellm[redis]"]
+        ) from error
+    return RedisFleet(store.url, store.on_store_error)

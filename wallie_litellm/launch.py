@@ -10,6 +10,7 @@ from ipaddress import ip_address
 
 from wallie_litellm.config import RouterConfig, load_config
 from wallie_litellm.errors import ConfigError
+from wallie_litellm.workers import TOLD, divided, worker_count
 
 _START = "from litellm.proxy.proxy_cli import run_server; run_server()"
 
@@ -34,6 +35,9 @@ def proxy_command(
             raise ConfigError([f"LITELLM_MASTER_KEY is not set: without a key the proxy may not listen on {host}"])
         prepared["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"
         notes.append("LITELLM_MASTER_KEY is not set: everyone on this machine may use the proxy")
+    if (note := divided(loaded.wallie, worker_count(prepared, arguments))) is not None:
+        prepared[TOLD] = "1"
+        notes.append(note)
     command = [sys.executable, "-c", _START, "--config", path, "--host", host, "--port", str(port), *arguments]
     return command, prepared, notes
 

@@ -5,15 +5,28 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.core.breaker import Breaker, BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.waitqueue import WaitQueue
-from wallie_litellm.stores.base import CIRCUIT, CLOSED, QUEUE, DimensionUse, Hurdle, ProviderStore, Reservation
+from wallie_litellm.stores.base import (
+    CIRCUIT,
+    CLOSED,
+    LEASE,
+    QUEUE,
+    UNREACHABLE,
+    DimensionUse,
+    Hurdle,
+    ProviderStore,
+    Reservation,
+)
+from wallie_litellm.stores.leased import LeasedProvider
+from wallie_litellm.stores.shared_breaker import SharedBreaker
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED = BreakerState.CLOSED
@@ -47,10 +60,12 @@ class DoorState:
     use: dict[str, DimensionUse]
 
 
+NEWS_ENDS = ("concurrency", LEASE)  # waits that end with an event, not with time
+
 FEATURE = "feature:"  # what a feature's limiter is called, in alerts too, before the feature's own name
 
 #: Told of a breaker's state and count of failures: provider, before, after, the breaker as it is now, the time.
-Changed = Callable[[str, tuple[BreakerState, int], tuple[BreakerState, int], Breaker, float], None]
+Changed = Callable[[str, tuple[BreakerState, int], tuple[BreakerState, int], Breaker | SharedBreaker, float], None]
 
 
 class Limiter:
@@ -194,8 +209,10 @@ class Limiter:
     def command(self, action: str) -> None:
         """The operator's order to the breaker: ``close``, ``force_open`` or ``disable``."""
         with self._lock:
+            now = self._now()
             getattr(self._store.breaker, action)()
-            self._note_change(self._now())
+            self._note_change(now)
+            self._store.told(now)
             woken = self._serve()
         _wake(woken)
 
@@ -239,6 +256,61 @@ class Limiter:
         with self._lock:
             return self._store.breaker.wait(self._now()) > 0
 
+    # A store that is shared with other processes spends from a loan; what follows is how its lender is asked.
+
+    def lease(self, on_need: Callable[[], None]) -> None:
+        """Have ``on_need`` called, under the lock, when the lender should be asked."""
+        self._leased.on_need = on_need
+
+    def compose(self) -> Any:
+        """What to tell the lender, and what to ask of it for those who wait."""
+        with self._lock:
+            now, head = self._now(), self._queue.head()
+            if head is None:
+                return self._leased.compose(now)
+            return self._leased.compose(now, head.demand, self._queue.ahead(head.priority), head.give_up_at - now)
+
+    def take_in(self, answer: Mapping[str, Any], sent_at: float) -> bool:
+        """Let in whom the lender's answer lets in; ``False`` if it has to be asked again."""
+        with self._lock:
+            now = self._now()
+            understood = self._leased.take_in(now, sent_at, answer)
+            self._note_change(now, ours=self._leased.caused)
+            woken = self._serve()
+            if self._leased.breaker.permits and not self._waiting:
+                self._leased.on_need()  # whoever wanted to probe has left
+        _wake(woken)
+        return understood
+
+    def lender_gone(self, policy: str) -> None:
+        """Go on without the lender: ``local``, ``open`` or ``closed``."""
+        with self._lock:
+            self._leased.lender_gone(self._now(), policy)
+            woken = self._serve()
+        _wake(woken)
+
+    def lender_back(self) -> None:
+        """Ask the lender again."""
+        with self._lock:
+            self._leased.lender_back(self._now())
+            woken = self._serve()
+        _wake(woken)
+
+    def forked(self, worker: str) -> None:
+        """Begin anew in a child process, which has nothing on loan and nobody waiting."""
+        self._lock = threading.Lock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
+        self._leased.forked(worker)
+
+    def fleet_size(self) -> int:
+        """The workers that share this provider's limits."""
+        return self._leased.workers
+
+    @property
+    def _leased(self) -> LeasedProvider:
+        assert isinstance(self._store, LeasedProvider), "only asked of such"  # noqa: S101 - narrows the type
+        return self._store
+
     def close(self) -> None:
         """Turn everybody away and stop the timer."""
         with self._lock:
@@ -257,19 +329,23 @@ class Limiter:
         if not self._store.settle(now, reservation, charged):
             return False
         breaker = self._store.breaker
-        if verdict is _SUCCESS and breaker.state is _CLOSED and breaker.rules.error_rate is None:
-            if breaker.failures and reservation.generation == breaker.generation:
-                breaker.failures = 0
-                self._note_change(now)
+        if (
+            verdict is _SUCCESS
+            and breaker.state is _CLOSED
+            and not breaker.failures
+            and breaker.rules.error_rate is None
+        ):
             return True
         breaker.record(now, reservation.generation, verdict, probe=reservation.probe, reason=reason)
+        self._store.told(now)
         self._note_change(now)
         return True
 
-    def _note_change(self, now: float) -> None:
+    def _note_change(self, now: float, *, ours: bool = True) -> None:
+        """Tell of a change in the breaker's state, unless another process has caused it and tells of it."""
         breaker = self._store.breaker
         before, self._seen = self._seen, (breaker.state, breaker.failures)
-        if self.on_change is not None and before != self._seen:
+        if self.on_change is not None and ours and before != self._seen:
             self.on_change(self.name, before, self._seen, breaker, now)
 
     def _dismiss(self, waiter: Waiter, result: Reservation | Hurdle) -> None:
@@ -286,7 +362,7 @@ class Limiter:
         while (head := self._queue.head()) is not None:
             result = self._store.reserve(now, head.demand)
             if isinstance(result, Hurdle) and self._worth_waiting(now, result, head):
-                next_at = now + result.wait if result.reason != "concurrency" else float("inf")
+                next_at = now + result.wait if result.reason not in NEWS_ENDS else float("inf")
                 break
             if isinstance(result, Reservation):
                 self._expiry_at = min(self._expiry_at, now + self._ttl)
@@ -299,7 +375,11 @@ class Limiter:
 
     @staticmethod
     def _worth_waiting(now: float, hurdle: Hurdle, waiter: Waiter) -> bool:
-        return hurdle.reason != CIRCUIT and hurdle.wait < float("inf") and now + hurdle.wait <= waiter.give_up_at
+        return (
+            hurdle.reason not in (CIRCUIT, UNREACHABLE)
+            and hurdle.wait < float("inf")
+            and now + hurdle.wait <= waiter.give_up_at
+        )
 
     def _turn_away(self, now: float) -> list[Waiter]:
         gone = []

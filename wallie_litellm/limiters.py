@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import Limits as LimitSettings
 from wallie_litellm.config import ProviderLimits, WallieConfig
 from wallie_litellm.core.breaker import BreakerRules
+from wallie_litellm.core.bucket import SECONDS_PER_MINUTE
+from wallie_litellm.core.dimensions import DAY_DIMENSIONS
 from wallie_litellm.limiter import FEATURE, Limiter
 from wallie_litellm.reporter import Reporter
+from wallie_litellm.stores.leased import LeasedProvider
 from wallie_litellm.stores.limits import Limits
 from wallie_litellm.stores.memory import MemoryProvider
+
+if TYPE_CHECKING:
+    from wallie_litellm.stores.redis import RedisFleet
 
 
 class Limiters:
     """Finds a limiter by name, and builds it when it is first asked for."""
 
-    def __init__(self, config: WallieConfig, clock: Clock, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        config: WallieConfig,
+        clock: Clock,
+        reporter: Reporter,
+        processes: int = 1,
+        fleet: RedisFleet | None = None,
+    ) -> None:
         self._config = config
         self._clock = clock
         self._reporter = reporter
+        self._fleet = fleet
+        self._processes = processes  # that each keep to a part of the limits
         self._lock = threading.Lock()
         self._features = {
             name: self._build(FEATURE + name, _limits(settings.limits))
@@ -67,15 +83,28 @@ class Limiters:
         return iter([*self._providers.values(), *self._features.values()])
 
     def _build(self, name: str, limits: Limits) -> Limiter:
+        limits = limits.share(self._processes)
         rules = BreakerRules(**dict(self._config.breaker))
-        store = MemoryProvider(name, limits, rules, self._clock.wall, self._reporter.levels)
+        fleet, terms = self._fleet, (name, limits, rules, self._clock.wall, self._reporter.levels)
+        store = MemoryProvider(*terms) if fleet is None else LeasedProvider(*terms, worker=fleet.worker)
 
         def on_crossing(dimension: str, level: str, share: float, now: float) -> None:
-            self._reporter.quota_crossed(name, dimension, level, share, store.use(now)[dimension])
+            use = store.use(now)[dimension]
+
+            def tell() -> None:
+                self._reporter.quota_crossed(name, dimension, level, share, use)
+
+            if fleet is None or not isinstance(store, LeasedProvider):
+                tell()
+            else:
+                window = use.reset_in if dimension in DAY_DIMENSIONS else SECONDS_PER_MINUTE
+                fleet.once(f"quota:{name}:{dimension}:{level}:{store.epoch}", window, tell)
 
         store.on_crossing = on_crossing
         limiter = Limiter(name, store, self._clock, self._config.admission.reservation_ttl)
         limiter.on_change = self._reporter.breaker_changed
+        if fleet is not None:
+            fleet.attach(limiter)
         return limiter
 
 

@@ -6,6 +6,7 @@ The proxy loads its callbacks before it builds its router, and builds it as ``li
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from os import PathLike
@@ -21,6 +22,9 @@ from wallie_litellm.config import load_config
 from wallie_litellm.errors import ConfigError, WallieError
 from wallie_litellm.guard import Guard
 from wallie_litellm.router import WallieRouter
+from wallie_litellm.workers import TOLD, divided, worker_count
+
+logger = logging.getLogger(__name__)
 
 _TYPES = {429: "rate_limit_error", 503: "service_unavailable_error", 504: "timeout_error"}
 
@@ -82,10 +86,13 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
     global _installed  # noqa: PLW0603 - one guard for the process, however often the proxy runs the callback module
     if _installed is None:
         try:
-            guard = open_guard(load_config(_config_path(default_config)))
+            guard = open_guard(load_config(_config_path(default_config)), processes=worker_count(os.environ))
         except ConfigError as error:
             print(error, file=sys.stderr)  # noqa: T201 - the proxy's log would bury it in a traceback
             raise SystemExit(1) from None
+        note = divided(guard.config, guard.processes)
+        if note is not None and not os.environ.get(TOLD):
+            logger.warning("%s", note)
         ProxyRouter.default_guard = guard
         litellm.Router = ProxyRouter
         _drain_at_shutdown(guard)

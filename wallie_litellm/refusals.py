@@ -6,7 +6,7 @@ import math
 
 from wallie_litellm.errors import CircuitOpen, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.limiter import FEATURE, Limiter
-from wallie_litellm.stores.base import CIRCUIT, CLOSED, PAUSED, QUEUE, TOO_LARGE, Hurdle
+from wallie_litellm.stores.base import CIRCUIT, CLOSED, LEASE, PAUSED, QUEUE, TOO_LARGE, UNREACHABLE, Hurdle
 
 
 def refusal(hurdle: Hurdle, limiter: Limiter, group: str, *, waited: float, open_for: float) -> Refused:
@@ -45,7 +45,12 @@ def refusal(hurdle: Hurdle, limiter: Limiter, group: str, *, waited: float, open
     if hurdle.reason == "concurrency":
         message = f"{subject} is at its concurrency limit{after}{where}; a place is free as soon as a call ends."
         return RateLimited(message, provider=provider, model=group, retry_after=1.0)
-    if hurdle.reason == QUEUE:
+    if hurdle.reason == UNREACHABLE:
+        message = (
+            f"{subject} cannot be called: the shared store does not answer, and wallie.store.on_store_error is closed."
+        )
+        return RateLimited(message, provider=provider, model=group, retry_after=hurdle.wait)
+    if hurdle.reason in (QUEUE, LEASE):
         what = f"has other requests in line{after}; there is no telling whether this one can be served in time."
     elif hurdle.reason == PAUSED:
         what = f"asked to be left alone{after}; {_too_late(hurdle)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
@@ -27,10 +28,12 @@ from wallie_litellm.events import (
 )
 from wallie_litellm.scope import Attempt, Ending, Failure, RequestScope
 from wallie_litellm.stores.base import DimensionUse
+from wallie_litellm.stores.shared_breaker import SharedBreaker
 from wallie_litellm.tagging import COUNTED
 
 _SUCCESS, _CACHE_HIT, _CUT = Outcome.SUCCESS, Outcome.CACHE_HIT, Outcome.CUT
 
+DAY = 86_400.0  # seconds
 MOST_UNPRICED = 1_000  # deployments that are told of: with a wildcard, callers invent names
 
 Pricer = Callable[[str, Attempt, Ending], Bill]  # for an operation
@@ -50,6 +53,8 @@ class Reporter:
         self.levels: Mapping[str, float] = {"warning": config.quota.warning, "critical": config.quota.critical}
         self.budget = Budget(config.kpis.monthly_cost, self.levels)
         self.unpriced_told: set[str] = set()
+        #: Has an action done once in the fleet: the key, the seconds that this holds, the action.
+        self.once: Callable[[str, float, Callable[[], object]], object] = lambda _key, _ttl, action: action()
         self._lock = threading.Lock()  # for the two above
         self._publish = publish
         self._now, self._wall = clock.now, clock.wall
@@ -143,7 +148,7 @@ class Reporter:
         provider: str,
         before: tuple[BreakerState, int],
         after: tuple[BreakerState, int],
-        breaker: Breaker,
+        breaker: Breaker | SharedBreaker,
         now: float,
     ) -> None:
         """A breaker's state or count of failures has changed, and with it perhaps the provider's health."""
@@ -190,13 +195,14 @@ class Reporter:
             if record.deployment in self.unpriced_told or len(self.unpriced_told) >= MOST_UNPRICED:
                 return
             self.unpriced_told.add(record.deployment)
-        self._publish(Unpriced(new_id(record.at), record.at, record.provider, record.model, record.deployment))
+        news = Unpriced(new_id(record.at), record.at, record.provider, record.model, record.deployment)
+        self.once(f"unpriced:{record.deployment}", DAY, lambda: self._publish(news))
 
     def _spend(self, wall: float, cost: float) -> None:
         budget = self.budget
         with self._lock:
             levels = budget.add(wall, cost)
         for level in levels:
-            self._publish(
-                BudgetCrossed(new_id(wall), wall, level, budget.utilization, budget.spent, budget.limit, month_of(wall))
-            )
+            month = month_of(wall)
+            news = BudgetCrossed(new_id(wall), wall, level, budget.utilization, budget.spent, budget.limit, month)
+            self.once(f"budget:{level}:{month}", 32 * DAY, partial(self._publish, news))

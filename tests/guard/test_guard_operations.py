@@ -89,7 +89,7 @@ async def test_an_attempt_that_was_never_admitted_settles_nothing(make_guard: Ma
 
 async def test_the_status_of_an_idle_provider(make_guard: MakeGuard, clock: FakeClock) -> None:
     status = make_guard({"openai": {"rpm": 60, "rpd": 100, "concurrency": 4}}).status()
-    assert status["store"] == {"scope": "process", "state": "ok"}
+    assert status["store"] == {"scope": "process", "state": "ok", "processes": 1}
     assert sorted(status["providers"]) == ["anthropic", "deepseek", "gemini", "groq", "openai"]
     openai = status["providers"]["openai"]
     assert openai["health"] == "healthy"

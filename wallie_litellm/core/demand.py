@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from operator import sub
 from typing import NamedTuple
 
 from wallie_litellm.core.dimensions import DIMENSION_KINDS
@@ -30,6 +31,16 @@ class Demand(NamedTuple):
 
 
 NOTHING = Demand(0, 0, 0, 0)
+
+
+def shares(demands: Iterable[Demand], processes: int) -> Iterator[Demand]:
+    """One process's part of each of ``demands``; their sum is its part of the sum, rounded up."""
+    total = given = NOTHING
+    for demand in demands:
+        total = total.plus(demand)
+        due = Demand(*(-(-amount // processes) for amount in total))
+        yield Demand(*map(sub, due, given))
+        given = due
 
 
 class Tally:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from wallie_litellm.core.breaker import Breaker
 from wallie_litellm.core.demand import Demand
+from wallie_litellm.stores.shared_breaker import SharedBreaker
 
 
 class Reservation:
@@ -42,6 +43,8 @@ PAUSED = "paused"
 CIRCUIT = "circuit"
 CLOSED = "closed"
 QUEUE = "queue"  # others are in front
+LEASE = "lease"  # there may be room: the store that the fleet shares is being asked
+UNREACHABLE = "store"  # that store is away, and nothing may pass without it
 TOO_LARGE = "too_large:"  # followed by the dimension
 
 
@@ -79,8 +82,11 @@ class DimensionUse(NamedTuple):
 class ProviderStore(Protocol):
     """One provider's limits, pause and breaker. Times are seconds of the guard's monotonic clock."""
 
-    breaker: Breaker
     paused_until: float
+
+    @property
+    def breaker(self) -> Breaker | SharedBreaker:
+        """When to leave the provider alone."""
 
     @property
     def memory(self) -> float:
@@ -113,6 +119,9 @@ class ProviderStore(Protocol):
 
     def fit(self, demand: Demand) -> Demand:
         """``demand`` with its output cut down to what the limits can hold at all."""
+
+    def told(self, now: float) -> None:
+        """The breaker has been told how a call ended, or what the operator wants."""
 
     def pause(self, until: float) -> None:
         """Admit nothing before ``until``; an earlier, longer pause stands."""

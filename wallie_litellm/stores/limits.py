@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +26,19 @@ class Limits:
     def whole(self, dimension: str) -> int:
         """:meth:`usable`, in whole units."""
         return int(self.usable(dimension) + 1e-9)  # 100 * (1 - 0.9) is a little below 10
+
+    def share(self, processes: int) -> Limits:
+        """One process's part where ``processes`` keep to these limits without knowing of each other: at least 1.
+
+        Raises:
+            ValueError: there is no process.
+        """
+        if processes < 1:
+            raise ValueError(f"processes: found {processes}, expected at least 1")
+        if processes == 1:
+            return self
+        stated, burst = (
+            {dimension: max(1, amount // processes) for dimension, amount in amounts.items()}
+            for amounts in (self.per_dimension, self.burst)
+        )
+        return replace(self, per_dimension=stated, burst=burst)

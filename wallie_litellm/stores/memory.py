@@ -166,6 +166,9 @@ class MemoryProvider(Books):
         for gauge in self._gauges:
             gauge.news(now, inf)
 
+    def told(self, now: float) -> None:
+        """The breaker knows already."""
+
     def pause(self, until: float) -> None:
         """Admit nothing before ``until``; an earlier, longer pause stands."""
         self.paused_until = max(self.paused_until, until)

@@ -1,0 +1,353 @@
+"""The lender in Redis: one thread that talks to it for all providers of a guard, so that no request has to.
+
+Every provider's state is one key and every exchange one script. Who changes what others should know publishes the
+provider's name; who hears it asks again. While Redis does not answer, each process lends to itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from wallie_litellm.core.sharing import FORGOTTEN
+from wallie_litellm.stores.redis_client import Client, connect
+
+if TYPE_CHECKING:
+    from wallie_litellm.limiter import Limiter
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT = 0.25  # seconds that anything waits for Redis
+HEARTBEAT = 1.0  # seconds between two words to Redis about a provider, at most
+RECONNECT = 0.3  # seconds between two attempts
+KEEP = 2 * 86_400  # seconds that the state of a provider nobody uses is kept: a day's counts, and a weekend's pause
+NEWS = "wallie:news"
+WORKERS = "wallie:workers"
+SCRIPT = files("wallie_litellm.stores").joinpath("lua", "exchange.lua").read_text()
+SCRIPT_ID = sha1(SCRIPT.encode()).hexdigest()  # noqa: S324 - Redis' own name for a script
+
+
+def key_of(name: str) -> str:
+    """The key of a provider's state; what is in braces decides its place in a cluster."""
+    return f"wallie:{{{name}}}:state"
+
+
+def new_worker() -> str:
+    """A name for this process that no other has had."""
+    return f"{socket.gethostname()}:{os.getpid()}:{random.getrandbits(32):08x}"
+
+
+@dataclass
+class _Line:
+    """One provider, and whether it is being talked about."""
+
+    limiter: Limiter
+    pending: bool = False
+    busy: bool = False
+    talked_at: float = float("-inf")
+
+
+class RedisFleet:
+    """All processes that share a Redis, seen from this one. Safe to use from any thread.
+
+    ``on_store_error`` is what holds while Redis is away: ``local``, ``open`` or ``closed``.
+    """
+
+    def __init__(self, url: str, on_store_error: str) -> None:
+        self.worker = new_worker()
+        self.state = "connecting"
+        self.error: str | None = None
+        self.exchanges = 0
+        self._url = url
+        self._policy = on_store_error
+        self._lines: dict[str, _Line] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: Client | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gone = asyncio.Event()  # Redis has stopped answering
+        self._closing = False
+        self._since = time.time()
+        _fleets.add(self)
+
+    def attach(self, limiter: Limiter) -> None:
+        """Have ``limiter``, whose store is leased, talk to Redis from now on."""
+        line = self._lines[limiter.name] = _Line(limiter)
+        limiter.lease(lambda: self._signal(line))
+        self._start()
+        if self.state == "down":
+            limiter.lender_gone(self._policy)
+        self._signal(line)
+
+    def once(self, key: str, ttl: float, action: Callable[[], object]) -> None:
+        """Have ``action`` called unless another process has had it called under this key within ``ttl`` seconds.
+
+        While Redis is away it is called: better twice than not at all.
+        """
+        if self._closing or self.state == "down" or not self._schedule(self._once(key, ttl, action)):
+            action()
+
+    def status(self) -> dict[str, Any]:
+        """What is shown of the store, as plain JSON-ready data."""
+        workers = max((line.limiter.fleet_size() for line in list(self._lines.values())), default=1)
+        return {
+            "scope": "redis",
+            "state": "ok" if self.state == "ok" else self.state,
+            "error": self.error,
+            "on_store_error": self._policy,
+            "worker": self.worker,
+            "workers": workers,
+        }
+
+    def close(self) -> None:
+        """Give back what is on loan, and end the thread. Idempotent."""
+        if self._closing:
+            return
+        self._closing = True
+        loop, thread = self._loop, self._thread
+        if loop is not None and thread is not None and thread.is_alive():
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._gone.set)
+            thread.join(4 * TIMEOUT)
+
+    def forked(self) -> None:
+        """This is a child process now: it is a worker of its own, with nothing on loan."""
+        self.worker = new_worker()
+        self.state, self._thread, self._loop, self._client, self._listener = "connecting", None, None, None, None
+        self._lock, self._gone, self._tasks = threading.Lock(), asyncio.Event(), set()
+        for line in self._lines.values():
+            line.busy = line.pending = False
+            line.limiter.forked(self.worker)
+        if not self._closing and self._lines:
+            self._start()
+
+    # The thread
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is not None or self._closing:
+                return
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._run, args=(self._loop,), name="wallie-redis", daemon=True)
+            self._thread.start()
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(self._main())
+        finally:
+            loop.close()
+
+    def _signal(self, line: _Line) -> None:
+        """Talk about ``line`` soon; called from any thread, also with its limiter's lock held."""
+        if line.pending:
+            return
+        line.pending = True
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: so is the guard
+                loop.call_soon_threadsafe(self._kick, line)
+
+    def _schedule(self, work: Coroutine[Any, Any, None]) -> bool:
+        loop = self._loop
+        try:
+            if loop is None:
+                raise RuntimeError
+            loop.call_soon_threadsafe(self._spawn, work)
+        except RuntimeError:
+            work.close()
+            return False
+        return True
+
+    # What follows runs in that thread.
+
+    async def _main(self) -> None:
+        while not self._closing:
+            self._gone.clear()
+            try:
+                await asyncio.wait_for(self._connect(), 2 * TIMEOUT if self.state == "down" else TIMEOUT)
+            except Exception as error:  # noqa: BLE001 - Redis', the network's, and those of a URL that leads nowhere
+                self._lost(error)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wait_for_end(), RECONNECT * random.uniform(0.8, 1.2))  # noqa: S311
+            else:
+                self._found()
+                await self._beat()
+            await self._disconnect()
+        await self._say_goodbye()
+
+    async def _wait_for_end(self) -> None:
+        while not self._closing:  # noqa: ASYNC110 - closing is said by another thread, with the loop perhaps gone
+            await asyncio.sleep(0.02)
+
+    async def _connect(self) -> None:
+        self._client = client = connect(self._url, TIMEOUT)
+        await client.ping()
+        self._listener = asyncio.ensure_future(self._listen())
+
+    async def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if self._listener is not None:
+            self._listener.cancel()
+        if client is not None:
+            if self._closing and self.state == "ok":
+                self._client = client
+                return
+            with suppress(Exception):
+                await asyncio.wait_for(client.aclose(), TIMEOUT)
+
+    async def _beat(self) -> None:
+        """Keep every provider's acquaintance until Redis is gone or the guard closes."""
+        last = 0.0
+        while not self._gone.is_set() and not self._closing:
+            now = time.monotonic()
+            for line in list(self._lines.values()):
+                if now - line.talked_at >= HEARTBEAT * 0.9:
+                    line.pending = True
+                    self._kick(line)
+            if now - last >= 2 * HEARTBEAT:
+                last = now
+                self._spawn(self._introduce())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), HEARTBEAT / 4)
+
+    async def _introduce(self) -> None:
+        about = {"pid": os.getpid(), "host": socket.gethostname(), "since": self._since, "seen": time.time()}
+        try:
+            await asyncio.wait_for(self._command("hset", WORKERS, self.worker, json.dumps(about)), TIMEOUT)
+        except Exception as error:  # noqa: BLE001 - whatever it is, Redis does not serve
+            self._lost(error)
+
+    async def _command(self, name: str, *arguments: Any, **more: Any) -> Any:
+        if self._client is None:
+            raise ConnectionError("not connected")
+        return await getattr(self._client, name)(*arguments, **more)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _kick(self, line: _Line) -> None:
+        if self.state == "ok" and not line.busy:
+            line.busy = True
+            self._spawn(self._talk(line))
+
+    async def _talk(self, line: _Line) -> None:
+        try:
+            while line.pending and self.state == "ok":
+                line.pending = False
+                line.talked_at = sent_at = time.monotonic()
+                request = line.limiter.compose()
+                answer = await asyncio.wait_for(self._exchange(line.limiter.name, request), TIMEOUT)
+                if self.state == "ok" and not line.limiter.take_in(answer, sent_at):
+                    line.pending = True
+        except Exception as error:  # noqa: BLE001 - as above
+            self._lost(error)
+        finally:
+            line.busy = False
+
+    async def _exchange(self, name: str, request: Any) -> dict[str, Any]:
+        from redis.exceptions import NoScriptError
+
+        self.exchanges += 1
+        arguments = (1, key_of(name), json.dumps(request), NEWS, name, KEEP)
+        try:
+            reply = await self._command("evalsha", SCRIPT_ID, *arguments)
+        except NoScriptError:  # a server that has restarted, or has taken over
+            reply = await self._command("eval", SCRIPT, *arguments)
+        answer: dict[str, Any] = json.loads(reply)
+        return answer
+
+    async def _once(self, key: str, ttl: float, action: Callable[[], object]) -> None:
+        first: Any = True
+        with suppress(Exception):  # as while it is away
+            setting = self._command("set", f"wallie:once:{key}", self.worker, nx=True, px=max(1, int(ttl * 1000)))
+            first = await asyncio.wait_for(setting, TIMEOUT)
+        if first:
+            action()
+
+    async def _listen(self) -> None:
+        """Hear of what other workers have changed."""
+        client = connect(self._url, None)
+        try:
+            hearing = client.pubsub()
+            await hearing.subscribe(NEWS)
+            for line in list(self._lines.values()):  # what was said before
+                line.pending = True
+                self._kick(line)
+            while True:
+                message = await hearing.get_message(ignore_subscribe_messages=True, timeout=None)
+                if message is not None:
+                    self._hear(message["data"].decode())
+        except Exception as error:  # noqa: BLE001 - as above
+            self._lost(error)
+        finally:
+            with suppress(Exception):
+                await client.aclose()
+
+    def _hear(self, news: str) -> None:
+        worker, _, name = news.partition(" ")
+        line = self._lines.get(name)
+        if line is not None and worker != self.worker:
+            line.pending = True
+            self._kick(line)
+
+    def _lost(self, error: BaseException) -> None:
+        if self._closing:
+            return
+        self._gone.set()
+        self.error = f"{type(error).__name__}: {error}"[:200]
+        if self.state == "down":
+            return
+        self.state = "down"
+        logger.warning("Redis does not serve (%s): on_store_error is %s", self.error, self._policy)
+        for line in list(self._lines.values()):
+            line.limiter.lender_gone(self._policy)
+
+    def _found(self) -> None:
+        before, self.state, self.error = self.state, "ok", None
+        if before == "down":
+            logger.warning("Redis serves again")
+        for line in list(self._lines.values()):
+            if before == "down":
+                line.limiter.lender_back()
+            line.pending = True
+            self._kick(line)
+
+    async def _say_goodbye(self) -> None:
+        if self._client is None or self.state != "ok":
+            return
+        with suppress(Exception):
+            pending = [self._exchange(line.limiter.name, line.limiter.compose()) for line in self._lines.values()]
+            await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), TIMEOUT)
+            await asyncio.wait_for(self._command("hdel", WORKERS, self.worker), TIMEOUT)
+            await asyncio.wait_for(self._client.aclose(), TIMEOUT)
+
+
+_fleets: weakref.WeakSet[RedisFleet] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for fleet in list(_fleets):
+        fleet.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+__all__ = ["FORGOTTEN", "RedisFleet", "key_of"]
