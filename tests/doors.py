@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from math import inf
 from typing import Any
@@ -14,11 +14,19 @@ from wallie_litellm.core.bucket import TOLERANCE
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS, RATE_DIMENSIONS
 from wallie_litellm.limiter import Limiter, Waiter
-from wallie_litellm.stores.base import Hurdle, Ledger, Reservation
+from wallie_litellm.stores.base import Hurdle, Ledger, ProviderStore, Reservation
 from wallie_litellm.stores.limits import Limits
 from wallie_litellm.stores.memory import MemoryProvider
 
 Admission = tuple[float, Demand]
+
+
+def in_memory(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
+    return MemoryProvider("openai", limits, rules, clock.wall)
+
+
+#: The last one makes the stores; tests of every store put theirs there.
+makers: list[Callable[[FakeClock, Limits, BreakerRules], ProviderStore]] = [in_memory]
 
 
 def new_store(
@@ -26,8 +34,8 @@ def new_store(
     limits: Mapping[str, int],
     rules: BreakerRules | None = None,
     **more: Any,
-) -> MemoryProvider:
-    return MemoryProvider("openai", Limits(limits, **more), rules or BreakerRules(), clock.wall)
+) -> ProviderStore:
+    return makers[-1](clock, Limits(limits, **more), rules or BreakerRules())
 
 
 def new_limiter(

@@ -7,6 +7,7 @@ import sys
 import click
 
 from wallie_litellm.cli_ledger import export_command, kpis_command
+from wallie_litellm.cli_status import status_command
 from wallie_litellm.errors import ConfigError
 
 
@@ -18,6 +19,7 @@ def main() -> None:
 
 main.add_command(export_command)
 main.add_command(kpis_command)
+main.add_command(status_command)
 
 
 @main.command()

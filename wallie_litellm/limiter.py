@@ -60,6 +60,7 @@ class DoorState:
     use: dict[str, DimensionUse]
 
 
+LOWEST_PRIORITY = -(2**63)
 NEWS_ENDS = ("concurrency", LEASE)  # waits that end with an event, not with time
 
 FEATURE = "feature:"  # what a feature's limiter is called, in alerts too, before the feature's own name
@@ -268,7 +269,9 @@ class Limiter:
             now, head = self._now(), self._queue.head()
             if head is None:
                 return self._leased.compose(now)
-            return self._leased.compose(now, head.demand, self._queue.ahead(head.priority), head.give_up_at - now)
+            # What comes too late for the head is not too late for those behind it.
+            patience = max(until for until, _, waiter in self._give_ups if waiter.result is None) - now
+            return self._leased.compose(now, head.demand, self._queue.ahead(LOWEST_PRIORITY), patience)
 
     def take_in(self, answer: Mapping[str, Any], sent_at: float) -> bool:
         """Let in whom the lender's answer lets in; ``False`` if it has to be asked again."""

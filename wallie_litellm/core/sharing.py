@@ -164,7 +164,8 @@ class SharedProvider:
                 self.used[name] = max(0.0, self.used[name] - amount)
         if report["reset"]:
             self._reset()
-        self.paused_until = max(self.paused_until, now + report["pause"])
+        if report["pause"]:
+            self.paused_until = max(self.paused_until, now + report["pause"])
         for generation, verdict, probe, reason, count in report["outcomes"]:
             for _ in range(count):
                 self.breaker.record(now, generation, Verdict(verdict), probe=probe, reason=reason)

@@ -27,6 +27,7 @@ QUIET = 0.2  # seconds without asking again after a refusal, unless there is new
 MOST_CHUNK = 4096  # requests' worth of a loan
 QUICK = 0.5  # seconds: a chunk that is spent sooner was too small
 IDLE = 1.0  # seconds without spending after which a loan goes back
+WANTED, ASKED = 1, 2
 ANOTHER_TIME = 1_000_000  # generations of a breaker: what ends later must not be taken for its present one's
 TELLING = (BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN, BreakerState.DISABLED)
 
@@ -80,7 +81,7 @@ class Borrower(Books):
         self._places = 0
         self._hungry = False
         self._squeezed = False
-        self._asking = False
+        self._awaiting = False  # an answer that lets in whoever waits, if anything does
         self._quiet_until = -inf
         self._blocked: tuple[str, float] = ("", -inf)
         self._chunk = 4.0
@@ -88,18 +89,23 @@ class Borrower(Books):
         self._lent_at = -inf
         self._spent_at = -inf
         self._granted_at = -inf
-        self._low = False  # more has been asked for, before anybody had to wait for it
+        self._low = 0  # more should be asked for, before anybody has to wait for it: 0, WANTED or ASKED
         self._prefetch_at = -inf
         self._trip: dict[str, Any] | None = None  # the breaker's state, if it opened while the lender was away
         self._absent: tuple[list[dict[str, Any]], int, int] = ([], 0, 0)
-        self._begun_with: dict[str, float] = {}
+        self._parting: dict[str, float] | None = None  # the fleet's use when the lender left; None since it answered
+        self._day_ends: dict[str, float] = {}  # of the days in it
+        self._own: tuple[float, dict[str, float]] = (-inf, {})  # when the lender was last thought back: our part
+        self._charged: dict[str, int] = {}  # of what was used without the lender, the part that it is being told
         self._owed: dict[str, int] = {}  # used while nothing was counted
 
     def _trade(self, now: float, demand: Demand) -> bool:
         """Ask the lender: at once where it answers at once, which is what is returned."""
-        if now < self._quiet_until:
+        if now < self._quiet_until or self._awaiting:
             return False
+        self._mean = list(map(max, self._mean, demand))  # a chunk is to hold several of these
         if self._exchange is None:
+            self._low = self._low or WANTED
             self._ask()
             return False
         self.exchange_now(now, demand)
@@ -112,7 +118,6 @@ class Borrower(Books):
             self.take_in(now, now, self._exchange(now, self.compose(now, demand, queued)))
 
     def _ask(self) -> None:
-        self._asking = True
         self.on_need()
 
     def _settle_soon(self, now: float) -> None:
@@ -128,19 +133,13 @@ class Borrower(Books):
 
     # What is said to the lender
 
-    @property
-    def urgent(self) -> bool:
-        """Whether there is something to say or to ask."""
-        return self._asking
-
     def compose(self, now: float, head: Demand | None = None, queued: Demand = NOTHING, patience: float = inf) -> Any:
         """What to tell the lender, and what to ask of it: for ``head`` now, and for all who are ``queued``."""
-        self._asking = False
         if now >= self._ends:
             self._run_out()
         if head is None:
             self.breaker.give_back_permits(now)
-        idle = head is None and now - self._spent_at > IDLE
+        idle = head is None and not self._low and now - self._spent_at > IDLE
         waiting = queued if queued.requests else head or NOTHING
         spare = 0 if self._hungry or idle else max(1, len(self._live) // 4)
         self._seq += 1
@@ -161,6 +160,7 @@ class Borrower(Books):
         }
         if self._concurrency is not None:
             request["slots"] = self._concurrency
+        self._awaiting = head is not None and self._exchange is None
         need = {}
         if head is not None and now >= self.paused_until:
             need = {
@@ -171,6 +171,7 @@ class Borrower(Books):
         if need:
             request["need"] = need
         if (need or self._low) and not idle and not self._squeezed:
+            self._low = ASKED
             request["want"] = {name: self._want(purse) for name, purse in self._purses.items()}
         if self._seeded:
             request["seed"] = {
@@ -229,6 +230,7 @@ class Borrower(Books):
 
     def take_in(self, now: float, sent_at: float, answer: Mapping[str, Any]) -> bool:
         """Take in an answer to what was composed at ``sent_at``; ``False`` if it has to be asked again."""
+        self._awaiting = False
         if not answer["known"]:
             self._seeded = True
             for purse in self._purses.values():
@@ -236,6 +238,8 @@ class Borrower(Books):
                 purse.back = 0
             return False
         self._seeded, self._seed = False, {}
+        if self._exchange is None:
+            self._parting = None
         self._unconfirmed = [report for report in self._unconfirmed if report["seq"] > answer["seq"]]
         self._ack = answer["seq"]
         if answer["lease"] != self._lease:
@@ -245,9 +249,10 @@ class Borrower(Books):
         self._ends = max(self._ends, sent_at + answer["lives"] * SAFETY)
         if answer["grants"]:
             self._size_chunk(now)
-        elif self._low:
+        elif self._low == ASKED:
             self._prefetch_at = now + QUIET
-        self._low = False
+        if self._low == ASKED:
+            self._low = 0
         for name, (amount, at_once, delay) in answer["grants"].items():
             bucket = self._buckets.get(name)
             purse = self._purses[name]
@@ -307,7 +312,7 @@ class Borrower(Books):
         self._live.clear()
         self._unconfirmed, self._ack, self._lease, self._seq = [], 0, 0, 0
         self._charge, self._refunds, self._resets, self._exchange = {}, [], 0, None
-        self._ends, self.closed, self._free, self._first_sight = -inf, False, False, True
+        self._ends, self.closed, self._free, self._first_sight, self._parting = -inf, False, False, True, None
 
     # While the lender that all share is away
 
@@ -315,10 +320,19 @@ class Borrower(Books):
         """Go on alone: with this process's share of the limits, with none (``open``), or not at all (``closed``)."""
         self._unconfirmed.append(self._report_of(now, NOTHING, idle=True))
         self._absent = (self._unconfirmed, self._ack, self._lease)
+        self._awaiting, self._low = False, 0
         self._unconfirmed, self._ack, self._lease, self._seeded = [], 0, 0, True
         self.closed, self._free, self._owed = policy == "closed", policy != "local", {}
-        self._seed = {name: used / self.workers for name, used in self._known_use(now).items()}
-        self._begun_with = dict(self._seed)
+        if self._parting is None:
+            self._parting = {name: bucket.full_at for name, bucket in self._buckets.items()}
+            self._parting |= {name: float(counter.used) for name, counter in self._days.items()}
+            self._day_ends = {name: counter.resets_at for name, counter in self._days.items()}
+            self._charged = {}
+            self._seed = self._inherited(now)
+        else:  # the lender seemed to be back, but never answered
+            back_at, own = self._own
+            refill = {name: (now - back_at) / bucket.cost / self.workers for name, bucket in self._buckets.items()}
+            self._seed = {name: max(0.0, used - refill.get(name, 0.0)) for name, used in own.items()}
         alone = LenderToItself(self.workers, self.breaker.generation + ANOTHER_TIME, counting=policy == "local")
         self._exchange = lambda now, request: alone.exchange(now, request, self._wall() + self.skew)
         self._ends, self._quiet_until, self._blocked = -inf, -inf, ("", -inf)
@@ -328,10 +342,11 @@ class Borrower(Books):
         """Tell the lender that all share what was used without it, and ask it again from now on."""
         for purse in self._purses.values():
             purse.give_up()
+        self._low = 0
         self.exchange_now(now)
-        used = self._known_use(now)
-        owed = {name: max(0.0, used[name] - self._begun_with.get(name, 0.0)) for name in self._days}
-        owed |= {name: used[name] for name in self._buckets}
+        own, inherited = self._known_use(now), self._inherited(now)
+        owed = {name: used - inherited[name] - self._charged.get(name, 0) for name, used in own.items()}
+        self._own = (now, own)
         for name, amount in self._owed.items():
             bucket = self._buckets.get(name)
             owed[name] = min(amount, bucket.capacity) if bucket else amount
@@ -339,6 +354,33 @@ class Borrower(Books):
         self._exchange, self.closed, self._free, self._owed = None, False, False, {}
         self._ends, self._quiet_until, self._blocked = -inf, -inf, ("", -inf)
         self._charge = {name: ceil(amount) for name, amount in owed.items() if amount > 0}
+        for name, amount in self._charge.items():
+            self._charged[name] = self._charged.get(name, 0) + amount
+        self._remember()
         self._trip = self.breaker.memory(now) if self.breaker.state in TELLING else None
         self.breaker.permits.clear()
         self._ask()
+
+    def _inherited(self, now: float) -> dict[str, float]:
+        """What is still missing of this process's part because of what the fleet had used when the lender left."""
+        parting = self._parting or {}
+        return {
+            **{
+                name: max(0.0, parting.get(name, now) - now) / bucket.cost / self.workers
+                for name, bucket in self._buckets.items()
+            },
+            **{
+                name: 0.0 if self._is_new_day(name) else parting.get(name, 0.0) / self.workers for name in self._days
+            },
+        }
+
+    def _is_new_day(self, name: str) -> bool:
+        return self._days[name].resets_at > self._day_ends.get(name, inf) + 1
+
+    def _remember(self) -> None:
+        """Take the fleet's use for what it was when the lender left: a lender without memory is told of that."""
+        parting = self._parting or {}
+        for name, bucket in self._buckets.items():
+            bucket.full_at = parting.get(name, bucket.full_at)
+        for name, counter in self._days.items():
+            counter.used = 0 if self._is_new_day(name) else int(parting.get(name, counter.used))

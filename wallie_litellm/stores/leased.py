@@ -8,7 +8,7 @@ from math import inf
 from wallie_litellm.core.breaker import BreakerState
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.stores.base import CIRCUIT, LEASE, PAUSED, UNREACHABLE, DimensionUse, Hurdle, Reservation
-from wallie_litellm.stores.borrower import Borrower
+from wallie_litellm.stores.borrower import WANTED, Borrower
 from wallie_litellm.stores.purse import Purse
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
@@ -49,7 +49,7 @@ class LeasedProvider(Borrower):
                 if purse.left < purse.low:
                     low = True
             if low and not self._low and now >= self._prefetch_at:
-                self._low = True
+                self._low = WANTED
                 self._ask()
         else:
             for name, purse in self._purses.items():

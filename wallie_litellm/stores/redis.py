@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TIMEOUT = 0.25  # seconds that anything waits for Redis
-HEARTBEAT = 1.0  # seconds between two words to Redis about a provider, at most
+HEARTBEAT = 2.0  # seconds between two words to Redis about a provider, at most: news comes by itself
 RECONNECT = 0.3  # seconds between two attempts
 KEEP = 2 * 86_400  # seconds that the state of a provider nobody uses is kept: a day's counts, and a weekend's pause
 NEWS = "wallie:news"
 WORKERS = "wallie:workers"
+TRIAL = "return redis.call('SET', KEYS[1], '', 'PX', ARGV[1])"
 SCRIPT = files("wallie_litellm.stores").joinpath("lua", "exchange.lua").read_text()
 SCRIPT_ID = sha1(SCRIPT.encode()).hexdigest()  # noqa: S324 - Redis' own name for a script
 
@@ -70,7 +72,7 @@ class RedisFleet:
         self.worker = new_worker()
         self.state = "connecting"
         self.error: str | None = None
-        self.exchanges = 0
+        self.exchanges: Counter[str] = Counter()  # by provider
         self._url = url
         self._policy = on_store_error
         self._lines: dict[str, _Line] = {}
@@ -112,6 +114,7 @@ class RedisFleet:
             "on_store_error": self._policy,
             "worker": self.worker,
             "workers": workers,
+            "exchanges": dict(self.exchanges),
         }
 
     def close(self) -> None:
@@ -183,12 +186,12 @@ class RedisFleet:
                 await asyncio.wait_for(self._connect(), 2 * TIMEOUT if self.state == "down" else TIMEOUT)
             except Exception as error:  # noqa: BLE001 - Redis', the network's, and those of a URL that leads nowhere
                 self._lost(error)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wait_for_end(), RECONNECT * random.uniform(0.8, 1.2))  # noqa: S311
             else:
                 self._found()
                 await self._beat()
             await self._disconnect()
+            with suppress(TimeoutError):  # by its end, nobody waits for the old connection any more
+                await asyncio.wait_for(self._wait_for_end(), RECONNECT * random.uniform(0.9, 1.3))  # noqa: S311
         await self._say_goodbye()
 
     async def _wait_for_end(self) -> None:
@@ -197,8 +200,12 @@ class RedisFleet:
 
     async def _connect(self) -> None:
         self._client = client = connect(self._url, TIMEOUT)
-        await client.ping()
+        await asyncio.gather(client.ping(), *(self._try_out(name) for name in list(self._lines)))
         self._listener = asyncio.ensure_future(self._listen())
+
+    async def _try_out(self, name: str) -> None:
+        """Fail unless a script may write where the state of ``name`` is: a server may answer, and yet refuse that."""
+        await self._command("eval", TRIAL, 1, f"wallie:{{{name}}}:trial", int(RECONNECT * 1000))
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
@@ -265,7 +272,7 @@ class RedisFleet:
     async def _exchange(self, name: str, request: Any) -> dict[str, Any]:
         from redis.exceptions import NoScriptError
 
-        self.exchanges += 1
+        self.exchanges[name] += 1
         arguments = (1, key_of(name), json.dumps(request), NEWS, name, KEEP)
         try:
             reply = await self._command("evalsha", SCRIPT_ID, *arguments)

@@ -308,7 +308,7 @@ for _, report in ipairs(request.reports) do
       for _, bucket in pairs(S.buckets) do bucket.full = 0 end
       for name in pairs(S.used) do S.used[name] = 0 end
     end
-    S.pause = math.max(S.pause, now + report.pause)
+    if report.pause > 0 then S.pause = math.max(S.pause, now + report.pause) end
     for _, outcome in ipairs(report.outcomes) do
       for _ = 1, outcome[5] do record(outcome[1], outcome[2], outcome[3], text(outcome[4])) end
     end

@@ -13,6 +13,8 @@ from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.stores.base import Hurdle
 from wallie_litellm.stores.memory import MIDNIGHT_LOOKUP, MemoryProvider
 
+pytestmark = pytest.mark.usefixtures("every_store")
+
 LOS_ANGELES = "America/Los_Angeles"
 HOUR = 3600.0
 

@@ -14,6 +14,8 @@ from wallie_litellm.stores.base import Ledger, Reservation
 from wallie_litellm.stores.limits import Limits
 from wallie_litellm.stores.memory import MemoryProvider
 
+pytestmark = pytest.mark.usefixtures("every_store")
+
 LIMITS = {"rpm": 600, "tpm": 6000, "rpd": 50, "tpd": 9000, "concurrency": 9}
 
 

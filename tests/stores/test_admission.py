@@ -17,6 +17,8 @@ from wallie_litellm.stores.base import CIRCUIT, PAUSED, TOO_LARGE, Hurdle, Reser
 from wallie_litellm.stores.limits import Limits
 from wallie_litellm.stores.memory import MemoryProvider
 
+pytestmark = pytest.mark.usefixtures("every_store")
+
 AMOUNTS = st.integers(0, 60)
 DEMANDS = st.builds(Demand, st.integers(1, 3), AMOUNTS, AMOUNTS, AMOUNTS)
 PAUSES = st.sampled_from([0.0, 0.0, 0.001, 0.25, 1.0]) | st.floats(0, 70)

@@ -1,0 +1,64 @@
+"""One behavioural suite for every store: in memory, lent by the pure core, and lent by a real Redis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from doors import in_memory, makers
+from fake_clock import FakeClock
+from redis_support import RedisServer
+
+from wallie_litellm.core.breaker import BreakerRules
+from wallie_litellm.core.sharing import SharedProvider
+from wallie_litellm.stores.base import ProviderStore
+from wallie_litellm.stores.leased import LeasedProvider
+from wallie_litellm.stores.limits import Limits
+from wallie_litellm.stores.redis import NEWS, SCRIPT, key_of
+
+Maker = Callable[[FakeClock, Limits, BreakerRules], ProviderStore]
+
+
+def lent_by_the_core(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
+    lender = SharedProvider()
+    exchange = lambda _now, request: lender.exchange(clock.wall(), json.loads(json.dumps(request)))  # noqa: E731
+    return LeasedProvider("openai", limits, rules, clock.wall, exchange=exchange)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+def lent_by(server: RedisServer) -> Maker:
+    client = server.client()
+    script = client.register_script(SCRIPT)
+
+    def make(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
+        client.flushall()
+
+        def exchange(_now: float, request: Mapping[str, Any]) -> dict[str, Any]:
+            arguments = [json.dumps(request), NEWS, "openai", 10**6, repr(clock.wall())]
+            answer: dict[str, Any] = json.loads(script([key_of("openai")], arguments))
+            return answer
+
+        return LeasedProvider("openai", limits, rules, clock.wall, exchange=exchange)
+
+    return make
+
+
+@pytest.fixture(params=["memory", "core", "redis"])
+def every_store(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Has ``new_store`` make each kind of store in turn."""
+    if request.param == "memory":
+        make: Maker = in_memory
+    elif request.param == "core":
+        make = lent_by_the_core
+    else:
+        make = lent_by(request.getfixturevalue("redis_server"))
+    makers.append(make)
+    yield
+    makers.pop()
