@@ -21,9 +21,14 @@ from wallie_litellm.stores.redis import NEWS, SCRIPT, key_of
 Maker = Callable[[FakeClock, Limits, BreakerRules], ProviderStore]
 
 
+def at(clock: FakeClock, now: float) -> float:
+    """The wall clock's time when the other one says ``now``: tests may be ahead of both."""
+    return clock.wall() + now - clock.now()
+
+
 def lent_by_the_core(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
     lender = SharedProvider()
-    exchange = lambda _now, request: lender.exchange(clock.wall(), json.loads(json.dumps(request)))  # noqa: E731
+    exchange = lambda now, request: lender.exchange(at(clock, now), json.loads(json.dumps(request)))  # noqa: E731
     return LeasedProvider("openai", limits, rules, clock.wall, exchange=exchange)
 
 
@@ -40,8 +45,8 @@ def lent_by(server: RedisServer) -> Maker:
     def make(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
         client.flushall()
 
-        def exchange(_now: float, request: Mapping[str, Any]) -> dict[str, Any]:
-            arguments = [json.dumps(request), NEWS, "openai", 10**6, repr(clock.wall())]
+        def exchange(now: float, request: Mapping[str, Any]) -> dict[str, Any]:
+            arguments = [json.dumps(request), NEWS, "openai", 10**6, repr(at(clock, now))]
             answer: dict[str, Any] = json.loads(script([key_of("openai")], arguments))
             return answer
 

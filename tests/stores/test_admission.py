@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wallie_litellm.core.breaker import BreakerRules, BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import RATE_DIMENSIONS
-from wallie_litellm.stores.base import CIRCUIT, PAUSED, TOO_LARGE, Hurdle, Reservation
+from wallie_litellm.stores.base import CIRCUIT, PAUSED, TOO_LARGE, Hurdle, ProviderStore, Reservation
 from wallie_litellm.stores.limits import Limits
 from wallie_litellm.stores.memory import MemoryProvider
 
@@ -32,7 +32,7 @@ def some_limits(draw: st.DrawFn) -> Limits:
     return Limits(stated, burst, draw(st.sampled_from([0.0, 0.1, 0.5])))
 
 
-def used(store: MemoryProvider, now: float) -> dict[str, float]:
+def used(store: ProviderStore, now: float) -> dict[str, float]:
     return {dimension: use.used for dimension, use in store.use(now).items()}
 
 
@@ -108,7 +108,7 @@ def test_those_ahead_are_counted_in_the_wait() -> None:
 def test_a_burst_sets_the_capacity_and_not_the_rate() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, burst={"rpm": 3})
     assert [type(store.reserve(0.0, Demand())) for _ in range(4)] == [Reservation] * 3 + [Hurdle]
-    assert refused(store.reserve(0.0, Demand())).wait == pytest.approx(1.0)
+    assert refused(store.reserve(0.0, Demand())).wait == pytest.approx(1.0, abs=1e-5)
 
 
 def test_headroom_keeps_a_share_of_rate_capacity_and_day_unused() -> None:
@@ -117,8 +117,8 @@ def test_headroom_keeps_a_share_of_rate_capacity_and_day_unused() -> None:
         granted(store.reserve(0.0, Demand()))
     assert refused(store.reserve(0.0, Demand())) == ("rpm", pytest.approx(60 / 50))
     for _ in range(10):
-        granted(store.reserve(100.0, Demand()))
-    assert refused(store.reserve(100.0, Demand())).reason == "rpd"
+        granted(store.reserve(101.0, Demand()))
+    assert refused(store.reserve(101.0, Demand())).reason == "rpd"
 
 
 def test_headroom_does_not_cost_one_more_by_rounding() -> None:
@@ -179,9 +179,14 @@ def test_a_pause_shorter_than_the_wait_is_not_the_reason() -> None:
     assert refused(store.reserve(0.0, Demand())) == ("rpm", pytest.approx(31.0))
 
 
+def fail(store: ProviderStore) -> None:
+    store.breaker.record(0.0, store.breaker.generation, Verdict.FAILURE, probe=0)
+    store.told(0.0)
+
+
 def test_an_open_breaker_refuses_and_a_half_open_one_hands_out_its_probes() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
-    store.breaker.record(0.0, 0, Verdict.FAILURE, probe=0)
+    fail(store)
     assert refused(store.reserve(10.0, Demand())) == (CIRCUIT, 20.0)
     probe = granted(store.reserve(30.0, Demand()))
     assert probe.probe
@@ -192,7 +197,7 @@ def test_an_open_breaker_refuses_and_a_half_open_one_hands_out_its_probes() -> N
 
 def test_a_refused_call_uses_up_no_probe() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
-    store.breaker.record(0.0, 0, Verdict.FAILURE, probe=0)
+    fail(store)
     store.consume(30.0, Demand(60))
     assert refused(store.reserve(30.0, Demand())).reason == "rpm"
     assert store.breaker.wait(31.0) == 0
@@ -203,7 +208,7 @@ def test_consuming_more_than_there_is_makes_a_debt() -> None:
     store = new_store(FakeClock(), {"tpm": 600, "rpd": 5})
     store.consume(0.0, Demand(7, 1200, 0, 0))
     assert used(store, 0.0) == {"tpm": pytest.approx(1200), "rpd": 7}
-    assert refused(store.reserve(0.0, Demand(0, 10, 0, 0))).reason == "rpd"
+    assert refused(store.reserve(0.0, Demand(1, 10, 0, 0))).reason == "rpd"
 
 
 def test_reset_forgets_usage_and_pause_but_not_the_breaker() -> None:

@@ -14,6 +14,8 @@ from wallie_litellm.stores.base import Hurdle
 from wallie_litellm.stores.memory import MIDNIGHT_LOOKUP, MemoryProvider
 
 pytestmark = pytest.mark.usefixtures("every_store")
+# A fleet goes by the clock of the store that it shares.
+of_this_process = pytest.mark.parametrize("every_store", ["memory"], indirect=True)
 
 LOS_ANGELES = "America/Los_Angeles"
 HOUR = 3600.0
@@ -134,6 +136,7 @@ def test_a_clock_set_forward_within_the_day_brings_midnight_closer() -> None:
     assert wait(store, clock) == pytest.approx(10 * HOUR - MIDNIGHT_LOOKUP)
 
 
+@of_this_process
 def test_a_clock_set_back_takes_midnight_further_away_and_forgets_nothing() -> None:
     clock = clock_at("2026-06-01T12:00")
     store = used_up(clock)
@@ -142,6 +145,7 @@ def test_a_clock_set_back_takes_midnight_further_away_and_forgets_nothing() -> N
     assert wait(store, clock) == pytest.approx(14 * HOUR - MIDNIGHT_LOOKUP)
 
 
+@of_this_process
 def test_a_clock_set_back_into_yesterday_forgets_nothing() -> None:
     clock = clock_at("2026-06-01T00:30")
     store = used_up(clock)
@@ -150,6 +154,7 @@ def test_a_clock_set_back_into_yesterday_forgets_nothing() -> None:
     assert wait(store, clock) == pytest.approx(HOUR / 2 - MIDNIGHT_LOOKUP)
 
 
+@of_this_process
 @pytest.mark.parametrize("hours", [3, 20, 24, 24 * 7])
 def test_a_machine_that_slept_past_midnight_finds_a_new_day(hours: float) -> None:
     clock = clock_at("2026-06-01T22:00")

@@ -85,7 +85,7 @@ class Talk:
             seed = {
                 "used": {"rpm": 3.0, "rpd": 5.0},
                 "pause": 0.0,
-                "breaker": {"state": "closed", "reason": None, "reopens_in": 0.0, "open_for": 5.0},
+                "breaker": {"state": "closed", "generation": 0, "reason": None, "reopens_in": 0.0, "open_for": 5.0},
             }
             core, redis_ = self.exchange({**request, "seed": seed})
         me = self.workers[step["worker"]]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wallie_litellm.core.breaker import Breaker, BreakerRules, BreakerState, Verdict
-from wallie_litellm.core.bucket import Bucket
+from wallie_litellm.core.bucket import TOLERANCE, Bucket
 
 ALIVE = 5.0  # seconds without a word after which a worker's places and claims are free again
 FORGOTTEN = 60.0  # seconds after which it is not even listed
@@ -67,12 +67,15 @@ class SharedProvider:
         self.breaker = Breaker(BreakerRules())
         self._tickets = 0
         self._now = 0.0
+        self._origin = 0
 
     def exchange(self, now: float, request: Request) -> dict[str, Any]:
         """Take in what a worker reports, and lend it what it asks for."""
-        self._now = now = max(now, self._now)
+        if not self.known:
+            self._origin = int(now)  # small numbers are exact ones
+        self._now = now = max(now - self._origin, self._now)
         if not self.known and request.get("seed") is None:
-            return {"known": False, "now": now}
+            return {"known": False, "now": now + self._origin}
         self._configure(now, request)
         if not self.known:
             self._plant(now, request["seed"])
@@ -100,7 +103,7 @@ class SharedProvider:
         for name, (_, ends) in request["days"].items():
             if now >= self.ends.get(name, 0.0):
                 self.used[name] = 0.0
-                self.ends[name] = max(ends, now + 1)
+                self.ends[name] = max(ends - self._origin, now + 1)
         self.breaker.rules = BreakerRules(**request["rules"])
 
     def _plant(self, now: float, seed: Mapping[str, Any]) -> None:
@@ -116,11 +119,12 @@ class SharedProvider:
         self.breaker.take_over(
             BreakerState(state["state"]), state.get("reason"), now + state["reopens_in"], state["open_for"]
         )
+        self.breaker.generation = state.get("generation", 0)
 
     def _run_out(self, now: float) -> None:
-        for name, worker in sorted(self.workers.items()):
+        for name, worker in sorted(self.workers.items(), key=lambda one: one[1].ends):
             if worker.lent and now >= worker.ends:
-                self._charge(now, worker.lent)
+                self._charge(worker.ends, worker.lent)  # nobody has said anything since
                 worker.lent, worker.unconfirmed = {}, {}
                 worker.lease += 1
             if now - worker.seen > FORGOTTEN:
@@ -202,6 +206,8 @@ class SharedProvider:
             least, most = need.get(name, 0.0), want.get(name, 0.0)
             there, room, rate = self._there(now, name, request, worker)
             wait = (least - there) / rate if rate else 0.0 if least <= there else self.ends[name] - now
+            if rate and wait > 0:
+                wait += TOLERANCE / 2  # so that waiting exactly this long is enough however it is rounded
             no_room, used_up = least > room + 1e-6, not rate and least > there
             if (no_room or used_up) and (rate or least <= there + self._lent(name)):
                 claim = True  # others hold it, and may give it back
@@ -298,7 +304,7 @@ class SharedProvider:
         breaker = self.breaker
         return {
             "known": True,
-            "now": now,
+            "now": now + self._origin,
             "seq": worker.seq,
             "lease": worker.lease,
             "lives": worker.ends - now,

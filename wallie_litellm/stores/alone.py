@@ -20,7 +20,7 @@ class LenderToItself:
         self._workers = workers
         self._counting = counting
         self._lender = SharedProvider()
-        self._lender.breaker.generation = generation
+        self._generation = generation
 
     def exchange(self, now: float, request: Mapping[str, Any], wall: float) -> dict[str, Any]:
         """See :meth:`SharedProvider.exchange`; ``wall`` is the time, in seconds, that the request calls now."""
@@ -34,6 +34,8 @@ class LenderToItself:
         }
         if "slots" in request:
             mine["slots"] = max(1, int(request["slots"] * part)) if self._counting else UNLIMITED
+        if "seed" in mine:
+            mine["seed"]["breaker"]["generation"] = self._generation
         answer = self._lender.exchange(now, mine)
         if not answer["known"]:
             return answer

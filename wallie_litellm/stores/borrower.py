@@ -96,7 +96,7 @@ class Borrower(Books):
         self._parting: dict[str, float] | None = None  # the fleet's use when the lender left; None since it answered
         self._day_ends: dict[str, float] = {}  # of the days in it
         self._own: tuple[float, dict[str, float]] = (-inf, {})  # when the lender was last thought back: our part
-        self._charged: dict[str, int] = {}  # of what was used without the lender, the part that it is being told
+        self._charged: dict[str, float] = {}  # of what was used without the lender, the part that it is being told
         self._owed: dict[str, int] = {}  # used while nothing was counted
 
     def _trade(self, now: float, demand: Demand) -> bool:
@@ -114,8 +114,9 @@ class Borrower(Books):
     def exchange_now(self, now: float, demand: Demand | None = None, queued: Demand = NOTHING) -> None:
         """Settle with a lender that answers at once."""
         assert self._exchange is not None, "only asked of such"  # noqa: S101 - narrows the type
-        if not self.take_in(now, now, self._exchange(now, self.compose(now, demand, queued))):
-            self.take_in(now, now, self._exchange(now, self.compose(now, demand, queued)))
+        # Without patience nothing is lent of the future: asking again costs nothing here.
+        if not self.take_in(now, now, self._exchange(now, self.compose(now, demand, queued, 0.0))):
+            self.take_in(now, now, self._exchange(now, self.compose(now, demand, queued, 0.0)))
 
     def _ask(self) -> None:
         self.on_need()
@@ -137,6 +138,7 @@ class Borrower(Books):
         """What to tell the lender, and what to ask of it: for ``head`` now, and for all who are ``queued``."""
         if now >= self._ends:
             self._run_out()
+        self._roll(now)
         if head is None:
             self.breaker.give_back_permits(now)
         idle = head is None and not self._low and now - self._spent_at > IDLE
@@ -170,7 +172,7 @@ class Borrower(Books):
             }
         if need:
             request["need"] = need
-        if (need or self._low) and not idle and not self._squeezed:
+        if (need or self._low) and not idle and not self._squeezed and self._exchange is None:
             self._low = ASKED
             request["want"] = {name: self._want(purse) for name, purse in self._purses.items()}
         if self._seeded:
@@ -213,6 +215,20 @@ class Borrower(Books):
         self._charge, self._refunds, self._resets, self._new_pause = {}, [], 0, False
         self._lent_at = now  # what was spent before is reported
         return report
+
+    def _roll(self, now: float) -> None:
+        """Begin a new day where the lender's midnight has passed, though it has not said so yet."""
+        for name, counter in self._days.items():
+            if now >= counter.resets_at:
+                self._new_day(name, counter.resets_at)
+                wall = self._wall() + self.skew
+                counter.resets_at = now + next_midnight(wall, self.limits.reset_timezone) - wall
+
+    def _new_day(self, name: str, began: float) -> None:
+        self._days[name].reset(began)
+        for gauge in self._gauges:
+            if gauge.dimension == name:
+                gauge.restart()
 
     def _day_terms(self) -> dict[str, list[float]]:
         if not self._days:
@@ -289,11 +305,8 @@ class Borrower(Books):
             bucket.full_at = now + answer["used"][name] * bucket.cost
         for name, counter in self._days.items():
             ends = now + answer["ends"][name]
-            if ends > counter.resets_at + 1:
-                counter.reset(now)
-                for gauge in self._gauges:
-                    if gauge.dimension == name:
-                        gauge.restart()
+            if inf > ends > counter.resets_at + 1:
+                self._new_day(name, now)
             counter.used = int(answer["used"][name])
             counter.resets_at = ends
         self._lent = answer["lent"]
@@ -345,11 +358,13 @@ class Borrower(Books):
         self._low = 0
         self.exchange_now(now)
         own, inherited = self._known_use(now), self._inherited(now)
-        owed = {name: used - inherited[name] - self._charged.get(name, 0) for name, used in own.items()}
+        owed: dict[str, float] = {
+            name: used - inherited[name] - self._charged.get(name, 0) for name, used in own.items()
+        }
         self._own = (now, own)
-        for name, amount in self._owed.items():
+        for name, uncounted in self._owed.items():
             bucket = self._buckets.get(name)
-            owed[name] = min(amount, bucket.capacity) if bucket else amount
+            owed[name] = min(uncounted, bucket.capacity) if bucket else uncounted
         self._unconfirmed, self._ack, self._lease = self._absent
         self._exchange, self.closed, self._free, self._owed = None, False, False, {}
         self._ends, self._quiet_until, self._blocked = -inf, -inf, ("", -inf)
@@ -369,9 +384,7 @@ class Borrower(Books):
                 name: max(0.0, parting.get(name, now) - now) / bucket.cost / self.workers
                 for name, bucket in self._buckets.items()
             },
-            **{
-                name: 0.0 if self._is_new_day(name) else parting.get(name, 0.0) / self.workers for name in self._days
-            },
+            **{name: 0.0 if self._is_new_day(name) else parting.get(name, 0.0) / self.workers for name in self._days},
         }
 
     def _is_new_day(self, name: str) -> bool:

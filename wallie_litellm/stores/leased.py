@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from math import inf
 
 from wallie_litellm.core.breaker import BreakerState
-from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.bucket import TOLERANCE
+from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.stores.base import CIRCUIT, LEASE, PAUSED, UNREACHABLE, DimensionUse, Hurdle, Reservation
 from wallie_litellm.stores.borrower import WANTED, Borrower
 from wallie_litellm.stores.purse import Purse
@@ -61,6 +62,8 @@ class LeasedProvider(Borrower):
         probe = 0 if breaker.state is _CLOSED else breaker.enter(now)
         reservation = Reservation(demand, now, breaker.generation, probe)
         self._live[reservation] = None
+        if self._exchange is not None:
+            self.exchange_now(now)
         return reservation
 
     def _obstacle(self, now: float, demand: Demand) -> Hurdle | None:
@@ -74,7 +77,7 @@ class LeasedProvider(Borrower):
         if blocked > 0:
             return Hurdle(CIRCUIT, blocked)
         if now < self.paused_until:
-            return Hurdle(PAUSED, self.paused_until - now)
+            return self.hurdle(now, demand, NOTHING)
         if self.breaker.needs_permit(now):
             if self._trade(now, demand):
                 return self._obstacle(now, demand)
@@ -102,6 +105,7 @@ class LeasedProvider(Borrower):
 
     def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Hurdle | None:
         """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; the longest wait wins."""
+        self._roll(now)
         worst = self._too_large(demand)
         if worst is not None:
             return worst
@@ -141,7 +145,7 @@ class LeasedProvider(Borrower):
         bucket = self._buckets.get(name)
         if bucket is not None:
             short = max(0.0, bucket.full_at - now) + (self._lent[name] + amount) * bucket.cost - bucket.depth
-            return max(0.0, short)
+            return short + TOLERANCE / 2 if short > 0 else 0.0
         counter = self._days[name]
         return 0.0 if counter.used + amount <= counter.limit else max(0.0, counter.resets_at - now)
 
@@ -153,12 +157,18 @@ class LeasedProvider(Borrower):
             return False
         demand = reservation.demand
         if charged != demand:
+            self._roll(now)
             for name, purse in self._purses.items():
                 delta = charged[purse.kind] - demand[purse.kind]
+                counter = self._days.get(name)
+                if not delta or (counter is not None and reservation.at < counter.started_at):
+                    continue
                 if delta > 0:
-                    self._charge[name] = self._charge.get(name, 0) + delta
-                elif delta:
+                    self._charge[name] = self._charge.get(name, 0) + delta - purse.spend(now, delta)
+                else:
                     self._refund(now, name, purse, -delta, reservation.at)
+            if self._exchange is not None:
+                self.exchange_now(now)
         if self._concurrency is not None and self._hungry:
             self._settle_soon(now)
         return True
@@ -169,9 +179,6 @@ class LeasedProvider(Borrower):
             self._settle_soon(now)
 
     def _refund(self, now: float, name: str, purse: Purse, amount: int, at: float) -> None:
-        counter = self._days.get(name)
-        if counter is not None and at < counter.started_at:
-            return
         if at >= self._lent_at and now < self._ends:  # spent from what is still in hand and not yet reported
             amount -= purse.unspend(amount)
         if amount:
@@ -180,7 +187,7 @@ class LeasedProvider(Borrower):
     def consume(self, now: float, amount: Demand) -> None:
         """Charge an amount that was used without a reservation."""
         for name, purse in self._purses.items():
-            self._charge[name] = self._charge.get(name, 0) + amount[purse.kind]
+            self._charge[name] = self._charge.get(name, 0) + amount[purse.kind] - purse.spend(now, amount[purse.kind])
         self._reserved.add(amount)
         self._settled.add(amount)
         self._settle_soon(now)
@@ -226,9 +233,11 @@ class LeasedProvider(Borrower):
 
     def use(self, now: float) -> dict[str, DimensionUse]:
         """How much of each configured dimension is used, by what was last heard and what was spent here since."""
+        self._roll(now)
         use = super().use(now)
         for name, purse in self._purses.items():
             unreported = purse.spent + self._charge.get(name, 0)
+            unreported -= sum(amount for refunded, amount, _ in self._refunds if refunded == name)
             if unreported:
-                use[name] = use[name]._replace(used=use[name].used + unreported)
+                use[name] = use[name]._replace(used=max(0.0, use[name].used + unreported))
         return use

@@ -58,6 +58,15 @@ class Purse:
             missing -= units
         return wait if missing <= 0 else inf
 
+    def spend(self, now: float, amount: int) -> int:
+        """Take as much of ``amount`` as is ready; returns how much that is."""
+        self.ripen(now)
+        taken = max(0, min(amount, self.left, int(self.ready + _EPSILON)))
+        self.ready -= taken
+        self.left -= taken
+        self.spent += taken
+        return taken
+
     def unspend(self, amount: int) -> int:
         """Undo the spending of ``amount``, as far as it has not been reported; returns how much that is."""
         undone = min(amount, self.spent)

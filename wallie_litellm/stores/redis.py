@@ -200,7 +200,8 @@ class RedisFleet:
 
     async def _connect(self) -> None:
         self._client = client = connect(self._url, TIMEOUT)
-        await asyncio.gather(client.ping(), *(self._try_out(name) for name in list(self._lines)))
+        await client.ping()  # alone: a cluster's client does not find the servers twice at once
+        await asyncio.gather(*(self._try_out(name) for name in list(self._lines)))
         self._listener = asyncio.ensure_future(self._listen())
 
     async def _try_out(self, name: str) -> None:

@@ -115,6 +115,7 @@ class SharedBreaker:
         state = _OPEN if self.state is _HALF_OPEN else self.state
         return {
             "state": state.value,
+            "generation": self.generation,
             "reason": self.reason,
             "reopens_in": max(0.0, self.reopens_at - now) if state is _OPEN else 0.0,
             "open_for": self._open_for,

@@ -16,18 +16,20 @@ else
   local time = redis.call('TIME')
   now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 end
+local origin = S and S.origin or math.floor(now)  -- small numbers are exact ones
+now = now - origin
 if S and S.now > now then now = S.now end
 
 if not S and not request.seed then
-  return cjson.encode({known = false, now = string.format('%.6f', now)})
+  return cjson.encode({known = false, now = string.format('%.6f', now + origin)})
 end
 
 -- A token bucket, as core/bucket.py keeps it: full = when it is full again, seconds; lows = {instant, missing seconds}.
 
-local function note_low(bucket, missing)
+local function note_low(bucket, at, missing)
   local lows = bucket.lows
   while #lows > 0 and lows[#lows][2] >= missing do table.remove(lows) end
-  lows[#lows + 1] = {now, missing}
+  lows[#lows + 1] = {at, missing}
   if #lows > MOST_LOWS then
     local merged, last = {}, #lows
     for i = 1, last - 1, 2 do merged[#merged + 1] = {lows[i + 1][1], lows[i][2]} end
@@ -36,15 +38,15 @@ local function note_low(bucket, missing)
   end
 end
 
-local function take(bucket, amount)
-  local missing = bucket.full - now
+local function take(bucket, amount, at)
+  local missing = bucket.full - at
   if missing > 0 then
-    note_low(bucket, missing)
+    note_low(bucket, at, missing)
     bucket.full = bucket.full + amount * bucket.cost
   else
     bucket.lows = {}
-    bucket.was_full = now
-    bucket.full = now + amount * bucket.cost
+    bucket.was_full = at
+    bucket.full = at + amount * bucket.cost
   end
 end
 
@@ -189,7 +191,7 @@ local orders = {
 
 local fresh = not S
 if fresh then
-  S = {now = now, epoch = 0, pause = 0, tickets = 0, workers = {}, buckets = {}, used = {}, ends = {}, breaker = {
+  S = {origin = origin, now = now, epoch = 0, pause = 0, tickets = 0, workers = {}, buckets = {}, used = {}, ends = {}, breaker = {
     state = 'closed', generation = 0, failures = 0, proved = 0, last_probe = 0, reopens = 0,
     open_for = rules.open_for, probes = {}, window = {},
   }}
@@ -212,14 +214,14 @@ for _, name in ipairs(DAYS) do
   local stated = request.days[name]
   if stated and now >= (S.ends[name] or 0) then
     S.used[name] = 0
-    S.ends[name] = math.max(stated[2], now + 1)
+    S.ends[name] = math.max(stated[2] - origin, now + 1)
   end
 end
 
-local function charge(amounts)
+local function charge(amounts, at)
   for name, amount in pairs(amounts) do
     if S.buckets[name] then
-      take(S.buckets[name], amount)
+      take(S.buckets[name], amount, at)
     elseif S.used[name] then
       S.used[name] = S.used[name] + amount
     end
@@ -230,10 +232,10 @@ if fresh then
   local seed = request.seed
   S.pause = now + seed.pause
   for name, units in pairs(seed.used) do
-    if S.buckets[name] then take(S.buckets[name], units) elseif S.used[name] then S.used[name] = units end
+    if S.buckets[name] then take(S.buckets[name], units, now) elseif S.used[name] then S.used[name] = units end
   end
   S.breaker.state = seed.breaker.state
-  S.breaker.generation = 1
+  S.breaker.generation = seed.breaker.generation or 0
   S.breaker.reason = text(seed.breaker.reason)
   S.breaker.reopens = now + seed.breaker.reopens_in
   S.breaker.open_for = seed.breaker.open_for
@@ -256,9 +258,13 @@ local function notable()
 end
 local before = notable()
 
-for name, worker in pairs(S.workers) do
+local by_end = {}
+for name, worker in pairs(S.workers) do by_end[#by_end + 1] = {worker.ends, name} end
+table.sort(by_end, function(one, other) return one[1] < other[1] end)
+for _, entry in ipairs(by_end) do
+  local name, worker = entry[2], S.workers[entry[2]]
   if next(worker.lent) and now >= worker.ends then
-    charge(worker.lent)
+    charge(worker.lent, worker.ends)  -- nobody has said anything since
     worker.lent, worker.unconfirmed = {}, {}
     worker.lease = worker.lease + 1
   end
@@ -290,10 +296,10 @@ for _, report in ipairs(request.reports) do
   if report.seq > me.seq then
     if report.lease == me.lease then
       for name, amount in pairs(report.spent) do lend_less(name, amount) end
-      charge(report.spent)
+      charge(report.spent, now)
       for name, amount in pairs(report.back) do lend_less(name, amount) end
     end
-    charge(report.charge)
+    charge(report.charge, now)
     for _, refund in ipairs(report.refunds) do
       local name, amount, age = refund[1], refund[2], refund[3]
       if S.buckets[name] then
@@ -361,6 +367,7 @@ local function lend(name)
   local there, room, rate = there_is(name)
   local wait
   if rate > 0 then wait = (least - there) / rate elseif least <= there then wait = 0 else wait = S.ends[name] - now end
+  if rate > 0 and wait > 0 then wait = wait + TOLERANCE / 2 end
   local no_room, used_up = least > room + 1e-6, rate == 0 and least > there
   if (no_room or used_up) and (rate > 0 or least <= there + lent_of(name)) then
     claim = true
@@ -421,7 +428,7 @@ if request.probe and breaker_wait() <= 0 then probe = enter() end
 -- What it is told.
 
 local answer = {
-  known = true, now = string.format('%.6f', now), seq = me.seq, lease = me.lease, lives = me.ends - now, grants = grants,
+  known = true, now = string.format('%.6f', now + origin), seq = me.seq, lease = me.lease, lives = me.ends - now, grants = grants,
   blocked = blocked, used = {}, lent = {}, ends = {}, places = me.places, hungry = false, squeezed = false,
   workers = alive(), epoch = S.epoch, pause = math.max(0, S.pause - now), news = notable() ~= before,
   breaker = {

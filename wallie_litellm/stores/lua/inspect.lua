@@ -10,10 +10,11 @@ local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 if not stored then return cjson.encode({known = false, now = string.format('%.6f', now)}) end
 
 local S = cmsgpack.unpack(stored)
+now = now - S.origin
 if S.now > now then now = S.now end
 
 local told = {
-  known = true, now = string.format('%.6f', now), pause = math.max(0, S.pause - now),
+  known = true, now = string.format('%.6f', now + S.origin), pause = math.max(0, S.pause - now),
   used = {}, full_in = {}, day_ends_in = {}, workers = {},
   breaker = {
     state = S.breaker.state, reason = S.breaker.reason, failures = S.breaker.failures,
