@@ -15,6 +15,7 @@ NAMES = (
     "telemetry_overhead",
     "ledger_writes",
     "ledger_queries",
+    "fleet",
 )
 
 

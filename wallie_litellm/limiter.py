@@ -90,6 +90,7 @@ class Limiter:
         self._give_ups: list[tuple[float, int, Waiter]] = []
         self._sequence = itertools.count()
         self._closed = False
+        self._in_line = QUEUE  # or LEASE: those in front may only wait for the lender's answer
         # Called under the lock: it must be quick and must not come back here.
         self.on_change: Changed | None = None
         self._seen = (store.breaker.state, store.breaker.failures)
@@ -117,7 +118,7 @@ class Limiter:
                 result = self._store.reserve(now, demand)
                 self._note_change(now)
                 return result
-            return hurdle or Hurdle(QUEUE, 0.0)
+            return hurdle or Hurdle(self._in_line, 0.0)
         finally:
             self._release()
 
@@ -262,6 +263,7 @@ class Limiter:
     def lease(self, on_need: Callable[[], None]) -> None:
         """Have ``on_need`` called, under the lock, when the lender should be asked."""
         self._leased.on_need = on_need
+        self._in_line = LEASE
 
     def compose(self) -> Any:
         """What to tell the lender, and what to ask of it for those who wait."""

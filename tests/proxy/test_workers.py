@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 from proxy_support import Books, executable, free_port, launch, lay_out
+from redis_support import RedisServer
 from support import shipped_config
 
 from wallie_litellm.config import WallieConfig
@@ -88,7 +90,13 @@ def test_a_worker_that_litellm_started_divides_the_limits_and_says_so_itself(tmp
     assert worker.stderr.count(PER_PROCESS) == 1
 
 
-def test_two_workers_together_admit_no_more_than_the_limit(tmp_path, fleet):
+@pytest.mark.parametrize("shared", [False, True], ids=["each its half", "through Redis"])
+def test_two_workers_together_admit_no_more_than_the_limit(tmp_path, fleet, shared):
+    with RedisServer() if shared else nullcontext() as server:
+        two_workers_together_admit_no_more_than_the_limit(tmp_path, fleet, server)
+
+
+def two_workers_together_admit_no_more_than_the_limit(tmp_path, fleet, server):
     config = shipped_config()
     config["model_list"] = fleet.point(config["model_list"])
     config["router_settings"]["fallbacks"] = []
@@ -97,6 +105,7 @@ def test_two_workers_together_admit_no_more_than_the_limit(tmp_path, fleet):
         "providers": {"openai": {"rpm": 2, "burst": {"rpm": 20}}},  # a minute brings each worker one more
         "admission": {"max_wait": "1ms"},
         "ledger": {"url": books.url},
+        "store": {"url": server.url if server else "memory"},
     }
     path, port = lay_out(tmp_path, config), free_port()
     command = [executable("wallie-litellm"), "proxy", "--config", str(path), "--port", str(port), "--num_workers", "2"]
@@ -110,7 +119,7 @@ def test_two_workers_together_admit_no_more_than_the_limit(tmp_path, fleet):
             answers = list(clients.map(lambda _: proxy.chat("gpt-4o-mini"), range(60)))
     finally:
         proxy.stop()
-    refilled = 2 * int((time.monotonic() - started) / 60)
+    refilled = 2 * int(1 + (time.monotonic() - started) / 60)
     assert {answer.status for answer in answers} <= {200, 429}
     assert 10 < fleet["openai"].counts().received <= 20 + refilled
-    assert proxy.log.read_text().count(PER_PROCESS) == 1, "the workers repeat it"
+    assert proxy.log.read_text().count(PER_PROCESS) == (0 if server else 1), "who starts the workers says it, once"

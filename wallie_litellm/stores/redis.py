@@ -24,7 +24,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from wallie_litellm.core.sharing import FORGOTTEN
-from wallie_litellm.stores.redis_client import Client, connect
+from wallie_litellm.stores.redis_client import Client, connect, reason_of
 
 if TYPE_CHECKING:
     from wallie_litellm.limiter import Limiter
@@ -183,7 +183,7 @@ class RedisFleet:
         while not self._closing:
             self._gone.clear()
             try:
-                await asyncio.wait_for(self._connect(), 2 * TIMEOUT if self.state == "down" else TIMEOUT)
+                await asyncio.wait_for(self._connect(), 4 * TIMEOUT if self.state == "down" else TIMEOUT)
             except Exception as error:  # noqa: BLE001 - Redis', the network's, and those of a URL that leads nowhere
                 self._lost(error)
             else:
@@ -199,7 +199,11 @@ class RedisFleet:
             await asyncio.sleep(0.02)
 
     async def _connect(self) -> None:
-        self._client = client = connect(self._url, TIMEOUT)
+        try:
+            self._client = client = connect(self._url, TIMEOUT)
+        except ValueError:  # whose text holds a part of it, which may be the password's
+            message = "wallie.store.url cannot be read; write special characters of a password as in URLs, / as %2F"
+            raise ValueError(message) from None
         await client.ping()  # alone: a cluster's client does not find the servers twice at once
         await asyncio.gather(*(self._try_out(name) for name in list(self._lines)))
         self._listener = asyncio.ensure_future(self._listen())
@@ -294,6 +298,7 @@ class RedisFleet:
         """Hear of what other workers have changed."""
         client = connect(self._url, None)
         try:
+            await client.ping()  # a cluster's client has to find the servers before it can subscribe
             hearing = client.pubsub()
             await hearing.subscribe(NEWS)
             for line in list(self._lines.values()):  # what was said before
@@ -319,8 +324,9 @@ class RedisFleet:
     def _lost(self, error: BaseException) -> None:
         if self._closing:
             return
+        if not self._gone.is_set():  # else it follows from what has been noted
+            self.error = reason_of(error)
         self._gone.set()
-        self.error = f"{type(error).__name__}: {error}"[:200]
         if self.state == "down":
             return
         self.state = "down"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -9,6 +10,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 
 Client = Any  # Redis and RedisCluster share the commands used here, and no base class
 
@@ -40,3 +42,17 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Client:
     quick = {key: value for key, value in options.items() if key != "retry"}
     finder = Sentinel(sentinels, sentinel_kwargs=quick)  # type: ignore[no-untyped-call] # redis-py has none here
     return finder.master_for(service or "mymaster", db=int(database or 0), **login, **options)
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong. What Redis itself said is told; clients' own messages may quote a part of the URL."""
+    if isinstance(error, ResponseError | AuthenticationError | BusyLoadingError):
+        return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)  # negative: of looking up names
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, ValueError):
+        return "the URL cannot be read"
+    return type(error).__name__

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
-from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 from redis.exceptions import TimeoutError as SocketTimeout
 
 from wallie_litellm.core.sharing import FORGOTTEN
 from wallie_litellm.stores.redis import WORKERS, key_of
-from wallie_litellm.stores.redis_client import Client, connect
+from wallie_litellm.stores.redis_client import Client, connect, reason_of
 
 SCRIPT = files("wallie_litellm.stores").joinpath("lua", "inspect.lua").read_text()
 AT_ONCE = 8  # connections, at most
@@ -46,7 +44,7 @@ async def _read(url: str, names: list[str], timeout: float) -> dict[str, Any]:
     except (TimeoutError, SocketTimeout):
         raise Unreadable(f"no answer within {timeout:g} s") from None
     except Exception as error:  # noqa: BLE001 - Redis', the network's, and those of a URL that leads nowhere
-        raise Unreadable(_reason(error)) from None
+        raise Unreadable(reason_of(error)) from None
     finally:
         if client is not None:
             with suppress(Exception):
@@ -92,17 +90,3 @@ def _about(text: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return about if isinstance(about, dict) else {}
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong. What Redis itself said is told; clients' own messages may quote a part of the URL."""
-    if isinstance(error, ResponseError | AuthenticationError | BusyLoadingError):
-        return (str(error).splitlines() or [type(error).__name__])[0][:200]
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno:
-            return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)  # negative: of looking up names
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, ValueError):
-        return "the URL cannot be read"
-    return type(error).__name__

@@ -1,0 +1,158 @@
+"""What a shared Redis costs, and whether a fleet keeps to one limit: processes of this machine on a Redis of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.harness import Report
+
+REPOSITORY = Path(__file__).parent.parent
+sys.path.insert(0, str(REPOSITORY / "tests"))
+
+from fleet_support import Plan, Worker, over_admitted  # noqa: E402 - found through the line above
+from redis_support import RedisServer  # noqa: E402 - as above
+
+from wallie_litellm.clock import SystemClock  # noqa: E402 - as above
+from wallie_litellm.config import WallieConfig  # noqa: E402 - as above
+from wallie_litellm.core.breaker import Verdict  # noqa: E402 - as above
+from wallie_litellm.core.demand import Demand  # noqa: E402 - as above
+from wallie_litellm.guard import Guard  # noqa: E402 - as above
+from wallie_litellm.stores.base import Reservation  # noqa: E402 - as above
+
+DEMAND = Demand(1, 190, 100, 90)
+HOT = {"rpm": 10_000_000, "tpm": 10_000_000_000, "rpd": 2_000_000_000}
+START = 4.0  # seconds that processes are given to begin
+
+
+def _guard(url: str, limits: dict[str, Any], clock: SystemClock | None = None) -> Guard:
+    return Guard(WallieConfig(providers={"openai": limits}, store={"url": url}, ledger=None), clock=clock)
+
+
+def _admit(url: str, seconds: float, start_at: float) -> None:
+    """Reserve and settle as often as possible; prints how often a second, and the exchanges with Redis."""
+    guard = _guard(url, HOT)
+    limiter = guard.limiter("openai")
+    time.sleep(max(0.0, start_at - time.monotonic()))
+    count, began = 0, time.monotonic()
+    while time.monotonic() - began < seconds:
+        for _ in range(100):
+            result = limiter.reserve(DEMAND)
+            if isinstance(result, Reservation):
+                limiter.settle(result, DEMAND, Verdict.SUCCESS)
+                count += 1
+            else:
+                time.sleep(0.0002)
+    store = guard.status()["store"]
+    print(json.dumps([count / seconds, store.get("exchanges", {}).get("openai", 0), count]))
+    guard.close()
+
+
+def _admits(url: str, processes: int, seconds: float) -> tuple[float, float]:
+    """Admits a second of ``processes`` together, and exchanges an admit."""
+    start_at = time.monotonic() + START
+    code = f"from benchmarks.fleet import _admit; _admit({url!r}, {seconds}, {start_at})"
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+        for _ in range(processes)
+    ]
+    results = [json.loads(process.communicate(timeout=60)[0]) for process in started]
+    return sum(one[0] for one in results), sum(one[1] for one in results) / max(1, sum(one[2] for one in results))
+
+
+def _plain(url: str, seconds: float) -> dict[int, float]:
+    """Admits a second of one EVALSHA an admit, in sequence, by number of processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rivals.json"
+        command = [sys.executable, "benchmarks/rivals.py", "--url", url, "--json", str(file)]
+        command += ["--seconds", str(seconds), "--only", "one EVALSHA an admit"]
+        subprocess.run(command, check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL, timeout=300)
+        rivals = {rival["name"]: rival["figures"] for rival in json.loads(file.read_text())["rivals"]}
+        figures = rivals["one EVALSHA an admit"]
+        return {one["processes"]: one["admits_per_second"] for one in figures if one["in_flight"] == 1}
+
+
+def _crowd(report: Report, name: str, limits: dict[str, Any], seconds: float, share: float) -> None:
+    """Four processes at ``share`` of the limit."""
+    per_second = limits["rpm"] / 60
+    capacity = limits.get("burst", {}).get("rpm", limits["rpm"])
+    with RedisServer() as server:
+        start_at = time.monotonic() + START
+        plan = Plan(server.url, limits, [(seconds, share * per_second / 4)], start_at=start_at)
+        reports = [worker.report() for worker in [Worker(plan) for _ in range(4)]]
+    everybody = [at for one in reports for at in one.admitted]
+    within = sum(at < start_at + seconds for at in everybody)
+    allowed = min(capacity + per_second * seconds, share * per_second * seconds)
+    fairest = min(len(one.admitted) for one in reports) / (len(everybody) / 4)
+    figures = {
+        "used": within / allowed,
+        "over": over_admitted(everybody, limits["rpm"], capacity),
+        "smallest share": fairest,
+        "exchanges an admit": sum(one.exchanges for one in reports) / len(everybody),
+        "errors": sum(len(one.errors) for one in reports),
+    }
+    report.data[name] = figures
+    report.rows.append([name, "; ".join(f"{key} {value:.3f}" for key, value in figures.items())])
+
+
+async def _trips(rounds: int) -> list[float]:
+    """Seconds from a trip in one guard to the last of four knowing."""
+    took = []
+    with RedisServer() as server:
+        guards = [_guard(server.url, HOT) for _ in range(4)]
+        await asyncio.sleep(1)
+        for number in range(rounds):
+            first, others = guards[number % 4], [one for one in guards if one is not guards[number % 4]]
+            lease = await first.wait_for_capacity("openai")
+            lease.settle()
+            began = time.monotonic()
+            first.open_circuit("openai")
+            while not all(one.limiter("openai").is_open() for one in others):
+                await asyncio.sleep(0.0005)
+            took.append(time.monotonic() - began)
+            first.close_circuit("openai")
+            await asyncio.sleep(0.3)
+        for guard in guards:
+            guard.close()
+    return took
+
+
+def run(quick: bool) -> Report:
+    """All of it; about three minutes, one if ``quick``."""
+    seconds = 1.0 if quick else 3.0
+    report = Report("A fleet on one Redis", ["what", "seen"])
+    os.environ.pop("WALLIE_REDIS_URL", None)
+    with RedisServer() as server:
+        plain = _plain(server.url, seconds)
+        for processes in (1, 2, 4):
+            server.flush()
+            ours, exchanges = _admits(server.url, processes, seconds)
+            ratio = ours / plain[processes] if plain.get(processes) else float("nan")
+            base = plain.get(processes, float("nan"))
+            report.data[f"admits {processes}"] = {"ours": ours, "plain": base, "ratio": ratio, "exchanges": exchanges}
+            line = (
+                f"{ours:,.0f}/s; one EVALSHA each {base:,.0f}/s; ratio {ratio:.1f}; {exchanges:.4f} exchanges an admit"
+            )
+            report.rows.append([f"admits, {processes} process{'es' * (processes > 1)}", line])
+        shared, alone = _admits(server.url, 1, seconds)[0], _admits("memory", 1, seconds)[0]
+        report.data["own time"] = {"shared": 1e6 / shared, "memory": 1e6 / alone}
+        line = f"{1e6 / shared:.1f} µs; in memory {1e6 / alone:.1f} µs; ratio {alone / shared:.2f}"
+        report.rows.append(["an admit and its settlement", line])
+    long = 8.0 if quick else 30.0
+    _crowd(report, "4 processes, twice 100/s", {"rpm": 6000, "burst": {"rpm": 100}}, long, 2.0)
+    _crowd(report, "4 processes, twice 1,000/s", {"rpm": 60_000, "burst": {"rpm": 1000}}, long, 2.0)
+    _crowd(report, "4 processes, half of 1,000/s", {"rpm": 60_000}, long, 0.5)
+    _crowd(report, "4 processes, twice 10/s", {"rpm": 600, "burst": {"rpm": 60}}, long, 2.0)
+    trips = asyncio.run(_trips(5 if quick else 20))
+    report.data["trip known"] = trips
+    line = f"median {median(trips) * 1000:.1f} ms, longest {max(trips) * 1000:.1f} ms"
+    report.rows.append(["from a trip to the last of four guards knowing", line])
+    return report
