@@ -280,9 +280,10 @@ async def test_over_a_slow_link_the_fleet_still_shares(make_guard: MakeGuard, se
         await acquainted(*guards)
         began = time.monotonic()
         asked = await asyncio.gather(*(ask(guard) for guard in guards for _ in range(400)), return_exceptions=True)
+        assert all(store(guard)["state"] == "ok" for guard in guards)
         leases = [lease for lease in asked if isinstance(lease, CapacityLease)]
         assert all(isinstance(refused, RateLimited) for refused in asked if refused not in leases)
-        assert 500 <= len(leases) <= 601 + (time.monotonic() - began) * 10
+        assert 500 <= len(leases) <= 605 + (time.monotonic() - began) * 10
         for lease in leases:
             lease.settle()
         await asyncio.sleep(0.3)
@@ -525,7 +526,7 @@ asyncio.run(main())
 
 async def test_a_process_that_dies_while_it_probes_is_replaced(make_guard: MakeGuard, server: RedisServer) -> None:
     guard = make_guard(server.url, **QUICK)
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: ASYNC220 - which takes a moment
         [sys.executable, "-c", PROBE, server.url],
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parents[2],
@@ -586,7 +587,7 @@ async def test_a_features_limit_is_shared(make_guard: MakeGuard, server: RedisSe
     await acquainted(*guards)
     count, began = 0, time.monotonic()
     for guard in guards:
-        with pytest.raises(RateLimited, match="feature chat"):
+        with pytest.raises(RateLimited, match="feature chat"):  # noqa: PT012 - which of them, is not known
             while True:
                 (await begin(guard, "chat"))(Ending(Outcome.SUCCESS, Verdict.SUCCESS))
                 count += 1

@@ -72,6 +72,7 @@ class Borrower(Books):
         self._ack = 0
         self._unconfirmed: list[dict[str, Any]] = []
         self._seeded = False
+        self._founder = False  # the lender knew nothing before it heard of this process
         self._seed: dict[str, float] = {}
         self._first_sight = True
         self._charge: dict[str, float] = {}
@@ -253,6 +254,7 @@ class Borrower(Books):
                 purse.give_up()  # nobody knows of this loan any more
                 purse.back = 0
             return False
+        self._founder = self._founder or self._seeded
         self._seeded, self._seed = False, {}
         if self._exchange is None:
             self._parting = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import inf
+from math import ceil, inf
 
 from wallie_litellm.core.breaker import BreakerState
 from wallie_litellm.core.bucket import TOLERANCE
@@ -219,6 +219,7 @@ class LeasedProvider(Borrower):
 
     def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
         """What was used before this process began: for a lender that knows nothing yet."""
+        found: dict[str, float] = {}
         oldest_first = sorted(recent, key=lambda use: -use[0])
         for name, bucket in self._buckets.items():
             missing = bucket.capacity
@@ -226,9 +227,13 @@ class LeasedProvider(Borrower):
             for age, amount in oldest_first:
                 missing = max(0.0, missing - (last - age) / bucket.cost) + amount.of(name)
                 last = age
-            self._seed[name] = max(0.0, missing - last / bucket.cost)
+            found[name] = max(0.0, missing - last / bucket.cost)
         for name in self._days:
-            self._seed[name] = day.of(name)
+            found[name] = day.of(name)
+        if self._founder:
+            self._charge = {name: self._charge.get(name, 0) + ceil(amount) for name, amount in found.items()}
+        else:
+            self._seed = found
         self._settle_soon(now)
 
     def use(self, now: float) -> dict[str, DimensionUse]:

@@ -205,12 +205,15 @@ class RedisFleet:
             message = "wallie.store.url cannot be read; write special characters of a password as in URLs, / as %2F"
             raise ValueError(message) from None
         await client.ping()  # alone: a cluster's client does not find the servers twice at once
-        await asyncio.gather(*(self._try_out(name) for name in list(self._lines)))
+        # All at once, and one more: later, nobody should have to wait for the connections to be made.
+        await asyncio.gather(client.ping(), *(self._try_out(name) for name in list(self._lines)))
         self._listener = asyncio.ensure_future(self._listen())
 
     async def _try_out(self, name: str) -> None:
         """Fail unless a script may write where the state of ``name`` is: a server may answer, and yet refuse that."""
-        await self._command("eval", TRIAL, 1, f"wallie:{{{name}}}:trial", int(RECONNECT * 1000))
+        trial = f"wallie:{{{name}}}:trial"
+        await self._command("eval", SCRIPT, 1, f"{trial}:empty", "{}")  # which does nothing, and is known from now on
+        await self._command("eval", TRIAL, 1, trial, int(RECONNECT * 1000))
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
