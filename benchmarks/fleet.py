@@ -1,4 +1,4 @@
-"""What a shared Redis costs, and whether a fleet keeps to one limit: processes of this machine on a Redis of its own."""
+"""What a shared Redis costs, and whether a fleet keeps to one limit: processes here, on a Redis of their own."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def _trips(rounds: int) -> list[float]:
             lease.settle()
             began = time.monotonic()
             first.open_circuit("openai")
-            while not all(one.limiter("openai").is_open() for one in others):
+            while not all(one.limiter("openai").is_open() for one in others):  # noqa: ASYNC110 - it is what is timed
                 await asyncio.sleep(0.0005)
             took.append(time.monotonic() - began)
             first.close_circuit("openai")

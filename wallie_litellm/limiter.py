@@ -275,6 +275,11 @@ class Limiter:
             patience = max(until for until, _, waiter in self._give_ups if waiter.result is None) - now
             return self._leased.compose(now, head.demand, self._queue.ahead(LOWEST_PRIORITY), patience)
 
+    def compose_last(self) -> Any:
+        """What to tell the lender at the end: everything goes back."""
+        with self._lock:
+            return self._leased.compose_last(self._now())
+
     def take_in(self, answer: Mapping[str, Any], sent_at: float) -> bool:
         """Let in whom the lender's answer lets in; ``False`` if it has to be asked again."""
         with self._lock:

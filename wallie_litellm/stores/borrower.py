@@ -175,7 +175,7 @@ class Borrower(Books):
             request["need"] = need
         if (need or self._low) and not idle and not self._squeezed and self._exchange is None:
             self._low = ASKED
-            request["want"] = {name: self._want(purse) for name, purse in self._purses.items()}
+            request["want"] = {name: self._want(purse, waiting) for name, purse in self._purses.items()}
         if self._seeded:
             request["seed"] = {
                 "used": {**self._known_use(now), **self._seed},
@@ -184,8 +184,9 @@ class Borrower(Books):
             }
         return request
 
-    def _want(self, purse: Purse) -> int:
-        return max(0, ceil(self._chunk * max(self._mean[purse.kind], 1.0 if purse.kind == 0 else 0.0)) - purse.left)
+    def _want(self, purse: Purse, waiting: Demand) -> int:
+        chunk = ceil(self._chunk * max(self._mean[purse.kind], 1.0 if purse.kind == 0 else 0.0))
+        return max(0, max(chunk, waiting[purse.kind]) - purse.left)
 
     def _report_of(self, now: float, waiting: Demand, idle: bool) -> dict[str, Any]:
         outcomes, orders = self.breaker.report()
@@ -318,6 +319,12 @@ class Borrower(Books):
             else:
                 self._report(gauge, now, min(before[gauge.dimension], gauge.used(now)))
         self._first_sight = False
+
+    def compose_last(self, now: float) -> Any:
+        """:meth:`compose`, with everything that is left given back."""
+        for purse in self._purses.values():
+            purse.give_up()
+        return self.compose(now)
 
     def forked(self, worker: str) -> None:
         """Begin anew in a child process: what the parent has on loan is the parent's."""

@@ -35,6 +35,7 @@ TIMEOUT = 0.25  # seconds that anything waits for Redis
 HEARTBEAT = 2.0  # seconds between two words to Redis about a provider, at most: news comes by itself
 RECONNECT = 0.3  # seconds between two attempts
 KEEP = 2 * 86_400  # seconds that the state of a provider nobody uses is kept: a day's counts, and a weekend's pause
+LONG_AGO = 86_400.0  # seconds; clocks may differ
 NEWS = "wallie:news"
 WORKERS = "wallie:workers"
 TRIAL = "return redis.call('SET', KEYS[1], '', 'PX', ARGV[1])"
@@ -109,7 +110,7 @@ class RedisFleet:
         workers = max((line.limiter.fleet_size() for line in list(self._lines.values())), default=1)
         return {
             "scope": "redis",
-            "state": "ok" if self.state == "ok" else self.state,
+            "state": self.state,
             "error": self.error,
             "on_store_error": self._policy,
             "worker": self.worker,
@@ -136,12 +137,12 @@ class RedisFleet:
         for line in self._lines.values():
             line.busy = line.pending = False
             line.limiter.forked(self.worker)
-        if not self._closing and self._lines:
-            self._start()
 
     # The thread
 
     def _start(self) -> None:
+        if self._thread is not None:
+            return
         with self._lock:
             if self._thread is not None or self._closing:
                 return
@@ -161,6 +162,7 @@ class RedisFleet:
         if line.pending:
             return
         line.pending = True
+        self._start()  # in a child process there is no thread yet
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # the loop is closed: so is the guard
@@ -229,6 +231,7 @@ class RedisFleet:
     async def _beat(self) -> None:
         """Keep every provider's acquaintance until Redis is gone or the guard closes."""
         last = 0.0
+        self._spawn(self._tidy_up())
         while not self._gone.is_set() and not self._closing:
             now = time.monotonic()
             for line in list(self._lines.values()):
@@ -247,6 +250,13 @@ class RedisFleet:
             await asyncio.wait_for(self._command("hset", WORKERS, self.worker, json.dumps(about)), TIMEOUT)
         except Exception as error:  # noqa: BLE001 - whatever it is, Redis does not serve
             self._lost(error)
+
+    async def _tidy_up(self) -> None:
+        """Forget workers that were killed long ago."""
+        with suppress(Exception):  # the next one that starts will try again
+            for name, text in (await self._command("hgetall", WORKERS)).items():
+                if time.time() - json.loads(text)["seen"] > LONG_AGO:
+                    await self._command("hdel", WORKERS, name)
 
     async def _command(self, name: str, *arguments: Any, **more: Any) -> Any:
         if self._client is None:
@@ -351,7 +361,7 @@ class RedisFleet:
         if self._client is None or self.state != "ok":
             return
         with suppress(Exception):
-            pending = [self._exchange(line.limiter.name, line.limiter.compose()) for line in self._lines.values()]
+            pending = [self._exchange(line.limiter.name, line.limiter.compose_last()) for line in self._lines.values()]
             await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), TIMEOUT)
             await asyncio.wait_for(self._command("hdel", WORKERS, self.worker), TIMEOUT)
             await asyncio.wait_for(self._client.aclose(), TIMEOUT)
