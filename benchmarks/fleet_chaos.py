@@ -126,6 +126,8 @@ class _Load:
             "in_flight": provider["in_flight"],
             "waiting": provider["waiting"],
             "late": self._late,
+            "name": status["store"]["worker"],
+            "left": {name: purse.left for name, purse in self.guard.limiter("openai")._store._purses.items()},
         }
 
 
@@ -210,7 +212,7 @@ class _Worker:
         plan = json.dumps({"url": url, "journal": str(journal), "seed": seed})
         self.log = journal.with_suffix(".log")
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - this file, with our own arguments
+            self._process = subprocess.Popen(
                 [sys.executable, __file__, "--worker", plan],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
@@ -362,14 +364,11 @@ class _Chaos:
         told = read_fleet(self.server.url, ["openai"])["states"]["openai"]
         with self.server.client() as client:
             generation = int(client.eval(GENERATION, 1, key_of("openai")))
-        lent: Counter[str] = Counter()
-        for worker in told["workers"].values():
-            lent.update(worker["lent"])
         return {
             "state": told["breaker"]["state"],
             "generation": generation,
             "used": told["used"],
-            "lent": dict(lent),
+            "lent": {name: dict(worker["lent"]) for name, worker in told["workers"].items()},
         }
 
 
@@ -411,21 +410,22 @@ class _Meter:
         self._used = min(self._used, float(BURST))
 
 
-def over_admission(admitted: Sequence[float], spans: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """The worst overdraft, by whether it happened in ``spans``, or not; and what was added to it outside of them."""
-    worst = {"in": 0.0, "out": 0.0, "added": 0.0}
-    meter, fresh, was_in = _Meter(), _Meter(), False
+def over_admission(
+    admitted: Sequence[float], spans: Sequence[tuple[float, float]], forgiven: Sequence[float] = ()
+) -> tuple[float, float]:
+    """The worst overdraft of one bucket within ``spans``, and outside of them; at ``forgiven`` any of before is."""
+    within = outside = 0.0
+    meter, pending = _Meter(), sorted(forgiven, reverse=True)
     for at in sorted(admitted):
-        is_in = any(start <= at <= end for start, end in spans)
-        if was_in and not is_in:
-            fresh.forgive()
-        was_in = is_in
-        over, added = meter.over(at), fresh.over(at)
-        place = "in" if is_in else "out"
-        worst[place] = max(worst[place], over)
-        if not is_in:
-            worst["added"] = max(worst["added"], added)
-    return worst
+        while pending and pending[-1] <= at:
+            meter.forgive()
+            pending.pop()
+        over = meter.over(at)
+        if any(start <= at <= end for start, end in spans):
+            within = max(within, over)
+        else:
+            outside = max(outside, over)
+    return within, outside
 
 
 def quiet(spans: Sequence[tuple[float, float]], start: float, end: float) -> list[tuple[float, float]]:
@@ -467,7 +467,12 @@ def _settle(chaos: _Chaos, faults_end: float) -> tuple[list[str], list[str], flo
             if one["running"] or one["in_flight"] or one["waiting"]:
                 found.append(f"worker {number}: {one['running']} calls, {one['waiting']} waiting")
         try:
-            found += disagreements(chaos.fleet(), statuses, 0)
+            fleet = chaos.fleet()
+            found += disagreements(fleet, statuses, 0)
+            for number, one in enumerate(statuses):
+                lent, left = fleet["lent"].get(one["name"], {}), {name: n for name, n in one["left"].items() if n}
+                if lent != left:
+                    found.append(f"worker {number}: {left} in hand, {lent} on loan to it by Redis")
         except Exception as error:  # noqa: BLE001 - Redis may be gone, or empty until a worker speaks
             found.append(f"Redis: {error!r}")
         if not found or time.monotonic() >= deadline:
@@ -509,13 +514,19 @@ def _judge(chaos: _Chaos, faults: Sequence[_Fault], began: float, load_end: floa
     figures.append(
         f"fault-free for more than {AFTERMATH:g} s: {total:.1f} s in {len(windows)} windows, admitted {share}"
     )
-    by_redis = [(began + fault.at, began + fault.until + AFTERMATH) for fault in faults if fault.kind in REDIS_FAULTS]
+    by_redis = [one for one, fault in zip(every, faults, strict=True) if fault.kind in REDIS_FAULTS]
     for name, spans in (("a fault of Redis", by_redis), ("any fault", every)):
-        worst = over_admission(charged, spans)
+        within, outside = over_admission(charged, spans)
+        _, added = over_admission(charged, spans, [end for _, end in spans])
         figures.append(
-            f"worst over-admission, {name} active within {AFTERMATH:g} s: {worst['in']:.2f}; otherwise: "
-            f"{worst['out']:.2f}, of which not left over from before: {worst['added']:.2f}"
+            f"worst over-admission against one bucket: {within:.1f} with {name} active in the last {AFTERMATH:g} s; "
+            f"{outside:.1f} otherwise, of which {added:.1f} is not left over from such a time"
         )
+    for kind in REDIS_FAULTS:
+        spans = [one for one, fault in zip(every, faults, strict=True) if fault.kind == kind]
+        starts = [start for start, _ in by_redis]
+        within, _ = over_admission(charged, spans, starts)
+        figures.append(f"most that one '{kind}' has added: {within:.1f}" if spans else f"no '{kind}'")
     return figures, wrong
 
 
@@ -549,7 +560,8 @@ def run(seconds: float, seed: int) -> int:
         figures, wrong = _judge(chaos, faults, began, began + seconds)
         figures.append(f"agreed {took:.1f} s after the faults ended; as the load ended: {at_once or 'agreed'}")
         fleet = chaos.fleet()
-        figures.append(f"Redis: {fleet['state']}, generation {fleet['generation']}, lent {fleet['lent']}")
+        lent = sum(sum(amounts.values()) for amounts in fleet["lent"].values())
+        figures.append(f"Redis: {fleet['state']}, generation {fleet['generation']}, {lent:g} on loan")
         wrong += apart + [f"as the load ended: {one}" for one in at_once]
     for line in figures:
         print(line)

@@ -10,6 +10,7 @@ import pytest
 from redis_support import RedisServer
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.errors import RateLimited
 from wallie_litellm.guard import Guard
 
 
@@ -21,7 +22,7 @@ def admitted(guard: Guard, most: int) -> int:
         for _ in range(most):
             try:
                 (await guard.wait_for_capacity("openai")).settle()
-            except Exception:
+            except RateLimited:
                 break
             count += 1
         return count

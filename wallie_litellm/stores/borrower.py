@@ -86,6 +86,7 @@ class Borrower(Books):
         self._quiet_until = -inf
         self._blocked: tuple[str, float] = ("", -inf)
         self._chunk = 4.0
+        self._wanted: Mapping[str, int] = {}  # beyond need, when the lender was last asked
         self._mean = [1.0, 0.0, 0.0, 0.0]
         self._lent_at = -inf
         self._spent_at = -inf
@@ -145,7 +146,6 @@ class Borrower(Books):
         idle = head is None and not self._low and now - self._spent_at > IDLE
         waiting = queued if queued.requests else head or NOTHING
         spare = 0 if self._hungry or idle else max(1, len(self._live) // 4)
-        self._seq += 1
         self._unconfirmed.append(self._report_of(now, waiting, idle))
         request: dict[str, Any] = {
             "worker": self.worker,
@@ -176,6 +176,7 @@ class Borrower(Books):
         if (need or self._low) and not idle and not self._squeezed and self._exchange is None:
             self._low = ASKED
             request["want"] = {name: self._want(purse, waiting) for name, purse in self._purses.items()}
+        self._wanted = request.get("want", {})
         if self._seeded:
             request["seed"] = {
                 "used": {**self._known_use(now), **self._seed},
@@ -189,6 +190,7 @@ class Borrower(Books):
         return max(0, max(chunk, waiting[purse.kind]) - purse.left)
 
     def _report_of(self, now: float, waiting: Demand, idle: bool) -> dict[str, Any]:
+        self._seq += 1  # each has its own: the lender takes every number in once
         outcomes, orders = self.breaker.report()
         spent = {name: purse.spent for name, purse in self._purses.items() if purse.spent}
         for name, purse in self._purses.items():
@@ -266,8 +268,8 @@ class Borrower(Books):
             for purse in self._purses.values():
                 purse.empty()
         self._ends = max(self._ends, sent_at + answer["lives"] * SAFETY)
-        if answer["grants"]:
-            self._size_chunk(now)
+        if answer["grants"] and self._wanted:  # of ourselves, while the lender is away, nothing is wanted
+            self._size_chunk(now, answer["grants"])
         elif self._low == ASKED:
             self._prefetch_at = now + QUIET
         if self._low == ASKED:
@@ -295,9 +297,12 @@ class Borrower(Books):
             self._ask()
         return True
 
-    def _size_chunk(self, now: float) -> None:
+    def _size_chunk(self, now: float, grants: Mapping[str, Any]) -> None:
         since, self._granted_at = now - self._granted_at, now
-        if since < QUICK:
+        if any(name not in grants or grants[name][0] < wanted for name, wanted in self._wanted.items() if wanted):
+            # Something is scarce: that it is soon spent says nothing of how much to have of the rest.
+            self._chunk = max(self._chunk / 2, 4.0)
+        elif since < QUICK:
             self._chunk = min(self._chunk * 2, MOST_CHUNK)
         elif since > 4 * QUICK:
             self._chunk = max(self._chunk / 2, 4.0)

@@ -21,6 +21,7 @@ def connect(url: str, timeout: float | None) -> Client:
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,  # 3 takes a new connection one more journey to Redis before its first command
     }
     parts = urlsplit(url)
     if parts.scheme == "redis+sentinel":
