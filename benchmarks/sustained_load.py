@@ -67,9 +67,7 @@ def _run_side(name: str, load: float, grace: float) -> dict[str, Any]:
 def _module(name: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """A module of this package as a process, ended with the block."""
     command = [sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments)]
-    process = subprocess.Popen(
-        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with process:
         try:
             yield process

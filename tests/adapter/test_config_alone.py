@@ -6,7 +6,7 @@ import pytest
 import yaml
 from support import messages, shipped_config
 
-from wallie_litellm import ConfigError, RateLimited, build_router, execute_ai_request
+from wallie_litellm import RateLimited, build_router, execute_ai_request
 
 
 @pytest.fixture
@@ -54,11 +54,6 @@ async def test_another_limit(from_file):
     await router.acompletion("llama-3.1-8b", messages())
     with pytest.raises(RateLimited):
         await router.acompletion("llama-3.1-8b", messages())
-
-
-def test_a_shared_store_is_refused_until_there_is_one(from_file):
-    with pytest.raises(ConfigError, match=r"store\.url"):
-        from_file(lambda config: config["wallie"].update(store={"url": "redis://localhost:6379"}))
 
 
 async def test_litellms_own_retry_settings_are_overruled(from_file, fleet, caplog):

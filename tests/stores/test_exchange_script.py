@@ -176,3 +176,46 @@ def test_a_state_that_is_not_there_is_asked_for(script: Any) -> None:
     request = {"worker": "a", "rules": RULES, "buckets": {}, "days": {}}
     assert json.loads(script(["wallie:{p}:state"], [json.dumps(request), NEWS, "p", 9]))["known"] is False
     assert not script.registered_client.keys()
+
+
+def word(worker: str, ack: int, used: float, state: str) -> dict[str, Any]:
+    breaker = {"state": state, "generation": 3, "reason": state, "reopens_in": 0.0, "open_for": 5.0}
+    return {
+        **LIMITS,
+        "days": {"rpd": [60, 1_790_000_900.0]},
+        "rules": RULES,
+        "worker": worker,
+        "ack": ack,
+        "ttl": 3.0,
+        "reports": [],
+        "need": {},
+        "want": {},
+        "queued": {},
+        "patience": 0.0,
+        "live": 0,
+        "places": 0,
+        "probe": False,
+        "seed": {"used": {"rpm": used, "rpd": used}, "pause": 0.0, "breaker": breaker},
+    }
+
+
+def test_who_remembers_is_heard_after_somebody_who_knows_nothing_has_begun_anew(script: Any) -> None:
+    talk = Talk(script)
+    for answer in talk.exchange(word("new", 0, 0.0, "closed")):
+        assert answer["breaker"]["state"] == "closed"
+    unasked = {key: value for key, value in word("old", 7, 12.0, "forced_open").items() if key != "seed"}
+    assert [answer["known"] for answer in talk.exchange(unasked)] == [False, False]
+    for worker, used in (("old", 12.0), ("older", 9.0)):
+        answers = talk.exchange(word(worker, 7, used, "forced_open"))
+        assert not differences(*answers)
+        assert answers[0]["breaker"]["state"] == "forced_open"
+        assert answers[0]["used"]["rpd"] == 12
+        assert answers[0]["used"]["rpm"] == pytest.approx(12)
+
+
+def test_who_remembers_is_not_asked_where_the_first_one_remembered_too(script: Any) -> None:
+    talk = Talk(script)
+    talk.exchange(word("one", 4, 5.0, "closed"))
+    answers = talk.exchange(word("other", 7, 12.0, "forced_open"))
+    assert not differences(*answers)
+    assert (answers[0]["used"]["rpd"], answers[0]["breaker"]["state"]) == (5, "closed")

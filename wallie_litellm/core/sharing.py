@@ -68,6 +68,7 @@ class SharedProvider:
         self._tickets = 0
         self._now = 0.0
         self._origin = 0
+        self._blank_until = 0.0  # until then, workers that have been told of earlier days are asked what they know
 
     def exchange(self, now: float, request: Request) -> dict[str, Any]:
         """Take in what a worker reports, and lend it what it asks for."""
@@ -76,10 +77,14 @@ class SharedProvider:
         self._now = now = max(now - self._origin, self._now)
         if not self.known and request.get("seed") is None:
             return {"known": False, "now": now + self._origin}
+        if self._could_remind(now, request) and request.get("seed") is None:
+            return {"known": False, "now": now + self._origin}
         self._configure(now, request)
         if not self.known:
-            self._plant(now, request["seed"])
+            self._plant(now, request)
         before = self._notable()
+        if self._could_remind(now, request):
+            self._be_reminded(now, request["seed"])
         self._run_out(now)
         worker = self._worker(now, request)
         self._confirm(worker, request["ack"])
@@ -106,20 +111,39 @@ class SharedProvider:
                 self.ends[name] = max(ends - self._origin, now + 1)
         self.breaker.rules = BreakerRules(**request["rules"])
 
-    def _plant(self, now: float, seed: Mapping[str, Any]) -> None:
-        """Begin with what a worker remembers: nobody else does."""
+    def _could_remind(self, now: float, request: Request) -> bool:
+        """Whether a worker may remember more than the one that all this began with."""
+        return self.known and now < self._blank_until and request["ack"] > 0 and request["worker"] not in self.workers
+
+    def _be_reminded(self, now: float, seed: Mapping[str, Any]) -> None:
+        for name, units in seed["used"].items():
+            if name in self.buckets:
+                bucket = self.buckets[name]
+                bucket.take(now, max(0.0, units - bucket.used(now)))
+            elif name in self.used:
+                self.used[name] = max(units, self.used[name])
+        self.paused_until = max(self.paused_until, now + seed["pause"])
+        if self.breaker.state is BreakerState.CLOSED and seed["breaker"]["state"] != BreakerState.CLOSED.value:
+            generation = max(seed["breaker"].get("generation", 0), self.breaker.generation) + 1
+            self._take_over(now, {**seed["breaker"], "generation": generation})
+
+    def _take_over(self, now: float, state: Mapping[str, Any]) -> None:
+        reopens_at, generation = now + state["reopens_in"], self.breaker.generation
+        self.breaker.take_over(BreakerState(state["state"]), state.get("reason"), reopens_at, state["open_for"])
+        self.breaker.generation = max(state.get("generation", 0), generation)
+
+    def _plant(self, now: float, request: Request) -> None:
+        """Begin with what a worker remembers; others are heard for a while if it has never been told anything."""
+        seed = request["seed"]
         self.known = True
+        self._blank_until = 0.0 if request["ack"] else now + ALIVE
         self.paused_until = now + seed["pause"]
         for name, units in seed["used"].items():
             if name in self.buckets:
                 self.buckets[name].take(now, units)
             elif name in self.used:
                 self.used[name] = units
-        state = seed["breaker"]
-        self.breaker.take_over(
-            BreakerState(state["state"]), state.get("reason"), now + state["reopens_in"], state["open_for"]
-        )
-        self.breaker.generation = state.get("generation", 0)
+        self._take_over(now, seed["breaker"])
 
     def _run_out(self, now: float) -> None:
         for name, worker in sorted(self.workers.items(), key=lambda one: one[1].ends):
@@ -177,8 +201,7 @@ class SharedProvider:
             getattr(self.breaker, order)()
         trip = report.get("trip")
         if trip is not None and self.breaker.state is BreakerState.CLOSED:
-            state = BreakerState(trip["state"])
-            self.breaker.take_over(state, trip.get("reason"), now + trip["reopens_in"], trip["open_for"])
+            self._take_over(now, {**trip, "generation": self.breaker.generation + 1})
 
     def _reset(self) -> None:
         self.epoch += 1

@@ -85,6 +85,7 @@ class RedisFleet:
         self._tasks: set[asyncio.Task[None]] = set()
         self._gone = asyncio.Event()  # Redis has stopped answering
         self._closing = False
+        self._inherited: list[Any] = []
         self._since = time.time()
         _fleets.add(self)
 
@@ -131,6 +132,8 @@ class RedisFleet:
 
     def forked(self) -> None:
         """This is a child process now: it is a worker of its own, with nothing on loan."""
+        # Kept from being collected: closing them would take the parent's connections out of the epoll that both have.
+        self._inherited.append((self._thread, self._loop, self._client, self._listener, self._tasks))
         self.worker = new_worker()
         self.state, self._thread, self._loop, self._client, self._listener = "connecting", None, None, None, None
         self._lock, self._gone, self._tasks = threading.Lock(), asyncio.Event(), set()
@@ -231,7 +234,6 @@ class RedisFleet:
     async def _beat(self) -> None:
         """Keep every provider's acquaintance until Redis is gone or the guard closes."""
         last = 0.0
-        self._spawn(self._tidy_up())
         while not self._gone.is_set() and not self._closing:
             now = time.monotonic()
             for line in list(self._lines.values()):
@@ -239,17 +241,19 @@ class RedisFleet:
                     line.pending = True
                     self._kick(line)
             if now - last >= 2 * HEARTBEAT:
+                self._spawn(self._introduce(tidy_up=not last))
                 last = now
-                self._spawn(self._introduce())
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._gone.wait(), HEARTBEAT / 4)
 
-    async def _introduce(self) -> None:
+    async def _introduce(self, *, tidy_up: bool) -> None:
         about = {"pid": os.getpid(), "host": socket.gethostname(), "since": self._since, "seen": time.time()}
         try:
             await asyncio.wait_for(self._command("hset", WORKERS, self.worker, json.dumps(about)), TIMEOUT)
         except Exception as error:  # noqa: BLE001 - whatever it is, Redis does not serve
             self._lost(error)
+        if tidy_up:
+            await self._tidy_up()
 
     async def _tidy_up(self) -> None:
         """Forget workers that were killed long ago."""

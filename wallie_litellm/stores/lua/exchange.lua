@@ -20,7 +20,9 @@ local origin = S and S.origin or math.floor(now)  -- small numbers are exact one
 now = now - origin
 if S and S.now > now then now = S.now end
 
-if not S and not request.seed then
+-- A worker may remember more than the one that all this began with, if that one had never been told anything.
+local could_remind = S and now < S.blank and request.ack > 0 and not S.workers[request.worker]
+if (not S or could_remind) and not request.seed then
   return cjson.encode({known = false, now = string.format('%.6f', now + origin)})
 end
 
@@ -191,7 +193,7 @@ local orders = {
 
 local fresh = not S
 if fresh then
-  S = {origin = origin, now = now, epoch = 0, pause = 0, tickets = 0, workers = {}, buckets = {}, used = {}, ends = {}, breaker = {
+  S = {origin = origin, blank = request.ack == 0 and now + ALIVE or 0, now = now, epoch = 0, pause = 0, tickets = 0, workers = {}, buckets = {}, used = {}, ends = {}, breaker = {
     state = 'closed', generation = 0, failures = 0, proved = 0, last_probe = 0, reopens = 0,
     open_for = rules.open_for, probes = {}, window = {},
   }}
@@ -257,6 +259,27 @@ local function notable()
   }, ' ')
 end
 local before = notable()
+
+if could_remind then
+  local seed = request.seed
+  for name, units in pairs(seed.used) do
+    local bucket = S.buckets[name]
+    if bucket then
+      take(bucket, math.max(0, units - math.max(0, bucket.full - now) / bucket.cost), now)
+    elseif S.used[name] then
+      S.used[name] = math.max(units, S.used[name])
+    end
+  end
+  S.pause = math.max(S.pause, now + seed.pause)
+  local told = seed.breaker
+  if S.breaker.state == 'closed' and told.state ~= 'closed' then
+    local generation = S.breaker.generation
+    become(told.state, text(told.reason))
+    S.breaker.generation = math.max(told.generation or 0, generation) + 1
+    S.breaker.reopens = now + told.reopens_in
+    S.breaker.open_for = told.open_for
+  end
+end
 
 local by_end = {}
 for name, worker in pairs(S.workers) do by_end[#by_end + 1] = {worker.ends, name} end
