@@ -1,4 +1,4 @@
-"""One behavioural suite for every store: in memory, lent by the pure core, and lent by a real Redis."""
+"""One behavioural suite for every store: in memory, lent by the pure core, by a Redis, and by a cluster of three."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+import redis
 from doors import in_memory, makers
 from fake_clock import FakeClock
-from redis_support import RedisServer
+from redis_support import RedisCluster, RedisServer
 
 from wallie_litellm.core.breaker import BreakerRules
 from wallie_litellm.core.sharing import SharedProvider
@@ -38,16 +39,19 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
-def lent_by(server: RedisServer) -> Maker:
-    client = server.client()
-    script = client.register_script(SCRIPT)
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    with RedisCluster() as cluster:
+        yield cluster
 
+
+def lent_by(client: Any) -> Maker:
     def make(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
         client.flushall()
 
         def exchange(now: float, request: Mapping[str, Any]) -> dict[str, Any]:
             arguments = [json.dumps(request), NEWS, "openai", 10**6, repr(at(clock, now))]
-            answer: dict[str, Any] = json.loads(script([key_of("openai")], arguments))
+            answer: dict[str, Any] = json.loads(client.eval(SCRIPT, 1, key_of("openai"), *arguments))
             return answer
 
         return LeasedProvider("openai", limits, rules, clock.wall, exchange=exchange)
@@ -55,15 +59,18 @@ def lent_by(server: RedisServer) -> Maker:
     return make
 
 
-@pytest.fixture(params=["memory", "core", "redis"])
+@pytest.fixture(params=["memory", "core", "redis", "cluster"])
 def every_store(request: pytest.FixtureRequest) -> Iterator[None]:
     """Has ``new_store`` make each kind of store in turn."""
     if request.param == "memory":
         make: Maker = in_memory
     elif request.param == "core":
         make = lent_by_the_core
+    elif request.param == "redis":
+        make = lent_by(request.getfixturevalue("redis_server").client())
     else:
-        make = lent_by(request.getfixturevalue("redis_server"))
+        server = request.getfixturevalue("redis_cluster").servers[0]
+        make = lent_by(redis.RedisCluster("127.0.0.1", server.port))
     makers.append(make)
     yield
     makers.pop()
