@@ -589,8 +589,19 @@ async def test_each_quota_alert_is_raised_once_among_three_workers(
     for number in range(38):
         await call(guards[number % 3])
     await until(lambda: alerts() == ["critical", "warning"], "both", 3)
-    await asyncio.sleep(2.5)  # every worker has heard by now
+    for _ in range(2):  # every worker tells, then hears of it
+        talk(guards)
+        await asyncio.sleep(0.3)
     assert alerts() == ["critical", "warning"]
+
+
+async def test_requests_that_may_not_wait_pass_together_where_there_is_room(
+    make_guard: MakeGuard, server: RedisServer
+) -> None:
+    guard = make_guard(server.url, **IMPATIENT)
+    await until_state("ok", [guard], RECOVERED)
+    for lease in await asyncio.gather(*(ask(guard) for _ in range(50))):
+        lease.settle()
 
 
 async def test_a_features_limit_is_shared(make_guard: MakeGuard, server: RedisServer) -> None:
