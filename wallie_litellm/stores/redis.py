@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 TIMEOUT = 0.25  # seconds that anything waits for Redis
 HEARTBEAT = 2.0  # seconds between two words to Redis about a provider, at most: news comes by itself
 RECONNECT = 0.3  # seconds between two attempts
+SPARE = 3  # connections besides one a provider
 KEEP = 2 * 86_400  # seconds that the state of a provider nobody uses is kept: a day's counts, and a weekend's pause
 LONG_AGO = 86_400.0  # seconds; clocks may differ
 NEWS = "wallie:news"
@@ -210,8 +211,10 @@ class RedisFleet:
             message = "wallie.store.url cannot be read; write special characters of a password as in URLs, / as %2F"
             raise ValueError(message) from None
         await client.ping()  # alone: a cluster's client does not find the servers twice at once
-        # All at once, and one more: later, nobody should have to wait for the connections to be made.
-        await asyncio.gather(client.ping(), *(self._try_out(name) for name in list(self._lines)))
+        # All at once, and a few more for what is said besides: connections that are made only when they are needed
+        # take so long over a slow link that Redis would be called away.
+        spare = (client.ping() for _ in range(SPARE))
+        await asyncio.gather(*spare, *(self._try_out(name) for name in list(self._lines)))
         self._listener = asyncio.ensure_future(self._listen())
 
     async def _try_out(self, name: str) -> None:
