@@ -108,7 +108,7 @@ class Borrower(Books):
         self._mean = list(map(max, self._mean, demand))  # a chunk is to hold several of these
         if self._exchange is None:
             self._low = self._low or WANTED
-            self._ask()
+            self.on_need()
             return False
         self.exchange_now(now, demand)
         return True
@@ -120,14 +120,11 @@ class Borrower(Books):
         if not self.take_in(now, now, self._exchange(now, self.compose(now, demand, queued, 0.0))):
             self.take_in(now, now, self._exchange(now, self.compose(now, demand, queued, 0.0)))
 
-    def _ask(self) -> None:
-        self.on_need()
-
     def _settle_soon(self, now: float) -> None:
         if self._exchange is not None:
             self.exchange_now(now)
         else:
-            self._ask()
+            self.on_need()
 
     def _run_out(self) -> None:
         """The loan's time is up: what is left is not spent any more."""
@@ -294,7 +291,7 @@ class Borrower(Books):
         self.breaker.learn(now, answer["breaker"])
         self._mirror(now, answer)
         if self._squeezed and any(purse.left for purse in self._purses.values()):
-            self._ask()
+            self.on_need()
         return True
 
     def _size_chunk(self, now: float, grants: Mapping[str, Any]) -> None:
@@ -388,7 +385,7 @@ class Borrower(Books):
         self._remember()
         self._trip = self.breaker.memory(now) if self.breaker.state in TELLING else None
         self.breaker.permits.clear()
-        self._ask()
+        self.on_need()
 
     def _inherited(self, now: float) -> dict[str, float]:
         """What is still missing of this process's part because of what the fleet had used when the lender left."""

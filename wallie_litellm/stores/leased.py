@@ -51,7 +51,7 @@ class LeasedProvider(Borrower):
                     low = True
             if low and not self._low and now >= self._prefetch_at:
                 self._low = WANTED
-                self._ask()
+                self.on_need()
         else:
             for name, purse in self._purses.items():
                 self._owed[name] = self._owed.get(name, 0) + demand[purse.kind]
@@ -68,14 +68,9 @@ class LeasedProvider(Borrower):
 
     def _obstacle(self, now: float, demand: Demand) -> Hurdle | None:
         """What stands in the way besides what can be lent."""
-        worst = self._too_large(demand)
-        if worst is not None:
-            return worst
-        if self.closed:
-            return Hurdle(UNREACHABLE, RETRY)
-        blocked = self.breaker.wait(now)
-        if blocked > 0:
-            return Hurdle(CIRCUIT, blocked)
+        hopeless = self._hopeless(now, demand)
+        if hopeless is not None:
+            return hopeless
         if now < self.paused_until:
             return self.hurdle(now, demand, NOTHING)
         if self.breaker.needs_permit(now):
@@ -87,6 +82,16 @@ class LeasedProvider(Borrower):
                 return None
             return Hurdle("concurrency", 1e-3) if self._hungry else Hurdle(LEASE, 0.0)
         return None
+
+    def _hopeless(self, now: float, demand: Demand) -> Hurdle | None:
+        """What no capacity helps against."""
+        worst = self._too_large(demand)
+        if worst is not None:
+            return worst
+        if self.closed:
+            return Hurdle(UNREACHABLE, RETRY)
+        blocked = self.breaker.wait(now)
+        return Hurdle(CIRCUIT, blocked) if blocked > 0 else None
 
     def _short(self, now: float, demand: Demand) -> Hurdle | None:
         """The loan does not cover ``demand``: ask for more, or say how long it takes; ``None`` if it does now."""
@@ -106,14 +111,9 @@ class LeasedProvider(Borrower):
     def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Hurdle | None:
         """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; the longest wait wins."""
         self._roll(now)
-        worst = self._too_large(demand)
-        if worst is not None:
-            return worst
-        if self.closed:
-            return Hurdle(UNREACHABLE, RETRY)
-        blocked = self.breaker.wait(now)
-        if blocked > 0:
-            return Hurdle(CIRCUIT, blocked)
+        hopeless = self._hopeless(now, demand)
+        if hopeless is not None:
+            return hopeless
         waits = [(self.paused_until - now, PAUSED)]
         if not self._free:
             reason, wait = self._forecast(now, demand.plus(ahead))
@@ -197,7 +197,7 @@ class LeasedProvider(Borrower):
         if until > self.paused_until:
             self.paused_until = until
             self._new_pause = True
-            self._ask()
+            self.on_need()
 
     def reset(self, now: float) -> None:
         """Forget what was used and any pause."""

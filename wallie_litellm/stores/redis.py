@@ -23,7 +23,6 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from wallie_litellm.core.sharing import FORGOTTEN
 from wallie_litellm.stores.redis_client import Client, connect, reason_of
 
 if TYPE_CHECKING:
@@ -383,5 +382,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-__all__ = ["FORGOTTEN", "RedisFleet", "key_of"]
