@@ -156,7 +156,7 @@ class BudgetCrossed(NamedTuple):
 
 
 class OperatorActed(NamedTuple):
-    """Somebody gave an order: ``reset_quota``, ``close_circuit``, ``open_circuit``."""
+    """Somebody gave an order: ``reset_quota``, ``close_circuit``, ``open_circuit``, ``release_circuit``."""
 
     id: str
     at: float

@@ -256,21 +256,28 @@ class Guard:
         quota = self.config.quota
         return limiter.utilization()[1] >= (quota.critical if quota.switch_at is None else quota.switch_at)
 
-    def reset_quota(self, provider: str, actor: str = "app") -> None:
-        """Forget what ``provider`` has used, and any pause it asked for. ``actor`` goes on record."""
+    # Whoever gives one of these orders, ``actor``, goes on record, and so does ``detail``: why.
+
+    def reset_quota(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
+        """Forget what ``provider`` has used, and any pause it asked for."""
         self._limiters.known(provider).reset()
         self._rejections.pop(provider, None)
-        self.reporter.acted(actor, "reset_quota", provider)
+        self.reporter.acted(actor, "reset_quota", provider, detail)
 
-    def close_circuit(self, provider: str, actor: str = "app") -> None:
-        """Let requests through to ``provider`` again, whatever its breaker thought. ``actor`` goes on record."""
+    def close_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
+        """Let requests through to ``provider`` again, whatever its breaker thought."""
         self._limiters.known(provider).command("close")
-        self.reporter.acted(actor, "close_circuit", provider)
+        self.reporter.acted(actor, "close_circuit", provider, detail)
 
-    def open_circuit(self, provider: str, actor: str = "app") -> None:
-        """Let no request through to ``provider`` until :meth:`close_circuit`. ``actor`` goes on record."""
+    def open_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
+        """Let no request through to ``provider`` until :meth:`close_circuit` or :meth:`release_circuit`."""
         self._limiters.known(provider).command("force_open")
-        self.reporter.acted(actor, "open_circuit", provider)
+        self.reporter.acted(actor, "open_circuit", provider, detail)
+
+    def release_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
+        """End :meth:`open_circuit` carefully: the next request is a probe, and what comes of it decides."""
+        self._limiters.known(provider).command("release")
+        self.reporter.acted(actor, "release_circuit", provider, detail)
 
     def status(self) -> dict[str, Any]:
         """All providers at this moment, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""

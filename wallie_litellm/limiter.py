@@ -209,7 +209,7 @@ class Limiter:
         _wake(woken)
 
     def command(self, action: str) -> None:
-        """The operator's order to the breaker: ``close``, ``force_open`` or ``disable``."""
+        """The operator's order to the breaker: ``close``, ``force_open``, ``disable``, ``release``."""
         with self._lock:
             now = self._now()
             getattr(self._store.breaker, action)()

@@ -196,6 +196,44 @@ def test_the_operators_orders_hold_until_the_next() -> None:
     assert (breaker.state, breaker.failures) == (CLOSED, 1)
 
 
+def test_a_breaker_that_is_released_is_probed_before_it_closes() -> None:
+    breaker = Breaker(BreakerRules(failures=2, open_for=30, probes=1))
+    breaker.force_open()
+    breaker.release()
+    assert (breaker.state, breaker.wait(0.0), breaker.reason) == (HALF_OPEN, 0, "released by the operator")
+    probe = breaker.enter(0.0)
+    assert breaker.wait(0.0) == 30  # nobody else may pass meanwhile
+    breaker.record(1.0, breaker.generation, SUCCESS, probe=probe)
+    assert breaker.state is CLOSED
+
+
+def test_a_released_breaker_whose_probe_fails_opens_again() -> None:
+    breaker = Breaker(BreakerRules(failures=2, open_for=30, max_open_for=300))
+    breaker.force_open()
+    breaker.release()
+    breaker.record(1.0, breaker.generation, FAILURE, probe=breaker.enter(0.0))
+    assert (breaker.state, breaker.wait(1.0)) == (OPEN, 60)
+
+
+def test_a_disabled_breaker_that_is_released_counts_again() -> None:
+    breaker = Breaker(BreakerRules(failures=1))
+    breaker.disable()
+    breaker.release()
+    fail(breaker, 0.0)
+    assert breaker.state is OPEN
+
+
+def test_releasing_what_nobody_holds_changes_nothing() -> None:
+    breaker = Breaker(BreakerRules(failures=2))
+    fail(breaker, 0.0)
+    generation = breaker.generation
+    breaker.release()
+    assert (breaker.state, breaker.failures, breaker.generation) == (CLOSED, 1, generation)
+    fail(breaker, 0.0)
+    breaker.release()
+    assert breaker.state is OPEN
+
+
 def test_closing_an_open_breaker_forgets_how_long_it_was_open() -> None:
     breaker = opened()
     end(breaker, 30.0, begin(breaker, 30.0), FAILURE)
@@ -301,10 +339,15 @@ class BreakerMachine(RuleBasedStateMachine):
         rate = self.rules.error_rate
         return rate is not None and len(recent) >= self.rules.min_calls and sum(recent) / len(recent) >= rate
 
-    @rule(order=st.sampled_from(["force_open", "disable", "close", "close"]))
+    @rule(order=st.sampled_from(["force_open", "disable", "close", "close", "release"]))
     def command(self, order: str) -> None:
         getattr(self.breaker, order)()
-        self.move({"force_open": FORCED_OPEN, "disable": DISABLED, "close": CLOSED}[order])
+        if order == "release":
+            after = {FORCED_OPEN: HALF_OPEN, DISABLED: CLOSED}.get(self.state)
+            if after is not None:
+                self.move(after)
+        else:
+            self.move({"force_open": FORCED_OPEN, "disable": DISABLED, "close": CLOSED}[order])
 
     @invariant()
     def agrees(self) -> None:

@@ -149,6 +149,28 @@ async def test_a_forced_open_circuit_is_down_and_closing_it_heals(make_guard: Ma
     await call(guard, SUCCESS)
 
 
+async def test_a_released_circuit_lets_one_request_through_to_find_out(make_guard: MakeGuard) -> None:
+    guard = make_guard()
+    guard.open_circuit("openai")
+    guard.release_circuit("openai")
+    assert (shown(guard)["health"], shown(guard)["breaker"]["state"]) == ("degraded", "half_open")
+    scope, probe = guard.open_scope("o"), Attempt(group="o", provider="openai")
+    await guard.admit(scope, probe, Demand())
+    with pytest.raises(CircuitOpen):
+        await call(guard, SUCCESS)
+    guard.settle(scope, probe, SUCCESS)
+    assert shown(guard)["health"] == "healthy"
+
+
+@pytest.mark.parametrize("order", ["reset_quota", "close_circuit", "open_circuit", "release_circuit"])
+def test_who_gave_an_order_and_why_is_on_record(make_guard: MakeGuard, order: str) -> None:
+    guard = make_guard()
+    said: list[tuple[Any, ...]] = []
+    guard.reporter.acted = lambda *told: said.append(told)  # type: ignore[method-assign]
+    getattr(guard, order)("openai", "maria", "bad answers")
+    assert said == [("maria", order, "openai", "bad answers")]
+
+
 async def test_the_status_counts_those_who_wait(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
     guard.update_usage("openai", tokens=60)
@@ -252,6 +274,7 @@ def test_the_next_fallback_is_the_first_that_can_serve_now(make_guard: MakeGuard
         Guard.reset_quota,
         Guard.close_circuit,
         Guard.open_circuit,
+        Guard.release_circuit,
     ],
 )
 def test_an_unknown_provider_is_an_error_that_names_the_known_ones(

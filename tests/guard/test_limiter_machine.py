@@ -105,7 +105,7 @@ class LimiterMachine(RuleBasedStateMachine):
         self.clock.advance(0.001)
         self.collect()
 
-    @rule(order=st.sampled_from(["close", "close", "force_open", "disable"]))
+    @rule(order=st.sampled_from(["close", "close", "force_open", "disable", "release"]))
     def command(self, order: str) -> None:
         self.limiter.command(order)
         self.collect()

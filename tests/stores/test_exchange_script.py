@@ -45,7 +45,7 @@ steps = st.fixed_dictionaries(
         "charge": SOME,
         "refunds": st.lists(st.tuples(st.sampled_from(NAMES), st.integers(1, 12), st.floats(0, 9)), max_size=2),
         "outcomes": st.lists(outcomes, max_size=2),
-        "orders": st.lists(st.sampled_from(["close", "force_open", "disable"]), max_size=1) | st.just([]) | st.just([]),
+        "orders": st.lists(st.sampled_from(["close", "force_open", "disable", "release"]), max_size=1) | st.just([]) | st.just([]),
         "pause": st.sampled_from([0.0, 0.0, 0.0, 2.0]),
         "reset": st.sampled_from([False] * 9 + [True]),
         "need": SOME,

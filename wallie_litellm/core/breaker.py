@@ -132,6 +132,13 @@ class Breaker:
         """Let everything pass, whatever happens."""
         self._become(BreakerState.DISABLED, "disabled by the operator")
 
+    def release(self) -> None:
+        """Leave it to the rules again, after the operator's order: what was held open is probed first."""
+        if self.state is BreakerState.FORCED_OPEN:
+            self._become(BreakerState.HALF_OPEN, "released by the operator")
+        elif self.state is BreakerState.DISABLED:
+            self.close()
+
     def close(self) -> None:
         """Let everything pass and begin counting anew."""
         self._become(BreakerState.CLOSED, None)

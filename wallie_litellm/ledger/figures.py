@@ -154,6 +154,18 @@ class Transition:
     request_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Action:
+    """An operator's order: ``action`` is a name such as ``reset_quota``, ``detail`` why, if that was said."""
+
+    id: str
+    at: float
+    actor: str
+    action: str
+    provider: str
+    detail: str | None
+
+
 def share(part: int, whole: int) -> float | None:
     """``part`` of ``whole``, 0 to 1; ``None`` of nothing."""
     return part / whole if whole > 0 else None

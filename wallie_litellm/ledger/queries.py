@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from wallie_litellm.ledger.figures import (
     EVERYTHING,
+    Action,
     Alert,
     Cost,
     Latency,
@@ -24,7 +25,7 @@ from wallie_litellm.ledger.figures import (
     Where,
 )
 from wallie_litellm.ledger.ranges import EXACT_UP_TO, align, segments
-from wallie_litellm.ledger.schema import DAY, QUARTER, alerts, attempts, transitions, usage
+from wallie_litellm.ledger.schema import DAY, QUARTER, actions, alerts, attempts, transitions, usage
 from wallie_litellm.ledger.sums import (
     ATTEMPTS,
     DIMENSIONS,
@@ -45,6 +46,7 @@ from wallie_litellm.ledger.sums import (
 _USERS_BY_QUARTER = 7.0 * DAY  # seconds
 
 _ALERT = tuple(alerts.c[name] for name in Alert.__dataclass_fields__)
+_ACTION = tuple(actions.c[name] for name in Action.__dataclass_fields__)
 _TRANSITION = tuple(transitions.c[name] for name in Transition.__dataclass_fields__)
 
 
@@ -151,6 +153,10 @@ class LedgerQueries:
         """The last ``limit`` changes of breakers, health and, by fallback, models; the latest first."""
         statement = select(*_TRANSITION).order_by(transitions.c.id.desc()).limit(limit)
         return [Transition(*row) for row in await self._rows(statement)]
+
+    async def actions(self, limit: int = 20) -> list[Action]:
+        """The last ``limit`` orders of operators, the latest first."""
+        return [Action(*row) for row in await self._rows(select(*_ACTION).order_by(actions.c.id.desc()).limit(limit))]
 
     async def first_record_at(self) -> float | None:
         """When the oldest attempt ended that the ledger knows of: its day (UTC), once it has been pruned."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from typing import Any
@@ -33,10 +33,11 @@ def read_fleet(url: str, names: Iterable[str], timeout: float = 2.0) -> dict[str
     Raises:
         Unreadable: Redis does not serve, or not within ``timeout`` seconds in all.
     """
-    return asyncio.run(_read(url, list(names), timeout))
+    return asyncio.run(inspect_fleet(url, list(names), timeout))
 
 
-async def _read(url: str, names: list[str], timeout: float) -> dict[str, Any]:
+async def inspect_fleet(url: str, names: Sequence[str], timeout: float = 2.0) -> dict[str, Any]:
+    """:func:`read_fleet` for code in an event loop."""
     client: Client | None = None
     try:
         client = connect(url, timeout)
@@ -54,7 +55,7 @@ async def _read(url: str, names: list[str], timeout: float) -> dict[str, Any]:
     return {"now": now, "workers": _workers(now, stored, states), "states": states}
 
 
-async def _ask(client: Client, names: list[str]) -> tuple[Mapping[bytes, bytes], dict[str, dict[str, Any]]]:
+async def _ask(client: Client, names: Sequence[str]) -> tuple[Mapping[bytes, bytes], dict[str, dict[str, Any]]]:
     places = asyncio.Semaphore(AT_ONCE)
 
     async def state_of(name: str) -> dict[str, Any]:

@@ -82,6 +82,16 @@ class SharedBreaker:
         """Let everything pass and begin counting anew."""
         self._order("close", _CLOSED, None)
 
+    def release(self) -> None:
+        """Leave it to the rules again, after the operator's order: what was held open is probed first."""
+        if self.state is BreakerState.FORCED_OPEN:
+            self._order("release", _HALF_OPEN, "released by the operator")
+        elif self.state is BreakerState.DISABLED:
+            self._order("release", _CLOSED, None)
+        else:  # another worker may have had an order that is not known here yet
+            self.orders.append("release")
+            self.urgent = True
+
     def _order(self, order: str, state: BreakerState, reason: str | None) -> None:
         self.state, self.reason, self.failures = state, reason, 0
         self.permits.clear()

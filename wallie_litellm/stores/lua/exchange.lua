@@ -187,6 +187,13 @@ local orders = {
   close = function() become('closed', nil) end,
   force_open = function() become('forced_open', 'forced open by the operator') end,
   disable = function() become('disabled', 'disabled by the operator') end,
+  release = function()
+    if S.breaker.state == 'forced_open' then
+      become('half_open', 'released by the operator')
+    elseif S.breaker.state == 'disabled' then
+      become('closed', nil)
+    end
+  end,
 }
 
 -- What is there.

@@ -1,0 +1,59 @@
+"""An operator's orders reach every process that shares a Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from redis_support import RedisServer
+from support import until
+
+from wallie_litellm.core.breaker import Verdict
+from wallie_litellm.core.demand import Demand, Outcome
+from wallie_litellm.errors import WallieError
+from wallie_litellm.guard import Guard
+from wallie_litellm.scope import Attempt, Ending
+
+SERVED = Ending(outcome=Outcome.SUCCESS, verdict=Verdict.SUCCESS)
+
+
+@pytest.fixture
+async def guards(server: RedisServer, make_guard: Callable[..., Guard]) -> list[Guard]:
+    made = [make_guard(server.url, admission={"max_wait": 0.5}) for _ in range(3)]
+    await until(lambda: all(guard.status()["store"]["state"] == "ok" for guard in made))
+    return made
+
+
+def states(guards: list[Guard]) -> set[str]:
+    return {guard.status()["providers"]["openai"]["breaker"]["state"] for guard in guards}
+
+
+async def test_a_breaker_that_one_worker_opens_and_another_releases_is_probed_once(guards: list[Guard]) -> None:
+    guards[0].open_circuit("openai")
+    await until(lambda: states(guards) == {"forced_open"})
+    guards[1].release_circuit("openai")
+    await until(lambda: states(guards) == {"half_open"})
+    let_in: list[tuple[Guard, Attempt]] = []
+
+    async def ask(guard: Guard) -> None:
+        scope, attempt = guard.open_scope("o"), Attempt(group="o", provider="openai")
+        try:
+            await guard.admit(scope, attempt, Demand(1, 1, 1, 0))
+        except WallieError:
+            return
+        let_in.append((guard, attempt))
+
+    await asyncio.gather(*(ask(guard) for guard in guards * 3))
+    assert len(let_in) == 1
+    guard, attempt = let_in[0]
+    guard.settle(guard.open_scope("o"), attempt, SERVED)
+    await until(lambda: states(guards) == {"closed"})
+
+
+async def test_a_release_that_follows_an_order_of_another_worker_at_once_is_not_lost(guards: list[Guard]) -> None:
+    guards[0].open_circuit("openai")
+    await until(lambda: states(guards[:1]) == {"forced_open"})
+    await asyncio.sleep(0.1)  # Redis has it; whether the second has heard of it makes no difference
+    guards[1].release_circuit("openai")
+    await until(lambda: states(guards) == {"half_open"})
