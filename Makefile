@@ -12,6 +12,7 @@ demo: $(STAMP)
 	$(BIN)/wallie-litellm demo $(if $(filter 0,$(SERVE)),--no-serve)
 
 test: $(STAMP)
+	@sh tests/install_browser.sh
 	$(BIN)/python -m pytest
 
 lint: $(STAMP)

@@ -82,7 +82,7 @@ def run(quick: bool) -> Report:
 async def _measure_all(report: Report, url: str, attempts: int, rounds: int) -> None:
     engine = open_engine(url)
     try:
-        await _fill(engine, attempts)
+        await fill(engine, attempts)
         for query in _queries(engine):
             report.rows.append(await _measure(report, query, rounds))
     finally:
@@ -148,19 +148,20 @@ def _queries(engine: AsyncEngine) -> Iterator[Query]:
     yield Query("transitions", queries.transitions)
 
 
-async def _fill(engine: AsyncEngine, attempts: int) -> None:
+async def fill(engine: AsyncEngine, attempts: int, now: float = NOW) -> None:
+    """As many attempts, and their requests, over the 30 days before ``now``."""
     async with writing(engine) as connection:
         await connection.run_sync(migrate)
-    records = _records(attempts)
+    records = _records(attempts, now)
     while batch := list(islice(records, _BATCH)):
         async with writing(engine) as connection:
             await connection.run_sync(insert_records, batch)
 
 
-def _records(attempts: int) -> Iterator[Record]:
+def _records(attempts: int, now: float) -> Iterator[Record]:
     chance = random.Random(1)
     for number in range(attempts):
-        one = _settled(chance, number, NOW - MONTH + (number + chance.random()) * MONTH / attempts)
+        one = _settled(chance, number, now - MONTH + (number + chance.random()) * MONTH / attempts)
         yield record_of(one, "w1")
         yield record_of(_ended(one), "w1")
 

@@ -6,7 +6,9 @@ import sys
 
 import click
 
+from wallie_litellm.cli_dashboard import dashboard_command
 from wallie_litellm.cli_ledger import export_command, kpis_command
+from wallie_litellm.cli_orders import order_commands
 from wallie_litellm.cli_status import status_command
 from wallie_litellm.errors import ConfigError
 
@@ -17,9 +19,8 @@ def main() -> None:
     """Waiting rate limits, circuit breakers and fallback chains for LiteLLM."""
 
 
-main.add_command(export_command)
-main.add_command(kpis_command)
-main.add_command(status_command)
+for command in (dashboard_command, export_command, kpis_command, status_command, *order_commands()):
+    main.add_command(command)
 
 
 @main.command()

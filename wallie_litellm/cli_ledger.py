@@ -12,19 +12,20 @@ from contextlib import aclosing, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Literal, NoReturn
+from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from wallie_litellm.cli_remote import FAILED, one_line_errors, refuse, running, say, url_options
+from wallie_litellm.cli_tables import aligned
 from wallie_litellm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from wallie_litellm.client import Client
     from wallie_litellm.config import RouterConfig, WallieConfig
     from wallie_litellm.ledger.kpis import Kpi
 
 _KINDS: Final = ("attempt", "request", "alert", "transition", "action", "outside_usage")
-_FAILED = 1
-_UNUSABLE = 2  # as click's own for wrong options
 
 
 class _Time(click.ParamType[float]):
@@ -47,6 +48,7 @@ class _Time(click.ParamType[float]):
 
 
 @click.command("export")
+@url_options
 @click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(_KINDS), help="May be repeated; all unless given.")
@@ -54,6 +56,8 @@ class _Time(click.ParamType[float]):
 @click.option("--until", metavar="T", type=_Time(), help="Before then, given in the same way.")
 @click.option("--output", metavar="FILE", help="Instead of standard output; it appears when it is complete.")
 def export_command(
+    url: str | None,
+    insecure: bool,
     config: str | None,
     form: Literal["csv", "jsonl"],
     kinds: tuple[str, ...],
@@ -63,34 +67,47 @@ def export_command(
 ) -> None:
     """Write the ledger's records as CSV or JSON Lines, in order of time within each kind.
 
-    Times are UTC unless they say otherwise. The exit code is 1 if the output cannot be written or the database fails
-    on the way, and 2 if there is no ledger to read.
+    Times are UTC unless they say otherwise. With --url, they are those of a running proxy or dashboard, as CSV. The
+    exit code is 1 if the output cannot be written, or the database or the one at --url fails on the way, and 2 if
+    there is no ledger to read.
     """
     if since is not None and until is not None and until < since:
         raise click.UsageError("--until is before --since")
-    url = _ledger_url(_load(config))
-    with _one_line_errors(), _opened(output) as file:
-        count = asyncio.run(_export(url, form, kinds or _KINDS, since, until, file))
+    client = running(url, insecure, config)
+    if client is not None:
+        if form != "csv":
+            raise click.UsageError("with --url there is only --format csv")
+        _export_of_running(client, kinds or _KINDS, since, until, output)
+        return
+    place = _ledger_url(_load(config))
+    with _ledger_errors(), _opened(output) as file:
+        count = asyncio.run(_export(place, form, kinds or _KINDS, since, until, file))
     if output not in (None, "-"):
         click.echo(f"{count} records written to {output}", err=True)
 
 
 @click.command("kpis")
+@url_options
 @click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
 @click.option("--since", metavar="T", type=_Time(), help="From then on: 2026-11-23, 24h or 7d ago; 30d unless given.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
-def kpis_command(config: str | None, since: float | None, as_json: bool) -> None:
-    """Compare the key figures with their targets, `wallie.kpis`.
+def kpis_command(url: str | None, insecure: bool, config: str | None, since: float | None, as_json: bool) -> None:
+    """Compare the key figures with their targets, `wallie.kpis`; with --url those of a running proxy or dashboard.
 
-    The exit code is 0 if none fails, 1 if one does, and 2 if there is no ledger to read.
+    The exit code is 0 if none fails, 1 if one does or the one at --url does not answer, and 2 if there is no ledger to
+    read.
     """
     from wallie_litellm.ledger.kpis import PERIOD
 
-    loaded = _load(config)
-    url, wallie = _ledger_url(loaded), loaded.wallie
+    client = running(url, insecure, config)
     start = time.time() - PERIOD if since is None else since
-    with _one_line_errors():
-        figures = asyncio.run(_measure(url, wallie, start))
+    if client is not None:
+        figures = _measured_by_running(client, start)
+    else:
+        loaded = _load(config)
+        place, wallie = _ledger_url(loaded), loaded.wallie
+        with _ledger_errors():
+            figures = asyncio.run(_measure(place, wallie, start))
     shown = datetime.fromtimestamp(start, UTC)
     if as_json:
         report = {"since": shown.isoformat(timespec="seconds"), "kpis": [asdict(kpi) for kpi in figures]}
@@ -98,8 +115,8 @@ def kpis_command(config: str | None, since: float | None, as_json: bool) -> None
     else:
         click.echo(f"Since {shown:%Y-%m-%d %H:%M} UTC")
         for line in _table(figures):
-            click.echo(line)
-    sys.exit(_FAILED if any(kpi.passed is False for kpi in figures) else 0)
+            say(line)
+    sys.exit(FAILED if any(kpi.passed is False for kpi in figures) else 0)
 
 
 async def _export(
@@ -130,30 +147,64 @@ async def _measure(url: str, wallie: WallieConfig, since: float) -> list[Kpi]:
         return await measure_kpis(LedgerQueries(engine), wallie.kpis, since)
 
 
+def _export_of_running(
+    client: Client, kinds: Sequence[str], since: float | None, until: float | None, output: str | None
+) -> None:
+    parameters = [("since", repr(since or 0.0)), *(("kind", kind) for kind in kinds)]
+    if until is not None:
+        parameters.append(("until", repr(until)))
+    for_people = output in (None, "-") and sys.stdout.isatty()
+    with one_line_errors(), client, _opened(output) as file:
+        for text in client.text("api/export.csv", parameters, "text/csv"):
+            file.write(_harmless(text) if for_people else text)
+    if output not in (None, "-"):
+        click.echo(f"records written to {output}", err=True)
+
+
+def _harmless(text: str) -> str:
+    """Without what a terminal would take for a command."""
+    return "".join(character if character.isprintable() or character in "\r\n\t" else "�" for character in text)
+
+
+def _measured_by_running(client: Client, since: float) -> list[Kpi]:
+    from wallie_litellm.ledger.kpis import Kpi
+
+    with one_line_errors(), client:
+        found = client.get("api/kpis", [("since", repr(since))])
+    try:
+        return [
+            Kpi(
+                str(one["name"]),
+                float(one["target"]),
+                None if one["actual"] is None else float(one["actual"]),
+                None if one["passed"] is None else bool(one["passed"]),
+                str(one.get("note") or ""),
+            )
+            for one in found["kpis"]
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        say(f"{client.base}: the answer is none of a Wallie of this version", err=True)
+        sys.exit(FAILED)
+
+
 def _load(config: str | None) -> RouterConfig:
     from wallie_litellm.config import load_config
 
     try:
         return load_config(config)
     except ConfigError as error:
-        _refuse(error.problems)
+        refuse(*error.problems)
 
 
 def _ledger_url(config: RouterConfig) -> str:
     ledger = config.wallie.ledger
     if ledger is None:
-        _refuse([f"{config.path}: wallie.ledger is null: no ledger is kept, so there is nothing to read"])
+        refuse(f"{config.path}: wallie.ledger is null: no ledger is kept, so there is nothing to read")
     return ledger.url
 
 
-def _refuse(problems: Sequence[str]) -> NoReturn:
-    for problem in problems:
-        click.echo(problem, err=True)
-    sys.exit(_UNUSABLE)
-
-
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _ledger_errors() -> Iterator[None]:
     """No ledger to read ends the command with 2, a database that fails while it is read with 1."""
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -162,14 +213,14 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        _refuse(error.problems)
+        refuse(*error.problems)
     except (SQLAlchemyError, ConnectionError, TimeoutError) as error:
         click.echo(f"wallie.ledger.url: the database failed while it was read: {reason(error)}", err=True)
-        sys.exit(_FAILED)
+        sys.exit(FAILED)
 
 
 class _Unwritable(click.ClickException):
-    exit_code = _FAILED
+    exit_code = FAILED
 
 
 class _Output:
@@ -260,9 +311,7 @@ def _table(figures: Sequence[Kpi]) -> Iterator[str]:
         verdict = {True: "pass", False: "FAIL", None: "no data"}[kpi.passed]
         actual = "-" if kpi.actual is None else _shown(kpi.name, kpi.actual)
         rows.append((kpi.name, sign + _shown(kpi.name, kpi.target), actual, verdict, kpi.note))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from aligned(rows)
 
 
 def _shown(name: str, value: float) -> str:

@@ -1,244 +1,226 @@
-"""`wallie-litellm status`: the fleet as Redis has it, without a running proxy."""
+"""`wallie-litellm status`: a running proxy's or dashboard's, or the fleet as Redis has it without one."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from math import ceil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from wallie_litellm.cli_fleet import Away, fleet_lines, fleet_report, nothing
+from wallie_litellm.cli_remote import FAILED, refuse, running, url_options
+from wallie_litellm.cli_tables import aligned, moment, text
 from wallie_litellm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from wallie_litellm.config import Limits, RouterConfig
+    from wallie_litellm.client import Client
+    from wallie_litellm.config import RouterConfig
 
-_FAILED = 1
-_UNUSABLE = 2  # as click's own for wrong options
-_LONGEST_RESET: Final = 366 * 86_400.0  # seconds; a debt may be larger than a date can say
+_INTERRUPTED: Final = 130  # what a shell says of a program that Ctrl-C has ended
 _PER_PROCESS: Final = (
     "Limits are per process: WALLIE_REDIS_URL (or wallie.store.url) shares them, and a running process's own "
-    "guard.status() has its numbers."
+    "numbers are its guard.status(), or at --url."
 )
 
 
+@dataclass
+class _View:
+    """What was found: for programs, for people, and what else to say on stderr."""
+
+    report: dict[str, Any] | None = None
+    lines: list[str] = field(default_factory=list)
+    problem: str = ""
+    code: int = 0
+
+
 @click.command("status")
+@url_options
 @click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of tables.")
-def status_command(config: str | None, as_json: bool) -> None:
-    """Show the workers that share a Redis, and what it holds of each provider's limits and breaker.
+@click.option(
+    "--watch",
+    metavar="[SECONDS]",
+    is_flag=False,
+    flag_value=2.0,
+    type=click.FloatRange(min=0.1),
+    help="Again every so many seconds, 2 unless given, until Ctrl-C; with --json one line each time.",
+)
+def status_command(url: str | None, insecure: bool, config: str | None, as_json: bool, watch: float | None) -> None:
+    """Show limits, breakers and workers, and what was used in the last 24 hours.
 
-    The exit code is 0, 1 if Redis cannot be read, and 2 if the configuration is wrong.
+    With --url as a running proxy or dashboard has them; else as the Redis has them that the workers share, and as the
+    ledger has them.
+
+    The exit code is 0, 1 if the one at --url or Redis cannot be read, and 2 if the configuration is wrong.
     """
+    client = running(url, insecure, config)
+    if client is None:
+        loaded = _load(config)
+
+        def look() -> _View:
+            return _from_store(loaded, as_json=as_json)
+    else:
+
+        def look() -> _View:
+            return _from_running(client)
+
+    if watch is None:
+        sys.exit(_show(look(), as_json=as_json))
+    try:
+        _watch(look, watch, as_json=as_json)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _load(config: str | None) -> RouterConfig:
     from wallie_litellm.config import load_config
+
+    try:
+        return load_config(config)
+    except ConfigError as error:
+        refuse(*error.problems)
+
+
+def _show(view: _View, *, as_json: bool) -> int:
+    if view.problem:
+        click.echo(view.problem, err=True)
+    if not as_json:
+        for line in view.lines:
+            click.echo(line)
+    elif view.report is not None:
+        click.echo(json.dumps(view.report, indent=2))
+    return view.code
+
+
+def _watch(look: Callable[[], _View], seconds: float, *, as_json: bool) -> None:
+    first = True
+    while True:
+        view = look()
+        if as_json:
+            report = view.report if view.report is not None else {"error": view.problem}
+            click.echo(json.dumps(report))
+        else:
+            if sys.stdout.isatty():
+                click.clear()
+            elif not first:
+                click.echo()
+            click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')}, every {seconds:g} s; Ctrl-C ends")
+            click.echo()
+            _show(view, as_json=False)
+        first = False
+        time.sleep(seconds)
+
+
+# From Redis and the ledger
+
+
+def _from_store(loaded: RouterConfig, *, as_json: bool) -> _View:
     from wallie_litellm.config.values import mask_url
 
-    try:
-        loaded = load_config(config)
-    except ConfigError as error:
-        for problem in error.problems:
-            click.echo(problem, err=True)
-        sys.exit(_UNUSABLE)
     url = loaded.wallie.store.url
     if url == "memory":
-        click.echo(_PER_PROCESS, err=as_json)
-        if as_json:
-            _print_json(_nothing("process", "ok", None))
-        return
-    try:
-        report = _report(loaded)
-    except _Away as error:
-        click.echo(f"wallie.store.url: {mask_url(url)} cannot be read: {error}", err=True)
-        if as_json:
-            _print_json(_nothing("redis", "down", str(error)))
-        sys.exit(_FAILED)
-    if as_json:
-        _print_json(report)
+        view = _View(nothing("process", "ok", None), [_PER_PROCESS], problem=_PER_PROCESS if as_json else "")
     else:
-        for line in _lines(report, mask_url(url)):
-            click.echo(line)
+        try:
+            report = fleet_report(loaded)
+        except Away as error:
+            problem = f"wallie.store.url: {mask_url(url)} cannot be read: {error}"
+            return _View(nothing("redis", "down", str(error)), problem=problem, code=FAILED)
+        view = _View(report, list(fleet_lines(report, mask_url(url))))
+    _add_usage(view, loaded)
+    return view
 
 
-class _Away(Exception):  # noqa: N818 - it says what happened
-    """Redis cannot be read; the message says why."""
-
-
-def _print_json(report: Mapping[str, Any]) -> None:
-    click.echo(json.dumps(report, indent=2))
-
-
-def _nothing(scope: str, state: str, error: str | None) -> dict[str, Any]:
-    return {
-        "store": {"scope": scope, "state": state, "error": error},
-        "workers": [],
-        "providers": {},
-        "features": {},
-    }
-
-
-# What there is, as plain data
-
-
-def _report(loaded: RouterConfig) -> dict[str, Any]:
-    wallie = loaded.wallie
-    try:
-        from wallie_litellm.stores.redis_view import Unreadable, read_fleet
-    except ImportError as error:
-        raise _Away(f"{error.name} is not installed; install wallie-litellm[redis]") from error
-    from wallie_litellm.limiter import FEATURE
-
-    limited = {name: own.limits for name, own in wallie.features.items() if own.limits.by_dimension()}
-    unlimited = _named_by_models(loaded) - set(wallie.providers)
-    try:
-        found = read_fleet(wallie.store.url, [*wallie.providers, *unlimited, *(FEATURE + name for name in limited)])
-    except Unreadable as error:
-        raise _Away(str(error)) from error
-    now, states = found["now"], found["states"]
-    limits: dict[str, Limits | None] = {**wallie.providers, **{name: None for name in unlimited if states[name]}}
-    return {
-        "store": {"scope": "redis", "state": "ok", "error": None},
-        "workers": [_worker(name, about, now) for name, about in found["workers"].items()],
-        "providers": {name: _state(states[name], own, now) for name, own in sorted(limits.items())},
-        "features": {name: _state(states[FEATURE + name], own, now) for name, own in sorted(limited.items())},
-    }
-
-
-def _named_by_models(loaded: RouterConfig) -> set[str]:
-    """Providers that have no limits and yet a breaker, as far as the models tell without LiteLLM."""
-    names = set()
-    for entry in loaded.model_list:
-        params, info = entry["litellm_params"], entry.get("model_info") or {}
-        vendor, slash, _ = str(params["model"]).partition("/")
-        names.add(info.get("wallie_provider") or params.get("custom_llm_provider") or (vendor if slash else ""))
-    return {str(name) for name in names if name}
-
-
-def _worker(name: str, about: Mapping[str, Any], now: float) -> dict[str, Any]:
-    since = about["since"]
-    return {
-        "name": name,
-        "pid": about["pid"],
-        "host": about["host"],
-        "since": None if since is None else _date(since),
-        "last_seen": _date(now - about["age"]),
-        "last_seen_ago": round(about["age"], 3),
-    }
-
-
-def _state(told: Mapping[str, Any] | None, limits: Limits | None, now: float) -> dict[str, Any]:
-    """One provider; ``told`` is what inspect.lua says of it, ``None`` if Redis has nothing."""
-    from wallie_litellm.core.sharing import ALIVE
-
-    breaker, workers = (told["breaker"], told["workers"]) if told else ({}, {})
-    opens = breaker.get("state") == "open"
-    places = {name: own["places"] for name, own in sorted(workers.items()) if own["places"] and own["age"] <= ALIVE}
-    return {
-        "breaker": {
-            "state": breaker.get("state"),
-            "reason": breaker.get("reason"),
-            "next_probe_in": round(breaker["reopens_in"], 3) if opens else None,
-            "probe_held_by": sorted({probe["worker"] for probe in breaker.get("probes", ())}),
-        },
-        "paused_for": round(told["pause"], 3) if told else 0.0,
-        "quota": {
-            dimension: _quota(dimension, limit, told, limits, now, sum(places.values()))
-            for dimension, limit in (limits.by_dimension() if limits else {}).items()
-        },
-        "loans": {name: dict(sorted(own["lent"].items())) for name, own in sorted(workers.items()) if own["lent"]},
-        "places": places,
-    }
-
-
-def _quota(
-    dimension: str, limit: int, told: Mapping[str, Any] | None, limits: Limits | None, now: float, places: int
-) -> dict[str, Any]:
-    if dimension == "concurrency":  # Redis knows who may have how many calls, not how many there are
-        return {"used": None, "limit": limit, "lent": places, "reset_at": None}
-    lent = sum(worker["lent"].get(dimension, 0) for worker in told["workers"].values()) if told else 0
-    used = told["used"].get(dimension, 0.0) if told else 0.0
-    reset_in = told["full_in"].get(dimension, 0.0) if told else 0.0
-    if dimension in ("rpd", "tpd"):
-        reset_in = told["day_ends_in"].get(dimension, 0.0) if told else 0.0
-        reset_in = reset_in or _day_left(now, getattr(limits, "reset_timezone", "UTC"))
-    reset_at = _date(now + min(reset_in, _LONGEST_RESET))
-    return {"used": max(0, ceil(used - 1e-6)), "limit": limit, "lent": lent, "reset_at": reset_at}
-
-
-def _day_left(now: float, timezone: str) -> float:
-    from wallie_litellm.core.day import next_midnight
-
-    return next_midnight(now, timezone) - now
-
-
-def _date(unix: float) -> str:
-    return datetime.fromtimestamp(unix, UTC).isoformat()
-
-
-# As people read it
-
-
-def _lines(report: Mapping[str, Any], shown_url: str) -> Iterator[str]:
+def _add_usage(view: _View, loaded: RouterConfig) -> None:
+    from wallie_litellm.cli_usage import Unknown, usage_lines, usage_of_ledger
     from wallie_litellm.config.problems import one_line
 
-    workers = report["workers"]
-    count = f"{len(workers)} worker{'' if len(workers) == 1 else 's'}" if workers else "no worker in the last minute"
-    yield f"Redis at {shown_url}: {count}"
-    numbers = {worker["name"]: f"#{number}" for number, worker in enumerate(workers, 1)}
-    if workers:
-        rows: list[tuple[str, ...]] = [("", "worker", "pid", "host", "since (UTC)", "last seen")]
-        for worker in workers:
-            own = (worker["name"], _text(worker["pid"]), _text(worker["host"]))
-            since, seen = _text(worker["since"])[:19].replace("T", " "), f"{worker['last_seen_ago']:.1f} s ago"
-            rows.append((numbers[worker["name"]], *own, since, seen))
-        yield ""
-        yield from map(one_line, _aligned(rows))
-    rows = [("", "breaker", "limit", "used", "on loan", "reset (UTC)", "to whom")]
-    for kind in ("providers", "features"):
-        for name, state in report[kind].items():
-            rows += _rows(name if kind == "providers" else f"feature:{name}", state, numbers)
-    yield ""
-    yield from map(one_line, _aligned(rows))
-    for kind in ("providers", "features"):
-        for name, state in report[kind].items():
-            if remark := _remark(state, numbers):
-                yield one_line(f"{name}: {remark}")
+    assert view.report is not None, "there is one to add to"  # noqa: S101 - narrows the type
+    usage, ledger = None, loaded.wallie.ledger
+    try:
+        usage = usage_of_ledger(ledger.url) if ledger is not None else None
+    except Unknown as error:
+        view.problem = "\n".join(filter(None, (view.problem, f"no figures of the last 24 h: {error}")))
+    view.report["usage"] = usage
+    if usage is not None:
+        view.lines += ["", *map(one_line, usage_lines(usage))]
 
 
-def _rows(name: str, state: Mapping[str, Any], numbers: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
-    breaker = state["breaker"]["state"] or "nothing in Redis"
-    for dimension, quota in state["quota"].items():
-        loans = {worker: lent.get(dimension, 0) for worker, lent in state["loans"].items()}
-        if dimension == "concurrency":
-            loans = state["places"]
-        whom = ", ".join(f"{numbers.get(worker, worker)} {amount:g}" for worker, amount in loans.items() if amount)
-        used = f"{_text(quota['used'])} / {quota['limit']}"
-        reset = _text(quota["reset_at"])[:19].replace("T", " ")
-        yield name, breaker, dimension, used, f"{quota['lent']:g}", reset, whom
-        name = breaker = ""
+# From a running one
+
+
+def _from_running(client: Client) -> _View:
+    from wallie_litellm.cli_usage import RANGE, usage_lines
+    from wallie_litellm.client import NoAnswer
+    from wallie_litellm.config.problems import one_line
+
+    try:
+        status = client.get("api/status")
+    except NoAnswer as error:
+        return _View(problem=str(error), code=FAILED)
+    usage, problem = None, ""
+    try:
+        usage = client.get("api/usage", [("range", RANGE), ("by", "provider")])
+    except NoAnswer as error:
+        problem = f"no figures of the last {RANGE}: {error}"
+    try:
+        lines = [f"{client.base}: {_store_line(status['store'])}", "", *_provider_lines(status)]
+        if usage is not None:
+            lines += ["", *usage_lines(usage)]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return _View(problem=f"{client.base}: the answer is none of a Wallie of this version", code=FAILED)
+    return _View({**status, "usage": usage}, list(map(one_line, lines)), problem)
+
+
+def _store_line(store: Mapping[str, Any]) -> str:
+    """Whose limits these are."""
+    scope, state = store["scope"], store["state"]
+    if scope == "redis":
+        workers = store.get("workers", 0)
+        told = f"limits shared through Redis by {workers} worker{'' if workers == 1 else 's'}, {state}"
+    elif scope == "ledger":
+        told = f"limits as the ledger's records add up, {state}"
+    else:
+        processes = store.get("processes", 1)
+        told = "limits of this process" if processes == 1 else f"limits of one of {processes} processes"
+    return told + (f": {store['error']}" if store.get("error") else "")
+
+
+def _provider_lines(status: Mapping[str, Any]) -> Iterator[str]:
+    rows: list[tuple[str, ...]] = [
+        ("", "health", "breaker", "in flight", "waiting", "limit", "used", "%", "reset (UTC)"),
+    ]
+    described = [(name, state) for name, state in status["providers"].items()]
+    described += [(f"feature:{name}", state) for name, state in status["features"].items()]
+    for name, state in described:
+        rows += _rows(name, state)
+    yield from aligned(rows, right=(3, 4, 7))
+    for name, state in described:
+        if remark := "; ".join(_remarks(state)):
+            yield f"{name}: {remark}"
+
+
+def _rows(name: str, state: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
+    own = (name, state["health"], state["breaker"]["state"], text(state["in_flight"]), text(state["waiting"]))
     if not state["quota"]:
-        yield name, breaker, "-", "", "", "", ""
+        yield (*own, "-", "", "", "")
+    for dimension, quota in state["quota"].items():
+        used, share = f"{quota['used']:g} / {quota['limit']:g}", f"{100 * quota['utilization']:.0f}"
+        # Calls in flight are free again when they end.
+        reset = "-" if dimension == "concurrency" else moment(quota["reset_at"])
+        yield (*own, dimension, used, share, reset)
+        own = ("",) * len(own)  # type: ignore[assignment]
 
 
-def _remark(state: Mapping[str, Any], numbers: Mapping[str, str]) -> str:
+def _remarks(state: Mapping[str, Any]) -> Iterator[str]:
     breaker = state["breaker"]
-    parts = [f"{breaker['state']}: {breaker['reason']}"] if breaker["reason"] else []
+    if breaker["reason"]:
+        yield f"{breaker['state']}: {breaker['reason']}"
     if breaker["next_probe_in"] is not None:
-        parts.append(f"next probe in {breaker['next_probe_in']:.1f} s")
-    if breaker["probe_held_by"]:
-        parts.append("probe held by " + ", ".join(numbers.get(name, name) for name in breaker["probe_held_by"]))
+        yield f"next probe in {breaker['next_probe_in']:.1f} s"
     if state["paused_for"]:
-        parts.append(f"paused for {state['paused_for']:.1f} s")
-    return "; ".join(parts)
-
-
-def _text(value: object) -> str:
-    return "-" if value is None else str(value)
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        yield f"paused for {state['paused_for']:.1f} s"

@@ -12,16 +12,19 @@ from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wallie_litellm.clock import Clock
-from wallie_litellm.config import RouterConfig
+from wallie_litellm.config import RouterConfig, WallieConfig
 from wallie_litellm.core.day import last_midnight
 from wallie_litellm.core.demand import NOTHING, shares
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
 from wallie_litellm.telemetry.bus import Bus
 from wallie_litellm.telemetry.sink import Sink
+
+if TYPE_CHECKING:
+    from wallie_litellm.ledger.restore import Restored, Windows
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +61,8 @@ def _sinks(loaded: RouterConfig, guard: Guard) -> Iterator[Callable[[], Sink]]:
     """How to make each configured sink. Their packages are imported when one is made."""
     config = loaded.wallie
     telemetry, spool = config.telemetry, Path(config.telemetry.spool)
-    if (ledger := config.ledger) is not None:
-        yield lambda: _ledger(ledger.url, spool, ledger.retention)
+    if (ledger := ledger_sink(config)) is not None:
+        yield ledger
     if (posthog := telemetry.posthog) is not None and posthog.api_key is not None:
         key = posthog.api_key.get_secret_value()
         yield lambda: _sink("posthog").PostHogSink(key, posthog.host, _spool(spool, "posthog", f"{posthog.host} {key}"))
@@ -84,11 +87,19 @@ def _sink(name: str) -> Any:
     return import_module(f"wallie_litellm.telemetry.sinks.{name}")
 
 
-def _ledger(url: str, spool: Path, retention: float) -> Sink:
-    from wallie_litellm.ledger.engine import identity_of
-    from wallie_litellm.ledger.writer import LedgerSink
+def ledger_sink(config: WallieConfig) -> Callable[[], Sink] | None:
+    """How to make what writes the configured ledger; ``None`` if there shall be none."""
+    if (settings := config.ledger) is None:
+        return None
 
-    return LedgerSink(url, _spool(spool, "ledger", identity_of(url)), retention=retention, worker=worker_name())
+    def make() -> Sink:
+        from wallie_litellm.ledger.engine import identity_of
+        from wallie_litellm.ledger.writer import LedgerSink
+
+        spool = _spool(Path(config.telemetry.spool), "ledger", identity_of(settings.url))
+        return LedgerSink(settings.url, spool, retention=settings.retention, worker=worker_name())
+
+    return make
 
 
 def _spool(folder: Path, name: str, receiver: str) -> Path:
@@ -171,14 +182,27 @@ def _restore(guard: Guard) -> None:
 
     guard.bus.flush_blocking(SPOOL_TIMEOUT)  # what the last process left in the spool belongs to it
     wall = guard.clock.wall()
-    zones = {name: limits.reset_timezone for name, limits in config.providers.items()}
-    windows = {
+    found = restore(config.ledger.url, usage_windows(guard), wall=wall, timeout=RESTORE_TIMEOUT)
+    if found is None:
+        return
+    take_up(guard, found, wall)
+    reporter = guard.reporter
+    reporter.budget.restore(wall, found.month_cost, found.budget_levels)
+    reporter.unpriced_told.update(found.unpriced)
+
+
+def usage_windows(guard: Guard) -> Windows:
+    """Since when the limits of each provider and feature remember what was used."""
+    wall = guard.clock.wall()
+    zones = {name: limits.reset_timezone for name, limits in guard.config.providers.items()}
+    return {
         limiter.name: (last_midnight(wall, zones.get(limiter.name, "UTC")), wall - limiter.memory())
         for limiter in guard.limiters()
     }
-    found = restore(config.ledger.url, windows, wall=wall, timeout=RESTORE_TIMEOUT)
-    if found is None:
-        return
+
+
+def take_up(guard: Guard, found: Restored, wall: float) -> None:
+    """Have the limits go on with what the ledger ``found`` to be used at ``wall``."""
     for limiter in guard.limiters():
         # The ledger is of all processes, and nobody knows which of them this one replaces.
         (day,) = shares([found.day.get(limiter.name, NOTHING)], guard.processes)
@@ -186,6 +210,3 @@ def _restore(guard: Guard) -> None:
         parts = shares((amount for _, amount in lately), guard.processes)
         recent = [(max(0.0, wall - at), part) for (at, _), part in zip(lately, parts, strict=True)]
         limiter.restore(day, recent)
-    reporter = guard.reporter
-    reporter.budget.restore(wall, found.month_cost, found.budget_levels)
-    reporter.unpriced_told.update(found.unpriced)

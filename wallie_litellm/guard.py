@@ -292,6 +292,12 @@ class Guard:
             "budget": {"spent_usd": self.reporter.budget.spent_at(wall), "limit_usd": self.reporter.budget.limit},
         }
 
+    def leave_alerts_to_others(self) -> None:
+        """State no alert that a fleet states once: whoever has all the sinks shall."""
+        self.reporter.once = lambda _key, _ttl, _action: None
+        if self._fleet is not None:
+            self._fleet.silent = True
+
     async def flush(self, timeout: float = SHUTDOWN) -> bool:
         """Wait until everything stated so far has reached its sinks; ``False`` after ``timeout`` seconds."""
         return await self.bus.flush(timeout)

@@ -6,10 +6,10 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
 
 from wallie_litellm.config import RouterConfig, load_config
 from wallie_litellm.errors import ConfigError
+from wallie_litellm.loopback import is_loopback
 from wallie_litellm.workers import TOLD, divided, worker_count
 
 _START = "from litellm.proxy.proxy_cli import run_server; run_server()"
@@ -31,7 +31,7 @@ def proxy_command(
     prepared = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", **environment, "WALLIE_CONFIG": path}
     notes = []
     if not (prepared.get("LITELLM_MASTER_KEY") or loaded.general_settings.get("master_key")):
-        if not _is_loopback(host):
+        if not is_loopback(host):
             raise ConfigError([f"LITELLM_MASTER_KEY is not set: without a key the proxy may not listen on {host}"])
         prepared["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"
         notes.append("LITELLM_MASTER_KEY is not set: everyone on this machine may use the proxy")
@@ -52,13 +52,6 @@ def _require_callback(loaded: RouterConfig) -> None:
                 "so the proxy would not be guarded"
             ]
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def run_proxy(config: str | None, host: str, port: int, arguments: Sequence[str]) -> None:

@@ -96,8 +96,28 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
         ProxyRouter.default_guard = guard
         litellm.Router = ProxyRouter
         _drain_at_shutdown(guard)
+        _show_dashboard(guard)
         _installed = WallieHandler(guard)
     return _installed
+
+
+def _show_dashboard(guard: Guard) -> None:
+    """Serve the operator's view under ``/wallie``; the proxy's master key lets an operator in too."""
+    server = sys.modules.get("litellm.proxy.proxy_server")
+    if server is None or not hasattr(server, "app"):
+        return
+    try:
+        from starlette.routing import Mount
+
+        from wallie_litellm.dashboard.server import PREFIX, dashboard_app, tokens_of
+    except ImportError as error:
+        logger.warning("no dashboard: %s is not installed; install wallie-litellm[dashboard]", error.name)
+        return
+    own = tokens_of(guard.config)
+    # The proxy may learn its key after this.
+    app, desk = dashboard_app(guard, tokens=lambda: [*own(), str(getattr(server, "master_key", None) or "")])
+    server.app.router.routes.insert(0, Mount(PREFIX, app=app))  # before what takes any path
+    guard.on_close(desk.close)
 
 
 def _drain_at_shutdown(guard: Guard) -> None:

@@ -162,15 +162,6 @@ async def test_a_released_circuit_lets_one_request_through_to_find_out(make_guar
     assert shown(guard)["health"] == "healthy"
 
 
-@pytest.mark.parametrize("order", ["reset_quota", "close_circuit", "open_circuit", "release_circuit"])
-def test_who_gave_an_order_and_why_is_on_record(make_guard: MakeGuard, order: str) -> None:
-    guard = make_guard()
-    said: list[tuple[Any, ...]] = []
-    guard.reporter.acted = lambda *told: said.append(told)  # type: ignore[method-assign]
-    getattr(guard, order)("openai", "maria", "bad answers")
-    assert said == [("maria", order, "openai", "bad answers")]
-
-
 async def test_the_status_counts_those_who_wait(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
     guard.update_usage("openai", tokens=60)

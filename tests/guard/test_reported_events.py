@@ -129,6 +129,27 @@ async def test_operators_transitions_are_stated_and_who_gave_the_order(
     ]
 
 
+@pytest.mark.parametrize("order", ["reset_quota", "close_circuit", "open_circuit", "release_circuit"])
+def test_who_gave_an_order_and_why_is_stated(make_guard: MakeGuard, bus: RecordingBus, order: str) -> None:
+    guard = make_guard()
+    getattr(guard, order)("openai", "maria", "bad answers")
+    getattr(guard, order)("openai")
+    assert [tuple(event)[2:] for event in bus.of(OperatorActed)] == [
+        ("maria", order, "openai", "bad answers"),
+        ("app", order, "openai", None),
+    ]
+
+
+def test_a_release_is_stated_once_with_its_reason(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard()
+    guard.open_circuit("openai")
+    guard.release_circuit("openai")
+    guard.release_circuit("openai")
+    assert breakers(bus) == [("closed", "forced_open"), ("forced_open", "half_open")]
+    assert healths(bus) == [("healthy", "down"), ("down", "degraded")]
+    assert bus.of(BreakerChanged)[-1].reason == "released by the operator"
+
+
 def test_a_disabled_breaker_is_stated(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard()
     guard.limiter("openai").command("disable")
@@ -138,7 +159,8 @@ def test_a_disabled_breaker_is_stated(make_guard: MakeGuard, bus: RecordingBus) 
 
 def test_an_order_for_an_unknown_provider_is_not_on_record(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard()
-    for order in (guard.open_circuit, guard.close_circuit, guard.reset_quota, guard.update_usage):
+    orders = (guard.open_circuit, guard.close_circuit, guard.release_circuit, guard.reset_quota, guard.update_usage)
+    for order in orders:
         with pytest.raises(ValueError, match="unknown provider"):
             order("opnai")
     assert bus.events == []

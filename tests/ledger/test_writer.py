@@ -64,7 +64,7 @@ def one_of_each() -> list[Event]:
         QuotaCrossed(new_id(), now + 4, "openai", "rpm", "warning", 0.8, 400.0, 500, 12.0),
         Unpriced(new_id(), now + 5, "openai", "new", "openai/new"),
         BudgetCrossed(new_id(), now + 6, "critical", 0.95, 475.0, 500.0, "2026-11"),
-        OperatorActed(new_id(), now + 7, "admin", "reset_quota", "openai", None),
+        OperatorActed(new_id(), now + 7, "admin", "reset_quota", "openai", "bad answers"),
         UsageReported(new_id(), now + 8, "openai", Demand(3, 300, 200, 100), "update_usage"),
     ]
 
@@ -97,7 +97,7 @@ def test_a_record_says_what_its_event_said(database_url: str, open_sink: SinkMak
     assert (unpriced.type, unpriced.model, unpriced.detail) == ("unpriced", "new", "openai/new")
     assert (budget.type, budget.used, budget.limit, budget.detail) == ("budget", 475.0, 500.0, "2026-11")
     (action,) = rows(database_url, select(actions))
-    assert (action.actor, action.action, action.provider) == ("admin", "reset_quota", "openai")
+    assert tuple(action)[3:] == ("admin", "reset_quota", "openai", "bad answers")
     (outside,) = rows(database_url, select(outside_usage))
     assert (outside.source, outside.charged_requests, outside.charged_tokens) == ("update_usage", 3, 300)
 
@@ -159,8 +159,10 @@ def test_several_processes_add_up(database_url: str, open_sink: SinkMaker) -> No
 def test_text_that_no_database_takes_is_cleansed_and_cut(database_url: str, open_sink: SinkMaker) -> None:
     sink = open_sink(database_url)
     odd = settled(feature="a\0b\ud800" + "x" * 1000, user_id="", error="e" * 5000, prompt_tokens=10**30)
-    sink.handle([odd])
+    sink.handle([odd, OperatorActed(new_id(), time.time(), "a" * 300, "open_circuit", "openai", "d" * 5000 + "\0")])
     assert sink.flush(30)
+    (action,) = rows(database_url, select(actions))
+    assert (len(action.actor), len(action.detail)) == (200, 2000)
     (found,) = rows(database_url, select(attempts))
     assert (found.feature[:4], len(found.feature), found.user_id, len(found.error)) == ("ab?x", 199, "", 2000)
     assert found.prompt_tokens == 10**15

@@ -11,9 +11,18 @@ from ledger_queries.conftest import Writer
 from ledger_support import ended, settled
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from wallie_litellm.events import BreakerChanged, BudgetCrossed, FellBack, QuotaCrossed, Settled, Unpriced, new_id
+from wallie_litellm.events import (
+    BreakerChanged,
+    BudgetCrossed,
+    FellBack,
+    OperatorActed,
+    QuotaCrossed,
+    Settled,
+    Unpriced,
+    new_id,
+)
 from wallie_litellm.ledger.engine import writing
-from wallie_litellm.ledger.figures import Latency, Where
+from wallie_litellm.ledger.figures import Action, Latency, Where
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.retention import prune
 from wallie_litellm.ledger.schema import DAY
@@ -120,7 +129,7 @@ async def test_an_empty_ledger_answers_with_nothing(engine: AsyncEngine) -> None
         assert await queries.totals(NOW - span, step=900) == []
     assert (await queries.cost_today()).cost_usd == 0.0
     assert (await queries.cost_of_month()).projected_usd is None
-    assert await queries.alerts() == await queries.transitions() == []
+    assert await queries.alerts() == await queries.transitions() == await queries.actions() == []
     assert await queries.first_record_at() is None
 
 
@@ -252,6 +261,20 @@ async def test_alerts_and_transitions_come_latest_first(engine: AsyncEngine, wri
     ]
     assert await queries.count_alerts("critical", NOW - 60) == 1
     assert await queries.count_alerts("critical", NOW - 60, NOW - 30) == 0
+
+
+async def test_operators_orders_come_latest_first_with_who_gave_them_and_why(
+    engine: AsyncEngine, write: Writer
+) -> None:
+    opened = OperatorActed(new_id(NOW - 20), NOW - 20, "maria", "open_circuit", "openai", "bad answers")
+    released = OperatorActed(new_id(NOW - 10), NOW - 10, "app", "release_circuit", "openai", None)
+    await write([released, opened])
+    queries = asking(engine)
+    assert await queries.actions() == [
+        Action(released.id, NOW - 10, "app", "release_circuit", "openai", None),
+        Action(opened.id, NOW - 20, "maria", "open_circuit", "openai", "bad answers"),
+    ]
+    assert [action.actor for action in await queries.actions(1)] == ["app"]
 
 
 async def test_a_range_whose_records_were_pruned_is_answered_from_the_sums(engine: AsyncEngine, write: Writer) -> None:

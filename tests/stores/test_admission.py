@@ -195,6 +195,44 @@ def test_an_open_breaker_refuses_and_a_half_open_one_hands_out_its_probes() -> N
     assert refused(store.reserve(30.0, Demand())).reason == CIRCUIT
 
 
+def order(store: ProviderStore, name: str, now: float = 0.0) -> None:
+    getattr(store.breaker, name)()
+    store.told(now)
+
+
+def test_a_breaker_that_the_operator_releases_hands_out_a_probe_at_once() -> None:
+    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
+    fail(store)
+    order(store, "force_open", 1.0)
+    assert refused(store.reserve(1.0, Demand())) == (CIRCUIT, inf)
+    order(store, "release", 2.0)
+    assert store.breaker.state is BreakerState.HALF_OPEN
+    probe = granted(store.reserve(2.0, Demand()))
+    assert probe.probe
+    assert refused(store.reserve(2.0, Demand())).reason == CIRCUIT
+    store.settle(2.0, probe, probe.demand)
+    store.breaker.record(2.0, probe.generation, Verdict.SUCCESS, probe=probe.probe)
+    store.told(2.0)
+    assert [granted(store.reserve(3.0, Demand())).probe for _ in range(2)] == [0, 0]
+
+
+def test_a_probe_under_way_before_the_operators_orders_holds_nobody_back_after_them() -> None:
+    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
+    fail(store)
+    granted(store.reserve(30.0, Demand()))
+    assert refused(store.reserve(30.0, Demand())).reason == CIRCUIT
+    order(store, "force_open", 30.0)
+    order(store, "release", 30.0)
+    assert granted(store.reserve(30.0, Demand())).probe
+
+
+def test_releasing_an_open_breaker_does_not_shorten_its_time() -> None:
+    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
+    fail(store)
+    order(store, "release", 10.0)
+    assert refused(store.reserve(10.0, Demand())) == (CIRCUIT, 20.0)
+
+
 def test_a_refused_call_uses_up_no_probe() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)

@@ -26,6 +26,7 @@ RULES = {
 LIMITS = {"buckets": {"rpm": [60.0, 20.0], "tpm": [6000.0, 500.0]}, "days": {"rpd": 60}, "slots": 7}
 DAY = 40.0  # seconds, so that some end
 NAMES = ("rpm", "tpm", "rpd")
+ORDERS = ("close", "force_open", "disable", "release")
 AMOUNT = st.integers(0, 12)
 SOME = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 12))
 
@@ -45,7 +46,7 @@ steps = st.fixed_dictionaries(
         "charge": SOME,
         "refunds": st.lists(st.tuples(st.sampled_from(NAMES), st.integers(1, 12), st.floats(0, 9)), max_size=2),
         "outcomes": st.lists(outcomes, max_size=2),
-        "orders": st.lists(st.sampled_from(["close", "force_open", "disable", "release"]), max_size=1) | st.just([]) | st.just([]),
+        "orders": st.lists(st.sampled_from(ORDERS), max_size=1) | st.just([]) | st.just([]),
         "pause": st.sampled_from([0.0, 0.0, 0.0, 2.0]),
         "reset": st.sampled_from([False] * 9 + [True]),
         "need": SOME,
@@ -197,6 +198,42 @@ def word(worker: str, ack: int, used: float, state: str) -> dict[str, Any]:
         "probe": False,
         "seed": {"used": {"rpm": used, "rpd": used}, "pause": 0.0, "breaker": breaker},
     }
+
+
+def ordering(worker: str, seq: int, *orders: str) -> dict[str, Any]:
+    """A word of ``worker`` that asks for a probe's permit as well."""
+    nothing: dict[str, Any] = {"spent": {}, "back": {}, "charge": {}, "refunds": [], "outcomes": []}
+    report = {**nothing, "seq": seq, "lease": 0, "orders": list(orders), "pause": 0.0, "reset": False}
+    return {**word(worker, 0, 0.0, "closed"), "reports": [report], "probe": True}
+
+
+@pytest.mark.parametrize(
+    ("orders", "state", "changes"),
+    [
+        (["force_open", "release"], "half_open", 2),
+        (["disable", "release"], "closed", 2),
+        (["release"], "closed", 0),
+        (["force_open", "release", "release"], "half_open", 2),
+    ],
+)
+def test_a_release_ends_what_the_operator_ordered_and_nothing_else(
+    script: Any, orders: list[str], state: str, changes: int
+) -> None:
+    talk = Talk(script)
+    answers = talk.exchange(ordering("a", 1, *orders))
+    assert not differences(*answers)
+    assert (answers[0]["breaker"]["state"], answers[0]["breaker"]["generation"]) == (state, 3 + changes)
+
+
+def test_after_a_release_as_many_workers_probe_as_the_rules_say(script: Any) -> None:
+    talk = Talk(script)
+    talk.exchange(ordering("a", 1, "force_open"))
+    permits = []
+    for words in (ordering("b", 1, "release"), ordering("a", 2), ordering("c", 1)):
+        answers = talk.exchange(words)
+        assert not differences(*answers)
+        permits.append(answers[0]["breaker"]["probe"])
+    assert permits == [1, 2, 0]
 
 
 def test_who_remembers_is_heard_after_somebody_who_knows_nothing_has_begun_anew(script: Any) -> None:

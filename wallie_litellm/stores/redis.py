@@ -73,6 +73,7 @@ class RedisFleet:
         self.worker = new_worker()
         self.state = "connecting"
         self.error: str | None = None
+        self.silent = False  # nothing is done once here: others shall
         self.exchanges: Counter[str] = Counter()  # by provider
         self._url = url
         self._policy = on_store_error
@@ -103,6 +104,8 @@ class RedisFleet:
 
         While Redis is away it is called: better twice than not at all.
         """
+        if self.silent:
+            return
         if self._closing or self.state == "down" or not self._schedule(self._once(key, ttl, action)):
             action()
 

@@ -95,6 +95,7 @@ class SharedBreaker:
     def _order(self, order: str, state: BreakerState, reason: str | None) -> None:
         self.state, self.reason, self.failures = state, reason, 0
         self.permits.clear()
+        self._free_at = -inf  # whoever was probing before does so no more
         self.orders.append(order)
         self.urgent = True
 
@@ -127,6 +128,7 @@ class SharedBreaker:
             "state": state.value,
             "generation": self.generation,
             "reason": self.reason,
-            "reopens_in": max(0.0, self.reopens_at - now) if state is _OPEN else 0.0,
+            # One that was released half open may still have the time of an opening before.
+            "reopens_in": max(0.0, self.reopens_at - now) if self.state is _OPEN else 0.0,
             "open_for": self._open_for,
         }

@@ -4,46 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import pytest
 from click.testing import Result
 from redis_support import RedisServer
-from status_support import MODELS, exchange, read_status, report_of, run_status
+from status_support import MODELS, exchange, report_of
 
 from wallie_litellm.stores.redis import WORKERS, key_of
-
-
-@pytest.fixture(autouse=True)
-def _clean_env(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WALLIE_REDIS_URL", "WALLIE_DATABASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: RedisServer) -> RedisServer:
-    running.flush()
-    return running
-
-
-@pytest.fixture
-def status(tmp_path: Path) -> Callable[..., Result]:
-    return partial(run_status, tmp_path)
-
-
-@pytest.fixture
-def read(server: RedisServer, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    return partial(read_status, tmp_path, server.url)
 
 
 def test_a_worker_not_seen_for_a_minute_is_left_out(server: RedisServer, read: Callable[..., dict[str, Any]]) -> None:

@@ -5,39 +5,19 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 from redis_support import RedisServer, SlowLink, free_port
-from status_support import PASSWORD, SECTIONS, exchange, read_status, report_of, run_status
+from status_support import PASSWORD, SECTIONS, exchange, report_of
 from support import until
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.guard import Guard
 from wallie_litellm.stores.redis import WORKERS
-
-
-@pytest.fixture(autouse=True)
-def _clean_env(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WALLIE_REDIS_URL", "WALLIE_DATABASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[RedisServer]:
-    with RedisServer(password=PASSWORD) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: RedisServer) -> RedisServer:
-    running.flush()
-    return running
 
 
 @pytest.fixture
@@ -51,16 +31,6 @@ async def join(server: RedisServer) -> AsyncIterator[Callable[[], Guard]]:
     yield start
     for guard in guards:
         await guard.aclose()
-
-
-@pytest.fixture
-def status(tmp_path: Path) -> Callable[..., Result]:
-    return partial(run_status, tmp_path)
-
-
-@pytest.fixture
-def read(server: RedisServer, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    return partial(read_status, tmp_path, server.url)
 
 
 async def test_two_workers_and_what_they_have_taken_are_seen(
@@ -109,8 +79,7 @@ async def test_who_has_left_is_not_listed(join: Callable[[], Guard], read: Calla
     leaving, staying = join(), join()
     await until(lambda: len(read()["workers"]) == 2)
     await leaving.aclose()
-    names = [worker["name"] for worker in read()["workers"]]
-    assert staying.status()["store"]["worker"] in names
+    assert [worker["name"] for worker in read()["workers"]] == [staying.status()["store"]["worker"]]
     loans = read()["providers"]["openai"]["loans"]
     assert leaving.status()["store"]["worker"] not in loans
 

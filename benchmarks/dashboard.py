@@ -1,0 +1,206 @@
+"""Fifty people look at the dashboard of a proxy with a million attempts in its ledger: how fast, and at whose cost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.dashboard_client import CALLS, EVERY, VIEWERS
+from benchmarks.harness import Estimate, Report, estimate, percentile
+from benchmarks.ledger_queries import fill
+from wallie_litellm.ledger.engine import open_engine
+from wallie_litellm.rehearsal.fleet import FAKE_KEY, SimulatedFleet
+
+PAGE_MS = 200.0  # goal: 95 % of the pages within
+SLOWER = 0.05  # goal: by less than that
+KEY = "sk-benchmark-master-key"
+LATENCIES = (0.0, 0.3)  # seconds that the provider takes for an answer
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(quick: bool) -> Report:
+    attempts, rounds, seconds = (50_000, 2, 8.0) if quick else (1_000_000, 8, 20.0)
+    report = Report(
+        f"The dashboard with {attempts:,} attempts in the ledger and {VIEWERS} viewers",
+        ("what", "p50, ms", "p95, ms", "goal", ""),
+    )
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        asyncio.run(_fill(f"sqlite:///{folder}/wallie.db", attempts))
+        for latency in LATENCIES:
+            _measure(report, folder, latency, rounds, seconds)
+    report.notes.append(
+        f"One LiteLLM proxy process with SQLite. Each viewer opens the page and refreshes the panels {EVERY:.0f} s "
+        "after the last answer, a fifth of them at 1 h, two fifths at 24 h, the rest at 7 d and 30 d. "
+        f"{CALLS:.0f} calls a second go through the proxy to a simulated provider, begun when due. Rounds with and "
+        "without viewers alternate; slower is the ratio of a round with viewers to its neighbour without, of their "
+        "medians or means: the median of the rounds with its 95 % interval. The proxy, the provider, the callers and "
+        "the viewers share this machine's cores."
+    )
+    return report
+
+
+async def _fill(url: str, attempts: int) -> None:
+    engine = open_engine(url)
+    try:
+        await fill(engine, attempts, time.time())
+    finally:
+        await engine.dispose()
+
+
+def _measure(report: Report, folder: Path, latency: float, rounds: int, seconds: float) -> None:
+    with ExitStack() as stack:
+        provider = {"rpm": None, "tpm": None, "rpd": None, "latency": latency, "in_process": False}
+        fleet = stack.enter_context(SimulatedFleet({"openai": provider}))
+        base = stack.enter_context(_proxy(folder, fleet["openai"].api_base))
+        callers, viewers = (stack.enter_context(_client(kind, base)) for kind in ("calls", "viewers"))
+        _work(callers, 3.0)  # LiteLLM loads what it needs with its first calls
+        _work(viewers, 3.0)
+        alone: list[list[float]] = []
+        viewed: list[list[float]] = []
+        pages: list[float] = []
+        panels: list[float] = []
+        failed = 0
+        for number in range(rounds):
+            for with_viewers in (False, True) if number % 2 else (True, False):
+                if with_viewers:
+                    _ask(viewers, seconds)
+                calls = _work(callers, seconds)
+                (viewed if with_viewers else alone).append(calls["calls"])
+                failed += len(calls["failed"])
+                if with_viewers:
+                    seen = _answer(viewers)
+                    pages += seen["page"]
+                    panels += seen["panels"]
+                    failed += len(seen["failed"])
+    _rows(report, latency, alone, viewed, pages, panels, failed)
+
+
+def _rows(
+    report: Report,
+    latency: float,
+    alone: list[list[float]],
+    viewed: list[list[float]],
+    pages: list[float],
+    panels: list[float],
+    failed: int,
+) -> None:
+    slower = estimate(
+        [statistics.median(one) / statistics.median(other) for one, other in zip(viewed, alone, strict=True)]
+    )
+    mean = estimate([statistics.fmean(one) / statistics.fmean(other) for one, other in zip(viewed, alone, strict=True)])
+    name = f"provider answers in {latency * 1e3:.0f} ms"
+    for what, found in (("page opened", pages), ("panels refreshed", panels)):
+        verdict = "met" if percentile(found, 0.95) < PAGE_MS else "missed"
+        report.rows.append((f"{what}, {name}", *_middle_and_tail(found), f"p95 < {PAGE_MS:.0f} ms", verdict))
+    for what, rounds in (("calls without viewers", alone), ("calls with viewers", viewed)):
+        report.rows.append((f"{what}, {name}", *_middle_and_tail(list(chain.from_iterable(rounds))), "", ""))
+    verdict = "met" if slower.median < 1 + SLOWER else "missed"
+    report.rows.append((f"calls slower by, {name}", _percent(slower), "", f"< {SLOWER:.0%}", verdict))
+    report.rows.append((f"calls slower by, mean, {name}", _percent(mean), "", "", ""))
+    report.data[name] = {
+        "page_p95_ms": percentile(pages, 0.95),
+        "panels_p95_ms": percentile(panels, 0.95),
+        "slower": slower.as_dict(),
+        "slower_mean": mean.as_dict(),
+        "failed": failed,
+    }
+    if failed:
+        report.notes.append(f"{failed} requests failed ({name}).")
+
+
+def _middle_and_tail(found: list[float]) -> tuple[str, str]:
+    return f"{statistics.median(found):.1f}", f"{percentile(found, 0.95):.1f}"
+
+
+def _percent(ratio: Estimate) -> str:
+    return " … ".join(f"{(value - 1) * 100:+.1f} %" for value in (ratio.low, ratio.median, ratio.high))
+
+
+@contextmanager
+def _proxy(folder: Path, api_base: str) -> Iterator[str]:
+    config = {
+        "model_list": [
+            {
+                "model_name": "gpt-4o-mini",
+                "litellm_params": {"model": "openai/gpt-4o-mini", "api_base": api_base, "api_key": FAKE_KEY},
+            }
+        ],
+        "litellm_settings": {"callbacks": ["callbacks.wallie.handler"]},
+        "wallie": {
+            "providers": {"openai": {"rpm": 100_000, "tpm": 100_000_000, "rpd": 100_000_000}},
+            "ledger": {"url": f"sqlite:///{folder}/wallie.db"},
+            "telemetry": {"spool": str(folder / "spool")},
+        },
+    }
+    path = folder / "router_config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    if not (folder / "callbacks").exists():
+        shutil.copytree(_ROOT / "callbacks", folder / "callbacks")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "wallie-litellm"), "proxy", "--config", str(path), "--port", str(port)]
+    environment = {**os.environ, "LITELLM_MASTER_KEY": KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    with (folder / "proxy.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+    base = f"http://127.0.0.1:{port}"
+    try:
+        end = time.monotonic() + 90
+        while time.monotonic() < end and process.poll() is None:
+            with suppress(OSError), urllib.request.urlopen(f"{base}/health/liveliness", timeout=5):  # noqa: S310 - http
+                break
+            time.sleep(0.2)
+        yield base
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _client(kind: str, base: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "benchmarks.dashboard_client", kind, base, KEY]
+    process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _ask(client: subprocess.Popen[str], seconds: float) -> None:
+    assert client.stdin is not None
+    client.stdin.write(f"{seconds}\n")
+    client.stdin.flush()
+
+
+def _answer(client: subprocess.Popen[str]) -> dict[str, Any]:
+    assert client.stdout is not None
+    found: dict[str, Any] = json.loads(client.stdout.readline())
+    return found
+
+
+def _work(client: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
+    _ask(client, seconds)
+    return _answer(client)

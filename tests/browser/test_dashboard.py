@@ -1,0 +1,353 @@
+"""The page in a real browser, over real sockets, a real guard and a real ledger."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dashboard_support import TOKEN, served
+from ledger_support import ended, settled
+from playwright.sync_api import Page, expect
+
+from wallie_litellm.compose import ledger_sink
+from wallie_litellm.config import WallieConfig
+from wallie_litellm.events import BreakerChanged, Event, FellBack, HealthChanged, OperatorActed, QuotaCrossed, new_id
+from wallie_litellm.guard import Guard
+from wallie_litellm.telemetry.bus import Bus
+
+OpenPage = Callable[..., Page]
+
+
+class Stage:
+    """A guard with a ledger, and the address of its dashboard."""
+
+    def __init__(self, guard: Guard, address: str) -> None:
+        self.guard = guard
+        self.address = address
+
+    def tell(self, *events: Event) -> None:
+        for event in events:
+            self.guard.bus.publish(event)
+        assert self.guard.bus.flush_blocking(10)
+
+    def breaker(self, provider: str = "openai") -> str:
+        state: str = self.guard.status()["providers"][provider]["breaker"]["state"]
+        return state
+
+
+@pytest.fixture
+def make_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    closing: list[Any] = []
+
+    def make(tokens: tuple[str, ...] = (), **wallie: Any) -> Stage:
+        place = {"ledger": {"url": f"sqlite:///{tmp_path}/wallie.db"}, "telemetry": {"spool": str(tmp_path / "spool")}}
+        config = WallieConfig.model_validate({**place, **wallie})
+        bus = Bus()
+        guard = Guard(config, bus=bus)
+        if (sink := ledger_sink(config)) is not None:
+            bus.add(sink)
+        serving = served(guard, tokens)
+        address = serving.__enter__()
+        closing.append((serving, guard))
+        return Stage(guard, address)
+
+    yield make
+    for serving, guard in closing:
+        serving.__exit__(None, None, None)
+        guard.close()
+
+
+def value(page: Page, selector: str) -> str:
+    found = page.locator(selector).first.get_attribute("data-value")
+    assert found is not None, selector
+    return found
+
+
+def some_traffic(now: float) -> list[Event]:
+    served_ = [
+        settled(at=now - 60 - number, cost_usd=0.25, total_tokens=100, latency_ms=400.0, waited_ms=20.0)
+        for number in range(8)
+    ]
+    failed = settled(
+        at=now - 30,
+        success=False,
+        outcome="server_error",
+        status_code=500,
+        error="server error",
+        cost_usd=0.0,
+        total_tokens=0,
+    )
+    rescue = settled(
+        at=now - 29,
+        provider="groq",
+        model="llama-3.1-8b",
+        cost_usd=None,
+        unpriced=True,
+        total_tokens=50,
+        feature=None,
+        latency_ms=90.0,
+    )
+    return [
+        *served_,
+        *(ended(one) for one in served_),
+        failed,
+        rescue,
+        ended(failed, rescue),
+        FellBack(new_id(now), now - 29, "r", "gpt-4o-mini", "llama-3.1-8b", "openai", "server error", None, None),
+        QuotaCrossed(new_id(now), now - 20, "openai", "rpd", "critical", 0.961, 961, 1000, 30.0),
+        BreakerChanged(new_id(now), now - 10, "anthropic", "closed", "open", "connection refused", 30.0),
+        HealthChanged(new_id(now), now - 10, "anthropic", "degraded", "down", "connection refused"),
+        OperatorActed(new_id(now), now - 5, "maria (page, 127.0.0.1)", "reset_quota", "gemini", "new month"),
+    ]
+
+
+def test_each_panel_shows_what_the_ledger_and_the_guard_hold(
+    make_stage: Callable[..., Stage], open_page: OpenPage
+) -> None:
+    stage = make_stage(
+        providers={"openai": {"rpm": 100, "tpm": 10_000, "rpd": 1000}}, features={"chat": {"limits": {"rpd": 9}}}
+    )
+    stage.tell(*some_traffic(time.time()))
+    stage.guard.update_usage("openai", 850, 100)
+    stage.guard.open_circuit("deepseek")
+    page = open_page(f"{stage.address}?range=1h")
+
+    health = "#panel-health [data-provider=openai]"
+    assert value(page, f"{health} [data-field=health]") == "healthy"
+    assert value(page, f"{health} [data-field=attempts]") == "9"
+    assert float(value(page, f"{health} [data-field=error-rate]")) == pytest.approx(1 / 9)
+    assert value(page, "#panel-health [data-provider=deepseek] [data-field=health]") == "down"
+    assert value(page, "#panel-health [data-provider=deepseek] [data-field=breaker]") == "forced_open"
+
+    quota = "#panel-quota [data-provider=openai] [data-dimension=rpd]"
+    assert page.locator(quota).get_attribute("data-level") == "warning"
+    assert float(value(page, quota)) == pytest.approx(0.85)
+    assert page.locator("#panel-quota [data-feature=chat] [data-dimension=rpd]").count() == 1
+
+    assert float(value(page, "#panel-cost [data-field=today]")) == pytest.approx(2.0)
+    assert float(value(page, "#panel-cost [data-field=month]")) == pytest.approx(2.0)
+    assert float(value(page, "#panel-cost [data-field=projection]")) >= 2.0
+    assert value(page, "#panel-cost [data-field=unpriced]") == "1"
+    assert float(value(page, "#panel-cost tr[data-provider=openai] [data-field=cost]")) == pytest.approx(2.0)
+    assert value(page, "#panel-cost tr[data-provider=groq] [data-field=cost]") == ""
+    assert float(value(page, "#panel-cost tr[data-feature=wallie-chat] [data-field=cost]")) == pytest.approx(2.0)
+    assert page.locator("#panel-cost svg rect").count() > 0
+
+    alert = page.locator("#panel-alerts tbody tr[data-level=critical]", has_text="96.1")
+    expect(alert).to_contain_text("openai")
+    expect(alert).to_contain_text("requests/day")
+
+    performance = "#panel-performance [data-provider=openai]"
+    assert float(value(page, f"{performance} [data-field=success-rate]")) == pytest.approx(8 / 9)
+    assert float(value(page, f"{performance} [data-field=mean]")) == pytest.approx(400.0)
+    assert float(value(page, f"{performance} [data-field=p95]")) == pytest.approx(400.0)
+    assert value(page, f"{performance} [data-field=tokens]") == "800"
+    assert value(page, "#panel-performance [data-provider=groq] [data-field=fallback-rate]") == "1.0"
+
+    expect(page.locator("#panel-happenings")).to_contain_text("maria")
+    expect(page.locator("#panel-happenings")).to_contain_text("connection refused")
+    expect(page.locator("#panel-happenings [data-kind=fallback]")).to_contain_text("llama-3.1-8b")
+
+    assert page.locator("#panel-kpis tbody tr").count() == 6
+    assert value(page, "#panel-kpis [data-kpi=critical_alerts] [data-field=passed]") == "False"
+    assert value(page, "#panel-fleet [data-field=store]") == "process"
+
+
+def test_the_range_changes_what_is_summed(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+    stage = make_stage()
+    now = time.time()
+    stage.tell(*(settled(at=now - age) for age in (60, 20_000, 3 * 86_400, 20 * 86_400)))
+    page = open_page(f"{stage.address}?range=1h")
+    for name, attempts in (("24 hours", "2"), ("7 days", "3"), ("30 days", "4"), ("1 hour", "1")):
+        page.get_by_role("link", name=name).click()
+        assert value(page, "#panel-health [data-provider=openai] [data-field=attempts]") == attempts
+        expect(page.get_by_role("link", name=name)).to_have_attribute("aria-current", "page")
+
+
+def test_a_change_of_health_appears_within_two_seconds_without_a_reload(
+    make_stage: Callable[..., Stage], open_page: OpenPage
+) -> None:
+    stage = make_stage()
+    page = open_page(stage.address)
+    page.evaluate("window.loaded = 'once'")
+    cell = page.locator("#panel-health [data-provider=openai] [data-field=health]")
+    expect(cell).to_have_attribute("data-value", "healthy")
+    began = time.monotonic()
+    stage.guard.open_circuit("openai")
+    expect(cell).to_have_attribute("data-value", "down", timeout=2_000)
+    assert time.monotonic() - began < 2.5
+    expect(page.locator("#spoken")).to_contain_text("openai")
+    assert page.evaluate("window.loaded") == "once"
+
+
+def give_order(page: Page, name: str, provider: str = "openai", reason: str = "") -> None:
+    page.locator(f"#panel-health [data-provider={provider}]").get_by_role("link", name=name).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(provider)
+    if reason:
+        page.get_by_label("Why").fill(reason)
+    page.get_by_role("button", name=name).click()
+    expect(page.locator(".notice[role=status]")).to_contain_text(provider)
+
+
+def test_each_order_works_from_the_button_to_the_guard_and_goes_on_record(
+    make_stage: Callable[..., Stage], open_page: OpenPage
+) -> None:
+    stage = make_stage()
+    stage.guard.update_usage("openai", 40, 1000)
+    page = open_page(stage.address)
+    give_order(page, "Reset quota")
+    assert stage.guard.status()["providers"]["openai"]["quota"]["rpd"]["used"] == 0
+    give_order(page, "Force open", reason="bad answers")
+    assert stage.breaker() == "forced_open"
+    give_order(page, "Release")
+    assert stage.breaker() == "half_open"
+    give_order(page, "Force close")
+    assert stage.breaker() == "closed"
+    assert stage.guard.bus.flush_blocking(10)
+    log = page.locator("#panel-happenings [data-kind=action]")
+    expect(log).to_have_count(4)
+    expect(log.last).to_contain_text("Reset quota")
+    expect(page.locator("#panel-happenings")).to_contain_text("bad answers")
+    expect(log.first).to_contain_text("127.0.0.1")
+
+
+def test_an_order_can_be_called_off(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+    stage = make_stage()
+    page = open_page(stage.address)
+    page.locator("#panel-health [data-provider=openai]").get_by_role("link", name="Force open").click()
+    page.get_by_role("link", name="Cancel").click()
+    expect(page.locator("#panel-health")).to_be_visible()
+    assert stage.breaker() == "closed"
+
+
+def test_the_export_button_gives_the_records(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+    stage = make_stage()
+    stage.tell(*(settled(at=time.time() - number, total_tokens=7) for number in range(5)))
+    page = open_page(f"{stage.address}?range=1h")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Export CSV").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+    assert [row["total_tokens"] for row in rows] == ["7"] * 5
+
+
+def test_people_log_in_see_who_they_are_and_log_out(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+    stage = make_stage((TOKEN,))
+    page = open_page(f"{stage.address}?range=7d", expected="401")
+    page.get_by_label("Token").fill("wrong")
+    page.get_by_role("button").click()
+    expect(page.get_by_role("alert")).to_contain_text("wrong")
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_label("Your name").fill("María")
+    page.get_by_role("button").click()
+    expect(page.locator("header")).to_contain_text("María")
+    expect(page.get_by_role("link", name="7 days")).to_have_attribute("aria-current", "page")
+    (cookie,) = [one for one in page.context.cookies() if one["name"] == "wallie_session"]
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Lax"
+    assert "wallie_session" not in page.evaluate("document.cookie")
+    give_order(page, "Force open")
+    stage.guard.bus.flush_blocking(10)
+    expect(page.locator("#panel-happenings")).to_contain_text("María (page, 127.0.0.1)")
+    page.get_by_role("button", name="Log out").click()
+    page.goto(stage.address)
+    expect(page.get_by_label("Token")).to_be_visible()
+
+
+def test_the_page_works_without_scripts(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+    stage = make_stage((TOKEN,))
+    page = open_page(stage.address, java_script_enabled=False, expected="401")
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button").click()
+    expect(page.locator("#panel-health [data-provider=openai]")).to_be_visible()
+    give_order(page, "Force open")
+    assert stage.breaker() == "forced_open"
+
+
+HOSTILE = '<script>window.pwned=1</script><img src=x onerror="window.pwned=1">\'"&{{7*7}}'
+
+
+def test_scripts_in_names_and_messages_are_text(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+    stage = make_stage(features={HOSTILE: {"limits": {"rpm": 5}}}, providers={HOSTILE: {"rpm": 5}})
+    now = time.time()
+    bad = settled(
+        at=now - 5,
+        provider=HOSTILE,
+        model=HOSTILE,
+        feature=HOSTILE,
+        user_id=HOSTILE,
+        success=False,
+        error=HOSTILE,
+        outcome="server_error",
+    )
+    stage.tell(
+        bad,
+        ended(bad),
+        FellBack(new_id(now), now, "r", HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),
+        BreakerChanged(new_id(now), now, HOSTILE, "closed", "open", HOSTILE, 30.0),
+        QuotaCrossed(new_id(now), now, HOSTILE, HOSTILE, HOSTILE, 0.9, 9, 10, 3.0),
+        OperatorActed(new_id(now), now, HOSTILE, HOSTILE, HOSTILE, HOSTILE),
+    )
+    page = open_page(f"{stage.address}?range=1h")
+    page.wait_for_timeout(1500)  # through a refresh too
+    for panel in ("health", "quota", "cost", "alerts", "happenings", "performance"):
+        expect(page.locator(f"#panel-{panel}")).to_contain_text("<script>window.pwned=1</script>")
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("#panels script, #panels img").count() == 0
+    page.locator("#panel-health tbody tr", has_text="<script>").get_by_role("link", name="Force open").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("<script>")
+    page.get_by_role("button", name="Force open").click()
+    expect(page.locator(".notice[role=status]")).to_contain_text("<script>")
+    assert stage.breaker(HOSTILE) == "forced_open"
+    assert page.evaluate("window.pwned") is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_it_without_scrolling_sideways(
+    make_stage: Callable[..., Stage], open_page: OpenPage, scheme: str
+) -> None:
+    stage = make_stage(providers={"a-provider-with-quite-a-long-name-in-europe": {"rpm": 5}})
+    stage.tell(*some_traffic(time.time()))
+    page = open_page(stage.address, viewport={"width": 375, "height": 700}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = sum(int(part) for part in background.removeprefix("rgb(").rstrip(")").split(",")[:3])
+    assert (brightness > 384) == (scheme == "light")
+
+
+def test_a_spanish_browser_is_spoken_to_in_spanish(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+    page = open_page(make_stage().address, locale="es-MX")
+    assert page.locator("html").get_attribute("lang") == "es"
+    expect(page.get_by_role("heading", name="Proveedores")).to_be_visible()
+    expect(page.get_by_role("link", name="24 horas")).to_be_visible()
+
+
+def test_the_keyboard_keeps_its_place_through_a_refresh(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+    stage = make_stage()
+    page = open_page(stage.address)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    link = page.locator("#panel-health [data-provider=gemini]").get_by_role("link", name="Force open")
+    link.focus()
+    focused = page.evaluate("document.activeElement.id")
+    stage.guard.open_circuit("groq")
+    expect(page.locator("#panel-health [data-provider=groq] [data-field=health]")).to_have_attribute(
+        "data-value", "down"
+    )
+    assert page.evaluate("document.activeElement.id") == focused
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("gemini")
+
+
+def test_a_lost_connection_is_said_and_ends_by_itself(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+    stage = make_stage()
+    page = open_page(stage.address, expected="ERR_")
+    expect(page.locator("#live")).to_have_text("live")
+    page.context.set_offline(True)
+    expect(page.locator("#live")).to_contain_text("lost")
+    page.context.set_offline(False)
+    expect(page.locator("#live")).to_have_text("live")

@@ -1,0 +1,46 @@
+"""A real Chromium that looks at pages on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, sync_playwright
+
+VARIABLE = "WALLIE_TEST_BROWSER"
+NONE = "none"
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_FLAGS = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def find_browser() -> str:
+    """The path of Chromium: ``$WALLIE_TEST_BROWSER``, else the system's."""
+    stated = os.environ.get(VARIABLE)
+    found = stated or next(filter(None, map(shutil.which, _NAMES)), None)
+    if found is None:
+        raise RuntimeError(
+            f"the browser tests need Chromium: install the system's package, set {VARIABLE}=/path/to/chromium, "
+            f"or leave them out with {VARIABLE}={NONE}"
+        )
+    return found
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """A browser with a profile of its own."""
+    with sync_playwright() as playwright:
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=[*_FLAGS, *sandbox])
+        try:
+            yield browser
+        finally:
+            browser.close()

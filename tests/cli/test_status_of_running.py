@@ -1,0 +1,225 @@
+"""`wallie-litellm status` of a running proxy, its figures of the last day, and `--watch`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_support import STATUS, USAGE, Answer, StandIn, json_answer, problem, run
+from click.testing import Result
+from ledger_queries.conftest import ledger_file
+from ledger_support import ended, settled
+from redis_support import RedisServer
+
+__all__ = ["ledger_file"]
+
+MAIN = "from wallie_litellm.cli import main; main()"
+USAGE_PATH = ("GET", "/wallie/api/usage")
+
+
+def lines_of(result: Result) -> list[list[str]]:
+    assert result.exit_code == 0, result.output
+    return [line.split() for line in result.stdout.splitlines()]
+
+
+def test_a_running_one_is_shown_as_a_table(running_one: StandIn) -> None:
+    result = run("status", "--url", running_one.url)
+    lines = lines_of(result)
+    assert result.stdout.startswith(f"{running_one.url}/wallie: limits shared through Redis by 3 workers, ok\n")
+    assert ["openai", "down", "open", "2", "1", "rpm", "12", "/", "60", "20", "2026-11-26", "10:00:00"] in lines
+    assert ["concurrency", "2", "/", "5", "40", "-"] in lines
+    assert ["spare", "healthy", "closed", "0", "0", "-"] in lines
+    assert ["openai:", "open:", "timeout;", "next", "probe", "in", "7.2", "s;", "paused", "for", "3.0", "s"] in lines
+    assert ["openai", "1,234", "56,789", "1.2500"] in lines
+    assert ["spare", "2", "30", "-", "2", "unpriced"] in lines
+    assert running_one.asked[1].parameters == [("range", "24h"), ("by", "provider")]
+
+
+def test_a_program_gets_what_the_server_said(running_one: StandIn) -> None:
+    result = run("status", "--url", f"{running_one.url}/wallie/", "--json")
+    assert json.loads(result.stdout) == {**STATUS, "usage": USAGE}
+    assert result.stderr == ""
+
+
+def test_without_a_ledger_there_they_are_told_of_and_the_rest_is_shown(running_one: StandIn) -> None:
+    running_one.answers[USAGE_PATH] = problem(503, "wallie_no_ledger", "there is no ledger")
+    result = run("status", "--url", running_one.url, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {**STATUS, "usage": None}
+    assert "there is no ledger" in result.stderr
+    assert "openai" in run("status", "--url", running_one.url).stdout
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ({"scope": "process", "state": "ok", "processes": 1}, "limits of this process"),
+        ({"scope": "process", "state": "ok", "processes": 4}, "limits of one of 4 processes"),
+        ({"scope": "redis", "state": "down", "error": "gone", "workers": 1}, "by 1 worker, down: gone"),
+        ({"scope": "ledger", "state": "ok", "error": None}, "limits as the ledger's records add up, ok"),
+    ],
+)
+def test_it_says_whose_limits_these_are(running_one: StandIn, store: dict[str, Any], said: str) -> None:
+    running_one.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "store": store})
+    assert run("status", "--url", running_one.url).stdout.splitlines()[0].endswith(said)
+
+
+def test_names_cannot_move_the_cursor(running_one: StandIn) -> None:
+    evil = {"a\x1b[2J\nb": {**STATUS["providers"]["spare"], "health": "\x07"}}
+    running_one.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "providers": evil})
+    shown = run("status", "--url", running_one.url).stdout
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert len(shown.splitlines()) == 8
+
+
+def test_the_environment_may_name_it_and_a_named_file_beats_that(
+    running_one: StandIn, monkeypatch: pytest.MonkeyPatch, status: Callable[..., Result]
+) -> None:
+    monkeypatch.setenv("WALLIE_URL", running_one.url)
+    assert "through Redis by 3 workers" in run("status").stdout
+    assert "per process" in status("memory").stdout
+    result = status("memory", "--url", running_one.url)
+    assert result.exit_code == 2
+    assert "not both" in result.stderr
+
+
+# From the ledger
+
+
+@pytest.fixture
+def used(ledger_file: Callable[..., str]) -> str:
+    at = time.time() - 60
+    attempts = [settled(at=at), settled(at=at), settled(at=at, provider="spare", cost_usd=None, unpriced=True)]
+    return ledger_file([*attempts, *(ended(one) for one in attempts), settled(at=at - 3 * 86_400)])
+
+
+def test_the_ledgers_figures_of_the_last_day_are_shown(status: Callable[..., Result], used: str) -> None:
+    result = status("memory", ledger={"url": used})
+    lines = lines_of(result)
+    assert ["openai", "2", "400", "0.0001"] in lines
+    assert ["spare", "1", "200", "-", "1", "unpriced"] in lines
+    usage = json.loads(status("memory", "--json", ledger={"url": used}).stdout)["usage"]
+    assert (usage["range"], usage["by"]) == ("24h", "provider")
+    (openai,) = (one for one in usage["totals"] if one["name"] == "openai")
+    assert (openai["attempts"], openai["requests"], openai["total_tokens"]) == (2, 2, 400)
+    assert openai["cost_usd"] == pytest.approx(0.000132)
+
+
+def test_redis_and_the_ledger_are_shown_together(server: RedisServer, status: Callable[..., Result], used: str) -> None:
+    shown = status(server.url, ledger={"url": used}).stdout
+    assert "nothing in Redis" in shown
+    assert "last 24h" in shown
+
+
+def test_a_ledger_that_is_not_there_yet_is_no_news(status: Callable[..., Result], tmp_path: Path) -> None:
+    ledger = {"url": f"sqlite:///{tmp_path}/away.db"}
+    result = status("memory", "--json", ledger=ledger)
+    assert json.loads(result.stdout)["usage"] is None
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "away.db").exists()
+
+
+def test_a_ledger_that_cannot_be_read_does_not_hide_the_rest(
+    server: RedisServer, status: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.db").write_text("no database at all, and long enough to be looked at " * 20)
+    result = status(server.url, ledger={"url": f"sqlite:///{tmp_path}/broken.db"})
+    assert result.exit_code == 0
+    assert "nothing in Redis" in result.stdout
+    assert result.stderr.startswith("no figures of the last 24 h: wallie.ledger.url:")
+
+
+# Again and again
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", MAIN, "status", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def interrupted(process: subprocess.Popen[str]) -> str:
+    """What is on stderr at the end."""
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    return said
+
+
+def test_each_look_is_a_line_of_json_and_a_failing_one_does_not_end_it(
+    running_one: StandIn, watch: Callable[..., subprocess.Popen[str]]
+) -> None:
+    looks = iter([json_answer(STATUS), Answer(500)])
+    running_one.answers["GET", "/wallie/api/status"] = lambda: next(looks, json_answer(STATUS))
+    process = watch("--url", running_one.url, "--json", "--watch", "0.1")
+    assert process.stdout is not None
+    found = [json.loads(process.stdout.readline()) for _ in range(3)]
+    assert "providers" in found[0]
+    assert list(found[1]) == ["error"]
+    assert "HTTP 500" in found[1]["error"]
+    assert "providers" in found[2]
+    assert interrupted(process) == ""
+
+
+def test_people_who_redirect_it_get_one_block_after_the_other(
+    running_one: StandIn, watch: Callable[..., subprocess.Popen[str]]
+) -> None:
+    looks = iter([json_answer(STATUS), Answer(500)])
+    running_one.answers["GET", "/wallie/api/status"] = lambda: next(looks, json_answer(STATUS))
+    process = watch("--watch", "0.1", "--url", running_one.url)
+    assert process.stdout is not None
+    heads = 0
+    while heads < 3:
+        line = process.stdout.readline()
+        assert "\x1b" not in line
+        heads += line.endswith("every 0.1 s; Ctrl-C ends\n")
+    assert "HTTP 500" in interrupted(process)
+
+
+def test_it_looks_every_two_seconds_unless_told(running_one: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("wallie_litellm.cli_status.time.sleep", sleep)
+    result = run("status", "--watch", "--url", running_one.url)
+    assert result.exit_code == 130
+    assert slept == [2.0, 2.0]
+    assert run("status", "--watch", "0", "--url", running_one.url).exit_code == 2
+
+
+def test_a_terminal_is_cleared(running_one: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sleep(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    cleared: list[bool] = []
+    monkeypatch.setattr("wallie_litellm.cli_status.time.sleep", sleep)
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
+    monkeypatch.setattr("click.clear", lambda: cleared.append(True))
+    assert run("status", "--watch", "--url", running_one.url).exit_code == 130
+    assert cleared == [True]

@@ -1,0 +1,247 @@
+"""The API over a real guard and a real ledger."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from dashboard_support import TOKEN
+from ledger_support import ended, settled
+
+from wallie_litellm.events import QuotaCrossed, new_id
+
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+ORDERS = {
+    "quota/reset": "reset_quota",
+    "circuit/close": "close_circuit",
+    "circuit/open": "open_circuit",
+    "circuit/release": "release_circuit",
+}
+GETS = ("status", "usage", "alerts", "kpis", "export.csv", "openapi.json")
+
+MakeApp = Callable[..., Any]
+
+
+def get(app: Any, path: str, **headers: str) -> Any:
+    return app.client.get(f"/wallie/api/{path}", headers={**BEARER, **headers})
+
+
+def post(app: Any, path: str, body: Any = None, **headers: str) -> Any:
+    return app.client.post(f"/wallie/api/providers/{path}", json=body, headers={**BEARER, **headers})
+
+
+def state(app: Any) -> str:
+    found: str = app.guard.status()["providers"]["openai"]["breaker"]["state"]
+    return found
+
+
+def test_the_status_is_what_the_guard_says(make_app: MakeApp) -> None:
+    app = make_app(features={"summaries": {"limits": {"rpm": 30}}})
+    app.guard.update_usage("openai", 3, 4000)
+    app.guard.open_circuit("groq")
+    assert app.tell([]) is None  # the sinks have counted what was said
+    found, said = get(app, "status").json(), app.guard.status()
+    for kind in ("providers", "features"):
+        assert found[kind].keys() == said[kind].keys()
+        for name, own in said[kind].items():
+            quota = {key: {**one, "reset_at": ""} for key, one in own["quota"].items()}
+            shown = {key: {**one, "reset_at": ""} for key, one in found[kind][name]["quota"].items()}
+            assert shown.keys() == quota.keys()
+            for dimension in quota:
+                assert shown[dimension] == pytest.approx(quota[dimension], abs=100)  # a bucket fills meanwhile
+            assert {**found[kind][name], "quota": 0} == {**own, "quota": 0}
+    assert {key: found[key] for key in ("store", "sinks", "budget")} == {
+        key: said[key] for key in ("store", "sinks", "budget")
+    }
+
+
+@pytest.mark.parametrize("path", GETS)
+@pytest.mark.parametrize("authorization", [None, "Bearer wrong", "Basic YTpi"])
+def test_nothing_is_told_without_the_token(make_app: MakeApp, path: str, authorization: str | None) -> None:
+    app = make_app()
+    headers = {} if authorization is None else {"authorization": authorization}
+    answer = app.client.get(f"/wallie/api/{path}", headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json()["error"]["code"] == "wallie_unauthorized"
+
+
+@pytest.mark.parametrize("path", ORDERS)
+def test_nothing_is_done_without_the_token(make_app: MakeApp, path: str) -> None:
+    app = make_app()
+    assert app.client.post(f"/wallie/api/providers/openai/{path}").status_code == 401
+    assert app.client.get(f"/wallie/api/providers/openai/{path}", headers=BEARER).status_code == 405
+    assert state(app) == "closed"
+
+
+@pytest.mark.parametrize("path", GETS)
+def test_without_a_token_only_this_machine_is_told(make_app: MakeApp, path: str) -> None:
+    assert make_app((), client="192.0.2.7").client.get(f"/wallie/api/{path}").status_code == 403
+    assert make_app((), host="evil.example").client.get(f"/wallie/api/{path}").status_code == 403
+    assert make_app(()).client.get(f"/wallie/api/{path}").status_code in (200, 503)
+
+
+def test_an_order_reaches_the_guard_and_goes_on_record(make_app: MakeApp) -> None:
+    app = make_app()
+    done = post(app, "openai/circuit/open", {"reason": "bad answers"}, **{"x-wallie-actor": "maria"})
+    assert done.status_code == 200
+    assert (done.json()["action"], done.json()["actor"]) == ("open_circuit", "maria (api, 127.0.0.1)")
+    assert state(app) == "forced_open"
+    assert post(app, "openai/circuit/release").status_code == 200
+    assert state(app) == "half_open"
+    assert post(app, "openai/circuit/close").status_code == 200
+    assert state(app) == "closed"
+    app.guard.update_usage("openai", 5, 100)
+    assert post(app, "openai/quota/reset").status_code == 200
+    assert app.guard.status()["providers"]["openai"]["quota"]["rpd"]["used"] == 0
+    app.tell([])
+    rows = list(csv.DictReader(io.StringIO(get(app, "export.csv?kind=action").text)))
+    assert [(row["actor"], row["action"], row["provider"], row["detail"]) for row in rows] == [
+        ("maria (api, 127.0.0.1)", "open_circuit", "openai", "bad answers"),
+        ("api (api, 127.0.0.1)", "release_circuit", "openai", ""),
+        ("api (api, 127.0.0.1)", "close_circuit", "openai", ""),
+        ("api (api, 127.0.0.1)", "reset_quota", "openai", ""),
+    ]
+
+
+def test_an_order_for_nobody_names_the_known_ones(make_app: MakeApp) -> None:
+    answer = post(make_app(), "opnai/circuit/open")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "wallie_unknown_provider"
+    assert "anthropic" in answer.json()["error"]["message"]
+
+
+def test_a_name_with_a_slash_is_a_provider_as_any_other(make_app: MakeApp) -> None:
+    app = make_app(providers={"eu/openai": {"rpm": 5}})
+    assert post(app, "eu%2Fopenai/circuit/open").status_code == 200
+    assert app.guard.status()["providers"]["eu/openai"]["health"] == "down"
+
+
+def test_another_sites_request_is_refused_and_its_script_is_told_nothing(make_app: MakeApp) -> None:
+    app = make_app()
+    answer = post(app, "openai/circuit/open", None, origin="https://evil.example")
+    assert answer.status_code == 403
+    assert "access-control-allow-origin" not in answer.headers
+    assert state(app) == "closed"
+
+
+def test_a_session_needs_the_forms_token_for_an_order(make_app: MakeApp) -> None:
+    app = make_app()
+    app.client.post("/wallie/login", content=f"token={TOKEN}&name=maria")
+    assert app.client.get("/wallie/api/status").status_code == 200
+    assert app.client.post("/wallie/api/providers/openai/circuit/open").status_code == 403
+    assert state(app) == "closed"
+
+
+@pytest.mark.parametrize("by", ["provider", "model", "feature", "user"])
+def test_usage_is_what_the_ledger_has(make_app: MakeApp, by: str) -> None:
+    app = make_app()
+    now = time.time()
+    first = settled(at=now - 20, cost_usd=0.25, total_tokens=100)
+    second = settled(
+        at=now - 10, provider="groq", model="llama-3.1-8b", feature=None, user_id=None, cost_usd=None, unpriced=True
+    )
+    failed = settled(at=now - 11, success=False, outcome="server_error", status_code=503, cost_usd=0.0, total_tokens=0)
+    app.tell([first, ended(first), failed, second, ended(failed, second)])
+    found = get(app, f"usage?range=1h&by={by}").json()
+    assert (found["range"], found["by"], found["until"]) == ("1h", by, None)
+    rows = {row["name"]: row for row in found["totals"]}
+    name = {"provider": "openai", "model": "gpt-4o-mini", "feature": "wallie-chat", "user": "u1"}[by]
+    other = {"provider": "groq", "model": "llama-3.1-8b", "feature": "", "user": ""}[by]
+    assert (rows[name]["attempts"], rows[name]["successes"], rows[name]["total_tokens"]) == (2, 1, 100)
+    assert (rows[name]["cost_usd"], rows[name]["error_rate"]) == (0.25, 0.5)
+    assert (rows[other]["cost_usd"], rows[other]["unpriced"]) == (None, 1)
+    if by == "provider":
+        assert (rows["groq"]["requests"], rows["groq"]["fallback_rate"]) == (1, 1.0)
+    if by == "user":
+        assert rows[name]["requests"] is None
+
+
+def test_alerts_and_key_figures(make_app: MakeApp) -> None:
+    app = make_app()
+    now = time.time()
+    app.tell([QuotaCrossed(new_id(now), now, "openai", "rpd", "critical", 0.96, 96, 100, 30.0), settled(at=now)])
+    (alert,) = get(app, "alerts").json()["alerts"]
+    assert (alert["provider"], alert["dimension"], alert["level"], alert["utilization"]) == (
+        "openai",
+        "rpd",
+        "critical",
+        0.96,
+    )
+    kpis = {one["name"]: one for one in get(app, "kpis").json()["kpis"]}
+    assert (kpis["critical_alerts"]["actual"], kpis["critical_alerts"]["passed"]) == (1, False)
+
+
+def test_the_export_of_a_range_has_the_records_that_its_sums_are_of(make_app: MakeApp) -> None:
+    app = make_app()
+    now = time.time()
+    app.tell([settled(at=now - age, total_tokens=7) for age in (10, 3_000, 50_000, 86_000, 90_000, 400_000)])
+    for name in ("1h", "24h", "7d", "30d"):
+        answer = get(app, f"export.csv?range={name}")
+        assert answer.headers["content-type"].startswith("text/csv")
+        assert name in answer.headers["content-disposition"]
+        rows = list(csv.DictReader(io.StringIO(answer.text)))
+        (total,) = get(app, f"usage?range={name}").json()["totals"]
+        assert (len(rows), sum(int(row["total_tokens"]) for row in rows)) == (total["attempts"], total["total_tokens"])
+
+
+def test_without_a_ledger_its_questions_are_answered_with_why(make_app: MakeApp) -> None:
+    app = make_app(ledger=None)
+    for path in ("usage", "alerts", "kpis", "export.csv"):
+        answer = get(app, path)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "wallie_no_ledger"
+    assert get(app, "status").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("usage?range=2h", "range: found '2h'"),
+        ("usage?range=1h&since=24h", "not both"),
+        ("usage?until=24h", "until"),
+        ("usage?since=2026-11-20&until=2026-11-19", "after since"),
+        ("usage?since=nan", "since: found 'nan'"),
+        ("usage?since=1e400", "since"),
+        ("usage?since=99999999999999", "since"),
+        ("usage?since=0001-01-01", "since"),
+        ("usage?by=colour", "by"),
+        ("alerts?limit=0", "limit"),
+        ("alerts?limit=many", "limit"),
+        ("kpis?since=yesterday", "since: found 'yesterday'"),
+        ("export.csv?kind=attempts", "kind"),
+    ],
+)
+def test_what_makes_no_sense_is_explained(make_app: MakeApp, path: str, said: str) -> None:
+    answer = get(make_app(), path)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "wallie_bad_request"
+    assert said in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("body", ["{", "[]", '{"reason": 5}', '{"because": "x"}', '{"reason": "' + "x" * 201 + '"}'])
+def test_a_body_that_makes_no_sense_orders_nothing(make_app: MakeApp, body: str) -> None:
+    app = make_app()
+    headers = {**BEARER, "content-type": "application/json"}
+    answer = app.client.post("/wallie/api/providers/openai/circuit/open", content=body, headers=headers)
+    assert answer.status_code == 422
+    assert "error" in answer.json()
+    assert state(app) == "closed"
+
+
+def test_an_unknown_route_has_the_same_shape_of_error(make_app: MakeApp) -> None:
+    answer = get(make_app(), "nonsense")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "wallie_not_found"
+
+
+def test_metrics_are_for_those_with_the_token(make_app: MakeApp) -> None:
+    app = make_app()
+    assert app.client.get("/wallie/metrics").status_code == 401
+    answer = app.client.get("/wallie/metrics", headers=BEARER)
+    assert answer.status_code == 200
+    assert "wallie_" in answer.text

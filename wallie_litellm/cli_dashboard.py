@@ -1,0 +1,42 @@
+"""`wallie-litellm dashboard`: the operator's view beside applications that use the library."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import suppress
+
+import click
+
+from wallie_litellm.errors import ConfigError
+
+_FAILED = 1
+
+
+@click.command("dashboard")
+@click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; others need WALLIE_ADMIN_TOKEN.")
+@click.option("--port", default=4100, show_default=True, type=click.IntRange(0, 65535), help="0 is any free port.")
+def dashboard_command(config: str | None, host: str, port: int) -> None:
+    """Serve the dashboard of applications that use the same configuration: its ledger, and its Redis if it has one.
+
+    A LiteLLM proxy with our callback serves its own under /wallie/.
+    """
+    from wallie_litellm.config import load_config
+
+    try:
+        try:
+            from wallie_litellm.dashboard.server import serve_config
+        except ImportError as error:
+            raise ConfigError([f"{error.name} is not installed; install wallie-litellm[dashboard]"]) from error
+        loaded = load_config(config)
+        with suppress(KeyboardInterrupt):
+            asyncio.run(serve_config(loaded, host, port, ready=_say))
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(problem, err=True)
+        sys.exit(_FAILED)
+
+
+def _say(address: str) -> None:
+    click.echo(f"Dashboard: {address}  (Ctrl-C ends)")

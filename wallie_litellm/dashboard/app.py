@@ -1,0 +1,95 @@
+"""The dashboard as an ASGI application, to be mounted at ``/wallie``: security headers, errors, and all routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from wallie_litellm.dashboard.api import ApiError, api_router, problem_response
+from wallie_litellm.dashboard.auth import Gate, TurnedAway
+from wallie_litellm.dashboard.desk import Desk
+from wallie_litellm.dashboard.pages import Told, page_routes, told_page, turned_away_page
+
+#: The metrics for an ``Accept`` header, and their content type.
+Metrics = Callable[[str | None], tuple[bytes, str]]
+
+_HEADERS: Final = [
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+
+
+def create_app(desk: Desk, gate: Gate, *, metrics: Metrics | None = None) -> FastAPI:
+    """The page, its API and, given ``metrics``, what Prometheus scrapes. ``gate`` lets nobody else in."""
+    app = FastAPI(
+        title="Wallie LiteLLM",
+        version=version("wallie-litellm"),
+        description="What a guarded router is doing, and the orders that an operator may give it.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.include_router(api_router(desk, gate))
+    app.include_router(page_routes(desk, gate))
+    if metrics is not None:
+        _add_metrics(app, gate, metrics)
+
+    @app.exception_handler(TurnedAway)
+    async def turned_away(request: Request, error: TurnedAway) -> Response:
+        return problem_response(error) if _is_for_programs(request) else turned_away_page(request, error)
+
+    @app.exception_handler(HTTPException)
+    async def not_there(request: Request, error: HTTPException) -> Response:
+        if _is_for_programs(request):
+            return problem_response(ApiError(error.status_code, "wallie_not_found", str(error.detail)))
+        return told_page(request, Told(error.status_code, "problem.not_found"))
+
+    @app.exception_handler(Told)
+    async def told(request: Request, error: Told) -> Response:
+        return told_page(request, error)
+
+    app.add_middleware(_SecurityHeaders)
+    return app
+
+
+def _add_metrics(app: FastAPI, gate: Gate, metrics: Metrics) -> None:
+    @app.get("/metrics", include_in_schema=False)
+    def scrape(request: Request) -> Response:
+        gate.enter(request)
+        body, content_type = metrics(request.headers.get("accept"))
+        return Response(body, media_type=content_type)
+
+
+def _is_for_programs(request: Request) -> bool:
+    path = str(request.scope["path"]).removeprefix(request.scope.get("root_path", ""))
+    return path.startswith(("/api/", "/metrics"))
+
+
+class _SecurityHeaders:
+    """Puts the headers on every answer, errors included. Nothing is stored unless the answer says otherwise."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers: list[tuple[bytes, bytes]] = [*message.get("headers", ()), *_HEADERS]
+                if not any(name.lower() == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)

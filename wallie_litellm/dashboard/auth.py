@@ -1,0 +1,224 @@
+"""Who may come in, and whether an order is meant by whoever seems to give it.
+
+A token lets programs in, as a bearer, and people, who exchange it for a cookie. Where no token is configured, only this
+machine's own users are let in. See OWASP's cheat sheets on session management and on cross-site request forgery.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from wallie_litellm.dashboard.sessions import SESSION_SECONDS, Session, begin, key_of, resume
+from wallie_litellm.dashboard.throttle import Throttle
+from wallie_litellm.loopback import is_loopback
+
+__all__ = ["SESSION_COOKIE", "SESSION_SECONDS", "Gate", "TurnedAway", "Visitor"]
+
+SESSION_COOKIE: Final = "wallie_session"
+CSRF_HEADER: Final = "x-wallie-csrf"
+LONGEST_TOKEN: Final = 4096  # characters
+LONGEST_ACTOR: Final = 200
+
+_FORWARDED: Final = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded", "via")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_LOCAL_KEY: Final = key_of("")  # signs what needs no secret: nobody but this machine's users is let in then
+_VIA: Final = {"bearer": "api", "session": "page", "loopback": "page"}
+
+
+class TurnedAway(Exception):  # noqa: N818 - it says what happened
+    """Somebody was not let in. ``status`` is 401, 403 or 429, ``retry_after`` whole seconds, where waiting helps."""
+
+    def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who was let in, and by what; ``session`` is its nonce, empty without a cookie."""
+
+    name: str
+    address: str
+    via: Literal["bearer", "session", "loopback"]
+    session: str = ""
+
+    @property
+    def actor(self) -> str:
+        """As it goes on record."""
+        return f"{self.name} ({_VIA[self.via]}, {self.address})"[:LONGEST_ACTOR]
+
+
+class Gate:
+    """Lets in who shows one of ``tokens``, which are asked for each time, since a proxy may learn its key late.
+
+    Belongs to one event loop. ``now`` is Unix time.
+    """
+
+    def __init__(self, tokens: Callable[[], Sequence[str]], *, now: Callable[[], float] = time.time) -> None:
+        self._tokens = tokens
+        self._now = now
+        self._throttle = Throttle(now)
+
+    def needs_token(self) -> bool:
+        """Whether any token is configured."""
+        return bool(self._known())
+
+    def enter(self, request: Request) -> Visitor:
+        """Who sent ``request``.
+
+        Raises:
+            TurnedAway: nobody who may.
+        """
+        _require_same_site(request)
+        if not self.needs_token():
+            _require_this_machine(request)
+            session = self._session(request)
+            name = session.name if session is not None else "operator"
+            return Visitor(name, _address(request), "loopback", session.nonce if session is not None else "")
+        stated = request.headers.get("authorization")
+        if stated is not None:
+            scheme, _, token = stated.encode("latin-1").decode(errors="replace").partition(" ")
+            self._check(request, token.strip() if scheme.lower() == "bearer" else "")
+            return Visitor("api", _address(request), "bearer")
+        session = self._session(request)
+        if session is None:
+            raise TurnedAway(401, "wallie_unauthorized", "a token is needed: Authorization: Bearer …, or log in")
+        return Visitor(session.name, _address(request), "session", session.nonce)
+
+    def log_in(self, request: Request, token: str, name: str) -> str:
+        """The cookie of a new session for whoever shows a right ``token``; ``name`` goes on record.
+
+        Raises:
+            TurnedAway: the token is wrong, there have been too many wrong ones, or another site has sent this.
+        """
+        _require_same_site(request)
+        if not self.needs_token():
+            _require_this_machine(request)
+            return begin(_LOCAL_KEY, name, self._now())[0]
+        return begin(key_of(self._check(request, token)), name, self._now())[0]
+
+    def open_loopback_session(self, visitor: Visitor) -> tuple[str, Visitor]:
+        """A cookie for somebody who needed no token, so that forms can be told from other sites' forms."""
+        cookie, session = begin(_LOCAL_KEY, visitor.name, self._now())
+        return cookie, Visitor(visitor.name, visitor.address, visitor.via, session.nonce)
+
+    def csrf_token(self, request: Request, visitor: Visitor) -> str:
+        """What a form for ``visitor`` has to carry."""
+        session = self._session(request)
+        if session is None or session.nonce != visitor.session:
+            session = Session(visitor.session, visitor.name, _LOCAL_KEY)
+        return session.csrf_token()
+
+    def check_order(self, request: Request, visitor: Visitor, csrf: str | None) -> None:
+        """Before anything is changed: that ``visitor`` means it.
+
+        Raises:
+            TurnedAway: it may be another site that has a browser send this.
+        """
+        if visitor.via == "bearer":  # no browser sends that by itself
+            return
+        session = self._session(request)
+        if session is None:
+            if visitor.via == "loopback" and not _is_from_a_browser(request):
+                return
+            raise _forged()
+        if not hmac.compare_digest(session.csrf_token().encode(), (csrf or "").encode(errors="replace")):
+            raise _forged()
+
+    def _known(self) -> list[str]:
+        return [token for token in self._tokens() if token]
+
+    def _keys(self) -> list[bytes]:
+        return [key_of(token) for token in self._known()] or [_LOCAL_KEY]
+
+    def _session(self, request: Request) -> Session | None:
+        return resume(request.cookies.get(SESSION_COOKIE, ""), self._keys(), self._now)
+
+    def _check(self, request: Request, token: str) -> str:
+        """``token`` as it is configured."""
+        address = _address(request)
+        wait = self._throttle.wait(address)
+        if wait is not None:
+            message = f"too many wrong tokens from this address; try again in {wait} s"
+            raise TurnedAway(429, "wallie_throttled", message, wait)
+        shown = sha256(token[: LONGEST_TOKEN + 1].encode(errors="replace")).digest()
+        # All are compared, each in the same time whatever it shares with what is shown.
+        right = [known for known in self._known() if hmac.compare_digest(sha256(_encoded(known)).digest(), shown)]
+        if not right:
+            self._throttle.wrong(address)
+            raise TurnedAway(401, "wallie_unauthorized", "the token is wrong")
+        return right[0]
+
+
+def _encoded(token: str) -> bytes:
+    return token.encode(errors="replace")
+
+
+def _forged() -> TurnedAway:
+    return TurnedAway(403, "wallie_forbidden", "the form has expired or is not this page's own; load it again")
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client is not None else "unknown"
+
+
+def _is_from_a_browser(request: Request) -> bool:
+    return any(name in request.headers for name in ("origin", "sec-fetch-site", "cookie"))
+
+
+def _require_same_site(request: Request) -> None:
+    """Other sites' scripts and forms are refused; following a link from there is not.
+
+    Raises:
+        TurnedAway: it is one.
+    """
+    origin = request.headers.get("origin")
+    if origin is not None and not _is_same_host(origin, request.headers.get("host", "")):
+        raise TurnedAway(403, "wallie_forbidden", "requests from other sites are refused")
+    site = request.headers.get("sec-fetch-site", "none")
+    if site in ("same-origin", "none"):
+        return
+    mode, goal = request.headers.get("sec-fetch-mode"), request.headers.get("sec-fetch-dest")
+    if request.method != "GET" or mode != "navigate" or goal != "document":
+        raise TurnedAway(403, "wallie_forbidden", "requests from other sites are refused")
+
+
+def _is_same_host(origin: str, host: str) -> bool:
+    """By name and port alone: TLS may have ended before the request came here."""
+    try:
+        theirs = urlsplit(origin)
+        ours = urlsplit(f"{theirs.scheme}://{host}")
+        default = _DEFAULT_PORTS.get(theirs.scheme)
+        if not theirs.hostname or default is None:
+            return False
+        return theirs.hostname == ours.hostname and (theirs.port or default) == (ours.port or default)
+    except ValueError:
+        return False
+
+
+def _require_this_machine(request: Request) -> None:
+    """Only a direct connection from this machine, under one of its own names: those of others may lead here too.
+
+    Raises:
+        TurnedAway: it is none.
+    """
+    try:
+        name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:
+        name = ""
+    direct = is_loopback(_address(request)) and not any(header in request.headers for header in _FORWARDED)
+    if not direct or not (is_loopback(name) or name.endswith(".localhost")):
+        raise TurnedAway(
+            403,
+            "wallie_no_token",
+            "no token is configured, so only this machine itself is let in, under a loopback address; "
+            "set WALLIE_ADMIN_TOKEN (on a proxy, LITELLM_MASTER_KEY serves too)",
+        )

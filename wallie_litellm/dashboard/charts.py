@@ -1,0 +1,128 @@
+"""Where the bars and lines of a chart go, in the units of its SVG's view box."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import floor, isfinite, log10
+from typing import Final
+
+from wallie_litellm.dashboard.snapshot import Bucket
+
+WIDTH: Final = 600
+HEIGHT: Final = 120
+SERIES: Final = 8  # colours; those beyond share the last
+_GAP: Final = 0.18  # of a bucket's width
+_STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)  # what a scale may end at, times a power of ten
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A rectangle of the series with this number."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    series: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What one bucket shows: its ``values`` by series, and the bars of those above 0."""
+
+    start: int
+    x: float
+    width: float
+    values: Sequence[float | None]
+    bars: Sequence[Bar]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A time below the chart; ``x`` is its share, in per cent, of the width."""
+
+    x: float
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """``top`` is the value at the upper edge, 0 where there is nothing to show; ``lines`` are points of polylines."""
+
+    top: float
+    slots: Sequence[Slot]
+    lines: Sequence[str]
+    ticks: Sequence[Tick]
+
+
+def stacked(buckets: Sequence[Bucket], values: Callable[[Bucket], Sequence[float]]) -> Chart:
+    """Each bucket's ``values`` on top of each other, in the order of the series."""
+    stacks = [list(values(bucket)) for bucket in buckets]
+    top = _scale(max((sum(stack) for stack in stacks), default=0.0))
+    wide = WIDTH / max(1, len(buckets))
+    slots = [
+        Slot(bucket.start, _short(number * wide), _short(wide), stack, _pile(stack, top, number * wide, wide))
+        for number, (bucket, stack) in enumerate(zip(buckets, stacks, strict=True))
+    ]
+    return Chart(top, slots, (), _ticks(buckets))
+
+
+def line(buckets: Sequence[Bucket], value: Callable[[Bucket], float | None]) -> Chart:
+    """A line through the buckets that have a value, broken where they have none."""
+    found = [value(bucket) for bucket in buckets]
+    top = _scale(max((one for one in found if one is not None), default=0.0))
+    wide = WIDTH / max(1, len(buckets))
+    lines: list[list[str]] = [[]]
+    for number, one in enumerate(found):
+        if one is None or top <= 0:
+            lines.append([])
+        else:
+            lines[-1].append(f"{_short((number + 0.5) * wide)},{_short(HEIGHT * (1 - one / top))}")
+    # A point by itself is drawn as a short line.
+    drawn = [" ".join(points * 2 if len(points) == 1 else points) for points in lines if points]
+    slots = [
+        Slot(bucket.start, _short(number * wide), _short(wide), [one], ())
+        for number, (bucket, one) in enumerate(zip(buckets, found, strict=True))
+    ]
+    return Chart(top, slots, drawn, _ticks(buckets))
+
+
+def _pile(stack: Sequence[float], top: float, x: float, wide: float) -> list[Bar]:
+    bars, below = [], 0.0
+    for series, value in enumerate(stack):
+        if value > 0 and top > 0:
+            height = value / top * HEIGHT
+            bars.append(
+                Bar(
+                    _short(x + wide * _GAP / 2),
+                    _short(HEIGHT - below - height),
+                    _short(wide * (1 - _GAP)),
+                    _short(height),
+                    min(series, SERIES - 1),
+                )
+            )
+            below += height
+    return bars
+
+
+def _scale(highest: float) -> float:
+    """The round number at which a scale that shows ``highest`` ends."""
+    if highest <= 0 or not isfinite(highest):
+        return 0.0
+    power = 10.0 ** floor(log10(highest))
+    return next((step * power for step in _STEPS if step * power >= highest), highest)
+
+
+def _ticks(buckets: Sequence[Bucket]) -> list[Tick]:
+    """About five times, evenly spaced."""
+    every = max(1, -(-len(buckets) // 5))
+    return [
+        Tick(_short((number + 0.5) * 100 / len(buckets)), bucket.start)
+        for number, bucket in enumerate(buckets)
+        if number % every == every // 2
+    ]
+
+
+def _short(value: float) -> float:
+    return round(value, 2)

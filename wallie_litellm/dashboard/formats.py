@@ -1,0 +1,88 @@
+"""Numbers and times as people read them. What is not known is a dash."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Final
+
+UNKNOWN: Final = "\u2013"  # a dash
+_NARROW: Final = "\u202f"  # a space at which no line breaks
+_DAY: Final = 86_400
+_SWAPPED: Final = str.maketrans(",.", ".,")
+_MONTHS: Final = {
+    "en": ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+    "es": ("ene", "feb", "mar", "abr", "may", "jun", "jul", "ago", "sep", "oct", "nov", "dic"),
+}
+
+
+class Formats:
+    """For one language: Spanish has a decimal comma and dots between thousands. Times are in UTC."""
+
+    def __init__(self, language: str) -> None:
+        self._swap = language == "es"
+        self._months = _MONTHS[language]
+
+    def number(self, value: float | None, places: int = 0) -> str:
+        """With thousands set apart."""
+        if value is None or not isfinite(value):
+            return UNKNOWN
+        text = f"{value:,.{places}f}"
+        return text.translate(_SWAPPED) if self._swap else text
+
+    def money(self, dollars: float | None) -> str:
+        """US dollars to the cent; less than ten cents to fractions of one."""
+        if dollars is None or not isfinite(dollars):
+            return UNKNOWN
+        amount = abs(dollars)
+        places = 2 if amount == 0 or amount >= 0.1 else 4 if amount >= 0.001 else 6
+        text, sign = self.number(amount, places), "-" if dollars < 0 else ""
+        return f"{sign}{text}{_NARROW}US$" if self._swap else f"{sign}${text}"
+
+    def share(self, value: float | None) -> str:
+        """Of one, in per cent. What is short of all, or more than nothing, is not rounded to it."""
+        if value is None or not isfinite(value):
+            return UNKNOWN
+        percent = value * 100
+        if percent in (0, 100) or abs(percent) >= 1000:
+            return f"{self.number(percent)}{_NARROW}%"
+        if 0 < percent < 0.01:
+            return f"<{_NARROW}{self.number(0.01, 2)}{_NARROW}%"
+        if abs(percent) < 1:
+            return f"{self.number(percent, 2)}{_NARROW}%"
+        if 99 < percent < 100:
+            return f"{self.number(min(percent, 99.99), 2)}{_NARROW}%"
+        return f"{self.number(percent, 1)}{_NARROW}%"
+
+    def milliseconds(self, value: float | None) -> str:
+        """A latency, in milliseconds below one second."""
+        if value is None or not isfinite(value):
+            return UNKNOWN
+        if round(value) < 1000:
+            return f"{self.number(value)}{_NARROW}ms"
+        return f"{self.number(value / 1000, 1)}{_NARROW}s"
+
+    def duration(self, seconds: float | None) -> str:
+        """A stretch of time, in the unit that suits it, rounded up: nothing is over before it is."""
+        if seconds is None or not isfinite(seconds):
+            return UNKNOWN
+        seconds = max(0.0, seconds)
+        for limit, unit, name in ((120, 1, "s"), (7_200, 60, "min"), (2 * _DAY, 3_600, "h")):
+            if seconds < limit:
+                return f"{self.number(-(-seconds // unit))}{_NARROW}{name}"
+        return f"{self.number(-(-seconds // _DAY))}{_NARROW}d"
+
+    def clock(self, at: float, now: float) -> str:
+        """A moment: its time of day, with its date before unless it is close to ``now``."""
+        when = datetime.fromtimestamp(at, UTC)
+        return f"{when:%H:%M:%S}" if abs(now - at) < _DAY / 2 else f"{self.day(at)} {when:%H:%M}"
+
+    def day(self, at: float) -> str:
+        """A date without its year."""
+        when = datetime.fromtimestamp(at, UTC)
+        return f"{when.day} {self._months[when.month - 1]}"
+
+
+def iso(at: float) -> str:
+    """ISO 8601, to the second."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

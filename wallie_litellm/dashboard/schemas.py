@@ -1,0 +1,173 @@
+"""The API's answers. Times are ISO 8601 in UTC, money US dollars, shares 0 to 1, ``*_ms`` milliseconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Problem(BaseModel):
+    """What is wrong, and what to do."""
+
+    code: str = Field(examples=["wallie_unauthorized"])
+    message: str
+
+
+class Failure(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: Problem
+
+
+class BreakerStatus(BaseModel):
+    """A provider's breaker; ``next_probe_in`` is in seconds, null unless it is open."""
+
+    state: str = Field(description="closed, open, half_open, forced_open or disabled")
+    reason: str | None
+    consecutive_failures: int
+    next_probe_in: float | None
+
+
+class QuotaStatus(BaseModel):
+    """One limit: what is used of it, when it is free again, and the sums of the books (reserved, settled, refunded)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    used: float
+    limit: float
+    utilization: float
+    reset_at: str
+
+
+class OwnerStatus(BaseModel):
+    """A provider, or a feature with limits of its own, at this moment. ``paused_for`` is in seconds."""
+
+    health: str = Field(description="healthy, degraded or down")
+    breaker: BreakerStatus
+    paused_for: float
+    in_flight: int
+    waiting: int
+    quota: dict[str, QuotaStatus] = Field(description="by dimension: rpm, tpm, itpm, otpm, rpd, tpd, concurrency")
+
+
+class StoreStatus(BaseModel):
+    """Where the limits live: ``process``, ``redis``, or ``ledger`` where they cannot be reached."""
+
+    model_config = ConfigDict(extra="allow")
+
+    scope: str
+    state: str
+
+
+class BudgetStatus(BaseModel):
+    """What was spent in the calendar month (UTC), of ``kpis.monthly_cost``."""
+
+    spent_usd: float
+    limit_usd: float
+
+
+class Status(BaseModel):
+    """The same as ``guard.status()``."""
+
+    providers: dict[str, OwnerStatus]
+    features: dict[str, OwnerStatus]
+    store: StoreStatus
+    sinks: dict[str, Any]
+    budget: BudgetStatus
+
+
+class UsageRow(BaseModel):
+    """Sums over attempts of one provider, model, feature or user; the empty name is what named none.
+
+    ``requests``, ``fallbacks`` and ``fallback_rate`` are of whole requests, null by user. Latencies are those of
+    answers that did not come from a cache. ``cost_usd`` is null when no price is known; ``unpriced`` attempts are not
+    in it. ``estimated`` attempts have tokens that no provider reported.
+    """
+
+    name: str
+    attempts: int
+    successes: int
+    success_rate: float | None
+    error_rate: float | None
+    mean_ms: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    waited_ms: float
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cost_usd: float | None
+    unpriced: int
+    estimated: int
+    requests: int | None
+    fallbacks: int | None
+    fallback_rate: float | None
+
+
+class Usage(BaseModel):
+    """Sums from ``since`` to before ``until`` (null: now). Ranges above two hours are of whole quarters of an hour."""
+
+    range: str | None
+    since: str
+    until: str | None
+    by: str
+    totals: list[UsageRow] = Field(description="the dearest first")
+
+
+class AlertRow(BaseModel):
+    """``type`` is quota, unpriced or budget, ``level`` warning, critical or empty."""
+
+    id: str
+    at: str
+    type: str
+    level: str
+    provider: str
+    dimension: str
+    model: str
+    utilization: float | None
+    used: float | None
+    limit: float | None
+    detail: str | None
+
+
+class Alerts(BaseModel):
+    """The last alerts, the latest first."""
+
+    alerts: list[AlertRow]
+
+
+class KpiRow(BaseModel):
+    """One key figure; latency in seconds. ``actual`` and ``passed`` are null while there is nothing to tell from."""
+
+    name: str
+    target: float
+    actual: float | None
+    passed: bool | None
+    note: str
+
+
+class Kpis(BaseModel):
+    """The key figures since ``since``; the month's cost is that of the calendar month (UTC)."""
+
+    since: str
+    kpis: list[KpiRow]
+
+
+class Reason(BaseModel):
+    """Why an order is given, for the record."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str | None = Field(default=None, max_length=200)
+
+
+class Done(BaseModel):
+    """What was ordered, as it went on record."""
+
+    provider: str
+    action: str
+    actor: str
+    at: str
+    message: str

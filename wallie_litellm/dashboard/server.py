@@ -1,0 +1,150 @@
+"""The dashboard on a port of its own: beside an application, beside a fleet, at the end of the demo."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+from starlette.routing import Mount, Route
+
+from wallie_litellm.config import RouterConfig, WallieConfig
+from wallie_litellm.dashboard.app import Metrics, create_app
+from wallie_litellm.dashboard.auth import Gate
+from wallie_litellm.dashboard.desk import Desk
+from wallie_litellm.dashboard.ledger_source import LedgerSource
+from wallie_litellm.dashboard.metrics import metrics_of
+from wallie_litellm.dashboard.page import render_panels
+from wallie_litellm.dashboard.source import GuardSource, Source
+from wallie_litellm.errors import ConfigError
+from wallie_litellm.guard import Guard
+from wallie_litellm.loopback import is_loopback
+from wallie_litellm.telemetry.bus import Bus
+
+PREFIX: Final = "/wallie"
+GRACE: Final = 1  # seconds that requests under way have at the end
+
+Tokens = Callable[[], Sequence[str]]
+
+
+def dashboard_app(guard: Guard, *, tokens: Tokens | None = None) -> tuple[Any, Desk]:
+    """The ASGI application that shows ``guard``, to be mounted anywhere, and what to close when it ends.
+
+    ``tokens`` says which tokens let an operator in: by default the configuration's ``admin_token``.
+    """
+    return _application(GuardSource(guard), guard.config, tokens or tokens_of(guard.config), metrics_of(guard))
+
+
+def whole_app(guard: Guard, *, tokens: Tokens | None = None) -> tuple[Starlette, Desk]:
+    """:func:`dashboard_app` where it belongs, at ``/wallie``, and nothing else."""
+    app, desk = dashboard_app(guard, tokens=tokens)
+    return _alone(app), desk
+
+
+def _alone(app: Any) -> Starlette:
+    async def to_the_page(request: Request) -> RedirectResponse:
+        return RedirectResponse(f"{PREFIX}/")
+
+    return Starlette(routes=[Route("/", to_the_page), Mount(PREFIX, app=app)])
+
+
+def tokens_of(config: WallieConfig) -> Tokens:
+    """The configured token, if there is one."""
+    token = config.admin_token.get_secret_value() if config.admin_token is not None else ""
+    return lambda: [token] if token else []
+
+
+async def serve_guard(
+    guard: Guard, host: str, port: int, *, tokens: Tokens | None = None, ready: Callable[[str], object]
+) -> None:
+    """Serve ``guard``'s dashboard until cancelled or interrupted; ``ready`` is told the address once it listens.
+
+    Raises:
+        ConfigError: the port cannot be had.
+    """
+    await _serve(*whole_app(guard, tokens=tokens), host, port, ready)
+
+
+async def serve_config(loaded: RouterConfig, host: str, port: int, *, ready: Callable[[str], object]) -> None:
+    """Serve the dashboard of applications that run elsewhere with the same configuration.
+
+    With a store in Redis a guard of its own joins the fleet, takes no capacity, and hands on orders. Without, what the
+    ledger knows is shown, and nothing can be ordered.
+
+    Raises:
+        ConfigError: the port cannot be had, there is neither Redis nor a ledger, or it would be open to the network.
+    """
+    config = loaded.wallie
+    tokens = tokens_of(config)
+    if not tokens() and not is_loopback(host):
+        raise ConfigError([f"WALLIE_ADMIN_TOKEN is not set: without a token the dashboard may not listen on {host}"])
+    if config.store.url != "memory":
+        from wallie_litellm.compose import ledger_sink
+
+        bus = Bus()
+        guard = Guard(config, bus=bus)
+        guard.leave_alerts_to_others()
+        try:
+            if (make := ledger_sink(config)) is not None:  # orders go on record
+                bus.add(make)
+            await serve_guard(guard, host, port, tokens=tokens, ready=ready)
+        finally:
+            await guard.aclose()
+        return
+    if config.ledger is None:
+        raise ConfigError(
+            [
+                "wallie.ledger: without a ledger and without Redis (wallie.store.url) there is nothing to show from "
+                "outside of the application; mount wallie_litellm.dashboard.server.dashboard_app(router.guard) in it"
+            ]
+        )
+    source = LedgerSource(config)
+    app, desk = _application(source, config, tokens, None)
+    await _serve(_alone(app), desk, host, port, ready)
+
+
+def _application(source: Source, config: WallieConfig, tokens: Tokens, metrics: Metrics | None) -> tuple[Any, Desk]:
+    desk = Desk(source, config, render=render_panels)
+    return create_app(desk, Gate(tokens), metrics=metrics), desk
+
+
+async def _serve(app: Starlette, desk: Desk, host: str, port: int, ready: Callable[[str], object]) -> None:
+    listening = _listen(host, port)
+    settings = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE
+    )
+    server = uvicorn.Server(settings)
+    shown = f"[{host}]" if ":" in host else host
+    try:
+        task = asyncio.ensure_future(server.serve(sockets=[listening]))
+        while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn tells it in no other way
+            await asyncio.sleep(0.02)
+        if server.started:
+            ready(f"http://{shown}:{listening.getsockname()[1]}{PREFIX}/")
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            server.should_exit = True
+            with suppress(asyncio.CancelledError):
+                await task
+            raise
+    finally:
+        listening.close()
+        desk.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        raise ConfigError([f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}"]) from error
+    return listening

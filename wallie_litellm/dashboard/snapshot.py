@@ -1,0 +1,255 @@
+"""The view model: everything that the page shows, as plain values of one moment.
+
+Times named ``at``, ``since`` are Unix seconds, ``*_in`` and ``*_for`` seconds from the moment, money US dollars,
+shares 0 to 1. Nothing is formatted here: that depends on who looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from wallie_litellm.core.dimensions import DIMENSIONS
+from wallie_litellm.ledger.figures import Alert, MonthCost, RequestTotals, Totals
+from wallie_litellm.ledger.kpis import Kpi
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A time range that the page offers: its name, its length, and the length of a chart's bucket, in seconds."""
+
+    name: str
+    seconds: int
+    step: int
+
+
+RANGES: Final[Mapping[str, Range]] = {
+    one.name: one
+    for one in (
+        Range("1h", 3_600, 60),
+        Range("24h", 86_400, 3_600),
+        Range("7d", 7 * 86_400, 6 * 3_600),
+        Range("30d", 30 * 86_400, 86_400),
+    )
+}
+DEFAULT_RANGE: Final = "24h"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """One limit. ``level`` is ``warning`` or ``critical`` from the configured shares on, else empty."""
+
+    dimension: str
+    used: float
+    limit: float
+    share: float
+    level: str
+    reset_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider as the guard sees it now, and its figures in the range; ``None`` where there is no ledger."""
+
+    name: str
+    health: str  # healthy, degraded, down
+    breaker: str  # a value of core.breaker.BreakerState
+    reason: str | None
+    failures: int
+    next_probe_in: float | None
+    paused_for: float
+    in_flight: int
+    waiting: int
+    quotas: Sequence[Quota]
+    attempts: Totals | None
+    requests: RequestTotals | None
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureLimits:
+    """A feature with limits of its own, as the guard sees it now."""
+
+    name: str
+    waiting: int
+    quotas: Sequence[Quota]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What one provider or one feature (empty: none was named) cost in the range."""
+
+    name: str
+    attempts: int
+    tokens: int
+    cost_usd: float | None
+    unpriced: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A stretch of the range on a chart. ``cost_usd`` and ``attempts`` are by provider."""
+
+    start: int
+    cost_usd: Mapping[str, float]
+    attempts: Mapping[str, int]
+    failures: int
+    mean_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What was spent: today and this month by the UTC calendar, in the range by provider and by feature."""
+
+    today: float | None
+    month: MonthCost
+    spent: float | None
+    unpriced: int
+    estimated: int
+    by_provider: Sequence[Group]
+    by_feature: Sequence[Group]
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that happened: ``kind`` is breaker, health, fallback, or action (then ``actor`` gave the order).
+
+    ``before`` and ``after`` are states, models of a fallback, or empty and the action's name.
+    """
+
+    at: float
+    kind: str
+    provider: str
+    before: str
+    after: str
+    reason: str | None
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the ledger says of a range that begins at ``since``."""
+
+    at: float
+    since: float
+    by_provider: Mapping[str, Totals]
+    requests_by_provider: Mapping[str, RequestTotals]
+    total: Totals
+    requests: RequestTotals
+    costs: Costs
+    buckets: Sequence[Bucket]
+    alerts: Sequence[Alert]
+    happenings: Sequence[Happening]
+    kpis: Sequence[Kpi]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process that shares the store. ``seen_ago`` is seconds; ``here`` is the one that answers."""
+
+    name: str
+    pid: int | None
+    host: str
+    seen_ago: float | None
+    here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Who keeps the limits, where. ``scope``: process, redis or ledger; ``processes`` divide the limits if not redis.
+
+    ``state`` is ok, connecting or down. ``read_only`` is why nothing can be ordered from here, else ``None``.
+    """
+
+    scope: str
+    state: str
+    error: str | None
+    on_store_error: str | None
+    processes: int
+    workers: Sequence[Worker]
+    read_only: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment. Without a ledger, or while it cannot be read, ``figures`` is ``None`` and ``problem`` says why."""
+
+    at: float
+    range: Range
+    providers: Sequence[Provider]
+    features: Sequence[FeatureLimits]
+    fleet: Fleet
+    budget_usd: float
+    figures: Figures | None
+    problem: str | None
+
+
+def picture(
+    status: Mapping[str, Any],
+    fleet: Fleet,
+    chosen: Range,
+    at: float,
+    levels: tuple[float, float],
+    figures: Figures | None,
+    problem: str | None,
+) -> Snapshot:
+    """Put together what the guard's ``status()`` and the ledger say. ``levels`` are the warning and critical shares."""
+    described: Mapping[str, Any] = status["providers"]
+    known = figures.by_provider if figures is not None else {}
+    providers = [_provider(name, described[name], at, levels, figures) for name in sorted(described)] + [
+        _unknown(name, figures) for name in sorted(set(known) - set(described) - {""})
+    ]
+    features = [
+        FeatureLimits(name, own["waiting"], _quotas(own, at, levels))
+        for name, own in status["features"].items()
+        if own["quota"]
+    ]
+    return Snapshot(at, chosen, providers, features, fleet, status["budget"]["limit_usd"], figures, problem)
+
+
+def _provider(
+    name: str, own: Mapping[str, Any], at: float, levels: tuple[float, float], figures: Figures | None
+) -> Provider:
+    breaker = own["breaker"]
+    return Provider(
+        name,
+        own["health"],
+        breaker["state"],
+        breaker["reason"],
+        breaker["consecutive_failures"],
+        breaker["next_probe_in"],
+        own["paused_for"],
+        own["in_flight"],
+        own["waiting"],
+        _quotas(own, at, levels),
+        figures.by_provider.get(name) if figures is not None else None,
+        figures.requests_by_provider.get(name) if figures is not None else None,
+    )
+
+
+def _unknown(name: str, figures: Figures | None) -> Provider:
+    """One that the ledger knows and the guard has not met, in this process or since its name was changed."""
+    assert figures is not None, "it is from there"  # noqa: S101 - narrows the type
+    found = figures.by_provider[name], figures.requests_by_provider.get(name)
+    return Provider(name, "", "", None, 0, None, 0.0, 0, 0, (), *found)
+
+
+def _quotas(own: Mapping[str, Any], at: float, levels: tuple[float, float]) -> list[Quota]:
+    return [
+        Quota(
+            dimension,
+            quota["used"],
+            quota["limit"],
+            quota["utilization"],
+            _level(quota["utilization"], levels),
+            max(0.0, datetime.fromisoformat(quota["reset_at"]).timestamp() - at),
+        )
+        for dimension in DIMENSIONS
+        if (quota := own["quota"].get(dimension)) is not None
+    ]
+
+
+def _level(share: float, levels: tuple[float, float]) -> str:
+    warning, critical = levels
+    return "critical" if share >= critical else "warning" if share >= warning else ""

@@ -1,0 +1,55 @@
+"""How often somebody may guess a token."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address, ip_network
+from math import ceil
+from typing import Final
+
+WINDOW: Final = 60.0  # seconds, from an address' first wrong token on
+MOST_WRONG: Final = 5  # of one address in a window
+MOST_WRONG_IN_ALL: Final = 200  # in a window; then whoever has been wrong in it has to wait
+MOST_ADDRESSES: Final = 10_000  # that are remembered
+_IPV6_PREFIX: Final = 64  # what one customer of a provider usually has
+
+
+class Throttle:
+    """Counts wrong tokens by address. An address that has not been wrong is never refused: nobody locks others out.
+
+    Belongs to one event loop. ``now`` is in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._wrong: OrderedDict[str, tuple[float, int]] = OrderedDict()  # since when, how often
+        self._in_all: tuple[float, int] = (float("-inf"), 0)
+
+    def wait(self, address: str) -> int | None:
+        """Whole seconds until ``address`` may try again; ``None`` if it may now."""
+        now = self._now()
+        since, count = self._wrong.get(_network(address), (float("-inf"), 0))
+        if now - since >= WINDOW or not count:
+            return None
+        if count < MOST_WRONG and not (now - self._in_all[0] < WINDOW and self._in_all[1] >= MOST_WRONG_IN_ALL):
+            return None
+        return max(1, ceil(since + WINDOW - now))
+
+    def wrong(self, address: str) -> None:
+        """``address`` has sent a wrong token."""
+        now, network = self._now(), _network(address)
+        since, count = self._wrong.pop(network, (now, 0))
+        self._wrong[network] = (since, count + 1) if now - since < WINDOW else (now, 1)
+        while len(self._wrong) > MOST_ADDRESSES:
+            self._wrong.popitem(last=False)
+        began, total = self._in_all
+        self._in_all = (began, total + 1) if now - began < WINDOW else (now, 1)
+
+
+def _network(address: str) -> str:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((parsed, _IPV6_PREFIX), strict=False)) if isinstance(parsed, IPv6Address) else address
