@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_support import TOKEN, served
+from dashboard_support import TOKEN, served, served_beside
 from ledger_support import ended, settled
 from playwright.sync_api import Page, expect
+from redis_support import RedisServer
+from support import wait_until
 
 from wallie_litellm.compose import ledger_sink
-from wallie_litellm.config import WallieConfig
+from wallie_litellm.config import WallieConfig, load_config
 from wallie_litellm.events import BreakerChanged, Event, FellBack, HealthChanged, OperatorActed, QuotaCrossed, new_id
 from wallie_litellm.guard import Guard
 from wallie_litellm.telemetry.bus import Bus
@@ -60,6 +62,12 @@ def make_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
     for serving, guard in closing:
         serving.__exit__(None, None, None)
         guard.close()
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as running:
+        yield running
 
 
 def value(page: Page, selector: str) -> str:
@@ -214,6 +222,77 @@ def test_each_order_works_from_the_button_to_the_guard_and_goes_on_record(
     expect(log.last).to_contain_text("Reset quota")
     expect(page.locator("#panel-happenings")).to_contain_text("bad answers")
     expect(log.first).to_contain_text("127.0.0.1")
+
+
+def give_all_orders(page: Page, other: Guard) -> None:
+    """Each button, seen by a guard that only shares a Redis with the one that serves the page."""
+
+    def there() -> dict[str, Any]:
+        found: dict[str, Any] = other.status()["providers"]["openai"]
+        return found
+
+    other.update_usage("openai", 40, 1000)
+    wait_until(lambda: there()["quota"]["rpd"]["used"] == 40)
+    give_order(page, "Reset quota")
+    wait_until(lambda: there()["quota"]["rpd"]["used"] == 0)
+    for name, state in (("Force open", "forced_open"), ("Release", "half_open"), ("Force close", "closed")):
+        give_order(page, name)
+        wait_until(lambda state=state: there()["breaker"]["state"] == state)  # type: ignore[misc]
+    expect(page.locator("#panel-fleet [data-field=store]")).to_have_attribute("data-value", "redis")
+
+
+def test_each_order_reaches_the_others_of_a_fleet(
+    make_stage: Callable[..., Stage], open_page: OpenPage, redis: RedisServer
+) -> None:
+    stage = make_stage(store={"url": redis.url})
+    other = Guard(stage.guard.config, bus=Bus())
+    try:
+        wait_until(lambda: other.status()["store"]["state"] == "ok")
+        give_all_orders(open_page(stage.address), other)
+    finally:
+        other.close()
+
+
+def test_a_dashboard_beside_a_fleet_gives_orders_to_it(open_page: OpenPage, redis: RedisServer, tmp_path: Path) -> None:
+    path = tmp_path / "router_config.yaml"
+    path.write_text(
+        "model_list: [{model_name: gpt, litellm_params: {model: openai/gpt-4o}}]\n"
+        f"wallie: {{store: {{url: '{redis.url}'}}, ledger: {{url: 'sqlite:///{tmp_path}/wallie.db'}},"
+        f" telemetry: {{spool: '{tmp_path}/spool'}}}}\n"
+    )
+    loaded = load_config(path)
+    app = Guard(loaded.wallie, bus=Bus())
+    try:
+        wait_until(lambda: app.status()["store"]["state"] == "ok")
+        with served_beside(loaded) as address:
+            page = open_page(address)
+            give_all_orders(page, app)
+            expect(page.locator("#panel-fleet tbody tr")).to_have_count(2)
+    finally:
+        app.close()
+
+
+def test_a_dashboard_beside_one_process_shows_its_ledger_and_gives_no_orders(
+    open_page: OpenPage, make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    stage = make_stage(providers={"openai": {"rpm": 100, "rpd": 10}})
+    now = time.time()
+    stage.tell(*(settled(at=now - 1, id=new_id(now)) for _ in range(9)))
+    stage.guard.open_circuit("groq")
+    assert stage.guard.bus.flush_blocking(10)
+    path = tmp_path / "router_config.yaml"
+    path.write_text(
+        "model_list: [{model_name: gpt, litellm_params: {model: openai/gpt-4o}}]\n"
+        f"wallie: {{providers: {{openai: {{rpm: 100, rpd: 10}}}}, ledger: {{url: 'sqlite:///{tmp_path}/wallie.db'}}}}\n"
+    )
+    with served_beside(load_config(path)) as address:
+        page = open_page(f"{address}?range=1h")
+        assert value(page, "#panel-health [data-provider=openai] [data-field=attempts]") == "9"
+        assert value(page, "#panel-health [data-provider=groq] [data-field=health]") == "down"
+        assert float(value(page, "#panel-quota [data-provider=openai] [data-dimension=rpd]")) == pytest.approx(0.9)
+        assert page.get_by_role("link", name="Force open").count() == 0
+        expect(page.locator("#panel-health")).to_contain_text("WALLIE_REDIS_URL")
+        assert page.context.request.post(f"{address}api/providers/openai/circuit/open").status == 409
 
 
 def test_an_order_can_be_called_off(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
