@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.dashboard_client import CALLS, EVERY, VIEWERS
+from benchmarks.dashboard_client import CALLS, OPENED_WITHIN, VIEWERS
 from benchmarks.harness import Estimate, Report, estimate, percentile
 from benchmarks.ledger_queries import fill
 from wallie_litellm.ledger.engine import open_engine
@@ -46,12 +46,13 @@ def run(quick: bool) -> Report:
         for latency in LATENCIES:
             _measure(report, folder, latency, rounds, seconds)
     report.notes.append(
-        f"One LiteLLM proxy process with SQLite. Each viewer opens the page and refreshes the panels {EVERY:.0f} s "
-        "after the last answer, a fifth of them at 1 h, two fifths at 24 h, the rest at 7 d and 30 d. "
-        f"{CALLS:.0f} calls a second go through the proxy to a simulated provider, begun when due. Rounds with and "
-        "without viewers alternate; slower is the ratio of a round with viewers to its neighbour without, of their "
-        "medians or means: the median of the rounds with its 95 % interval. The proxy, the provider, the callers and "
-        "the viewers share this machine's cores."
+        "One LiteLLM proxy process with SQLite. In each round the viewers open the page within "
+        f"{OPENED_WITHIN:.0f} s and leave it open, as live.js refreshes it; a fifth look at 1 h, two fifths at 24 h, "
+        "the rest at 7 d and 30 d. The page's times include those of the first refresh, and leave out later ones, "
+        f"which the server holds back. {CALLS:.0f} calls a second go through the proxy to a simulated provider, begun "
+        "when due. Rounds with and without viewers alternate; slower is the ratio of a round with viewers to its "
+        "neighbour without, of their medians or means: the median of the rounds with its 95 % interval. The proxy, the "
+        "provider, the callers and the viewers share this machine's cores."
     )
     return report
 
@@ -75,7 +76,7 @@ def _measure(report: Report, folder: Path, latency: float, rounds: int, seconds:
         alone: list[list[float]] = []
         viewed: list[list[float]] = []
         pages: list[float] = []
-        panels: list[float] = []
+        held = 0
         failed = 0
         for number in range(rounds):
             for with_viewers in (False, True) if number % 2 else (True, False):
@@ -86,10 +87,10 @@ def _measure(report: Report, folder: Path, latency: float, rounds: int, seconds:
                 failed += len(calls["failed"])
                 if with_viewers:
                     seen = _answer(viewers)
-                    pages += seen["page"]
-                    panels += seen["panels"]
+                    pages += seen["at once"]
+                    held += len(seen["held"])
                     failed += len(seen["failed"])
-    _rows(report, latency, alone, viewed, pages, panels, failed)
+    _rows(report, latency, alone, viewed, pages, held, failed)
 
 
 def _rows(
@@ -98,7 +99,7 @@ def _rows(
     alone: list[list[float]],
     viewed: list[list[float]],
     pages: list[float],
-    panels: list[float],
+    held: int,
     failed: int,
 ) -> None:
     slower = estimate(
@@ -106,9 +107,8 @@ def _rows(
     )
     mean = estimate([statistics.fmean(one) / statistics.fmean(other) for one, other in zip(viewed, alone, strict=True)])
     name = f"provider answers in {latency * 1e3:.0f} ms"
-    for what, found in (("page opened", pages), ("panels refreshed", panels)):
-        verdict = "met" if percentile(found, 0.95) < PAGE_MS else "missed"
-        report.rows.append((f"{what}, {name}", *_middle_and_tail(found), f"p95 < {PAGE_MS:.0f} ms", verdict))
+    verdict = "met" if percentile(pages, 0.95) < PAGE_MS else "missed"
+    report.rows.append((f"page, {name}", *_middle_and_tail(pages), f"p95 < {PAGE_MS:.0f} ms", verdict))
     for what, rounds in (("calls without viewers", alone), ("calls with viewers", viewed)):
         report.rows.append((f"{what}, {name}", *_middle_and_tail(list(chain.from_iterable(rounds))), "", ""))
     verdict = "met" if slower.median < 1 + SLOWER else "missed"
@@ -116,7 +116,7 @@ def _rows(
     report.rows.append((f"calls slower by, mean, {name}", _percent(mean), "", "", ""))
     report.data[name] = {
         "page_p95_ms": percentile(pages, 0.95),
-        "panels_p95_ms": percentile(panels, 0.95),
+        "refreshes": held,
         "slower": slower.as_dict(),
         "slower_mean": mean.as_dict(),
         "failed": failed,

@@ -268,6 +268,7 @@ def test_a_dashboard_beside_a_fleet_gives_orders_to_it(open_page: OpenPage, redi
             page = open_page(address)
             give_all_orders(page, app)
             expect(page.locator("#panel-fleet tbody tr")).to_have_count(2)
+            page.close()  # before there is nobody to ask
     finally:
         app.close()
 
@@ -293,6 +294,7 @@ def test_a_dashboard_beside_one_process_shows_its_ledger_and_gives_no_orders(
         assert page.get_by_role("link", name="Force open").count() == 0
         expect(page.locator("#panel-health")).to_contain_text("WALLIE_REDIS_URL")
         assert page.context.request.post(f"{address}api/providers/openai/circuit/open").status == 409
+        page.close()  # before there is nobody to ask
 
 
 def test_an_order_can_be_called_off(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
@@ -427,6 +429,6 @@ def test_a_lost_connection_is_said_and_ends_by_itself(make_stage: Callable[..., 
     page = open_page(stage.address, expected="ERR_")
     expect(page.locator("#live")).to_have_text("live")
     page.context.set_offline(True)
-    expect(page.locator("#live")).to_contain_text("lost")
+    expect(page.locator("#live")).to_contain_text("lost", timeout=10_000)
     page.context.set_offline(False)
     expect(page.locator("#live")).to_have_text("live")

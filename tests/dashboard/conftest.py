@@ -50,7 +50,7 @@ def make_app(tmp_path: Path) -> Iterator[MakeApp]:
         guard = Guard(config, bus=bus)
         if (sink := ledger_sink(config)) is not None:
             bus.add(sink)
-        app, desk = whole_app(guard, tokens=lambda: tokens)
+        app, desk = whole_app(guard, tokens=lambda: tokens, aside=False)
         asked = TestClient(app, base_url=f"http://{host}", client=(client, 40000), follow_redirects=False)
         opened.append((desk, guard))
         return Served(guard, asked)

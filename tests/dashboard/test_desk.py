@@ -14,7 +14,8 @@ from ledger_support import ended, settled
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import LedgerSettings
-from wallie_litellm.dashboard.desk import DRAWN_FOR, FIGURES_FOR, RETRY_IN, Desk, NoLedger
+from wallie_litellm.dashboard.desk import DRAWN_FOR, Desk
+from wallie_litellm.dashboard.drawing import FIGURES_FOR, RETRY_IN, NoLedger
 from wallie_litellm.dashboard.snapshot import Snapshot
 from wallie_litellm.dashboard.source import GuardSource
 from wallie_litellm.events import Event, OperatorActed, QuotaCrossed, new_id

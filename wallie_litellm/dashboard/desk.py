@@ -1,111 +1,44 @@
-"""What all viewers share: one thread that asks the ledger and draws the page, however many look at it.
+"""What all viewers share: one thread, and a process, that find out and draw, however many look.
 
-The thread has an event loop of its own, so that neither SQL nor templates take time from the loop that serves requests.
-What it finds is kept for a moment: fifty viewers cost what one costs.
+The thread has an event loop of its own, so that questions to the ledger take no time from the loop that serves
+requests; the process (see ``painter.py``) does what is more than a moment's work.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import logging
 import os
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.dashboard.figures import gather, gather_news
-from wallie_litellm.dashboard.snapshot import RANGES, Figures, Snapshot, picture
-from wallie_litellm.dashboard.source import Source
-from wallie_litellm.errors import ConfigError
-from wallie_litellm.ledger.database import reason
-from wallie_litellm.ledger.export import Format, export
-from wallie_litellm.ledger.kpis import PERIOD, Kpi, measure_kpis
+from wallie_litellm.dashboard.drawing import Drawing, NoLedger, Render, Rendered
+from wallie_litellm.dashboard.kept import Kept
+from wallie_litellm.dashboard.painter import Painter, PainterGone
+from wallie_litellm.dashboard.snapshot import Snapshot
+from wallie_litellm.dashboard.source import Action, Source
+from wallie_litellm.ledger.export import Format
 from wallie_litellm.ledger.queries import LedgerQueries
-from wallie_litellm.ledger.reader import open_reader
 
-logger = logging.getLogger(__name__)
+__all__ = ["Desk", "NoLedger", "Rendered"]
 
 T = TypeVar("T")
 
 DRAWN_FOR: Final = 1.0  # seconds that a picture of the panels serves everybody
-FLEET_FOR: Final = 5.0  # seconds that the list of workers holds
-NEWS_FOR: Final = 1.5  # seconds that the lists of alerts and of what happened hold
-KPIS_FOR: Final = 30.0  # seconds that the key figures hold: they are of a month
-FIGURES_FOR: Final[Mapping[str, float]] = {"1h": 2.0, "24h": 3.0, "7d": 10.0, "30d": 20.0}
-LATE: Final = 3  # times as old as that, figures are waited for rather than shown
+HELD_FOR: Final = 4.0  # seconds that whoever has the latest picture waits for the next, unless something happens
+SOON: Final = 3.0  # seconds after an order in which what has come of it is looked for
+LOOK_EVERY: Final = 0.25  # seconds between two looks whether something has
 LAST_WORDS: Final = 2.0  # seconds that questions under way have when the desk closes
-RETRY_IN: Final = 3.0  # seconds until a ledger that could not be read is tried again
-
-
-class NoLedger(Exception):  # noqa: N818 - it says what happened
-    """There is no ledger, or it cannot be read; ``problem`` is one line that says why."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """The panels as HTML, also compressed, and what names this version of them."""
-
-    html: bytes
-    compressed: bytes
-    etag: str
-
-
-class _Kept:
-    """Something that is found out once for all who ask, and again when it has grown old."""
-
-    def __init__(self, find: Callable[[], Awaitable[Any]], now: Callable[[], float], fresh_for: float) -> None:
-        self._find, self._now, self._fresh_for = find, now, fresh_for
-        self._value: Any = None
-        self._found_at = float("-inf")
-        self._finding: asyncio.Task[Any] | None = None
-
-    async def get(self, late: float = 0.0) -> Any:
-        """The value; one that is older, but by less than ``late`` seconds, serves while a new one is being found."""
-        age = self._now() - self._found_at
-        if age < self._fresh_for:
-            return self._value
-        if self._finding is None:
-            self._finding = asyncio.ensure_future(self._renew())
-            self._finding.add_done_callback(_look_at)  # perhaps nobody waits for it
-        return self._value if age < self._fresh_for + late else await asyncio.shield(self._finding)
-
-    def forget(self) -> None:
-        """Find it anew for whoever asks next, though perhaps somebody is just finding it."""
-        self._found_at, self._finding = float("-inf"), None
-
-    async def _renew(self) -> Any:
-        task = asyncio.current_task()
-        try:
-            value = await self._find()
-            if self._finding is task:
-                self._value, self._found_at = value, self._now()
-            return value
-        finally:
-            if self._finding is task:
-                self._finding = None
-
-
-def _look_at(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()
 
 
 class Desk:
     """Answers what the page and the API ask. Its methods belong in any event loop but that of its own thread.
 
-    ``render`` draws a snapshot in a language. ``now`` is the wall clock.
+    ``aside`` has the drawing done in a process of its own. ``now`` is the wall clock.
     """
 
     def __init__(
@@ -113,18 +46,19 @@ class Desk:
         source: Source,
         config: WallieConfig,
         *,
-        render: Callable[[Snapshot, str], str],
+        render: Render,
+        aside: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.source = source
         self.config = config
         self._render = render
+        self._aside = aside
         self._now = now
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._closed = False
-        self._forget_all()
 
     async def status(self) -> Mapping[str, Any]:
         """The guard's status at this moment."""
@@ -132,11 +66,15 @@ class Desk:
 
     async def snapshot(self, range_name: str) -> Snapshot:
         """Everything about one of ``RANGES``."""
-        return await self._there(lambda: self._snapshot(range_name))
+        return await self._there(lambda: self._drawing.snapshot(range_name))
 
-    async def panels(self, range_name: str, language: str) -> Rendered:
-        """The panels, the same for everybody who looks within a second."""
-        return await self._there(lambda: self._drawn(range_name, language))
+    async def panels(self, range_name: str, language: str, *, after: str = "") -> Rendered:
+        """The panels, the same for everybody who looks within a second.
+
+        Whoever has the version ``after`` is given the next one when a provider's state or a limit's colour changes,
+        and after four seconds at the latest.
+        """
+        return await self._there(lambda: self._next(range_name, language, after))
 
     async def ask(self, question: Callable[[LedgerQueries], Awaitable[T]]) -> T:
         """Ask the ledger.
@@ -144,7 +82,7 @@ class Desk:
         Raises:
             NoLedger: it cannot answer.
         """
-        return await self._there(lambda: self._ask(question))
+        return await self._there(lambda: self._drawing.ask(question))
 
     async def export(
         self, form: Format, kinds: Sequence[str], since: float | None, until: float | None
@@ -154,23 +92,24 @@ class Desk:
         Raises:
             NoLedger: it cannot answer.
         """
-        chunks = await self._there(lambda: self._open_export(form, kinds, since, until))
+        chunks = await self._there(lambda: self._drawing.open_export(form, kinds, since, until))
         return self._pieces(chunks)
 
-    async def order(self, action: Any, provider: str, actor: str, detail: str | None = None) -> None:
+    async def order(self, action: Action, provider: str, actor: str, detail: str | None = None) -> None:
         """See :meth:`Source.order`. Whoever looks next sees what has come of it."""
 
         async def do() -> None:
             try:
                 self.source.order(action, provider, actor, detail)
             finally:
-                for kept in (*self._drawings.values(), *self._figures.values(), self._news):
+                self._ordered_at = time.monotonic()
+                for kept in self._drawn.values():
                     kept.forget()
 
         await self._there(do)
 
     def close(self) -> None:
-        """End the thread. Idempotent."""
+        """End the thread and the process. Idempotent."""
         with self._lock:
             self._closed, loop = True, self._loop
             self._loop = None
@@ -191,7 +130,7 @@ class Desk:
                 raise NoLedger("the dashboard is closing")
             if self._loop is None or self._process != os.getpid():  # a forked child has no thread yet
                 self._process, self._loop = os.getpid(), asyncio.new_event_loop()
-                self._forget_all()
+                self._begin()
                 threading.Thread(target=self._run, args=(self._loop,), name="wallie-dashboard", daemon=True).start()
             return self._loop
 
@@ -205,113 +144,104 @@ class Desk:
 
     # What follows runs in the thread.
 
-    def _forget_all(self) -> None:
-        self._drawings: dict[tuple[str, str], _Kept] = {}
-        self._figures = {name: self._keep_figures(name) for name in RANGES}
-        self._kpis = _Kept(self._measure, self._now, KPIS_FOR)
-        self._news = _Kept(lambda: self._ask(gather_news), self._now, NEWS_FOR)
-        self._fleet = _Kept(self.source.fleet, self._now, FLEET_FOR)
-        self._opened: AsyncExitStack | None = None
-        self._engine: AsyncEngine | None = None
-        self._problem: tuple[str, float] | None = None
-        self._opening: asyncio.Lock | None = None
+    def _begin(self) -> None:
+        self._drawing = Drawing(self.source, self.config, self._render, self._now)
+        self._painter = Painter(self.config) if self._aside else None
+        self._drawn: dict[tuple[str, str], Kept] = {}
+        self._outline = Kept(self._look, time.monotonic, LOOK_EVERY)
+        self._ordered_at = float("-inf")
+        self._watch: asyncio.Task[None] | None = None
+        self._happened = asyncio.Event()
 
-    def _keep_figures(self, name: str) -> _Kept:
-        async def find() -> Figures:
-            return await self._ask(lambda queries: gather(queries, RANGES[name], self._now()))
-
-        return _Kept(find, self._now, FIGURES_FOR[name])
-
-    async def _measure(self) -> list[Kpi]:
-        return await self._ask(lambda queries: measure_kpis(queries, self.config.kpis, self._now() - PERIOD))
-
-    async def _snapshot(self, range_name: str) -> Snapshot:
-        figures: Figures | None = None
-        problem = None
-        try:
-            sums: Figures = await self._figures[range_name].get(late=LATE * FIGURES_FOR[range_name])
-            alerts, happenings = await self._news.get(late=NEWS_FOR)
-            kpis = await self._kpis.get(late=10 * KPIS_FOR)
-            figures = replace(sums, alerts=alerts, happenings=happenings, kpis=kpis)
-        except NoLedger as error:
-            problem = error.problem
-        quota = self.config.quota
-        return picture(
-            await self.source.status(),
-            await self._fleet.get(late=FLEET_FOR),
-            RANGES[range_name],
-            self._now(),
-            (quota.warning, quota.critical),
-            figures,
-            problem,
-        )
-
-    async def _drawn(self, range_name: str, language: str) -> Rendered:
+    async def _next(self, range_name: str, language: str, after: str) -> Rendered:
         key = range_name, language
-        drawing = self._drawings.get(key)
-        if drawing is None:
-            drawing = self._drawings[key] = _Kept(lambda: self._draw(*key), self._now, DRAWN_FOR)
-        rendered: Rendered = await drawing.get()
+        if after:
+            if after.partition("-")[0] == await self._outline.get():
+                await self._something_happens()
+            elif key in self._drawn and self._outline_of(await self._drawn[key].get()) != await self._outline.get():
+                self._drawn[key].forget()
+        if key not in self._drawn:
+            self._drawn[key] = Kept(lambda: self._draw(*key), self._now, DRAWN_FOR)
+        rendered: Rendered = await self._drawn[key].get()
         return rendered
 
     async def _draw(self, range_name: str, language: str) -> Rendered:
-        html = self._render(await self._snapshot(range_name), language).encode()
-        return Rendered(html, gzip.compress(html, 5, mtime=0), f'"{sha256(html).hexdigest()[:24]}"')
-
-    # The ledger
-
-    async def _ask(self, question: Callable[[LedgerQueries], Awaitable[T]]) -> T:
-        engine = await self._reader()
-        try:
-            return await question(LedgerQueries(engine, self._now))
-        except (ValueError, NoLedger):
-            raise
-        except Exception as error:
-            await self._dispose()
-            raise self._unreadable(f"the ledger cannot be read: {reason(error)}") from error
-
-    async def _reader(self) -> AsyncEngine:
-        if self.config.ledger is None:
-            raise NoLedger("there is no ledger: the configuration says 'ledger: null'")
-        if self._opening is None:
-            self._opening = asyncio.Lock()
-        async with self._opening:
-            if self._engine is not None:
-                return self._engine
-            if self._problem is not None and self._now() - self._problem[1] < RETRY_IN:
-                raise NoLedger(self._problem[0])
-            stack = AsyncExitStack()
+        outline, anew = await self._look(), self._just_ordered()
+        drawn = None
+        if self._painter is not None and self._painter.ready:
             try:
-                engine = await stack.enter_async_context(open_reader(self.config.ledger.url))
-            except ConfigError as error:
-                raise self._unreadable("; ".join(error.problems)) from error
-            self._engine, self._opened, self._problem = engine, stack, None
-            return engine
+                status, fleet = await self.source.status(), await self._drawing.fleet()
+                drawn = await self._painter.draw(range_name, language, status, fleet, anew=anew)
+            except PainterGone:  # it has said so itself
+                drawn = None
+        if drawn is None:
+            if anew:
+                self._drawing.forget()
+            drawn = await self._drawing.draw(range_name, language)
+        return Rendered(drawn.html, drawn.compressed, f"{outline}-{drawn.etag}")
 
-    def _unreadable(self, problem: str) -> NoLedger:
-        self._problem = problem, self._now()
-        return NoLedger(problem)
+    @staticmethod
+    def _outline_of(drawn: Rendered) -> str:
+        return drawn.etag.partition("-")[0]
+
+    async def _look(self) -> str:
+        """What an operator should see at once, in short."""
+        status, quota = await self.source.status(), self.config.quota
+        seen = [
+            (
+                name,
+                own["health"],
+                own["breaker"]["state"],
+                own["breaker"]["reason"],
+                own["paused_for"] > 0,
+                [
+                    (one["utilization"] >= quota.warning, one["utilization"] >= quota.critical)
+                    for one in own["quota"].values()
+                ],
+            )
+            for kind in ("providers", "features")
+            for name, own in status[kind].items()
+        ]
+        return sha256(repr((seen, status["store"]["state"])).encode()).hexdigest()[:12]
+
+    async def _something_happens(self) -> None:
+        """Wait until the outline changes, or long enough."""
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.ensure_future(self._keep_watch())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._happened.wait(), DRAWN_FOR if self._just_ordered() else HELD_FOR)
+
+    def _just_ordered(self) -> bool:
+        """Whether the ledger may be about to hear of an order."""
+        return time.monotonic() - self._ordered_at < SOON
+
+    async def _keep_watch(self) -> None:
+        """One look for all who wait, as long as somebody may."""
+        before, end = await self._outline.get(), time.monotonic() + 2 * HELD_FOR
+        while time.monotonic() < end:
+            await asyncio.sleep(LOOK_EVERY)
+            if await self._outline.get() != before:
+                break
+        for kept in self._drawn.values():
+            kept.forget()
+        self._happened.set()
+        self._happened = asyncio.Event()
 
     async def _come_to_an_end(self) -> None:
         """Let questions that are with the database end: its thread would speak to a loop that is closed."""
+        self._happened.set()
+        if self._watch is not None:
+            self._watch.cancel()
+        painter, self._painter = self._painter, None
+        if painter is not None:
+            await painter.close()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=LAST_WORDS)
             for task in late:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        await self._dispose()
-
-    async def _dispose(self) -> None:
-        opened, self._opened, self._engine = self._opened, None, None
-        if opened is not None:
-            with suppress(Exception):
-                await opened.aclose()
-
-    async def _open_export(
-        self, form: Format, kinds: Sequence[str], since: float | None, until: float | None
-    ) -> AsyncIterator[Any]:
-        return export(await self._reader(), form, kinds, since, until)
+        await self._drawing.close()
 
     async def _pieces(self, chunks: Any) -> AsyncIterator[str]:
         end = object()

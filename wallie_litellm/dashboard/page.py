@@ -117,9 +117,8 @@ def render_page(
     csrf: str,
     logged_in: bool,
     notice: str | None,
-    etag: str,
 ) -> str:
-    """The page around ``panels``, which are HTML already. ``etag`` names their version."""
+    """The page around ``panels``, which are HTML already."""
     return _draw(
         "page.html",
         language,
@@ -130,7 +129,6 @@ def render_page(
         csrf=csrf,
         logged_in=logged_in,
         notice=notice,
-        etag=etag,
     )
 
 

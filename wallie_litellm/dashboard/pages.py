@@ -14,7 +14,7 @@ from wallie_litellm.dashboard.auth import SESSION_COOKIE, SESSION_SECONDS, Gate,
 from wallie_litellm.dashboard.desk import Desk
 from wallie_litellm.dashboard.page import render_confirm, render_login, render_page, render_problem
 from wallie_litellm.dashboard.snapshot import DEFAULT_RANGE, RANGES
-from wallie_litellm.dashboard.source import ACTIONS, CannotOrder
+from wallie_litellm.dashboard.source import ACTIONS, Action, CannotOrder
 from wallie_litellm.dashboard.translations import choose_language, translator
 
 LARGEST_FORM: Final = 16_384  # bytes
@@ -53,7 +53,6 @@ def page_routes(desk: Desk, gate: Gate) -> APIRouter:
                 csrf=gate.csrf_token(request, visitor) if logged_in else "",
                 logged_in=logged_in,
                 notice=_notice(request, language),
-                etag=panels.etag,
             )
         )
         if NOTICE_COOKIE in request.cookies:
@@ -61,12 +60,14 @@ def page_routes(desk: Desk, gate: Gate) -> APIRouter:
         return answer
 
     @router.get("/panels")
-    async def panels(request: Request, chosen: str = Query(DEFAULT_RANGE, alias="range")) -> Response:
+    async def panels(
+        request: Request, chosen: str = Query(DEFAULT_RANGE, alias="range"), after: str = Query("", max_length=80)
+    ) -> Response:
         gate.enter(request)
-        drawn = await desk.panels(_range(chosen), _language(request))
-        headers = {"etag": drawn.etag, "vary": _VARY, "cache-control": "no-cache, private"}
-        if request.headers.get("if-none-match") == drawn.etag:
-            return Response(status_code=304, headers=headers)
+        drawn = await desk.panels(_range(chosen), _language(request), after=after)
+        headers = {"x-wallie-version": drawn.etag, "vary": _VARY, "cache-control": "no-cache, private"}
+        if after == drawn.etag:
+            return Response(status_code=204, headers=headers)
         if "gzip" in request.headers.get("accept-encoding", ""):
             return HTMLResponse(drawn.compressed, headers={**headers, "content-encoding": "gzip"})
         return HTMLResponse(drawn.html, headers=headers)
@@ -133,8 +134,8 @@ def page_routes(desk: Desk, gate: Gate) -> APIRouter:
         visitor = gate.enter(request)
         form = await _form(request)
         gate.check_order(request, visitor, form.get("csrf"))
-        action, provider = form.get("action", ""), form.get("provider", "")
-        await _require_order(desk, action, provider)
+        provider = form.get("provider", "")
+        action = await _require_order(desk, form.get("action", ""), provider)
         reason = "".join(filter(str.isprintable, form.get("reason", "")))[:LONGEST_REASON].strip()
         try:
             await desk.order(action, provider, visitor.actor, reason or None)
@@ -184,11 +185,13 @@ def told_page(request: Request, error: Told) -> Response:
     return HTMLResponse(text, error.status)
 
 
-async def _require_order(desk: Desk, action: str, provider: str) -> None:
-    if action not in ACTIONS or provider not in (await desk.status())["providers"]:
+async def _require_order(desk: Desk, named: str, provider: str) -> Action:
+    action = next((one for one in ACTIONS if one == named), None)
+    if action is None or provider not in (await desk.status())["providers"]:
         raise Told(404, "problem.not_found")
     if desk.source.read_only is not None:
         raise Told(409, "problem.read_only", reason=desk.source.read_only)
+    return action
 
 
 async def _scope_note(desk: Desk, language: str) -> str | None:

@@ -33,17 +33,19 @@ GRACE: Final = 1  # seconds that requests under way have at the end
 Tokens = Callable[[], Sequence[str]]
 
 
-def dashboard_app(guard: Guard, *, tokens: Tokens | None = None) -> tuple[Any, Desk]:
+def dashboard_app(guard: Guard, *, tokens: Tokens | None = None, aside: bool = True) -> tuple[Any, Desk]:
     """The ASGI application that shows ``guard``, to be mounted anywhere, and what to close when it ends.
 
-    ``tokens`` says which tokens let an operator in: by default the configuration's ``admin_token``.
+    ``tokens`` says which tokens let an operator in: by default the configuration's ``admin_token``. ``aside`` has the
+    page drawn in a process of its own while somebody looks, so that requests are not slowed.
     """
-    return _application(GuardSource(guard), guard.config, tokens or tokens_of(guard.config), metrics_of(guard))
+    own = tokens or tokens_of(guard.config)
+    return _application(GuardSource(guard), guard.config, own, metrics_of(guard), aside=aside)
 
 
-def whole_app(guard: Guard, *, tokens: Tokens | None = None) -> tuple[Starlette, Desk]:
+def whole_app(guard: Guard, *, tokens: Tokens | None = None, aside: bool = True) -> tuple[Starlette, Desk]:
     """:func:`dashboard_app` where it belongs, at ``/wallie``, and nothing else."""
-    app, desk = dashboard_app(guard, tokens=tokens)
+    app, desk = dashboard_app(guard, tokens=tokens, aside=aside)
     return _alone(app), desk
 
 
@@ -105,12 +107,14 @@ async def serve_config(loaded: RouterConfig, host: str, port: int, *, ready: Cal
             ]
         )
     source = LedgerSource(config)
-    app, desk = _application(source, config, tokens, None)
+    app, desk = _application(source, config, tokens, None, aside=False)
     await _serve(_alone(app), desk, host, port, ready)
 
 
-def _application(source: Source, config: WallieConfig, tokens: Tokens, metrics: Metrics | None) -> tuple[Any, Desk]:
-    desk = Desk(source, config, render=render_panels)
+def _application(
+    source: Source, config: WallieConfig, tokens: Tokens, metrics: Metrics | None, *, aside: bool
+) -> tuple[Any, Desk]:
+    desk = Desk(source, config, render=render_panels, aside=aside)
     return create_app(desk, Gate(tokens), metrics=metrics), desk
 
 

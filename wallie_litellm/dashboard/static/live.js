@@ -1,15 +1,16 @@
 "use strict";
-// Refreshes the panels once a second while somebody can see them. What is put in is the server's own HTML, escaped
+// Refreshes the panels while somebody can see them. The server holds each answer back until something happens, or for
+// some seconds, so that an outage shows at once and an idle page costs little. What is put in is its own HTML, escaped
 // there; it is merged into what is shown, so that focus, scrolled tables, opened details and half-done clicks stay.
 (() => {
-  const EVERY = 1000, TIMEOUT = 5000, LONGEST = 10000; // milliseconds
+  const PAUSE = 500, TIMEOUT = 9000, LONGEST = 10000; // milliseconds
   const panels = document.getElementById("panels");
   const live = document.getElementById("live");
   const spoken = document.getElementById("spoken");
   const title = document.title;
-  const url = "panels?range=" + encodeURIComponent(panels.dataset.range);
-  let etag = panels.dataset.etag;
-  let wait = EVERY;
+  const url = "panels?range=" + encodeURIComponent(panels.dataset.range) + "&after=";
+  let version = ""; // of what is shown; without it, the server answers at once
+  let wait = PAUSE;
   let timer = 0;
   let busy = false;
   let pressed = false;
@@ -114,8 +115,7 @@
     const request = new AbortController();
     const limit = setTimeout(() => request.abort(), TIMEOUT);
     try {
-      const answer = await fetch(url, {
-        headers: {"If-None-Match": etag},
+      const answer = await fetch(url + (wait > PAUSE ? "" : version), {
         signal: request.signal,
         cache: "no-store",
         credentials: "same-origin",
@@ -125,14 +125,14 @@
         say("login");
         return;
       }
-      if (answer.status !== 200 && answer.status !== 304) throw new Error(String(answer.status));
+      if (answer.status !== 200 && answer.status !== 204) throw new Error(String(answer.status));
       const html = answer.status === 200 ? await answer.text() : null;
       const held = html !== null && isInUse();
       if (html !== null && !held) {
         show(html);
-        etag = answer.headers.get("ETag") || "";
+        version = answer.headers.get("X-Wallie-Version") || "";
       }
-      wait = EVERY;
+      wait = PAUSE;
       say(held ? "held" : "on");
     } catch {
       wait = Math.min(wait * 2, LONGEST);
