@@ -50,9 +50,11 @@ def check(file: str | None, config: str | None, ignore_keys: bool) -> None:
 @main.command()
 @click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
 @click.option("--live", is_flag=True, help="One small request to each real provider whose key is set, instead.")
-@click.option("--no-serve", is_flag=True, help="End after the table; in this version it always does.")
+@click.option("--no-serve", is_flag=True, help="End after the table; so it does where there is no terminal.")
 def demo(config: str | None, live: bool, no_serve: bool) -> None:
     """Play the specification's scenarios against simulated providers, in real time; about a minute.
+
+    Then the dashboard is served over what they have left, until Ctrl-C.
 
     The exit code is 0 if everything seen is as expected and 1 if anything differs.
     """
@@ -62,7 +64,8 @@ def demo(config: str | None, live: bool, no_serve: bool) -> None:
         sys.exit(run_live(config, click.echo, _echo_error))
     from wallie_litellm.rehearsal.demo import run_demo
 
-    sys.exit(run_demo(config, click.echo, _echo_error))
+    serve = sys.stdout.isatty() and not no_serve
+    sys.exit(run_demo(config, click.echo, _echo_error, serve=serve))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

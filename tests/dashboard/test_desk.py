@@ -18,7 +18,7 @@ from wallie_litellm.dashboard.desk import DRAWN_FOR, Desk
 from wallie_litellm.dashboard.drawing import FIGURES_FOR, RETRY_IN, NoLedger
 from wallie_litellm.dashboard.snapshot import Snapshot
 from wallie_litellm.dashboard.source import GuardSource
-from wallie_litellm.events import Event, OperatorActed, QuotaCrossed, new_id
+from wallie_litellm.events import BreakerChanged, Event, FellBack, OperatorActed, QuotaCrossed, new_id
 from wallie_litellm.guard import Guard
 from wallie_litellm.ledger.engine import open_engine, writing
 from wallie_litellm.ledger.insert import insert_records
@@ -203,6 +203,22 @@ async def test_the_snapshot_holds_what_the_ledger_holds(desk: Desk, tmp_path: Pa
     assert sum(sum(bucket.attempts.values()) for bucket in figures.buckets) == 2
     assert sum(bucket.failures for bucket in figures.buckets) == 1
     assert len(figures.buckets) == 61  # the first and the last are cut
+
+
+async def test_an_outages_fallbacks_are_told_once_and_counted(desk: Desk, tmp_path: Path) -> None:
+    def fell_back(at: float, to: str) -> FellBack:
+        return FellBack(new_id(at), at, "r", "gpt-4o", to, "openai", "server error", None, None)
+
+    opened = BreakerChanged(new_id(NOW - 50), NOW - 50, "openai", "closed", "open", "server error", 30.0)
+    await write(ledger_of(tmp_path), [opened, *(fell_back(NOW - age, "claude") for age in range(40, 0, -1))])
+    await write(ledger_of(tmp_path), [fell_back(NOW, "gemini")])
+    figures = (await desk.snapshot("1h")).figures
+    assert figures is not None
+    assert [(one.kind, one.after, one.times, one.at) for one in figures.happenings] == [
+        ("fallback", "gemini", 1, NOW),
+        ("fallback", "claude", 40, NOW - 1),
+        ("breaker", "open", 1, NOW - 50),
+    ]
 
 
 async def test_old_figures_serve_while_new_ones_are_found_but_not_for_long(

@@ -17,12 +17,15 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from support import until
 
 from wallie_litellm.cli import main
 from wallie_litellm.config import parse_config
 from wallie_litellm.core.quota import QuotaWatch
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.rehearsal import SimulatedFleet, demo, display
+from wallie_litellm.ledger.queries import LedgerQueries
+from wallie_litellm.ledger.reader import open_reader
+from wallie_litellm.rehearsal import SimulatedFleet, demo, display, serving
 from wallie_litellm.rehearsal.findings import Findings, Row, Scenario, ScenarioResult
 from wallie_litellm.rehearsal.live import describe, run_live
 from wallie_litellm.rehearsal.scenarios.failures import chains
@@ -56,12 +59,50 @@ def run(demo_fleet: SimulatedFleet, monkeypatch: pytest.MonkeyPatch) -> Callable
     """`run_demo` with scenarios of one's own, on the fleet that is running already."""
     monkeypatch.setattr(demo, "build_fleet", lambda _: contextlib.nullcontext(demo_fleet))
 
-    def call(*scenarios: Scenario) -> tuple[int, str]:
+    def call(*scenarios: Scenario, serve: bool = False) -> tuple[int, str]:
         lines: list[str] = []
-        code = demo.run_demo(str(SHIPPED), lines.append, lines.append, scenarios)
+        code = demo.run_demo(str(SHIPPED), lines.append, lines.append, scenarios, serve=serve)
         return code, "\n".join(lines)
 
     return call
+
+
+async def test_what_the_scenarios_have_left_is_one_ledger(stage: Stage) -> None:
+    for _ in range(2):
+        async with stage.router() as router:
+            await ask(router, "gpt-4o-mini", feature="wallie-chat")
+            assert await router.guard.flush()
+    ledger = stage.folder / "all.db"
+    assert len(stage.ledgers()) == 2
+    await serving.gather_records(stage.ledgers(), ledger)
+    async with open_reader(f"sqlite:///{ledger}") as engine:
+        (total,) = await LedgerQueries(engine).totals(0, by=["feature"])
+    assert (total.feature, total.attempts, total.successes) == ("wallie-chat", 2, 2)
+
+
+async def test_meanwhile_there_is_traffic_and_an_outage_that_ends_with_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in {"EVERY": 0.02, "WELL_FOR": 0.2, "ILL_FOR": 60.0}.items():
+        monkeypatch.setattr(serving, name, seconds)
+    async with stage.router() as router:
+        async with serving.life_in(stage, router):
+            await until(lambda: router.guard.status()["providers"]["openai"]["breaker"]["consecutive_failures"] > 0)
+        assert (await ask(router, "gpt-4o-mini")).provider == "openai"
+
+
+def test_it_serves_after_the_table_until_it_is_interrupted(
+    run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(_stage: Stage, write: Callable[[str], None]) -> None:
+        write("Dashboard: here")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serving, "serve_demo", interrupted)
+    code, text = run(scenario(finds_two), serve=True)
+    assert code == 0
+    assert text.index("All 2 as expected.") < text.index("Dashboard: here")
+    assert "Dashboard" not in run(scenario(finds_two))[1]
 
 
 async def finds_two(stage: Stage, found: Findings) -> None:

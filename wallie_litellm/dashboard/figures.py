@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from wallie_litellm.dashboard.snapshot import Bucket, Costs, Figures, Group, Happening, Range
 from wallie_litellm.ledger.figures import Alert, Totals
@@ -10,6 +12,7 @@ from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.ranges import EXACT_UP_TO, align
 
 RECENT = 20  # alerts, and things that happened
+LOOKED_THROUGH = 200  # changes: during an outage every request falls back
 FEATURES = 50  # at most: the dearest
 
 
@@ -85,12 +88,17 @@ async def gather_news(queries: LedgerQueries) -> tuple[list[Alert], list[Happeni
 
 
 async def _happenings(queries: LedgerQueries) -> list[Happening]:
-    changes = [
-        Happening(one.at, one.type, one.provider, one.before, one.after, one.reason, "")
-        for one in await queries.transitions(RECENT)
-    ]
+    changes: dict[Any, Happening] = {}
+    for one in await queries.transitions(LOOKED_THROUGH):
+        alike = one.id if one.type != "fallback" else (one.provider, one.before, one.after, one.reason)
+        known = changes.get(alike)
+        changes[alike] = (
+            Happening(one.at, one.type, one.provider, one.before, one.after, one.reason, "")
+            if known is None
+            else replace(known, times=known.times + 1)
+        )
     orders = [
         Happening(one.at, "action", one.provider, "", one.action, one.detail, one.actor)
         for one in await queries.actions(RECENT)
     ]
-    return sorted([*changes, *orders], key=lambda one: -one.at)[:RECENT]
+    return sorted([*changes.values(), *orders], key=lambda one: -one.at)[:RECENT]

@@ -115,7 +115,8 @@ class Costs:
 class Happening:
     """Something that happened: ``kind`` is breaker, health, fallback, or action (then ``actor`` gave the order).
 
-    ``before`` and ``after`` are states, models of a fallback, or empty and the action's name.
+    ``before`` and ``after`` are states, models of a fallback, or empty and the action's name. ``times`` is how often
+    lately, the last time ``at``: of fallbacks, there may be one for each request.
     """
 
     at: float
@@ -125,6 +126,7 @@ class Happening:
     after: str
     reason: str | None
     actor: str
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,20 @@ TICK = 0.25
 _LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
 
-def run_demo(config: str | None, write: Write, write_error: Write, scenarios: Sequence[Scenario] = SCENARIOS) -> int:
-    """Play ``scenarios``, print the table; the exit code: 0 as expected, 1 if anything differs, 130 interrupted."""
+def run_demo(
+    config: str | None,
+    write: Write,
+    write_error: Write,
+    scenarios: Sequence[Scenario] = SCENARIOS,
+    *,
+    serve: bool = False,
+) -> int:
+    """Play ``scenarios``, print the table; the exit code: 0 as expected, 1 if anything differs, 130 interrupted.
+
+    With ``serve`` the dashboard is served over what they have left, until Ctrl-C.
+    """
     try:
-        return _run(config, write, scenarios)
+        return _run(config, write, scenarios, serve=serve)
     except ConfigError as error:
         for problem in error.problems:
             write_error(problem)
@@ -40,7 +50,7 @@ def run_demo(config: str | None, write: Write, write_error: Write, scenarios: Se
         return INTERRUPTED
 
 
-def _run(config: str | None, write: Write, scenarios: Sequence[Scenario]) -> int:
+def _run(config: str | None, write: Write, scenarios: Sequence[Scenario], *, serve: bool) -> int:
     path, data = read_data(config)
     if find_spec("posthog") is None:
         raise ConfigError(["the demo needs PostHog's SDK, which is not installed: pip install 'wallie-litellm[demo]'"])
@@ -49,13 +59,29 @@ def _run(config: str | None, write: Write, scenarios: Sequence[Scenario]) -> int
     with build_fleet(parse_config(data, path, env={})) as fleet, TemporaryDirectory(prefix="wallie-demo-") as folder:
         quiet_litellm()
         started = time.monotonic()
+        stage = Stage(fleet, data, path, Path(folder))
         with display:
-            results = asyncio.run(play(scenarios, Stage(fleet, data, path, Path(folder)), display))
+            results = asyncio.run(play(scenarios, stage, display))
         display.table(results)
-    off, total = sum(result.differing for result in results), sum(len(result.rows) for result in results)
-    outcome = f"{off} of {total} differ." if off else f"All {total} as expected."
-    write(f"{outcome} {time.monotonic() - started:.0f} s.")
+        off, total = sum(result.differing for result in results), sum(len(result.rows) for result in results)
+        outcome = f"{off} of {total} differ." if off else f"All {total} as expected."
+        write(f"{outcome} {time.monotonic() - started:.0f} s.")
+        if serve:
+            _serve(stage, write)
     return 0 if results and all(result.ok for result in results) else 1
+
+
+def _serve(stage: Stage, write: Write) -> None:
+    """Serve the dashboard until Ctrl-C, which is the usual end and no failure."""
+    try:
+        from wallie_litellm.rehearsal.serving import serve_demo
+
+        with suppress(KeyboardInterrupt):
+            asyncio.run(serve_demo(stage, write))
+    except ImportError as error:
+        write(f"no dashboard: {error.name} is not installed; pip install 'wallie-litellm[demo]'")
+    except ConfigError as error:
+        write(f"no dashboard: {'; '.join(error.problems)}")
 
 
 def quiet_litellm() -> None:

@@ -37,8 +37,8 @@ CHAT_GROUPS = ("gpt-4o-mini", "gpt-4o", "claude-sonnet-4", "claude-opus-4", "gem
 """The model groups that the scenarios ask for."""
 VENDORS = ("openai", "anthropic", "gemini", "groq", "deepseek")
 
-# The demonstration shall not write to anyone's ledger, dashboards or shared store. What a scenario needs of them, it
-# asks for: in the stage's folder, and on this machine.
+# The demonstration shall not write to anyone's ledger, dashboards or shared store. Each router has a ledger of its own
+# in the stage's folder, so that none takes up what another has used; what else a scenario needs, it asks for.
 _OUTSIDE = {"telemetry": {}, "ledger": None, "store": {"url": "memory"}}
 
 
@@ -83,6 +83,7 @@ class Stage:
         self.guard: Guard | None = None
         self._data = data
         self._path = path
+        self._opened = 0
         try:
             fleet.point(self.config.model_list)
         except ValueError as error:
@@ -98,7 +99,12 @@ class Stage:
         """
         from wallie_litellm.router import build_router
 
-        config = parse_config(self._changed(models or {}, wallie), self._path, env={})
+        self._opened += 1
+        places = {
+            "ledger": {"url": f"sqlite:///{self.folder / f'{self._opened:03}.db'}"},
+            "telemetry": {"spool": str(self.folder / "spool")},
+        }
+        config = parse_config(self._changed(models or {}, {**places, **wallie}), self._path, env={})
         router = build_router(config, model_list=self.fleet.point(config.model_list))
         self.guard = router.guard
         try:
@@ -115,6 +121,10 @@ class Stage:
             for entry in self._data["model_list"]
         ]
         return {**self._data, "model_list": entries, "wallie": section}
+
+    def ledgers(self) -> list[Path]:
+        """The ledgers that routers have written so far."""
+        return sorted(self.folder.glob("*.db"))
 
     def clear(self) -> None:
         """Heal every provider and have it count from zero."""
