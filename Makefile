@@ -6,7 +6,7 @@ SERVE ?= 1
 # LiteLLM downloads its price map at import unless told to use the one it ships.
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 
-.PHONY: demo test lint bench format clean
+.PHONY: demo test lint bench screenshot format clean
 
 demo: $(STAMP)
 	$(BIN)/wallie-litellm demo $(if $(filter 0,$(SERVE)),--no-serve)
@@ -22,6 +22,10 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+screenshot: $(STAMP)
+	@sh tests/install_browser.sh
+	$(BIN)/python docs/make_screenshot.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

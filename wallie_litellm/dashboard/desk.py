@@ -59,6 +59,7 @@ class Desk:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._closed = False
+        self._hurrying = False
 
     async def status(self) -> Mapping[str, Any]:
         """The guard's status at this moment."""
@@ -108,6 +109,15 @@ class Desk:
 
         await self._there(do)
 
+    def hold_nobody(self) -> None:
+        """Answer at once whoever waits for something to happen, from now on: the server is about to end."""
+        self._hurrying = True
+        with self._lock:
+            loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._happened.set)
+
     def close(self) -> None:
         """End the thread and the process. Idempotent."""
         with self._lock:
@@ -156,7 +166,7 @@ class Desk:
     async def _next(self, range_name: str, language: str, after: str) -> Rendered:
         key = range_name, language
         if after:
-            if after.partition("-")[0] == await self._outline.get():
+            if not self._hurrying and after.partition("-")[0] == await self._outline.get():
                 await self._something_happens()
             elif key in self._drawn and self._outline_of(await self._drawn[key].get()) != await self._outline.get():
                 self._drawn[key].forget()

@@ -28,7 +28,8 @@ from wallie_litellm.loopback import is_loopback
 from wallie_litellm.telemetry.bus import Bus
 
 PREFIX: Final = "/wallie"
-GRACE: Final = 1  # seconds that requests under way have at the end
+LOOK_EVERY: Final = 0.1  # seconds between two looks whether the server is to end
+GRACE: Final = 2  # seconds that requests under way have at the end
 
 Tokens = Callable[[], Sequence[str]]
 
@@ -132,15 +133,24 @@ async def _serve(app: Starlette, desk: Desk, host: str, port: int, ready: Callab
         if server.started:
             ready(f"http://{shown}:{listening.getsockname()[1]}{PREFIX}/")
         try:
-            await asyncio.shield(task)
+            await _until_it_ends(server, task, desk)
         except asyncio.CancelledError:
             server.should_exit = True
             with suppress(asyncio.CancelledError):
-                await task
+                await _until_it_ends(server, task, desk)
             raise
     finally:
         listening.close()
         desk.close()
+
+
+async def _until_it_ends(server: uvicorn.Server, task: asyncio.Future[None], desk: Desk) -> None:
+    """Wait for ``task``; once the server is to end, nobody's refresh is held back any more."""
+    while not task.done():
+        if server.should_exit:
+            desk.hold_nobody()
+        await asyncio.wait({task}, timeout=LOOK_EVERY)
+    await task
 
 
 def _listen(host: str, port: int) -> socket.socket:

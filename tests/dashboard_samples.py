@@ -1,0 +1,227 @@
+"""Snapshots to draw: a healthy fleet, an ill one, one without a ledger, and one full of hostile text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from wallie_litellm.dashboard.snapshot import (
+    RANGES,
+    Bucket,
+    Costs,
+    FeatureLimits,
+    Figures,
+    Fleet,
+    Group,
+    Happening,
+    Provider,
+    Quota,
+    Snapshot,
+    Worker,
+)
+from wallie_litellm.ledger.figures import Alert, Cost, Latency, MonthCost, RequestTotals, Totals
+from wallie_litellm.ledger.kpis import Kpi
+
+NOW = 1_795_694_400.0  # 2026-11-26 12:00:00 UTC
+NO_LEDGER = "there is no ledger: the configuration says 'ledger: null'"
+READ_ONLY = "this process only reads the ledger"
+
+HOSTILE: Mapping[str, str] = {
+    "provider": '"><script>alert(1)</script>',
+    "feature": "<img src=x onerror=alert(2)>",
+    "model": "'\"><svg/onload=alert(3)>",
+    "reason": "javascript:alert(4)//<a href='javascript:alert(4)'>",
+    "actor": "maria\u202etpircs <b style=color:red>",
+    "detail": "{{ 7 * 7 }}{% raw %}</td></table><iframe srcdoc='x'>",
+    "worker": "w\x00\x1b[31m\ud800" + "x" * 600,
+    "problem": "</p><style>*{display:none}</style>",
+}
+
+
+def quota(dimension: str, used: float, limit: float, level: str = "", reset_in: float = 31.0) -> Quota:
+    return Quota(dimension, used, limit, used / limit, level, reset_in)
+
+
+def totals(provider: str | None, attempts: int = 1_736, failures: int = 17, cost: float | None = 3.45) -> Totals:
+    return Totals(
+        start=None,
+        provider=provider,
+        model=None,
+        feature=None,
+        user_id=None,
+        attempts=attempts,
+        successes=attempts - failures,
+        by_caller=0,
+        cache_hits=0,
+        latency=Latency(760.4, 690.0, 1_512.0, 2_210.0),
+        waited_ms=15.0 * attempts,
+        prompt_tokens=600 * attempts,
+        completion_tokens=300 * attempts,
+        total_tokens=900 * attempts,
+        cached_tokens=0,
+        reasoning_tokens=0,
+        cost_usd=cost,
+        unpriced=0,
+        estimated=0,
+    )
+
+
+def requests(provider: str | None, served: int = 1_700, fallbacks: int = 34) -> RequestTotals:
+    return RequestTotals(
+        start=None,
+        provider=provider,
+        model=None,
+        feature=None,
+        user_id=None,
+        requests=served + 3,
+        successes=served,
+        by_caller=1,
+        fallbacks=fallbacks,
+        latency=Latency(780.0, 700.0, 1_600.0, 2_300.0),
+        waited_ms=15.0 * served,
+    )
+
+
+def provider(name: str, health: str = "healthy", breaker: str = "closed", quotas: Sequence[Quota] = ()) -> Provider:
+    quotas = quotas or (quota("rpm", 20, 500), quota("tpm", 76_624, 150_000), quota("rpd", 430, 10_000, "", 43_000.0))
+    return Provider(name, health, breaker, None, 0, None, 0.0, 2, 0, quotas, totals(name), requests(name))
+
+
+def figures(names: Sequence[str], **changed: object) -> Figures:
+    """What a ledger of the last 24 hours says of providers of these names."""
+    begins = NOW - 86_400 - 900
+    plain = Figures(
+        at=NOW,
+        since=begins,
+        by_provider={name: totals(name) for name in names},
+        requests_by_provider={name: requests(name) for name in names},
+        total=totals(None, 1_736 * len(names), 17 * len(names), 3.45 * len(names)),
+        requests=requests(None, 1_700 * len(names), 34 * len(names)),
+        costs=Costs(
+            today=1.35,
+            month=MonthCost("2026-11", Cost(begins, 212.5, 0, 0), 247.9),
+            spent=3.45 * len(names),
+            unpriced=0,
+            estimated=0,
+            by_provider=[Group(name, 1_736, 1_562_400, 3.45, 0) for name in names],
+            by_feature=[Group("wallie-chat", 1_200, 1_080_000, 2.4, 0), Group("", 536, 482_400, 1.05, 0)],
+        ),
+        buckets=[_bucket(int(begins) // 3_600 * 3_600 + hour * 3_600, hour, names) for hour in range(25)],
+        alerts=(),
+        happenings=(),
+        kpis=[
+            Kpi("uptime", 0.995, 0.9991, True),
+            Kpi("p95_latency", 8.0, 1.6, True),
+            Kpi("error_rate", 0.02, 0.0098, True),
+            Kpi("monthly_cost", 500.0, 247.9, True, "$212.50 so far in 2026-11"),
+            Kpi("fallback_rate", 0.1, 0.02, True),
+            Kpi("critical_alerts", 0.0, 0.0, True),
+        ],
+    )
+    return replace(plain, **changed)  # type: ignore[arg-type]
+
+
+def _bucket(start: int, hour: int, names: Sequence[str]) -> Bucket:
+    calls = {name: 40 + (hour * 7 + number * 13) % 60 for number, name in enumerate(names)}
+    costs = {name: 0.002 * count for name, count in calls.items()}
+    return Bucket(start, costs, calls, hour % 5, None if hour == 3 else 600.0 + 12 * hour)
+
+
+def fleet(**changed: object) -> Fleet:
+    workers = [Worker("w-7f3a", 4711, "web-1", 0.4, True), Worker("w-91bc", 4712, "web-2", 1.2, False)]
+    return replace(Fleet("redis", "ok", None, "local", 2, workers, None), **changed)  # type: ignore[arg-type]
+
+
+def snapshot(providers: Sequence[Provider], found: Figures | None, **changed: object) -> Snapshot:
+    problem = NO_LEDGER if found is None else None
+    plain = Snapshot(NOW, RANGES["24h"], providers, (), fleet(), 500.0, found, problem)
+    return replace(plain, **changed)  # type: ignore[arg-type]
+
+
+def healthy() -> Snapshot:
+    """Three providers, all well; nothing happened."""
+    names = ["anthropic", "gemini", "openai"]
+    return snapshot([provider(name) for name in names], figures(names))
+
+
+def ill() -> Snapshot:
+    """One provider of each kind of trouble, alerts, orders, and failed targets."""
+    names = ["anthropic", "deepseek", "gemini", "groq", "mistral", "openai"]
+    providers = [
+        provider("anthropic", quotas=[quota("rpm", 891, 1_000, "warning", 53.0), quota("rpd", 980, 50_000)]),
+        replace(provider("deepseek", "degraded"), failures=2, paused_for=42.0),
+        replace(provider("gemini", "degraded", "half_open"), reason="released by the operator"),
+        replace(provider("groq", "down", "open"), reason="server error", next_probe_in=25.0),
+        replace(provider("mistral", "down", "forced_open"), reason="forced open by the operator"),
+        replace(
+            provider("openai", quotas=[quota("rpm", 498, 500, "critical", 58.0), quota("tpm", 70_000, 150_000)]),
+            breaker="disabled",
+            reason="disabled by the operator",
+            in_flight=31,
+            waiting=12,
+        ),
+    ]
+    alerts = [
+        Alert("9", NOW - 60, "quota", "critical", "openai", "rpm", "", 0.996, 498, 500, None),
+        Alert("8", NOW - 900, "quota", "warning", "anthropic", "rpm", "", 0.82, 820, 1_000, None),
+        Alert("7", NOW - 4_000, "unpriced", "", "deepseek", "", "deepseek-chat", None, None, None, "chat-2"),
+        Alert("6", NOW - 90_000, "budget", "warning", "", "", "", 0.8, 400.0, 500.0, "2026-11"),
+    ]
+    happened = [
+        Happening(NOW - 20, "action", "mistral", "", "open_circuit", "incident 4711", "maria (page, 127.0.0.1)"),
+        Happening(NOW - 25, "health", "groq", "degraded", "down", "server error", ""),
+        Happening(NOW - 25, "breaker", "groq", "closed", "open", "server error", ""),
+        Happening(NOW - 30, "fallback", "groq", "llama-3.1-8b", "gpt-4o-mini", "server error", ""),
+        Happening(NOW - 90_000, "breaker", "gemini", "forced_open", "half_open", "released by the operator", ""),
+    ]
+    found = figures(names, alerts=alerts, happenings=happened)
+    costs = replace(found.costs, unpriced=49, estimated=7, by_provider=[Group("deepseek", 449, 404_100, 0.88, 49)])
+    failed = [replace(kpi, passed=False) if kpi.name in ("uptime", "error_rate") else kpi for kpi in found.kpis]
+    found = replace(found, costs=costs, kpis=failed)
+    features = [FeatureLimits("summaries", 3, [quota("rpm", 29, 30, "critical")])]
+    return snapshot(providers, found, features=features)
+
+
+def without_ledger() -> Snapshot:
+    """Two providers, and no figures at all."""
+    names = ["anthropic", "openai"]
+    return snapshot([replace(provider(name), attempts=None, requests=None) for name in names], None)
+
+
+def empty() -> Snapshot:
+    """A process that has met no provider, with a ledger in which nothing is."""
+    nothing = replace(totals(None, 0, 0, 0.0), latency=Latency(), cost_usd=0.0)
+    costs = Costs(0.0, MonthCost("2026-11", Cost(NOW, None, 0, 0), None), None, 0, 0, (), ())
+    unknown = [replace(kpi, actual=None, passed=None) for kpi in figures([]).kpis]
+    nobody = replace(requests(None), requests=0, successes=0, by_caller=0, fallbacks=0, latency=Latency())
+    found = figures([], total=nothing, requests=nobody, costs=costs, kpis=unknown, buckets=())
+    return snapshot((), found, fleet=Fleet("process", "ok", None, None, 1, (), None))
+
+
+def hostile() -> Snapshot:
+    """Every text that somebody else can choose is an attack."""
+    bad = HOSTILE
+    name = bad["provider"]
+    own = replace(provider(name, "down", "open"), reason=bad["reason"], next_probe_in=3.0)
+    unusual = replace(provider(bad["model"], "<odd>", "<odd>"), reason=bad["detail"])
+    alerts = [
+        Alert("1", NOW, "quota", "critical", name, "rpm", bad["model"], 1.4, 7.0, 5.0, bad["detail"]),
+        Alert("2", NOW, "unpriced", "", name, "", bad["model"], None, None, None, bad["detail"]),
+        Alert("3", NOW, bad["feature"], bad["reason"], name, bad["actor"], bad["model"], None, None, None, None),
+    ]
+    happened = [
+        Happening(NOW, kind, name, bad["model"], bad["feature"], bad["reason"], bad["actor"])
+        for kind in ("breaker", "health", "fallback", "action", bad["detail"])
+    ]
+    found = figures([name, bad["model"]], alerts=alerts, happenings=happened)
+    costs = replace(found.costs, by_feature=[Group(bad["feature"], 1, 2, None, 1)])
+    workers = [Worker(bad["worker"], 1, bad["provider"], None, False)]
+    return snapshot(
+        [own, unusual],
+        replace(found, costs=costs),
+        features=[FeatureLimits(bad["feature"], 0, [quota("rpm", 3, 2, "critical")])],
+        fleet=fleet(workers=workers, state="down", error=bad["problem"], on_store_error=bad["detail"]),
+    )
+
+
+SAMPLES = {"healthy": healthy, "ill": ill, "without_ledger": without_ledger, "empty": empty, "hostile": hostile}
