@@ -19,16 +19,22 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",  # nothing leaves this machine
 )
 
 
+class NoBrowserError(RuntimeError):
+    """There is no Chromium to be found here."""
+
+
 def find_browser() -> str:
-    """The path of Chromium: ``$WALLIE_TEST_BROWSER``, else the system's."""
+    """The path of Chromium: ``$WALLIE_TEST_BROWSER``, else the system's. Raises NoBrowserError."""
     stated = os.environ.get(VARIABLE)
-    found = stated or next(filter(None, map(shutil.which, _NAMES)), None)
+    found = next(filter(None, map(shutil.which, (stated,) if stated else _NAMES)), None)
     if found is None:
-        raise RuntimeError(
-            f"the browser tests need Chromium: install the system's package, set {VARIABLE}=/path/to/chromium, "
+        here = f"and {VARIABLE}={stated} is no program" if stated else "and none is installed here"
+        raise NoBrowserError(
+            f"the browser tests need Chromium, {here}: install the system's package, set {VARIABLE}=/path/to/chromium, "
             f"or leave them out with {VARIABLE}={NONE}"
         )
     return found
@@ -36,10 +42,11 @@ def find_browser() -> str:
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """A browser with a profile of its own."""
+    """A browser with a profile of its own. Raises NoBrowserError."""
+    path = find_browser()
     with sync_playwright() as playwright:
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=[*_FLAGS, *sandbox])
+        browser = playwright.chromium.launch(executable_path=path, args=[*_FLAGS, *sandbox])
         try:
             yield browser
         finally:

@@ -5,14 +5,19 @@
 for name in chromium chromium-browser google-chrome; do
   command -v "$name" >/dev/null 2>&1 && exit 0
 done
-command -v apt-get >/dev/null 2>&1 || exit 0
+say() {
+  echo "No Chromium for the browser tests$1: install it, or set WALLIE_TEST_BROWSER (CONTRIBUTING.md)" >&2
+  exit 0
+}
+command -v apt-get >/dev/null 2>&1 || say ""
 as_root=""
 if [ "$(id -u)" != 0 ]; then
-  sudo -n true 2>/dev/null || exit 0
+  sudo -n true 2>/dev/null || say ""
   as_root="sudo -n"
 fi
 echo "Installing Chromium for the browser tests ..."
-export DEBIAN_FRONTEND=noninteractive
-$as_root apt-get update -qq >/dev/null 2>&1
-$as_root apt-get install -y -qq --no-install-recommends chromium >/dev/null 2>&1
-exit 0
+quietly() {
+  $as_root env DEBIAN_FRONTEND=noninteractive apt-get "$@" </dev/null >/dev/null 2>&1
+}
+quietly update -qq # its complaints do not matter where the next line works
+quietly install -y -qq --no-install-recommends chromium || say ", apt-get could not install it"

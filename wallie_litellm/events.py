@@ -156,7 +156,10 @@ class BudgetCrossed(NamedTuple):
 
 
 class OperatorActed(NamedTuple):
-    """Somebody gave an order: ``reset_quota``, ``close_circuit``, ``open_circuit``, ``release_circuit``."""
+    """Somebody gave an order: ``reset_quota``, ``close_circuit``, ``open_circuit``, ``release_circuit``.
+
+    Or exported the ledger from the dashboard, ``export_csv``, which concerns no provider.
+    """
 
     id: str
     at: float

@@ -4,29 +4,54 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browser_support import NONE, VARIABLE, open_browser
+from browser_support import NONE, VARIABLE, NoBrowserError, find_browser, open_browser
 from playwright.sync_api import Browser, Page
 
 OpenPage = Callable[..., Page]
 
+_LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.environ.get(VARIABLE) != NONE:
+        return
+    here = Path(__file__).parent
+    left_out = [item for item in items if here in item.path.parents]
+    items[:] = [item for item in items if here not in item.path.parents]
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[_LEFT_OUT] = len(left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if count := config.stash.get(_LEFT_OUT, 0):
+        terminalreporter.write_line(f"{VARIABLE}={NONE}: {count} browser tests were left out", yellow=True)
+
 
 @pytest.fixture(scope="module")  # Playwright occupies the thread's event loop while it runs
 def browser() -> Iterator[Browser]:
-    if os.environ.get(VARIABLE) == NONE:
-        pytest.skip(f"{VARIABLE}={NONE}: no browser is wanted")
+    try:
+        find_browser()
+    except NoBrowserError as problem:
+        pytest.fail(str(problem), pytrace=False)
     with open_browser() as running:
         yield running
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[OpenPage]:
+def troubles() -> list[str]:
+    """What the pages of this test did wrong; a test that expects all of it clears the list."""
+    return []
+
+
+@pytest.fixture
+def open_page(browser: Browser, troubles: list[str]) -> Iterator[OpenPage]:
     """Opens an address as a person would, with options of Playwright's contexts: ``locale``, ``color_scheme``, ..."""
     contexts = []
-    troubles: list[str] = []
 
     def note_request(address: str) -> None:
         if urlsplit(address).hostname not in ("127.0.0.1", "localhost", None):

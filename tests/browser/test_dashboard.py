@@ -14,12 +14,13 @@ from dashboard_support import TOKEN, served, served_beside
 from ledger_support import ended, settled
 from playwright.sync_api import Page, expect
 from redis_support import RedisServer
-from support import wait_until
+from support import messages, wait_until
 
 from wallie_litellm.compose import ledger_sink
 from wallie_litellm.config import WallieConfig, load_config
 from wallie_litellm.events import BreakerChanged, Event, FellBack, HealthChanged, OperatorActed, QuotaCrossed, new_id
 from wallie_litellm.guard import Guard
+from wallie_litellm.rehearsal.fleet import SimulatedFleet
 from wallie_litellm.telemetry.bus import Bus
 
 OpenPage = Callable[..., Page]
@@ -193,6 +194,22 @@ def test_a_change_of_health_appears_within_two_seconds_without_a_reload(
     assert page.evaluate("window.loaded") == "once"
 
 
+def test_an_outage_of_a_provider_appears_within_two_seconds(
+    make_router: Callable[..., Any], fleet: SimulatedFleet, open_page: OpenPage, tmp_path: Path
+) -> None:
+    router = make_router(retry={"max_retries": 0}, breaker={"failures": 3})
+    with served(router.guard) as address:
+        page = open_page(address)
+        cell = page.locator("#panel-health [data-provider=openai] [data-field=health]")
+        expect(cell).to_have_attribute("data-value", "healthy")
+        fleet["openai"].fail(503)
+        for health, calls in (("degraded", 1), ("down", 2)):
+            for _ in range(calls):
+                router.completion("gpt-4o-mini", messages())
+            expect(cell).to_have_attribute("data-value", health, timeout=2_000)
+        page.close()
+
+
 def give_order(page: Page, name: str, provider: str = "openai", reason: str = "") -> None:
     page.locator(f"#panel-health [data-provider={provider}]").get_by_role("link", name=name).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(provider)
@@ -310,10 +327,15 @@ def test_the_export_button_gives_the_records(make_stage: Callable[..., Stage], o
     stage = make_stage()
     stage.tell(*(settled(at=time.time() - number, total_tokens=7) for number in range(5)))
     page = open_page(f"{stage.address}?range=1h")
+    page.get_by_role("link", name="Export CSV").click()
+    page.get_by_label("Orders").check()
     with page.expect_download() as download:
-        page.get_by_role("link", name="Export CSV").click()
+        page.get_by_role("button", name="Export CSV").click()
+    assert download.value.suggested_filename.startswith("wallie-attempt-action-")
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
-    assert [row["total_tokens"] for row in rows] == ["7"] * 5
+    assert [row["total_tokens"] for row in rows if row["kind"] == "attempt"] == ["7"] * 5
+    page.get_by_role("link", name="Back").click()
+    expect(page.locator("#panel-happenings [data-kind=action]")).to_contain_text("attempt, action; 1h")
 
 
 def test_people_log_in_see_who_they_are_and_log_out(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:

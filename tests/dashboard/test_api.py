@@ -99,12 +99,15 @@ def test_an_order_reaches_the_guard_and_goes_on_record(make_app: MakeApp) -> Non
     assert post(app, "openai/quota/reset").status_code == 200
     assert app.guard.status()["providers"]["openai"]["quota"]["rpd"]["used"] == 0
     app.tell([])
+    assert get(app, "export.csv?kind=attempt").status_code == 200
+    app.tell([])
     rows = list(csv.DictReader(io.StringIO(get(app, "export.csv?kind=action").text)))
     assert [(row["actor"], row["action"], row["provider"], row["detail"]) for row in rows] == [
         ("maria (api, 127.0.0.1)", "open_circuit", "openai", "bad answers"),
         ("api (api, 127.0.0.1)", "release_circuit", "openai", ""),
         ("api (api, 127.0.0.1)", "close_circuit", "openai", ""),
         ("api (api, 127.0.0.1)", "reset_quota", "openai", ""),
+        ("api (api, 127.0.0.1)", "export_csv", "", "attempt; 24h"),
     ]
 
 

@@ -12,7 +12,14 @@ from string import Formatter
 import pytest
 from dashboard_samples import HOSTILE, SAMPLES, healthy, ill, without_ledger
 
-from wallie_litellm.dashboard.page import render_confirm, render_login, render_page, render_panels, render_problem
+from wallie_litellm.dashboard.page import (
+    render_confirm,
+    render_export,
+    render_login,
+    render_page,
+    render_panels,
+    render_problem,
+)
 from wallie_litellm.dashboard.snapshot import Snapshot
 from wallie_litellm.dashboard.source import ACTIONS
 from wallie_litellm.dashboard.translations import CATALOGUES, LANGUAGES, choose_language, translator
@@ -73,8 +80,9 @@ def pages(snapshot: Snapshot, language: str) -> list[str]:
         for action in ACTIONS
     ]
     login = render_login(language=language, base="/wallie", next=HOSTILE["reason"], error=HOSTILE["detail"])
+    export = render_export(language=language, base="/wallie", range_name="24h", visitor_name=HOSTILE["actor"])
     problem = render_problem(language=language, base="/wallie", status=404, message=HOSTILE["problem"])
-    return [whole(snapshot, language), *confirm, login, problem]
+    return [whole(snapshot, language), *confirm, login, export, problem]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

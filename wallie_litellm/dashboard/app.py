@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wallie_litellm.dashboard.api import ApiError, api_router, problem_response
 from wallie_litellm.dashboard.auth import Gate, TurnedAway
-from wallie_litellm.dashboard.desk import Desk
+from wallie_litellm.dashboard.desk import Desk, NoLedger
 from wallie_litellm.dashboard.pages import Told, page_routes, told_page, turned_away_page
 
 #: The metrics for an ``Accept`` header, and their content type.
@@ -55,6 +55,10 @@ def create_app(desk: Desk, gate: Gate, *, metrics: Metrics | None = None) -> Fas
         if _is_for_programs(request):
             return problem_response(ApiError(error.status_code, "wallie_not_found", str(error.detail)))
         return told_page(request, Told(error.status_code, "problem.not_found"))
+
+    @app.exception_handler(NoLedger)
+    async def closing(request: Request, error: NoLedger) -> Response:
+        return told_page(request, Told(503, "problem.closing"))
 
     @app.exception_handler(Told)
     async def told(request: Request, error: Told) -> Response:

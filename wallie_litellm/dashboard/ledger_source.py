@@ -67,6 +67,9 @@ class LedgerSource:
         """Nobody here could carry it out."""
         raise CannotOrder(READ_ONLY)
 
+    def note_export(self, actor: str, detail: str) -> None:
+        """Nothing is written from here."""
+
     async def _read(self, guard: Guard) -> list[tuple[str, str, str, str | None]]:
         """Fill the limits, and the last changes, oldest first: kind, provider, state, reason."""
         wall = guard.clock.wall()

@@ -16,10 +16,11 @@ from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
 from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.formats import Formats, iso
 from wallie_litellm.dashboard.snapshot import RANGES, FeatureLimits, Figures, Provider, Quota, Range, Snapshot
-from wallie_litellm.dashboard.source import ACTIONS
+from wallie_litellm.dashboard.source import ACTIONS, EXPORTED
 from wallie_litellm.dashboard.translations import translator
 from wallie_litellm.ledger.figures import Totals
 from wallie_litellm.ledger.kpis import Kpi
+from wallie_litellm.ledger.schema import RECORD_TABLES
 
 _DAY: Final = 86_400
 _WORST_FIRST: Final = {"down": 0, "degraded": 1, "healthy": 2}
@@ -162,6 +163,13 @@ def render_confirm(
     )
 
 
+def render_export(*, language: str, base: str, range_name: str, visitor_name: str) -> str:
+    """What an export holds, and the form that asks for one."""
+    return _draw(
+        "export.html", language, base=base, range_name=range_name, visitor_name=visitor_name, kinds=list(RECORD_TABLES)
+    )
+
+
 def render_problem(*, language: str, base: str, status: int, message: str) -> str:
     """What is wrong, and the way back."""
     return _draw("problem.html", language, base=base, status=status, message=message)
@@ -172,7 +180,7 @@ def _words(language: str) -> Callable[[str, str], str]:
     known = {
         "health": _HEALTH,
         "breaker": tuple(state.value for state in BreakerState),
-        "order": ACTIONS,
+        "order": (*ACTIONS, EXPORTED),
         "dimension": DIMENSIONS,
         "quota": ("warning", "critical"),
         "alert": ("quota", "unpriced", "budget"),

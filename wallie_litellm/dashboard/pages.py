@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from wallie_litellm.dashboard.auth import SESSION_COOKIE, SESSION_SECONDS, Gate, TurnedAway
 from wallie_litellm.dashboard.desk import Desk
-from wallie_litellm.dashboard.page import render_confirm, render_login, render_page, render_problem
+from wallie_litellm.dashboard.page import render_confirm, render_export, render_login, render_page, render_problem
 from wallie_litellm.dashboard.snapshot import DEFAULT_RANGE, RANGES
 from wallie_litellm.dashboard.source import ACTIONS, Action, CannotOrder
 from wallie_litellm.dashboard.translations import choose_language, translator
@@ -128,6 +128,17 @@ def page_routes(desk: Desk, gate: Gate) -> APIRouter:
         if session is not None:
             _set_session(request, answer, session)
         return answer
+
+    @router.get("/export")
+    async def export(request: Request, chosen: str = Query(DEFAULT_RANGE, alias="range")) -> Response:
+        visitor = gate.enter(request)
+        text = render_export(
+            language=_language(request),
+            base=_base(request),
+            range_name=_range(chosen),
+            visitor_name=visitor.name,
+        )
+        return _html(text)
 
     @router.post("/orders")
     async def order(request: Request) -> Response:
@@ -249,7 +260,7 @@ def _inside(where: str) -> str:
         parts = urlsplit(where)
     except ValueError:
         return ""
-    ours = not parts.scheme and not parts.netloc and parts.path in ("", "confirm") and where.isprintable()
+    ours = not parts.scheme and not parts.netloc and parts.path in ("", "confirm", "export") and where.isprintable()
     return where if ours and "\\" not in where else ""
 
 

@@ -170,6 +170,8 @@ class _Told:
     def order(self, *_: Any) -> None:
         raise NotImplementedError("orders are the parent's")
 
+    note_export = order
+
 
 async def _draw_for_parent() -> None:
     """What the process does: draw what the parent asks for, until that ends or has not asked for long."""

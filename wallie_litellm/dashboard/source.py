@@ -13,6 +13,10 @@ Action = Literal["reset_quota", "close_circuit", "open_circuit", "release_circui
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 
 
+EXPORTED: Final = "export_csv"
+"""What an export is called on record, beside the orders."""
+
+
 class CannotOrder(Exception):  # noqa: N818 - it says what happened
     """Nothing can be ordered from here; the message says why, and what to do instead."""
 
@@ -37,6 +41,9 @@ class Source(Protocol):
             ValueError: there is no such provider.
             CannotOrder: see :attr:`read_only`.
         """
+
+    def note_export(self, actor: str, detail: str) -> None:
+        """Put on record who has exported what, if anything can be put there from here."""
 
 
 class GuardSource:
@@ -76,6 +83,10 @@ class GuardSource:
     def order(self, action: Action, provider: str, actor: str, detail: str | None = None) -> None:
         """Hand the order to the guard."""
         self._orders[action](provider, actor, detail)
+
+    def note_export(self, actor: str, detail: str) -> None:
+        """As an order is."""
+        self._guard.reporter.acted(actor, EXPORTED, "", detail)
 
 
 async def fellow_workers(config: WallieConfig, here: str) -> list[Worker]:
