@@ -51,7 +51,8 @@ def check(file: str | None, config: str | None, ignore_keys: bool) -> None:
 @click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
 @click.option("--live", is_flag=True, help="One small request to each real provider whose key is set, instead.")
 @click.option("--no-serve", is_flag=True, help="End after the table; so it does where there is no terminal.")
-def demo(config: str | None, live: bool, no_serve: bool) -> None:
+@click.option("--port", type=click.IntRange(0, 65535), help="The dashboard's. Not given: 4100, or a free one.")
+def demo(config: str | None, live: bool, no_serve: bool, port: int | None) -> None:
     """Play the specification's scenarios against simulated providers, in real time; about a minute.
 
     Then the dashboard is served over what they have left, until Ctrl-C.
@@ -65,7 +66,7 @@ def demo(config: str | None, live: bool, no_serve: bool) -> None:
     from wallie_litellm.rehearsal.demo import run_demo
 
     serve = sys.stdout.isatty() and not no_serve
-    sys.exit(run_demo(config, click.echo, _echo_error, serve=serve))
+    sys.exit(run_demo(config, click.echo, _echo_error, serve=serve, port=port))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

@@ -34,10 +34,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="module")  # Playwright occupies the thread's event loop while it runs
 def browser() -> Iterator[Browser]:
+    problem = ""
     try:
         find_browser()
-    except NoBrowserError as problem:
-        pytest.fail(str(problem), pytrace=False)
+    except NoBrowserError as error:
+        problem = str(error)
+    if problem:  # outside of the handler, or it would be said twice
+        pytest.fail(problem, pytrace=False)
     with open_browser() as running:
         yield running
 

@@ -67,6 +67,7 @@ def test_a_quiet_page_is_shown_as_asked_and_causes_no_trouble(
         ("<script>fetch('http://127.0.0.1:9/').catch(() => 0)</script>", "ERR_"),
         ("<img src=http://elsewhere.invalid/x.png alt=elsewhere>", "asked for http://elsewhere.invalid/x.png"),
     ],
+    ids=["console", "script", "policy", "status", "connection", "elsewhere"],
 )
 def test_each_kind_of_trouble_is_noticed(
     serve_page: ServePage, open_page: OpenPage, troubles: list[str], body: str, trouble: str

@@ -3,117 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
-from support import until
 
 from wallie_litellm.cli import main
 from wallie_litellm.config import parse_config
 from wallie_litellm.core.quota import QuotaWatch
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.ledger.queries import LedgerQueries
-from wallie_litellm.ledger.reader import open_reader
-from wallie_litellm.rehearsal import SimulatedFleet, demo, display, serving
+from wallie_litellm.rehearsal import SimulatedFleet, display
 from wallie_litellm.rehearsal.findings import Findings, Row, Scenario, ScenarioResult
 from wallie_litellm.rehearsal.live import describe, run_live
 from wallie_litellm.rehearsal.scenarios.failures import chains
 from wallie_litellm.rehearsal.scenarios.leaks import nothing_leaks
 from wallie_litellm.rehearsal.scenarios.quota import quota_alerts
-from wallie_litellm.rehearsal.stage import Stage, ask, build_fleet, read_data
+from wallie_litellm.rehearsal.stage import Stage, ask, read_data
 
-ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ROOT / "router_config.yaml"
+from .helpers import SHIPPED, children_of, finds_a_difference, finds_two, runs, scenario
+
 GOOD = ScenarioResult(Scenario("Good", "all well", lambda *_: asyncio.sleep(0)), (Row("two", "2", "2", True),), 0.1)
 BAD = ScenarioResult(Scenario("Bad", "not well", lambda *_: asyncio.sleep(0)), (Row("one", "1", "3", False),), 0.2)
-
-
-@pytest.fixture(scope="module")
-def demo_fleet() -> Iterator[SimulatedFleet]:
-    path, data = read_data(SHIPPED)
-    with build_fleet(parse_config(data, path, env={})) as fleet:
-        yield fleet
-
-
-@pytest.fixture
-def stage(demo_fleet: SimulatedFleet, tmp_path: Path) -> Stage:
-    path, data = read_data(SHIPPED)
-    stage = Stage(demo_fleet, data, path, tmp_path)
-    stage.clear()
-    return stage
-
-
-@pytest.fixture
-def run(demo_fleet: SimulatedFleet, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
-    """`run_demo` with scenarios of one's own, on the fleet that is running already."""
-    monkeypatch.setattr(demo, "build_fleet", lambda _: contextlib.nullcontext(demo_fleet))
-
-    def call(*scenarios: Scenario, serve: bool = False) -> tuple[int, str]:
-        lines: list[str] = []
-        code = demo.run_demo(str(SHIPPED), lines.append, lines.append, scenarios, serve=serve)
-        return code, "\n".join(lines)
-
-    return call
-
-
-async def test_what_the_scenarios_have_left_is_one_ledger(stage: Stage) -> None:
-    for _ in range(2):
-        async with stage.router() as router:
-            await ask(router, "gpt-4o-mini", feature="wallie-chat")
-            assert await router.guard.flush()
-    ledger = stage.folder / "all.db"
-    assert len(stage.ledgers()) == 2
-    await serving.gather_records(stage.ledgers(), ledger)
-    async with open_reader(f"sqlite:///{ledger}") as engine:
-        (total,) = await LedgerQueries(engine).totals(0, by=["feature"])
-    assert (total.feature, total.attempts, total.successes) == ("wallie-chat", 2, 2)
-
-
-async def test_meanwhile_there_is_traffic_and_an_outage_that_ends_with_it(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, seconds in {"EVERY": 0.02, "WELL_FOR": 0.2, "ILL_FOR": 60.0}.items():
-        monkeypatch.setattr(serving, name, seconds)
-    async with stage.router() as router:
-        async with serving.life_in(stage, router):
-            await until(lambda: router.guard.status()["providers"]["openai"]["breaker"]["consecutive_failures"] > 0)
-        assert (await ask(router, "gpt-4o-mini")).provider == "openai"
-
-
-def test_it_serves_after_the_table_until_it_is_interrupted(
-    run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def interrupted(_stage: Stage, write: Callable[[str], None]) -> None:
-        write("Dashboard: here")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(serving, "serve_demo", interrupted)
-    code, text = run(scenario(finds_two), serve=True)
-    assert code == 0
-    assert text.index("All 2 as expected.") < text.index("Dashboard: here")
-    assert "Dashboard" not in run(scenario(finds_two))[1]
-
-
-async def finds_two(stage: Stage, found: Findings) -> None:
-    async with stage.router() as router:
-        found.same("served by", "openai", (await ask(router, "gpt-4o-mini")).provider)
-    found.within("a wait", 1.0, 0.5, 1.5)
-
-
-async def finds_a_difference(stage: Stage, found: Findings) -> None:
-    found.same("this is right", 1, 1)
-    found.same("this is wrong", "expected-value", "seen-value")
 
 
 async def breaks(stage: Stage, found: Findings) -> None:
@@ -122,10 +39,6 @@ async def breaks(stage: Stage, found: Findings) -> None:
 
 async def is_interrupted(stage: Stage, found: Findings) -> None:
     raise KeyboardInterrupt
-
-
-def scenario(run: Any, **more: Any) -> Scenario:
-    return Scenario(run.__name__, "a story", run, **more)
 
 
 def test_exit_code_is_0_when_all_is_as_expected(run: Callable[..., tuple[int, str]]) -> None:
@@ -369,27 +282,14 @@ def test_ctrl_c_ends_with_130_and_leaves_no_process() -> None:
     children: list[int] = []
     deadline = time.monotonic() + 60
     while len(children) < 6 and time.monotonic() < deadline:
-        children = _children(running.pid)
+        children = children_of(running.pid)
         time.sleep(0.02)
     assert len(children) == 6
     time.sleep(0.5)
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=60)
     assert (running.returncode, errors) == (130, "interrupted\n")
-    assert [child for child in children if _runs(child)] == []
-
-
-def _children(pid: int) -> list[int]:
-    """The processes started by any thread of ``pid``."""
-    files = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for file in files for child in file.read_text().split()]
-
-
-def _runs(pid: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return False
+    assert [child for child in children if runs(child)] == []
 
 
 # --live

@@ -59,8 +59,19 @@ def test_every_metric_and_label_that_is_asked_for_exists(
         assert name in scraped, (title, name)
     labels = set().union(*(scraped[name] for name in names))
     asked = {label for part in re.findall(r"\bby \(([^)]*)\)", expression) for label in re.split(r",\s*", part)}
+    asked |= {
+        label for part in re.findall(r"\b(?:on|ignoring) \(([^)]*)\)", expression) for label in re.split(r",\s*", part)
+    }
+    asked |= set(re.findall(r"^label_values\(.*, (\w+)\)$", expression))
     asked |= {label for part in re.findall(r"\{([^}]*)\}", expression) for label in re.findall(r"(\w+)\s*[!=]", part)}
     assert asked <= labels, (title, asked - labels)
+
+
+def test_legends_name_labels_that_their_expression_keeps() -> None:
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            kept = set(re.split(r",\s*", ", ".join(re.findall(r"\bby \(([^)]*)\)", target["expr"]))))
+            assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= kept - {"le"}, panel["title"]
 
 
 def test_no_panel_lies_over_another_and_each_has_its_own_number() -> None:
@@ -75,4 +86,6 @@ def test_it_can_be_imported_anywhere() -> None:
     assert DASHBOARD["id"] is None
     assert "uid" not in DASHBOARD
     assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {"${datasource}"}
-    assert "://" not in FILE.read_text()
+    text = FILE.read_text()
+    assert "://" not in text
+    assert not re.search(r"\d+\.\d+\.\d+\.\d+|localhost", text)

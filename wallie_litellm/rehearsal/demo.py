@@ -34,13 +34,15 @@ def run_demo(
     scenarios: Sequence[Scenario] = SCENARIOS,
     *,
     serve: bool = False,
+    port: int | None = None,
 ) -> int:
     """Play ``scenarios``, print the table; the exit code: 0 as expected, 1 if anything differs, 130 interrupted.
 
-    With ``serve`` the dashboard is served over what they have left, until Ctrl-C.
+    With ``serve`` the dashboard is served over what they have left, until Ctrl-C: on ``port``, or on 4100 or any free
+    one where none is given.
     """
     try:
-        return _run(config, write, scenarios, serve=serve)
+        return _run(config, write, scenarios, serve=serve, port=port)
     except ConfigError as error:
         for problem in error.problems:
             write_error(problem)
@@ -50,7 +52,7 @@ def run_demo(
         return INTERRUPTED
 
 
-def _run(config: str | None, write: Write, scenarios: Sequence[Scenario], *, serve: bool) -> int:
+def _run(config: str | None, write: Write, scenarios: Sequence[Scenario], *, serve: bool, port: int | None) -> int:
     path, data = read_data(config)
     if find_spec("posthog") is None:
         raise ConfigError(["the demo needs PostHog's SDK, which is not installed: pip install 'wallie-litellm[demo]'"])
@@ -67,17 +69,17 @@ def _run(config: str | None, write: Write, scenarios: Sequence[Scenario], *, ser
         outcome = f"{off} of {total} differ." if off else f"All {total} as expected."
         write(f"{outcome} {time.monotonic() - started:.0f} s.")
         if serve:
-            _serve(stage, write)
+            _serve(stage, write, port)
     return 0 if results and all(result.ok for result in results) else 1
 
 
-def _serve(stage: Stage, write: Write) -> None:
+def _serve(stage: Stage, write: Write, port: int | None) -> None:
     """Serve the dashboard until Ctrl-C, which is the usual end and no failure."""
     try:
         from wallie_litellm.rehearsal.serving import serve_demo
 
         with suppress(KeyboardInterrupt):
-            asyncio.run(serve_demo(stage, write))
+            asyncio.run(serve_demo(stage, write, port))
     except ImportError as error:
         write(f"no dashboard: {error.name} is not installed; pip install 'wallie-litellm[demo]'")
     except ConfigError as error:

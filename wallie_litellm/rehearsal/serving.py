@@ -28,14 +28,17 @@ FEATURES: Final = ("wallie-chat", "email-draft", "summaries")
 USERS: Final = ("maria", "jorge", "lucia", "pablo")
 
 
-async def serve_demo(stage: Stage, write: Write) -> None:
+async def serve_demo(stage: Stage, write: Write, port: int | None = None) -> None:
     """Serve the dashboard until Ctrl-C; once in a while a simulated provider is down.
+
+    Without a ``port`` it is 4100, or a free one where somebody has that.
 
     Raises:
         ConfigError: the port cannot be had.
     """
     from wallie_litellm.dashboard.server import serve_guard
 
+    port = free_port(PORT) if port is None else port
     ledger = stage.folder / "demo.db"
     await gather_records(stage.ledgers(), ledger)
 
@@ -44,7 +47,7 @@ async def serve_demo(stage: Stage, write: Write) -> None:
         write(f"Requests go on, and {ILL} is down for {ILL_FOR:.0f} s after every {WELL_FOR:.0f} s.")
 
     async with stage.router(ledger={"url": f"sqlite:///{ledger}"}) as router, life_in(stage, router):
-        await serve_guard(router.guard, "127.0.0.1", free_port(PORT), tokens=tuple, ready=ready)
+        await serve_guard(router.guard, "127.0.0.1", port, tokens=tuple, ready=ready)
 
 
 async def gather_records(ledgers: Sequence[Path], into: Path) -> None:
