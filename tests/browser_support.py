@@ -19,7 +19,7 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Nothing leaves this machine: other hosts are a closed port. (~NOTFOUND would have Chromium ask a public DNS server.)
+    # Other hosts are a closed port here; with ~NOTFOUND, Chromium would ask a public DNS server.
     "--host-resolver-rules=MAP * 127.0.0.1:9, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
 
