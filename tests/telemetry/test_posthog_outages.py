@@ -286,6 +286,6 @@ def test_through_the_bus_everything_published_arrives(endpoint: PostHogEndpoint,
     for event in events:
         bus.publish(event)
     assert bus.flush_blocking(20.0)
+    wait_until(lambda: bus.stats()["posthog"]["delivered"] == 3_000)  # on a busy machine, after another attempt
     assert_all_arrived(endpoint, events)
-    assert bus.stats()["posthog"]["delivered"] == 3_000
     bus.close()

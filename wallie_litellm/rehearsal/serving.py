@@ -36,6 +36,8 @@ async def serve_demo(stage: Stage, write: Write, port: int | None = None) -> Non
     Raises:
         ConfigError: the port cannot be had.
     """
+    import litellm
+
     from wallie_litellm.dashboard.server import serve_guard
 
     port = free_port(PORT) if port is None else port
@@ -46,8 +48,11 @@ async def serve_demo(stage: Stage, write: Write, port: int | None = None) -> Non
         write(f"Dashboard: {address}  (Ctrl-C ends)")
         write(f"Requests go on, and {ILL} is down for {ILL_FOR:.0f} s after every {WELL_FOR:.0f} s.")
 
-    async with stage.router(ledger={"url": f"sqlite:///{ledger}"}) as router, life_in(stage, router):
-        await serve_guard(router.guard, "127.0.0.1", port, tokens=tuple, ready=ready)
+    try:
+        async with stage.router(ledger={"url": f"sqlite:///{ledger}"}) as router, life_in(stage, router):
+            await serve_guard(router.guard, "127.0.0.1", port, tokens=tuple, ready=ready)
+    finally:
+        await litellm.close_litellm_async_clients()
 
 
 async def gather_records(ledgers: Sequence[Path], into: Path) -> None:
