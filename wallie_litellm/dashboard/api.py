@@ -12,6 +12,7 @@ from fastapi import APIRouter, Body, Depends, FastAPI, Header, Path, Query, Requ
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPBearer
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, StreamingResponse
 
 from wallie_litellm.dashboard.auth import CSRF_HEADER, SESSION_COOKIE, Gate, TurnedAway, Visitor
@@ -54,6 +55,8 @@ class _ApiRoute(APIRoute):
                 return problem_response(ApiError(422, "wallie_bad_request", _explained(error)))
             except (ApiError, TurnedAway) as error:
                 return problem_response(error)
+            except ClientDisconnect:  # nobody will read the answer
+                return problem_response(ApiError(400, "wallie_bad_request", "the request broke off"))
             except NoLedger as error:
                 return problem_response(ApiError(503, "wallie_no_ledger", error.problem))
 
