@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from wallie_litellm.dashboard.auth import SESSION_COOKIE, SESSION_SECONDS, Gate, TurnedAway, Visitor
+from wallie_litellm.dashboard.sessions import begin, key_of, sign
 from wallie_litellm.dashboard.throttle import MOST_WRONG, MOST_WRONG_IN_ALL, WINDOW
 
 TOKEN = "an-operators-token"
@@ -108,6 +109,27 @@ def test_a_token_of_other_letters_than_ascii_is_understood(wall: Wall) -> None:
     assert gate.enter(request({"authorization": sent})).via == "bearer"
 
 
+def test_a_token_that_is_not_utf8_is_told_from_a_question_mark(wall: Wall) -> None:
+    gate = Gate(lambda: ["key\udcff"], now=wall)  # as os.environ has the byte FF
+    assert gate.enter(request(bearer("key\xff"))).via == "bearer"
+    assert refusal(gate, request(bearer("key?"))).status == 401
+    gate.log_in(request(method="POST"), "key\udcff", "maria")
+
+
+def test_half_a_surrogate_pair_in_a_token_is_no_failure(wall: Wall) -> None:
+    gate = Gate(lambda: ["key\ud800"], now=wall)
+    assert refusal(gate, request(cookie("x"))).status == 401
+    assert refusal(gate, request(bearer("key?"))).status == 401
+
+
+def test_a_token_that_is_too_long_is_refused_and_counted(wall: Wall) -> None:
+    gate = Gate(lambda: ["k" * 4097, "k" * 4096], now=wall)
+    gate.enter(request(bearer("k" * 4096)))
+    for extra in ("k", "kzzz", "k" * 9999, "k", "k"):
+        assert refusal(gate, request(bearer("k" * 4096 + extra))).status == 401
+    assert refusal(gate, request(bearer("k" * 4096))).status == 429
+
+
 def test_a_refusal_does_not_repeat_the_token(gate: Gate) -> None:
     error = refusal(gate, request(bearer("sk-secret-of-another")))
     assert "sk-secret" not in error.message + str(error)
@@ -163,6 +185,22 @@ def test_any_name_can_go_on_record(gate: Gate, name: str) -> None:
     assert visitor.name.isprintable()
     assert 0 < len(visitor.name) <= 60
     assert len(Visitor("x" * 300, "a" * 300, "session").actor) == 200
+    assert Visitor("maria", "10.0.0.5\x85\x1b[31m", "session").actor == "maria (page, 10.0.0.5[31m)"
+
+
+@pytest.mark.parametrize(
+    "said", ["v1", "v1.x.n.bWFyaWE", "v1.9999999999.n.!", "v1.9999999999.n._w", "v2.9999999999.n.eA"]
+)
+def test_without_a_token_a_cookie_that_anybody_could_sign_is_no_failure(local: Gate, said: str) -> None:
+    visitor = local.enter(request(cookie(f"{said}.{sign(key_of(''), said)}")))
+    assert visitor.actor == "operator (page, 127.0.0.1)"
+
+
+def test_a_name_in_a_signed_cookie_is_cleaned_too(local: Gate) -> None:
+    value, _ = begin(key_of(""), "maria", NOW)
+    version, expires, nonce, *_ = value.split(".")
+    said = f"{version}.{expires}.{nonce}.ZXZpbBtbMzFtCnJvb3Q"  # evil, escape, [31m, line feed, root
+    assert local.enter(request(cookie(f"{said}.{sign(key_of(''), said)}"))).name == "evil[31mroot"
 
 
 def test_a_wrong_token_opens_no_session(gate: Gate) -> None:

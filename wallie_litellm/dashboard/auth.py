@@ -53,7 +53,8 @@ class Visitor:
     @property
     def actor(self) -> str:
         """As it goes on record."""
-        return f"{self.name} ({_VIA[self.via]}, {self.address})"[:LONGEST_ACTOR]
+        said = f"{self.name} ({_VIA[self.via]}, {self.address})"
+        return "".join(filter(str.isprintable, said))[:LONGEST_ACTOR]  # a server may take the address from a header
 
 
 class Gate:
@@ -85,7 +86,7 @@ class Gate:
             return Visitor(name, _address(request), "loopback", session.nonce if session is not None else "")
         stated = request.headers.get("authorization")
         if stated is not None:
-            scheme, _, token = stated.encode("latin-1").decode(errors="replace").partition(" ")
+            scheme, _, token = stated.encode("latin-1").decode(errors="surrogateescape").partition(" ")
             self._check(request, token.strip() if scheme.lower() == "bearer" else "")
             return Visitor("api", _address(request), "bearer")
         session = self._session(request)
@@ -149,17 +150,18 @@ class Gate:
         if wait is not None:
             message = f"too many wrong tokens from this address; try again in {wait} s"
             raise TurnedAway(429, "wallie_throttled", message, wait)
-        shown = sha256(token[: LONGEST_TOKEN + 1].encode(errors="replace")).digest()
+        shown = sha256(_encoded(token[:LONGEST_TOKEN])).digest()
         # All are compared, each in the same time whatever it shares with what is shown.
         right = [known for known in self._known() if hmac.compare_digest(sha256(_encoded(known)).digest(), shown)]
-        if not right:
+        if not right or len(token) > LONGEST_TOKEN:
             self._throttle.wrong(address)
             raise TurnedAway(401, "wallie_unauthorized", "the token is wrong")
         return right[0]
 
 
 def _encoded(token: str) -> bytes:
-    return token.encode(errors="replace")
+    """No two tokens are the same in bytes, those that are not UTF-8 neither."""
+    return token.encode(errors="surrogatepass")
 
 
 def _forged() -> TurnedAway:

@@ -31,7 +31,7 @@ class Session:
 
 def key_of(token: str) -> bytes:
     """What signs the sessions that ``token`` opened: they end when it is changed."""
-    return hmac.digest(token.encode(errors="surrogateescape"), b"wallie-litellm dashboard session", "sha256")
+    return hmac.digest(token.encode(errors="surrogatepass"), b"wallie-litellm dashboard session", "sha256")
 
 
 def begin(key: bytes, name: str, now: float) -> tuple[str, Session]:
@@ -39,7 +39,7 @@ def begin(key: bytes, name: str, now: float) -> tuple[str, Session]:
     session = Session(secrets.token_urlsafe(18), clean_name(name), key)
     shown = urlsafe_b64encode(session.name.encode()).decode().rstrip("=")
     said = f"{_VERSION}.{int(now) + SESSION_SECONDS}.{session.nonce}.{shown}"
-    return f"{said}.{_signature(key, said)}", session
+    return f"{said}.{sign(key, said)}", session
 
 
 def resume(cookie: str, keys: Iterable[bytes], now: Callable[[], float]) -> Session | None:
@@ -47,13 +47,17 @@ def resume(cookie: str, keys: Iterable[bytes], now: Callable[[], float]) -> Sess
     if len(cookie) > _LONGEST_COOKIE or not cookie.isascii():
         return None
     said, _, signature = cookie.rpartition(".")
-    signers = [key for key in keys if hmac.compare_digest(_signature(key, said), signature)]
+    signers = [key for key in keys if hmac.compare_digest(sign(key, said), signature)]
     if not signers:
         return None
-    _, expires, nonce, shown = said.split(".")
-    if now() >= int(expires):
+    try:  # where no token is configured, anybody knows the key
+        version, expires, nonce, shown = said.split(".")
+        name = urlsafe_b64decode(shown + "=" * (-len(shown) % 4)).decode()
+        if version != _VERSION or now() >= int(expires):
+            return None
+    except ValueError:
         return None
-    return Session(nonce, urlsafe_b64decode(shown + "=" * (-len(shown) % 4)).decode(), signers[0])
+    return Session(nonce, clean_name(name), signers[0])
 
 
 def clean_name(name: str) -> str:
@@ -61,5 +65,6 @@ def clean_name(name: str) -> str:
     return "".join(filter(str.isprintable, name)).strip()[:LONGEST_NAME].strip() or NOBODY
 
 
-def _signature(key: bytes, said: str) -> str:
+def sign(key: bytes, said: str) -> str:
+    """What shows that whoever knows ``key`` wrote ``said``."""
     return hmac.digest(key, said.encode(), "sha256").hex()

@@ -30,9 +30,9 @@ class Throttle:
         """Whole seconds until ``address`` may try again; ``None`` if it may now."""
         now = self._now()
         since, count = self._wrong.get(_network(address), (float("-inf"), 0))
-        if now - since >= WINDOW or not count:
+        if not _is_open(since, now):
             return None
-        if count < MOST_WRONG and not (now - self._in_all[0] < WINDOW and self._in_all[1] >= MOST_WRONG_IN_ALL):
+        if count < MOST_WRONG and not (_is_open(self._in_all[0], now) and self._in_all[1] >= MOST_WRONG_IN_ALL):
             return None
         return max(1, ceil(since + WINDOW - now))
 
@@ -40,11 +40,16 @@ class Throttle:
         """``address`` has sent a wrong token."""
         now, network = self._now(), _network(address)
         since, count = self._wrong.pop(network, (now, 0))
-        self._wrong[network] = (since, count + 1) if now - since < WINDOW else (now, 1)
+        self._wrong[network] = (since, count + 1) if _is_open(since, now) else (now, 1)
         while len(self._wrong) > MOST_ADDRESSES:
             self._wrong.popitem(last=False)
         began, total = self._in_all
-        self._in_all = (began, total + 1) if now - began < WINDOW else (now, 1)
+        self._in_all = (began, total + 1) if _is_open(began, now) else (now, 1)
+
+
+def _is_open(since: float, now: float) -> bool:
+    """Whether a window lasts. One that begins later than now does not: the clock has been set back."""
+    return 0 <= now - since < WINDOW
 
 
 def _network(address: str) -> str:
@@ -52,4 +57,8 @@ def _network(address: str) -> str:
         parsed = ip_address(address)
     except ValueError:
         return address
-    return str(ip_network((parsed, _IPV6_PREFIX), strict=False)) if isinstance(parsed, IPv6Address) else address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped is not None:  # a socket of both families says so; one prefix would hold all of IPv4
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((parsed, _IPV6_PREFIX), strict=False))
