@@ -248,3 +248,22 @@ def test_metrics_are_for_those_with_the_token(make_app: MakeApp) -> None:
     answer = app.client.get("/wallie/metrics", headers=BEARER)
     assert answer.status_code == 200
     assert "wallie_" in answer.text
+
+
+def test_a_large_body_is_refused_before_anybody_looks_at_it(make_app: MakeApp) -> None:
+    app = make_app()
+    for headers in ({}, BEARER):
+        for body in (b"x" * 20_000, iter([b"x" * 10_000] * 3)):
+            answer = app.client.post("/wallie/api/providers/openai/circuit/open", content=body, headers=headers)
+            assert answer.status_code == 413
+            assert answer.json()["error"]["code"] == "wallie_too_large"
+    assert state(app) == "closed"
+
+
+def test_what_a_stranger_sends_is_not_even_parsed(make_app: MakeApp) -> None:
+    app = make_app()
+    headers = {"content-type": "application/json"}
+    assert app.client.post("/wallie/api/providers/x/quota/reset", content="{", headers=headers).status_code == 401
+    assert app.client.get("/wallie/api/alerts?limit=many").status_code == 401
+    assert app.client.get(f"/wallie/panels?after={'x' * 500}").status_code == 401
+    assert app.client.put("/wallie/api/status", headers=BEARER).headers["allow"] == "GET"

@@ -42,27 +42,6 @@ class ApiError(Exception):
         self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
 
 
-class _ApiRoute(APIRoute):
-    """Says every error in the same shape."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_and_explain(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except RequestValidationError as error:
-                return problem_response(ApiError(422, "wallie_bad_request", _explained(error)))
-            except (ApiError, TurnedAway) as error:
-                return problem_response(error)
-            except ClientDisconnect:  # nobody will read the answer
-                return problem_response(ApiError(400, "wallie_bad_request", "the request broke off"))
-            except NoLedger as error:
-                return problem_response(ApiError(503, "wallie_no_ledger", error.problem))
-
-        return handle_and_explain
-
-
 def problem_response(error: ApiError | TurnedAway) -> JSONResponse:
     """``error`` as an answer."""
     headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
@@ -101,7 +80,7 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
         404: {"model": Failure, "description": "There is no such provider."},
         409: {"model": Failure, "description": "Nothing can be ordered from here."},
     }
-    router = APIRouter(prefix="/api", route_class=_ApiRoute, dependencies=described, responses=failures)
+    router = APIRouter(prefix="/api", route_class=_route_class(gate), dependencies=described, responses=failures)
     seen = Depends(visitor)
 
     @router.get("/status", response_model=Status, dependencies=[seen], tags=["status"], operation_id="status")
@@ -198,6 +177,31 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
         return JSONResponse(app.openapi())
 
     return router
+
+
+def _route_class(gate: Gate) -> type[APIRoute]:
+    """Routes that let nobody in whom ``gate`` does not, and say every error in the same shape."""
+
+    class ApiRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_and_explain(request: Request) -> Response:
+                try:
+                    gate.enter(request)  # before anything that was sent is parsed
+                    return await handle(request)
+                except RequestValidationError as error:
+                    return problem_response(ApiError(422, "wallie_bad_request", _explained(error)))
+                except (ApiError, TurnedAway) as error:
+                    return problem_response(error)
+                except ClientDisconnect:  # nobody will read the answer
+                    return problem_response(ApiError(400, "wallie_bad_request", "the request broke off"))
+                except NoLedger as error:
+                    return problem_response(ApiError(503, "wallie_no_ledger", error.problem))
+
+            return handle_and_explain
+
+    return ApiRoute
 
 
 def _sensible(parse: Callable[[], Any]) -> Any:

@@ -31,6 +31,9 @@ _HEADERS: Final = [
 ]
 
 
+LARGEST_BODY: Final = 16_384  # bytes
+
+
 def create_app(desk: Desk, gate: Gate, *, metrics: Metrics | None = None) -> FastAPI:
     """The page, its API and, given ``metrics``, what Prometheus scrapes. ``gate`` lets nobody else in."""
     app = FastAPI(
@@ -53,7 +56,12 @@ def create_app(desk: Desk, gate: Gate, *, metrics: Metrics | None = None) -> Fas
     @app.exception_handler(HTTPException)
     async def not_there(request: Request, error: HTTPException) -> Response:
         if _is_for_programs(request):
-            return problem_response(ApiError(error.status_code, "wallie_not_found", str(error.detail)))
+            code = {404: "wallie_not_found", 405: "wallie_method_not_allowed"}.get(
+                error.status_code, "wallie_bad_request"
+            )
+            answer = problem_response(ApiError(error.status_code, code, str(error.detail)))
+            answer.headers.update(error.headers or {})
+            return answer
         return told_page(request, Told(error.status_code, "problem.not_found"))
 
     @app.exception_handler(NoLedger)
@@ -64,6 +72,7 @@ def create_app(desk: Desk, gate: Gate, *, metrics: Metrics | None = None) -> Fas
     async def told(request: Request, error: Told) -> Response:
         return told_page(request, error)
 
+    app.add_middleware(_SmallBodies)
     app.add_middleware(_SecurityHeaders)
     return app
 
@@ -79,6 +88,38 @@ def _add_metrics(app: FastAPI, gate: Gate, metrics: Metrics) -> None:
 def _is_for_programs(request: Request) -> bool:
     path = str(request.scope["path"]).removeprefix(request.scope.get("root_path", ""))
     return path.startswith(("/api/", "/metrics"))
+
+
+class _SmallBodies:
+    """Refuses a body that is larger than any form or order, before it is read: whoever sends it may have no token."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body, more = b"", scope["method"] not in ("GET", "HEAD")
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":  # whoever sent it has gone
+                return
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+            if len(body) > LARGEST_BODY:
+                text = f"a body may have {LARGEST_BODY} bytes"
+                await problem_response(ApiError(413, "wallie_too_large", text))(scope, receive, send)
+                return
+        read = False
+
+        async def receive_read() -> Message:
+            nonlocal read
+            if read:
+                return await receive()
+            read = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, receive_read, send)
 
 
 class _SecurityHeaders:

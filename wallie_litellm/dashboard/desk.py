@@ -254,16 +254,20 @@ class Desk:
         await self._drawing.close()
 
     async def _pieces(self, chunks: Any) -> AsyncIterator[str]:
-        end = object()
+        end, turn = object(), asyncio.Lock()
 
         async def following() -> Any:
-            return await anext(chunks, end)
+            async with turn:
+                return await anext(chunks, end)
 
         async def leave() -> None:
-            await chunks.aclose()
+            async with turn:  # whoever still reads for a reader that has gone away ends first
+                with suppress(Exception):
+                    await chunks.aclose()
 
         try:
-            while (chunk := await self._there(following)) is not end:
+            # Shielded: a statement that is broken off spoils its connection.
+            while (chunk := await asyncio.shield(self._there(following))) is not end:
                 yield chunk.text
         finally:
             # A reader that has gone away is no reason to keep the database's transaction open.

@@ -61,11 +61,9 @@ def page_routes(desk: Desk, gate: Gate) -> APIRouter:
         return answer
 
     @router.get("/panels")
-    async def panels(
-        request: Request, chosen: str = Query(DEFAULT_RANGE, alias="range"), after: str = Query("", max_length=80)
-    ) -> Response:
+    async def panels(request: Request, chosen: str = Query(DEFAULT_RANGE, alias="range"), after: str = "") -> Response:
         gate.enter(request)
-        drawn = await desk.panels(_range(chosen), _language(request), after=after)
+        drawn = await desk.panels(_range(chosen), _language(request), after=after[:80])
         headers = {"x-wallie-version": drawn.etag, "vary": _VARY, "cache-control": "no-cache, private"}
         if after == drawn.etag:
             return Response(status_code=204, headers=headers)

@@ -25,7 +25,7 @@ from wallie_litellm.dashboard.snapshot import Fleet, Worker
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT: Final = 30.0  # seconds that a drawing may take
+TIMEOUT: Final = 6.0  # seconds that a drawing may take; live.js waits for 9
 UNUSED_FOR: Final = 300.0  # seconds after which the process ends
 RETRY_IN: Final = 60.0  # seconds until one that could not be started is started again
 _NEEDED: Final = {"ledger", "quota", "kpis"}  # of the configuration
@@ -73,7 +73,10 @@ class Painter:
         try:
             await self._send({**asked, "status": status, "fleet": asdict(fleet)})
             return await asyncio.wait_for(answer, TIMEOUT)
-        except (OSError, TimeoutError) as error:
+        except TimeoutError as error:
+            self._end_if_it_hangs()
+            raise PainterGone("it hangs") from error
+        except OSError as error:
             raise PainterGone(type(error).__name__) from error
         finally:
             self._waiting.pop(number, None)
@@ -93,6 +96,11 @@ class Painter:
                 with suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+
+    def _end_if_it_hangs(self) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
 
     async def _start(self) -> None:
         try:

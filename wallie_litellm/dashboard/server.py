@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import uvicorn
@@ -54,7 +54,7 @@ def _alone(app: Any) -> Starlette:
     async def to_the_page(request: Request) -> RedirectResponse:
         return RedirectResponse(f"{PREFIX}/")
 
-    return Starlette(routes=[Route("/", to_the_page), Mount(PREFIX, app=app)])
+    return Starlette(routes=[Route("/", to_the_page), Route(PREFIX, to_the_page), Mount(PREFIX, app=app)])
 
 
 def tokens_of(config: WallieConfig) -> Tokens:
@@ -124,7 +124,7 @@ async def _serve(app: Starlette, desk: Desk, host: str, port: int, ready: Callab
     settings = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE
     )
-    server = uvicorn.Server(settings)
+    server = _Server(settings)
     shown = f"[{host}]" if ":" in host else host
     try:
         task = asyncio.ensure_future(server.serve(sockets=[listening]))
@@ -142,6 +142,18 @@ async def _serve(app: Starlette, desk: Desk, host: str, port: int, ready: Callab
     finally:
         listening.close()
         desk.close()
+
+
+class _Server(uvicorn.Server):
+    """Ends on a signal as usual, but leaves it at that: uvicorn would raise it again, and SIGTERM end us at once."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            try:
+                yield
+            finally:
+                self._captured_signals.clear()
 
 
 async def _until_it_ends(server: uvicorn.Server, task: asyncio.Future[None], desk: Desk) -> None:
