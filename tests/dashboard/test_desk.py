@@ -56,6 +56,11 @@ def ledger_of(path: Path) -> str:
     return f"sqlite:///{path}/wallie.db"
 
 
+def remove_ledger(path: Path) -> None:
+    for file in path.glob("wallie.db*"):
+        file.unlink()
+
+
 async def write(url: str, events: Sequence[Event]) -> None:
     engine = open_engine(url)
     async with writing(engine) as connection:
@@ -173,6 +178,17 @@ async def test_a_ledger_that_breaks_is_a_sentence_and_comes_back(desk: Desk, wal
         connection.execute("ALTER TABLE elsewhere_too RENAME TO wallie_attempts")
     wall.at += 100
     assert (await desk.snapshot("1h")).problem is None
+
+
+async def test_a_ledger_that_is_removed_or_replaced_is_not_read_on(desk: Desk, wall: Wall, tmp_path: Path) -> None:
+    await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
+    assert await attempts(desk) == 1
+    remove_ledger(tmp_path)
+    wall.at += 100
+    assert "there is no file" in ((await desk.snapshot("1h")).problem or "")
+    await write(ledger_of(tmp_path), [settled(at=NOW - 60), settled(at=NOW - 61)])
+    wall.at += 100
+    assert await attempts(desk) == 2
 
 
 async def test_the_snapshot_holds_what_the_ledger_holds(desk: Desk, tmp_path: Path) -> None:

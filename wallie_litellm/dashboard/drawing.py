@@ -22,6 +22,7 @@ from wallie_litellm.dashboard.kept import Kept
 from wallie_litellm.dashboard.snapshot import RANGES, Figures, Snapshot, picture
 from wallie_litellm.dashboard.source import Source
 from wallie_litellm.errors import ConfigError
+from wallie_litellm.ledger.engine import file_of, inode_of
 from wallie_litellm.ledger.export import Format, export
 from wallie_litellm.ledger.kpis import PERIOD, Kpi, measure_kpis
 from wallie_litellm.ledger.queries import LedgerQueries
@@ -75,6 +76,7 @@ class Drawing:
         self._engine: AsyncEngine | None = None
         self._problem: tuple[str, float] | None = None
         self._opening = asyncio.Lock()
+        self._inode: tuple[int, int] | None = None
 
     async def draw(self, range_name: str, language: str) -> Rendered:
         """The panels for one of ``RANGES``."""
@@ -142,6 +144,9 @@ class Drawing:
         if self.config.ledger is None:
             raise NoLedger("there is no ledger: the configuration says 'ledger: null'")
         async with self._opening:
+            file = file_of(self.config.ledger.url)
+            if self._engine is not None and self._inode != inode_of(file):  # it was removed, or replaced
+                await self.close()
             if self._engine is not None:
                 return self._engine
             if self._problem is not None and self._now() - self._problem[1] < RETRY_IN:
@@ -152,6 +157,7 @@ class Drawing:
             except ConfigError as error:
                 raise self._unreadable("; ".join(error.problems)) from error
             self._engine, self._opened, self._problem = engine, stack, None
+            self._inode = inode_of(file)
             return engine
 
     def _unreadable(self, problem: str) -> NoLedger:

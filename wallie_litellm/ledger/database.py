@@ -6,11 +6,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
-from wallie_litellm.ledger.engine import file_of, open_engine, writing
+from wallie_litellm.ledger.engine import file_of, inode_of, open_engine, writing
 from wallie_litellm.ledger.insert import insert_records
 from wallie_litellm.ledger.migrations import migrate
 from wallie_litellm.ledger.records import Record
@@ -88,7 +87,7 @@ class Database:
         self.written += new
 
     async def _make_tables(self) -> None:
-        if self._has_tables and self._identity != _identity(self._file):
+        if self._has_tables and self._identity != inode_of(self._file):
             # SQLite goes on writing into a file that has no name any more, and says nothing.
             logger.error("the ledger's file %s was removed or replaced: what was in it is gone", self._file)
             self._has_tables = False
@@ -96,7 +95,7 @@ class Database:
         if not self._has_tables:
             async with writing(self._engine) as connection:
                 await connection.run_sync(migrate)
-            self._identity = _identity(self._file)
+            self._identity = inode_of(self._file)
             self._has_tables = True
 
     async def _write_halves(self, records: Sequence[Record], refused: _Refused) -> None:
@@ -110,17 +109,6 @@ class Database:
         middle = len(records) // 2
         await self.write(records[:middle])
         await self.write(records[middle:])
-
-
-def _identity(file: Path | None) -> tuple[int, int] | None:
-    """Which file it is, whatever it is called; nothing for a server's database, or a file that is not there."""
-    if file is None:
-        return None
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def reason(error: BaseException) -> str:

@@ -48,6 +48,17 @@ def file_of(url: str) -> Path | None:
     return Path(parsed.database).resolve() if parsed.drivername == "sqlite" and parsed.database else None
 
 
+def inode_of(file: Path | None) -> tuple[int, int] | None:
+    """Which file it is, whatever it is called; nothing for a server's database, or a file that is not there."""
+    if file is None:
+        return None
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def identity_of(url: str) -> str:
     """What distinguishes one database from another, without a password: its file, or its server, user and name."""
     return str(file_of(url) or _parsed(url).set(password=None))
