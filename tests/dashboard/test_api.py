@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import sqlite3
 import time
 from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +121,13 @@ def test_an_order_for_nobody_names_the_known_ones(make_app: MakeApp) -> None:
     assert "anthropic" in answer.json()["error"]["message"]
 
 
+def test_of_many_providers_some_are_named(make_app: MakeApp) -> None:
+    app = make_app(providers={f"region-{number:03}": {"rpm": 5} for number in range(100)})
+    said = post(app, "opnai/circuit/open").json()["error"]["message"]
+    known = sorted(app.guard.status()["providers"])
+    assert said.endswith(f"known: {', '.join(known[:20])} and {len(known) - 20} more")
+
+
 def test_a_name_with_a_slash_is_a_provider_as_any_other(make_app: MakeApp) -> None:
     app = make_app(providers={"eu/openai": {"rpm": 5}})
     assert post(app, "eu%2Fopenai/circuit/open").status_code == 200
@@ -192,6 +202,37 @@ def test_the_export_of_a_range_has_the_records_that_its_sums_are_of(make_app: Ma
         assert (len(rows), sum(int(row["total_tokens"]) for row in rows)) == (total["attempts"], total["total_tokens"])
 
 
+@pytest.mark.parametrize(("since", "seconds"), [("2h", 7_200), ("24h", 86_400), ("20d", 1_728_000)])
+def test_sums_say_since_when_they_really_are(make_app: MakeApp, since: str, seconds: int) -> None:
+    app = make_app()
+    begins = (time.time() - seconds) // 900 * 900
+    app.tell([settled(at=begins + late) for late in (-1, 1, 901)])
+    found = get(app, f"usage?since={since}").json()
+    shown = datetime.fromisoformat(found["since"]).timestamp()
+    assert shown in (begins, begins + 900)  # a quarter of an hour may have ended meanwhile
+    assert sum(row["attempts"] for row in found["totals"]) == (2 if shown == begins else 1)
+
+
+def test_short_ranges_are_answered_to_the_second(make_app: MakeApp) -> None:
+    app = make_app()
+    now = time.time()
+    app.tell([settled(at=now - 100.5), settled(at=now - 99.5)])
+    found = get(app, f"usage?since={now - 100!r}").json()
+    assert datetime.fromisoformat(found["since"]).timestamp() == pytest.approx(now - 100, abs=1e-3)
+    assert found["totals"][0]["attempts"] == 1
+
+
+def test_an_export_does_not_begin_when_the_ledger_has_broken(make_app: MakeApp, tmp_path: Path) -> None:
+    app = make_app()
+    app.tell([settled(at=time.time())])
+    assert get(app, "export.csv").status_code == 200  # it is open from now on
+    with sqlite3.connect(tmp_path / "wallie.db") as connection:
+        connection.execute("DROP TABLE wallie_attempts")
+    answer = get(app, "export.csv")
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "wallie_no_ledger"
+
+
 def test_without_a_ledger_its_questions_are_answered_with_why(make_app: MakeApp) -> None:
     app = make_app(ledger=None)
     for path in ("usage", "alerts", "kpis", "export.csv"):
@@ -226,13 +267,27 @@ def test_what_makes_no_sense_is_explained(make_app: MakeApp, path: str, said: st
     assert said in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("body", ["{", "[]", '{"reason": 5}', '{"because": "x"}', '{"reason": "' + "x" * 201 + '"}'])
-def test_a_body_that_makes_no_sense_orders_nothing(make_app: MakeApp, body: str) -> None:
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("{", "body: it is not JSON"),
+        (b"\xff", "body: it cannot be read"),
+        ("[" * 10_000, "body: it cannot be read"),
+        ('{"reason": ' + "9" * 6_000 + "}", "body: it cannot be read"),
+        ("[]", "body: "),
+        ('{"reason": 5}', "reason: "),
+        ('{"reason": "\\ud800"}', "reason: "),
+        ('{"because": "x"}', "because: "),
+        ('{"reason": "' + "x" * 201 + '"}', "reason: "),
+    ],
+)
+def test_a_body_that_makes_no_sense_orders_nothing(make_app: MakeApp, body: str | bytes, said: str) -> None:
     app = make_app()
     headers = {**BEARER, "content-type": "application/json"}
     answer = app.client.post("/wallie/api/providers/openai/circuit/open", content=body, headers=headers)
     assert answer.status_code == 422
-    assert "error" in answer.json()
+    assert answer.json()["error"]["code"] == "wallie_bad_request"
+    assert answer.json()["error"]["message"].startswith(said)
     assert state(app) == "closed"
 
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Body, Depends, FastAPI, Header, Path, Query, Requ
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPBearer
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, StreamingResponse
 
@@ -21,7 +22,7 @@ from wallie_litellm.dashboard.schemas import Alerts, Done, Failure, Kpis, Reason
 from wallie_litellm.dashboard.sessions import clean_name
 from wallie_litellm.dashboard.snapshot import DEFAULT_RANGE
 from wallie_litellm.dashboard.source import Action, CannotOrder
-from wallie_litellm.dashboard.usage import By, file_name, finite, iso, parse_time, stretch_of, usage_rows
+from wallie_litellm.dashboard.usage import By, as_asked, file_name, finite, iso, parse_time, stretch_of, usage_rows
 from wallie_litellm.ledger.kpis import measure_kpis
 from wallie_litellm.ledger.schema import RECORD_TABLES
 
@@ -31,6 +32,7 @@ _SAID: Final[dict[Action, str]] = {
     "open_circuit": "its circuit is forced open until it is closed or released",
     "release_circuit": "its circuit decides by itself again; the next request is a probe if it was forced open",
 }
+NAMED: Final = 20  # of the known providers, at most, for who asks for another
 _KINDS: Final = "^(" + "|".join(RECORD_TABLES) + ")$"
 
 
@@ -60,9 +62,12 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
     async def operator(
         request: Request,
         x_wallie_actor: Annotated[str | None, Header(description="who gives the order, for the record")] = None,
+        csrf: Annotated[
+            str | None, Header(alias=CSRF_HEADER, description="with the cookie: the form token of its session")
+        ] = None,
     ) -> Visitor:
         found = gate.enter(request)
-        gate.check_order(request, found, request.headers.get(CSRF_HEADER))
+        gate.check_order(request, found, csrf)
         if x_wallie_actor:
             # Clients write what ASCII lacks as in URLs.
             found = replace(found, name=clean_name(unquote(x_wallie_actor)))
@@ -71,24 +76,35 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
     described = [Depends(HTTPBearer(auto_error=False)), Depends(APIKeyCookie(name=SESSION_COOKIE, auto_error=False))]
     failures: dict[int | str, dict[str, Any]] = {
         401: {"model": Failure, "description": "No token, or a wrong one."},
-        403: {"model": Failure, "description": "Sent by another site, or no token is configured."},
+        403: {
+            "model": Failure,
+            "description": "Another site's request, an order without its form token, or no token is set.",
+        },
         422: {"model": Failure, "description": "A parameter makes no sense."},
         429: {"model": Failure, "description": "Too many wrong tokens from this address."},
+        503: {"model": Failure, "description": "There is no ledger to read, or the dashboard is about to end."},
     }
-    ledger: dict[int | str, dict[str, Any]] = {503: {"model": Failure, "description": "There is no ledger to read."}}
     orders: dict[int | str, dict[str, Any]] = {
         404: {"model": Failure, "description": "There is no such provider."},
         409: {"model": Failure, "description": "Nothing can be ordered from here."},
+        413: {"model": Failure, "description": "The body is too large."},
     }
     router = APIRouter(prefix="/api", route_class=_route_class(gate), dependencies=described, responses=failures)
     seen = Depends(visitor)
 
-    @router.get("/status", response_model=Status, dependencies=[seen], tags=["status"], operation_id="status")
+    @router.get(
+        "/status",
+        response_model=Status,
+        dependencies=[seen],
+        tags=["status"],
+        operation_id="status",
+        summary="The present",
+    )
     async def status() -> Response:
         """Providers, features, store, sinks and budget at this moment: the same as `guard.status()`."""
         return JSONResponse(finite(dict(await desk.status())))
 
-    @router.get("/usage", dependencies=[seen], tags=["ledger"], operation_id="usage", responses=ledger)
+    @router.get("/usage", dependencies=[seen], tags=["ledger"], operation_id="usage", summary="Sums over a range")
     async def usage(
         by: By = "provider",
         chosen: Annotated[str | None, Query(alias="range", description="1h, 24h (the default), 7d or 30d")] = None,
@@ -98,18 +114,19 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
         until: Annotated[str | None, Query(description="likewise; now unless given")] = None,
     ) -> Usage:
         """Attempts, tokens, cost and latency from the ledger, summed by provider, model, feature or user."""
-        stretch = _sensible(lambda: stretch_of(chosen, since, until, DEFAULT_RANGE, time.time()))
+        now = time.time()
+        stretch = as_asked(_sensible(lambda: stretch_of(chosen, since, until, DEFAULT_RANGE, now)), now)
         rows = await desk.ask(lambda queries: usage_rows(queries, stretch, by))
         ends = None if stretch.until is None else iso(stretch.until)
         return Usage(range=stretch.name, since=iso(stretch.since), until=ends, by=by, totals=rows)
 
-    @router.get("/alerts", dependencies=[seen], tags=["ledger"], operation_id="alerts", responses=ledger)
+    @router.get("/alerts", dependencies=[seen], tags=["ledger"], operation_id="alerts", summary="The last alerts")
     async def alerts(limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Alerts:
         """The last alerts: quotas, models without a price, the month's budget."""
         found = await desk.ask(lambda queries: queries.alerts(limit))
         return Alerts.model_validate({"alerts": [{**asdict(one), "at": iso(one.at)} for one in found]})
 
-    @router.get("/kpis", dependencies=[seen], tags=["ledger"], operation_id="kpis", responses=ledger)
+    @router.get("/kpis", dependencies=[seen], tags=["ledger"], operation_id="kpis", summary="Key figures")
     async def kpis(since: Annotated[str, Query(description="ISO 8601, Unix seconds, or an age")] = "30d") -> Kpis:
         """The key figures against their targets."""
         begins = _sensible(lambda: parse_time("since", since, time.time()))
@@ -120,8 +137,9 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
         "/export.csv",
         tags=["ledger"],
         operation_id="export",
+        summary="Records as CSV",
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}, **ledger},
+        responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
     )
     async def export_csv(
         kind: Annotated[
@@ -136,11 +154,18 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
         now = time.time()
         stretch = _sensible(lambda: stretch_of(chosen, since, until, DEFAULT_RANGE, now))
         kinds = list(dict.fromkeys(kind or ["attempt"]))
+        # An answer that has begun can no longer say that the ledger cannot be read.
+        await desk.ask(lambda queries: queries.first_record_at())
         pieces = await desk.export("csv", kinds, stretch.since, stretch.until)
         asked_for = stretch.name or f"since {iso(stretch.since)}"
         desk.source.note_export(who.actor, f"{', '.join(kinds)}; {asked_for}")
         headers = {"content-disposition": f'attachment; filename="{file_name(stretch, kinds, now)}"'}
         return StreamingResponse(pieces, media_type="text/csv", headers=headers)
+
+    async def unknown(provider: str) -> str:
+        known = sorted((await desk.status())["providers"])
+        more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
+        return f"unknown provider {provider!r}; known: {', '.join(known[:NAMED])}{more}"[:2000]
 
     def add_order(path: str, action: Action, summary: str) -> None:
         @router.post(
@@ -160,7 +185,7 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
             try:
                 await desk.order(action, provider, who.actor, reason or None)
             except ValueError as error:
-                raise ApiError(404, "wallie_unknown_provider", str(error)[:2000]) from error
+                raise ApiError(404, "wallie_unknown_provider", await unknown(provider)) from error
             except CannotOrder as error:
                 raise ApiError(409, "wallie_read_only", str(error)) from error
             said = f"{provider}: {_SAID[action]}"
@@ -174,7 +199,8 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
     @router.get("/openapi.json", include_in_schema=False, dependencies=[seen])
     async def openapi(request: Request) -> Response:
         app: FastAPI = request.app
-        return JSONResponse(app.openapi())
+        # Its paths are those within the application, wherever that is mounted.
+        return JSONResponse({**app.openapi(), "servers": [{"url": request.scope.get("root_path") or "/"}]})
 
     return router
 
@@ -192,6 +218,11 @@ def _route_class(gate: Gate) -> type[APIRoute]:
                     return await handle(request)
                 except RequestValidationError as error:
                     return problem_response(ApiError(422, "wallie_bad_request", _explained(error)))
+                except HTTPException as error:
+                    if error.status_code != 400:
+                        raise
+                    # FastAPI's word for a body that is not UTF-8, is nested too deeply, or has too long a number.
+                    return problem_response(ApiError(422, "wallie_bad_request", "body: it cannot be read as JSON"))
                 except (ApiError, TurnedAway) as error:
                     return problem_response(error)
                 except ClientDisconnect:  # nobody will read the answer
@@ -213,5 +244,10 @@ def _sensible(parse: Callable[[], Any]) -> Any:
 
 def _explained(error: RequestValidationError) -> str:
     """What is wrong where, without what was sent: it may be long, or a secret in the wrong place."""
-    problems = [f"{'.'.join(map(str, one['loc'][1:])) or one['loc'][0]}: {one['msg']}" for one in error.errors()[:10]]
+    problems = [
+        "body: it is not JSON"
+        if one["type"] == "json_invalid"
+        else f"{'.'.join(map(str, one['loc'][1:])) or one['loc'][0]}: {one['msg']}"
+        for one in error.errors()[:10]
+    ]
     return "; ".join(problems)[:2000]

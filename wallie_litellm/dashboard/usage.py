@@ -14,10 +14,12 @@ from wallie_litellm.dashboard.schemas import UsageRow
 from wallie_litellm.dashboard.snapshot import RANGES
 from wallie_litellm.ledger.figures import RequestTotals, Totals
 from wallie_litellm.ledger.queries import LedgerQueries
+from wallie_litellm.ledger.ranges import EXACT_UP_TO, align
 
 By = Literal["provider", "model", "feature", "user"]
 
 MOST: Final = 50  # groups: the dearest
+_MEANWHILE: Final = 5.0  # seconds that may pass until the ledger is asked, to which an open range is longer then
 _LATEST: Final = 253_402_300_800.0  # Unix seconds: the end of the year 9999, which dates do not go beyond
 
 
@@ -49,6 +51,15 @@ def stretch_of(name: str | None, since: str | None, until: str | None, default: 
     if ends is not None and ends <= begins:
         raise ValueError(f"until: found {until!r}, expected a time after since ({since})")
     return Stretch(begins, ends, None)
+
+
+def as_asked(stretch: Stretch, now: float) -> Stretch:
+    """``stretch`` as the ledger's sums are of it: above two hours, widened to whole quarters of an hour."""
+    length = (now if stretch.until is None else stretch.until) - stretch.since
+    if length < EXACT_UP_TO - _MEANWHILE:
+        return stretch
+    since, until = align(stretch.since, stretch.until, now)
+    return Stretch(float(since), None if until is None else float(until), stretch.name)
 
 
 def parse_time(where: str, text: str, now: float) -> float:
