@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from benchmarks.dashboard_client import CALLS, OPENED_WITHIN, VIEWERS
-from benchmarks.harness import Estimate, Report, estimate, percentile
+from benchmarks.harness import Estimate, Report, estimate, module_process, percentile, said, tell
 from benchmarks.ledger_queries import fill
 from wallie_litellm.ledger.engine import open_engine
 from wallie_litellm.rehearsal.fleet import FAKE_KEY, SimulatedFleet
@@ -70,7 +70,9 @@ def _measure(report: Report, folder: Path, latency: float, rounds: int, seconds:
         provider = {"rpm": None, "tpm": None, "rpd": None, "latency": latency, "in_process": False}
         fleet = stack.enter_context(SimulatedFleet({"openai": provider}))
         base = stack.enter_context(_proxy(folder, fleet["openai"].api_base))
-        callers, viewers = (stack.enter_context(_client(kind, base)) for kind in ("calls", "viewers"))
+        callers, viewers = (
+            stack.enter_context(module_process("dashboard_client", kind, base, KEY)) for kind in ("calls", "viewers")
+        )
         _work(callers, 3.0)  # LiteLLM loads what it needs with its first calls
         _work(viewers, 3.0)
         alone: list[list[float]] = []
@@ -81,7 +83,7 @@ def _measure(report: Report, folder: Path, latency: float, rounds: int, seconds:
         for number in range(rounds):
             for with_viewers in (False, True) if number % 2 else (True, False):
                 if with_viewers:
-                    _ask(viewers, seconds)
+                    tell(viewers, seconds)
                 calls = _work(callers, seconds)
                 (viewed if with_viewers else alone).append(calls["calls"])
                 failed += len(calls["failed"])
@@ -177,30 +179,11 @@ def _proxy(folder: Path, api_base: str) -> Iterator[str]:
             process.wait()
 
 
-@contextmanager
-def _client(kind: str, base: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "benchmarks.dashboard_client", kind, base, KEY]
-    process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with process:
-        try:
-            yield process
-        except BaseException:
-            process.kill()
-            raise
-
-
-def _ask(client: subprocess.Popen[str], seconds: float) -> None:
-    assert client.stdin is not None
-    client.stdin.write(f"{seconds}\n")
-    client.stdin.flush()
+def _work(client: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
+    tell(client, seconds)
+    return _answer(client)
 
 
 def _answer(client: subprocess.Popen[str]) -> dict[str, Any]:
-    assert client.stdout is not None
-    found: dict[str, Any] = json.loads(client.stdout.readline())
+    found: dict[str, Any] = json.loads(said(client))
     return found
-
-
-def _work(client: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
-    _ask(client, seconds)
-    return _answer(client)

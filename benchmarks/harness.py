@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import random
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 Work = Callable[[int], Awaitable[None]]
@@ -128,3 +132,33 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The value that ``share`` of ``values`` do not exceed; NaN for none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
+
+
+@contextmanager
+def module_process(name: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A module of this package as a process, ended with the block."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments)]
+    root = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """The next line that it prints."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"{process.args} ended early, with status {process.wait()}")
+    return line
+
+
+def tell(process: subprocess.Popen[str], line: object = "") -> None:
+    """Send it a line."""
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()

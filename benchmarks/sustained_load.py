@@ -7,17 +7,11 @@ much CPU that it would starve the others.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Report, percentile
+from benchmarks.harness import Report, module_process, percentile, said, tell
 from benchmarks.sustained_side import BURST, PER_SECOND, SIDES
 
-_ROOT = Path(__file__).resolve().parent.parent
 _SLACK = 1.0  # seconds of the rate that the provider allows on top, for what the network does to a burst
 
 
@@ -55,39 +49,12 @@ def run(quick: bool) -> Report:
 
 
 def _run_side(name: str, load: float, grace: float) -> dict[str, Any]:
-    with _module("sustained_provider", PER_SECOND, BURST, _SLACK) as provider:
-        api_base = json.loads(_said(provider))["api_base"]
-        with _module("sustained_side", name, api_base, load, grace) as side:
-            outcome = json.loads(_said(side))
-        _tell(provider)
-        return {**outcome, **json.loads(_said(provider))}
-
-
-@contextmanager
-def _module(name: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A module of this package as a process, ended with the block."""
-    command = [sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments)]
-    process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with process:
-        try:
-            yield process
-        except BaseException:
-            process.kill()
-            raise
-
-
-def _said(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        raise RuntimeError(f"{process.args} ended early, with status {process.wait()}")
-    return line
-
-
-def _tell(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
+    with module_process("sustained_provider", PER_SECOND, BURST, _SLACK) as provider:
+        api_base = json.loads(said(provider))["api_base"]
+        with module_process("sustained_side", name, api_base, load, grace) as side:
+            outcome = json.loads(said(side))
+        tell(provider)
+        return {**outcome, **json.loads(said(provider))}
 
 
 def _figures(result: dict[str, Any], load: float) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, StreamingResponse
 
 from wallie_litellm.dashboard.auth import CSRF_HEADER, SESSION_COOKIE, Gate, TurnedAway, Visitor
@@ -57,7 +56,8 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
     """All routes under ``/api``. Nobody is answered whom ``gate`` does not let in."""
 
     async def visitor(request: Request) -> Visitor:
-        return gate.enter(request)
+        found: Visitor = request.state.visitor  # whom the route has let in
+        return found
 
     async def operator(
         request: Request,
@@ -66,7 +66,7 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
             str | None, Header(alias=CSRF_HEADER, description="with the cookie: the form token of its session")
         ] = None,
     ) -> Visitor:
-        found = gate.enter(request)
+        found = await visitor(request)
         gate.check_order(request, found, csrf)
         if x_wallie_actor:
             # Clients write what ASCII lacks as in URLs.
@@ -95,7 +95,6 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
     @router.get(
         "/status",
         response_model=Status,
-        dependencies=[seen],
         tags=["status"],
         operation_id="status",
         summary="The present",
@@ -104,7 +103,7 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
         """Providers, features, store, sinks and budget at this moment: the same as `guard.status()`."""
         return JSONResponse(finite(dict(await desk.status())))
 
-    @router.get("/usage", dependencies=[seen], tags=["ledger"], operation_id="usage", summary="Sums over a range")
+    @router.get("/usage", tags=["ledger"], operation_id="usage", summary="Sums over a range")
     async def usage(
         by: By = "provider",
         chosen: Annotated[str | None, Query(alias="range", description="1h, 24h (the default), 7d or 30d")] = None,
@@ -120,13 +119,13 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
         ends = None if stretch.until is None else iso(stretch.until)
         return Usage(range=stretch.name, since=iso(stretch.since), until=ends, by=by, totals=rows)
 
-    @router.get("/alerts", dependencies=[seen], tags=["ledger"], operation_id="alerts", summary="The last alerts")
+    @router.get("/alerts", tags=["ledger"], operation_id="alerts", summary="The last alerts")
     async def alerts(limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Alerts:
         """The last alerts: quotas, models without a price, the month's budget."""
         found = await desk.ask(lambda queries: queries.alerts(limit))
         return Alerts.model_validate({"alerts": [{**asdict(one), "at": iso(one.at)} for one in found]})
 
-    @router.get("/kpis", dependencies=[seen], tags=["ledger"], operation_id="kpis", summary="Key figures")
+    @router.get("/kpis", tags=["ledger"], operation_id="kpis", summary="Key figures")
     async def kpis(since: Annotated[str, Query(description="ISO 8601, Unix seconds, or an age")] = "30d") -> Kpis:
         """The key figures against their targets."""
         begins = _sensible(lambda: parse_time("since", since, time.time()))
@@ -196,7 +195,7 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
     add_order("circuit/open", "open_circuit", "Force a provider's circuit open")
     add_order("circuit/release", "release_circuit", "Release a provider's circuit")
 
-    @router.get("/openapi.json", include_in_schema=False, dependencies=[seen])
+    @router.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> Response:
         app: FastAPI = request.app
         # Its paths are those within the application, wherever that is mounted.
@@ -214,7 +213,7 @@ def _route_class(gate: Gate) -> type[APIRoute]:
 
             async def handle_and_explain(request: Request) -> Response:
                 try:
-                    gate.enter(request)  # before anything that was sent is parsed
+                    request.state.visitor = gate.enter(request)  # before anything that was sent is parsed
                     return await handle(request)
                 except RequestValidationError as error:
                     return problem_response(ApiError(422, "wallie_bad_request", _explained(error)))
@@ -225,8 +224,6 @@ def _route_class(gate: Gate) -> type[APIRoute]:
                     return problem_response(ApiError(422, "wallie_bad_request", "body: it cannot be read as JSON"))
                 except (ApiError, TurnedAway) as error:
                     return problem_response(error)
-                except ClientDisconnect:  # nobody will read the answer
-                    return problem_response(ApiError(400, "wallie_bad_request", "the request broke off"))
                 except NoLedger as error:
                     return problem_response(ApiError(503, "wallie_no_ledger", error.problem))
 

@@ -166,9 +166,10 @@ class Desk:
     async def _next(self, range_name: str, language: str, after: str) -> Rendered:
         key = range_name, language
         if after:
-            if not self._hurrying and after.partition("-")[0] == await self._outline.get():
+            outline = await self._outline.get()
+            if not self._hurrying and after.startswith(f"{outline}-"):
                 await self._something_happens()
-            elif key in self._drawn and self._outline_of(await self._drawn[key].get()) != await self._outline.get():
+            elif key in self._drawn and not (await self._drawn[key].get()).etag.startswith(f"{outline}-"):
                 self._drawn[key].forget()
         if key not in self._drawn:
             self._drawn[key] = Kept(lambda: self._draw(*key), self._now, DRAWN_FOR)
@@ -176,11 +177,11 @@ class Desk:
         return rendered
 
     async def _draw(self, range_name: str, language: str) -> Rendered:
-        outline, anew = await self._look(), self._just_ordered()
+        status, anew = await self.source.status(), self._just_ordered()
         drawn = None
         if self._painter is not None and self._painter.ready:
             try:
-                status, fleet = await self.source.status(), await self._drawing.fleet()
+                fleet = await self._drawing.fleet()
                 drawn = await self._painter.draw(range_name, language, status, fleet, anew=anew)
             except PainterGone:  # it has said so itself
                 drawn = None
@@ -188,15 +189,14 @@ class Desk:
             if anew:
                 self._drawing.forget()
             drawn = await self._drawing.draw(range_name, language)
-        return Rendered(drawn.html, drawn.compressed, f"{outline}-{drawn.etag}")
-
-    @staticmethod
-    def _outline_of(drawn: Rendered) -> str:
-        return drawn.etag.partition("-")[0]
+        return Rendered(drawn.html, drawn.compressed, f"{self._outline_of(status)}-{drawn.etag}")
 
     async def _look(self) -> str:
+        return self._outline_of(await self.source.status())
+
+    def _outline_of(self, status: Mapping[str, Any]) -> str:
         """What an operator should see at once, in short."""
-        status, quota = await self.source.status(), self.config.quota
+        quota = self.config.quota
         seen = [
             (
                 name,
