@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from difflib import get_close_matches
 from typing import Any, Final
 
 from wallie_litellm.check_sinks import secret_notes, sink_problems
+from wallie_litellm.cli_tables import aligned
 from wallie_litellm.config import DEFAULT_PROVIDERS, RouterConfig, load_config
 from wallie_litellm.config.load import ENV_REFERENCE
 from wallie_litellm.config.problems import one_line
@@ -278,7 +279,7 @@ def _ignored_settings(config: RouterConfig) -> Iterator[str]:
 
 def _summary(config: RouterConfig, deployments: list[_Deployment]) -> Iterator[str]:
     rows = [(d.group, d.model, _dollars(d), ", ".join(config.chain(d.group)) or "-") for d in deployments]
-    yield from _table(("GROUP", "MODEL", "$ PER 1M TOKENS IN / OUT", "THEN"), rows)
+    yield from aligned([("GROUP", "MODEL", "$ PER 1M TOKENS IN / OUT", "THEN"), *rows])
     yield ""
     used = {deployment.provider for deployment in deployments}
     limits = [
@@ -286,15 +287,9 @@ def _summary(config: RouterConfig, deployments: list[_Deployment]) -> Iterator[s
         for name, provider in config.wallie.providers.items()
         if name in used
     ]
-    yield from _table(("PROVIDER", "LIMITS"), limits)
+    yield from aligned([("PROVIDER", "LIMITS"), *limits])
 
 
 def _dollars(deployment: _Deployment) -> str:
     prices = [deployment.price(name) for name in _PRICES]
     return " / ".join("-" if price is None else f"{price * 1e6:.3f}".removesuffix("0") for price in prices)
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    for row in (head, *rows):
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
