@@ -87,6 +87,10 @@ class SharedProvider:
             self._be_reminded(now, request["seed"])
         self._run_out(now)
         worker = self._worker(now, request)
+        if request["reports"] and request["reports"][-1]["seq"] <= worker.seq:
+            # A later request of this worker has overtaken this one: all that it says is known, and nobody waits for
+            # the answer, so that what it would be lent would be lost, and what the later one was lent taken back.
+            return self._reply(now, worker, {}, None, 0, before)
         self._confirm(worker, request["ack"])
         for report in request["reports"]:
             if report["seq"] > worker.seq:
@@ -151,7 +155,7 @@ class SharedProvider:
                 self._charge(worker.ends, worker.lent)  # nobody has said anything since
                 worker.lent, worker.unconfirmed = {}, {}
                 worker.lease += 1
-            if now - worker.seen > FORGOTTEN:
+            if now - worker.seen > FORGOTTEN and not worker.lent:  # a loan of the future may live longer
                 del self.workers[name]
 
     def _charge(self, now: float, amounts: Mapping[str, float]) -> None:

@@ -298,7 +298,7 @@ for _, entry in ipairs(by_end) do
     worker.lent, worker.unconfirmed = {}, {}
     worker.lease = worker.lease + 1
   end
-  if now - worker.seen > FORGOTTEN then S.workers[name] = nil end
+  if now - worker.seen > FORGOTTEN and not next(worker.lent) then S.workers[name] = nil end  -- a loan may live longer
 end
 
 -- What the worker says.
@@ -318,10 +318,14 @@ local function lend_less(name, amount)
   me.lent[name] = left > 0 and left or nil
 end
 
-if request.ack < me.seq then
-  for name, amount in pairs(me.unconfirmed) do lend_less(name, amount) end
+-- A later request of this worker has overtaken this one: all that it says is known, and nobody waits for the answer.
+local overtaken = #request.reports > 0 and request.reports[#request.reports].seq <= me.seq
+if not overtaken then
+  if request.ack < me.seq then
+    for name, amount in pairs(me.unconfirmed) do lend_less(name, amount) end
+  end
+  me.unconfirmed = {}
 end
-me.unconfirmed = {}
 for _, report in ipairs(request.reports) do
   if report.seq > me.seq then
     if report.lease == me.lease then
@@ -420,11 +424,13 @@ local function lend(name)
   end
 end
 
-if next(request.need or {}) or next(request.want or {}) then
+if not overtaken and (next(request.need or {}) or next(request.want or {})) then
   for _, name in ipairs(RATES) do if request.buckets[name] then lend(name) end end
   for _, name in ipairs(DAYS) do if request.days[name] then lend(name) end end
 end
-if blocked then
+if overtaken then
+  grants = {}
+elseif blocked then
   grants = {}
   if claim and not me.claim then
     S.tickets = S.tickets + 1
@@ -443,7 +449,7 @@ else
   end
 end
 
-if request.slots then
+if request.slots and not overtaken then
   local others = 0
   for _, other in pairs(S.workers) do
     if other ~= me and now - other.seen <= ALIVE then others = others + other.places end
@@ -453,7 +459,7 @@ if request.slots then
 end
 
 local probe = 0
-if request.probe and breaker_wait() <= 0 then probe = enter() end
+if request.probe and not overtaken and breaker_wait() <= 0 then probe = enter() end
 
 -- What it is told.
 
