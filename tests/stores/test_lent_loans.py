@@ -5,7 +5,7 @@ from __future__ import annotations
 from fake_clock import FakeClock
 
 from wallie_litellm.core.breaker import BreakerRules
-from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.sharing import SharedProvider
 from wallie_litellm.stores.base import Reservation
 from wallie_litellm.stores.leased import LeasedProvider
@@ -81,3 +81,44 @@ def test_what_is_borrowed_of_oneself_says_nothing_of_how_much_to_borrow_later() 
     loans.spend(1)
     loans.talk(head=ONE)
     assert 0 < loans.lent["rpd"] <= 30
+
+
+def test_a_request_that_arrives_after_a_later_one_of_its_worker_changes_nothing() -> None:
+    loans = Loans()
+    loans.talk(head=ONE)
+    overtaken = loans.worker.compose(loans.clock.now(), ONE, SEVERAL, 2.0)  # its answer is given up
+    loans.talk(head=ONE)
+    lent, used = dict(loans.lent), dict(loans.lender.used)
+    answer = loans.lender.exchange(loans.clock.wall(), overtaken)
+    assert answer["grants"] == {}
+    assert (loans.lent, loans.lender.used) == (lent, used)
+    assert loans.spend(50) == lent["rpm"]
+
+
+def test_what_others_have_on_loan_is_no_part_of_what_a_worker_has_alone() -> None:
+    loans = Loans()
+    loans.talk()
+    other = LeasedProvider("openai", loans.worker.limits, BreakerRules(), loans.clock.wall, worker="b")
+    now = loans.clock.now()
+    for queued in (Demand(600, 0, 0, 0), ONE):
+        answer = loans.lender.exchange(loans.clock.wall(), other.compose(now, Demand(500, 0, 0, 0), queued, 2.0))
+        other.take_in(now, now, answer)
+    loans.talk(queued=NOTHING)
+    assert sum(worker.lent.get("rpm", 0) for worker in loans.lender.workers.values()) >= 500
+    loans.worker.lender_gone(now, "local")
+    assert loans.spend(600) <= (600 - 500) / 2
+
+
+def test_what_a_worker_has_in_hand_may_be_spent_after_the_lender_has_gone() -> None:
+    loans = Loans()
+    forty = Demand(40, 0, 0, 0)
+    loans.talk(head=forty, queued=forty)
+    in_hand = loans.lent["rpm"] - loans.spend(1)
+    other = LeasedProvider("openai", loans.worker.limits, BreakerRules(), loans.clock.wall, worker="b")
+    now, everything = loans.clock.now(), Demand(600 - int(loans.lent["rpm"]), 0, 0, 0)
+    for _ in range(2):
+        other.take_in(now, now, loans.lender.exchange(loans.clock.wall(), other.compose(now, everything, everything)))
+    loans.talk(queued=NOTHING)
+    assert loans.worker.hurdle(now, Demand(int(in_hand) + 1, 0, 0, 0), NOTHING) is not None
+    loans.worker.lender_gone(now, "local")
+    assert loans.spend(600) == in_hand

@@ -96,6 +96,7 @@ class Borrower(Books):
         self._trip: dict[str, Any] | None = None  # the breaker's state, if it opened while the lender was away
         self._absent: tuple[list[dict[str, Any]], int, int] = ([], 0, 0)
         self._parting: dict[str, float] | None = None  # the fleet's use when the lender left; None since it answered
+        self._part: dict[str, float] = {}  # then: when our part of a rate is there again, what is missing of a day's
         self._day_ends: dict[str, float] = {}  # of the days in it
         self._own: tuple[float, dict[str, float]] = (-inf, {})  # when the lender was last thought back: our part
         self._charged: dict[str, float] = {}  # of what was used without the lender, the part that it is being told
@@ -342,6 +343,7 @@ class Borrower(Books):
 
     def lender_gone(self, now: float, policy: str) -> None:
         """Go on alone: with this process's share of the limits, with none (``open``), or not at all (``closed``)."""
+        in_hand = {name: purse.left if now < self._ends else 0 for name, purse in self._purses.items()}
         self._unconfirmed.append(self._report_of(now, NOTHING, idle=True))
         self._absent = (self._unconfirmed, self._ack, self._lease)
         self._awaiting, self._low = False, 0
@@ -352,6 +354,7 @@ class Borrower(Books):
             self._parting |= {name: float(counter.used) for name, counter in self._days.items()}
             self._day_ends = {name: counter.resets_at for name, counter in self._days.items()}
             self._charged = {}
+            self._part = self._part_at_parting(now, in_hand)
             self._seed = self._inherited(now)
         else:  # the lender seemed to be back, but never answered
             back_at, own = self._own
@@ -387,15 +390,27 @@ class Borrower(Books):
         self.breaker.permits.clear()
         self.on_need()
 
+    def _part_at_parting(self, now: float, in_hand: Mapping[str, int]) -> dict[str, float]:
+        """What is missing of this process's part of the limits: of a rate, when that will be there again.
+
+        What others have on loan is as good as used; what is in hand here, and goes back, may be spent all the same.
+        """
+        known = self._known_use(now)
+        missing = {
+            name: max(0.0, (known[name] + self._lent[name]) / self.workers - in_hand[name]) for name in self._purses
+        }
+        for name, bucket in self._buckets.items():
+            missing[name] = now + missing[name] * bucket.cost * self.workers
+        return missing
+
     def _inherited(self, now: float) -> dict[str, float]:
         """What is still missing of this process's part because of what the fleet had used when the lender left."""
-        parting = self._parting or {}
         return {
             **{
-                name: max(0.0, parting.get(name, now) - now) / bucket.cost / self.workers
+                name: max(0.0, self._part.get(name, now) - now) / bucket.cost / self.workers
                 for name, bucket in self._buckets.items()
             },
-            **{name: 0.0 if self._is_new_day(name) else parting.get(name, 0.0) / self.workers for name in self._days},
+            **{name: 0.0 if self._is_new_day(name) else self._part.get(name, 0.0) for name in self._days},
         }
 
     def _is_new_day(self, name: str) -> bool:
