@@ -318,6 +318,44 @@ async def test_a_silent_link_is_as_good_as_none(make_guard: MakeGuard, server: R
             await is_shared(*guards)
 
 
+async def test_a_process_that_gets_no_processor_for_a_while_does_not_take_redis_for_gone(
+    make_guard: MakeGuard, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = make_guard(server.url, **BUSY)
+    await acquainted(guard)
+    fleet = guard._fleet
+    assert fleet is not None
+    assert fleet._loop is not None
+    caplog.set_level(logging.WARNING)
+    for _ in range(5):
+        before = store(guard)["exchanges"]["openai"]
+        talk([guard])
+        fleet._loop.call_soon_threadsafe(time.sleep, 0.6)  # before the answer is read
+        await until(lambda: store(guard)["exchanges"]["openai"] > before + 1 or talk([guard]), "an answer", 5)  # type: ignore[func-returns-value]  # noqa: B023
+    assert store(guard)["state"] == "ok"
+    assert not caplog.records
+
+
+async def test_a_connection_that_breaks_is_no_outage(
+    make_guard: MakeGuard, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = make_guard(server.url, **BUSY)
+    await acquainted(guard)
+    caplog.set_level(logging.WARNING)
+    with server.client() as client:
+        own = client.client_id()
+        for _ in range(20):
+            for one in client.client_list():
+                if int(one["id"]) != own and one["sub"] == "0":
+                    with suppress(redis.ResponseError):  # it has gone by itself
+                        client.client_kill_filter(_id=one["id"])
+            (await ask(guard)).settle()
+            talk([guard])
+            await asyncio.sleep(0.02)
+    assert store(guard)["state"] == "ok"
+    assert not caplog.records
+
+
 # Redis answers, but not as it should
 
 

@@ -21,7 +21,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError
 
 from wallie_litellm.stores.redis_client import Client, connect, reason_of
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TIMEOUT = 0.25  # seconds that anything waits for Redis
+SLICES = 5  # parts of a timeout, of which each has to pass
 HEARTBEAT = 2.0  # seconds between two words to Redis about a provider, at most: news comes by itself
 RECONNECT = 0.3  # seconds between two attempts
 SPARE = 3  # connections besides one a provider
@@ -39,6 +43,7 @@ LONG_AGO = 86_400.0  # seconds; clocks may differ
 NEWS = "wallie:news"
 WORKERS = "wallie:workers"
 TRIAL = "return redis.call('SET', KEYS[1], '', 'PX', ARGV[1])"
+_Result = TypeVar("_Result")
 SCRIPT = files("wallie_litellm.stores").joinpath("lua", "exchange.lua").read_text()
 SCRIPT_ID = sha1(SCRIPT.encode()).hexdigest()  # noqa: S324 - Redis' own name for a script
 
@@ -46,6 +51,27 @@ SCRIPT_ID = sha1(SCRIPT.encode()).hexdigest()  # noqa: S324 - Redis' own name fo
 def key_of(name: str) -> str:
     """The key of a provider's state; what is in braces decides its place in a cluster."""
     return f"wallie:{{{name}}}:state"
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """What ``work`` returns, within ``seconds`` in which this thread could have taken it in.
+
+    A process that gets no processor for a while finds all its timers due and the answer unread: holding that time
+    against Redis would have it go on alone beside workers that Redis serves. So the time passes in parts, and a part
+    during which everything stood still is only one of them.
+
+    Raises:
+        TimeoutError: there was no answer.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        for _ in range(SLICES):
+            done, _ = await asyncio.wait((task,), timeout=seconds / SLICES)
+            if done:
+                return task.result()
+        raise TimeoutError
+    finally:
+        task.cancel()
 
 
 def new_worker() -> str:
@@ -191,7 +217,7 @@ class RedisFleet:
         while not self._closing:
             self._gone.clear()
             try:
-                await asyncio.wait_for(self._connect(), 4 * TIMEOUT if self.state == "down" else TIMEOUT)
+                await within(4 * TIMEOUT if self.state == "down" else TIMEOUT, self._connect())
             except Exception as error:  # noqa: BLE001 - Redis', the network's, and those of a URL that leads nowhere
                 self._lost(error)
             else:
@@ -234,7 +260,7 @@ class RedisFleet:
                 self._client = client
                 return
             with suppress(Exception):
-                await asyncio.wait_for(client.aclose(), TIMEOUT)
+                await within(TIMEOUT, client.aclose())
 
     async def _beat(self) -> None:
         """Keep every provider's acquaintance until Redis is gone or the guard closes."""
@@ -254,7 +280,7 @@ class RedisFleet:
     async def _introduce(self, *, tidy_up: bool) -> None:
         about = {"pid": os.getpid(), "host": socket.gethostname(), "since": self._since, "seen": time.time()}
         try:
-            await asyncio.wait_for(self._command("hset", WORKERS, self.worker, json.dumps(about)), TIMEOUT)
+            await within(TIMEOUT, self._command("hset", WORKERS, self.worker, json.dumps(about)))
         except Exception as error:  # noqa: BLE001 - whatever it is, Redis does not serve
             self._lost(error)
         if tidy_up:
@@ -284,11 +310,19 @@ class RedisFleet:
 
     async def _talk(self, line: _Line) -> None:
         try:
+            broke = False
             while line.pending and self.state == "ok":
                 line.pending = False
                 line.talked_at = sent_at = time.monotonic()
                 request = line.limiter.compose()
-                answer = await asyncio.wait_for(self._exchange(line.limiter.name, request), TIMEOUT)
+                try:
+                    answer = await within(TIMEOUT, self._exchange(line.limiter.name, request))
+                except RedisConnectionError:  # of one connection, perhaps; whether it was heard, the next answer says
+                    if broke:
+                        raise
+                    broke = line.pending = True
+                    continue
+                broke = False
                 if self.state == "ok" and not line.limiter.take_in(answer, sent_at):
                     line.pending = True
         except Exception as error:  # noqa: BLE001 - as above
@@ -297,8 +331,6 @@ class RedisFleet:
             line.busy = False
 
     async def _exchange(self, name: str, request: Any) -> dict[str, Any]:
-        from redis.exceptions import NoScriptError
-
         self.exchanges[name] += 1
         arguments = (1, key_of(name), json.dumps(request), NEWS, name, KEEP)
         try:
@@ -312,7 +344,7 @@ class RedisFleet:
         first: Any = True
         with suppress(Exception):  # as while it is away
             setting = self._command("set", f"wallie:once:{key}", self.worker, nx=True, px=max(1, int(ttl * 1000)))
-            first = await asyncio.wait_for(setting, TIMEOUT)
+            first = await within(TIMEOUT, setting)
         if first:
             action()
 
@@ -372,8 +404,8 @@ class RedisFleet:
         with suppress(Exception):
             pending = [self._exchange(line.limiter.name, line.limiter.compose_last()) for line in self._lines.values()]
             await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), TIMEOUT)
-            await asyncio.wait_for(self._command("hdel", WORKERS, self.worker), TIMEOUT)
-            await asyncio.wait_for(self._client.aclose(), TIMEOUT)
+            await within(TIMEOUT, self._command("hdel", WORKERS, self.worker))
+            await within(TIMEOUT, self._client.aclose())
 
 
 _fleets: weakref.WeakSet[RedisFleet] = weakref.WeakSet()

@@ -16,9 +16,13 @@ Client = Any  # Redis and RedisCluster share the commands used here, and no base
 
 
 def connect(url: str, timeout: float | None) -> Client:
-    """A client for ``url`` whose commands fail after ``timeout`` seconds and are not repeated; nothing is sent yet."""
+    """A client for ``url`` that does not repeat commands; nothing is sent yet.
+
+    ``timeout`` seconds are for making a connection. How long an answer may take is for the caller to say: the client
+    would hold the time in which this process did not run against Redis.
+    """
     options: dict[str, Any] = {
-        "socket_timeout": timeout,
+        "socket_timeout": None,
         "socket_connect_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,  # 3 takes a new connection one more journey to Redis before its first command
@@ -40,7 +44,10 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Client:
     service, _, database = path.partition("/")
     sentinels = [(host, int(port or 26379)) for host, _, port in (one.rpartition(":") for one in hosts.split(","))]
     login: dict[str, Any] = {"username": unquote(user) or None, "password": unquote(password) or None}
-    quick = {key: value for key, value in options.items() if key != "retry"}
+    quick = {
+        **{key: value for key, value in options.items() if key != "retry"},
+        "socket_timeout": options["socket_connect_timeout"],
+    }
     finder = Sentinel(sentinels, sentinel_kwargs=quick)  # type: ignore[no-untyped-call] # redis-py has none here
     return finder.master_for(service or "mymaster", db=int(database or 0), **login, **options)
 
