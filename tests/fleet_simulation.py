@@ -1,0 +1,385 @@
+"""A fleet on virtual time: real limiters and borrowers, the core's lender, and what lies between them.
+
+Run as a script it searches for one admission too many: ``python tests/fleet_simulation.py SECONDS [SEED]``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from wallie_litellm.core.breaker import BreakerRules, Verdict
+from wallie_litellm.core.bucket import Bucket
+from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.core.sharing import SharedProvider
+from wallie_litellm.limiter import Limiter, Waiter
+from wallie_litellm.stores.base import Reservation
+from wallie_litellm.stores.leased import LeasedProvider
+from wallie_litellm.stores.limits import Limits
+from wallie_litellm.stores.redis import HEARTBEAT, RECONNECT, TIMEOUT
+
+UNIX = 1_790_000_000.0  # seconds; the lender's clock when the simulation's says 0
+ONE = Demand(1, 0, 0, 0)
+A_HAIR = 1e-3  # of a request
+
+
+class Events:
+    """What is to happen, in order, on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._events: list[tuple[float, int, list[Callable[[], object]]]] = []
+        self._sequence = itertools.count()
+
+    def at(self, when: float, action: Callable[[], object]) -> Callable[[], None]:
+        """Have ``action`` called at ``when``; returns how to call it off."""
+        cell = [action]
+        heapq.heappush(self._events, (max(when, self.now), next(self._sequence), cell))
+        return cell.clear
+
+    def after(self, seconds: float, action: Callable[[], object]) -> None:
+        self.at(self.now + seconds, action)
+
+    def run(self, until: float) -> None:
+        while self._events and self._events[0][0] <= until:
+            self.now, _, cell = heapq.heappop(self._events)
+            if cell:
+                cell[0]()
+        self.now = until
+
+
+class Network(NamedTuple):
+    """How messages travel: their usual delay in seconds, and the shares of them that are late or lost.
+
+    A late one takes up to a second. A lost one breaks its connection, which its sender notices.
+    """
+
+    delay: float = 0.001
+    late: float = 0.0
+    lost: float = 0.0
+
+    @property
+    def is_healthy(self) -> bool:
+        return not self.late and not self.lost
+
+
+HEALTHY = Network()
+
+
+class Clock:
+    """Time as one process has it: its wall clock is wrong, and timers wait while it stands still."""
+
+    def __init__(self, worker: SimulatedWorker, skew: float) -> None:
+        self._worker = worker
+        self._events = worker.fleet.events
+        self._skew = skew
+
+    def now(self) -> float:
+        return self._events.now
+
+    def wall(self) -> float:
+        return self._events.now + UNIX + self._skew
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Callable[[], None]:
+        return self._events.at(when, self._worker.awake(callback))
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+@dataclass
+class Admission:
+    """A request that was let in; one that was never sent does not count."""
+
+    worker: str
+    at: float
+    alone: bool  # without the lender, which did not answer
+    counts: bool = True
+
+
+class SimulatedWorker:
+    """A process with one provider, that talks to the lender as ``RedisFleet`` does.
+
+    One that is ``hasty`` holds the time in which it stood still itself against the lender.
+    """
+
+    def __init__(self, fleet: SimulatedFleet, name: str, *, skew: float, hasty: bool) -> None:
+        self.fleet = fleet
+        self.name = name
+        self.alive = True
+        self.stalled = 0.0  # seconds in all
+        self._hasty = hasty
+        self._stalled_until = 0.0
+        self._pending = self._busy = self._down = self._broke = False
+        self._talked_at = float("-inf")
+        self._exchange = 0  # the number of the one under way, by which a late answer is known
+        clock = Clock(self, skew)
+        self.store = LeasedProvider("openai", fleet.limits, BreakerRules(), clock.wall, worker=name)
+        self.limiter = Limiter("openai", self.store, clock, 600.0)
+        self.limiter.lease(self._signal)
+        self._signal()
+        self._beat()
+
+    def awake(self, action: Callable[[], object]) -> Callable[[], None]:
+        """``action`` as it happens in this process: later if it stands still, never if it is dead."""
+
+        def act() -> None:
+            if self.alive and self.fleet.events.now < self._stalled_until:
+                self.fleet.events.at(self._stalled_until, act)
+            elif self.alive:
+                action()
+
+        return act
+
+    def stall(self, seconds: float) -> None:
+        """Let the process stand still, as one does that gets no processor or is stopped."""
+        self._stalled_until = max(self._stalled_until, self.fleet.events.now + seconds)
+        self.stalled += seconds
+
+    def kill(self) -> None:
+        self.alive = False
+
+    def ask(self, patience: float, seconds: float, *, sent: bool = True) -> None:
+        """One request, which waits for at most ``patience`` and lasts ``seconds``."""
+        result = self.limiter.reserve(ONE)
+        if isinstance(result, Reservation):
+            self._admitted(result, seconds, sent=sent)
+            return
+
+        def woken() -> None:
+            if isinstance(waiter.result, Reservation):
+                self._admitted(waiter.result, seconds, sent=sent)
+
+        waiter = Waiter(ONE, 0, self.fleet.events.now + patience, woken)
+        self.limiter.enqueue(waiter)
+
+    def _admitted(self, reservation: Reservation, seconds: float, *, sent: bool) -> None:
+        admission = Admission(self.name, reservation.at, alone=self._down)
+        self.fleet.admissions.append(admission)
+
+        def end() -> None:
+            admission.counts = sent
+            verdict = Verdict.SUCCESS if sent else Verdict.IGNORED
+            self.limiter.settle(reservation, ONE if sent else NOTHING, verdict)
+
+        self.fleet.events.after(seconds, self.awake(end))
+
+    def hear(self) -> None:
+        """Another worker has changed what this one should know."""
+        self.fleet.events.after(self.fleet.delay(), self.awake(self._signal))
+
+    # The line to the lender, as RedisFleet keeps it
+
+    def _beat(self) -> None:
+        if self.fleet.events.now - self._talked_at >= HEARTBEAT * 0.9:
+            self._signal()
+        self.fleet.events.after(HEARTBEAT / 4, self.awake(self._beat))
+
+    def _signal(self) -> None:
+        self._pending = True  # and a moment later another thread finds it
+        self.fleet.events.after(self.fleet.chance.uniform(0, 2e-4), self.awake(self._talk))
+
+    def _talk(self) -> None:
+        if self._busy or self._down or not self._pending:
+            return
+        self._busy, self._pending = True, False
+        self._talked_at = sent_at = self.fleet.events.now
+        self._exchange = number = self._exchange + 1
+        request = copy(self.limiter.compose())
+        if self.fleet.loses():
+            self.fleet.events.after(self.fleet.delay(), self.awake(lambda: self._broken(number)))
+        else:
+            self.fleet.events.after(self.fleet.delay(), lambda: self._reaches(request, number, sent_at))
+        self.fleet.events.after(TIMEOUT, self.awake(lambda: self._lost(number)))
+
+    def _reaches(self, request: dict[str, Any], number: int, sent_at: float) -> None:
+        answer = self.fleet.exchange(request)
+        delay = self.fleet.delay()
+        if self.fleet.loses():
+            self.fleet.events.after(delay, self.awake(lambda: self._broken(number)))
+        else:
+            self.fleet.events.after(delay, self.awake(lambda: self._answered(answer, number, sent_at)))
+
+    def _answered(self, answer: dict[str, Any], number: int, sent_at: float) -> None:
+        if number != self._exchange:
+            return
+        if self._hasty and self.fleet.events.now - sent_at >= TIMEOUT:
+            self._lost(number)
+            return
+        self._exchange += 1
+        self._busy = self._broke = False
+        if not self.limiter.take_in(copy(answer), sent_at):
+            self._pending = True
+        self._talk()
+
+    def _broken(self, number: int) -> None:
+        if number != self._exchange:
+            return
+        if self._broke:
+            self._lost(number)
+            return
+        self._exchange += 1
+        self._busy, self._broke, self._pending = False, True, True
+        self._talk()
+
+    def _lost(self, number: int) -> None:
+        if number != self._exchange:
+            return
+        self._exchange += 1
+        self._down, self._busy, self._broke = True, False, False
+        self.limiter.lender_gone(self.fleet.policy)
+        self.fleet.events.after(RECONNECT * self.fleet.chance.uniform(0.9, 1.3), self.awake(self._found))
+
+    def _found(self) -> None:
+        self._down = False
+        self.limiter.lender_back()
+        self._signal()
+
+
+def copy(message: Any) -> Any:
+    """A message as it arrives."""
+    return json.loads(json.dumps(message))
+
+
+@dataclass
+class SimulatedFleet:
+    """Workers, their lender, and the network between them."""
+
+    limits: Limits
+    chance: random.Random
+    network: Network = HEALTHY
+    policy: str = "closed"
+    lender: SharedProvider = field(default_factory=SharedProvider)
+    events: Events = field(default_factory=Events)
+    workers: list[SimulatedWorker] = field(default_factory=list)
+    admissions: list[Admission] = field(default_factory=list)
+    lent_twice: float = 0.0  # units that a worker held and the lender knew nothing of, at worst
+
+    def start(self, *, skew: float = 0.0, hasty: bool = False) -> SimulatedWorker:
+        worker = SimulatedWorker(self, f"w{len(self.workers)}", skew=skew, hasty=hasty)
+        self.workers.append(worker)
+        return worker
+
+    def delay(self) -> float:
+        """Seconds that a message takes."""
+        if self.chance.random() < self.network.late:
+            return self.chance.uniform(0.0, 1.0)
+        return self.network.delay * self.chance.uniform(0.2, 3.0)
+
+    def loses(self) -> bool:
+        return self.chance.random() < self.network.lost
+
+    def exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+        answer = self.lender.exchange(self.events.now + UNIX, request)
+        for worker in self.workers:
+            if answer.get("news") and worker.alive and worker.name != request["worker"]:
+                worker.hear()
+            self.lent_twice = max(self.lent_twice, self._unknown(worker))
+        return answer
+
+    def _unknown(self, worker: SimulatedWorker) -> float:
+        """Units that ``worker`` may spend, or has spent and not reported, and that are not lent to it."""
+        store = worker.store
+        if not worker.alive or store._exchange is not None or self.events.now >= store._ends:
+            return 0.0
+        known = self.lender.workers.get(worker.name)
+        return max(
+            purse.left + purse.spent + purse.back - (known.lent.get(name, 0.0) if known else 0.0)
+            for name, purse in store._purses.items()
+        )
+
+    def over(self, *, alone: bool = True) -> float:
+        """By how many requests the admissions, also those ``alone`` or not, exceed what a bucket allows at worst."""
+        bucket, worst = Bucket(self.limits.usable("rpm"), self.limits.capacity("rpm")), 0.0
+        for at in sorted(one.at for one in self.admissions if one.counts and (alone or not one.alone)):
+            bucket.take(at, 1)
+            worst = max(worst, (bucket.full_at - at - bucket.depth) / bucket.cost)
+        return worst
+
+    def faults(self) -> list[str]:
+        """What is not as it should be; without a lender, workers that go on alone may together be over the limit."""
+        found = []
+        over = self.over(alone=self.policy == "closed" or self.network.is_healthy)
+        if over > A_HAIR:
+            found.append(f"{over:.3f} requests over the limit")
+        if self.lent_twice > A_HAIR:
+            found.append(f"{self.lent_twice:.3f} units in the hands of a worker that were not lent to it")
+        return found
+
+    def balance(self) -> list[str]:
+        """What does not add up once everybody is idle: what was lent has come back, or has been charged."""
+        self.events.run(self.events.now + 130.0)  # longer than any patience and any stall
+        network, self.network = self.network, HEALTHY
+        self.events.run(self.events.now + 10.0)
+        counted = sum(one.counts for one in self.admissions)
+        found = [f"{worker} still has {one.lent}" for worker, one in self.lender.workers.items() if one.lent]
+        charged = self.lender.used["rpd"]
+        lost = any(worker.stalled > 0.5 or not worker.alive for worker in self.workers)  # a loan may have run out
+        if charged < counted or (charged > counted and not lost and self.policy == "closed" and network.is_healthy):
+            found.append(f"{charged:g} charged for {counted} requests")
+        return found
+
+
+def crowd(seed: int, *, network: Network = HEALTHY, policy: str = "closed", hasty: bool = False) -> SimulatedFleet:
+    """Bursts and idle phases of a few workers that get stuck or die, drawn from ``seed``."""
+    chance = random.Random(seed)
+    per_minute = chance.choice([6, 60, 120, 120, 600, 6000])
+    capacity = chance.choice([per_minute, per_minute, max(5, per_minute // 10)])
+    limits = Limits({"rpm": per_minute, "rpd": 10**6}, {"rpm": capacity})
+    fleet = SimulatedFleet(limits, chance, network, policy)
+    workers = [fleet.start(skew=chance.uniform(-300, 300), hasty=hasty) for _ in range(chance.randint(2, 8))]
+    events, patience = fleet.events, chance.choice([0.5, 1.0, 3.0, 30.0])
+    begin = events.now + chance.uniform(0.1, 2.0)
+    for _ in range(chance.randint(2, 6)):
+        size = int(chance.choice([0.05, 0.3, 1.0, 3.0]) * capacity / len(workers)) + 1
+        spread = chance.choice([0.0, 0.0, 0.01, 1.0, 5.0])
+        for worker in workers:
+            late = chance.choice([0.0, 0.0, 0.5]) * chance.random()
+            for _ in range(min(size, 200) if chance.random() < 0.85 else 0):
+                seconds, sent = chance.choice([0.01, 0.01, 0.2]), chance.random() < 0.95
+                ask = worker.awake(lambda w=worker, s=seconds, ok=sent: w.ask(patience, s, sent=ok))  # type: ignore[misc]
+                events.at(begin + late + spread * chance.random(), ask)
+        if chance.random() < 0.5:
+            victim, length = chance.choice(workers), chance.choice([0.3, 0.3, 1.0, 4.0, 8.0, 30.0, 90.0])
+            events.at(
+                begin + chance.choice([0.0005, 0.002, chance.uniform(-1, 3)]), lambda v=victim, s=length: v.stall(s)
+            )  # type: ignore[misc]
+        if chance.random() < 0.15 and len(workers) > 2:
+            events.at(begin + chance.uniform(0, 2), workers.pop().kill)
+        begin += spread + chance.choice([0.2, 1.0, 1.5, 2.5, 4.0, 6.0, 12.0, 12.0, 12.0, chance.uniform(0, 120)])
+    events.run(begin + 5)
+    return fleet
+
+
+NETWORKS = (HEALTHY, HEALTHY, Network(0.01), Network(0.001, late=0.05), Network(0.001, lost=0.05))
+
+
+def search(seconds: float, seed: int, *, hasty: bool = False, most: int = 10) -> tuple[int, list[str]]:
+    """Try one fleet after the other for ``seconds``; how many were tried, and what is wrong with which."""
+    began, tried, found = time.monotonic(), 0, []
+    while time.monotonic() - began < seconds and len(found) < most:
+        chance = random.Random(seed)
+        network, policy = chance.choice(NETWORKS), chance.choice(["local", "closed"])
+        fleet = crowd(seed, network=network, policy=policy, hasty=hasty)
+        faults = fleet.faults() + fleet.balance()
+        found += [f"seed {seed}, {len(fleet.workers)} workers, {policy}, {network}: {fault}" for fault in faults]
+        tried, seed = tried + 1, seed + 1
+    return tried, found
+
+
+def main() -> int:
+    tried, found = search(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, hasty="hasty" in sys.argv)
+    print("\n".join(found))
+    print(f"{tried} fleets, {len(found)} faults")
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
