@@ -16,6 +16,7 @@ NAMES = (
     "ledger_writes",
     "ledger_queries",
     "fleet",
+    "fleet_bursts",
     "dashboard",
 )
 

@@ -103,6 +103,27 @@ def _crowd(report: Report, name: str, limits: dict[str, Any], seconds: float, sh
     report.rows.append([name, "; ".join(f"{key} {value:.3f}" for key, value in figures.items())])
 
 
+def _bursts(report: Report, name: str, limits: dict[str, Any], seconds: float, idle: float) -> None:
+    """Four processes at twice the limit, three times, each time after being idle until the bucket is full again."""
+    per_second, capacity = limits["rpm"] / 60, limits["burst"]["rpm"]
+    busy, still = (seconds, per_second / 2), (idle, 0.0)
+    with RedisServer() as server:
+        start_at = time.monotonic() + START
+        plan = Plan(server.url, limits, [busy, still, busy, still, busy], start_at=start_at)
+        reports = [worker.report() for worker in [Worker(plan) for _ in range(4)]]
+    everybody = [at for one in reports for at in one.admitted]
+    begins = [start_at + number * (seconds + idle) for number in range(3)]
+    within = sum(any(begin <= at < begin + seconds for begin in begins) for at in everybody)
+    figures = {
+        "used": within / (3 * (capacity + per_second * seconds)),
+        "over": over_admitted(everybody, limits["rpm"], capacity),
+        "exchanges an admit": sum(one.exchanges for one in reports) / len(everybody),
+        "errors": sum(len(one.errors) for one in reports),
+    }
+    report.data[name] = figures
+    report.rows.append([name, "; ".join(f"{key} {value:.3f}" for key, value in figures.items())])
+
+
 async def _trips(rounds: int) -> list[float]:
     """Seconds from a trip in one guard to the last of four knowing."""
     took = []
@@ -151,6 +172,8 @@ def run(quick: bool) -> Report:
     _crowd(report, "4 processes, twice 1,000/s", {"rpm": 60_000, "burst": {"rpm": 1000}}, long, 2.0)
     _crowd(report, "4 processes, half of 1,000/s", {"rpm": 60_000}, long, 0.5)
     _crowd(report, "4 processes, twice 10/s", {"rpm": 600, "burst": {"rpm": 60}}, long, 2.0)
+    bursts = {"rpm": 6000, "burst": {"rpm": 100}}
+    _bursts(report, "4 processes, twice 100/s after 12 s of nothing, three times", bursts, 4.0 if quick else 8.0, 12.0)
     trips = asyncio.run(_trips(5 if quick else 20))
     report.data["trip known"] = trips
     line = f"median {median(trips) * 1000:.1f} ms, longest {max(trips) * 1000:.1f} ms"
