@@ -5,12 +5,18 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A run in the background has SIGINT ignored, and every program would inherit that. A handler is not inherited: this
+    # process goes on ignoring it, and the programs that the tests start and interrupt find the default.
+    signal.signal(signal.SIGINT, lambda *_: None)
 
 from support import shipped_config
 

@@ -7,7 +7,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pytest
+from ports import free_port
 from sqlalchemy import select
 
 from wallie_litellm.core.demand import Demand
@@ -58,7 +58,7 @@ class PostgresServer:
         if self._user is not None:
             shutil.chown(self._home, self._user)
         self._run("initdb", "-D", self._data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync")
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -141,13 +141,6 @@ class PostgresServer:
         command = [_BINARIES / program, *map(str, arguments)]
         done = subprocess.run(command, user=self._user, cwd="/", capture_output=True, text=True, check=True, timeout=60)
         return done.stdout.strip()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def settled(**changes: Any) -> Settled:

@@ -90,13 +90,6 @@ class Proxy:
         return self.process.wait()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def lay_out(folder: Path, config: Mapping[str, Any]) -> Path:
     """A folder as a user has it: the YAML, and ``callbacks/`` beside it."""
     shutil.copytree(SHIPPED.parent / "callbacks", folder / "callbacks", ignore=shutil.ignore_patterns("__pycache__"))

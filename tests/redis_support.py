@@ -7,41 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
 import redis
+from ports import HOST, free_port
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-HOST = "127.0.0.1"
 START_SECONDS = 10.0
 SLOTS = 16384
 SENTINEL_NAME = "mymaster"
-# The kernel gives neither these nor those of cluster buses (10000 higher) to outgoing connections, which could take the
-# port of a killed server, or even connect to themselves.
-PORTS = range(12000, 22000)
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    while True:
-        port = random.choice(PORTS)
-        with closing(socket.socket()) as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-            return port
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:

@@ -15,7 +15,8 @@ import yaml
 from cli_support import StandIn, json_answer, one_line_of, problem, run
 from click.testing import Result
 from ledger_support import rows
-from redis_support import RedisServer, free_port
+from ports import free_port
+from redis_support import RedisServer
 from sqlalchemy import select
 from status_support import MODELS, PASSWORD, SECTIONS
 from support import wait_until

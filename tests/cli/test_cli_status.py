@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from redis_support import RedisServer, SlowLink, free_port
+from ports import free_port
+from redis_support import RedisServer, SlowLink
 from status_support import PASSWORD, SECTIONS, exchange, report_of
 from support import until
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from cli_support import STATUS, Answer, StandIn, json_answer, one_line_of, problem, run
-from redis_support import free_port
+from ports import free_port
 
 from wallie_litellm import client as client_module
 from wallie_litellm.client import Client, WrongAddress

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from ledger_support import assert_sums_are_right
-from proxy_support import Books, Crowd, Proxy, executable, free_port, launch, lay_out
+from ports import free_port
+from proxy_support import Books, Crowd, Proxy, executable, launch, lay_out
 from support import shipped_config, wait_until
 
 from wallie_litellm.ledger.writer import LedgerSink

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from proxy_support import Proxy, executable, free_port, launch, lay_out
+from ports import free_port
+from proxy_support import Proxy, executable, launch, lay_out
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ import os
 import subprocess
 
 import pytest
-from proxy_support import MASTER_KEY, executable, free_port, launch, lay_out
+from ports import free_port
+from proxy_support import MASTER_KEY, executable, launch, lay_out
 from support import shipped_config
 
 

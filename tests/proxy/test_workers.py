@@ -11,7 +11,8 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from proxy_support import Books, executable, free_port, launch, lay_out
+from ports import free_port
+from proxy_support import Books, executable, launch, lay_out
 from redis_support import RedisServer
 from support import shipped_config
 
