@@ -2,18 +2,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 SERVE ?= 1
+FAST := tests/core tests/config tests/guard tests/telemetry tests/test_public_api.py tests/test_architecture.py
 
 # LiteLLM downloads its price map at import unless told to use the one it ships.
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 
-.PHONY: demo test lint bench screenshot format clean
+.PHONY: demo test test-fast lint bench screenshot format clean
 
 demo: $(STAMP)
 	$(BIN)/wallie-litellm demo $(if $(filter 0,$(SERVE)),--no-serve)
 
 test: $(STAMP)
 	@sh tests/install_browser.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
+
+# What is computed in this process, or served in it at most.
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest --numprocesses auto $(FAST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

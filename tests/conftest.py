@@ -18,6 +18,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # process goes on ignoring it, and the programs that the tests start and interrupt find the default.
     signal.signal(signal.SIGINT, lambda *_: None)
 
+from side_by_side import Division, rank
 from support import shipped_config
 
 from wallie_litellm.config import parse_config
@@ -34,6 +35,15 @@ UNLIMITED: dict[str, Any] = {"rpm": None, "tpm": None, "rpd": None}
 PROVIDERS = ("openai", "anthropic", "gemini", "groq", "deepseek")
 
 RouterMaker = Callable[..., "WallieRouter"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)  # there is no such hook in the processes that run the tests
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Division:
+    return Division(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -10,40 +10,48 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from html import unescape
-from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from privacy_support import Receivers
 from proxy_support import MASTER_KEY, Answer, Books, Proxy
 from support import shipped_config, wait_until
 
 from wallie_litellm.cli import main
 from wallie_litellm.rehearsal.fleet import SimulatedFleet
+from wallie_litellm.rehearsal.posthog_endpoint import PostHogEndpoint
 
 ADMIN_TOKEN = "an-operators-own-token"
 PROVIDERS = ("openai", "anthropic", "gemini", "groq", "deepseek")
 
 
-@pytest.fixture
-def proxy(fleet: SimulatedFleet, start_proxy: Any, receivers: Receivers, tmp_path: Path) -> Iterator[Proxy]:
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[PostHogEndpoint]:
+    with PostHogEndpoint() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def books(tmp_path_factory: pytest.TempPathFactory) -> Books:
+    return Books(tmp_path_factory.mktemp("books") / "wallie.db")
+
+
+@pytest.fixture(scope="module")
+def proxy(running_fleet: SimulatedFleet, start_proxy: Any, endpoint: PostHogEndpoint, books: Books) -> Proxy:
     config = shipped_config()
-    config["model_list"] = fleet.point(config["model_list"])
-    endpoint = receivers[0]
+    config["model_list"] = running_fleet.point(config["model_list"])
     config["wallie"] |= {
-        "ledger": {"url": f"sqlite:///{tmp_path}/wallie.db"},
+        "ledger": {"url": books.url},
         "admin_token": ADMIN_TOKEN,
         "retry": {"max_retries": 0},
         "telemetry": {
             "posthog": {"api_key": endpoint.project_key, "host": endpoint.url},
             "prometheus": {},
-            "spool": str(tmp_path / "spool"),
+            "spool": str(books.path.parent / "spool"),
         },
     }
-    started = start_proxy(config)
-    yield started
-    started.stop()
+    started: Proxy = start_proxy(config)
+    return started
 
 
 def ask(proxy: Proxy, path: str, token: str | None = ADMIN_TOKEN, method: str = "GET", **headers: str) -> Answer:
@@ -83,7 +91,16 @@ def test_the_proxy_serves_it_to_operators_and_to_nobody_else(proxy: Proxy) -> No
     assert ask(proxy, "api/status").json["providers"]["openai"]["health"] == "healthy"
 
 
-def test_an_order_over_http_stops_the_proxys_calls(proxy: Proxy, fleet: SimulatedFleet) -> None:
+def all_are_told(endpoint: PostHogEndpoint, books: Books, count: int) -> None:
+    """Wait until all ``count`` requests that the proxy has served are on record; the next test begins with that."""
+    wait_until(lambda: len(books.select("wallie_requests")) == count)
+    wait_until(lambda: len(endpoint.events("ai.request.completed")) == count)
+
+
+def test_an_order_over_http_stops_the_proxys_calls(
+    proxy: Proxy, fleet: SimulatedFleet, endpoint: PostHogEndpoint, books: Books
+) -> None:
+    recorded = len(books.select("wallie_requests"))
     assert proxy.chat("gpt-4o-mini").status == 200
     assert ask(proxy, "api/providers/openai/circuit/open", method="POST").status == 200
     before = fleet["openai"].counts().received
@@ -93,6 +110,7 @@ def test_an_order_over_http_stops_the_proxys_calls(proxy: Proxy, fleet: Simulate
     assert ask(proxy, "api/providers/openai/circuit/close", method="POST").status == 200
     assert proxy.chat("gpt-4o-mini").status == 200
     assert fleet["openai"].counts().received == before + 1
+    all_are_told(endpoint, books, recorded + 3)
 
 
 Figures = dict[str, tuple[int, float]]
@@ -129,9 +147,9 @@ def of_page(html: str) -> Figures:
 
 
 def test_page_status_export_and_posthog_tell_the_same_figures(
-    proxy: Proxy, fleet: SimulatedFleet, receivers: Receivers, tmp_path: Path
+    proxy: Proxy, fleet: SimulatedFleet, endpoint: PostHogEndpoint, books: Books
 ) -> None:
-    endpoint = receivers[0]
+    before = len(books.select("wallie_requests"))
     for number, model in enumerate(
         ("gpt-4o-mini", "gpt-4o", "claude-sonnet-4", "gemini-2.0-flash", "llama-3.1-8b", "deepseek-chat")
     ):
@@ -142,9 +160,7 @@ def test_page_status_export_and_posthog_tell_the_same_figures(
     for _ in range(3):
         assert proxy.chat("gpt-4o-mini").status == 200  # by the chain's next member
     fleet["openai"].heal()
-    wait_until(lambda: len(endpoint.events("ai.request.completed")) == 15)
-    books = Books(tmp_path / "wallie.db")
-    wait_until(lambda: len(books.select("wallie_requests")) == 15)
+    all_are_told(endpoint, books, before + 15)
 
     recorded = of_posthog(endpoint.events("ai.request.completed"))
     assert recorded.keys() == set(PROVIDERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,8 @@ from wallie_litellm.rehearsal.provider import SimulatedProvider
 
 
 @pytest.fixture(scope="module")
-def recorded(running_fleet, start_proxy, tmp_path_factory) -> Recorded:
+def started(running_fleet, start_proxy, tmp_path_factory) -> Callable[[], Recorded]:
+    """The proxy, which is started again where a test has ended it."""
     folder: Path = tmp_path_factory.mktemp("books")
     config = shipped_config()
     limits: dict[str, Any] = {}
@@ -43,7 +45,19 @@ def recorded(running_fleet, start_proxy, tmp_path_factory) -> Recorded:
         "ledger": {"url": books.url},
         "telemetry": {"spool": str(folder / "spool")},
     }
-    return Recorded(start_proxy(config), books)
+    running: list[Recorded] = []
+
+    def start() -> Recorded:
+        if not running or running[-1].proxy.process.poll() is not None:
+            running.append(Recorded(start_proxy(config), books))
+        return running[-1]
+
+    return start
+
+
+@pytest.fixture
+def recorded(started: Callable[[], Recorded]) -> Recorded:
+    return started()
 
 
 def check_row(row: dict[str, Any], user: str) -> None:
@@ -220,7 +234,7 @@ def test_who_names_nothing_has_no_feature_no_user_and_no_metadata(recorded, flee
 
 
 def test_an_interrupted_proxy_has_recorded_whatever_it_answered(recorded, fleet) -> None:
-    """The last test of this file: it ends the proxy, and looks once more at everything that was recorded."""
+    """It ends the proxy, and looks once more at everything that was recorded: the last one of this file has most to see."""
     crowd = Crowd(recorded.proxy, "crowd")
     wait_until(lambda: len(crowd.answered) >= 40)
     recorded.proxy.stop(signal.SIGINT)
