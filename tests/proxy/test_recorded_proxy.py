@@ -234,7 +234,7 @@ def test_who_names_nothing_has_no_feature_no_user_and_no_metadata(recorded, flee
 
 
 def test_an_interrupted_proxy_has_recorded_whatever_it_answered(recorded, fleet) -> None:
-    """It ends the proxy, and looks once more at everything that was recorded: the last one of this file has most to see."""
+    """It ends the proxy, and looks at everything that was recorded: by then, all that the tests before it caused."""
     crowd = Crowd(recorded.proxy, "crowd")
     wait_until(lambda: len(crowd.answered) >= 40)
     recorded.proxy.stop(signal.SIGINT)
