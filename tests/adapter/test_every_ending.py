@@ -349,11 +349,12 @@ async def test_a_stream_cut_in_the_middle(make_router, fleet, tape, door):
 
 @pytest.mark.parametrize("door", [chat, chat_stream, helper])
 async def test_an_answer_from_the_cache_costs_nothing(make_router, tape, monkeypatch, door):
-    monkeypatch.setattr(litellm, "cache", Cache(type="local"))
+    cache = Cache(type="local")
+    monkeypatch.setattr(litellm, "cache", cache)
     router = make_router(bus=tape, arguments={"cache_responses": True})
     await door(router, "gpt-4o-mini")
     await until(lambda: len(tape.of(Ended)) == 1)
-    await asyncio.sleep(0.3)  # LiteLLM stores a streamed answer in a task of its own
+    await until(lambda: bool(cache.cache.cache_dict))  # LiteLLM stores a streamed answer in a task of its own
     tape.events.clear()
     await door(router, "gpt-4o-mini")
     await until(lambda: tape.of(Ended))

@@ -11,7 +11,7 @@ from fleet_support import Plan, Report, Worker, over_admitted
 from redis_support import RedisServer
 
 LIMITS = {"rpm": 6000, "burst": {"rpm": 100}}  # 100 a second
-START = 3.5  # seconds that the processes are given to begin
+START = 0.2  # seconds in which all processes hear when to begin
 
 
 @pytest.fixture
@@ -22,8 +22,12 @@ def server() -> Iterator[RedisServer]:
 
 def run(plans: list[dict[str, Any]], url: str, kill: float | None = None) -> tuple[list[Report], float]:
     """Carry the plans out side by side; ``kill`` seconds after the start the first one is killed."""
+    workers = [Worker(Plan(url, LIMITS, told=True, **plan)) for plan in plans]
+    for worker in workers:
+        worker.wait_until_ready()
     start_at = time.monotonic() + START
-    workers = [Worker(Plan(url, LIMITS, start_at=start_at, **plan)) for plan in plans]
+    for worker in workers:
+        worker.begin(start_at)
     first: list[Report] = []
     if kill is not None:
         time.sleep(max(0.0, start_at + kill - time.monotonic()))
