@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,8 +186,9 @@ def _plain(row: sqlite3.Row) -> Row:
 class Crowd:
     """Clients that ask one question after another, half of them for streams, until their proxy is gone."""
 
-    def __init__(self, proxy: Proxy, name: str, clients: int = 20) -> None:
+    def __init__(self, proxy: Proxy, name: str, clients: int = 20, clock: Callable[[], float] = time.monotonic) -> None:
         self.answered: dict[str, float] = {}  # by user: when the whole answer was there
+        self._clock = clock
         self._proxy = proxy
         self._threads = [
             threading.Thread(target=self._ask, args=(f"{name}-{number}", number % 2 == 0), daemon=True)
@@ -212,4 +213,4 @@ class Crowd:
                 return
             if answer.status != 200 or (stream and "[DONE]" not in answer.text):
                 return
-            self.answered[user] = time.monotonic()
+            self.answered[user] = self._clock()

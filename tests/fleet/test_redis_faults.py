@@ -7,7 +7,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 import redis
 from recording import RecordingBus
 from redis_support import RedisCluster, RedisServer, SentinelSet, SlowLink
+from turns import Turns
 
 from wallie_litellm.core.breaker import BreakerState, Verdict
 from wallie_litellm.core.demand import Demand, Outcome
@@ -37,14 +38,28 @@ ONE = Demand(1, 0, 0, 0)
 IMPATIENT: dict[str, Any] = {"admission": {"max_wait": 0}}
 POLICIES = ("local", "open", "closed")
 
+_clocks: list[Turns] = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _clock() -> Iterator[None]:
+    with Turns() as turns:
+        _clocks.append(turns)
+        yield
+
+
+def now() -> float:
+    """The clock that says how long something took: what a busy machine adds to that is nobody's fault."""
+    return _clocks[-1].now()
+
 
 async def until(condition: Callable[[], bool], what: str, seconds: float) -> float:
     """Wait for ``condition``; the seconds that it took."""
-    started = time.monotonic()
+    started = now()
     while not condition():
-        assert time.monotonic() - started < seconds, f"{what}: not within {seconds:g} s"
+        assert now() - started < seconds, f"{what}: not within {seconds:g} s"
         await asyncio.sleep(0.005)
-    return time.monotonic() - started
+    return now() - started
 
 
 def store(guard: Guard) -> dict[str, Any]:
@@ -70,11 +85,11 @@ async def acquainted(*guards: Guard) -> None:
 
 async def timed(work: Awaitable[Any]) -> Any:
     """What comes of ``work``, which must come soon."""
-    started = time.monotonic()
+    started = now()
     try:
         return await work
     finally:
-        took = time.monotonic() - started
+        took = now() - started
         assert took <= LONGEST, f"a request took {took:.3f} s"
 
 
@@ -148,13 +163,13 @@ class Traffic:
 
     async def _to(self, guard: Guard) -> None:
         while True:
-            started = time.monotonic()
+            started = now()
             try:
                 (await guard.wait_for_capacity("openai", tokens=0)).settle()
                 self.admitted += 1
             except Refused as refused:
                 self.refusals.append(refused)
-            self.longest = max(self.longest, time.monotonic() - started)
+            self.longest = max(self.longest, now() - started)
             await asyncio.sleep(0.01)
 
     @classmethod
@@ -275,9 +290,9 @@ async def test_closing_does_not_wait_for_a_redis_that_hangs(make_guard: MakeGuar
     await until_state("ok", [guard], RECOVERED)
     await call(guard)
     server.pause()
-    started = time.monotonic()
+    started = now()
     await guard.aclose()
-    assert time.monotonic() - started < 1.0 + SLACK
+    assert now() - started < 1.0 + SLACK
     server.resume()
 
 
@@ -363,6 +378,7 @@ async def test_a_flush_in_mid_flight_is_no_outage_and_the_use_is_remembered(
     make_guard: MakeGuard, server: RedisServer
 ) -> None:
     guards = [make_guard(server.url, **IMPATIENT) for _ in range(2)]
+    began = time.monotonic()
     await acquainted(*guards)
     counts = [await admitted(guard, most=200) for guard in guards]
     guards[0].open_circuit("openai")
@@ -373,7 +389,7 @@ async def test_a_flush_in_mid_flight_is_no_outage_and_the_use_is_remembered(
     guards[1].close_circuit("openai")
     await until(lambda: state_of(guards[0]) is BreakerState.CLOSED, "both are closed", AT_ONCE)
     counts += [await admitted(guard) for guard in guards]
-    assert sum(counts) <= 600 + 10 * 8
+    assert sum(counts) <= 605 + 10 * (time.monotonic() - began)
 
 
 def fill_up(server: RedisServer) -> None:
@@ -473,7 +489,9 @@ async def test_a_cluster_of_three_masters_serves_all_providers(make_guard: MakeG
         guards = [make_guard(cluster.url, **wallie) for _ in range(2)]
         await acquainted(*guards)
         for name in names:
-            assert 55 <= await admitted(guards[0], name) + await admitted(guards[1], name) <= 70
+            began = time.monotonic()
+            count = await admitted(guards[0], name) + await admitted(guards[1], name)
+            assert 55 <= count <= 61 + time.monotonic() - began
             guards[0].reset_quota(name)
             await is_shared(*guards, provider=name)
         assert all(store(guard)["state"] == "ok" and store(guard)["error"] is None for guard in guards)
@@ -591,16 +609,17 @@ async def test_a_process_that_dies_while_it_probes_is_replaced(make_guard: MakeG
         while said != "probing\n":
             said = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 5)
     finally:
+        died = time.monotonic()
         process.kill()
         process.wait()
         process.stdout.close()
     await until(lambda: state_of(guard) is BreakerState.HALF_OPEN, "being probed", AT_ONCE)
-    died = time.monotonic()
+    began = now()
     with pytest.raises(CircuitOpen):
         await ask(guard)
     end = None
     while end is None:
-        assert time.monotonic() - died < 1.0 + LONGEST
+        assert now() - began < 1.0 + LONGEST
         with suppress(CircuitOpen):
             end = await begin(guard)
         await asyncio.sleep(0.01)

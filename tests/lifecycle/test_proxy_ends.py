@@ -13,6 +13,7 @@ from ledger_support import assert_sums_are_right
 from ports import free_port
 from proxy_support import Books, Crowd, Proxy, executable, launch, lay_out
 from support import shipped_config, wait_until
+from turns import Turns
 
 from wallie_litellm.ledger.writer import LedgerSink
 
@@ -50,15 +51,17 @@ def proxy_home(tmp_path, fleet) -> Home:
     return Home(tmp_path, config)
 
 
-def end_under_load(home: Home, name: str, number: signal.Signals, *, lock: bool = False) -> tuple[Crowd, float]:
-    """The clients there were, and when the proxy was ended, by the monotonic clock; ``lock`` locks its ledger first."""
+def end_under_load(
+    home: Home, name: str, number: signal.Signals, turns: Turns, *, lock: bool = False
+) -> tuple[Crowd, float]:
+    """The clients there were, and when the proxy was ended, by ``turns``; ``lock`` locks its ledger first."""
     proxy = home.start()
-    crowd = Crowd(proxy, name)
+    crowd = Crowd(proxy, name, clock=turns.now)
     try:
         wait_until(lambda: len(crowd.answered) >= 40)
         time.sleep(LAST_FLUSH)  # the load has to outlast what a kill may cost
         with home.books.locked() if lock else nullcontext():
-            ended_at = time.monotonic()
+            ended_at = turns.now()
             proxy.stop(number)
     finally:
         proxy.process.kill()
@@ -77,14 +80,16 @@ def check_database(home: Home) -> None:
 
 
 def test_a_killed_proxy_loses_the_last_moment_at_most_and_a_stopped_one_nothing(proxy_home) -> None:
-    crowd, killed_at = end_under_load(proxy_home, "killed", signal.SIGKILL)
+    with Turns() as turns:
+        crowd, killed_at = end_under_load(proxy_home, "killed", signal.SIGKILL, turns)
     before = set(proxy_home.users())
     missing = {user: killed_at - at for user, at in crowd.answered.items() if user not in before}
     assert not {user: age for user, age in missing.items() if age > LAST_FLUSH}
     check_database(proxy_home)
 
     # Were the database not locked, a stop would take longer than writing does, and nobody had to wait for it.
-    crowd, _ = end_under_load(proxy_home, "stopped", signal.SIGTERM, lock=True)
+    with Turns() as turns:
+        crowd, _ = end_under_load(proxy_home, "stopped", signal.SIGTERM, turns, lock=True)
     assert not set(crowd.answered) <= set(proxy_home.users()), "the lock came too late to be of interest"
     LedgerSink(proxy_home.books.url, proxy_home.spool(), worker="next", retention=86_400.0).close(30)
     assert {*crowd.answered, *before} <= set(proxy_home.users())
