@@ -14,6 +14,9 @@ from support import assert_nothing_leaked, messages, until
 
 from wallie_litellm import stream_ai_request
 
+# Seconds: ends the requests that meet a hang. On a busy machine the hundred that share this process's loop take so long
+# that with two seconds each provider would soon be given up, and next to nothing be asked.
+PATIENCE = 10
 GROUPS = ("gpt-4o", "gpt-4o-mini", "claude-opus-4", "claude-sonnet-4", "llama-3.1-8b", "deepseek-chat")
 FAULTS = {
     "openai": lambda provider: (provider.fail(500, times=300), provider.cut_stream(1, times=200)),
@@ -29,28 +32,28 @@ FAULTS = {
 
 
 async def finish(router, group, dice):
-    await router.acompletion(group, messages(f"hello {dice.randrange(50)}"), timeout=2)
+    await router.acompletion(group, messages(f"hello {dice.randrange(50)}"), timeout=PATIENCE)
 
 
 async def finish_stream(router, group, dice):
-    async for _ in await router.acompletion(group, messages(), stream=True, timeout=2):
+    async for _ in await router.acompletion(group, messages(), stream=True, timeout=PATIENCE):
         pass
 
 
 async def break_off(router, group, dice):
-    async with stream_ai_request(router, group, messages(), timeout=2) as stream:
+    async with stream_ai_request(router, group, messages(), timeout=PATIENCE) as stream:
         async for _ in stream:
             break
 
 
 async def drop(router, group, dice):
-    stream = await router.acompletion(group, messages(), stream=True, timeout=2)
+    stream = await router.acompletion(group, messages(), stream=True, timeout=PATIENCE)
     if dice.random() < 0.5:
         await anext(stream)
 
 
 async def embed(router, group, dice):
-    await router.aembedding("text-embedding-3-small", input=[f"text {dice.randrange(20)}"], timeout=2)
+    await router.aembedding("text-embedding-3-small", input=[f"text {dice.randrange(20)}"], timeout=PATIENCE)
 
 
 WAYS = (finish, finish, finish_stream, break_off, drop, embed)
