@@ -109,6 +109,7 @@ async def _work(plan: Plan) -> None:
     from wallie_litellm.config import WallieConfig
     from wallie_litellm.errors import WallieError
     from wallie_litellm.guard import Guard
+    from wallie_litellm.stores import redis
 
     class Skewed(SystemClock):
         @staticmethod
@@ -121,6 +122,9 @@ async def _work(plan: Plan) -> None:
         admission={"max_wait": plan.max_wait},
         ledger=None,
     )
+    if plan.told:  # to be compared with others
+        # A busy machine is no outage, in which each process has a part of its own: that is judged elsewhere.
+        redis.TIMEOUT = 5.0
     guard = Guard(config, clock=Skewed())
     report, running = Report(), set()
 
