@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cli_support import StandIn
 from click.testing import Result
-from redis_support import RedisServer
+from redis_support import RedisServer, wait_for
 from status_support import PASSWORD, read_status, run_status
 
 
@@ -35,6 +35,10 @@ def running_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def server(running_redis: RedisServer) -> RedisServer:
+    # A guard that closes does not wait for its thread for ever: on a busy machine, one of the test before may still
+    # have something to say, and what it knows of a breaker would be there again after a flush.
+    with running_redis.client() as client:
+        wait_for(lambda: len(client.client_list()) == 1, "all others have left", 30.0)
     running_redis.flush()
     return running_redis
 
