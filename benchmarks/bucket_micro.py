@@ -14,11 +14,11 @@ from aiolimiter import AsyncLimiter
 from benchmarks import harness
 from benchmarks.harness import Report, Side, Work
 from wallie_litellm.clock import SystemClock
-from wallie_litellm.core.breaker import BreakerRules, Verdict
+from wallie_litellm.core.circuit_breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import Demand
-from wallie_litellm.limiter import Limiter
-from wallie_litellm.stores.limits import Limits
-from wallie_litellm.stores.memory import MemoryProvider
+from wallie_litellm.limiter.limiter import Limiter
+from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.memory_store import MemoryProvider
 
 _PLENTY = 10**12  # per minute and per day: nothing ever waits
 _TOKENS = 190

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import harness, routers
 from benchmarks.harness import Report, Sample, Side
-from wallie_litellm.rehearsal import SimulatedProvider
+from wallie_litellm.simulator import SimulatedProvider
 
 _WARM_UP = 200
 

@@ -25,7 +25,7 @@ from benchmarks.dashboard_client import CALLS, OPENED_WITHIN, VIEWERS
 from benchmarks.harness import Estimate, Report, estimate, module_process, percentile, said, tell
 from benchmarks.ledger_queries import fill
 from wallie_litellm.ledger.engine import open_engine
-from wallie_litellm.rehearsal.fleet import FAKE_KEY, SimulatedFleet
+from wallie_litellm.simulator.providers import FAKE_KEY, SimulatedFleet
 
 PAGE_MS = 200.0  # goal: 95 % of the pages within
 SLOWER = 0.05  # goal: by less than that

@@ -23,10 +23,10 @@ from redis_support import RedisServer  # noqa: E402 - as above
 
 from wallie_litellm.clock import SystemClock  # noqa: E402 - as above
 from wallie_litellm.config import WallieConfig  # noqa: E402 - as above
-from wallie_litellm.core.breaker import Verdict  # noqa: E402 - as above
+from wallie_litellm.core.circuit_breaker import Verdict  # noqa: E402 - as above
 from wallie_litellm.core.demand import Demand  # noqa: E402 - as above
 from wallie_litellm.guard import Guard  # noqa: E402 - as above
-from wallie_litellm.stores.base import Reservation  # noqa: E402 - as above
+from wallie_litellm.limiter.store import Reservation  # noqa: E402 - as above
 
 DEMAND = Demand(1, 190, 100, 90)
 HOT = {"rpm": 10_000_000, "tpm": 10_000_000_000, "rpd": 2_000_000_000}

@@ -31,8 +31,8 @@ from redis_support import RedisServer  # noqa: E402 - as above
 from wallie_litellm import build_router  # noqa: E402 - as above
 from wallie_litellm.config import parse_config  # noqa: E402 - as above
 from wallie_litellm.errors import Refused  # noqa: E402 - as above
-from wallie_litellm.rehearsal.fleet import SimulatedFleet  # noqa: E402 - as above
-from wallie_litellm.stores.base import Reservation  # noqa: E402 - as above
+from wallie_litellm.limiter.store import Reservation  # noqa: E402 - as above
+from wallie_litellm.simulator.providers import SimulatedFleet  # noqa: E402 - as above
 
 PER_MINUTE = 120
 PROCESSES = 4

@@ -73,7 +73,7 @@ class _Load:
         os.write(self._journal, (" ".join(map(str, words)) + "\n").encode())
 
     async def _call(self, number: int) -> None:
-        from wallie_litellm.core.breaker import Verdict
+        from wallie_litellm.core.circuit_breaker import Verdict
         from wallie_litellm.core.demand import NOTHING
         from wallie_litellm.errors import WallieError
 
@@ -358,8 +358,8 @@ class _Chaos:
 
     def fleet(self) -> dict[str, Any]:
         """What Redis knows."""
-        from wallie_litellm.stores.redis import key_of
-        from wallie_litellm.stores.redis_view import read_fleet
+        from wallie_litellm.limiter.redis.fleet import key_of
+        from wallie_litellm.limiter.redis.inspect import read_fleet
 
         told = read_fleet(self.server.url, ["openai"])["states"]["openai"]
         with self.server.client() as client:

@@ -17,6 +17,7 @@ from benchmarks.harness import Report
 from wallie_litellm.config import KpiSettings
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.events import Ended, Settled
+from wallie_litellm.ledger.aggregates import ATTEMPTS, Question, counted
 from wallie_litellm.ledger.engine import open_engine, writing
 from wallie_litellm.ledger.insert import insert_records
 from wallie_litellm.ledger.kpis import measure_kpis
@@ -24,7 +25,6 @@ from wallie_litellm.ledger.migrations import migrate
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.records import Record, record_of
 from wallie_litellm.ledger.schema import DAY
-from wallie_litellm.ledger.sums import ATTEMPTS, Question, counted
 
 GOAL_MS = 50.0
 NOW = 20_500 * DAY + 13.5 * 3600  # in the middle of a day, so that a range has edges of half a day

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Callable
 
-from wallie_litellm.rehearsal import SimulatedProvider, limits
+from wallie_litellm.simulator import SimulatedProvider, limits
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from benchmarks.harness import Report, Side
 from wallie_litellm import Guard, WallieRouter
 from wallie_litellm.config import RouterConfig
 from wallie_litellm.ledger.writer import LedgerSink
-from wallie_litellm.rehearsal import SimulatedProvider
-from wallie_litellm.rehearsal.posthog_endpoint import PostHogEndpoint
+from wallie_litellm.simulator import SimulatedProvider
+from wallie_litellm.simulator.posthog_endpoint import PostHogEndpoint
 from wallie_litellm.telemetry.bus import Bus
 from wallie_litellm.telemetry.sink import Sink
 from wallie_litellm.telemetry.sinks.posthog import PostHogSink

@@ -18,7 +18,7 @@ from dashboard_support import served
 from ledger_support import ended, settled
 
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.core.breaker import Verdict
+from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.events import (
     BreakerChanged,
@@ -34,7 +34,7 @@ from wallie_litellm.ledger.engine import open_engine, writing
 from wallie_litellm.ledger.insert import insert_records
 from wallie_litellm.ledger.migrations import migrate
 from wallie_litellm.ledger.records import record_of
-from wallie_litellm.stores.base import Reservation
+from wallie_litellm.limiter.store import Reservation
 
 WEEK = 7 * 86_400
 ATTEMPTS = 6_000

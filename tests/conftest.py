@@ -24,13 +24,13 @@ from side_by_side import Division, rank
 from support import shipped_config
 
 from wallie_litellm.config import parse_config
-from wallie_litellm.rehearsal.fleet import SimulatedFleet
+from wallie_litellm.simulator.providers import SimulatedFleet
 
 if TYPE_CHECKING:
     from privacy_support import Receivers
 
     from wallie_litellm.clock import Clock
-    from wallie_litellm.router import WallieRouter
+    from wallie_litellm.guard.router import WallieRouter
     from wallie_litellm.telemetry.bus import Bus
 
 UNLIMITED: dict[str, Any] = {"rpm": None, "tpm": None, "rpd": None}
@@ -80,7 +80,7 @@ def fleet(running_fleet: SimulatedFleet) -> SimulatedFleet:
 def make_router(fleet: SimulatedFleet) -> Iterator[RouterMaker]:
     """Builds routers from the shipped config, with sections of ``wallie:`` replaced by keyword."""
     from wallie_litellm.guard import Guard
-    from wallie_litellm.router import build_router
+    from wallie_litellm.guard.router import build_router
 
     logging.getLogger("LiteLLM Router").setLevel(logging.CRITICAL)
     made: list[WallieRouter] = []
@@ -114,7 +114,7 @@ def receivers() -> Iterator[Receivers]:
     from sentry_support import Ingestion
     from slack_support import Webhook
 
-    from wallie_litellm.rehearsal.posthog_endpoint import PostHogEndpoint
+    from wallie_litellm.simulator.posthog_endpoint import PostHogEndpoint
 
     webhook, ingestion = Webhook(), Ingestion()
     with PostHogEndpoint() as endpoint:

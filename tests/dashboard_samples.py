@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from wallie_litellm.dashboard.snapshot import (
+from wallie_litellm.dashboard.view_model import (
     RANGES,
     Bucket,
     Costs,

@@ -9,14 +9,14 @@ from typing import Any
 
 from fake_clock import FakeClock
 
-from wallie_litellm.core.breaker import BreakerRules
-from wallie_litellm.core.bucket import TOLERANCE
+from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS, RATE_DIMENSIONS
-from wallie_litellm.limiter import Limiter, Waiter
-from wallie_litellm.stores.base import Hurdle, Ledger, ProviderStore, Reservation
-from wallie_litellm.stores.limits import Limits
-from wallie_litellm.stores.memory import MemoryProvider
+from wallie_litellm.core.token_bucket import TOLERANCE
+from wallie_litellm.limiter.limiter import Limiter, Waiter
+from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.memory_store import MemoryProvider
+from wallie_litellm.limiter.store import Hurdle, Ledger, ProviderStore, Reservation
 
 Admission = tuple[float, Demand]
 

@@ -15,15 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from wallie_litellm.core.breaker import BreakerRules, Verdict
-from wallie_litellm.core.bucket import Bucket
+from wallie_litellm.core.circuit_breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.core.sharing import SharedProvider
-from wallie_litellm.limiter import Limiter, Waiter
-from wallie_litellm.stores.base import Reservation
-from wallie_litellm.stores.leased import LeasedProvider
-from wallie_litellm.stores.limits import Limits
-from wallie_litellm.stores.redis import HEARTBEAT, RECONNECT, TIMEOUT
+from wallie_litellm.core.lease_server import SharedProvider
+from wallie_litellm.core.token_bucket import Bucket
+from wallie_litellm.limiter.leased.leased_store import LeasedProvider
+from wallie_litellm.limiter.limiter import Limiter, Waiter
+from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.redis.fleet import HEARTBEAT, RECONNECT, TIMEOUT
+from wallie_litellm.limiter.store import Reservation
 
 UNIX = 1_790_000_000.0  # seconds; the lender's clock when the simulation's says 0
 ONE = Demand(1, 0, 0, 0)

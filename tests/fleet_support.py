@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from wallie_litellm.core.bucket import Bucket
+from wallie_litellm.core.token_bucket import Bucket
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -109,7 +109,7 @@ async def _work(plan: Plan) -> None:
     from wallie_litellm.config import WallieConfig
     from wallie_litellm.errors import WallieError
     from wallie_litellm.guard import Guard
-    from wallie_litellm.stores import redis
+    from wallie_litellm.limiter.redis import fleet
 
     class Skewed(SystemClock):
         @staticmethod
@@ -124,7 +124,7 @@ async def _work(plan: Plan) -> None:
     )
     if plan.told:  # to be compared with others
         # A busy machine is no outage, in which each process has a part of its own: that is judged elsewhere.
-        redis.TIMEOUT = 5.0
+        fleet.TIMEOUT = 5.0
     guard = Guard(config, clock=Skewed())
     report, running = Report(), set()
 

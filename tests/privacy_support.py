@@ -9,7 +9,7 @@ from sentry_support import Ingestion
 from slack_support import Webhook
 from support import shipped_config
 
-from wallie_litellm.rehearsal.posthog_endpoint import PostHogEndpoint
+from wallie_litellm.simulator.posthog_endpoint import PostHogEndpoint
 
 MARK = "Zyx-Marked"
 PROMPT = f"{MARK}-prompt: where is my order?"

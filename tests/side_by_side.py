@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 TESTS_APART = ("tests/fleet/", "tests/proxy/test_workers.py", "tests/proxy/test_starting.py")
 # What takes longest begins first, so that all processes end at about the same time.
 FIRST = (
-    "tests/adapter/test_nothing_leaks.py",
+    "tests/guard/test_nothing_leaks.py",
     "tests/lifecycle/test_proxy_ends.py",
     "tests/proxy/",
     "tests/browser/",
-    "tests/adapter/test_every_ending.py",
+    "tests/guard/test_every_ending.py",
     "tests/lifecycle/",
     "tests/fleet/test_one_limit.py",
     "tests/fleet/test_chaos.py",
@@ -25,7 +25,7 @@ FIRST = (
     "tests/ledger/test_outages.py",
     "tests/fleet/",
     "tests/dashboard/",
-    "tests/rehearsal/",
+    "tests/simulator/",
 )
 
 

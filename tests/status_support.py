@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from redis_support import RedisServer
 
 from wallie_litellm.cli import main
-from wallie_litellm.stores.redis import NEWS, SCRIPT, key_of
+from wallie_litellm.limiter.redis.fleet import NEWS, SCRIPT, key_of
 
 PASSWORD = "hunter2"
 SECTIONS: dict[str, Any] = {

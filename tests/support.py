@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
-    from wallie_litellm.router import WallieRouter
+    from wallie_litellm.guard.router import WallieRouter
 
 SHIPPED = Path(__file__).parent.parent / "router_config.yaml"
 

@@ -17,7 +17,7 @@ from privacy_support import ANSWER, ERROR, KEY, MESSAGES, METADATA, PROMPT, PROV
 
 from wallie_litellm import build_router, execute_ai_request, stream_ai_request
 from wallie_litellm.config import parse_config
-from wallie_litellm.rehearsal.fleet import SimulatedFleet
+from wallie_litellm.simulator.providers import SimulatedFleet
 from wallie_litellm.telemetry.sinks.opentelemetry import OpenTelemetrySink
 
 

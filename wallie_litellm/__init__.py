@@ -25,10 +25,10 @@ from wallie_litellm.errors import (
 )
 from wallie_litellm.events import Settled
 from wallie_litellm.guard import Guard
-from wallie_litellm.lease import CapacityLease
+from wallie_litellm.guard.capacity_lease import CapacityLease
 
 if TYPE_CHECKING:
-    from wallie_litellm.request import (
+    from wallie_litellm.guard.api import (
         AIRequestResult,
         AIRequestStream,
         Target,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         extract_text,
         stream_ai_request,
     )
-    from wallie_litellm.router import WallieRouter, build_router
+    from wallie_litellm.guard.router import WallieRouter, build_router
 
 __all__ = [
     "AIRequestResult",
@@ -70,8 +70,8 @@ __all__ = [
 
 # LiteLLM takes seconds to import; what needs it is imported when it is first asked for.
 _LAZY = {
-    "WallieRouter": "router",
-    "build_router": "router",
+    "WallieRouter": "guard.router",
+    "build_router": "guard.router",
     **dict.fromkeys(
         (
             "AIRequestResult",
@@ -83,7 +83,7 @@ _LAZY = {
             "extract_text",
             "stream_ai_request",
         ),
-        "request",
+        "guard.api",
     ),
 }
 

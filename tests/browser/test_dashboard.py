@@ -16,11 +16,11 @@ from playwright.sync_api import Page, expect
 from redis_support import RedisServer
 from support import messages, wait_until
 
-from wallie_litellm.compose import ledger_sink
+from wallie_litellm.bootstrap import ledger_sink
 from wallie_litellm.config import WallieConfig, load_config
 from wallie_litellm.events import BreakerChanged, Event, FellBack, HealthChanged, OperatorActed, QuotaCrossed, new_id
 from wallie_litellm.guard import Guard
-from wallie_litellm.rehearsal.fleet import SimulatedFleet
+from wallie_litellm.simulator.providers import SimulatedFleet
 from wallie_litellm.telemetry.bus import Bus
 
 OpenPage = Callable[..., Page]

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from cli_support import StandIn
 from click.testing import Result
+from ledger_query_fixtures import config_file, ledger_file
 from redis_support import RedisServer, wait_for
 from status_support import PASSWORD, read_status, run_status
+
+__all__ = ["config_file", "ledger_file"]
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from support import until
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.guard import Guard
-from wallie_litellm.stores.redis import WORKERS
+from wallie_litellm.limiter.redis.fleet import WORKERS
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cli_support import STATUS, USAGE, Answer, StandIn, json_answer, problem, run
 from click.testing import Result
-from ledger_queries.conftest import ledger_file
+from ledger_query_fixtures import ledger_file
 from ledger_support import ended, settled
 from redis_support import RedisServer
 
@@ -206,7 +206,7 @@ def test_it_looks_every_two_seconds_unless_told(running_one: StandIn, monkeypatc
         if len(slept) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("wallie_litellm.cli_status.time.sleep", sleep)
+    monkeypatch.setattr("wallie_litellm.cli.status.time.sleep", sleep)
     result = run("status", "--watch", "--url", running_one.url)
     assert result.exit_code == 130
     assert slept == [2.0, 2.0]
@@ -218,7 +218,7 @@ def test_a_terminal_is_cleared(running_one: StandIn, monkeypatch: pytest.MonkeyP
         raise KeyboardInterrupt
 
     cleared: list[bool] = []
-    monkeypatch.setattr("wallie_litellm.cli_status.time.sleep", sleep)
+    monkeypatch.setattr("wallie_litellm.cli.status.time.sleep", sleep)
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
     monkeypatch.setattr("click.clear", lambda: cleared.append(True))
     assert run("status", "--watch", "--url", running_one.url).exit_code == 130

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from support import wait_until
 
-from wallie_litellm.compose import open_guard
+from wallie_litellm.bootstrap import open_guard
 from wallie_litellm.config import load_config
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard

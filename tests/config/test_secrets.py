@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wallie_litellm.check import check_file
+from wallie_litellm.check.models import check_file
 from wallie_litellm.config import RouterConfig, parse_config
 from wallie_litellm.errors import ConfigError
 

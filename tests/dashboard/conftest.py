@@ -11,7 +11,7 @@ import pytest
 from dashboard_support import TOKEN
 from starlette.testclient import TestClient
 
-from wallie_litellm.compose import ledger_sink
+from wallie_litellm.bootstrap import ledger_sink
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.dashboard.server import whole_app
 from wallie_litellm.events import Event

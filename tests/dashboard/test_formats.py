@@ -8,7 +8,7 @@ import pytest
 
 from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.formats import UNKNOWN, Formats
-from wallie_litellm.dashboard.snapshot import Bucket
+from wallie_litellm.dashboard.view_model import Bucket
 
 EN, ES = Formats("en"), Formats("es")
 

@@ -9,12 +9,12 @@ import pytest
 from redis_support import RedisServer
 from support import until, wait_until
 
-from wallie_litellm.core.breaker import Verdict
+from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import WallieError
 from wallie_litellm.guard import Guard
-from wallie_litellm.scope import Attempt, Ending
-from wallie_litellm.stores.redis_view import read_fleet
+from wallie_litellm.guard.context import Attempt, Ending
+from wallie_litellm.limiter.redis.inspect import read_fleet
 
 SERVED = Ending(outcome=Outcome.SUCCESS, verdict=Verdict.SUCCESS)
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import shipped_config
 
-from wallie_litellm.compose import open_guard
+from wallie_litellm.bootstrap import open_guard
 from wallie_litellm.config import WallieConfig, parse_config
 from wallie_litellm.core.demand import Demand, shares
 from wallie_litellm.errors import RateLimited, RequestTooLarge
 from wallie_litellm.guard import Guard
-from wallie_litellm.scope import Attempt
+from wallie_litellm.guard.context import Attempt
 
 ONE = Demand()
 LIMITS = {"openai": {"rpm": 41, "tpm": 4000, "burst": {"rpm": 20}, "concurrency": 80}}

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from recording import RecordingBus
 
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.core.breaker import Verdict
+from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import CircuitOpen, DeadlineExceeded, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.events import BreakerChanged, FellBack, QuotaCrossed
 from wallie_litellm.guard import Guard
-from wallie_litellm.scope import Attempt, Ending, RequestScope
+from wallie_litellm.guard.context import Attempt, Ending, RequestScope
 
 MakeGuard = Callable[..., Guard]
 SUCCESS = Ending(Outcome.SUCCESS, Verdict.SUCCESS)

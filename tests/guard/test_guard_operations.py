@@ -12,11 +12,11 @@ import pytest
 from doors import tokens
 from fake_clock import FakeClock
 
-from wallie_litellm.core.breaker import Verdict
+from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import CircuitOpen, RateLimited
 from wallie_litellm.guard import Guard
-from wallie_litellm.scope import Attempt, Ending, RequestScope
+from wallie_litellm.guard.context import Attempt, Ending, RequestScope
 
 MakeGuard = Callable[..., Guard]
 ONE = Demand()

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from recording import RecordingBus
 
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.core.breaker import Verdict
+from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.events import QuotaCrossed
 from wallie_litellm.guard import Guard
-from wallie_litellm.scope import Attempt, Ending
+from wallie_litellm.guard.context import Attempt, Ending
 
 MakeGuard = Callable[..., Guard]
 DAY = 86_400.0

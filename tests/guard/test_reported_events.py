@@ -13,8 +13,8 @@ from doors import tokens
 from fake_clock import FakeClock
 from recording import RecordingBus, RecordingSink
 
-from wallie_litellm.core.breaker import Verdict
-from wallie_litellm.core.cost import Bill
+from wallie_litellm.core.bill import Bill
+from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import NOTHING, Demand, Outcome
 from wallie_litellm.events import (
     BreakerChanged,
@@ -28,7 +28,7 @@ from wallie_litellm.events import (
     UsageReported,
 )
 from wallie_litellm.guard import Guard
-from wallie_litellm.scope import Attempt, Ending, Failure, RequestScope
+from wallie_litellm.guard.context import Attempt, Ending, Failure, RequestScope
 
 MakeGuard = Callable[..., Guard]
 SUCCESS = Ending(Outcome.SUCCESS, Verdict.SUCCESS)

@@ -9,7 +9,7 @@ from doors import tokens
 
 from wallie_litellm.errors import RateLimited
 from wallie_litellm.guard import Guard
-from wallie_litellm.scope import Attempt, RequestScope
+from wallie_litellm.guard.context import Attempt, RequestScope
 
 MakeGuard = Callable[..., Guard]
 HUNDRED = {name: {"rpm": 100} for name in ("openai", "anthropic", "gemini")}

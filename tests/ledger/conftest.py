@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from ledger_fixtures import database_url, engine, own_postgres, postgres
+from ledger_query_fixtures import config_file, ledger_file, write
 
 from wallie_litellm.ledger.writer import LedgerSink
 
-__all__ = ["database_url", "engine", "own_postgres", "postgres"]
+__all__ = ["config_file", "database_url", "engine", "ledger_file", "own_postgres", "postgres", "write"]
 
 SinkMaker = Callable[..., LedgerSink]
 

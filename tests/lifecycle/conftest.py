@@ -16,7 +16,7 @@ from ledger_fixtures import postgres
 from proxy_support import Books
 from support import shipped_config
 
-from wallie_litellm.rehearsal.fleet import SimulatedFleet
+from wallie_litellm.simulator.providers import SimulatedFleet
 
 __all__ = ["postgres"]
 

@@ -17,9 +17,9 @@ import aiosqlite  # noqa: F401
 import openai.resources  # noqa: F401
 import sqlalchemy.dialects.sqlite.aiosqlite  # noqa: F401
 
+import wallie_litellm.guard.router
 import wallie_litellm.ledger.restore
-import wallie_litellm.ledger.writer
-import wallie_litellm.router  # noqa: F401
+import wallie_litellm.ledger.writer  # noqa: F401
 
 
 def reap(pid: int, seconds: float) -> int:

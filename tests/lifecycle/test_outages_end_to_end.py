@@ -10,9 +10,9 @@ from sqlalchemy import select
 from support import messages, shipped_config
 
 from wallie_litellm.config import parse_config
+from wallie_litellm.guard.router import build_router
 from wallie_litellm.ledger.schema import attempts, requests
 from wallie_litellm.ledger.writer import LedgerSink
-from wallie_litellm.router import build_router
 
 SCRIPT = """
 import asyncio, os, resource

@@ -18,8 +18,8 @@ from proxy_support import MASTER_KEY, Answer, Books, Proxy
 from support import shipped_config, wait_until
 
 from wallie_litellm.cli import main
-from wallie_litellm.rehearsal.fleet import SimulatedFleet
-from wallie_litellm.rehearsal.posthog_endpoint import PostHogEndpoint
+from wallie_litellm.simulator.posthog_endpoint import PostHogEndpoint
+from wallie_litellm.simulator.providers import SimulatedFleet
 
 ADMIN_TOKEN = "an-operators-own-token"
 PROVIDERS = ("openai", "anthropic", "gemini", "groq", "deepseek")

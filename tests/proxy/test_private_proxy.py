@@ -11,7 +11,7 @@ from privacy_support import ANSWER, ERROR, KEY, METADATA, PROMPT, PROVIDERS, Rec
 from proxy_support import MASTER_KEY, Proxy
 from support import wait_until
 
-from wallie_litellm.rehearsal.fleet import SimulatedFleet
+from wallie_litellm.simulator.providers import SimulatedFleet
 
 
 @pytest.fixture(scope="module")

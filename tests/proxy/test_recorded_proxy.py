@@ -14,8 +14,8 @@ from proxy_endings import CASES, DOORS, GENERATING, METADATA, OPERATIONS, OWN, O
 from proxy_support import MASTER_KEY, Books, Crowd
 from support import shipped_config, wait_until
 
-from wallie_litellm.rehearsal.fleet import SimulatedFleet
-from wallie_litellm.rehearsal.provider import SimulatedProvider
+from wallie_litellm.simulator.provider import SimulatedProvider
+from wallie_litellm.simulator.providers import SimulatedFleet
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from redis_support import RedisServer
 from support import shipped_config
 
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.launch import proxy_command
-from wallie_litellm.workers import TOLD, divided, worker_count
+from wallie_litellm.proxy.launch import proxy_command
+from wallie_litellm.proxy.workers import TOLD, divided, worker_count
 
 PER_PROCESS = "limits are per process"
 

@@ -9,7 +9,7 @@ import pytest
 from posthog_support import posthog_sink
 
 from wallie_litellm.events import Event
-from wallie_litellm.rehearsal.posthog_endpoint import PostHogEndpoint, PostHogEvent
+from wallie_litellm.simulator.posthog_endpoint import PostHogEndpoint, PostHogEvent
 from wallie_litellm.telemetry.sinks.posthog import PostHogSink
 
 

@@ -13,7 +13,7 @@ from event_samples import ended, settled
 
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.events import Ended
-from wallie_litellm.rehearsal.posthog_endpoint import PROJECT_KEY, PostHogEndpoint
+from wallie_litellm.simulator.posthog_endpoint import PROJECT_KEY, PostHogEndpoint
 from wallie_litellm.telemetry.sinks.posthog import PostHogSink
 
 TESTS = Path(__file__).parent

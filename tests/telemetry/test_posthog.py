@@ -33,7 +33,7 @@ from wallie_litellm.events import (
     UsageReported,
     new_id,
 )
-from wallie_litellm.rehearsal.posthog_endpoint import PROJECT_KEY, PostHogEndpoint, PostHogEvent
+from wallie_litellm.simulator.posthog_endpoint import PROJECT_KEY, PostHogEndpoint, PostHogEvent
 from wallie_litellm.telemetry.sinks.posthog import PostHogSink
 
 Sent = Callable[[Event], PostHogEvent]

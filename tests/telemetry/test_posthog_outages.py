@@ -10,7 +10,7 @@ import pytest
 from posthog_support import assert_all_arrived, completions, posthog_sink, run_script
 from support import wait_until
 
-from wallie_litellm.rehearsal.posthog_endpoint import PostHogEndpoint
+from wallie_litellm.simulator.posthog_endpoint import PostHogEndpoint
 from wallie_litellm.telemetry.bus import Bus
 from wallie_litellm.telemetry.sinks.posthog import PostHogSink
 from wallie_litellm.telemetry.spool import Spool
@@ -67,7 +67,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from posthog_support import completions, IMPATIENT
-from wallie_litellm.rehearsal.posthog_endpoint import PROJECT_KEY
+from wallie_litellm.simulator.posthog_endpoint import PROJECT_KEY
 from wallie_litellm.telemetry.bus import Bus
 from wallie_litellm.telemetry.sinks.posthog import PostHogSink
 
@@ -81,7 +81,7 @@ SCRIPT_WITHOUT_BUS = """
 import atexit, sys, threading
 from pathlib import Path
 from posthog_support import completions, IMPATIENT
-from wallie_litellm.rehearsal.posthog_endpoint import PROJECT_KEY
+from wallie_litellm.simulator.posthog_endpoint import PROJECT_KEY
 from wallie_litellm.telemetry.sinks.posthog import PostHogSink
 
 sink = PostHogSink(PROJECT_KEY, sys.argv[1], Path(sys.argv[2]), **IMPATIENT)
@@ -103,7 +103,7 @@ import os, signal, sys
 from pathlib import Path
 from posthog_support import completions, IMPATIENT
 from support import wait_until
-from wallie_litellm.rehearsal.posthog_endpoint import PROJECT_KEY
+from wallie_litellm.simulator.posthog_endpoint import PROJECT_KEY
 from wallie_litellm.telemetry.sinks.posthog import PostHogSink
 
 count = int(sys.argv[3])

@@ -1,4 +1,12 @@
-"""router_config.yaml: read, checked, complete. Nothing here imports LiteLLM."""
+"""router_config.yaml: read, checked, complete. Nothing here imports LiteLLM.
+
+``load``              from a file and the environment to a ``RouterConfig``, or to one error with every problem
+``models``            the ``wallie:`` section
+``litellm_sections``  the sections that are LiteLLM's, and the chains in them
+``values``            the kinds of value: durations, counts, shares, places, secrets
+``problems``          the messages: where, what was found, what is expected
+``yaml_file``         reading YAML, with line and column of every mistake
+"""
 
 from wallie_litellm.config.load import DEFAULT_FILE, RouterConfig, load_config, parse_config
 from wallie_litellm.config.models import (

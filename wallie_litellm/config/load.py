@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from wallie_litellm.config import litellm_parts
+from wallie_litellm.config import litellm_sections
 from wallie_litellm.config.models import WallieConfig
 from wallie_litellm.config.problems import Problem, from_validation, one_line, show
 from wallie_litellm.config.yaml_file import Unreadable, read_yaml
@@ -50,11 +50,11 @@ class RouterConfig:
     @property
     def groups(self) -> tuple[str, ...]:
         """The model groups, each once, in the order of `model_list`."""
-        return litellm_parts.group_names(self.model_list)
+        return litellm_sections.group_names(self.model_list)
 
     def chain(self, group: str) -> tuple[str, ...]:
         """The groups that are tried after `group`, in order."""
-        members = self.chains.get(group, self.chains.get(litellm_parts.ANY_GROUP, ()))
+        members = self.chains.get(group, self.chains.get(litellm_sections.ANY_GROUP, ()))
         return tuple(member for member in members if member != group)
 
 
@@ -84,20 +84,20 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
     if not isinstance(data, Mapping) or not data:
         problems = [*problems, _no_content(data)]
         raise _refusal(path, problems)
-    chains, chain_problems = litellm_parts.read_chains(data)
+    chains, chain_problems = litellm_sections.read_chains(data)
     wallie, wallie_problems = _read_wallie(data.get("wallie"), env)
     problems = [
         *problems,
-        *litellm_parts.check_top_level(data),
-        *litellm_parts.check_model_list(data.get("model_list")),
-        *litellm_parts.check_timeouts(data.get("router_settings")),
+        *litellm_sections.check_top_level(data),
+        *litellm_sections.check_model_list(data.get("model_list")),
+        *litellm_sections.check_timeouts(data.get("router_settings")),
         *chain_problems,
         *wallie_problems,
     ]
     if problems or wallie is None:
         raise _refusal(path, problems)
-    sections = {name: dict(data.get(name) or {}) for name in litellm_parts.SECTIONS[1:4]}
-    models = [litellm_parts.with_prices_as_numbers(entry) for entry in data["model_list"]]
+    sections = {name: dict(data.get(name) or {}) for name in litellm_sections.SECTIONS[1:4]}
+    models = [litellm_sections.with_prices_as_numbers(entry) for entry in data["model_list"]]
     return RouterConfig(path=path, model_list=models, wallie=wallie, chains=chains, **sections)
 
 

@@ -10,10 +10,10 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wallie_litellm.dashboard.api import ApiError, api_router, problem_response
+from wallie_litellm.dashboard.api_routes import ApiError, api_router, problem_response
 from wallie_litellm.dashboard.auth import Gate, TurnedAway
-from wallie_litellm.dashboard.desk import Desk, NoLedger
-from wallie_litellm.dashboard.pages import Told, page_routes, told_page, turned_away_page
+from wallie_litellm.dashboard.html_routes import Told, page_routes, told_page, turned_away_page
+from wallie_litellm.dashboard.service import Desk, NoLedger
 
 #: The metrics for an ``Accept`` header, and their content type.
 Metrics = Callable[[str | None], tuple[bytes, str]]

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
+from wallie_litellm.core.loopback import is_loopback
 from wallie_litellm.dashboard.sessions import SESSION_SECONDS, Session, begin, key_of, resume
 from wallie_litellm.dashboard.throttle import Throttle
-from wallie_litellm.loopback import is_loopback
 
 __all__ = ["SESSION_COOKIE", "SESSION_SECONDS", "Gate", "TurnedAway", "Visitor"]
 

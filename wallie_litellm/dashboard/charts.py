@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import floor, isfinite, log10
 from typing import Final
 
-from wallie_litellm.dashboard.snapshot import Bucket
+from wallie_litellm.dashboard.view_model import Bucket
 
 WIDTH: Final = 600
 HEIGHT: Final = 120

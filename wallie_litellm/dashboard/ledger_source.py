@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from wallie_litellm.compose import take_up, usage_windows
+from wallie_litellm.bootstrap import take_up, usage_windows
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.core.breaker import BreakerState
-from wallie_litellm.dashboard.snapshot import Fleet
-from wallie_litellm.dashboard.source import Action, CannotOrder
+from wallie_litellm.core.circuit_breaker import BreakerState
+from wallie_litellm.dashboard.guard_source import Action, CannotOrder
+from wallie_litellm.dashboard.view_model import Fleet
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
 from wallie_litellm.ledger.queries import LedgerQueries

@@ -15,16 +15,16 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Mount, Route
 
 from wallie_litellm.config import RouterConfig, WallieConfig
+from wallie_litellm.core.loopback import is_loopback
 from wallie_litellm.dashboard.app import Metrics, create_app
 from wallie_litellm.dashboard.auth import Gate
-from wallie_litellm.dashboard.desk import Desk
+from wallie_litellm.dashboard.guard_source import GuardSource, Source
+from wallie_litellm.dashboard.html import render_panels
 from wallie_litellm.dashboard.ledger_source import LedgerSource
 from wallie_litellm.dashboard.metrics import metrics_of
-from wallie_litellm.dashboard.page import render_panels
-from wallie_litellm.dashboard.source import GuardSource, Source
+from wallie_litellm.dashboard.service import Desk
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
-from wallie_litellm.loopback import is_loopback
 from wallie_litellm.telemetry.bus import Bus
 
 PREFIX: Final = "/wallie"
@@ -88,7 +88,7 @@ async def serve_config(loaded: RouterConfig, host: str, port: int, *, ready: Cal
     if not tokens() and not is_loopback(host):
         raise ConfigError([f"WALLIE_ADMIN_TOKEN is not set: without a token the dashboard may not listen on {host}"])
     if config.store.url != "memory":
-        from wallie_litellm.compose import ledger_sink
+        from wallie_litellm.bootstrap import ledger_sink
 
         bus = Bus()
         guard = Guard(config, bus=bus)

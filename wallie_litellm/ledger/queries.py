@@ -12,21 +12,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from wallie_litellm.ledger.figures import (
-    EVERYTHING,
-    Action,
-    Alert,
-    Cost,
-    Latency,
-    MonthCost,
-    RequestTotals,
-    Totals,
-    Transition,
-    Where,
-)
-from wallie_litellm.ledger.ranges import EXACT_UP_TO, align, segments
-from wallie_litellm.ledger.schema import DAY, QUARTER, actions, alerts, attempts, transitions, usage
-from wallie_litellm.ledger.sums import (
+from wallie_litellm.ledger.aggregates import (
     ATTEMPTS,
     DIMENSIONS,
     REQUESTS,
@@ -42,6 +28,20 @@ from wallie_litellm.ledger.sums import (
     ranked,
     rolled,
 )
+from wallie_litellm.ledger.figures import (
+    EVERYTHING,
+    Action,
+    Alert,
+    Cost,
+    Latency,
+    MonthCost,
+    RequestTotals,
+    Totals,
+    Transition,
+    Where,
+)
+from wallie_litellm.ledger.ranges import EXACT_UP_TO, align, segments
+from wallie_litellm.ledger.schema import DAY, QUARTER, actions, alerts, attempts, transitions, usage
 
 _USERS_BY_QUARTER = 7.0 * DAY  # seconds
 

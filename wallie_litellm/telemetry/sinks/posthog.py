@@ -20,8 +20,8 @@ from uuid import UUID, uuid5
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import Event
+from wallie_litellm.telemetry.sinks.posthog_bisect import Answer, Message, Reply
 from wallie_litellm.telemetry.sinks.posthog_delivery import Delivery
-from wallie_litellm.telemetry.sinks.posthog_dispatch import Answer, Message, Reply
 from wallie_litellm.telemetry.sinks.posthog_events import Captured, captured
 from wallie_litellm.telemetry.sinks.posthog_values import json_size
 from wallie_litellm.telemetry.spool import Spool

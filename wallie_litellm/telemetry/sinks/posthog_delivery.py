@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from wallie_litellm.core.backoff import Backoff
-from wallie_litellm.telemetry.sinks.posthog_dispatch import Answer, Dispatch, Message, Reply, Send
+from wallie_litellm.telemetry.sinks.posthog_bisect import Answer, Dispatch, Message, Reply, Send
 from wallie_litellm.telemetry.spool import Spool
 
 logger = logging.getLogger(__name__)

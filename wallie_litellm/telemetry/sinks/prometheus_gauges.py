@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 
-from wallie_litellm.core.breaker import BreakerState
+from wallie_litellm.core.circuit_breaker import BreakerState
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.retry_after import parse_retry_after
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import Event
-from wallie_litellm.telemetry.sinks.slack_news import Fact, Group, Groups, News, count_of, fold, message_of
+from wallie_litellm.telemetry.sinks.slack_messages import Fact, Group, Groups, News, count_of, fold, message_of
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,112 @@
+"""What an onlooker reads in Redis, whatever workers have told it, and that it stays as it is."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from click.testing import Result
+from redis_support import RedisServer
+from status_support import MODELS, exchange, report_of
+
+from wallie_litellm.limiter.redis.fleet import WORKERS, key_of
+
+
+def test_a_worker_not_seen_for_a_minute_is_left_out(server: RedisServer, read: Callable[..., dict[str, Any]]) -> None:
+    now = time.time()
+    with server.client() as client:
+        for name, age in (("old", 61), ("young", 50)):
+            client.hset(WORKERS, name, json.dumps({"pid": 1, "host": "h", "since": now - 100, "seen": now - age}))
+        client.hset(WORKERS, "broken", "no JSON")
+    assert [worker["name"] for worker in read()["workers"]] == ["young"]
+
+
+def test_a_worker_whose_clock_is_wrong_is_seen_by_the_clock_of_redis(
+    server: RedisServer, read: Callable[..., dict[str, Any]]
+) -> None:
+    now = time.time()
+    with server.client() as client:
+        client.hset(WORKERS, "w", json.dumps({"pid": 7, "host": "h", "since": now - 900, "seen": now - 900}))
+    exchange(server, "openai", now - 2)
+    (worker,) = read()["workers"]
+    assert (worker["name"], worker["pid"]) == ("w", 7)
+    assert 1.9 < worker["last_seen_ago"] < 10
+
+
+def test_an_open_breaker_says_why_and_until_when(server: RedisServer, read: Callable[..., dict[str, Any]]) -> None:
+    now = time.time()
+    exchange(server, "openai", now - 6)
+    exchange(server, "openai", now - 5, reports=[report_of(outcomes=[[0, "failure", 0, "timeout", 1]], pause=30.0)])
+    openai = read()["providers"]["openai"]
+    assert (openai["breaker"]["state"], openai["breaker"]["reason"]) == ("open", "timeout")
+    assert 5 < openai["breaker"]["next_probe_in"] < 15.1
+    assert 15 < openai["paused_for"] < 25.1
+
+
+def test_who_holds_the_probe_is_told_until_it_is_given_up(
+    server: RedisServer, read: Callable[..., dict[str, Any]], status: Callable[..., Result]
+) -> None:
+    now = time.time()
+    for name, opened in (("openai", now - 25), ("spare", now - 100)):
+        exchange(server, name, opened - 1)
+        exchange(server, name, opened, reports=[report_of(outcomes=[[0, "failure", 0, "timeout", 1]])])
+        assert exchange(server, name, opened + 21, probe=True)["breaker"]["probe"] == 1
+    providers = read()["providers"]
+    held = {"state": "half_open", "reason": "timeout", "next_probe_in": None, "probe_held_by": ["w"]}
+    assert providers["openai"]["breaker"] == held
+    assert providers["spare"]["breaker"] == {**held, "probe_held_by": []}
+    assert "openai: half_open: timeout; probe held by #1" in status(server.url).stdout
+
+
+def test_what_is_used_flows_back_and_a_loan_whose_time_is_up_counts_as_used(
+    server: RedisServer, read: Callable[..., dict[str, Any]]
+) -> None:
+    now = time.time()
+    exchange(server, "openai", now - 10)
+    exchange(server, "openai", now - 10, need={"rpm": 4, "rpd": 4}, reports=[report_of(charge={"rpm": 40, "rpd": 40})])
+    openai = read()["providers"]["openai"]
+    assert openai["loans"] == {}
+    assert 25 < openai["quota"]["rpm"]["used"] <= 34  # 40 less ten seconds, and the loan of 4
+    assert openai["quota"]["rpd"]["used"] == 44
+    assert openai["quota"]["tpm"]["used"] == 0
+
+    exchange(server, "spare", now, need={"rpm": 4})
+    spare = read()["providers"]["spare"]
+    assert spare["loans"] == {"w": {"rpm": 4}}
+    assert (spare["quota"]["rpm"]["used"], spare["quota"]["rpm"]["lent"]) == (0, 4)
+
+
+def test_a_day_that_is_over_begins_anew(server: RedisServer, read: Callable[..., dict[str, Any]]) -> None:
+    now = time.time()
+    used = report_of(charge={"rpd": 40})
+    exchange(server, "openai", now - 50, days={"rpd": [100, now - 5]})
+    exchange(server, "openai", now - 50, days={"rpd": [100, now - 5]}, reports=[used])
+    found = read()["providers"]["openai"]["quota"]["rpd"]
+    assert found["used"] == 0
+    assert 0 < datetime.fromisoformat(found["reset_at"]).timestamp() - now <= 86_400
+
+
+def test_reading_changes_nothing(server: RedisServer, status: Callable[..., Result]) -> None:
+    now = time.time()
+    exchange(server, "openai", now - 10)
+    exchange(server, "openai", now - 10, need={"rpm": 4}, reports=[report_of(charge={"rpm": 40})])
+    with server.client() as client:
+        keys, state, left = sorted(client.keys()), client.get(key_of("openai")), client.ttl(key_of("openai"))
+        status(server.url)
+        status(server.url, "--json")
+        assert sorted(client.keys()) == keys
+        assert client.get(key_of("openai")) == state
+        assert client.ttl(key_of("openai")) <= left
+
+
+def test_a_provider_that_only_a_model_names_is_shown_once_redis_knows_it(
+    server: RedisServer, read: Callable[..., dict[str, Any]]
+) -> None:
+    models = [{**MODELS[0], "model_info": {"wallie_provider": "openai-eu"}}]
+    assert "openai-eu" not in read(models=models)["providers"]
+    exchange(server, "openai-eu", time.time(), buckets={}, days={})
+    found = read(models=models)["providers"]["openai-eu"]
+    assert (found["breaker"]["state"], found["quota"]) == ("closed", {})

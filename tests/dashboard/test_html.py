@@ -1,0 +1,228 @@
+"""What the page says of a snapshot, as HTML: complete, escaped, and within what its policy allows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from importlib.resources import files
+from string import Formatter
+
+import pytest
+from dashboard_samples import HOSTILE, SAMPLES, healthy, ill, without_ledger
+
+from wallie_litellm.dashboard.guard_source import ACTIONS
+from wallie_litellm.dashboard.html import (
+    render_confirm,
+    render_export,
+    render_login,
+    render_page,
+    render_panels,
+    render_problem,
+)
+from wallie_litellm.dashboard.translations import CATALOGUES, LANGUAGES, choose_language, translator
+from wallie_litellm.dashboard.view_model import Snapshot
+
+PANELS = ("health", "quota", "cost", "alerts", "happenings", "performance", "kpis", "fleet")
+_VOID = {"meta", "link", "img", "input", "br", "hr"}
+
+
+class Tags(HTMLParser):
+    """All elements, and whether each is closed where it should be."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, tag
+        assert self.open.pop() == tag
+
+
+def whole(snapshot: Snapshot, language: str) -> str:
+    return render_page(
+        render_panels(snapshot, language),
+        language=language,
+        base="/wallie",
+        range_name="24h",
+        visitor_name=HOSTILE["actor"],
+        csrf="c5rf",
+        logged_in=True,
+        notice=HOSTILE["reason"],
+    )
+
+
+def pages(snapshot: Snapshot, language: str) -> list[str]:
+    bad = HOSTILE["provider"]
+    confirm = [
+        render_confirm(
+            language=language,
+            base="/wallie",
+            action=action,
+            provider=bad,
+            range_name="24h",
+            csrf="c5rf",
+            visitor_name=HOSTILE["actor"],
+            scope_note=HOSTILE["detail"],
+        )
+        for action in ACTIONS
+    ]
+    login = render_login(language=language, base="/wallie", next=HOSTILE["reason"], error=HOSTILE["detail"])
+    export = render_export(language=language, base="/wallie", range_name="24h", visitor_name=HOSTILE["actor"])
+    problem = render_problem(language=language, base="/wallie", status=404, message=HOSTILE["problem"])
+    return [whole(snapshot, language), *confirm, login, export, problem]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
+def test_every_page_is_well_formed_and_within_its_policy(sample: Callable[[], Snapshot], language: str) -> None:
+    for html in pages(sample(), language):
+        tags = Tags(html)
+        assert tags.open == []
+        ids = [own["id"] for _, own in tags.found if own.get("id")]
+        assert len(ids) == len(set(ids))
+        for tag, own in tags.found:
+            assert tag not in ("style", "iframe", "object", "embed", "base")
+            assert not [name for name in own if name == "style" or name.startswith("on")], (tag, own)
+            if tag == "script":
+                assert own["src"] == "/wallie/static/live.js"
+            for name in ("href", "src", "action"):
+                address = own.get(name) or ""
+                assert ":" not in address.partition("?")[0], (tag, address)
+                assert not address.startswith("//")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_hostile_text_is_shown_as_text(language: str) -> None:
+    html = whole(SAMPLES["hostile"](), language)
+    tags = {tag for tag, _ in Tags(html).found}
+    assert not tags & {"b", "iframe", "style"}
+    assert [own["src"] for tag, own in Tags(html).found if tag == "img"] == ["/wallie/static/favicon.svg"]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "{{ 7 * 7 }}" in html
+    assert "\u202e" not in html  # it would turn what follows around
+    assert "\x1b" not in html
+    html.encode()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
+def test_every_panel_is_there_with_a_name(sample: Callable[[], Snapshot], language: str) -> None:
+    html = render_panels(sample(), language)
+    found = {own["id"]: own for tag, own in Tags(html).found if (own.get("id") or "").startswith("panel-")}
+    assert set(found) == {f"panel-{name}" for name in PANELS}
+    for own in found.values():
+        assert f'id="{own["aria-labelledby"]}"' in html
+
+
+def test_what_everybody_is_shown_holds_nothing_of_a_visitor() -> None:
+    html = render_panels(ill(), "en")
+    assert "csrf" not in html
+    assert "<form" not in html
+
+
+def row(html: str, provider: str) -> str:
+    panel = html.partition('id="panel-health"')[2].partition("</section>")[0]
+    return panel.partition(f'data-provider="{provider}"')[2].partition("</tr>")[0]
+
+
+def test_the_orders_of_a_provider_are_those_that_make_sense() -> None:
+    html = render_panels(ill(), "en")
+    for provider, orders in {
+        "anthropic": {"reset_quota", "open_circuit"},
+        "groq": {"reset_quota", "open_circuit", "close_circuit"},
+        "mistral": {"reset_quota", "close_circuit", "release_circuit"},
+        "openai": {"reset_quota", "open_circuit", "close_circuit", "release_circuit"},
+    }.items():
+        assert set(re.findall(r"action=(\w+)", row(html, provider))) == orders
+
+
+def test_who_is_ill_comes_first_and_is_said() -> None:
+    html = render_panels(ill(), "en")
+    panel = html.partition('id="panel-health"')[2].partition("</section>")[0]
+    names = re.findall(r'<tr[^>]* data-provider="(\w+)"', panel)
+    assert names == ["groq", "mistral", "deepseek", "gemini", "anthropic", "openai"]
+    said = html.partition('data-spoken="')[2].partition('"')[0]
+    assert "groq" in said
+    assert "openai" not in said
+
+
+def test_without_a_ledger_the_page_says_why_and_shows_the_rest() -> None:
+    html = render_panels(without_ledger(), "en")
+    assert html.count("ledger: null") >= 4
+    assert 'data-dimension="rpd"' in html
+    assert "healthy" in row(html, "openai")
+
+
+def test_what_cannot_be_ordered_from_here_has_no_buttons() -> None:
+    snapshot = SAMPLES["healthy"]()
+    read_only = replace(snapshot, fleet=replace(snapshot.fleet, read_only="look elsewhere"))
+    html = render_panels(read_only, "en")
+    assert "look elsewhere" in html
+    assert "confirm?" not in html
+
+
+def test_numbers_for_programs_are_beside_those_for_people() -> None:
+    html = render_panels(healthy(), "es")
+    assert 'data-field="tokens" data-value="1562400"' in html
+    assert "1.562.400" in html
+
+
+# Languages
+
+
+def fields(text: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(text) if name}
+
+
+def test_both_languages_say_the_same_things_with_the_same_values() -> None:
+    english, spanish = CATALOGUES["en"], CATALOGUES["es"]
+    assert english.keys() == spanish.keys()
+    for key, text in english.items():
+        assert fields(text) == fields(spanish[key]), key
+        assert spanish[key].strip()
+
+
+def test_no_text_is_left_that_nobody_uses() -> None:
+    place = files("wallie_litellm.dashboard")
+    folders = (place, place.joinpath("templates"), place.joinpath("static"))
+    sources = [part for folder in folders for part in folder.iterdir() if part.is_file()]
+    used = "".join(part.read_text() for part in sources if part.name != "translations.py")
+    for key in CATALOGUES["en"]:
+        stem = key.rpartition(".")[0]
+        assert f'"{key}"' in used or f'"{stem}."' in used or f'"{stem}"' in used or f"{stem}." in used, key
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [
+        (None, "en"),
+        ("", "en"),
+        ("es", "es"),
+        ("es-MX,es;q=0.9,en;q=0.8", "es"),
+        ("en;q=0.5, es;q=0.4", "en"),
+        ("fr, de;q=0.9, ES-419;q=0.1", "es"),
+        ("fr", "en"),
+        ("es;q=0", "en"),
+        ("es;q=nan, en", "en"),
+        (";;;,,q=1;=" + "x" * 5000, "en"),
+    ],
+)
+def test_the_browsers_language_is_chosen_as_far_as_it_is_spoken(accepted: str | None, language: str) -> None:
+    assert choose_language(accepted) == language
+
+
+def test_a_value_may_look_like_a_placeholder() -> None:
+    assert "{provider}" in translator("en")("notice.reset_quota", provider="{provider}")

@@ -1,0 +1,296 @@
+"""The thread that all viewers share, over a real guard and a real ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_support import ended, settled
+
+from wallie_litellm.config import WallieConfig
+from wallie_litellm.config.models import LedgerSettings
+from wallie_litellm.dashboard.guard_source import GuardSource
+from wallie_litellm.dashboard.panels import FIGURES_FOR, RETRY_IN, NoLedger
+from wallie_litellm.dashboard.service import DRAWN_FOR, Desk
+from wallie_litellm.dashboard.view_model import Snapshot
+from wallie_litellm.events import BreakerChanged, Event, FellBack, OperatorActed, QuotaCrossed, new_id
+from wallie_litellm.guard import Guard
+from wallie_litellm.ledger.engine import open_engine, writing
+from wallie_litellm.ledger.insert import insert_records
+from wallie_litellm.ledger.migrations import migrate
+from wallie_litellm.ledger.records import record_of
+
+NOW = 1_790_000_000.0
+
+
+class Wall:
+    """A wall clock that stands still."""
+
+    def __init__(self) -> None:
+        self.at = NOW
+
+    def __call__(self) -> float:
+        return self.at
+
+
+class Pen:
+    """Draws a snapshot as a line of text, and counts how often."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+        self.threads: set[str] = set()
+
+    def __call__(self, snapshot: Snapshot, language: str) -> str:
+        self.drawn += 1
+        self.threads.add(threading.current_thread().name)
+        health = {one.name: one.health for one in snapshot.providers}
+        return f"{language} {snapshot.range.name} {health['openai']} {snapshot.problem}"
+
+
+def ledger_of(path: Path) -> str:
+    return f"sqlite:///{path}/wallie.db"
+
+
+def remove_ledger(path: Path) -> None:
+    for file in path.glob("wallie.db*"):
+        file.unlink()
+
+
+async def write(url: str, events: Sequence[Event]) -> None:
+    engine = open_engine(url)
+    async with writing(engine) as connection:
+        await connection.run_sync(migrate)
+        await connection.run_sync(insert_records, [record_of(event, "w1") for event in events])
+    await engine.dispose()
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+def pen() -> Pen:
+    return Pen()
+
+
+@pytest.fixture
+async def desk(tmp_path: Path, wall: Wall, pen: Pen) -> AsyncIterator[Desk]:
+    config = WallieConfig(ledger=LedgerSettings(url=ledger_of(tmp_path)))
+    guard = Guard(config)
+    made = Desk(GuardSource(guard), config, render=pen, now=wall)
+    yield made
+    made.close()
+    guard.close()
+
+
+async def test_fifty_viewers_cost_one_drawing_a_second(desk: Desk, pen: Pen, wall: Wall) -> None:
+    drawn = await asyncio.gather(*(desk.panels("24h", "en") for _ in range(50)))
+    assert pen.drawn == 1
+    assert len({one.etag for one in drawn}) == 1
+    wall.at += DRAWN_FOR / 2
+    await desk.panels("24h", "en")
+    assert pen.drawn == 1
+    wall.at += DRAWN_FOR
+    await desk.panels("24h", "en")
+    assert pen.drawn == 2
+
+
+async def test_each_range_and_language_is_drawn_by_itself(desk: Desk) -> None:
+    assert (await desk.panels("1h", "es")).html.startswith(b"es 1h ")
+    assert (await desk.panels("7d", "en")).html.startswith(b"en 7d ")
+
+
+async def test_drawing_takes_no_time_from_the_loop_that_serves_requests(desk: Desk, pen: Pen) -> None:
+    await desk.panels("24h", "en")
+    assert pen.threads == {"wallie-dashboard"}
+
+
+async def test_what_was_ordered_is_seen_by_whoever_looks_next(desk: Desk) -> None:
+    assert b"healthy" in (await desk.panels("24h", "en")).html
+    await desk.order("open_circuit", "openai", "maria")
+    assert b"down" in (await desk.panels("24h", "en")).html
+    await desk.order("release_circuit", "openai", "maria")
+    assert b"degraded" in (await desk.panels("24h", "en")).html
+    await desk.order("close_circuit", "openai", "maria")
+    assert b"healthy" in (await desk.panels("24h", "en")).html
+
+
+async def test_an_order_for_an_unknown_provider_is_an_error(desk: Desk) -> None:
+    with pytest.raises(ValueError, match="nobody"):
+        await desk.order("open_circuit", "nobody", "maria")
+
+
+async def test_a_change_of_health_is_shown_within_a_second_whatever_the_ledger_does(
+    desk: Desk, wall: Wall, tmp_path: Path
+) -> None:
+    await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
+    assert b"healthy" in (await desk.panels("24h", "en")).html
+    desk.source.order("open_circuit", "openai", "somebody else")
+    wall.at += DRAWN_FOR
+    assert b"down" in (await desk.panels("24h", "en")).html
+
+
+async def test_without_a_file_the_page_says_so_and_finds_it_once_it_is_there(
+    desk: Desk, wall: Wall, tmp_path: Path
+) -> None:
+    snapshot = await desk.snapshot("24h")
+    assert snapshot.figures is None
+    assert "there is no file" in (snapshot.problem or "")
+    with pytest.raises(NoLedger, match="there is no file"):
+        await desk.ask(lambda queries: queries.alerts())
+    await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
+    wall.at += RETRY_IN
+    found = await desk.snapshot("24h")
+    assert found.problem is None
+    assert found.figures is not None
+    assert found.figures.total.attempts == 1
+
+
+async def test_a_configuration_without_a_ledger_says_so(wall: Wall, pen: Pen) -> None:
+    config = WallieConfig(ledger=None)
+    guard = Guard(config)
+    desk = Desk(GuardSource(guard), config, render=pen, now=wall)
+    try:
+        assert "ledger: null" in ((await desk.snapshot("1h")).problem or "")
+    finally:
+        desk.close()
+        guard.close()
+
+
+async def test_a_ledger_that_breaks_is_a_sentence_and_comes_back(desk: Desk, wall: Wall, tmp_path: Path) -> None:
+    await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
+    assert (await desk.snapshot("1h")).problem is None
+    with sqlite3.connect(tmp_path / "wallie.db") as connection:
+        connection.execute("ALTER TABLE wallie_usage RENAME TO elsewhere")
+        connection.execute("ALTER TABLE wallie_attempts RENAME TO elsewhere_too")
+    wall.at += 100
+    broken = await desk.snapshot("1h")
+    assert "cannot be read" in (broken.problem or "")
+    assert broken.providers
+    with sqlite3.connect(tmp_path / "wallie.db") as connection:
+        connection.execute("ALTER TABLE elsewhere RENAME TO wallie_usage")
+        connection.execute("ALTER TABLE elsewhere_too RENAME TO wallie_attempts")
+    wall.at += 100
+    assert (await desk.snapshot("1h")).problem is None
+
+
+async def test_a_ledger_that_is_removed_or_replaced_is_not_read_on(desk: Desk, wall: Wall, tmp_path: Path) -> None:
+    await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
+    assert await attempts(desk) == 1
+    remove_ledger(tmp_path)
+    wall.at += 100
+    assert "there is no file" in ((await desk.snapshot("1h")).problem or "")
+    await write(ledger_of(tmp_path), [settled(at=NOW - 60), settled(at=NOW - 61)])
+    wall.at += 100
+    assert await attempts(desk) == 2
+
+
+async def test_the_snapshot_holds_what_the_ledger_holds(desk: Desk, tmp_path: Path) -> None:
+    served = settled(at=NOW - 600, provider="anthropic", model="claude-sonnet-4", cost_usd=0.5, total_tokens=300)
+    failed = settled(at=NOW - 601, success=False, outcome="server_error", status_code=500, cost_usd=0.0, total_tokens=0)
+    alert = QuotaCrossed(new_id(NOW - 5), NOW - 5, "openai", "rpd", "critical", 0.96, 96, 100, 30.0)
+    order = OperatorActed(new_id(NOW - 4), NOW - 4, "maria", "open_circuit", "openai", "bad answers")
+    await write(ledger_of(tmp_path), [failed, served, ended(failed, served), alert, order])
+    snapshot = await desk.snapshot("1h")
+    figures = snapshot.figures
+    assert figures is not None
+    assert figures.since == NOW - 3600
+    by_name = {one.name: one for one in snapshot.providers}
+    assert by_name["anthropic"].attempts is not None
+    assert by_name["anthropic"].attempts.total_tokens == 300
+    assert by_name["anthropic"].requests is not None
+    assert by_name["anthropic"].requests.fallback_rate == 1
+    assert by_name["openai"].attempts is not None
+    assert by_name["openai"].attempts.error_rate == 1
+    assert by_name["groq"].attempts is None
+    assert figures.costs.spent == pytest.approx(0.5)
+    assert [(one.name, one.cost_usd) for one in figures.costs.by_provider] == [("anthropic", 0.5), ("openai", 0.0)]
+    assert [one.dimension for one in figures.alerts] == ["rpd"]
+    assert [(one.kind, one.actor, one.after, one.reason) for one in figures.happenings] == [
+        ("action", "maria", "open_circuit", "bad answers")
+    ]
+    assert {one.name: one.actual for one in figures.kpis}["critical_alerts"] == 1
+    assert sum(sum(bucket.attempts.values()) for bucket in figures.buckets) == 2
+    assert sum(bucket.failures for bucket in figures.buckets) == 1
+    assert len(figures.buckets) == 61  # the first and the last are cut
+
+
+async def test_an_outages_fallbacks_are_told_once_and_counted(desk: Desk, tmp_path: Path) -> None:
+    def fell_back(at: float, to: str) -> FellBack:
+        return FellBack(new_id(at), at, "r", "gpt-4o", to, "openai", "server error", None, None)
+
+    opened = BreakerChanged(new_id(NOW - 50), NOW - 50, "openai", "closed", "open", "server error", 30.0)
+    await write(ledger_of(tmp_path), [opened, *(fell_back(NOW - age, "claude") for age in range(40, 0, -1))])
+    await write(ledger_of(tmp_path), [fell_back(NOW, "gemini")])
+    figures = (await desk.snapshot("1h")).figures
+    assert figures is not None
+    assert [(one.kind, one.after, one.times, one.at) for one in figures.happenings] == [
+        ("fallback", "gemini", 1, NOW),
+        ("fallback", "claude", 40, NOW - 1),
+        ("breaker", "open", 1, NOW - 50),
+    ]
+
+
+async def test_old_figures_serve_while_new_ones_are_found_but_not_for_long(
+    desk: Desk, wall: Wall, tmp_path: Path
+) -> None:
+    await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
+    assert await attempts(desk) == 1
+    await write(ledger_of(tmp_path), [settled(at=NOW - 50)])
+    wall.at += FIGURES_FOR["1h"] * 10
+    assert await attempts(desk) == 2
+
+
+async def attempts(desk: Desk) -> int:
+    figures = (await desk.snapshot("1h")).figures
+    assert figures is not None
+    return figures.total.attempts
+
+
+async def test_an_export_that_is_broken_off_lets_go_of_the_database(desk: Desk, tmp_path: Path) -> None:
+    await write(ledger_of(tmp_path), [settled(at=NOW - number) for number in range(3000)])
+    pieces = await desk.export("csv", ["attempt"], None, None)
+    header, first = await anext(pieces), await anext(pieces)
+    assert header.startswith("kind,id,at")
+    assert len(first.splitlines()) == 1000
+    await pieces.aclose()  # type: ignore[attr-defined] # it is a generator
+    rest = [piece async for piece in await desk.export("csv", ["attempt"], None, None)]
+    assert sum(len(piece.splitlines()) for piece in rest) == 3001
+
+
+async def test_a_desk_that_is_closed_answers_nobody_and_closes_twice(desk: Desk) -> None:
+    await desk.status()
+    desk.close()
+    desk.close()
+    with pytest.raises(NoLedger, match="closing"):
+        await desk.status()
+
+
+async def test_a_source_that_fails_is_asked_again(wall: Wall, pen: Pen) -> None:
+    config = WallieConfig(ledger=None)
+    guard = Guard(config)
+
+    class Moody(GuardSource):
+        failing = True
+
+        async def status(self) -> Mapping[str, Any]:
+            if self.failing:
+                raise RuntimeError("not now")
+            return await super().status()
+
+    source = Moody(guard)
+    desk = Desk(source, config, render=pen, now=wall)
+    try:
+        with pytest.raises(RuntimeError, match="not now"):
+            await desk.panels("1h", "en")
+        source.failing = False
+        assert b"healthy" in (await desk.panels("1h", "en")).html
+    finally:
+        desk.close()
+        guard.close()

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from ledger_query_fixtures import Writer
+from ledger_support import ended, settled
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from wallie_litellm.config import KpiSettings
+from wallie_litellm.events import QuotaCrossed, Settled, new_id
+from wallie_litellm.ledger.kpis import PERIOD, Kpi, measure_kpis
+from wallie_litellm.ledger.queries import LedgerQueries
+
+NOW = datetime(2026, 11, 23, 12, 7, tzinfo=UTC).timestamp()
+TARGETS = KpiSettings()
+
+
+async def measure(engine: AsyncEngine, targets: KpiSettings = TARGETS) -> dict[str, Kpi]:
+    found = await measure_kpis(LedgerQueries(engine, lambda: NOW), targets, NOW - PERIOD)
+    return {kpi.name: kpi for kpi in found}
+
+
+def good(number: int) -> Settled:
+    return settled(at=NOW - 86_400 - number, latency_ms=1000.0, cost_usd=0.01, provider="openai")
+
+
+def bad(number: int, error: str, status: int | None) -> Settled:
+    return settled(
+        at=NOW - 86_400 - number, outcome="rejected", success=False, error=error, status_code=status, cost_usd=0.0
+    )
+
+
+async def test_without_data_nothing_passes_and_nothing_fails(engine: AsyncEngine) -> None:
+    kpis = await measure(engine)
+    assert list(kpis) == list(KpiSettings.model_fields)
+    assert {(kpi.actual, kpi.passed) for kpi in kpis.values()} == {(None, None)}
+
+
+async def test_each_figure_is_as_defined(engine: AsyncEngine, write: Writer) -> None:
+    served = [good(number) for number in range(96)]
+    failed, cancelled = bad(97, "HTTP 503", 503), bad(98, "cancelled", None)
+    rescued = bad(99, "HTTP 500", 500), good(100)._replace(model="claude-sonnet-4", provider="anthropic")
+    await write([*served, failed, cancelled, *rescued])
+    await write([ended(one) for one in served])
+    await write([ended(failed), ended(cancelled, by_caller=True), ended(*rescued)])
+    await write([QuotaCrossed(new_id(NOW - 5), NOW - 5, "openai", "rpm", "critical", 0.96, 480.0, 500, 12.0)])
+    await write([QuotaCrossed(new_id(NOW - 6), NOW - 6, "openai", "rpm", "warning", 0.81, 405.0, 500, 12.0)])
+    kpis = await measure(engine)
+    assert kpis["uptime"].actual == pytest.approx(97 / 98)  # the cancelled one does not count
+    assert kpis["error_rate"].actual == pytest.approx(2 / 100)
+    assert kpis["fallback_rate"].actual == pytest.approx(1 / 97)
+    assert kpis["p95_latency"].actual == pytest.approx(1.0, rel=0.3)
+    assert kpis["critical_alerts"].actual == 1
+    assert kpis["monthly_cost"].note == "$0.97 so far in 2026-11"
+    assert kpis["monthly_cost"].actual == pytest.approx(0.97 * (1 + 7.495 / 1.001), rel=0.01)
+    passed = {name: kpi.passed for name, kpi in kpis.items()}
+    assert passed == {
+        "uptime": False,
+        "p95_latency": True,
+        "error_rate": False,
+        "monthly_cost": True,
+        "fallback_rate": True,
+        "critical_alerts": False,
+    }
+
+
+async def test_a_target_is_passed_by_being_better_or_perfect(engine: AsyncEngine, write: Writer) -> None:
+    await write([good(1), ended(good(1)), good(2), ended(good(2))])
+    perfect = KpiSettings(uptime=1.0, error_rate=0.0, fallback_rate=0.0)
+    kpis = await measure(engine, perfect)
+    assert kpis["uptime"].passed
+    assert kpis["error_rate"].passed
+    assert kpis["fallback_rate"].passed
+    failed = bad(3, "HTTP 500", 500)
+    await write([failed, ended(failed), good(4), ended(good(4))])
+    level = await measure(engine, KpiSettings(uptime=0.75, error_rate=0.25))
+    assert (level["uptime"].actual, level["uptime"].passed) == (0.75, False)
+    assert (level["error_rate"].actual, level["error_rate"].passed) == (0.25, False)
+
+
+async def test_the_unpriced_are_named_beside_the_cost(engine: AsyncEngine, write: Writer) -> None:
+    await write([good(1), good(2)._replace(cost_usd=None, unpriced=True)])
+    assert (await measure(engine))["monthly_cost"].note == "$0.01 so far in 2026-11, 1 unpriced attempts not included"
+
+
+async def test_a_month_of_which_no_price_is_known_is_neither_passed_nor_failed(
+    engine: AsyncEngine, write: Writer
+) -> None:
+    await write([good(2)._replace(cost_usd=None, unpriced=True)])
+    cost = (await measure(engine))["monthly_cost"]
+    assert (cost.actual, cost.passed, cost.note) == (None, None, "1 unpriced attempts not included")

@@ -1,0 +1,76 @@
+"""One behavioural suite for every store: in memory, lent by the pure core, by a Redis, and by a cluster of three."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+import redis
+from doors import in_memory, makers
+from fake_clock import FakeClock
+from redis_support import RedisCluster, RedisServer
+
+from wallie_litellm.core.circuit_breaker import BreakerRules
+from wallie_litellm.core.lease_server import SharedProvider
+from wallie_litellm.limiter.leased.leased_store import LeasedProvider
+from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.redis.fleet import NEWS, SCRIPT, key_of
+from wallie_litellm.limiter.store import ProviderStore
+
+Maker = Callable[[FakeClock, Limits, BreakerRules], ProviderStore]
+
+
+def at(clock: FakeClock, now: float) -> float:
+    """The wall clock's time when the other one says ``now``: tests may be ahead of both."""
+    return clock.wall() + now - clock.now()
+
+
+def lent_by_the_core(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
+    lender = SharedProvider()
+    exchange = lambda now, request: lender.exchange(at(clock, now), json.loads(json.dumps(request)))  # noqa: E731
+    return LeasedProvider("openai", limits, rules, clock.wall, exchange=exchange)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+def lent_by(client: Any) -> Maker:
+    def make(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
+        client.flushall()
+
+        def exchange(now: float, request: Mapping[str, Any]) -> dict[str, Any]:
+            arguments = [json.dumps(request), NEWS, "openai", 10**6, repr(at(clock, now))]
+            answer: dict[str, Any] = json.loads(client.eval(SCRIPT, 1, key_of("openai"), *arguments))
+            return answer
+
+        return LeasedProvider("openai", limits, rules, clock.wall, exchange=exchange)
+
+    return make
+
+
+@pytest.fixture(params=["memory", "core", "redis", "cluster"])
+def every_store(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Has ``new_store`` make each kind of store in turn."""
+    if request.param == "memory":
+        make: Maker = in_memory
+    elif request.param == "core":
+        make = lent_by_the_core
+    elif request.param == "redis":
+        make = lent_by(request.getfixturevalue("redis_server").client())
+    else:
+        server = request.getfixturevalue("redis_cluster").servers[0]
+        make = lent_by(redis.RedisCluster("127.0.0.1", server.port))
+    makers.append(make)
+    yield
+    makers.pop()

@@ -1,0 +1,37 @@
+"""On virtual time, whatever workers do and messages meet, a fleet admits no more than one bucket allows."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from fleet_simulation import HEALTHY, Network, SimulatedFleet, crowd, search
+
+from wallie_litellm.limiter.limits import Limits
+
+
+def test_no_fleet_is_over_its_limit_and_everything_lent_comes_back_or_is_charged() -> None:
+    tried, faults = search(10.0, seed=0)
+    assert not faults
+    assert tried
+
+
+@pytest.mark.parametrize("seed", [1013, 1072])
+def test_a_worker_that_holds_its_own_standstill_against_the_lender_puts_the_fleet_over_its_limit(seed: int) -> None:
+    # What a process may not do (see limiter/redis/fleet.py, within), and that the simulation finds it.
+    network = Network(0.01)
+    assert crowd(seed, network=network, policy="local", hasty=True).over() > 1
+    assert crowd(seed, network=network, policy="local").over() <= 1e-3
+
+
+def test_a_loan_of_the_future_is_remembered_while_its_worker_is_silent() -> None:
+    fleet = SimulatedFleet(Limits({"rpm": 6, "rpd": 1000}), random.Random(1), HEALTHY)
+    sleeper, other = fleet.start(), fleet.start()
+    fleet.events.run(fleet.events.now + 1)
+    for _ in range(12):  # six there are; one comes every ten seconds
+        sleeper.ask(100.0, 0.01)
+    fleet.events.run(fleet.events.now + 0.5)
+    sleeper.stall(70.0)
+    fleet.events.after(65.0, lambda: [other.ask(60.0, 0.01) for _ in range(12)])
+    fleet.events.run(fleet.events.now + 150)
+    assert not fleet.faults()

@@ -1,0 +1,271 @@
+"""The script that runs in Redis does what the pure core does, whatever workers say in whatever order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis_support import RedisServer
+
+from wallie_litellm.core.lease_server import SharedProvider
+from wallie_litellm.limiter.redis.fleet import NEWS, SCRIPT
+
+RULES = {
+    "failures": 3,
+    "error_rate": None,
+    "window": 60.0,
+    "min_calls": 4,
+    "open_for": 5.0,
+    "max_open_for": 60.0,
+    "probes": 2,
+}
+LIMITS = {"buckets": {"rpm": [60.0, 20.0], "tpm": [6000.0, 500.0]}, "days": {"rpd": 60}, "slots": 7}
+DAY = 40.0  # seconds, so that some end
+NAMES = ("rpm", "tpm", "rpd")
+ORDERS = ("close", "force_open", "disable", "release")
+AMOUNT = st.integers(0, 12)
+SOME = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 12))
+
+outcomes = st.tuples(
+    st.integers(-1, 0),  # of an earlier generation, or of this one
+    st.sampled_from(["success", "failure", "ignored"]),
+    st.booleans(),
+    st.integers(1, 3),
+)
+steps = st.fixed_dictionaries(
+    {
+        "pause_before": st.sampled_from([0.0, 0.01, 0.4, 1.0, 3.5, 7.0, 70.0]),
+        "worker": st.sampled_from(["a", "b", "c"]),
+        "answered": st.sampled_from([True, True, True, False]),
+        "overtaken": st.sampled_from([False] * 5 + [True]),  # by the next that this worker says
+        "spend": AMOUNT,
+        "give_back": st.booleans(),
+        "charge": SOME,
+        "refunds": st.lists(st.tuples(st.sampled_from(NAMES), st.integers(1, 12), st.floats(0, 9)), max_size=2),
+        "outcomes": st.lists(outcomes, max_size=2),
+        "orders": st.lists(st.sampled_from(ORDERS), max_size=1) | st.just([]) | st.just([]),
+        "pause": st.sampled_from([0.0, 0.0, 0.0, 2.0]),
+        "reset": st.sampled_from([False] * 9 + [True]),
+        "need": SOME,
+        "want": SOME,
+        "queued": SOME,
+        "patience": st.sampled_from([0.0, 2.0, 1e9]),
+        "live": st.integers(0, 3),
+        "places": st.integers(0, 9),
+        "probe": st.booleans(),
+        "error_rate": st.sampled_from([None, None, 0.5]),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Any]:
+    with RedisServer() as server:
+        yield server.client().register_script(SCRIPT)
+
+
+class Talk:
+    """Workers that say what a drawn step tells them to, to both at once."""
+
+    def __init__(self, script: Any) -> None:
+        self.now = 1_790_000_000.0
+        self.core = SharedProvider()
+        self.script = script
+        self.workers: dict[str, dict[str, Any]] = {}
+        self.overtaken: dict[str, dict[str, Any]] = {}
+        script.registered_client.flushall()
+
+    def say(self, step: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """The answers of both to what arrives in this step."""
+        self.now = round(self.now + step["pause_before"], 6)
+        request = self.request(step)
+        late = self.overtaken.pop(step["worker"], None)
+        if step["overtaken"]:
+            self.overtaken[step["worker"]] = request
+            return []
+        answers = [self.arrives(step, request)]
+        if late is not None:
+            answers.append(self.exchange(late))
+        return answers
+
+    def arrives(self, step: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        core, redis_ = self.exchange(request)
+        if not core["known"]:
+            assert redis_["known"] is False
+            seed = {
+                "used": {"rpm": 3.0, "rpd": 5.0},
+                "pause": 0.0,
+                "breaker": {"state": "closed", "generation": 0, "reason": None, "reopens_in": 0.0, "open_for": 5.0},
+            }
+            core, redis_ = self.exchange({**request, "seed": seed})
+        me = self.workers[step["worker"]]
+        me["generation"] = core["breaker"]["generation"]
+        if step["answered"]:
+            if me["lease"] != core["lease"]:
+                me["lent"] = {}
+            me["lease"], me["ack"], me["unconfirmed"] = core["lease"], core["seq"], []
+            for name, (amount, _, _) in core["grants"].items():
+                me["lent"][name] = me["lent"].get(name, 0) + amount
+            if core["breaker"]["probe"]:
+                me["permits"].append(core["breaker"]["probe"])
+        return core, redis_
+
+    def exchange(self, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        text = json.dumps(request)
+        reply = self.script(["wallie:{p}:state"], [text, NEWS, "p", 1000, repr(self.now)])
+        return self.core.exchange(self.now, json.loads(text)), json.loads(reply)
+
+    def request(self, step: dict[str, Any]) -> dict[str, Any]:
+        fresh = {"seq": 0, "ack": 0, "lease": 0, "lent": {}, "unconfirmed": [], "permits": [], "generation": 0}
+        me = self.workers.setdefault(step["worker"], fresh)
+        me["seq"] += 1
+        spent = {name: min(step["spend"], left) for name, left in me["lent"].items()}
+        me["lent"] = {name: left - spent[name] for name, left in me["lent"].items()}
+        back = dict(me["lent"]) if step["give_back"] else {}
+        if back:
+            me["lent"] = {}
+        outcomes = [
+            [me["generation"] + age, verdict, me["permits"].pop() if probe and me["permits"] else 0, verdict, count]
+            for age, verdict, probe, count in step["outcomes"]
+        ]
+        me["unconfirmed"].append(
+            {
+                "seq": me["seq"],
+                "lease": me["lease"],
+                "spent": {name: amount for name, amount in spent.items() if amount},
+                "back": {name: amount for name, amount in back.items() if amount},
+                "charge": step["charge"],
+                "refunds": [list(refund) for refund in step["refunds"]],
+                "outcomes": outcomes,
+                "orders": step["orders"],
+                "pause": step["pause"],
+                "reset": step["reset"],
+            }
+        )
+        ends = (self.now // DAY + 1) * DAY
+        return {
+            **LIMITS,
+            "days": {"rpd": [LIMITS["days"]["rpd"], ends]},
+            "rules": {**RULES, "error_rate": step["error_rate"]},
+            "worker": step["worker"],
+            "ack": me["ack"],
+            "ttl": 3.0,
+            "reports": me["unconfirmed"],
+            **{name: step[name] for name in ("need", "want", "queued", "patience", "live", "places", "probe")},
+        }
+
+
+def differences(core: Any, other: Any, path: str = "") -> list[str]:
+    """Where two answers differ, but for what fourteen digits cannot say."""
+    if isinstance(core, dict):
+        other = other or {}
+        keys = {key for key in core if core[key] is not None} | set(other)
+        return [
+            line
+            for key in sorted(keys - {"now"})
+            for line in differences(core.get(key), other.get(key), f"{path}.{key}")
+        ]
+    if isinstance(core, list | tuple) and isinstance(other, list) and len(core) == len(other):
+        return [line for one, two in zip(core, other, strict=True) for line in differences(one, two, path)]
+    if isinstance(core, float) and isinstance(other, float | int) and core == pytest.approx(other, abs=2e-5):
+        return []
+    return [] if core == other else [f"{path}: {core} in the core, {other} in Redis"]
+
+
+@given(st.lists(steps, max_size=25))
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_redis_and_the_core_give_the_same_answers(script: Any, sequence: list[dict[str, Any]]) -> None:
+    talk = Talk(script)
+    for step in sequence:
+        for core, answer in talk.say(step):
+            assert not differences(core, answer)
+
+
+def test_a_state_that_is_not_there_is_asked_for(script: Any) -> None:
+    script.registered_client.flushall()
+    request = {"worker": "a", "rules": RULES, "buckets": {}, "days": {}}
+    assert json.loads(script(["wallie:{p}:state"], [json.dumps(request), NEWS, "p", 9]))["known"] is False
+    assert not script.registered_client.keys()
+
+
+def word(worker: str, ack: int, used: float, state: str) -> dict[str, Any]:
+    breaker = {"state": state, "generation": 3, "reason": state, "reopens_in": 0.0, "open_for": 5.0}
+    return {
+        **LIMITS,
+        "days": {"rpd": [60, 1_790_000_900.0]},
+        "rules": RULES,
+        "worker": worker,
+        "ack": ack,
+        "ttl": 3.0,
+        "reports": [],
+        "need": {},
+        "want": {},
+        "queued": {},
+        "patience": 0.0,
+        "live": 0,
+        "places": 0,
+        "probe": False,
+        "seed": {"used": {"rpm": used, "rpd": used}, "pause": 0.0, "breaker": breaker},
+    }
+
+
+def ordering(worker: str, seq: int, *orders: str) -> dict[str, Any]:
+    """A word of ``worker`` that asks for a probe's permit as well."""
+    nothing: dict[str, Any] = {"spent": {}, "back": {}, "charge": {}, "refunds": [], "outcomes": []}
+    report = {**nothing, "seq": seq, "lease": 0, "orders": list(orders), "pause": 0.0, "reset": False}
+    return {**word(worker, 0, 0.0, "closed"), "reports": [report], "probe": True}
+
+
+@pytest.mark.parametrize(
+    ("orders", "state", "changes"),
+    [
+        (["force_open", "release"], "half_open", 2),
+        (["disable", "release"], "closed", 2),
+        (["release"], "closed", 0),
+        (["force_open", "release", "release"], "half_open", 2),
+    ],
+)
+def test_a_release_ends_what_the_operator_ordered_and_nothing_else(
+    script: Any, orders: list[str], state: str, changes: int
+) -> None:
+    talk = Talk(script)
+    answers = talk.exchange(ordering("a", 1, *orders))
+    assert not differences(*answers)
+    assert (answers[0]["breaker"]["state"], answers[0]["breaker"]["generation"]) == (state, 3 + changes)
+
+
+def test_after_a_release_as_many_workers_probe_as_the_rules_say(script: Any) -> None:
+    talk = Talk(script)
+    talk.exchange(ordering("a", 1, "force_open"))
+    permits = []
+    for words in (ordering("b", 1, "release"), ordering("a", 2), ordering("c", 1)):
+        answers = talk.exchange(words)
+        assert not differences(*answers)
+        permits.append(answers[0]["breaker"]["probe"])
+    assert permits == [1, 2, 0]
+
+
+def test_who_remembers_is_heard_after_somebody_who_knows_nothing_has_begun_anew(script: Any) -> None:
+    talk = Talk(script)
+    for answer in talk.exchange(word("new", 0, 0.0, "closed")):
+        assert answer["breaker"]["state"] == "closed"
+    unasked = {key: value for key, value in word("old", 7, 12.0, "forced_open").items() if key != "seed"}
+    assert [answer["known"] for answer in talk.exchange(unasked)] == [False, False]
+    for worker, used in (("old", 12.0), ("older", 9.0)):
+        answers = talk.exchange(word(worker, 7, used, "forced_open"))
+        assert not differences(*answers)
+        assert answers[0]["breaker"]["state"] == "forced_open"
+        assert answers[0]["used"]["rpd"] == 12
+        assert answers[0]["used"]["rpm"] == pytest.approx(12)
+
+
+def test_who_remembers_is_not_asked_where_the_first_one_remembered_too(script: Any) -> None:
+    talk = Talk(script)
+    talk.exchange(word("one", 4, 5.0, "closed"))
+    answers = talk.exchange(word("other", 7, 12.0, "forced_open"))
+    assert not differences(*answers)
+    assert (answers[0]["used"]["rpd"], answers[0]["breaker"]["state"]) == (5, "closed")

@@ -1,0 +1,111 @@
+"""Books that balance at every step, whatever is done in whatever order."""
+
+from __future__ import annotations
+
+from doors import assert_books_balance, assert_never_over_admitted, new_store
+from fake_clock import FakeClock
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.memory_store import MemoryProvider
+from wallie_litellm.limiter.store import Reservation
+
+LIMITS = {"rpm": 600, "tpm": 6000, "rpd": 50, "tpd": 9000, "concurrency": 9}
+AMOUNTS = st.integers(0, 80)
+DEMANDS = st.builds(Demand, st.integers(1, 2), AMOUNTS, AMOUNTS, AMOUNTS)
+CHARGES = st.builds(Demand, st.integers(0, 3), AMOUNTS, AMOUNTS, AMOUNTS)
+
+
+class BooksMachine(RuleBasedStateMachine):
+    """Whatever happens in whatever order, nothing is lost, made up, or admitted beyond the limits."""
+
+    @initialize(
+        stated=st.fixed_dictionaries(
+            {"rpm": st.integers(2, 60)},
+            optional={
+                "tpm": st.integers(50, 300),
+                "itpm": st.integers(50, 300),
+                "otpm": st.integers(50, 300),
+                "rpd": st.integers(5, 40),
+                "tpd": st.integers(100, 900),
+                "concurrency": st.integers(1, 6),
+            },
+        )
+    )
+    def setup(self, stated: dict[str, int]) -> None:
+        self.clock = FakeClock()
+        self.limits = Limits(stated)
+        self.store: MemoryProvider = new_store(self.clock, stated)
+        self.live: list[Reservation] = []
+        self.ended: list[Reservation] = []
+        # What really passed, at the time at which it was admitted: the estimate counts until it is settled.
+        self.charges: dict[object, tuple[float, Demand]] = {}
+        self.settled = NOTHING
+
+    @rule(demand=DEMANDS)
+    def reserve(self, demand: Demand) -> None:
+        self.clock.advance(0.001)  # in one instant, the order of events would matter
+        result = self.store.reserve(self.clock.now(), demand)
+        if isinstance(result, Reservation):
+            self.live.append(result)
+            self.charges[result] = (result.at, demand)
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), charged=CHARGES)
+    def settle(self, data: st.DataObject, charged: Demand) -> None:
+        self.clock.advance(0.001)
+        reservation = data.draw(st.sampled_from(self.live))
+        self.finish(reservation, charged)
+
+    def finish(self, reservation: Reservation, charged: Demand) -> None:
+        assert self.store.settle(self.clock.now(), reservation, charged)
+        self.live.remove(reservation)
+        self.ended.append(reservation)
+        at, demand = self.charges[reservation]
+        self.charges[reservation] = (at, Demand(*map(min, zip(demand, charged, strict=True))))
+        self.settled = self.settled.plus(charged)
+
+    @precondition(lambda self: self.ended)
+    @rule(data=st.data(), charged=CHARGES)
+    def settle_again(self, data: st.DataObject, charged: Demand) -> None:
+        assert not self.store.settle(self.clock.now(), data.draw(st.sampled_from(self.ended)), charged)
+
+    @rule(age=st.floats(0, 100))
+    def expire(self, age: float) -> None:
+        before = self.clock.now() - age
+        late = list(self.store.expire(before))
+        assert late == [reservation for reservation in self.live if reservation.at < before]
+        for reservation in late:
+            self.finish(reservation, reservation.demand)
+
+    @rule(amount=CHARGES)
+    def consume(self, amount: Demand) -> None:
+        self.store.consume(self.clock.now(), amount)
+        self.settled = self.settled.plus(amount)
+
+    @rule(seconds=st.floats(0, 90) | st.just(86_400.0))
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @invariant()
+    def books_balance(self) -> None:
+        if hasattr(self, "store"):
+            use = self.store.use(self.clock.now())
+            in_flight = [reservation.demand for reservation in self.live]
+            assert_books_balance({name: each.ledger for name, each in use.items()}, in_flight)
+            assert {name: each.ledger.settled for name, each in use.items()} == {
+                name: self.settled.of(name) for name in use
+            }
+            assert self.store.in_flight == len(self.live)
+            assert all(each.used >= 0 for each in use.values())
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            assert_never_over_admitted(list(self.charges.values()), self.limits)
+
+
+TestBooksMachine = BooksMachine.TestCase
+TestBooksMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

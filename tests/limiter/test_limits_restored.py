@@ -1,0 +1,174 @@
+"""A limiter that goes on where another process stopped never admits more than that one would have."""
+
+from __future__ import annotations
+
+from doors import granted, new_limiter, new_store, refused, tokens
+from fake_clock import FakeClock
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from wallie_litellm.core.circuit_breaker import BreakerRules
+from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.limiter.limiter import Limiter
+from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.memory_store import MemoryProvider
+from wallie_litellm.limiter.store import Hurdle, Reservation
+
+LEVELS = {"warning": 0.8, "critical": 0.95}
+Record = tuple[float, Demand]  # when, and what it was charged
+
+
+def admitted(limiter: Limiter, demand: Demand) -> bool:
+    result = limiter.reserve(demand)
+    if isinstance(result, Hurdle):
+        return False
+    limiter.settle(result, demand)
+    return True
+
+
+def how_many(limiter: Limiter, demand: Demand, most: int = 500) -> int:
+    return next((number for number in range(most) if not admitted(limiter, demand)), most)
+
+
+def restarted(clock: FakeClock, limits: dict[str, int], records: list[Record]) -> Limiter:
+    """A limiter of a new process that has read ``records``; its clock counts from its own start."""
+    limiter = new_limiter(clock, limits)
+    now = clock.now()
+    recent = [(now - at, charged) for at, charged in records if now - at <= limiter.memory()]
+    limiter.restore(sum_of(charged for _, charged in records), recent)
+    return limiter
+
+
+def sum_of(charges: object) -> Demand:
+    total = NOTHING
+    for charged in charges:  # type: ignore[attr-defined]
+        total = total.plus(charged)
+    return total
+
+
+def test_what_was_used_a_moment_ago_is_still_used() -> None:
+    clock = FakeClock()
+    limiter = new_limiter(clock, {"rpm": 60, "tpm": 600, "rpd": 100, "tpd": 1000})
+    limiter.restore(Demand(40, 700, 700, 0), [(10.0, Demand(30, 300, 300, 0))])
+    assert {name: use.units for name, use in limiter.state().use.items()} == {
+        "rpm": 20,
+        "tpm": 200,
+        "rpd": 40,
+        "tpd": 700,
+    }
+    assert refused(limiter.reserve(tokens(301))).reason == "tpd"
+    granted(limiter.reserve(tokens(300)))
+
+
+def test_nothing_to_restore_leaves_everything_free() -> None:
+    limiter = new_limiter(FakeClock(), {"rpm": 60, "tpm": 600, "rpd": 100})
+    limiter.restore(NOTHING, [])
+    assert [use.used for use in limiter.state().use.values()] == [0, 0, 0]
+    assert how_many(limiter, tokens(1)) == 60
+
+
+def test_a_machine_that_has_just_started_has_used_nothing() -> None:
+    """Its monotonic clock may begin at zero, and what is restored then lies before that."""
+    limiter = new_limiter(FakeClock(now=0.0), {"rpm": 60})
+    limiter.restore(NOTHING, [(50.0, Demand(20))])
+    assert limiter.state().use["rpm"].used == 0
+    limiter = new_limiter(FakeClock(now=0.0), {"rpm": 60})
+    limiter.restore(NOTHING, [(10.0, Demand(30))])
+    assert limiter.state().use["rpm"].units == 20
+
+
+def test_a_provider_that_was_kept_at_its_limit_has_nothing_to_give_after_a_restart() -> None:
+    clock = FakeClock()
+    first = new_limiter(clock, {"rpm": 60})
+    records: list[Record] = []
+    for _ in range(600):
+        while admitted(first, tokens(0)):
+            records.append((clock.now(), tokens(0)))
+        clock.advance(1)
+    assert how_many(restarted(clock, {"rpm": 60}, records), tokens(0)) <= how_many(first, tokens(0)) == 1
+
+
+def test_a_day_that_was_used_up_stays_so_until_midnight() -> None:
+    clock = FakeClock()
+    limiter = new_limiter(clock, {"rpd": 5})
+    limiter.restore(Demand(5, 0, 0, 0), [])
+    wait = refused(limiter.reserve(tokens(0))).wait
+    clock.advance(wait)
+    assert how_many(limiter, tokens(0)) == 5
+
+
+def test_the_books_begin_anew() -> None:
+    limiter = new_limiter(FakeClock(), {"rpm": 60, "rpd": 100})
+    limiter.restore(Demand(40), [(1.0, Demand(30))])
+    reservation = granted(limiter.reserve(Demand()))
+    limiter.settle(reservation, Demand())
+    assert {tuple(use.ledger) for use in limiter.state().use.values()} == {(1, 1, 0)}
+
+
+def test_what_the_earlier_process_announced_is_not_announced_again() -> None:
+    clock, told = FakeClock(), list[tuple[str, str]]()
+    store = MemoryProvider("openai", Limits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS)
+    store.on_crossing = lambda dimension, level, share, now: told.append((dimension, level))
+    limiter = Limiter("openai", store, clock, 600.0)
+    limiter.restore(Demand(85), [(0.0, Demand(85))])
+    limiter.consume(Demand(5))
+    assert told == []
+    limiter.consume(Demand(5))
+    assert told == [("rpm", "critical"), ("rpd", "critical")]
+    told.clear()
+    clock.advance(86_400)
+    limiter.consume(Demand(80))
+    assert told == [("rpm", "warning"), ("rpd", "warning")]
+
+
+def test_an_idle_provider_is_restored_without_anything_to_announce() -> None:
+    clock = FakeClock(now=0.0)
+    store = MemoryProvider("openai", Limits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS)
+    store.restore(clock.now(), NOTHING, [])
+    assert store.use(clock.now())["rpm"].units == 0
+
+
+STEPS = st.lists(
+    st.tuples(st.integers(1, 40), st.sampled_from([0.0, 0.5, 2.0]) | st.floats(0, 30)), min_size=1, max_size=60
+)
+LIMITS = st.fixed_dictionaries({"rpm": st.integers(2, 120), "tpm": st.integers(40, 400), "rpd": st.integers(20, 100)})
+
+
+@given(LIMITS, STEPS, STEPS, st.floats(0, 20))
+@example({"rpm": 60, "tpm": 400, "rpd": 10**6}, [(1, 1.0)] * 200, [(1, 0.0)] * 60, 0.0)
+@settings(deadline=None, max_examples=200)
+def test_after_a_restart_it_admits_at_most_what_one_that_never_stopped_would_have(
+    limits: dict[str, int], before: list[tuple[int, float]], after: list[tuple[int, float]], pause: float
+) -> None:
+    clock, records = FakeClock(), list[Record]()
+    uninterrupted = new_limiter(clock, limits)
+    for amount, seconds in before:
+        clock.advance(seconds)
+        while admitted(uninterrupted, tokens(amount)):
+            records.append((clock.now(), tokens(amount)))
+    clock.advance(pause)
+    second = restarted(clock, limits, records)
+    for amount, seconds in after:
+        clock.advance(seconds)
+        use, free = second.state().use, uninterrupted.state().use
+        for dimension in limits:
+            assert use[dimension].used >= free[dimension].used - 1e-3, dimension
+        if admitted(second, tokens(amount)):
+            result = uninterrupted.reserve(tokens(amount))
+            assert isinstance(result, Reservation), "would have been refused without the restart"
+            uninterrupted.settle(result, tokens(amount))
+
+
+@given(LIMITS, st.lists(st.tuples(st.integers(1, 20), st.floats(0, 3)), max_size=30))
+@settings(deadline=None, max_examples=100)
+def test_what_has_long_been_idle_is_as_free_as_ever(limits: dict[str, int], before: list[tuple[int, float]]) -> None:
+    clock, records = FakeClock(), list[Record]()
+    first = new_limiter(clock, limits)
+    for amount, seconds in before:
+        clock.advance(seconds)
+        if admitted(first, tokens(amount)):
+            records.append((clock.now(), tokens(amount)))
+    clock.advance(new_store(clock, limits).memory)
+    second = restarted(clock, limits, records)
+    assert second.state().use["rpm"].used == first.state().use["rpm"].used == 0
+    assert second.state().use["rpd"].used == first.state().use["rpd"].used

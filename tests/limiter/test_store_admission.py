@@ -1,0 +1,284 @@
+"""What one provider's state in memory admits and refuses."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+from doors import assert_never_over_admitted, granted, new_store, refused, tokens
+from fake_clock import FakeClock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Verdict
+from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.core.dimensions import RATE_DIMENSIONS
+from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.memory_store import MemoryProvider
+from wallie_litellm.limiter.store import CIRCUIT, PAUSED, TOO_LARGE, Hurdle, ProviderStore, Reservation
+
+pytestmark = pytest.mark.usefixtures("every_store")
+
+AMOUNTS = st.integers(0, 60)
+DEMANDS = st.builds(Demand, st.integers(1, 3), AMOUNTS, AMOUNTS, AMOUNTS)
+PAUSES = st.sampled_from([0.0, 0.0, 0.001, 0.25, 1.0]) | st.floats(0, 70)
+ARRIVALS = st.lists(st.tuples(PAUSES, DEMANDS), max_size=30)
+
+
+@st.composite
+def some_limits(draw: st.DrawFn) -> Limits:
+    stated = draw(st.dictionaries(st.sampled_from(RATE_DIMENSIONS), st.integers(4, 300), min_size=1))
+    burst = {name: draw(st.integers(1, 2 * limit)) for name, limit in stated.items() if draw(st.booleans())}
+    return Limits(stated, burst, draw(st.sampled_from([0.0, 0.1, 0.5])))
+
+
+def used(store: ProviderStore, now: float) -> dict[str, float]:
+    return {dimension: use.used for dimension, use in store.use(now).items()}
+
+
+@given(some_limits(), ARRIVALS)
+@settings(deadline=None)
+def test_no_interval_sees_more_than_capacity_and_refill_in_any_dimension(
+    limits: Limits, arrivals: list[tuple[float, Demand]]
+) -> None:
+    store, now, admissions = MemoryProvider("p", limits, BreakerRules(), lambda: 0.0), 1000.0, []
+    for pause, demand in arrivals:
+        now += pause
+        if isinstance(store.reserve(now, demand), Reservation):
+            admissions.append((now, demand))
+    assert_never_over_admitted(admissions, limits)
+
+
+@given(some_limits(), ARRIVALS)
+@settings(deadline=None)
+def test_a_refused_reservation_takes_nothing_from_any_dimension(
+    limits: Limits, arrivals: list[tuple[float, Demand]]
+) -> None:
+    clock = FakeClock()
+    limits = Limits({**limits.per_dimension, "rpd": 20, "tpd": 400, "concurrency": 8}, limits.burst, limits.headroom)
+    store = MemoryProvider("p", limits, BreakerRules(), clock.wall)
+    for pause, demand in arrivals:
+        clock.advance(pause)
+        before = (store.use(clock.now()), store.in_flight)
+        if isinstance(store.reserve(clock.now(), demand), Hurdle):
+            assert (store.use(clock.now()), store.in_flight) == before
+
+
+@given(some_limits(), ARRIVALS, st.floats(0, 1e6))
+@settings(deadline=None)
+def test_waiting_as_long_as_predicted_is_enough_and_a_moment_less_is_not(
+    limits: Limits, arrivals: list[tuple[float, Demand]], start: float
+) -> None:
+    store, now = MemoryProvider("p", limits, BreakerRules(), lambda: 0.0), start
+    for pause, demand in arrivals:
+        now += pause
+        result = store.reserve(now, demand)
+        if isinstance(result, Reservation):
+            continue
+        if result.wait == inf:
+            assert result.reason.startswith(TOO_LARGE)
+            continue
+        if result.wait > 1e-4:
+            refused(store.reserve(now + result.wait - 1e-5, demand))
+        now += result.wait
+        granted(store.reserve(now, demand))
+
+
+@pytest.mark.parametrize(
+    ("limits", "demand", "reason", "wait"),
+    [
+        ({"rpm": 60, "tpm": 600}, tokens(0), "rpm", 1.0),
+        ({"tpm": 600, "rpm": 1000}, tokens(50), "tpm", 5.0),
+        ({"itpm": 600, "otpm": 60}, Demand(1, 60, 30, 30), "otpm", 30.0),
+    ],
+)
+def test_the_longest_wait_is_the_reason(limits: dict[str, int], demand: Demand, reason: str, wait: float) -> None:
+    store = new_store(FakeClock(), limits)
+    full = {"requests": limits.get("rpm", 1), "tokens": limits.get("tpm", 0)}
+    store.consume(5.0, Demand(**full, input=limits.get("itpm", 0), output=limits.get("otpm", 0)))
+    assert refused(store.reserve(5.0, demand)) == (reason, pytest.approx(wait))
+
+
+def test_those_ahead_are_counted_in_the_wait() -> None:
+    store = new_store(FakeClock(), {"tpm": 600})
+    store.consume(5.0, tokens(600))
+    assert store.hurdle(5.0, tokens(10), tokens(40)) == ("tpm", pytest.approx(5.0))
+
+
+def test_a_burst_sets_the_capacity_and_not_the_rate() -> None:
+    store = new_store(FakeClock(), {"rpm": 60}, burst={"rpm": 3})
+    assert [type(store.reserve(0.0, Demand())) for _ in range(4)] == [Reservation] * 3 + [Hurdle]
+    assert refused(store.reserve(0.0, Demand())).wait == pytest.approx(1.0, abs=1e-5)
+
+
+def test_headroom_keeps_a_share_of_rate_capacity_and_day_unused() -> None:
+    store = new_store(FakeClock(), {"rpm": 100, "rpd": 120}, headroom=0.5)
+    for _ in range(50):
+        granted(store.reserve(0.0, Demand()))
+    assert refused(store.reserve(0.0, Demand())) == ("rpm", pytest.approx(60 / 50))
+    for _ in range(10):
+        granted(store.reserve(101.0, Demand()))
+    assert refused(store.reserve(101.0, Demand())).reason == "rpd"
+
+
+def test_headroom_does_not_cost_one_more_by_rounding() -> None:
+    store = new_store(FakeClock(), {"rpd": 100}, headroom=0.9)
+    for _ in range(10):
+        granted(store.reserve(0.0, Demand()))
+    refused(store.reserve(0.0, Demand()))
+
+
+@pytest.mark.parametrize(
+    ("limits", "demand", "dimension"),
+    [
+        ({"tpm": 100}, tokens(101), "tpm"),
+        ({"rpm": 60, "itpm": 100}, Demand(1, 0, 101, 0), "itpm"),
+        ({"tpd": 100}, tokens(101), "tpd"),
+    ],
+)
+def test_what_is_bigger_than_a_whole_limit_is_refused_for_good(
+    limits: dict[str, int], demand: Demand, dimension: str
+) -> None:
+    store = new_store(FakeClock(), limits)
+    store.pause(100.0)  # no matter what else stands in the way
+    assert refused(store.reserve(0.0, demand)) == (TOO_LARGE + dimension, inf)
+
+
+def test_what_is_as_big_as_a_whole_limit_is_not_too_large() -> None:
+    granted(new_store(FakeClock(), {"tpm": 100}, headroom=0.1).reserve(0.0, tokens(90)))
+
+
+def test_concurrency_counts_what_is_in_flight() -> None:
+    store = new_store(FakeClock(), {"concurrency": 2})
+    first, _ = granted(store.reserve(0.0, Demand())), granted(store.reserve(0.0, Demand()))
+    assert refused(store.reserve(0.0, Demand())).reason == "concurrency"
+    assert store.use(0.0)["concurrency"][:2] == (2, 2)
+    store.settle(0.0, first, first.demand)
+    granted(store.reserve(0.0, Demand()))
+
+
+def test_those_ahead_take_places_too() -> None:
+    store = new_store(FakeClock(), {"concurrency": 2})
+    assert store.hurdle(0.0, Demand(), Demand(1)) is None
+    assert refused(store.hurdle(0.0, Demand(), Demand(2))).reason == "concurrency"
+
+
+def test_a_pause_holds_until_the_later_deadline() -> None:
+    store = new_store(FakeClock(), {"rpm": 60})
+    store.pause(120.0)
+    store.pause(50.0)
+    assert refused(store.reserve(49.0, Demand())) == (PAUSED, 71.0)
+    refused(store.reserve(119.999, Demand()))
+    granted(store.reserve(120.0, Demand()))
+
+
+def test_a_pause_shorter_than_the_wait_is_not_the_reason() -> None:
+    store = new_store(FakeClock(), {"rpm": 60})
+    store.consume(0.0, Demand(90))
+    store.pause(5.0)
+    assert refused(store.reserve(0.0, Demand())) == ("rpm", pytest.approx(31.0))
+
+
+def fail(store: ProviderStore) -> None:
+    store.breaker.record(0.0, store.breaker.generation, Verdict.FAILURE, probe=0)
+    store.told(0.0)
+
+
+def test_an_open_breaker_refuses_and_a_half_open_one_hands_out_its_probes() -> None:
+    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
+    fail(store)
+    assert refused(store.reserve(10.0, Demand())) == (CIRCUIT, 20.0)
+    probe = granted(store.reserve(30.0, Demand()))
+    assert probe.probe
+    assert probe.generation == store.breaker.generation
+    assert store.breaker.state is BreakerState.HALF_OPEN
+    assert refused(store.reserve(30.0, Demand())).reason == CIRCUIT
+
+
+def order(store: ProviderStore, name: str, now: float = 0.0) -> None:
+    getattr(store.breaker, name)()
+    store.told(now)
+
+
+def test_a_breaker_that_the_operator_releases_hands_out_a_probe_at_once() -> None:
+    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
+    fail(store)
+    order(store, "force_open", 1.0)
+    assert refused(store.reserve(1.0, Demand())) == (CIRCUIT, inf)
+    order(store, "release", 2.0)
+    assert store.breaker.state is BreakerState.HALF_OPEN
+    probe = granted(store.reserve(2.0, Demand()))
+    assert probe.probe
+    assert refused(store.reserve(2.0, Demand())).reason == CIRCUIT
+    store.settle(2.0, probe, probe.demand)
+    store.breaker.record(2.0, probe.generation, Verdict.SUCCESS, probe=probe.probe)
+    store.told(2.0)
+    assert [granted(store.reserve(3.0, Demand())).probe for _ in range(2)] == [0, 0]
+
+
+def test_a_probe_under_way_before_the_operators_orders_holds_nobody_back_after_them() -> None:
+    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
+    fail(store)
+    granted(store.reserve(30.0, Demand()))
+    assert refused(store.reserve(30.0, Demand())).reason == CIRCUIT
+    order(store, "force_open", 30.0)
+    order(store, "release", 30.0)
+    assert granted(store.reserve(30.0, Demand())).probe
+
+
+def test_releasing_an_open_breaker_does_not_shorten_its_time() -> None:
+    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
+    fail(store)
+    order(store, "release", 10.0)
+    assert refused(store.reserve(10.0, Demand())) == (CIRCUIT, 20.0)
+
+
+def test_a_refused_call_uses_up_no_probe() -> None:
+    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
+    fail(store)
+    store.consume(30.0, Demand(60))
+    assert refused(store.reserve(30.0, Demand())).reason == "rpm"
+    assert store.breaker.wait(31.0) == 0
+    assert granted(store.reserve(31.0, Demand())).probe
+
+
+def test_consuming_more_than_there_is_makes_a_debt() -> None:
+    store = new_store(FakeClock(), {"tpm": 600, "rpd": 5})
+    store.consume(0.0, Demand(7, 1200, 0, 0))
+    assert used(store, 0.0) == {"tpm": pytest.approx(1200), "rpd": 7}
+    assert refused(store.reserve(0.0, Demand(1, 10, 0, 0))).reason == "rpd"
+
+
+def test_reset_forgets_usage_and_pause_but_not_the_breaker() -> None:
+    store = new_store(FakeClock(), {"rpm": 60, "rpd": 5})
+    store.consume(0.0, Demand(60))
+    store.pause(100.0)
+    store.breaker.force_open()
+    store.reset(1.0)
+    assert used(store, 1.0) == {"rpm": 0, "rpd": 0}
+    assert store.hurdle(1.0, Demand(), NOTHING) == (CIRCUIT, inf)
+    store.breaker.close()
+    granted(store.reserve(1.0, Demand()))
+
+
+@pytest.mark.parametrize(
+    ("limits", "demand", "fitted"),
+    [
+        ({}, Demand(1, 500, 100, 400), Demand(1, 500, 100, 400)),
+        ({"tpm": 200}, Demand(1, 500, 100, 400), Demand(1, 200, 100, 400)),
+        ({"tpd": 200, "tpm": 300}, Demand(1, 500, 100, 400), Demand(1, 200, 100, 400)),
+        ({"otpm": 50}, Demand(1, 500, 100, 400), Demand(1, 500, 100, 50)),
+        ({"tpm": 60}, Demand(1, 500, 100, 400), Demand(1, 100, 100, 400)),
+    ],
+)
+def test_a_guess_is_cut_down_to_what_fits_but_never_below_the_input(
+    limits: dict[str, int], demand: Demand, fitted: Demand
+) -> None:
+    assert new_store(FakeClock(), limits).fit(demand) == fitted
+
+
+def test_without_limits_everything_passes() -> None:
+    store = new_store(FakeClock(), {})
+    for _ in range(1000):
+        granted(store.reserve(0.0, tokens(10**9)))
+    assert store.use(0.0) == {}

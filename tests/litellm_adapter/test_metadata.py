@@ -1,0 +1,323 @@
+"""Who caused a request, as it may be recorded: bounded, printable, and without anybody's keys."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum, StrEnum
+from math import inf, nan
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wallie_litellm.litellm_adapter.metadata import (
+    LONGEST_NAME,
+    LONGEST_TEXT,
+    MOST_KEYS,
+    MOST_METADATA,
+    MOST_VALUES,
+    name,
+    recordable,
+    tags_of,
+)
+
+
+class Plan(StrEnum):
+    PRO = "pro"
+
+
+class Tier(Enum):
+    TOP = "top"
+
+
+KEYS = (
+    "sk-proj-abcdefgh12345678",
+    "sk-ant-api03-abcdefgh12345678",
+    "gsk_abcdefgh12345678",
+    "phc_abcdefgh12345678",
+    "AIzaSyA1234567890abcdefghijk",
+    "AKIAIOSFODNN7EXAMPLE",
+    "ghp_abcdefgh12345678",
+    "xoxb-12345678-abcdefgh",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abcdef",
+    "https://hooks.slack.com/services/T000/B000/abcdef",
+)
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("wallie-chat", "wallie-chat"),
+        ("  wallie-chat\n", "wallie-chat"),
+        ("a\x00b\x1b[31mc\x7f", "a b [31mc"),
+        ("two\r\nlines\u2028three\x85four", "two  lines three four"),
+        ("half of a character \ud83d", "half of a character"),
+        ("ünïcödé 🙂", "ünïcödé 🙂"),
+        ("x" * 10_000, "x" * LONGEST_NAME),
+        ("", None),
+        (" \n ", None),
+        (None, None),
+        (7, "7"),
+        pytest.param(10**5000, f"<{(10**5000).bit_length()} bits>", id="huge"),
+        (UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (Plan.PRO, "pro"),
+        (Tier.TOP, "top"),
+        ({"a": 1}, None),
+        ([1], None),
+        (b"bytes", None),
+        (object(), None),
+    ],
+)
+def test_a_name_is_one_printable_line_of_bounded_length(given: object, kept: str | None) -> None:
+    assert name(given) == kept
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_in_the_place_of_a_name_is_masked(key: str) -> None:
+    assert name(key) == "***"
+    assert key[8:] not in str(name("x" * (LONGEST_NAME - 10) + " " + key))
+
+
+# Where the feature is named
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"metadata": {"feature": "chat"}},
+        {"metadata": {"feature": " chat\n"}},
+        {"metadata": {"tags": ["x", "feature:chat", "feature:other"]}},
+        {"metadata": {"tags": ("feature: chat",)}},
+        {"metadata": {"request_tags": ["feature:chat"]}},
+        {"metadata": {"requester_metadata": {"feature": "chat"}}},
+        {"metadata": {"requester_metadata": {"tags": ["feature:chat"]}}},
+        {"litellm_metadata": {"feature": "chat"}},
+        {"litellm_metadata": {"tags": ["feature:chat"]}, "metadata": {"feature": "other"}},
+        {"proxy_server_request": {"headers": {"x-wallie-feature": "chat"}}},
+        {"proxy_server_request": {"headers": {"X-Wallie-Feature": "chat"}}},
+        {"metadata": {"feature": "chat"}, "proxy_server_request": {"headers": {"x-wallie-feature": "other"}}},
+        {"metadata": {"feature": " "}, "proxy_server_request": {"headers": {"x-wallie-feature": "chat"}}},
+        {"metadata": {"feature": None, "tags": ["feature:", "feature:chat"]}},
+    ],
+)
+def test_the_feature_is_found_wherever_it_is_named(kwargs: dict[str, Any]) -> None:
+    assert tags_of(kwargs).feature == "chat"
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"metadata": None},
+        {"metadata": "feature:chat"},
+        {"metadata": {"feature": {"nested": "chat"}}},
+        {"metadata": {"tags": "feature:chat"}},
+        {"metadata": {"tags": [None, 7, {"feature": "chat"}, "chat"]}},
+        {"metadata": {"requester_metadata": ["feature:chat"]}},
+        {"proxy_server_request": None},
+        {"proxy_server_request": "GET /"},
+        {"proxy_server_request": {"headers": None}},
+        {"proxy_server_request": {"headers": ["x-wallie-feature"]}},
+        {"proxy_server_request": {"headers": {"x-wallie-feature": 7}}},
+    ],
+)
+def test_what_names_no_feature_is_passed_over(kwargs: dict[str, Any]) -> None:
+    assert tags_of(kwargs).feature is None
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "user"),
+    [
+        ({"user": "u1", "metadata": {"user_id": "u2"}}, "u1"),
+        ({"metadata": {"user_id": "u2"}}, "u2"),
+        ({"user": "", "metadata": {"user_id": "u2"}}, "u2"),
+        ({"metadata": {"requester_metadata": {"user_id": "u3"}}}, "u3"),
+        ({"user": 42}, "42"),
+        ({"user": "a\nb"}, "a b"),
+        ({"user": None}, None),
+        ({"user": {"id": 1}}, None),
+    ],
+)
+def test_the_user_is_the_one_that_was_named(kwargs: dict[str, Any], user: str | None) -> None:
+    assert tags_of(kwargs).user_id == user
+
+
+# Metadata
+
+
+def test_plain_metadata_is_kept_as_it_is() -> None:
+    given = {"conversationId": "123", "hasRAG": True, "n": 7, "score": 0.5, "none": None, "deep": {"a": [1, {"b": 2}]}}
+    assert recordable(given) == given
+
+
+def test_what_has_a_text_of_its_own_is_kept_as_text() -> None:
+    moment = datetime(2026, 11, 23, tzinfo=UTC)
+    given = {"id": UUID(int=7), "at": moment, "on": moment.date(), "price": Decimal("1.10"), "plan": Plan.PRO}
+    assert recordable(given) == {
+        "id": "00000000-0000-0000-0000-000000000007",
+        "at": "2026-11-23 00:00:00+00:00",
+        "on": "2026-11-23",
+        "price": "1.10",
+        "plan": "pro",
+    }
+
+
+def test_anything_else_leaves_only_its_kind() -> None:
+    assert recordable({"a": object(), "b": b"bytes", "c": {1, 2}, "d": lambda: 0}) == {
+        "a": "<object>",
+        "b": "<bytes>",
+        "c": "<set>",
+        "d": "<function>",
+    }
+
+
+def test_numbers_that_json_or_a_database_cannot_hold_become_text() -> None:
+    kept = recordable({"nan": nan, "inf": -inf, "large": 10**5000, "negative": -(10**30), "fits": 2**63})
+    assert kept == {
+        "nan": "nan",
+        "inf": "-inf",
+        "large": f"<{(10**5000).bit_length()} bits>",
+        "negative": f"-<{(10**30).bit_length()} bits>",
+        "fits": 2**63,
+    }
+
+
+def test_keys_become_printable_text() -> None:
+    kept = recordable({1: "a", None: "b", "c\nd": "e", ("t",): "f", "x" * 500: "g", 2.5: {"i\x00n": 1}})
+    assert kept == {
+        "1": "a",
+        "<NoneType>": "b",
+        "c d": "e",
+        "<tuple>": "f",
+        "x" * LONGEST_NAME: "g",
+        "<float>": {"i n": 1},
+    }
+
+
+def test_control_characters_are_replaced_and_line_breaks_kept() -> None:
+    assert recordable({"a": "one\ntwo\tthree\x00\x1b[0m\ud83d"}) == {"a": "one\ntwo\tthree\ufffd\ufffd[0m\ufffd"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("api_key", "apiKey", "x-api-key", "OPENAI_API_KEY", "client_secret", "password", "passwd", "Authorization"),
+        *("credentials", "access_token", "accessToken", "refreshToken", "token", "session-token", "Cookie"),
+    ],
+)
+@pytest.mark.parametrize("value", ["plain", 123456, ["a"], {"inner": "text"}])
+def test_what_is_called_a_secret_is_masked_whatever_it_is(key: str, value: object) -> None:
+    assert recordable({key: value}) == {key: "***"}
+    assert recordable({"outer": {key: value}}) == {"outer": {key: "***"}}
+    assert recordable({"outer": [{key: value}]}) == {"outer": [{key: "***"}]}
+
+
+def test_what_only_sounds_like_a_secret_is_kept() -> None:
+    given = {"max_tokens": 5, "totalTokens": 7, "keyboard": "qwerty", "has_password": True, "note": "a basic question"}
+    assert recordable(given) == given
+
+
+@pytest.mark.parametrize("key", [*KEYS, "Bearer abcdefgh12345678"])
+def test_a_key_is_masked_wherever_it_stands(key: str) -> None:
+    given = {
+        "note": f"my key is {key}, keep it",
+        "list": [key],
+        "deep": {"a": {"b": key}},
+        key: 1,
+        "end": "x " * (LONGEST_TEXT // 2 - 4) + key,
+    }
+    written = json.dumps(recordable(given))
+    assert key not in written
+    assert key[-8:] not in written
+    assert recordable({"note": f"my key is {key}"})["note"] == "my key is ***"
+
+
+def test_a_password_in_an_address_is_masked() -> None:
+    assert recordable({"db": "postgresql://wallie:hunter2@db/x"}) == {"db": "postgresql://***@db/x"}
+
+
+def test_litellms_own_entries_are_left_out() -> None:
+    given = {"model_group": "o", "deployment": "x", "feature": "chat", "user_id": "u", "tags": ["a"], "mine": 1}
+    assert recordable(given) == {"mine": 1}
+
+
+def test_one_huge_value_costs_the_others_nothing() -> None:
+    huge = [["x" * 400] * 50] * 50
+    assert recordable({"a": 1, "huge": huge, "b": 2}) == {"a": 1, "huge": "<list>", "b": 2}
+
+
+def test_long_text_is_cut() -> None:
+    assert recordable({"a": "x" * 100_000}) == {"a": "x" * LONGEST_TEXT}
+
+
+def test_deep_and_circular_metadata_ends_somewhere() -> None:
+    circle: dict[str, Any] = {"a": 1}
+    circle["self"] = circle
+    assert recordable(circle)["self"] == {"a": 1, "self": {"a": 1, "self": {"a": 1, "self": "<dict>"}}}
+    deep: Any = "bottom"
+    for _ in range(10_000):
+        deep = [deep]
+    assert recordable({"deep": deep}) == {"deep": [[["<list>"]]]}
+
+
+def test_wide_metadata_is_not_walked_to_its_end() -> None:
+    looked_at = 0
+
+    class Wide(dict[str, Any]):
+        def items(self) -> Any:
+            nonlocal looked_at
+            looked_at += 1
+            return super().items()
+
+    wide: Any = 1
+    for _ in range(4):
+        wide = Wide((str(number), wide) for number in range(50))  # six million leaves
+    kept = recordable({str(number): wide for number in range(10_000)})
+    assert 0 < len(kept) <= MOST_KEYS
+    assert looked_at <= MOST_VALUES * (MOST_KEYS + 1)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers() | st.none(), inner),
+    max_leaves=15,
+)
+
+
+@given(st.dictionaries(st.text() | st.integers(), VALUES, max_size=60))
+@settings(deadline=None, max_examples=80)
+def test_whatever_is_given_what_is_kept_can_be_written_anywhere(metadata: dict[Any, Any]) -> None:
+    kept = recordable(metadata)
+    written = json.dumps(kept, allow_nan=False, ensure_ascii=False)
+    written.encode()
+    assert "\x00" not in written
+    assert "\\u0000" not in written
+    assert json.loads(written) == kept
+    assert len(kept) <= MOST_KEYS
+    assert len(json.dumps(kept)) <= MOST_METADATA + 10 * MOST_KEYS
+
+
+# Where the caller's metadata is
+
+
+def test_the_proxys_own_metadata_is_not_the_callers() -> None:
+    proxys = {"user_api_key": "hash", "user_api_key_alias": "team", "headers": {"authorization": "x"}}
+    assert tags_of({"metadata": proxys}).metadata == {}
+    assert tags_of({"metadata": {**proxys, "requester_metadata": {"a": 1}}}).metadata == {"a": 1}
+    assert tags_of({"litellm_metadata": {**proxys, "requester_metadata": {"a": 1}}}).metadata == {"a": 1}
+    assert tags_of({"litellm_metadata": proxys, "metadata": {"a": 1}}).metadata == {"a": 1}
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"metadata": None}, {"metadata": "x"}, {"metadata": ["x"]}, {"metadata": {}}])
+def test_no_metadata_is_none(kwargs: dict[str, Any]) -> None:
+    assert tags_of(kwargs).metadata == {}
+
+
+def test_plain_metadata_of_a_call_is_the_callers() -> None:
+    assert tags_of({"metadata": {"feature": "chat", "a": 1}}).metadata == {"a": 1}

@@ -1,0 +1,205 @@
+"""The fleet as Redis has it, without a running proxy: as plain data, and as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from math import ceil
+from typing import TYPE_CHECKING, Any, Final
+
+from wallie_litellm.cli.tables import aligned, moment, text
+
+if TYPE_CHECKING:
+    from wallie_litellm.config import Limits, RouterConfig
+
+_LONGEST_RESET: Final = 366 * 86_400.0  # seconds; a debt may be larger than a date can say
+
+
+class Away(Exception):  # noqa: N818 - it says what happened
+    """Redis cannot be read; the message says why."""
+
+
+def nothing(scope: str, state: str, error: str | None) -> dict[str, Any]:
+    """The report where there is nothing to tell."""
+    return {
+        "store": {"scope": scope, "state": state, "error": error},
+        "workers": [],
+        "providers": {},
+        "features": {},
+    }
+
+
+# What there is, as plain data
+
+
+def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
+    """The workers, and what Redis holds of each provider's limits and breaker.
+
+    Raises:
+        Away: Redis cannot be read.
+    """
+    wallie = loaded.wallie
+    try:
+        from wallie_litellm.limiter.redis.inspect import Unreadable, read_fleet
+    except ImportError as error:
+        raise Away(f"{error.name} is not installed; install wallie-litellm[redis]") from error
+    from wallie_litellm.limiter.limiter import FEATURE
+
+    limited = {name: own.limits for name, own in wallie.features.items() if own.limits.by_dimension()}
+    unlimited = named_by_models(loaded) - set(wallie.providers)
+    try:
+        found = read_fleet(wallie.store.url, [*wallie.providers, *unlimited, *(FEATURE + name for name in limited)])
+    except Unreadable as error:
+        raise Away(str(error)) from error
+    now, states = found["now"], found["states"]
+    limits: dict[str, Limits | None] = {**wallie.providers, **{name: None for name in unlimited if states[name]}}
+    providers = {name: _state(states[name], own, now) for name, own in sorted(limits.items())}
+    features = {name: _state(states[FEATURE + name], own, now) for name, own in sorted(limited.items())}
+    holders = _holders([*providers.values(), *features.values()])
+    return {
+        "store": {"scope": "redis", "state": "ok", "error": None},
+        # Who has left is remembered for a minute, as what it had on loan may have to be counted.
+        "workers": [
+            _worker(name, about, now)
+            for name, about in found["workers"].items()
+            if about["pid"] is not None or name in holders
+        ],
+        "providers": providers,
+        "features": features,
+    }
+
+
+def _holders(states: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The workers that have something."""
+    return {
+        name for state in states for name in (*state["loans"], *state["places"], *state["breaker"]["probe_held_by"])
+    }
+
+
+def named_by_models(loaded: RouterConfig) -> set[str]:
+    """Providers that have no limits and yet a breaker, as far as the models tell without LiteLLM."""
+    names = set()
+    for entry in loaded.model_list:
+        params, info = entry["litellm_params"], entry.get("model_info") or {}
+        vendor, slash, _ = str(params["model"]).partition("/")
+        names.add(info.get("wallie_provider") or params.get("custom_llm_provider") or (vendor if slash else ""))
+    return {str(name) for name in names if name}
+
+
+def _worker(name: str, about: Mapping[str, Any], now: float) -> dict[str, Any]:
+    since = about["since"]
+    return {
+        "name": name,
+        "pid": about["pid"],
+        "host": about["host"],
+        "since": None if since is None else _date(since),
+        "last_seen": _date(now - about["age"]),
+        "last_seen_ago": round(about["age"], 3),
+    }
+
+
+def _state(told: Mapping[str, Any] | None, limits: Limits | None, now: float) -> dict[str, Any]:
+    """One provider; ``told`` is what inspect.lua says of it, ``None`` if Redis has nothing."""
+    from wallie_litellm.core.lease_server import ALIVE
+
+    breaker, workers = (told["breaker"], told["workers"]) if told else ({}, {})
+    opens = breaker.get("state") == "open"
+    places = {name: own["places"] for name, own in sorted(workers.items()) if own["places"] and own["age"] <= ALIVE}
+    return {
+        "breaker": {
+            "state": breaker.get("state"),
+            "reason": breaker.get("reason"),
+            "next_probe_in": round(breaker["reopens_in"], 3) if opens else None,
+            "probe_held_by": sorted({probe["worker"] for probe in breaker.get("probes", ())}),
+        },
+        "paused_for": round(told["pause"], 3) if told else 0.0,
+        "quota": {
+            dimension: _quota(dimension, limit, told, limits, now, sum(places.values()))
+            for dimension, limit in (limits.by_dimension() if limits else {}).items()
+        },
+        "loans": {name: dict(sorted(own["lent"].items())) for name, own in sorted(workers.items()) if own["lent"]},
+        "places": places,
+    }
+
+
+def _quota(
+    dimension: str, limit: int, told: Mapping[str, Any] | None, limits: Limits | None, now: float, places: int
+) -> dict[str, Any]:
+    if dimension == "concurrency":  # Redis knows who may have how many calls, not how many there are
+        return {"used": None, "limit": limit, "lent": places, "reset_at": None}
+    lent = sum(worker["lent"].get(dimension, 0) for worker in told["workers"].values()) if told else 0
+    used = told["used"].get(dimension, 0.0) if told else 0.0
+    reset_in = told["full_in"].get(dimension, 0.0) if told else 0.0
+    if dimension in ("rpd", "tpd"):
+        reset_in = told["day_ends_in"].get(dimension, 0.0) if told else 0.0
+        reset_in = reset_in or _day_left(now, getattr(limits, "reset_timezone", "UTC"))
+    reset_at = _date(now + min(reset_in, _LONGEST_RESET))
+    return {"used": max(0, ceil(used - 1e-6)), "limit": limit, "lent": lent, "reset_at": reset_at}
+
+
+def _day_left(now: float, timezone: str) -> float:
+    from wallie_litellm.core.daily_quota import next_midnight
+
+    return next_midnight(now, timezone) - now
+
+
+def _date(unix: float) -> str:
+    return datetime.fromtimestamp(unix, UTC).isoformat()
+
+
+# As people read it
+
+
+def fleet_lines(report: Mapping[str, Any], shown_url: str) -> Iterator[str]:
+    """The same as a table."""
+    from wallie_litellm.config.problems import one_line
+
+    workers = report["workers"]
+    count = f"{len(workers)} worker{'' if len(workers) == 1 else 's'}" if workers else "no worker in the last minute"
+    yield f"Redis at {shown_url}: {count}"
+    numbers = {worker["name"]: f"#{number}" for number, worker in enumerate(workers, 1)}
+    if workers:
+        rows: list[tuple[str, ...]] = [("", "worker", "pid", "host", "since (UTC)", "last seen")]
+        for worker in workers:
+            own = (worker["name"], text(worker["pid"]), text(worker["host"]))
+            since, seen = moment(worker["since"]), f"{worker['last_seen_ago']:.1f} s ago"
+            rows.append((numbers[worker["name"]], *own, since, seen))
+        yield ""
+        yield from map(one_line, aligned(rows))
+    rows = [("", "breaker", "limit", "used", "on loan", "reset (UTC)", "to whom")]
+    for kind in ("providers", "features"):
+        for name, state in report[kind].items():
+            rows += _rows(name if kind == "providers" else f"feature:{name}", state, numbers)
+    yield ""
+    yield from map(one_line, aligned(rows))
+    for kind in ("providers", "features"):
+        for name, state in report[kind].items():
+            if remark := _remark(state, numbers):
+                yield one_line(f"{name}: {remark}")
+
+
+def _rows(name: str, state: Mapping[str, Any], numbers: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    breaker = state["breaker"]["state"] or "nothing in Redis"
+    for dimension, quota in state["quota"].items():
+        loans = {worker: lent.get(dimension, 0) for worker, lent in state["loans"].items()}
+        if dimension == "concurrency":
+            loans = state["places"]
+        whom = ", ".join(f"{numbers.get(worker, worker)} {amount:g}" for worker, amount in loans.items() if amount)
+        used = f"{text(quota['used'])} / {quota['limit']}"
+        reset = moment(quota["reset_at"])
+        yield name, breaker, dimension, used, f"{quota['lent']:g}", reset, whom
+        name = breaker = ""
+    if not state["quota"]:
+        yield name, breaker, "-", "", "", "", ""
+
+
+def _remark(state: Mapping[str, Any], numbers: Mapping[str, str]) -> str:
+    breaker = state["breaker"]
+    parts = [f"{breaker['state']}: {breaker['reason']}"] if breaker["reason"] else []
+    if breaker["next_probe_in"] is not None:
+        parts.append(f"next probe in {breaker['next_probe_in']:.1f} s")
+    if breaker["probe_held_by"]:
+        parts.append("probe held by " + ", ".join(numbers.get(name, name) for name in breaker["probe_held_by"]))
+    if state["paused_for"]:
+        parts.append(f"paused for {state['paused_for']:.1f} s")
+    return "; ".join(parts)

@@ -1,0 +1,226 @@
+"""`wallie-litellm status`: a running proxy's or dashboard's, or the fleet as Redis has it without one."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from wallie_litellm.cli.fleet_report import Away, fleet_lines, fleet_report, nothing
+from wallie_litellm.cli.remote import FAILED, refuse, running, url_options
+from wallie_litellm.cli.tables import aligned, moment, text
+from wallie_litellm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wallie_litellm.cli.http_client import Client
+    from wallie_litellm.config import RouterConfig
+
+_INTERRUPTED: Final = 130  # what a shell says of a program that Ctrl-C has ended
+_PER_PROCESS: Final = (
+    "Limits are per process: WALLIE_REDIS_URL (or wallie.store.url) shares them, and a running process's own "
+    "numbers are its guard.status(), or at --url."
+)
+
+
+@dataclass
+class _View:
+    """What was found: for programs, for people, and what else to say on stderr."""
+
+    report: dict[str, Any] | None = None
+    lines: list[str] = field(default_factory=list)
+    problem: str = ""
+    code: int = 0
+
+
+@click.command("status")
+@url_options
+@click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of tables.")
+@click.option(
+    "--watch",
+    metavar="[SECONDS]",
+    is_flag=False,
+    flag_value=2.0,
+    type=click.FloatRange(min=0.1),
+    help="Again every so many seconds, 2 unless given, until Ctrl-C; with --json one line each time.",
+)
+def status_command(url: str | None, insecure: bool, config: str | None, as_json: bool, watch: float | None) -> None:
+    """Show limits, breakers and workers, and what was used in the last 24 hours.
+
+    With --url as a running proxy or dashboard has them; else as the Redis has them that the workers share, and as the
+    ledger has them.
+
+    The exit code is 0, 1 if the one at --url or Redis cannot be read, and 2 if the configuration is wrong.
+    """
+    client = running(url, insecure, config)
+    if client is None:
+        loaded = _load(config)
+
+        def look() -> _View:
+            return _from_store(loaded, as_json=as_json)
+    else:
+
+        def look() -> _View:
+            return _from_running(client)
+
+    if watch is None:
+        sys.exit(_show(look(), as_json=as_json))
+    try:
+        _watch(look, watch, as_json=as_json)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _load(config: str | None) -> RouterConfig:
+    from wallie_litellm.config import load_config
+
+    try:
+        return load_config(config)
+    except ConfigError as error:
+        refuse(*error.problems)
+
+
+def _show(view: _View, *, as_json: bool) -> int:
+    if view.problem:
+        click.echo(view.problem, err=True)
+    if not as_json:
+        for line in view.lines:
+            click.echo(line)
+    elif view.report is not None:
+        click.echo(json.dumps(view.report, indent=2))
+    return view.code
+
+
+def _watch(look: Callable[[], _View], seconds: float, *, as_json: bool) -> None:
+    first = True
+    while True:
+        view = look()
+        if as_json:
+            report = view.report if view.report is not None else {"error": view.problem}
+            click.echo(json.dumps(report))
+        else:
+            if sys.stdout.isatty():
+                click.clear()
+            elif not first:
+                click.echo()
+            click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')}, every {seconds:g} s; Ctrl-C ends")
+            click.echo()
+            _show(view, as_json=False)
+        first = False
+        time.sleep(seconds)
+
+
+# From Redis and the ledger
+
+
+def _from_store(loaded: RouterConfig, *, as_json: bool) -> _View:
+    from wallie_litellm.config.values import mask_url
+
+    url = loaded.wallie.store.url
+    if url == "memory":
+        view = _View(nothing("process", "ok", None), [_PER_PROCESS], problem=_PER_PROCESS if as_json else "")
+    else:
+        try:
+            report = fleet_report(loaded)
+        except Away as error:
+            problem = f"wallie.store.url: {mask_url(url)} cannot be read: {error}"
+            return _View(nothing("redis", "down", str(error)), problem=problem, code=FAILED)
+        view = _View(report, list(fleet_lines(report, mask_url(url))))
+    _add_usage(view, loaded)
+    return view
+
+
+def _add_usage(view: _View, loaded: RouterConfig) -> None:
+    from wallie_litellm.cli.usage_report import Unknown, usage_lines, usage_of_ledger
+    from wallie_litellm.config.problems import one_line
+
+    assert view.report is not None, "there is one to add to"  # noqa: S101 - narrows the type
+    usage, ledger = None, loaded.wallie.ledger
+    try:
+        usage = usage_of_ledger(ledger.url) if ledger is not None else None
+    except Unknown as error:
+        view.problem = "\n".join(filter(None, (view.problem, f"no figures of the last 24 h: {error}")))
+    view.report["usage"] = usage
+    if usage is not None:
+        view.lines += ["", *map(one_line, usage_lines(usage))]
+
+
+# From a running one
+
+
+def _from_running(client: Client) -> _View:
+    from wallie_litellm.cli.http_client import NoAnswer
+    from wallie_litellm.cli.usage_report import RANGE, usage_lines
+    from wallie_litellm.config.problems import one_line
+
+    try:
+        status = client.get("api/status")
+    except NoAnswer as error:
+        return _View(problem=str(error), code=FAILED)
+    usage, problem = None, ""
+    try:
+        usage = client.get("api/usage", [("range", RANGE), ("by", "provider")])
+    except NoAnswer as error:
+        problem = f"no figures of the last {RANGE}: {error}"
+    try:
+        lines = [f"{client.base}: {_store_line(status['store'])}", "", *_provider_lines(status)]
+        if usage is not None:
+            lines += ["", *usage_lines(usage)]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return _View(problem=f"{client.base}: the answer is none of a Wallie of this version", code=FAILED)
+    return _View({**status, "usage": usage}, list(map(one_line, lines)), problem)
+
+
+def _store_line(store: Mapping[str, Any]) -> str:
+    """Whose limits these are."""
+    scope, state = store["scope"], store["state"]
+    if scope == "redis":
+        workers = store.get("workers", 0)
+        told = f"limits shared through Redis by {workers} worker{'' if workers == 1 else 's'}, {state}"
+    elif scope == "ledger":
+        told = f"limits as the ledger's records add up, {state}"
+    else:
+        processes = store.get("processes", 1)
+        told = "limits of this process" if processes == 1 else f"limits of one of {processes} processes"
+    return told + (f": {store['error']}" if store.get("error") else "")
+
+
+def _provider_lines(status: Mapping[str, Any]) -> Iterator[str]:
+    rows: list[tuple[str, ...]] = [
+        ("", "health", "breaker", "in flight", "waiting", "limit", "used", "%", "reset (UTC)"),
+    ]
+    described = [(name, state) for name, state in status["providers"].items()]
+    described += [(f"feature:{name}", state) for name, state in status["features"].items()]
+    for name, state in described:
+        rows += _rows(name, state)
+    yield from aligned(rows, right=(3, 4, 7))
+    for name, state in described:
+        if remark := "; ".join(_remarks(state)):
+            yield f"{name}: {remark}"
+
+
+def _rows(name: str, state: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
+    own = (name, state["health"], state["breaker"]["state"], text(state["in_flight"]), text(state["waiting"]))
+    if not state["quota"]:
+        yield (*own, "-", "", "", "")
+    for dimension, quota in state["quota"].items():
+        used, share = f"{quota['used']:g} / {quota['limit']:g}", f"{100 * quota['utilization']:.0f}"
+        # Calls in flight are free again when they end.
+        reset = "-" if dimension == "concurrency" else moment(quota["reset_at"])
+        yield (*own, dimension, used, share, reset)
+        own = ("",) * len(own)  # type: ignore[assignment]
+
+
+def _remarks(state: Mapping[str, Any]) -> Iterator[str]:
+    breaker = state["breaker"]
+    if breaker["reason"]:
+        yield f"{breaker['state']}: {breaker['reason']}"
+    if breaker["next_probe_in"] is not None:
+        yield f"next probe in {breaker['next_probe_in']:.1f} s"
+    if state["paused_for"]:
+        yield f"paused for {state['paused_for']:.1f} s"

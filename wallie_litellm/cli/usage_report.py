@@ -1,0 +1,68 @@
+"""What was used in the last 24 hours, by provider, as `wallie-litellm status` shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from wallie_litellm.cli.tables import aligned
+from wallie_litellm.errors import ConfigError
+
+RANGE: Final = "24h"
+PATIENCE: Final = 5.0  # seconds that a ledger is waited for
+
+
+class Unknown(Exception):  # noqa: N818 - it says what is the matter
+    """The ledger cannot be read; the message says why, in one line."""
+
+
+def usage_of_ledger(url: str) -> dict[str, Any] | None:
+    """The same as a running one's ``api/usage?range=24h&by=provider``; ``None`` while there is no ledger's file yet.
+
+    Raises:
+        Unknown: it cannot be read.
+    """
+    from sqlalchemy.engine import make_url
+
+    from wallie_litellm.ledger.reader import reason
+
+    place = make_url(url)
+    if place.drivername == "sqlite" and not Path(place.database or "").is_file():
+        return None
+    try:
+        return asyncio.run(asyncio.wait_for(_ask(url), PATIENCE))
+    except ConfigError as error:
+        raise Unknown("; ".join(error.problems)) from error
+    except TimeoutError:
+        raise Unknown(f"wallie.ledger.url: no answer within {PATIENCE:g} s") from None
+    except Exception as error:
+        raise Unknown(f"wallie.ledger.url: the database failed while it was read: {reason(error)}") from error
+
+
+async def _ask(url: str) -> dict[str, Any]:
+    from wallie_litellm.dashboard.schemas import Usage
+    from wallie_litellm.dashboard.usage_ranges import iso, stretch_of, usage_rows
+    from wallie_litellm.ledger.queries import LedgerQueries
+    from wallie_litellm.ledger.reader import open_reader
+
+    stretch = stretch_of(RANGE, None, None, RANGE, time.time())
+    async with open_reader(url) as engine:
+        rows = await usage_rows(LedgerQueries(engine), stretch, "provider")
+    return Usage(range=RANGE, since=iso(stretch.since), until=None, by="provider", totals=rows).model_dump()
+
+
+def usage_lines(usage: Mapping[str, Any]) -> Iterator[str]:
+    """As people read it."""
+    if not usage["totals"]:
+        yield f"No requests in the last {usage['range']}"
+        return
+    rows: list[tuple[str, ...]] = [(f"last {usage['range']}", "requests", "tokens", "cost (USD)", "")]
+    for one in usage["totals"]:
+        cost = "-" if one["cost_usd"] is None else f"{one['cost_usd']:,.4f}"
+        requests = "-" if one["requests"] is None else f"{one['requests']:,}"
+        note = f"{one['unpriced']} unpriced" if one["unpriced"] else ""
+        rows.append((str(one["name"]) or "(none)", requests, f"{one['total_tokens']:,}", cost, note))
+    yield from aligned(rows, right=(1, 2, 3))

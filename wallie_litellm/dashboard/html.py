@@ -1,0 +1,254 @@
+"""HTML from a snapshot. Everything is escaped by the template engine; nothing here knows a request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from wallie_litellm.core.circuit_breaker import BreakerState
+from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
+from wallie_litellm.dashboard import charts
+from wallie_litellm.dashboard.formats import Formats, iso
+from wallie_litellm.dashboard.guard_source import ACTIONS, EXPORTED
+from wallie_litellm.dashboard.translations import translator
+from wallie_litellm.dashboard.view_model import RANGES, FeatureLimits, Figures, Provider, Quota, Range, Snapshot
+from wallie_litellm.ledger.figures import Totals
+from wallie_litellm.ledger.kpis import Kpi
+from wallie_litellm.ledger.schema import RECORD_TABLES
+
+_DAY: Final = 86_400
+_WORST_FIRST: Final = {"down": 0, "degraded": 1, "healthy": 2}
+_HEALTH: Final = tuple(_WORST_FIRST)
+#: Control characters, those that reverse or hide others, and halves of characters, which nothing can encode.
+_UNSEEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+#: How bad a state is that something has come to; others are neither good nor bad.
+_MEANING: Final = {
+    "open": "down",
+    "forced_open": "down",
+    "down": "down",
+    "half_open": "degraded",
+    "degraded": "degraded",
+    "closed": "healthy",
+    "healthy": "healthy",
+}
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("wallie_litellm.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_seen,
+    )
+    environment.filters["iso"] = iso
+    environment.filters["url"] = lambda text: quote(str(text), safe="", errors="replace")
+    environment.filters["raw"] = lambda value: "" if value is None else repr(value)
+    environment.filters["exact"] = lambda text: escape(text.encode(errors="replace").decode())
+    return environment
+
+
+def _seen(value: object) -> object:
+    """``value`` with a mark in place of what a reader would not see, or be misled by."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else _UNSEEN.sub("\ufffd", value)
+
+
+def _draw(template: str, language: str, **values: Any) -> str:
+    formats = Formats(language)
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            t=translator(language),
+            f=formats,
+            language=language,
+            ranges=list(RANGES),
+            **values,
+        )
+    )
+
+
+def render_panels(snapshot: Snapshot, language: str) -> str:
+    """All panels: the same for everybody, which is why live refresh can share them."""
+    figures, formats = snapshot.figures, Formats(language)
+    names = _series(figures)
+    on_axis, in_full = _bucket_names(snapshot.range, formats)
+    return _draw(
+        "panels.html",
+        language,
+        s=snapshot,
+        figures=figures,
+        providers=sorted(snapshot.providers, key=lambda one: (_WORST_FIRST.get(one.health, len(_HEALTH)), one.name)),
+        by_name=sorted(snapshot.providers, key=lambda one: one.name),
+        ill={state: sorted(one.name for one in snapshot.providers if one.health == state) for state in _HEALTH},
+        closest=_closest(snapshot),
+        critical=_kpi(figures, "critical_alerts"),
+        series=names,
+        charts=None if figures is None else _charts(figures, names),
+        clock=lambda at: formats.clock(at, snapshot.at),
+        on_axis=on_axis,
+        in_full=in_full,
+        word=_words(language),
+        meaning=_MEANING,
+        orders=_orders,
+        days=DAY_DIMENSIONS,
+        mean_wait=_mean_wait,
+        kpi_text=lambda kpi, value: _kpi_text(formats, kpi, value),
+        kpi_sign={"uptime": "> ", "critical_alerts": "≤ "},
+    )
+
+
+def render_page(
+    panels: str,
+    *,
+    language: str,
+    base: str,
+    range_name: str,
+    visitor_name: str | None,
+    csrf: str,
+    logged_in: bool,
+    notice: str | None,
+) -> str:
+    """The page around ``panels``, which are HTML already."""
+    return _draw(
+        "page.html",
+        language,
+        panels=Markup(panels),  # noqa: S704 - drawn by render_panels, escaped there
+        base=base,
+        range_name=range_name,
+        visitor_name=visitor_name,
+        csrf=csrf,
+        logged_in=logged_in,
+        notice=notice,
+    )
+
+
+def render_login(*, language: str, base: str, next: str, error: str | None) -> str:  # noqa: A002 - its usual name
+    """The form that asks for a token; ``next`` is where to go then, relative to the page."""
+    return _draw("login.html", language, base=base, next=next, error=error)
+
+
+def render_confirm(
+    *,
+    language: str,
+    base: str,
+    action: str,
+    provider: str,
+    range_name: str,
+    csrf: str,
+    visitor_name: str,
+    scope_note: str | None,
+) -> str:
+    """What an order will do, and the form that gives it."""
+    return _draw(
+        "confirm.html",
+        language,
+        base=base,
+        action=action,
+        provider=provider,
+        range_name=range_name,
+        csrf=csrf,
+        visitor_name=visitor_name,
+        scope_note=scope_note,
+    )
+
+
+def render_export(*, language: str, base: str, range_name: str, visitor_name: str) -> str:
+    """What an export holds, and the form that asks for one."""
+    return _draw(
+        "export.html", language, base=base, range_name=range_name, visitor_name=visitor_name, kinds=list(RECORD_TABLES)
+    )
+
+
+def render_problem(*, language: str, base: str, status: int, message: str) -> str:
+    """What is wrong, and the way back."""
+    return _draw("problem.html", language, base=base, status=status, message=message)
+
+
+def _words(language: str) -> Callable[[str, str], str]:
+    """What a value is called; one that nobody expected is shown as it is."""
+    known = {
+        "health": _HEALTH,
+        "breaker": tuple(state.value for state in BreakerState),
+        "order": (*ACTIONS, EXPORTED),
+        "dimension": DIMENSIONS,
+        "quota": ("warning", "critical"),
+        "alert": ("quota", "unpriced", "budget"),
+        "kpi": ("uptime", "p95_latency", "error_rate", "monthly_cost", "fallback_rate", "critical_alerts"),
+        "fleet": ("process", "redis", "ledger", "ok", "connecting", "down"),
+    }
+    say = translator(language)
+    return lambda kind, value: say(f"{kind}.{value}") if value in known[kind] else value
+
+
+def _bucket_names(chosen: Range, formats: Formats) -> tuple[Callable[[float], str], Callable[[float], str]]:
+    """What a chart's buckets are called on its axis, and where there is more room."""
+
+    def hour(at: float) -> str:
+        return iso(at)[11:16]
+
+    if chosen.step >= _DAY:
+        return formats.day, formats.day
+    if chosen.seconds > _DAY:
+        return formats.day, lambda at: f"{formats.day(at)} {hour(at)}"
+    return hour, hour
+
+
+def _closest(snapshot: Snapshot) -> tuple[str, Quota] | None:
+    """The limit that is used most, and whose it is."""
+    owners: list[Provider | FeatureLimits] = [*snapshot.providers, *snapshot.features]
+    return max(
+        ((one.name, quota) for one in owners for quota in one.quotas), key=lambda own: own[1].share, default=None
+    )
+
+
+def _kpi(figures: Figures | None, name: str) -> Kpi | None:
+    return next((kpi for kpi in figures.kpis if kpi.name == name), None) if figures is not None else None
+
+
+def _kpi_text(formats: Formats, kpi: str, value: float | None) -> str:
+    if kpi == "monthly_cost":
+        return formats.money(value)
+    if kpi == "critical_alerts":
+        return formats.number(value)
+    return (
+        formats.milliseconds(None if value is None else value * 1000) if kpi == "p95_latency" else formats.share(value)
+    )
+
+
+def _orders(provider: Provider) -> list[str]:
+    """What can be ordered of a provider in its state, in the order of the buttons."""
+    if not provider.breaker:
+        return []
+    held = provider.breaker in ("forced_open", "disabled")
+    circuit = ["open_circuit"] if provider.breaker != "forced_open" else []
+    circuit += ["close_circuit"] if provider.breaker != "closed" or provider.failures else []
+    return ["reset_quota", *circuit, *(["release_circuit"] if held else [])]
+
+
+def _mean_wait(attempts: Totals) -> float | None:
+    """Milliseconds that an attempt waited for capacity."""
+    return attempts.waited_ms / attempts.attempts if attempts.attempts else None
+
+
+def _series(figures: Figures | None) -> list[str]:
+    return sorted({name for bucket in figures.buckets for name in bucket.attempts}) if figures is not None else []
+
+
+def _charts(figures: Figures, names: Sequence[str]) -> Mapping[str, charts.Chart]:
+    buckets = figures.buckets
+    return {
+        "cost": charts.stacked(buckets, lambda one: [one.cost_usd.get(name, 0.0) for name in names]),
+        "attempts": charts.stacked(buckets, lambda one: [sum(one.attempts.values()) - one.failures, one.failures]),
+        "latency": charts.line(buckets, lambda one: one.mean_ms),
+    }

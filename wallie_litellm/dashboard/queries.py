@@ -1,0 +1,104 @@
+"""What the page asks of the ledger, for one range."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from wallie_litellm.dashboard.view_model import Bucket, Costs, Figures, Group, Happening, Range
+from wallie_litellm.ledger.figures import Alert, Totals
+from wallie_litellm.ledger.queries import LedgerQueries
+from wallie_litellm.ledger.ranges import EXACT_UP_TO, align
+
+RECENT = 20  # alerts, and things that happened
+LOOKED_THROUGH = 200  # changes: during an outage every request falls back
+FEATURES = 50  # at most: the dearest
+
+
+def beginning(seconds: float, now: float) -> float:
+    """When a range of ``seconds`` up to ``now`` really begins: longer ones are widened to whole quarters of an hour."""
+    since = now - seconds
+    return since if seconds <= EXACT_UP_TO else float(align(since, None, now)[0])
+
+
+async def gather(queries: LedgerQueries, chosen: Range, now: float) -> Figures:
+    """Ask for the sums of a range, one after the other; the news and the key figures are of no range."""
+    since = beginning(chosen.seconds, now)
+    by_provider = await queries.totals(since, by=["provider"])
+    by_feature = await queries.totals(since, by=["feature"], percentiles=False, top=FEATURES)
+    (total,) = await queries.totals(since)
+    (requests,) = await queries.requests(since)
+    requests_by_provider = await queries.requests(since, by=["provider"], percentiles=False)
+    over_time = await queries.totals(since, by=["provider"], step=chosen.step, percentiles=False)
+    return Figures(
+        at=now,
+        since=since,
+        by_provider={one.provider or "": one for one in by_provider},
+        requests_by_provider={one.provider or "": one for one in requests_by_provider},
+        total=total,
+        requests=requests,
+        costs=Costs(
+            today=(await queries.cost_today()).cost_usd,
+            month=await queries.cost_of_month(),
+            spent=total.cost_usd,
+            unpriced=total.unpriced,
+            estimated=total.estimated,
+            by_provider=[_group(one.provider, one) for one in by_provider],
+            by_feature=[_group(one.feature, one) for one in by_feature],
+        ),
+        buckets=_buckets(over_time, since, chosen.step, now),
+        alerts=(),
+        happenings=(),
+        kpis=(),
+    )
+
+
+def _group(name: str | None, one: Totals) -> Group:
+    return Group(name or "", one.attempts, one.total_tokens, one.cost_usd, one.unpriced)
+
+
+def _buckets(found: Sequence[Totals], since: float, step: int, now: float) -> list[Bucket]:
+    """One bucket after the other, also where nothing happened."""
+    starts = range(int(since // step) * step, int(now) + 1, step)
+    by_start: dict[int, list[Totals]] = {start: [] for start in starts}
+    for one in found:
+        if one.start in by_start:
+            by_start[one.start].append(one)
+    return [_bucket(start, ones) for start, ones in by_start.items()]
+
+
+def _bucket(start: int, ones: Sequence[Totals]) -> Bucket:
+    answered = [
+        (one.successes - one.cache_hits, one.latency.mean_ms) for one in ones if one.latency.mean_ms is not None
+    ]
+    calls = sum(count for count, _ in answered)
+    return Bucket(
+        start,
+        {one.provider or "": one.cost_usd or 0.0 for one in ones},
+        {one.provider or "": one.attempts for one in ones},
+        sum(one.attempts - one.successes - one.by_caller for one in ones),
+        sum(count * mean for count, mean in answered) / calls if calls else None,
+    )
+
+
+async def gather_news(queries: LedgerQueries) -> tuple[list[Alert], list[Happening]]:
+    """What was said lately."""
+    return await queries.alerts(RECENT), await _happenings(queries)
+
+
+async def _happenings(queries: LedgerQueries) -> list[Happening]:
+    changes: dict[Any, Happening] = {}
+    for one in await queries.transitions(LOOKED_THROUGH):
+        alike = one.id if one.type != "fallback" else (one.provider, one.before, one.after, one.reason)
+        known = changes.get(alike)
+        changes[alike] = (
+            Happening(one.at, one.type, one.provider, one.before, one.after, one.reason, "")
+            if known is None
+            else replace(known, times=known.times + 1)
+        )
+    orders = [
+        Happening(one.at, "action", one.provider, "", one.action, one.detail, one.actor)
+        for one in await queries.actions(RECENT)
+    ]
+    return sorted([*changes.values(), *orders], key=lambda one: -one.at)[:RECENT]

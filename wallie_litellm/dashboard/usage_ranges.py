@@ -1,0 +1,145 @@
+"""Ranges as the API takes them, and sums as it gives them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, NamedTuple
+
+from wallie_litellm.config import parse_duration
+from wallie_litellm.dashboard.queries import beginning
+from wallie_litellm.dashboard.schemas import UsageRow
+from wallie_litellm.dashboard.view_model import RANGES
+from wallie_litellm.ledger.figures import RequestTotals, Totals
+from wallie_litellm.ledger.queries import LedgerQueries
+from wallie_litellm.ledger.ranges import EXACT_UP_TO, align
+
+By = Literal["provider", "model", "feature", "user"]
+
+MOST: Final = 50  # groups: the dearest
+_MEANWHILE: Final = 5.0  # seconds that may pass until the ledger is asked, to which an open range is longer then
+_LATEST: Final = 253_402_300_800.0  # Unix seconds: the end of the year 9999, which dates do not go beyond
+
+
+class Stretch(NamedTuple):
+    """From ``since`` to before ``until``, in Unix seconds, ``None`` for now; ``name`` is of ``RANGES``, if any."""
+
+    since: float
+    until: float | None
+    name: str | None
+
+
+def stretch_of(name: str | None, since: str | None, until: str | None, default: str, now: float) -> Stretch:
+    """The range that a request asks for: by its name, or by its ends.
+
+    Raises:
+        ValueError: it makes no sense; the message says what is expected.
+    """
+    if name is not None and (since or until):
+        raise ValueError("range: give it, or since and until, not both")
+    if since is None and until is not None:
+        raise ValueError("until: it needs a since")
+    if since is None:
+        name = default if name is None else name
+        if name not in RANGES:
+            raise ValueError(f"range: found {name!r}, expected one of {', '.join(RANGES)}")
+        return Stretch(beginning(RANGES[name].seconds, now), None, name)
+    begins = parse_time("since", since, now)
+    ends = None if until is None else parse_time("until", until, now)
+    if ends is not None and ends <= begins:
+        raise ValueError(f"until: found {until!r}, expected a time after since ({since})")
+    return Stretch(begins, ends, None)
+
+
+def as_asked(stretch: Stretch, now: float) -> Stretch:
+    """``stretch`` as the ledger's sums are of it: above two hours, widened to whole quarters of an hour."""
+    length = (now if stretch.until is None else stretch.until) - stretch.since
+    if length < EXACT_UP_TO - _MEANWHILE:
+        return stretch
+    since, until = align(stretch.since, stretch.until, now)
+    return Stretch(float(since), None if until is None else float(until), stretch.name)
+
+
+def parse_time(where: str, text: str, now: float) -> float:
+    """Unix seconds from themselves, from ISO 8601 (UTC unless it says otherwise), or from an age such as 24h.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    found: float | None = None
+    with suppress(ValueError):
+        number = float(text)
+        found = number if math.isfinite(number) else None
+    if found is None:
+        with suppress(ValueError):
+            found = now - parse_duration(text)
+    if found is None:
+        with suppress(ValueError, OverflowError):
+            when = datetime.fromisoformat(text)
+            found = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    if found is None or not 0 <= found < _LATEST:
+        raise ValueError(
+            f"{where}: found {text[:60]!r}, expected a time such as 2026-11-23, 2026-11-23T08:00Z or 1790000000, "
+            "or an age such as 24h"
+        )
+    return found
+
+
+def iso(at: float) -> str:
+    """ISO 8601 in UTC."""
+    return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+
+
+async def usage_rows(queries: LedgerQueries, stretch: Stretch, by: By) -> list[UsageRow]:
+    """Attempts and requests by one dimension. By user, requests are left out: the roll-ups do not know them."""
+    since, until = stretch.since, stretch.until
+    if by == "user":
+        users = await queries.totals(since, until, by=["user_id"], percentiles=False, top=MOST)
+        return [_row(one.user_id, one, None) for one in users]
+    requests = {
+        getattr(one, by): one for one in await queries.requests(since, until, by=[by], percentiles=False, top=10 * MOST)
+    }
+    attempts = await queries.totals(since, until, by=[by], top=10 * MOST)
+    return [_row(getattr(one, by), one, requests.get(getattr(one, by))) for one in attempts]
+
+
+def _row(name: str | None, one: Totals, requests: RequestTotals | None) -> UsageRow:
+    latency = one.latency
+    return UsageRow(
+        name=name or "",
+        attempts=one.attempts,
+        successes=one.successes,
+        success_rate=one.success_rate,
+        error_rate=one.error_rate,
+        mean_ms=latency.mean_ms,
+        p50_ms=latency.p50_ms,
+        p95_ms=latency.p95_ms,
+        p99_ms=latency.p99_ms,
+        waited_ms=one.waited_ms,
+        prompt_tokens=one.prompt_tokens,
+        completion_tokens=one.completion_tokens,
+        total_tokens=one.total_tokens,
+        cost_usd=one.cost_usd,
+        unpriced=one.unpriced,
+        estimated=one.estimated,
+        requests=None if requests is None else requests.requests,
+        fallbacks=None if requests is None else requests.fallbacks,
+        fallback_rate=None if requests is None else requests.fallback_rate,
+    )
+
+
+def file_name(stretch: Stretch, kinds: Sequence[str], now: float) -> str:
+    """What to call an export."""
+    part = stretch.name or "range"
+    return f"wallie-{'-'.join(kinds)}-{datetime.fromtimestamp(now, UTC):%Y-%m-%d}-{part}.csv"
+
+
+def finite(value: Any) -> Any:
+    """``value`` as JSON can say it: what is not a finite number becomes null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    return [finite(one) for one in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,160 @@
+"""`wallie-litellm demo`: five simulated providers, a router from the file, and the specification's scenarios."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import warnings
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from wallie_litellm.config import parse_config
+from wallie_litellm.demo.display import Display, Write, choose_display
+from wallie_litellm.demo.findings import Findings, Scenario, ScenarioResult
+from wallie_litellm.demo.scenarios import SCENARIOS
+from wallie_litellm.demo.stage import CHAT_GROUPS, Stage, ask, build_fleet, read_data
+from wallie_litellm.errors import ConfigError
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells give it."""
+TICK = 0.25
+"""Seconds between two pictures of the live display."""
+_LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
+
+
+def run_demo(
+    config: str | None,
+    write: Write,
+    write_error: Write,
+    scenarios: Sequence[Scenario] = SCENARIOS,
+    *,
+    serve: bool = False,
+    port: int | None = None,
+) -> int:
+    """Play ``scenarios``, print the table; the exit code: 0 as expected, 1 if anything differs, 130 interrupted.
+
+    With ``serve`` the dashboard is served over what they have left, until Ctrl-C: on ``port``, or on 4100 or any free
+    one where none is given.
+    """
+    try:
+        return _run(config, write, scenarios, serve=serve, port=port)
+    except ConfigError as error:
+        for problem in error.problems:
+            write_error(problem)
+        return 1
+    except KeyboardInterrupt:
+        write_error("interrupted")
+        return INTERRUPTED
+
+
+def _run(config: str | None, write: Write, scenarios: Sequence[Scenario], *, serve: bool, port: int | None) -> int:
+    path, data = read_data(config)
+    if find_spec("posthog") is None:
+        raise ConfigError(["the demo needs PostHog's SDK, which is not installed: pip install 'wallie-litellm[demo]'"])
+    display = choose_display(write)
+    write(f"Starting the simulated providers for {path} ...")
+    with build_fleet(parse_config(data, path, env={})) as fleet, TemporaryDirectory(prefix="wallie-demo-") as folder:
+        quiet_litellm()
+        started = time.monotonic()
+        stage = Stage(fleet, data, path, Path(folder))
+        with display:
+            results = asyncio.run(play(scenarios, stage, display))
+        display.table(results)
+        off, total = sum(result.differing for result in results), sum(len(result.rows) for result in results)
+        outcome = f"{off} of {total} differ." if off else f"All {total} as expected."
+        write(f"{outcome} {time.monotonic() - started:.0f} s.")
+        if serve:
+            _serve(stage, write, port)
+    return 0 if results and all(result.ok for result in results) else 1
+
+
+def _serve(stage: Stage, write: Write, port: int | None) -> None:
+    """Serve the dashboard until Ctrl-C, which is the usual end and no failure."""
+    try:
+        from wallie_litellm.demo.serving import serve_demo
+
+        with suppress(KeyboardInterrupt):
+            asyncio.run(serve_demo(stage, write, port))
+    except ImportError as error:
+        write(f"no dashboard: {error.name} is not installed; pip install 'wallie-litellm[demo]'")
+    except ConfigError as error:
+        write(f"no dashboard: {'; '.join(error.problems)}")
+
+
+def quiet_litellm() -> None:
+    """Import LiteLLM, without a download, and keep its own remarks out of the way."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    import litellm
+
+    litellm.suppress_debug_info = True
+    litellm.disable_hf_tokenizer_download = True
+    for name in _LITELLM_LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    # LiteLLM leaves a coroutine behind when a call is cancelled on its way through its thread pool.
+    warnings.filterwarnings(
+        "ignore", r"coroutine '\w*(LLM|Completion|Handler)\w*\..*' was never awaited", RuntimeWarning
+    )
+
+
+async def play(scenarios: Sequence[Scenario], stage: Stage, display: Display) -> list[ScenarioResult]:
+    """Play one scenario after the other, each with fresh routers and healed providers."""
+    import litellm
+
+    results = []
+    stage.say = display.say
+    try:
+        display.say("Warming up: one request to each model group.")
+        await _warm_up(stage)
+        async with _pictures(stage, display):
+            for number, scenario in enumerate(scenarios, 1):
+                display.begin(number, len(scenarios), scenario)
+                results.append(await _play_one(scenario, stage))
+                display.end(number, len(scenarios), results[-1])
+    finally:
+        await litellm.close_litellm_async_clients()
+    return results
+
+
+async def _warm_up(stage: Stage) -> None:
+    """LiteLLM loads a provider's code with its first request, which would disturb what is measured."""
+    async with stage.router() as router:
+        for group in CHAT_GROUPS:
+            with suppress(Exception):  # the scenarios will meet it too, and put it into the table
+                await ask(router, group)
+    stage.clear()
+
+
+async def _play_one(scenario: Scenario, stage: Stage) -> ScenarioResult:
+    findings = Findings()
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(scenario.time_limit):
+            await scenario.run(stage, findings)
+    except Exception as error:  # noqa: BLE001 - a scenario that breaks is a finding, not a traceback
+        findings.note("played to the end", "yes", f"{type(error).__name__}: {error}", ok=False)
+    seconds = time.monotonic() - started
+    stage.clear()
+    return ScenarioResult(scenario, tuple(findings.rows), seconds)
+
+
+@asynccontextmanager
+async def _pictures(stage: Stage, display: Display) -> AsyncIterator[None]:
+    """Meanwhile, the display is shown the providers several times a second."""
+
+    async def show() -> None:
+        while True:
+            display.tick(stage.status())
+            await asyncio.sleep(TICK)
+
+    task = asyncio.create_task(show())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

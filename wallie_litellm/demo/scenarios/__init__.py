@@ -1,0 +1,25 @@
+"""The specification's scenarios, over real HTTP and in real time.
+
+What a scenario expects comes from the configuration: with the shipped file, the specification's numbers.
+"""
+
+from wallie_litellm.demo.findings import Scenario
+from wallie_litellm.demo.scenarios.failures import breaker, chains, retries
+from wallie_litellm.demo.scenarios.leaks import nothing_leaks
+from wallie_litellm.demo.scenarios.limits import rate_limit, tokens_and_days, wait_or_fall_back
+from wallie_litellm.demo.scenarios.quota import quota_alerts
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario("Rate limit", "a minute's requests and a fifth more, all at once", rate_limit),
+    Scenario("Tokens and days", "a small account runs out of tokens, then of its day", tokens_and_days),
+    Scenario("Circuit breaker", "openai dies, is left alone, and comes back", breaker),
+    Scenario("Chains", "providers go down one after the other", chains),
+    Scenario("Retries", "errors that pass, errors that stay, and a provider that wants to be left alone", retries),
+    Scenario("Wait or fall back", "a chat that waits 2 s at most while somebody else could answer", wait_or_fall_back),
+    Scenario(
+        "Nothing leaks", "300 requests with faults, a third of them cancelled, streams of all kinds", nothing_leaks
+    ),
+    Scenario(
+        "Quota and ledger", "a limit runs out; PostHog hears of it once, the ledger knows every attempt", quota_alerts
+    ),
+)

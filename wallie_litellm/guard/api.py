@@ -1,0 +1,371 @@
+"""The helpers that applications call: one guarded request, with its result in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import litellm
+
+from wallie_litellm.core.demand import Demand
+from wallie_litellm.errors import DeadlineExceeded
+from wallie_litellm.events import Settled
+from wallie_litellm.guard.context import RequestScope
+from wallie_litellm.guard.current import prepared_scope
+from wallie_litellm.guard.router import WallieRouter
+from wallie_litellm.litellm_adapter import adapter
+from wallie_litellm.litellm_adapter.metadata import name, recordable
+from wallie_litellm.litellm_adapter.pricing import PriceList
+from wallie_litellm.litellm_adapter.responses import answer_of
+
+T = TypeVar("T")
+
+_prices = PriceList()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a call of one's own should go: ``model`` as the vendor names it, ``group`` as callers ask for it."""
+
+    provider: str
+    model: str
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AIRequestResult:
+    """What a guarded request came to.
+
+    ``data`` is the provider's response and ``text`` the text in it; ``model`` is the model group that served and
+    ``deployment`` LiteLLM's name of the model behind it. ``latency_ms`` is the whole request, ``waited_ms`` the part
+    of it spent waiting for capacity, both in milliseconds. ``cost_usd`` is ``None`` when no price is known.
+    """
+
+    data: Any
+    text: str
+    provider: str
+    model: str
+    deployment: str
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    latency_ms: float
+    waited_ms: float
+    cost_usd: float | None
+    used_fallback: bool
+    attempts: list[Settled] = field(default_factory=list)
+
+
+async def execute_ai_request(
+    router: WallieRouter,
+    model: str,
+    messages: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    execute: Callable[[Target], Awaitable[Any]] | None = None,
+    feature: str | None = None,
+    user_id: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    estimated_tokens: int | None = None,
+    priority: int = 0,
+    deadline: float | None = None,
+    **litellm_arguments: Any,
+) -> AIRequestResult:
+    """Make one request, guarded, along ``model``'s chain.
+
+    Either ``messages`` go to LiteLLM, or ``execute`` is awaited with a :class:`Target` for any call that is not
+    LiteLLM's, under the same limits, breaker and retries. ``deadline`` is in seconds from now and holds across the
+    whole chain; ``estimated_tokens`` replaces the estimate; a higher ``priority`` is served first. Further keyword
+    arguments go to LiteLLM.
+
+    Raises:
+        WallieError: a refusal, an exhausted chain or a missed deadline; see :mod:`wallie_litellm.errors`.
+        Exception: the provider's own error, as LiteLLM raises it, where the chain has a single member.
+    """
+    if litellm_arguments.get("stream"):
+        raise TypeError("execute_ai_request answers in one piece: use stream_ai_request")
+    scope = _scope(router, model, feature, user_id, priority, deadline, estimated_tokens, metadata, litellm_arguments)
+    tags = _tags(feature, user_id, metadata)
+    if execute is not None:
+        data = await _run(scope, _execute_along_chain(router, model, execute, tags))
+    else:
+        arguments = {**litellm_arguments, "metadata": tags, **({"user": user_id} if user_id is not None else {})}
+        data = await _run(scope, router.acompletion(model=model, messages=_messages(messages), **arguments))
+    return _result(router, scope, data)
+
+
+class _Answer:
+    """Keeps what ``execute`` returned out of reach: LiteLLM writes headers into the responses it passes on."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.usage = value.get("usage") if isinstance(value, Mapping) else getattr(value, "usage", None)
+
+
+class AIRequestStream:
+    """The text deltas of a guarded answer; ``result`` is there once the stream has ended.
+
+    Close it with ``aclose`` (or ``async with``) when you stop early; one that is dropped settles when collected.
+    """
+
+    def __init__(self, router: WallieRouter, scope: RequestScope, start: Callable[[], Awaitable[Any]]) -> None:
+        self.result: AIRequestResult | None = None
+        self._router = router
+        self._scope = scope
+        self._start = start
+        self._stream: Any = None
+        self._chunks: list[Any] = []
+        self._closed = False
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        if self._closed:
+            raise StopAsyncIteration
+        try:
+            delta = await self._next_delta()
+        except BaseException:
+            self._closed = True  # there is nothing to go on with
+            raise
+        if delta is not None:
+            return delta
+        self._closed = True
+        self._finish()
+        raise StopAsyncIteration
+
+    async def _next_delta(self) -> str | None:
+        if self._stream is None:
+            self._stream = await self._start()
+        if self._closed:  # while it was being opened
+            await self._stream.aclose()
+            return None
+        async for chunk in self._stream:
+            self._chunks.append(chunk)
+            delta = chunk.choices[0].delta.content if chunk is not None and chunk.choices else None
+            if delta:
+                return str(delta)
+        return None
+
+    async def aclose(self) -> None:
+        """Stop here; what has been received is settled and, as far as it goes, in ``result``."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._stream is not None:
+            await self._stream.aclose()
+            self._finish()
+
+    async def __aenter__(self) -> AIRequestStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _finish(self) -> None:
+        chunks = [chunk for chunk in self._chunks if chunk is not None]
+        whole = litellm.stream_chunk_builder(chunks) if chunks else None
+        self.result = _result(self._router, self._scope, whole)
+
+
+def stream_ai_request(
+    router: WallieRouter,
+    model: str,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    feature: str | None = None,
+    user_id: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    estimated_tokens: int | None = None,
+    priority: int = 0,
+    deadline: float | None = None,
+    **litellm_arguments: Any,
+) -> AIRequestStream:
+    """:func:`execute_ai_request` as an async iterator of text deltas. The request starts with the first one."""
+    scope = _scope(router, model, feature, user_id, priority, deadline, estimated_tokens, metadata, litellm_arguments)
+    tags = _tags(feature, user_id, metadata)
+    arguments = {
+        "stream_options": {"include_usage": True},
+        **litellm_arguments,
+        "metadata": tags,
+        **({"user": user_id} if user_id is not None else {}),
+    }
+
+    async def start() -> Any:
+        request = router.acompletion(model=model, messages=_messages(messages), stream=True, **arguments)
+        return await _run(scope, request)
+
+    return AIRequestStream(router, scope, start)
+
+
+def execute_ai_request_sync(router: WallieRouter, model: str, *args: Any, **kwargs: Any) -> AIRequestResult:
+    """:func:`execute_ai_request` for code that has no event loop. Any number of threads may call it.
+
+    Raises:
+        RuntimeError: called from inside a running event loop, which it would block.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _background_loop().run(execute_ai_request(router, model, *args, **kwargs))
+    raise RuntimeError("execute_ai_request_sync would block the running event loop; await execute_ai_request instead")
+
+
+def extract_text(response: Any) -> str:
+    """The text of a chat, Responses or Anthropic answer, or of a string; empty when there is none."""
+    if isinstance(response, str):
+        return response
+    choices = _get(response, "choices")
+    if choices:
+        message = _get(choices[0], "message") or _get(choices[0], "delta")
+        return _text_of(_get(message, "content")) if message is not None else str(_get(choices[0], "text") or "")
+    output = _get(response, "output")
+    if isinstance(output, list):
+        return "".join(_text_of(_get(item, "content")) for item in output)
+    return _text_of(_get(response, "content"))
+
+
+def calculate_cost(model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
+    """US dollars for a call by LiteLLM's price map, ``None`` when it has no price for ``model``."""
+    deployment = {"litellm_params": {"model": model}}
+    if not _prices.is_priced(deployment):
+        return None
+    usage = Demand(1, prompt_tokens + completion_tokens, prompt_tokens, completion_tokens)
+    return _prices.bill(deployment, usage, None).cost_usd
+
+
+def _scope(
+    router: WallieRouter,
+    model: str,
+    feature: str | None,
+    user_id: str | None,
+    priority: int,
+    deadline: float | None,
+    estimated_tokens: int | None,
+    metadata: Mapping[str, Any] | None,
+    arguments: Mapping[str, Any],
+) -> RequestScope:
+    scope = router.guard.open_scope(
+        model,
+        chain=router.chain_of(model, arguments.get("fallbacks")),
+        feature=name(feature),
+        user_id=name(user_id),
+        priority=priority,
+        deadline=deadline,
+        estimated_tokens=estimated_tokens,
+        metadata=recordable(metadata or {}),
+    )
+    try:
+        router.guard.check_deadline(scope)
+    except DeadlineExceeded as error:
+        router.guard.end(scope, adapter.failure_of(error))
+        raise
+    return scope
+
+
+async def _run(scope: RequestScope, request: Coroutine[Any, Any, T]) -> T:
+    token = prepared_scope.set(scope)
+    try:
+        return await request
+    finally:
+        prepared_scope.reset(token)
+
+
+async def _execute_along_chain(
+    router: WallieRouter, model: str, execute: Callable[[Target], Awaitable[Any]], tags: dict[str, Any]
+) -> Any:
+    async def attempt(model: str, **kwargs: Any) -> Any:
+        deployment = await router.async_get_available_deployment(model=model, request_kwargs=kwargs)
+        name = str(deployment["litellm_params"]["model"])
+        provider = router.provider_of(deployment)
+        target = Target(provider, name.partition("/")[2] or name, model)
+        with router.outside_request():
+            answer = execute(target)
+            return _Answer(await answer if inspect.isawaitable(answer) else answer)
+
+    answered = await router.async_function_with_fallbacks(
+        model=model, original_function=attempt, metadata={**tags, "model_group": model}
+    )
+    return answered.value
+
+
+def _result(router: WallieRouter, scope: RequestScope, data: Any) -> AIRequestResult:
+    served = scope.served_by
+    usage = answer_of(data).usage
+    if usage is None and served is not None and served.ending is not None:
+        usage = served.ending.usage
+    group = served.group if served is not None else scope.group
+    return AIRequestResult(
+        data=data,
+        text=extract_text(data),
+        provider=served.provider if served is not None else "",
+        model=group,
+        deployment=served.deployment if served is not None else "",
+        prompt_tokens=usage.input if usage is not None else 0,
+        completion_tokens=usage.output if usage is not None else 0,
+        total_tokens=usage.tokens if usage is not None else 0,
+        latency_ms=(router.guard.clock.now() - scope.started_at) * 1000,
+        waited_ms=scope.waited * 1000,
+        cost_usd=scope.attempts[-1].cost_usd if scope.attempts else None,
+        used_fallback=group != scope.group,
+        attempts=list(scope.attempts),
+    )
+
+
+def _tags(feature: str | None, user_id: str | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    # A copy: LiteLLM writes into the metadata it is given, and the caller's own dict is not ours to change.
+    tags = dict(metadata or {})
+    if feature is not None:
+        tags["feature"] = feature
+    if user_id is not None:
+        tags["user_id"] = user_id
+    return tags
+
+
+def _messages(messages: Sequence[Mapping[str, Any]] | None) -> list[Any]:
+    if messages is None:
+        raise TypeError("execute_ai_request needs messages, or execute=")
+    return list(messages)
+
+
+def _text_of(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(str(_get(part, "text") or "") for part in content)
+    return ""
+
+
+def _get(thing: Any, name: str) -> Any:
+    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
+
+
+class _BackgroundLoop:
+    """An event loop in a daemon thread, kept for the process: LiteLLM's HTTP clients live as long as their loop."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, name="wallie-sync", daemon=True).start()
+
+    def run(self, request: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(request, self.loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+_lock = threading.Lock()
+_loop: _BackgroundLoop | None = None
+
+
+def _background_loop() -> _BackgroundLoop:
+    global _loop  # noqa: PLW0603 - one loop for the process, made when first needed
+    with _lock:
+        if _loop is None:
+            _loop = _BackgroundLoop()
+        return _loop

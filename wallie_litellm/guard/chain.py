@@ -1,0 +1,45 @@
+"""Chains as LiteLLM writes them down, and what is said when one has come to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wallie_litellm.errors import ChainExhausted, DeadlineExceeded
+from wallie_litellm.guard.context import CALLERS_FAULT, RequestScope
+
+
+def configured_chains(fallbacks: Any) -> dict[str, tuple[str, ...]]:
+    """The chains of a router's ``fallbacks``: a list of mappings from a group to those tried after it."""
+    chains: dict[str, tuple[str, ...]] = {}
+    for entry in fallbacks or ():
+        if isinstance(entry, Mapping):
+            chains.update({group: tuple(map(_group_of, members)) for group, members in entry.items()})
+    return chains
+
+
+def stated_chain(group: str, fallbacks: Any) -> tuple[str, ...]:
+    """The chain that a request brings along: LiteLLM takes a list of groups, or of mappings by group."""
+    members: list[Any] = []
+    for entry in fallbacks if isinstance(fallbacks, list | tuple) else ():
+        if isinstance(entry, Mapping) and "model" not in entry:
+            members += entry.get(group) or ()
+        else:
+            members.append(entry)
+    return tuple(map(_group_of, members))
+
+
+def final_error(scope: RequestScope, error: Exception) -> Exception:
+    """What the caller gets to see when the whole chain has failed."""
+    last = {failure.model: failure for failure in scope.failures}
+    if isinstance(error, DeadlineExceeded) or len(last) < 2:
+        return error
+    if next(iter(last.values())).status_code in CALLERS_FAULT:
+        return error  # the caller is better served by the provider's answer than by ours
+    if scope.feature_refusal is not None:
+        return scope.feature_refusal
+    return ChainExhausted(tuple(last.values()))
+
+
+def _group_of(member: Any) -> str:
+    return str(member.get("model")) if isinstance(member, Mapping) else str(member)

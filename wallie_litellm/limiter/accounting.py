@@ -1,0 +1,150 @@
+"""What every store keeps of one provider in its own process: its calls under way, its books, and its gauges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import inf
+
+from wallie_litellm.core.daily_quota import DayCounter
+from wallie_litellm.core.demand import Demand, Tally
+from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS, RATE_DIMENSIONS, Kind
+from wallie_litellm.core.thresholds import QuotaWatch
+from wallie_litellm.core.token_bucket import Bucket
+from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.quota_meter import Gauge
+from wallie_litellm.limiter.store import TOO_LARGE, DimensionUse, Hurdle, Ledger, Reservation
+
+KINDS = tuple(map(int, Kind))
+
+#: Told of a threshold that was reached: dimension, level, share of the limit, time.
+Crossed = Callable[[str, str, float, float], None]
+
+# Settlements after which the books are added up, so that they stay short where nobody asks for them.
+ADD_UP_AFTER = 1000
+
+
+class Books:
+    """One provider's limits as buckets and counters, and what this process has reserved, settled and refunded."""
+
+    def __init__(self, name: str, limits: Limits, levels: Mapping[str, float] | None) -> None:
+        self.name = name
+        self.limits = limits
+        self.paused_until = -inf
+        self.on_crossing: Crossed | None = None
+        self._live: dict[Reservation, None] = {}
+        self._buckets: dict[str, Bucket] = {
+            dimension: Bucket(limits.usable(dimension), limits.capacity(dimension))
+            for dimension in RATE_DIMENSIONS
+            if dimension in limits.per_dimension
+        }
+        self._days: dict[str, DayCounter] = {
+            dimension: DayCounter(limits.whole(dimension))
+            for dimension in DAY_DIMENSIONS
+            if dimension in limits.per_dimension
+        }
+        self._concurrency: int | None = None
+        if "concurrency" in limits.per_dimension:
+            self._concurrency = max(1, limits.whole("concurrency"))
+        gauges = {name: self._gauge(name, levels) for name in (*self._buckets, *self._days)} if levels else {}
+        self._gauges = tuple(gauges.values())
+        self._token_kinds = tuple({gauge.kind for gauge in self._gauges if gauge.kind != Kind.REQUESTS})
+        self._reserved, self._settled = Tally(), Tally()
+        self._held = [0] * len(KINDS)  # reserved, and not yet used: of the kinds that are counted in tokens
+        self._overrun, self._refunded = [0, 0, 0, 0], [0, 0, 0, 0]
+
+    def _gauge(self, name: str, levels: Mapping[str, float]) -> Gauge:
+        kind, watch = int(DIMENSION_KINDS[name]), QuotaWatch(levels)
+        return Gauge(name, kind, self.ceiling(name), watch, self._buckets.get(name), self._days.get(name))
+
+    @property
+    def memory(self) -> float:
+        """For how many seconds what was taken may still be missing from a bucket; twice that without debt."""
+        return 2 * max((bucket.depth for bucket in self._buckets.values()), default=0.0)
+
+    @property
+    def in_flight(self) -> int:
+        """Reservations not yet settled."""
+        return len(self._live)
+
+    def ceiling(self, dimension: str) -> float:
+        """The most that one request can ask for in ``dimension``; ``inf`` without a limit."""
+        if dimension in self._buckets:
+            return self._buckets[dimension].capacity
+        return self._days[dimension].limit if dimension in self._days else inf
+
+    def fit(self, demand: Demand) -> Demand:
+        """``demand`` with its output cut down to what the limits can hold at all."""
+        tokens = min([demand.tokens, *(self.ceiling(name) for name in ("tpm", "tpd"))])
+        output = min(demand.output, self.ceiling("otpm"))
+        return Demand(demand.requests, int(max(tokens, demand.input)), demand.input, int(output))
+
+    def expire(self, before: float) -> list[Reservation]:
+        """The unsettled reservations admitted before ``before``."""
+        late = []
+        for reservation in self._live:  # in the order of admission
+            if reservation.at >= before:
+                break
+            late.append(reservation)
+        return late
+
+    def oldest(self) -> float | None:
+        """When the oldest unsettled reservation was admitted."""
+        return next((reservation.at for reservation in self._live), None)
+
+    def _too_large(self, demand: Demand) -> Hurdle | None:
+        for dimension in (*self._buckets, *self._days):
+            if demand.of(dimension) > self.ceiling(dimension) + 1e-9:
+                return Hurdle(TOO_LARGE + dimension, inf)
+        return None
+
+    def _book(self, reservation: Reservation, charged: Demand) -> bool:
+        """Enter the end of a reservation; ``False`` when it had been entered before."""
+        if reservation.settled:
+            return False
+        reservation.settled = True
+        del self._live[reservation]
+        demand = reservation.demand
+        self._settled.add(charged)
+        if len(self._settled) > ADD_UP_AFTER:
+            self._settled.total()
+            self._reserved.total()
+        for kind in self._token_kinds:
+            self._held[kind] -= demand[kind]
+        if charged != demand:
+            for kind in KINDS:
+                delta = charged[kind] - demand[kind]
+                if delta > 0:  # an overrun is reserved after the fact, so that the books balance
+                    self._overrun[kind] += delta
+                elif delta:
+                    self._refunded[kind] -= delta
+        return True
+
+    def _report(self, gauge: Gauge, now: float, before: float) -> None:
+        """Say which thresholds are reached, now that ``before`` has become what it is."""
+        held = self._held[gauge.kind]
+        used = gauge.used(now) - held
+        if used < gauge.near and before >= gauge.low:
+            return
+        for level, share in gauge.news(now, before, held):
+            if self.on_crossing is not None:
+                self.on_crossing(gauge.dimension, level, share, now)
+
+    def use(self, now: float) -> dict[str, DimensionUse]:
+        """How much of each configured dimension is used."""
+        limits = self.limits.per_dimension
+        use = {
+            name: DimensionUse(bucket.used(now), limits[name], bucket.capacity, bucket.full_in(now), self._ledger(name))
+            for name, bucket in self._buckets.items()
+        }
+        for name, counter in self._days.items():
+            left = counter.resets_at - now
+            use[name] = DimensionUse(counter.used, limits[name], counter.limit, left, self._ledger(name))
+        if self._concurrency is not None:
+            most, books = self._concurrency, self._ledger("concurrency")
+            use["concurrency"] = DimensionUse(len(self._live), most, most, 0.0, books)
+        return use
+
+    def _ledger(self, dimension: str) -> Ledger:
+        kind = DIMENSION_KINDS[dimension]
+        reserved = self._reserved.total()[kind] + self._overrun[kind]
+        return Ledger(reserved, self._settled.total()[kind], self._refunded[kind])

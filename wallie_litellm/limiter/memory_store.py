@@ -1,0 +1,206 @@
+"""One provider's state in this process's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from math import inf
+
+from wallie_litellm.core.circuit_breaker import Breaker, BreakerRules, BreakerState
+from wallie_litellm.core.daily_quota import next_midnight
+from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.core.dimensions import DIMENSION_KINDS, Kind
+from wallie_litellm.core.token_bucket import Bucket
+from wallie_litellm.limiter.accounting import Books
+from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.store import CIRCUIT, PAUSED, DimensionUse, Hurdle, Reservation
+
+# Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
+_CLOSED = BreakerState.CLOSED
+
+# The wall clock may be set, or stand still while a machine sleeps: midnight is looked up again this often (seconds).
+MIDNIGHT_LOOKUP = 60.0
+
+
+class MemoryProvider(Books):
+    """See :class:`~wallie_litellm.limiter.store.ProviderStore`."""
+
+    def __init__(
+        self,
+        name: str,
+        limits: Limits,
+        rules: BreakerRules,
+        wall: Callable[[], float],
+        levels: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(name, limits, levels)
+        self.breaker = Breaker(rules)
+        self._wall = wall
+        # The hot path walks plain tuples: (bucket, position of its kind in a demand).
+        self._rates = tuple((bucket, int(DIMENSION_KINDS[name])) for name, bucket in self._buckets.items())
+        self._counters = tuple((counter, int(DIMENSION_KINDS[name])) for name, counter in self._days.items())
+        self._midnight_lookup = -inf if self._days else inf
+        self._request_gauges = tuple(gauge for gauge in self._gauges if gauge.kind == Kind.REQUESTS)
+        self._token_gauges = tuple(gauge for gauge in self._gauges if gauge.kind != Kind.REQUESTS)
+
+    def reserve(self, now: float, demand: Demand) -> Reservation | Hurdle:
+        """Take all of ``demand`` or nothing."""
+        breaker = self.breaker
+        if now < self.paused_until or breaker.state is not _CLOSED or self._concurrency is not None:
+            hurdle = self.hurdle(now, demand, NOTHING)
+            if hurdle is not None:
+                return hurdle
+        if now >= self._midnight_lookup:
+            self._roll(now)
+        for counter, kind in self._counters:
+            if counter.used + demand[kind] > counter.limit:
+                return self._obstacle(now, demand)
+        for bucket, kind in self._rates:
+            if not bucket.take_if_there(now, demand[kind]):
+                self._untake(bucket, demand)
+                return self._obstacle(now, demand)
+        for counter, kind in self._counters:
+            counter.used += demand[kind]
+        for kind in self._token_kinds:
+            self._held[kind] += demand[kind]
+        # Only requests are told of here: tokens that are reserved may come back.
+        for gauge in self._request_gauges:
+            used = gauge.used(now)
+            if used >= gauge.near or used - demand[0] < gauge.low:
+                self._report(gauge, now, used - demand[0])
+        self._reserved.add(demand)
+        probe = 0 if breaker.state is _CLOSED else breaker.enter(now)
+        reservation = Reservation(demand, now, breaker.generation, probe)
+        self._live[reservation] = None
+        return reservation
+
+    def _untake(self, refusing: Bucket, demand: Demand) -> None:
+        for bucket, kind in self._rates:
+            if bucket is refusing:
+                return
+            bucket.untake(demand[kind])
+
+    def _obstacle(self, now: float, demand: Demand) -> Hurdle:
+        hurdle = self.hurdle(now, demand, NOTHING)
+        assert hurdle is not None, "the caller has just found one"  # noqa: S101 - narrows for the type checker
+        return hurdle
+
+    def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Hurdle | None:
+        """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; the longest wait wins."""
+        if now >= self._midnight_lookup:
+            self._roll(now)
+        worst = self._too_large(demand)
+        if worst is not None:
+            return worst
+        blocked = self.breaker.wait(now)
+        if blocked > 0:
+            return Hurdle(CIRCUIT, blocked)
+        waits = [(self.paused_until - now, PAUSED)]
+        for dimension, bucket in self._buckets.items():
+            kind = DIMENSION_KINDS[dimension]
+            waits.append((bucket.wait(now, demand[kind] + ahead[kind]), dimension))
+        for dimension, counter in self._days.items():
+            kind = DIMENSION_KINDS[dimension]
+            waits.append((counter.wait(now, demand[kind] + ahead[kind]), dimension))
+        if self._concurrency is not None:
+            # Nobody knows when a call ends; a place counts as free in a moment and the waiter's patience decides.
+            waits.append((1e-3 if len(self._live) + ahead.requests >= self._concurrency else 0.0, "concurrency"))
+        wait, reason = max(waits)
+        return Hurdle(reason, wait) if wait > 0 else None
+
+    def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
+        """Replace the reservation by what was used; ``False`` when it had been settled before."""
+        if not self._book(reservation, charged):
+            return False
+        demand = reservation.demand
+        if charged == demand:
+            self._report_tokens(now, charged)
+            return True
+        if now >= self._midnight_lookup:
+            self._roll(now)
+        for bucket, kind in self._rates:
+            delta = charged[kind] - demand[kind]
+            if delta > 0:
+                bucket.take(now, delta)
+            elif delta:
+                bucket.give_back(now, reservation.at, -delta)
+        for counter, kind in self._counters:
+            if reservation.at >= counter.started_at:
+                counter.used += charged[kind] - demand[kind]
+        self._report_tokens(now, charged)
+        return True
+
+    def consume(self, now: float, amount: Demand) -> None:
+        """Charge an amount that was used without a reservation."""
+        if now >= self._midnight_lookup:
+            self._roll(now)
+        for bucket, kind in self._rates:
+            bucket.take(now, amount[kind])
+        for counter, kind in self._counters:
+            counter.used += amount[kind]
+        for gauge in self._gauges:
+            self._report(gauge, now, gauge.used(now) - amount[gauge.kind])
+        self._reserved.add(amount)
+        self._settled.add(amount)
+
+    def _report_tokens(self, now: float, charged: Demand) -> None:
+        for gauge in self._token_gauges:
+            used = gauge.used(now) - self._held[gauge.kind]
+            if used >= gauge.near or used - charged[gauge.kind] < gauge.low:
+                self._report(gauge, now, used - charged[gauge.kind])
+
+    def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
+        """Count what was used before this process began. What that crosses, its own process has reported.
+
+        ``recent`` goes back :attr:`memory` seconds. Before that the buckets may have been kept empty; what is in them
+        now is the same if they were not.
+        """
+        if now >= self._midnight_lookup:
+            self._roll(now)
+        for bucket in self._buckets.values():
+            bucket.take(now - self.memory, bucket.capacity)
+        for age, amount in sorted(recent, key=lambda use: -use[0]):
+            for bucket, kind in self._rates:
+                bucket.take(now - age, amount[kind])
+        for counter, kind in self._counters:
+            counter.used += day[kind]
+        for gauge in self._gauges:
+            gauge.news(now, inf)
+
+    def told(self, now: float) -> None:
+        """The breaker knows already."""
+
+    def pause(self, until: float) -> None:
+        """Admit nothing before ``until``; an earlier, longer pause stands."""
+        self.paused_until = max(self.paused_until, until)
+
+    def reset(self, now: float) -> None:
+        """Forget what was used and any pause."""
+        self.paused_until = -inf
+        for bucket in self._buckets.values():
+            bucket.reset()
+        for counter in self._days.values():
+            counter.reset(now)
+        for gauge in self._gauges:
+            gauge.restart()
+
+    def use(self, now: float) -> dict[str, DimensionUse]:
+        """How much of each configured dimension is used."""
+        if now >= self._midnight_lookup:
+            self._roll(now)
+        return super().use(now)
+
+    def _roll(self, now: float) -> None:
+        wall = self._wall()
+        midnight = next_midnight(wall, self.limits.reset_timezone)
+        resets_at = now + midnight - wall
+        days = {counter.started_at for counter in self._days.values()}
+        for counter in self._days.values():
+            counter.roll(now, resets_at, midnight)
+        if days != {counter.started_at for counter in self._days.values()}:
+            self._new_day()
+        self._midnight_lookup = min(now + MIDNIGHT_LOOKUP, resets_at)
+
+    def _new_day(self) -> None:
+        for gauge in self._gauges:
+            if gauge.bucket is None:
+                gauge.restart()

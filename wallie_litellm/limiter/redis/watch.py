@@ -1,0 +1,51 @@
+"""Whether an operator's order has reached Redis, seen by who gave it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Final, NamedTuple
+
+from wallie_litellm.limiter.redis.connection import Client, connect
+from wallie_litellm.limiter.redis.fleet import key_of
+
+TIMEOUT: Final = 1.0  # seconds that one look may take
+
+#: Neither number goes back, and whoever else changes the breaker changes its state too.
+_SCRIPT: Final = """
+local stored = redis.call('GET', KEYS[1])
+if not stored then return 'null' end
+local S = cmsgpack.unpack(stored)
+return cjson.encode({S.breaker.state, S.breaker.generation, S.epoch})
+"""
+
+
+class Marks(NamedTuple):
+    """A provider's breaker, how often its state has changed, and how often its quota was reset."""
+
+    state: str
+    generation: int
+    resets: int
+
+
+Look = Callable[[], Awaitable[Marks | None]]
+
+
+@asynccontextmanager
+async def watch_marks(url: str, provider: str) -> AsyncIterator[Look]:
+    """A function that looks; what it finds is ``None`` while Redis knows nothing of ``provider`` or does not answer."""
+    client: Client = connect(url, TIMEOUT)
+
+    async def look() -> Marks | None:
+        with suppress(Exception):  # whatever it is: nothing was seen
+            found = json.loads(await asyncio.wait_for(client.eval(_SCRIPT, 1, key_of(provider)), TIMEOUT))
+            return None if found is None else Marks(*found)
+        return None
+
+    try:
+        yield look
+    finally:
+        with suppress(Exception):
+            await asyncio.wait_for(client.aclose(), TIMEOUT)

@@ -1,0 +1,55 @@
+"""What operators are shown of a provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from wallie_litellm.core.circuit_breaker import BreakerState, health_of
+from wallie_litellm.core.dimensions import DIMENSIONS
+from wallie_litellm.limiter.limiter import DoorState, Limiter
+
+LONGEST_RESET = 366 * 86_400.0  # seconds; a debt may be larger than a date can say
+
+
+def health(state: DoorState) -> str:
+    """``healthy``, ``degraded`` or ``down``."""
+    return health_of(state.breaker, state.consecutive_failures)
+
+
+def describe_all(limiters: Mapping[str, Limiter], wall: float) -> dict[str, Any]:
+    """All of ``limiters``, by name; ``wall`` is the present Unix time."""
+    return {name: describe(limiter.state(), wall) for name, limiter in sorted(limiters.items())}
+
+
+def describe(state: DoorState, wall: float) -> dict[str, Any]:
+    """One provider, as plain JSON-ready data; ``wall`` is the present Unix time."""
+    next_probe = state.next_probe_in if state.breaker is BreakerState.OPEN else None
+    return {
+        "health": health(state),
+        "breaker": {
+            "state": state.breaker.value,
+            "reason": state.breaker_reason,
+            "consecutive_failures": state.consecutive_failures,
+            "next_probe_in": next_probe,
+        },
+        "paused_for": state.paused_for,
+        "in_flight": state.in_flight,
+        "waiting": state.waiting,
+        "quota": {
+            dimension: {
+                "used": state.use[dimension].units,
+                "limit": state.use[dimension].limit,
+                "utilization": state.use[dimension].utilization,
+                "reset_at": _date(wall + min(state.use[dimension].reset_in, LONGEST_RESET)),
+                **state.use[dimension].ledger._asdict(),
+            }
+            for dimension in DIMENSIONS
+            if dimension in state.use
+        },
+    }
+
+
+def _date(unix: float) -> str:
+    return datetime.fromtimestamp(unix, UTC).isoformat()

@@ -1,0 +1,136 @@
+"""What the guard asks of a store: one object per provider, whose operations are atomic.
+
+The caller holds the provider's lock around each call, so that inside one process nothing interleaves; a store that is
+shared between processes makes each operation atomic on its own side too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import ceil
+from typing import NamedTuple, Protocol
+
+from wallie_litellm.core.circuit_breaker import Breaker
+from wallie_litellm.core.demand import Demand
+from wallie_litellm.limiter.leased.breaker_replica import SharedBreaker
+
+
+class Reservation:
+    """The capacity that one admitted attempt holds. It ends in exactly one settlement.
+
+    ``at`` is when it was admitted, in seconds of the guard's clock; ``generation`` and ``probe`` tie its outcome to the
+    breaker's state at that time; ``probe`` is the number of the breaker's permit, 0 for none.
+    """
+
+    __slots__ = ("at", "demand", "generation", "probe", "settled")
+
+    def __init__(self, demand: Demand, at: float, generation: int, probe: int) -> None:
+        self.demand = demand
+        self.at = at
+        self.generation = generation
+        self.probe = probe
+        self.settled = False
+
+
+class Hurdle(NamedTuple):
+    """Why a demand cannot be admitted now, and for how many seconds (``inf``: not by waiting)."""
+
+    reason: str  # a dimension, or one of the constants below
+    wait: float
+
+
+PAUSED = "paused"
+CIRCUIT = "circuit"
+CLOSED = "closed"
+QUEUE = "queue"  # others are in front
+LEASE = "lease"  # there may be room: the store that the fleet shares is being asked
+UNREACHABLE = "store"  # that store is away, and nothing may pass without it
+TOO_LARGE = "too_large:"  # followed by the dimension
+
+
+class Ledger(NamedTuple):
+    """All that was ever reserved, settled and refunded in one dimension; reserved = settled + refunded + in flight."""
+
+    reserved: int
+    settled: int
+    refunded: int
+
+
+class DimensionUse(NamedTuple):
+    """How much of a limit is used, and in how many seconds it is free again.
+
+    ``full`` is the use at which nothing is left: the limit, or the capacity that was set instead, less the headroom.
+    """
+
+    used: float
+    limit: int
+    full: float
+    reset_in: float
+    ledger: Ledger
+
+    @property
+    def units(self) -> int:
+        """What is used, in whole units: a part of one counts as one."""
+        return ceil(self.used - 1e-6)
+
+    @property
+    def utilization(self) -> float:
+        """The share that is used, 0 to 1, above 1 in debt."""
+        return self.units / self.full
+
+
+class ProviderStore(Protocol):
+    """One provider's limits, pause and breaker. Times are seconds of the guard's monotonic clock."""
+
+    paused_until: float
+
+    @property
+    def breaker(self) -> Breaker | SharedBreaker:
+        """When to leave the provider alone."""
+
+    @property
+    def memory(self) -> float:
+        """For how many seconds what was taken may still be missing from a bucket."""
+
+    @property
+    def in_flight(self) -> int:
+        """Reservations not yet settled."""
+
+    def reserve(self, now: float, demand: Demand) -> Reservation | Hurdle:
+        """Take all of ``demand`` or nothing."""
+
+    def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Hurdle | None:
+        """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; ``None`` if nothing."""
+
+    def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
+        """Replace the reservation by what was used; ``False`` when it had been settled before."""
+
+    def consume(self, now: float, amount: Demand) -> None:
+        """Charge an amount that was used without a reservation."""
+
+    def expire(self, before: float) -> Iterable[Reservation]:
+        """The unsettled reservations admitted before ``before``."""
+
+    def oldest(self) -> float | None:
+        """When the oldest unsettled reservation was admitted."""
+
+    def ceiling(self, dimension: str) -> float:
+        """The most that one request can ask for in ``dimension``; ``inf`` without a limit."""
+
+    def fit(self, demand: Demand) -> Demand:
+        """``demand`` with its output cut down to what the limits can hold at all."""
+
+    def told(self, now: float) -> None:
+        """The breaker has been told how a call ended, or what the operator wants."""
+
+    def pause(self, until: float) -> None:
+        """Admit nothing before ``until``; an earlier, longer pause stands."""
+
+    def reset(self, now: float) -> None:
+        """Forget what was used and any pause."""
+
+    def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
+        """Count what was used before this process began: since midnight, and of late as (seconds ago, amount)."""
+
+    def use(self, now: float) -> dict[str, DimensionUse]:
+        """How much of each configured dimension is used."""

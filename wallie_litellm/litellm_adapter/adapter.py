@@ -1,0 +1,291 @@
+"""Between LiteLLM's shapes and the guard's: requests into demands, errors into endings.
+
+This file knows how LiteLLM's keyword arguments, responses and exceptions look; ``responses.py`` knows what they report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import re
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import aiohttp
+import httpx
+import litellm
+import openai
+from litellm.exceptions import MidStreamFallbackError
+
+from wallie_litellm.core.circuit_breaker import Verdict
+from wallie_litellm.core.demand import Demand, Outcome
+from wallie_litellm.core.retry_after import parse_retry_after
+from wallie_litellm.core.token_estimate import estimate
+from wallie_litellm.errors import RequestTooLarge, WallieError
+from wallie_litellm.guard.context import CALLERS_FAULT, CANCELLED, Ending, Failure
+from wallie_litellm.litellm_adapter.metadata import GENERATING
+
+# Providers say in words that an account is out of money or quota, with a 400 or a 429 that waiting does not cure.
+_EXHAUSTED_MARKS = (
+    "insufficient_quota",
+    "credit balance is too low",
+    "billing_hard_limit_reached",
+    "billing hard limit",
+    "insufficient balance",
+)
+# OpenAI says this of an empty account, and Gemini of any limit; Gemini adds when to come back.
+_EXHAUSTED_UNLESS_TOLD_WHEN = "exceeded your current quota"
+# google.rpc.RetryInfo in the body: Gemini sends no Retry-After header.
+_RETRY_DELAY = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
+# LiteLLM reads a Gemini error with "403" anywhere in its text, even in "retry in 4.0403s", as a bad request.
+_GEMINI_RATE_LIMIT = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
+_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+# LiteLLM's functions that read an answer; an error out of them shows that there was one.
+_READING = frozenset({"transform_response", "transform_parsed_response", "convert_to_model_response_object"})
+_TRANSIENT_STATUSES = frozenset({408, 409})
+_ACCOUNT_STATUSES = frozenset({401, 402, 403})
+_LOST_CONNECTION = (
+    httpx.NetworkError,
+    httpx.RemoteProtocolError,
+    aiohttp.ClientConnectionError,
+    aiohttp.ClientPayloadError,
+    ConnectionError,
+)
+
+
+# Requests
+
+
+def output_limit(params: Mapping[str, Any]) -> int | None:
+    """The largest output that these parameters allow in tokens, over all choices; ``None`` when nothing limits it."""
+    stated: list[int] = [limit for limit in map(params.get, _OUTPUT_LIMITS) if isinstance(limit, int)]
+    if not stated:
+        return None
+    choices = params.get("n")
+    return max(stated) * (choices if isinstance(choices, int) and choices > 1 else 1)
+
+
+def demand_of(kwargs: Mapping[str, Any], prompt: Any, limit: int | None, operation: str) -> Demand:
+    """What a call will use at most; ``operation`` as in :attr:`wallie_litellm.events.Settled.operation`."""
+    extra = [text for text in (kwargs.get("system"), kwargs.get("instructions")) if text]
+    if extra:
+        prompt = [*(prompt if isinstance(prompt, list | tuple) else [prompt]), *extra]
+    return estimate(prompt, limit, generates=operation in GENERATING)
+
+
+def provider_of(deployment: Mapping[str, Any]) -> str:
+    """The provider of a LiteLLM deployment: its ``model_info.wallie_provider``, else what LiteLLM takes it for."""
+    named = (deployment.get("model_info") or {}).get("wallie_provider")
+    if named:
+        return str(named)
+    params = deployment["litellm_params"]
+    if params.get("custom_llm_provider"):
+        return str(params["custom_llm_provider"])
+    try:
+        return str(litellm.get_llm_provider(params["model"], api_base=params.get("api_base"))[1])
+    except litellm.BadRequestError:
+        return str(params["model"]).partition("/")[0]
+
+
+# Responses
+
+
+@lru_cache(maxsize=256)
+def iterates(kind: type) -> bool:
+    """Whether responses of this type are streams. Remembered: pydantic makes a missing attribute costly to ask for."""
+    return hasattr(kind, "__anext__") or hasattr(kind, "__next__")
+
+
+def is_cached_stream(stream: Any) -> bool:
+    """Whether LiteLLM streams an answer from its own cache."""
+    return getattr(stream, "custom_llm_provider", None) == "cached_response"
+
+
+def stream_was_ended(stream: Any, marked: bool) -> bool:
+    """Whether the provider ended an exhausted stream, rather than the connection just closing.
+
+    LiteLLM makes up a finish reason for a connection that closes; what it received is kept apart. ``marked`` is whether
+    an end was seen in the chunks. A plain generator is LiteLLM's own mock answer.
+    """
+    source = getattr(stream, "completion_stream", None)
+    if source is None or inspect.isasyncgen(source) or inspect.isgenerator(source):
+        return marked or source is not None
+    return any(getattr(stream, name, None) for name in ("received_finish_reason", "intermittent_finish_reason"))
+
+
+def timeout_error(model: str, provider: str) -> Exception:
+    """LiteLLM's error for a provider that did not answer in time."""
+    error: Exception = litellm.Timeout(f"{provider} did not answer in time.", model=model, llm_provider=provider)
+    return error
+
+
+def stream_timeout(stream: Any, *, started: bool) -> Exception:
+    """The error of a stream that fell silent; before its first chunk, one that LiteLLM goes along the chain for."""
+    model, provider = (str(getattr(stream, name, None)) for name in ("model", "custom_llm_provider"))
+    error = timeout_error(model, provider)
+    if not started:
+        message = str(error)
+        error = MidStreamFallbackError(message, model, provider, original_exception=error, is_pre_first_chunk=True)
+    return error
+
+
+def without_context_finaliser(stream: Any) -> Any:
+    """Keep a LiteLLM stream's finaliser from writing context variables.
+
+    Written in the middle of a garbage collection, they crash CPython up to 3.11 (python/cpython#148891). LiteLLM does
+    so for the sake of ``request_correlation_in_logs``, which is off unless asked for.
+    """
+    if not litellm.request_correlation_in_logs and hasattr(stream, "_restore_consumer_correlation_context"):
+        stream._restore_consumer_correlation_context = _restore_nothing
+    return stream
+
+
+def _restore_nothing(**_: Any) -> None:
+    pass
+
+
+# Errors
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What an error that reaches the caller says of the whole request."""
+    if isinstance(error, WallieError):
+        return Failure(error.code, error.status_code, isinstance(error, RequestTooLarge))
+    ending = ending_of(error)
+    own = ending.verdict is Verdict.IGNORED and (ending.reason == CANCELLED or ending.status_code in CALLERS_FAULT)
+    return Failure(ending.reason or type(error).__name__, ending.status_code, own)
+
+
+def ending_of(error: BaseException, *, deadline_passed: bool = False) -> Ending:
+    """What an error says of the attempt it ended: about capacity, the provider's health, and trying again."""
+    try:
+        return _ending_of(error, deadline_passed)
+    except Exception:  # noqa: BLE001 - an error that cannot even be read must not keep its attempt from being settled
+        return Ending(Outcome.CUT, reason=type(error).__name__)
+
+
+def _ending_of(error: BaseException, deadline_passed: bool) -> Ending:
+    if isinstance(error, WallieError):  # a refusal met inside a call of the caller's own
+        return Ending(Outcome.CUT, reason=error.code, status_code=error.status_code)
+    if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
+        if deadline_passed:  # the provider had the request, and did not answer in the time there was
+            return Ending(Outcome.CUT, Verdict.FAILURE, reason="no answer before the deadline")
+        return Ending(Outcome.CUT, reason=CANCELLED)
+    inner = getattr(error, "original_exception", None)
+    if isinstance(error, MidStreamFallbackError) and isinstance(inner, Exception):
+        return _ending_of(inner, deadline_passed)
+    causes = tuple(_causes(error))
+    if any(map(_is_refused_connection, causes)):
+        return Ending(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection refused", transient=True)
+    if any(isinstance(cause, json.JSONDecodeError) for cause in causes):
+        return Ending(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
+    if isinstance(error, openai.APITimeoutError | TimeoutError | httpx.TimeoutException):
+        return Ending(Outcome.CUT, Verdict.FAILURE, reason="timeout", status_code=408, transient=True)
+    if isinstance(error, openai.APIConnectionError) and any(isinstance(cause, _LOST_CONNECTION) for cause in causes):
+        # LiteLLM gives it a status of 500, which no provider has answered with.
+        return Ending(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int | str) and str(status).isdigit():
+        if (int(status) >= 500 or int(status) == 422) and _is_litellms(error) and any(map(_was_reading, causes)):
+            return Ending(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
+        if int(status) >= 500 and _is_litellms(error) and not any(map(_shows_an_exchange, causes)):
+            # What LiteLLM could not even put into a request is no fault of the provider's, whatever its status says.
+            return Ending(Outcome.NOT_SENT, reason=f"not sent: {type(causes[-1]).__name__}", status_code=400)
+        return _rejection(error, int(status))
+    if isinstance(error, openai.APIConnectionError | httpx.TransportError | OSError):
+        return Ending(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
+    return Ending(Outcome.CUT, reason=type(error).__name__)
+
+
+def _rejection(error: BaseException, status: int) -> Ending:
+    text = str(error)
+    if status == 400 and _GEMINI_RATE_LIMIT.search(text):
+        status = 429
+    reason = f"HTTP {status}"
+    if status < 400:
+        return Ending(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", status_code=status, transient=True)
+    asked = _asked_to_wait(error, text) if status == 429 or status >= 500 else None
+    if status in (400, 402, 403, 429) and _account_exhausted(text.lower(), asked):
+        return Ending(Outcome.REJECTED, Verdict.FAILURE, reason=f"{reason}, quota exhausted", status_code=status)
+    return Ending(
+        Outcome.REJECTED,
+        Verdict.FAILURE if status >= 500 or status in _ACCOUNT_STATUSES else Verdict.IGNORED,
+        reason=reason,
+        status_code=status,
+        pause_for=asked,
+        rate_limited=status == 429,
+        transient=status >= 500 or status in _TRANSIENT_STATUSES,
+    )
+
+
+def response_headers(error: BaseException) -> Mapping[str, str] | None:
+    """The provider's response headers, from wherever this exception keeps them."""
+    for found in (
+        getattr(error, "litellm_response_headers", None),
+        getattr(getattr(error, "response", None), "headers", None),
+        getattr(error, "headers", None),
+    ):
+        if isinstance(found, Mapping) and found:
+            return dict(found)
+    return None
+
+
+def _is_litellms(error: BaseException) -> bool:
+    return type(error).__module__.startswith("litellm")
+
+
+def _was_reading(cause: BaseException) -> bool:
+    """Whether LiteLLM failed on an answer: JSON of a shape that no vendor documents, say."""
+    if "Empty or invalid response from LLM endpoint" in str(cause):
+        return True
+    return any(frame.f_code.co_name in _READING for frame, _ in traceback.walk_tb(cause.__traceback__))
+
+
+def _shows_an_exchange(cause: BaseException) -> bool:
+    """Whether this is something only a provider or the way to it can have caused: an answer, or a broken connection."""
+    if _is_litellms(cause):
+        return bool(getattr(cause, "litellm_response_headers", None)) or _answered(cause)
+    return _answered(cause) or isinstance(cause, openai.APIError | httpx.HTTPError | OSError | aiohttp.ClientError)
+
+
+def _answered(cause: BaseException) -> bool:
+    """Whether a provider's own answer is attached; LiteLLM attaches empty ones of its own making."""
+    response = getattr(cause, "response", None)
+    return isinstance(response, httpx.Response) and bool(response.headers)
+
+
+def _is_refused_connection(cause: BaseException) -> bool:
+    """Whether this is a connection that was never made, so that the provider saw nothing."""
+    if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | ConnectionRefusedError):
+        return True
+    return type(cause).__name__ in ("ClientConnectorError", "ClientConnectorDNSError")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending and len(seen) < 16:
+        cause = pending.pop()
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        inner = getattr(cause, "original_exception", None)
+        pending += [cause.__cause__, cause.__context__, inner if isinstance(inner, BaseException) else None]
+
+
+def _asked_to_wait(error: BaseException, text: str) -> float | None:
+    asked = parse_retry_after(response_headers(error), time.time())
+    if asked is None and (delay := _RETRY_DELAY.search(text)):
+        asked = parse_retry_after({"retry-after": delay[1]}, time.time())
+    return asked
+
+
+def _account_exhausted(text: str, asked: float | None) -> bool:
+    if asked is None and _EXHAUSTED_UNLESS_TOLD_WHEN in text:
+        return True
+    return any(mark in text for mark in _EXHAUSTED_MARKS)

@@ -1,0 +1,224 @@
+"""What an attempt cost: LiteLLM's own price, and whether there is one at all.
+
+Who sets the price is up to LiteLLM: a deployment's own prices (``model_info`` or ``litellm_params``), else those of its
+``base_model``, else the price map's, with LiteLLM's discounts and margins on top. Own prices replace the map's as a
+whole: of two token prices, the one that is not given is 0.
+
+LiteLLM also says 0 where it knows no price. Here that is ``None`` and ``unpriced``, unless a price of 0 is stated.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+import litellm
+from litellm.cost_calculator import get_usage_object, select_model_name_for_cost_calc
+from litellm.litellm_core_utils.litellm_logging import use_custom_pricing_for_model
+
+from wallie_litellm.core.bill import NO_BILL, Bill
+from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.litellm_adapter.metadata import COUNTED
+from wallie_litellm.litellm_adapter.price_map import has_price, has_token_price
+from wallie_litellm.litellm_adapter.responses import value_of
+
+logger = logging.getLogger(__name__)
+
+# What is only asked for or managed by these costs nothing by itself.
+_FREE = ("create_", "retrieve_", "list_", "cancel_", "delete_", "get_", "file_")
+_REMEMBERED = 1000  # deployments; one with a pattern for a name counts once for each model that is asked of it
+
+Entry = Mapping[str, Any]
+_Key = tuple[str | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a deployment's price comes from; ``params`` and ``info`` are those it was found out for."""
+
+    params: Entry = field(repr=False)  # with the key of an API in it
+    info: Entry
+    vendor: str | None
+    custom: bool  # whether the deployment states prices of its own
+    map_size: int
+    key: str | None  # in litellm.model_cost
+    entry: Entry | None
+    priced: bool
+
+    def holds(self, params: Entry, info: Entry) -> bool:
+        """Whether this is still so: deployments are replaced, and prices registered, while the router runs."""
+        prices = litellm.model_cost
+        if self.key is not None and prices.get(self.key) is not self.entry:
+            return False
+        if not (_same(self.params, params) and _same(self.info, info)):
+            return False
+        return self.priced or (len(prices) == self.map_size and not has_price(self.entry))
+
+
+class PriceList:
+    """Writes the bills of attempts. Any number of threads may use it."""
+
+    def __init__(self) -> None:
+        self._sources: dict[_Key, _Source] = {}
+        self._failed: set[_Key] = set()
+
+    def bill(
+        self,
+        deployment: Entry,
+        usage: Demand | None,
+        reported: Any,
+        *,
+        response_cost: float | None = None,
+        operation: str = "chat",
+        estimated: bool = False,
+    ) -> Bill:
+        """What an attempt used and cost.
+
+        ``deployment`` is the entry of the router's ``model_list``; ``reported`` the usage as the provider wrote it
+        down, without which ``usage`` is an estimate; ``response_cost`` is what LiteLLM says the response cost, in US
+        dollars. Never raises: what LiteLLM cannot price is unpriced.
+        """
+        tokens = usage or NOTHING
+        if not (tokens.tokens or response_cost):
+            # Images, speech and the like are priced by LiteLLM or not at all.
+            free = operation in COUNTED or operation.removeprefix("a").startswith(_FREE)
+            return NO_BILL if free else NO_BILL._replace(cost_usd=None, unpriced=True)
+        cost = self._cost(deployment, tokens, reported, response_cost, operation)
+        return Bill(
+            tokens.input,
+            tokens.output,
+            tokens.tokens,
+            *_details(reported),
+            cost_usd=cost,
+            unpriced=cost is None,
+            estimated=estimated or (reported is None and tokens.tokens > 0),
+        )
+
+    def is_priced(self, deployment: Entry) -> bool:
+        """Whether anybody states a price for this deployment, be it 0."""
+        return self._source(deployment).priced
+
+    def _cost(
+        self, deployment: Entry, tokens: Demand, reported: Any, response_cost: float | None, operation: str
+    ) -> float | None:
+        source = self._source(deployment)
+        if not response_cost and not source.custom:  # of a stream; with own prices it may be what the provider says
+            response_cost = getattr(reported, "cost", None)
+        if _is_positive(response_cost) and (source.priced or not litellm.cost_margin_config):
+            return response_cost  # LiteLLM knew a price: only a fixed margin makes something out of nothing
+        if not source.priced:
+            return None
+        try:
+            cost = _completion_cost(source, _as_usage(tokens, reported), operation)
+        except Exception as error:  # noqa: BLE001 # LiteLLM raises plain Exceptions, and pricing must not fail a call
+            self._note_failure(_key(deployment), error)
+            return None
+        return cost if cost or has_token_price(source.entry) else None
+
+    def _source(self, deployment: Entry) -> _Source:
+        params, info = deployment.get("litellm_params") or {}, deployment.get("model_info") or {}
+        key = _key(deployment)
+        source = self._sources.get(key)
+        if source is None or not source.holds(params, info):
+            if len(self._sources) >= _REMEMBERED:
+                self._sources.clear()
+            self._sources[key] = source = _find(params, info)
+        return source
+
+    def _note_failure(self, key: _Key, error: Exception) -> None:
+        if key in self._failed:
+            return
+        if len(self._failed) >= _REMEMBERED:
+            self._failed.clear()
+        self._failed.add(key)
+        logger.warning("LiteLLM cannot price %s (%s): its calls count as unpriced", key[1], type(error).__name__)
+
+
+def _same(one: Entry, other: Entry) -> bool:
+    return one is other or one == other
+
+
+def _key(deployment: Entry) -> _Key:
+    return (deployment.get("model_info") or {}).get("id"), (deployment.get("litellm_params") or {}).get("model", "")
+
+
+def _find(params: Entry, info: Entry) -> _Source:
+    custom = use_custom_pricing_for_model({**params, "metadata": {"model_info": info}})
+    model = str(params.get("model", ""))
+    vendor, key = _vendor(model, params), None
+    try:
+        name = select_model_name_for_cost_calc(
+            model=model,
+            completion_response=None,
+            base_model=_base_model(params, info),
+            custom_pricing=custom,
+            custom_llm_provider=vendor,
+            router_model_id=info.get("id"),
+        )
+        key = litellm.get_model_info(name, custom_llm_provider=vendor)["key"]
+    except Exception:  # noqa: BLE001 # LiteLLM's way to say that it does not know the model
+        logger.debug("LiteLLM has no entry for %s", model)
+    # The entry itself: get_model_info fills in a price of 0 where there is none.
+    entry = litellm.model_cost.get(key) if key is not None else None
+    return _Source(params, info, vendor, custom, len(litellm.model_cost), key, entry, has_price(entry))
+
+
+def _vendor(model: str, params: Entry) -> str | None:
+    """Whose API LiteLLM calls."""
+    if params.get("custom_llm_provider"):
+        return str(params["custom_llm_provider"])
+    quiet, litellm.suppress_debug_info = litellm.suppress_debug_info, True
+    try:
+        return str(litellm.get_llm_provider(model, api_base=params.get("api_base"))[1])
+    except Exception:  # noqa: BLE001 # LiteLLM has many ways to say that it does not know
+        return None
+    finally:
+        litellm.suppress_debug_info = quiet
+
+
+def _base_model(params: Entry, info: Entry) -> str | None:
+    base = params.get("base_model") or info.get("base_model")
+    return base if isinstance(base, str) else None
+
+
+def _completion_cost(source: _Source, usage: litellm.Usage, operation: str) -> float:
+    cost: float = litellm.completion_cost(
+        completion_response={"usage": usage},
+        model=source.params["model"],
+        call_type="aembedding" if operation == "embedding" else "acompletion",
+        custom_llm_provider=source.vendor,
+        custom_pricing=source.custom,
+        base_model=_base_model(source.params, source.info),
+        router_model_id=source.info.get("id"),
+    )
+    return float(cost)
+
+
+def _as_usage(tokens: Demand, reported: Any) -> litellm.Usage:
+    """The usage in LiteLLM's own form, from whichever of the three wire formats."""
+    usage = get_usage_object({"usage": reported}) if reported is not None else None
+    if usage is not None:
+        return usage
+    return litellm.Usage(prompt_tokens=tokens.input, completion_tokens=tokens.output, total_tokens=tokens.tokens)
+
+
+def _details(reported: Any) -> tuple[int, int]:
+    """The tokens that a cache served, and those spent on reasoning."""
+    if isinstance(reported, litellm.Usage):
+        read, thought = reported.prompt_tokens_details, reported.completion_tokens_details
+    else:
+        read = value_of(reported, "prompt_tokens_details") or value_of(reported, "input_tokens_details")
+        thought = value_of(reported, "completion_tokens_details") or value_of(reported, "output_tokens_details")
+    cached = value_of(read, "cached_tokens") if read is not None else value_of(reported, "cache_read_input_tokens")
+    return _count(cached), _count(value_of(thought, "reasoning_tokens"))
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0 and isfinite(value)

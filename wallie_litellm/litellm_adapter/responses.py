@@ -1,0 +1,185 @@
+"""What LiteLLM's responses and streams report of the tokens they used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import ceil
+from typing import Any, NamedTuple
+
+import litellm
+
+from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.token_estimate import CHARACTERS_PER_TOKEN, count_characters
+
+# Under these names LiteLLM's wrappers for the Responses and Anthropic formats hold the chat stream they translate.
+_INNER_STREAMS = ("litellm_custom_stream_wrapper", "_anthropic_wrapper", "completion_stream")
+MOST_TOKENS = 10**9  # of one call; who reports more has not counted
+_LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete"})
+
+
+def value_of(thing: Any, name: str) -> Any:
+    """What a mapping or an object holds under ``name``, ``None`` if nothing: the wire formats come as either."""
+    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
+
+
+class Answer(NamedTuple):
+    """What an answer in one piece says of what it took.
+
+    ``usage`` are its tokens and ``reported`` the same as the provider wrote it down, with its details; ``cost`` is in
+    US dollars by LiteLLM's own reckoning. All are ``None`` where nothing is said.
+    """
+
+    usage: Demand | None
+    reported: Any
+    cost: float | None
+    from_cache: bool
+
+
+def answer_of(response: Any) -> Answer:
+    """Look at a response once: asking pydantic's models for what they lack is costly."""
+    raw = value_of(response, "usage")
+    usage = None if raw is None else tokens_of(raw)
+    hidden = getattr(response, "_hidden_params", None)
+    if not isinstance(hidden, Mapping):
+        return Answer(usage, raw if usage is not None else None, None, False)
+    cost = hidden.get("response_cost")
+    return Answer(
+        usage,
+        raw if usage is not None else None,
+        float(cost) if isinstance(cost, int | float) else None,
+        hidden.get("cache_hit") is True,
+    )
+
+
+def tokens_of(usage: Any) -> Demand | None:
+    """The tokens that a reported usage comes to, those read from or written to a cache included."""
+    if isinstance(usage, litellm.Usage) and usage.total_tokens > 0:  # the usual case, without asking around
+        return Demand(1, usage.total_tokens, usage.prompt_tokens, usage.completion_tokens)
+    tokens_in = value_of(usage, "prompt_tokens")
+    tokens_out = value_of(usage, "completion_tokens")
+    if tokens_in is None:
+        tokens_in, tokens_out = value_of(usage, "input_tokens"), value_of(usage, "output_tokens")
+        # Anthropic counts what it reads from and writes to its prompt cache apart from input_tokens.
+        cached = [value_of(usage, name) for name in ("cache_read_input_tokens", "cache_creation_input_tokens")]
+        tokens_in = None if tokens_in is None else tokens_in + sum(count or 0 for count in cached)
+    if not isinstance(tokens_in, int) or not 0 <= tokens_in <= MOST_TOKENS:
+        return None
+    tokens_out = tokens_out if isinstance(tokens_out, int) and tokens_out > 0 else 0
+    total = value_of(usage, "total_tokens")
+    total = total if isinstance(total, int) and total else tokens_in + tokens_out
+    return Demand(1, total, tokens_in, tokens_out) if 0 < total <= MOST_TOKENS else None
+
+
+class StreamMeter:
+    """Counts what a stream delivers, chunk by chunk: the usage it reports, else the characters seen.
+
+    ``source`` is LiteLLM's stream; by it one can tell the provider's count of tokens from LiteLLM's own.
+    """
+
+    def __init__(self, estimate: Demand, source: Any = None) -> None:
+        self._estimate = estimate
+        self._source = source
+        self._raw: Any = None
+        self._tokens: Demand | None = None  # what _raw comes to
+        self._characters = 0
+        self._sse = b""
+        self.finished = False
+
+    @property
+    def reported(self) -> Any | None:
+        """The usage as the provider reports it, over all events; ``None`` until it has reported an output."""
+        if self._tokens is None or not self._tokens.output or _litellm_counted(self._source):
+            return None
+        return self._raw
+
+    @property
+    def has_content(self) -> bool:
+        """Whether any part of an answer has been seen."""
+        return self._characters > 0
+
+    def see(self, chunk: Any) -> None:
+        """Take in one chunk: a chat chunk, a Responses event, or raw server-sent events."""
+        if isinstance(chunk, bytes | bytearray | str):
+            self._see_events(chunk.encode() if isinstance(chunk, str) else bytes(chunk))
+        elif (choices := value_of(chunk, "choices")) is not None:
+            self._see_chat(chunk, choices)
+        else:
+            self._see_event(chunk)
+
+    def usage(self) -> Demand:
+        """What has been used so far, as far as it can be known."""
+        if self._tokens is not None and self._tokens.output:
+            return self._tokens
+        tokens_in = self._tokens.input if self._tokens is not None else self._estimate.input
+        tokens_out = ceil(self._characters / CHARACTERS_PER_TOKEN)
+        return Demand(1, tokens_in + tokens_out, tokens_in, tokens_out)
+
+    def _see_chat(self, chunk: Any, choices: Any) -> None:
+        for choice in choices:
+            if value_of(choice, "finish_reason"):
+                self.finished = True
+            delta = value_of(choice, "delta")
+            for field in ("content", "reasoning_content"):
+                text = value_of(delta, field)
+                if isinstance(text, str):
+                    self._characters += len(text)
+            for call in value_of(delta, "tool_calls") or ():
+                arguments = value_of(value_of(call, "function"), "arguments")
+                self._characters += len(arguments) if isinstance(arguments, str) else 0
+        usage = value_of(chunk, "usage")
+        if usage is None and self.finished and not isinstance(chunk, Mapping):
+            # Where the caller did not ask for the usage, LiteLLM puts aside what the provider says of it all the same.
+            usage = (getattr(chunk, "_hidden_params", None) or {}).get("usage")
+        self._note(usage)
+
+    def _see_event(self, event: Any) -> None:
+        kind = value_of(event, "type")
+        kind = getattr(kind, "value", kind)
+        delta = value_of(event, "delta")
+        if isinstance(delta, str):
+            self._characters += len(delta)
+        elif delta is not None:
+            texts = (value_of(delta, name) for name in ("text", "thinking", "partial_json"))
+            self._characters += count_characters([text for text in texts if text])
+        if kind in _LAST_EVENTS:
+            self.finished = True
+        for name in ("response", "message"):
+            if (holder := value_of(event, name)) is not None:
+                self._note(value_of(holder, "usage"), begins=kind == "message_start")
+        self._note(value_of(event, "usage"))
+
+    def _note(self, usage: Any, *, begins: bool = False) -> None:
+        if usage is None:
+            return
+        if isinstance(usage, Mapping):  # Anthropic reports input at the start of a message and output at its end
+            known = self._raw if isinstance(self._raw, Mapping) else {}
+            usage = {**known, **{name: value for name, value in usage.items() if value is not None}}
+            if begins:
+                usage.pop("output_tokens", None)  # of the first few tokens only
+        tokens = tokens_of(usage)
+        if tokens is not None:
+            self._raw, self._tokens = usage, tokens
+
+    def _see_events(self, data: bytes) -> None:
+        self._sse += data
+        *lines, self._sse = self._sse.split(b"\n")
+        for line in lines:
+            if not line.startswith(b"data:"):
+                continue
+            try:
+                event = json.loads(line[5:])
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                self._see_chat(event, event["choices"]) if "choices" in event else self._see_event(event)
+
+
+def _litellm_counted(stream: Any) -> bool:
+    """Whether the usage of a finished stream is LiteLLM's own count: then no chunk that it kept has one."""
+    for _ in range(3):
+        chunks = getattr(stream, "chunks", None)
+        if isinstance(chunks, list):
+            return all(getattr(chunk, "usage", None) is None for chunk in reversed(chunks))
+        stream = next((inner for name in _INNER_STREAMS if (inner := getattr(stream, name, None)) is not None), None)
+    return False

@@ -1,0 +1,146 @@
+"""The guard inside a LiteLLM proxy.
+
+The proxy loads its callbacks before it builds its router, and builds it as ``litellm.Router(...)``: putting
+:class:`ProxyRouter` in that place guards every endpoint that goes through the router.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import litellm
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.proxy._types import ProxyException
+
+from wallie_litellm.bootstrap import open_guard
+from wallie_litellm.config import load_config
+from wallie_litellm.errors import ConfigError, WallieError
+from wallie_litellm.guard import Guard
+from wallie_litellm.guard.router import WallieRouter
+from wallie_litellm.proxy.workers import TOLD, divided, worker_count
+
+logger = logging.getLogger(__name__)
+
+_TYPES = {429: "rate_limit_error", 503: "service_unavailable_error", 504: "timeout_error"}
+
+
+class WallieProxyError(ProxyException):  # type: ignore[misc] # LiteLLM is not type-checked here
+    """One of our errors as the proxy passes errors on: OpenAI's shape, our status, ``Retry-After``.
+
+    The proxy drops the headers of any other exception on ``/v1/messages``.
+    """
+
+    def __init__(self, error: WallieError) -> None:
+        super().__init__(
+            message=str(error),
+            type=_TYPES.get(error.status_code, "api_error"),
+            param=None,
+            code=error.status_code,
+            headers=error.headers,
+            openai_code=error.code,
+        )
+        self.status_code = error.status_code
+        self.retry_after = error.retry_after
+
+    def to_dict(self) -> dict[str, Any]:
+        """The body's ``error`` object, with our code rather than the status in it."""
+        return {**super().to_dict(), "code": self.openai_code}
+
+
+class ProxyRouter(WallieRouter):
+    """The router that the proxy is given: its errors are the proxy's own."""
+
+    async def async_function_with_fallbacks(self, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`WallieRouter`."""
+        hop = bool(kwargs.get("fallback_depth"))
+        try:
+            return await super().async_function_with_fallbacks(*args, **kwargs)
+        except WallieError as error:
+            if hop:
+                raise
+            raise WallieProxyError(error) from error
+
+
+class WallieHandler(CustomLogger):  # type: ignore[misc] # LiteLLM is not type-checked here
+    """What the proxy's ``callbacks`` setting names. The guarding itself happens in :class:`ProxyRouter`."""
+
+    def __init__(self, guard: Guard) -> None:
+        super().__init__()
+        self.guard = guard
+
+
+_installed: WallieHandler | None = None
+
+
+def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
+    """Have the proxy build guarded routers from the file it was started with, and return its callback.
+
+    The file is ``WALLIE_CONFIG``, else the one the proxy was started with, else ``default_config``. The proxy may run
+    the callback module several times; there is one guard for the process.
+    """
+    global _installed  # noqa: PLW0603 - one guard for the process, however often the proxy runs the callback module
+    if _installed is None:
+        try:
+            guard = open_guard(load_config(_config_path(default_config)), processes=worker_count(os.environ))
+        except ConfigError as error:
+            print(error, file=sys.stderr)  # noqa: T201 - the proxy's log would bury it in a traceback
+            raise SystemExit(1) from None
+        note = divided(guard.config, guard.processes)
+        if note is not None and not os.environ.get(TOLD):
+            logger.warning("%s", note)
+        ProxyRouter.default_guard = guard
+        litellm.Router = ProxyRouter
+        _drain_at_shutdown(guard)
+        _show_dashboard(guard)
+        _installed = WallieHandler(guard)
+    return _installed
+
+
+def _show_dashboard(guard: Guard) -> None:
+    """Serve the operator's view under ``/wallie``; the proxy's master key lets an operator in too."""
+    server = sys.modules.get("litellm.proxy.proxy_server")
+    if server is None or not hasattr(server, "app"):
+        return
+    try:
+        from starlette.routing import Mount
+
+        from wallie_litellm.dashboard.server import PREFIX, dashboard_app, tokens_of
+    except ImportError as error:
+        logger.warning("no dashboard: %s is not installed; install wallie-litellm[dashboard]", error.name)
+        return
+    own = tokens_of(guard.config)
+    # The proxy may learn its key after this.
+    app, desk = dashboard_app(guard, tokens=lambda: [*own(), str(getattr(server, "master_key", None) or "")])
+    server.app.router.routes.insert(0, Mount(PREFIX, app=app))  # before what takes any path
+    guard.on_close(desk.close)
+
+
+def _drain_at_shutdown(guard: Guard) -> None:
+    """Have the proxy's shutdown wait for the sinks: after SIGTERM uvicorn ends the process without ``atexit``."""
+    server = sys.modules.get("litellm.proxy.proxy_server")
+    shutdown = getattr(server, "proxy_shutdown_event", None)
+    if server is None or shutdown is None:
+        return
+
+    async def proxy_shutdown_event(*args: Any, **kwargs: Any) -> None:
+        try:
+            await shutdown(*args, **kwargs)
+        finally:
+            await guard.aclose()
+
+    server.proxy_shutdown_event = proxy_shutdown_event  # type: ignore[attr-defined] # its lifespan looks it up here
+
+
+def _config_path(default: str | PathLike[str] | None) -> str | PathLike[str] | None:
+    if os.environ.get("WALLIE_CONFIG"):
+        return None  # load_config reads it from there
+    server = sys.modules.get("litellm.proxy.proxy_server")
+    started_with = getattr(server, "user_config_file_path", None) or os.environ.get("CONFIG_FILE_PATH")
+    if started_with and Path(started_with).exists():
+        return str(started_with)
+    return default

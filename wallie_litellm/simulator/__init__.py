@@ -1,0 +1,32 @@
+"""Simulated providers: real HTTP servers on loopback that speak the vendors' wire formats.
+
+Nothing here imports LiteLLM, so that a provider in a process of its own starts at once.
+
+``provider``          one provider, started and told what to do
+``providers``         several at once, and a configuration pointed at them
+``settings``          how a provider is set up
+``hosts``             where it runs: a thread, or a process of its own
+``server``            its HTTP server, also with ``python -m``
+``control``           the routes that tell it what to do
+``engine``            what happens to a request: counted, limited, failed, answered
+``faults``            what it can do wrong
+``limits``            the limits that it enforces
+``tally``             what it counted
+``wire``              what a vendor's format has to offer
+``openai_wire``       OpenAI
+``openai_responses``  OpenAI's Responses API
+``openai_dialects``   Groq and DeepSeek
+``anthropic_wire``    Anthropic
+``gemini_wire``       Gemini
+``posthog_endpoint``  a PostHog to send to
+``loopback_server``   an HTTP server in a thread
+``refusable_port``    a port that can refuse connections
+``listener``          a socket that closes without losing a connection
+"""
+
+from wallie_litellm.simulator.faults import Fault, FaultKind
+from wallie_litellm.simulator.provider import SimulatedProvider
+from wallie_litellm.simulator.providers import DEFAULT_LIMITS, SimulatedFleet
+from wallie_litellm.simulator.tally import Counts
+
+__all__ = ["DEFAULT_LIMITS", "Counts", "Fault", "FaultKind", "SimulatedFleet", "SimulatedProvider"]

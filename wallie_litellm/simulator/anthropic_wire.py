@@ -1,0 +1,159 @@
+"""Anthropic's Messages API: bodies, events, errors and headers after its API reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from wallie_litellm.simulator.limits import LimitName, Verdict
+from wallie_litellm.simulator.wire import (
+    Answer,
+    Ask,
+    Event,
+    Json,
+    Meters,
+    Reply,
+    RetryAfter,
+    Wire,
+    retry_after_header,
+    sse,
+    text_chars,
+    whole_seconds,
+)
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_MESSAGES = {401: "invalid x-api-key", 500: "Internal server error", 529: "Overloaded"}
+_LIMIT_WORDS: dict[LimitName, str] = {
+    "rpm": "requests per minute",
+    "tpm": "tokens per minute",
+    "rpd": "requests per day",
+}
+
+
+class AnthropicWire(Wire):
+    """`POST /v1/messages`, streamed and not."""
+
+    def parse(self, path: str, body: Json) -> Ask | None:
+        """Any prefix before `/messages`."""
+        if not path.endswith("/messages"):
+            return None
+        chars = text_chars(body.get("system")) + text_chars(body.get("messages"))
+        return Ask("messages", str(body.get("model", "")), chars, bool(body.get("stream")), body)
+
+    def complete(self, ask: Ask, answer: Answer) -> Json:
+        """A whole message."""
+        content = [{"type": "text", "text": answer.text}]
+        usage = self._usage(answer, answer.completion_tokens)
+        return {**self._head(ask, answer), "content": content, "stop_reason": "end_turn", "usage": usage}
+
+    def stream(self, ask: Ask, answer: Answer) -> Iterator[Event]:
+        """The documented order of events; input tokens come first, output tokens with the end."""
+
+        def event(kind: str, fields: Json | None = None, *, content: bool = False) -> Event:
+            return Event(sse({"type": kind, **(fields or {})}, kind), content)
+
+        # message_start always has a usage object on the wire; "no usage" is one that counts nothing.
+        usage = self._usage(answer, 1) if answer.with_usage else {"input_tokens": 0, "output_tokens": 0}
+        end = {"usage": {"output_tokens": answer.completion_tokens}} if answer.with_usage else {}
+        yield event("message_start", {"message": {**self._head(ask, answer), "usage": usage}})
+        yield event("content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}})
+        yield event("ping")
+        for piece in answer.pieces:
+            delta = {"type": "text_delta", "text": piece}
+            yield event("content_block_delta", {"index": 0, "delta": delta}, content=True)
+        yield event("content_block_stop", {"index": 0})
+        yield event("message_delta", {"delta": {"stop_reason": "end_turn", "stop_sequence": None}, **end})
+        yield event("message_stop")
+
+    def _head(self, ask: Ask, answer: Answer) -> Json:
+        return {
+            "id": f"msg_sim{answer.serial:08d}",
+            "type": "message",
+            "role": "assistant",
+            "model": ask.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+        }
+
+    def _usage(self, answer: Answer, output_tokens: int) -> Json:
+        return {
+            "input_tokens": answer.prompt_tokens,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": output_tokens,
+            "service_tier": "standard",
+        }
+
+    def _error(self, status: int, message: str, serial: int) -> Reply:
+        kind = _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+        error = {"type": kind, "message": message}
+        return Reply(status, {"type": "error", "error": error, "request_id": self.request_id(serial)["request-id"]})
+
+    def failure(self, status: int, model: str, serial: int) -> Reply:
+        """The error types of the documentation's errors page."""
+        return self._error(status, _MESSAGES.get(status, f"HTTP {status}"), serial)
+
+    def limited(self, verdict: Verdict, meters: Meters, model: str, serial: int) -> Reply:
+        """`rate_limit_error` with `retry-after` in whole seconds and the rate-limit headers."""
+        name = verdict.refused_by or "rpm"
+        reply = self._limit_error(f"{meters[name].limit:,} {_LIMIT_WORDS[name]}", serial)
+        wait = {} if math.isinf(verdict.retry_after) else {"retry-after": whole_seconds(verdict.retry_after)}
+        return Reply(429, reply.body, {**self.limit_headers(meters), **wait})
+
+    def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> Reply:
+        """The same body, and the Retry-After as asked."""
+        return Reply(429, self._limit_error("50 requests per minute", serial).body, retry_after_header(retry_after))
+
+    def _limit_error(self, limit: str, serial: int) -> Reply:
+        message = (
+            f"This request would exceed the rate limit for your organization (simulated) of {limit}. For details, "
+            "refer to: https://docs.claude.com/en/api/rate-limits. You can see the response headers for current "
+            "usage. Please reduce the prompt length or the maximum tokens requested, or try again later."
+        )
+        return self._error(429, message, serial)
+
+    def content_policy(self, model: str, serial: int) -> Reply:
+        """A 400 of the filter on answers."""
+        return self._error(400, "Output blocked by content filtering policy", serial)
+
+    def context_window(self, model: str, serial: int) -> Reply:
+        """A 400 that says the prompt is too long."""
+        return self._error(400, "prompt is too long: 210000 tokens > 200000 maximum", serial)
+
+    def quota_exhausted(self, model: str, serial: int) -> Reply:
+        """A 400, not a 402 or 429: an empty account looks like a bad request."""
+        message = (
+            "Your credit balance is too low to access the Anthropic API. "
+            "Please go to Plans & Billing to upgrade or purchase credits."
+        )
+        return self._error(400, message, serial)
+
+    def limit_headers(self, meters: Meters) -> dict[str, str]:
+        """`anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`; a reset is an RFC 3339 time."""
+        headers: dict[str, str] = {}
+        for what, name in (("requests", "rpm"), ("tokens", "tpm")):
+            meter = next((meter for key, meter in meters.items() if key == name), None)
+            if meter is not None:
+                # Rounded up: a whole second that is already over would promise too much.
+                reset = datetime.now(UTC) + timedelta(seconds=math.ceil(meter.reset_after))
+                headers[f"anthropic-ratelimit-{what}-limit"] = str(meter.limit)
+                headers[f"anthropic-ratelimit-{what}-remaining"] = str(meter.remaining)
+                headers[f"anthropic-ratelimit-{what}-reset"] = reset.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return headers
+
+    def request_id(self, serial: int) -> dict[str, str]:
+        """`request-id`."""
+        return {"request-id": f"req_sim{serial:08d}"}

@@ -1,0 +1,90 @@
+"""OpenAI's Responses API: the answer in one piece and as events, after OpenAI's API reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wallie_litellm.simulator.wire import Answer, Ask, Event, Json, sse
+
+
+def complete(ask: Ask, answer: Answer) -> Json:
+    """A completed response object."""
+    return {
+        **_head(ask, answer, "completed"),
+        "output": [_message(answer, "completed", [_part(answer.text)])],
+        "usage": _usage(answer) if answer.with_usage else None,
+    }
+
+
+def stream(ask: Ask, answer: Answer) -> Iterator[Event]:
+    """The events from `response.created` to `response.completed`, numbered in sequence."""
+    for number, (kind, fields) in enumerate(_events(ask, answer)):
+        data = {"type": kind, "sequence_number": number, **fields}
+        yield Event(sse(data, kind), content=kind == "response.output_text.delta")
+
+
+def _events(ask: Ask, answer: Answer) -> Iterator[tuple[str, Json]]:
+    started = {**_head(ask, answer, "in_progress"), "output": [], "usage": None}
+    item = {"output_index": 0}
+    place = {"item_id": f"msg_sim{answer.serial:08d}", "output_index": 0, "content_index": 0}
+    yield "response.created", {"response": started}
+    yield "response.in_progress", {"response": started}
+    yield "response.output_item.added", {**item, "item": _message(answer, "in_progress", [])}
+    yield "response.content_part.added", {**place, "part": _part("")}
+    for piece in answer.pieces:
+        yield "response.output_text.delta", {**place, "delta": piece, "logprobs": []}
+    yield "response.output_text.done", {**place, "text": answer.text, "logprobs": []}
+    yield "response.content_part.done", {**place, "part": _part(answer.text)}
+    yield "response.output_item.done", {**item, "item": _message(answer, "completed", [_part(answer.text)])}
+    yield "response.completed", {"response": complete(ask, answer)}
+
+
+def _head(ask: Ask, answer: Answer, status: str) -> Json:
+    return {
+        "id": f"resp_sim{answer.serial:08d}",
+        "object": "response",
+        "created_at": answer.created,
+        "status": status,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": ask.body.get("instructions"),
+        "max_output_tokens": ask.body.get("max_output_tokens"),
+        "metadata": {},
+        "model": ask.model,
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "reasoning": {"effort": None, "summary": None},
+        "service_tier": "default",
+        "store": True,
+        "temperature": 1.0,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "truncation": "disabled",
+        "user": None,
+    }
+
+
+def _message(answer: Answer, status: str, content: list[Json]) -> Json:
+    return {
+        "id": f"msg_sim{answer.serial:08d}",
+        "type": "message",
+        "status": status,
+        "role": "assistant",
+        "content": content,
+    }
+
+
+def _part(text: str) -> Json:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _usage(answer: Answer) -> Json:
+    return {
+        "input_tokens": answer.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": answer.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": answer.total_tokens,
+    }

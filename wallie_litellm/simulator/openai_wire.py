@@ -1,0 +1,219 @@
+"""The OpenAI wire format, and where Groq and DeepSeek differ from it.
+
+Header names and their meaning follow the vendors' rate-limit pages; error bodies are those that the
+services return, as published in their documentation and in public bug reports.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from wallie_litellm.simulator import openai_responses
+from wallie_litellm.simulator.limits import LimitName, Verdict
+from wallie_litellm.simulator.wire import (
+    Answer,
+    Ask,
+    Event,
+    Json,
+    Meters,
+    Reply,
+    RetryAfter,
+    Wire,
+    retry_after_header,
+    sse,
+    text_chars,
+    whole_seconds,
+)
+
+EMBEDDING_SIZE = 8
+_KINDS = {"/chat/completions": "chat", "/embeddings": "embeddings", "/responses": "responses"}
+_LIMIT_WORDS: dict[LimitName, tuple[str, str]] = {
+    "rpm": ("requests", "requests per min (RPM)"),
+    "tpm": ("tokens", "tokens per min (TPM)"),
+    "rpd": ("requests", "requests per day (RPD)"),
+}
+_ERRORS: dict[int, tuple[str, str, str | None]] = {
+    400: ("Invalid request.", "invalid_request_error", None),
+    401: ("Incorrect API key provided: sk-sim.", "invalid_request_error", "invalid_api_key"),
+    402: ("Insufficient Balance", "unknown_error", "invalid_request_error"),
+    403: ("Country, region, or territory not supported", "request_forbidden", "unsupported_country_region_territory"),
+    404: ("The model does not exist or you do not have access to it.", "invalid_request_error", "model_not_found"),
+    408: ("Request timed out.", "timeout", None),
+    429: ("Rate limit reached.", "requests", "rate_limit_exceeded"),
+    500: ("The server had an error while processing your request. Sorry about that!", "server_error", None),
+    503: ("The engine is currently overloaded, please try again later", "server_error", None),
+}
+
+
+def duration(seconds: float) -> str:
+    """A duration as OpenAI and Groq write it: `6ms`, `1.2s`, `2m59.56s`, `1h0m0s`."""
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    hours, rest = divmod(seconds, 3600)
+    minutes, rest = divmod(rest, 60)
+    text = f"{rest:.3f}".rstrip("0").rstrip(".") + "s"
+    if hours:
+        return f"{hours:.0f}h{minutes:.0f}m{text}"
+    return f"{minutes:.0f}m{text}" if minutes else text
+
+
+def error_body(message: str, kind: str, code: str | None, param: str | None = None) -> Json:
+    """OpenAI's error object."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+class OpenAIWire(Wire):
+    """Chat completions, embeddings and responses as OpenAI speaks them."""
+
+    api_path = "/v1"
+    service_tier = "default"
+    request_meters: tuple[LimitName, ...] = ("rpm", "rpd")
+    """Which limit the `-requests` headers describe: the first that is set."""
+
+    def parse(self, path: str, body: Json) -> Ask | None:
+        """Any path prefix is fine: LiteLLM and OpenAI's SDK build different ones."""
+        kind = next((kind for suffix, kind in _KINDS.items() if path.endswith(suffix)), None)
+        if kind is None:
+            return None
+        chars = sum(text_chars(body.get(key)) for key in ("messages", "input", "instructions"))
+        stream = bool(body.get("stream")) and kind != "embeddings"
+        return Ask(kind, str(body.get("model", "")), chars, stream, body, answers=kind != "embeddings")
+
+    def complete(self, ask: Ask, answer: Answer) -> Json:
+        """A chat completion, an embedding list or a response."""
+        if ask.kind == "responses":
+            return openai_responses.complete(ask, answer)
+        if ask.kind == "embeddings":
+            return self._embeddings(ask, answer)
+        message: Json = {"role": "assistant", "content": answer.text, "refusal": None, "annotations": []}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+        return {**self._head(ask, answer, "chat.completion"), "choices": [choice], "usage": self.usage(answer)}
+
+    def stream(self, ask: Ask, answer: Answer) -> Iterable[Event]:
+        """Chunks, then usage when `stream_options.include_usage` asked for it, then `[DONE]`."""
+        return openai_responses.stream(ask, answer) if ask.kind == "responses" else self._chunks(ask, answer)
+
+    def _chunks(self, ask: Ask, answer: Answer) -> Iterator[Event]:
+        head = self._head(ask, answer, "chat.completion.chunk")
+        wants_usage = answer.with_usage and bool((ask.body.get("stream_options") or {}).get("include_usage"))
+        null_usage = {"usage": None} if wants_usage else {}
+
+        def chunk(delta: Json, finish: str | None = None) -> bytes:
+            choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+            return sse({**head, "choices": [choice], **null_usage})
+
+        yield Event(chunk({"role": "assistant", "content": "", "refusal": None}))
+        for piece in answer.pieces:
+            yield Event(chunk({"content": piece}), content=True)
+        yield Event(chunk({}, "stop"))
+        if wants_usage:
+            yield Event(sse({**head, "choices": [], "usage": self.usage(answer)}))
+        yield Event(sse("[DONE]"))
+
+    def _head(self, ask: Ask, answer: Answer, kind: str) -> Json:
+        return {
+            "id": f"chatcmpl-sim{answer.serial:08d}",
+            "object": kind,
+            "created": answer.created,
+            "model": ask.model,
+            # Always present: LiteLLM's groq adapter fails on an answer without it.
+            "service_tier": self.service_tier,
+            "system_fingerprint": "fp_simulated",
+        }
+
+    def _embeddings(self, ask: Ask, answer: Answer) -> Json:
+        given = ask.body.get("input")
+        several = isinstance(given, list) and bool(given) and isinstance(given[0], str | list)
+        count = len(given) if several and isinstance(given, list) else 1
+        vector: Any = [round(1 / (position + 2), 6) for position in range(EMBEDDING_SIZE)]
+        if ask.body.get("encoding_format") == "base64":
+            vector = base64.b64encode(struct.pack(f"<{EMBEDDING_SIZE}f", *vector)).decode()
+        data = [{"object": "embedding", "index": index, "embedding": vector} for index in range(count)]
+        usage = {"prompt_tokens": answer.prompt_tokens, "total_tokens": answer.prompt_tokens}
+        return {"object": "list", "data": data, "model": ask.model, "usage": usage}
+
+    def usage(self, answer: Answer) -> Json:
+        """The usage object of a chat completion."""
+        return {
+            "prompt_tokens": answer.prompt_tokens,
+            "completion_tokens": answer.completion_tokens,
+            "total_tokens": answer.total_tokens,
+            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+        }
+
+    def failure(self, status: int, model: str, serial: int) -> Reply:
+        """OpenAI's error codes page has these messages; a status it does not name gets a plain one."""
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        return Reply(status, error_body(*_ERRORS.get(status, (f"HTTP {status}", kind, None))))
+
+    def limited(self, verdict: Verdict, meters: Meters, model: str, serial: int) -> Reply:
+        """`rate_limit_exceeded`, with the sentence that names limit, use and wait."""
+        name = verdict.refused_by or "rpm"
+        kind, words = _LIMIT_WORDS[name]
+        meter = meters[name]
+        state = f"Limit {meter.limit}, Used {meter.limit - meter.remaining}, Requested {verdict.asked}"
+        headers = self.limit_headers(meters)
+        if math.isinf(verdict.retry_after):
+            message = f"Request too large for {self.subject(model)} on {words}: {state}."
+        else:
+            headers |= self.wait_headers(verdict.retry_after)
+            wait = duration(verdict.retry_after)
+            message = f"Rate limit reached for {self.subject(model)} on {words}: {state}. Please try again in {wait}."
+        return Reply(429, error_body(message, kind, "rate_limit_exceeded"), headers)
+
+    def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> Reply:
+        """Without `retry-after-ms`, which would contradict a Retry-After that lies."""
+        message = f"Rate limit reached for {self.subject(model)} on requests per min (RPM)."
+        return Reply(429, error_body(message, "requests", "rate_limit_exceeded"), retry_after_header(retry_after))
+
+    def content_policy(self, model: str, serial: int) -> Reply:
+        """A 400 with code `content_policy_violation`."""
+        message = (
+            "Your request was rejected as a result of our safety system. "
+            "Your prompt may contain text that is not allowed by our safety system."
+        )
+        return Reply(400, error_body(message, "invalid_request_error", "content_policy_violation"))
+
+    def context_window(self, model: str, serial: int) -> Reply:
+        """A 400 with code `context_length_exceeded`."""
+        message = (
+            "This model's maximum context length is 128000 tokens. However, your messages resulted in "
+            "130000 tokens. Please reduce the length of the messages."
+        )
+        return Reply(400, error_body(message, "invalid_request_error", "context_length_exceeded", "messages"))
+
+    def quota_exhausted(self, model: str, serial: int) -> Reply:
+        """A 429 with `insufficient_quota`: not a limit that waiting would cure."""
+        message = (
+            "You exceeded your current quota, please check your plan and billing details. For more information "
+            "on this error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors."
+        )
+        return Reply(429, error_body(message, "insufficient_quota", "insufficient_quota"))
+
+    def subject(self, model: str) -> str:
+        """How a 429 names what was limited."""
+        return f"{model} in organization org-simulated"
+
+    def wait_headers(self, seconds: float) -> dict[str, str]:
+        """How long to wait: whole seconds, and milliseconds beside it."""
+        return {"retry-after": whole_seconds(seconds), "retry-after-ms": str(math.ceil(seconds * 1000))}
+
+    def limit_headers(self, meters: Meters) -> dict[str, str]:
+        """`x-ratelimit-{limit,remaining,reset}-{requests,tokens}`."""
+        headers: dict[str, str] = {}
+        requests = next((meters[name] for name in self.request_meters if name in meters), None)
+        for what, meter in (("requests", requests), ("tokens", meters.get("tpm"))):
+            if meter is not None:
+                headers[f"x-ratelimit-limit-{what}"] = str(meter.limit)
+                headers[f"x-ratelimit-remaining-{what}"] = str(meter.remaining)
+                headers[f"x-ratelimit-reset-{what}"] = duration(meter.reset_after)
+        return headers
+
+    def request_id(self, serial: int) -> dict[str, str]:
+        """`x-request-id`."""
+        return {"x-request-id": f"req_sim{serial:08d}"}

@@ -1,0 +1,203 @@
+"""The handle of one simulated provider."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from types import TracebackType
+from typing import Any, Self
+
+from wallie_litellm.simulator.faults import Fault, FaultKind
+from wallie_litellm.simulator.hosts import Host, ProcessHost, ThreadHost
+from wallie_litellm.simulator.settings import HOST, WIRES, Ports, ProviderSettings
+from wallie_litellm.simulator.tally import Counts
+
+_CONTROL_TIMEOUT = 10.0
+
+
+class SimulatedProvider:
+    """A provider that listens on 127.0.0.1 only and does what a rehearsal tells it to.
+
+    `rpm`, `tpm` and `rpd` are its own limits (None: unlimited), enforced with `slack` seconds of
+    their rate on top; `latency` is in seconds before each answer. `vendor` is whose wire format it
+    speaks, by default that of its name. `in_process=False` runs it as a process of its own.
+    `completion_tokens` is counted for every answer, `text` is what it says.
+
+    The fault methods may be called at any time, from any thread. A fault with `times=N` applies to
+    the next N requests that it fits, without `times` until `heal()`; a request gets the first fault,
+    in the order they were set, that fits its `model` (the name on the wire) and its kind. Requests
+    over a limit get their 429 first and use up no fault.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        rpm: int | None = None,
+        tpm: int | None = None,
+        rpd: int | None = None,
+        slack: float = 2.0,
+        latency: float = 0.0,
+        in_process: bool = True,
+        vendor: str | None = None,
+        completion_tokens: int | None = None,
+        text: str = "",
+        port: int = 0,
+    ) -> None:
+        self.name = name
+        self.settings = ProviderSettings(
+            name=name,
+            vendor=vendor or name,
+            rpm=rpm,
+            tpm=tpm,
+            rpd=rpd,
+            slack=slack,
+            latency=latency,
+            text=text,
+            completion_tokens=completion_tokens,
+            port=port,
+        )
+        self._in_process = in_process
+        self._host: Host | None = None
+        self._ports: Ports | None = None
+
+    def start(self) -> Self:
+        """Listen; returns itself."""
+        if self._host is None:
+            host: Host = ThreadHost() if self._in_process else ProcessHost()
+            self._ports = host.start(self.settings)
+            self._host = host
+        return self
+
+    def stop(self) -> None:
+        """End the server, cutting whatever is still in flight; a second call does nothing."""
+        host, self._host, self._ports = self._host, None, None
+        if host is not None:
+            host.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """The model port; the same while it refuses connections."""
+        return self._listening().model
+
+    @property
+    def base_url(self) -> str:
+        """Scheme, host and port, without a path."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def api_base(self) -> str:
+        """What LiteLLM wants as `api_base` for this vendor."""
+        return self.base_url + WIRES[self.settings.vendor].api_path
+
+    def _listening(self) -> Ports:
+        if self._ports is None:
+            raise RuntimeError(f"the simulated provider {self.name!r} is not started")
+        return self._ports
+
+    # Faults
+
+    def fail(
+        self,
+        status: int = 500,
+        *,
+        times: int | None = None,
+        retry_after: float | str | None = None,
+        body: Any = None,
+        model: str | None = None,
+    ) -> None:
+        """Answer with `status`, in the vendor's error body or in `body`."""
+        self._add(Fault(FaultKind.STATUS, times, model, status=status, retry_after=retry_after, body=body))
+
+    def hang(
+        self,
+        times: int | None = None,
+        seconds: float = 3600.0,
+        *,
+        after_chunks: int | None = None,
+        model: str | None = None,
+    ) -> None:
+        """Say nothing for `seconds`, then close; with `after_chunks`, in the middle of a stream."""
+        self._add(Fault(FaultKind.HANG, times, model, seconds=seconds, after_chunks=after_chunks))
+
+    def slow(self, seconds: float, times: int | None = None, *, model: str | None = None) -> None:
+        """Answer correctly after `seconds`."""
+        self._add(Fault(FaultKind.SLOW, times, model, seconds=seconds))
+
+    def cut_stream(self, after_chunks: int = 2, times: int | None = None, *, model: str | None = None) -> None:
+        """Close the connection after so many chunks of text, without an end; only streams have it."""
+        self._add(Fault(FaultKind.CUT_STREAM, times, model, after_chunks=after_chunks))
+
+    def omit_usage(self, times: int | None = None, *, model: str | None = None) -> None:
+        """Stream without usage; answers in one piece keep theirs."""
+        self._add(Fault(FaultKind.OMIT_USAGE, times, model))
+
+    def malformed(self, times: int | None = None, *, model: str | None = None) -> None:
+        """Answer 200 with broken JSON."""
+        self._add(Fault(FaultKind.MALFORMED, times, model))
+
+    def rate_limit(
+        self, retry_after: float | str | None, times: int | None = None, *, model: str | None = None
+    ) -> None:
+        """Answer 429 with this Retry-After, true or not: seconds or an HTTP date."""
+        self._add(Fault(FaultKind.RATE_LIMIT, times, model, retry_after=retry_after))
+
+    def content_policy(self, times: int | None = None, *, model: str | None = None) -> None:
+        """Refuse the prompt's content, as the vendor does."""
+        self._add(Fault(FaultKind.CONTENT_POLICY, times, model))
+
+    def context_window(self, times: int | None = None, *, model: str | None = None) -> None:
+        """Refuse the prompt's length, as the vendor does."""
+        self._add(Fault(FaultKind.CONTEXT_WINDOW, times, model))
+
+    def quota_exhausted(self, times: int | None = None, *, model: str | None = None) -> None:
+        """Refuse the account, as the vendor does when money or quota has run out."""
+        self._add(Fault(FaultKind.QUOTA_EXHAUSTED, times, model))
+
+    def refuse(self) -> None:
+        """Refuse connections, and drop those that exist."""
+        self._control("POST", "refuse")
+
+    def accept(self) -> None:
+        """Listen again, on the same port."""
+        self._control("POST", "accept")
+
+    def heal(self) -> None:
+        """Drop every fault and accept connections again."""
+        self._control("DELETE", "faults")
+        self.accept()
+
+    # Counts
+
+    def counts(self) -> Counts:
+        """What it has received since the start or the last `reset()`."""
+        return Counts.from_json(self._control("GET", "counts"))
+
+    def reset(self) -> None:
+        """Count from zero and fill the limits; faults stay until `heal()`."""
+        self._control("POST", "reset")
+
+    def _add(self, fault: Fault) -> None:
+        self._control("POST", "faults", fault.to_json())
+
+    def _control(self, method: str, route: str, body: Any = None) -> Any:
+        # http.client rather than urllib: it never asks the environment for a proxy.
+        connection = http.client.HTTPConnection(HOST, self._listening().control, timeout=_CONTROL_TIMEOUT)
+        try:
+            payload = None if body is None else json.dumps(body)
+            connection.request(method, f"/_sim/{route}", payload, {"content-type": "application/json"})
+            response = connection.getresponse()
+            text = response.read()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise RuntimeError(f"the simulated provider {self.name!r} answered {response.status}: {text.decode()}")
+        return json.loads(text)

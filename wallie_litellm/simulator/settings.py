@@ -1,0 +1,62 @@
+"""How one simulated provider is set up, and which vendor it imitates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wallie_litellm.simulator.anthropic_wire import AnthropicWire
+from wallie_litellm.simulator.gemini_wire import GeminiWire
+from wallie_litellm.simulator.openai_dialects import DeepSeekWire, GroqWire
+from wallie_litellm.simulator.openai_wire import OpenAIWire
+from wallie_litellm.simulator.wire import Wire
+
+WIRES: dict[str, type[Wire]] = {
+    "openai": OpenAIWire,
+    "anthropic": AnthropicWire,
+    "gemini": GeminiWire,
+    "groq": GroqWire,
+    "deepseek": DeepSeekWire,
+}
+
+
+HOST = "127.0.0.1"
+"""The only address that anything here binds to."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where a running provider listens: for models, and for control even while it refuses models."""
+
+    model: int
+    control: int
+
+
+@dataclass(frozen=True)
+class ProviderSettings:
+    """One provider; the handle's parameters, checked."""
+
+    name: str
+    vendor: str
+    """Whose wire format it speaks: a key of `WIRES`."""
+    rpm: int | None = None
+    tpm: int | None = None
+    rpd: int | None = None
+    slack: float = 2.0
+    """Seconds of rate allowed on top of each per-minute limit."""
+    latency: float = 0.0
+    """Seconds before each answer begins."""
+    text: str = ""
+    completion_tokens: int | None = None
+    """Counted for every answer; None counts a quarter of its characters."""
+    port: int = 0
+    """The model port on 127.0.0.1; 0 takes a free one."""
+
+    def __post_init__(self) -> None:
+        if self.vendor not in WIRES:
+            raise ValueError(f"no wire format for {self.vendor!r}: choose one of {', '.join(WIRES)}")
+        for name in ("rpm", "tpm", "rpd"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, or None for no limit: {value}")
+        if self.slack < 0 or self.latency < 0:
+            raise ValueError("slack and latency must not be negative")

@@ -1,0 +1,163 @@
+"""What every vendor's wire format has to offer the simulated server."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wallie_litellm.simulator.limits import LimitName, Meter, Verdict
+
+Json = dict[str, Any]
+Meters = Mapping[LimitName, Meter]
+RetryAfter = float | str | None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A model request, read from the vendor's format."""
+
+    kind: str
+    """Which of the vendor's endpoints was called."""
+    model: str
+    prompt_chars: int
+    stream: bool
+    body: Json
+    answers: bool = True
+    """False for embeddings, which have no completion tokens."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """A quarter of the characters, rounded up."""
+        return math.ceil(self.prompt_chars / 4)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the provider says, and what it counts for it."""
+
+    serial: int
+    created: int
+    """Unix time in seconds."""
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    with_usage: bool = True
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def pieces(self) -> list[str]:
+        """The text word by word, as a stream delivers it."""
+        return re.findall(r"\S+\s*", self.text) or [self.text]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A complete answer over HTTP; a string body goes out as it is."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def payload(self) -> bytes:
+        """The body's bytes."""
+        return (self.body if isinstance(self.body, str) else json.dumps(self.body)).encode()
+
+
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event; `content` is True for those that carry a piece of the text."""
+
+    payload: bytes
+    content: bool = False
+
+
+class Wire(ABC):
+    """A vendor's HTTP format: its routes, bodies, streams, errors and headers."""
+
+    api_path = ""
+    """What LiteLLM's `api_base` has after the host for this vendor."""
+    day_zone = "UTC"
+    """Where the vendor's daily limits reset."""
+
+    @abstractmethod
+    def parse(self, path: str, body: Json) -> Ask | None:
+        """The request, or None when this vendor has no such path."""
+
+    @abstractmethod
+    def complete(self, ask: Ask, answer: Answer) -> Json:
+        """The answer in one piece."""
+
+    @abstractmethod
+    def stream(self, ask: Ask, answer: Answer) -> Iterable[Event]:
+        """The answer as server-sent events."""
+
+    @abstractmethod
+    def failure(self, status: int, model: str, serial: int) -> Reply:
+        """The vendor's error body for a status."""
+
+    @abstractmethod
+    def limited(self, verdict: Verdict, meters: Meters, model: str, serial: int) -> Reply:
+        """The vendor's 429 for one of its own limits."""
+
+    @abstractmethod
+    def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> Reply:
+        """A 429 that claims `retry_after`, whatever is true."""
+
+    @abstractmethod
+    def content_policy(self, model: str, serial: int) -> Reply:
+        """The vendor's refusal of a prompt."""
+
+    @abstractmethod
+    def context_window(self, model: str, serial: int) -> Reply:
+        """The vendor's refusal of a prompt that is too long."""
+
+    @abstractmethod
+    def quota_exhausted(self, model: str, serial: int) -> Reply:
+        """The vendor's refusal of an account without money or quota."""
+
+    def limit_headers(self, meters: Meters) -> dict[str, str]:
+        """The rate-limit headers of every answer; none unless the vendor sends some."""
+        return {}
+
+    def request_id(self, serial: int) -> dict[str, str]:
+        """The header in which the vendor names the request."""
+        return {}
+
+
+def text_chars(value: Any) -> int:
+    """Characters of text in a message, a list of them, or any nesting of `text`/`content`/`parts`."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, list):
+        return sum(text_chars(item) for item in value)
+    if isinstance(value, dict):
+        return sum(text_chars(value[key]) for key in ("text", "content", "parts", "input") if key in value)
+    return 0
+
+
+def retry_after_header(retry_after: RetryAfter) -> dict[str, str]:
+    """A Retry-After header with the value as given; none for None."""
+    if retry_after is None:
+        return {}
+    text = retry_after if isinstance(retry_after, str) else f"{retry_after:g}"
+    return {"retry-after": text}
+
+
+def whole_seconds(seconds: float) -> str:
+    """A wait rounded up to whole seconds, at least 1, as vendors send Retry-After."""
+    return str(max(1, math.ceil(seconds)))
+
+
+def sse(data: Json | str, event: str | None = None) -> bytes:
+    """One server-sent event."""
+    text = data if isinstance(data, str) else json.dumps(data)
+    return (f"event: {event}\n" if event else "").encode() + f"data: {text}\n\n".encode()

@@ -1,1 +1,0 @@
-"""Where the state that requests share lives."""
