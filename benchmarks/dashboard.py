@@ -25,7 +25,7 @@ from benchmarks.dashboard_client import CALLS, OPENED_WITHIN, VIEWERS
 from benchmarks.harness import Estimate, Report, estimate, module_process, percentile, said, tell
 from benchmarks.ledger_queries import fill
 from wallie_litellm.ledger.engine import open_engine
-from wallie_litellm.simulator.providers import FAKE_KEY, SimulatedFleet
+from wallie_litellm.simulator.providers import FAKE_KEY, SimulatedProviders
 
 PAGE_MS = 200.0  # goal: 95 % of the pages within
 SLOWER = 0.05  # goal: by less than that
@@ -68,7 +68,7 @@ async def _fill(url: str, attempts: int) -> None:
 def _measure(report: Report, folder: Path, latency: float, rounds: int, seconds: float) -> None:
     with ExitStack() as stack:
         provider = {"rpm": None, "tpm": None, "rpd": None, "latency": latency, "in_process": False}
-        fleet = stack.enter_context(SimulatedFleet({"openai": provider}))
+        fleet = stack.enter_context(SimulatedProviders({"openai": provider}))
         base = stack.enter_context(_proxy(folder, fleet["openai"].api_base))
         callers, viewers = (
             stack.enter_context(module_process("dashboard_client", kind, base, KEY)) for kind in ("calls", "viewers")

@@ -32,7 +32,7 @@ from wallie_litellm import build_router  # noqa: E402 - as above
 from wallie_litellm.config import parse_config  # noqa: E402 - as above
 from wallie_litellm.errors import Refused  # noqa: E402 - as above
 from wallie_litellm.limiter.store import Reservation  # noqa: E402 - as above
-from wallie_litellm.simulator.providers import SimulatedFleet  # noqa: E402 - as above
+from wallie_litellm.simulator.providers import SimulatedProviders  # noqa: E402 - as above
 
 PER_MINUTE = 120
 PROCESSES = 4
@@ -116,7 +116,7 @@ def run(quick: bool) -> Report:
     report = Report("Idle, and then everything at once", ["idle", "rounds", "over, at worst", "429s upstream", "used"])
     with ExitStack() as stack:
         limits = {"openai": {"rpm": PER_MINUTE, "slack": 1.0}}
-        upstream = stack.enter_context(SimulatedFleet(limits, in_process=False))
+        upstream = stack.enter_context(SimulatedProviders(limits, in_process=False))
         server = stack.enter_context(RedisServer())
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         base = upstream.point([{"model_name": "m", "litellm_params": {"model": "openai/gpt-4o-mini"}}])

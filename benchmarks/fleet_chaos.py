@@ -127,7 +127,7 @@ class _Load:
             "waiting": provider["waiting"],
             "late": self._late,
             "name": status["store"]["worker"],
-            "left": {name: purse.left for name, purse in self.guard.limiter("openai")._store._purses.items()},
+            "left": {name: purse.left for name, purse in self.guard.limiter("openai")._store._balances.items()},
         }
 
 

@@ -24,7 +24,7 @@ from side_by_side import Division, rank
 from support import shipped_config
 
 from wallie_litellm.config import parse_config
-from wallie_litellm.simulator.providers import SimulatedFleet
+from wallie_litellm.simulator.providers import SimulatedProviders
 
 if TYPE_CHECKING:
     from privacy_support import Receivers
@@ -62,13 +62,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Division:
 
 
 @pytest.fixture(scope="session")
-def running_fleet() -> Iterator[SimulatedFleet]:
-    with SimulatedFleet(dict.fromkeys(PROVIDERS, UNLIMITED), in_process=False) as fleet:
+def running_fleet() -> Iterator[SimulatedProviders]:
+    with SimulatedProviders(dict.fromkeys(PROVIDERS, UNLIMITED), in_process=False) as fleet:
         yield fleet
 
 
 @pytest.fixture
-def fleet(running_fleet: SimulatedFleet) -> SimulatedFleet:
+def fleet(running_fleet: SimulatedProviders) -> SimulatedProviders:
     """Five healthy providers without limits of their own, counting from zero."""
     for name in running_fleet:
         running_fleet[name].heal()
@@ -77,7 +77,7 @@ def fleet(running_fleet: SimulatedFleet) -> SimulatedFleet:
 
 
 @pytest.fixture
-def make_router(fleet: SimulatedFleet) -> Iterator[RouterMaker]:
+def make_router(fleet: SimulatedProviders) -> Iterator[RouterMaker]:
     """Builds routers from the shipped config, with sections of ``wallie:`` replaced by keyword."""
     from wallie_litellm.guard import Guard
     from wallie_litellm.guard.router import build_router

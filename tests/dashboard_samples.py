@@ -7,16 +7,16 @@ from dataclasses import replace
 
 from wallie_litellm.dashboard.view_model import (
     RANGES,
-    Bucket,
     Costs,
     FeatureLimits,
     Figures,
     Fleet,
-    Group,
-    Happening,
+    HistoryRow,
     Provider,
     Quota,
     Snapshot,
+    TimeBucket,
+    UsageGroup,
     Worker,
 )
 from wallie_litellm.ledger.figures import Alert, Cost, Latency, MonthCost, RequestTotals, Totals
@@ -103,8 +103,8 @@ def figures(names: Sequence[str], **changed: object) -> Figures:
             spent=3.45 * len(names),
             unpriced=0,
             estimated=0,
-            by_provider=[Group(name, 1_736, 1_562_400, 3.45, 0) for name in names],
-            by_feature=[Group("wallie-chat", 1_200, 1_080_000, 2.4, 0), Group("", 536, 482_400, 1.05, 0)],
+            by_provider=[UsageGroup(name, 1_736, 1_562_400, 3.45, 0) for name in names],
+            by_feature=[UsageGroup("wallie-chat", 1_200, 1_080_000, 2.4, 0), UsageGroup("", 536, 482_400, 1.05, 0)],
         ),
         buckets=[_bucket(int(begins) // 3_600 * 3_600 + hour * 3_600, hour, names) for hour in range(25)],
         alerts=(),
@@ -121,10 +121,10 @@ def figures(names: Sequence[str], **changed: object) -> Figures:
     return replace(plain, **changed)  # type: ignore[arg-type]
 
 
-def _bucket(start: int, hour: int, names: Sequence[str]) -> Bucket:
+def _bucket(start: int, hour: int, names: Sequence[str]) -> TimeBucket:
     calls = {name: 40 + (hour * 7 + number * 13) % 60 for number, name in enumerate(names)}
     costs = {name: 0.002 * count for name, count in calls.items()}
-    return Bucket(start, costs, calls, hour % 5, None if hour == 3 else 600.0 + 12 * hour)
+    return TimeBucket(start, costs, calls, hour % 5, None if hour == 3 else 600.0 + 12 * hour)
 
 
 def fleet(**changed: object) -> Fleet:
@@ -168,14 +168,14 @@ def ill() -> Snapshot:
         Alert("6", NOW - 90_000, "budget", "warning", "", "", "", 0.8, 400.0, 500.0, "2026-11"),
     ]
     happened = [
-        Happening(NOW - 20, "action", "mistral", "", "open_circuit", "incident 4711", "maria (page, 127.0.0.1)"),
-        Happening(NOW - 25, "health", "groq", "degraded", "down", "server error", ""),
-        Happening(NOW - 25, "breaker", "groq", "closed", "open", "server error", ""),
-        Happening(NOW - 30, "fallback", "groq", "llama-3.1-8b", "gpt-4o-mini", "server error", ""),
-        Happening(NOW - 90_000, "breaker", "gemini", "forced_open", "half_open", "released by the operator", ""),
+        HistoryRow(NOW - 20, "action", "mistral", "", "open_circuit", "incident 4711", "maria (page, 127.0.0.1)"),
+        HistoryRow(NOW - 25, "health", "groq", "degraded", "down", "server error", ""),
+        HistoryRow(NOW - 25, "breaker", "groq", "closed", "open", "server error", ""),
+        HistoryRow(NOW - 30, "fallback", "groq", "llama-3.1-8b", "gpt-4o-mini", "server error", ""),
+        HistoryRow(NOW - 90_000, "breaker", "gemini", "forced_open", "half_open", "released by the operator", ""),
     ]
     found = figures(names, alerts=alerts, happenings=happened)
-    costs = replace(found.costs, unpriced=49, estimated=7, by_provider=[Group("deepseek", 449, 404_100, 0.88, 49)])
+    costs = replace(found.costs, unpriced=49, estimated=7, by_provider=[UsageGroup("deepseek", 449, 404_100, 0.88, 49)])
     failed = [replace(kpi, passed=False) if kpi.name in ("uptime", "error_rate") else kpi for kpi in found.kpis]
     found = replace(found, costs=costs, kpis=failed)
     features = [FeatureLimits("summaries", 3, [quota("rpm", 29, 30, "critical")])]
@@ -210,11 +210,11 @@ def hostile() -> Snapshot:
         Alert("3", NOW, bad["feature"], bad["reason"], name, bad["actor"], bad["model"], None, None, None, None),
     ]
     happened = [
-        Happening(NOW, kind, name, bad["model"], bad["feature"], bad["reason"], bad["actor"])
+        HistoryRow(NOW, kind, name, bad["model"], bad["feature"], bad["reason"], bad["actor"])
         for kind in ("breaker", "health", "fallback", "action", bad["detail"])
     ]
     found = figures([name, bad["model"]], alerts=alerts, happenings=happened)
-    costs = replace(found.costs, by_feature=[Group(bad["feature"], 1, 2, None, 1)])
+    costs = replace(found.costs, by_feature=[UsageGroup(bad["feature"], 1, 2, None, 1)])
     workers = [Worker(bad["worker"], 1, bad["provider"], None, False)]
     return snapshot(
         [own, unusual],

@@ -15,14 +15,14 @@ from wallie_litellm.core.dimensions import DIMENSION_KINDS, RATE_DIMENSIONS
 from wallie_litellm.core.token_bucket import TOLERANCE
 from wallie_litellm.limiter.limiter import Limiter, Waiter
 from wallie_litellm.limiter.limits import Limits
-from wallie_litellm.limiter.memory_store import MemoryProvider
-from wallie_litellm.limiter.store import Hurdle, Ledger, ProviderStore, Reservation
+from wallie_litellm.limiter.memory_store import MemoryStore
+from wallie_litellm.limiter.store import Balance, Denial, ProviderStore, Reservation
 
 Admission = tuple[float, Demand]
 
 
 def in_memory(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
-    return MemoryProvider("openai", limits, rules, clock.wall)
+    return MemoryStore("openai", limits, rules, clock.wall)
 
 
 #: The last one makes the stores; tests of every store put theirs there.
@@ -54,8 +54,8 @@ def granted(result: object) -> Reservation:
     return result
 
 
-def refused(result: object) -> Hurdle:
-    assert isinstance(result, Hurdle), result
+def refused(result: object) -> Denial:
+    assert isinstance(result, Denial), result
     return result
 
 
@@ -96,7 +96,7 @@ def assert_never_over_admitted(admissions: Sequence[Admission], limits: Limits) 
                 assert sums[last + 1] - sums[first] <= allowed, (dimension, admissions[first : last + 1], capacity)
 
 
-def assert_books_balance(books: Mapping[str, Ledger], in_flight: Sequence[Demand]) -> None:
+def assert_books_balance(books: Mapping[str, Balance], in_flight: Sequence[Demand]) -> None:
     """Everything ever reserved was settled, given back, or is in flight."""
     for dimension, ledger in books.items():
         held = sum(demand.of(dimension) for demand in in_flight)

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.core.lease_server import SharedProvider
-from wallie_litellm.core.token_bucket import Bucket
-from wallie_litellm.limiter.leased.leased_store import LeasedProvider
+from wallie_litellm.core.lease_server import LeaseServer
+from wallie_litellm.core.token_bucket import TokenBucket
+from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limiter import Limiter, Waiter
 from wallie_litellm.limiter.limits import Limits
 from wallie_litellm.limiter.redis.fleet import HEARTBEAT, RECONNECT, TIMEOUT
@@ -110,7 +110,7 @@ class SimulatedWorker:
     One that is ``hasty`` holds the time in which it stood still itself against the lender.
     """
 
-    def __init__(self, fleet: SimulatedFleet, name: str, *, skew: float, hasty: bool) -> None:
+    def __init__(self, fleet: FleetSimulation, name: str, *, skew: float, hasty: bool) -> None:
         self.fleet = fleet
         self.name = name
         self.alive = True
@@ -121,7 +121,7 @@ class SimulatedWorker:
         self._talked_at = float("-inf")
         self._exchange = 0  # the number of the one under way, by which a late answer is known
         clock = Clock(self, skew)
-        self.store = LeasedProvider("openai", fleet.limits, BreakerRules(), clock.wall, worker=name)
+        self.store = LeasedStore("openai", fleet.limits, BreakerRules(), clock.wall, worker=name)
         self.limiter = Limiter("openai", self.store, clock, 600.0)
         self.limiter.lease(self._signal)
         self._signal()
@@ -215,7 +215,7 @@ class SimulatedWorker:
             return
         self._exchange += 1
         self._busy = self._broke = False
-        if not self.limiter.take_in(copy(answer), sent_at):
+        if not self.limiter.apply_grant(copy(answer), sent_at):
             self._pending = True
         self._talk()
 
@@ -234,12 +234,12 @@ class SimulatedWorker:
             return
         self._exchange += 1
         self._down, self._busy, self._broke = True, False, False
-        self.limiter.lender_gone(self.fleet.policy)
+        self.limiter.lease_server_lost(self.fleet.policy)
         self.fleet.events.after(RECONNECT * self.fleet.chance.uniform(0.9, 1.3), self.awake(self._found))
 
     def _found(self) -> None:
         self._down = False
-        self.limiter.lender_back()
+        self.limiter.lease_server_found()
         self._signal()
 
 
@@ -249,14 +249,14 @@ def copy(message: Any) -> Any:
 
 
 @dataclass
-class SimulatedFleet:
+class FleetSimulation:
     """Workers, their lender, and the network between them."""
 
     limits: Limits
     chance: random.Random
     network: Network = HEALTHY
     policy: str = "closed"
-    lender: SharedProvider = field(default_factory=SharedProvider)
+    lender: LeaseServer = field(default_factory=LeaseServer)
     events: Events = field(default_factory=Events)
     workers: list[SimulatedWorker] = field(default_factory=list)
     admissions: list[Admission] = field(default_factory=list)
@@ -292,12 +292,12 @@ class SimulatedFleet:
         known = self.lender.workers.get(worker.name)
         return max(
             purse.left + purse.spent + purse.back - (known.lent.get(name, 0.0) if known else 0.0)
-            for name, purse in store._purses.items()
+            for name, purse in store._balances.items()
         )
 
     def over(self, *, alone: bool = True) -> float:
         """By how many requests the admissions, also those ``alone`` or not, exceed what a bucket allows at worst."""
-        bucket, worst = Bucket(self.limits.usable("rpm"), self.limits.capacity("rpm")), 0.0
+        bucket, worst = TokenBucket(self.limits.usable("rpm"), self.limits.capacity("rpm")), 0.0
         for at in sorted(one.at for one in self.admissions if one.counts and (alone or not one.alone)):
             bucket.take(at, 1)
             worst = max(worst, (bucket.full_at - at - bucket.depth) / bucket.cost)
@@ -327,13 +327,13 @@ class SimulatedFleet:
         return found
 
 
-def crowd(seed: int, *, network: Network = HEALTHY, policy: str = "closed", hasty: bool = False) -> SimulatedFleet:
+def crowd(seed: int, *, network: Network = HEALTHY, policy: str = "closed", hasty: bool = False) -> FleetSimulation:
     """Bursts and idle phases of a few workers that get stuck or die, drawn from ``seed``."""
     chance = random.Random(seed)
     per_minute = chance.choice([6, 60, 120, 120, 600, 6000])
     capacity = chance.choice([per_minute, per_minute, max(5, per_minute // 10)])
     limits = Limits({"rpm": per_minute, "rpd": 10**6}, {"rpm": capacity})
-    fleet = SimulatedFleet(limits, chance, network, policy)
+    fleet = FleetSimulation(limits, chance, network, policy)
     workers = [fleet.start(skew=chance.uniform(-300, 300), hasty=hasty) for _ in range(chance.randint(2, 8))]
     events, patience = fleet.events, chance.choice([0.5, 1.0, 3.0, 30.0])
     begin = events.now + chance.uniform(0.1, 2.0)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from wallie_litellm.core.token_bucket import Bucket
+from wallie_litellm.core.token_bucket import TokenBucket
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -92,7 +92,7 @@ class Worker:
 
 def over_admitted(admitted: Sequence[float], per_minute: float, capacity: float) -> float:
     """By how many requests ``admitted`` exceed what a bucket allows, at worst."""
-    bucket, worst = Bucket(per_minute, capacity), 0.0
+    bucket, worst = TokenBucket(per_minute, capacity), 0.0
     for at in sorted(admitted):
         bucket.take(at, 1)
         worst = max(worst, (bucket.full_at - at - bucket.depth) / bucket.cost)

@@ -133,7 +133,7 @@ def executable(name: str) -> str:
 Row = dict[str, Any]
 
 
-class Books:
+class RecordedLedger:
     """What is in a proxy's SQLite ledger, by the user that its requests named."""
 
     def __init__(self, path: Path) -> None:

@@ -19,7 +19,7 @@ from wallie_litellm.config import parse_config
 from wallie_litellm.demo import demo
 from wallie_litellm.demo.findings import Scenario
 from wallie_litellm.demo.stage import Stage, build_fleet, read_data
-from wallie_litellm.simulator import SimulatedFleet
+from wallie_litellm.simulator import SimulatedProviders
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +30,13 @@ def quiet_litellm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def running_fleet() -> Iterator[SimulatedFleet]:
-    with SimulatedFleet() as fleet:
+def running_fleet() -> Iterator[SimulatedProviders]:
+    with SimulatedProviders() as fleet:
         yield fleet
 
 
 @pytest.fixture
-def fleet(running_fleet: SimulatedFleet) -> SimulatedFleet:
+def fleet(running_fleet: SimulatedProviders) -> SimulatedProviders:
     for name in running_fleet:
         running_fleet[name].heal()
         running_fleet[name].reset()
@@ -44,7 +44,7 @@ def fleet(running_fleet: SimulatedFleet) -> SimulatedFleet:
 
 
 @pytest.fixture
-def chat(fleet: SimulatedFleet) -> Callable[..., Any]:
+def chat(fleet: SimulatedProviders) -> Callable[..., Any]:
     def call(name: str, **more: Any) -> Any:
         return litellm.acompletion(**{**call_arguments(fleet, name), "messages": PROMPT, **more})
 
@@ -52,14 +52,14 @@ def chat(fleet: SimulatedFleet) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def demo_fleet() -> Iterator[SimulatedFleet]:
+def demo_fleet() -> Iterator[SimulatedProviders]:
     path, data = read_data(SHIPPED)
     with build_fleet(parse_config(data, path, env={})) as fleet:
         yield fleet
 
 
 @pytest.fixture
-def stage(demo_fleet: SimulatedFleet, tmp_path: Path) -> Stage:
+def stage(demo_fleet: SimulatedProviders, tmp_path: Path) -> Stage:
     path, data = read_data(SHIPPED)
     stage = Stage(demo_fleet, data, path, tmp_path)
     stage.clear()
@@ -67,7 +67,7 @@ def stage(demo_fleet: SimulatedFleet, tmp_path: Path) -> Stage:
 
 
 @pytest.fixture
-def run(demo_fleet: SimulatedFleet, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+def run(demo_fleet: SimulatedProviders, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
     """`run_demo` with scenarios of one's own, on the fleet that is running already."""
     monkeypatch.setattr(demo, "build_fleet", lambda _: contextlib.nullcontext(demo_fleet))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from wallie_litellm.demo.findings import Findings, Scenario
 from wallie_litellm.demo.stage import Stage, ask
-from wallie_litellm.simulator import SimulatedFleet
+from wallie_litellm.simulator import SimulatedProviders
 
 SHIPPED = Path(__file__).resolve().parents[1] / "router_config.yaml"
 MODELS = {
@@ -25,7 +25,7 @@ PROVIDERS = list(MODELS)
 PROMPT = [{"role": "user", "content": "x" * 40}]
 
 
-def call_arguments(fleet: SimulatedFleet, name: str, model: str | None = None) -> dict[str, Any]:
+def call_arguments(fleet: SimulatedProviders, name: str, model: str | None = None) -> dict[str, Any]:
     """Keyword arguments that bring a LiteLLM call to the fleet, without LiteLLM's retries."""
     deployment = {"model_name": "any", "litellm_params": {"model": model or MODELS[name]}}
     return {**fleet.point([deployment])[0]["litellm_params"], "max_retries": 0, "num_retries": 0}

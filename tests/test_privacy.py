@@ -17,17 +17,17 @@ from privacy_support import ANSWER, ERROR, KEY, MESSAGES, METADATA, PROMPT, PROV
 
 from wallie_litellm import build_router, execute_ai_request, stream_ai_request
 from wallie_litellm.config import parse_config
-from wallie_litellm.simulator.providers import SimulatedFleet
+from wallie_litellm.simulator.providers import SimulatedProviders
 from wallie_litellm.telemetry.sinks.opentelemetry import OpenTelemetrySink
 
 
 @pytest.fixture(scope="module")
-def marked_fleet() -> Iterator[SimulatedFleet]:
-    with SimulatedFleet({name: {"text": ANSWER} for name in PROVIDERS}, in_process=False) as fleet:
+def marked_fleet() -> Iterator[SimulatedProviders]:
+    with SimulatedProviders({name: {"text": ANSWER} for name in PROVIDERS}, in_process=False) as fleet:
         yield fleet
 
 
-async def every_way(router: Any, fleet: SimulatedFleet) -> None:
+async def every_way(router: Any, fleet: SimulatedProviders) -> None:
     """Answers, streams, errors of every kind, refusals, broken-off streams and cancelled calls."""
 
     async def chat(**more: Any) -> None:

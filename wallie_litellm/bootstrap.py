@@ -185,10 +185,10 @@ def _restore(guard: Guard) -> None:
     found = restore(config.ledger.url, usage_windows(guard), wall=wall, timeout=RESTORE_TIMEOUT)
     if found is None:
         return
-    take_up(guard, found, wall)
+    restore_limits(guard, found, wall)
     reporter = guard.reporter
     reporter.budget.restore(wall, found.month_cost, found.budget_levels)
-    reporter.unpriced_told.update(found.unpriced)
+    reporter.unpriced_announced.update(found.unpriced)
 
 
 def usage_windows(guard: Guard) -> Windows:
@@ -201,7 +201,7 @@ def usage_windows(guard: Guard) -> Windows:
     }
 
 
-def take_up(guard: Guard, found: Restored, wall: float) -> None:
+def restore_limits(guard: Guard, found: Restored, wall: float) -> None:
     """Have the limits go on with what the ledger ``found`` to be used at ``wall``."""
     for limiter in guard.limiters():
         # The ledger is of all processes, and nobody knows which of them this one replaces.

@@ -20,7 +20,7 @@ from wallie_litellm.bootstrap import ledger_sink
 from wallie_litellm.config import WallieConfig, load_config
 from wallie_litellm.events import BreakerChanged, Event, FellBack, HealthChanged, OperatorActed, QuotaCrossed, new_id
 from wallie_litellm.guard import Guard
-from wallie_litellm.simulator.providers import SimulatedFleet
+from wallie_litellm.simulator.providers import SimulatedProviders
 from wallie_litellm.telemetry.bus import Bus
 
 OpenPage = Callable[..., Page]
@@ -195,7 +195,7 @@ def test_a_change_of_health_appears_within_two_seconds_without_a_reload(
 
 
 def test_an_outage_of_a_provider_appears_within_two_seconds(
-    make_router: Callable[..., Any], fleet: SimulatedFleet, open_page: OpenPage, tmp_path: Path
+    make_router: Callable[..., Any], fleet: SimulatedProviders, open_page: OpenPage, tmp_path: Path
 ) -> None:
     router = make_router(retry={"max_retries": 0}, breaker={"failures": 3})
     with served(router.guard) as address:

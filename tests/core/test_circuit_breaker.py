@@ -10,7 +10,7 @@ from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from wallie_litellm.core.circuit_breaker import Breaker, BreakerRules, BreakerState, Verdict
+from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, CircuitBreaker, Verdict
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 FORCED_OPEN, DISABLED = BreakerState.FORCED_OPEN, BreakerState.DISABLED
@@ -23,23 +23,23 @@ class Call:
     probe: int
 
 
-def begin(breaker: Breaker, now: float) -> Call:
+def begin(breaker: CircuitBreaker, now: float) -> Call:
     assert breaker.wait(now) == 0
     probe = breaker.enter(now)
     return Call(breaker.generation, probe)
 
 
-def end(breaker: Breaker, now: float, call: Call, verdict: Verdict, reason: str | None = None) -> bool:
+def end(breaker: CircuitBreaker, now: float, call: Call, verdict: Verdict, reason: str | None = None) -> bool:
     return breaker.record(now, call.generation, verdict, probe=call.probe, reason=reason)
 
 
-def fail(breaker: Breaker, now: float, times: int = 1) -> None:
+def fail(breaker: CircuitBreaker, now: float, times: int = 1) -> None:
     for _ in range(times):
         end(breaker, now, begin(breaker, now), FAILURE, "500")
 
 
-def opened(rules: BreakerRules | None = None, now: float = 0.0) -> Breaker:
-    breaker = Breaker(rules or BreakerRules())
+def opened(rules: BreakerRules | None = None, now: float = 0.0) -> CircuitBreaker:
+    breaker = CircuitBreaker(rules or BreakerRules())
     fail(breaker, now, breaker.rules.failures)
     assert breaker.state is OPEN
     return breaker
@@ -47,7 +47,7 @@ def opened(rules: BreakerRules | None = None, now: float = 0.0) -> Breaker:
 
 @pytest.mark.parametrize("failures", [1, 2, 5])
 def test_it_opens_after_exactly_so_many_consecutive_failures(failures: int) -> None:
-    breaker = Breaker(BreakerRules(failures=failures))
+    breaker = CircuitBreaker(BreakerRules(failures=failures))
     fail(breaker, 0.0, failures - 1)
     assert (breaker.state, breaker.failures) == (CLOSED, failures - 1)
     assert end(breaker, 0.0, begin(breaker, 0.0), FAILURE, "502")
@@ -55,7 +55,7 @@ def test_it_opens_after_exactly_so_many_consecutive_failures(failures: int) -> N
 
 
 def test_a_success_starts_the_count_again_and_an_ignored_result_does_not() -> None:
-    breaker = Breaker(BreakerRules(failures=3))
+    breaker = CircuitBreaker(BreakerRules(failures=3))
     fail(breaker, 0.0, 2)
     assert not end(breaker, 0.0, begin(breaker, 0.0), SUCCESS)
     fail(breaker, 0.0, 2)
@@ -145,7 +145,7 @@ def test_a_lost_probe_that_ends_after_all_still_counts(verdict: Verdict, state: 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_a_result_from_before_the_last_transition_changes_nothing(verdict: Verdict) -> None:
-    breaker = Breaker(BreakerRules(failures=1))
+    breaker = CircuitBreaker(BreakerRules(failures=1))
     old = begin(breaker, 0.0)
     fail(breaker, 0.0)
     assert not end(breaker, 1.0, old, verdict)
@@ -160,7 +160,7 @@ def test_a_result_from_before_the_last_transition_changes_nothing(verdict: Verdi
 
 
 def test_the_error_rate_opens_it_once_there_are_enough_calls() -> None:
-    breaker = Breaker(BreakerRules(failures=1000, error_rate=0.5, window=60, min_calls=10))
+    breaker = CircuitBreaker(BreakerRules(failures=1000, error_rate=0.5, window=60, min_calls=10))
     for verdict in [SUCCESS, FAILURE] * 4 + [SUCCESS]:
         end(breaker, 0.0, begin(breaker, 0.0), verdict)
     assert breaker.state is CLOSED
@@ -169,14 +169,14 @@ def test_the_error_rate_opens_it_once_there_are_enough_calls() -> None:
 
 
 def test_a_lower_error_rate_does_not() -> None:
-    breaker = Breaker(BreakerRules(failures=1000, error_rate=0.5, window=60, min_calls=10))
+    breaker = CircuitBreaker(BreakerRules(failures=1000, error_rate=0.5, window=60, min_calls=10))
     for verdict in [SUCCESS, SUCCESS, FAILURE] * 20:
         end(breaker, 0.0, begin(breaker, 0.0), verdict)
     assert breaker.state is CLOSED
 
 
 def test_calls_older_than_the_window_do_not_count() -> None:
-    breaker = Breaker(BreakerRules(failures=1000, error_rate=0.5, window=60, min_calls=10))
+    breaker = CircuitBreaker(BreakerRules(failures=1000, error_rate=0.5, window=60, min_calls=10))
     fail(breaker, 0.0, 9)
     fail(breaker, 60.0)
     assert breaker.state is CLOSED
@@ -185,7 +185,7 @@ def test_calls_older_than_the_window_do_not_count() -> None:
 
 
 def test_the_operators_orders_hold_until_the_next() -> None:
-    breaker = Breaker(BreakerRules(failures=2))
+    breaker = CircuitBreaker(BreakerRules(failures=2))
     breaker.force_open()
     assert breaker.wait(1e9) == inf
     breaker.disable()
@@ -197,7 +197,7 @@ def test_the_operators_orders_hold_until_the_next() -> None:
 
 
 def test_a_breaker_that_is_released_is_probed_before_it_closes() -> None:
-    breaker = Breaker(BreakerRules(failures=2, open_for=30, probes=1))
+    breaker = CircuitBreaker(BreakerRules(failures=2, open_for=30, probes=1))
     breaker.force_open()
     breaker.release()
     assert (breaker.state, breaker.wait(0.0), breaker.reason) == (HALF_OPEN, 0, "released by the operator")
@@ -208,7 +208,7 @@ def test_a_breaker_that_is_released_is_probed_before_it_closes() -> None:
 
 
 def test_a_released_breaker_whose_probe_fails_opens_again() -> None:
-    breaker = Breaker(BreakerRules(failures=2, open_for=30, max_open_for=300))
+    breaker = CircuitBreaker(BreakerRules(failures=2, open_for=30, max_open_for=300))
     breaker.force_open()
     breaker.release()
     breaker.record(1.0, breaker.generation, FAILURE, probe=breaker.enter(0.0))
@@ -216,7 +216,7 @@ def test_a_released_breaker_whose_probe_fails_opens_again() -> None:
 
 
 def test_a_disabled_breaker_that_is_released_counts_again() -> None:
-    breaker = Breaker(BreakerRules(failures=1))
+    breaker = CircuitBreaker(BreakerRules(failures=1))
     breaker.disable()
     breaker.release()
     fail(breaker, 0.0)
@@ -224,7 +224,7 @@ def test_a_disabled_breaker_that_is_released_counts_again() -> None:
 
 
 def test_releasing_what_nobody_holds_changes_nothing() -> None:
-    breaker = Breaker(BreakerRules(failures=2))
+    breaker = CircuitBreaker(BreakerRules(failures=2))
     fail(breaker, 0.0)
     generation = breaker.generation
     breaker.release()
@@ -261,7 +261,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self, failures: int, probes: int, open_for: int, longest: int, error_rate: float | None, min_calls: int
     ) -> None:
         self.rules = BreakerRules(failures, error_rate, 5.0, min_calls, open_for, longest, probes)
-        self.breaker = Breaker(self.rules)
+        self.breaker = CircuitBreaker(self.rules)
         self.now = 0.0
         self.calls: list[tuple[Call, int, float]] = []  # the call, its epoch, when its permit ends
         self.epoch = 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wallie_litellm.core.daily_quota import DayCounter, last_midnight, next_midnight
+from wallie_litellm.core.daily_quota import DailyQuota, last_midnight, next_midnight
 
 LOS_ANGELES = "America/Los_Angeles"
 ZONES = ("UTC", LOS_ANGELES, "Asia/Kolkata", "Europe/Berlin", "Pacific/Apia", "America/Havana", "Asia/Beirut")
@@ -73,7 +73,7 @@ def test_a_moment_lies_between_its_days_two_midnights(wall: int, zone: str) -> N
 
 
 def test_a_counter_fills_up_and_waits_for_midnight() -> None:
-    counter = DayCounter(10)
+    counter = DailyQuota(10)
     counter.roll(100.0, 500.0, 86_400.0)
     counter.used = 8
     assert counter.wait(100.0, 2) == 0
@@ -81,7 +81,7 @@ def test_a_counter_fills_up_and_waits_for_midnight() -> None:
 
 
 def test_a_counter_begins_anew_at_midnight_and_not_before() -> None:
-    counter = DayCounter(10)
+    counter = DailyQuota(10)
     counter.roll(100.0, 500.0, 86_400.0)
     counter.used = 8
     counter.roll(499.9, 500.0, 86_400.0)
@@ -91,7 +91,7 @@ def test_a_counter_begins_anew_at_midnight_and_not_before() -> None:
 
 
 def test_a_counter_begins_anew_when_it_said_it_would_though_the_wall_clock_is_a_moment_behind() -> None:
-    counter = DayCounter(10)
+    counter = DailyQuota(10)
     counter.roll(100.0, 500.0, 86_400.0)
     counter.used = 8
     counter.roll(500.0, 500.000001, 86_400.0)
@@ -99,7 +99,7 @@ def test_a_counter_begins_anew_when_it_said_it_would_though_the_wall_clock_is_a_
 
 
 def test_a_counter_follows_a_clock_set_back_without_forgetting() -> None:
-    counter = DayCounter(10)
+    counter = DailyQuota(10)
     counter.roll(100.0, 500.0, 86_400.0)
     counter.used = 8
     counter.roll(160.0, 4100.0, 86_400.0)
@@ -107,7 +107,7 @@ def test_a_counter_follows_a_clock_set_back_without_forgetting() -> None:
 
 
 def test_a_counter_notices_a_day_that_passed_while_the_machine_slept() -> None:
-    counter = DayCounter(10)
+    counter = DailyQuota(10)
     counter.roll(100.0, 500.0, 86_400.0)
     counter.used = 8
     counter.roll(160.0, 80_000.0, 2 * 86_400.0)

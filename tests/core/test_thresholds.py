@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wallie_litellm.core.thresholds import REARM, QuotaWatch
+from wallie_litellm.core.thresholds import REARM, ThresholdWatch
 
 LEVELS = {"warning": 0.80, "critical": 0.95}
 WINDOW = 60.0
@@ -18,7 +18,7 @@ class Told:
     """A watch and its caller, who hands in a share as a limiter does: first how low it had been, then how high."""
 
     def __init__(self, levels: dict[str, float] | None = None) -> None:
-        self.watch = QuotaWatch(levels or LEVELS)
+        self.watch = ThresholdWatch(levels or LEVELS)
         self.share = 0.0
 
     def at(self, share: float, now: float = 0.0, ends: float | None = None) -> list[str]:
@@ -82,7 +82,7 @@ def test_a_new_window_tells_everything_anew() -> None:
 
 
 def test_nothing_has_to_be_looked_at_between_low_and_high() -> None:
-    watch = QuotaWatch(LEVELS)
+    watch = ThresholdWatch(LEVELS)
     assert (watch.low, watch.high) == (-inf, 0.80)
     watch.rose(0.8, 0, WINDOW)
     assert (watch.low, watch.high) == (pytest.approx(0.70, abs=1e-5), 0.95)

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wallie_litellm.core.token_bucket import MOST_LOWS, TOLERANCE, Bucket
+from wallie_litellm.core.token_bucket import MOST_LOWS, TOLERANCE, TokenBucket
 
 PER_MINUTE = st.integers(1, 200_000)
 # Sixteenths of a second add up without rounding, so that ties are frequent and exact.
 PAUSES = st.integers(0, 16 * 90).map(lambda ticks: ticks / 16)
 
 
-def admitted(bucket: Bucket, now: float, amount: float) -> bool:
+def admitted(bucket: TokenBucket, now: float, amount: float) -> bool:
     if bucket.wait(now, amount) > 0:
         return False
     bucket.take(now, amount)
@@ -38,7 +38,7 @@ def assert_within_limit(passed: list[tuple[float, float]], per_minute: float, ca
 def test_no_interval_sees_more_than_capacity_and_refill(
     per_minute: int, burst: float, arrivals: list[tuple[float, float]]
 ) -> None:
-    bucket, now = Bucket(per_minute, per_minute * burst), 1000.0
+    bucket, now = TokenBucket(per_minute, per_minute * burst), 1000.0
     passed = []
     for pause, share in arrivals:
         now += pause
@@ -53,7 +53,7 @@ def test_no_interval_sees_more_than_capacity_and_refill(
 def test_waiting_as_long_as_predicted_is_enough_and_not_a_moment_too_long(
     per_minute: int, start: float, percents: list[int]
 ) -> None:
-    bucket, now = Bucket(per_minute, per_minute), start
+    bucket, now = TokenBucket(per_minute, per_minute), start
     for percent in percents:
         amount = per_minute * percent / 100
         wait = bucket.wait(now, amount)
@@ -65,7 +65,7 @@ def test_waiting_as_long_as_predicted_is_enough_and_not_a_moment_too_long(
 
 
 def test_the_tolerance_does_not_add_up() -> None:
-    bucket, now, passed = Bucket(60, 60), 0.0, 0
+    bucket, now, passed = TokenBucket(60, 60), 0.0, 0
     for _ in range(100_000):
         passed += admitted(bucket, now, 1)
         now += 0.01
@@ -73,7 +73,7 @@ def test_the_tolerance_does_not_add_up() -> None:
 
 
 def test_a_full_bucket_serves_its_whole_capacity_and_no_more() -> None:
-    bucket = Bucket(60, 10)
+    bucket = TokenBucket(60, 10)
     assert all(admitted(bucket, 5.0, 1) for _ in range(10))
     assert bucket.wait(5.0, 1) == pytest.approx(1.0)
     assert bucket.used(5.0) == pytest.approx(10)
@@ -81,7 +81,7 @@ def test_a_full_bucket_serves_its_whole_capacity_and_no_more() -> None:
 
 
 def test_debt_is_paid_off_before_anything_passes() -> None:
-    bucket = Bucket(60, 10)
+    bucket = TokenBucket(60, 10)
     bucket.take(0.0, 25)
     assert bucket.used(0.0) == pytest.approx(25)
     assert bucket.wait(0.0, 1) == pytest.approx(16)
@@ -90,7 +90,7 @@ def test_debt_is_paid_off_before_anything_passes() -> None:
 
 
 def test_reset_fills_it() -> None:
-    bucket = Bucket(60, 10)
+    bucket = TokenBucket(60, 10)
     bucket.take(0.0, 25)
     bucket.reset()
     assert bucket.used(0.0) == 0
@@ -98,7 +98,7 @@ def test_reset_fills_it() -> None:
 
 
 def test_a_refund_of_what_has_been_refilled_since_gives_nothing() -> None:
-    bucket = Bucket(60, 60)
+    bucket = TokenBucket(60, 60)
     bucket.take(0.0, 60)
     bucket.take(60.0, 60)  # full again by then, whatever the first was worth
     bucket.give_back(61.0, 0.0, 60)
@@ -106,7 +106,7 @@ def test_a_refund_of_what_has_been_refilled_since_gives_nothing() -> None:
 
 
 def test_a_refund_to_a_full_bucket_does_not_overfill_it() -> None:
-    bucket = Bucket(60, 10)
+    bucket = TokenBucket(60, 10)
     bucket.take(0.0, 5)
     bucket.give_back(100.0, 0.0, 5)
     assert bucket.used(100.0) == 0
@@ -114,7 +114,7 @@ def test_a_refund_to_a_full_bucket_does_not_overfill_it() -> None:
 
 
 def test_a_refund_at_once_undoes_the_taking() -> None:
-    bucket = Bucket(60, 10)
+    bucket = TokenBucket(60, 10)
     bucket.take(7.0, 4)
     bucket.take(7.0, 3)
     bucket.give_back(7.0, 7.0, 4)
@@ -122,7 +122,7 @@ def test_a_refund_at_once_undoes_the_taking() -> None:
 
 
 def test_refunds_one_after_another_give_no_more_than_both_together() -> None:
-    bucket = Bucket(60, 100)
+    bucket = TokenBucket(60, 100)
     bucket.take(0.0, 50)
     bucket.take(1.0, 50)
     bucket.take(50.0, 40)
@@ -132,7 +132,7 @@ def test_refunds_one_after_another_give_no_more_than_both_together() -> None:
 
 
 def test_a_refund_is_remembered_by_the_refunds_of_what_was_taken_earlier() -> None:
-    bucket = Bucket(60, 100)
+    bucket = TokenBucket(60, 100)
     bucket.take(1.0, 60)
     bucket.take(2.0, 35)
     bucket.take(20.0, 20)
@@ -141,9 +141,9 @@ def test_a_refund_is_remembered_by_the_refunds_of_what_was_taken_earlier() -> No
     assert bucket.used(23.0) == pytest.approx(17), "as if only the 20 had been taken, three seconds ago"
 
 
-def replayed(bucket: Bucket, charges: list[tuple[float, int, float]], now: float) -> float:
+def replayed(bucket: TokenBucket, charges: list[tuple[float, int, float]], now: float) -> float:
     """How much is used if everything had been charged at its true amount from the start."""
-    other = Bucket(60 / bucket.cost, bucket.capacity)
+    other = TokenBucket(60 / bucket.cost, bucket.capacity)
     for when, _, amount in charges:
         other.take(when, amount)
     return other.used(now)
@@ -160,7 +160,7 @@ def test_after_a_refund_it_is_as_if_only_the_rest_had_ever_been_taken(
     capacity: int, steps: list[tuple[float, bool, int, int]]
 ) -> None:
     """Whatever the order of takings and refunds: the bucket never holds more than an honest one would."""
-    bucket, now = Bucket(60, capacity), 100.0
+    bucket, now = TokenBucket(60, capacity), 100.0
     charges: list[tuple[float, int, float]] = []
     outstanding: list[tuple[float, int, float]] = []
     for number, (pause, settle, percent, which) in enumerate(steps):
@@ -178,7 +178,7 @@ def test_after_a_refund_it_is_as_if_only_the_rest_had_ever_been_taken(
 
 
 def test_many_outstanding_refunds_are_bounded_in_memory_and_never_too_large() -> None:
-    bucket, now = Bucket(60_000, 60_000), 0.0
+    bucket, now = TokenBucket(60_000, 60_000), 0.0
     for _ in range(3 * MOST_LOWS):
         bucket.take(now, 3)
         now += 0.001

@@ -8,7 +8,7 @@ import pytest
 
 from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.formats import UNKNOWN, Formats
-from wallie_litellm.dashboard.view_model import Bucket
+from wallie_litellm.dashboard.view_model import TimeBucket
 
 EN, ES = Formats("en"), Formats("es")
 
@@ -69,8 +69,8 @@ def test_latencies_and_counts() -> None:
     assert (EN.number(1_234_567), ES.number(1_234_567), EN.number(None)) == ("1,234,567", "1.234.567", UNKNOWN)
 
 
-def bucket(start: int, **cost: float) -> Bucket:
-    return Bucket(start, cost, {}, 0, None)
+def bucket(start: int, **cost: float) -> TimeBucket:
+    return TimeBucket(start, cost, {}, 0, None)
 
 
 def test_bars_of_a_bucket_stand_on_each_other_and_none_leaves_the_chart() -> None:
@@ -97,6 +97,6 @@ def test_a_chart_of_nothing_is_empty() -> None:
 
 
 def test_a_line_is_broken_where_nothing_is_known() -> None:
-    buckets = [Bucket(number * 60, {}, {}, 0, mean) for number, mean in enumerate((100.0, 120.0, None, 80.0))]
+    buckets = [TimeBucket(number * 60, {}, {}, 0, mean) for number, mean in enumerate((100.0, 120.0, None, 80.0))]
     drawn = charts.line(buckets, lambda one: one.mean_ms)
     assert len(drawn.lines) == 2

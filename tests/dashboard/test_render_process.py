@@ -18,7 +18,7 @@ from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import LedgerSettings
 from wallie_litellm.dashboard.guard_source import GuardSource
 from wallie_litellm.dashboard.html import render_panels
-from wallie_litellm.dashboard.service import HELD_FOR, Desk
+from wallie_litellm.dashboard.service import HELD_FOR, DashboardService
 from wallie_litellm.dashboard.view_model import Snapshot
 from wallie_litellm.guard import Guard
 
@@ -38,13 +38,13 @@ async def guard(tmp_path: Path) -> AsyncIterator[Guard]:
 
 
 @pytest.fixture
-async def desk(guard: Guard) -> AsyncIterator[Desk]:
-    made = Desk(GuardSource(guard), guard.config, render=render, aside=True)
+async def desk(guard: Guard) -> AsyncIterator[DashboardService]:
+    made = DashboardService(GuardSource(guard), guard.config, render=render, aside=True)
     yield made
     made.close()
 
 
-async def from_process(desk: Desk) -> str:
+async def from_process(desk: DashboardService) -> str:
     """The panels once the process draws them; the thread does until it is there."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
@@ -56,12 +56,12 @@ async def from_process(desk: Desk) -> str:
     raise AssertionError("the process never draws")
 
 
-async def test_the_first_picture_does_not_wait_for_the_process(desk: Desk) -> None:
+async def test_the_first_picture_does_not_wait_for_the_process(desk: DashboardService) -> None:
     assert MARK in (await desk.panels("1h", "en")).html.decode()
 
 
 async def test_the_process_shows_what_the_guard_says_and_the_ledger_holds(
-    desk: Desk, guard: Guard, tmp_path: Path
+    desk: DashboardService, guard: Guard, tmp_path: Path
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=time.time() - 5, total_tokens=4321)])
     guard.open_circuit("groq")
@@ -71,7 +71,7 @@ async def test_the_process_shows_what_the_guard_says_and_the_ledger_holds(
 
 
 async def test_when_the_process_is_killed_the_thread_draws_and_another_is_started(
-    desk: Desk, guard: Guard, monkeypatch: pytest.MonkeyPatch
+    desk: DashboardService, guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("wallie_litellm.dashboard.render_process.RETRY_IN", 0.0)
     await from_process(desk)
@@ -87,7 +87,7 @@ async def test_when_the_process_is_killed_the_thread_draws_and_another_is_starte
 
 
 async def test_a_process_that_cannot_be_started_is_missed_by_nobody(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: DashboardService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     for _ in range(3):
@@ -95,7 +95,7 @@ async def test_a_process_that_cannot_be_started_is_missed_by_nobody(
         desk._drawn.clear()
 
 
-async def test_closing_the_desk_ends_the_process(desk: Desk) -> None:
+async def test_closing_the_desk_ends_the_process(desk: DashboardService) -> None:
     await from_process(desk)
     assert desk._painter is not None
     process = desk._painter._process
@@ -104,7 +104,7 @@ async def test_closing_the_desk_ends_the_process(desk: Desk) -> None:
     await until(lambda: not Path(f"/proc/{process.pid}").exists() or process.returncode is not None)
 
 
-async def test_who_has_the_latest_picture_waits_for_something_to_happen(desk: Desk, guard: Guard) -> None:
+async def test_who_has_the_latest_picture_waits_for_something_to_happen(desk: DashboardService, guard: Guard) -> None:
     version = (await desk.panels("1h", "en")).etag
     waiting = asyncio.ensure_future(desk.panels("1h", "en", after=version))
     await asyncio.sleep(0.3)
@@ -115,7 +115,7 @@ async def test_who_has_the_latest_picture_waits_for_something_to_happen(desk: De
     assert time.monotonic() - began < HELD_FOR / 2
 
 
-async def test_who_has_an_old_picture_does_not_wait(desk: Desk, guard: Guard) -> None:
+async def test_who_has_an_old_picture_does_not_wait(desk: DashboardService, guard: Guard) -> None:
     version = (await desk.panels("1h", "en")).etag
     guard.update_usage("openai", 495)  # over the limit's warning, and its critical share
     await asyncio.sleep(0.3)
@@ -124,5 +124,5 @@ async def test_who_has_an_old_picture_does_not_wait(desk: Desk, guard: Guard) ->
     assert time.monotonic() - began < HELD_FOR / 2
 
 
-async def test_garbage_for_a_version_is_an_old_picture(desk: Desk) -> None:
+async def test_garbage_for_a_version_is_an_old_picture(desk: DashboardService) -> None:
     assert (await desk.panels("1h", "en", after="x-y-z")).html

@@ -15,8 +15,8 @@ from ledger_support import ended, settled
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import LedgerSettings
 from wallie_litellm.dashboard.guard_source import GuardSource
-from wallie_litellm.dashboard.panels import FIGURES_FOR, RETRY_IN, NoLedger
-from wallie_litellm.dashboard.service import DRAWN_FOR, Desk
+from wallie_litellm.dashboard.panels import FIGURES_FOR, RETRY_IN, LedgerUnavailable
+from wallie_litellm.dashboard.service import DRAWN_FOR, DashboardService
 from wallie_litellm.dashboard.view_model import Snapshot
 from wallie_litellm.events import BreakerChanged, Event, FellBack, OperatorActed, QuotaCrossed, new_id
 from wallie_litellm.guard import Guard
@@ -80,16 +80,16 @@ def pen() -> Pen:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path, wall: Wall, pen: Pen) -> AsyncIterator[Desk]:
+async def desk(tmp_path: Path, wall: Wall, pen: Pen) -> AsyncIterator[DashboardService]:
     config = WallieConfig(ledger=LedgerSettings(url=ledger_of(tmp_path)))
     guard = Guard(config)
-    made = Desk(GuardSource(guard), config, render=pen, now=wall)
+    made = DashboardService(GuardSource(guard), config, render=pen, now=wall)
     yield made
     made.close()
     guard.close()
 
 
-async def test_fifty_viewers_cost_one_drawing_a_second(desk: Desk, pen: Pen, wall: Wall) -> None:
+async def test_fifty_viewers_cost_one_drawing_a_second(desk: DashboardService, pen: Pen, wall: Wall) -> None:
     drawn = await asyncio.gather(*(desk.panels("24h", "en") for _ in range(50)))
     assert pen.drawn == 1
     assert len({one.etag for one in drawn}) == 1
@@ -101,17 +101,17 @@ async def test_fifty_viewers_cost_one_drawing_a_second(desk: Desk, pen: Pen, wal
     assert pen.drawn == 2
 
 
-async def test_each_range_and_language_is_drawn_by_itself(desk: Desk) -> None:
+async def test_each_range_and_language_is_drawn_by_itself(desk: DashboardService) -> None:
     assert (await desk.panels("1h", "es")).html.startswith(b"es 1h ")
     assert (await desk.panels("7d", "en")).html.startswith(b"en 7d ")
 
 
-async def test_drawing_takes_no_time_from_the_loop_that_serves_requests(desk: Desk, pen: Pen) -> None:
+async def test_drawing_takes_no_time_from_the_loop_that_serves_requests(desk: DashboardService, pen: Pen) -> None:
     await desk.panels("24h", "en")
     assert pen.threads == {"wallie-dashboard"}
 
 
-async def test_what_was_ordered_is_seen_by_whoever_looks_next(desk: Desk) -> None:
+async def test_what_was_ordered_is_seen_by_whoever_looks_next(desk: DashboardService) -> None:
     assert b"healthy" in (await desk.panels("24h", "en")).html
     await desk.order("open_circuit", "openai", "maria")
     assert b"down" in (await desk.panels("24h", "en")).html
@@ -121,13 +121,13 @@ async def test_what_was_ordered_is_seen_by_whoever_looks_next(desk: Desk) -> Non
     assert b"healthy" in (await desk.panels("24h", "en")).html
 
 
-async def test_an_order_for_an_unknown_provider_is_an_error(desk: Desk) -> None:
+async def test_an_order_for_an_unknown_provider_is_an_error(desk: DashboardService) -> None:
     with pytest.raises(ValueError, match="nobody"):
         await desk.order("open_circuit", "nobody", "maria")
 
 
 async def test_a_change_of_health_is_shown_within_a_second_whatever_the_ledger_does(
-    desk: Desk, wall: Wall, tmp_path: Path
+    desk: DashboardService, wall: Wall, tmp_path: Path
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
     assert b"healthy" in (await desk.panels("24h", "en")).html
@@ -137,12 +137,12 @@ async def test_a_change_of_health_is_shown_within_a_second_whatever_the_ledger_d
 
 
 async def test_without_a_file_the_page_says_so_and_finds_it_once_it_is_there(
-    desk: Desk, wall: Wall, tmp_path: Path
+    desk: DashboardService, wall: Wall, tmp_path: Path
 ) -> None:
     snapshot = await desk.snapshot("24h")
     assert snapshot.figures is None
     assert "there is no file" in (snapshot.problem or "")
-    with pytest.raises(NoLedger, match="there is no file"):
+    with pytest.raises(LedgerUnavailable, match="there is no file"):
         await desk.ask(lambda queries: queries.alerts())
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
     wall.at += RETRY_IN
@@ -155,7 +155,7 @@ async def test_without_a_file_the_page_says_so_and_finds_it_once_it_is_there(
 async def test_a_configuration_without_a_ledger_says_so(wall: Wall, pen: Pen) -> None:
     config = WallieConfig(ledger=None)
     guard = Guard(config)
-    desk = Desk(GuardSource(guard), config, render=pen, now=wall)
+    desk = DashboardService(GuardSource(guard), config, render=pen, now=wall)
     try:
         assert "ledger: null" in ((await desk.snapshot("1h")).problem or "")
     finally:
@@ -163,7 +163,9 @@ async def test_a_configuration_without_a_ledger_says_so(wall: Wall, pen: Pen) ->
         guard.close()
 
 
-async def test_a_ledger_that_breaks_is_a_sentence_and_comes_back(desk: Desk, wall: Wall, tmp_path: Path) -> None:
+async def test_a_ledger_that_breaks_is_a_sentence_and_comes_back(
+    desk: DashboardService, wall: Wall, tmp_path: Path
+) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
     assert (await desk.snapshot("1h")).problem is None
     with sqlite3.connect(tmp_path / "wallie.db") as connection:
@@ -180,7 +182,9 @@ async def test_a_ledger_that_breaks_is_a_sentence_and_comes_back(desk: Desk, wal
     assert (await desk.snapshot("1h")).problem is None
 
 
-async def test_a_ledger_that_is_removed_or_replaced_is_not_read_on(desk: Desk, wall: Wall, tmp_path: Path) -> None:
+async def test_a_ledger_that_is_removed_or_replaced_is_not_read_on(
+    desk: DashboardService, wall: Wall, tmp_path: Path
+) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
     assert await attempts(desk) == 1
     remove_ledger(tmp_path)
@@ -191,7 +195,7 @@ async def test_a_ledger_that_is_removed_or_replaced_is_not_read_on(desk: Desk, w
     assert await attempts(desk) == 2
 
 
-async def test_the_snapshot_holds_what_the_ledger_holds(desk: Desk, tmp_path: Path) -> None:
+async def test_the_snapshot_holds_what_the_ledger_holds(desk: DashboardService, tmp_path: Path) -> None:
     served = settled(at=NOW - 600, provider="anthropic", model="claude-sonnet-4", cost_usd=0.5, total_tokens=300)
     failed = settled(at=NOW - 601, success=False, outcome="server_error", status_code=500, cost_usd=0.0, total_tokens=0)
     alert = QuotaCrossed(new_id(NOW - 5), NOW - 5, "openai", "rpd", "critical", 0.96, 96, 100, 30.0)
@@ -221,7 +225,7 @@ async def test_the_snapshot_holds_what_the_ledger_holds(desk: Desk, tmp_path: Pa
     assert len(figures.buckets) == 61  # the first and the last are cut
 
 
-async def test_an_outages_fallbacks_are_told_once_and_counted(desk: Desk, tmp_path: Path) -> None:
+async def test_an_outages_fallbacks_are_told_once_and_counted(desk: DashboardService, tmp_path: Path) -> None:
     def fell_back(at: float, to: str) -> FellBack:
         return FellBack(new_id(at), at, "r", "gpt-4o", to, "openai", "server error", None, None)
 
@@ -238,7 +242,7 @@ async def test_an_outages_fallbacks_are_told_once_and_counted(desk: Desk, tmp_pa
 
 
 async def test_old_figures_serve_while_new_ones_are_found_but_not_for_long(
-    desk: Desk, wall: Wall, tmp_path: Path
+    desk: DashboardService, wall: Wall, tmp_path: Path
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
     assert await attempts(desk) == 1
@@ -247,13 +251,13 @@ async def test_old_figures_serve_while_new_ones_are_found_but_not_for_long(
     assert await attempts(desk) == 2
 
 
-async def attempts(desk: Desk) -> int:
+async def attempts(desk: DashboardService) -> int:
     figures = (await desk.snapshot("1h")).figures
     assert figures is not None
     return figures.total.attempts
 
 
-async def test_an_export_that_is_broken_off_lets_go_of_the_database(desk: Desk, tmp_path: Path) -> None:
+async def test_an_export_that_is_broken_off_lets_go_of_the_database(desk: DashboardService, tmp_path: Path) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - number) for number in range(3000)])
     pieces = await desk.export("csv", ["attempt"], None, None)
     header, first = await anext(pieces), await anext(pieces)
@@ -264,11 +268,11 @@ async def test_an_export_that_is_broken_off_lets_go_of_the_database(desk: Desk, 
     assert sum(len(piece.splitlines()) for piece in rest) == 3001
 
 
-async def test_a_desk_that_is_closed_answers_nobody_and_closes_twice(desk: Desk) -> None:
+async def test_a_desk_that_is_closed_answers_nobody_and_closes_twice(desk: DashboardService) -> None:
     await desk.status()
     desk.close()
     desk.close()
-    with pytest.raises(NoLedger, match="closing"):
+    with pytest.raises(LedgerUnavailable, match="closing"):
         await desk.status()
 
 
@@ -285,7 +289,7 @@ async def test_a_source_that_fails_is_asked_again(wall: Wall, pen: Pen) -> None:
             return await super().status()
 
     source = Moody(guard)
-    desk = Desk(source, config, render=pen, now=wall)
+    desk = DashboardService(source, config, render=pen, now=wall)
     try:
         with pytest.raises(RuntimeError, match="not now"):
             await desk.panels("1h", "en")

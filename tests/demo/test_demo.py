@@ -18,7 +18,7 @@ from simulator_support import SHIPPED, children_of, finds_a_difference, finds_tw
 
 from wallie_litellm.cli import main
 from wallie_litellm.config import parse_config
-from wallie_litellm.core.thresholds import QuotaWatch
+from wallie_litellm.core.thresholds import ThresholdWatch
 from wallie_litellm.demo import display
 from wallie_litellm.demo.findings import Findings, Row, Scenario, ScenarioResult
 from wallie_litellm.demo.live import describe, run_live
@@ -27,7 +27,7 @@ from wallie_litellm.demo.scenarios.leaks import nothing_leaks
 from wallie_litellm.demo.scenarios.quota import quota_alerts
 from wallie_litellm.demo.stage import Stage, ask, read_data
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.simulator import SimulatedFleet
+from wallie_litellm.simulator import SimulatedProviders
 
 GOOD = ScenarioResult(Scenario("Good", "all well", lambda *_: asyncio.sleep(0)), (Row("two", "2", "2", True),), 0.1)
 BAD = ScenarioResult(Scenario("Bad", "not well", lambda *_: asyncio.sleep(0)), (Row("one", "1", "3", False),), 0.2)
@@ -116,7 +116,7 @@ async def test_scenario_nothing_leaks(stage: Stage) -> None:
     assert [row for row in found.rows if not row.ok] == []
 
 
-async def test_scenario_quota_alerts(demo_fleet: SimulatedFleet, tmp_path: Path) -> None:
+async def test_scenario_quota_alerts(demo_fleet: SimulatedProviders, tmp_path: Path) -> None:
     path, data = read_data(SHIPPED)
     data["wallie"]["providers"]["openai"] = {"rpm": 100}
     stage = Stage(demo_fleet, data, path, tmp_path)
@@ -136,9 +136,9 @@ async def test_scenario_quota_alerts(demo_fleet: SimulatedFleet, tmp_path: Path)
 def test_an_alert_too_many_is_a_difference_and_in_the_exit_code(
     run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reported = QuotaWatch.rose
+    reported = ThresholdWatch.rose
     # A window that is over at once: every crossing is reported.
-    monkeypatch.setattr(QuotaWatch, "rose", lambda self, share, now, _: reported(self, share, now, now))
+    monkeypatch.setattr(ThresholdWatch, "rose", lambda self, share, now, _: reported(self, share, now, now))
 
     async def few(stage: Stage, found: Findings) -> None:
         await quota_alerts(stage, found, crossings=3)
@@ -203,7 +203,7 @@ def test_a_file_without_the_groups_of_the_scenarios_is_refused(tmp_path: Path) -
     assert f"{file}: model_list: the demo asks for gpt-4o-mini" in caught.value.problems
 
 
-def test_a_vendor_that_is_not_simulated_is_refused(demo_fleet: SimulatedFleet, tmp_path: Path) -> None:
+def test_a_vendor_that_is_not_simulated_is_refused(demo_fleet: SimulatedProviders, tmp_path: Path) -> None:
     path, data = read_data(SHIPPED)
     data["model_list"].append({"model_name": "m", "litellm_params": {"model": "mistral/large"}})
     with pytest.raises(ConfigError, match="no simulated provider for 'mistral/large'"):
@@ -298,7 +298,7 @@ KEYS = {"OPENAI_API_KEY": "sk-openai-secret", "ANTHROPIC_API_KEY": "sk-anthropic
 
 
 @pytest.fixture
-def live_file(fleet: SimulatedFleet, tmp_path: Path) -> Path:
+def live_file(fleet: SimulatedProviders, tmp_path: Path) -> Path:
     """The shipped file with an address for each model, and the keys still in the environment."""
     data = yaml.safe_load(SHIPPED.read_text())
     for entry, pointed in zip(data["model_list"], fleet.point(data["model_list"]), strict=True):
@@ -313,7 +313,7 @@ def live(file: Path, env: dict[str, str]) -> tuple[int, list[str]]:
     return run_live(str(file), lines.append, lines.append, env), lines
 
 
-def test_live_asks_each_provider_with_a_key_once(live_file: Path, fleet: SimulatedFleet) -> None:
+def test_live_asks_each_provider_with_a_key_once(live_file: Path, fleet: SimulatedProviders) -> None:
     code, lines = live(live_file, KEYS)
     assert code == 0
     rows = {line.split()[0]: line for line in lines[1:]}
@@ -334,7 +334,9 @@ def test_live_leaves_no_file(
     assert list(folder.iterdir()) == []
 
 
-def test_live_reports_a_failure_without_the_key_and_asks_nobody_else(live_file: Path, fleet: SimulatedFleet) -> None:
+def test_live_reports_a_failure_without_the_key_and_asks_nobody_else(
+    live_file: Path, fleet: SimulatedProviders
+) -> None:
     fleet["openai"].fail(401, body={"error": {"message": f"Incorrect API key: {KEYS['OPENAI_API_KEY']}"}})
     code, lines = live(live_file, KEYS)
     assert code == 1
@@ -345,7 +347,7 @@ def test_live_reports_a_failure_without_the_key_and_asks_nobody_else(live_file: 
     assert fleet["anthropic"].counts().received == 1
 
 
-def test_live_without_any_key_says_which_ones_it_looks_for(live_file: Path, fleet: SimulatedFleet) -> None:
+def test_live_without_any_key_says_which_ones_it_looks_for(live_file: Path, fleet: SimulatedProviders) -> None:
     code, lines = live(live_file, {})
     assert code == 1
     [line] = lines

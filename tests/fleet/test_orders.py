@@ -13,10 +13,10 @@ from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import WallieError
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, Ending
+from wallie_litellm.guard.context import Attempt, AttemptResult
 from wallie_litellm.limiter.redis.inspect import read_fleet
 
-SERVED = Ending(outcome=Outcome.SUCCESS, verdict=Verdict.SUCCESS)
+SERVED = AttemptResult(outcome=Outcome.SUCCESS, verdict=Verdict.SUCCESS)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ async def test_a_breaker_that_one_worker_opens_and_another_releases_is_probed_on
     let_in: list[tuple[Guard, Attempt]] = []
 
     async def ask(guard: Guard) -> None:
-        scope, attempt = guard.open_scope("o"), Attempt(group="o", provider="openai")
+        scope, attempt = guard.open_context("o"), Attempt(group="o", provider="openai")
         try:
             await guard.admit(scope, attempt, Demand(1, 1, 1, 0))
         except WallieError:
@@ -52,7 +52,7 @@ async def test_a_breaker_that_one_worker_opens_and_another_releases_is_probed_on
     await asyncio.gather(*(ask(guard) for guard in guards * 3))
     assert len(let_in) == 1
     guard, attempt = let_in[0]
-    guard.settle(guard.open_scope("o"), attempt, SERVED)
+    guard.settle(guard.open_context("o"), attempt, SERVED)
     await until(lambda: states(guards) == {"closed"})
 
 

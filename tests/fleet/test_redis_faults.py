@@ -24,7 +24,7 @@ from wallie_litellm.errors import CircuitOpen, RateLimited, Refused
 from wallie_litellm.events import QuotaCrossed
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.capacity_lease import CapacityLease
-from wallie_litellm.guard.context import Attempt, Ending
+from wallie_litellm.guard.context import Attempt, AttemptResult
 
 MakeGuard = Callable[..., Guard]
 Fault = Callable[[RedisServer], None]
@@ -98,16 +98,16 @@ async def ask(guard: Guard, provider: str = "openai") -> CapacityLease:
     return lease
 
 
-async def begin(guard: Guard, feature: str | None = None) -> Callable[[Ending], bool]:
+async def begin(guard: Guard, feature: str | None = None) -> Callable[[AttemptResult], bool]:
     """Begin a call; what is returned ends it."""
-    scope, attempt = guard.open_scope("o", chain=(), feature=feature), Attempt(group="o", provider="openai")
+    scope, attempt = guard.open_context("o", chain=(), feature=feature), Attempt(group="o", provider="openai")
     await timed(guard.admit(scope, attempt, ONE))
     return lambda ending: guard.settle(scope, attempt, ending)
 
 
 async def call(guard: Guard, verdict: Verdict = Verdict.SUCCESS, **ending: Any) -> None:
     end = await begin(guard)
-    end(Ending(Outcome.SUCCESS if verdict is Verdict.SUCCESS else Outcome.REJECTED, verdict, **ending))
+    end(AttemptResult(Outcome.SUCCESS if verdict is Verdict.SUCCESS else Outcome.REJECTED, verdict, **ending))
 
 
 async def admitted(guard: Guard, provider: str = "openai", most: int = 1000) -> int:
@@ -560,7 +560,7 @@ async def test_one_worker_probes_and_its_success_closes_for_both(make_guard: Mak
     probes = [end for end in calls if not isinstance(end, BaseException)]
     assert len(probes) == 1, calls
     assert all(isinstance(end, CircuitOpen) for end in calls if isinstance(end, BaseException)), calls
-    probes[0](Ending(Outcome.SUCCESS, Verdict.SUCCESS))
+    probes[0](AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
     await until(lambda: all(state_of(guard) is BreakerState.CLOSED for guard in guards), "closed", AT_ONCE)
     for guard in guards:
         await call(guard)
@@ -624,7 +624,7 @@ async def test_a_process_that_dies_while_it_probes_is_replaced(make_guard: MakeG
             end = await begin(guard)
         await asyncio.sleep(0.01)
     assert time.monotonic() - died > 0.5
-    end(Ending(Outcome.SUCCESS, Verdict.SUCCESS))
+    end(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
     await until(lambda: state_of(guard) is BreakerState.CLOSED, "closed", AT_ONCE)
 
 
@@ -669,7 +669,7 @@ async def test_a_features_limit_is_shared(make_guard: MakeGuard, server: RedisSe
     for guard in guards:
         with pytest.raises(RateLimited, match="feature chat"):  # noqa: PT012 - which of them, is not known
             while True:
-                (await begin(guard, "chat"))(Ending(Outcome.SUCCESS, Verdict.SUCCESS))
+                (await begin(guard, "chat"))(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
                 count += 1
     assert 55 <= count <= 61 + time.monotonic() - began
-    (await begin(guards[0]))(Ending(Outcome.SUCCESS, Verdict.SUCCESS))
+    (await begin(guards[0]))(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))

@@ -36,7 +36,7 @@ def limits_of(entry: dict[str, Any]) -> dict[str, int]:
 async def admitted(guard: Guard, asked: int, demand: Demand = ONE, feature: str | None = None) -> int:
     """How many of ``asked`` requests for openai are let through."""
     for number in range(asked):
-        scope = guard.open_scope("openai", chain=(), feature=feature)
+        scope = guard.open_context("openai", chain=(), feature=feature)
         try:
             await guard.admit(scope, Attempt(group="openai", provider="openai"), demand)
         except RateLimited:
@@ -62,7 +62,7 @@ async def test_a_request_that_only_the_whole_limit_could_hold_is_too_large() -> 
     assert await admitted(guard_of(1), 1, large) == 1
     guard = guard_of(4)
     with pytest.raises(RequestTooLarge):
-        await guard.admit(guard.open_scope("openai", chain=()), Attempt(group="openai", provider="openai"), large)
+        await guard.admit(guard.open_context("openai", chain=()), Attempt(group="openai", provider="openai"), large)
 
 
 async def test_a_features_limits_and_those_of_a_provider_that_the_file_omits_are_divided_too() -> None:

@@ -21,10 +21,10 @@ from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import CircuitOpen, DeadlineExceeded, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.events import BreakerChanged, FellBack, QuotaCrossed
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, Ending, RequestScope
+from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext
 
 MakeGuard = Callable[..., Guard]
-SUCCESS = Ending(Outcome.SUCCESS, Verdict.SUCCESS)
+SUCCESS = AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)
 WIDE = {"openai": {"rpm": 1000, "tpm": 100_000}}
 
 
@@ -32,8 +32,8 @@ def chat(**limits: int) -> dict[str, Any]:
     return {"chat": {"limits": limits}}
 
 
-def scope_of(guard: Guard, **more: Any) -> RequestScope:
-    return guard.open_scope("o", **{"feature": "chat", **more})
+def scope_of(guard: Guard, **more: Any) -> RequestContext:
+    return guard.open_context("o", **{"feature": "chat", **more})
 
 
 def attempt(provider: str = "openai") -> Attempt:
@@ -105,13 +105,15 @@ async def test_a_feature_counts_over_all_its_providers(make_guard: MakeGuard) ->
     [
         (SUCCESS, 1, 50),
         (SUCCESS._replace(usage=tokens(30)), 1, 30),
-        (Ending(Outcome.CACHE_HIT), 0, 0),
-        (Ending(Outcome.NOT_SENT, Verdict.FAILURE), 0, 0),
-        (Ending(Outcome.REJECTED, Verdict.FAILURE), 1, 0),
-        (Ending(Outcome.CUT, usage=tokens(70)), 1, 70),
+        (AttemptResult(Outcome.CACHE_HIT), 0, 0),
+        (AttemptResult(Outcome.NOT_SENT, Verdict.FAILURE), 0, 0),
+        (AttemptResult(Outcome.REJECTED, Verdict.FAILURE), 1, 0),
+        (AttemptResult(Outcome.CUT, usage=tokens(70)), 1, 70),
     ],
 )
-async def test_both_are_charged_alike(make_guard: MakeGuard, ending: Ending, requests: int, charged: int) -> None:
+async def test_both_are_charged_alike(
+    make_guard: MakeGuard, ending: AttemptResult, requests: int, charged: int
+) -> None:
     guard = make_guard(WIDE, features=chat(rpm=60, tpm=600))
     scope, made = scope_of(guard), attempt()
     await guard.admit(scope, made, tokens(50))
@@ -348,7 +350,7 @@ async def test_a_features_day_ends_at_midnight(make_guard: MakeGuard, clock: Fak
 # What is said
 
 
-async def refusal(guard: Guard, demand: Demand) -> tuple[RequestScope, Refused]:
+async def refusal(guard: Guard, demand: Demand) -> tuple[RequestContext, Refused]:
     scope = scope_of(guard)
     with pytest.raises(Refused) as caught:
         await guard.admit(scope, attempt(), demand)
@@ -383,7 +385,7 @@ async def test_a_features_refusal_ends_the_chain(make_guard: MakeGuard, bus: Rec
     scope, error = await refusal(guard, tokens(1))
     assert scope.feature_refusal is error
     with pytest.raises(RateLimited) as caught:
-        guard.begin_hop(scope, "a")
+        guard.begin_fallback(scope, "a")
     assert caught.value is error
     assert bus.of(FellBack) == []
 
@@ -391,7 +393,7 @@ async def test_a_features_refusal_ends_the_chain(make_guard: MakeGuard, bus: Rec
 async def test_a_providers_refusal_does_not(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard(features=chat(rpm=10))
     scope, _ = await refusal(guard, tokens(61))
-    guard.begin_hop(scope, "a")
+    guard.begin_fallback(scope, "a")
     assert [event.to_model for event in bus.of(FellBack)] == ["a"]
 
 
@@ -409,7 +411,7 @@ async def test_a_failing_provider_opens_no_features_circuit(make_guard: MakeGuar
     guard = make_guard(WIDE, features=chat(rpm=100), breaker={"failures": 1})
     scope, made = scope_of(guard), attempt()
     await guard.admit(scope, made, tokens(1))
-    guard.settle(scope, made, Ending(Outcome.REJECTED, Verdict.FAILURE))
+    guard.settle(scope, made, AttemptResult(Outcome.REJECTED, Verdict.FAILURE))
     assert [event.provider for event in bus.of(BreakerChanged)] == ["openai"]
     assert door(guard, "chat")["breaker"]["state"] == "closed"
     await guard.admit(scope_of(guard), attempt("gemini"), tokens(1))
@@ -477,7 +479,7 @@ async def test_no_course_of_events_leaves_anything_behind(moves: list[tuple[str,
         {"providers": {"openai": {"tpm": 60, "rpd": 30}}, "features": chat(tpm=90, rpd=20, concurrency=3)}
     )
     guard = Guard(config, {}, clock)
-    running: list[tuple[RequestScope, Attempt, asyncio.Task[None]]] = []
+    running: list[tuple[RequestContext, Attempt, asyncio.Task[None]]] = []
     for move, number in moves:
         if move == "come":
             scope, made = scope_of(guard, priority=number % 3), attempt()

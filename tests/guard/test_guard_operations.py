@@ -16,16 +16,16 @@ from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import CircuitOpen, RateLimited
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, Ending, RequestScope
+from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext
 
 MakeGuard = Callable[..., Guard]
 ONE = Demand()
-SUCCESS = Ending(Outcome.SUCCESS, Verdict.SUCCESS)
-FAILURE = Ending(Outcome.REJECTED, Verdict.FAILURE, reason="InternalServerError", status_code=500)
+SUCCESS = AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)
+FAILURE = AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason="InternalServerError", status_code=500)
 
 
-async def call(guard: Guard, ending: Ending, demand: Demand = ONE, provider: str = "openai") -> RequestScope:
-    scope = guard.open_scope("o")
+async def call(guard: Guard, ending: AttemptResult, demand: Demand = ONE, provider: str = "openai") -> RequestContext:
+    scope = guard.open_context("o")
     made = Attempt(group="o", provider=provider, deployment="openai/x")
     await guard.admit(scope, made, demand)
     assert guard.settle(scope, made, ending)
@@ -43,7 +43,7 @@ def shown(guard: Guard, provider: str = "openai") -> dict[str, Any]:
 
 async def test_an_attempt_leaves_a_record(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     made = Attempt(group="o", provider="openai", deployment="openai/x")
     await guard.admit(scope, made, tokens(10))
     clock.advance(0.25)
@@ -59,15 +59,15 @@ async def test_an_attempt_leaves_a_record(make_guard: MakeGuard, clock: FakeCloc
     [
         (SUCCESS._replace(usage=Demand(1, 30, 20, 10)), 1, 30),
         (SUCCESS, 1, 50),
-        (Ending(Outcome.CACHE_HIT), 0, 0),
-        (Ending(Outcome.NOT_SENT, Verdict.FAILURE), 0, 0),
+        (AttemptResult(Outcome.CACHE_HIT), 0, 0),
+        (AttemptResult(Outcome.NOT_SENT, Verdict.FAILURE), 0, 0),
         (FAILURE, 1, 0),
-        (Ending(Outcome.CUT, usage=Demand(1, 70, 40, 30)), 1, 70),
-        (Ending(Outcome.CUT, usage=Demand(1, 7, 4, 3)), 1, 50),
+        (AttemptResult(Outcome.CUT, usage=Demand(1, 70, 40, 30)), 1, 70),
+        (AttemptResult(Outcome.CUT, usage=Demand(1, 7, 4, 3)), 1, 50),
     ],
 )
 async def test_an_attempt_is_charged_by_its_outcome(
-    make_guard: MakeGuard, ending: Ending, requests: int, used: int
+    make_guard: MakeGuard, ending: AttemptResult, requests: int, used: int
 ) -> None:
     guard = make_guard({"openai": {"rpm": 60, "tpm": 600, "rpd": 10, "tpd": 1000}})
     await call(guard, ending, Demand(1, 50, 40, 10))
@@ -79,7 +79,7 @@ async def test_an_attempt_is_charged_by_its_outcome(
 
 async def test_an_attempt_that_was_never_admitted_settles_nothing(make_guard: MakeGuard) -> None:
     guard = make_guard()
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     assert not guard.settle(scope, Attempt(group="o", provider="openai"), SUCCESS)
     assert scope.attempts == []
 
@@ -128,7 +128,7 @@ async def test_health_follows_errors_and_the_breaker(make_guard: MakeGuard, cloc
     assert shown(guard)["breaker"]["state"] == "open"
     assert shown(guard)["breaker"]["next_probe_in"] == 30
     clock.advance(30)
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     probe = Attempt(group="o", provider="openai")
     await guard.admit(scope, probe, Demand())
     seen.append(shown(guard)["health"])
@@ -154,7 +154,7 @@ async def test_a_released_circuit_lets_one_request_through_to_find_out(make_guar
     guard.open_circuit("openai")
     guard.release_circuit("openai")
     assert (shown(guard)["health"], shown(guard)["breaker"]["state"]) == ("degraded", "half_open")
-    scope, probe = guard.open_scope("o"), Attempt(group="o", provider="openai")
+    scope, probe = guard.open_context("o"), Attempt(group="o", provider="openai")
     await guard.admit(scope, probe, Demand())
     with pytest.raises(CircuitOpen):
         await call(guard, SUCCESS)
@@ -238,7 +238,7 @@ async def test_another_provider_is_preferred_while_this_one_is_down_or_paused(ma
     assert guard.should_switch_provider("openai")
     guard.close_circuit("openai")
     assert not guard.should_switch_provider("openai")
-    await call(guard, Ending(Outcome.REJECTED, rate_limited=True, pause_for=5))
+    await call(guard, AttemptResult(Outcome.REJECTED, rate_limited=True, pause_for=5))
     assert guard.should_switch_provider("openai")
     guard.reset_quota("openai")
     assert not guard.should_switch_provider("openai")
@@ -294,7 +294,7 @@ async def test_a_reset_lets_those_who_wait_pass(make_guard: MakeGuard) -> None:
 
 def test_the_filter_prefers_those_that_can_serve_now(make_guard: MakeGuard) -> None:
     guard = make_guard()
-    scope = guard.open_scope("both")
+    scope = guard.open_context("both")
     both = ["openai", "anthropic"]
     assert guard.preferred(scope, "both", both, tokens(10)) == {"openai", "anthropic"}
     guard.update_usage("openai", tokens=60)
@@ -307,7 +307,7 @@ def test_the_filter_refuses_with_the_soonest_retry_when_nobody_may_be_waited_for
     guard = make_guard({"anthropic": {"tpm": 60}})
     guard.update_usage("openai", tokens=100)
     guard.update_usage("anthropic", tokens=95)
-    scope = guard.open_scope("both")
+    scope = guard.open_context("both")
     with pytest.raises(RateLimited) as caught:
         guard.preferred(scope, "both", ["openai", "anthropic"], tokens(1))
     assert (caught.value.provider, caught.value.retry_after) == ("anthropic", pytest.approx(36))

@@ -16,7 +16,7 @@ from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import CircuitOpen, DeadlineExceeded, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, Ending, RequestScope
+from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext
 
 MakeGuard = Callable[..., Guard]
 
@@ -25,7 +25,7 @@ def use_up(guard: Guard, provider: str = "openai", amount: int = 60) -> None:
     guard.update_usage(provider, 0, amount)
 
 
-def attempt(scope: RequestScope, provider: str = "openai") -> Attempt:
+def attempt(scope: RequestContext, provider: str = "openai") -> Attempt:
     return Attempt(group=scope.group, provider=provider)
 
 
@@ -35,7 +35,7 @@ async def settled_down() -> None:
         await asyncio.sleep(0)
 
 
-async def admitted(guard: Guard, clock: FakeClock, scope: RequestScope, demand: Demand, seconds: float) -> Attempt:
+async def admitted(guard: Guard, clock: FakeClock, scope: RequestContext, demand: Demand, seconds: float) -> Attempt:
     """An attempt that is let in within ``seconds``, which pass at once."""
     made = attempt(scope)
     task = asyncio.ensure_future(guard.admit(scope, made, demand))
@@ -47,7 +47,7 @@ async def admitted(guard: Guard, clock: FakeClock, scope: RequestScope, demand: 
     return made
 
 
-async def refusal(guard: Guard, scope: RequestScope, demand: Demand, kind: type[Refused] = RateLimited) -> Refused:
+async def refusal(guard: Guard, scope: RequestContext, demand: Demand, kind: type[Refused] = RateLimited) -> Refused:
     with pytest.raises(kind) as caught:
         await guard.admit(scope, attempt(scope), demand)
     assert type(caught.value) is kind
@@ -56,7 +56,7 @@ async def refusal(guard: Guard, scope: RequestScope, demand: Demand, kind: type[
 
 async def test_a_request_within_the_limits_does_not_wait(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     made = await admitted(guard, clock, scope, tokens(60), 0)
     assert made.reservation is not None
     assert (made.waited, scope.waited) == (0, 0)
@@ -66,7 +66,7 @@ async def test_a_request_within_the_limits_does_not_wait(make_guard: MakeGuard, 
 async def test_over_the_limit_it_waits_for_its_provider_by_default(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
     use_up(guard)
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     made = await admitted(guard, clock, scope, tokens(29), 29)
     assert made.waited == pytest.approx(29)
     assert scope.waited == pytest.approx(29)
@@ -76,7 +76,7 @@ async def test_over_the_limit_it_waits_for_its_provider_by_default(make_guard: M
 async def test_it_moves_on_at_once_when_the_wait_is_longer_than_max_wait(make_guard: MakeGuard) -> None:
     guard = make_guard()
     use_up(guard)
-    error = await refusal(guard, guard.open_scope("o"), tokens(31))
+    error = await refusal(guard, guard.open_context("o"), tokens(31))
     assert (error.status_code, error.code, error.provider, error.model) == (429, "wallie_rate_limited", "openai", "o")
     assert error.retry_after == pytest.approx(31)
     assert error.headers == {"Retry-After": "31"}
@@ -89,9 +89,9 @@ IMPATIENT = {"admission": {"max_wait": 30, "patience": 3}}
 async def test_patience_holds_while_another_member_could_serve_now(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard(**IMPATIENT)
     use_up(guard)
-    error = await refusal(guard, guard.open_scope("o"), tokens(4))
+    error = await refusal(guard, guard.open_context("o"), tokens(4))
     assert error.retry_after == pytest.approx(4)
-    await admitted(guard, clock, guard.open_scope("o"), tokens(3), 3)
+    await admitted(guard, clock, guard.open_context("o"), tokens(3), 3)
 
 
 @pytest.mark.parametrize("how", ["no chain", "open", "used up", "paused", "last member"])
@@ -99,7 +99,7 @@ async def test_max_wait_holds_when_no_other_member_could(make_guard: MakeGuard, 
     others = {name: {"tpm": 60} for name in ("anthropic", "gemini")}
     guard = make_guard(others, chains={} if how == "no chain" else {"o": ["a", "g"]}, **IMPATIENT)
     use_up(guard)
-    scope = guard.open_scope("o", chain=["a", "o"]) if how == "last member" else guard.open_scope("o")
+    scope = guard.open_context("o", chain=["a", "o"]) if how == "last member" else guard.open_context("o")
     for other in ("anthropic", "gemini"):
         if how == "open":
             guard.open_circuit(other)
@@ -119,7 +119,7 @@ def _nothing_reserved(guard: Guard, provider: str) -> Any:
 async def test_only_members_after_this_one_count_as_others(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard({"anthropic": {"tpm": 60}}, chains={"o": ["a"]}, **IMPATIENT)
     use_up(guard, "anthropic")
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     made = Attempt(group="a", provider="anthropic")
     task = asyncio.ensure_future(guard.admit(scope, made, tokens(20)))
     await settled_down()
@@ -133,7 +133,7 @@ async def test_a_member_that_could_serve_less_than_this_request_is_no_other(
 ) -> None:
     guard = make_guard({"anthropic": {"tpm": 10}}, chains={"o": ["a"]}, **IMPATIENT)
     use_up(guard)
-    await admitted(guard, clock, guard.open_scope("o"), tokens(20), 20)
+    await admitted(guard, clock, guard.open_context("o"), tokens(20), 20)
 
 
 async def test_one_who_waits_for_a_place_in_flight_waits_for_patience_only(
@@ -141,9 +141,9 @@ async def test_one_who_waits_for_a_place_in_flight_waits_for_patience_only(
 ) -> None:
     """Nobody knows when a place becomes free, so the wait itself has to end."""
     guard = make_guard({"openai": {"concurrency": 1}}, **IMPATIENT)
-    await admitted(guard, clock, guard.open_scope("o"), tokens(1), 0)
+    await admitted(guard, clock, guard.open_context("o"), tokens(1), 0)
     with pytest.raises(RateLimited, match=r"after waiting 3\.0 s"):
-        await admitted(guard, clock, guard.open_scope("o"), tokens(1), 3)
+        await admitted(guard, clock, guard.open_context("o"), tokens(1), 3)
 
 
 FEATURES = {"features": {"chat": {"patience": 2, "priority": 5}, "batch": {"max_wait": 120}}}
@@ -151,22 +151,22 @@ FEATURES = {"features": {"chat": {"patience": 2, "priority": 5}, "batch": {"max_
 
 async def test_a_feature_has_its_own_patience_and_priority(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard(**FEATURES)
-    scope = guard.open_scope("o", feature="chat", user_id="u1")
+    scope = guard.open_context("o", feature="chat", user_id="u1")
     assert (scope.patience, scope.max_wait, scope.priority, scope.user_id) == (2, 30, 5, "u1")
     use_up(guard)
     await refusal(guard, scope, tokens(3))
-    await admitted(guard, clock, guard.open_scope("o", feature="other"), tokens(3), 3)
+    await admitted(guard, clock, guard.open_context("o", feature="other"), tokens(3), 3)
 
 
 async def test_a_feature_may_wait_longer_than_the_rest(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard(**FEATURES)
     use_up(guard, amount=120)
-    await refusal(guard, guard.open_scope("o"), tokens(1))
-    await admitted(guard, clock, guard.open_scope("o", feature="batch"), tokens(1), 61)
+    await refusal(guard, guard.open_context("o"), tokens(1))
+    await admitted(guard, clock, guard.open_context("o", feature="batch"), tokens(1), 61)
 
 
 def test_a_requests_own_priority_goes_before_its_features(make_guard: MakeGuard) -> None:
-    assert make_guard(**FEATURES).open_scope("o", feature="chat", priority=9).priority == 9
+    assert make_guard(**FEATURES).open_context("o", feature="chat", priority=9).priority == 9
 
 
 async def test_higher_priority_goes_first(make_guard: MakeGuard, clock: FakeClock) -> None:
@@ -175,7 +175,7 @@ async def test_higher_priority_goes_first(make_guard: MakeGuard, clock: FakeCloc
     order: list[str] = []
 
     async def go(name: str, **more: Any) -> None:
-        scope = guard.open_scope("o", chain=(), **more)
+        scope = guard.open_context("o", chain=(), **more)
         await guard.admit(scope, attempt(scope), tokens(5))
         order.append(name)
 
@@ -192,15 +192,15 @@ async def test_higher_priority_goes_first(make_guard: MakeGuard, clock: FakeCloc
 async def test_nobody_waits_past_the_deadline(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
     use_up(guard)
-    error = await refusal(guard, guard.open_scope("o", deadline=10), tokens(11))
+    error = await refusal(guard, guard.open_context("o", deadline=10), tokens(11))
     assert error.retry_after == pytest.approx(11)
-    await admitted(guard, clock, guard.open_scope("o", deadline=10), tokens(9), 9)
+    await admitted(guard, clock, guard.open_context("o", deadline=10), tokens(9), 9)
 
 
 async def test_a_deadline_that_passes_while_waiting_is_said_so(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
     use_up(guard)
-    scope = guard.open_scope("o", deadline=10)
+    scope = guard.open_context("o", deadline=10)
     task = asyncio.ensure_future(guard.admit(scope, attempt(scope), tokens(9)))
     await settled_down()
     clock.advance(8)
@@ -213,7 +213,7 @@ async def test_a_deadline_that_passes_while_waiting_is_said_so(make_guard: MakeG
 
 async def test_after_the_deadline_nothing_is_waited_for(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
-    scope = guard.open_scope("o", deadline=10)
+    scope = guard.open_context("o", deadline=10)
     use_up(guard, amount=120)
     guard.check_deadline(scope)
     clock.advance(10)
@@ -229,11 +229,11 @@ async def test_after_the_deadline_nothing_is_waited_for(make_guard: MakeGuard, c
 
 async def test_an_open_circuit_is_not_waited_for(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard(breaker={"failures": 1})
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     made = await admitted(guard, clock, scope, tokens(1), 0)
-    guard.settle(scope, made, Ending(Outcome.REJECTED, Verdict.FAILURE, reason="InternalServerError"))
+    guard.settle(scope, made, AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason="InternalServerError"))
     clock.advance(10)
-    error = await refusal(guard, guard.open_scope("o"), tokens(1), CircuitOpen)
+    error = await refusal(guard, guard.open_context("o"), tokens(1), CircuitOpen)
     assert (error.status_code, error.code, error.retry_after) == (503, "wallie_circuit_open", 20)
     assert "InternalServerError" in str(error)
 
@@ -241,14 +241,14 @@ async def test_an_open_circuit_is_not_waited_for(make_guard: MakeGuard, clock: F
 async def test_a_circuit_held_open_by_the_operator_has_a_finite_retry_after(make_guard: MakeGuard) -> None:
     guard = make_guard(breaker={"open_for": 45})
     guard.open_circuit("openai")
-    error = await refusal(guard, guard.open_scope("o"), tokens(1), CircuitOpen)
+    error = await refusal(guard, guard.open_context("o"), tokens(1), CircuitOpen)
     assert error.retry_after == 45
 
 
 async def test_those_who_wait_are_refused_when_the_circuit_opens(make_guard: MakeGuard) -> None:
     guard = make_guard()
     use_up(guard)
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     task = asyncio.ensure_future(guard.admit(scope, attempt(scope), tokens(5)))
     await settled_down()
     guard.open_circuit("openai")
@@ -258,7 +258,7 @@ async def test_those_who_wait_are_refused_when_the_circuit_opens(make_guard: Mak
 
 async def test_a_request_bigger_than_the_limit_is_refused_with_advice(make_guard: MakeGuard) -> None:
     guard = make_guard()
-    error = await refusal(guard, guard.open_scope("o"), tokens(61), RequestTooLarge)
+    error = await refusal(guard, guard.open_context("o"), tokens(61), RequestTooLarge)
     assert (error.status_code, error.code, error.retry_after) == (429, "wallie_request_too_large", inf)
     assert error.headers == {}
     assert "tpm limit of 60" in str(error)
@@ -267,7 +267,7 @@ async def test_a_request_bigger_than_the_limit_is_refused_with_advice(make_guard
 
 async def test_a_guess_that_is_too_large_is_cut_down_instead(make_guard: MakeGuard) -> None:
     guard = make_guard()
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     made = attempt(scope)
     await guard.admit(scope, made, Demand(1, 160, 10, 150), guessed=True)
     assert made.reservation is not None
@@ -280,11 +280,11 @@ async def test_a_rejection_for_its_rate_pauses_the_provider_as_long_as_asked(
     make_guard: MakeGuard, clock: FakeClock
 ) -> None:
     guard = make_guard()
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     first, second = [await admitted(guard, clock, scope, tokens(1), 0) for _ in range(2)]
-    guard.settle(scope, first, Ending(Outcome.REJECTED, rate_limited=True, pause_for=90))
-    guard.settle(scope, second, Ending(Outcome.REJECTED, rate_limited=True, pause_for=20))
-    error = await refusal(guard, guard.open_scope("o"), tokens(1))
+    guard.settle(scope, first, AttemptResult(Outcome.REJECTED, rate_limited=True, pause_for=90))
+    guard.settle(scope, second, AttemptResult(Outcome.REJECTED, rate_limited=True, pause_for=20))
+    error = await refusal(guard, guard.open_context("o"), tokens(1))
     assert error.retry_after == pytest.approx(90)
     assert "asked to be left alone" in str(error)
 
@@ -295,16 +295,16 @@ async def test_rejections_that_do_not_say_how_long_pause_longer_each_time(
     guard = make_guard(retry={"jitter": 0})
     pauses = []
     for _ in range(3):
-        scope = guard.open_scope("o")
+        scope = guard.open_context("o")
         made = await admitted(guard, clock, scope, tokens(1), 0)
-        guard.settle(scope, made, Ending(Outcome.REJECTED, rate_limited=True))
+        guard.settle(scope, made, AttemptResult(Outcome.REJECTED, rate_limited=True))
         pauses.append(guard.status()["providers"]["openai"]["paused_for"])
         clock.advance(60)
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     made = await admitted(guard, clock, scope, tokens(1), 0)
-    guard.settle(scope, made, Ending(Outcome.SUCCESS, Verdict.SUCCESS))
+    guard.settle(scope, made, AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
     made = await admitted(guard, clock, scope, tokens(1), 0)
-    guard.settle(scope, made, Ending(Outcome.REJECTED, rate_limited=True))
+    guard.settle(scope, made, AttemptResult(Outcome.REJECTED, rate_limited=True))
     pauses.append(guard.status()["providers"]["openai"]["paused_for"])
     assert pauses == pytest.approx([1, 2, 4, 1])
 
@@ -315,7 +315,7 @@ async def test_rejections_that_do_not_say_how_long_pause_longer_each_time(
 async def test_a_cancelled_waiter_frees_its_place(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
     use_up(guard)
-    scopes = [guard.open_scope("o") for _ in range(2)]
+    scopes = [guard.open_context("o") for _ in range(2)]
     tasks = [asyncio.ensure_future(guard.admit(scope, attempt(scope), tokens(10))) for scope in scopes]
     await settled_down()
     tasks[0].cancel()
@@ -331,7 +331,7 @@ async def test_one_cancelled_between_its_grant_and_its_waking_gives_the_capacity
 ) -> None:
     guard = make_guard()
     use_up(guard)
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     task = asyncio.ensure_future(guard.admit(scope, attempt(scope), tokens(10)))
     await settled_down()
     clock.advance(10)
@@ -346,7 +346,7 @@ async def test_one_cancelled_between_its_grant_and_its_waking_gives_the_capacity
 async def test_closing_the_guard_turns_everybody_away(make_guard: MakeGuard) -> None:
     guard = make_guard()
     use_up(guard)
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     task = asyncio.ensure_future(guard.admit(scope, attempt(scope), tokens(10)))
     await settled_down()
     await guard.aclose()
@@ -364,7 +364,7 @@ def blocking(guard: Guard, amount: int, **more: Any) -> tuple[threading.Thread, 
     outcome: list[Any] = []
 
     def work() -> None:
-        scope = guard.open_scope("o", **more)
+        scope = guard.open_context("o", **more)
         made = attempt(scope)
         try:
             guard.admit_blocking(scope, made, tokens(amount))
@@ -420,7 +420,7 @@ def test_a_loop_that_was_closed_with_a_request_waiting_does_not_keep_its_capacit
     guard = make_guard()
     use_up(guard)
     loop = asyncio.new_event_loop()
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     coroutine = guard.admit(scope, attempt(scope), tokens(10))
 
     async def enter() -> Any:

@@ -20,7 +20,7 @@ from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.events import QuotaCrossed
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, Ending
+from wallie_litellm.guard.context import Attempt, AttemptResult
 
 MakeGuard = Callable[..., Guard]
 DAY = 86_400.0
@@ -33,15 +33,15 @@ def told(bus: RecordingBus) -> list[tuple[str, str]]:
     return found
 
 
-async def begin(guard: Guard, demand: Demand, provider: str = "openai") -> Callable[[Ending], bool]:
-    scope, attempt = guard.open_scope("o"), Attempt(group="o", provider=provider)
+async def begin(guard: Guard, demand: Demand, provider: str = "openai") -> Callable[[AttemptResult], bool]:
+    scope, attempt = guard.open_context("o"), Attempt(group="o", provider=provider)
     await guard.admit(scope, attempt, demand)
     return lambda ending: guard.settle(scope, attempt, ending)
 
 
 async def call(guard: Guard, demand: Demand, used: int | None = None, outcome: Outcome = Outcome.SUCCESS) -> None:
     usage = None if used is None else tokens(used)
-    (await begin(guard, demand))(Ending(outcome, Verdict.SUCCESS, usage=usage))
+    (await begin(guard, demand))(AttemptResult(outcome, Verdict.SUCCESS, usage=usage))
 
 
 # What crosses a threshold
@@ -137,7 +137,7 @@ async def test_an_overrun_after_a_recovery_is_announced_again(
     assert told(bus) == [("tpm", "warning")]
     late = await begin(guard, tokens(0))
     clock.advance(100)
-    late(Ending(Outcome.SUCCESS, usage=tokens(900)))
+    late(AttemptResult(Outcome.SUCCESS, usage=tokens(900)))
     assert told(bus) == [("tpm", "warning")]
 
 
@@ -218,7 +218,7 @@ async def test_an_overrun_that_is_settled_after_midnight_belongs_to_the_day_of_i
     guard = make_guard({"openai": {"tpd": 1000}}, admission={"reservation_ttl": "3d"})
     late = await begin(guard, tokens(10))
     clock.advance(DAY)
-    late(Ending(Outcome.SUCCESS, usage=tokens(1000)))
+    late(AttemptResult(Outcome.SUCCESS, usage=tokens(1000)))
     assert told(bus) == []
     assert guard.status()["providers"]["openai"]["quota"]["tpd"]["used"] == 0
 
@@ -255,7 +255,7 @@ async def test_what_is_only_reserved_is_no_alert(make_guard: MakeGuard, bus: Rec
     guard = make_guard({"openai": {"tpm": 1000, "tpd": 10_000}})
     large = await begin(guard, tokens(960))
     assert told(bus) == []
-    large(Ending(Outcome.SUCCESS, usage=tokens(6)))
+    large(AttemptResult(Outcome.SUCCESS, usage=tokens(6)))
     assert told(bus) == []
     await call(guard, tokens(960))
     assert told(bus) == [("tpm", "warning"), ("tpm", "critical")]
@@ -268,7 +268,7 @@ async def test_a_storm_of_ten_thousand_crossings_gives_one_alert_per_threshold(
     guard.update_usage("openai", 2)
     for _ in range(10_000):  # to 100 % and back to half of it, within one minute
         for end in [await begin(guard, tokens(50)), await begin(guard, tokens(50))]:
-            end(Ending(Outcome.NOT_SENT))
+            end(AttemptResult(Outcome.NOT_SENT))
     alerts = [(event.dimension, event.level) for event in bus.of(QuotaCrossed)]
     assert sorted(alerts) == [("rpm", "critical"), ("rpm", "warning")]
 
@@ -280,9 +280,9 @@ def test_twenty_threads_cross_together_and_each_level_is_told_once(make_guard: M
     def work() -> None:
         gate.wait()
         for _ in range(500):
-            scope, attempt = guard.open_scope("o"), Attempt(group="o", provider="openai")
+            scope, attempt = guard.open_context("o"), Attempt(group="o", provider="openai")
             guard.admit_blocking(scope, attempt, tokens(0))
-            guard.settle(scope, attempt, Ending(Outcome.SUCCESS, Verdict.SUCCESS))
+            guard.settle(scope, attempt, AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
 
     threads = [threading.Thread(target=work) for _ in range(20)]
     for thread in threads:
@@ -331,7 +331,7 @@ async def test_the_status_shows_the_share_that_is_used(make_guard: MakeGuard) ->
     end = await begin(guard, tokens(0))
     quota = guard.status()["providers"]["openai"]["quota"]
     assert {name: each["utilization"] for name, each in quota.items()} == {"rpm": 0.8, "rpd": 0.08, "concurrency": 0.25}
-    end(Ending(Outcome.SUCCESS))
+    end(AttemptResult(Outcome.SUCCESS))
     guard.update_usage("openai", 120)
     assert guard.status()["providers"]["openai"]["quota"]["rpm"]["utilization"] == 2.0
 

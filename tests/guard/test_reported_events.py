@@ -28,21 +28,21 @@ from wallie_litellm.events import (
     UsageReported,
 )
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, Ending, Failure, RequestScope
+from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext, RequestFailure
 
 MakeGuard = Callable[..., Guard]
-SUCCESS = Ending(Outcome.SUCCESS, Verdict.SUCCESS)
-FAILURE = Ending(Outcome.REJECTED, Verdict.FAILURE, reason="HTTP 500", status_code=500)
+SUCCESS = AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)
+FAILURE = AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason="HTTP 500", status_code=500)
 
 
-async def begin(guard: Guard, demand: Demand | None = None, **scope: Any) -> tuple[RequestScope, Attempt]:
-    opened = guard.open_scope("o", **scope)
+async def begin(guard: Guard, demand: Demand | None = None, **scope: Any) -> tuple[RequestContext, Attempt]:
+    opened = guard.open_context("o", **scope)
     attempt = Attempt(group="o", provider="openai", deployment="openai/x")
     await guard.admit(opened, attempt, demand or tokens(1))
     return opened, attempt
 
 
-async def call(guard: Guard, ending: Ending, demand: Demand | None = None, **scope: Any) -> RequestScope:
+async def call(guard: Guard, ending: AttemptResult, demand: Demand | None = None, **scope: Any) -> RequestContext:
     opened, attempt = await begin(guard, demand, **scope)
     guard.settle(opened, attempt, ending)
     return opened
@@ -188,12 +188,12 @@ def test_twenty_threads_that_fail_at_once_open_a_circuit_once(make_guard: MakeGu
     guard = make_guard({"openai": {}})
     attempts = []
     for _ in range(20):
-        scope, attempt = guard.open_scope("o"), Attempt(group="o", provider="openai")
+        scope, attempt = guard.open_context("o"), Attempt(group="o", provider="openai")
         guard.admit_blocking(scope, attempt, tokens(1))
         attempts.append((scope, attempt))
     gate = threading.Barrier(20)
 
-    def fail(scope: RequestScope, attempt: Attempt) -> None:
+    def fail(scope: RequestContext, attempt: Attempt) -> None:
         gate.wait()
         guard.settle(scope, attempt, FAILURE)
 
@@ -260,7 +260,7 @@ async def test_a_settled_attempt_says_whose_it_was_and_what_became_of_it(
     guard.reporter.price = lambda operation, attempt, ending: Bill(20, 10, 30, 5, 2, 0.25)
     guard.update_usage("openai", 0, 60)
     metadata = {"conversationId": "c1"}
-    scope = guard.open_scope("o", feature="chat", user_id="u1", operation="embedding", metadata=metadata)
+    scope = guard.open_context("o", feature="chat", user_id="u1", operation="embedding", metadata=metadata)
     attempt = Attempt(group="o", provider="openai", deployment="openai/x")
     task = asyncio.ensure_future(guard.admit(scope, attempt, Demand(1, 20, 12, 8)))
     await asyncio.sleep(0)
@@ -304,17 +304,22 @@ async def test_a_settled_attempt_says_whose_it_was_and_what_became_of_it(
 @pytest.mark.parametrize(
     ("ending", "success", "billed", "charged"),
     [
-        (Ending(Outcome.CACHE_HIT), True, 0, NOTHING),
+        (AttemptResult(Outcome.CACHE_HIT), True, 0, NOTHING),
         (FAILURE, False, 0, Demand(1, 0, 0, 0)),
-        (Ending(Outcome.REJECTED, rate_limited=True, reason="HTTP 429", status_code=429), False, 0, Demand(1, 0, 0, 0)),
-        (Ending(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection"), False, 0, NOTHING),
-        (Ending(Outcome.CUT, Verdict.FAILURE, reason="timeout"), False, 40, Demand(1, 50, 40, 10)),
-        (Ending(Outcome.CUT, usage=Demand(1, 45, 40, 5), reason="cancelled"), False, 45, Demand(1, 50, 40, 10)),
+        (
+            AttemptResult(Outcome.REJECTED, rate_limited=True, reason="HTTP 429", status_code=429),
+            False,
+            0,
+            Demand(1, 0, 0, 0),
+        ),
+        (AttemptResult(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection"), False, 0, NOTHING),
+        (AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="timeout"), False, 40, Demand(1, 50, 40, 10)),
+        (AttemptResult(Outcome.CUT, usage=Demand(1, 45, 40, 5), reason="cancelled"), False, 45, Demand(1, 50, 40, 10)),
         (SUCCESS, True, 50, Demand(1, 50, 40, 10)),
     ],
 )
 async def test_what_is_billed_and_charged_follows_from_how_it_ended(
-    make_guard: MakeGuard, bus: RecordingBus, ending: Ending, success: bool, billed: int, charged: Demand
+    make_guard: MakeGuard, bus: RecordingBus, ending: AttemptResult, success: bool, billed: int, charged: Demand
 ) -> None:
     guard = make_guard()
     await call(guard, ending, Demand(1, 50, 40, 10))
@@ -331,18 +336,18 @@ async def test_a_request_ends_once_with_all_its_attempts(
     make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
 ) -> None:
     guard = make_guard()
-    scope = guard.open_scope("o", feature="chat", user_id="u1", metadata={"a": 1}, stream=True)
+    scope = guard.open_context("o", feature="chat", user_id="u1", metadata={"a": 1}, stream=True)
     for group, provider, ending in (("o", "openai", FAILURE), ("a", "anthropic", SUCCESS)):
         attempt = Attempt(group=group, provider=provider)
         if group == "a":
             scope.fail("o", "openai", "HTTP 500", None, 500)
-            guard.begin_hop(scope, "a")
+            guard.begin_fallback(scope, "a")
         await guard.admit(scope, attempt, tokens(1))
         clock.advance(1)
         guard.settle(scope, attempt, ending)
     scope.served_by = attempt
     guard.end(scope)
-    guard.end(scope, Failure("too late"))
+    guard.end(scope, RequestFailure("too late"))
     (ended,) = bus.of(Ended)
     assert (ended.request_id, ended.model, ended.provider) == (scope.request_id, "o", "anthropic")
     assert (ended.success, ended.error, ended.used_fallback, ended.by_caller) == (True, None, True, False)
@@ -356,8 +361,8 @@ async def test_a_request_ends_once_with_all_its_attempts(
 
 def test_a_request_that_was_never_tried_ends_too(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard()
-    scope = guard.open_scope("o")
-    guard.end(scope, Failure("cancelled", by_caller=True))
+    scope = guard.open_context("o")
+    guard.end(scope, RequestFailure("cancelled", by_caller=True))
     (ended,) = bus.of(Ended)
     assert (ended.success, ended.error, ended.by_caller, ended.settled, ended.provider) == (
         False,
@@ -388,7 +393,7 @@ async def test_an_unpriced_deployment_is_told_once(make_guard: MakeGuard, bus: R
     guard = make_guard()
     at_a_price(guard, None)
     for deployment in ("openai/x", "openai/y", "openai/x", "openai/y"):
-        scope, attempt = guard.open_scope("o"), Attempt(group="o", provider="openai", deployment=deployment)
+        scope, attempt = guard.open_context("o"), Attempt(group="o", provider="openai", deployment=deployment)
         await guard.admit(scope, attempt, tokens(1))
         guard.settle(scope, attempt, SUCCESS)
     assert [(event.provider, event.model, event.deployment) for event in bus.of(Unpriced)] == [
@@ -432,7 +437,7 @@ def test_the_cost_of_twenty_threads_is_added_up_exactly_and_told_once(make_guard
     def work() -> None:
         gate.wait()
         for _ in range(200):
-            scope, attempt = guard.open_scope("o"), Attempt(group="o", provider="openai")
+            scope, attempt = guard.open_context("o"), Attempt(group="o", provider="openai")
             guard.admit_blocking(scope, attempt, tokens(1))
             guard.settle(scope, attempt, SUCCESS)
 

@@ -9,15 +9,15 @@ from doors import tokens
 
 from wallie_litellm.errors import RateLimited
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, RequestScope
+from wallie_litellm.guard.context import Attempt, RequestContext
 
 MakeGuard = Callable[..., Guard]
 HUNDRED = {name: {"rpm": 100} for name in ("openai", "anthropic", "gemini")}
 AT_HALF = {"switch_at": 0.5}
 
 
-async def admit(guard: Guard, group: str = "o", provider: str = "openai", scope: RequestScope | None = None) -> None:
-    scope = scope or guard.open_scope("o")
+async def admit(guard: Guard, group: str = "o", provider: str = "openai", scope: RequestContext | None = None) -> None:
+    scope = scope or guard.open_context("o")
     await guard.admit(scope, Attempt(group=group, provider=provider), tokens(1))
 
 
@@ -45,7 +45,7 @@ def test_a_thread_is_sent_on_too(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF)
     guard.update_usage("openai", 50)
     with pytest.raises(RateLimited):
-        guard.admit_blocking(guard.open_scope("o"), Attempt(group="o", provider="openai"), tokens(1))
+        guard.admit_blocking(guard.open_context("o"), Attempt(group="o", provider="openai"), tokens(1))
 
 
 async def test_without_the_setting_it_stays_to_the_last(make_guard: MakeGuard) -> None:
@@ -68,14 +68,14 @@ async def test_it_stays_when_nobody_else_can(make_guard: MakeGuard, others: str)
             guard.open_circuit(other)
         elif others in ("used up", "above the share"):
             guard.update_usage(other, 100 if others == "used up" else 50)
-    await guard.admit(guard.open_scope("o"), Attempt(group="o", provider="openai"), tokens(2))
+    await guard.admit(guard.open_context("o"), Attempt(group="o", provider="openai"), tokens(2))
 
 
 async def test_a_later_member_counts_when_the_next_cannot(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF)
     guard.update_usage("openai", 60)
     guard.update_usage("anthropic", 60)
-    scope = guard.open_scope("o")
+    scope = guard.open_context("o")
     with pytest.raises(RateLimited):
         await admit(guard, scope=scope)
     with pytest.raises(RateLimited):
@@ -107,13 +107,13 @@ async def test_any_limit_of_the_provider_counts(make_guard: MakeGuard) -> None:
 async def test_a_features_limit_has_nothing_to_do_with_it(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF, features={"chat": {"limits": {"rpm": 10}}})
     for _ in range(9):
-        await admit(guard, scope=guard.open_scope("o", feature="chat"))
+        await admit(guard, scope=guard.open_context("o", feature="chat"))
 
 
 async def test_who_is_sent_on_costs_its_feature_nothing(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF, features={"chat": {"limits": {"rpm": 10}}})
     guard.update_usage("openai", 60)
-    scope = guard.open_scope("o", feature="chat")
+    scope = guard.open_context("o", feature="chat")
     with pytest.raises(RateLimited):
         await admit(guard, scope=scope)
     assert scope.feature_refusal is None
@@ -122,7 +122,7 @@ async def test_who_is_sent_on_costs_its_feature_nothing(make_guard: MakeGuard) -
 
 def test_among_the_deployments_of_a_group_the_less_used_is_chosen(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF)
-    scope, both = guard.open_scope("both"), ["openai", "anthropic"]
+    scope, both = guard.open_context("both"), ["openai", "anthropic"]
     guard.update_usage("openai", 60)
     assert guard.preferred(scope, "both", both, tokens(1)) == {"anthropic"}
     guard.update_usage("anthropic", 60)
@@ -136,7 +136,7 @@ def test_one_above_the_share_that_can_serve_now_goes_before_one_that_has_to_be_w
     guard.update_usage("openai", 95)
     guard.update_usage("anthropic", 1, 500)
     both = ["openai", "anthropic"]
-    assert guard.preferred(guard.open_scope("both"), "both", both, tokens(200)) == {"openai"}
+    assert guard.preferred(guard.open_context("both"), "both", both, tokens(200)) == {"openai"}
 
 
 @pytest.mark.parametrize(("used", "switch"), [(49, False), (50, True)])

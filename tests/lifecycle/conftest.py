@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 from ledger_fixtures import postgres
-from proxy_support import Books
+from proxy_support import RecordedLedger
 from support import shipped_config
 
-from wallie_litellm.simulator.providers import SimulatedFleet
+from wallie_litellm.simulator.providers import SimulatedProviders
 
 __all__ = ["postgres"]
 
@@ -64,8 +64,8 @@ class Home:
     server: ForkServer
 
     @property
-    def books(self) -> Books:
-        return Books(self.folder / "wallie.db")
+    def books(self) -> RecordedLedger:
+        return RecordedLedger(self.folder / "wallie.db")
 
     @property
     def output(self) -> str:
@@ -80,7 +80,7 @@ class Home:
         """Run ``script`` to its end; returns its exit code."""
         return self.server.wait(self.start(script))
 
-    def configure(self, fleet: SimulatedFleet, **sections: Any) -> None:
+    def configure(self, fleet: SimulatedProviders, **sections: Any) -> None:
         """Write the shipped configuration with the ledger on, ``sections`` replaced, and no chains."""
         config = shipped_config()
         config["model_list"] = fleet.point(config["model_list"])
@@ -97,7 +97,7 @@ def fork_server() -> Iterator[ForkServer]:
 
 
 @pytest.fixture
-def home(fork_server: ForkServer, tmp_path: Path, fleet: SimulatedFleet) -> Home:
+def home(fork_server: ForkServer, tmp_path: Path, fleet: SimulatedProviders) -> Home:
     made = Home(tmp_path, fork_server)
     made.configure(fleet)
     return made

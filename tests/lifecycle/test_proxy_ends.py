@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ledger_support import assert_sums_are_right
 from ports import free_port
-from proxy_support import Books, Crowd, Proxy, executable, launch, lay_out
+from proxy_support import Crowd, Proxy, RecordedLedger, executable, launch, lay_out
 from support import shipped_config, wait_until
 from turns import Turns
 
@@ -27,7 +27,7 @@ class Home:
 
     def __init__(self, folder: Any, config: dict[str, Any]) -> None:
         self.path = lay_out(folder, config)
-        self.books = Books(folder / "wallie.db")
+        self.books = RecordedLedger(folder / "wallie.db")
 
     def start(self) -> Proxy:
         port = free_port()

@@ -13,8 +13,8 @@ from fake_clock import FakeClock
 from redis_support import RedisCluster, RedisServer
 
 from wallie_litellm.core.circuit_breaker import BreakerRules
-from wallie_litellm.core.lease_server import SharedProvider
-from wallie_litellm.limiter.leased.leased_store import LeasedProvider
+from wallie_litellm.core.lease_server import LeaseServer
+from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limits import Limits
 from wallie_litellm.limiter.redis.fleet import NEWS, SCRIPT, key_of
 from wallie_litellm.limiter.store import ProviderStore
@@ -28,9 +28,9 @@ def at(clock: FakeClock, now: float) -> float:
 
 
 def lent_by_the_core(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
-    lender = SharedProvider()
+    lender = LeaseServer()
     exchange = lambda now, request: lender.exchange(at(clock, now), json.loads(json.dumps(request)))  # noqa: E731
-    return LeasedProvider("openai", limits, rules, clock.wall, exchange=exchange)
+    return LeasedStore("openai", limits, rules, clock.wall, exchange=exchange)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +54,7 @@ def lent_by(client: Any) -> Maker:
             answer: dict[str, Any] = json.loads(client.eval(SCRIPT, 1, key_of("openai"), *arguments))
             return answer
 
-        return LeasedProvider("openai", limits, rules, clock.wall, exchange=exchange)
+        return LeasedStore("openai", limits, rules, clock.wall, exchange=exchange)
 
     return make
 

@@ -7,7 +7,7 @@ from doors import granted, new_store, refused, tokens
 from fake_clock import FakeClock
 
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.limiter.store import Ledger
+from wallie_litellm.limiter.store import Balance
 
 pytestmark = pytest.mark.usefixtures("every_store")
 
@@ -20,7 +20,7 @@ def test_settling_for_less_gives_back_the_rest() -> None:
     assert store.settle(0.0, reservation, tokens(400))
     use = store.use(0.0)
     assert use["tpm"].used == pytest.approx(400)
-    assert use["tpm"].ledger == Ledger(reserved=1000, settled=400, refunded=600)
+    assert use["tpm"].ledger == Balance(reserved=1000, settled=400, refunded=600)
     assert (use["tpd"].used, use["rpd"].used, use["concurrency"].used) == (400, 1, 0)
 
 
@@ -30,7 +30,7 @@ def test_settling_for_more_leaves_a_debt() -> None:
     store.settle(0.0, reservation, tokens(6100))
     use = store.use(0.0)
     assert use["tpm"].used == pytest.approx(6100)
-    assert use["tpm"].ledger == Ledger(reserved=6100, settled=6100, refunded=0)
+    assert use["tpm"].ledger == Balance(reserved=6100, settled=6100, refunded=0)
     assert use["tpd"].used == 6100
     assert refused(store.reserve(0.0, tokens(100))) == ("tpm", pytest.approx(2.0))
 
@@ -39,15 +39,15 @@ def test_settling_for_nothing_gives_everything_back() -> None:
     store = new_store(FakeClock(), LIMITS)
     store.settle(3.0, granted(store.reserve(0.0, tokens(1000))), NOTHING)
     assert all(use.used == 0 for use in store.use(3.0).values())
-    assert store.use(3.0)["rpm"].ledger == Ledger(1, 0, 1)
+    assert store.use(3.0)["rpm"].ledger == Balance(1, 0, 1)
 
 
 def test_more_of_one_kind_and_less_of_another_are_settled_each_for_itself() -> None:
     store = new_store(FakeClock(), {"itpm": 600, "otpm": 600})
     store.settle(0.0, granted(store.reserve(0.0, Demand(1, 200, 100, 100))), Demand(1, 200, 40, 160))
     assert {name: (round(use.used), use.ledger) for name, use in store.use(0.0).items()} == {
-        "itpm": (40, Ledger(100, 40, 60)),
-        "otpm": (160, Ledger(160, 160, 0)),
+        "itpm": (40, Balance(100, 40, 60)),
+        "otpm": (160, Balance(160, 160, 0)),
     }
 
 

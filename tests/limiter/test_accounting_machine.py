@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.limits import Limits
-from wallie_litellm.limiter.memory_store import MemoryProvider
+from wallie_litellm.limiter.memory_store import MemoryStore
 from wallie_litellm.limiter.store import Reservation
 
 LIMITS = {"rpm": 600, "tpm": 6000, "rpd": 50, "tpd": 9000, "concurrency": 9}
@@ -38,7 +38,7 @@ class BooksMachine(RuleBasedStateMachine):
     def setup(self, stated: dict[str, int]) -> None:
         self.clock = FakeClock()
         self.limits = Limits(stated)
-        self.store: MemoryProvider = new_store(self.clock, stated)
+        self.store: MemoryStore = new_store(self.clock, stated)
         self.live: list[Reservation] = []
         self.ended: list[Reservation] = []
         # What really passed, at the time at which it was admitted: the estimate counts until it is settled.
@@ -107,5 +107,5 @@ class BooksMachine(RuleBasedStateMachine):
             assert_never_over_admitted(list(self.charges.values()), self.limits)
 
 
-TestBooksMachine = BooksMachine.TestCase
-TestBooksMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAccountingMachine = BooksMachine.TestCase
+TestAccountingMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

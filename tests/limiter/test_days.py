@@ -10,8 +10,8 @@ from doors import granted, new_store, refused, tokens
 from fake_clock import FakeClock
 
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.limiter.memory_store import MIDNIGHT_LOOKUP, MemoryProvider
-from wallie_litellm.limiter.store import Hurdle
+from wallie_litellm.limiter.memory_store import MIDNIGHT_LOOKUP, MemoryStore
+from wallie_litellm.limiter.store import Denial
 
 pytestmark = pytest.mark.usefixtures("every_store")
 # A fleet goes by the clock of the store that it shares.
@@ -25,15 +25,15 @@ def clock_at(text: str, zone: str = "UTC") -> FakeClock:
     return FakeClock(wall=datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp())
 
 
-def used_up(clock: FakeClock, zone: str = "UTC") -> MemoryProvider:
+def used_up(clock: FakeClock, zone: str = "UTC") -> MemoryStore:
     store = new_store(clock, {"rpd": 3, "tpd": 1000}, reset_timezone=zone)
     for _ in range(3):
         granted(store.reserve(clock.now(), tokens(100)))
     return store
 
 
-def wait(store: MemoryProvider, clock: FakeClock) -> float:
-    hurdle: Hurdle = refused(store.reserve(clock.now(), tokens(100)))
+def wait(store: MemoryStore, clock: FakeClock) -> float:
+    hurdle: Denial = refused(store.reserve(clock.now(), tokens(100)))
     assert hurdle.reason == "rpd"
     return hurdle.wait
 

@@ -13,7 +13,7 @@ from fake_clock import FakeClock
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Verdict
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.store import Hurdle, Ledger, Reservation
+from wallie_litellm.limiter.store import Balance, Denial, Reservation
 
 PER_SECOND = {"tpm": 60}
 
@@ -59,7 +59,7 @@ def test_what_was_granted_to_one_who_left_meanwhile_goes_to_the_next(clock: Fake
     limiter.abandon(first)
     assert isinstance(second.result, Reservation)
     assert limiter.state().in_flight == 1
-    assert limiter.state().use["tpm"].ledger == Ledger(reserved=70, settled=60, refunded=5)
+    assert limiter.state().use["tpm"].ledger == Balance(reserved=70, settled=60, refunded=5)
 
 
 def test_leaving_twice_or_after_being_turned_away_is_harmless(clock: FakeClock) -> None:
@@ -71,7 +71,7 @@ def test_leaving_twice_or_after_being_turned_away_is_harmless(clock: FakeClock) 
         limiter.abandon(waiter)
     assert line.answered == [impatient, served]
     assert (limiter.state().waiting, limiter.state().in_flight) == (0, 0)
-    assert limiter.state().use["tpm"].ledger == Ledger(65, 60, 5)
+    assert limiter.state().use["tpm"].ledger == Balance(65, 60, 5)
 
 
 # Reservations that nobody settles
@@ -84,7 +84,7 @@ def test_a_reservation_that_nobody_settles_expires_and_keeps_its_estimate(clock:
     assert limiter.state().in_flight == 1
     clock.advance(0.2)
     state = limiter.state()
-    assert (state.in_flight, state.use["rpd"].used, state.use["rpd"].ledger) == (0, 1, Ledger(1, 1, 0))
+    assert (state.in_flight, state.use["rpd"].used, state.use["rpd"].ledger) == (0, 1, Balance(1, 1, 0))
     assert not limiter.settle(lost, Demand())
     granted(limiter.reserve(Demand()))
 
@@ -207,7 +207,7 @@ def test_closing_turns_everybody_away_and_stops_the_timer(clock: FakeClock) -> N
     limiter, line = used_up(clock)
     waiters = [line.join(tokens(5), priority) for priority in (0, 1, 0)]
     limiter.close()
-    assert {type(waiter.result) for waiter in waiters} == {Hurdle}
+    assert {type(waiter.result) for waiter in waiters} == {Denial}
     assert (len(line.answered), limiter.state().waiting, clock.armed) == (3, 0, 0)
 
 
@@ -215,7 +215,7 @@ def test_after_closing_nobody_is_left_waiting(clock: FakeClock) -> None:
     limiter, line = used_up(clock)
     limiter.close()
     late = line.join(tokens(5))
-    assert isinstance(late.result, Hurdle)
+    assert isinstance(late.result, Denial)
     assert (line.answered, limiter.state().waiting, clock.armed) == ([late], 0, 0)
     limiter.abandon(late)
     limiter.close()

@@ -11,7 +11,7 @@ from fake_clock import FakeClock
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.store import CIRCUIT, PAUSED, TOO_LARGE, Hurdle, Reservation
+from wallie_litellm.limiter.store import CIRCUIT, PAUSED, TOO_LARGE, Denial, Reservation
 
 PER_SECOND = {"tpm": 60}  # one token a second, sixty at once
 
@@ -92,8 +92,8 @@ def test_a_newcomer_that_would_fit_is_not_let_past_those_who_wait(clock: FakeClo
     limiter, line = used_up(clock)
     line.join(tokens(50))
     clock.advance(40)
-    assert isinstance(limiter.reserve(tokens(1)), Hurdle)
-    assert isinstance(limiter.hurdle(tokens(1)), Hurdle)
+    assert isinstance(limiter.reserve(tokens(1)), Denial)
+    assert isinstance(limiter.hurdle(tokens(1)), Denial)
 
 
 def test_nobody_slips_past_those_who_wait_while_the_timer_is_late(clock: FakeClock) -> None:
@@ -114,7 +114,7 @@ def test_a_large_request_is_served_in_bounded_time_however_many_small_ones_come(
     promised = refused(limiter.reserve(tokens(60))).wait
     large = line.join(tokens(60))
     for _ in range(200):
-        if isinstance(limiter.reserve(tokens(1)), Hurdle):
+        if isinstance(limiter.reserve(tokens(1)), Denial):
             line.join(tokens(1))
         clock.advance(0.5)
     assert granted(large.result).at == pytest.approx(1000 + promised, abs=1e-3)
@@ -179,7 +179,7 @@ def test_a_place_in_flight_goes_to_the_next_in_line(clock: FakeClock) -> None:
     limiter.settle(second, NOTHING)
     assert line.answered == waiters[:2]
     clock.advance(10)
-    assert isinstance(waiters[2].result, Hurdle)
+    assert isinstance(waiters[2].result, Denial)
     assert waiters[2].result.reason == "concurrency"
 
 

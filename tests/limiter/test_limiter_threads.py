@@ -13,7 +13,7 @@ from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.limiter import Limiter, Waiter
 from wallie_litellm.limiter.limits import Limits
-from wallie_litellm.limiter.store import Hurdle, Reservation
+from wallie_litellm.limiter.store import Denial, Reservation
 
 LIMITS = {"rpm": 6000, "tpm": 60_000, "concurrency": 5}
 THREADS, ROUNDS = 8, 60
@@ -52,9 +52,9 @@ class Crowd:
 
     def visit(self, dice: random.Random) -> None:
         result = self.limiter.reserve(demand := tokens(dice.randint(1, 900)))
-        if isinstance(result, Hurdle):
+        if isinstance(result, Denial):
             result = self.wait(demand, dice)
-        if isinstance(result, Hurdle):
+        if isinstance(result, Denial):
             self.turned_away += 1
             return
         self.admissions.append((result.at, demand))
@@ -63,13 +63,13 @@ class Crowd:
         self.limiter.settle(result, demand, Verdict.SUCCESS)
         self.limiter.settle(result, NOTHING, Verdict.FAILURE)
 
-    def wait(self, demand: Demand, dice: random.Random) -> Reservation | Hurdle:
+    def wait(self, demand: Demand, dice: random.Random) -> Reservation | Denial:
         woken = threading.Event()
         waiter = Waiter(demand, dice.randint(0, 1), self.clock.now() + dice.uniform(0, 2), woken.set)
         self.limiter.enqueue(waiter)
         if dice.random() < 0.1:
             self.limiter.abandon(waiter)
-            return Hurdle("left", 0.0)
+            return Denial("left", 0.0)
         assert woken.wait(10), "never woken"
         assert waiter.result is not None
         return waiter.result

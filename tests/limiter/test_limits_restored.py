@@ -11,8 +11,8 @@ from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.limits import Limits
-from wallie_litellm.limiter.memory_store import MemoryProvider
-from wallie_litellm.limiter.store import Hurdle, Reservation
+from wallie_litellm.limiter.memory_store import MemoryStore
+from wallie_litellm.limiter.store import Denial, Reservation
 
 LEVELS = {"warning": 0.8, "critical": 0.95}
 Record = tuple[float, Demand]  # when, and what it was charged
@@ -20,7 +20,7 @@ Record = tuple[float, Demand]  # when, and what it was charged
 
 def admitted(limiter: Limiter, demand: Demand) -> bool:
     result = limiter.reserve(demand)
-    if isinstance(result, Hurdle):
+    if isinstance(result, Denial):
         return False
     limiter.settle(result, demand)
     return True
@@ -107,7 +107,7 @@ def test_the_books_begin_anew() -> None:
 
 def test_what_the_earlier_process_announced_is_not_announced_again() -> None:
     clock, told = FakeClock(), list[tuple[str, str]]()
-    store = MemoryProvider("openai", Limits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS)
+    store = MemoryStore("openai", Limits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS)
     store.on_crossing = lambda dimension, level, share, now: told.append((dimension, level))
     limiter = Limiter("openai", store, clock, 600.0)
     limiter.restore(Demand(85), [(0.0, Demand(85))])
@@ -123,7 +123,7 @@ def test_what_the_earlier_process_announced_is_not_announced_again() -> None:
 
 def test_an_idle_provider_is_restored_without_anything_to_announce() -> None:
     clock = FakeClock(now=0.0)
-    store = MemoryProvider("openai", Limits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS)
+    store = MemoryStore("openai", Limits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS)
     store.restore(clock.now(), NOTHING, [])
     assert store.use(clock.now())["rpm"].units == 0
 

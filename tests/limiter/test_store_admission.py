@@ -14,8 +14,8 @@ from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Verd
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import RATE_DIMENSIONS
 from wallie_litellm.limiter.limits import Limits
-from wallie_litellm.limiter.memory_store import MemoryProvider
-from wallie_litellm.limiter.store import CIRCUIT, PAUSED, TOO_LARGE, Hurdle, ProviderStore, Reservation
+from wallie_litellm.limiter.memory_store import MemoryStore
+from wallie_litellm.limiter.store import CIRCUIT, PAUSED, TOO_LARGE, Denial, ProviderStore, Reservation
 
 pytestmark = pytest.mark.usefixtures("every_store")
 
@@ -41,7 +41,7 @@ def used(store: ProviderStore, now: float) -> dict[str, float]:
 def test_no_interval_sees_more_than_capacity_and_refill_in_any_dimension(
     limits: Limits, arrivals: list[tuple[float, Demand]]
 ) -> None:
-    store, now, admissions = MemoryProvider("p", limits, BreakerRules(), lambda: 0.0), 1000.0, []
+    store, now, admissions = MemoryStore("p", limits, BreakerRules(), lambda: 0.0), 1000.0, []
     for pause, demand in arrivals:
         now += pause
         if isinstance(store.reserve(now, demand), Reservation):
@@ -56,11 +56,11 @@ def test_a_refused_reservation_takes_nothing_from_any_dimension(
 ) -> None:
     clock = FakeClock()
     limits = Limits({**limits.per_dimension, "rpd": 20, "tpd": 400, "concurrency": 8}, limits.burst, limits.headroom)
-    store = MemoryProvider("p", limits, BreakerRules(), clock.wall)
+    store = MemoryStore("p", limits, BreakerRules(), clock.wall)
     for pause, demand in arrivals:
         clock.advance(pause)
         before = (store.use(clock.now()), store.in_flight)
-        if isinstance(store.reserve(clock.now(), demand), Hurdle):
+        if isinstance(store.reserve(clock.now(), demand), Denial):
             assert (store.use(clock.now()), store.in_flight) == before
 
 
@@ -69,7 +69,7 @@ def test_a_refused_reservation_takes_nothing_from_any_dimension(
 def test_waiting_as_long_as_predicted_is_enough_and_a_moment_less_is_not(
     limits: Limits, arrivals: list[tuple[float, Demand]], start: float
 ) -> None:
-    store, now = MemoryProvider("p", limits, BreakerRules(), lambda: 0.0), start
+    store, now = MemoryStore("p", limits, BreakerRules(), lambda: 0.0), start
     for pause, demand in arrivals:
         now += pause
         result = store.reserve(now, demand)
@@ -107,7 +107,7 @@ def test_those_ahead_are_counted_in_the_wait() -> None:
 
 def test_a_burst_sets_the_capacity_and_not_the_rate() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, burst={"rpm": 3})
-    assert [type(store.reserve(0.0, Demand())) for _ in range(4)] == [Reservation] * 3 + [Hurdle]
+    assert [type(store.reserve(0.0, Demand())) for _ in range(4)] == [Reservation] * 3 + [Denial]
     assert refused(store.reserve(0.0, Demand())).wait == pytest.approx(1.0, abs=1e-5)
 
 

@@ -12,7 +12,7 @@ from support import messages
 from wallie_litellm import execute_ai_request, stream_ai_request
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
-from wallie_litellm.litellm_adapter.adapter import ending_of, output_limit
+from wallie_litellm.litellm_adapter.adapter import classify_error, output_limit
 from wallie_litellm.litellm_adapter.metadata import tags_of
 
 PROVIDERS = {
@@ -35,29 +35,29 @@ def raised(kind, text="x", **kwargs):
 
 @pytest.mark.parametrize("kind", [litellm.RateLimitError, litellm.BadRequestError])
 def test_geminis_rate_limit_is_one_whatever_litellm_takes_it_for(kind):
-    ending = ending_of(raised(kind, GEMINI_429))
+    ending = classify_error(raised(kind, GEMINI_429))
     assert (ending.rate_limited, ending.pause_for, ending.verdict) == (True, 19, Verdict.IGNORED)
 
 
 def test_an_empty_account_is_a_failure_and_not_a_pause():
-    ending = ending_of(raised(litellm.RateLimitError, "You exceeded your current quota, please check your plan"))
+    ending = classify_error(raised(litellm.RateLimitError, "You exceeded your current quota, please check your plan"))
     assert (ending.rate_limited, ending.verdict) == (False, Verdict.FAILURE)
 
 
 def test_an_answer_of_200_that_cannot_be_read_is_a_passing_failure():
-    ending = ending_of(litellm.APIError(200, "Expecting value: line 1 column 1", "p", "m"))
+    ending = classify_error(litellm.APIError(200, "Expecting value: line 1 column 1", "p", "m"))
     assert (ending.verdict, ending.transient) == (Verdict.FAILURE, True)
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), GeneratorExit(), KeyboardInterrupt()])
 def test_a_cancellation_says_nothing_about_the_provider(error):
-    assert ending_of(error)[:2] == (Outcome.CUT, Verdict.IGNORED)
-    assert ending_of(error, deadline_passed=True).verdict is Verdict.FAILURE
+    assert classify_error(error)[:2] == (Outcome.CUT, Verdict.IGNORED)
+    assert classify_error(error, deadline_passed=True).verdict is Verdict.FAILURE
 
 
 @pytest.mark.parametrize("error", [httpx.ReadTimeout("late"), TimeoutError(), raised(litellm.Timeout)])
 def test_a_timeout_may_have_been_worked_on(error):
-    ending = ending_of(error)
+    ending = classify_error(error)
     assert (ending.outcome, ending.verdict, ending.transient) == (Outcome.CUT, Verdict.FAILURE, True)
 
 
@@ -65,11 +65,11 @@ def test_a_connection_that_was_never_made_is_found_behind_other_errors():
     error = raised(litellm.InternalServerError)
     error.__cause__ = OSError()
     error.__cause__.__context__ = httpx.ConnectError("refused")
-    assert ending_of(error).outcome is Outcome.NOT_SENT
+    assert classify_error(error).outcome is Outcome.NOT_SENT
 
 
 def test_an_unknown_error_is_nobodys_fault():
-    assert ending_of(ValueError("a bug of the caller's"))[:2] == (Outcome.CUT, Verdict.IGNORED)
+    assert classify_error(ValueError("a bug of the caller's"))[:2] == (Outcome.CUT, Verdict.IGNORED)
 
 
 @pytest.mark.parametrize(

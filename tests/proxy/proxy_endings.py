@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from proxy_support import Answer, Books, Proxy
+from proxy_support import Answer, Proxy, RecordedLedger
 from support import messages
 
 METADATA = {"conversationId": "123", "hasRAG": True}
@@ -112,7 +112,7 @@ def own(name: str, door: str) -> str:
 @dataclass
 class Recorded:
     proxy: Proxy
-    books: Books
+    books: RecordedLedger
 
     def ask(self, door: str, model: str, user: str, **more: Any) -> Answer:
         path, body = DOORS[door]

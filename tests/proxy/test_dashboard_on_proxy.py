@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from proxy_support import MASTER_KEY, Answer, Books, Proxy
+from proxy_support import MASTER_KEY, Answer, Proxy, RecordedLedger
 from support import shipped_config, wait_until
 
 from wallie_litellm.cli import main
 from wallie_litellm.simulator.posthog_endpoint import PostHogEndpoint
-from wallie_litellm.simulator.providers import SimulatedFleet
+from wallie_litellm.simulator.providers import SimulatedProviders
 
 ADMIN_TOKEN = "an-operators-own-token"
 PROVIDERS = ("openai", "anthropic", "gemini", "groq", "deepseek")
@@ -32,12 +32,14 @@ def endpoint() -> Iterator[PostHogEndpoint]:
 
 
 @pytest.fixture(scope="module")
-def books(tmp_path_factory: pytest.TempPathFactory) -> Books:
-    return Books(tmp_path_factory.mktemp("books") / "wallie.db")
+def books(tmp_path_factory: pytest.TempPathFactory) -> RecordedLedger:
+    return RecordedLedger(tmp_path_factory.mktemp("books") / "wallie.db")
 
 
 @pytest.fixture(scope="module")
-def proxy(running_fleet: SimulatedFleet, start_proxy: Any, endpoint: PostHogEndpoint, books: Books) -> Proxy:
+def proxy(
+    running_fleet: SimulatedProviders, start_proxy: Any, endpoint: PostHogEndpoint, books: RecordedLedger
+) -> Proxy:
     config = shipped_config()
     config["model_list"] = running_fleet.point(config["model_list"])
     config["wallie"] |= {
@@ -91,14 +93,14 @@ def test_the_proxy_serves_it_to_operators_and_to_nobody_else(proxy: Proxy) -> No
     assert ask(proxy, "api/status").json["providers"]["openai"]["health"] == "healthy"
 
 
-def all_are_told(endpoint: PostHogEndpoint, books: Books, count: int) -> None:
+def all_are_told(endpoint: PostHogEndpoint, books: RecordedLedger, count: int) -> None:
     """Wait until all ``count`` requests that the proxy has served are on record; the next test begins with that."""
     wait_until(lambda: len(books.select("wallie_requests")) == count)
     wait_until(lambda: len(endpoint.events("ai.request.completed")) == count)
 
 
 def test_an_order_over_http_stops_the_proxys_calls(
-    proxy: Proxy, fleet: SimulatedFleet, endpoint: PostHogEndpoint, books: Books
+    proxy: Proxy, fleet: SimulatedProviders, endpoint: PostHogEndpoint, books: RecordedLedger
 ) -> None:
     recorded = len(books.select("wallie_requests"))
     assert proxy.chat("gpt-4o-mini").status == 200
@@ -147,7 +149,7 @@ def of_page(html: str) -> Figures:
 
 
 def test_page_status_export_and_posthog_tell_the_same_figures(
-    proxy: Proxy, fleet: SimulatedFleet, endpoint: PostHogEndpoint, books: Books
+    proxy: Proxy, fleet: SimulatedProviders, endpoint: PostHogEndpoint, books: RecordedLedger
 ) -> None:
     before = len(books.select("wallie_requests"))
     for number, model in enumerate(

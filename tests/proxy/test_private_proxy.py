@@ -11,16 +11,16 @@ from privacy_support import ANSWER, ERROR, KEY, METADATA, PROMPT, PROVIDERS, Rec
 from proxy_support import MASTER_KEY, Proxy
 from support import wait_until
 
-from wallie_litellm.simulator.providers import SimulatedFleet
+from wallie_litellm.simulator.providers import SimulatedProviders
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[SimulatedFleet]:
-    with SimulatedFleet({name: {"text": ANSWER} for name in PROVIDERS}, in_process=False) as fleet:
+def fleet() -> Iterator[SimulatedProviders]:
+    with SimulatedProviders({name: {"text": ANSWER} for name in PROVIDERS}, in_process=False) as fleet:
         yield fleet
 
 
-def send_everything(proxy: Proxy, fleet: SimulatedFleet) -> None:
+def send_everything(proxy: Proxy, fleet: SimulatedProviders) -> None:
     system = {"role": "system", "content": PROMPT}
     for more in ({}, {"stream": True}, {"user": "u1", "metadata": METADATA}):
         messages = [system, {"role": "user", "content": PROMPT}]
@@ -40,7 +40,7 @@ def send_everything(proxy: Proxy, fleet: SimulatedFleet) -> None:
 
 
 def test_no_prompt_answer_or_key_leaves_through_the_proxy(
-    start_proxy, fleet: SimulatedFleet, receivers: Receivers, tmp_path: Path
+    start_proxy, fleet: SimulatedProviders, receivers: Receivers, tmp_path: Path
 ) -> None:
     data = marked_data(tmp_path, receivers, f"sqlite:///{tmp_path}/wallie.db")
     data["model_list"] = fleet.point(data["model_list"])

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from ledger_support import assert_sums_are_right
 from proxy_endings import CASES, DOORS, GENERATING, METADATA, OPERATIONS, OWN, OWN_PROVIDERS, STREAMS, Recorded, own
-from proxy_support import MASTER_KEY, Books, Crowd
+from proxy_support import MASTER_KEY, Crowd, RecordedLedger
 from support import shipped_config, wait_until
 
 from wallie_litellm.simulator.provider import SimulatedProvider
-from wallie_litellm.simulator.providers import SimulatedFleet
+from wallie_litellm.simulator.providers import SimulatedProviders
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def started(running_fleet, start_proxy, tmp_path_factory) -> Callable[[], Record
     config["model_list"] = running_fleet.point(config["model_list"])
     config["router_settings"]["fallbacks"] = chains
     config["litellm_settings"] |= {"cache": True, "cache_params": {"type": "local", "mode": "default_off"}}
-    books = Books(folder / "wallie.db")
+    books = RecordedLedger(folder / "wallie.db")
     config["wallie"] |= {
         "providers": limits,
         "admission": {"max_wait": "100ms"},
@@ -79,7 +79,7 @@ def check_attempts(attempts: list[dict[str, Any]], request: dict[str, Any], user
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_one_row_per_attempt_and_one_per_request(recorded, fleet: SimulatedFleet, name: str) -> None:
+def test_one_row_per_attempt_and_one_per_request(recorded, fleet: SimulatedProviders, name: str) -> None:
     reached = {door: bring_about(recorded, fleet["openai"], name, door) for door in CASES[name].doors}
     for door, calls in reached.items():
         check_books(recorded.books, name, door, calls)
@@ -96,7 +96,7 @@ def bring_about(recorded: Recorded, openai: SimulatedProvider, name: str, door: 
     return openai.counts().received - already
 
 
-def check_books(books: Books, name: str, door: str, calls: int) -> None:
+def check_books(books: RecordedLedger, name: str, door: str, calls: int) -> None:
     case, group = CASES[name], own(name, door)
     user = f"user-{group}"
     attempts, request = books.of(user)

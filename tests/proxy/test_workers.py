@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ports import free_port
-from proxy_support import Books, executable, launch, lay_out
+from proxy_support import RecordedLedger, executable, launch, lay_out
 from redis_support import RedisServer
 from support import shipped_config
 
@@ -101,7 +101,7 @@ def two_workers_together_admit_no_more_than_the_limit(tmp_path, fleet, server):
     config = shipped_config()
     config["model_list"] = fleet.point(config["model_list"])
     config["router_settings"]["fallbacks"] = []
-    books = Books(tmp_path / "wallie.db")
+    books = RecordedLedger(tmp_path / "wallie.db")
     config["wallie"] |= {
         "providers": {"openai": {"rpm": 2, "burst": {"rpm": 20}}},  # a minute brings each worker one more
         "admission": {"max_wait": "1ms"},

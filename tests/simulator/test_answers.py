@@ -8,7 +8,7 @@ import litellm
 import pytest
 from simulator_support import MODELS, PROMPT, PROVIDERS, call_arguments
 
-from wallie_litellm.simulator import SimulatedFleet
+from wallie_litellm.simulator import SimulatedProviders
 
 
 def completion_tokens(name: str) -> int:
@@ -16,7 +16,7 @@ def completion_tokens(name: str) -> int:
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-async def test_a_completion_has_text_and_usage(fleet: SimulatedFleet, chat: Any, name: str) -> None:
+async def test_a_completion_has_text_and_usage(fleet: SimulatedProviders, chat: Any, name: str) -> None:
     response = await chat(name)
     assert response.choices[0].message.content == f"Hello from {name}."
     assert (response.usage.prompt_tokens, response.usage.completion_tokens) == (10, completion_tokens(name))
@@ -24,7 +24,7 @@ async def test_a_completion_has_text_and_usage(fleet: SimulatedFleet, chat: Any,
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-async def test_a_stream_has_text_in_pieces_and_usage(fleet: SimulatedFleet, chat: Any, name: str) -> None:
+async def test_a_stream_has_text_in_pieces_and_usage(fleet: SimulatedProviders, chat: Any, name: str) -> None:
     chunks = [chunk async for chunk in await chat(name, stream=True, stream_options={"include_usage": True})]
     pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
     usages = [chunk.usage for chunk in chunks if getattr(chunk, "usage", None)]
@@ -43,7 +43,7 @@ async def test_a_system_prompt_counts_as_prompt(chat: Any) -> None:
 
 
 @pytest.mark.parametrize("model", ["openai/text-embedding-3-small", "gemini/gemini-embedding-001"])
-async def test_embeddings_come_one_per_input(fleet: SimulatedFleet, model: str) -> None:
+async def test_embeddings_come_one_per_input(fleet: SimulatedProviders, model: str) -> None:
     name = model.partition("/")[0]
     response = await litellm.aembedding(**call_arguments(fleet, name, model), input=["hello", "bye"])
     assert [len(item["embedding"]) for item in response.data] == [8, 8]
@@ -52,13 +52,13 @@ async def test_embeddings_come_one_per_input(fleet: SimulatedFleet, model: str) 
     assert fleet[name].counts().succeeded == 1
 
 
-async def test_a_response_of_the_responses_api_has_text_and_usage(fleet: SimulatedFleet) -> None:
+async def test_a_response_of_the_responses_api_has_text_and_usage(fleet: SimulatedProviders) -> None:
     response = await litellm.aresponses(**call_arguments(fleet, "openai"), input="x" * 40)
     assert response.output[0].content[0].text == "Hello from openai."
     assert (response.usage.input_tokens, response.usage.output_tokens) == (10, 5)
 
 
-async def test_a_streamed_response_ends_with_its_usage(fleet: SimulatedFleet) -> None:
+async def test_a_streamed_response_ends_with_its_usage(fleet: SimulatedProviders) -> None:
     stream = await litellm.aresponses(**call_arguments(fleet, "openai"), input="x" * 40, stream=True)
     events = [event async for event in stream]
     text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
@@ -68,14 +68,14 @@ async def test_a_streamed_response_ends_with_its_usage(fleet: SimulatedFleet) ->
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-async def test_anthropics_message_format_reaches_every_provider(fleet: SimulatedFleet, name: str) -> None:
+async def test_anthropics_message_format_reaches_every_provider(fleet: SimulatedProviders, name: str) -> None:
     response = await litellm.anthropic_messages(**call_arguments(fleet, name), messages=PROMPT, max_tokens=20)
     assert response["content"][0]["text"] == f"Hello from {name}."
     assert response["usage"]["input_tokens"] == 10
     assert response["usage"]["output_tokens"] == completion_tokens(name)
 
 
-async def test_anthropics_message_format_streams(fleet: SimulatedFleet) -> None:
+async def test_anthropics_message_format_streams(fleet: SimulatedProviders) -> None:
     arguments = call_arguments(fleet, "anthropic")
     stream = await litellm.anthropic_messages(**arguments, messages=PROMPT, max_tokens=20, stream=True)
     raw = b"".join([event async for event in stream]).decode()

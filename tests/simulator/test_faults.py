@@ -10,7 +10,7 @@ import pytest
 from litellm.exceptions import MidStreamFallbackError
 from simulator_support import PROVIDERS, eventually
 
-from wallie_litellm.simulator import SimulatedFleet
+from wallie_litellm.simulator import SimulatedProviders
 
 HTTP_DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 
@@ -40,7 +40,7 @@ async def read(stream: Any, received: list[str] | None = None) -> str:
     ],
 )
 async def test_a_status_surfaces_as_its_exception(
-    fleet: SimulatedFleet, chat: Any, name: str, status: int, error: type[Exception]
+    fleet: SimulatedProviders, chat: Any, name: str, status: int, error: type[Exception]
 ) -> None:
     fleet[name].fail(status, times=1)
     with pytest.raises(error):
@@ -52,7 +52,7 @@ async def test_a_status_surfaces_as_its_exception(
 @pytest.mark.parametrize("name", PROVIDERS)
 @pytest.mark.parametrize(("given", "sent"), [(120, "120"), (0.5, "0.5"), (HTTP_DATE, HTTP_DATE)])
 async def test_a_429_carries_the_retry_after_it_was_told(
-    fleet: SimulatedFleet, chat: Any, name: str, given: float | str, sent: str
+    fleet: SimulatedProviders, chat: Any, name: str, given: float | str, sent: str
 ) -> None:
     fleet[name].rate_limit(given)
     with pytest.raises(litellm.RateLimitError) as caught:
@@ -62,7 +62,7 @@ async def test_a_429_carries_the_retry_after_it_was_told(
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-async def test_a_429_refuses_a_stream_too(fleet: SimulatedFleet, chat: Any, name: str) -> None:
+async def test_a_429_refuses_a_stream_too(fleet: SimulatedProviders, chat: Any, name: str) -> None:
     fleet[name].rate_limit(7)
     # LiteLLM connects to Gemini only when the stream is read, and then calls the 429 a mid-stream failure.
     with pytest.raises((litellm.RateLimitError, MidStreamFallbackError)) as caught:
@@ -71,13 +71,13 @@ async def test_a_429_refuses_a_stream_too(fleet: SimulatedFleet, chat: Any, name
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "groq", "deepseek"])
-async def test_a_content_policy_refusal_is_recognised(fleet: SimulatedFleet, chat: Any, name: str) -> None:
+async def test_a_content_policy_refusal_is_recognised(fleet: SimulatedProviders, chat: Any, name: str) -> None:
     fleet[name].content_policy()
     with pytest.raises(litellm.ContentPolicyViolationError):
         await chat(name)
 
 
-async def test_gemini_blocks_a_prompt_with_a_200(fleet: SimulatedFleet, chat: Any) -> None:
+async def test_gemini_blocks_a_prompt_with_a_200(fleet: SimulatedProviders, chat: Any) -> None:
     fleet["gemini"].content_policy()
     response = await chat("gemini")
     assert response.choices[0].finish_reason == "content_filter"
@@ -85,7 +85,7 @@ async def test_gemini_blocks_a_prompt_with_a_200(fleet: SimulatedFleet, chat: An
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-async def test_a_prompt_that_is_too_long_is_recognised(fleet: SimulatedFleet, chat: Any, name: str) -> None:
+async def test_a_prompt_that_is_too_long_is_recognised(fleet: SimulatedProviders, chat: Any, name: str) -> None:
     fleet[name].context_window()
     with pytest.raises(litellm.ContextWindowExceededError):
         await chat(name)
@@ -102,7 +102,7 @@ async def test_a_prompt_that_is_too_long_is_recognised(fleet: SimulatedFleet, ch
     ],
 )
 async def test_an_exhausted_account_speaks_as_its_vendor(
-    fleet: SimulatedFleet, chat: Any, name: str, error: type[Exception], status: int, words: str
+    fleet: SimulatedProviders, chat: Any, name: str, error: type[Exception], status: int, words: str
 ) -> None:
     fleet[name].quota_exhausted()
     with pytest.raises(error, match=words) as caught:
@@ -112,27 +112,29 @@ async def test_an_exhausted_account_speaks_as_its_vendor(
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-async def test_a_hang_ends_in_the_callers_timeout(fleet: SimulatedFleet, chat: Any, name: str) -> None:
+async def test_a_hang_ends_in_the_callers_timeout(fleet: SimulatedProviders, chat: Any, name: str) -> None:
     fleet[name].hang()
     with pytest.raises(litellm.Timeout):
         await chat(name, timeout=0.2)
     await disconnected(fleet, name)
 
 
-async def disconnected(fleet: SimulatedFleet, name: str) -> None:
+async def disconnected(fleet: SimulatedProviders, name: str) -> None:
     await eventually(lambda: fleet[name].counts().disconnected)
     assert fleet[name].counts().in_flight == 0
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "groq", "deepseek"])
-async def test_a_stream_that_stalls_ends_in_the_callers_timeout(fleet: SimulatedFleet, chat: Any, name: str) -> None:
+async def test_a_stream_that_stalls_ends_in_the_callers_timeout(
+    fleet: SimulatedProviders, chat: Any, name: str
+) -> None:
     fleet[name].hang(after_chunks=1)
     with pytest.raises(MidStreamFallbackError):
         await read(await chat(name, stream=True, timeout=0.2))
     await disconnected(fleet, name)
 
 
-async def test_a_client_that_leaves_is_counted_as_disconnected(fleet: SimulatedFleet, chat: Any) -> None:
+async def test_a_client_that_leaves_is_counted_as_disconnected(fleet: SimulatedProviders, chat: Any) -> None:
     fleet["openai"].slow(60)
     task = asyncio.ensure_future(chat("openai"))
     await eventually(lambda: fleet["openai"].counts().in_flight)
@@ -141,7 +143,7 @@ async def test_a_client_that_leaves_is_counted_as_disconnected(fleet: SimulatedF
     await disconnected(fleet, "openai")
 
 
-async def test_a_slow_answer_is_late_and_correct(fleet: SimulatedFleet, chat: Any) -> None:
+async def test_a_slow_answer_is_late_and_correct(fleet: SimulatedProviders, chat: Any) -> None:
     fleet["openai"].slow(0.3, times=1)
     started = asyncio.get_running_loop().time()
     assert (await chat("openai")).choices[0].message.content == "Hello from openai."
@@ -150,7 +152,7 @@ async def test_a_slow_answer_is_late_and_correct(fleet: SimulatedFleet, chat: An
 
 @pytest.mark.parametrize("name", PROVIDERS)
 async def test_a_refused_connection_fails_until_it_is_accepted_again(
-    fleet: SimulatedFleet, chat: Any, name: str
+    fleet: SimulatedProviders, chat: Any, name: str
 ) -> None:
     await chat(name)  # so that LiteLLM holds an open connection to lose
     fleet[name].refuse()
@@ -163,7 +165,7 @@ async def test_a_refused_connection_fails_until_it_is_accepted_again(
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-async def test_a_cut_stream_delivers_some_text_and_breaks(fleet: SimulatedFleet, chat: Any, name: str) -> None:
+async def test_a_cut_stream_delivers_some_text_and_breaks(fleet: SimulatedProviders, chat: Any, name: str) -> None:
     fleet[name].cut_stream(after_chunks=2, times=1)
     received: list[str] = []
     with pytest.raises(MidStreamFallbackError):
@@ -173,21 +175,21 @@ async def test_a_cut_stream_delivers_some_text_and_breaks(fleet: SimulatedFleet,
     assert await read(await chat(name, stream=True)) == f"Hello from {name}."
 
 
-async def test_a_cut_never_lets_a_stream_look_complete(fleet: SimulatedFleet, chat: Any) -> None:
+async def test_a_cut_never_lets_a_stream_look_complete(fleet: SimulatedProviders, chat: Any) -> None:
     for name in PROVIDERS:
         fleet[name].cut_stream(after_chunks=1000)
         with pytest.raises(MidStreamFallbackError):
             await read(await chat(name, stream=True))
 
 
-async def test_an_answer_in_one_piece_leaves_stream_faults_alone(fleet: SimulatedFleet, chat: Any) -> None:
+async def test_an_answer_in_one_piece_leaves_stream_faults_alone(fleet: SimulatedProviders, chat: Any) -> None:
     fleet["openai"].cut_stream(times=1)
     assert (await chat("openai")).choices[0].message.content == "Hello from openai."
     with pytest.raises(MidStreamFallbackError):
         await read(await chat("openai", stream=True))
 
 
-async def test_a_stream_can_come_without_usage(fleet: SimulatedFleet, chat: Any) -> None:
+async def test_a_stream_can_come_without_usage(fleet: SimulatedProviders, chat: Any) -> None:
     for name in PROVIDERS:
         fleet[name].omit_usage(times=1)
         chunks = [chunk async for chunk in await chat(name, stream=True)]
@@ -197,7 +199,7 @@ async def test_a_stream_can_come_without_usage(fleet: SimulatedFleet, chat: Any)
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-async def test_broken_json_is_an_error(fleet: SimulatedFleet, chat: Any, name: str) -> None:
+async def test_broken_json_is_an_error(fleet: SimulatedProviders, chat: Any, name: str) -> None:
     fleet[name].malformed(times=1)
     with pytest.raises(
         (litellm.APIError, litellm.APIConnectionError, litellm.BadRequestError, litellm.InternalServerError)
@@ -207,7 +209,7 @@ async def test_broken_json_is_an_error(fleet: SimulatedFleet, chat: Any, name: s
     assert (counts.by_status, counts.failed) == ({200: 1}, 1)
 
 
-async def test_faults_apply_in_the_order_they_were_set(fleet: SimulatedFleet, chat: Any) -> None:
+async def test_faults_apply_in_the_order_they_were_set(fleet: SimulatedProviders, chat: Any) -> None:
     fleet["openai"].fail(503, times=1)
     fleet["openai"].fail(401, times=2)
     for expected in (litellm.ServiceUnavailableError, litellm.AuthenticationError, litellm.AuthenticationError):
@@ -216,28 +218,28 @@ async def test_faults_apply_in_the_order_they_were_set(fleet: SimulatedFleet, ch
     await chat("openai")
 
 
-async def test_a_fault_can_be_for_one_model_only(fleet: SimulatedFleet, chat: Any) -> None:
+async def test_a_fault_can_be_for_one_model_only(fleet: SimulatedProviders, chat: Any) -> None:
     fleet["openai"].fail(500, model="gpt-4o")
     await chat("openai", model="openai/gpt-4o-mini")
     with pytest.raises(litellm.InternalServerError):
         await chat("openai", model="openai/gpt-4o")
 
 
-async def test_a_failure_can_have_any_body_and_retry_after(fleet: SimulatedFleet, chat: Any) -> None:
+async def test_a_failure_can_have_any_body_and_retry_after(fleet: SimulatedProviders, chat: Any) -> None:
     fleet["openai"].fail(502, body="<html>Bad gateway</html>", retry_after=3)
     with pytest.raises(litellm.BadGatewayError, match="Bad gateway") as caught:
         await chat("openai")
     assert response_headers(caught.value)["retry-after"] == "3"
 
 
-async def test_heal_drops_every_fault_and_accepts_again(fleet: SimulatedFleet, chat: Any) -> None:
+async def test_heal_drops_every_fault_and_accepts_again(fleet: SimulatedProviders, chat: Any) -> None:
     fleet["openai"].fail(500)
     fleet["openai"].refuse()
     fleet["openai"].heal()
     assert (await chat("openai")).choices[0].message.content == "Hello from openai."
 
 
-def test_a_fault_that_makes_no_sense_is_refused(fleet: SimulatedFleet) -> None:
+def test_a_fault_that_makes_no_sense_is_refused(fleet: SimulatedProviders) -> None:
     with pytest.raises(ValueError, match="times must be at least 1"):
         fleet["openai"].fail(500, times=0)
     with pytest.raises(ValueError, match="status must be between"):

@@ -15,7 +15,7 @@ import litellm
 import pytest
 from simulator_support import PROMPT, eventually
 
-from wallie_litellm.simulator import DEFAULT_LIMITS, SimulatedFleet, SimulatedProvider
+from wallie_litellm.simulator import DEFAULT_LIMITS, SimulatedProvider, SimulatedProviders
 
 
 def complete(provider: SimulatedProvider, **more: Any) -> Any:
@@ -140,14 +140,14 @@ def test_a_port_in_use_is_an_error_at_start() -> None:
         SimulatedProvider("openai", port=first.port).start()
 
 
-def test_a_fleet_has_five_providers_with_the_specifications_limits(fleet: SimulatedFleet) -> None:
+def test_a_fleet_has_five_providers_with_the_specifications_limits(fleet: SimulatedProviders) -> None:
     assert list(fleet) == ["openai", "anthropic", "gemini", "groq", "deepseek"]
     for name, limits in DEFAULT_LIMITS.items():
         settings = fleet[name].settings
         assert {"rpm": settings.rpm, "tpm": settings.tpm, "rpd": settings.rpd} == limits
 
 
-async def test_a_fleet_points_a_model_list_at_itself(fleet: SimulatedFleet) -> None:
+async def test_a_fleet_points_a_model_list_at_itself(fleet: SimulatedProviders) -> None:
     given = [
         {"model_name": "a", "litellm_params": {"model": "openai/gpt-4o-mini", "api_key": "os.environ/OPENAI_API_KEY"}},
         {"model_name": "b", "litellm_params": {"model": "groq/llama-3.1-8b-instant"}},
@@ -165,7 +165,7 @@ async def test_a_fleet_points_a_model_list_at_itself(fleet: SimulatedFleet) -> N
 
 
 def test_a_fleet_knows_named_providers() -> None:
-    with SimulatedFleet({"openai-eu": {"vendor": "openai", "rpm": 5}}, latency=0.0) as fleet:
+    with SimulatedProviders({"openai-eu": {"vendor": "openai", "rpm": 5}}, latency=0.0) as fleet:
         deployment = {
             "model_name": "a",
             "litellm_params": {"model": "openai/gpt-4o"},
@@ -174,7 +174,7 @@ def test_a_fleet_knows_named_providers() -> None:
         assert fleet.point([deployment])[0]["litellm_params"]["api_base"] == fleet["openai-eu"].api_base
 
 
-def test_a_fleet_never_lets_a_deployment_through_to_a_real_provider(fleet: SimulatedFleet) -> None:
+def test_a_fleet_never_lets_a_deployment_through_to_a_real_provider(fleet: SimulatedProviders) -> None:
     with pytest.raises(ValueError, match="no simulated provider for 'mistral/large'"):
         fleet.point([{"model_name": "a", "litellm_params": {"model": "mistral/large"}}])
 

@@ -16,7 +16,7 @@ from simulator_support import MODELS, PROMPT
 
 from wallie_litellm.simulator import SimulatedProvider
 from wallie_litellm.simulator.gemini_wire import GeminiWire
-from wallie_litellm.simulator.limits import ProviderLimits
+from wallie_litellm.simulator.limits import SimulatedLimits
 from wallie_litellm.simulator.openai_wire import duration
 
 
@@ -177,7 +177,7 @@ async def test_litellm_takes_a_403_anywhere_in_geminis_429_for_a_refused_permiss
 
 def test_geminis_delay_never_has_the_digits_403() -> None:
     clock = Clock(datetime(2026, 7, 1, 6, 53, 17, tzinfo=UTC).timestamp())
-    limits = ProviderLimits(rpd=1, zone="America/Los_Angeles", wall=clock)
+    limits = SimulatedLimits(rpd=1, zone="America/Los_Angeles", wall=clock)
     limits.admit(1)
     verdict = limits.admit(1)
     assert verdict.retry_after == pytest.approx(403)
@@ -211,7 +211,7 @@ async def test_a_request_that_can_never_fit_is_too_large() -> None:
 
 def test_the_bucket_refills_at_its_rate() -> None:
     clock = Clock()
-    limits = ProviderLimits(rpm=60, slack=0.0, clock=clock)
+    limits = SimulatedLimits(rpm=60, slack=0.0, clock=clock)
     assert all(limits.admit(1).admitted for _ in range(60))
     refused = limits.admit(1)
     assert (refused.refused_by, refused.retry_after) == ("rpm", pytest.approx(1.0))
@@ -220,13 +220,13 @@ def test_the_bucket_refills_at_its_rate() -> None:
 
 
 def test_slack_admits_that_many_seconds_of_rate_more() -> None:
-    limits = ProviderLimits(rpm=60, slack=2.0, clock=Clock())
+    limits = SimulatedLimits(rpm=60, slack=2.0, clock=Clock())
     assert sum(limits.admit(1).admitted for _ in range(100)) == 62
     assert limits.meters()["rpm"].remaining == 0
 
 
 def test_a_refused_request_consumes_nothing() -> None:
-    limits = ProviderLimits(rpm=10, tpm=100, rpd=10, slack=0.0, clock=Clock())
+    limits = SimulatedLimits(rpm=10, tpm=100, rpd=10, slack=0.0, clock=Clock())
     assert limits.admit(90).admitted
     assert limits.admit(20).refused_by == "tpm"
     meters = limits.meters()
@@ -236,7 +236,7 @@ def test_a_refused_request_consumes_nothing() -> None:
 def test_the_day_ends_at_midnight_where_the_vendor_lives() -> None:
     # 06:30 UTC is 23:30 of the day before in Los Angeles, in summer.
     wall = Clock(datetime(2026, 7, 1, 6, 30, tzinfo=UTC).timestamp())
-    limits = ProviderLimits(rpd=1, zone="America/Los_Angeles", wall=wall)
+    limits = SimulatedLimits(rpd=1, zone="America/Los_Angeles", wall=wall)
     assert limits.admit(1).admitted
     assert limits.admit(1).retry_after == pytest.approx(1800)
     wall.now += 1800

@@ -8,7 +8,7 @@ import click
 
 from wallie_litellm.cli.dashboard import dashboard_command
 from wallie_litellm.cli.ledger import export_command, kpis_command
-from wallie_litellm.cli.orders import order_commands
+from wallie_litellm.cli.orders import action_commands
 from wallie_litellm.cli.status import status_command
 from wallie_litellm.errors import ConfigError
 
@@ -19,7 +19,7 @@ def main() -> None:
     """Waiting rate limits, circuit breakers and fallback chains for LiteLLM."""
 
 
-for command in (dashboard_command, export_command, kpis_command, status_command, *order_commands()):
+for command in (dashboard_command, export_command, kpis_command, status_command, *action_commands()):
     main.add_command(command)
 
 

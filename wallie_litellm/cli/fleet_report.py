@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _LONGEST_RESET: Final = 366 * 86_400.0  # seconds; a debt may be larger than a date can say
 
 
-class Away(Exception):  # noqa: N818 - it says what happened
+class FleetUnavailable(Exception):  # noqa: N818 - it says what happened
     """Redis cannot be read; the message says why."""
 
 
@@ -40,17 +40,17 @@ def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
     """
     wallie = loaded.wallie
     try:
-        from wallie_litellm.limiter.redis.inspect import Unreadable, read_fleet
+        from wallie_litellm.limiter.redis.inspect import FleetUnreadable, read_fleet
     except ImportError as error:
-        raise Away(f"{error.name} is not installed; install wallie-litellm[redis]") from error
+        raise FleetUnavailable(f"{error.name} is not installed; install wallie-litellm[redis]") from error
     from wallie_litellm.limiter.limiter import FEATURE
 
     limited = {name: own.limits for name, own in wallie.features.items() if own.limits.by_dimension()}
     unlimited = named_by_models(loaded) - set(wallie.providers)
     try:
         found = read_fleet(wallie.store.url, [*wallie.providers, *unlimited, *(FEATURE + name for name in limited)])
-    except Unreadable as error:
-        raise Away(str(error)) from error
+    except FleetUnreadable as error:
+        raise FleetUnavailable(str(error)) from error
     now, states = found["now"], found["states"]
     limits: dict[str, Limits | None] = {**wallie.providers, **{name: None for name in unlimited if states[name]}}
     providers = {name: _state(states[name], own, now) for name, own in sorted(limits.items())}

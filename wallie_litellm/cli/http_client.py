@@ -30,7 +30,7 @@ class WrongAddress(Exception):  # noqa: N818 - it says what is wrong
     """The URL cannot be used as it is; the message is one line."""
 
 
-class NoAnswer(Exception):  # noqa: N818 - it says what happened
+class ServerUnavailable(Exception):  # noqa: N818 - it says what happened
     """What was asked for is not to be had. The message is one line.
 
     ``status`` is the HTTP status, 0 without one, and ``code`` ours, such as ``wallie_unauthorized``. ``unclear`` says
@@ -143,7 +143,7 @@ class Client:
                 raise httpx.ReadTimeout("drop by drop")
         return body
 
-    def _refusal(self, response: httpx.Response) -> NoAnswer:
+    def _refusal(self, response: httpx.Response) -> ServerUnavailable:
         status = response.status_code
         if response.is_redirect:
             where = response.headers.get("location", "")
@@ -168,16 +168,16 @@ class Client:
             return "", ""
         return (code, message) if code.startswith("wallie_") else ("", "")
 
-    def _stranger(self, response: httpx.Response) -> NoAnswer:
+    def _stranger(self, response: httpx.Response) -> ServerUnavailable:
         return self._no_answer(
             f"no Wallie answers there (HTTP {response.status_code}); is it the URL of a guarded proxy or a dashboard?",
             response.status_code,
         )
 
-    def _no_answer(self, why: str, status: int = 0, code: str = "", *, unclear: bool = False) -> NoAnswer:
+    def _no_answer(self, why: str, status: int = 0, code: str = "", *, unclear: bool = False) -> ServerUnavailable:
         if self._token:
             why = why.replace(self._token, "***")
-        return NoAnswer(one_line(f"{self.base}: {why[:_SHOWN]}"), status, code, unclear=unclear)
+        return ServerUnavailable(one_line(f"{self.base}: {why[:_SHOWN]}"), status, code, unclear=unclear)
 
 
 def _read_url(url: str) -> tuple[str, str, bool]:

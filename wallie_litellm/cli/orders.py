@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wallie_litellm.cli.http_client import Client
     from wallie_litellm.config import RouterConfig, WallieConfig
     from wallie_litellm.guard import Guard
-    from wallie_litellm.limiter.redis.watch import Marks
+    from wallie_litellm.limiter.redis.watch import ActionMarks
 
 _PATIENCE: Final = 3.0  # seconds that Redis is given to answer, and then to have the order
 _RECORDED: Final = 3.0  # seconds that the ledger is given
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Order:
+class _Action:
     """``path`` is the API's; ``ending`` the breaker's state once it is done, ``None`` if it is about something else."""
 
     name: str
@@ -52,28 +52,28 @@ class _Order:
 
 
 ORDERS: Final = (
-    _Order(
+    _Action(
         "reset-quota",
         "quota/reset",
         "Forget what {} has used of its limits, and any pause?",
         None,
         "Forget what PROVIDER has used of its limits, and any pause.",
     ),
-    _Order(
+    _Action(
         "close-circuit",
         "circuit/close",
         "Let requests through to {} again?",
         "closed",
         "Let requests through to PROVIDER again, whatever its breaker thought; it counts anew.",
     ),
-    _Order(
+    _Action(
         "open-circuit",
         "circuit/open",
         "Let no request through to {} any more?",
         "forced_open",
         "Let no request through to PROVIDER until close-circuit or release-circuit.",
     ),
-    _Order(
+    _Action(
         "release-circuit",
         "circuit/release",
         "Leave {}'s circuit to its rules again?",
@@ -83,12 +83,12 @@ ORDERS: Final = (
 )
 
 
-def order_commands() -> list[click.Command]:
+def action_commands() -> list[click.Command]:
     """One for each order."""
     return [_command(order) for order in ORDERS]
 
 
-def _command(order: _Order) -> click.Command:
+def _command(order: _Action) -> click.Command:
     note = "\n\nThe exit code is 0, 1 if it could not be done, and 2 if the configuration or PROVIDER is wrong."
 
     @click.command(order.name, help=order.help + note)
@@ -144,14 +144,14 @@ def _confirm(question: str, *, yes: bool) -> None:
 # To a running proxy or dashboard
 
 
-def _tell_running(client: Client, order: _Order, provider: str, actor: str, reason: str | None) -> int:
-    from wallie_litellm.cli.http_client import NoAnswer
+def _tell_running(client: Client, order: _Action, provider: str, actor: str, reason: str | None) -> int:
+    from wallie_litellm.cli.http_client import ServerUnavailable
 
     path, body = f"api/providers/{quote(provider, safe='')}/{order.path}", {} if reason is None else {"reason": reason}
     try:
         with client:
             done = client.post(path, body, {"X-Wallie-Actor": quote(actor, safe=_PLAIN)})
-    except NoAnswer as error:
+    except ServerUnavailable as error:
         click.echo(str(error), err=True)
         if error.unclear:
             click.echo("whether it was carried out is not known: see `wallie-litellm status`", err=True)
@@ -184,7 +184,7 @@ class _Failed(Exception):  # noqa: N818 - it says what happened
     """It could not be done; the message says why."""
 
 
-def _tell_fleet(loaded: RouterConfig, order: _Order, provider: str, actor: str, reason: str | None) -> int:
+def _tell_fleet(loaded: RouterConfig, order: _Action, provider: str, actor: str, reason: str | None) -> int:
     """Join the fleet for as long as it takes to give the order, and see that Redis has it."""
     logging.getLogger("wallie_litellm").addHandler(logging.NullHandler())  # what matters of it is said here
     try:
@@ -242,7 +242,7 @@ def _new_file(config: WallieConfig) -> Path | None:
     return file.resolve() if place.drivername == "sqlite" and not file.exists() else None
 
 
-async def _give(guard: Guard, order: _Order, provider: str, actor: str, reason: str | None) -> str:
+async def _give(guard: Guard, order: _Action, provider: str, actor: str, reason: str | None) -> str:
     """What has come of it, in a sentence.
 
     Raises:
@@ -276,7 +276,9 @@ async def _knows(guard: Guard, provider: str, state: str) -> bool:
     return bool(guard.status()["providers"][provider]["breaker"]["state"] == state)
 
 
-async def _done(look: Callable[[], Awaitable[Marks | None]], order: _Order, before: Marks) -> Marks | None:
+async def _done(
+    look: Callable[[], Awaitable[ActionMarks | None]], order: _Action, before: ActionMarks
+) -> ActionMarks | None:
     """The marks once they show the order; others may have changed the breaker meanwhile, too."""
     marks = await look()
     if marks is None:
@@ -301,7 +303,7 @@ async def _within(seconds: float, look: Callable[[], Awaitable[T]]) -> T | None:
         await asyncio.sleep(0.02)
 
 
-def _sentence(order: _Order, provider: str, before: str, after: str) -> str:
+def _sentence(order: _Action, provider: str, before: str, after: str) -> str:
     was, now = before.replace("_", " "), after.replace("_", " ")
     if order.ending is None:
         return f"{provider}: quota reset."

@@ -53,11 +53,11 @@ def running(url: str | None, insecure: bool, config: str | None) -> Client | Non
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """No answer ends the command with one line and 1."""
-    from wallie_litellm.cli.http_client import NoAnswer
+    from wallie_litellm.cli.http_client import ServerUnavailable
 
     try:
         yield
-    except NoAnswer as error:
+    except ServerUnavailable as error:
         click.echo(str(error), err=True)
         sys.exit(FAILED)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from wallie_litellm.cli.fleet_report import Away, fleet_lines, fleet_report, nothing
+from wallie_litellm.cli.fleet_report import FleetUnavailable, fleet_lines, fleet_report, nothing
 from wallie_litellm.cli.remote import FAILED, refuse, running, url_options
 from wallie_litellm.cli.tables import aligned, moment, text
 from wallie_litellm.errors import ConfigError
@@ -127,7 +127,7 @@ def _from_store(loaded: RouterConfig, *, as_json: bool) -> _View:
     else:
         try:
             report = fleet_report(loaded)
-        except Away as error:
+        except FleetUnavailable as error:
             problem = f"wallie.store.url: {mask_url(url)} cannot be read: {error}"
             return _View(nothing("redis", "down", str(error)), problem=problem, code=FAILED)
         view = _View(report, list(fleet_lines(report, mask_url(url))))
@@ -136,14 +136,14 @@ def _from_store(loaded: RouterConfig, *, as_json: bool) -> _View:
 
 
 def _add_usage(view: _View, loaded: RouterConfig) -> None:
-    from wallie_litellm.cli.usage_report import Unknown, usage_lines, usage_of_ledger
+    from wallie_litellm.cli.usage_report import LedgerUnavailable, usage_lines, usage_of_ledger
     from wallie_litellm.config.problems import one_line
 
     assert view.report is not None, "there is one to add to"  # noqa: S101 - narrows the type
     usage, ledger = None, loaded.wallie.ledger
     try:
         usage = usage_of_ledger(ledger.url) if ledger is not None else None
-    except Unknown as error:
+    except LedgerUnavailable as error:
         view.problem = "\n".join(filter(None, (view.problem, f"no figures of the last 24 h: {error}")))
     view.report["usage"] = usage
     if usage is not None:
@@ -154,18 +154,18 @@ def _add_usage(view: _View, loaded: RouterConfig) -> None:
 
 
 def _from_running(client: Client) -> _View:
-    from wallie_litellm.cli.http_client import NoAnswer
+    from wallie_litellm.cli.http_client import ServerUnavailable
     from wallie_litellm.cli.usage_report import RANGE, usage_lines
     from wallie_litellm.config.problems import one_line
 
     try:
         status = client.get("api/status")
-    except NoAnswer as error:
+    except ServerUnavailable as error:
         return _View(problem=str(error), code=FAILED)
     usage, problem = None, ""
     try:
         usage = client.get("api/usage", [("range", RANGE), ("by", "provider")])
-    except NoAnswer as error:
+    except ServerUnavailable as error:
         problem = f"no figures of the last {RANGE}: {error}"
     try:
         lines = [f"{client.base}: {_store_line(status['store'])}", "", *_provider_lines(status)]

@@ -15,7 +15,7 @@ RANGE: Final = "24h"
 PATIENCE: Final = 5.0  # seconds that a ledger is waited for
 
 
-class Unknown(Exception):  # noqa: N818 - it says what is the matter
+class LedgerUnavailable(Exception):  # noqa: N818 - it says what is the matter
     """The ledger cannot be read; the message says why, in one line."""
 
 
@@ -35,11 +35,11 @@ def usage_of_ledger(url: str) -> dict[str, Any] | None:
     try:
         return asyncio.run(asyncio.wait_for(_ask(url), PATIENCE))
     except ConfigError as error:
-        raise Unknown("; ".join(error.problems)) from error
+        raise LedgerUnavailable("; ".join(error.problems)) from error
     except TimeoutError:
-        raise Unknown(f"wallie.ledger.url: no answer within {PATIENCE:g} s") from None
+        raise LedgerUnavailable(f"wallie.ledger.url: no answer within {PATIENCE:g} s") from None
     except Exception as error:
-        raise Unknown(f"wallie.ledger.url: the database failed while it was read: {reason(error)}") from error
+        raise LedgerUnavailable(f"wallie.ledger.url: the database failed while it was read: {reason(error)}") from error
 
 
 async def _ask(url: str) -> dict[str, Any]:

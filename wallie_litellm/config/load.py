@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from wallie_litellm.config import litellm_sections
 from wallie_litellm.config.models import WallieConfig
 from wallie_litellm.config.problems import Problem, from_validation, one_line, show
-from wallie_litellm.config.yaml_file import Unreadable, read_yaml
+from wallie_litellm.config.yaml_file import FileUnreadable, read_yaml
 from wallie_litellm.errors import ConfigError
 
 DEFAULT_FILE: Final = "router_config.yaml"
@@ -68,7 +68,7 @@ def load_config(path: str | os.PathLike[str] | None = None, *, env: Mapping[str,
     file = Path(path if path is not None else env.get("WALLIE_CONFIG") or DEFAULT_FILE)
     try:
         data, repeated = read_yaml(file)
-    except Unreadable as error:
+    except FileUnreadable as error:
         raise _refusal(file, [Problem("", str(error))]) from None
     return _build(data, file, env, repeated)
 

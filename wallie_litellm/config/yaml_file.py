@@ -12,7 +12,7 @@ from wallie_litellm.config.problems import Problem
 LARGEST_FILE: Final = 8 * 1024 * 1024  # bytes
 
 
-class Unreadable(Exception):  # noqa: N818  # caught one level up, never seen outside
+class FileUnreadable(Exception):  # noqa: N818  # caught one level up, never seen outside
     """The file holds nothing to look at; the message says why."""
 
 
@@ -47,13 +47,13 @@ def read_yaml(path: Path) -> tuple[Any, list[Problem]]:
         loader = _Loader(text)
         return loader.get_single_data(), loader.problems
     except yaml.reader.ReaderError as error:
-        raise Unreadable(_bad_character(text, error.position)) from None
+        raise FileUnreadable(_bad_character(text, error.position)) from None
     except yaml.MarkedYAMLError as error:
-        raise Unreadable(_syntax_error(error)) from None
+        raise FileUnreadable(_syntax_error(error)) from None
     except RecursionError:
-        raise Unreadable("not usable YAML: it is nested too deeply") from None
+        raise FileUnreadable("not usable YAML: it is nested too deeply") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # such as a date that does not exist
-        raise Unreadable(f"not usable YAML: {type(error).__name__} in a value") from None
+        raise FileUnreadable(f"not usable YAML: {type(error).__name__} in a value") from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -62,15 +62,15 @@ def read_yaml(path: Path) -> tuple[Any, list[Problem]]:
 def _text(path: Path) -> str:
     try:
         if path.is_dir():
-            raise Unreadable("is a directory, expected a YAML file")
+            raise FileUnreadable("is a directory, expected a YAML file")
         with path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
-        raise Unreadable("no such file") from None
+        raise FileUnreadable("no such file") from None
     except (OSError, ValueError) as error:
-        raise Unreadable(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise FileUnreadable(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > LARGEST_FILE:
-        raise Unreadable(f"is larger than {LARGEST_FILE // 1024**2} MiB, expected a YAML file")
+        raise FileUnreadable(f"is larger than {LARGEST_FILE // 1024**2} MiB, expected a YAML file")
     return _decoded(raw)
 
 
@@ -79,7 +79,7 @@ def _decoded(raw: bytes) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise Unreadable(f"line {line}: not UTF-8 text (byte 0x{raw[error.start]:02x})") from None
+        raise FileUnreadable(f"line {line}: not UTF-8 text (byte 0x{raw[error.start]:02x})") from None
 
 
 def _bad_character(text: str, position: int) -> str:

@@ -50,7 +50,7 @@ class BreakerRules:
     probes: int = 1
 
 
-class Breaker:
+class CircuitBreaker:
     """One provider's breaker. The caller brings ``now``, in seconds of a monotonic clock."""
 
     __slots__ = (

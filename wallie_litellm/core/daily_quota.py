@@ -23,7 +23,7 @@ def last_midnight(wall: float, timezone: str) -> float:
     return datetime(today.year, today.month, today.day, tzinfo=zone).timestamp()
 
 
-class DayCounter:
+class DailyQuota:
     """Counts up to ``limit`` a day; ``resets_at`` is on the caller's monotonic clock, in seconds."""
 
     __slots__ = ("ends", "limit", "resets_at", "started_at", "used")

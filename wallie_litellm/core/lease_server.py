@@ -1,6 +1,6 @@
 """One provider's limits and breaker as a whole fleet shares them: who has been lent what, and who may go next.
 
-The only thing that workers do is :meth:`SharedProvider.exchange`: a worker reports what it has spent and asks for more,
+The only thing that workers do is :meth:`LeaseServer.exchange`: a worker reports what it has spent and asks for more,
 and is lent capacity that it spends on its own. ``limiter/redis/lua/exchange.lua`` is the same in Lua, for Redis; a test
 drives both with the same sequences.
 
@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wallie_litellm.core.circuit_breaker import Breaker, BreakerRules, BreakerState, Verdict
-from wallie_litellm.core.token_bucket import TOLERANCE, Bucket
+from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, CircuitBreaker, Verdict
+from wallie_litellm.core.token_bucket import TOLERANCE, TokenBucket
 
 ALIVE = 5.0  # seconds without a word after which a worker's places and claims are free again
 FORGOTTEN = 60.0  # seconds after which it is not even listed
@@ -53,7 +53,7 @@ class _Worker:
                 self.lent[name] = left
 
 
-class SharedProvider:
+class LeaseServer:
     """What all workers know of one provider. Times are seconds of one clock that all of them are measured by."""
 
     def __init__(self) -> None:
@@ -61,10 +61,10 @@ class SharedProvider:
         self.epoch = 0
         self.paused_until = 0.0
         self.workers: dict[str, _Worker] = {}
-        self.buckets: dict[str, Bucket] = {}
+        self.buckets: dict[str, TokenBucket] = {}
         self.used: dict[str, float] = {}  # of a day
         self.ends: dict[str, float] = {}
-        self.breaker = Breaker(BreakerRules())
+        self.breaker = CircuitBreaker(BreakerRules())
         self._tickets = 0
         self._now = 0.0
         self._origin = 0
@@ -107,7 +107,7 @@ class SharedProvider:
         for name, (per_minute, capacity) in request["buckets"].items():
             bucket = self.buckets.get(name)
             if bucket is None:
-                bucket = self.buckets[name] = Bucket(per_minute, capacity, MOST_LOWS)
+                bucket = self.buckets[name] = TokenBucket(per_minute, capacity, MOST_LOWS)
             bucket.resize(per_minute, capacity)
         for name, (_, ends) in request["days"].items():
             if now >= self.ends.get(name, 0.0):

@@ -10,7 +10,7 @@ REARM = 0.10
 _TOLERANCE = 1e-6  # 0.8 - 0.1 is not 0.7
 
 
-class QuotaWatch:
+class ThresholdWatch:
     """The thresholds of one limit. Shares are used / limit, times seconds of the caller's clock.
 
     Whoever takes from the limit compares its share with two numbers, which is all that the usual case costs:

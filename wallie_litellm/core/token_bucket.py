@@ -22,7 +22,7 @@ TOLERANCE = 1e-6
 MOST_LOWS = 512
 
 
-class Bucket:
+class TokenBucket:
     """A bucket of ``capacity`` units, refilled continuously at ``per_minute`` units a minute.
 
     Times are seconds on any monotonic clock that the caller keeps to.

@@ -15,10 +15,10 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, StreamingResponse
 
-from wallie_litellm.dashboard.auth import CSRF_HEADER, SESSION_COOKIE, Gate, TurnedAway, Visitor
-from wallie_litellm.dashboard.guard_source import Action, CannotOrder
+from wallie_litellm.dashboard.auth import CSRF_HEADER, SESSION_COOKIE, AccessDenied, Authenticator, Visitor
+from wallie_litellm.dashboard.guard_source import Action, ActionRefused
 from wallie_litellm.dashboard.schemas import Alerts, Done, Failure, Kpis, Reason, Status, Usage
-from wallie_litellm.dashboard.service import Desk, NoLedger
+from wallie_litellm.dashboard.service import DashboardService, LedgerUnavailable
 from wallie_litellm.dashboard.sessions import clean_name
 from wallie_litellm.dashboard.usage_ranges import (
     By,
@@ -52,7 +52,7 @@ class ApiError(Exception):
         self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
 
 
-def problem_response(error: ApiError | TurnedAway) -> JSONResponse:
+def problem_response(error: ApiError | AccessDenied) -> JSONResponse:
     """``error`` as an answer."""
     headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
     if error.status == 401:
@@ -61,7 +61,7 @@ def problem_response(error: ApiError | TurnedAway) -> JSONResponse:
     return JSONResponse(body, error.status, headers=headers)
 
 
-def api_router(desk: Desk, gate: Gate) -> APIRouter:
+def api_router(desk: DashboardService, gate: Authenticator) -> APIRouter:
     """All routes under ``/api``. Nobody is answered whom ``gate`` does not let in."""
 
     async def visitor(request: Request) -> Visitor:
@@ -76,7 +76,7 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
         ] = None,
     ) -> Visitor:
         found = await visitor(request)
-        gate.check_order(request, found, csrf)
+        gate.check_action(request, found, csrf)
         if x_wallie_actor:
             # Clients write what ASCII lacks as in URLs.
             found = replace(found, name=clean_name(unquote(x_wallie_actor)))
@@ -194,7 +194,7 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
                 await desk.order(action, provider, who.actor, reason or None)
             except ValueError as error:
                 raise ApiError(404, "wallie_unknown_provider", await unknown(provider)) from error
-            except CannotOrder as error:
+            except ActionRefused as error:
                 raise ApiError(409, "wallie_read_only", str(error)) from error
             said = f"{provider}: {_SAID[action]}"
             return Done(provider=provider, action=action, actor=who.actor, at=iso(time.time()), message=said)
@@ -213,7 +213,7 @@ def api_router(desk: Desk, gate: Gate) -> APIRouter:
     return router
 
 
-def _route_class(gate: Gate) -> type[APIRoute]:
+def _route_class(gate: Authenticator) -> type[APIRoute]:
     """Routes that let nobody in whom ``gate`` does not, and say every error in the same shape."""
 
     class ApiRoute(APIRoute):
@@ -231,9 +231,9 @@ def _route_class(gate: Gate) -> type[APIRoute]:
                         raise
                     # FastAPI's word for a body that is not UTF-8, is nested too deeply, or has too long a number.
                     return problem_response(ApiError(422, "wallie_bad_request", "body: it cannot be read as JSON"))
-                except (ApiError, TurnedAway) as error:
+                except (ApiError, AccessDenied) as error:
                     return problem_response(error)
-                except NoLedger as error:
+                except LedgerUnavailable as error:
                     return problem_response(ApiError(503, "wallie_no_ledger", error.problem))
 
             return handle_and_explain

@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wallie_litellm.dashboard.api_routes import ApiError, api_router, problem_response
-from wallie_litellm.dashboard.auth import Gate, TurnedAway
-from wallie_litellm.dashboard.html_routes import Told, page_routes, told_page, turned_away_page
-from wallie_litellm.dashboard.service import Desk, NoLedger
+from wallie_litellm.dashboard.auth import AccessDenied, Authenticator
+from wallie_litellm.dashboard.html_routes import PageError, access_denied_response, page_error_response, page_routes
+from wallie_litellm.dashboard.service import DashboardService, LedgerUnavailable
 
 #: The metrics for an ``Accept`` header, and their content type.
 Metrics = Callable[[str | None], tuple[bytes, str]]
@@ -34,7 +34,7 @@ _HEADERS: Final = [
 LARGEST_BODY: Final = 16_384  # bytes
 
 
-def create_app(desk: Desk, gate: Gate, *, metrics: Metrics | None = None) -> FastAPI:
+def create_app(desk: DashboardService, gate: Authenticator, *, metrics: Metrics | None = None) -> FastAPI:
     """The page, its API and, given ``metrics``, what Prometheus scrapes. ``gate`` lets nobody else in."""
     app = FastAPI(
         title="Wallie LiteLLM",
@@ -49,9 +49,9 @@ def create_app(desk: Desk, gate: Gate, *, metrics: Metrics | None = None) -> Fas
     if metrics is not None:
         _add_metrics(app, gate, metrics)
 
-    @app.exception_handler(TurnedAway)
-    async def turned_away(request: Request, error: TurnedAway) -> Response:
-        return problem_response(error) if _is_for_programs(request) else turned_away_page(request, error)
+    @app.exception_handler(AccessDenied)
+    async def turned_away(request: Request, error: AccessDenied) -> Response:
+        return problem_response(error) if _is_for_programs(request) else access_denied_response(request, error)
 
     @app.exception_handler(HTTPException)
     async def not_there(request: Request, error: HTTPException) -> Response:
@@ -62,22 +62,22 @@ def create_app(desk: Desk, gate: Gate, *, metrics: Metrics | None = None) -> Fas
             answer = problem_response(ApiError(error.status_code, code, str(error.detail)))
             answer.headers.update(error.headers or {})
             return answer
-        return told_page(request, Told(error.status_code, "problem.not_found"))
+        return page_error_response(request, PageError(error.status_code, "problem.not_found"))
 
-    @app.exception_handler(NoLedger)
-    async def closing(request: Request, error: NoLedger) -> Response:
-        return told_page(request, Told(503, "problem.closing"))
+    @app.exception_handler(LedgerUnavailable)
+    async def closing(request: Request, error: LedgerUnavailable) -> Response:
+        return page_error_response(request, PageError(503, "problem.closing"))
 
-    @app.exception_handler(Told)
-    async def told(request: Request, error: Told) -> Response:
-        return told_page(request, error)
+    @app.exception_handler(PageError)
+    async def told(request: Request, error: PageError) -> Response:
+        return page_error_response(request, error)
 
     app.add_middleware(_SmallBodies)
     app.add_middleware(_SecurityHeaders)
     return app
 
 
-def _add_metrics(app: FastAPI, gate: Gate, metrics: Metrics) -> None:
+def _add_metrics(app: FastAPI, gate: Authenticator, metrics: Metrics) -> None:
     @app.get("/metrics", include_in_schema=False)
     def scrape(request: Request) -> Response:
         gate.enter(request)

@@ -20,7 +20,7 @@ from wallie_litellm.core.loopback import is_loopback
 from wallie_litellm.dashboard.sessions import SESSION_SECONDS, Session, begin, key_of, resume
 from wallie_litellm.dashboard.throttle import Throttle
 
-__all__ = ["SESSION_COOKIE", "SESSION_SECONDS", "Gate", "TurnedAway", "Visitor"]
+__all__ = ["SESSION_COOKIE", "SESSION_SECONDS", "AccessDenied", "Authenticator", "Visitor"]
 
 SESSION_COOKIE: Final = "wallie_session"
 CSRF_HEADER: Final = "x-wallie-csrf"
@@ -33,7 +33,7 @@ _LOCAL_KEY: Final = key_of("")  # signs what needs no secret: nobody but this ma
 _VIA: Final = {"bearer": "api", "session": "page", "loopback": "page"}
 
 
-class TurnedAway(Exception):  # noqa: N818 - it says what happened
+class AccessDenied(Exception):  # noqa: N818 - it says what happened
     """Somebody was not let in. ``status`` is 401, 403 or 429, ``retry_after`` whole seconds, where waiting helps."""
 
     def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
@@ -57,7 +57,7 @@ class Visitor:
         return "".join(filter(str.isprintable, said))[:LONGEST_ACTOR]  # a server may take the address from a header
 
 
-class Gate:
+class Authenticator:
     """Lets in who shows one of ``tokens``, which are asked for each time, since a proxy may learn its key late.
 
     Belongs to one event loop. ``now`` is Unix time.
@@ -76,7 +76,7 @@ class Gate:
         """Who sent ``request``.
 
         Raises:
-            TurnedAway: nobody who may.
+            AccessDenied: nobody who may.
         """
         _require_same_site(request)
         if not self.needs_token():
@@ -91,14 +91,14 @@ class Gate:
             return Visitor("api", _address(request), "bearer")
         session = self._session(request)
         if session is None:
-            raise TurnedAway(401, "wallie_unauthorized", "a token is needed: Authorization: Bearer …, or log in")
+            raise AccessDenied(401, "wallie_unauthorized", "a token is needed: Authorization: Bearer …, or log in")
         return Visitor(session.name, _address(request), "session", session.nonce)
 
     def log_in(self, request: Request, token: str, name: str) -> str:
         """The cookie of a new session for whoever shows a right ``token``; ``name`` goes on record.
 
         Raises:
-            TurnedAway: the token is wrong, there have been too many wrong ones, or another site has sent this.
+            AccessDenied: the token is wrong, there have been too many wrong ones, or another site has sent this.
         """
         _require_same_site(request)
         if not self.needs_token():
@@ -118,11 +118,11 @@ class Gate:
             session = Session(visitor.session, visitor.name, _LOCAL_KEY)
         return session.csrf_token()
 
-    def check_order(self, request: Request, visitor: Visitor, csrf: str | None) -> None:
+    def check_action(self, request: Request, visitor: Visitor, csrf: str | None) -> None:
         """Before anything is changed: that ``visitor`` means it.
 
         Raises:
-            TurnedAway: it may be another site that has a browser send this.
+            AccessDenied: it may be another site that has a browser send this.
         """
         if visitor.via == "bearer":  # no browser sends that by itself
             return
@@ -149,13 +149,13 @@ class Gate:
         wait = self._throttle.wait(address)
         if wait is not None:
             message = f"too many wrong tokens from this address; try again in {wait} s"
-            raise TurnedAway(429, "wallie_throttled", message, wait)
+            raise AccessDenied(429, "wallie_throttled", message, wait)
         shown = sha256(_encoded(token[:LONGEST_TOKEN])).digest()
         # All are compared, each in the same time whatever it shares with what is shown.
         right = [known for known in self._known() if hmac.compare_digest(sha256(_encoded(known)).digest(), shown)]
         if not right or len(token) > LONGEST_TOKEN:
             self._throttle.wrong(address)
-            raise TurnedAway(401, "wallie_unauthorized", "the token is wrong")
+            raise AccessDenied(401, "wallie_unauthorized", "the token is wrong")
         return right[0]
 
 
@@ -164,8 +164,8 @@ def _encoded(token: str) -> bytes:
     return token.encode(errors="surrogatepass")
 
 
-def _forged() -> TurnedAway:
-    return TurnedAway(403, "wallie_forbidden", "the form has expired or is not this page's own; load it again")
+def _forged() -> AccessDenied:
+    return AccessDenied(403, "wallie_forbidden", "the form has expired or is not this page's own; load it again")
 
 
 def _address(request: Request) -> str:
@@ -180,17 +180,17 @@ def _require_same_site(request: Request) -> None:
     """Other sites' scripts and forms are refused; following a link from there is not.
 
     Raises:
-        TurnedAway: it is one.
+        AccessDenied: it is one.
     """
     origin = request.headers.get("origin")
     if origin is not None and not _is_same_host(origin, request.headers.get("host", "")):
-        raise TurnedAway(403, "wallie_forbidden", "requests from other sites are refused")
+        raise AccessDenied(403, "wallie_forbidden", "requests from other sites are refused")
     site = request.headers.get("sec-fetch-site", "none")
     if site in ("same-origin", "none"):
         return
     mode, goal = request.headers.get("sec-fetch-mode"), request.headers.get("sec-fetch-dest")
     if request.method != "GET" or mode != "navigate" or goal != "document":
-        raise TurnedAway(403, "wallie_forbidden", "requests from other sites are refused")
+        raise AccessDenied(403, "wallie_forbidden", "requests from other sites are refused")
 
 
 def _is_same_host(origin: str, host: str) -> bool:
@@ -210,7 +210,7 @@ def _require_this_machine(request: Request) -> None:
     """Only a direct connection from this machine, under one of its own names: those of others may lead here too.
 
     Raises:
-        TurnedAway: it is none.
+        AccessDenied: it is none.
     """
     try:
         name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
@@ -218,7 +218,7 @@ def _require_this_machine(request: Request) -> None:
         name = ""
     direct = is_loopback(_address(request)) and not any(header in request.headers for header in _FORWARDED)
     if not direct or not (is_loopback(name) or name.endswith(".localhost")):
-        raise TurnedAway(
+        raise AccessDenied(
             403,
             "wallie_no_token",
             "no token is configured, so only this machine itself is let in, under a loopback address; "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import floor, isfinite, log10
 from typing import Final
 
-from wallie_litellm.dashboard.view_model import Bucket
+from wallie_litellm.dashboard.view_model import TimeBucket
 
 WIDTH: Final = 600
 HEIGHT: Final = 120
@@ -56,7 +56,7 @@ class Chart:
     ticks: Sequence[Tick]
 
 
-def stacked(buckets: Sequence[Bucket], values: Callable[[Bucket], Sequence[float]]) -> Chart:
+def stacked(buckets: Sequence[TimeBucket], values: Callable[[TimeBucket], Sequence[float]]) -> Chart:
     """Each bucket's ``values`` on top of each other, in the order of the series."""
     stacks = [list(values(bucket)) for bucket in buckets]
     top = _scale(max((sum(stack) for stack in stacks), default=0.0))
@@ -68,7 +68,7 @@ def stacked(buckets: Sequence[Bucket], values: Callable[[Bucket], Sequence[float
     return Chart(top, slots, (), _ticks(buckets))
 
 
-def line(buckets: Sequence[Bucket], value: Callable[[Bucket], float | None]) -> Chart:
+def line(buckets: Sequence[TimeBucket], value: Callable[[TimeBucket], float | None]) -> Chart:
     """A line through the buckets that have a value, broken where they have none."""
     found = [value(bucket) for bucket in buckets]
     top = _scale(max((one for one in found if one is not None), default=0.0))
@@ -114,7 +114,7 @@ def _scale(highest: float) -> float:
     return next((step * power for step in _STEPS if step * power >= highest), highest)
 
 
-def _ticks(buckets: Sequence[Bucket]) -> list[Tick]:
+def _ticks(buckets: Sequence[TimeBucket]) -> list[Tick]:
     """About five times, evenly spaced."""
     every = max(1, -(-len(buckets) // 5))
     return [

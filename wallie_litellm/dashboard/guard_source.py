@@ -17,11 +17,11 @@ EXPORTED: Final = "export_csv"
 """What an export is called on record, beside the orders."""
 
 
-class CannotOrder(Exception):  # noqa: N818 - it says what happened
+class ActionRefused(Exception):  # noqa: N818 - it says what happened
     """Nothing can be ordered from here; the message says why, and what to do instead."""
 
 
-class Source(Protocol):
+class DashboardSource(Protocol):
     """A guard, or what can be known of guards elsewhere. It is asked in the desk's event loop."""
 
     @property
@@ -39,7 +39,7 @@ class Source(Protocol):
 
         Raises:
             ValueError: there is no such provider.
-            CannotOrder: see :attr:`read_only`.
+            ActionRefused: see :attr:`read_only`.
         """
 
     def note_export(self, actor: str, detail: str) -> None:
@@ -91,11 +91,11 @@ class GuardSource:
 
 async def fellow_workers(config: WallieConfig, here: str) -> list[Worker]:
     """The processes that share the store, as Redis knows them; none while it cannot be read."""
-    from wallie_litellm.limiter.redis.inspect import Unreadable, inspect_fleet
+    from wallie_litellm.limiter.redis.inspect import FleetUnreadable, inspect_fleet
 
     try:
         found = await inspect_fleet(config.store.url, [])
-    except Unreadable:
+    except FleetUnreadable:
         return []
     return [
         Worker(name, about["pid"], about["host"] or "", about["age"], name == here)

@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from wallie_litellm.dashboard.auth import SESSION_COOKIE, SESSION_SECONDS, Gate, TurnedAway
-from wallie_litellm.dashboard.guard_source import ACTIONS, Action, CannotOrder
+from wallie_litellm.dashboard.auth import SESSION_COOKIE, SESSION_SECONDS, AccessDenied, Authenticator
+from wallie_litellm.dashboard.guard_source import ACTIONS, Action, ActionRefused
 from wallie_litellm.dashboard.html import render_confirm, render_export, render_login, render_page, render_problem
-from wallie_litellm.dashboard.service import Desk
+from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.translations import choose_language, translator
 from wallie_litellm.dashboard.view_model import DEFAULT_RANGE, RANGES
 
@@ -24,7 +24,7 @@ _STATIC: Final = {"wallie.css": "text/css", "live.js": "text/javascript", "favic
 _VARY: Final = "Accept-Language, Accept-Encoding, Cookie, Authorization"
 
 
-class Told(Exception):  # noqa: N818 - it says what happened
+class PageError(Exception):
     """Answer with a page that says what is wrong."""
 
     def __init__(self, status: int, key: str, **values: str) -> None:
@@ -32,7 +32,7 @@ class Told(Exception):  # noqa: N818 - it says what happened
         self.status, self.key, self.values = status, key, values
 
 
-def page_routes(desk: Desk, gate: Gate) -> APIRouter:
+def page_routes(desk: DashboardService, gate: Authenticator) -> APIRouter:
     """The routes, none of which is in the API's description."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -82,7 +82,7 @@ def page_routes(desk: Desk, gate: Gate) -> APIRouter:
         language, following = _language(request), _inside(form.get("next", ""))
         try:
             session = gate.log_in(request, form.get("token", ""), form.get("name", ""))
-        except TurnedAway as error:
+        except AccessDenied as error:
             if error.status == 403:
                 raise
             key = "login.throttled" if error.status == 429 else "login.wrong"
@@ -96,7 +96,7 @@ def page_routes(desk: Desk, gate: Gate) -> APIRouter:
     @router.post("/logout")
     async def log_out(request: Request) -> Response:
         visitor = gate.enter(request)
-        gate.check_order(request, visitor, (await _form(request)).get("csrf"))
+        gate.check_action(request, visitor, (await _form(request)).get("csrf"))
         answer = _to(request, "login")
         answer.delete_cookie(SESSION_COOKIE, path=_base(request) or "/")
         return answer
@@ -141,14 +141,14 @@ def page_routes(desk: Desk, gate: Gate) -> APIRouter:
     async def order(request: Request) -> Response:
         visitor = gate.enter(request)
         form = await _form(request)
-        gate.check_order(request, visitor, form.get("csrf"))
+        gate.check_action(request, visitor, form.get("csrf"))
         provider = form.get("provider", "")
         action = await _require_order(desk, form.get("action", ""), provider)
         reason = "".join(filter(str.isprintable, form.get("reason", "")))[:LONGEST_REASON].strip()
         try:
             await desk.order(action, provider, visitor.actor, reason or None)
-        except CannotOrder as error:
-            raise Told(409, "problem.read_only", reason=str(error)) from error
+        except ActionRefused as error:
+            raise PageError(409, "problem.read_only", reason=str(error)) from error
         answer = _to(request, f"?range={_range(form.get('range', ''))}")
         answer.set_cookie(
             NOTICE_COOKIE,
@@ -166,7 +166,7 @@ def page_routes(desk: Desk, gate: Gate) -> APIRouter:
         if not gate.needs_token():
             gate.enter(request)
         if name not in _STATIC:
-            raise Told(404, "problem.not_found")
+            raise PageError(404, "problem.not_found")
         body = files("wallie_litellm.dashboard").joinpath("static", name).read_bytes()
         headers = {"etag": f'"{sha256(body).hexdigest()[:24]}"', "cache-control": "no-cache"}
         if request.headers.get("if-none-match") == headers["etag"]:
@@ -176,7 +176,7 @@ def page_routes(desk: Desk, gate: Gate) -> APIRouter:
     return router
 
 
-def turned_away_page(request: Request, error: TurnedAway) -> Response:
+def access_denied_response(request: Request, error: AccessDenied) -> Response:
     """Where whoever is not let in goes: to log in, if that helps."""
     if error.status == 401 and request.method == "GET" and not _path(request).startswith("/panels"):
         following = _path(request).removeprefix("/") + (f"?{request.url.query}" if request.url.query else "")
@@ -185,7 +185,7 @@ def turned_away_page(request: Request, error: TurnedAway) -> Response:
     return HTMLResponse(text, error.status, headers=_retry(error))
 
 
-def told_page(request: Request, error: Told) -> Response:
+def page_error_response(request: Request, error: PageError) -> Response:
     """What is wrong, as a page."""
     language = _language(request)
     message = translator(language)(error.key, **error.values)
@@ -193,16 +193,16 @@ def told_page(request: Request, error: Told) -> Response:
     return HTMLResponse(text, error.status)
 
 
-async def _require_order(desk: Desk, named: str, provider: str) -> Action:
+async def _require_order(desk: DashboardService, named: str, provider: str) -> Action:
     action = next((one for one in ACTIONS if one == named), None)
     if action is None or provider not in (await desk.status())["providers"]:
-        raise Told(404, "problem.not_found")
+        raise PageError(404, "problem.not_found")
     if desk.source.read_only is not None:
-        raise Told(409, "problem.read_only", reason=desk.source.read_only)
+        raise PageError(409, "problem.read_only", reason=desk.source.read_only)
     return action
 
 
-async def _scope_note(desk: Desk, language: str) -> str | None:
+async def _scope_note(desk: DashboardService, language: str) -> str | None:
     """What to know where the order reaches one process of several."""
     store: dict[str, Any] = (await desk.status())["store"]
     processes = store.get("processes", 1)
@@ -214,7 +214,7 @@ async def _form(request: Request) -> dict[str, str]:
     try:
         return dict(parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=20))
     except ValueError:  # not UTF-8, or too many
-        raise Told(400, "problem.bad_form") from None
+        raise PageError(400, "problem.bad_form") from None
 
 
 def _html(text: str) -> HTMLResponse:
@@ -237,7 +237,7 @@ def _set_session(request: Request, answer: Response, session: str) -> None:
     )
 
 
-def _retry(error: TurnedAway) -> dict[str, str]:
+def _retry(error: AccessDenied) -> dict[str, str]:
     return {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
 
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from wallie_litellm.bootstrap import take_up, usage_windows
+from wallie_litellm.bootstrap import restore_limits, usage_windows
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.circuit_breaker import BreakerState
-from wallie_litellm.dashboard.guard_source import Action, CannotOrder
+from wallie_litellm.dashboard.guard_source import Action, ActionRefused
 from wallie_litellm.dashboard.view_model import Fleet
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
@@ -66,7 +66,7 @@ class LedgerSource:
 
     def order(self, action: Action, provider: str, actor: str, detail: str | None = None) -> None:
         """Nobody here could carry it out."""
-        raise CannotOrder(READ_ONLY)
+        raise ActionRefused(READ_ONLY)
 
     def note_export(self, actor: str, detail: str) -> None:
         """Nothing is written from here."""
@@ -78,7 +78,7 @@ class LedgerSource:
             async with open_reader(self._url) as engine:
                 async with engine.connect() as connection:
                     found = await read_usage(connection, usage_windows(guard), wall)
-                take_up(guard, found, wall)
+                restore_limits(guard, found, wall)
                 guard.reporter.budget.restore(wall, found.month_cost, found.budget_levels)
                 changes = await LedgerQueries(engine).transitions(RECENT)
         except ConfigError as error:

@@ -17,9 +17,9 @@ from typing import Any, Final, TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.dashboard.guard_source import Source
+from wallie_litellm.dashboard.guard_source import DashboardSource
 from wallie_litellm.dashboard.queries import gather, gather_news
-from wallie_litellm.dashboard.single_flight import Kept
+from wallie_litellm.dashboard.single_flight import SingleFlight
 from wallie_litellm.dashboard.view_model import RANGES, Figures, Snapshot, picture
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.ledger.engine import file_of, inode_of
@@ -41,7 +41,7 @@ RETRY_IN: Final = 3.0  # seconds until a ledger that could not be read is tried 
 Render = Callable[[Snapshot, str], str]
 
 
-class NoLedger(Exception):  # noqa: N818 - it says what happened
+class LedgerUnavailable(Exception):  # noqa: N818 - it says what happened
     """There is no ledger, or it cannot be read; ``problem`` is one line that says why."""
 
     def __init__(self, problem: str) -> None:
@@ -58,20 +58,20 @@ class Rendered:
     etag: str
 
 
-class Drawing:
+class Panels:
     """Belongs to one event loop. ``now`` is the wall clock."""
 
     def __init__(
-        self, source: Source, config: WallieConfig, render: Render, now: Callable[[], float] = time.time
+        self, source: DashboardSource, config: WallieConfig, render: Render, now: Callable[[], float] = time.time
     ) -> None:
         self.source = source
         self.config = config
         self._render = render
         self._now = now
         self._figures = {name: self._keep_figures(name) for name in RANGES}
-        self._kpis = Kept(self._measure, now, KPIS_FOR)
-        self._news = Kept(lambda: self.ask(gather_news), now, NEWS_FOR)
-        self._fleet = Kept(source.fleet, now, FLEET_FOR)
+        self._kpis = SingleFlight(self._measure, now, KPIS_FOR)
+        self._news = SingleFlight(lambda: self.ask(gather_news), now, NEWS_FOR)
+        self._fleet = SingleFlight(source.fleet, now, FLEET_FOR)
         self._opened: AsyncExitStack | None = None
         self._engine: AsyncEngine | None = None
         self._problem: tuple[str, float] | None = None
@@ -92,7 +92,7 @@ class Drawing:
             alerts, happenings = await self._news.get(late=NEWS_FOR)
             kpis = await self._kpis.get(late=10 * KPIS_FOR)
             figures = replace(sums, alerts=alerts, happenings=happenings, kpis=kpis)
-        except NoLedger as error:
+        except LedgerUnavailable as error:
             problem = error.problem
         quota = self.config.quota
         return picture(
@@ -114,11 +114,11 @@ class Drawing:
         for kept in (*self._figures.values(), self._news):
             kept.forget()
 
-    def _keep_figures(self, name: str) -> Kept:
+    def _keep_figures(self, name: str) -> SingleFlight:
         async def find() -> Figures:
             return await self.ask(lambda queries: gather(queries, RANGES[name], self._now()))
 
-        return Kept(find, self._now, FIGURES_FOR[name])
+        return SingleFlight(find, self._now, FIGURES_FOR[name])
 
     async def _measure(self) -> list[Kpi]:
         return await self.ask(lambda queries: measure_kpis(queries, self.config.kpis, self._now() - PERIOD))
@@ -129,12 +129,12 @@ class Drawing:
         """Ask the ledger.
 
         Raises:
-            NoLedger: it cannot answer.
+            LedgerUnavailable: it cannot answer.
         """
         engine = await self._reader()
         try:
             return await question(LedgerQueries(engine, self._now))
-        except (ValueError, NoLedger):
+        except (ValueError, LedgerUnavailable):
             raise
         except Exception as error:
             await self.close()
@@ -142,7 +142,7 @@ class Drawing:
 
     async def _reader(self) -> AsyncEngine:
         if self.config.ledger is None:
-            raise NoLedger("there is no ledger: the configuration says 'ledger: null'")
+            raise LedgerUnavailable("there is no ledger: the configuration says 'ledger: null'")
         async with self._opening:
             file = file_of(self.config.ledger.url)
             if self._engine is not None and self._inode != inode_of(file):  # it was removed, or replaced
@@ -150,7 +150,7 @@ class Drawing:
             if self._engine is not None:
                 return self._engine
             if self._problem is not None and self._now() - self._problem[1] < RETRY_IN:
-                raise NoLedger(self._problem[0])
+                raise LedgerUnavailable(self._problem[0])
             stack = AsyncExitStack()
             try:
                 engine = await stack.enter_async_context(open_reader(self.config.ledger.url))
@@ -160,9 +160,9 @@ class Drawing:
             self._inode = inode_of(file)
             return engine
 
-    def _unreadable(self, problem: str) -> NoLedger:
+    def _unreadable(self, problem: str) -> LedgerUnavailable:
         self._problem = problem, self._now()
-        return NoLedger(problem)
+        return LedgerUnavailable(problem)
 
     async def open_export(
         self, form: Format, kinds: Sequence[str], since: float | None, until: float | None
@@ -170,7 +170,7 @@ class Drawing:
         """The records of ``kinds`` in a range, in chunks.
 
         Raises:
-            NoLedger: it cannot answer.
+            LedgerUnavailable: it cannot answer.
         """
         return export(await self._reader(), form, kinds, since, until)
 

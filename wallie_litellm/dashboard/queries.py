@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from wallie_litellm.dashboard.view_model import Bucket, Costs, Figures, Group, Happening, Range
+from wallie_litellm.dashboard.view_model import Costs, Figures, HistoryRow, Range, TimeBucket, UsageGroup
 from wallie_litellm.ledger.figures import Alert, Totals
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.ranges import EXACT_UP_TO, align
@@ -54,11 +54,11 @@ async def gather(queries: LedgerQueries, chosen: Range, now: float) -> Figures:
     )
 
 
-def _group(name: str | None, one: Totals) -> Group:
-    return Group(name or "", one.attempts, one.total_tokens, one.cost_usd, one.unpriced)
+def _group(name: str | None, one: Totals) -> UsageGroup:
+    return UsageGroup(name or "", one.attempts, one.total_tokens, one.cost_usd, one.unpriced)
 
 
-def _buckets(found: Sequence[Totals], since: float, step: int, now: float) -> list[Bucket]:
+def _buckets(found: Sequence[Totals], since: float, step: int, now: float) -> list[TimeBucket]:
     """One bucket after the other, also where nothing happened."""
     starts = range(int(since // step) * step, int(now) + 1, step)
     by_start: dict[int, list[Totals]] = {start: [] for start in starts}
@@ -68,12 +68,12 @@ def _buckets(found: Sequence[Totals], since: float, step: int, now: float) -> li
     return [_bucket(start, ones) for start, ones in by_start.items()]
 
 
-def _bucket(start: int, ones: Sequence[Totals]) -> Bucket:
+def _bucket(start: int, ones: Sequence[Totals]) -> TimeBucket:
     answered = [
         (one.successes - one.cache_hits, one.latency.mean_ms) for one in ones if one.latency.mean_ms is not None
     ]
     calls = sum(count for count, _ in answered)
-    return Bucket(
+    return TimeBucket(
         start,
         {one.provider or "": one.cost_usd or 0.0 for one in ones},
         {one.provider or "": one.attempts for one in ones},
@@ -82,23 +82,23 @@ def _bucket(start: int, ones: Sequence[Totals]) -> Bucket:
     )
 
 
-async def gather_news(queries: LedgerQueries) -> tuple[list[Alert], list[Happening]]:
+async def gather_news(queries: LedgerQueries) -> tuple[list[Alert], list[HistoryRow]]:
     """What was said lately."""
     return await queries.alerts(RECENT), await _happenings(queries)
 
 
-async def _happenings(queries: LedgerQueries) -> list[Happening]:
-    changes: dict[Any, Happening] = {}
+async def _happenings(queries: LedgerQueries) -> list[HistoryRow]:
+    changes: dict[Any, HistoryRow] = {}
     for one in await queries.transitions(LOOKED_THROUGH):
         alike = one.id if one.type != "fallback" else (one.provider, one.before, one.after, one.reason)
         known = changes.get(alike)
         changes[alike] = (
-            Happening(one.at, one.type, one.provider, one.before, one.after, one.reason, "")
+            HistoryRow(one.at, one.type, one.provider, one.before, one.after, one.reason, "")
             if known is None
             else replace(known, times=known.times + 1)
         )
     orders = [
-        Happening(one.at, "action", one.provider, "", one.action, one.detail, one.actor)
+        HistoryRow(one.at, "action", one.provider, "", one.action, one.detail, one.actor)
         for one in await queries.actions(RECENT)
     ]
     return sorted([*changes.values(), *orders], key=lambda one: -one.at)[:RECENT]

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.dashboard.panels import Drawing, Rendered
+from wallie_litellm.dashboard.panels import Panels, Rendered
 from wallie_litellm.dashboard.view_model import Fleet, Worker
 
 logger = logging.getLogger(__name__)
@@ -32,11 +32,11 @@ _NEEDED: Final = {"ledger", "quota", "kpis"}  # of the configuration
 _MODULE: Final = "wallie_litellm.dashboard.render_process"
 
 
-class PainterGone(Exception):  # noqa: N818 - it says what happened
+class RenderProcessGone(Exception):  # noqa: N818 - it says what happened
     """The process cannot draw now."""
 
 
-class Painter:
+class RenderProcess:
     """The process, as its parent sees it. Belongs to the parent's desk's event loop."""
 
     def __init__(self, config: WallieConfig) -> None:
@@ -75,9 +75,9 @@ class Painter:
             return await asyncio.wait_for(answer, TIMEOUT)
         except TimeoutError as error:
             self._end_if_it_hangs()
-            raise PainterGone("it hangs") from error
+            raise RenderProcessGone("it hangs") from error
         except OSError as error:
-            raise PainterGone(type(error).__name__) from error
+            raise RenderProcessGone(type(error).__name__) from error
         finally:
             self._waiting.pop(number, None)
 
@@ -131,21 +131,21 @@ class Painter:
                 if told["error"] is None:
                     answer.set_result(Rendered(html, compressed, told["etag"]))
                 else:
-                    answer.set_exception(PainterGone(told["error"]))
+                    answer.set_exception(RenderProcessGone(told["error"]))
         except asyncio.IncompleteReadError:
             pass
         if await process.wait():
             self._gone(f"has ended ({process.returncode})")
         for answer in self._waiting.values():
             if not answer.done():
-                answer.set_exception(PainterGone("it has ended"))
+                answer.set_exception(RenderProcessGone("it has ended"))
         if self._process is process:
             self._process = None
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         process = self._process
         if process is None or process.stdin is None:
-            raise PainterGone("it has ended")
+            raise RenderProcessGone("it has ended")
         async with self._writing:
             process.stdin.write(_framed(message))
             await process.stdin.drain()
@@ -155,7 +155,7 @@ class Painter:
         logger.warning("the dashboard's own process %s: its work is done in this one meanwhile", why)
 
 
-class _Told:
+class _ReportedSource:
     """A source that says what the parent has said."""
 
     read_only: str | None = None
@@ -193,8 +193,8 @@ async def _draw_for_parent() -> None:
     settings = await _receive(asked)
     if settings is None:
         return
-    source = _Told()
-    drawing = Drawing(source, WallieConfig.model_validate(settings), render_panels)
+    source = _ReportedSource()
+    drawing = Panels(source, WallieConfig.model_validate(settings), render_panels)
     answers.write(b"+")
     tasks: set[asyncio.Task[None]] = set()
 

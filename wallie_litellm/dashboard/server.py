@@ -17,12 +17,12 @@ from starlette.routing import Mount, Route
 from wallie_litellm.config import RouterConfig, WallieConfig
 from wallie_litellm.core.loopback import is_loopback
 from wallie_litellm.dashboard.app import Metrics, create_app
-from wallie_litellm.dashboard.auth import Gate
-from wallie_litellm.dashboard.guard_source import GuardSource, Source
+from wallie_litellm.dashboard.auth import Authenticator
+from wallie_litellm.dashboard.guard_source import DashboardSource, GuardSource
 from wallie_litellm.dashboard.html import render_panels
 from wallie_litellm.dashboard.ledger_source import LedgerSource
 from wallie_litellm.dashboard.metrics import metrics_of
-from wallie_litellm.dashboard.service import Desk
+from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
 from wallie_litellm.telemetry.bus import Bus
@@ -34,7 +34,7 @@ GRACE: Final = 2  # seconds that requests under way have at the end
 Tokens = Callable[[], Sequence[str]]
 
 
-def dashboard_app(guard: Guard, *, tokens: Tokens | None = None, aside: bool = True) -> tuple[Any, Desk]:
+def dashboard_app(guard: Guard, *, tokens: Tokens | None = None, aside: bool = True) -> tuple[Any, DashboardService]:
     """The ASGI application that shows ``guard``, to be mounted anywhere, and what to close when it ends.
 
     ``tokens`` says which tokens let an operator in: by default the configuration's ``admin_token``. ``aside`` has the
@@ -44,7 +44,7 @@ def dashboard_app(guard: Guard, *, tokens: Tokens | None = None, aside: bool = T
     return _application(GuardSource(guard), guard.config, own, metrics_of(guard), aside=aside)
 
 
-def whole_app(guard: Guard, *, tokens: Tokens | None = None, aside: bool = True) -> tuple[Starlette, Desk]:
+def whole_app(guard: Guard, *, tokens: Tokens | None = None, aside: bool = True) -> tuple[Starlette, DashboardService]:
     """:func:`dashboard_app` where it belongs, at ``/wallie``, and nothing else."""
     app, desk = dashboard_app(guard, tokens=tokens, aside=aside)
     return _alone(app), desk
@@ -113,13 +113,13 @@ async def serve_config(loaded: RouterConfig, host: str, port: int, *, ready: Cal
 
 
 def _application(
-    source: Source, config: WallieConfig, tokens: Tokens, metrics: Metrics | None, *, aside: bool
-) -> tuple[Any, Desk]:
-    desk = Desk(source, config, render=render_panels, aside=aside)
-    return create_app(desk, Gate(tokens), metrics=metrics), desk
+    source: DashboardSource, config: WallieConfig, tokens: Tokens, metrics: Metrics | None, *, aside: bool
+) -> tuple[Any, DashboardService]:
+    desk = DashboardService(source, config, render=render_panels, aside=aside)
+    return create_app(desk, Authenticator(tokens), metrics=metrics), desk
 
 
-async def _serve(app: Starlette, desk: Desk, host: str, port: int, ready: Callable[[str], object]) -> None:
+async def _serve(app: Starlette, desk: DashboardService, host: str, port: int, ready: Callable[[str], object]) -> None:
     listening = _listen(host, port)
     settings = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE
@@ -156,11 +156,11 @@ class _Server(uvicorn.Server):
                 self._captured_signals.clear()
 
 
-async def _until_it_ends(server: uvicorn.Server, task: asyncio.Future[None], desk: Desk) -> None:
+async def _until_it_ends(server: uvicorn.Server, task: asyncio.Future[None], desk: DashboardService) -> None:
     """Wait for ``task``; once the server is to end, nobody's refresh is held back any more."""
     while not task.done():
         if server.should_exit:
-            desk.hold_nobody()
+            desk.release_waiting()
         await asyncio.wait({task}, timeout=LOOK_EVERY)
     await task
 

@@ -16,15 +16,15 @@ from hashlib import sha256
 from typing import Any, Final, TypeVar
 
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.dashboard.guard_source import Action, Source
-from wallie_litellm.dashboard.panels import Drawing, NoLedger, Render, Rendered
-from wallie_litellm.dashboard.render_process import Painter, PainterGone
-from wallie_litellm.dashboard.single_flight import Kept
+from wallie_litellm.dashboard.guard_source import Action, DashboardSource
+from wallie_litellm.dashboard.panels import LedgerUnavailable, Panels, Render, Rendered
+from wallie_litellm.dashboard.render_process import RenderProcess, RenderProcessGone
+from wallie_litellm.dashboard.single_flight import SingleFlight
 from wallie_litellm.dashboard.view_model import Snapshot
 from wallie_litellm.ledger.export import Format
 from wallie_litellm.ledger.queries import LedgerQueries
 
-__all__ = ["Desk", "NoLedger", "Rendered"]
+__all__ = ["DashboardService", "LedgerUnavailable", "Rendered"]
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ LOOK_EVERY: Final = 0.25  # seconds between two looks whether something has
 LAST_WORDS: Final = 2.0  # seconds that questions under way have when the desk closes
 
 
-class Desk:
+class DashboardService:
     """Answers what the page and the API ask. Its methods belong in any event loop but that of its own thread.
 
     ``aside`` has the drawing done in a process of its own. ``now`` is the wall clock.
@@ -43,7 +43,7 @@ class Desk:
 
     def __init__(
         self,
-        source: Source,
+        source: DashboardSource,
         config: WallieConfig,
         *,
         render: Render,
@@ -81,7 +81,7 @@ class Desk:
         """Ask the ledger.
 
         Raises:
-            NoLedger: it cannot answer.
+            LedgerUnavailable: it cannot answer.
         """
         return await self._there(lambda: self._drawing.ask(question))
 
@@ -91,13 +91,13 @@ class Desk:
         """The records of ``kinds`` in a range, piece by piece; begins only when the ledger is known to be readable.
 
         Raises:
-            NoLedger: it cannot answer.
+            LedgerUnavailable: it cannot answer.
         """
         chunks = await self._there(lambda: self._drawing.open_export(form, kinds, since, until))
         return self._pieces(chunks)
 
     async def order(self, action: Action, provider: str, actor: str, detail: str | None = None) -> None:
-        """See :meth:`Source.order`. Whoever looks next sees what has come of it."""
+        """See :meth:`DashboardSource.order`. Whoever looks next sees what has come of it."""
 
         async def do() -> None:
             try:
@@ -109,7 +109,7 @@ class Desk:
 
         await self._there(do)
 
-    def hold_nobody(self) -> None:
+    def release_waiting(self) -> None:
         """Answer at once whoever waits for something to happen, from now on: the server is about to end."""
         self._hurrying = True
         with self._lock:
@@ -137,7 +137,7 @@ class Desk:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._closed:
-                raise NoLedger("the dashboard is closing")
+                raise LedgerUnavailable("the dashboard is closing")
             if self._loop is None or self._process != os.getpid():  # a forked child has no thread yet
                 self._process, self._loop = os.getpid(), asyncio.new_event_loop()
                 self._begin()
@@ -155,10 +155,10 @@ class Desk:
     # What follows runs in the thread.
 
     def _begin(self) -> None:
-        self._drawing = Drawing(self.source, self.config, self._render, self._now)
-        self._painter = Painter(self.config) if self._aside else None
-        self._drawn: dict[tuple[str, str], Kept] = {}
-        self._outline = Kept(self._look, time.monotonic, LOOK_EVERY)
+        self._drawing = Panels(self.source, self.config, self._render, self._now)
+        self._painter = RenderProcess(self.config) if self._aside else None
+        self._drawn: dict[tuple[str, str], SingleFlight] = {}
+        self._outline = SingleFlight(self._look, time.monotonic, LOOK_EVERY)
         self._ordered_at = float("-inf")
         self._watch: asyncio.Task[None] | None = None
         self._happened = asyncio.Event()
@@ -172,7 +172,7 @@ class Desk:
             elif key in self._drawn and not (await self._drawn[key].get()).etag.startswith(f"{outline}-"):
                 self._drawn[key].forget()
         if key not in self._drawn:
-            self._drawn[key] = Kept(lambda: self._draw(*key), self._now, DRAWN_FOR)
+            self._drawn[key] = SingleFlight(lambda: self._draw(*key), self._now, DRAWN_FOR)
         rendered: Rendered = await self._drawn[key].get()
         return rendered
 
@@ -183,7 +183,7 @@ class Desk:
             try:
                 fleet = await self._drawing.fleet()
                 drawn = await self._painter.draw(range_name, language, status, fleet, anew=anew)
-            except PainterGone:  # it has said so itself
+            except RenderProcessGone:  # it has said so itself
                 drawn = None
         if drawn is None:
             if anew:

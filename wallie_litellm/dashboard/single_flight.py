@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 
-class Kept:
+class SingleFlight:
     """Something that is found out once for all who ask, and again when it has grown old. Belongs to one event loop."""
 
     def __init__(self, find: Callable[[], Awaitable[Any]], now: Callable[[], float], fresh_for: float) -> None:

@@ -77,7 +77,7 @@ class FeatureLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class UsageGroup:
     """What one provider or one feature (empty: none was named) cost in the range."""
 
     name: str
@@ -88,7 +88,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class TimeBucket:
     """A stretch of the range on a chart. ``cost_usd`` and ``attempts`` are by provider."""
 
     start: int
@@ -107,12 +107,12 @@ class Costs:
     spent: float | None
     unpriced: int
     estimated: int
-    by_provider: Sequence[Group]
-    by_feature: Sequence[Group]
+    by_provider: Sequence[UsageGroup]
+    by_feature: Sequence[UsageGroup]
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class HistoryRow:
     """Something that happened: ``kind`` is breaker, health, fallback, or action (then ``actor`` gave the order).
 
     ``before`` and ``after`` are states, models of a fallback, or empty and the action's name. ``times`` is how often
@@ -140,9 +140,9 @@ class Figures:
     total: Totals
     requests: RequestTotals
     costs: Costs
-    buckets: Sequence[Bucket]
+    buckets: Sequence[TimeBucket]
     alerts: Sequence[Alert]
-    happenings: Sequence[Happening]
+    happenings: Sequence[HistoryRow]
     kpis: Sequence[Kpi]
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from wallie_litellm.config import RouterConfig, load_config, parse_config
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.simulator.providers import SimulatedFleet
+from wallie_litellm.simulator.providers import SimulatedProviders
 
 if TYPE_CHECKING:
     from wallie_litellm.guard import Guard
@@ -58,7 +58,7 @@ def read_data(path: str | Path | None) -> tuple[Path, dict[str, Any]]:
     return config.path, data
 
 
-def build_fleet(config: RouterConfig) -> SimulatedFleet:
+def build_fleet(config: RouterConfig) -> SimulatedProviders:
     """The five providers as processes of their own, each enforcing the limits that the configuration states for it."""
     limits: dict[str, dict[str, Any]] = {}
     for name in VENDORS:
@@ -66,7 +66,7 @@ def build_fleet(config: RouterConfig) -> SimulatedFleet:
         stated = settings.by_dimension() if settings is not None else {}
         limits[name] = {str(dimension): stated.get(dimension) for dimension in ("rpm", "tpm", "rpd")}
     limits[SMALL_ACCOUNT] = {"vendor": "gemini", "completion_tokens": SMALL_ANSWER, **SMALL_LIMITS}
-    return SimulatedFleet(limits, in_process=False, slack=SLACK)
+    return SimulatedProviders(limits, in_process=False, slack=SLACK)
 
 
 class Stage:
@@ -75,7 +75,7 @@ class Stage:
     ``say`` shows a line to whoever watches.
     """
 
-    def __init__(self, fleet: SimulatedFleet, data: Mapping[str, Any], path: str | Path, folder: Path) -> None:
+    def __init__(self, fleet: SimulatedProviders, data: Mapping[str, Any], path: str | Path, folder: Path) -> None:
         self.fleet = fleet
         self.folder = folder
         self.say: Callable[[str], None] = lambda _line: None

@@ -12,12 +12,12 @@ from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.errors import DeadlineExceeded, RateLimited, Refused
-from wallie_litellm.guard.context import Attempt, RequestScope
-from wallie_litellm.guard.pacing import turnstile
+from wallie_litellm.guard.context import Attempt, RequestContext
+from wallie_litellm.guard.pacing import pacer
 from wallie_litellm.guard.refusals import refusal
 from wallie_litellm.limiter.limiter import Limiter, Waiter
-from wallie_litellm.limiter.registry import Limiters
-from wallie_litellm.limiter.store import CIRCUIT, LEASE, TOO_LARGE, Hurdle, Reservation
+from wallie_litellm.limiter.registry import LimiterRegistry
+from wallie_litellm.limiter.store import CIRCUIT, LEASE, TOO_LARGE, Denial, Reservation
 
 # Seconds: somebody without any patience still looks around only so often.
 SHORTEST_LOOK = 0.1
@@ -30,7 +30,7 @@ Alarm = Callable[[Callable[[], None]], tuple[Any, Callable[[], None]]]
 class Admission:
     """Takes the capacity for an attempt, or says why not. ``providers_of`` tells the providers behind a group."""
 
-    def __init__(self, config: WallieConfig, clock: Clock, limiters: Limiters) -> None:
+    def __init__(self, config: WallieConfig, clock: Clock, limiters: LimiterRegistry) -> None:
         self.providers_of: Callable[[str], Iterable[str]] = lambda _group: ()
         self._open_for = config.breaker.open_for
         self._switch_at = config.quota.switch_at
@@ -39,12 +39,12 @@ class Admission:
         self._limiters = limiters
         self._features = limiters.features
 
-    def check_deadline(self, scope: RequestScope) -> None:
+    def check_deadline(self, scope: RequestContext) -> None:
         """Raise :class:`DeadlineExceeded` once the caller's deadline has passed."""
         if scope.deadline_at is not None and self._now() >= scope.deadline_at:
             raise DeadlineExceeded(f"The deadline passed before {scope.group} could answer.")
 
-    def preferred(self, scope: RequestScope, group: str, providers: Iterable[str], demand: Demand) -> frozenset[str]:
+    def preferred(self, scope: RequestContext, group: str, providers: Iterable[str], demand: Demand) -> frozenset[str]:
         """Which of ``providers`` an attempt should choose from: those that can serve soonest.
 
         Raises:
@@ -67,9 +67,9 @@ class Admission:
         best = min(soonest.values())
         return frozenset(provider for provider, rank in soonest.items() if rank == best)
 
-    async def admit(self, scope: RequestScope, attempt: Attempt, demand: Demand, guessed: bool) -> None:
+    async def admit(self, scope: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
         """See :meth:`Guard.admit`."""
-        await turnstile().enter()
+        await pacer().enter()
         limiter = self._limiters.provider(attempt.provider)
         feature = self._features.get(scope.feature) if scope.feature is not None else None
         if feature is None:
@@ -86,7 +86,7 @@ class Admission:
             raise
         attempt.shared = (feature, share)
 
-    def admit_blocking(self, scope: RequestScope, attempt: Attempt, demand: Demand, guessed: bool) -> None:
+    def admit_blocking(self, scope: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
         """:meth:`admit` for a thread that has no event loop to give way to."""
         limiter = self._limiters.provider(attempt.provider)
         feature = self._features.get(scope.feature) if scope.feature is not None else None
@@ -108,7 +108,7 @@ class Admission:
     # One door
 
     async def _pass(
-        self, scope: RequestScope, attempt: Attempt, limiter: Limiter, demand: Demand, guessed: bool
+        self, scope: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand, guessed: bool
     ) -> Reservation:
         result, woken = self._begin(scope, attempt, limiter, demand, guessed, _future_alarm)
         if type(result) is not Waiter:
@@ -126,7 +126,7 @@ class Admission:
         return self._conclude(scope, attempt, limiter, result)
 
     def _pass_blocking(
-        self, scope: RequestScope, attempt: Attempt, limiter: Limiter, demand: Demand, guessed: bool
+        self, scope: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand, guessed: bool
     ) -> Reservation:
         result, event = self._begin(scope, attempt, limiter, demand, guessed, _event_alarm)
         if type(result) is not Waiter:
@@ -141,19 +141,19 @@ class Admission:
         return self._conclude(scope, attempt, limiter, result)
 
     def _begin(
-        self, scope: RequestScope, attempt: Attempt, limiter: Limiter, demand: Demand, guessed: bool, alarm: Alarm
+        self, scope: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand, guessed: bool, alarm: Alarm
     ) -> tuple[Reservation | Waiter, Any]:
         """Take the capacity at once, or get in line: returns the waiter and what to wait on."""
         if self._switch_at is not None:
             self._prefer_another(scope, attempt, limiter, demand)
         result = limiter.reserve(demand, scope.priority)
-        if guessed and type(result) is Hurdle and result.reason.startswith(TOO_LARGE):
+        if guessed and type(result) is Denial and result.reason.startswith(TOO_LARGE):
             demand = limiter.fit(demand)
             result = limiter.reserve(demand, scope.priority)
         attempt.started_at = self._now()
         if type(result) is Reservation:
             return result, None
-        assert isinstance(result, Hurdle)  # noqa: S101 - narrows the type
+        assert isinstance(result, Denial)  # noqa: S101 - narrows the type
         allowed = self._may_wait(scope, attempt, limiter, result, demand)
         if result.reason == LEASE:  # asking takes a moment, whatever the patience
             allowed = max(allowed or 0.0, ASKING)
@@ -167,14 +167,14 @@ class Admission:
             self._mind_patience(scope, attempt.group, limiter, waiter)
         return waiter, waitable
 
-    def _conclude(self, scope: RequestScope, attempt: Attempt, limiter: Limiter, waiter: Waiter) -> Reservation:
+    def _conclude(self, scope: RequestContext, attempt: Attempt, limiter: Limiter, waiter: Waiter) -> Reservation:
         if isinstance(waiter.result, Reservation):
             return waiter.result
         self.check_deadline(scope)
-        hurdle = waiter.result or Hurdle("abandoned", 0.0)
+        hurdle = waiter.result or Denial("abandoned", 0.0)
         raise self._refuse(scope, attempt, limiter, hurdle)
 
-    def _count_wait(self, scope: RequestScope, attempt: Attempt) -> None:
+    def _count_wait(self, scope: RequestContext, attempt: Attempt) -> None:
         now = self._now()
         waited = now - attempt.started_at
         attempt.waited += waited
@@ -184,7 +184,7 @@ class Admission:
     # Wait or fall back
 
     def _may_wait(
-        self, scope: RequestScope, attempt: Attempt, limiter: Limiter, hurdle: Hurdle, demand: Demand
+        self, scope: RequestContext, attempt: Attempt, limiter: Limiter, hurdle: Denial, demand: Demand
     ) -> float | None:
         """How many seconds this request may wait here, ``None`` for not at all."""
         allowed = scope.max_wait - attempt.waited
@@ -198,20 +198,20 @@ class Admission:
             allowed = min(allowed, scope.deadline_at - self._now())
         return allowed if hurdle.wait <= allowed else None
 
-    def _mind_patience(self, scope: RequestScope, group: str, limiter: Limiter, waiter: Waiter) -> None:
+    def _mind_patience(self, scope: RequestContext, group: str, limiter: Limiter, waiter: Waiter) -> None:
         """Look again each time ``waiter``'s patience has run out: by then somebody else may be able to serve."""
 
         def look() -> None:
             if waiter.result is not None:
                 return
             if self._another_could_serve(scope, group, waiter.demand):
-                limiter.turn_away(waiter)
+                limiter.evict(waiter)
             else:
                 self._mind_patience(scope, group, limiter, waiter)
 
         self._clock.call_at(self._now() + max(scope.patience, SHORTEST_LOOK), look)
 
-    def _another_could_serve(self, scope: RequestScope, group: str, demand: Demand, below: float = inf) -> bool:
+    def _another_could_serve(self, scope: RequestContext, group: str, demand: Demand, below: float = inf) -> bool:
         """Whether a later member of the chain could serve now, from a provider that is used to less than ``below``."""
         others = (provider for other in scope.remaining(group) for provider in self.providers_of(other))
         return any(
@@ -219,7 +219,7 @@ class Admission:
             for limiter in map(self._limiters.provider, others)
         )
 
-    def _prefer_another(self, scope: RequestScope, attempt: Attempt, limiter: Limiter, demand: Demand) -> None:
+    def _prefer_another(self, scope: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand) -> None:
         """``quota.switch_at``: keep what is left of a limit, as long as somebody else can serve."""
         assert self._switch_at is not None  # noqa: S101 - narrows the type
         dimension, share = limiter.utilization()
@@ -234,13 +234,13 @@ class Admission:
                 retry_after=0.0,
             )
 
-    def _refuse(self, scope: RequestScope, attempt: Attempt, limiter: Limiter, hurdle: Hurdle) -> Refused:
+    def _refuse(self, scope: RequestContext, attempt: Attempt, limiter: Limiter, hurdle: Denial) -> Refused:
         refused = self._refusal(hurdle, limiter, attempt.group, attempt.waited)
         if limiter.is_feature:
             scope.feature_refusal = refused
         return refused
 
-    def _refusal(self, hurdle: Hurdle, limiter: Limiter, group: str, waited: float = 0.0) -> Refused:
+    def _refusal(self, hurdle: Denial, limiter: Limiter, group: str, waited: float = 0.0) -> Refused:
         return refusal(hurdle, limiter, group, waited=waited, open_for=self._open_for)
 
 

@@ -14,8 +14,8 @@ import litellm
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.errors import DeadlineExceeded
 from wallie_litellm.events import Settled
-from wallie_litellm.guard.context import RequestScope
-from wallie_litellm.guard.current import prepared_scope
+from wallie_litellm.guard.context import RequestContext
+from wallie_litellm.guard.current import prepared_context
 from wallie_litellm.guard.router import WallieRouter
 from wallie_litellm.litellm_adapter import adapter
 from wallie_litellm.litellm_adapter.metadata import name, recordable
@@ -111,7 +111,7 @@ class AIRequestStream:
     Close it with ``aclose`` (or ``async with``) when you stop early; one that is dropped settles when collected.
     """
 
-    def __init__(self, router: WallieRouter, scope: RequestScope, start: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, router: WallieRouter, scope: RequestContext, start: Callable[[], Awaitable[Any]]) -> None:
         self.result: AIRequestResult | None = None
         self._router = router
         self._scope = scope
@@ -247,8 +247,8 @@ def _scope(
     estimated_tokens: int | None,
     metadata: Mapping[str, Any] | None,
     arguments: Mapping[str, Any],
-) -> RequestScope:
-    scope = router.guard.open_scope(
+) -> RequestContext:
+    scope = router.guard.open_context(
         model,
         chain=router.chain_of(model, arguments.get("fallbacks")),
         feature=name(feature),
@@ -261,17 +261,17 @@ def _scope(
     try:
         router.guard.check_deadline(scope)
     except DeadlineExceeded as error:
-        router.guard.end(scope, adapter.failure_of(error))
+        router.guard.end(scope, adapter.failure_from(error))
         raise
     return scope
 
 
-async def _run(scope: RequestScope, request: Coroutine[Any, Any, T]) -> T:
-    token = prepared_scope.set(scope)
+async def _run(scope: RequestContext, request: Coroutine[Any, Any, T]) -> T:
+    token = prepared_context.set(scope)
     try:
         return await request
     finally:
-        prepared_scope.reset(token)
+        prepared_context.reset(token)
 
 
 async def _execute_along_chain(
@@ -292,7 +292,7 @@ async def _execute_along_chain(
     return answered.value
 
 
-def _result(router: WallieRouter, scope: RequestScope, data: Any) -> AIRequestResult:
+def _result(router: WallieRouter, scope: RequestContext, data: Any) -> AIRequestResult:
     served = scope.served_by
     usage = answer_of(data).usage
     if usage is None and served is not None and served.ending is not None:

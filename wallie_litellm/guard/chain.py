@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wallie_litellm.errors import ChainExhausted, DeadlineExceeded
-from wallie_litellm.guard.context import CALLERS_FAULT, RequestScope
+from wallie_litellm.guard.context import CALLER_STATUSES, RequestContext
 
 
 def configured_chains(fallbacks: Any) -> dict[str, tuple[str, ...]]:
@@ -29,12 +29,12 @@ def stated_chain(group: str, fallbacks: Any) -> tuple[str, ...]:
     return tuple(map(_group_of, members))
 
 
-def final_error(scope: RequestScope, error: Exception) -> Exception:
+def final_error(scope: RequestContext, error: Exception) -> Exception:
     """What the caller gets to see when the whole chain has failed."""
     last = {failure.model: failure for failure in scope.failures}
     if isinstance(error, DeadlineExceeded) or len(last) < 2:
         return error
-    if next(iter(last.values())).status_code in CALLERS_FAULT:
+    if next(iter(last.values())).status_code in CALLER_STATUSES:
         return error  # the caller is better served by the provider's answer than by ours
     if scope.feature_refusal is not None:
         return scope.feature_refusal

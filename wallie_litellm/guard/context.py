@@ -23,10 +23,10 @@ CANCELLED = "cancelled"
 ABANDONED = "abandoned"
 
 # Statuses that are the caller's own doing.
-CALLERS_FAULT = frozenset({400, 404, 405, 413, 415, 422})
+CALLER_STATUSES = frozenset({400, 404, 405, 413, 415, 422})
 
 
-class Ending(NamedTuple):
+class AttemptResult(NamedTuple):
     """How an attempt ended: what it means for capacity, for the breaker, and for the provider's pause (seconds).
 
     ``reported`` is the usage as the provider wrote it down, ``None`` when ``usage`` is an estimate; ``response_cost``
@@ -45,7 +45,7 @@ class Ending(NamedTuple):
     response_cost: float | None = None
 
 
-class Failure(NamedTuple):
+class RequestFailure(NamedTuple):
     """Why a request failed, in our own words; ``by_caller`` as in :class:`~wallie_litellm.events.Ended`."""
 
     error: str
@@ -69,13 +69,13 @@ class Attempt:
     shared: tuple[Limiter, Reservation] | None = None
     started_at: float = 0.0
     waited: float = 0.0
-    ending: Ending | None = None
+    ending: AttemptResult | None = None
     streaming: bool = False
     guarded: weakref.ref[GuardedStream] | None = None  # its stream
 
 
 @dataclass(slots=True)
-class RequestScope:
+class RequestContext:
     """One request: what the caller asked for, and what has happened so far. Times are seconds."""
 
     group: str
@@ -98,7 +98,7 @@ class RequestScope:
     waited: float = 0.0
     served_by: Attempt | None = None
     feature_refusal: Refused | None = None  # no member of the chain can help against it
-    hops_under_way: int = 0  # from inside a stream
+    fallbacks_under_way: int = 0  # from inside a stream
     ended: bool = False
 
     @property
@@ -110,7 +110,7 @@ class RequestScope:
         """Note why ``group`` did not serve."""
         self.failures.append(MemberFailure(group, provider, reason, retry_after, status_code))
 
-    def fail_attempt(self, attempt: Attempt, ending: Ending) -> None:
+    def fail_attempt(self, attempt: Attempt, ending: AttemptResult) -> None:
         """Note why an attempt that was made did not serve."""
         reason = ending.reason or "failed"
         self.fail(attempt.group, attempt.provider, reason, ending.pause_for, ending.status_code)

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from wallie_litellm.core.demand import Demand
-from wallie_litellm.guard.context import Attempt, RequestScope
+from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.litellm_adapter import adapter
 
 
@@ -17,7 +17,7 @@ class Call:
 
     __slots__ = ("attempt", "demand", "guessed", "opening", "params", "routing", "scope")
 
-    def __init__(self, scope: RequestScope, attempt: Attempt) -> None:
+    def __init__(self, scope: RequestContext, attempt: Attempt) -> None:
         self.scope = scope
         self.attempt = attempt
         self.demand = Demand()
@@ -42,7 +42,7 @@ class Call:
         calls[self.attempt.group] = calls.get(self.attempt.group, 0) + 1
 
 
-current_scope: ContextVar[RequestScope | None] = ContextVar("wallie_scope", default=None)
+current_context: ContextVar[RequestContext | None] = ContextVar("wallie_scope", default=None)
 current_call: ContextVar[Call | None] = ContextVar("wallie_call", default=None)
 #: Set by ``execute_ai_request``: the scope that the next request of this context shall use.
-prepared_scope: ContextVar[RequestScope | None] = ContextVar("wallie_prepared_scope", default=None)
+prepared_context: ContextVar[RequestContext | None] = ContextVar("wallie_prepared_scope", default=None)

@@ -19,10 +19,10 @@ from wallie_litellm.core.validation import require_count
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard.admission import Admission
 from wallie_litellm.guard.capacity_lease import CapacityLease
-from wallie_litellm.guard.context import Attempt, Ending, Failure, RequestScope
+from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext, RequestFailure
 from wallie_litellm.guard.reporter import Reporter
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.registry import Limiters
+from wallie_litellm.limiter.registry import LimiterRegistry
 from wallie_litellm.limiter.status import describe_all, health
 from wallie_litellm.telemetry.bus import SHUTDOWN, Bus
 
@@ -70,7 +70,7 @@ class Guard:
         self._fleet = _join_fleet(self.config.store)
         if self._fleet is not None:
             self.reporter.once = self._fleet.once
-        self._limiters = Limiters(self.config, self.clock, self.reporter, self.processes, self._fleet)
+        self._limiters = LimiterRegistry(self.config, self.clock, self.reporter, self.processes, self._fleet)
         self._admission = Admission(self.config, self.clock, self._limiters)
         self._lock = threading.Lock()
         self._rejections: dict[str, int] = {}
@@ -88,7 +88,7 @@ class Guard:
 
     # Requests
 
-    def open_scope(
+    def open_context(
         self,
         group: str,
         *,
@@ -101,7 +101,7 @@ class Guard:
         operation: str = "chat",
         stream: bool = False,
         metadata: Mapping[str, Any] | None = None,
-    ) -> RequestScope:
+    ) -> RequestContext:
         """Begin a request for ``group``; ``deadline`` is in seconds from now.
 
         Raises:
@@ -115,7 +115,7 @@ class Guard:
         now = self._now()
         settings = self.config.features.get(feature) if feature is not None else None
         patience, max_wait = self._waits[feature if settings is not None else None]
-        return RequestScope(
+        return RequestContext(
             group=group,
             patience=patience,
             max_wait=max_wait,
@@ -131,7 +131,7 @@ class Guard:
             metadata={**(metadata or {}), **self.trace_of_caller()},
         )
 
-    def begin_hop(self, scope: RequestScope, group: str) -> None:
+    def begin_fallback(self, scope: RequestContext, group: str) -> None:
         """The request goes on to ``group``, the next member of its chain.
 
         Raises:
@@ -141,7 +141,7 @@ class Guard:
             raise scope.feature_refusal
         self.reporter.fell_back(scope, group)
 
-    def end(self, scope: RequestScope, failure: Failure | None = None) -> None:
+    def end(self, scope: RequestContext, failure: RequestFailure | None = None) -> None:
         """End a request, well unless there is a ``failure``. Only the first time counts."""
         self.reporter.ended(scope, failure)
 
@@ -150,11 +150,11 @@ class Guard:
         members = self.chains.get(group, self.chains.get("*", ()))
         return tuple(member for member in members if member != group)
 
-    def check_deadline(self, scope: RequestScope) -> None:
+    def check_deadline(self, scope: RequestContext) -> None:
         """Raise :class:`~wallie_litellm.errors.DeadlineExceeded` once the caller's deadline has passed."""
         self._admission.check_deadline(scope)
 
-    def preferred(self, scope: RequestScope, group: str, providers: Iterable[str], demand: Demand) -> frozenset[str]:
+    def preferred(self, scope: RequestContext, group: str, providers: Iterable[str], demand: Demand) -> frozenset[str]:
         """The filter: which of ``providers`` an attempt should choose from, those that can serve soonest.
 
         Raises:
@@ -162,7 +162,7 @@ class Guard:
         """
         return self._admission.preferred(scope, group, providers, demand)
 
-    async def admit(self, scope: RequestScope, attempt: Attempt, demand: Demand, *, guessed: bool = False) -> None:
+    async def admit(self, scope: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool = False) -> None:
         """Wait for ``attempt.provider``'s capacity and take it, and that of the request's feature if it is limited.
 
         ``guessed`` says that the output part of ``demand`` is only a guess, which is no reason to call it too large.
@@ -173,11 +173,11 @@ class Guard:
         """
         await self._admission.admit(scope, attempt, demand, guessed)
 
-    def admit_blocking(self, scope: RequestScope, attempt: Attempt, demand: Demand, *, guessed: bool = False) -> None:
+    def admit_blocking(self, scope: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool = False) -> None:
         """:meth:`admit` for a thread that has no event loop to give way to."""
         self._admission.admit_blocking(scope, attempt, demand, guessed)
 
-    def settle(self, scope: RequestScope, attempt: Attempt, ending: Ending) -> bool:
+    def settle(self, scope: RequestContext, attempt: Attempt, ending: AttemptResult) -> bool:
         """End an attempt: usage to the buckets, a sample to the breaker, a pause if one was asked for. Once."""
         reservation = attempt.reservation
         if reservation is None or attempt.ending is not None:
@@ -217,7 +217,7 @@ class Guard:
         """
         self._limiters.known(provider)
         require_count("tokens", tokens, optional=False)
-        scope = self.open_scope(provider, chain=())
+        scope = self.open_context(provider, chain=())
         attempt = Attempt(group=provider, provider=provider)
         await self.admit(scope, attempt, Demand(1, tokens, tokens, 0))
         assert attempt.reservation is not None, "admit raises or reserves"  # noqa: S101 - narrows the type

@@ -10,7 +10,7 @@ from collections import deque
 PER_ROUND = 16
 
 
-class Turnstile:
+class AdmissionPacer:
     """Lets at most :data:`PER_ROUND` pass in one round of the event loop, in order.
 
     Six hundred requests that start together would otherwise all reserve before the first of them is sent, seconds of
@@ -51,18 +51,18 @@ class _Latest(threading.local):
     """The last turnstile of each thread, which spares the weak dictionary's work on nearly every call."""
 
     loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
-    turnstile: Turnstile
+    pacer: AdmissionPacer
 
 
 _latest = _Latest()
-_turnstiles: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turnstile] = weakref.WeakKeyDictionary()
+_turnstiles: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AdmissionPacer] = weakref.WeakKeyDictionary()
 
 
-def turnstile() -> Turnstile:
+def pacer() -> AdmissionPacer:
     """The turnstile of the running event loop."""
     loop = asyncio.get_running_loop()
     if _latest.loop is not None and _latest.loop() is loop:
-        return _latest.turnstile
-    _latest.turnstile = _turnstiles.setdefault(loop, Turnstile())
+        return _latest.pacer
+    _latest.pacer = _turnstiles.setdefault(loop, AdmissionPacer())
     _latest.loop = weakref.ref(loop)
-    return _latest.turnstile
+    return _latest.pacer

@@ -6,10 +6,10 @@ import math
 
 from wallie_litellm.errors import CircuitOpen, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.limiter.limiter import FEATURE, Limiter
-from wallie_litellm.limiter.store import CIRCUIT, CLOSED, LEASE, PAUSED, QUEUE, TOO_LARGE, UNREACHABLE, Hurdle
+from wallie_litellm.limiter.store import CIRCUIT, CLOSED, LEASE, PAUSED, QUEUE, TOO_LARGE, UNREACHABLE, Denial
 
 
-def refusal(hurdle: Hurdle, limiter: Limiter, group: str, *, waited: float, open_for: float) -> Refused:
+def refusal(hurdle: Denial, limiter: Limiter, group: str, *, waited: float, open_for: float) -> Refused:
     """The error for ``hurdle`` in front of ``limiter``.
 
     ``waited`` is how many seconds were spent on it already; ``open_for`` stands in for the time that only the operator
@@ -59,7 +59,7 @@ def refusal(hurdle: Hurdle, limiter: Limiter, group: str, *, waited: float, open
     return RateLimited(f"{subject} {what}", provider=provider, model=group, retry_after=hurdle.wait)
 
 
-def _too_late(hurdle: Hurdle) -> str:
+def _too_late(hurdle: Denial) -> str:
     return f"it has capacity in {hurdle.wait:.1f} s, longer than this request may wait."
 
 

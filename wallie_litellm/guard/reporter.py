@@ -10,7 +10,7 @@ from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.bill import NO_BILL, Bill
 from wallie_litellm.core.budget import Budget, month_of
-from wallie_litellm.core.circuit_breaker import Breaker, BreakerState, health_of
+from wallie_litellm.core.circuit_breaker import BreakerState, CircuitBreaker, health_of
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.events import (
     BreakerChanged,
@@ -26,9 +26,9 @@ from wallie_litellm.events import (
     UsageReported,
     new_id,
 )
-from wallie_litellm.guard.context import Attempt, Ending, Failure, RequestScope
-from wallie_litellm.limiter.leased.breaker_replica import SharedBreaker
-from wallie_litellm.limiter.store import DimensionUse
+from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext, RequestFailure
+from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
+from wallie_litellm.limiter.store import LimitUsage
 from wallie_litellm.litellm_adapter.metadata import COUNTED
 
 _SUCCESS, _CACHE_HIT, _CUT = Outcome.SUCCESS, Outcome.CACHE_HIT, Outcome.CUT
@@ -36,10 +36,10 @@ _SUCCESS, _CACHE_HIT, _CUT = Outcome.SUCCESS, Outcome.CACHE_HIT, Outcome.CUT
 DAY = 86_400.0  # seconds
 MOST_UNPRICED = 1_000  # deployments that are told of: with a wildcard, callers invent names
 
-Pricer = Callable[[str, Attempt, Ending], Bill]  # for an operation
+Pricer = Callable[[str, Attempt, AttemptResult], Bill]  # for an operation
 
 
-def tokens_only(_operation: str, _attempt: Attempt, ending: Ending) -> Bill:
+def tokens_only(_operation: str, _attempt: Attempt, ending: AttemptResult) -> Bill:
     """The bill of a guard that no router has given its prices to."""
     usage = ending.usage
     return NO_BILL if usage is None else Bill(usage.input, usage.output, usage.tokens, cost_usd=None)
@@ -52,14 +52,14 @@ class Reporter:
         self.price: Pricer = tokens_only
         self.levels: Mapping[str, float] = {"warning": config.quota.warning, "critical": config.quota.critical}
         self.budget = Budget(config.kpis.monthly_cost, self.levels)
-        self.unpriced_told: set[str] = set()
+        self.unpriced_announced: set[str] = set()
         #: Has an action done once in the fleet: the key, the seconds that this holds, the action.
         self.once: Callable[[str, float, Callable[[], object]], object] = lambda _key, _ttl, action: action()
         self._lock = threading.Lock()  # for the two above
         self._publish = publish
         self._now, self._wall = clock.now, clock.wall
 
-    def settled(self, scope: RequestScope, attempt: Attempt, ending: Ending, charged: Demand) -> None:
+    def settled(self, scope: RequestContext, attempt: Attempt, ending: AttemptResult, charged: Demand) -> None:
         """An attempt has ended."""
         outcome, wall = ending.outcome, self._wall()
         bill = self._bill(scope.operation, attempt, ending)
@@ -93,7 +93,7 @@ class Reporter:
         elif bill.cost_usd:
             self._spend(wall, bill.cost_usd)
 
-    def ended(self, scope: RequestScope, failure: Failure | None) -> None:
+    def ended(self, scope: RequestContext, failure: RequestFailure | None) -> None:
         """A request has ended. Only the first time counts."""
         if scope.ended:
             return
@@ -125,7 +125,7 @@ class Reporter:
             )
         )
 
-    def fell_back(self, scope: RequestScope, group: str) -> None:
+    def fell_back(self, scope: RequestContext, group: str) -> None:
         """A request goes on to ``group``."""
         failed = scope.failures[-1] if scope.failures else None
         wall = self._wall()
@@ -148,7 +148,7 @@ class Reporter:
         provider: str,
         before: tuple[BreakerState, int],
         after: tuple[BreakerState, int],
-        breaker: Breaker | SharedBreaker,
+        breaker: CircuitBreaker | BreakerReplica,
         now: float,
     ) -> None:
         """A breaker's state or count of failures has changed, and with it perhaps the provider's health."""
@@ -161,7 +161,7 @@ class Reporter:
         if health != was:
             self._publish(HealthChanged(new_id(wall), wall, provider, was, health, breaker.reason))
 
-    def quota_crossed(self, provider: str, dimension: str, level: str, share: float, use: DimensionUse) -> None:
+    def quota_crossed(self, provider: str, dimension: str, level: str, share: float, use: LimitUsage) -> None:
         """A limit's utilisation has reached a threshold."""
         wall = self._wall()
         self._publish(
@@ -178,7 +178,7 @@ class Reporter:
         wall = self._wall()
         self._publish(UsageReported(new_id(wall), wall, provider, charged, source))
 
-    def _bill(self, operation: str, attempt: Attempt, ending: Ending) -> Bill:
+    def _bill(self, operation: str, attempt: Attempt, ending: AttemptResult) -> Bill:
         outcome = ending.outcome
         if outcome is not _SUCCESS and outcome is not _CUT:
             return NO_BILL  # a provider bills neither what it rejects nor what it never saw
@@ -192,9 +192,9 @@ class Reporter:
 
     def _tell_unpriced(self, record: Settled) -> None:
         with self._lock:
-            if record.deployment in self.unpriced_told or len(self.unpriced_told) >= MOST_UNPRICED:
+            if record.deployment in self.unpriced_announced or len(self.unpriced_announced) >= MOST_UNPRICED:
                 return
-            self.unpriced_told.add(record.deployment)
+            self.unpriced_announced.add(record.deployment)
         news = Unpriced(new_id(record.at), record.at, record.provider, record.model, record.deployment)
         self.once(f"unpriced:{record.deployment}", DAY, lambda: self._publish(news))
 

@@ -28,8 +28,8 @@ from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.errors import DeadlineExceeded, Refused, WallieError
 from wallie_litellm.guard.chain import configured_chains, final_error, stated_chain
-from wallie_litellm.guard.context import CANCELLED, Attempt, Ending, Failure, RequestScope
-from wallie_litellm.guard.current import Call, current_call, current_scope, prepared_scope
+from wallie_litellm.guard.context import CANCELLED, Attempt, AttemptResult, RequestContext, RequestFailure
+from wallie_litellm.guard.current import Call, current_call, current_context, prepared_context
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.streaming_router import SCOPE_KEY, StreamingRouter
 from wallie_litellm.litellm_adapter import adapter
@@ -44,7 +44,7 @@ _KEY_REFUSED = frozenset({401, 403})
 
 # Looking up an enum's member costs more than what is done with it (CPython 3.11).
 _SUCCESS, _HEALTHY = Outcome.SUCCESS, Verdict.SUCCESS
-_FROM_CACHE = Ending(Outcome.CACHE_HIT)
+_FROM_CACHE = AttemptResult(Outcome.CACHE_HIT)
 
 
 class _NoCooldowns(CooldownCache):  # type: ignore[misc] # LiteLLM is not type-checked here
@@ -104,32 +104,32 @@ class WallieRouter(StreamingRouter):
     @contextmanager
     def outside_request(self) -> Iterator[None]:
         """A context in which a call to a router is a request of its own, not part of the present attempt."""
-        scope, call = current_scope.set(None), current_call.set(None)
+        scope, call = current_context.set(None), current_call.set(None)
         try:
             yield
         finally:
             current_call.reset(call)
-            current_scope.reset(scope)
+            current_context.reset(scope)
 
     # The chain
 
     async def async_function_with_fallbacks(self, *args: Any, **kwargs: Any) -> Any:
         """One request, or one hop of its chain."""
         from_stream = kwargs.pop(SCOPE_KEY, None)
-        if not isinstance(from_stream, RequestScope):  # a caller's own idea
+        if not isinstance(from_stream, RequestContext):  # a caller's own idea
             from_stream = None
-        if kwargs.get("fallback_depth") and (from_stream or current_scope.get()):
+        if kwargs.get("fallback_depth") and (from_stream or current_context.get()):
             # The chain is the first group's; a member's own fallbacks would break its order.
             kwargs["fallbacks"] = []
-            scope = from_stream or current_scope.get()
+            scope = from_stream or current_context.get()
             assert scope is not None  # noqa: S101 - narrows the type
-            self.guard.begin_hop(scope, str(kwargs.get("model")))
+            self.guard.begin_fallback(scope, str(kwargs.get("model")))
             if from_stream is not None and scope.deadline_at is not None:
                 return await self._within_deadline(scope, args, kwargs)
             return await self._in_scope(scope, args, kwargs)
-        prepared = prepared_scope.get()
+        prepared = prepared_context.get()
         if prepared is not None:
-            prepared_scope.set(None)
+            prepared_context.set(None)
         scope = prepared or self._new_scope(kwargs)
         scope.operation = operation_of(kwargs.get("original_function"), kwargs)
         scope.stream = kwargs.get("stream") is True
@@ -138,15 +138,15 @@ class WallieRouter(StreamingRouter):
             response = await within(scope, args, kwargs)
         except Exception as error:
             final = final_error(scope, error)
-            self.guard.end(scope, adapter.failure_of(final))
+            self.guard.end(scope, adapter.failure_from(final))
             if final is error:
                 raise
             raise final from error
         except GeneratorExit:  # a coroutine that is collected: see Guard.later
-            self.guard.later(lambda: self.guard.end(scope, Failure(CANCELLED, by_caller=True)))
+            self.guard.later(lambda: self.guard.end(scope, RequestFailure(CANCELLED, by_caller=True)))
             raise
         except BaseException as error:
-            self.guard.end(scope, adapter.failure_of(error))
+            self.guard.end(scope, adapter.failure_from(error))
             raise
         self._conclude(scope)
         return response
@@ -160,7 +160,7 @@ class WallieRouter(StreamingRouter):
                 kwargs[key] = dict(given)
         super()._update_kwargs_before_fallbacks(model, kwargs, *args, **more)
 
-    async def _within_deadline(self, scope: RequestScope, args: Any, kwargs: dict[str, Any]) -> Any:
+    async def _within_deadline(self, scope: RequestContext, args: Any, kwargs: dict[str, Any]) -> Any:
         assert scope.deadline_at is not None  # noqa: S101 - narrows the type
         timeout = asyncio.timeout(max(0.0, scope.deadline_at - self.guard.clock.now()))
         try:
@@ -171,16 +171,16 @@ class WallieRouter(StreamingRouter):
                 raise DeadlineExceeded(f"The deadline passed before {scope.group} could answer.") from error
             raise
 
-    async def _in_scope(self, scope: RequestScope | None, args: Any, kwargs: dict[str, Any]) -> Any:
-        token = current_scope.set(scope)
+    async def _in_scope(self, scope: RequestContext | None, args: Any, kwargs: dict[str, Any]) -> Any:
+        token = current_context.set(scope)
         try:
             return await super().async_function_with_fallbacks(*args, **kwargs)
         finally:
-            current_scope.reset(token)
+            current_context.reset(token)
 
-    def _new_scope(self, kwargs: Mapping[str, Any]) -> RequestScope:
+    def _new_scope(self, kwargs: Mapping[str, Any]) -> RequestContext:
         group = str(kwargs.get("model"))
-        return self.guard.open_scope(
+        return self.guard.open_context(
             group,
             chain=self.chain_of(group, kwargs.get("fallbacks")),
             **tags_of(kwargs)._asdict(),
@@ -190,7 +190,7 @@ class WallieRouter(StreamingRouter):
 
     async def async_function_with_retries(self, *args: Any, **kwargs: Any) -> Any:
         """The retry loop of one group, with what is left of the request's retries."""
-        scope = current_scope.get()
+        scope = current_context.get()
         if scope is not None:
             stated = kwargs.get("num_retries")
             left = self.guard.config.retry.max_retries - scope.retries
@@ -200,12 +200,12 @@ class WallieRouter(StreamingRouter):
 
     def should_retry_this_error(self, error: Exception, *args: Any, **kwargs: Any) -> bool:
         """Whether the same group may help: only after transient errors, and while a breaker lets it."""
-        scope = current_scope.get()
+        scope = current_context.get()
         if scope is None:
             return bool(super().should_retry_this_error(error, *args, **kwargs))
         if isinstance(error, WallieError):
             raise error
-        ending = adapter.ending_of(error)
+        ending = adapter.classify_error(error)
         if ending.status_code in _KEY_REFUSED and len(kwargs.get("all_deployments") or ()) > 1:
             return True  # another deployment of the group may have a better key
         if not (ending.transient or ending.rate_limited) or not self._some_circuit_closed(scope):
@@ -216,10 +216,10 @@ class WallieRouter(StreamingRouter):
         self, e: Exception, remaining_retries: int, num_retries: int, *args: Any, **kwargs: Any
     ) -> float:
         """Seconds to wait before the next attempt. A pause is waited out in the limiter, not here."""
-        scope = current_scope.get()
+        scope = current_context.get()
         if scope is None:
             return float(super()._time_to_sleep_before_retry(e, remaining_retries, num_retries, *args, **kwargs))
-        ending = adapter.ending_of(e)
+        ending = adapter.classify_error(e)
         if remaining_retries <= 0 or ending.rate_limited or ending.pause_for or ending.status_code in _KEY_REFUSED:
             return 0.0
         seconds = self.guard.backoff.seconds(num_retries - remaining_retries + 1)
@@ -227,7 +227,7 @@ class WallieRouter(StreamingRouter):
             raise e
         return seconds
 
-    def _some_circuit_closed(self, scope: RequestScope) -> bool:
+    def _some_circuit_closed(self, scope: RequestContext) -> bool:
         group = next(reversed(scope.calls), scope.group)
         providers = self.providers_of(group)
         return not providers or any(not self.guard.limiter(name).is_open() for name in providers)
@@ -236,7 +236,7 @@ class WallieRouter(StreamingRouter):
 
     async def make_call(self, original_function: Any, *args: Any, **kwargs: Any) -> Any:
         """One attempt, from routing to settlement."""
-        scope = current_scope.get()
+        scope = current_context.get()
         if scope is None:
             return await super().make_call(original_function, *args, **kwargs)
         self.guard.check_deadline(scope)
@@ -268,7 +268,7 @@ class WallieRouter(StreamingRouter):
         finally:
             call.opening = None  # it knows the task, and the task's result is the stream
 
-    def _succeed(self, scope: RequestScope, attempt: Attempt, response: Any) -> Any:
+    def _succeed(self, scope: RequestContext, attempt: Attempt, response: Any) -> Any:
         scope.served_by = attempt
         if attempt.streaming or attempt.reservation is None:
             return response
@@ -278,11 +278,13 @@ class WallieRouter(StreamingRouter):
         if answer.from_cache:
             self.guard.settle(scope, attempt, _FROM_CACHE)
         else:
-            ending = Ending(_SUCCESS, _HEALTHY, answer.usage, reported=answer.reported, response_cost=answer.cost)
+            ending = AttemptResult(
+                _SUCCESS, _HEALTHY, answer.usage, reported=answer.reported, response_cost=answer.cost
+            )
             self.guard.settle(scope, attempt, ending)
         return response
 
-    def _fail(self, scope: RequestScope, attempt: Attempt, error: BaseException) -> None:
+    def _fail(self, scope: RequestContext, attempt: Attempt, error: BaseException) -> None:
         if isinstance(error, Refused) and attempt.reservation is None:
             reason = str(error).rstrip(".")
             scope.fail(attempt.group, error.provider, reason, error.retry_after, error.status_code)
@@ -291,14 +293,14 @@ class WallieRouter(StreamingRouter):
             return
         passed = scope.deadline_at is not None and self.guard.clock.now() >= scope.deadline_at
         late = passed and self._is_slow(attempt)
-        ending = adapter.ending_of(error, deadline_passed=late)
+        ending = adapter.classify_error(error, deadline_passed=late)
         if isinstance(error, GeneratorExit):  # a coroutine that is collected: see Guard.later
             self.guard.later(lambda: self.guard.settle(scope, attempt, ending))
             return
         self.guard.settle(scope, attempt, ending)
         scope.fail_attempt(attempt, ending)
 
-    def _bill(self, operation: str, attempt: Attempt, ending: Ending) -> Bill:
+    def _bill(self, operation: str, attempt: Attempt, ending: AttemptResult) -> Bill:
         return self._prices.bill(
             attempt.entry,
             ending.usage,

@@ -11,8 +11,8 @@ from typing import Any
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.errors import DeadlineExceeded
-from wallie_litellm.guard.context import ABANDONED, Ending
-from wallie_litellm.litellm_adapter.adapter import ending_of, is_cached_stream, stream_timeout, stream_was_ended
+from wallie_litellm.guard.context import ABANDONED, AttemptResult
+from wallie_litellm.litellm_adapter.adapter import classify_error, is_cached_stream, stream_timeout, stream_was_ended
 from wallie_litellm.litellm_adapter.responses import StreamMeter
 
 
@@ -27,8 +27,8 @@ class StreamWatch:
     whether a missed deadline says something of the provider.
     """
 
-    settle: Callable[[Ending, bool], None]
-    settle_later: Callable[[Ending, bool], None]
+    settle: Callable[[AttemptResult, bool], None]
+    settle_later: Callable[[AttemptResult, bool], None]
     gone: Callable[[], None]
     may_go_on: Callable[[BaseException], bool]
     remaining: Callable[[], float | None]
@@ -127,24 +127,24 @@ class GuardedStream:
         else:
             self._watch.settle_later(self._abandoned(), True)
 
-    def _settle(self, ending: Ending) -> None:
+    def _settle(self, ending: AttemptResult) -> None:
         self._settled = True
         self._watch.settle(ending, True)
 
     def _end(self) -> None:
         if is_cached_stream(self._inner):
-            self._settle(Ending(Outcome.CACHE_HIT))
+            self._settle(AttemptResult(Outcome.CACHE_HIT))
         elif stream_was_ended(self._inner, self._meter.finished):
-            self._settle(self._seen(Ending(Outcome.SUCCESS, Verdict.SUCCESS)))
+            self._settle(self._seen(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)))
         else:
-            self._settle(self._seen(Ending(Outcome.CUT, Verdict.FAILURE, reason="stream cut off")))
+            self._settle(self._seen(AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="stream cut off")))
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, DeadlineExceeded):
             verdict = Verdict.FAILURE if self._watch.is_slow() else Verdict.IGNORED
-            ending = Ending(Outcome.CUT, verdict, reason="no answer before the deadline")
+            ending = AttemptResult(Outcome.CUT, verdict, reason="no answer before the deadline")
         else:
-            ending = ending_of(error)
+            ending = classify_error(error)
         if self._started or ending.outcome is not Outcome.REJECTED:
             ending = self._seen(ending._replace(outcome=Outcome.CUT))
         self._settled = True
@@ -160,12 +160,12 @@ class GuardedStream:
         if not self._settled:
             self._settle(self._abandoned())
 
-    def _abandoned(self) -> Ending:
+    def _abandoned(self) -> AttemptResult:
         if self._meter.finished:
-            return self._seen(Ending(Outcome.SUCCESS, Verdict.SUCCESS))
-        return self._seen(Ending(Outcome.CUT, reason=ABANDONED))
+            return self._seen(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
+        return self._seen(AttemptResult(Outcome.CUT, reason=ABANDONED))
 
-    def _seen(self, ending: Ending) -> Ending:
+    def _seen(self, ending: AttemptResult) -> AttemptResult:
         """``ending`` with the usage that the stream has shown so far."""
         return ending._replace(usage=self._meter.usage(), reported=self._meter.reported)
 

@@ -10,7 +10,7 @@ import litellm
 from litellm.exceptions import MidStreamFallbackError
 
 from wallie_litellm.guard.chain import final_error
-from wallie_litellm.guard.context import ABANDONED, CANCELLED, Attempt, Ending, Failure, RequestScope
+from wallie_litellm.guard.context import ABANDONED, CANCELLED, Attempt, AttemptResult, RequestContext, RequestFailure
 from wallie_litellm.guard.current import current_call
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.stream import GuardedStream, StreamWatch, closing_both
@@ -33,21 +33,21 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
     async def async_function_with_fallbacks_common_utils(self, *args: Any, **kwargs: Any) -> Any:
         """The way along the chain. From inside a stream nobody else says what became of the whole request."""
         scope = (kwargs.get("kwargs") or {}).get(SCOPE_KEY)
-        if not isinstance(scope, RequestScope):
+        if not isinstance(scope, RequestContext):
             return await super().async_function_with_fallbacks_common_utils(*args, **kwargs)
-        scope.hops_under_way += 1
+        scope.fallbacks_under_way += 1
         self._give_up(scope.served_by, args[0] if args else kwargs.get("e"))
         try:
             response = await super().async_function_with_fallbacks_common_utils(*args, **kwargs)
         except Exception as error:
             self.guard.check_deadline(scope)
             final = final_error(scope, error)
-            self.guard.end(scope, adapter.failure_of(final))
+            self.guard.end(scope, adapter.failure_from(final))
             if final is error:
                 raise
             raise final from error
         finally:
-            scope.hops_under_way -= 1
+            scope.fallbacks_under_way -= 1
         self._conclude(scope)
         return response
 
@@ -58,7 +58,7 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
         if stream is not None and isinstance(error, Exception):
             stream.fail(error)
 
-    def _conclude(self, scope: RequestScope) -> None:
+    def _conclude(self, scope: RequestContext) -> None:
         """The request has an answer; a stream says itself when it has ended."""
         if scope.served_by is None or not scope.served_by.streaming:
             self.guard.end(scope)
@@ -106,24 +106,24 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
         return float(seconds) if isinstance(seconds, int | float) else None
 
     def _guard_stream(
-        self, scope: RequestScope, attempt: Attempt, stream: Any, idle: float | None = None
+        self, scope: RequestContext, attempt: Attempt, stream: Any, idle: float | None = None
     ) -> GuardedStream:
         assert attempt.reservation is not None  # noqa: S101 - narrows the type
         attempt.streaming = True
         guard = self.guard
 
-        def settle(ending: Ending, over: bool) -> None:
+        def settle(ending: AttemptResult, over: bool) -> None:
             if guard.settle(scope, attempt, ending) and ending.reason is not None:
                 scope.fail_attempt(attempt, ending)
             if over:
                 guard.end(scope, _failure_of(ending))
 
-        def settle_later(ending: Ending, over: bool) -> None:
+        def settle_later(ending: AttemptResult, over: bool) -> None:
             guard.later(lambda: settle(ending, over))
 
         def end() -> None:
             # LiteLLM might have gone on along the chain after this stream's error, and has not.
-            if attempt.ending is not None and scope.served_by is attempt and not scope.hops_under_way:
+            if attempt.ending is not None and scope.served_by is attempt and not scope.fallbacks_under_way:
                 guard.end(scope, _failure_of(attempt.ending))
 
         def gone() -> None:
@@ -149,7 +149,7 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
         return self.guard.clock.now() - attempt.started_at >= SLOW_ANSWER
 
 
-def _failure_of(ending: Ending) -> Failure | None:
+def _failure_of(ending: AttemptResult) -> RequestFailure | None:
     if ending.reason is None:
         return None
-    return Failure(ending.reason, ending.status_code, ending.reason in (CANCELLED, ABANDONED))
+    return RequestFailure(ending.reason, ending.status_code, ending.reason in (CANCELLED, ABANDONED))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import inf
 
-from wallie_litellm.core.daily_quota import DayCounter
+from wallie_litellm.core.daily_quota import DailyQuota
 from wallie_litellm.core.demand import Demand, Tally
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS, RATE_DIMENSIONS, Kind
-from wallie_litellm.core.thresholds import QuotaWatch
-from wallie_litellm.core.token_bucket import Bucket
+from wallie_litellm.core.thresholds import ThresholdWatch
+from wallie_litellm.core.token_bucket import TokenBucket
 from wallie_litellm.limiter.limits import Limits
-from wallie_litellm.limiter.quota_meter import Gauge
-from wallie_litellm.limiter.store import TOO_LARGE, DimensionUse, Hurdle, Ledger, Reservation
+from wallie_litellm.limiter.quota_meter import QuotaMeter
+from wallie_litellm.limiter.store import TOO_LARGE, Balance, Denial, LimitUsage, Reservation
 
 KINDS = tuple(map(int, Kind))
 
@@ -23,7 +23,7 @@ Crossed = Callable[[str, str, float, float], None]
 ADD_UP_AFTER = 1000
 
 
-class Books:
+class StoreAccounting:
     """One provider's limits as buckets and counters, and what this process has reserved, settled and refunded."""
 
     def __init__(self, name: str, limits: Limits, levels: Mapping[str, float] | None) -> None:
@@ -32,13 +32,13 @@ class Books:
         self.paused_until = -inf
         self.on_crossing: Crossed | None = None
         self._live: dict[Reservation, None] = {}
-        self._buckets: dict[str, Bucket] = {
-            dimension: Bucket(limits.usable(dimension), limits.capacity(dimension))
+        self._buckets: dict[str, TokenBucket] = {
+            dimension: TokenBucket(limits.usable(dimension), limits.capacity(dimension))
             for dimension in RATE_DIMENSIONS
             if dimension in limits.per_dimension
         }
-        self._days: dict[str, DayCounter] = {
-            dimension: DayCounter(limits.whole(dimension))
+        self._days: dict[str, DailyQuota] = {
+            dimension: DailyQuota(limits.whole(dimension))
             for dimension in DAY_DIMENSIONS
             if dimension in limits.per_dimension
         }
@@ -52,9 +52,9 @@ class Books:
         self._held = [0] * len(KINDS)  # reserved, and not yet used: of the kinds that are counted in tokens
         self._overrun, self._refunded = [0, 0, 0, 0], [0, 0, 0, 0]
 
-    def _gauge(self, name: str, levels: Mapping[str, float]) -> Gauge:
-        kind, watch = int(DIMENSION_KINDS[name]), QuotaWatch(levels)
-        return Gauge(name, kind, self.ceiling(name), watch, self._buckets.get(name), self._days.get(name))
+    def _gauge(self, name: str, levels: Mapping[str, float]) -> QuotaMeter:
+        kind, watch = int(DIMENSION_KINDS[name]), ThresholdWatch(levels)
+        return QuotaMeter(name, kind, self.ceiling(name), watch, self._buckets.get(name), self._days.get(name))
 
     @property
     def memory(self) -> float:
@@ -91,10 +91,10 @@ class Books:
         """When the oldest unsettled reservation was admitted."""
         return next((reservation.at for reservation in self._live), None)
 
-    def _too_large(self, demand: Demand) -> Hurdle | None:
+    def _too_large(self, demand: Demand) -> Denial | None:
         for dimension in (*self._buckets, *self._days):
             if demand.of(dimension) > self.ceiling(dimension) + 1e-9:
-                return Hurdle(TOO_LARGE + dimension, inf)
+                return Denial(TOO_LARGE + dimension, inf)
         return None
 
     def _book(self, reservation: Reservation, charged: Demand) -> bool:
@@ -119,7 +119,7 @@ class Books:
                     self._refunded[kind] -= delta
         return True
 
-    def _report(self, gauge: Gauge, now: float, before: float) -> None:
+    def _report(self, gauge: QuotaMeter, now: float, before: float) -> None:
         """Say which thresholds are reached, now that ``before`` has become what it is."""
         held = self._held[gauge.kind]
         used = gauge.used(now) - held
@@ -129,22 +129,22 @@ class Books:
             if self.on_crossing is not None:
                 self.on_crossing(gauge.dimension, level, share, now)
 
-    def use(self, now: float) -> dict[str, DimensionUse]:
+    def use(self, now: float) -> dict[str, LimitUsage]:
         """How much of each configured dimension is used."""
         limits = self.limits.per_dimension
         use = {
-            name: DimensionUse(bucket.used(now), limits[name], bucket.capacity, bucket.full_in(now), self._ledger(name))
+            name: LimitUsage(bucket.used(now), limits[name], bucket.capacity, bucket.full_in(now), self._ledger(name))
             for name, bucket in self._buckets.items()
         }
         for name, counter in self._days.items():
             left = counter.resets_at - now
-            use[name] = DimensionUse(counter.used, limits[name], counter.limit, left, self._ledger(name))
+            use[name] = LimitUsage(counter.used, limits[name], counter.limit, left, self._ledger(name))
         if self._concurrency is not None:
             most, books = self._concurrency, self._ledger("concurrency")
-            use["concurrency"] = DimensionUse(len(self._live), most, most, 0.0, books)
+            use["concurrency"] = LimitUsage(len(self._live), most, most, 0.0, books)
         return use
 
-    def _ledger(self, dimension: str) -> Ledger:
+    def _ledger(self, dimension: str) -> Balance:
         kind = DIMENSION_KINDS[dimension]
         reserved = self._reserved.total()[kind] + self._overrun[kind]
-        return Ledger(reserved, self._settled.total()[kind], self._refunded[kind])
+        return Balance(reserved, self._settled.total()[kind], self._refunded[kind])

@@ -11,19 +11,19 @@ from functools import partial
 from typing import Any
 
 from wallie_litellm.clock import Clock
-from wallie_litellm.core.circuit_breaker import Breaker, BreakerState, Verdict
+from wallie_litellm.core.circuit_breaker import BreakerState, CircuitBreaker, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.wait_queue import WaitQueue
-from wallie_litellm.limiter.leased.breaker_replica import SharedBreaker
-from wallie_litellm.limiter.leased.leased_store import LeasedProvider
+from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
+from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.store import (
     CIRCUIT,
     CLOSED,
     LEASE,
     QUEUE,
     UNREACHABLE,
-    DimensionUse,
-    Hurdle,
+    Denial,
+    LimitUsage,
     ProviderStore,
     Reservation,
 )
@@ -43,11 +43,11 @@ class Waiter:
         self.priority = priority
         self.give_up_at = give_up_at
         self.wake = wake
-        self.result: Reservation | Hurdle | None = None
+        self.result: Reservation | Denial | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class DoorState:
+class LimiterState:
     """What one provider looks like at one moment. Times are seconds from now."""
 
     breaker: BreakerState
@@ -57,7 +57,7 @@ class DoorState:
     paused_for: float
     in_flight: int
     waiting: int
-    use: dict[str, DimensionUse]
+    use: dict[str, LimitUsage]
 
 
 LOWEST_PRIORITY = -(2**63)
@@ -66,7 +66,9 @@ NEWS_ENDS = ("concurrency", LEASE)  # waits that end with an event, not with tim
 FEATURE = "feature:"  # what a feature's limiter is called, in alerts too, before the feature's own name
 
 #: Told of a breaker's state and count of failures: provider, before, after, the breaker as it is now, the time.
-Changed = Callable[[str, tuple[BreakerState, int], tuple[BreakerState, int], Breaker | SharedBreaker, float], None]
+Changed = Callable[
+    [str, tuple[BreakerState, int], tuple[BreakerState, int], CircuitBreaker | BreakerReplica, float], None
+]
 
 
 class Limiter:
@@ -99,7 +101,7 @@ class Limiter:
         self._timer_at = float("inf")
         self._expiry_at = float("inf")
 
-    def reserve(self, demand: Demand, priority: int = 0) -> Reservation | Hurdle:
+    def reserve(self, demand: Demand, priority: int = 0) -> Reservation | Denial:
         """Pass now, or learn what stands in the way and for how long, those waiting in front included."""
         self._acquire()
         try:
@@ -118,16 +120,16 @@ class Limiter:
                 result = self._store.reserve(now, demand)
                 self._note_change(now)
                 return result
-            return hurdle or Hurdle(self._in_line, 0.0)
+            return hurdle or Denial(self._in_line, 0.0)
         finally:
             self._release()
 
-    def hurdle(self, demand: Demand, priority: int = 0) -> Hurdle | None:
+    def hurdle(self, demand: Demand, priority: int = 0) -> Denial | None:
         """What :meth:`reserve` would run into now, without taking anything."""
         with self._lock:
             ahead = self._queue.ahead(priority) if self._waiting else NOTHING
             hurdle = self._store.hurdle(self._now(), demand, ahead)
-            return hurdle or (Hurdle(QUEUE, 0.0) if ahead.requests else None)
+            return hurdle or (Denial(QUEUE, 0.0) if ahead.requests else None)
 
     def fit(self, demand: Demand) -> Demand:
         """``demand`` with its guessed output cut down to what the limits can hold at all."""
@@ -137,13 +139,13 @@ class Limiter:
         """The most that one request can ask for in ``dimension``."""
         return self._store.ceiling(dimension)
 
-    def turn_away(self, waiter: Waiter) -> None:
+    def evict(self, waiter: Waiter) -> None:
         """Have ``waiter`` leave the queue, if it is still there, as one whose wait has become too long."""
         with self._lock:
             if waiter.result is not None:
                 return
-            hurdle = self._store.hurdle(self._now(), waiter.demand, NOTHING) or Hurdle(QUEUE, 0.0)
-            self._dismiss(waiter, hurdle)
+            hurdle = self._store.hurdle(self._now(), waiter.demand, NOTHING) or Denial(QUEUE, 0.0)
+            self._deny(waiter, hurdle)
             woken = [waiter, *self._serve()]
         _wake(woken)
 
@@ -151,7 +153,7 @@ class Limiter:
         """Wait for one's turn until ``give_up_at``; ``waiter.wake`` is called when ``result`` is there."""
         with self._lock:
             if self._closed:
-                waiter.result = Hurdle(CLOSED, 0.0)
+                waiter.result = Denial(CLOSED, 0.0)
                 woken = [waiter]
             else:
                 self._queue.push(waiter)
@@ -164,7 +166,7 @@ class Limiter:
         """Leave the queue; capacity that had just been granted goes back."""
         with self._lock:
             if waiter.result is None:
-                self._dismiss(waiter, Hurdle("abandoned", 0.0))
+                self._deny(waiter, Denial("abandoned", 0.0))
             elif isinstance(waiter.result, Reservation):
                 self._finish(waiter.result, NOTHING, Verdict.IGNORED, None)
             woken = self._serve()
@@ -218,11 +220,11 @@ class Limiter:
             woken = self._serve()
         _wake(woken)
 
-    def state(self) -> DoorState:
+    def state(self) -> LimiterState:
         """What the provider looks like now."""
         with self._lock:
             now, breaker = self._now(), self._store.breaker
-            return DoorState(
+            return LimiterState(
                 breaker=breaker.state,
                 breaker_reason=breaker.reason,
                 consecutive_failures=breaker.failures,
@@ -260,9 +262,9 @@ class Limiter:
 
     # A store that is shared with other processes spends from a loan; what follows is how its lender is asked.
 
-    def lease(self, on_need: Callable[[], None]) -> None:
-        """Have ``on_need`` called, under the lock, when the lender should be asked."""
-        self._leased.on_need = on_need
+    def lease(self, on_renewal_due: Callable[[], None]) -> None:
+        """Have ``on_renewal_due`` called, under the lock, when the lender should be asked."""
+        self._leased.on_renewal_due = on_renewal_due
         self._in_line = LEASE
 
     def compose(self) -> Any:
@@ -275,34 +277,34 @@ class Limiter:
             patience = max(until for until, _, waiter in self._give_ups if waiter.result is None) - now
             return self._leased.compose(now, head.demand, self._queue.ahead(LOWEST_PRIORITY), patience)
 
-    def compose_last(self) -> Any:
+    def build_release(self) -> Any:
         """What to tell the lender at the end: everything goes back."""
         with self._lock:
-            return self._leased.compose_last(self._now())
+            return self._leased.build_release(self._now())
 
-    def take_in(self, answer: Mapping[str, Any], sent_at: float) -> bool:
+    def apply_grant(self, answer: Mapping[str, Any], sent_at: float) -> bool:
         """Let in whom the lender's answer lets in; ``False`` if it has to be asked again."""
         with self._lock:
             now = self._now()
-            understood = self._leased.take_in(now, sent_at, answer)
+            understood = self._leased.apply_grant(now, sent_at, answer)
             self._note_change(now, ours=self._leased.caused)
             woken = self._serve()
             if self._leased.breaker.permits and not self._waiting:
-                self._leased.on_need()  # whoever wanted to probe has left
+                self._leased.on_renewal_due()  # whoever wanted to probe has left
         _wake(woken)
         return understood
 
-    def lender_gone(self, policy: str) -> None:
+    def lease_server_lost(self, policy: str) -> None:
         """Go on without the lender: ``local``, ``open`` or ``closed``."""
         with self._lock:
-            self._leased.lender_gone(self._now(), policy)
+            self._leased.lease_server_lost(self._now(), policy)
             woken = self._serve()
         _wake(woken)
 
-    def lender_back(self) -> None:
+    def lease_server_found(self) -> None:
         """Ask the lender again."""
         with self._lock:
-            self._leased.lender_back(self._now())
+            self._leased.lease_server_found(self._now())
             woken = self._serve()
         _wake(woken)
 
@@ -317,8 +319,8 @@ class Limiter:
         return self._leased.workers
 
     @property
-    def _leased(self) -> LeasedProvider:
-        assert isinstance(self._store, LeasedProvider), "only asked of such"  # noqa: S101 - narrows the type
+    def _leased(self) -> LeasedStore:
+        assert isinstance(self._store, LeasedStore), "only asked of such"  # noqa: S101 - narrows the type
         return self._store
 
     def close(self) -> None:
@@ -327,7 +329,7 @@ class Limiter:
             self._closed = True
             woken = []
             while (head := self._queue.head()) is not None:
-                self._dismiss(head, Hurdle(CLOSED, 0.0))
+                self._deny(head, Denial(CLOSED, 0.0))
                 woken.append(head)
             self._set_timer(float("inf"))
         _wake(woken)
@@ -358,7 +360,7 @@ class Limiter:
         if self.on_change is not None and ours and before != self._seen:
             self.on_change(self.name, before, self._seen, breaker, now)
 
-    def _dismiss(self, waiter: Waiter, result: Reservation | Hurdle) -> None:
+    def _deny(self, waiter: Waiter, result: Reservation | Denial) -> None:
         self._queue.remove(waiter)
         self._waiting -= 1
         waiter.result = result
@@ -371,32 +373,32 @@ class Limiter:
         next_at = float("inf")
         while (head := self._queue.head()) is not None:
             result = self._store.reserve(now, head.demand)
-            if isinstance(result, Hurdle) and self._worth_waiting(now, result, head):
+            if isinstance(result, Denial) and self._worth_waiting(now, result, head):
                 next_at = now + result.wait if result.reason not in NEWS_ENDS else float("inf")
                 break
             if isinstance(result, Reservation):
                 self._expiry_at = min(self._expiry_at, now + self._ttl)
                 self._note_change(now)
-            self._dismiss(head, result)
+            self._deny(head, result)
             woken.append(head)
-        woken += self._turn_away(now)
+        woken += self._evict(now)
         self._set_timer(min(next_at, self._next_give_up(), self._expiry_at))
         return woken
 
     @staticmethod
-    def _worth_waiting(now: float, hurdle: Hurdle, waiter: Waiter) -> bool:
+    def _worth_waiting(now: float, hurdle: Denial, waiter: Waiter) -> bool:
         return (
             hurdle.reason not in (CIRCUIT, UNREACHABLE)
             and hurdle.wait < float("inf")
             and now + hurdle.wait <= waiter.give_up_at
         )
 
-    def _turn_away(self, now: float) -> list[Waiter]:
+    def _evict(self, now: float) -> list[Waiter]:
         gone = []
         in_vain = max(now, self._store.paused_until)
         while self._next_give_up() <= in_vain:
             waiter = heapq.heappop(self._give_ups)[2]
-            self._dismiss(waiter, Hurdle(QUEUE, 0.0))
+            self._deny(waiter, Denial(QUEUE, 0.0))
             # What it would find if it came back at once: the others are still in line.
             ahead = self._queue.ahead(waiter.priority)
             waiter.result = self._store.hurdle(now, waiter.demand, ahead) or waiter.result

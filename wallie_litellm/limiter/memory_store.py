@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
 
-from wallie_litellm.core.circuit_breaker import Breaker, BreakerRules, BreakerState
+from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, CircuitBreaker
 from wallie_litellm.core.daily_quota import next_midnight
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS, Kind
-from wallie_litellm.core.token_bucket import Bucket
-from wallie_litellm.limiter.accounting import Books
+from wallie_litellm.core.token_bucket import TokenBucket
+from wallie_litellm.limiter.accounting import StoreAccounting
 from wallie_litellm.limiter.limits import Limits
-from wallie_litellm.limiter.store import CIRCUIT, PAUSED, DimensionUse, Hurdle, Reservation
+from wallie_litellm.limiter.store import CIRCUIT, PAUSED, Denial, LimitUsage, Reservation
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED = BreakerState.CLOSED
@@ -21,7 +21,7 @@ _CLOSED = BreakerState.CLOSED
 MIDNIGHT_LOOKUP = 60.0
 
 
-class MemoryProvider(Books):
+class MemoryStore(StoreAccounting):
     """See :class:`~wallie_litellm.limiter.store.ProviderStore`."""
 
     def __init__(
@@ -33,7 +33,7 @@ class MemoryProvider(Books):
         levels: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(name, limits, levels)
-        self.breaker = Breaker(rules)
+        self.breaker = CircuitBreaker(rules)
         self._wall = wall
         # The hot path walks plain tuples: (bucket, position of its kind in a demand).
         self._rates = tuple((bucket, int(DIMENSION_KINDS[name])) for name, bucket in self._buckets.items())
@@ -42,7 +42,7 @@ class MemoryProvider(Books):
         self._request_gauges = tuple(gauge for gauge in self._gauges if gauge.kind == Kind.REQUESTS)
         self._token_gauges = tuple(gauge for gauge in self._gauges if gauge.kind != Kind.REQUESTS)
 
-    def reserve(self, now: float, demand: Demand) -> Reservation | Hurdle:
+    def reserve(self, now: float, demand: Demand) -> Reservation | Denial:
         """Take all of ``demand`` or nothing."""
         breaker = self.breaker
         if now < self.paused_until or breaker.state is not _CLOSED or self._concurrency is not None:
@@ -73,18 +73,18 @@ class MemoryProvider(Books):
         self._live[reservation] = None
         return reservation
 
-    def _untake(self, refusing: Bucket, demand: Demand) -> None:
+    def _untake(self, refusing: TokenBucket, demand: Demand) -> None:
         for bucket, kind in self._rates:
             if bucket is refusing:
                 return
             bucket.untake(demand[kind])
 
-    def _obstacle(self, now: float, demand: Demand) -> Hurdle:
+    def _obstacle(self, now: float, demand: Demand) -> Denial:
         hurdle = self.hurdle(now, demand, NOTHING)
         assert hurdle is not None, "the caller has just found one"  # noqa: S101 - narrows for the type checker
         return hurdle
 
-    def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Hurdle | None:
+    def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
         """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; the longest wait wins."""
         if now >= self._midnight_lookup:
             self._roll(now)
@@ -93,7 +93,7 @@ class MemoryProvider(Books):
             return worst
         blocked = self.breaker.wait(now)
         if blocked > 0:
-            return Hurdle(CIRCUIT, blocked)
+            return Denial(CIRCUIT, blocked)
         waits = [(self.paused_until - now, PAUSED)]
         for dimension, bucket in self._buckets.items():
             kind = DIMENSION_KINDS[dimension]
@@ -105,7 +105,7 @@ class MemoryProvider(Books):
             # Nobody knows when a call ends; a place counts as free in a moment and the waiter's patience decides.
             waits.append((1e-3 if len(self._live) + ahead.requests >= self._concurrency else 0.0, "concurrency"))
         wait, reason = max(waits)
-        return Hurdle(reason, wait) if wait > 0 else None
+        return Denial(reason, wait) if wait > 0 else None
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
         """Replace the reservation by what was used; ``False`` when it had been settled before."""
@@ -183,7 +183,7 @@ class MemoryProvider(Books):
         for gauge in self._gauges:
             gauge.restart()
 
-    def use(self, now: float) -> dict[str, DimensionUse]:
+    def use(self, now: float) -> dict[str, LimitUsage]:
         """How much of each configured dimension is used."""
         if now >= self._midnight_lookup:
             self._roll(now)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from math import ceil
 
-from wallie_litellm.core.daily_quota import DayCounter
-from wallie_litellm.core.thresholds import QuotaWatch
-from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE, Bucket
+from wallie_litellm.core.daily_quota import DailyQuota
+from wallie_litellm.core.thresholds import ThresholdWatch
+from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE, TokenBucket
 
 
-class Gauge:
+class QuotaMeter:
     """How far one limit is used, and whom to tell. Amounts are units of the dimension."""
 
     __slots__ = ("_counter", "_limit", "_per_second", "_watch", "bucket", "dimension", "kind", "low", "near")
@@ -19,9 +19,9 @@ class Gauge:
         dimension: str,
         kind: int,
         limit: float,
-        watch: QuotaWatch,
-        bucket: Bucket | None,
-        counter: DayCounter | None,
+        watch: ThresholdWatch,
+        bucket: TokenBucket | None,
+        counter: DailyQuota | None,
     ) -> None:
         self.dimension = dimension
         self.kind = kind

@@ -13,16 +13,16 @@ from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS
 from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE
 from wallie_litellm.guard.reporter import Reporter
-from wallie_litellm.limiter.leased.leased_store import LeasedProvider
+from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limiter import FEATURE, Limiter
 from wallie_litellm.limiter.limits import Limits
-from wallie_litellm.limiter.memory_store import MemoryProvider
+from wallie_litellm.limiter.memory_store import MemoryStore
 
 if TYPE_CHECKING:
     from wallie_litellm.limiter.redis.fleet import RedisFleet
 
 
-class Limiters:
+class LimiterRegistry:
     """Finds a limiter by name, and builds it when it is first asked for."""
 
     def __init__(
@@ -86,7 +86,7 @@ class Limiters:
         limits = limits.share(self._processes)
         rules = BreakerRules(**dict(self._config.breaker))
         fleet, terms = self._fleet, (name, limits, rules, self._clock.wall, self._reporter.levels)
-        store = MemoryProvider(*terms) if fleet is None else LeasedProvider(*terms, worker=fleet.worker)
+        store = MemoryStore(*terms) if fleet is None else LeasedStore(*terms, worker=fleet.worker)
 
         def on_crossing(dimension: str, level: str, share: float, now: float) -> None:
             use = store.use(now)[dimension]
@@ -94,7 +94,7 @@ class Limiters:
             def tell() -> None:
                 self._reporter.quota_crossed(name, dimension, level, share, use)
 
-            if fleet is None or not isinstance(store, LeasedProvider):
+            if fleet is None or not isinstance(store, LeasedStore):
                 tell()
             else:
                 window = use.reset_in if dimension in DAY_DIMENSIONS else SECONDS_PER_MINUTE

@@ -8,12 +8,12 @@ from typing import Any
 
 from wallie_litellm.core.circuit_breaker import BreakerState, health_of
 from wallie_litellm.core.dimensions import DIMENSIONS
-from wallie_litellm.limiter.limiter import DoorState, Limiter
+from wallie_litellm.limiter.limiter import Limiter, LimiterState
 
 LONGEST_RESET = 366 * 86_400.0  # seconds; a debt may be larger than a date can say
 
 
-def health(state: DoorState) -> str:
+def health(state: LimiterState) -> str:
     """``healthy``, ``degraded`` or ``down``."""
     return health_of(state.breaker, state.consecutive_failures)
 
@@ -23,7 +23,7 @@ def describe_all(limiters: Mapping[str, Limiter], wall: float) -> dict[str, Any]
     return {name: describe(limiter.state(), wall) for name, limiter in sorted(limiters.items())}
 
 
-def describe(state: DoorState, wall: float) -> dict[str, Any]:
+def describe(state: LimiterState, wall: float) -> dict[str, Any]:
     """One provider, as plain JSON-ready data; ``wall`` is the present Unix time."""
     next_probe = state.next_probe_in if state.breaker is BreakerState.OPEN else None
     return {

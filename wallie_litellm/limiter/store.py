@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from math import ceil
 from typing import NamedTuple, Protocol
 
-from wallie_litellm.core.circuit_breaker import Breaker
+from wallie_litellm.core.circuit_breaker import CircuitBreaker
 from wallie_litellm.core.demand import Demand
-from wallie_litellm.limiter.leased.breaker_replica import SharedBreaker
+from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
 
 
 class Reservation:
@@ -32,7 +32,7 @@ class Reservation:
         self.settled = False
 
 
-class Hurdle(NamedTuple):
+class Denial(NamedTuple):
     """Why a demand cannot be admitted now, and for how many seconds (``inf``: not by waiting)."""
 
     reason: str  # a dimension, or one of the constants below
@@ -48,7 +48,7 @@ UNREACHABLE = "store"  # that store is away, and nothing may pass without it
 TOO_LARGE = "too_large:"  # followed by the dimension
 
 
-class Ledger(NamedTuple):
+class Balance(NamedTuple):
     """All that was ever reserved, settled and refunded in one dimension; reserved = settled + refunded + in flight."""
 
     reserved: int
@@ -56,7 +56,7 @@ class Ledger(NamedTuple):
     refunded: int
 
 
-class DimensionUse(NamedTuple):
+class LimitUsage(NamedTuple):
     """How much of a limit is used, and in how many seconds it is free again.
 
     ``full`` is the use at which nothing is left: the limit, or the capacity that was set instead, less the headroom.
@@ -66,7 +66,7 @@ class DimensionUse(NamedTuple):
     limit: int
     full: float
     reset_in: float
-    ledger: Ledger
+    ledger: Balance
 
     @property
     def units(self) -> int:
@@ -85,7 +85,7 @@ class ProviderStore(Protocol):
     paused_until: float
 
     @property
-    def breaker(self) -> Breaker | SharedBreaker:
+    def breaker(self) -> CircuitBreaker | BreakerReplica:
         """When to leave the provider alone."""
 
     @property
@@ -96,10 +96,10 @@ class ProviderStore(Protocol):
     def in_flight(self) -> int:
         """Reservations not yet settled."""
 
-    def reserve(self, now: float, demand: Demand) -> Reservation | Hurdle:
+    def reserve(self, now: float, demand: Demand) -> Reservation | Denial:
         """Take all of ``demand`` or nothing."""
 
-    def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Hurdle | None:
+    def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
         """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; ``None`` if nothing."""
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
@@ -132,5 +132,5 @@ class ProviderStore(Protocol):
     def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
         """Count what was used before this process began: since midnight, and of late as (seconds ago, amount)."""
 
-    def use(self, now: float) -> dict[str, DimensionUse]:
+    def use(self, now: float) -> dict[str, LimitUsage]:
         """How much of each configured dimension is used."""

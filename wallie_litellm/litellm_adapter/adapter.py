@@ -26,7 +26,7 @@ from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.core.retry_after import parse_retry_after
 from wallie_litellm.core.token_estimate import estimate
 from wallie_litellm.errors import RequestTooLarge, WallieError
-from wallie_litellm.guard.context import CALLERS_FAULT, CANCELLED, Ending, Failure
+from wallie_litellm.guard.context import CALLER_STATUSES, CANCELLED, AttemptResult, RequestFailure
 from wallie_litellm.litellm_adapter.metadata import GENERATING
 
 # Providers say in words that an account is out of money or quota, with a 400 or a 429 that waiting does not cure.
@@ -151,67 +151,69 @@ def _restore_nothing(**_: Any) -> None:
 # Errors
 
 
-def failure_of(error: BaseException) -> Failure:
+def failure_from(error: BaseException) -> RequestFailure:
     """What an error that reaches the caller says of the whole request."""
     if isinstance(error, WallieError):
-        return Failure(error.code, error.status_code, isinstance(error, RequestTooLarge))
-    ending = ending_of(error)
-    own = ending.verdict is Verdict.IGNORED and (ending.reason == CANCELLED or ending.status_code in CALLERS_FAULT)
-    return Failure(ending.reason or type(error).__name__, ending.status_code, own)
+        return RequestFailure(error.code, error.status_code, isinstance(error, RequestTooLarge))
+    ending = classify_error(error)
+    own = ending.verdict is Verdict.IGNORED and (ending.reason == CANCELLED or ending.status_code in CALLER_STATUSES)
+    return RequestFailure(ending.reason or type(error).__name__, ending.status_code, own)
 
 
-def ending_of(error: BaseException, *, deadline_passed: bool = False) -> Ending:
+def classify_error(error: BaseException, *, deadline_passed: bool = False) -> AttemptResult:
     """What an error says of the attempt it ended: about capacity, the provider's health, and trying again."""
     try:
         return _ending_of(error, deadline_passed)
     except Exception:  # noqa: BLE001 - an error that cannot even be read must not keep its attempt from being settled
-        return Ending(Outcome.CUT, reason=type(error).__name__)
+        return AttemptResult(Outcome.CUT, reason=type(error).__name__)
 
 
-def _ending_of(error: BaseException, deadline_passed: bool) -> Ending:
+def _ending_of(error: BaseException, deadline_passed: bool) -> AttemptResult:
     if isinstance(error, WallieError):  # a refusal met inside a call of the caller's own
-        return Ending(Outcome.CUT, reason=error.code, status_code=error.status_code)
+        return AttemptResult(Outcome.CUT, reason=error.code, status_code=error.status_code)
     if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
         if deadline_passed:  # the provider had the request, and did not answer in the time there was
-            return Ending(Outcome.CUT, Verdict.FAILURE, reason="no answer before the deadline")
-        return Ending(Outcome.CUT, reason=CANCELLED)
+            return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="no answer before the deadline")
+        return AttemptResult(Outcome.CUT, reason=CANCELLED)
     inner = getattr(error, "original_exception", None)
     if isinstance(error, MidStreamFallbackError) and isinstance(inner, Exception):
         return _ending_of(inner, deadline_passed)
     causes = tuple(_causes(error))
     if any(map(_is_refused_connection, causes)):
-        return Ending(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection refused", transient=True)
+        return AttemptResult(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection refused", transient=True)
     if any(isinstance(cause, json.JSONDecodeError) for cause in causes):
-        return Ending(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
+        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
     if isinstance(error, openai.APITimeoutError | TimeoutError | httpx.TimeoutException):
-        return Ending(Outcome.CUT, Verdict.FAILURE, reason="timeout", status_code=408, transient=True)
+        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="timeout", status_code=408, transient=True)
     if isinstance(error, openai.APIConnectionError) and any(isinstance(cause, _LOST_CONNECTION) for cause in causes):
         # LiteLLM gives it a status of 500, which no provider has answered with.
-        return Ending(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
+        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
     status = getattr(error, "status_code", None)
     if isinstance(status, int | str) and str(status).isdigit():
         if (int(status) >= 500 or int(status) == 422) and _is_litellms(error) and any(map(_was_reading, causes)):
-            return Ending(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
+            return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
         if int(status) >= 500 and _is_litellms(error) and not any(map(_shows_an_exchange, causes)):
             # What LiteLLM could not even put into a request is no fault of the provider's, whatever its status says.
-            return Ending(Outcome.NOT_SENT, reason=f"not sent: {type(causes[-1]).__name__}", status_code=400)
+            return AttemptResult(Outcome.NOT_SENT, reason=f"not sent: {type(causes[-1]).__name__}", status_code=400)
         return _rejection(error, int(status))
     if isinstance(error, openai.APIConnectionError | httpx.TransportError | OSError):
-        return Ending(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
-    return Ending(Outcome.CUT, reason=type(error).__name__)
+        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
+    return AttemptResult(Outcome.CUT, reason=type(error).__name__)
 
 
-def _rejection(error: BaseException, status: int) -> Ending:
+def _rejection(error: BaseException, status: int) -> AttemptResult:
     text = str(error)
     if status == 400 and _GEMINI_RATE_LIMIT.search(text):
         status = 429
     reason = f"HTTP {status}"
     if status < 400:
-        return Ending(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", status_code=status, transient=True)
+        return AttemptResult(
+            Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", status_code=status, transient=True
+        )
     asked = _asked_to_wait(error, text) if status == 429 or status >= 500 else None
     if status in (400, 402, 403, 429) and _account_exhausted(text.lower(), asked):
-        return Ending(Outcome.REJECTED, Verdict.FAILURE, reason=f"{reason}, quota exhausted", status_code=status)
-    return Ending(
+        return AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason=f"{reason}, quota exhausted", status_code=status)
+    return AttemptResult(
         Outcome.REJECTED,
         Verdict.FAILURE if status >= 500 or status in _ACCOUNT_STATUSES else Verdict.IGNORED,
         reason=reason,

@@ -23,7 +23,7 @@ def value_of(thing: Any, name: str) -> Any:
     return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
 
 
-class Answer(NamedTuple):
+class UsageReport(NamedTuple):
     """What an answer in one piece says of what it took.
 
     ``usage`` are its tokens and ``reported`` the same as the provider wrote it down, with its details; ``cost`` is in
@@ -36,15 +36,15 @@ class Answer(NamedTuple):
     from_cache: bool
 
 
-def answer_of(response: Any) -> Answer:
+def answer_of(response: Any) -> UsageReport:
     """Look at a response once: asking pydantic's models for what they lack is costly."""
     raw = value_of(response, "usage")
     usage = None if raw is None else tokens_of(raw)
     hidden = getattr(response, "_hidden_params", None)
     if not isinstance(hidden, Mapping):
-        return Answer(usage, raw if usage is not None else None, None, False)
+        return UsageReport(usage, raw if usage is not None else None, None, False)
     cost = hidden.get("response_cost")
-    return Answer(
+    return UsageReport(
         usage,
         raw if usage is not None else None,
         float(cost) if isinstance(cost, int | float) else None,

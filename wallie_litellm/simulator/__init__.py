@@ -26,7 +26,7 @@ Nothing here imports LiteLLM, so that a provider in a process of its own starts 
 
 from wallie_litellm.simulator.faults import Fault, FaultKind
 from wallie_litellm.simulator.provider import SimulatedProvider
-from wallie_litellm.simulator.providers import DEFAULT_LIMITS, SimulatedFleet
+from wallie_litellm.simulator.providers import DEFAULT_LIMITS, SimulatedProviders
 from wallie_litellm.simulator.tally import Counts
 
-__all__ = ["DEFAULT_LIMITS", "Counts", "Fault", "FaultKind", "SimulatedFleet", "SimulatedProvider"]
+__all__ = ["DEFAULT_LIMITS", "Counts", "Fault", "FaultKind", "SimulatedProvider", "SimulatedProviders"]

@@ -6,16 +6,16 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from wallie_litellm.simulator.limits import LimitName, Verdict
+from wallie_litellm.simulator.limits import LimitName, LimitVerdict
 from wallie_litellm.simulator.wire import (
-    Answer,
     Ask,
     Event,
     Json,
     Meters,
-    Reply,
     RetryAfter,
     Wire,
+    WireAnswer,
+    WireReply,
     retry_after_header,
     sse,
     text_chars,
@@ -52,13 +52,13 @@ class AnthropicWire(Wire):
         chars = text_chars(body.get("system")) + text_chars(body.get("messages"))
         return Ask("messages", str(body.get("model", "")), chars, bool(body.get("stream")), body)
 
-    def complete(self, ask: Ask, answer: Answer) -> Json:
+    def complete(self, ask: Ask, answer: WireAnswer) -> Json:
         """A whole message."""
         content = [{"type": "text", "text": answer.text}]
         usage = self._usage(answer, answer.completion_tokens)
         return {**self._head(ask, answer), "content": content, "stop_reason": "end_turn", "usage": usage}
 
-    def stream(self, ask: Ask, answer: Answer) -> Iterator[Event]:
+    def stream(self, ask: Ask, answer: WireAnswer) -> Iterator[Event]:
         """The documented order of events; input tokens come first, output tokens with the end."""
 
         def event(kind: str, fields: Json | None = None, *, content: bool = False) -> Event:
@@ -77,7 +77,7 @@ class AnthropicWire(Wire):
         yield event("message_delta", {"delta": {"stop_reason": "end_turn", "stop_sequence": None}, **end})
         yield event("message_stop")
 
-    def _head(self, ask: Ask, answer: Answer) -> Json:
+    def _head(self, ask: Ask, answer: WireAnswer) -> Json:
         return {
             "id": f"msg_sim{answer.serial:08d}",
             "type": "message",
@@ -88,7 +88,7 @@ class AnthropicWire(Wire):
             "stop_sequence": None,
         }
 
-    def _usage(self, answer: Answer, output_tokens: int) -> Json:
+    def _usage(self, answer: WireAnswer, output_tokens: int) -> Json:
         return {
             "input_tokens": answer.prompt_tokens,
             "cache_creation_input_tokens": 0,
@@ -97,27 +97,27 @@ class AnthropicWire(Wire):
             "service_tier": "standard",
         }
 
-    def _error(self, status: int, message: str, serial: int) -> Reply:
+    def _error(self, status: int, message: str, serial: int) -> WireReply:
         kind = _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
         error = {"type": kind, "message": message}
-        return Reply(status, {"type": "error", "error": error, "request_id": self.request_id(serial)["request-id"]})
+        return WireReply(status, {"type": "error", "error": error, "request_id": self.request_id(serial)["request-id"]})
 
-    def failure(self, status: int, model: str, serial: int) -> Reply:
+    def failure(self, status: int, model: str, serial: int) -> WireReply:
         """The error types of the documentation's errors page."""
         return self._error(status, _MESSAGES.get(status, f"HTTP {status}"), serial)
 
-    def limited(self, verdict: Verdict, meters: Meters, model: str, serial: int) -> Reply:
+    def limited(self, verdict: LimitVerdict, meters: Meters, model: str, serial: int) -> WireReply:
         """`rate_limit_error` with `retry-after` in whole seconds and the rate-limit headers."""
         name = verdict.refused_by or "rpm"
         reply = self._limit_error(f"{meters[name].limit:,} {_LIMIT_WORDS[name]}", serial)
         wait = {} if math.isinf(verdict.retry_after) else {"retry-after": whole_seconds(verdict.retry_after)}
-        return Reply(429, reply.body, {**self.limit_headers(meters), **wait})
+        return WireReply(429, reply.body, {**self.limit_headers(meters), **wait})
 
-    def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> Reply:
+    def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> WireReply:
         """The same body, and the Retry-After as asked."""
-        return Reply(429, self._limit_error("50 requests per minute", serial).body, retry_after_header(retry_after))
+        return WireReply(429, self._limit_error("50 requests per minute", serial).body, retry_after_header(retry_after))
 
-    def _limit_error(self, limit: str, serial: int) -> Reply:
+    def _limit_error(self, limit: str, serial: int) -> WireReply:
         message = (
             f"This request would exceed the rate limit for your organization (simulated) of {limit}. For details, "
             "refer to: https://docs.claude.com/en/api/rate-limits. You can see the response headers for current "
@@ -125,15 +125,15 @@ class AnthropicWire(Wire):
         )
         return self._error(429, message, serial)
 
-    def content_policy(self, model: str, serial: int) -> Reply:
+    def content_policy(self, model: str, serial: int) -> WireReply:
         """A 400 of the filter on answers."""
         return self._error(400, "Output blocked by content filtering policy", serial)
 
-    def context_window(self, model: str, serial: int) -> Reply:
+    def context_window(self, model: str, serial: int) -> WireReply:
         """A 400 that says the prompt is too long."""
         return self._error(400, "prompt is too long: 210000 tokens > 200000 maximum", serial)
 
-    def quota_exhausted(self, model: str, serial: int) -> Reply:
+    def quota_exhausted(self, model: str, serial: int) -> WireReply:
         """A 400, not a 402 or 429: an empty account looks like a bad request."""
         message = (
             "Your credit balance is too low to access the Anthropic API. "

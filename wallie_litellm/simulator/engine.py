@@ -10,10 +10,10 @@ import time
 from aiohttp import web
 
 from wallie_litellm.simulator.faults import Fault, FaultKind, FaultQueue
-from wallie_litellm.simulator.limits import ProviderLimits
+from wallie_litellm.simulator.limits import SimulatedLimits
 from wallie_litellm.simulator.settings import WIRES, ProviderSettings
-from wallie_litellm.simulator.tally import Tally, Visit
-from wallie_litellm.simulator.wire import Answer, Ask, Reply, Wire, retry_after_header, sse
+from wallie_litellm.simulator.tally import RequestTally, Visit
+from wallie_litellm.simulator.wire import Ask, Wire, WireAnswer, WireReply, retry_after_header, sse
 
 _BROKEN_JSON = '{"id": "sim", "choices": [{"message": {"content": "Hel'
 
@@ -24,16 +24,16 @@ class Engine:
     def __init__(self, settings: ProviderSettings) -> None:
         self.settings = settings
         self.wire: Wire = WIRES[settings.vendor]()
-        self.limits = ProviderLimits(
+        self.limits = SimulatedLimits(
             settings.rpm, settings.tpm, settings.rpd, slack=settings.slack, zone=self.wire.day_zone
         )
         self.faults = FaultQueue()
-        self.tally = Tally()
+        self.tally = RequestTally()
         self._serial = 0
 
     def reset(self) -> None:
         """Counts from zero and limits full again; faults stay."""
-        self.tally = Tally()
+        self.tally = RequestTally()
         self.limits.reset()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -57,13 +57,13 @@ class Engine:
         finally:
             visit.end("failed")
 
-    def _answer(self, ask: Ask) -> Answer:
+    def _answer(self, ask: Ask) -> WireAnswer:
         text = self.settings.text or f"Hello from {self.settings.name}."
         counted = self.settings.completion_tokens
         completion = math.ceil(len(text) / 4) if counted is None else counted
-        return Answer(self._serial, int(time.time()), text, ask.prompt_tokens, completion if ask.answers else 0)
+        return WireAnswer(self._serial, int(time.time()), text, ask.prompt_tokens, completion if ask.answers else 0)
 
-    def reply(self, visit: Visit, reply: Reply, serial: int, *, stream: bool = False) -> web.Response:
+    def reply(self, visit: Visit, reply: WireReply, serial: int, *, stream: bool = False) -> web.Response:
         """Send a complete answer. It is counted before it leaves, so that whoever reads it finds it counted."""
         visit.status(reply.status)
         visit.end("rejected_429" if reply.status == 429 else "failed" if reply.status >= 400 else "succeeded")
@@ -80,7 +80,7 @@ class Engine:
 class _Exchange:
     """One request on its way to an answer."""
 
-    def __init__(self, engine: Engine, request: web.Request, ask: Ask, answer: Answer, visit: Visit) -> None:
+    def __init__(self, engine: Engine, request: web.Request, ask: Ask, answer: WireAnswer, visit: Visit) -> None:
         self._engine = engine
         self._request = request
         self._ask = ask
@@ -108,15 +108,15 @@ class _Exchange:
             return self._malformed()
         if ask.stream:
             return await self._stream(fault)
-        return self._send(Reply(200, engine.wire.complete(ask, self._answer)))
+        return self._send(WireReply(200, engine.wire.complete(ask, self._answer)))
 
-    def _refusal(self, fault: Fault) -> Reply | None:
+    def _refusal(self, fault: Fault) -> WireReply | None:
         wire, model, serial = self._engine.wire, self._ask.model, self._answer.serial
         match fault.kind:
             case FaultKind.STATUS:
                 reply = wire.failure(fault.status, model, serial)
                 body = reply.body if fault.body is None else fault.body
-                return Reply(reply.status, body, {**reply.headers, **retry_after_header(fault.retry_after)})
+                return WireReply(reply.status, body, {**reply.headers, **retry_after_header(fault.retry_after)})
             case FaultKind.RATE_LIMIT:
                 return wire.rate_limited(fault.retry_after, model, serial)
             case FaultKind.CONTENT_POLICY:
@@ -127,13 +127,13 @@ class _Exchange:
                 return wire.quota_exhausted(model, serial)
         return None
 
-    def _send(self, reply: Reply) -> web.Response:
+    def _send(self, reply: WireReply) -> web.Response:
         return self._engine.reply(self._visit, reply, self._answer.serial, stream=self._ask.stream)
 
     def _malformed(self) -> web.Response:
         self._visit.end("failed")
         body = sse(_BROKEN_JSON).decode() if self._ask.stream else _BROKEN_JSON
-        response = self._send(Reply(200, body))
+        response = self._send(WireReply(200, body))
         if self._ask.stream:
             response.content_type = "text/event-stream"
         return response
@@ -148,7 +148,7 @@ class _Exchange:
         kind = fault.kind if fault else None
         answer = self._answer
         if kind is FaultKind.OMIT_USAGE:
-            answer = Answer(**{**vars(answer), "with_usage": False})
+            answer = WireAnswer(**{**vars(answer), "with_usage": False})
         stop_after = fault.after_chunks if fault else None
         response = web.StreamResponse(headers={**self._engine.headers(answer.serial), "cache-control": "no-cache"})
         response.content_type = "text/event-stream"

@@ -6,16 +6,16 @@ import math
 import re
 from collections.abc import Iterator
 
-from wallie_litellm.simulator.limits import LimitName, Verdict
+from wallie_litellm.simulator.limits import LimitName, LimitVerdict
 from wallie_litellm.simulator.wire import (
-    Answer,
     Ask,
     Event,
     Json,
     Meters,
-    Reply,
     RetryAfter,
     Wire,
+    WireAnswer,
+    WireReply,
     retry_after_header,
     sse,
     text_chars,
@@ -66,7 +66,7 @@ class GeminiWire(Wire):
         answers = "embed" not in method.lower()
         return Ask(method, model, text_chars(parts), method == _STREAM, body, answers)
 
-    def complete(self, ask: Ask, answer: Answer) -> Json:
+    def complete(self, ask: Ask, answer: WireAnswer) -> Json:
         """A whole answer, or embeddings."""
         vector = {"values": [round(1 / (position + 2), 6) for position in range(8)]}
         if ask.kind == "batchEmbedContents":
@@ -75,13 +75,13 @@ class GeminiWire(Wire):
             return {"embedding": vector}
         return self._part(ask, answer, answer.text, last=True)
 
-    def stream(self, ask: Ask, answer: Answer) -> Iterator[Event]:
+    def stream(self, ask: Ask, answer: WireAnswer) -> Iterator[Event]:
         """One whole object per piece; the last one says why it ends. There is no `[DONE]`."""
         last = len(answer.pieces) - 1
         for index, piece in enumerate(answer.pieces):
             yield Event(sse(self._part(ask, answer, piece, last=index == last)), content=True)
 
-    def _part(self, ask: Ask, answer: Answer, text: str, *, last: bool) -> Json:
+    def _part(self, ask: Ask, answer: WireAnswer, text: str, *, last: bool) -> Json:
         candidate: Json = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
         if last:
             candidate["finishReason"] = "STOP"
@@ -92,23 +92,23 @@ class GeminiWire(Wire):
         }
         return {**body, "usageMetadata": self._usage(answer, last=last)} if answer.with_usage else body
 
-    def _usage(self, answer: Answer, *, last: bool) -> Json:
+    def _usage(self, answer: WireAnswer, *, last: bool) -> Json:
         usage: Json = {"promptTokenCount": answer.prompt_tokens, "totalTokenCount": answer.prompt_tokens}
         if last:
             usage |= {"candidatesTokenCount": answer.completion_tokens, "totalTokenCount": answer.total_tokens}
         return usage
 
-    def _error(self, status: int, message: str | None = None, details: list[Json] | None = None) -> Reply:
+    def _error(self, status: int, message: str | None = None, details: list[Json] | None = None) -> WireReply:
         fallback = ("INTERNAL" if status >= 500 else "INVALID_ARGUMENT", f"HTTP {status}")
         name, words = _STATUS.get(status, fallback)
         error: Json = {"code": status, "message": message or words, "status": name}
-        return Reply(status, {"error": {**error, "details": details} if details else error})
+        return WireReply(status, {"error": {**error, "details": details} if details else error})
 
-    def failure(self, status: int, model: str, serial: int) -> Reply:
+    def failure(self, status: int, model: str, serial: int) -> WireReply:
         """The google.rpc status for an HTTP status."""
         return self._error(status)
 
-    def limited(self, verdict: Verdict, meters: Meters, model: str, serial: int) -> Reply:
+    def limited(self, verdict: LimitVerdict, meters: Meters, model: str, serial: int) -> WireReply:
         """`RESOURCE_EXHAUSTED` with the quota that was hit and the delay, both in the body."""
         name = verdict.refused_by or "rpm"
         metric, quota_id = _QUOTA[name]
@@ -120,23 +120,23 @@ class GeminiWire(Wire):
         delay = _delay(verdict.retry_after)
         return self._error(429, f"{message}\nPlease retry in {delay}s.", [violation, _retry_info(delay)])
 
-    def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> Reply:
+    def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> WireReply:
         """A number goes into `RetryInfo` and the header; a date fits only the header."""
         details = [_retry_info(retry_after)] if isinstance(retry_after, int | float) else []
-        return Reply(429, self._error(429, None, details).body, retry_after_header(retry_after))
+        return WireReply(429, self._error(429, None, details).body, retry_after_header(retry_after))
 
-    def content_policy(self, model: str, serial: int) -> Reply:
+    def content_policy(self, model: str, serial: int) -> WireReply:
         """Gemini blocks a prompt with a 200 that has feedback and no candidate."""
         usage = {"promptTokenCount": 1, "totalTokenCount": 1}
         feedback = {"blockReason": "PROHIBITED_CONTENT"}
-        return Reply(200, {"promptFeedback": feedback, "usageMetadata": usage, "modelVersion": model})
+        return WireReply(200, {"promptFeedback": feedback, "usageMetadata": usage, "modelVersion": model})
 
-    def context_window(self, model: str, serial: int) -> Reply:
+    def context_window(self, model: str, serial: int) -> WireReply:
         """A 400 that counts the tokens."""
         message = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
         return self._error(400, message)
 
-    def quota_exhausted(self, model: str, serial: int) -> Reply:
+    def quota_exhausted(self, model: str, serial: int) -> WireReply:
         """A 429 like any other, but for the day's quota and without a delay."""
         metric, quota_id = _QUOTA["rpd"]
         violation = self._violation(f"generativelanguage.googleapis.com/{metric}", quota_id, model, 0)

@@ -28,7 +28,7 @@ class Meter:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LimitVerdict:
     """The answer to one request: admitted, or refused by a named limit."""
 
     refused_by: LimitName | None = None
@@ -43,7 +43,7 @@ class Verdict:
         return self.refused_by is None
 
 
-class Bucket:
+class SimulatedBucket:
     """A token bucket holding one minute's limit, plus `slack` seconds of its rate.
 
     The slack is there because the first request of a burst travels longer than the later ones:
@@ -87,7 +87,7 @@ class Bucket:
         return Meter(self.limit, remaining, max(0.0, (self._capacity - level) / self.rate))
 
 
-class DayCounter:
+class SimulatedDay:
     """Requests per calendar day in the provider's own time zone."""
 
     def __init__(self, per_day: int, zone: str, wall: Callable[[], float]) -> None:
@@ -130,7 +130,7 @@ class DayCounter:
         return Meter(self.limit, max(0, self.limit - self.used()), self._until_midnight())
 
 
-class ProviderLimits:
+class SimulatedLimits:
     """Requests per minute, tokens per minute and requests per day; None means unlimited.
 
     `slack` is in seconds of rate; `zone` is where the day ends. Not thread-safe: one event loop owns it.
@@ -147,11 +147,11 @@ class ProviderLimits:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._rpm = Bucket(rpm, slack, clock) if rpm else None
-        self._tpm = Bucket(tpm, slack, clock) if tpm else None
-        self._rpd = DayCounter(rpd, zone, wall) if rpd else None
+        self._rpm = SimulatedBucket(rpm, slack, clock) if rpm else None
+        self._tpm = SimulatedBucket(tpm, slack, clock) if tpm else None
+        self._rpd = SimulatedDay(rpd, zone, wall) if rpd else None
 
-    def admit(self, tokens: int) -> Verdict:
+    def admit(self, tokens: int) -> LimitVerdict:
         """Charge one request of `tokens`, or refuse it and charge nothing."""
         waits: list[tuple[LimitName, float, int]] = []
         if self._rpd:
@@ -162,14 +162,14 @@ class ProviderLimits:
             waits.append(("tpm", self._tpm.wait_for(tokens), tokens))
         name, wait, asked = max(waits, key=lambda entry: entry[1], default=("rpm", 0.0, 1))
         if wait > 0:
-            return Verdict(name, wait, asked)
+            return LimitVerdict(name, wait, asked)
         if self._rpd:
             self._rpd.take()
         if self._rpm:
             self._rpm.take(1)
         if self._tpm:
             self._tpm.take(tokens)
-        return Verdict()
+        return LimitVerdict()
 
     def refund_tokens(self, tokens: int) -> None:
         """Give back the tokens of a request that got an error: it still counts as a request."""
@@ -180,7 +180,7 @@ class ProviderLimits:
         """The configured limits, as headers report them."""
         return {name: source.meter() for name, source in self._sources() if source}
 
-    def _sources(self) -> tuple[tuple[LimitName, Bucket | DayCounter | None], ...]:
+    def _sources(self) -> tuple[tuple[LimitName, SimulatedBucket | SimulatedDay | None], ...]:
         return ("rpm", self._rpm), ("tpm", self._tpm), ("rpd", self._rpd)
 
     def reset(self) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wallie_litellm.simulator.anthropic_wire import AnthropicWire
-from wallie_litellm.simulator.limits import Verdict
+from wallie_litellm.simulator.limits import LimitVerdict
 from wallie_litellm.simulator.openai_wire import OpenAIWire, error_body
 from wallie_litellm.simulator.wire import (
-    Answer,
     Ask,
     Event,
     Json,
     Meters,
-    Reply,
     RetryAfter,
+    WireAnswer,
+    WireReply,
     retry_after_header,
     whole_seconds,
 )
@@ -49,29 +49,29 @@ class DeepSeekWire(OpenAIWire):
         """Also `/anthropic/v1/messages`, which LiteLLM prefers for Anthropic's message format."""
         return super().parse(path, body) or self._messages.parse(path, body)
 
-    def complete(self, ask: Ask, answer: Answer) -> Json:
+    def complete(self, ask: Ask, answer: WireAnswer) -> Json:
         """In the format that was asked for."""
         return self._messages.complete(ask, answer) if ask.kind == "messages" else super().complete(ask, answer)
 
-    def stream(self, ask: Ask, answer: Answer) -> Iterable[Event]:
+    def stream(self, ask: Ask, answer: WireAnswer) -> Iterable[Event]:
         """In the format that was asked for."""
         return self._messages.stream(ask, answer) if ask.kind == "messages" else super().stream(ask, answer)
 
-    def usage(self, answer: Answer) -> Json:
+    def usage(self, answer: WireAnswer) -> Json:
         """DeepSeek counts prompt tokens by whether its cache had them."""
         cache = {"prompt_cache_hit_tokens": 0, "prompt_cache_miss_tokens": answer.prompt_tokens}
         return {**super().usage(answer), **cache}
 
-    def limited(self, verdict: Verdict, meters: Meters, model: str, serial: int) -> Reply:
+    def limited(self, verdict: LimitVerdict, meters: Meters, model: str, serial: int) -> WireReply:
         """DeepSeek documents no rate-limit header and no Retry-After."""
         return self.rate_limited(None, model, serial)
 
-    def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> Reply:
+    def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> WireReply:
         """The documented words, and the Retry-After that a rehearsal asks for."""
         body = error_body("Rate Limit Reached", "rate_limit_error", "rate_limit_exceeded")
-        return Reply(429, body, retry_after_header(retry_after))
+        return WireReply(429, body, retry_after_header(retry_after))
 
-    def quota_exhausted(self, model: str, serial: int) -> Reply:
+    def quota_exhausted(self, model: str, serial: int) -> WireReply:
         """402, Insufficient Balance."""
         return self.failure(402, model, serial)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wallie_litellm.simulator.wire import Answer, Ask, Event, Json, sse
+from wallie_litellm.simulator.wire import Ask, Event, Json, WireAnswer, sse
 
 
-def complete(ask: Ask, answer: Answer) -> Json:
+def complete(ask: Ask, answer: WireAnswer) -> Json:
     """A completed response object."""
     return {
         **_head(ask, answer, "completed"),
@@ -16,14 +16,14 @@ def complete(ask: Ask, answer: Answer) -> Json:
     }
 
 
-def stream(ask: Ask, answer: Answer) -> Iterator[Event]:
+def stream(ask: Ask, answer: WireAnswer) -> Iterator[Event]:
     """The events from `response.created` to `response.completed`, numbered in sequence."""
     for number, (kind, fields) in enumerate(_events(ask, answer)):
         data = {"type": kind, "sequence_number": number, **fields}
         yield Event(sse(data, kind), content=kind == "response.output_text.delta")
 
 
-def _events(ask: Ask, answer: Answer) -> Iterator[tuple[str, Json]]:
+def _events(ask: Ask, answer: WireAnswer) -> Iterator[tuple[str, Json]]:
     started = {**_head(ask, answer, "in_progress"), "output": [], "usage": None}
     item = {"output_index": 0}
     place = {"item_id": f"msg_sim{answer.serial:08d}", "output_index": 0, "content_index": 0}
@@ -39,7 +39,7 @@ def _events(ask: Ask, answer: Answer) -> Iterator[tuple[str, Json]]:
     yield "response.completed", {"response": complete(ask, answer)}
 
 
-def _head(ask: Ask, answer: Answer, status: str) -> Json:
+def _head(ask: Ask, answer: WireAnswer, status: str) -> Json:
     return {
         "id": f"resp_sim{answer.serial:08d}",
         "object": "response",
@@ -66,7 +66,7 @@ def _head(ask: Ask, answer: Answer, status: str) -> Json:
     }
 
 
-def _message(answer: Answer, status: str, content: list[Json]) -> Json:
+def _message(answer: WireAnswer, status: str, content: list[Json]) -> Json:
     return {
         "id": f"msg_sim{answer.serial:08d}",
         "type": "message",
@@ -80,7 +80,7 @@ def _part(text: str) -> Json:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _usage(answer: Answer) -> Json:
+def _usage(answer: WireAnswer) -> Json:
     return {
         "input_tokens": answer.prompt_tokens,
         "input_tokens_details": {"cached_tokens": 0},

@@ -13,16 +13,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from wallie_litellm.simulator import openai_responses
-from wallie_litellm.simulator.limits import LimitName, Verdict
+from wallie_litellm.simulator.limits import LimitName, LimitVerdict
 from wallie_litellm.simulator.wire import (
-    Answer,
     Ask,
     Event,
     Json,
     Meters,
-    Reply,
     RetryAfter,
     Wire,
+    WireAnswer,
+    WireReply,
     retry_after_header,
     sse,
     text_chars,
@@ -83,7 +83,7 @@ class OpenAIWire(Wire):
         stream = bool(body.get("stream")) and kind != "embeddings"
         return Ask(kind, str(body.get("model", "")), chars, stream, body, answers=kind != "embeddings")
 
-    def complete(self, ask: Ask, answer: Answer) -> Json:
+    def complete(self, ask: Ask, answer: WireAnswer) -> Json:
         """A chat completion, an embedding list or a response."""
         if ask.kind == "responses":
             return openai_responses.complete(ask, answer)
@@ -93,11 +93,11 @@ class OpenAIWire(Wire):
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         return {**self._head(ask, answer, "chat.completion"), "choices": [choice], "usage": self.usage(answer)}
 
-    def stream(self, ask: Ask, answer: Answer) -> Iterable[Event]:
+    def stream(self, ask: Ask, answer: WireAnswer) -> Iterable[Event]:
         """Chunks, then usage when `stream_options.include_usage` asked for it, then `[DONE]`."""
         return openai_responses.stream(ask, answer) if ask.kind == "responses" else self._chunks(ask, answer)
 
-    def _chunks(self, ask: Ask, answer: Answer) -> Iterator[Event]:
+    def _chunks(self, ask: Ask, answer: WireAnswer) -> Iterator[Event]:
         head = self._head(ask, answer, "chat.completion.chunk")
         wants_usage = answer.with_usage and bool((ask.body.get("stream_options") or {}).get("include_usage"))
         null_usage = {"usage": None} if wants_usage else {}
@@ -114,7 +114,7 @@ class OpenAIWire(Wire):
             yield Event(sse({**head, "choices": [], "usage": self.usage(answer)}))
         yield Event(sse("[DONE]"))
 
-    def _head(self, ask: Ask, answer: Answer, kind: str) -> Json:
+    def _head(self, ask: Ask, answer: WireAnswer, kind: str) -> Json:
         return {
             "id": f"chatcmpl-sim{answer.serial:08d}",
             "object": kind,
@@ -125,7 +125,7 @@ class OpenAIWire(Wire):
             "system_fingerprint": "fp_simulated",
         }
 
-    def _embeddings(self, ask: Ask, answer: Answer) -> Json:
+    def _embeddings(self, ask: Ask, answer: WireAnswer) -> Json:
         given = ask.body.get("input")
         several = isinstance(given, list) and bool(given) and isinstance(given[0], str | list)
         count = len(given) if several and isinstance(given, list) else 1
@@ -136,7 +136,7 @@ class OpenAIWire(Wire):
         usage = {"prompt_tokens": answer.prompt_tokens, "total_tokens": answer.prompt_tokens}
         return {"object": "list", "data": data, "model": ask.model, "usage": usage}
 
-    def usage(self, answer: Answer) -> Json:
+    def usage(self, answer: WireAnswer) -> Json:
         """The usage object of a chat completion."""
         return {
             "prompt_tokens": answer.prompt_tokens,
@@ -146,12 +146,12 @@ class OpenAIWire(Wire):
             "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
         }
 
-    def failure(self, status: int, model: str, serial: int) -> Reply:
+    def failure(self, status: int, model: str, serial: int) -> WireReply:
         """OpenAI's error codes page has these messages; a status it does not name gets a plain one."""
         kind = "server_error" if status >= 500 else "invalid_request_error"
-        return Reply(status, error_body(*_ERRORS.get(status, (f"HTTP {status}", kind, None))))
+        return WireReply(status, error_body(*_ERRORS.get(status, (f"HTTP {status}", kind, None))))
 
-    def limited(self, verdict: Verdict, meters: Meters, model: str, serial: int) -> Reply:
+    def limited(self, verdict: LimitVerdict, meters: Meters, model: str, serial: int) -> WireReply:
         """`rate_limit_exceeded`, with the sentence that names limit, use and wait."""
         name = verdict.refused_by or "rpm"
         kind, words = _LIMIT_WORDS[name]
@@ -164,36 +164,36 @@ class OpenAIWire(Wire):
             headers |= self.wait_headers(verdict.retry_after)
             wait = duration(verdict.retry_after)
             message = f"Rate limit reached for {self.subject(model)} on {words}: {state}. Please try again in {wait}."
-        return Reply(429, error_body(message, kind, "rate_limit_exceeded"), headers)
+        return WireReply(429, error_body(message, kind, "rate_limit_exceeded"), headers)
 
-    def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> Reply:
+    def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> WireReply:
         """Without `retry-after-ms`, which would contradict a Retry-After that lies."""
         message = f"Rate limit reached for {self.subject(model)} on requests per min (RPM)."
-        return Reply(429, error_body(message, "requests", "rate_limit_exceeded"), retry_after_header(retry_after))
+        return WireReply(429, error_body(message, "requests", "rate_limit_exceeded"), retry_after_header(retry_after))
 
-    def content_policy(self, model: str, serial: int) -> Reply:
+    def content_policy(self, model: str, serial: int) -> WireReply:
         """A 400 with code `content_policy_violation`."""
         message = (
             "Your request was rejected as a result of our safety system. "
             "Your prompt may contain text that is not allowed by our safety system."
         )
-        return Reply(400, error_body(message, "invalid_request_error", "content_policy_violation"))
+        return WireReply(400, error_body(message, "invalid_request_error", "content_policy_violation"))
 
-    def context_window(self, model: str, serial: int) -> Reply:
+    def context_window(self, model: str, serial: int) -> WireReply:
         """A 400 with code `context_length_exceeded`."""
         message = (
             "This model's maximum context length is 128000 tokens. However, your messages resulted in "
             "130000 tokens. Please reduce the length of the messages."
         )
-        return Reply(400, error_body(message, "invalid_request_error", "context_length_exceeded", "messages"))
+        return WireReply(400, error_body(message, "invalid_request_error", "context_length_exceeded", "messages"))
 
-    def quota_exhausted(self, model: str, serial: int) -> Reply:
+    def quota_exhausted(self, model: str, serial: int) -> WireReply:
         """A 429 with `insufficient_quota`: not a limit that waiting would cure."""
         message = (
             "You exceeded your current quota, please check your plan and billing details. For more information "
             "on this error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors."
         )
-        return Reply(429, error_body(message, "insufficient_quota", "insufficient_quota"))
+        return WireReply(429, error_body(message, "insufficient_quota", "insufficient_quota"))
 
     def subject(self, model: str) -> str:
         """How a 429 names what was limited."""

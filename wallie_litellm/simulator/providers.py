@@ -22,7 +22,7 @@ DEFAULT_LIMITS: Mapping[str, dict[str, int]] = {
 FAKE_KEY = "sk-simulated"
 
 
-class SimulatedFleet:
+class SimulatedProviders:
     """The five providers, each with its own limits.
 
     `limits` maps a provider's name to keyword arguments of its `SimulatedProvider`; a provider it

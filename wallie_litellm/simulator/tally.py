@@ -44,7 +44,7 @@ class Counts:
         return cls(**{**data, "by_status": by_status, "arrivals": tuple(data["arrivals"])})
 
 
-class Tally:
+class RequestTally:
     """The running counts; a reset replaces the whole object, so late requests end in the old one."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Tally:
 class Visit:
     """One request's place in the counts; only the first outcome given counts."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: RequestTally) -> None:
         self._tally = tally
         self._ended = False
 

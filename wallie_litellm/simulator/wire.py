@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wallie_litellm.simulator.limits import LimitName, Meter, Verdict
+from wallie_litellm.simulator.limits import LimitName, LimitVerdict, Meter
 
 Json = dict[str, Any]
 Meters = Mapping[LimitName, Meter]
@@ -37,7 +37,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Answer:
+class WireAnswer:
     """What the provider says, and what it counts for it."""
 
     serial: int
@@ -60,7 +60,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Reply:
+class WireReply:
     """A complete answer over HTTP; a string body goes out as it is."""
 
     status: int
@@ -93,35 +93,35 @@ class Wire(ABC):
         """The request, or None when this vendor has no such path."""
 
     @abstractmethod
-    def complete(self, ask: Ask, answer: Answer) -> Json:
+    def complete(self, ask: Ask, answer: WireAnswer) -> Json:
         """The answer in one piece."""
 
     @abstractmethod
-    def stream(self, ask: Ask, answer: Answer) -> Iterable[Event]:
+    def stream(self, ask: Ask, answer: WireAnswer) -> Iterable[Event]:
         """The answer as server-sent events."""
 
     @abstractmethod
-    def failure(self, status: int, model: str, serial: int) -> Reply:
+    def failure(self, status: int, model: str, serial: int) -> WireReply:
         """The vendor's error body for a status."""
 
     @abstractmethod
-    def limited(self, verdict: Verdict, meters: Meters, model: str, serial: int) -> Reply:
+    def limited(self, verdict: LimitVerdict, meters: Meters, model: str, serial: int) -> WireReply:
         """The vendor's 429 for one of its own limits."""
 
     @abstractmethod
-    def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> Reply:
+    def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> WireReply:
         """A 429 that claims `retry_after`, whatever is true."""
 
     @abstractmethod
-    def content_policy(self, model: str, serial: int) -> Reply:
+    def content_policy(self, model: str, serial: int) -> WireReply:
         """The vendor's refusal of a prompt."""
 
     @abstractmethod
-    def context_window(self, model: str, serial: int) -> Reply:
+    def context_window(self, model: str, serial: int) -> WireReply:
         """The vendor's refusal of a prompt that is too long."""
 
     @abstractmethod
-    def quota_exhausted(self, model: str, serial: int) -> Reply:
+    def quota_exhausted(self, model: str, serial: int) -> WireReply:
         """The vendor's refusal of an account without money or quota."""
 
     def limit_headers(self, meters: Meters) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState
-from wallie_litellm.limiter.leased.breaker_replica import SharedBreaker
+from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 FORCED_OPEN, DISABLED = BreakerState.FORCED_OPEN, BreakerState.DISABLED
@@ -20,8 +20,8 @@ def told(state: BreakerState, generation: int = 1, **more: Any) -> dict[str, Any
     return {"state": state.value, "generation": generation, **usual, **more}
 
 
-def knowing(state: BreakerState, **more: Any) -> SharedBreaker:
-    breaker = SharedBreaker(BreakerRules())
+def knowing(state: BreakerState, **more: Any) -> BreakerReplica:
+    breaker = BreakerReplica(BreakerRules())
     breaker.learn(0.0, told(state, **more))
     return breaker
 

@@ -6,8 +6,8 @@ from fake_clock import FakeClock
 
 from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.core.lease_server import SharedProvider
-from wallie_litellm.limiter.leased.leased_store import LeasedProvider
+from wallie_litellm.core.lease_server import LeaseServer
+from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limits import Limits
 from wallie_litellm.limiter.store import Reservation
 
@@ -20,15 +20,15 @@ class Loans:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.lender = SharedProvider()
+        self.lender = LeaseServer()
         limits = Limits({"rpm": 600, "rpd": 1_000_000})
-        self.worker = LeasedProvider("openai", limits, BreakerRules(), self.clock.wall, worker="a")
+        self.worker = LeasedStore("openai", limits, BreakerRules(), self.clock.wall, worker="a")
 
     def talk(self, *, head: Demand | None = None, queued: Demand = SEVERAL) -> None:
         now = self.clock.now()
         while True:
             answer = self.lender.exchange(self.clock.wall(), self.worker.compose(now, head, queued, 2.0))
-            if self.worker.take_in(now, now, answer):
+            if self.worker.apply_grant(now, now, answer):
                 return
 
     def spend(self, most: int) -> int:
@@ -53,8 +53,8 @@ def test_what_was_in_hand_when_the_lender_left_is_neither_on_loan_nor_forgotten_
     assert loans.lent
     spent += loans.spend(2)  # and this has not been reported
     assert spent == 4
-    loans.worker.lender_gone(loans.clock.now(), "local")
-    loans.worker.lender_back(loans.clock.now())
+    loans.worker.lease_server_lost(loans.clock.now(), "local")
+    loans.worker.lease_server_found(loans.clock.now())
     loans.talk(queued=Demand(0, 0, 0, 0))
     assert loans.lent == {}
     assert loans.lender.used["rpd"] == spent
@@ -74,10 +74,10 @@ def test_a_rate_that_is_used_up_does_not_make_the_loans_of_a_days_limit_grow() -
 def test_what_is_borrowed_of_oneself_says_nothing_of_how_much_to_borrow_later() -> None:
     loans = Loans()
     loans.talk(head=ONE)
-    loans.worker.lender_gone(loans.clock.now(), "local")
+    loans.worker.lease_server_lost(loans.clock.now(), "local")
     for _ in range(100):
         loans.spend(1)
-    loans.worker.lender_back(loans.clock.now())
+    loans.worker.lease_server_found(loans.clock.now())
     loans.spend(1)
     loans.talk(head=ONE)
     assert 0 < loans.lent["rpd"] <= 30
@@ -98,14 +98,14 @@ def test_a_request_that_arrives_after_a_later_one_of_its_worker_changes_nothing(
 def test_what_others_have_on_loan_is_no_part_of_what_a_worker_has_alone() -> None:
     loans = Loans()
     loans.talk()
-    other = LeasedProvider("openai", loans.worker.limits, BreakerRules(), loans.clock.wall, worker="b")
+    other = LeasedStore("openai", loans.worker.limits, BreakerRules(), loans.clock.wall, worker="b")
     now = loans.clock.now()
     for queued in (Demand(600, 0, 0, 0), ONE):
         answer = loans.lender.exchange(loans.clock.wall(), other.compose(now, Demand(500, 0, 0, 0), queued, 2.0))
-        other.take_in(now, now, answer)
+        other.apply_grant(now, now, answer)
     loans.talk(queued=NOTHING)
     assert sum(worker.lent.get("rpm", 0) for worker in loans.lender.workers.values()) >= 500
-    loans.worker.lender_gone(now, "local")
+    loans.worker.lease_server_lost(now, "local")
     assert loans.spend(600) <= (600 - 500) / 2
 
 
@@ -114,11 +114,13 @@ def test_what_a_worker_has_in_hand_may_be_spent_after_the_lender_has_gone() -> N
     forty = Demand(40, 0, 0, 0)
     loans.talk(head=forty, queued=forty)
     in_hand = loans.lent["rpm"] - loans.spend(1)
-    other = LeasedProvider("openai", loans.worker.limits, BreakerRules(), loans.clock.wall, worker="b")
+    other = LeasedStore("openai", loans.worker.limits, BreakerRules(), loans.clock.wall, worker="b")
     now, everything = loans.clock.now(), Demand(600 - int(loans.lent["rpm"]), 0, 0, 0)
     for _ in range(2):
-        other.take_in(now, now, loans.lender.exchange(loans.clock.wall(), other.compose(now, everything, everything)))
+        other.apply_grant(
+            now, now, loans.lender.exchange(loans.clock.wall(), other.compose(now, everything, everything))
+        )
     loans.talk(queued=NOTHING)
     assert loans.worker.hurdle(now, Demand(int(in_hand) + 1, 0, 0, 0), NOTHING) is not None
-    loans.worker.lender_gone(now, "local")
+    loans.worker.lease_server_lost(now, "local")
     assert loans.spend(600) == in_hand

@@ -6,8 +6,8 @@ from fake_clock import FakeClock
 
 from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import Demand
-from wallie_litellm.core.lease_server import SharedProvider
-from wallie_litellm.limiter.leased.leased_store import LeasedProvider
+from wallie_litellm.core.lease_server import LeaseServer
+from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limits import Limits
 
 USED = Demand(40, 700, 700, 0)
@@ -19,18 +19,18 @@ class Fleet:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.lender = SharedProvider()
+        self.lender = LeaseServer()
 
-    def worker(self, name: str) -> LeasedProvider:
+    def worker(self, name: str) -> LeasedStore:
         limits = Limits({"rpm": 60, "tpm": 600, "rpd": 100, "tpd": 1000})
-        return LeasedProvider("openai", limits, BreakerRules(), self.clock.wall, worker=name)
+        return LeasedStore("openai", limits, BreakerRules(), self.clock.wall, worker=name)
 
-    def talk(self, worker: LeasedProvider) -> None:
+    def talk(self, worker: LeasedStore) -> None:
         now = self.clock.now()
-        while not worker.take_in(now, now, self.lender.exchange(self.clock.wall(), worker.compose(now))):
+        while not worker.apply_grant(now, now, self.lender.exchange(self.clock.wall(), worker.compose(now))):
             pass
 
-    def used(self, worker: LeasedProvider) -> dict[str, int]:
+    def used(self, worker: LeasedStore) -> dict[str, int]:
         return {name: use.units for name, use in worker.use(self.clock.now()).items()}
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis_support import RedisServer
 
-from wallie_litellm.core.lease_server import SharedProvider
+from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.limiter.redis.fleet import NEWS, SCRIPT
 
 RULES = {
@@ -73,7 +73,7 @@ class Talk:
 
     def __init__(self, script: Any) -> None:
         self.now = 1_790_000_000.0
-        self.core = SharedProvider()
+        self.core = LeaseServer()
         self.script = script
         self.workers: dict[str, dict[str, Any]] = {}
         self.overtaken: dict[str, dict[str, Any]] = {}

@@ -12,8 +12,8 @@ _CLOSED, _OPEN, _HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerStat
 _SUCCESS, _IGNORED = Verdict.SUCCESS, Verdict.IGNORED
 
 
-class SharedBreaker:
-    """Looks to the limiter as :class:`~wallie_litellm.core.circuit_breaker.Breaker` does.
+class BreakerReplica:
+    """Looks to the limiter as :class:`~wallie_litellm.core.circuit_breaker.CircuitBreaker` does.
 
     How calls end is noted for the next report. The permit of a probe is asked for, and held until it is used.
     """

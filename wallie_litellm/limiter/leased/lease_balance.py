@@ -8,7 +8,7 @@ from math import inf
 _EPSILON = 1e-6  # of a unit; the sum of many small parts may fall short of a whole
 
 
-class Purse:
+class LeaseBalance:
     """One dimension's loan. Amounts are units of the dimension, times seconds of the caller's clock."""
 
     __slots__ = ("_later", "back", "kind", "left", "low", "ready", "spent")

@@ -1,6 +1,6 @@
 """A process that borrows one provider's capacity: what it has on loan, what it tells the lender, what it is told.
 
-The lender is :class:`~wallie_litellm.core.lease_server.SharedProvider`, in Redis or, while that is away, in this
+The lender is :class:`~wallie_litellm.core.lease_server.LeaseServer`, in Redis or, while that is away, in this
 process. This file knows no Redis: it composes what to say to the lender and takes in the answer.
 """
 
@@ -15,10 +15,10 @@ from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState
 from wallie_litellm.core.daily_quota import next_midnight
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS
-from wallie_litellm.limiter.accounting import Books
-from wallie_litellm.limiter.leased.breaker_replica import SharedBreaker
-from wallie_litellm.limiter.leased.lease_balance import Purse
-from wallie_litellm.limiter.leased.local_lease_server import LenderToItself
+from wallie_litellm.limiter.accounting import StoreAccounting
+from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
+from wallie_litellm.limiter.leased.lease_balance import LeaseBalance
+from wallie_litellm.limiter.leased.local_lease_server import LocalLeaseServer
 from wallie_litellm.limiter.limits import Limits
 
 LIFE = 3.0  # seconds that a loan lives without a word to the lender
@@ -34,7 +34,7 @@ TELLING = (BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN, 
 Exchange = Callable[[float, Mapping[str, Any]], dict[str, Any]]
 
 
-class Borrower(Books):
+class LeaseClient(StoreAccounting):
     """Buckets and counters mirror what the lender last said; purses hold what it has lent."""
 
     def __init__(
@@ -49,12 +49,12 @@ class Borrower(Books):
         exchange: Exchange | None = None,
     ) -> None:
         super().__init__(name, limits, levels)
-        self.breaker = SharedBreaker(rules)
+        self.breaker = BreakerReplica(rules)
         self.worker = worker
         self.epoch = 0
         self.workers = 1
         #: Called, under the limiter's lock, when the lender should be asked soon.
-        self.on_need: Callable[[], None] = lambda: None
+        self.on_renewal_due: Callable[[], None] = lambda: None
         #: The refusal in place of capacity while the store is away, if any.
         self.closed = False
         self._exchange = exchange  # a lender that answers at once
@@ -62,9 +62,9 @@ class Borrower(Books):
         self.caused = True  # what the lender said last was brought about by this process
         self.skew = 0.0  # seconds that the lender's clock is ahead of ours
         self._rules = asdict(rules)
-        self._purses = {name: Purse(int(DIMENSION_KINDS[name])) for name in (*self._buckets, *self._days)}
-        self._hot = tuple((purse, purse.kind) for purse in self._purses.values())
-        self._lent = dict.fromkeys(self._purses, 0.0)
+        self._balances = {name: LeaseBalance(int(DIMENSION_KINDS[name])) for name in (*self._buckets, *self._days)}
+        self._hot = tuple((purse, purse.kind) for purse in self._balances.values())
+        self._lent = dict.fromkeys(self._balances, 0.0)
         self._free = False  # nothing is counted: `on_store_error: open`
         self._ends = -inf
         self._lease = 0
@@ -109,7 +109,7 @@ class Borrower(Books):
         self._mean = list(map(max, self._mean, demand))  # a chunk is to hold several of these
         if self._exchange is None:
             self._low = self._low or WANTED
-            self.on_need()
+            self.on_renewal_due()
             return False
         self.exchange_now(now, demand)
         return True
@@ -118,18 +118,18 @@ class Borrower(Books):
         """Settle with a lender that answers at once."""
         assert self._exchange is not None, "only asked of such"  # noqa: S101 - narrows the type
         # Without patience nothing is lent of the future: asking again costs nothing here.
-        if not self.take_in(now, now, self._exchange(now, self.compose(now, demand, queued, 0.0))):
-            self.take_in(now, now, self._exchange(now, self.compose(now, demand, queued, 0.0)))
+        if not self.apply_grant(now, now, self._exchange(now, self.compose(now, demand, queued, 0.0))):
+            self.apply_grant(now, now, self._exchange(now, self.compose(now, demand, queued, 0.0)))
 
     def _settle_soon(self, now: float) -> None:
         if self._exchange is not None:
             self.exchange_now(now)
         else:
-            self.on_need()
+            self.on_renewal_due()
 
     def _run_out(self) -> None:
         """The loan's time is up: what is left is not spent any more."""
-        for purse in self._purses.values():
+        for purse in self._balances.values():
             purse.give_up()
 
     # What is said to the lender
@@ -154,7 +154,7 @@ class Borrower(Books):
             "rules": self._rules,
             "reports": self._unconfirmed,
             "patience": min(patience, 1e9),
-            "queued": {name: waiting[purse.kind] for name, purse in self._purses.items()},
+            "queued": {name: waiting[purse.kind] for name, purse in self._balances.items()},
             "live": len(self._live),
             "places": len(self._live) + (waiting.requests if head else 0) + spare,
             "probe": head is not None and self.breaker.needs_permit(now),
@@ -166,14 +166,14 @@ class Borrower(Books):
         if head is not None and now >= self.paused_until:
             need = {
                 name: head[purse.kind] - purse.left
-                for name, purse in self._purses.items()
+                for name, purse in self._balances.items()
                 if head[purse.kind] > purse.left
             }
         if need:
             request["need"] = need
         if (need or self._low) and not idle and not self._squeezed and self._exchange is None:
             self._low = ASKED
-            request["want"] = {name: self._want(purse, waiting) for name, purse in self._purses.items()}
+            request["want"] = {name: self._want(purse, waiting) for name, purse in self._balances.items()}
         self._wanted = request.get("want", {})
         if self._seeded:
             request["seed"] = {
@@ -183,26 +183,26 @@ class Borrower(Books):
             }
         return request
 
-    def _want(self, purse: Purse, waiting: Demand) -> int:
+    def _want(self, purse: LeaseBalance, waiting: Demand) -> int:
         chunk = ceil(self._chunk * max(self._mean[purse.kind], 1.0 if purse.kind == 0 else 0.0))
         return max(0, max(chunk, waiting[purse.kind]) - purse.left)
 
     def _report_of(self, now: float, waiting: Demand, idle: bool) -> dict[str, Any]:
         self._seq += 1  # each has its own: the lender takes every number in once
         outcomes, orders = self.breaker.report()
-        spent = {name: purse.spent for name, purse in self._purses.items() if purse.spent}
-        for name, purse in self._purses.items():
+        spent = {name: purse.spent for name, purse in self._balances.items() if purse.spent}
+        for name, purse in self._balances.items():
             requests = spent.get("rpm", spent.get("rpd", 0))
             if requests:
                 self._mean[purse.kind] += 0.3 * (spent.get(name, 0) / requests - self._mean[purse.kind])
         if idle or self._squeezed:
-            for purse in self._purses.values():
+            for purse in self._balances.values():
                 purse.give_up(0 if idle else waiting[purse.kind])
         report = {
             "seq": self._seq,
             "lease": self._lease,
             "spent": spent,
-            "back": {name: purse.back for name, purse in self._purses.items() if purse.back},
+            "back": {name: purse.back for name, purse in self._balances.items() if purse.back},
             "charge": {name: amount for name, amount in self._charge.items() if amount},
             "refunds": [[name, amount, now - at] for name, amount, at in self._refunds],
             "outcomes": outcomes,
@@ -212,7 +212,7 @@ class Borrower(Books):
         }
         if self._trip is not None:
             report["trip"], self._trip = self._trip, None
-        for purse in self._purses.values():
+        for purse in self._balances.values():
             purse.spent = purse.back = 0
         self._charge, self._refunds, self._resets, self._new_pause = {}, [], 0, False
         self._lent_at = now  # what was spent before is reported
@@ -246,12 +246,12 @@ class Borrower(Books):
 
     # What the lender answers
 
-    def take_in(self, now: float, sent_at: float, answer: Mapping[str, Any]) -> bool:
+    def apply_grant(self, now: float, sent_at: float, answer: Mapping[str, Any]) -> bool:
         """Take in an answer to what was composed at ``sent_at``; ``False`` if it has to be asked again."""
         self._awaiting = False
         if not answer["known"]:
             self._seeded = True
-            for purse in self._purses.values():
+            for purse in self._balances.values():
                 purse.give_up()  # nobody knows of this loan any more
                 purse.back = 0
             return False
@@ -263,7 +263,7 @@ class Borrower(Books):
         self._ack = answer["seq"]
         if answer["lease"] != self._lease:
             self._lease = answer["lease"]
-            for purse in self._purses.values():
+            for purse in self._balances.values():
                 purse.empty()
         self._ends = max(self._ends, sent_at + answer["lives"] * SAFETY)
         if answer["grants"] and self._wanted:  # of ourselves, while the lender is away, nothing is wanted
@@ -274,7 +274,7 @@ class Borrower(Books):
             self._low = 0
         for name, (amount, at_once, delay) in answer["grants"].items():
             bucket = self._buckets.get(name)
-            purse = self._purses[name]
+            purse = self._balances[name]
             purse.add(now, int(amount), at_once, delay, 1 / bucket.cost if bucket else inf)
             purse.low = purse.left / 4 if at_once == amount else 0.0
         blocked = answer.get("blocked")
@@ -291,8 +291,8 @@ class Borrower(Books):
             self.paused_until = now + answer["pause"] if answer["pause"] > 0 else -inf
         self.breaker.learn(now, answer["breaker"])
         self._mirror(now, answer)
-        if self._squeezed and any(purse.left for purse in self._purses.values()):
-            self.on_need()
+        if self._squeezed and any(purse.left for purse in self._balances.values()):
+            self.on_renewal_due()
         return True
 
     def _size_chunk(self, now: float, grants: Mapping[str, Any]) -> None:
@@ -323,16 +323,16 @@ class Borrower(Books):
                 self._report(gauge, now, min(before[gauge.dimension], gauge.used(now)))
         self._first_sight = False
 
-    def compose_last(self, now: float) -> Any:
+    def build_release(self, now: float) -> Any:
         """:meth:`compose`, with everything that is left given back."""
-        for purse in self._purses.values():
+        for purse in self._balances.values():
             purse.give_up()
         return self.compose(now)
 
     def forked(self, worker: str) -> None:
         """Begin anew in a child process: what the parent has on loan is the parent's."""
         self.worker = worker
-        for purse in self._purses.values():
+        for purse in self._balances.values():
             purse.empty()
         self._live.clear()
         self._unconfirmed, self._ack, self._lease, self._seq = [], 0, 0, 0
@@ -341,9 +341,9 @@ class Borrower(Books):
 
     # While the lender that all share is away
 
-    def lender_gone(self, now: float, policy: str) -> None:
+    def lease_server_lost(self, now: float, policy: str) -> None:
         """Go on alone: with this process's share of the limits, with none (``open``), or not at all (``closed``)."""
-        in_hand = {name: purse.left if now < self._ends else 0 for name, purse in self._purses.items()}
+        in_hand = {name: purse.left if now < self._ends else 0 for name, purse in self._balances.items()}
         self._unconfirmed.append(self._report_of(now, NOTHING, idle=True))
         self._absent = (self._unconfirmed, self._ack, self._lease)
         self._awaiting, self._low = False, 0
@@ -360,14 +360,14 @@ class Borrower(Books):
             back_at, own = self._own
             refill = {name: (now - back_at) / bucket.cost / self.workers for name, bucket in self._buckets.items()}
             self._seed = {name: max(0.0, used - refill.get(name, 0.0)) for name, used in own.items()}
-        alone = LenderToItself(self.workers, self.breaker.generation + ANOTHER_TIME, counting=policy == "local")
+        alone = LocalLeaseServer(self.workers, self.breaker.generation + ANOTHER_TIME, counting=policy == "local")
         self._exchange = lambda now, request: alone.exchange(now, request, self._wall() + self.skew)
         self._ends, self._quiet_until, self._blocked = -inf, -inf, ("", -inf)
         self.exchange_now(now)
 
-    def lender_back(self, now: float) -> None:
+    def lease_server_found(self, now: float) -> None:
         """Tell the lender that all share what was used without it, and ask it again from now on."""
-        for purse in self._purses.values():
+        for purse in self._balances.values():
             purse.give_up()
         self._low = 0
         self.exchange_now(now)
@@ -388,7 +388,7 @@ class Borrower(Books):
         self._remember()
         self._trip = self.breaker.memory(now) if self.breaker.state in TELLING else None
         self.breaker.permits.clear()
-        self.on_need()
+        self.on_renewal_due()
 
     def _part_at_parting(self, now: float, in_hand: Mapping[str, int]) -> dict[str, float]:
         """What is missing of this process's part of the limits: of a rate, when that will be there again.
@@ -397,7 +397,7 @@ class Borrower(Books):
         """
         known = self._known_use(now)
         missing = {
-            name: max(0.0, (known[name] + self._lent[name]) / self.workers - in_hand[name]) for name in self._purses
+            name: max(0.0, (known[name] + self._lent[name]) / self.workers - in_hand[name]) for name in self._balances
         }
         for name, bucket in self._buckets.items():
             missing[name] = now + missing[name] * bucket.cost * self.workers

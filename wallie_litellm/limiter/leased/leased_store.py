@@ -8,9 +8,9 @@ from math import ceil, inf
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.token_bucket import TOLERANCE
-from wallie_litellm.limiter.leased.lease_balance import Purse
-from wallie_litellm.limiter.leased.lease_client import WANTED, Borrower
-from wallie_litellm.limiter.store import CIRCUIT, LEASE, PAUSED, UNREACHABLE, DimensionUse, Hurdle, Reservation
+from wallie_litellm.limiter.leased.lease_balance import LeaseBalance
+from wallie_litellm.limiter.leased.lease_client import WANTED, LeaseClient
+from wallie_litellm.limiter.store import CIRCUIT, LEASE, PAUSED, UNREACHABLE, Denial, LimitUsage, Reservation
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED = BreakerState.CLOSED
@@ -19,12 +19,12 @@ SOON = 0.05  # seconds; capacity that is expected sooner is asked for rather tha
 RETRY = 1.0  # seconds to say when the store is away and `on_store_error` is `closed`
 
 
-class LeasedProvider(Borrower):
+class LeasedStore(LeaseClient):
     """See :class:`~wallie_litellm.limiter.store.ProviderStore`."""
 
     # Taking
 
-    def reserve(self, now: float, demand: Demand) -> Reservation | Hurdle:
+    def reserve(self, now: float, demand: Demand) -> Reservation | Denial:
         """Take all of ``demand`` or nothing."""
         breaker = self.breaker
         if now < self.paused_until or breaker.state is not _CLOSED or self._concurrency is not None or self.closed:
@@ -51,9 +51,9 @@ class LeasedProvider(Borrower):
                     low = True
             if low and not self._low and now >= self._prefetch_at:
                 self._low = WANTED
-                self.on_need()
+                self.on_renewal_due()
         else:
-            for name, purse in self._purses.items():
+            for name, purse in self._balances.items():
                 self._owed[name] = self._owed.get(name, 0) + demand[purse.kind]
         self._spent_at = now
         for kind in self._token_kinds:
@@ -66,7 +66,7 @@ class LeasedProvider(Borrower):
             self.exchange_now(now)
         return reservation
 
-    def _obstacle(self, now: float, demand: Demand) -> Hurdle | None:
+    def _obstacle(self, now: float, demand: Demand) -> Denial | None:
         """What stands in the way besides what can be lent."""
         hopeless = self._hopeless(now, demand)
         if hopeless is not None:
@@ -76,24 +76,24 @@ class LeasedProvider(Borrower):
         if self.breaker.needs_permit(now):
             if self._trade(now, demand):
                 return self._obstacle(now, demand)
-            return Hurdle(LEASE, 0.0)
+            return Denial(LEASE, 0.0)
         if self._concurrency is not None and len(self._live) >= self._places:
             if self._trade(now, demand) and len(self._live) < self._places:
                 return None
-            return Hurdle("concurrency", 1e-3) if self._hungry else Hurdle(LEASE, 0.0)
+            return Denial("concurrency", 1e-3) if self._hungry else Denial(LEASE, 0.0)
         return None
 
-    def _hopeless(self, now: float, demand: Demand) -> Hurdle | None:
+    def _hopeless(self, now: float, demand: Demand) -> Denial | None:
         """What no capacity helps against."""
         worst = self._too_large(demand)
         if worst is not None:
             return worst
         if self.closed:
-            return Hurdle(UNREACHABLE, RETRY)
+            return Denial(UNREACHABLE, RETRY)
         blocked = self.breaker.wait(now)
-        return Hurdle(CIRCUIT, blocked) if blocked > 0 else None
+        return Denial(CIRCUIT, blocked) if blocked > 0 else None
 
-    def _short(self, now: float, demand: Demand) -> Hurdle | None:
+    def _short(self, now: float, demand: Demand) -> Denial | None:
         """The loan does not cover ``demand``: ask for more, or say how long it takes; ``None`` if it does now."""
         worst = self._too_large(demand)
         if worst is not None:
@@ -103,12 +103,12 @@ class LeasedProvider(Borrower):
                 return None
             reason, wait = self._forecast(now, demand)
             if self._exchange is not None or now < self._quiet_until:
-                return Hurdle(reason or LEASE, max(wait, self._quiet_until - now, 1e-6))
-            return Hurdle(reason, wait) if wait > SOON else Hurdle(LEASE, 0.0)
+                return Denial(reason or LEASE, max(wait, self._quiet_until - now, 1e-6))
+            return Denial(reason, wait) if wait > SOON else Denial(LEASE, 0.0)
         reason, wait = self._forecast(now, demand)
-        return Hurdle(reason, max(wait, 1e-6))
+        return Denial(reason, max(wait, 1e-6))
 
-    def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Hurdle | None:
+    def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
         """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; the longest wait wins."""
         self._roll(now)
         hopeless = self._hopeless(now, demand)
@@ -122,13 +122,13 @@ class LeasedProvider(Borrower):
             taken = len(self._live) + ahead.requests >= (self._places if self._hungry else self._concurrency)
             waits.append((1e-3 if taken else 0.0, "concurrency"))
         wait, reason = max(waits)
-        return Hurdle(reason, wait) if wait > 0 else None
+        return Denial(reason, wait) if wait > 0 else None
 
     def _forecast(self, now: float, demand: Demand) -> tuple[str, float]:
         """The limit that is longest in the way of ``demand``, by what was last heard, and for how many seconds."""
         worst = ("", 0.0)
         lives = now < self._ends
-        for name, purse in self._purses.items():
+        for name, purse in self._balances.items():
             amount = demand[purse.kind]
             if lives and purse.left >= amount:
                 wait = purse.ready_in(now, amount)
@@ -158,7 +158,7 @@ class LeasedProvider(Borrower):
         demand = reservation.demand
         if charged != demand:
             self._roll(now)
-            for name, purse in self._purses.items():
+            for name, purse in self._balances.items():
                 delta = charged[purse.kind] - demand[purse.kind]
                 counter = self._days.get(name)
                 if not delta or (counter is not None and reservation.at < counter.started_at):
@@ -178,7 +178,7 @@ class LeasedProvider(Borrower):
         if self.breaker.urgent:
             self._settle_soon(now)
 
-    def _refund(self, now: float, name: str, purse: Purse, amount: int, at: float) -> None:
+    def _refund(self, now: float, name: str, purse: LeaseBalance, amount: int, at: float) -> None:
         if at >= self._lent_at and now < self._ends:  # spent from what is still in hand and not yet reported
             amount -= purse.unspend(amount)
         if amount:
@@ -186,7 +186,7 @@ class LeasedProvider(Borrower):
 
     def consume(self, now: float, amount: Demand) -> None:
         """Charge an amount that was used without a reservation."""
-        for name, purse in self._purses.items():
+        for name, purse in self._balances.items():
             self._charge[name] = self._charge.get(name, 0) + amount[purse.kind] - purse.spend(now, amount[purse.kind])
         self._reserved.add(amount)
         self._settled.add(amount)
@@ -197,7 +197,7 @@ class LeasedProvider(Borrower):
         if until > self.paused_until:
             self.paused_until = until
             self._new_pause = True
-            self.on_need()
+            self.on_renewal_due()
 
     def reset(self, now: float) -> None:
         """Forget what was used and any pause."""
@@ -211,7 +211,7 @@ class LeasedProvider(Borrower):
             bucket.reset()
         for counter in self._days.values():
             counter.reset(now)
-        for purse in self._purses.values():
+        for purse in self._balances.values():
             purse.spent = 0
         for gauge in self._gauges:
             gauge.restart()
@@ -236,11 +236,11 @@ class LeasedProvider(Borrower):
             self._seed = found
         self._settle_soon(now)
 
-    def use(self, now: float) -> dict[str, DimensionUse]:
+    def use(self, now: float) -> dict[str, LimitUsage]:
         """How much of each configured dimension is used, by what was last heard and what was spent here since."""
         self._roll(now)
         use = super().use(now)
-        for name, purse in self._purses.items():
+        for name, purse in self._balances.items():
             unreported = purse.spent + self._charge.get(name, 0)
             unreported -= sum(amount for refunded, amount, _ in self._refunds if refunded == name)
             if unreported:

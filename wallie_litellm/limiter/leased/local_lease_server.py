@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wallie_litellm.core.lease_server import SharedProvider
+from wallie_litellm.core.lease_server import LeaseServer
 
 UNLIMITED = 10**9
 
 
-class LenderToItself:
+class LocalLeaseServer:
     """Lends one process its part of the limits, by how many there were; or, not ``counting``, minds the breaker alone.
 
     ``generation`` is where its breaker's generations begin.
@@ -19,11 +19,11 @@ class LenderToItself:
     def __init__(self, workers: int, generation: int, *, counting: bool) -> None:
         self._workers = workers
         self._counting = counting
-        self._lender = SharedProvider()
+        self._lender = LeaseServer()
         self._generation = generation
 
     def exchange(self, now: float, request: Mapping[str, Any], wall: float) -> dict[str, Any]:
-        """See :meth:`SharedProvider.exchange`; ``wall`` is the time, in seconds, that the request calls now."""
+        """See :meth:`LeaseServer.exchange`; ``wall`` is the time, in seconds, that the request calls now."""
         buckets: Mapping[str, Any] = request["buckets"] if self._counting else {}
         days: Mapping[str, Any] = request["days"] if self._counting else {}
         part = 1 / self._workers

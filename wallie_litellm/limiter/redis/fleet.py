@@ -80,7 +80,7 @@ def new_worker() -> str:
 
 
 @dataclass
-class _Line:
+class _Exchanger:
     """One provider, and whether it is being talked about."""
 
     limiter: Limiter
@@ -103,7 +103,7 @@ class RedisFleet:
         self.exchanges: Counter[str] = Counter()  # by provider
         self._url = url
         self._policy = on_store_error
-        self._lines: dict[str, _Line] = {}
+        self._exchangers: dict[str, _Exchanger] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -118,11 +118,11 @@ class RedisFleet:
 
     def attach(self, limiter: Limiter) -> None:
         """Have ``limiter``, whose store is leased, talk to Redis from now on."""
-        line = self._lines[limiter.name] = _Line(limiter)
+        line = self._exchangers[limiter.name] = _Exchanger(limiter)
         limiter.lease(lambda: self._signal(line))
         self._start()
         if self.state == "down":
-            limiter.lender_gone(self._policy)
+            limiter.lease_server_lost(self._policy)
         self._signal(line)
 
     def once(self, key: str, ttl: float, action: Callable[[], object]) -> None:
@@ -137,7 +137,7 @@ class RedisFleet:
 
     def status(self) -> dict[str, Any]:
         """What is shown of the store, as plain JSON-ready data."""
-        workers = max((line.limiter.fleet_size() for line in list(self._lines.values())), default=1)
+        workers = max((line.limiter.fleet_size() for line in list(self._exchangers.values())), default=1)
         return {
             "scope": "redis",
             "state": self.state,
@@ -166,7 +166,7 @@ class RedisFleet:
         self.worker = new_worker()
         self.state, self._thread, self._loop, self._client, self._listener = "connecting", None, None, None, None
         self._lock, self._gone, self._tasks = threading.Lock(), asyncio.Event(), set()
-        for line in self._lines.values():
+        for line in self._exchangers.values():
             line.busy = line.pending = False
             line.limiter.forked(self.worker)
 
@@ -189,7 +189,7 @@ class RedisFleet:
         finally:
             loop.close()
 
-    def _signal(self, line: _Line) -> None:
+    def _signal(self, line: _Exchanger) -> None:
         """Talk about ``line`` soon; called from any thread, also with its limiter's lock held."""
         if line.pending:
             return
@@ -242,7 +242,7 @@ class RedisFleet:
         # All at once, and a few more for what is said besides: connections that are made only when they are needed
         # take so long over a slow link that Redis would be called away.
         spare = (client.ping() for _ in range(SPARE))
-        await asyncio.gather(*spare, *(self._try_out(name) for name in list(self._lines)))
+        await asyncio.gather(*spare, *(self._try_out(name) for name in list(self._exchangers)))
         self._listener = asyncio.ensure_future(self._listen())
 
     async def _try_out(self, name: str) -> None:
@@ -267,7 +267,7 @@ class RedisFleet:
         last = 0.0
         while not self._gone.is_set() and not self._closing:
             now = time.monotonic()
-            for line in list(self._lines.values()):
+            for line in list(self._exchangers.values()):
                 if now - line.talked_at >= HEARTBEAT * 0.9:
                     line.pending = True
                     self._kick(line)
@@ -303,12 +303,12 @@ class RedisFleet:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _kick(self, line: _Line) -> None:
+    def _kick(self, line: _Exchanger) -> None:
         if self.state == "ok" and not line.busy:
             line.busy = True
             self._spawn(self._talk(line))
 
-    async def _talk(self, line: _Line) -> None:
+    async def _talk(self, line: _Exchanger) -> None:
         try:
             broke = False
             while line.pending and self.state == "ok":
@@ -323,7 +323,7 @@ class RedisFleet:
                     broke = line.pending = True
                     continue
                 broke = False
-                if self.state == "ok" and not line.limiter.take_in(answer, sent_at):
+                if self.state == "ok" and not line.limiter.apply_grant(answer, sent_at):
                     line.pending = True
         except Exception as error:  # noqa: BLE001 - as above
             self._lost(error)
@@ -355,7 +355,7 @@ class RedisFleet:
             await client.ping()  # a cluster's client has to find the servers before it can subscribe
             hearing = client.pubsub()
             await hearing.subscribe(NEWS)
-            for line in list(self._lines.values()):  # what was said before
+            for line in list(self._exchangers.values()):  # what was said before
                 line.pending = True
                 self._kick(line)
             while True:
@@ -370,7 +370,7 @@ class RedisFleet:
 
     def _hear(self, news: str) -> None:
         worker, _, name = news.partition(" ")
-        line = self._lines.get(name)
+        line = self._exchangers.get(name)
         if line is not None and worker != self.worker:
             line.pending = True
             self._kick(line)
@@ -385,16 +385,16 @@ class RedisFleet:
             return
         self.state = "down"
         logger.warning("Redis does not serve (%s): on_store_error is %s", self.error, self._policy)
-        for line in list(self._lines.values()):
-            line.limiter.lender_gone(self._policy)
+        for line in list(self._exchangers.values()):
+            line.limiter.lease_server_lost(self._policy)
 
     def _found(self) -> None:
         before, self.state, self.error = self.state, "ok", None
         if before == "down":
             logger.warning("Redis serves again")
-        for line in list(self._lines.values()):
+        for line in list(self._exchangers.values()):
             if before == "down":
-                line.limiter.lender_back()
+                line.limiter.lease_server_found()
             line.pending = True
             self._kick(line)
 
@@ -402,7 +402,9 @@ class RedisFleet:
         if self._client is None or self.state != "ok":
             return
         with suppress(Exception):
-            pending = [self._exchange(line.limiter.name, line.limiter.compose_last()) for line in self._lines.values()]
+            pending = [
+                self._exchange(line.limiter.name, line.limiter.build_release()) for line in self._exchangers.values()
+            ]
             await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), TIMEOUT)
             await within(TIMEOUT, self._command("hdel", WORKERS, self.worker))
             await within(TIMEOUT, self._client.aclose())

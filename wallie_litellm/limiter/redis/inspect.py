@@ -21,7 +21,7 @@ AT_ONCE = 8  # connections, at most
 GOODBYE = 0.2  # seconds that closing the connections may take
 
 
-class Unreadable(Exception):  # noqa: N818 - it says what happened
+class FleetUnreadable(Exception):  # noqa: N818 - it says what happened
     """Redis cannot be read; the message is one line, and nothing of the URL is in it."""
 
 
@@ -43,9 +43,9 @@ async def inspect_fleet(url: str, names: Sequence[str], timeout: float = 2.0) ->
         client = connect(url, timeout)
         stored, told = await asyncio.wait_for(_ask(client, names), timeout)
     except (TimeoutError, SocketTimeout):
-        raise Unreadable(f"no answer within {timeout:g} s") from None
+        raise FleetUnreadable(f"no answer within {timeout:g} s") from None
     except Exception as error:  # noqa: BLE001 - Redis', the network's, and those of a URL that leads nowhere
-        raise Unreadable(reason_of(error)) from None
+        raise FleetUnreadable(reason_of(error)) from None
     finally:
         if client is not None:
             with suppress(Exception):

@@ -22,7 +22,7 @@ return cjson.encode({S.breaker.state, S.breaker.generation, S.epoch})
 """
 
 
-class Marks(NamedTuple):
+class ActionMarks(NamedTuple):
     """A provider's breaker, how often its state has changed, and how often its quota was reset."""
 
     state: str
@@ -30,7 +30,7 @@ class Marks(NamedTuple):
     resets: int
 
 
-Look = Callable[[], Awaitable[Marks | None]]
+Look = Callable[[], Awaitable[ActionMarks | None]]
 
 
 @asynccontextmanager
@@ -38,10 +38,10 @@ async def watch_marks(url: str, provider: str) -> AsyncIterator[Look]:
     """A function that looks; what it finds is ``None`` while Redis knows nothing of ``provider`` or does not answer."""
     client: Client = connect(url, TIMEOUT)
 
-    async def look() -> Marks | None:
+    async def look() -> ActionMarks | None:
         with suppress(Exception):  # whatever it is: nothing was seen
             found = json.loads(await asyncio.wait_for(client.eval(_SCRIPT, 1, key_of(provider)), TIMEOUT))
-            return None if found is None else Marks(*found)
+            return None if found is None else ActionMarks(*found)
         return None
 
     try:

@@ -20,7 +20,7 @@ from uuid import UUID, uuid5
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import Event
-from wallie_litellm.telemetry.sinks.posthog_bisect import Answer, Message, Reply
+from wallie_litellm.telemetry.sinks.posthog_bisect import Message, PostHogReply, SendResult
 from wallie_litellm.telemetry.sinks.posthog_delivery import Delivery
 from wallie_litellm.telemetry.sinks.posthog_events import Captured, captured
 from wallie_litellm.telemetry.sinks.posthog_values import json_size
@@ -169,7 +169,7 @@ class _SDK:
         contextvars.Context().run(self._client.capture, "envelope", distinct_id="nobody")
         return dict(self._captured.pop()["properties"])
 
-    def send(self, batch: Sequence[Message], timeout: float) -> Reply:
+    def send(self, batch: Sequence[Message], timeout: float) -> PostHogReply:
         """Post one batch."""
         try:
             with _quietly():
@@ -180,26 +180,26 @@ class _SDK:
             return _reply(error)
         except self._unreachable as error:
             # The class alone: an error's text might quote what was sent.
-            return Reply(Answer.UNAVAILABLE, type(error).__name__)
-        return Reply(Answer.ACCEPTED)
+            return PostHogReply(SendResult.UNAVAILABLE, type(error).__name__)
+        return PostHogReply(SendResult.ACCEPTED)
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
 
 
-def _reply(error: Any) -> Reply:
+def _reply(error: Any) -> PostHogReply:
     status = error.status if isinstance(error.status, int) else 0
     reason = f"HTTP {status}"
     if status == 413:
-        return Reply(Answer.TOO_LARGE, reason)
+        return PostHogReply(SendResult.TOO_LARGE, reason)
     if status == 400:
-        return Reply(Answer.REFUSED, reason)
+        return PostHogReply(SendResult.REFUSED, reason)
     if status in (401, 403):
-        return Reply(Answer.MISCONFIGURED, f"{reason}: is POSTHOG_API_KEY this project's key?")
+        return PostHogReply(SendResult.MISCONFIGURED, f"{reason}: is POSTHOG_API_KEY this project's key?")
     if status < 500 and status not in (408, 425, 429):
-        return Reply(Answer.MISCONFIGURED, f"{reason}: is POSTHOG_HOST right?")
-    return Reply(Answer.UNAVAILABLE, reason, getattr(error, "retry_after", None) or 0.0)
+        return PostHogReply(SendResult.MISCONFIGURED, f"{reason}: is POSTHOG_HOST right?")
+    return PostHogReply(SendResult.UNAVAILABLE, reason, getattr(error, "retry_after", None) or 0.0)
 
 
 # The SDK logs what it sends once somebody sets its logger to DEBUG.

@@ -15,7 +15,7 @@ _SUSPECTS = 8  # messages refused one by one, none accepted, before the fault is
 _MOST_REMEMBERED = 1_000
 
 
-class Answer(Enum):
+class SendResult(Enum):
     """What became of a batch that was sent."""
 
     ACCEPTED = auto()
@@ -25,15 +25,15 @@ class Answer(Enum):
     TOO_LARGE = auto()
 
 
-class Reply(NamedTuple):
+class PostHogReply(NamedTuple):
     """An answer, in a word why (never the receiver's own text), and the seconds it asks to be left alone."""
 
-    answer: Answer
+    answer: SendResult
     reason: str = ""
     retry_after: float = 0.0
 
 
-Send = Callable[[Sequence[Message], float], Reply]
+Send = Callable[[Sequence[Message], float], PostHogReply]
 """Sends a batch within so many seconds; raises nothing."""
 
 
@@ -47,7 +47,7 @@ class Dispatch:
         self.delivered = 0
         self.dropped = 0
 
-    def deliver(self, parts: Sequence[Sequence[Message]], timeout: float) -> tuple[list[Message], Reply]:
+    def deliver(self, parts: Sequence[Sequence[Message]], timeout: float) -> tuple[list[Message], PostHogReply]:
         """Send all ``parts``, halving what is refused; returns what is to be kept, and why.
 
         A message that is refused all by itself is dropped if others are accepted, now or until it is refused again.
@@ -56,19 +56,19 @@ class Dispatch:
         left = list(reversed(parts))
         accepted = False
         suspects: list[Message] = []
-        reply = Reply(Answer.ACCEPTED)
+        reply = PostHogReply(SendResult.ACCEPTED)
         while left and (accepted or len(suspects) < _SUSPECTS):
             part = left.pop()
             reply = self._send(part, timeout)
-            if reply.answer is Answer.ACCEPTED:
+            if reply.answer is SendResult.ACCEPTED:
                 self.delivered += len(part)
                 accepted = True
-            elif reply.answer not in (Answer.REFUSED, Answer.TOO_LARGE):
+            elif reply.answer not in (SendResult.REFUSED, SendResult.TOO_LARGE):
                 left.append(part)
                 break
             elif len(part) > 1:
                 left += [part[len(part) // 2 :], part[: len(part) // 2]]
-            elif reply.answer is Answer.TOO_LARGE or self._is_to_blame(part[0]):
+            elif reply.answer is SendResult.TOO_LARGE or self._is_to_blame(part[0]):
                 self._drop(1, reply.reason)
             else:
                 suspects.append(part[0])
@@ -77,7 +77,7 @@ class Dispatch:
             suspects = []
         self._remember(suspects)
         rest = suspects + [message for part in reversed(left) for message in part]
-        return rest, reply if rest else Reply(Answer.ACCEPTED)
+        return rest, reply if rest else PostHogReply(SendResult.ACCEPTED)
 
     def _is_to_blame(self, message: Message) -> bool:
         """Whether others have been accepted since ``message`` was refused for the first time."""

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from wallie_litellm.core.backoff import Backoff
-from wallie_litellm.telemetry.sinks.posthog_bisect import Answer, Dispatch, Message, Reply, Send
+from wallie_litellm.telemetry.sinks.posthog_bisect import Dispatch, Message, PostHogReply, Send, SendResult
 from wallie_litellm.telemetry.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ class Delivery:
                     self._send_memory(timeout)
         except Exception as error:  # noqa: BLE001 - the thread has to outlive whatever a disk or a receiver comes up with
             with self._state:
-                self._note(Reply(Answer.UNAVAILABLE, type(error).__name__))
+                self._note(PostHogReply(SendResult.UNAVAILABLE, type(error).__name__))
 
     def _whose_turn(self) -> bool:
         """Whether it is the spool's."""
@@ -202,7 +202,7 @@ class Delivery:
                 return
             self._sending_since = time.monotonic()
         rest: Sequence[Message] = batch
-        reply = Reply(Answer.UNAVAILABLE)
+        reply = PostHogReply(SendResult.UNAVAILABLE)
         try:
             rest, reply = self._dispatch.deliver([batch], timeout)
         finally:
@@ -210,7 +210,7 @@ class Delivery:
                 ours = self._in_flight is batch
                 self._in_flight = ()
                 self._note(reply)
-                if ours and not self._closed and (rest or reply.answer is not Answer.ACCEPTED):
+                if ours and not self._closed and (rest or reply.answer is not SendResult.ACCEPTED):
                     self._spill(rest)
 
     def _send_spooled(self, timeout: float) -> None:
@@ -222,32 +222,32 @@ class Delivery:
         rest, reply = self._dispatch.deliver(_parts(batch.records), timeout)
         with self._state:
             self._note(reply)
-            untouched = len(rest) == len(batch.records) and reply.answer is not Answer.REFUSED
+            untouched = len(rest) == len(batch.records) and reply.answer is not SendResult.REFUSED
             if self._closed or untouched:
                 return
             self._spool.append(rest)  # behind the others, which may fare better
             self._spool.done(batch)
 
-    def _note(self, reply: Reply) -> None:
+    def _note(self, reply: PostHogReply) -> None:
         """Remember how it went, and when to try again."""
         self._sending_since = 0.0
-        if reply.answer is Answer.ACCEPTED:
+        if reply.answer is SendResult.ACCEPTED:
             self._failures, self._not_before = 0, 0.0
         else:
             self.failed += 1
             self._failures += 1
-            slowly = reply.answer is Answer.MISCONFIGURED
+            slowly = reply.answer is SendResult.MISCONFIGURED
             wait = self._backoff.seconds(_LAST_RETRY if slowly else self._failures)
             self._not_before = time.monotonic() + min(max(wait, reply.retry_after), _LONGEST_WAIT)
         self._tell(reply)
         self._state.notify_all()
 
-    def _tell(self, reply: Reply) -> None:
+    def _tell(self, reply: PostHogReply) -> None:
         """One line for each change of fortune."""
         if reply.reason == self._trouble:
             return
         self._trouble = reply.reason
-        if reply.answer is Answer.ACCEPTED:
+        if reply.answer is SendResult.ACCEPTED:
             logger.info("%s takes events again", self._name)
         else:
             logger.warning("%s does not take events (%s); they are kept and sent again", self._name, reply.reason)

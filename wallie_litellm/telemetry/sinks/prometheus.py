@@ -28,7 +28,7 @@ try:
     from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
     from prometheus_client.exposition import choose_encoder
 
-    from wallie_litellm.telemetry.sinks.prometheus_gauges import Gauges, SinkStats, Source, Status
+    from wallie_litellm.telemetry.sinks.prometheus_gauges import Gauges, SinkStats, Status, StatusSource
 except ImportError as missing:
     raise ConfigError(
         ["wallie.telemetry.prometheus: needs the package prometheus-client: pip install 'wallie-litellm[prometheus]'"]
@@ -68,7 +68,7 @@ class PrometheusSink:
     ) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
         self._metrics = _metrics_in(self.registry)
-        self._source = Source(status, sink_stats)
+        self._source = StatusSource(status, sink_stats)
         self._metrics.sources.append(self._source)
         self._feature = _Bounded(features, most)
         self._model = _Bounded(models, most)
@@ -272,7 +272,7 @@ class _Metrics:
         self.budget_alerts = counter(
             "wallie_budget_alerts", "Crossings of the monthly budget's warning or critical share.", ("level",)
         )
-        self.sources: list[Source] = []
+        self.sources: list[StatusSource] = []
         registry.register(Gauges(self.sources))
 
     def attempt_series(self, provider: str, model: str, outcome: str, feature: str) -> _AttemptSeries:

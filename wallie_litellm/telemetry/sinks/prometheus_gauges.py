@@ -19,7 +19,7 @@ Status = Callable[[], Mapping[str, Any]]
 SinkStats = Callable[[], Mapping[str, Mapping[str, int]]]
 
 
-class Source:
+class StatusSource:
     """What a sink knows of the present: what it can ask, and what events have told it."""
 
     def __init__(self, status: Status | None, sink_stats: SinkStats | None) -> None:
@@ -41,7 +41,7 @@ class Source:
 class Gauges:
     """Collects the gauges of all sources at each scrape; where two know the same provider, the newer one is right."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[StatusSource]) -> None:
         self._sources = sources
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
