@@ -17,7 +17,7 @@ test: $(STAMP)
 	@sh tests/install_browser.sh
 	$(BIN)/python -m pytest --numprocesses auto
 
-# The rules, without proxies, browsers, databases and Redis: half a minute.
+# The rules, without proxies, browsers, databases and Redis: less than a minute.
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses auto $(FAST)
 
