@@ -32,5 +32,5 @@ def fake_keys(clean_env: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.fixture
 def shipped(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The repository's own file, on a day on which none of its models has ended."""
-    monkeypatch.setattr("wallie_litellm.check.models._today", lambda: date(2026, 11, 22))
+    monkeypatch.setattr("wallie_litellm.check.report._today", lambda: date(2026, 11, 22))
     return ROOT / "router_config.yaml"

@@ -1,4 +1,4 @@
-"""What `check` says of a file that is right in itself."""
+"""What ``check`` finds in a file that is right in itself."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from wallie_litellm.check import sinks
-from wallie_litellm.check.models import CheckReport, check_file
+from wallie_litellm.check import packages
+from wallie_litellm.check.report import CheckReport, check_file
 from wallie_litellm.cli import main
+from wallie_litellm.cli.check import summary_lines
 from wallie_litellm.config import load_config
 
 TODAY = date(2026, 11, 22)
@@ -100,7 +101,8 @@ def test_a_price_of_its_own_makes_an_unlisted_model_right(check: Any, place: str
     own = entry("openai/ours", price) if place == "model_info" else entry("openai/ours", **price)
     report = check(own)
     assert report.ok
-    assert "1.00 / 2.00" in "\n".join(report.summary)
+    assert [(row.input_price, row.output_price) for row in report.deployments] == [(1e-6, 2e-6)]
+    assert "1.00 / 2.00" in "\n".join(summary_lines(report.deployments, report.providers))
 
 
 @pytest.mark.parametrize(("price", "right"), [("1e-6", True), ("free", False), (True, False), (10**400, False)])
@@ -166,12 +168,33 @@ def test_variables_are_looked_for_in_every_section(check: Any) -> None:
     assert "general_settings.alerts[0].key: the environment variable NOPE is not set" in report.problems[0]
 
 
-def test_what_this_version_does_not_act_on_is_a_note(check: Any) -> None:
-    [note] = check(entry("openai/gpt-4o"), wallie={"store": {"url": "redis://h"}}).notes
-    assert "wallie.store: a Redis store comes in a later release" in note
+STORE_URLS = [
+    "redis://h",
+    "redis://user:hunter2@h:6380/3",
+    "rediss://h",
+    "redis+sentinel://:hunter2@h:26379,i:26379/main/2",
+    "redis+cluster://h:7000",
+]
 
 
-def test_what_this_version_acts_on_gives_no_note(check: Any) -> None:
+@pytest.mark.parametrize("url", STORE_URLS)
+def test_a_redis_whose_url_can_be_read_gives_neither_problem_nor_note(check: Any, url: str) -> None:
+    report = check(entry("openai/gpt-4o"), wallie={"store": {"url": url}})
+    assert (report.problems, report.notes) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h:port", "rediss://h:123456", "redis+sentinel://:hunter2@h:port/main", "redis+cluster://h:port"],
+)
+def test_a_redis_url_that_cannot_be_read_is_a_problem_that_shows_the_form_and_no_password(check: Any, url: str) -> None:
+    [problem] = check(entry("openai/gpt-4o"), wallie={"store": {"url": url}}).problems
+    assert "wallie.store.url: " in problem
+    assert " is no URL of a Redis; expected redis://[user:password@]host:port/db, rediss://..., " in problem
+    assert "hunter2" not in problem
+
+
+def test_a_complete_configuration_gives_neither_problem_nor_note(check: Any) -> None:
     wallie = {
         "ledger": {"url": "sqlite:///w.db"},
         "features": {"chat": {"limits": {"rpm": 5}}},
@@ -213,6 +236,7 @@ PACKAGES = {
     "prometheus": ("prometheus_client", {"telemetry": {"prometheus": {}}}),
     "opentelemetry": ("opentelemetry.trace", {"telemetry": {"opentelemetry": {}}}),
     "postgres": ("asyncpg", {"ledger": {"url": "postgresql://h/d"}}),
+    "redis": ("redis", {"store": {"url": "redis://h"}}),
 }
 
 
@@ -222,13 +246,13 @@ def test_a_missing_package_is_a_problem_that_names_what_to_install(
 ) -> None:
     package, wallie = PACKAGES[extra]
     assert check(entry("openai/gpt-4o"), wallie=wallie).ok
-    monkeypatch.setattr(sinks, "find_spec", lambda name: None if name == package else find_spec(name))
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == package else find_spec(name))
     [problem] = check(entry("openai/gpt-4o"), wallie=wallie).problems
     assert problem.endswith(f"; install wallie-litellm[{extra}]")
 
 
 def test_the_package_of_a_sink_that_is_off_is_not_missed(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks, "find_spec", lambda _name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda _name: None)
     report = check(entry("openai/gpt-4o"), wallie={"telemetry": {"posthog": {}, "sentry": {}}, "ledger": None})
     assert report.ok
     assert len(report.notes) == 2

@@ -43,7 +43,7 @@ def test_key_figures_of_another_shape_are_one_line(running_one: StandIn, found: 
     running_one.answers[KPIS] = json_answer(found)
     result = run("kpis", "--url", running_one.url)
     assert result.exit_code == 1
-    assert "none of a Wallie of this version" in one_line_of(result)
+    assert "this version of Wallie cannot read the answer" in one_line_of(result)
 
 
 @pytest.mark.parametrize("command", ["kpis", "export"])

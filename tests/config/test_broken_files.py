@@ -100,7 +100,7 @@ def test_an_interrupt_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("wallie_litellm.check.models.check_file", interrupt)
+    monkeypatch.setattr("wallie_litellm.check.report.check_file", interrupt)
     result = CliRunner().invoke(main, ["check"])
     assert result.exit_code == 1
     assert "Aborted" in result.stderr

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wallie_litellm.check.models import check_file
+from wallie_litellm.check.report import check_file
 from wallie_litellm.config import RouterConfig, parse_config
 from wallie_litellm.errors import ConfigError
 
@@ -84,7 +84,7 @@ def test_the_report_of_a_check_holds_no_secret(tmp_path: Any) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(
         f"model_list: [{{model_name: a, litellm_params: {{model: openai/nothing, api_key: {TOKEN}}}}}]\n"
-        f"wallie: {{store: {{url: '{WITH_PASSWORD}'}}}}\n"
+        f"wallie: {{store: {{url: '{WITH_PASSWORD}'}}, telemetry: {{slack: {{}}}}}}\n"
     )
     report = check_file(file, env={})
     assert SECRET not in repr(report)

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from simulator_support import SHIPPED, children_of, finds_a_difference, finds_two, runs, scenario
+from demo_support import children_of, finds_a_difference, finds_two, runs, scenario
+from simulator_support import SHIPPED
 
 from wallie_litellm.cli import main
+from wallie_litellm.cli.exits import exit_code
 from wallie_litellm.config import parse_config
 from wallie_litellm.core.thresholds import ThresholdWatch
 from wallie_litellm.demo import display
@@ -88,15 +90,15 @@ def test_an_interrupt_ends_with_130(run: Callable[..., tuple[int, str]]) -> None
 
 def test_each_scenario_finds_healed_providers_that_count_from_zero(run: Callable[..., tuple[int, str]]) -> None:
     async def spoils(stage: Stage, found: Findings) -> None:
-        stage.fleet["openai"].fail(400)
-        stage.fleet["gemini"].refuse()
+        stage.providers["openai"].fail(400)
+        stage.providers["gemini"].refuse()
         found.same("done", 1, 1)
 
     async def looks(stage: Stage, found: Findings) -> None:
         async with stage.router() as router:
             providers = [(await ask(router, group)).provider for group in ("gpt-4o", "gemini-2.0-flash")]
         found.same("served by", ["openai", "gemini"], providers)
-        found.same("received", 1, stage.fleet["openai"].counts().received)
+        found.same("received", 1, stage.providers["openai"].counts().received)
 
     assert run(scenario(spoils), scenario(looks))[0] == 0
 
@@ -116,10 +118,10 @@ async def test_scenario_nothing_leaks(stage: Stage) -> None:
     assert [row for row in found.rows if not row.ok] == []
 
 
-async def test_scenario_quota_alerts(demo_fleet: SimulatedProviders, tmp_path: Path) -> None:
+async def test_scenario_quota_alerts(demo_providers: SimulatedProviders, tmp_path: Path) -> None:
     path, data = read_data(SHIPPED)
     data["wallie"]["providers"]["openai"] = {"rpm": 100}
-    stage = Stage(demo_fleet, data, path, tmp_path)
+    stage = Stage(demo_providers, data, path, tmp_path)
     stage.clear()
     said: list[str] = []
     stage.say = said.append
@@ -203,11 +205,11 @@ def test_a_file_without_the_groups_of_the_scenarios_is_refused(tmp_path: Path) -
     assert f"{file}: model_list: the demo asks for gpt-4o-mini" in caught.value.problems
 
 
-def test_a_vendor_that_is_not_simulated_is_refused(demo_fleet: SimulatedProviders, tmp_path: Path) -> None:
+def test_a_vendor_that_is_not_simulated_is_refused(demo_providers: SimulatedProviders, tmp_path: Path) -> None:
     path, data = read_data(SHIPPED)
     data["model_list"].append({"model_name": "m", "litellm_params": {"model": "mistral/large"}})
     with pytest.raises(ConfigError, match="no simulated provider for 'mistral/large'"):
-        Stage(demo_fleet, data, path, tmp_path)
+        Stage(demo_providers, data, path, tmp_path)
 
 
 @pytest.mark.parametrize("options", [[], ["--live"], ["--no-serve"]])
@@ -310,7 +312,7 @@ def live_file(fleet: SimulatedProviders, tmp_path: Path) -> Path:
 
 def live(file: Path, env: dict[str, str]) -> tuple[int, list[str]]:
     lines: list[str] = []
-    return run_live(str(file), lines.append, lines.append, env), lines
+    return exit_code(lambda: run_live(str(file), lines.append, env), lines.append), lines
 
 
 def test_live_asks_each_provider_with_a_key_once(live_file: Path, fleet: SimulatedProviders) -> None:

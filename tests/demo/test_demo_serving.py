@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simulator_support import SHIPPED, children_of, finds_a_difference, finds_two, runs, scenario
+from demo_support import children_of, finds_a_difference, finds_two, runs, scenario
+from simulator_support import SHIPPED
 from support import until
 
 from wallie_litellm.cli import main
@@ -60,7 +61,7 @@ async def test_the_traffic_is_in_the_ledger_with_its_features_and_users(
     url = f"sqlite:///{stage.folder / 'demo.db'}"
     async with stage.router(ledger={"url": url}) as router:
         async with serving.life_in(stage, router):
-            await until(lambda: sum(stage.fleet[name].counts().received for name in stage.fleet) >= 12)
+            await until(lambda: sum(stage.providers[name].counts().received for name in stage.providers) >= 12)
         assert await router.guard.flush()
     async with open_reader(url) as engine:
         totals = await LedgerQueries(engine).totals(0, by=["feature", "user_id"])
@@ -96,9 +97,9 @@ def test_it_serves_at_a_terminal_unless_told_not_to(
 ) -> None:
     asked: list[Any] = []
 
-    def run_demo(*_: Any, serve: bool, port: int | None) -> int:
+    def run_demo(*_: Any, serve: bool, port: int | None) -> bool:
         asked.append((serve, port))
-        return 0
+        return True
 
     monkeypatch.setattr(demo, "run_demo", run_demo)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal, raising=False)

@@ -18,7 +18,7 @@ from support import shipped_config
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.proxy.launch import proxy_command
-from wallie_litellm.proxy.workers import TOLD, divided, worker_count
+from wallie_litellm.proxy.workers import NOTED, divided, worker_count
 
 PER_PROCESS = "limits are per process"
 
@@ -69,7 +69,7 @@ def test_who_starts_workers_prints_the_note_in_their_place(tmp_path, arguments, 
     path = lay_out(tmp_path, shipped_config())
     _, environment, notes = proxy_command(str(path), "127.0.0.1", 4000, arguments, {"LITELLM_MASTER_KEY": "k"})
     assert sum(PER_PROCESS in note for note in notes) == noted
-    assert (TOLD in environment) == bool(noted)
+    assert (NOTED in environment) == bool(noted)
 
 
 def test_a_worker_that_litellm_started_divides_the_limits_and_says_so_itself(tmp_path):

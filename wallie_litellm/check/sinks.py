@@ -1,17 +1,17 @@
-"""What `wallie-litellm check` says of the ledger and the telemetry: is each section complete and its package there?"""
+"""The checks of the ledger and the telemetry: each section is complete, its package installed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Final, NamedTuple
 
+from wallie_litellm.check.packages import is_installed
 from wallie_litellm.config import RouterConfig
 from wallie_litellm.errors import ConfigError
 
 
 class _Sink(NamedTuple):
-    """A section of `wallie.telemetry`: its secret and the variable that may hold it, its extra and a module of that."""
+    """A section of ``wallie.telemetry``: its secret, the variable that may hold it, its extra, and a module of that."""
 
     section: str
     secret: str | None
@@ -30,33 +30,33 @@ _SINKS: Final = (
 
 
 def sink_problems(config: RouterConfig) -> Iterator[str]:
-    """Sinks that are on and cannot be made."""
+    """Sinks that are on and cannot be built."""
     for sink, is_on in _configured(config):
-        if is_on and sink.module is not None and not _is_installed(sink.module):
+        if is_on and sink.module is not None and not is_installed(sink.module):
             yield f"wallie.telemetry.{sink.section}: its package is missing; install wallie-litellm[{sink.extra}]"
     yield from _ledger_problems(config)
     for path in config.wallie.telemetry.sinks:
         module = path.partition(":")[0]
-        if not (config.path.parent / f"{module}.py").is_file() and not _is_installed(module):
+        if not (config.path.parent / f"{module}.py").is_file() and not is_installed(module):
             yield f"wallie.telemetry.sinks: {path}: no {module}.py beside this file, and no installed module {module}"
 
 
 def _ledger_problems(config: RouterConfig) -> Iterator[str]:
     if config.wallie.ledger is None:
         return
-    if config.wallie.ledger.url.startswith("postgresql:") and not _is_installed("asyncpg"):
+    if config.wallie.ledger.url.startswith("postgresql:") and not is_installed("asyncpg"):
         yield "wallie.ledger.url: PostgreSQL's driver is missing; install wallie-litellm[postgres]"
         return
     from wallie_litellm.ledger.engine import open_engine  # late: SQLAlchemy takes a moment to import
 
     try:
-        open_engine(config.wallie.ledger.url)  # which connects to nothing yet
+        open_engine(config.wallie.ledger.url)  # connects to nothing
     except ConfigError as error:
         yield from error.problems
 
 
 def secret_notes(config: RouterConfig) -> Iterator[str]:
-    """Sinks that are named and stay off, for want of their secret."""
+    """Sinks that are named and stay off, since their secret is missing."""
     for sink, is_on in _configured(config):
         if not is_on:
             where = f"wallie.telemetry.{sink.section}"
@@ -64,15 +64,8 @@ def secret_notes(config: RouterConfig) -> Iterator[str]:
 
 
 def _configured(config: RouterConfig) -> Iterator[tuple[_Sink, bool]]:
-    """Each section that is there, and whether it is on."""
+    """Each section that the file has, and whether it is on."""
     for sink in _SINKS:
         section = getattr(config.wallie.telemetry, sink.section)
         if section is not None:
             yield sink, sink.secret is None or getattr(section, sink.secret) is not None
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError):  # its parent is missing; a name such as '..x'
-        return False

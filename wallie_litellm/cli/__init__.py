@@ -1,14 +1,17 @@
-"""The `wallie-litellm` command, a file for each group of commands.
+"""The ``wallie-litellm`` command, a file for each group of subcommands.
 
-``command``       the group itself, with ``check``, ``demo`` and ``proxy``
-``status``        `status`
-``orders``        an operator's actions
-``ledger``        `export` and `kpis`
-``dashboard``     `dashboard`
+``command``       the list of subcommands, with ``demo`` and ``proxy``
+``check``         ``check``
+``status``        ``status``
+``actions``       an operator's actions: ``reset-quota``, ``open-circuit``, ``close-circuit``, ``release-circuit``
+``ledger``        ``export`` and ``kpis``
+``dashboard``     ``dashboard``
 ``fleet_report``  the fleet as Redis has it
 ``usage_report``  what was used in the last 24 hours
+``export_file``   where an export is written: standard output, or a file that appears when it is complete
 ``remote``        the options of commands that can ask a running proxy or dashboard
-``http_client``   asking it
+``http_client``   the HTTP client of those commands
+``exits``         exit codes, and how errors end a command
 ``tables``        how rows are laid out
 """
 

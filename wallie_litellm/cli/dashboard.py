@@ -1,4 +1,4 @@
-"""`wallie-litellm dashboard`: the operator's view beside applications that use the library."""
+"""``wallie-litellm dashboard``: the operator's view beside applications that use the library."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from contextlib import suppress
 
 import click
 
+from wallie_litellm.cli.exits import exit_code
 from wallie_litellm.errors import ConfigError
-
-_FAILED = 1
 
 
 @click.command("dashboard")
@@ -22,21 +21,22 @@ def dashboard_command(config: str | None, host: str, port: int) -> None:
 
     A LiteLLM proxy with our callback serves its own under /wallie/.
     """
-    from wallie_litellm.config import load_config
 
-    try:
+    def serve() -> bool:
+        from wallie_litellm.config import load_config
+
         try:
             from wallie_litellm.dashboard.server import serve_config
         except ImportError as error:
             raise ConfigError([f"{error.name} is not installed; install wallie-litellm[dashboard]"]) from error
         loaded = load_config(config)
-        with suppress(KeyboardInterrupt):
-            asyncio.run(serve_config(loaded, host, port, ready=_say))
-    except ConfigError as error:
-        for problem in error.problems:
-            click.echo(problem, err=True)
-        sys.exit(_FAILED)
+        with suppress(KeyboardInterrupt):  # the usual end
+            asyncio.run(serve_config(loaded, host, port, ready=_print_address))
+        return True
+
+    if code := exit_code(serve):
+        sys.exit(code)
 
 
-def _say(address: str) -> None:
+def _print_address(address: str) -> None:
     click.echo(f"Dashboard: {address}  (Ctrl-C ends)")

@@ -1,4 +1,4 @@
-"""A running proxy or dashboard, asked over HTTP by the command line."""
+"""The HTTP client with which commands ask a running proxy or dashboard."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import httpx
 from wallie_litellm.config.problems import one_line
 from wallie_litellm.core.loopback import is_loopback
 
-CONNECT: Final = 5.0  # seconds
-ANSWER: Final = 10.0  # seconds: for all of a JSON answer, and between two parts of an export
-LARGEST: Final = 16 * 1024 * 1024  # bytes of a JSON answer
-PREFIX: Final = "/wallie"
+CONNECT: Final = 5.0  # seconds for a connection
+ANSWER: Final = 10.0  # seconds for all of a JSON answer, and between two parts of an export
+LARGEST: Final = 16 * 1024 * 1024  # bytes of a JSON answer, at most
+PREFIX: Final = "/wallie"  # path of the dashboard's page and API
 
-_SHOWN: Final = 300  # characters of what a server says
+_SHOWN: Final = 300  # characters of a server's message
 
 Parameters = Sequence[tuple[str, str]]
 
@@ -31,10 +31,10 @@ class WrongAddress(Exception):  # noqa: N818 - it says what is wrong
 
 
 class ServerUnavailable(Exception):  # noqa: N818 - it says what happened
-    """What was asked for is not to be had. The message is one line.
+    """The server does not give what was asked for. The message is one line.
 
-    ``status`` is the HTTP status, 0 without one, and ``code`` ours, such as ``wallie_unauthorized``. ``unclear`` says
-    that an order may have been carried out all the same.
+    ``status`` is the HTTP status, 0 without one, and ``code`` ours, such as ``wallie_unauthorized``. ``unclear`` means
+    that an action may have been carried out all the same.
     """
 
     def __init__(self, message: str, status: int = 0, code: str = "", *, unclear: bool = False) -> None:
@@ -43,10 +43,10 @@ class ServerUnavailable(Exception):  # noqa: N818 - it says what happened
 
 
 class Client:
-    """Asks the one at ``url``: the server's address, or that of its page; ``token`` is sent as a bearer's.
+    """A client of the server at ``url``: its address, or that of its page; ``token`` is sent as a bearer token.
 
     Raises:
-        WrongAddress: ``url`` is none, or would have the token read on its way.
+        WrongAddress: ``url`` is no URL, or the token could be read on its way there.
     """
 
     def __init__(self, url: str, token: str | None = None, *, insecure: bool = False) -> None:
@@ -81,29 +81,29 @@ class Client:
         """The JSON object at ``path``, below ``/wallie/``.
 
         Raises:
-            NoAnswer: it is not to be had.
+            ServerUnavailable: it does not answer with it.
         """
         with self._opened("GET", path, params=list(parameters)) as response:
             return self._json(response)
 
     def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
-        """Give an order; ``headers`` are ASCII.
+        """Carry out an action; ``headers`` are ASCII.
 
         Raises:
-            NoAnswer: it was not carried out, or nobody knows (``unclear``).
+            ServerUnavailable: it was not carried out, or may have been (``unclear``).
         """
         with self._opened("POST", path, json=dict(body), headers=dict(headers)) as response:
             return self._json(response)
 
     def text(self, path: str, parameters: Parameters, content_type: str) -> Iterator[str]:
-        """What is at ``path``, piece by piece.
+        """The text at ``path``, piece by piece.
 
         Raises:
-            NoAnswer: it is not to be had, or it ends too early.
+            ServerUnavailable: it does not answer with it, or the answer ends too early.
         """
         with self._opened("GET", path, params=list(parameters)) as response:
             if not response.headers.get("content-type", "").startswith(content_type):
-                raise self._stranger(response)
+                raise self._not_wallie(response)
             decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
             for chunk in response.iter_raw():
                 yield decoder.decode(chunk)
@@ -117,12 +117,12 @@ class Client:
                     raise self._refusal(response)
                 yield response
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            why = "no connection within 5 s" if isinstance(error, httpx.TimeoutException) else _reason(error)
-            raise self._no_answer(f"cannot connect: {why}") from None
+            why = f"no connection within {CONNECT:g} s" if isinstance(error, httpx.TimeoutException) else _reason(error)
+            raise self._unavailable(f"cannot connect: {why}") from None
         except httpx.TimeoutException:
-            raise self._no_answer(f"no answer within {ANSWER:g} s", unclear=True) from None
+            raise self._unavailable(f"no answer within {ANSWER:g} s", unclear=True) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._no_answer(f"the connection broke: {_reason(error)}", unclear=True) from None
+            raise self._unavailable(f"the connection broke: {_reason(error)}", unclear=True) from None
 
     def _json(self, response: httpx.Response) -> dict[str, Any]:
         try:
@@ -130,7 +130,7 @@ class Client:
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise self._stranger(response)
+            raise self._not_wallie(response)
         return found
 
     def _body(self, response: httpx.Response) -> bytes:
@@ -138,29 +138,31 @@ class Client:
         for chunk in response.iter_raw():
             body += chunk
             if len(body) > LARGEST:
-                raise self._stranger(response)
+                raise self._not_wallie(response)
             if time.monotonic() > deadline:
-                raise httpx.ReadTimeout("drop by drop")
+                raise httpx.ReadTimeout("the answer is too slow")
         return body
 
     def _refusal(self, response: httpx.Response) -> ServerUnavailable:
         status = response.status_code
         if response.is_redirect:
             where = response.headers.get("location", "")
-            return self._no_answer(f"redirects to {where}, which is not followed; give that URL if it is right", status)
-        code, message = self._told(response)
+            return self._unavailable(
+                f"redirects to {where}, which is not followed; give that URL if it is right", status
+            )
+        code, message = self._error_of(response)
         if status == 401 and not self._token:
             message = "a token is needed: set WALLIE_ADMIN_TOKEN; a proxy takes its LITELLM_MASTER_KEY too"
         elif status == 401:
-            message = "the token is not accepted: WALLIE_ADMIN_TOKEN, else LITELLM_MASTER_KEY, is what was sent"
+            message = "the token is not accepted: WALLIE_ADMIN_TOKEN, else LITELLM_MASTER_KEY, was sent"
         elif not code:
             if status == 404:
-                return self._stranger(response)
+                return self._not_wallie(response)
             message = f"HTTP {status}"
-        return self._no_answer(message, status, code)
+        return self._unavailable(message, status, code)
 
-    def _told(self, response: httpx.Response) -> tuple[str, str]:
-        """Code and message of an error that is one of ours."""
+    def _error_of(self, response: httpx.Response) -> tuple[str, str]:
+        """Code and message, if the error is one of ours, else two empty texts."""
         try:
             error = json.loads(self._body(response))["error"]
             code, message = str(error["code"]), str(error["message"])
@@ -168,13 +170,13 @@ class Client:
             return "", ""
         return (code, message) if code.startswith("wallie_") else ("", "")
 
-    def _stranger(self, response: httpx.Response) -> ServerUnavailable:
-        return self._no_answer(
+    def _not_wallie(self, response: httpx.Response) -> ServerUnavailable:
+        return self._unavailable(
             f"no Wallie answers there (HTTP {response.status_code}); is it the URL of a guarded proxy or a dashboard?",
             response.status_code,
         )
 
-    def _no_answer(self, why: str, status: int = 0, code: str = "", *, unclear: bool = False) -> ServerUnavailable:
+    def _unavailable(self, why: str, status: int = 0, code: str = "", *, unclear: bool = False) -> ServerUnavailable:
         if self._token:
             why = why.replace(self._token, "***")
         return ServerUnavailable(one_line(f"{self.base}: {why[:_SHOWN]}"), status, code, unclear=unclear)

@@ -1,4 +1,4 @@
-"""What the commands have in common that can ask a running proxy or dashboard: `--url`."""
+"""What commands share that can ask a running proxy or dashboard: ``--url``, its token, its errors."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from wallie_litellm.cli.exits import FAILED, echo_error, refuse
+
 if TYPE_CHECKING:
     from wallie_litellm.cli.http_client import Client
-
-FAILED = 1
-UNUSABLE = 2  # as click's own for wrong options
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def url_options(command: _Command) -> _Command:
-    """The options that :func:`running` wants."""
+    """The options that :func:`running_client` reads."""
     insecure = click.option("--insecure", is_flag=True, help="Send the token over plain http to another machine.")
     url = click.option(
         "--url",
@@ -32,8 +31,8 @@ def url_options(command: _Command) -> _Command:
     return url(insecure(command))
 
 
-def running(url: str | None, insecure: bool, config: str | None) -> Client | None:
-    """Whom to ask; ``None`` if the configuration says where to look instead. A file that is named beats $WALLIE_URL."""
+def running_client(url: str | None, insecure: bool, config: str | None) -> Client | None:
+    """A client for ``url``; ``None`` if the configuration is to be read instead. ``--config`` beats ``$WALLIE_URL``."""
     if not url:
         return None
     if config is not None:
@@ -52,25 +51,11 @@ def running(url: str | None, insecure: bool, config: str | None) -> Client | Non
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """No answer ends the command with one line and 1."""
+    """A server that does not answer ends the command with one line and :data:`FAILED`."""
     from wallie_litellm.cli.http_client import ServerUnavailable
 
     try:
         yield
     except ServerUnavailable as error:
-        click.echo(str(error), err=True)
+        echo_error(str(error))
         sys.exit(FAILED)
-
-
-def say(line: str, *, err: bool = False) -> None:
-    """Print ``line``, whatever somebody else may have put into it."""
-    from wallie_litellm.config.problems import one_line
-
-    click.echo(one_line(line), err=err)
-
-
-def refuse(*problems: str) -> NoReturn:
-    """End the command: it, or its configuration, cannot be used so."""
-    for problem in problems:
-        click.echo(problem, err=True)
-    sys.exit(UNUSABLE)

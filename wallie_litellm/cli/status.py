@@ -1,4 +1,4 @@
-"""`wallie-litellm status`: a running proxy's or dashboard's, or the fleet as Redis has it without one."""
+"""``wallie-litellm status``: of a running proxy or dashboard, or without one, of the fleet as Redis has it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from wallie_litellm.cli.exits import DONE, FAILED, INTERRUPTED, echo_error, load_or_refuse
 from wallie_litellm.cli.fleet_report import FleetUnavailable, fleet_lines, fleet_report, nothing
-from wallie_litellm.cli.remote import FAILED, refuse, running, url_options
+from wallie_litellm.cli.remote import running_client, url_options
 from wallie_litellm.cli.tables import aligned, moment, text
-from wallie_litellm.errors import ConfigError
 
 if TYPE_CHECKING:
     from wallie_litellm.cli.http_client import Client
     from wallie_litellm.config import RouterConfig
 
-_INTERRUPTED: Final = 130  # what a shell says of a program that Ctrl-C has ended
 _PER_PROCESS: Final = (
     "Limits are per process: WALLIE_REDIS_URL (or wallie.store.url) shares them, and a running process's own "
     "numbers are its guard.status(), or at --url."
@@ -29,12 +28,12 @@ _PER_PROCESS: Final = (
 
 @dataclass
 class _View:
-    """What was found: for programs, for people, and what else to say on stderr."""
+    """What was found: as JSON, as lines of a table, and what goes to standard error."""
 
     report: dict[str, Any] | None = None
     lines: list[str] = field(default_factory=list)
     problem: str = ""
-    code: int = 0
+    code: int = DONE
 
 
 @click.command("status")
@@ -55,39 +54,30 @@ def status_command(url: str | None, insecure: bool, config: str | None, as_json:
     With --url as a running proxy or dashboard has them; else as the Redis has them that the workers share, and as the
     ledger has them.
 
-    The exit code is 0, 1 if the one at --url or Redis cannot be read, and 2 if the configuration is wrong.
+    The exit code is 0, 1 if the server at --url or Redis cannot be read, and 2 if the configuration is wrong.
     """
-    client = running(url, insecure, config)
+    client = running_client(url, insecure, config)
     if client is None:
-        loaded = _load(config)
+        loaded = load_or_refuse(config)
 
         def look() -> _View:
             return _from_store(loaded, as_json=as_json)
     else:
 
         def look() -> _View:
-            return _from_running(client)
+            return _from_server(client)
 
     if watch is None:
         sys.exit(_show(look(), as_json=as_json))
     try:
         _watch(look, watch, as_json=as_json)
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
-
-
-def _load(config: str | None) -> RouterConfig:
-    from wallie_litellm.config import load_config
-
-    try:
-        return load_config(config)
-    except ConfigError as error:
-        refuse(*error.problems)
+        sys.exit(INTERRUPTED)
 
 
 def _show(view: _View, *, as_json: bool) -> int:
     if view.problem:
-        click.echo(view.problem, err=True)
+        echo_error(view.problem)
     if not as_json:
         for line in view.lines:
             click.echo(line)
@@ -123,7 +113,8 @@ def _from_store(loaded: RouterConfig, *, as_json: bool) -> _View:
 
     url = loaded.wallie.store.url
     if url == "memory":
-        view = _View(nothing("process", "ok", None), [_PER_PROCESS], problem=_PER_PROCESS if as_json else "")
+        report = nothing("process", "ok", None)
+        view = _View(report, [_PER_PROCESS], problem=_PER_PROCESS if as_json else "")
     else:
         try:
             report = fleet_report(loaded)
@@ -131,29 +122,28 @@ def _from_store(loaded: RouterConfig, *, as_json: bool) -> _View:
             problem = f"wallie.store.url: {mask_url(url)} cannot be read: {error}"
             return _View(nothing("redis", "down", str(error)), problem=problem, code=FAILED)
         view = _View(report, list(fleet_lines(report, mask_url(url))))
-    _add_usage(view, loaded)
+    _add_usage(view, report, loaded)
     return view
 
 
-def _add_usage(view: _View, loaded: RouterConfig) -> None:
-    from wallie_litellm.cli.usage_report import LedgerUnavailable, usage_lines, usage_of_ledger
+def _add_usage(view: _View, report: dict[str, Any], loaded: RouterConfig) -> None:
+    from wallie_litellm.cli.usage_report import UsageUnavailable, usage_lines, usage_of_ledger
     from wallie_litellm.config.problems import one_line
 
-    assert view.report is not None, "there is one to add to"  # noqa: S101 - narrows the type
     usage, ledger = None, loaded.wallie.ledger
     try:
         usage = usage_of_ledger(ledger.url) if ledger is not None else None
-    except LedgerUnavailable as error:
+    except UsageUnavailable as error:
         view.problem = "\n".join(filter(None, (view.problem, f"no figures of the last 24 h: {error}")))
-    view.report["usage"] = usage
+    report["usage"] = usage
     if usage is not None:
         view.lines += ["", *map(one_line, usage_lines(usage))]
 
 
-# From a running one
+# From a running proxy or dashboard
 
 
-def _from_running(client: Client) -> _View:
+def _from_server(client: Client) -> _View:
     from wallie_litellm.cli.http_client import ServerUnavailable
     from wallie_litellm.cli.usage_report import RANGE, usage_lines
     from wallie_litellm.config.problems import one_line
@@ -172,22 +162,22 @@ def _from_running(client: Client) -> _View:
         if usage is not None:
             lines += ["", *usage_lines(usage)]
     except (LookupError, TypeError, ValueError, AttributeError):
-        return _View(problem=f"{client.base}: the answer is none of a Wallie of this version", code=FAILED)
+        return _View(problem=f"{client.base}: this version of Wallie cannot read the answer", code=FAILED)
     return _View({**status, "usage": usage}, list(map(one_line, lines)), problem)
 
 
 def _store_line(store: Mapping[str, Any]) -> str:
-    """Whose limits these are."""
+    """What the limits are shared by."""
     scope, state = store["scope"], store["state"]
     if scope == "redis":
         workers = store.get("workers", 0)
-        told = f"limits shared through Redis by {workers} worker{'' if workers == 1 else 's'}, {state}"
+        line = f"limits shared through Redis by {workers} worker{'' if workers == 1 else 's'}, {state}"
     elif scope == "ledger":
-        told = f"limits as the ledger's records add up, {state}"
+        line = f"limits as the ledger's records add up, {state}"
     else:
         processes = store.get("processes", 1)
-        told = "limits of this process" if processes == 1 else f"limits of one of {processes} processes"
-    return told + (f": {store['error']}" if store.get("error") else "")
+        line = "limits of this process" if processes == 1 else f"limits of one of {processes} processes"
+    return line + (f": {store['error']}" if store.get("error") else "")
 
 
 def _provider_lines(status: Mapping[str, Any]) -> Iterator[str]:

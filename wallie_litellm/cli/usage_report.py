@@ -1,45 +1,43 @@
-"""What was used in the last 24 hours, by provider, as `wallie-litellm status` shows it."""
+"""What was used in the last 24 hours, by provider, as ``wallie-litellm status`` shows it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from wallie_litellm.cli.tables import aligned
 from wallie_litellm.errors import ConfigError
 
 RANGE: Final = "24h"
-PATIENCE: Final = 5.0  # seconds that a ledger is waited for
+LEDGER_TIMEOUT: Final = 5.0  # seconds for the ledger to be read
 
 
-class LedgerUnavailable(Exception):  # noqa: N818 - it says what is the matter
+class UsageUnavailable(Exception):  # noqa: N818 - it says what happened
     """The ledger cannot be read; the message says why, in one line."""
 
 
 def usage_of_ledger(url: str) -> dict[str, Any] | None:
-    """The same as a running one's ``api/usage?range=24h&by=provider``; ``None`` while there is no ledger's file yet.
+    """The same as a server's ``api/usage?range=24h&by=provider``; ``None`` while SQLite's file does not exist.
 
     Raises:
-        Unknown: it cannot be read.
+        UsageUnavailable: the ledger cannot be read.
     """
-    from sqlalchemy.engine import make_url
-
+    from wallie_litellm.ledger.engine import file_of
     from wallie_litellm.ledger.reader import reason
 
-    place = make_url(url)
-    if place.drivername == "sqlite" and not Path(place.database or "").is_file():
-        return None
     try:
-        return asyncio.run(asyncio.wait_for(_ask(url), PATIENCE))
+        file = file_of(url)
+        if file is not None and not file.is_file():
+            return None
+        return asyncio.run(asyncio.wait_for(_ask(url), LEDGER_TIMEOUT))
     except ConfigError as error:
-        raise LedgerUnavailable("; ".join(error.problems)) from error
+        raise UsageUnavailable("; ".join(error.problems)) from error
     except TimeoutError:
-        raise LedgerUnavailable(f"wallie.ledger.url: no answer within {PATIENCE:g} s") from None
+        raise UsageUnavailable(f"wallie.ledger.url: no answer within {LEDGER_TIMEOUT:g} s") from None
     except Exception as error:
-        raise LedgerUnavailable(f"wallie.ledger.url: the database failed while it was read: {reason(error)}") from error
+        raise UsageUnavailable(f"wallie.ledger.url: the database failed while it was read: {reason(error)}") from error
 
 
 async def _ask(url: str) -> dict[str, Any]:
@@ -55,7 +53,7 @@ async def _ask(url: str) -> dict[str, Any]:
 
 
 def usage_lines(usage: Mapping[str, Any]) -> Iterator[str]:
-    """As people read it."""
+    """The same as a table."""
     if not usage["totals"]:
         yield f"No requests in the last {usage['range']}"
         return

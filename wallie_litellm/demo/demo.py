@@ -1,4 +1,4 @@
-"""`wallie-litellm demo`: five simulated providers, a router from the file, and the specification's scenarios."""
+"""``wallie-litellm demo``: five simulated providers, a router from the file, and the specification's scenarios."""
 
 from __future__ import annotations
 
@@ -12,56 +12,47 @@ from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from wallie_litellm.config import parse_config
 from wallie_litellm.demo.display import Display, Write, choose_display
 from wallie_litellm.demo.findings import Findings, Scenario, ScenarioResult
 from wallie_litellm.demo.scenarios import SCENARIOS
-from wallie_litellm.demo.stage import CHAT_GROUPS, Stage, ask, build_fleet, read_data
+from wallie_litellm.demo.stage import CHAT_GROUPS, Stage, ask, build_providers, read_data
 from wallie_litellm.errors import ConfigError
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells give it."""
-TICK = 0.25
-"""Seconds between two pictures of the live display."""
-_LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
+TICK: Final = 0.25  # seconds between two refreshes of the live display
+_LITELLM_LOGGERS: Final = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
 
 def run_demo(
     config: str | None,
     write: Write,
-    write_error: Write,
     scenarios: Sequence[Scenario] = SCENARIOS,
     *,
     serve: bool = False,
     port: int | None = None,
-) -> int:
-    """Play ``scenarios``, print the table; the exit code: 0 as expected, 1 if anything differs, 130 interrupted.
+) -> bool:
+    """Play ``scenarios`` and print the table; returns whether everything seen is as expected.
 
     With ``serve`` the dashboard is served over what they have left, until Ctrl-C: on ``port``, or on 4100 or any free
     one where none is given.
+
+    Raises:
+        ConfigError: the file cannot be used, or a package that the demo needs is not installed.
     """
-    try:
-        return _run(config, write, scenarios, serve=serve, port=port)
-    except ConfigError as error:
-        for problem in error.problems:
-            write_error(problem)
-        return 1
-    except KeyboardInterrupt:
-        write_error("interrupted")
-        return INTERRUPTED
-
-
-def _run(config: str | None, write: Write, scenarios: Sequence[Scenario], *, serve: bool, port: int | None) -> int:
     path, data = read_data(config)
     if find_spec("posthog") is None:
         raise ConfigError(["the demo needs PostHog's SDK, which is not installed: pip install 'wallie-litellm[demo]'"])
     display = choose_display(write)
     write(f"Starting the simulated providers for {path} ...")
-    with build_fleet(parse_config(data, path, env={})) as fleet, TemporaryDirectory(prefix="wallie-demo-") as folder:
+    with (
+        build_providers(parse_config(data, path, env={})) as providers,
+        TemporaryDirectory(prefix="wallie-demo-") as folder,
+    ):
         quiet_litellm()
         started = time.monotonic()
-        stage = Stage(fleet, data, path, Path(folder))
+        stage = Stage(providers, data, path, Path(folder))
         with display:
             results = asyncio.run(play(scenarios, stage, display))
         display.table(results)
@@ -70,7 +61,7 @@ def _run(config: str | None, write: Write, scenarios: Sequence[Scenario], *, ser
         write(f"{outcome} {time.monotonic() - started:.0f} s.")
         if serve:
             _serve(stage, write, port)
-    return 0 if results and all(result.ok for result in results) else 1
+    return bool(results) and all(result.ok for result in results)
 
 
 def _serve(stage: Stage, write: Write, port: int | None) -> None:
@@ -110,7 +101,7 @@ async def play(scenarios: Sequence[Scenario], stage: Stage, display: Display) ->
     try:
         display.say("Warming up: one request to each model group.")
         await _warm_up(stage)
-        async with _pictures(stage, display):
+        async with _refreshing(stage, display):
             for number, scenario in enumerate(scenarios, 1):
                 display.begin(number, len(scenarios), scenario)
                 results.append(await _play_one(scenario, stage))
@@ -121,10 +112,10 @@ async def play(scenarios: Sequence[Scenario], stage: Stage, display: Display) ->
 
 
 async def _warm_up(stage: Stage) -> None:
-    """LiteLLM loads a provider's code with its first request, which would disturb what is measured."""
+    """LiteLLM loads a provider's code with its first request, which would distort what is measured."""
     async with stage.router() as router:
         for group in CHAT_GROUPS:
-            with suppress(Exception):  # the scenarios will meet it too, and put it into the table
+            with suppress(Exception):  # the scenarios meet it too, and put it into the table
                 await ask(router, group)
     stage.clear()
 
@@ -143,8 +134,8 @@ async def _play_one(scenario: Scenario, stage: Stage) -> ScenarioResult:
 
 
 @asynccontextmanager
-async def _pictures(stage: Stage, display: Display) -> AsyncIterator[None]:
-    """Meanwhile, the display is shown the providers several times a second."""
+async def _refreshing(stage: Stage, display: Display) -> AsyncIterator[None]:
+    """Meanwhile, the display receives the providers' status several times a second."""
 
     async def show() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""`wallie-litellm demo --live`: one small request to each real provider whose key is set."""
+"""``wallie-litellm demo --live``: one small request to each real provider whose key is set."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import asyncio
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.check.models import API_KEYS
 from wallie_litellm.config import RouterConfig, load_config
-from wallie_litellm.demo.demo import INTERRUPTED, quiet_litellm
+from wallie_litellm.config.load import ENV_REFERENCE
+from wallie_litellm.demo.demo import quiet_litellm
 from wallie_litellm.demo.display import Write
 from wallie_litellm.errors import ConfigError
 
 if TYPE_CHECKING:
     from wallie_litellm.guard.api import AIRequestResult
 
-DEADLINE = 30.0
-"""Seconds a provider may take."""
-MAX_TOKENS = 5
-PROMPT = "Say hello."
-_REFERENCE = "os.environ/"
-_LONGEST = 160
-"""Characters of a provider's error that are shown."""
+DEADLINE: Final = 30.0  # seconds a provider may take
+MAX_TOKENS: Final = 5
+PROMPT: Final = "Say hello."
+_LONGEST: Final = 160  # characters of a provider's error that are shown
 
 
 @dataclass(frozen=True)
@@ -37,29 +35,24 @@ class Candidate:
 
     @property
     def group(self) -> str:
-        """The name that callers ask for."""
+        """The model group."""
         return str(self.deployment["model_name"])
 
 
-def run_live(config: str | None, write: Write, write_error: Write, env: Mapping[str, str] | None = None) -> int:
-    """Ask each provider once; the exit code: 0 if all that were asked answered, else 1, 130 when interrupted."""
+def run_live(config: str | None, write: Write, env: Mapping[str, str] | None = None) -> bool:
+    """Ask each provider once; returns whether all that were asked answered.
+
+    Raises:
+        ConfigError: the file cannot be used, or no provider has a key.
+    """
     env = os.environ if env is None else env
-    try:
-        loaded = load_config(config, env=env)
-        quiet_litellm()
-        candidates = list(find_candidates(loaded, env))
-        if not any(candidate.key for candidate in candidates):
-            variables = ", ".join(sorted({candidate.variable for candidate in candidates}))
-            write_error(f"No provider's API key is set; set at least one of {variables}.")
-            return 1
-        return asyncio.run(_ask_all(loaded, candidates, write))
-    except ConfigError as error:
-        for problem in error.problems:
-            write_error(problem)
-        return 1
-    except KeyboardInterrupt:
-        write_error("interrupted")
-        return INTERRUPTED
+    loaded = load_config(config, env=env)
+    quiet_litellm()
+    candidates = list(find_candidates(loaded, env))
+    if not any(candidate.key for candidate in candidates):
+        variables = ", ".join(sorted({candidate.variable for candidate in candidates}))
+        raise ConfigError([f"No provider's API key is set; set at least one of {variables}."])
+    return asyncio.run(_ask_all(loaded, candidates, write))
 
 
 def find_candidates(config: RouterConfig, env: Mapping[str, str]) -> Iterator[Candidate]:
@@ -78,7 +71,7 @@ def find_candidates(config: RouterConfig, env: Mapping[str, str]) -> Iterator[Ca
 
 
 def _chats(deployment: Mapping[str, Any]) -> bool:
-    """Whether the model is one for chats; one that LiteLLM does not list is taken for one."""
+    """Whether it is a chat model; a model that LiteLLM does not list counts as one."""
     import litellm
 
     mode = (deployment.get("model_info") or {}).get("mode")
@@ -92,14 +85,14 @@ def _chats(deployment: Mapping[str, Any]) -> bool:
 def _key_of(deployment: Mapping[str, Any], provider: str, env: Mapping[str, str]) -> tuple[str | None, str]:
     """The key and the variable it comes from: the one that the file names, else the vendor's own."""
     stated = str(deployment["litellm_params"].get("api_key") or "")
-    if stated and not stated.startswith(_REFERENCE):
+    if stated and not stated.startswith(ENV_REFERENCE):
         return stated, "api_key"
     usual = API_KEYS.get(provider, (f"{provider.upper().replace('-', '_')}_API_KEY",))
-    names = (stated.removeprefix(_REFERENCE),) if stated else usual
+    names = (stated.removeprefix(ENV_REFERENCE),) if stated else usual
     return next((env[name] for name in names if env.get(name)), None), names[0]
 
 
-async def _ask_all(config: RouterConfig, candidates: list[Candidate], write: Write) -> int:
+async def _ask_all(config: RouterConfig, candidates: list[Candidate], write: Write) -> bool:
     import litellm
 
     failed = 0
@@ -116,13 +109,13 @@ async def _ask_all(config: RouterConfig, candidates: list[Candidate], write: Wri
                 write(_line(candidate.provider, candidate.group, f"failed: {describe(error, candidate.key)}"))
     finally:
         await litellm.close_litellm_async_clients()
-    return 1 if failed else 0
+    return not failed
 
 
 async def _ask_one(config: RouterConfig, candidate: Candidate) -> AIRequestResult:
-    """One request through a guarded router that has this deployment alone: nobody else may answer for it.
+    """One request through a guarded router that has this deployment alone, so that no other answers for it.
 
-    It tells neither the ledger nor anybody else: what is asked here is no use of the product.
+    The guard has neither a ledger nor sinks: what is asked here is no use of the product.
     """
     from wallie_litellm.guard import Guard
     from wallie_litellm.guard.api import execute_ai_request

@@ -133,11 +133,11 @@ async def _request(router: WallieRouter, group: str, feature: str) -> None:
 async def _trouble(stage: Stage) -> None:
     while True:
         await asyncio.sleep(WELL_FOR)
-        stage.fleet[ILL].fail(503)
+        stage.providers[ILL].fail(503)
         try:
             await asyncio.sleep(ILL_FOR)
         finally:
-            stage.fleet[ILL].heal()
+            stage.providers[ILL].heal()
 
 
 def free_port(wanted: int) -> int:

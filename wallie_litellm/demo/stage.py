@@ -58,7 +58,7 @@ def read_data(path: str | Path | None) -> tuple[Path, dict[str, Any]]:
     return config.path, data
 
 
-def build_fleet(config: RouterConfig) -> SimulatedProviders:
+def build_providers(config: RouterConfig) -> SimulatedProviders:
     """The five providers as processes of their own, each enforcing the limits that the configuration states for it."""
     limits: dict[str, dict[str, Any]] = {}
     for name in VENDORS:
@@ -75,8 +75,8 @@ class Stage:
     ``say`` shows a line to whoever watches.
     """
 
-    def __init__(self, fleet: SimulatedProviders, data: Mapping[str, Any], path: str | Path, folder: Path) -> None:
-        self.fleet = fleet
+    def __init__(self, providers: SimulatedProviders, data: Mapping[str, Any], path: str | Path, folder: Path) -> None:
+        self.providers = providers
         self.folder = folder
         self.say: Callable[[str], None] = lambda _line: None
         self.config = parse_config(data, path, env={})
@@ -85,7 +85,7 @@ class Stage:
         self._path = path
         self._opened = 0
         try:
-            fleet.point(self.config.model_list)
+            providers.point(self.config.model_list)
         except ValueError as error:
             raise ConfigError([f"{path}: {error}"], str(path)) from None
 
@@ -105,7 +105,7 @@ class Stage:
             "telemetry": {"spool": str(self.folder / "spool")},
         }
         config = parse_config(self._changed(models or {}, {**places, **wallie}), self._path, env={})
-        router = build_router(config, model_list=self.fleet.point(config.model_list))
+        router = build_router(config, model_list=self.providers.point(config.model_list))
         self.guard = router.guard
         try:
             yield router
@@ -128,9 +128,9 @@ class Stage:
 
     def clear(self) -> None:
         """Heal every provider and have it count from zero."""
-        for name in self.fleet:
-            self.fleet[name].heal()
-            self.fleet[name].reset()
+        for name in self.providers:
+            self.providers[name].heal()
+            self.providers[name].reset()
 
     def status(self) -> Mapping[str, Any]:
         """The providers of the router at work, as ``router.guard.status()`` tells of them."""

@@ -148,7 +148,7 @@ def _key(deployment: Entry) -> _Key:
 def _find(params: Entry, info: Entry) -> _Source:
     custom = use_custom_pricing_for_model({**params, "metadata": {"model_info": info}})
     model = str(params.get("model", ""))
-    vendor, key = _vendor(model, params), None
+    vendor, key = vendor_of(model, params), None
     try:
         name = select_model_name_for_cost_calc(
             model=model,
@@ -166,7 +166,7 @@ def _find(params: Entry, info: Entry) -> _Source:
     return _Source(params, info, vendor, custom, len(litellm.model_cost), key, entry, has_price(entry))
 
 
-def _vendor(model: str, params: Entry) -> str | None:
+def vendor_of(model: str, params: Entry) -> str | None:
     """Whose API LiteLLM calls."""
     if params.get("custom_llm_provider"):
         return str(params["custom_llm_provider"])

@@ -22,7 +22,7 @@ from wallie_litellm.config import load_config
 from wallie_litellm.errors import ConfigError, WallieError
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.router import WallieRouter
-from wallie_litellm.proxy.workers import TOLD, divided, worker_count
+from wallie_litellm.proxy.workers import NOTED, divided, worker_count
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
             print(error, file=sys.stderr)  # noqa: T201 - the proxy's log would bury it in a traceback
             raise SystemExit(1) from None
         note = divided(guard.config, guard.processes)
-        if note is not None and not os.environ.get(TOLD):
+        if note is not None and not os.environ.get(NOTED):
             logger.warning("%s", note)
         ProxyRouter.default_guard = guard
         litellm.Router = ProxyRouter

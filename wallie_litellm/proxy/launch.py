@@ -6,13 +6,14 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Final, NoReturn
 
 from wallie_litellm.config import RouterConfig, load_config
 from wallie_litellm.core.loopback import is_loopback
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.proxy.workers import TOLD, divided, worker_count
+from wallie_litellm.proxy.workers import NOTED, divided, worker_count
 
-_START = "from litellm.proxy.proxy_cli import run_server; run_server()"
+_START: Final = "from litellm.proxy.proxy_cli import run_server; run_server()"
 
 
 def proxy_command(
@@ -34,9 +35,9 @@ def proxy_command(
         if not is_loopback(host):
             raise ConfigError([f"LITELLM_MASTER_KEY is not set: without a key the proxy may not listen on {host}"])
         prepared["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"
-        notes.append("LITELLM_MASTER_KEY is not set: everyone on this machine may use the proxy")
+        notes.append("LITELLM_MASTER_KEY is not set: any program on this machine may use the proxy")
     if (note := divided(loaded.wallie, worker_count(prepared, arguments))) is not None:
-        prepared[TOLD] = "1"
+        prepared[NOTED] = "1"
         notes.append(note)
     command = [sys.executable, "-c", _START, "--config", path, "--host", host, "--port", str(port), *arguments]
     return command, prepared, notes
@@ -54,8 +55,12 @@ def _require_callback(loaded: RouterConfig) -> None:
         )
 
 
-def run_proxy(config: str | None, host: str, port: int, arguments: Sequence[str]) -> None:
-    """Become the proxy. Returns only by raising; see :func:`proxy_command`."""
+def run_proxy(config: str | None, host: str, port: int, arguments: Sequence[str]) -> NoReturn:
+    """Replace this process by the proxy.
+
+    Raises:
+        ConfigError: as :func:`proxy_command`.
+    """
     command, environment, notes = proxy_command(config, host, port, arguments, os.environ)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)  # noqa: T201 - the process is about to be LiteLLM's

@@ -1,21 +1,20 @@
-"""How many worker processes a proxy has, and what that means for limits that each of them keeps for itself."""
+"""How many worker processes a proxy has, and what that means for limits that each of them keeps in its memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from wallie_litellm.config import Limits, WallieConfig
 
-OPTION = "--num_workers"
-VARIABLE = "NUM_WORKERS"  # LiteLLM reads it, and sets it for its workers
-DEFAULT_VARIABLE = "DEFAULT_NUM_WORKERS_LITELLM_PROXY"
-
-#: Set for the workers of a proxy whose starter has printed the note, so that they do not repeat it.
-TOLD = "WALLIE_WORKERS_TOLD"
+OPTION: Final = "--num_workers"  # of the command litellm
+VARIABLE: Final = "NUM_WORKERS"  # LiteLLM reads it, and sets it for its workers
+DEFAULT_VARIABLE: Final = "DEFAULT_NUM_WORKERS_LITELLM_PROXY"  # LiteLLM reads it where the other one is not set
+NOTED: Final = "WALLIE_WORKERS_NOTED"  # set for workers whose parent has printed the note, so that it is there once
 
 
 def worker_count(environment: Mapping[str, str], arguments: Sequence[str] = ()) -> int:
-    """How many workers LiteLLM starts with ``arguments`` in ``environment``; one where that is not to be understood."""
+    """How many workers LiteLLM starts with ``arguments`` in ``environment``; 1 if neither says a number."""
     stated = environment.get(VARIABLE) or environment.get(DEFAULT_VARIABLE) or ""
     for option, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if option == OPTION:
@@ -29,7 +28,7 @@ def worker_count(environment: Mapping[str, str], arguments: Sequence[str] = ()) 
 
 
 def divided(config: WallieConfig, processes: int) -> str | None:
-    """What to tell whoever starts several processes that share no store; ``None`` if there is nothing to tell."""
+    """The note on limits of several processes that share no store; ``None`` for one process, or a shared store."""
     if processes == 1 or config.store.url != "memory":
         return None
     note = (

@@ -25,7 +25,7 @@ SAMPLES = 15
 
 async def breaker(stage: Stage, found: Findings) -> None:
     """openai fails until its breaker opens, is probed once in time, and comes back by itself."""
-    openai = stage.fleet["openai"]
+    openai = stage.providers["openai"]
     openai.fail(500)
     settings: dict[str, Any] = {"breaker": {"open_for": OPEN_FOR}, "retry": {"max_retries": 0}}
     async with stage.router(**settings) as router:
@@ -53,12 +53,12 @@ async def _open_by_errors(stage: Stage, found: Findings, router: WallieRouter) -
 
 async def _note_added_time(stage: Stage, found: Findings, router: WallieRouter) -> None:
     """The way round a dead provider, against asking the next one directly: medians, interleaved."""
-    before = stage.fleet["openai"].counts().received
+    before = stage.providers["openai"].counts().received
     around, direct = [], []
     for _ in range(SAMPLES):
         around.append(await ask(router, "gpt-4o-mini"))
         direct.append(await ask(router, "claude-sonnet-4"))
-    reached = stage.fleet["openai"].counts().received - before
+    reached = stage.providers["openai"].counts().received - before
     servers = ", ".join(sorted({result.provider for result in around}))
     found.same("the next requests go to, openai sees", "anthropic, 0", f"{servers}, {reached}")
     found.below("  time added by that", _median_ms(around) - _median_ms(direct), 20)
@@ -66,7 +66,7 @@ async def _note_added_time(stage: Stage, found: Findings, router: WallieRouter) 
 
 async def _crowd(stage: Stage, found: Findings, router: WallieRouter, what: str) -> float:
     """Many requests at once; returns the longest time to the next probe, in seconds, that was seen meanwhile."""
-    before = stage.fleet["openai"].counts().received
+    before = stage.providers["openai"].counts().received
     reopens_in = 0.0
     async with asyncio.TaskGroup() as group:
         crowd = group.create_task(ask_many(router, "gpt-4o-mini", CROWD))
@@ -74,7 +74,7 @@ async def _crowd(stage: Stage, found: Findings, router: WallieRouter, what: str)
             reopens_in = max(reopens_in, _next_probe_in(router))
             await asyncio.wait([crowd], timeout=0.02)
     results = crowd.result()
-    probes = stage.fleet["openai"].counts().received - before
+    probes = stage.providers["openai"].counts().received - before
     answered = sum(not isinstance(result, BaseException) for result in results)
     found.same(what, f"1 probe, {CROWD} answered", f"{probes} probe{'s' * (probes != 1)}, {answered} answered")
     return reopens_in
@@ -127,7 +127,7 @@ async def _all_resting(stage: Stage, found: Findings) -> None:
     rests = {"openai": 90, "anthropic": 60, "gemini": 10, "groq": 30}
     async with stage.router() as router:
         for name, rest in rests.items():
-            stage.fleet[name].rate_limit(longest + rest, times=1)
+            stage.providers[name].rate_limit(longest + rest, times=1)
         error, _ = await refusal(router, "gpt-4o-mini")
         failures = error.failures if isinstance(error, ChainExhausted) else ()
         named = ", ".join(failure.provider for failure in failures)
@@ -139,20 +139,20 @@ async def _all_resting(stage: Stage, found: Findings) -> None:
 async def retries(stage: Stage, found: Findings) -> None:
     """One error, four errors, and a 429 that asks for two minutes."""
     async with stage.router() as router:
-        stage.fleet["openai"].fail(500, times=1)
+        stage.providers["openai"].fail(500, times=1)
         result = await ask(router, "gpt-4o-mini")
         found.same("one 500: served by", "openai", result.provider)
         _note_waits(stage, found, 1)
     stage.clear()
     async with stage.router() as router:
         most = stage.config.wallie.retry.max_retries
-        stage.fleet["openai"].fail(500, times=most + 1)
+        stage.providers["openai"].fail(500, times=most + 1)
         started = time.monotonic()
         result = await ask(router, "gpt-4o-mini")
         seconds = time.monotonic() - started
         found.same(f"{most + 1} 500s: served by", "anthropic", result.provider)
         _note_waits(stage, found, most)
-        arrivals = stage.fleet["openai"].counts().arrivals
+        arrivals = stage.providers["openai"].counts().arrivals
         found.below("  then without a wait", (seconds - (arrivals[-1] - arrivals[0])) * 1000, AT_ONCE * 1000)
     stage.clear()
     await _rest(stage, found)
@@ -161,7 +161,7 @@ async def retries(stage: Stage, found: Findings) -> None:
 def _note_waits(stage: Stage, found: Findings, count: int) -> None:
     """The waits between attempts, as the provider saw them, against the configured ones."""
     retry = stage.config.wallie.retry
-    arrivals = stage.fleet["openai"].counts().arrivals
+    arrivals = stage.providers["openai"].counts().arrivals
     seen = [later - earlier for earlier, later in pairwise(arrivals)]
     wanted = [min(retry.max, retry.initial * retry.multiplier**index) for index in range(count)]
     bounds = [(wait * (1 - retry.jitter), wait * (1 + retry.jitter) + 0.15) for wait in wanted]
@@ -172,12 +172,12 @@ def _note_waits(stage: Stage, found: Findings, count: int) -> None:
 
 async def _rest(stage: Stage, found: Findings) -> None:
     async with stage.router() as router:
-        stage.fleet["openai"].rate_limit(120, times=1)
+        stage.providers["openai"].rate_limit(120, times=1)
         first = await ask(router, "gpt-4o-mini")
         crowd = await asyncio.gather(*(ask(router, "gpt-4o-mini") for _ in range(5)))
         paused = router.guard.status()["providers"]["openai"]["paused_for"]
         found.within("429 with Retry-After 120: openai rests", paused, 118, 120)
         servers = {result.provider for result in (first, *crowd)}
-        received = stage.fleet["openai"].counts().received
+        received = stage.providers["openai"].counts().received
         found.same("  6 requests: served by, openai sees", "anthropic, 1", f"{', '.join(sorted(servers))}, {received}")
         found.below("  the slowest took", max(result.latency_ms for result in (first, *crowd)), AT_ONCE * 1000)

@@ -43,7 +43,9 @@ async def nothing_leaks(stage: Stage, found: Findings, count: int = REQUESTS) ->
         live, providers = _live(router), router.guard.status()["providers"]
     story = ", ".join(f"{number} {ending}" for ending, number in sorted(endings.items()))
     found.note("requests that ended", str(count), f"{endings.total()} ({story})", endings.total() == count)
-    faults = sum(stage.fleet[name].counts().failed + stage.fleet[name].counts().rejected_429 for name in stage.fleet)
+    faults = sum(
+        stage.providers[name].counts().failed + stage.providers[name].counts().rejected_429 for name in stage.providers
+    )
     found.note("faults they met", f"at least {count // 20}", str(faults), faults >= count // 20)
     found.same("in flight, waiting", (0, 0), live)
     _note_books(found, providers)
@@ -51,7 +53,7 @@ async def nothing_leaks(stage: Stage, found: Findings, count: int = REQUESTS) ->
 
 def _set_faults(stage: Stage, count: int) -> None:
     """A tenth of the requests fails at openai, some at the others; whatever is left is slow enough to be cancelled."""
-    fleet, some = stage.fleet, max(2, count // 30)
+    fleet, some = stage.providers, max(2, count // 30)
     for _ in range(3):
         fleet["openai"].fail(500, times=some // 2)
         fleet["openai"].cut_stream(1, times=some // 2)

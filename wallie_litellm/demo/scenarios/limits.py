@@ -79,7 +79,7 @@ def _in_order_of_admission(finished: Sequence[tuple[int, float, AIRequestResult]
 
 
 def _note_provider(stage: Stage, found: Findings, limit: int, total: int, rate: float) -> None:
-    counts = stage.fleet["openai"].counts()
+    counts = stage.providers["openai"].counts()
     found.same("the provider's 200s and 429s", (total, 0), (counts.succeeded, counts.rejected_429))
     last = sorted(counts.arrivals)[-(total - limit) // 3 :]  # by then the burst has left this machine
     measured = (len(last) - 1) / (last[-1] - last[0]) if len(last) > 1 else 0.0
@@ -99,7 +99,7 @@ async def tokens_and_days(stage: Stage, found: Findings) -> None:
         expected = (len(PROMPT) / 4 + ANSWER - left) / (SMALL_LIMITS["tpm"] / 60)
         found.within("then waited for tokens", second.waited_ms / 1000, expected - 0.25, expected + 0.1)
         await _note_exhausted_day(router, found)
-    counts = stage.fleet[SMALL_ACCOUNT].counts()
+    counts = stage.providers[SMALL_ACCOUNT].counts()
     found.same("the provider's 200s and 429s", (SMALL_LIMITS["rpd"], 0), (counts.succeeded, counts.rejected_429))
 
 
@@ -165,7 +165,7 @@ def _as_planned(result: AIRequestResult, provider: str, waited: float) -> bool:
 
 async def _keep_deadline(stage: Stage, found: Findings) -> None:
     async with stage.router() as router:
-        stage.fleet["openai"].slow(3)
+        stage.providers["openai"].slow(3)
         error, seconds = await refusal(router, "gpt-4o-mini", deadline=1.0)
         found.same("an answer too late for the deadline", DeadlineExceeded.__name__, type(error).__name__)
         found.within("  a deadline of 1 s ends after", seconds, 0.95, 1.1)

@@ -152,7 +152,7 @@ def _note_events(found: Findings, events: Sequence[PostHogEvent], asked: int) ->
 async def _note_ledger(stage: Stage, found: Findings, url: str, told: float) -> None:
     """The ledger against what the providers counted, and against what PostHog was told."""
     totals, alerts = await _read_ledger(url)
-    answered = sum(stage.fleet[name].counts().succeeded for name in stage.fleet)
+    answered = sum(stage.providers[name].counts().succeeded for name in stage.providers)
     found.same("the ledger: attempts, as the providers answered", answered, totals.attempts)
     cost = totals.cost_usd or 0.0
     found.note("  cost, as PostHog was told", f"${told:.6f}", f"${cost:.6f}", cost > 0 and isclose(cost, told))

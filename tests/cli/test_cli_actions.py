@@ -1,4 +1,4 @@
-"""An operator's orders by command: to a running proxy, and through Redis to a fleet, on record."""
+"""An operator's actions by command: on a running proxy, and on a fleet through Redis, on record."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from wallie_litellm.limiter.redis.fleet import WORKERS
 
 CONFIG: dict[str, Any] = {**SECTIONS, "breaker": {"failures": 5, "open_for": 20}}
 
-# To a running one
+# On a running proxy or dashboard
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,12 @@ CONFIG: dict[str, Any] = {**SECTIONS, "breaker": {"failures": 5, "open_for": 20}
         ("release-circuit", "circuit/release"),
     ],
 )
-def test_a_running_one_is_told_who_and_why(running_one: StandIn, command: str, path: str) -> None:
+def test_a_server_receives_the_actor_and_the_reason(running_one: StandIn, command: str, path: str) -> None:
     where = f"/wallie/api/providers/openai/{path}"
     running_one.answers["POST", where] = json_answer({"message": "openai: done.", "actor": "maría (api, ::1)"})
     result = run(command, "openai", "--url", running_one.url, "--yes", "--actor", "50% maría", "--reason", "it is late")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == "openai: done. Ordered by maría (api, ::1).\n"
+    assert result.stdout == "openai: done. Done by maría (api, ::1).\n"
     (asked,) = running_one.asked
     assert json.loads(asked.body) == {"reason": "it is late"}
     assert asked.headers["x-wallie-actor"] == "50%25 mar%C3%ADa"
@@ -59,11 +59,11 @@ def test_the_actor_is_the_user_of_this_machine_unless_given(running_one: StandIn
     assert json.loads(running_one.asked[0].body) == {}
 
 
-def test_a_user_without_a_name_can_order_too(running_one: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody() -> str:
+def test_a_user_id_without_a_name_acts_as_cli(running_one: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_name() -> str:
         raise KeyError("getpwuid(): uid not found: 12345")
 
-    monkeypatch.setattr(getpass, "getuser", nobody)
+    monkeypatch.setattr(getpass, "getuser", no_name)
     running_one.answers["POST", "/wallie/api/providers/openai/circuit/open"] = json_answer({"message": "x"})
     assert run("open-circuit", "openai", "--url", running_one.url, "--yes").exit_code == 0
     assert running_one.asked[0].headers["x-wallie-actor"] == f"cli@{socket.gethostname()}"
@@ -78,24 +78,24 @@ def test_a_user_without_a_name_can_order_too(running_one: StandIn, monkeypatch: 
         (json_answer({"detail": "Not Found"}, 404), 1),
     ],
 )
-def test_what_a_running_one_refuses_is_one_line(running_one: StandIn, answer: Any, code: int) -> None:
+def test_the_refusal_of_a_server_is_one_line(running_one: StandIn, answer: Any, code: int) -> None:
     running_one.answers["POST", "/wallie/api/providers/x/circuit/open"] = answer
     result = run("open-circuit", "x", "--url", running_one.url, "--yes")
     assert result.exit_code == code
     assert one_line_of(result)
 
 
-def test_an_order_without_an_answer_may_have_been_carried_out(running_one: StandIn) -> None:
+def test_an_action_without_an_answer_may_have_been_carried_out(running_one: StandIn) -> None:
     running_one.answers["POST", "/wallie/api/providers/x/circuit/open"] = json_answer({}, cut=5)
     result = run("open-circuit", "x", "--url", running_one.url, "--yes")
     assert result.exit_code == 1
     assert "not known" in result.stderr
 
 
-# Whether it is meant
+# Confirmation
 
 
-def test_without_a_terminal_it_is_not_done_unless_said_to_be_meant(running_one: StandIn) -> None:
+def test_without_a_terminal_nothing_is_done_unless_yes_is_given(running_one: StandIn) -> None:
     result = run("open-circuit", "openai", "--url", running_one.url, input="y\n")
     assert result.exit_code == 2
     assert "--yes" in one_line_of(result)
@@ -103,7 +103,9 @@ def test_without_a_terminal_it_is_not_done_unless_said_to_be_meant(running_one: 
 
 
 @pytest.mark.parametrize(("said", "code"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
-def test_at_a_terminal_it_is_asked(running_one: StandIn, monkeypatch: pytest.MonkeyPatch, said: str, code: int) -> None:
+def test_at_a_terminal_the_action_is_confirmed(
+    running_one: StandIn, monkeypatch: pytest.MonkeyPatch, said: str, code: int
+) -> None:
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
     running_one.answers["POST", "/wallie/api/providers/openai/circuit/open"] = json_answer({"message": "x"})
     result = run("open-circuit", "openai", "--url", running_one.url, input=said)
@@ -114,7 +116,7 @@ def test_at_a_terminal_it_is_asked(running_one: StandIn, monkeypatch: pytest.Mon
 
 # Through Redis
 
-Order = Callable[..., Result]
+Act = Callable[..., Result]
 
 
 @pytest.fixture
@@ -123,10 +125,10 @@ def ledger(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def order(tmp_path: Path, ledger: str) -> Order:
+def act(tmp_path: Path, ledger: str) -> Act:
     """Runs a command over a configuration, in a thread of its own."""
 
-    def give(url: str, *arguments: str, **sections: Any) -> Result:
+    def on_fleet(url: str, *arguments: str, **sections: Any) -> Result:
         wallie = {**CONFIG, "store": {"url": url}, "telemetry": {"spool": str(tmp_path / "spool")}}
         wallie |= {"ledger": {"url": ledger}, **sections}
         models = wallie.pop("models", MODELS)
@@ -139,7 +141,7 @@ def order(tmp_path: Path, ledger: str) -> Order:
         thread.join()
         return results[0]
 
-    return give
+    return on_fleet
 
 
 @pytest.fixture
@@ -156,24 +158,24 @@ def state_of(guard: Guard, provider: str = "openai") -> str:
 
 
 def test_a_circuit_is_opened_released_and_closed_for_the_whole_fleet(
-    server: RedisServer, worker: Guard, order: Order, ledger: str
+    server: RedisServer, worker: Guard, act: Act, ledger: str
 ) -> None:
-    result = order(server.url, "open-circuit", "openai", "--reason", "their\tstatus page")
+    result = act(server.url, "open-circuit", "openai", "--reason", "their\tstatus page")
     assert result.exit_code == 0, result.output
     assert result.stdout == "openai: circuit forced open (was closed). On record as maria@host.\n"
     wait_until(lambda: state_of(worker) == "forced_open")
 
-    result = order(server.url, "release-circuit", "openai")
+    result = act(server.url, "release-circuit", "openai")
     said = "openai: circuit half open (was forced open): the next request is a probe. On record as maria@host.\n"
     assert (result.exit_code, result.stdout, result.stderr) == (0, said, "")
     wait_until(lambda: state_of(worker) == "half_open")
 
-    result = order(server.url, "close-circuit", "openai")
+    result = act(server.url, "close-circuit", "openai")
     assert result.stdout == "openai: circuit closed (was half open). On record as maria@host.\n"
     wait_until(lambda: state_of(worker) == "closed")
 
-    result = order(server.url, "release-circuit", "openai")
-    assert result.stdout == "openai: circuit closed; no order held it. On record as maria@host.\n"
+    result = act(server.url, "release-circuit", "openai")
+    assert result.stdout == "openai: circuit closed; it was not forced open. On record as maria@host.\n"
 
     found = rows(ledger, select(actions.c.actor, actions.c.action, actions.c.provider, actions.c.detail))
     assert sorted(map(tuple, found), key=str) == [
@@ -191,7 +193,7 @@ def test_a_circuit_is_opened_released_and_closed_for_the_whole_fleet(
     ]
 
 
-def test_a_quota_that_is_being_used_is_reset(server: RedisServer, worker: Guard, order: Order) -> None:
+def test_a_quota_that_is_being_used_is_reset(server: RedisServer, worker: Guard, act: Act) -> None:
     worker.update_usage("openai", requests=40, tokens=100)
     wait_until(lambda: worker.status()["providers"]["openai"]["quota"]["rpd"]["used"] == 40)
     ends = threading.Event()
@@ -203,7 +205,7 @@ def test_a_quota_that_is_being_used_is_reset(server: RedisServer, worker: Guard,
     thread = threading.Thread(target=go_on)
     thread.start()
     try:
-        result = order(server.url, "reset-quota", "openai")
+        result = act(server.url, "reset-quota", "openai")
     finally:
         ends.set()
         thread.join()
@@ -211,13 +213,13 @@ def test_a_quota_that_is_being_used_is_reset(server: RedisServer, worker: Guard,
     wait_until(lambda: worker.status()["store"]["exchanges"]["openai"] > 0)
     assert worker.status()["providers"]["openai"]["quota"]["rpd"]["used"] > 0
 
-    assert order(server.url, "reset-quota", "openai").exit_code == 0
+    assert act(server.url, "reset-quota", "openai").exit_code == 0
     wait_until(lambda: worker.status()["providers"]["openai"]["quota"]["rpd"]["used"] == 0)
 
 
-def test_who_gave_the_order_leaves_nothing_behind(server: RedisServer, worker: Guard, order: Order) -> None:
+def test_an_action_leaves_no_worker_behind(server: RedisServer, worker: Guard, act: Act) -> None:
     wait_until(lambda: _workers(server) == {worker.status()["store"]["worker"]})
-    assert order(server.url, "open-circuit", "openai").exit_code == 0
+    assert act(server.url, "open-circuit", "openai").exit_code == 0
     assert _workers(server) == {worker.status()["store"]["worker"]}
 
 
@@ -226,34 +228,34 @@ def _workers(server: RedisServer) -> set[str]:
         return {name.decode() for name in client.hkeys(WORKERS)}
 
 
-def test_a_provider_that_only_a_model_names_takes_orders_too(server: RedisServer, order: Order) -> None:
+def test_actions_reach_a_provider_that_only_a_model_names(server: RedisServer, act: Act) -> None:
     models = [{**MODELS[0], "model_info": {"wallie_provider": "openai-eu"}}]
-    result = order(server.url, "open-circuit", "openai-eu", models=models)
+    result = act(server.url, "open-circuit", "openai-eu", models=models)
     assert result.stdout == "openai-eu: circuit forced open (was closed). On record as maria@host.\n"
     assert "the ledger" not in result.stdout
-    result = order(server.url, "open-circuit", "openai-eu", models=models)
+    result = act(server.url, "open-circuit", "openai-eu", models=models)
     assert result.stdout == "openai-eu: circuit forced open (was forced open). On record as maria@host.\n"
 
 
-def test_a_new_ledger_is_pointed_out_once(server: RedisServer, order: Order, tmp_path: Path) -> None:
-    assert str(tmp_path / "wallie.db") in order(server.url, "open-circuit", "openai").stderr
-    assert order(server.url, "open-circuit", "openai").stderr == ""
+def test_a_new_ledger_is_pointed_out_once(server: RedisServer, act: Act, tmp_path: Path) -> None:
+    assert str(tmp_path / "wallie.db") in act(server.url, "open-circuit", "openai").stderr
+    assert act(server.url, "open-circuit", "openai").stderr == ""
 
 
-def test_an_order_that_is_not_on_record_says_so(server: RedisServer, order: Order, tmp_path: Path) -> None:
-    result = order(server.url, "open-circuit", "openai", ledger=None)
+def test_an_action_that_is_not_on_record_says_so(server: RedisServer, act: Act, tmp_path: Path) -> None:
+    result = act(server.url, "open-circuit", "openai", ledger=None)
     assert (result.exit_code, result.stdout) == (0, "openai: circuit forced open (was closed).\n")
     assert result.stderr == "note: not on record, as no ledger is kept\n"
     away = {"url": f"postgresql://me:{PASSWORD}@127.0.0.1:{free_port()}/wallie"}
-    result = order(server.url, "close-circuit", "openai", ledger=away)
+    result = act(server.url, "close-circuit", "openai", ledger=away)
     assert (result.exit_code, result.stdout) == (0, "openai: circuit closed (was forced open).\n")
     assert "not on record yet" in result.stderr
     assert PASSWORD not in result.output
     assert list((tmp_path / "spool").iterdir())
 
 
-def test_an_unknown_provider_is_wrong_use(server: RedisServer, order: Order) -> None:
-    result = order(server.url, "open-circuit", "opnai\x1b")
+def test_an_unknown_provider_is_wrong_use(server: RedisServer, act: Act) -> None:
+    result = act(server.url, "open-circuit", "opnai\x1b")
     assert result.exit_code == 2
     line = one_line_of(result)
     assert line.startswith("unknown provider 'opnai\\x1b'; known: ")
@@ -261,35 +263,35 @@ def test_an_unknown_provider_is_wrong_use(server: RedisServer, order: Order) -> 
     assert _workers(server) == set()
 
 
-def test_limits_of_one_process_take_no_orders_from_here(order: Order) -> None:
-    result = order("memory", "open-circuit", "openai")
+def test_limits_of_one_process_are_out_of_reach_of_another(act: Act) -> None:
+    result = act("memory", "open-circuit", "openai")
     assert result.exit_code == 2
     assert "limits are per process; name a running one with --url or WALLIE_URL" in one_line_of(result)
 
 
-def test_a_wrong_configuration_is_refused(order: Order) -> None:
-    result = order("memory", "open-circuit", "openai", breaker={"failures": 0})
+def test_a_wrong_configuration_is_refused(act: Act) -> None:
+    result = act("memory", "open-circuit", "openai", breaker={"failures": 0})
     assert result.exit_code == 2
     assert "wallie.breaker.failures" in one_line_of(result)
 
 
-def test_redis_away_is_one_line_without_the_password(order: Order, ledger: str) -> None:
-    result = order(f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0", "open-circuit", "openai")
+def test_an_unreachable_redis_is_one_line_without_the_password(act: Act, ledger: str) -> None:
+    result = act(f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0", "open-circuit", "openai")
     assert result.exit_code == 1
     line = one_line_of(result)
     assert "Connection refused" in line
     assert PASSWORD not in line
 
 
-def test_a_redis_that_refuses_the_order_is_not_said_to_have_it(server: RedisServer, order: Order) -> None:
-    def give() -> None:
-        results.append(order(server.url, "open-circuit", "openai"))
+def test_an_action_that_redis_refuses_is_not_reported_as_done(server: RedisServer, act: Act) -> None:
+    def open_circuit() -> None:
+        results.append(act(server.url, "open-circuit", "openai"))
 
     results: list[Result] = []
     with server.client() as client:
         client.config_set("maxmemory", "1")
         try:
-            give()
+            open_circuit()
         finally:
             client.config_set("maxmemory", "0")
     assert results[0].exit_code == 1

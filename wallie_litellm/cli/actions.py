@@ -1,4 +1,4 @@
-"""The commands that give an operator's orders: to a running proxy or dashboard, or through Redis to a whole fleet."""
+"""The commands of an operator's actions: on a running proxy or dashboard, or on a whole fleet through Redis."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from urllib.parse import quote
 
 import click
 
+from wallie_litellm.cli.exits import DONE, FAILED, UNUSABLE, echo_error, load_or_refuse, refuse, say
 from wallie_litellm.cli.fleet_report import named_by_models
-from wallie_litellm.cli.remote import FAILED, UNUSABLE, refuse, running, say, url_options
+from wallie_litellm.cli.remote import running_client, url_options
 from wallie_litellm.errors import ConfigError
 
 if TYPE_CHECKING:
     from wallie_litellm.cli.http_client import Client
-    from wallie_litellm.config import RouterConfig, WallieConfig
+    from wallie_litellm.config import LedgerSettings, RouterConfig, WallieConfig
     from wallie_litellm.guard import Guard
     from wallie_litellm.limiter.redis.watch import ActionMarks
 
-_PATIENCE: Final = 3.0  # seconds that Redis is given to answer, and then to have the order
-_RECORDED: Final = 3.0  # seconds that the ledger is given
+_REDIS_TIMEOUT: Final = 3.0  # seconds for Redis to answer, and again for it to show the action
+_REPLICA_TIMEOUT: Final = 1.0  # seconds for this process to receive the breaker's state
+_LEDGER_TIMEOUT: Final = 3.0  # seconds for the ledger to record the action
 _LONGEST: Final = 200  # characters of an actor or a reason
-_PLAIN: Final = "".join(map(chr, range(32, 127))).replace("%", "")  # what stays as it is in the header
+_PLAIN: Final = "".join(map(chr, range(32, 127))).replace("%", "")  # characters that stay as they are in the header
 _PER_PROCESS: Final = "wallie.store.url is memory: limits are per process; name a running one with --url or WALLIE_URL"
 
 T = TypeVar("T")
@@ -37,21 +39,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Action:
-    """``path`` is the API's; ``ending`` the breaker's state once it is done, ``None`` if it is about something else."""
+    """One action of an operator.
+
+    ``path`` is the API's. ``breaker`` is the breaker's state once the action is done, ``None`` if it is about quota.
+    """
 
     name: str
     path: str
     question: str
-    ending: str | None
+    breaker: str | None
     help: str
 
     @property
     def method(self) -> str:
-        """Of the guard."""
+        """The guard's method."""
         return self.name.replace("-", "_")
 
 
-ORDERS: Final = (
+ACTIONS: Final = (
     _Action(
         "reset-quota",
         "quota/reset",
@@ -64,7 +69,7 @@ ORDERS: Final = (
         "circuit/close",
         "Let requests through to {} again?",
         "closed",
-        "Let requests through to PROVIDER again, whatever its breaker thought; it counts anew.",
+        "Let requests through to PROVIDER again, whatever its breaker's state; it counts anew.",
     ),
     _Action(
         "open-circuit",
@@ -78,25 +83,25 @@ ORDERS: Final = (
         "circuit/release",
         "Leave {}'s circuit to its rules again?",
         "half_open",
-        "End open-circuit carefully: the next request to PROVIDER is a probe, and what comes of it decides.",
+        "End open-circuit carefully: the next request to PROVIDER is a probe, whose result decides.",
     ),
 )
 
 
 def action_commands() -> list[click.Command]:
-    """One for each order."""
-    return [_command(order) for order in ORDERS]
+    """One command for each action."""
+    return [_command(action) for action in ACTIONS]
 
 
-def _command(order: _Action) -> click.Command:
+def _command(action: _Action) -> click.Command:
     note = "\n\nThe exit code is 0, 1 if it could not be done, and 2 if the configuration or PROVIDER is wrong."
 
-    @click.command(order.name, help=order.help + note)
+    @click.command(action.name, help=action.help + note)
     @click.argument("provider")
     @url_options
     @click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
     @click.option("--reason", metavar="TEXT", help="Why; it goes on record.")
-    @click.option("--actor", metavar="NAME", help="Who; it goes on record. user@host unless given.")
+    @click.option("--actor", metavar="NAME", help="On whose behalf; it goes on record. user@host unless given.")
     @click.option("--yes", is_flag=True, help="Do not ask.")
     def command(
         provider: str,
@@ -107,14 +112,13 @@ def _command(order: _Action) -> click.Command:
         actor: str | None,
         yes: bool,
     ) -> None:
-        who = _printable(actor) or _default_actor()
-        client = running(url, insecure, config)
-        loaded = _load(config, provider) if client is None else None
-        _confirm(order.question.format(provider), yes=yes)
-        if client is not None:
-            sys.exit(_tell_running(client, order, provider, who, _printable(reason)))
-        assert loaded is not None, "there is one or the other"  # noqa: S101 - narrows the type
-        sys.exit(_tell_fleet(loaded, order, provider, who, _printable(reason)))
+        signature = _printable(actor) or _default_actor(), _printable(reason)
+        if (client := running_client(url, insecure, config)) is not None:
+            _confirm(action.question.format(provider), yes=yes)
+            sys.exit(_act_on_server(client, action, provider, *signature))
+        loaded = _load_fleet(config, provider)
+        _confirm(action.question.format(provider), yes=yes)
+        sys.exit(_act_on_fleet(loaded, action, provider, *signature))
 
     return command
 
@@ -126,7 +130,7 @@ def _printable(text: str | None) -> str | None:
 def _default_actor() -> str:
     try:
         user = getpass.getuser()
-    except (OSError, KeyError):  # a container may have no name for who it runs as
+    except (OSError, KeyError):  # a container may have no name for its user id
         user = "cli"
     return f"{user}@{socket.gethostname()}"[:_LONGEST]
 
@@ -135,43 +139,38 @@ def _confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        refuse("nobody can be asked, as standard input is no terminal: say --yes")
+        refuse("standard input is no terminal, so the question cannot be asked: say --yes")
     if not click.confirm("".join(filter(str.isprintable, question))):
-        click.echo("Nothing was done.", err=True)
+        echo_error("Nothing was done.")
         sys.exit(FAILED)
 
 
-# To a running proxy or dashboard
+# On a running proxy or dashboard
 
 
-def _tell_running(client: Client, order: _Action, provider: str, actor: str, reason: str | None) -> int:
+def _act_on_server(client: Client, action: _Action, provider: str, actor: str, reason: str | None) -> int:
     from wallie_litellm.cli.http_client import ServerUnavailable
 
-    path, body = f"api/providers/{quote(provider, safe='')}/{order.path}", {} if reason is None else {"reason": reason}
+    path, body = f"api/providers/{quote(provider, safe='')}/{action.path}", {} if reason is None else {"reason": reason}
     try:
         with client:
             done = client.post(path, body, {"X-Wallie-Actor": quote(actor, safe=_PLAIN)})
     except ServerUnavailable as error:
-        click.echo(str(error), err=True)
+        echo_error(str(error))
         if error.unclear:
-            click.echo("whether it was carried out is not known: see `wallie-litellm status`", err=True)
+            echo_error("whether it was carried out is not known: see `wallie-litellm status`")
         return UNUSABLE if error.status in (404, 422) and error.code else FAILED
-    message = str(done.get("message") or f"{provider}: {order.name} done").rstrip(".")
-    say(f"{message}. Ordered by {done.get('actor') or actor}.")
-    return 0
+    message = str(done.get("message") or f"{provider}: {action.name} done").rstrip(".")
+    say(f"{message}. Done by {done.get('actor') or actor}.")
+    return DONE
 
 
-# To a fleet, through Redis
+# On a fleet, through Redis
 
 
-def _load(config: str | None, provider: str) -> RouterConfig:
-    """The configuration of a fleet that has this provider."""
-    from wallie_litellm.config import load_config
-
-    try:
-        loaded = load_config(config)
-    except ConfigError as error:
-        refuse(*error.problems)
+def _load_fleet(config: str | None, provider: str) -> RouterConfig:
+    """The configuration of a fleet that has this provider; any other ends the command."""
+    loaded = load_or_refuse(config)
     if loaded.wallie.store.url == "memory":
         refuse(_PER_PROCESS)
     known = {*loaded.wallie.providers, *named_by_models(loaded)}
@@ -181,19 +180,19 @@ def _load(config: str | None, provider: str) -> RouterConfig:
 
 
 class _Failed(Exception):  # noqa: N818 - it says what happened
-    """It could not be done; the message says why."""
+    """The action could not be done; the message says why."""
 
 
-def _tell_fleet(loaded: RouterConfig, order: _Action, provider: str, actor: str, reason: str | None) -> int:
-    """Join the fleet for as long as it takes to give the order, and see that Redis has it."""
-    logging.getLogger("wallie_litellm").addHandler(logging.NullHandler())  # what matters of it is said here
+def _act_on_fleet(loaded: RouterConfig, action: _Action, provider: str, actor: str, reason: str | None) -> int:
+    """Join the fleet for as long as the action takes, and see that Redis has it."""
+    logging.getLogger("wallie_litellm").addHandler(logging.NullHandler())  # the command's own lines say what matters
     try:
         guard, is_recorded, created = _join(loaded.wallie, provider)
     except ConfigError as error:
         refuse(*error.problems)
     try:
-        message = asyncio.run(_give(guard, order, provider, actor, reason))
-        recorded = is_recorded and guard.bus.flush_blocking(_RECORDED)
+        message = asyncio.run(_perform(guard, action, provider, actor, reason))
+        recorded = is_recorded and guard.bus.flush_blocking(_LEDGER_TIMEOUT)
     except _Failed as error:
         say(str(error), err=True)
         return FAILED
@@ -203,16 +202,16 @@ def _tell_fleet(loaded: RouterConfig, order: _Action, provider: str, actor: str,
         message += f" On record as {actor}."
     say(message)
     if created is not None and recorded:
-        click.echo(f"note: there was no ledger yet; it is {created}", err=True)
+        echo_error(f"note: there was no ledger before; it is {created}")
     elif is_recorded and not recorded:
-        click.echo("note: not on record yet, as the ledger cannot be written to; it waits in the spool", err=True)
+        echo_error("note: not on record yet, as the ledger cannot be written to; it waits in the spool")
     elif not is_recorded:
-        click.echo("note: not on record, as no ledger is kept", err=True)
-    return 0
+        echo_error("note: not on record, as no ledger is kept")
+    return DONE
 
 
 def _join(config: WallieConfig, provider: str) -> tuple[Guard, bool, Path | None]:
-    """A guard that tells nobody but the ledger, whether there is one, and its file, if that is new."""
+    """A guard whose only sink is the ledger; whether there is a ledger, and its file, if that is new."""
     from wallie_litellm.bootstrap import ledger_sink
     from wallie_litellm.guard import Guard
     from wallie_litellm.telemetry.bus import Bus
@@ -220,12 +219,11 @@ def _join(config: WallieConfig, provider: str) -> tuple[Guard, bool, Path | None
     bus = Bus()
     guard = Guard(config, bus=bus)
     guard.leave_alerts_to_others()
-    created = None
     try:
-        guard.limiter(provider)  # one without limits has a breaker all the same
-        make = ledger_sink(config)
-        if make is not None:
-            created = _new_file(config)
+        guard.limiter(provider)  # a provider without limits has a breaker all the same
+        make, created = ledger_sink(config), None
+        if make is not None and config.ledger is not None:
+            created = _new_file(config.ledger)
             bus.add(make)
     except BaseException:
         guard.close()
@@ -233,17 +231,16 @@ def _join(config: WallieConfig, provider: str) -> tuple[Guard, bool, Path | None
     return guard, make is not None, created
 
 
-def _new_file(config: WallieConfig) -> Path | None:
-    from sqlalchemy.engine import make_url
+def _new_file(ledger: LedgerSettings) -> Path | None:
+    """SQLite's file, if it does not exist."""
+    from wallie_litellm.ledger.engine import file_of
 
-    assert config.ledger is not None, "asked only then"  # noqa: S101 - narrows the type
-    place = make_url(config.ledger.url)
-    file = Path(place.database or "")
-    return file.resolve() if place.drivername == "sqlite" and not file.exists() else None
+    file = file_of(ledger.url)
+    return file.resolve() if file is not None and not file.exists() else None
 
 
-async def _give(guard: Guard, order: _Action, provider: str, actor: str, reason: str | None) -> str:
-    """What has come of it, in a sentence.
+async def _perform(guard: Guard, action: _Action, provider: str, actor: str, reason: str | None) -> str:
+    """What the action has changed, in a sentence.
 
     Raises:
         _Failed: Redis does not have it.
@@ -252,43 +249,42 @@ async def _give(guard: Guard, order: _Action, provider: str, actor: str, reason:
     from wallie_litellm.limiter.redis.watch import watch_marks
 
     url = guard.config.store.url
-    if not await _within(_PATIENCE, lambda: _is_connected(guard)):
-        error = guard.status()["store"]["error"] or f"no answer within {_PATIENCE:g} s"
+    if not await _within(_REDIS_TIMEOUT, lambda: _is_connected(guard)):
+        error = guard.status()["store"]["error"] or f"no answer within {_REDIS_TIMEOUT:g} s"
         raise _Failed(f"wallie.store.url: {mask_url(url)} cannot be used: {error}")
     async with watch_marks(url, provider) as look:
-        before = await _within(_PATIENCE, look)
+        before = await _within(_REDIS_TIMEOUT, look)
         if before is None:
             raise _Failed(f"wallie.store.url: {mask_url(url)} does not take in {provider}'s state")
-        # What is recorded of the change begins with what this process knows.
-        await _within(1.0, lambda: _knows(guard, provider, before.state))
-        getattr(guard, order.method)(provider, actor, reason)
-        after = await _within(_PATIENCE, lambda: _done(look, order, before))
+        # The recorded transition begins with the state that this process has of the breaker.
+        await _within(_REPLICA_TIMEOUT, lambda: _has_state(guard, provider, before.state))
+        getattr(guard, action.method)(provider, actor, reason)
+        after = await _within(_REDIS_TIMEOUT, lambda: _done(look, action, before))
     if after is None:
-        raise _Failed(f"{provider}: the order was given, but Redis does not show it; see `wallie-litellm status`")
-    return _sentence(order, provider, before.state, after.state)
+        raise _Failed(f"{provider}: Redis does not show that it was carried out; see `wallie-litellm status`")
+    return _sentence(action, provider, before.state, after.state)
 
 
 async def _is_connected(guard: Guard) -> bool:
     return bool(guard.status()["store"]["state"] == "ok")
 
 
-async def _knows(guard: Guard, provider: str, state: str) -> bool:
+async def _has_state(guard: Guard, provider: str, state: str) -> bool:
     return bool(guard.status()["providers"][provider]["breaker"]["state"] == state)
 
 
 async def _done(
-    look: Callable[[], Awaitable[ActionMarks | None]], order: _Action, before: ActionMarks
+    look: Callable[[], Awaitable[ActionMarks | None]], action: _Action, before: ActionMarks
 ) -> ActionMarks | None:
-    """The marks once they show the order; others may have changed the breaker meanwhile, too."""
+    """The marks once they show the action; other processes may have changed the breaker meanwhile, too."""
     marks = await look()
     if marks is None:
         return None
-    if order.ending is None:
+    if action.breaker is None:
         return marks if marks.resets > before.resets else None
-    if order.method == "release_circuit":
-        held = {"forced_open", "disabled"}
-        return marks if before.state not in held or marks.generation > before.generation else None
-    return marks if marks.generation > before.generation and marks.state == order.ending else None
+    if action.method == "release_circuit":
+        return marks if before.state != "forced_open" or marks.generation > before.generation else None
+    return marks if marks.generation > before.generation and marks.state == action.breaker else None
 
 
 async def _within(seconds: float, look: Callable[[], Awaitable[T]]) -> T | None:
@@ -303,13 +299,13 @@ async def _within(seconds: float, look: Callable[[], Awaitable[T]]) -> T | None:
         await asyncio.sleep(0.02)
 
 
-def _sentence(order: _Action, provider: str, before: str, after: str) -> str:
+def _sentence(action: _Action, provider: str, before: str, after: str) -> str:
     was, now = before.replace("_", " "), after.replace("_", " ")
-    if order.ending is None:
+    if action.breaker is None:
         return f"{provider}: quota reset."
-    if order.method != "release_circuit":
+    if action.method != "release_circuit":
         return f"{provider}: circuit {now} (was {was})."
-    if before not in ("forced_open", "disabled"):
-        return f"{provider}: circuit {now}; no order held it."
+    if before != "forced_open":
+        return f"{provider}: circuit {now}; it was not forced open."
     tail = ": the next request is a probe" if after == "half_open" else ""
     return f"{provider}: circuit {now} (was {was}){tail}."

@@ -1,0 +1,126 @@
+"""The check of a router_config.yaml as a whole: problems, notes, and the rows of the summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from wallie_litellm.check.models import (
+    INPUT_PRICE,
+    OUTPUT_PRICE,
+    DeploymentFacts,
+    ending_models,
+    missing_keys,
+    model_problems,
+    read_deployments,
+    unmatched_providers,
+)
+from wallie_litellm.check.settings import overruled_settings, settings_problems, unset_references
+from wallie_litellm.check.sinks import secret_notes, sink_problems
+from wallie_litellm.check.store import store_problems
+from wallie_litellm.config import Dimension, RouterConfig, load_config
+from wallie_litellm.config.problems import one_line
+from wallie_litellm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DeploymentRow:
+    """A deployment in the summary; prices are US dollars per token, ``None`` where there is none."""
+
+    group: str
+    model: str
+    input_price: float | None
+    output_price: float | None
+    chain: tuple[str, ...]  # the groups tried after this one
+
+
+@dataclass(frozen=True)
+class ProviderRow:
+    """A provider that a deployment uses, and its limits."""
+
+    name: str
+    limits: Mapping[Dimension, int]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The result of a check; each problem and each note is one line, complete in itself."""
+
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    deployments: tuple[DeploymentRow, ...] = ()
+    providers: tuple[ProviderRow, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong; notes do not count."""
+        return not self.problems
+
+
+def check_file(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    today: date | None = None,
+    ignore_keys: bool = False,
+    env: Mapping[str, str] | None = None,
+) -> CheckReport:
+    """Check a router_config.yaml (the default one as in ``load_config``) and the models it names.
+
+    ``today`` is the day on which models must not be past their deprecation date. ``ignore_keys`` leaves out whether
+    the environment holds the keys. Whatever is wrong with the file is a problem in the report; nothing is raised.
+    """
+    env = os.environ if env is None else env
+    try:
+        config = load_config(path, env=env)
+    except ConfigError as error:
+        return CheckReport(problems=tuple(error.problems))
+    try:
+        litellm = _import_litellm()
+    except Exception as error:  # noqa: BLE001  # a broken installation is a finding, not a traceback
+        return CheckReport(problems=(f"LiteLLM cannot be imported: {type(error).__name__}: {error}",))
+    today = today or _today()
+    deployments = read_deployments(litellm, config)
+    found = [*settings_problems(litellm, config), *store_problems(config), *sink_problems(config)]
+    for deployment in deployments:
+        found += model_problems(litellm, deployment, today)
+    notes = [
+        *overruled_settings(config),
+        *ending_models(deployments, today),
+        *unmatched_providers(config, deployments),
+    ]
+    if not ignore_keys:
+        found += [*unset_references(config, env), *missing_keys(deployments, env)]
+        notes += secret_notes(config)
+    return CheckReport(
+        problems=tuple(one_line(f"{config.path}: {line}") for line in found),
+        notes=tuple(one_line(f"{config.path}: {line}") for line in notes),
+        deployments=tuple(_deployment_rows(config, deployments)),
+        providers=tuple(_provider_rows(config, deployments)),
+    )
+
+
+def _today() -> date:
+    return date.today()
+
+
+def _import_litellm() -> Any:
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import tries a download
+    import litellm
+
+    return litellm
+
+
+def _deployment_rows(config: RouterConfig, deployments: Sequence[DeploymentFacts]) -> Iterator[DeploymentRow]:
+    for one in deployments:
+        chain = config.chain(one.group)
+        yield DeploymentRow(one.group, one.model, one.price(INPUT_PRICE), one.price(OUTPUT_PRICE), chain)
+
+
+def _provider_rows(config: RouterConfig, deployments: Sequence[DeploymentFacts]) -> Iterator[ProviderRow]:
+    used = {deployment.provider for deployment in deployments}
+    for name, limits in config.wallie.providers.items():
+        if name in used:
+            yield ProviderRow(name, limits.by_dimension())

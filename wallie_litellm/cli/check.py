@@ -1,0 +1,61 @@
+"""``wallie-litellm check``: what the check of a configuration found, as lines and tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from wallie_litellm.cli.exits import DONE, FAILED, echo_error
+from wallie_litellm.cli.tables import aligned
+
+if TYPE_CHECKING:
+    from wallie_litellm.check.report import DeploymentRow, ProviderRow
+
+
+@click.command("check")
+@click.argument("file", required=False)
+@click.option("--config", metavar="FILE", help="The same as FILE.")
+@click.option("--ignore-keys", is_flag=True, help="Do not ask whether the environment holds the API keys.")
+def check_command(file: str | None, config: str | None, ignore_keys: bool) -> None:
+    """Check FILE: its settings, models, prices, chains, keys, and the packages that it needs.
+
+    FILE is $WALLIE_CONFIG, else router_config.yaml in the working directory, unless given. The exit code is 0 if
+    all is right and 1 if anything is wrong.
+    """
+    from wallie_litellm.check.report import check_file  # late: `--help` stays quick
+
+    if file and config and file != config:
+        raise click.UsageError("give FILE or --config, not both")
+    report = check_file(file or config, ignore_keys=ignore_keys)
+    if report.ok:
+        for line in summary_lines(report.deployments, report.providers):
+            click.echo(line)
+    for note in report.notes:
+        click.echo(f"note: {note}")
+    for problem in report.problems:
+        echo_error(problem)
+    sys.exit(DONE if report.ok else FAILED)
+
+
+def summary_lines(deployments: Sequence[DeploymentRow], providers: Sequence[ProviderRow]) -> Iterator[str]:
+    """Two tables: the deployments with their prices and chains, and the providers with their limits."""
+    yield from aligned(
+        [
+            ("GROUP", "MODEL", "$ PER 1M TOKENS IN / OUT", "THEN"),
+            *((one.group, one.model, _prices(one), ", ".join(one.chain) or "-") for one in deployments),
+        ]
+    )
+    yield ""
+    yield from aligned([("PROVIDER", "LIMITS"), *((provider.name, _limits(provider)) for provider in providers)])
+
+
+def _prices(row: DeploymentRow) -> str:
+    prices = (row.input_price, row.output_price)
+    return " / ".join("-" if price is None else f"{price * 1e6:.3f}".removesuffix("0") for price in prices)
+
+
+def _limits(row: ProviderRow) -> str:
+    return ", ".join(f"{dimension} {limit:,}" for dimension, limit in row.limits.items()) or "none"
