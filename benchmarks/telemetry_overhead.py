@@ -45,7 +45,7 @@ def run(quick: bool) -> Report:
             ("ledger (SQLite)", [lambda: _ledger(directory / "one.db")]),
             (
                 "ledger and PostHog",
-                [lambda: _ledger(directory / "two.db"), lambda: PostHogSink("phc_rehearsal", host, directory)],
+                [lambda: _ledger(directory / "two.db"), lambda: PostHogSink("phc_simulated", host, directory)],
             ),
         ):
             _add(report, name, asyncio.run(_compare(provider.api_base, makers, rounds)))

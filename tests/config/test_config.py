@@ -14,7 +14,7 @@ from wallie_litellm.config import (
     AdmissionSettings,
     BreakerSettings,
     FeatureSettings,
-    Limits,
+    LimitSettings,
     ProviderLimits,
     RouterConfig,
     WallieConfig,
@@ -115,7 +115,7 @@ def test_what_prometheus_listens_on_is_this_machine_alone() -> None:
 
 
 def test_the_dimensions_are_the_fields_of_limits_in_order() -> None:
-    assert tuple(Limits.model_fields) == DIMENSIONS
+    assert tuple(LimitSettings.model_fields) == DIMENSIONS
 
 
 def test_a_mentioned_provider_has_exactly_its_limits_and_the_others_keep_the_table() -> None:

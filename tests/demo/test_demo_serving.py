@@ -46,10 +46,10 @@ async def test_what_the_scenarios_have_left_is_one_ledger(stage: Stage) -> None:
 async def test_meanwhile_there_is_traffic_and_an_outage_that_ends_with_it(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, seconds in {"EVERY": 0.02, "WELL_FOR": 0.2, "ILL_FOR": 60.0}.items():
+    for name, seconds in {"EVERY": 0.02, "HEALTHY_FOR": 0.2, "DOWN_FOR": 60.0}.items():
         monkeypatch.setattr(serving, name, seconds)
     async with stage.router() as router:
-        async with serving.life_in(stage, router):
+        async with serving.traffic_in(stage, router):
             await until(lambda: router.guard.status()["providers"]["openai"]["breaker"]["consecutive_failures"] > 0)
         assert (await ask(router, "gpt-4o-mini")).provider == "openai"
 
@@ -60,7 +60,7 @@ async def test_the_traffic_is_in_the_ledger_with_its_features_and_users(
     monkeypatch.setattr(serving, "EVERY", 0.02)
     url = f"sqlite:///{stage.folder / 'demo.db'}"
     async with stage.router(ledger={"url": url}) as router:
-        async with serving.life_in(stage, router):
+        async with serving.traffic_in(stage, router):
             await until(lambda: sum(stage.providers[name].counts().received for name in stage.providers) >= 12)
         assert await router.guard.flush()
     async with open_reader(url) as engine:

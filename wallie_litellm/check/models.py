@@ -32,7 +32,7 @@ class DeploymentFacts:
     group: str
     model: str
     provider: str | None  # whose limits it counts against
-    vendor: str | None  # whose API LiteLLM calls; None where LiteLLM cannot tell
+    vendor: str | None  # whose API LiteLLM calls; None where LiteLLM has no provider for the model
     params: Mapping[str, Any]
     info: Mapping[str, Any]
     entry: Mapping[str, Any] | None = field(repr=False)  # LiteLLM's price map on this model
@@ -137,7 +137,7 @@ def missing_keys(deployments: Sequence[DeploymentFacts], env: Mapping[str, str])
             yield f"{where}: no API key for '{deployment.model}' (group {deployment.group}); set {variables[0]}"
 
 
-def ending_models(deployments: Sequence[DeploymentFacts], today: date) -> Iterator[str]:
+def expiring_models(deployments: Sequence[DeploymentFacts], today: date) -> Iterator[str]:
     """Models whose deprecation date is near."""
     for deployment in deployments:
         if deployment.ends and today <= deployment.ends <= today + _NOTICE:

@@ -12,7 +12,7 @@ from wallie_litellm.check.models import (
     INPUT_PRICE,
     OUTPUT_PRICE,
     DeploymentFacts,
-    ending_models,
+    expiring_models,
     missing_keys,
     model_problems,
     read_deployments,
@@ -88,7 +88,7 @@ def check_file(
         found += model_problems(litellm, deployment, today)
     notes = [
         *overruled_settings(config),
-        *ending_models(deployments, today),
+        *expiring_models(deployments, today),
         *unmatched_providers(config, deployments),
     ]
     if not ignore_keys:

@@ -34,7 +34,7 @@ _LONGEST: Final = 200  # characters of an actor or a reason
 _PLAIN: Final = "".join(map(chr, range(32, 127))).replace("%", "")  # characters that stay as they are in the header
 _PER_PROCESS: Final = "wallie.store.url is memory: limits are per process; name a running one with --url or WALLIE_URL"
 
-T = TypeVar("T")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ async def _done(
     return marks if marks.generation > before.generation and marks.state == action.breaker else None
 
 
-async def _within(seconds: float, look: Callable[[], Awaitable[T]]) -> T | None:
+async def _within(seconds: float, look: Callable[[], Awaitable[_Found]]) -> _Found | None:
     """What ``look`` finds, once it is true; ``None`` if it is not within so many seconds."""
     end = time.monotonic() + seconds
     while True:

@@ -48,7 +48,7 @@ def demo_command(config: str | None, live: bool, no_serve: bool, port: int | Non
 @click.option("--port", default=4000, show_default=True, type=click.IntRange(1, 65535), help="The port to listen on.")
 @click.argument("litellm_arguments", nargs=-1, type=click.UNPROCESSED)
 def proxy_command(config: str | None, host: str, port: int, litellm_arguments: tuple[str, ...]) -> None:
-    """Start the guarded LiteLLM proxy. Further options go to `litellm`."""
+    """Start the guarded LiteLLM proxy. Further options go to litellm."""
     from wallie_litellm.proxy.launch import run_proxy
 
     sys.exit(exit_code(lambda: run_proxy(config, host, port, litellm_arguments)))

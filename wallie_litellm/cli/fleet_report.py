@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from wallie_litellm.cli.tables import aligned, moment, text
 
 if TYPE_CHECKING:
-    from wallie_litellm.config import Limits, RouterConfig
+    from wallie_litellm.config import LimitSettings as Limits
+    from wallie_litellm.config import RouterConfig
 
 _LONGEST_RESET: Final = 366 * 86_400.0  # seconds; a debt may be larger than a date can say
 

@@ -92,7 +92,7 @@ def export_command(
 @click.option("--since", metavar="T", type=_Time(), help="From then on: 2026-11-23, 24h or 7d ago; 30d unless given.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 def kpis_command(url: str | None, insecure: bool, config: str | None, since: float | None, as_json: bool) -> None:
-    """Compare the key figures with their targets, `wallie.kpis`; with --url those of a running proxy or dashboard.
+    """Compare the key figures with their targets, wallie.kpis; with --url those of a running proxy or dashboard.
 
     The exit code is 0 if none fails, 1 if one does or the server at --url does not answer, and 2 if there is no ledger
     to read.

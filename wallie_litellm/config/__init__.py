@@ -1,9 +1,9 @@
-"""router_config.yaml: read, checked, complete. Nothing here imports LiteLLM.
+"""router_config.yaml: read, checked, completed by defaults. Nothing here imports LiteLLM.
 
 ``load``              from a file and the environment to a ``RouterConfig``, or to one error with every problem
 ``models``            the ``wallie:`` section
 ``litellm_sections``  the sections that are LiteLLM's, and the chains in them
-``values``            the kinds of value: durations, counts, shares, places, secrets
+``values``            the kinds of value: durations, counts, shares, addresses, secrets
 ``problems``          the messages: where, what was found, what is expected
 ``yaml_file``         reading YAML, with line and column of every mistake
 """
@@ -16,7 +16,7 @@ from wallie_litellm.config.models import (
     FeatureSettings,
     KpiSettings,
     LedgerSettings,
-    Limits,
+    LimitSettings,
     PostHogSettings,
     PrometheusSettings,
     ProviderLimits,
@@ -41,7 +41,7 @@ __all__ = [
     "FeatureSettings",
     "KpiSettings",
     "LedgerSettings",
-    "Limits",
+    "LimitSettings",
     "PostHogSettings",
     "PrometheusSettings",
     "ProviderLimits",

@@ -12,7 +12,7 @@ from typing import Any, Final
 from wallie_litellm.config.problems import Problem, did_you_mean, show, unknown_key, wrong
 
 SECTIONS: Final = ("model_list", "router_settings", "litellm_settings", "general_settings", "wallie")
-# What LiteLLM's proxy reads too; nothing here judges them.
+# What LiteLLM's proxy reads too; not checked here.
 OTHER_SECTIONS: Final = frozenset(
     {
         *("agent_list", "agents", "assistant_settings", "callback_settings", "credential_list"),
@@ -43,7 +43,7 @@ def check_top_level(data: Mapping[Any, Any]) -> list[Problem]:
 
 
 def check_model_list(models: object) -> list[Problem]:
-    """What is wrong in `model_list`, by its shape alone."""
+    """What is wrong in ``model_list``, by its shape alone."""
     if not isinstance(models, list) or not models:
         return [wrong("model_list", models, "a list with at least one model")]
     return [problem for index, entry in enumerate(models) for problem in _check_entry(f"model_list[{index}]", entry)]
@@ -89,7 +89,7 @@ def _check_prices(where: str, entry: Mapping[Any, Any]) -> list[Problem]:
 
 
 def with_prices_as_numbers(entry: Mapping[Any, Any]) -> dict[Any, Any]:
-    """A copy of a `model_list` entry with no price left as text: YAML reads `1e-6` as text, `1.0e-6` as a number."""
+    """A copy of a ``model_list`` entry whose prices are numbers: YAML reads ``1e-6`` (not ``1.0e-6``) as text."""
     copy = dict(entry)
     for place, key, value in _prices(entry):
         copy[place] = {**copy[place], key: _dollars(value)}
@@ -133,7 +133,7 @@ def _missing(mapping: Mapping[Any, Any], key: str, where: str, expected: str) ->
 
 
 def group_names(models: object) -> tuple[str, ...]:
-    """The model groups, each once, in the order of `model_list`."""
+    """The model groups, each once, in the order of ``model_list``."""
     entries = models if isinstance(models, list) else []
     names = (entry.get("model_name") for entry in entries if isinstance(entry, Mapping))
     return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
@@ -228,7 +228,7 @@ def _no_group(where: str, name: object, groups: Sequence[str]) -> Problem:
 
 
 def check_timeouts(settings: object) -> list[Problem]:
-    """LiteLLM's own timeouts, which know no units and would fail only at the first call."""
+    """LiteLLM's own timeouts, which take no units and would fail only at the first call."""
     if not isinstance(settings, Mapping):
         return []
     given = {name: settings[name] for name in ("timeout", "stream_timeout") if settings.get(name) is not None}

@@ -1,4 +1,4 @@
-"""From a file and the environment to a `RouterConfig`, or to one error that lists everything wrong."""
+"""From a file and the environment to a ``RouterConfig``, or to one error that lists everything wrong."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from wallie_litellm.errors import ConfigError
 DEFAULT_FILE: Final = "router_config.yaml"
 ENV_REFERENCE: Final = "os.environ/"  # LiteLLM's way to name a variable in the file
 
+# Variables that override the file, and the keys that they set under wallie:.
 ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
     "WALLIE_REDIS_URL": ("store", "url"),
     "WALLIE_DATABASE_URL": ("ledger", "url"),
@@ -28,14 +29,13 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
     "SLACK_WEBHOOK_URL": ("telemetry", "slack", "webhook_url"),
     "SENTRY_DSN": ("telemetry", "sentry", "dsn"),
 }
-"""Variables that override the file, and what they set under `wallie:`."""
 
 
 @dataclass(frozen=True)
 class RouterConfig:
     """One router_config.yaml: LiteLLM's parts as they are written, and ours checked and complete.
 
-    `chains` maps a model group to the groups that are tried after it; the head `*` serves every other group.
+    ``chains`` maps a model group to the groups that are tried after it; the head ``*`` serves every other group.
     LiteLLM's parts can hold keys, so they stay out of the repr.
     """
 
@@ -49,11 +49,11 @@ class RouterConfig:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The model groups, each once, in the order of `model_list`."""
+        """The model groups, each once, in the order of ``model_list``."""
         return litellm_sections.group_names(self.model_list)
 
     def chain(self, group: str) -> tuple[str, ...]:
-        """The groups that are tried after `group`, in order."""
+        """The groups that are tried after ``group``, in order."""
         members = self.chains.get(group, self.chains.get(litellm_sections.ANY_GROUP, ()))
         return tuple(member for member in members if member != group)
 
@@ -61,8 +61,11 @@ class RouterConfig:
 def load_config(path: str | os.PathLike[str] | None = None, *, env: Mapping[str, str] | None = None) -> RouterConfig:
     """Read a router_config.yaml.
 
-    `path` is `WALLIE_CONFIG`, else `router_config.yaml` in the working directory, unless given. `env` is the
-    process's environment unless given. Raises `ConfigError` with every problem at once.
+    ``path`` is ``WALLIE_CONFIG``, else ``router_config.yaml`` in the working directory, unless given. ``env`` is the
+    process's environment unless given.
+
+    Raises:
+        ConfigError: the file cannot be used; every problem is listed.
     """
     env = os.environ if env is None else env
     file = Path(path if path is not None else env.get("WALLIE_CONFIG") or DEFAULT_FILE)
@@ -76,7 +79,7 @@ def load_config(path: str | os.PathLike[str] | None = None, *, env: Mapping[str,
 def parse_config(
     data: Mapping[str, Any], path: str | os.PathLike[str] = DEFAULT_FILE, *, env: Mapping[str, str] | None = None
 ) -> RouterConfig:
-    """The same for what a file would hold; `path` is only what messages name."""
+    """The same for what a file would hold; ``path`` is only what messages name."""
     return _build(data, Path(path), os.environ if env is None else env, [])
 
 
@@ -124,7 +127,7 @@ def _read_wallie(section: object, env: Mapping[str, str]) -> tuple[WallieConfig 
 
 
 class _Overlay:
-    """The `wallie:` section with the environment laid over it; the caller's mappings stay as they are."""
+    """The ``wallie:`` section with the environment laid over it; the caller's mappings stay as they are."""
 
     def __init__(self, values: dict[Any, Any], env: Mapping[str, str]) -> None:
         self.values = values
@@ -158,7 +161,7 @@ class _Overlay:
         for key in keys[:-1]:
             inner = place.get(key)
             if inner is not None and not isinstance(inner, Mapping):
-                return  # validation will say that it must be a mapping
+                return  # validation reports that it must be a mapping
             place[key] = place = dict(inner or {})
         place[keys[-1]] = value
         self._sources[".".join(("wallie", *keys))] = source

@@ -1,4 +1,4 @@
-"""The `wallie:` section of router_config.yaml as frozen models. Durations are in seconds."""
+"""The ``wallie:`` section of router_config.yaml as frozen models. Durations are in seconds."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class Limits(Section):
-    """Limits by dimension; `None` is no limit.
+class LimitSettings(Section):
+    """Limits by dimension; ``None`` is no limit.
 
-    `rpm`, `rpd`: requests per minute and per day. `tpm`, `tpd`: tokens per minute and per day.
-    `itpm`, `otpm`: input and output tokens per minute. `concurrency`: calls in flight.
+    ``rpm``, ``rpd``: requests per minute and per day. ``tpm``, ``tpd``: tokens per minute and per day.
+    ``itpm``, ``otpm``: input and output tokens per minute. ``concurrency``: calls in flight.
     """
 
     rpm: Count | None = None
@@ -60,16 +60,16 @@ class Limits(Section):
     concurrency: Count | None = None
 
     def by_dimension(self) -> dict[Dimension, int]:
-        """The limits that are set, in the order of `DIMENSIONS`."""
+        """The limits that are set, in the order of ``DIMENSIONS``."""
         values = ((dimension, getattr(self, dimension)) for dimension in DIMENSIONS)
         return {dimension: value for dimension, value in values if value is not None}
 
 
-class ProviderLimits(Limits):
+class ProviderLimits(LimitSettings):
     """What one provider's account allows.
 
-    `burst`: capacity of a per-minute dimension's bucket, one minute's limit unless set. `headroom`: share of
-    every limit that stays unused. `reset_timezone`: where the day of `rpd` and `tpd` begins at midnight.
+    ``burst``: capacity of a per-minute dimension's bucket, one minute's limit unless set. ``headroom``: share of
+    every limit that stays unused. ``reset_timezone``: where the day of ``rpd`` and ``tpd`` begins at midnight.
     """
 
     burst: Mapping[RateDimension, Count] = Field(default_factory=dict)
@@ -84,6 +84,7 @@ class ProviderLimits(Limits):
         return self
 
 
+# Limits of the known providers that the file does not mention.
 DEFAULT_PROVIDERS: Final[Mapping[str, ProviderLimits]] = {
     name: ProviderLimits(rpm=rpm, tpm=tpm, rpd=rpd, reset_timezone=RESET_TIMEZONES.get(name, "UTC"))
     for name, rpm, tpm, rpd in (
@@ -94,14 +95,13 @@ DEFAULT_PROVIDERS: Final[Mapping[str, ProviderLimits]] = {
         ("deepseek", 300, 100_000, 5_000),
     )
 }
-"""Limits of the known providers that the file does not mention."""
 
 
 class AdmissionSettings(Section):
     """How long an attempt may wait for capacity, in seconds.
 
-    `patience`: while another member of the chain could serve now; as `max_wait` unless set. `max_wait`: when none
-    can. `reservation_ttl`: after which a reservation that nobody settled expires.
+    ``patience``: while another member of the chain could serve now; as ``max_wait`` unless set. ``max_wait``: when none
+    can. ``reservation_ttl``: seconds after which an unsettled reservation expires.
     """
 
     max_wait: DurationOrZero = 30.0
@@ -118,9 +118,9 @@ class AdmissionSettings(Section):
 class BreakerSettings(Section):
     """When a provider's breaker opens, and for how long.
 
-    `failures`: consecutive failures that open it. `error_rate`: share of failures that opens it too, among at least
-    `min_calls` calls of the last `window` seconds; `None` is off. `open_for`: seconds open, doubling up to
-    `max_open_for` on each failed probe. `probes`: calls admitted half-open.
+    ``failures``: consecutive failures that open it. ``error_rate``: share of failures that opens it too, among at least
+    ``min_calls`` calls of the last ``window`` seconds; ``None`` is off. ``open_for``: seconds open, doubling up to
+    ``max_open_for`` on each failed probe. ``probes``: calls admitted half-open.
     """
 
     failures: Count = 5
@@ -141,7 +141,7 @@ class BreakerSettings(Section):
 class RetrySettings(Section):
     """The only authority for retries, on the proxy too.
 
-    The n-th wait is `initial` · `multiplier`ⁿ seconds, at most `max` seconds, give or take the share `jitter`.
+    The n-th wait is ``initial`` · ``multiplier``ⁿ seconds, at most ``max`` seconds, give or take the share ``jitter``.
     """
 
     max_retries: CountOrZero = 3
@@ -160,7 +160,7 @@ class RetrySettings(Section):
 class QuotaSettings(Section):
     """The shares of a limit, 0 to 1, at which an alert is raised.
 
-    `switch_at`: the share above which the next member of the chain is preferred, if it can serve; `None` is off.
+    ``switch_at``: the share above which the next member of the chain is preferred, if it can serve; ``None`` is off.
     """
 
     warning: ShareAboveZero = 0.80
@@ -175,7 +175,7 @@ class QuotaSettings(Section):
 
 
 class _Place(Section):
-    """A section with a `url`; a password in it stays out of its repr."""
+    """A section with a ``url``; a password in it stays out of its repr."""
 
     url: str
 
@@ -187,7 +187,7 @@ class _Place(Section):
 class StoreSettings(_Place):
     """Where shared state lives, and what holds while it cannot be reached.
 
-    `on_store_error`: `local` keeps a local share of the limit, `open` admits, `closed` refuses.
+    ``on_store_error``: ``local`` keeps a local share of the limit, ``open`` admits, ``closed`` refuses.
     """
 
     url: StoreUrl = "memory"
@@ -221,7 +221,7 @@ class SentrySettings(Section):
 
 
 class PrometheusSettings(Section):
-    """Naming Prometheus turns its metrics on; `port` also serves them, on `host`."""
+    """Naming Prometheus turns its metrics on; ``port`` also serves them, on ``host``."""
 
     port: Port | None = None
     host: Host = "127.0.0.1"
@@ -230,17 +230,17 @@ class PrometheusSettings(Section):
 class OpenTelemetrySettings(Section):
     """Naming OpenTelemetry turns it on, with the providers that the application has set up.
 
-    `user_ids` puts the user's id on spans.
+    ``user_ids`` puts the user's id on spans.
     """
 
     user_ids: Switch = False
 
 
 class TelemetrySettings(Section):
-    """Where events go; a section that is `None` is off.
+    """Where events go; a section that is ``None`` is off.
 
-    `sinks`: receivers of one's own, as `module:Class`. `spool`: the folder in which records wait on disk while the
-    ledger's database or PostHog is away.
+    ``sinks``: the application's own sinks, as ``module:Class``. ``spool``: the folder in which records wait on disk
+    while the ledger's database or PostHog is away.
     """
 
     posthog: PostHogSettings | None = None
@@ -253,16 +253,16 @@ class TelemetrySettings(Section):
 
 
 class FeatureSettings(Section):
-    """What one product feature gets; a wait of `None` is as under `admission`. Higher `priority` goes first."""
+    """What one product feature gets; a wait of ``None`` is as under ``admission``. Higher ``priority`` goes first."""
 
     patience: DurationOrZero | None = None
     max_wait: DurationOrZero | None = None
     priority: Priority = 0
-    limits: Limits = Limits()
+    limits: LimitSettings = LimitSettings()
 
 
 class KpiSettings(Section):
-    """Targets: shares from 0 to 1, `p95_latency` in seconds, `monthly_cost` in US dollars."""
+    """Targets: shares from 0 to 1, ``p95_latency`` in seconds, ``monthly_cost`` in US dollars."""
 
     uptime: Share = 0.995
     p95_latency: Duration = 3.0
@@ -273,7 +273,7 @@ class KpiSettings(Section):
 
 
 class WallieConfig(Section):
-    """The whole `wallie:` section. A section that is left empty has its defaults; `ledger: null` is off."""
+    """The whole ``wallie:`` section. A section that is left empty has its defaults; ``ledger: null`` is off."""
 
     providers: Mapping[str, ProviderLimits] = Field(default_factory=lambda: dict(DEFAULT_PROVIDERS))
     admission: AdmissionSettings = AdmissionSettings()
@@ -288,7 +288,7 @@ class WallieConfig(Section):
     admin_token: Secret | None = None
 
     def waits(self, feature: str | None = None) -> tuple[float, float]:
-        """Patience and max_wait, in seconds, that hold for `feature`."""
+        """Patience and max_wait, in seconds, that hold for ``feature``."""
         own = self.features.get(feature or "", FeatureSettings())
         longest = self.admission.max_wait if own.max_wait is None else own.max_wait
         patience = self.admission.patience if own.patience is None else own.patience
@@ -319,7 +319,7 @@ class WallieConfig(Section):
 
 
 def _in_its_time_zone(name: str, limits: Any) -> Any:
-    """`limits` with the time zone in which this provider's day begins, unless they name one."""
+    """``limits`` with the time zone in which this provider's day begins, unless they name one."""
     zone = RESET_TIMEZONES.get(name)
     if zone is None:
         return limits

@@ -1,4 +1,4 @@
-"""The kinds of value a setting can hold: durations, counts, shares, places, secrets.
+"""The kinds of value a setting can hold: durations, counts, shares, addresses, secrets.
 
 Every validator refuses rather than guesses: text is never read as a number, and a boolean is not a number.
 """
@@ -24,19 +24,20 @@ _DURATION: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(ms|s|m|h|d)
 
 
 def expected(text: str) -> PydanticCustomError:
-    """The error for a wrong value: the message becomes `found <value>, expected <text>`."""
+    """The error for a wrong value: the message becomes ``found <value>, expected <text>``."""
     return PydanticCustomError("wallie_expected", "expected {text}", {"text": text})
 
 
 def conflict(field: str, text: str) -> PydanticCustomError:
-    """The error for a `field` that is right on its own and wrong beside another one."""
+    """The error for a ``field`` that is right on its own and wrong beside another one."""
     return PydanticCustomError("wallie_conflict", "{field}: {text}", {"field": field, "text": text})
 
 
 def parse_duration(value: object) -> float:
-    """Seconds from a number of seconds or from text such as `250ms`, `2s`, `5m`, `1h`, `1d`.
+    """Seconds from a number of seconds or from text such as ``250ms``, ``2s``, ``5m``, ``1h``, ``1d``.
 
-    Raises `ValueError` for anything that is not finite, not negative and at most 366 days.
+    Raises:
+        ValueError: the value is no duration, negative, or more than 366 days.
     """
     seconds = _seconds(value)
     if seconds is None or not 0 <= seconds < math.inf:
@@ -109,7 +110,7 @@ def _did_you_mean(name: str) -> str:
 
 
 def _url(*schemes: str, plain: str | None = None) -> Callable[[object], str]:
-    """A check for a URL of one of `schemes`, or for the one word `plain`."""
+    """A validator of URLs with one of ``schemes``, or of the one word ``plain``."""
     text = " or ".join(([f"'{plain}'"] if plain else []) + ["a URL starting with " + ", ".join(schemes)])
 
     def check(value: object) -> str:
@@ -173,10 +174,8 @@ def mask_url(url: str) -> str:
 
 _web_url = _url("https://", "http://")
 
-Duration = Annotated[float, BeforeValidator(_positive_duration)]
-"""Seconds, above 0."""
-DurationOrZero = Annotated[float, BeforeValidator(parse_duration)]
-"""Seconds, 0 allowed."""
+Duration = Annotated[float, BeforeValidator(_positive_duration)]  # seconds, above 0
+DurationOrZero = Annotated[float, BeforeValidator(parse_duration)]  # seconds, 0 allowed
 Count = Annotated[int, BeforeValidator(_whole_number(1, "a whole number above 0"))]
 CountOrZero = Annotated[int, BeforeValidator(_whole_number(0, "a whole number, 0 or more"))]
 Priority = Annotated[int, BeforeValidator(_whole_number(None, "a whole number"))]

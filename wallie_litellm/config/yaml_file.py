@@ -1,4 +1,4 @@
-"""Reading one YAML file, with every way it can go wrong named by line and column."""
+"""Reading one YAML file; every mistake in it is named by line and column."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGEST_FILE: Final = 8 * 1024 * 1024  # bytes
 
 
 class FileUnreadable(Exception):  # noqa: N818  # caught one level up, never seen outside
-    """The file holds nothing to look at; the message says why."""
+    """The file cannot be read as YAML; the message says why."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -40,7 +40,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> tuple[Any, list[Problem]]:
-    """The file's one document and its repeated keys. Raises `Unreadable`."""
+    """The file's one document and its repeated keys.
+
+    Raises:
+        FileUnreadable: the file is missing, is no YAML, or holds a value that YAML does not allow.
+    """
     loader: _Loader | None = None
     text = _text(path)
     try:

@@ -1,11 +1,11 @@
-"""How the demonstration shows itself: plain lines, or a live table in a terminal that has `rich`."""
+"""The output of the demo: plain lines, or a live table in a terminal that has ``rich``."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from wallie_litellm.demo.findings import Row, Scenario, ScenarioResult
 
@@ -15,13 +15,12 @@ if TYPE_CHECKING:
 
 Write = Callable[[str], None]
 
-INSTALL_HINT = "For the live display: pip install 'wallie-litellm[demo]'. Plain lines until then."
-_BAR = 12
-"""Characters of the bar that shows how much of a limit is used."""
+INSTALL_HINT: Final = "For the live display: pip install 'wallie-litellm[demo]'. Plain lines until then."
+_BAR: Final = 12  # characters of the bar that shows how much of a limit is used
 
 
 class Display(Protocol):
-    """Told what happens, in this order; may show it or not."""
+    """Receives what happens, in this sequence, and may show it or not."""
 
     def __enter__(self) -> Display: ...
 
@@ -44,7 +43,7 @@ class Display(Protocol):
 
 
 def choose_display(write: Write) -> Display:
-    """The live display when standard output is a terminal and `rich` is there, else plain lines."""
+    """The live display when standard output is a terminal and ``rich`` is there, else plain lines."""
     if not sys.stdout.isatty():
         return PlainDisplay(write)
     try:
@@ -120,7 +119,7 @@ class RichDisplay:
         from rich.live import Live
 
         self._console = Console(highlight=False)
-        # The event loop draws it: a thread that draws would take its share of every measured millisecond.
+        # Refreshed on the event loop: a thread would take its share of every measured millisecond.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._blocks = "#." if self._console.options.ascii_only else "█·"
         self._heading = ""
@@ -144,8 +143,8 @@ class RichDisplay:
         self.tick({})
 
     def tick(self, providers: Mapping[str, Any]) -> None:
-        """Draw the table anew."""
-        self._live.update(self._picture(providers), refresh=True)
+        """Refresh the table."""
+        self._live.update(self._table_of(providers), refresh=True)
 
     def end(self, number: int, total: int, result: ScenarioResult) -> None:
         """The scenario joins those above the table."""
@@ -166,7 +165,7 @@ class RichDisplay:
                 table.add_row(_mark(row.ok), *cells, style=None if row.ok else "bold red")
         self._console.print(table)
 
-    def _picture(self, providers: Mapping[str, Any]) -> RenderableType:
+    def _table_of(self, providers: Mapping[str, Any]) -> RenderableType:
         from rich.console import Group
         from rich.text import Text
 
@@ -178,7 +177,7 @@ def _mark(ok: bool) -> str:
     return "[green]ok[/]" if ok else "[bold red]DIFFERS[/]"
 
 
-_STYLES = {"healthy": "green", "degraded": "yellow", "down": "red"}
+_STYLES: Final = {"healthy": "green", "degraded": "yellow", "down": "red"}
 
 
 def _provider_table(providers: Mapping[str, Any], blocks: str) -> Table:

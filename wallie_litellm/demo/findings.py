@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from wallie_litellm.demo.stage import Stage
 
-TIME_LIMIT = 90.0
-"""Seconds after which a scenario is given up."""
+TIME_LIMIT: Final = 90.0  # seconds after which a scenario is given up
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The end of the demo: the dashboard over what the scenarios have left, and a little traffic that goes on."""
+"""The end of the demo: the dashboard over the scenarios' ledgers, and a little traffic that goes on."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from wallie_litellm.guard.router import WallieRouter
     from wallie_litellm.ledger.records import Record
 
-PORT: Final = 4100
+PORT: Final = 4100  # the dashboard's usual port
 EVERY: Final = 0.5  # seconds between two requests
-WELL_FOR: Final = 30.0  # seconds between two outages
-ILL_FOR: Final = 15.0  # seconds that one lasts
-ILL: Final = "openai"
+HEALTHY_FOR: Final = 30.0  # seconds between two outages
+DOWN_FOR: Final = 15.0  # seconds that one lasts
+FAILING: Final = "openai"
 FEATURES: Final = ("wallie-chat", "email-draft", "summaries")
 USERS: Final = ("maria", "jorge", "lucia", "pablo")
 
@@ -31,7 +31,7 @@ USERS: Final = ("maria", "jorge", "lucia", "pablo")
 async def serve_demo(stage: Stage, write: Write, port: int | None = None) -> None:
     """Serve the dashboard until Ctrl-C; once in a while a simulated provider is down.
 
-    Without a ``port`` it is 4100, or a free one where somebody has that.
+    Without a ``port`` it is 4100, or a free one where that is taken.
 
     Raises:
         ConfigError: the port cannot be had.
@@ -46,10 +46,10 @@ async def serve_demo(stage: Stage, write: Write, port: int | None = None) -> Non
 
     def ready(address: str) -> None:
         write(f"Dashboard: {address}  (Ctrl-C ends)")
-        write(f"Requests go on, and {ILL} is down for {ILL_FOR:.0f} s after every {WELL_FOR:.0f} s.")
+        write(f"Requests go on, and {FAILING} is down for {DOWN_FOR:.0f} s after every {HEALTHY_FOR:.0f} s.")
 
     try:
-        async with stage.router(ledger={"url": f"sqlite:///{ledger}"}) as router, life_in(stage, router):
+        async with stage.router(ledger={"url": f"sqlite:///{ledger}"}) as router, traffic_in(stage, router):
             await serve_guard(router.guard, "127.0.0.1", port, tokens=tuple, ready=ready)
     finally:
         await litellm.close_litellm_async_clients()
@@ -92,9 +92,9 @@ def _as_written(value: Any) -> Any:
 
 
 @asynccontextmanager
-async def life_in(stage: Stage, router: WallieRouter) -> AsyncIterator[None]:
-    """Meanwhile, requests are made, and a provider fails now and then; it is well again at the end."""
-    tasks = [asyncio.create_task(_traffic(router)), asyncio.create_task(_trouble(stage))]
+async def traffic_in(stage: Stage, router: WallieRouter) -> AsyncIterator[None]:
+    """Meanwhile, requests are made, and a provider fails now and then; it is healed at the end."""
+    tasks = [asyncio.create_task(_traffic(router)), asyncio.create_task(_outages(stage))]
     try:
         yield
     finally:
@@ -107,7 +107,7 @@ async def life_in(stage: Stage, router: WallieRouter) -> AsyncIterator[None]:
 async def _traffic(router: WallieRouter) -> None:
     requests: set[asyncio.Task[None]] = set()
     try:
-        for group, feature in _asked_for():
+        for group, feature in _demands():
             task = asyncio.create_task(_request(router, group, feature))
             requests.add(task)
             task.add_done_callback(requests.discard)
@@ -117,7 +117,7 @@ async def _traffic(router: WallieRouter) -> None:
             task.cancel()
 
 
-def _asked_for() -> Iterator[tuple[str, str]]:
+def _demands() -> Iterator[tuple[str, str]]:
     """Half of it chat with the small model."""
     groups = (*CHAT_GROUPS[:1] * len(CHAT_GROUPS), *CHAT_GROUPS)
     for number in itertools.count():
@@ -130,18 +130,18 @@ async def _request(router: WallieRouter, group: str, feature: str) -> None:
         await ask(router, group, feature=feature, user_id=user)
 
 
-async def _trouble(stage: Stage) -> None:
+async def _outages(stage: Stage) -> None:
     while True:
-        await asyncio.sleep(WELL_FOR)
-        stage.providers[ILL].fail(503)
+        await asyncio.sleep(HEALTHY_FOR)
+        stage.providers[FAILING].fail(503)
         try:
-            await asyncio.sleep(ILL_FOR)
+            await asyncio.sleep(DOWN_FOR)
         finally:
-            stage.providers[ILL].heal()
+            stage.providers[FAILING].heal()
 
 
 def free_port(wanted: int) -> int:
-    """``wanted``, or 0, which is any, if somebody has it."""
+    """``wanted``, or 0, which stands for any, if another program has it."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

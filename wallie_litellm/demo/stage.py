@@ -1,4 +1,4 @@
-"""Where scenarios are played: the simulated providers, and routers from one configuration pointed at them."""
+"""The stage of the scenarios: the simulated providers, and routers from one configuration pointed at them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
@@ -20,32 +20,31 @@ if TYPE_CHECKING:
     from wallie_litellm.guard.api import AIRequestResult
     from wallie_litellm.guard.router import WallieRouter
 
-SMALL_ACCOUNT = "gemini-small"
-"""A second Gemini account, for limits that are used up within seconds."""
-SMALL_LIMITS = {"tpm": 600, "rpd": 2}
-SMALL_ANSWER = 6
-"""Tokens of each of its answers."""
+SMALL_ACCOUNT: Final = "gemini-small"  # a second Gemini account, for limits that are used up within seconds
+SMALL_LIMITS: Final = {"tpm": 600, "rpd": 2}
+SMALL_ANSWER: Final = 6  # tokens of each of its answers
 
 # Seconds of its rate that a provider allows beyond its limit: a burst's first request travels longer than its last, and
 # the client's bucket refills in that time while the provider's is still full.
-SLACK = 2.0
+SLACK: Final = 2.0
 
-AT_ONCE = 0.5
-"""Seconds within which an answer or a refusal counts as immediate; every wait that would be wrong is longer."""
+# Seconds within which an answer or a refusal counts as immediate; every wait that would be wrong is longer.
+AT_ONCE: Final = 0.5
 
-CHAT_GROUPS = ("gpt-4o-mini", "gpt-4o", "claude-sonnet-4", "claude-opus-4", "gemini-2.0-flash", "llama-3.1-8b")
-"""The model groups that the scenarios ask for."""
-VENDORS = ("openai", "anthropic", "gemini", "groq", "deepseek")
+# The model groups that the scenarios ask for.
+CHAT_GROUPS: Final = ("gpt-4o-mini", "gpt-4o", "claude-sonnet-4", "claude-opus-4", "gemini-2.0-flash", "llama-3.1-8b")
+VENDORS: Final = ("openai", "anthropic", "gemini", "groq", "deepseek")
 
-# The demonstration shall not write to anyone's ledger, dashboards or shared store. Each router has a ledger of its own
-# in the stage's folder, so that none takes up what another has used; what else a scenario needs, it asks for.
-_OUTSIDE = {"telemetry": {}, "ledger": None, "store": {"url": "memory"}}
+# The demo writes to no ledger, dashboard or shared store of the configuration. Each router has a ledger of its own
+# in the stage's folder, so that none restores what another has used; whatever else a scenario needs, it sets.
+_OUTSIDE: Final = {"telemetry": {}, "ledger": None, "store": {"url": "memory"}}
 
 
 def read_data(path: str | Path | None) -> tuple[Path, dict[str, Any]]:
     """The file's path and data, less what reaches outside this machine.
 
-    Raises ConfigError when the file cannot be used, or lacks what the scenarios ask for.
+    Raises:
+        ConfigError: the file cannot be used, or lacks what the scenarios ask for.
     """
     config = load_config(path)
     problems = [f"model_list: the demo asks for {name}" for name in CHAT_GROUPS if name not in config.groups]
@@ -72,7 +71,7 @@ def build_providers(config: RouterConfig) -> SimulatedProviders:
 class Stage:
     """What a scenario works with. ``data`` is what a router_config.yaml holds, ``folder`` where files may be written.
 
-    ``say`` shows a line to whoever watches.
+    ``say`` shows a line on the display.
     """
 
     def __init__(self, providers: SimulatedProviders, data: Mapping[str, Any], path: str | Path, folder: Path) -> None:
@@ -93,7 +92,7 @@ class Stage:
     async def router(
         self, models: Mapping[str, Mapping[str, Any]] | None = None, **wallie: Any
     ) -> AsyncIterator[WallieRouter]:
-        """A router from the file, pointed at the fleet; closed at the end.
+        """A router from the file, pointed at the simulated providers; closed at the end.
 
         ``wallie`` replaces settings of that section, key by key; ``models`` adds ``model_info`` to groups.
         """
@@ -133,7 +132,7 @@ class Stage:
             self.providers[name].reset()
 
     def status(self) -> Mapping[str, Any]:
-        """The providers of the router at work, as ``router.guard.status()`` tells of them."""
+        """The providers of the router at work, as in ``router.guard.status()``."""
         providers: Mapping[str, Any] = self.guard.status()["providers"] if self.guard is not None else {}
         return providers
 
@@ -164,6 +163,6 @@ async def refusal(router: WallieRouter, group: str, **arguments: Any) -> tuple[E
 async def until(true: Callable[[], bool], seconds: float) -> float:
     """Wait until ``true()``, at most so many seconds; returns how many it took."""
     started = time.monotonic()
-    while not true() and time.monotonic() - started < seconds:  # noqa: ASYNC110 - nobody signals what it looks at
+    while not true() and time.monotonic() - started < seconds:  # noqa: ASYNC110 - no event signals what it looks at
         await asyncio.sleep(0.005)
     return time.monotonic() - started

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from wallie_litellm.clock import Clock
-from wallie_litellm.config import Limits as LimitSettings
-from wallie_litellm.config import ProviderLimits, WallieConfig
+from wallie_litellm.config import LimitSettings, ProviderLimits, WallieConfig
 from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS
 from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE

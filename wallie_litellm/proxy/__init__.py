@@ -1,6 +1,6 @@
 """LiteLLM's proxy with the guard in it.
 
-``installation``  puts the guarded router, the dashboard and the sinks' end into a running proxy
+``installation``  installs the guarded router, the dashboard and the draining of the sinks in a running proxy
 ``launch``        ``wallie-litellm proxy``: the command and the environment it starts with
 ``workers``       how many processes a proxy has, and what that means for limits in memory
 """

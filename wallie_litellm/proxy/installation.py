@@ -11,7 +11,7 @@ import os
 import sys
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
@@ -26,7 +26,7 @@ from wallie_litellm.proxy.workers import NOTED, divided, worker_count
 
 logger = logging.getLogger(__name__)
 
-_TYPES = {429: "rate_limit_error", 503: "service_unavailable_error", 504: "timeout_error"}
+_TYPES: Final = {429: "rate_limit_error", 503: "service_unavailable_error", 504: "timeout_error"}
 
 
 class WallieProxyError(ProxyException):  # type: ignore[misc] # LiteLLM is not type-checked here
@@ -53,21 +53,21 @@ class WallieProxyError(ProxyException):  # type: ignore[misc] # LiteLLM is not t
 
 
 class ProxyRouter(WallieRouter):
-    """The router that the proxy is given: its errors are the proxy's own."""
+    """The router in the place of the proxy's own; its errors are the proxy's kind of errors."""
 
     async def async_function_with_fallbacks(self, *args: Any, **kwargs: Any) -> Any:
-        """See :class:`WallieRouter`."""
-        hop = bool(kwargs.get("fallback_depth"))
+        """One request with its fallbacks; the error that ends it is a :class:`WallieProxyError`."""
+        is_fallback = bool(kwargs.get("fallback_depth"))
         try:
             return await super().async_function_with_fallbacks(*args, **kwargs)
         except WallieError as error:
-            if hop:
+            if is_fallback:
                 raise
             raise WallieProxyError(error) from error
 
 
 class WallieHandler(CustomLogger):  # type: ignore[misc] # LiteLLM is not type-checked here
-    """What the proxy's ``callbacks`` setting names. The guarding itself happens in :class:`ProxyRouter`."""
+    """The callback that the proxy's ``callbacks`` setting names; :class:`ProxyRouter` does the guarding."""
 
     def __init__(self, guard: Guard) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ _installed: WallieHandler | None = None
 
 
 def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
-    """Have the proxy build guarded routers from the file it was started with, and return its callback.
+    """Make the proxy build guarded routers from the file it was started with; returns its callback.
 
     The file is ``WALLIE_CONFIG``, else the one the proxy was started with, else ``default_config``. The proxy may run
     the callback module several times; there is one guard for the process.
@@ -102,7 +102,7 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
 
 
 def _show_dashboard(guard: Guard) -> None:
-    """Serve the operator's view under ``/wallie``; the proxy's master key lets an operator in too."""
+    """Serve the operator's view under ``/wallie``; the proxy's master key logs an operator in too."""
     server = sys.modules.get("litellm.proxy.proxy_server")
     if server is None or not hasattr(server, "app"):
         return
@@ -114,14 +114,14 @@ def _show_dashboard(guard: Guard) -> None:
         logger.warning("no dashboard: %s is not installed; install wallie-litellm[dashboard]", error.name)
         return
     own = tokens_of(guard.config)
-    # The proxy may learn its key after this.
-    app, desk = dashboard_app(guard, tokens=lambda: [*own(), str(getattr(server, "master_key", None) or "")])
-    server.app.router.routes.insert(0, Mount(PREFIX, app=app))  # before what takes any path
-    guard.on_close(desk.close)
+    # The proxy may read its key after this.
+    app, service = dashboard_app(guard, tokens=lambda: [*own(), str(getattr(server, "master_key", None) or "")])
+    server.app.router.routes.insert(0, Mount(PREFIX, app=app))  # before the route that takes any path
+    guard.on_close(service.close)
 
 
 def _drain_at_shutdown(guard: Guard) -> None:
-    """Have the proxy's shutdown wait for the sinks: after SIGTERM uvicorn ends the process without ``atexit``."""
+    """Make the proxy's shutdown wait for the sinks: after SIGTERM uvicorn ends the process without ``atexit``."""
     server = sys.modules.get("litellm.proxy.proxy_server")
     shutdown = getattr(server, "proxy_shutdown_event", None)
     if server is None or shutdown is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from wallie_litellm.config import Limits, WallieConfig
+from wallie_litellm.config import LimitSettings, WallieConfig
 
 OPTION: Final = "--num_workers"  # of the command litellm
 VARIABLE: Final = "NUM_WORKERS"  # LiteLLM reads it, and sets it for its workers
@@ -40,7 +40,7 @@ def divided(config: WallieConfig, processes: int) -> str | None:
 
 
 def _smaller_than(config: WallieConfig, processes: int) -> Iterator[str]:
-    owners: dict[str, Limits] = {**config.providers}
+    owners: dict[str, LimitSettings] = {**config.providers}
     owners |= {f"feature {name}": feature.limits for name, feature in config.features.items()}
     for name, limits in owners.items():
         for dimension, amount in limits.by_dimension().items():

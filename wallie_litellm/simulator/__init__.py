@@ -1,24 +1,24 @@
 """Simulated providers: real HTTP servers on loopback that speak the vendors' wire formats.
 
-Nothing here imports LiteLLM, so that a provider in a process of its own starts at once.
+Nothing here imports LiteLLM, so a provider in a process of its own starts at once.
 
-``provider``          one provider, started and told what to do
+``provider``          the handle of one provider: start, stop, faults, counts
 ``providers``         several at once, and a configuration pointed at them
 ``settings``          how a provider is set up
 ``hosts``             where it runs: a thread, or a process of its own
 ``server``            its HTTP server, also with ``python -m``
-``control``           the routes that tell it what to do
+``control``           its control routes: faults, counts, refused connections
 ``engine``            what happens to a request: counted, limited, failed, answered
 ``faults``            what it can do wrong
 ``limits``            the limits that it enforces
 ``tally``             what it counted
-``wire``              what a vendor's format has to offer
+``wire``              the interface of a vendor's wire format
 ``openai_wire``       OpenAI
 ``openai_responses``  OpenAI's Responses API
 ``openai_dialects``   Groq and DeepSeek
 ``anthropic_wire``    Anthropic
 ``gemini_wire``       Gemini
-``posthog_endpoint``  a PostHog to send to
+``posthog_endpoint``  a simulated PostHog
 ``loopback_server``   an HTTP server in a thread
 ``refusable_port``    a port that can refuse connections
 ``listener``          a socket that closes without losing a connection

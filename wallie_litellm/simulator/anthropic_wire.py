@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from wallie_litellm.simulator.limits import LimitName, LimitVerdict
 from wallie_litellm.simulator.wire import (
@@ -22,7 +23,7 @@ from wallie_litellm.simulator.wire import (
     whole_seconds,
 )
 
-_TYPES = {
+_TYPES: Final = {
     400: "invalid_request_error",
     401: "authentication_error",
     402: "billing_error",
@@ -34,7 +35,7 @@ _TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-_MESSAGES = {401: "invalid x-api-key", 500: "Internal server error", 529: "Overloaded"}
+_MESSAGES: Final = {401: "invalid x-api-key", 500: "Internal server error", 529: "Overloaded"}
 _LIMIT_WORDS: dict[LimitName, str] = {
     "rpm": "requests per minute",
     "tpm": "tokens per minute",
@@ -43,10 +44,10 @@ _LIMIT_WORDS: dict[LimitName, str] = {
 
 
 class AnthropicWire(Wire):
-    """`POST /v1/messages`, streamed and not."""
+    """``POST /v1/messages``, streamed and not."""
 
     def parse(self, path: str, body: Json) -> Ask | None:
-        """Any prefix before `/messages`."""
+        """Any prefix before ``/messages``."""
         if not path.endswith("/messages"):
             return None
         chars = text_chars(body.get("system")) + text_chars(body.get("messages"))
@@ -107,7 +108,7 @@ class AnthropicWire(Wire):
         return self._error(status, _MESSAGES.get(status, f"HTTP {status}"), serial)
 
     def limited(self, verdict: LimitVerdict, meters: Meters, model: str, serial: int) -> WireReply:
-        """`rate_limit_error` with `retry-after` in whole seconds and the rate-limit headers."""
+        """``rate_limit_error`` with ``retry-after`` in whole seconds and the rate-limit headers."""
         name = verdict.refused_by or "rpm"
         reply = self._limit_error(f"{meters[name].limit:,} {_LIMIT_WORDS[name]}", serial)
         wait = {} if math.isinf(verdict.retry_after) else {"retry-after": whole_seconds(verdict.retry_after)}
@@ -142,7 +143,7 @@ class AnthropicWire(Wire):
         return self._error(400, message, serial)
 
     def limit_headers(self, meters: Meters) -> dict[str, str]:
-        """`anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`; a reset is an RFC 3339 time."""
+        """``anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}``; a reset is an RFC 3339 time."""
         headers: dict[str, str] = {}
         for what, name in (("requests", "rpm"), ("tokens", "tpm")):
             meter = next((meter for key, meter in meters.items() if key == name), None)
@@ -155,5 +156,5 @@ class AnthropicWire(Wire):
         return headers
 
     def request_id(self, serial: int) -> dict[str, str]:
-        """`request-id`."""
+        """``request-id``."""
         return {"request-id": f"req_sim{serial:08d}"}

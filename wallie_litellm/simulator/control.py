@@ -1,4 +1,4 @@
-"""The control routes under `/_sim/`: the same for a provider in a thread and in its own process."""
+"""The control routes under ``/_sim/``: the same for a provider in a thread and in its own process."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import time
+from typing import Final
 
 from aiohttp import web
 
@@ -15,7 +16,7 @@ from wallie_litellm.simulator.settings import WIRES, ProviderSettings
 from wallie_litellm.simulator.tally import RequestTally, Visit
 from wallie_litellm.simulator.wire import Ask, Wire, WireAnswer, WireReply, retry_after_header, sse
 
-_BROKEN_JSON = '{"id": "sim", "choices": [{"message": {"content": "Hel'
+_BROKEN_JSON: Final = '{"id": "sim", "choices": [{"message": {"content": "Hel'
 
 
 class Engine:
@@ -64,7 +65,7 @@ class Engine:
         return WireAnswer(self._serial, int(time.time()), text, ask.prompt_tokens, completion if ask.answers else 0)
 
     def reply(self, visit: Visit, reply: WireReply, serial: int, *, stream: bool = False) -> web.Response:
-        """Send a complete answer. It is counted before it leaves, so that whoever reads it finds it counted."""
+        """Send a complete answer. It is counted before it is sent, so that its receiver finds it counted."""
         visit.status(reply.status)
         visit.end("rejected_429" if reply.status == 429 else "failed" if reply.status >= 400 else "succeeded")
         headers = {**self.headers(serial), **reply.headers}

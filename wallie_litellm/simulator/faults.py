@@ -1,11 +1,11 @@
-"""What a simulated provider can be told to do wrong."""
+"""The faults of a simulated provider."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 
 class FaultKind(StrEnum):
@@ -23,27 +23,22 @@ class FaultKind(StrEnum):
     QUOTA_EXHAUSTED = "quota_exhausted"
 
 
-STREAM_ONLY = frozenset({FaultKind.CUT_STREAM, FaultKind.OMIT_USAGE})
-"""Faults that mean nothing for an answer in one piece; such requests leave them for the next stream."""
+# Faults that mean nothing for an answer in one piece; such requests leave them for the next stream.
+STREAM_ONLY: Final = frozenset({FaultKind.CUT_STREAM, FaultKind.OMIT_USAGE})
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to fail, for the next `times` requests that it fits (None: until healed)."""
+    """One way to fail, for the next ``times`` requests that it fits (None: until healed)."""
 
     kind: FaultKind
     times: int | None = None
-    model: str | None = None
-    """Only requests for this model, as the provider sees its name; None is every model."""
+    model: str | None = None  # only requests for this model (the name on the wire); None is every model
     status: int = 500
-    retry_after: float | str | None = None
-    """Sent as it is: a number of seconds or an HTTP date, true or not."""
-    body: Any = None
-    """Replaces the vendor's error body: JSON, or a string that is sent raw."""
-    seconds: float = 0.0
-    """How long a hang or a slow answer takes."""
-    after_chunks: int | None = None
-    """Content chunks a stream delivers before it is cut or hangs."""
+    retry_after: float | str | None = None  # sent as it is: seconds or an HTTP date, true or not
+    body: Any = None  # replaces the vendor's error body: JSON, or a string that is sent raw
+    seconds: float = 0.0  # how long a hang or a slow answer takes
+    after_chunks: int | None = None  # content chunks a stream delivers before it is cut or hangs
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", FaultKind(self.kind))
@@ -55,7 +50,7 @@ class Fault:
             raise ValueError(f"seconds must not be negative: {self.seconds}")
 
     def fits(self, model: str, *, stream: bool) -> bool:
-        """Whether a request for `model` would get this fault."""
+        """Whether a request for ``model`` would get this fault."""
         streams_only = self.kind in STREAM_ONLY or self.after_chunks is not None
         return (self.model is None or self.model == model) and (stream or not streams_only)
 
@@ -87,7 +82,7 @@ class FaultQueue:
         self._faults.clear()
 
     def take(self, model: str, *, stream: bool) -> Fault | None:
-        """The fault for this request, using up one of its `times`."""
+        """The fault for this request, using up one of its ``times``."""
         for index, fault in enumerate(self._faults):
             if not fault.fits(model, stream=stream):
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from typing import Final
 
 from wallie_litellm.simulator.limits import LimitName, LimitVerdict
 from wallie_litellm.simulator.wire import (
@@ -21,10 +22,10 @@ from wallie_litellm.simulator.wire import (
     text_chars,
 )
 
-_PATH = re.compile(r"/models/(?P<model>.+):(?P<method>\w+)$")
-_STREAM = "streamGenerateContent"
-_METHODS = frozenset({"generateContent", _STREAM, "embedContent", "batchEmbedContents"})
-_RPC = "type.googleapis.com/google.rpc."
+_PATH: Final = re.compile(r"/models/(?P<model>.+):(?P<method>\w+)$")
+_STREAM: Final = "streamGenerateContent"
+_METHODS: Final = frozenset({"generateContent", _STREAM, "embedContent", "batchEmbedContents"})
+_RPC: Final = "type.googleapis.com/google.rpc."
 _STATUS: dict[int, tuple[str, str]] = {
     400: ("INVALID_ARGUMENT", "Request contains an invalid argument."),
     401: ("UNAUTHENTICATED", "Request had invalid authentication credentials."),
@@ -40,16 +41,16 @@ _QUOTA: dict[LimitName, tuple[str, str]] = {
     "tpm": ("generate_content_paid_tier_input_token_count", "GenerateContentInputTokensPerModelPerMinute"),
     "rpd": ("generate_content_paid_tier_requests", "GenerateRequestsPerDayPerProjectPerModel"),
 }
-_EXCEEDED = (
+_EXCEEDED: Final = (
     "You exceeded your current quota, please check your plan and billing details. For more information on this "
     "error, head to: https://ai.google.dev/gemini-api/docs/rate-limits."
 )
 
 
 class GeminiWire(Wire):
-    """`models/{model}:generateContent`, `:streamGenerateContent?alt=sse` and the embeddings.
+    """``models/{model}:generateContent``, ``:streamGenerateContent?alt=sse`` and the embeddings.
 
-    Gemini sends no rate-limit headers: a 429 says how long to wait in its body, as `RetryInfo`.
+    Gemini sends no rate-limit headers: a 429 says how long to wait in its body, as ``RetryInfo``.
     """
 
     api_path = "/v1beta"
@@ -76,7 +77,7 @@ class GeminiWire(Wire):
         return self._part(ask, answer, answer.text, last=True)
 
     def stream(self, ask: Ask, answer: WireAnswer) -> Iterator[Event]:
-        """One whole object per piece; the last one says why it ends. There is no `[DONE]`."""
+        """One whole object per piece; the last one says why it ends. There is no ``[DONE]``."""
         last = len(answer.pieces) - 1
         for index, piece in enumerate(answer.pieces):
             yield Event(sse(self._part(ask, answer, piece, last=index == last)), content=True)
@@ -109,7 +110,7 @@ class GeminiWire(Wire):
         return self._error(status)
 
     def limited(self, verdict: LimitVerdict, meters: Meters, model: str, serial: int) -> WireReply:
-        """`RESOURCE_EXHAUSTED` with the quota that was hit and the delay, both in the body."""
+        """``RESOURCE_EXHAUSTED`` with the quota that was hit and the delay, both in the body."""
         name = verdict.refused_by or "rpm"
         metric, quota_id = _QUOTA[name]
         limit, metric = meters[name].limit, f"generativelanguage.googleapis.com/{metric}"
@@ -121,7 +122,7 @@ class GeminiWire(Wire):
         return self._error(429, f"{message}\nPlease retry in {delay}s.", [violation, _retry_info(delay)])
 
     def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> WireReply:
-        """A number goes into `RetryInfo` and the header; a date fits only the header."""
+        """A number goes into ``RetryInfo`` and the header; a date fits only the header."""
         details = [_retry_info(retry_after)] if isinstance(retry_after, int | float) else []
         return WireReply(429, self._error(429, None, details).body, retry_after_header(retry_after))
 

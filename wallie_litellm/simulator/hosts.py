@@ -12,14 +12,12 @@ import threading
 from concurrent.futures import Future
 from dataclasses import fields
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from wallie_litellm.simulator.settings import Ports, ProviderSettings
 
-START_TIMEOUT = 30.0
-"""Seconds a provider may take to listen."""
-STOP_TIMEOUT = 5.0
-"""Seconds a provider may take to end before it is given up or killed."""
+START_TIMEOUT: Final = 30.0  # seconds a provider may take to listen
+STOP_TIMEOUT: Final = 5.0  # seconds a provider may take to end before it is given up or killed
 
 
 class Host(Protocol):
@@ -100,9 +98,8 @@ class ProcessHost:
         return self._read_ports(self._process)
 
     def _read_ports(self, process: subprocess.Popen[str]) -> Ports:
-        assert process.stdout is not None, "opened as a pipe"  # noqa: S101 - for the type checker
-        readable, _, _ = select.select([process.stdout], [], [], START_TIMEOUT)
-        line = process.stdout.readline() if readable else ""
+        pipe = process.stdout
+        line = pipe.readline() if pipe is not None and select.select([pipe], [], [], START_TIMEOUT)[0] else ""
         if not line:
             self.stop()
             raise RuntimeError(f"the simulated provider did not start (exit status {process.returncode})")

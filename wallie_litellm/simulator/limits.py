@@ -1,7 +1,7 @@
 """The limits a simulated provider enforces by itself.
 
-This deliberately shares nothing with the package's own limiter: a rehearsal in which the provider
-and its client counted with the same code could not show that the client counts right.
+They deliberately share nothing with the package's own limiter: if the provider and its client counted with the same
+code, a test could not show that the client counts right.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ class Meter:
 
     limit: int
     remaining: int
-    reset_after: float
-    """Seconds until the whole limit is available again."""
+    reset_after: float  # seconds until the whole limit is available again
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,8 @@ class LimitVerdict:
     """The answer to one request: admitted, or refused by a named limit."""
 
     refused_by: LimitName | None = None
-    retry_after: float = 0.0
-    """Seconds until the same request would fit; infinite when it never will."""
-    asked: int = 0
-    """What the request asked of the refusing limit (requests or tokens)."""
+    retry_after: float = 0.0  # seconds until the same request would fit; infinite when it never will
+    asked: int = 0  # what the request asked of the refusing limit (requests or tokens)
 
     @property
     def admitted(self) -> bool:
@@ -44,7 +41,7 @@ class LimitVerdict:
 
 
 class SimulatedBucket:
-    """A token bucket holding one minute's limit, plus `slack` seconds of its rate.
+    """A token bucket holding one minute's limit, plus ``slack`` seconds of its rate.
 
     The slack is there because the first request of a burst travels longer than the later ones:
     an exact bucket would refuse a client that keeps the limit exactly.
@@ -67,13 +64,13 @@ class SimulatedBucket:
         return self._level
 
     def wait_for(self, amount: float) -> float:
-        """Seconds until `amount` is available: 0 now, infinite when it exceeds the capacity."""
+        """Seconds until ``amount`` is available: 0 now, infinite when it exceeds the capacity."""
         if amount > self._capacity:
             return math.inf
         return max(0.0, (amount - self.level()) / self.rate)
 
     def take(self, amount: float) -> None:
-        """Consume `amount`; a negative amount gives back."""
+        """Consume ``amount``; a negative amount gives back."""
         self._level = min(self._capacity, self.level() - amount)
 
     def reset(self) -> None:
@@ -81,7 +78,7 @@ class SimulatedBucket:
         self._level = self._capacity
 
     def meter(self) -> Meter:
-        """The state as headers report it: the slack stays the provider's secret."""
+        """The state as headers report it: the slack is not reported."""
         level = self.level()
         remaining = max(0, min(self.limit, math.floor(level - self._slack)))
         return Meter(self.limit, remaining, max(0.0, (self._capacity - level) / self.rate))
@@ -133,7 +130,7 @@ class SimulatedDay:
 class SimulatedLimits:
     """Requests per minute, tokens per minute and requests per day; None means unlimited.
 
-    `slack` is in seconds of rate; `zone` is where the day ends. Not thread-safe: one event loop owns it.
+    ``slack`` is in seconds of rate; ``zone`` is where the day ends. Not thread-safe: one event loop owns it.
     """
 
     def __init__(
@@ -152,7 +149,7 @@ class SimulatedLimits:
         self._rpd = SimulatedDay(rpd, zone, wall) if rpd else None
 
     def admit(self, tokens: int) -> LimitVerdict:
-        """Charge one request of `tokens`, or refuse it and charge nothing."""
+        """Charge one request of ``tokens``, or refuse it and charge nothing."""
         waits: list[tuple[LimitName, float, int]] = []
         if self._rpd:
             waits.append(("rpd", self._rpd.wait(), 1))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Final
 
-_BACKLOG = 1024
+_BACKLOG: Final = 1024  # connections that wait to be accepted
 
 
 class Listener:
     """Accepts connections on a bound, non-blocking socket and hands them to a protocol factory.
 
-    `asyncio.Server` is not used: closed at the wrong moment, it drops an accepted connection without
+    ``asyncio.Server`` is not used: closed at the wrong moment, it drops an accepted connection without
     closing it, and that client would wait for ever instead of being refused.
     """
 

@@ -6,14 +6,14 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
 from wallie_litellm.simulator.refusable_port import RefusablePort
 
-_START_TIMEOUT = 30.0
-_STOP_TIMEOUT = 5.0
+_START_TIMEOUT: Final = 30.0  # seconds to listen
+_STOP_TIMEOUT: Final = 5.0  # seconds to end
 
 
 class LoopbackServer:

@@ -21,9 +21,9 @@ from wallie_litellm.simulator.wire import (
 
 
 class GroqWire(OpenAIWire):
-    """Groq: OpenAI's header names, but the `-requests` ones always describe the requests per day.
+    """Groq: OpenAI's header names, but the ``-requests`` ones always describe the requests per day.
 
-    From Groq's rate-limit page; `retry-after` is in whole seconds and only on a 429.
+    From Groq's rate-limit page; ``retry-after`` is in whole seconds and only on a 429.
     """
 
     api_path = "/openai/v1"
@@ -46,7 +46,7 @@ class DeepSeekWire(OpenAIWire):
     _messages = AnthropicWire()
 
     def parse(self, path: str, body: Json) -> Ask | None:
-        """Also `/anthropic/v1/messages`, which LiteLLM prefers for Anthropic's message format."""
+        """Also ``/anthropic/v1/messages``, which LiteLLM prefers for Anthropic's message format."""
         return super().parse(path, body) or self._messages.parse(path, body)
 
     def complete(self, ask: Ask, answer: WireAnswer) -> Json:
@@ -67,7 +67,7 @@ class DeepSeekWire(OpenAIWire):
         return self.rate_limited(None, model, serial)
 
     def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> WireReply:
-        """The documented words, and the Retry-After that a rehearsal asks for."""
+        """The documented words, and the Retry-After that the fault sets."""
         body = error_body("Rate Limit Reached", "rate_limit_error", "rate_limit_exceeded")
         return WireReply(429, body, retry_after_header(retry_after))
 

@@ -17,7 +17,7 @@ def complete(ask: Ask, answer: WireAnswer) -> Json:
 
 
 def stream(ask: Ask, answer: WireAnswer) -> Iterator[Event]:
-    """The events from `response.created` to `response.completed`, numbered in sequence."""
+    """The events from ``response.created`` to ``response.completed``, numbered in sequence."""
     for number, (kind, fields) in enumerate(_events(ask, answer)):
         data = {"type": kind, "sequence_number": number, **fields}
         yield Event(sse(data, kind), content=kind == "response.output_text.delta")

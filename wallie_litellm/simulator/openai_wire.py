@@ -10,7 +10,7 @@ import base64
 import math
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from wallie_litellm.simulator import openai_responses
 from wallie_litellm.simulator.limits import LimitName, LimitVerdict
@@ -29,8 +29,8 @@ from wallie_litellm.simulator.wire import (
     whole_seconds,
 )
 
-EMBEDDING_SIZE = 8
-_KINDS = {"/chat/completions": "chat", "/embeddings": "embeddings", "/responses": "responses"}
+EMBEDDING_SIZE: Final = 8
+_KINDS: Final = {"/chat/completions": "chat", "/embeddings": "embeddings", "/responses": "responses"}
 _LIMIT_WORDS: dict[LimitName, tuple[str, str]] = {
     "rpm": ("requests", "requests per min (RPM)"),
     "tpm": ("tokens", "tokens per min (TPM)"),
@@ -50,7 +50,7 @@ _ERRORS: dict[int, tuple[str, str, str | None]] = {
 
 
 def duration(seconds: float) -> str:
-    """A duration as OpenAI and Groq write it: `6ms`, `1.2s`, `2m59.56s`, `1h0m0s`."""
+    """A duration as OpenAI and Groq write it: ``6ms``, ``1.2s``, ``2m59.56s``, ``1h0m0s``."""
     if seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
     hours, rest = divmod(seconds, 3600)
@@ -71,8 +71,8 @@ class OpenAIWire(Wire):
 
     api_path = "/v1"
     service_tier = "default"
+    # Which limit the -requests headers describe: the first that is set.
     request_meters: tuple[LimitName, ...] = ("rpm", "rpd")
-    """Which limit the `-requests` headers describe: the first that is set."""
 
     def parse(self, path: str, body: Json) -> Ask | None:
         """Any path prefix is fine: LiteLLM and OpenAI's SDK build different ones."""
@@ -94,7 +94,7 @@ class OpenAIWire(Wire):
         return {**self._head(ask, answer, "chat.completion"), "choices": [choice], "usage": self.usage(answer)}
 
     def stream(self, ask: Ask, answer: WireAnswer) -> Iterable[Event]:
-        """Chunks, then usage when `stream_options.include_usage` asked for it, then `[DONE]`."""
+        """Chunks, then usage when ``stream_options.include_usage`` asked for it, then ``[DONE]``."""
         return openai_responses.stream(ask, answer) if ask.kind == "responses" else self._chunks(ask, answer)
 
     def _chunks(self, ask: Ask, answer: WireAnswer) -> Iterator[Event]:
@@ -152,7 +152,7 @@ class OpenAIWire(Wire):
         return WireReply(status, error_body(*_ERRORS.get(status, (f"HTTP {status}", kind, None))))
 
     def limited(self, verdict: LimitVerdict, meters: Meters, model: str, serial: int) -> WireReply:
-        """`rate_limit_exceeded`, with the sentence that names limit, use and wait."""
+        """``rate_limit_exceeded``, with the sentence that names limit, use and wait."""
         name = verdict.refused_by or "rpm"
         kind, words = _LIMIT_WORDS[name]
         meter = meters[name]
@@ -167,12 +167,12 @@ class OpenAIWire(Wire):
         return WireReply(429, error_body(message, kind, "rate_limit_exceeded"), headers)
 
     def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> WireReply:
-        """Without `retry-after-ms`, which would contradict a Retry-After that lies."""
+        """Without ``retry-after-ms``, which would contradict a Retry-After that lies."""
         message = f"Rate limit reached for {self.subject(model)} on requests per min (RPM)."
         return WireReply(429, error_body(message, "requests", "rate_limit_exceeded"), retry_after_header(retry_after))
 
     def content_policy(self, model: str, serial: int) -> WireReply:
-        """A 400 with code `content_policy_violation`."""
+        """A 400 with code ``content_policy_violation``."""
         message = (
             "Your request was rejected as a result of our safety system. "
             "Your prompt may contain text that is not allowed by our safety system."
@@ -180,7 +180,7 @@ class OpenAIWire(Wire):
         return WireReply(400, error_body(message, "invalid_request_error", "content_policy_violation"))
 
     def context_window(self, model: str, serial: int) -> WireReply:
-        """A 400 with code `context_length_exceeded`."""
+        """A 400 with code ``context_length_exceeded``."""
         message = (
             "This model's maximum context length is 128000 tokens. However, your messages resulted in "
             "130000 tokens. Please reduce the length of the messages."
@@ -188,7 +188,7 @@ class OpenAIWire(Wire):
         return WireReply(400, error_body(message, "invalid_request_error", "context_length_exceeded", "messages"))
 
     def quota_exhausted(self, model: str, serial: int) -> WireReply:
-        """A 429 with `insufficient_quota`: not a limit that waiting would cure."""
+        """A 429 with ``insufficient_quota``: not a limit that waiting would cure."""
         message = (
             "You exceeded your current quota, please check your plan and billing details. For more information "
             "on this error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors."
@@ -204,7 +204,7 @@ class OpenAIWire(Wire):
         return {"retry-after": whole_seconds(seconds), "retry-after-ms": str(math.ceil(seconds * 1000))}
 
     def limit_headers(self, meters: Meters) -> dict[str, str]:
-        """`x-ratelimit-{limit,remaining,reset}-{requests,tokens}`."""
+        """``x-ratelimit-{limit,remaining,reset}-{requests,tokens}``."""
         headers: dict[str, str] = {}
         requests = next((meters[name] for name in self.request_meters if name in meters), None)
         for what, meter in (("requests", requests), ("tokens", meters.get("tpm"))):
@@ -215,5 +215,5 @@ class OpenAIWire(Wire):
         return headers
 
     def request_id(self, serial: int) -> dict[str, str]:
-        """`x-request-id`."""
+        """``x-request-id``."""
         return {"x-request-id": f"req_sim{serial:08d}"}

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 from uuid import UUID
 
 from aiohttp import web
@@ -17,15 +17,14 @@ from wallie_litellm.simulator.faults import Fault, FaultKind, FaultQueue
 from wallie_litellm.simulator.loopback_server import LoopbackServer
 from wallie_litellm.simulator.settings import HOST
 
-PROJECT_KEY = "phc_rehearsal"
-"""The project's key unless another is given; a batch with any other is answered 401."""
-BATCH_PATHS = ("/batch/", "/batch", "/i/v0/ai/batch/")
-"""Where the SDK posts batches, with the project's key in the body."""
-V1_PATH = "/i/v1/analytics/events"
-"""Where it posts them in its newer capture mode, with the key in the Authorization header."""
+# The project's key unless another is given; a batch with any other is answered 401.
+PROJECT_KEY: Final = "phc_simulated"
+# Where the SDK posts batches, with the project's key in the body.
+BATCH_PATHS: Final = ("/batch/", "/batch", "/i/v0/ai/batch/")
+# Where it posts them in its newer capture mode, with the key in the Authorization header.
+V1_PATH: Final = "/i/v1/analytics/events"
 
-_MAX_BODY = 20 * 2**20
-"""Bytes that PostHog takes in one request."""
+_MAX_BODY: Final = 20 * 2**20  # bytes that PostHog takes in one request
 
 
 class _InvalidError(Exception):
@@ -54,7 +53,7 @@ class _Received:
 
 
 class PostHogEndpoint:
-    """Takes what the SDK sends and remembers it; tells repetitions by their uuid, as PostHog does.
+    """Keeps what the SDK sends; recognises repetitions by their uuid, as PostHog does.
 
     Its methods may be called from any thread, at any time. A fault with ``times`` applies to the next so many
     requests, without it until :meth:`heal`. ``max_body`` is in bytes, after decompression.
@@ -107,7 +106,7 @@ class PostHogEndpoint:
 
     @property
     def bodies(self) -> list[str]:
-        """Every body that was read, decompressed, for those who search it for what must not be there."""
+        """Every body that was read, decompressed, for searches of what must not be there."""
         return list(self._received.bodies)
 
     def reset(self) -> None:
@@ -231,7 +230,7 @@ async def _misbehave(request: web.Request, fault: Fault) -> web.StreamResponse:
     if fault.kind is FaultKind.HANG:
         await asyncio.sleep(fault.seconds)
         return _cut(request)
-    answer = _error(fault.status, "as rehearsed")
+    answer = _error(fault.status, "a simulated fault")
     if fault.retry_after is not None:
         answer.headers["Retry-After"] = str(fault.retry_after)
     return answer

@@ -5,27 +5,27 @@ from __future__ import annotations
 import http.client
 import json
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from wallie_litellm.simulator.faults import Fault, FaultKind
 from wallie_litellm.simulator.hosts import Host, ProcessHost, ThreadHost
 from wallie_litellm.simulator.settings import HOST, WIRES, Ports, ProviderSettings
 from wallie_litellm.simulator.tally import Counts
 
-_CONTROL_TIMEOUT = 10.0
+_CONTROL_TIMEOUT: Final = 10.0  # seconds for a control request
 
 
 class SimulatedProvider:
-    """A provider that listens on 127.0.0.1 only and does what a rehearsal tells it to.
+    """A provider that listens on 127.0.0.1 only, answers as its vendor does, and fails as its faults say.
 
-    `rpm`, `tpm` and `rpd` are its own limits (None: unlimited), enforced with `slack` seconds of
-    their rate on top; `latency` is in seconds before each answer. `vendor` is whose wire format it
-    speaks, by default that of its name. `in_process=False` runs it as a process of its own.
-    `completion_tokens` is counted for every answer, `text` is what it says.
+    ``rpm``, ``tpm`` and ``rpd`` are its own limits (None: unlimited), enforced with ``slack`` seconds of
+    their rate on top; ``latency`` is in seconds before each answer. ``vendor`` selects the wire
+    format, by default that of its name. ``in_process=False`` runs it as a process of its own.
+    ``completion_tokens`` is counted for every answer, ``text`` is what it says.
 
-    The fault methods may be called at any time, from any thread. A fault with `times=N` applies to
-    the next N requests that it fits, without `times` until `heal()`; a request gets the first fault,
-    in the order they were set, that fits its `model` (the name on the wire) and its kind. Requests
+    The fault methods may be called at any time, from any thread. A fault with ``times=N`` applies to
+    the next N requests that it fits, without ``times`` until ``heal()``; a request gets the first fault,
+    in the order they were set, that fits its ``model`` (the name on the wire) and its kind. Requests
     over a limit get their 429 first and use up no fault.
     """
 
@@ -95,7 +95,7 @@ class SimulatedProvider:
 
     @property
     def api_base(self) -> str:
-        """What LiteLLM wants as `api_base` for this vendor."""
+        """What LiteLLM wants as ``api_base`` for this vendor."""
         return self.base_url + WIRES[self.settings.vendor].api_path
 
     def _listening(self) -> Ports:
@@ -114,7 +114,7 @@ class SimulatedProvider:
         body: Any = None,
         model: str | None = None,
     ) -> None:
-        """Answer with `status`, in the vendor's error body or in `body`."""
+        """Answer with ``status``, in the vendor's error body or in ``body``."""
         self._add(Fault(FaultKind.STATUS, times, model, status=status, retry_after=retry_after, body=body))
 
     def hang(
@@ -125,11 +125,11 @@ class SimulatedProvider:
         after_chunks: int | None = None,
         model: str | None = None,
     ) -> None:
-        """Say nothing for `seconds`, then close; with `after_chunks`, in the middle of a stream."""
+        """Say nothing for ``seconds``, then close; with ``after_chunks``, in the middle of a stream."""
         self._add(Fault(FaultKind.HANG, times, model, seconds=seconds, after_chunks=after_chunks))
 
     def slow(self, seconds: float, times: int | None = None, *, model: str | None = None) -> None:
-        """Answer correctly after `seconds`."""
+        """Answer correctly after ``seconds``."""
         self._add(Fault(FaultKind.SLOW, times, model, seconds=seconds))
 
     def cut_stream(self, after_chunks: int = 2, times: int | None = None, *, model: str | None = None) -> None:
@@ -178,11 +178,11 @@ class SimulatedProvider:
     # Counts
 
     def counts(self) -> Counts:
-        """What it has received since the start or the last `reset()`."""
+        """What it has received since the start or the last ``reset()``."""
         return Counts.from_json(self._control("GET", "counts"))
 
     def reset(self) -> None:
-        """Count from zero and fill the limits; faults stay until `heal()`."""
+        """Count from zero and fill the limits; faults stay until ``heal()``."""
         self._control("POST", "reset")
 
     def _add(self, fault: Fault) -> None:

@@ -1,4 +1,4 @@
-"""All the providers of a rehearsal together."""
+"""Several simulated providers together."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import copy
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from wallie_litellm.simulator.provider import SimulatedProvider
 
+# The product specification's limits: requests and tokens per minute, requests per day.
 DEFAULT_LIMITS: Mapping[str, dict[str, int]] = {
     "openai": {"rpm": 500, "tpm": 150_000, "rpd": 10_000},
     "anthropic": {"rpm": 1_000, "tpm": 100_000, "rpd": 50_000},
@@ -17,16 +18,15 @@ DEFAULT_LIMITS: Mapping[str, dict[str, int]] = {
     "groq": {"rpm": 500, "tpm": 50_000, "rpd": 10_000},
     "deepseek": {"rpm": 300, "tpm": 100_000, "rpd": 5_000},
 }
-"""The product specification's limits: requests and tokens per minute, requests per day."""
 
-FAKE_KEY = "sk-simulated"
+FAKE_KEY: Final = "sk-simulated"
 
 
 class SimulatedProviders:
     """The five providers, each with its own limits.
 
-    `limits` maps a provider's name to keyword arguments of its `SimulatedProvider`; a provider it
-    leaves out keeps its default, and a new name needs a `vendor`. Other keyword arguments go to all.
+    ``limits`` maps a provider's name to keyword arguments of its ``SimulatedProvider``; a provider it
+    leaves out keeps its default, and a new name needs a ``vendor``. Other keyword arguments go to all.
     """
 
     def __init__(self, limits: Mapping[str, dict[str, Any]] | None = None, **provider_kwargs: Any) -> None:
@@ -71,10 +71,10 @@ class SimulatedProviders:
         return len(self.providers)
 
     def point(self, model_list: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """A copy of a LiteLLM `model_list` whose deployments reach this fleet, with a fake key.
+        """A copy of a LiteLLM ``model_list`` whose deployments reach these providers, with a fake key.
 
-        The provider is `model_info.wallie_provider` where the fleet has one of that name, else the
-        prefix of `litellm_params.model`; a deployment of neither is an error, not a real call.
+        The provider is ``model_info.wallie_provider`` where there is one of that name, else the
+        prefix of ``litellm_params.model``; a deployment of neither is an error, not a real call.
         """
         pointed = copy.deepcopy(model_list)
         for deployment in pointed:

@@ -30,7 +30,7 @@ class RefusablePort:
         if listener is None:
             return
         await listener.close()
-        # Bound but not listening: connections are refused, and nobody else gets the port meanwhile.
+        # Bound but not listening: connections are refused, and no other program gets the port meanwhile.
         self._held = bound_socket(self.number)
         await self._drop_connections()
 
@@ -49,7 +49,8 @@ class RefusablePort:
         await self._drop_connections()
 
     def _listen(self, sock: socket.socket) -> None:
-        assert self._runner.server is not None, "the runner is set up"  # noqa: S101 - for the type checker
+        if self._runner.server is None:
+            raise RuntimeError("the runner is not set up")
         self.number = sock.getsockname()[1]
         self._listener = Listener(sock, self._runner.server)
 

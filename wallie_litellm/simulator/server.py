@@ -1,4 +1,4 @@
-"""One simulated provider as an HTTP server on 127.0.0.1, also as a process: `python -m` this module.
+"""One simulated provider as an HTTP server on 127.0.0.1, also as a process: ``python -m`` this module.
 
 The process prints its ports as one JSON line and ends when its standard input closes, so it never
 outlives the program that started it.
@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Final
 
 from aiohttp import web
 
@@ -22,8 +23,8 @@ from wallie_litellm.simulator.engine import Engine
 from wallie_litellm.simulator.refusable_port import RefusablePort, bound_socket
 from wallie_litellm.simulator.settings import WIRES, Ports, ProviderSettings
 
-_MAX_BODY = 64 * 2**20
-_STOP_GRACE = 0.05
+_MAX_BODY: Final = 64 * 2**20  # bytes of a request
+_STOP_GRACE: Final = 0.05  # seconds for open requests when the server stops
 
 
 class SimulatedServer:
@@ -70,7 +71,7 @@ class SimulatedServer:
 
 
 async def serve(settings: ProviderSettings, ready: Callable[[Ports], None], stop: asyncio.Event) -> None:
-    """Run one provider until `stop` is set."""
+    """Run one provider until ``stop`` is set."""
     server = SimulatedServer(settings)
     try:
         ready(await server.start())
@@ -96,7 +97,7 @@ async def _serve_until_stdin_closes(settings: ProviderSettings) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line of the process; its options are the fields of `ProviderSettings`."""
+    """The command line of the process; its options are the fields of ``ProviderSettings``."""
     parser = argparse.ArgumentParser(prog="python -m wallie_litellm.simulator.server", description=__doc__)
     parser.add_argument("--name", required=True)
     parser.add_argument("--vendor", choices=sorted(WIRES), help="whose wire format; by default that of the name")

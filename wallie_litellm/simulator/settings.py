@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from wallie_litellm.simulator.anthropic_wire import AnthropicWire
 from wallie_litellm.simulator.gemini_wire import GeminiWire
@@ -19,8 +20,7 @@ WIRES: dict[str, type[Wire]] = {
 }
 
 
-HOST = "127.0.0.1"
-"""The only address that anything here binds to."""
+HOST: Final = "127.0.0.1"  # the only address that anything here binds to
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,15 @@ class ProviderSettings:
     """One provider; the handle's parameters, checked."""
 
     name: str
-    vendor: str
-    """Whose wire format it speaks: a key of `WIRES`."""
+    vendor: str  # whose wire format it speaks: a key of WIRES
     rpm: int | None = None
     tpm: int | None = None
     rpd: int | None = None
-    slack: float = 2.0
-    """Seconds of rate allowed on top of each per-minute limit."""
-    latency: float = 0.0
-    """Seconds before each answer begins."""
+    slack: float = 2.0  # seconds of rate allowed on top of each per-minute limit
+    latency: float = 0.0  # seconds before each answer begins
     text: str = ""
-    completion_tokens: int | None = None
-    """Counted for every answer; None counts a quarter of its characters."""
-    port: int = 0
-    """The model port on 127.0.0.1; 0 takes a free one."""
+    completion_tokens: int | None = None  # counted for every answer; None counts a quarter of its characters
+    port: int = 0  # the model port on 127.0.0.1; 0 takes a free one
 
     def __post_init__(self) -> None:
         if self.vendor not in WIRES:

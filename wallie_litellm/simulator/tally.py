@@ -1,4 +1,4 @@
-"""What a simulated provider counted."""
+"""The counts of a simulated provider."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-MAX_ARRIVALS = 200_000
-"""Arrival times kept; older ones are dropped, so that a long rehearsal stays small."""
+MAX_ARRIVALS: Final = 200_000  # arrival times kept; older ones are dropped, so that memory stays bounded
 
 Outcome = Literal["succeeded", "rejected_429", "failed", "disconnected"]
 
@@ -18,24 +17,18 @@ Outcome = Literal["succeeded", "rejected_429", "failed", "disconnected"]
 class Counts:
     """Model requests since the start or the last reset; control requests are not counted.
 
-    `received` is the sum of `succeeded`, `rejected_429`, `failed`, `disconnected` and `in_flight`.
+    ``received`` is the sum of ``succeeded``, ``rejected_429``, ``failed``, ``disconnected`` and ``in_flight``.
     """
 
     received: int
-    succeeded: int
-    """Answered with a 2xx in full."""
-    rejected_429: int
-    """Answered with a 429, by a limit or by a fault."""
-    failed: int
-    """Other errors, broken JSON, cut streams and hangs that the server ended."""
-    disconnected: int
-    """The client left before the end of the answer."""
+    succeeded: int  # answered with a 2xx in full
+    rejected_429: int  # answered with a 429, by a limit or by a fault
+    failed: int  # other errors, broken JSON, cut streams and hangs that the server ended
+    disconnected: int  # the client left before the end of the answer
     in_flight: int
     by_model: Mapping[str, int]
-    by_status: Mapping[int, int]
-    """Answers begun, by HTTP status."""
-    arrivals: tuple[float, ...]
-    """When each request arrived, in seconds since the start or the last reset."""
+    by_status: Mapping[int, int]  # answers begun, by HTTP status
+    arrivals: tuple[float, ...]  # when each request arrived, in seconds since the start or the last reset
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Counts:

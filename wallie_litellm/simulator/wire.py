@@ -21,14 +21,12 @@ RetryAfter = float | str | None
 class Ask:
     """A model request, read from the vendor's format."""
 
-    kind: str
-    """Which of the vendor's endpoints was called."""
+    kind: str  # which of the vendor's endpoints was called
     model: str
     prompt_chars: int
     stream: bool
     body: Json
-    answers: bool = True
-    """False for embeddings, which have no completion tokens."""
+    answers: bool = True  # false for embeddings, which have no completion tokens
 
     @property
     def prompt_tokens(self) -> int:
@@ -41,8 +39,7 @@ class WireAnswer:
     """What the provider says, and what it counts for it."""
 
     serial: int
-    created: int
-    """Unix time in seconds."""
+    created: int  # unix time in seconds
     text: str
     prompt_tokens: int
     completion_tokens: int
@@ -74,7 +71,7 @@ class WireReply:
 
 @dataclass(frozen=True)
 class Event:
-    """One server-sent event; `content` is True for those that carry a piece of the text."""
+    """One server-sent event; ``content`` is True for those that carry a piece of the text."""
 
     payload: bytes
     content: bool = False
@@ -83,10 +80,8 @@ class Event:
 class Wire(ABC):
     """A vendor's HTTP format: its routes, bodies, streams, errors and headers."""
 
-    api_path = ""
-    """What LiteLLM's `api_base` has after the host for this vendor."""
-    day_zone = "UTC"
-    """Where the vendor's daily limits reset."""
+    api_path = ""  # what LiteLLM's api_base has after the host for this vendor
+    day_zone = "UTC"  # where the vendor's daily limits reset
 
     @abstractmethod
     def parse(self, path: str, body: Json) -> Ask | None:
@@ -110,7 +105,7 @@ class Wire(ABC):
 
     @abstractmethod
     def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> WireReply:
-        """A 429 that claims `retry_after`, whatever is true."""
+        """A 429 that claims ``retry_after``, whatever is true."""
 
     @abstractmethod
     def content_policy(self, model: str, serial: int) -> WireReply:
@@ -134,7 +129,7 @@ class Wire(ABC):
 
 
 def text_chars(value: Any) -> int:
-    """Characters of text in a message, a list of them, or any nesting of `text`/`content`/`parts`."""
+    """Characters of text in a message, a list of them, or any nesting of ``text``/``content``/``parts``."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, list):

@@ -1,6 +1,11 @@
 """The specification's scenarios, over real HTTP and in real time.
 
 What a scenario expects comes from the configuration: with the shipped file, the specification's numbers.
+
+``limits``    requests that wait: a minute's limit, tokens, days, patience and deadlines
+``failures``  the breaker, the chains, the retries
+``leaks``     nothing stays reserved, whatever happens to requests
+``quota``     alerts and the ledger
 """
 
 from wallie_litellm.demo.findings import Scenario
@@ -12,14 +17,12 @@ from wallie_litellm.demo.scenarios.quota import quota_alerts
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("Rate limit", "a minute's requests and a fifth more, all at once", rate_limit),
     Scenario("Tokens and days", "a small account runs out of tokens, then of its day", tokens_and_days),
-    Scenario("Circuit breaker", "openai dies, is left alone, and comes back", breaker),
+    Scenario("Circuit breaker", "openai fails, is not called, and comes back", breaker),
     Scenario("Chains", "providers go down one after the other", chains),
-    Scenario("Retries", "errors that pass, errors that stay, and a provider that wants to be left alone", retries),
-    Scenario("Wait or fall back", "a chat that waits 2 s at most while somebody else could answer", wait_or_fall_back),
+    Scenario("Retries", "errors that pass, errors that stay, and a 429 with a long Retry-After", retries),
+    Scenario("Wait or fall back", "a chat that waits 2 s at most while another could answer", wait_or_fall_back),
     Scenario(
         "Nothing leaks", "300 requests with faults, a third of them cancelled, streams of all kinds", nothing_leaks
     ),
-    Scenario(
-        "Quota and ledger", "a limit runs out; PostHog hears of it once, the ledger knows every attempt", quota_alerts
-    ),
+    Scenario("Quota and ledger", "a limit runs out; PostHog receives it once, the ledger every attempt", quota_alerts),
 )

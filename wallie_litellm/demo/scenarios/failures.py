@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.demo.findings import Findings
 from wallie_litellm.demo.stage import AT_ONCE, Stage, ask, ask_many, refusal, until
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from wallie_litellm.guard.api import AIRequestResult
     from wallie_litellm.guard.router import WallieRouter
 
-OPEN_FOR = 2.0
-"""Seconds that the demonstration's breaker stays open at first."""
-CROWD = 50
-SAMPLES = 15
+OPEN_FOR: Final = 2.0  # seconds that the demo's breaker stays open at first
+CROWD: Final = 50  # requests at once while the breaker is half-open
+SAMPLES: Final = 15  # requests of which a median is taken
 
 
 async def breaker(stage: Stage, found: Findings) -> None:
@@ -52,7 +51,7 @@ async def _open_by_errors(stage: Stage, found: Findings, router: WallieRouter) -
 
 
 async def _note_added_time(stage: Stage, found: Findings, router: WallieRouter) -> None:
-    """The way round a dead provider, against asking the next one directly: medians, interleaved."""
+    """The latency of falling back from a dead provider, against calling the next one directly: medians, interleaved."""
     before = stage.providers["openai"].counts().received
     around, direct = [], []
     for _ in range(SAMPLES):
@@ -93,12 +92,12 @@ def _next_probe_in(router: WallieRouter) -> float:
 
 
 async def chains(stage: Stage, found: Findings) -> None:
-    """openai goes down, then the others in the order of each chain, until nobody is left."""
+    """openai goes down, then the others one after the other along each chain, until none is left."""
     for group, members in stage.config.chains.items():
         if group in stage.config.groups:
             async with stage.router() as router:
                 await _walk(found, router, (group, *members))
-    await _all_resting(stage, found)
+    await _note_all_paused(stage, found)
 
 
 async def _walk(found: Findings, router: WallieRouter, members: Sequence[str]) -> None:
@@ -111,27 +110,27 @@ async def _walk(found: Findings, router: WallieRouter, members: Sequence[str]) -
         down.add(provider)
         up = [member for member in members if not router.providers_of(member) <= down]
         expected = up[0] if up else f"error naming {len(set(in_chain))} providers"
-        found.same(what, expected, await _who_serves(router, members[0]))
+        found.same(what, expected, await _serving_group(router, members[0]))
 
 
-async def _who_serves(router: WallieRouter, group: str) -> str:
+async def _serving_group(router: WallieRouter, group: str) -> str:
     try:
         return (await ask(router, group)).model
     except ChainExhausted as error:
         return f"error naming {len({failure.provider for failure in error.failures})} providers"
 
 
-async def _all_resting(stage: Stage, found: Findings) -> None:
-    """Every provider asks to be left alone for longer than a request may wait."""
+async def _note_all_paused(stage: Stage, found: Findings) -> None:
+    """Every provider answers 429 with a Retry-After longer than a request may wait."""
     longest = stage.config.wallie.admission.max_wait
-    rests = {"openai": 90, "anthropic": 60, "gemini": 10, "groq": 30}
+    pauses = {"openai": 90, "anthropic": 60, "gemini": 10, "groq": 30}
     async with stage.router() as router:
-        for name, rest in rests.items():
-            stage.providers[name].rate_limit(longest + rest, times=1)
+        for name, pause in pauses.items():
+            stage.providers[name].rate_limit(longest + pause, times=1)
         error, _ = await refusal(router, "gpt-4o-mini")
         failures = error.failures if isinstance(error, ChainExhausted) else ()
         named = ", ".join(failure.provider for failure in failures)
-        found.same("all rest (Retry-After): the error names", ", ".join(rests), named or repr(error))
+        found.same("all paused (Retry-After): the error names", ", ".join(pauses), named or repr(error))
         soonest = getattr(error, "retry_after", None) or 0.0
         found.within("  its retry_after is the soonest", soonest, longest + 9, longest + 10)
 
@@ -155,7 +154,7 @@ async def retries(stage: Stage, found: Findings) -> None:
         arrivals = stage.providers["openai"].counts().arrivals
         found.below("  then without a wait", (seconds - (arrivals[-1] - arrivals[0])) * 1000, AT_ONCE * 1000)
     stage.clear()
-    await _rest(stage, found)
+    await _note_pause(stage, found)
 
 
 def _note_waits(stage: Stage, found: Findings, count: int) -> None:
@@ -170,13 +169,13 @@ def _note_waits(stage: Stage, found: Findings, count: int) -> None:
     found.note("  waits between attempts", expected, ", ".join(f"{wait:.2f}" for wait in seen) + " s", ok)
 
 
-async def _rest(stage: Stage, found: Findings) -> None:
+async def _note_pause(stage: Stage, found: Findings) -> None:
     async with stage.router() as router:
         stage.providers["openai"].rate_limit(120, times=1)
         first = await ask(router, "gpt-4o-mini")
         crowd = await asyncio.gather(*(ask(router, "gpt-4o-mini") for _ in range(5)))
         paused = router.guard.status()["providers"]["openai"]["paused_for"]
-        found.within("429 with Retry-After 120: openai rests", paused, 118, 120)
+        found.within("429 with Retry-After 120: openai is paused", paused, 118, 120)
         servers = {result.provider for result in (first, *crowd)}
         received = stage.providers["openai"].counts().received
         found.same("  6 requests: served by, openai sees", "anthropic, 1", f"{', '.join(sorted(servers))}, {received}")

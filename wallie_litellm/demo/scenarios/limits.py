@@ -1,4 +1,4 @@
-"""Scenarios about limits: who passes at once, who waits, and who goes elsewhere."""
+"""Scenarios about limits: which requests pass at once, which wait, and which fall back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from wallie_litellm.demo.findings import Findings
@@ -18,12 +18,10 @@ if TYPE_CHECKING:
     from wallie_litellm.guard.api import AIRequestResult
     from wallie_litellm.guard.router import WallieRouter
 
-ANSWER = 41
-"""The max_tokens of the request that has to wait for tokens."""
+ANSWER: Final = 41  # the max_tokens of the request that has to wait for tokens
 
-PROMPT = "Say hello..."
-"""Three tokens by every estimate."""
-_ZONE = "America/Los_Angeles"
+PROMPT: Final = "Say hello..."  # three tokens by every estimate
+_ZONE: Final = "America/Los_Angeles"
 
 
 async def rate_limit(stage: Stage, found: Findings) -> None:
@@ -34,7 +32,7 @@ async def rate_limit(stage: Stage, found: Findings) -> None:
     async with stage.router() as router:
 
         async def one(index: int) -> None:
-            with suppress(Exception):  # who does not finish has failed
+            with suppress(Exception):  # a request that does not finish has failed
                 result = await ask(router, "gpt-4o-mini")
                 finished.append((index, time.monotonic(), result))
 
@@ -83,7 +81,7 @@ def _note_provider(stage: Stage, found: Findings, limit: int, total: int, rate: 
     found.same("the provider's 200s and 429s", (total, 0), (counts.succeeded, counts.rejected_429))
     last = sorted(counts.arrivals)[-(total - limit) // 3 :]  # by then the burst has left this machine
     measured = (len(last) - 1) / (last[-1] - last[0]) if len(last) > 1 else 0.0
-    found.within("rate of those who waited, at the provider", measured, rate * 0.95, rate * 1.05, "/s")
+    found.within("rate of those that waited, at the provider", measured, rate * 0.95, rate * 1.05, "/s")
 
 
 async def tokens_and_days(stage: Stage, found: Findings) -> None:
@@ -130,7 +128,7 @@ def _quick(result: AIRequestResult) -> bool:
 
 
 async def wait_or_fall_back(stage: Stage, found: Findings) -> None:
-    """With a patience of 2 s: a short wait is waited, a long one is not, unless nobody else could serve."""
+    """With a patience of 2 s: a short wait is waited, a long one is not, unless no other provider could serve."""
     async with _impatient(stage, rpm=60) as router:
         await ask(router, "gpt-4o-mini", feature="wallie-chat")
         result = await ask(router, "gpt-4o-mini", feature="wallie-chat")
@@ -145,7 +143,7 @@ async def wait_or_fall_back(stage: Stage, found: Findings) -> None:
             router.guard.open_circuit(provider)
         await ask(router, "gpt-4o-mini", feature="wallie-chat")
         result = await ask(router, "gpt-4o-mini", feature="wallie-chat")
-        found.note("3 s, nobody else up", "openai after 3.0 s", _served(result), _as_planned(result, "openai", 3))
+        found.note("3 s, no other provider up", "openai after 3.0 s", _served(result), _as_planned(result, "openai", 3))
     await _keep_deadline(stage, found)
 
 

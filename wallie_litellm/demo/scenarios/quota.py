@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, isclose
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.core.thresholds import REARM
 from wallie_litellm.demo.findings import Findings
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
     from wallie_litellm.ledger.figures import Alert, Totals
 
 WARNING, CRITICAL = 0.80, 0.95
-ELSEWHERE = 0.15
-"""The share of the limit that calls outside the router hold. It is more than ``REARM``: when they end, whatever was
-reported could be reported again."""
-CROSSINGS = 100
-FEATURE = "wallie-chat"
+# The share of the limit that calls outside the router hold. It is more than REARM: when they end, every threshold is
+# armed again.
+ELSEWHERE: Final = 0.15
+CROSSINGS: Final = 100  # how often 95 % is crossed again
+FEATURE: Final = "wallie-chat"
 
 
 async def quota_alerts(stage: Stage, found: Findings, crossings: int = CROSSINGS) -> None:
-    """openai is driven to 80 % and to 95 % of its requests a minute: what PostHog hears of it, and the ledger keeps."""
+    """openai is driven to 80 % and to 95 % of its requests a minute: what PostHog receives, and the ledger records."""
     with PostHogEndpoint() as posthog:
         settings = _settings(stage, posthog)
         async with stage.router(**settings) as router:
             inbox = _Inbox(stage, router, posthog)
             calls = await _hold(router, ELSEWHERE)
             asked = await _ask_up_to(router, WARNING)
-            found.same(f"openai at {WARNING:.0%} of its rpm: alerts", "1 warning", await inbox.news())
+            found.same(f"openai at {WARNING:.0%} of its rpm: alerts", "1 warning", await inbox.fetch())
             asked += await _ask_up_to(router, CRITICAL)
-            found.same(f"openai at {CRITICAL:.0%}: alerts", "1 critical", await inbox.news())
+            found.same(f"openai at {CRITICAL:.0%}: alerts", "1 critical", await inbox.fetch())
             crossed = await _cross_again(router, calls, crossings)
             what = f"{CRITICAL:.0%} crossed again in that minute: times, alerts"
-            found.same(what, (crossings, "none"), (crossed, await inbox.news()))
+            found.same(what, (crossings, "none"), (crossed, await inbox.fetch()))
             used, at = float(_rpm(router)["used"]), time.monotonic()
         events = posthog.events("ai.request.completed")
         _note_events(found, events, asked)
         await _note_ledger(stage, found, settings["ledger"]["url"], _cost(events))
-        async with stage.router(**settings) as router:  # it may count more than is left, for it cannot know everything
+        async with stage.router(**settings) as router:  # restored usage may be more than what is left
             left = used - (time.monotonic() - at) * _rpm(router)["limit"] / 60
-            what = "  a new router knows: openai's rpm used"
+            what = "  a new router restores: openai's rpm used"
             found.within(what, float(_rpm(router)["used"]), left - 2, asked, "requests")
 
 
@@ -73,8 +73,8 @@ class _Inbox:
         self._posthog = posthog
         self._seen = 0
 
-    async def news(self) -> str:
-        """What came since the last look, counted by type, once all that has been stated is delivered."""
+    async def fetch(self) -> str:
+        """The alerts since the last call, counted by type, once all events are delivered."""
         await self._router.guard.flush()
         alerts = self._posthog.events("ai.quota.alert")[self._seen :]
         self._seen += len(alerts)
@@ -143,19 +143,19 @@ def _cost(events: Sequence[PostHogEvent]) -> float:
 def _note_events(found: Findings, events: Sequence[PostHogEvent], asked: int) -> None:
     requests = {event.properties["requestId"] for event in events}
     found.same("ai.request.completed: events, requests", (asked, asked), (len(events), len(requests)))
-    told = [
+    complete = [
         event for event in events if event.properties["feature"] == FEATURE and (event.properties["costUsd"] or 0.0) > 0
     ]
-    found.same("  with their feature and cost", asked, len(told))
+    found.same("  with their feature and cost", asked, len(complete))
 
 
-async def _note_ledger(stage: Stage, found: Findings, url: str, told: float) -> None:
-    """The ledger against what the providers counted, and against what PostHog was told."""
+async def _note_ledger(stage: Stage, found: Findings, url: str, sent: float) -> None:
+    """The ledger against the counts of the providers, and against the events at PostHog."""
     totals, alerts = await _read_ledger(url)
     answered = sum(stage.providers[name].counts().succeeded for name in stage.providers)
     found.same("the ledger: attempts, as the providers answered", answered, totals.attempts)
     cost = totals.cost_usd or 0.0
-    found.note("  cost, as PostHog was told", f"${told:.6f}", f"${cost:.6f}", cost > 0 and isclose(cost, told))
+    found.note("  cost, as at PostHog", f"${sent:.6f}", f"${cost:.6f}", cost > 0 and isclose(cost, sent))
     found.same("  alerts", "1 warning, 1 critical", _counted(alert.level for alert in reversed(alerts)))
 
 
