@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 from ledger_support import assert_sums_are_right
-from proxy_endings import CASES, DOORS, GENERATING, METADATA, OPERATIONS, OWN, OWN_PROVIDERS, STREAMS, Recorded, own
+from proxy_outcomes import (
+    CASES,
+    ENDPOINTS,
+    GENERATING,
+    METADATA,
+    OPERATIONS,
+    OWN,
+    OWN_PROVIDERS,
+    STREAMS,
+    Recorded,
+    own,
+)
 from proxy_support import MASTER_KEY, Crowd, RecordedLedger
 from support import shipped_config, wait_until
 
@@ -21,13 +32,13 @@ from wallie_litellm.simulator.providers import SimulatedProviders
 @pytest.fixture(scope="module")
 def started(running_fleet, start_proxy, tmp_path_factory) -> Callable[[], Recorded]:
     """The proxy, which is started again where a test has ended it."""
-    folder: Path = tmp_path_factory.mktemp("books")
+    folder: Path = tmp_path_factory.mktemp("ledger")
     config = shipped_config()
     limits: dict[str, Any] = {}
     chains: list[dict[str, list[str]]] = []
-    for case, name, door in OWN_PROVIDERS:
-        group = own(name, door)
-        model = "openai/text-embedding-3-small" if door == "embeddings" else "openai/gpt-4o-mini"
+    for case, name, endpoint in OWN_PROVIDERS:
+        group = own(name, endpoint)
+        model = "openai/text-embedding-3-small" if endpoint == "embeddings" else "openai/gpt-4o-mini"
         params = {"model": model} | ({} if case.timeout is None else {"timeout": case.timeout})
         entry = {"model_name": group, "litellm_params": params, "model_info": {"wallie_provider": group}}
         config["model_list"].append(entry)
@@ -36,20 +47,20 @@ def started(running_fleet, start_proxy, tmp_path_factory) -> Callable[[], Record
     config["model_list"] = running_fleet.point(config["model_list"])
     config["router_settings"]["fallbacks"] = chains
     config["litellm_settings"] |= {"cache": True, "cache_params": {"type": "local", "mode": "default_off"}}
-    books = RecordedLedger(folder / "wallie.db")
+    ledger = RecordedLedger(folder / "wallie.db")
     config["wallie"] |= {
         "providers": limits,
         "admission": {"max_wait": "100ms"},
         "retry": {"max_retries": 1, "initial": "1ms", "max": "1ms"},
         "breaker": {"failures": 2},
-        "ledger": {"url": books.url},
+        "ledger": {"url": ledger.url},
         "telemetry": {"spool": str(folder / "spool")},
     }
     running: list[Recorded] = []
 
     def start() -> Recorded:
         if not running or running[-1].proxy.process.poll() is not None:
-            running.append(Recorded(start_proxy(config), books))
+            running.append(Recorded(start_proxy(config), ledger))
         return running[-1]
 
     return start
@@ -80,36 +91,36 @@ def check_attempts(attempts: list[dict[str, Any]], request: dict[str, Any], user
 
 @pytest.mark.parametrize("name", CASES)
 def test_one_row_per_attempt_and_one_per_request(recorded, fleet: SimulatedProviders, name: str) -> None:
-    reached = {door: bring_about(recorded, fleet["openai"], name, door) for door in CASES[name].doors}
-    for door, calls in reached.items():
-        check_books(recorded.books, name, door, calls)
+    reached = {endpoint: run_case(recorded, fleet["openai"], name, endpoint) for endpoint in CASES[name].endpoints}
+    for endpoint, calls in reached.items():
+        check_ledger(recorded.ledger, name, endpoint, calls)
 
 
-def bring_about(recorded: Recorded, openai: SimulatedProvider, name: str, door: str) -> int:
-    """Have a request end like the case at this door; returns how many calls its own provider has seen."""
-    case, group = CASES[name], own(name, door)
+def run_case(recorded: Recorded, openai: SimulatedProvider, name: str, endpoint: str) -> int:
+    """Have a request end like the case at this endpoint; returns how many calls its own provider has seen."""
+    case, group = CASES[name], own(name, endpoint)
     user = f"user-{group}"
     openai.heal()
-    case.prepare(SimpleNamespace(openai=openai, user=user, ask=lambda user: recorded.ask(door, group, user)))
+    case.prepare(SimpleNamespace(openai=openai, user=user, ask=lambda user: recorded.ask(endpoint, group, user)))
     already = openai.counts().received
-    assert recorded.ask(door, group, user).status == case.status, door
+    assert recorded.ask(endpoint, group, user).status == case.status, endpoint
     return openai.counts().received - already
 
 
-def check_books(books: RecordedLedger, name: str, door: str, calls: int) -> None:
-    case, group = CASES[name], own(name, door)
+def check_ledger(ledger: RecordedLedger, name: str, endpoint: str, calls: int) -> None:
+    case, group = CASES[name], own(name, endpoint)
     user = f"user-{group}"
-    attempts, request = books.of(user)
+    attempts, request = ledger.of(user)
     expected = [(group if who == OWN else who, outcome, error) for who, outcome, error in case.attempts]
-    assert [(row["provider"], row["outcome"], row["error"]) for row in attempts] == expected, door
+    assert [(row["provider"], row["outcome"], row["error"]) for row in attempts] == expected, endpoint
     assert (request["success"], request["error"]) == (case.error is None, case.error)
     assert (request["by_caller"], request["used_fallback"]) == (case.by_caller, case.chain)
-    assert (request["model"], request["stream"]) == (group, door in STREAMS)
-    assert request["operation"] == OPERATIONS.get(door, door.removesuffix("_stream"))
+    assert (request["model"], request["stream"]) == (group, endpoint in STREAMS)
+    assert request["operation"] == OPERATIONS.get(endpoint, endpoint.removesuffix("_stream"))
     assert request["provider"] == (expected[-1][0] if expected else group)
     check_attempts(attempts, request, user)
     reached = [row for row in attempts if row["provider"] == group and row["outcome"] != "not_sent"]
-    assert len(reached) == calls, f"a call at {door} was not recorded"
+    assert len(reached) == calls, f"a call at {endpoint} was not recorded"
     for row in attempts:
         on_chain = row["provider"] == "anthropic"
         assert row["model"] == ("claude-sonnet-4" if on_chain else group)
@@ -121,17 +132,17 @@ def check_books(books: RecordedLedger, name: str, door: str, calls: int) -> None
 # What the client brings about, or the provider in the middle of an answer
 
 
-@pytest.mark.parametrize("door", STREAMS)
-def test_a_client_that_breaks_off_in_mid_stream(recorded, fleet, door) -> None:
-    user = f"broke-off-{door}"
+@pytest.mark.parametrize("endpoint", STREAMS)
+def test_a_client_that_breaks_off_in_mid_stream(recorded, fleet, endpoint) -> None:
+    user = f"broke-off-{endpoint}"
     fleet["openai"].hang(after_chunks=2)
-    path, body = DOORS[door]
+    path, body = ENDPOINTS[endpoint]
     metadata = {**METADATA, "feature": "wallie-chat", "user_id": user}
     connection = recorded.proxy.connect()
     recorded.proxy.send(connection, path, {**body, "model": "gpt-4o-mini", "metadata": metadata})
     assert connection.getresponse().read1(10)
     recorded.proxy.hang_up(connection)
-    attempts, request = recorded.books.of(user)
+    attempts, request = recorded.ledger.of(user)
     (attempt,) = attempts
     assert (attempt["provider"], attempt["outcome"], attempt["estimated"]) == ("openai", "cut", True)
     assert attempt["error"] in ("cancelled", "abandoned")
@@ -139,18 +150,18 @@ def test_a_client_that_breaks_off_in_mid_stream(recorded, fleet, door) -> None:
     check_attempts(attempts, request, user)
 
 
-@pytest.mark.parametrize("door", GENERATING)
-def test_a_client_that_leaves_before_there_is_an_answer(recorded, fleet, door) -> None:
+@pytest.mark.parametrize("endpoint", GENERATING)
+def test_a_client_that_leaves_before_there_is_an_answer(recorded, fleet, endpoint) -> None:
     """LiteLLM's proxy goes on with the call, and what the provider then bills is what is on record."""
-    user = f"left-{door}"
+    user = f"left-{endpoint}"
     fleet["openai"].slow(0.3)
-    path, body = DOORS[door]
+    path, body = ENDPOINTS[endpoint]
     metadata = {**METADATA, "feature": "wallie-chat", "user_id": user}
     connection = recorded.proxy.connect()
     recorded.proxy.send(connection, path, {**body, "model": "gpt-4o-mini", "metadata": metadata})
     wait_until(lambda: fleet["openai"].counts().received == 1)
     recorded.proxy.hang_up(connection)
-    attempts, request = recorded.books.of(user)
+    attempts, request = recorded.ledger.of(user)
     (attempt,) = attempts
     assert attempt["outcome"] in ("success", "cut")
     assert (request["success"], request["error"]) == (attempt["success"], attempt["error"])
@@ -159,31 +170,31 @@ def test_a_client_that_leaves_before_there_is_an_answer(recorded, fleet, door) -
     assert fleet["openai"].counts().received == 1
 
 
-@pytest.mark.parametrize("door", STREAMS)
-def test_a_stream_that_its_provider_cuts(recorded, fleet, door) -> None:
-    user = group = own("cut", door)
+@pytest.mark.parametrize("endpoint", STREAMS)
+def test_a_stream_that_its_provider_cuts(recorded, fleet, endpoint) -> None:
+    user = group = own("cut", endpoint)
     fleet["openai"].cut_stream(2, times=1)
-    recorded.ask(door, group, user)
-    attempts, request = recorded.books.of(user)
+    recorded.ask(endpoint, group, user)
+    attempts, request = recorded.ledger.of(user)
     (attempt,) = attempts
     assert (attempt["provider"], attempt["outcome"], attempt["estimated"]) == (group, "cut", True)
     assert (request["success"], request["by_caller"], request["error"]) == (False, False, attempt["error"])
     check_attempts(attempts, request, user)
 
 
-@pytest.mark.parametrize("door", ["chat", "chat_stream"])
-def test_an_answer_from_the_cache_costs_nothing(recorded, fleet, door) -> None:
+@pytest.mark.parametrize("endpoint", ["chat", "chat_stream"])
+def test_an_answer_from_the_cache_costs_nothing(recorded, fleet, endpoint) -> None:
     cached = {"cache": {"use-cache": True}}
 
     def is_cached() -> bool:
         before = fleet["openai"].counts().received
-        assert recorded.ask(door, "gpt-4o", f"fills-the-cache-{door}", **cached).status == 200
+        assert recorded.ask(endpoint, "gpt-4o", f"fills-the-cache-{endpoint}", **cached).status == 200
         return bool(fleet["openai"].counts().received == before)
 
     wait_until(is_cached)  # LiteLLM stores an answer in a task of its own
-    user = f"cached-{door}"
-    assert recorded.ask(door, "gpt-4o", user, **cached).status == 200
-    attempts, request = recorded.books.of(user)
+    user = f"cached-{endpoint}"
+    assert recorded.ask(endpoint, "gpt-4o", user, **cached).status == 200
+    attempts, request = recorded.ledger.of(user)
     (attempt,) = attempts
     assert (attempt["outcome"], attempt["success"], attempt["provider"]) == ("cache_hit", True, "openai")
     assert (attempt["total_tokens"], attempt["cost_usd"]) == (0, 0.0)
@@ -208,26 +219,26 @@ TAGS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 def test_feature_user_and_metadata_are_recorded_however_they_are_named(recorded, fleet, way) -> None:
     more, headers = TAGS[way]
     private = {"x-forwarded-for": "203.0.113.7", "cookie": "session=MARKED", "x-internal": "MARKED"}
-    users = {door: f"user {way} {door}" for door in DOORS}
-    for door, user in users.items():
-        path, body = DOORS[door]
-        model = "text-embedding-3-small" if door == "embeddings" else "gpt-4o-mini"
+    users = {endpoint: f"user {way} {endpoint}" for endpoint in ENDPOINTS}
+    for endpoint, user in users.items():
+        path, body = ENDPOINTS[endpoint]
+        model = "text-embedding-3-small" if endpoint == "embeddings" else "gpt-4o-mini"
         answer = recorded.proxy.post(path, {**body, **more, "model": model, "user": user}, {**private, **headers})
-        assert answer.status == 200, door
+        assert answer.status == 200, endpoint
     for user in users.values():
-        (attempt,), request = recorded.books.of(user)
+        (attempt,), request = recorded.ledger.of(user)
         check_row(attempt, user)
         check_row(request, user)
 
 
-@pytest.mark.parametrize("door", GENERATING)
-def test_who_names_nothing_has_no_feature_no_user_and_no_metadata(recorded, fleet, door) -> None:
-    path, body = DOORS[door]
+@pytest.mark.parametrize("endpoint", GENERATING)
+def test_who_names_nothing_has_no_feature_no_user_and_no_metadata(recorded, fleet, endpoint) -> None:
+    path, body = ENDPOINTS[endpoint]
     table = "wallie_requests"
-    before = {row["id"] for row in recorded.books.select(table)}
+    before = {row["id"] for row in recorded.ledger.select(table)}
     assert recorded.proxy.post(path, {**body, "model": "gpt-4o-mini"}).status == 200
     new = "user_id = '' AND metadata = '{}' AND feature = ''"
-    wait_until(lambda: any(row["id"] not in before for row in recorded.books.select(table, new)))
+    wait_until(lambda: any(row["id"] not in before for row in recorded.ledger.select(table, new)))
 
 
 # The end
@@ -239,16 +250,16 @@ def test_an_interrupted_proxy_has_recorded_whatever_it_answered(recorded, fleet)
     wait_until(lambda: len(crowd.answered) >= 40)
     recorded.proxy.stop(signal.SIGINT)
     crowd.leave()
-    requests = recorded.books.select("wallie_requests")
+    requests = recorded.ledger.select("wallie_requests")
     named = [row["user_id"] for row in requests]
     assert set(crowd.answered) <= set(named)
     once = [user for user in named if user and not user.startswith("fills-the-cache")]
     assert len(once) == len(set(once)), "a request is on record twice"
-    attempts = recorded.books.select("wallie_attempts")
+    attempts = recorded.ledger.select("wallie_attempts")
     assert sorted((row["request_id"], row["number"]) for row in attempts) == sorted(
         (row["request_id"], number + 1) for row in requests for number in range(row["attempts"])
     )
-    assert_sums_are_right(recorded.books.url)
-    written = recorded.books.path.read_bytes()
+    assert_sums_are_right(recorded.ledger.url)
+    written = recorded.ledger.path.read_bytes()
     for marked in (MASTER_KEY, "MARKED", "203.0.113.7", "user_api_key", "Hello there", "sk-simulated"):
         assert marked.encode() not in written, marked

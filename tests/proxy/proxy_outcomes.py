@@ -1,4 +1,4 @@
-"""The doors of a proxy, and every way in which a request to it can end."""
+"""The endpoints of a proxy, and every way in which a request to it can end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support import messages
 
 METADATA = {"conversationId": "123", "hasRAG": True}
 
-DOORS: dict[str, tuple[str, dict[str, Any]]] = {
+ENDPOINTS: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": ("/v1/chat/completions", {"messages": messages()}),
     "chat_stream": ("/v1/chat/completions", {"messages": messages(), "stream": True}),
     "messages": ("/v1/messages", {"messages": messages(), "max_tokens": 20}),
@@ -34,9 +34,9 @@ SERVED = ((OWN, "success", None),)
 
 @dataclass(frozen=True)
 class Case:
-    """What the provider does, what the attempts come to, and what becomes of the request.
+    """What the provider does, how the attempts end, and how the request ends.
 
-    Each case has, at each door, a provider of its own: what one does to its limits or breaker is not felt by others.
+    Each case has, at each endpoint, a provider of its own, so that its limits and breaker concern no other case.
     """
 
     attempts: Attempts
@@ -44,7 +44,7 @@ class Case:
     error: str | None = None
     status: int = 200
     by_caller: bool = False
-    doors: tuple[str, ...] = GENERATING
+    endpoints: tuple[str, ...] = GENERATING
     chain: bool = False
     limits: tuple[tuple[str, int], ...] = ()
     timeout: float | None = None
@@ -66,11 +66,11 @@ def open_the_circuit(at: SimpleNamespace) -> None:
 
 
 CASES = {
-    "success": Case(SERVED, doors=(*GENERATING, "embeddings")),
+    "success": Case(SERVED, endpoints=(*GENERATING, "embeddings")),
     "retry": Case(
         ((OWN, "rejected", "HTTP 500"), (OWN, "success", None)),
         lambda at: at.openai.fail(500, times=1),
-        doors=(*GENERATING, "embeddings"),
+        endpoints=(*GENERATING, "embeddings"),
     ),
     "fallback": Case((*twice("rejected", "HTTP 500"), NEXT), lambda at: at.openai.fail(500), chain=True),
     "429": Case(((OWN, "rejected", "HTTP 429"), NEXT), lambda at: at.openai.rate_limit(60), chain=True),
@@ -79,7 +79,7 @@ CASES = {
     ),
     "timeout": Case((*twice("cut", "timeout"), NEXT), lambda at: at.openai.hang(), chain=True, timeout=0.2),
     "malformed": Case(
-        (*twice("cut", "unreadable answer"), NEXT), lambda at: at.openai.malformed(), chain=True, doors=WHOLE
+        (*twice("cut", "unreadable answer"), NEXT), lambda at: at.openai.malformed(), chain=True, endpoints=WHOLE
     ),
     "400": Case(
         ((OWN, "rejected", "HTTP 400"),),
@@ -87,34 +87,37 @@ CASES = {
         "HTTP 400",
         400,
         by_caller=True,
-        doors=(*GENERATING, "embeddings"),
+        endpoints=(*GENERATING, "embeddings"),
     ),
     "5xx alone": Case(
         twice("rejected", "HTTP 503"),
         lambda at: at.openai.fail(503),
         "HTTP 503",
         503,
-        doors=(*GENERATING, "embeddings"),
+        endpoints=(*GENERATING, "embeddings"),
     ),
     "at its limit": Case((), ask_before, "wallie_rate_limited", 429, limits=(("rpm", 1),)),
     "open circuit": Case((), open_the_circuit, "wallie_circuit_open", 503),
 }
-TABLE = [(name, door) for name, case in CASES.items() for door in case.doors]
-PLAIN = Case(SERVED, doors=STREAMS)
-OWN_PROVIDERS = [*((CASES[name], name, door) for name, door in TABLE), *((PLAIN, "cut", door) for door in STREAMS)]
+TABLE = [(name, endpoint) for name, case in CASES.items() for endpoint in case.endpoints]
+PLAIN = Case(SERVED, endpoints=STREAMS)
+OWN_PROVIDERS = [
+    *((CASES[name], name, endpoint) for name, endpoint in TABLE),
+    *((PLAIN, "cut", endpoint) for endpoint in STREAMS),
+]
 
 
-def own(name: str, door: str) -> str:
-    """The model group and the provider of a case at a door."""
-    return f"{name} {door}".replace(" ", "-")
+def own(name: str, endpoint: str) -> str:
+    """The model group and the provider of a case at an endpoint."""
+    return f"{name} {endpoint}".replace(" ", "-")
 
 
 @dataclass
 class Recorded:
     proxy: Proxy
-    books: RecordedLedger
+    ledger: RecordedLedger
 
-    def ask(self, door: str, model: str, user: str, **more: Any) -> Answer:
-        path, body = DOORS[door]
+    def ask(self, endpoint: str, model: str, user: str, **more: Any) -> Answer:
+        path, body = ENDPOINTS[endpoint]
         metadata = {**METADATA, "feature": "wallie-chat", "user_id": user}
         return self.proxy.post(path, {**body, "model": model, "metadata": metadata, **more})
