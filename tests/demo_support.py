@@ -1,4 +1,4 @@
-"""Scenarios for tests of the demo, and the processes that it leaves behind."""
+"""Scenarios for tests of the demo, and the child processes of a process."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ class Crowd:
             thread.start()
 
     def leave(self) -> None:
-        """Wait until everybody has noticed that nobody answers any more."""
+        """Wait until every client has noticed that the proxy does not answer."""
         for thread in self._threads:
             thread.join(60)
             assert not thread.is_alive()

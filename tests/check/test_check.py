@@ -96,7 +96,7 @@ def test_a_router_that_was_built_in_this_process_makes_no_model_listed(check: An
 
 
 @pytest.mark.parametrize("place", ["model_info", "litellm_params"])
-def test_a_price_of_its_own_makes_an_unlisted_model_right(check: Any, place: str) -> None:
+def test_a_deployments_own_price_makes_an_unlisted_model_right(check: Any, place: str) -> None:
     price = {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}
     own = entry("openai/ours", price) if place == "model_info" else entry("openai/ours", **price)
     report = check(own)
@@ -258,9 +258,7 @@ def test_the_package_of_a_sink_that_is_off_is_not_missed(check: Any, monkeypatch
     assert len(report.notes) == 2
 
 
-def test_a_sink_of_ones_own_is_looked_for_beside_the_file_and_among_what_is_installed(
-    check: Any, tmp_path: Path
-) -> None:
+def test_an_own_sink_is_looked_for_beside_the_file_and_among_installed_modules(check: Any, tmp_path: Path) -> None:
     wallie = {"telemetry": {"sinks": ["beside:Sink", "json:JSONEncoder", "nowhere.at_all:Sink"]}}
     (tmp_path / "beside.py").write_text("raise SystemExit('a check runs nobody else's code')")
     [problem] = check(entry("openai/gpt-4o"), wallie=wallie).problems

@@ -38,8 +38,8 @@ def running_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def server(running_redis: RedisServer) -> RedisServer:
-    # A guard that closes does not wait for its thread for ever: on a busy machine, one of the test before may still
-    # have something to say, and what it knows of a breaker would be there again after a flush.
+    # A guard that closes waits for its thread for a limited time: on a busy machine, that of the test before may still
+    # report, and its breaker's state would be in Redis again after a flush.
     with running_redis.client() as client:
         wait_for(lambda: len(client.client_list()) == 1, "all others have left", 30.0)
     running_redis.flush()

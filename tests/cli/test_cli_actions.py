@@ -54,8 +54,8 @@ def test_a_server_receives_the_actor_and_the_reason(running_one: StandIn, comman
 def test_the_actor_is_the_user_of_this_machine_unless_given(running_one: StandIn) -> None:
     running_one.answers["POST", "/wallie/api/providers/a%2Fb/circuit/open"] = json_answer({"message": "x"})
     assert run("open-circuit", "a/b", "--url", running_one.url, "--yes").exit_code == 0
-    who = f"{getpass.getuser()}@{socket.gethostname()}"
-    assert running_one.asked[0].headers["x-wallie-actor"] == who
+    actor = f"{getpass.getuser()}@{socket.gethostname()}"
+    assert running_one.asked[0].headers["x-wallie-actor"] == actor
     assert json.loads(running_one.asked[0].body) == {}
 
 

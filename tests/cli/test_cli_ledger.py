@@ -129,7 +129,7 @@ def test_a_full_device_is_one_line(ledger: Path, to_stdout: bool) -> None:
     assert (done.returncode, done.stderr) == (1, f"Error: {name} cannot be written: No space left on device\n")
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(ledger_file: FileWriter, config_file: ConfigMaker) -> None:
+def test_a_reader_that_closes_early_ends_the_export_quietly(ledger_file: FileWriter, config_file: ConfigMaker) -> None:
     many = [settled(at=time.time() - number, metadata={"text": "x" * 500}) for number in range(2000)]
     config = config_file(f'{{url: "{ledger_file(many)}"}}')
     with subprocess.Popen(
@@ -144,7 +144,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(ledger_file: FileWriter, 
 
 
 @pytest.mark.parametrize("command", [export, kpis])
-def test_a_ledger_that_is_off_is_said_to_be(command: Callable[..., Result], config_file: ConfigMaker) -> None:
+def test_a_ledger_that_is_off_is_reported_as_off(command: Callable[..., Result], config_file: ConfigMaker) -> None:
     refused(command("--config", config_file("null")), "wallie.ledger is null")
 
 
@@ -186,7 +186,7 @@ def test_a_server_that_cannot_be_reached_is_one_line_without_its_password(
     command: Callable[..., Result], config_file: ConfigMaker
 ) -> None:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))  # and nobody listens
+        probe.bind(("127.0.0.1", 0))  # bound, and not listening
         port = probe.getsockname()[1]
         result = command("--config", config_file(f'{{url: "postgresql://me:hunter2@127.0.0.1:{port}/wallie"}}'))
     refused(result, "postgresql://*** cannot be read")

@@ -67,7 +67,7 @@ async def test_two_workers_and_what_they_have_taken_are_seen(
         lease.settle()
 
 
-async def test_a_circuit_that_an_operator_opened_is_seen(
+async def test_a_circuit_that_an_operator_opened_is_shown(
     join: Callable[[], Guard], read: Callable[..., dict[str, Any]], status: Callable[..., Result], server: RedisServer
 ) -> None:
     join().open_circuit("openai")
@@ -76,7 +76,9 @@ async def test_a_circuit_that_an_operator_opened_is_seen(
     assert "openai: forced_open: forced open by the operator" in status(server.url).stdout
 
 
-async def test_who_has_left_is_not_listed(join: Callable[[], Guard], read: Callable[..., dict[str, Any]]) -> None:
+async def test_a_worker_that_has_ended_is_not_listed(
+    join: Callable[[], Guard], read: Callable[..., dict[str, Any]]
+) -> None:
     leaving, staying = join(), join()
     await until(lambda: len(read()["workers"]) == 2)
     await leaving.aclose()
@@ -96,7 +98,7 @@ def test_an_empty_redis_has_no_workers_and_no_states(server: RedisServer, status
     assert report["providers"]["openai"]["quota"]["rpd"]["used"] == 0
 
 
-def test_people_are_shown_one_line_a_limit_and_no_password(server: RedisServer, status: Callable[..., Result]) -> None:
+def test_the_table_has_one_line_a_limit_and_no_password(server: RedisServer, status: Callable[..., Result]) -> None:
     now = time.time()
     with server.client() as client:
         client.hset(WORKERS, "w", json.dumps({"pid": 7, "host": "box", "since": now - 90, "seen": now}))
@@ -134,7 +136,9 @@ def test_without_redis_one_line_says_that_limits_are_per_process(status: Callabl
         (f"redis://{PASSWORD}:12/more@127.0.0.1:{{port}}/0", ""),
     ],
 )
-def test_redis_away_is_one_line_without_the_password(status: Callable[..., Result], url: str, why: str) -> None:
+def test_an_unreachable_redis_is_one_line_without_the_password(
+    status: Callable[..., Result], url: str, why: str
+) -> None:
     url = url.format(port=free_port())
     result = status(url)
     assert (result.exit_code, result.stdout) == (1, "")
@@ -149,7 +153,7 @@ def test_redis_away_is_one_line_without_the_password(status: Callable[..., Resul
     assert PASSWORD not in result.stdout
 
 
-def test_a_wrong_password_is_told_and_not_shown(server: RedisServer, status: Callable[..., Result]) -> None:
+def test_a_wrong_password_is_reported_and_not_shown(server: RedisServer, status: Callable[..., Result]) -> None:
     result = status(server.url.replace(PASSWORD, "letmein"))
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()

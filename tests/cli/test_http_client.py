@@ -43,14 +43,14 @@ def test_the_url_is_the_servers_or_its_pages(url: str, base: str) -> None:
         "http://h\n",
     ],
 )
-def test_what_is_no_url_is_wrong_use_and_not_shown(url: str) -> None:
+def test_a_malformed_url_is_wrong_use_and_not_shown(url: str) -> None:
     result = run("status", "--url", url)
     assert result.exit_code == 2
     assert one_line_of(result).startswith("--url: ")
     assert "hunter2" not in result.output
 
 
-def test_a_token_goes_to_another_machine_only_over_tls_or_when_told_so() -> None:
+def test_a_token_goes_to_another_machine_only_over_tls_or_with_insecure() -> None:
     for url in ("http://127.0.0.1:4000", "http://localhost", "http://[::1]", "https://example.com"):
         assert Client(url, "secret").base
     with pytest.raises(WrongAddress, match="--insecure"):
@@ -149,7 +149,7 @@ def test_a_bad_answer_is_one_harmless_line(
     assert all(asked.path.startswith("/wallie/") for asked in running_one.asked)
 
 
-def test_nobody_there_is_one_line() -> None:
+def test_a_refused_connection_is_one_line() -> None:
     result = run("status", "--url", f"http://127.0.0.1:{free_port()}")
     assert result.exit_code == 1
     assert "cannot connect: Connection refused" in one_line_of(result)
@@ -162,7 +162,7 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-def test_a_server_that_says_nothing_is_not_waited_for(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_waited_for_only_until_the_timeout(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "ANSWER", 0.2)
     result = run("status", "--url", silent)
     assert result.exit_code == 1

@@ -64,7 +64,7 @@ def test_records_go_to_standard_output_byte_by_byte(running_one: StandIn) -> Non
     assert running_one.asked[0].parameters == [("since", "0.0"), *(("kind", kind) for kind in kinds)]
 
 
-def test_a_terminal_gets_nothing_that_it_would_obey(running_one: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_receives_no_control_characters(running_one: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
     running_one.answers[EXPORT] = Answer(200, CSV.encode(), "text/csv")
     assert run("export", "--url", running_one.url).stdout_bytes == CSV.replace("\x1b", "�").encode()

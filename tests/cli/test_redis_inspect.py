@@ -1,4 +1,4 @@
-"""What an onlooker reads in Redis, whatever workers have told it, and that it stays as it is."""
+"""What ``inspect`` reads in Redis, and that reading changes nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_worker_not_seen_for_a_minute_is_left_out(server: RedisServer, read: C
     assert [worker["name"] for worker in read()["workers"]] == ["young"]
 
 
-def test_a_worker_whose_clock_is_wrong_is_seen_by_the_clock_of_redis(
+def test_a_worker_with_a_wrong_clock_is_dated_by_the_clock_of_redis(
     server: RedisServer, read: Callable[..., dict[str, Any]]
 ) -> None:
     now = time.time()
@@ -36,7 +36,9 @@ def test_a_worker_whose_clock_is_wrong_is_seen_by_the_clock_of_redis(
     assert 1.9 < worker["last_seen_ago"] < 10
 
 
-def test_an_open_breaker_says_why_and_until_when(server: RedisServer, read: Callable[..., dict[str, Any]]) -> None:
+def test_an_open_breaker_has_its_reason_and_its_next_probe(
+    server: RedisServer, read: Callable[..., dict[str, Any]]
+) -> None:
     now = time.time()
     exchange(server, "openai", now - 6)
     exchange(server, "openai", now - 5, reports=[report_of(outcomes=[[0, "failure", 0, "timeout", 1]], pause=30.0)])
@@ -46,7 +48,7 @@ def test_an_open_breaker_says_why_and_until_when(server: RedisServer, read: Call
     assert 15 < openai["paused_for"] < 25.1
 
 
-def test_who_holds_the_probe_is_told_until_it_is_given_up(
+def test_the_holder_of_the_probe_is_shown_until_it_releases_it(
     server: RedisServer, read: Callable[..., dict[str, Any]], status: Callable[..., Result]
 ) -> None:
     now = time.time()
@@ -61,7 +63,7 @@ def test_who_holds_the_probe_is_told_until_it_is_given_up(
     assert "openai: half_open: timeout; probe held by #1" in status(server.url).stdout
 
 
-def test_what_is_used_flows_back_and_a_loan_whose_time_is_up_counts_as_used(
+def test_used_capacity_refills_and_an_expired_lease_counts_as_used(
     server: RedisServer, read: Callable[..., dict[str, Any]]
 ) -> None:
     now = time.time()
@@ -69,7 +71,7 @@ def test_what_is_used_flows_back_and_a_loan_whose_time_is_up_counts_as_used(
     exchange(server, "openai", now - 10, need={"rpm": 4, "rpd": 4}, reports=[report_of(charge={"rpm": 40, "rpd": 40})])
     openai = read()["providers"]["openai"]
     assert openai["loans"] == {}
-    assert 25 < openai["quota"]["rpm"]["used"] <= 34  # 40 less ten seconds, and the loan of 4
+    assert 25 < openai["quota"]["rpm"]["used"] <= 34  # 40 less ten seconds, and the lease of 4
     assert openai["quota"]["rpd"]["used"] == 44
     assert openai["quota"]["tpm"]["used"] == 0
 
@@ -102,7 +104,7 @@ def test_reading_changes_nothing(server: RedisServer, status: Callable[..., Resu
         assert client.ttl(key_of("openai")) <= left
 
 
-def test_a_provider_that_only_a_model_names_is_shown_once_redis_knows_it(
+def test_a_provider_that_only_a_model_names_is_shown_once_redis_has_it(
     server: RedisServer, read: Callable[..., dict[str, Any]]
 ) -> None:
     models = [{**MODELS[0], "model_info": {"wallie_provider": "openai-eu"}}]

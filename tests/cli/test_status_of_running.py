@@ -29,7 +29,7 @@ def lines_of(result: Result) -> list[list[str]]:
     return [line.split() for line in result.stdout.splitlines()]
 
 
-def test_a_running_one_is_shown_as_a_table(running_one: StandIn) -> None:
+def test_a_servers_status_is_shown_as_a_table(running_one: StandIn) -> None:
     result = run("status", "--url", running_one.url)
     lines = lines_of(result)
     assert result.stdout.startswith(f"{running_one.url}/wallie: limits shared through Redis by 3 workers, ok\n")
@@ -42,13 +42,13 @@ def test_a_running_one_is_shown_as_a_table(running_one: StandIn) -> None:
     assert running_one.asked[1].parameters == [("range", "24h"), ("by", "provider")]
 
 
-def test_a_program_gets_what_the_server_said(running_one: StandIn) -> None:
+def test_json_is_the_servers_own_status(running_one: StandIn) -> None:
     result = run("status", "--url", f"{running_one.url}/wallie/", "--json")
     assert json.loads(result.stdout) == {**STATUS, "usage": USAGE}
     assert result.stderr == ""
 
 
-def test_without_a_ledger_there_they_are_told_of_and_the_rest_is_shown(running_one: StandIn) -> None:
+def test_a_missing_ledger_is_reported_and_the_rest_is_shown(running_one: StandIn) -> None:
     running_one.answers[USAGE_PATH] = problem(503, "wallie_no_ledger", "there is no ledger")
     result = run("status", "--url", running_one.url, "--json")
     assert result.exit_code == 0
@@ -66,7 +66,7 @@ def test_without_a_ledger_there_they_are_told_of_and_the_rest_is_shown(running_o
         ({"scope": "ledger", "state": "ok", "error": None}, "limits as the ledger's records add up, ok"),
     ],
 )
-def test_it_says_whose_limits_these_are(running_one: StandIn, store: dict[str, Any], said: str) -> None:
+def test_the_first_line_names_the_scope_of_the_limits(running_one: StandIn, store: dict[str, Any], said: str) -> None:
     running_one.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "store": store})
     assert run("status", "--url", running_one.url).stdout.splitlines()[0].endswith(said)
 
@@ -79,7 +79,7 @@ def test_names_cannot_move_the_cursor(running_one: StandIn) -> None:
     assert len(shown.splitlines()) == 8
 
 
-def test_the_environment_may_name_it_and_a_named_file_beats_that(
+def test_the_environment_may_name_the_server_and_config_beats_it(
     running_one: StandIn, monkeypatch: pytest.MonkeyPatch, status: Callable[..., Result]
 ) -> None:
     monkeypatch.setenv("WALLIE_URL", running_one.url)
@@ -183,7 +183,7 @@ def test_each_look_is_a_line_of_json_and_a_failing_one_does_not_end_it(
     assert interrupted(process) == ""
 
 
-def test_people_who_redirect_it_get_one_block_after_the_other(
+def test_redirected_output_has_one_block_after_the_other(
     running_one: StandIn, watch: Callable[..., subprocess.Popen[str]]
 ) -> None:
     looks = iter([json_answer(STATUS), Answer(500)])
@@ -198,7 +198,7 @@ def test_people_who_redirect_it_get_one_block_after_the_other(
     assert "HTTP 500" in interrupted(process)
 
 
-def test_it_looks_every_two_seconds_unless_told(running_one: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_repeats_every_two_seconds_by_default(running_one: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 
     def sleep(seconds: float) -> None:

@@ -94,7 +94,7 @@ def refusal(run: Callable[[], object]) -> str:
 
 
 @pytest.mark.parametrize(("attribute", "name"), [("Mine", "mine"), ("make", "by hand")])
-def test_a_class_or_a_function_in_a_file_beside_the_config_is_told_what_happens(
+def test_a_class_or_a_function_in_a_file_beside_the_config_receives_the_events(
     open_with: Open, attribute: str, name: str
 ) -> None:
     guard = open_with(f"their_sink:{attribute}", files={"their_sink.py": SINK})
@@ -139,14 +139,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_is_no_sink_is_one_error_that_says_why(open_with: Open, what: str) -> None:
+def test_an_object_that_is_no_sink_is_one_error_with_the_reason(open_with: Open, what: str) -> None:
     path, said = WRONG[what]
     files = {"their_sink.py": SINK, "broken_sink.py": "def ("}
     problem = refusal(lambda: open_with(path, files=files))
     assert problem.startswith(f"wallie.telemetry.sinks: {path}: {said}")
 
 
-def test_a_file_that_failed_to_load_is_read_anew_once_it_is_mended(open_with: Open) -> None:
+def test_a_file_that_failed_to_load_is_read_again_once_it_is_mended(open_with: Open) -> None:
     refusal(lambda: open_with("their_sink:Mine", files={"their_sink.py": "import nowhere_at_all"}))
     assert open_with("their_sink:Mine", files={"their_sink.py": SINK}).bus.sinks()[0].name == "mine"
 

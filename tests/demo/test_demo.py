@@ -336,7 +336,7 @@ def test_live_leaves_no_file(
     assert list(folder.iterdir()) == []
 
 
-def test_live_reports_a_failure_without_the_key_and_asks_nobody_else(
+def test_live_reports_a_failure_without_the_key_and_asks_no_other_provider(
     live_file: Path, fleet: SimulatedProviders
 ) -> None:
     fleet["openai"].fail(401, body={"error": {"message": f"Incorrect API key: {KEYS['OPENAI_API_KEY']}"}})

@@ -30,7 +30,7 @@ from wallie_litellm.ledger.reader import open_reader
 Run = Callable[..., tuple[int, str]]
 
 
-async def test_what_the_scenarios_have_left_is_one_ledger(stage: Stage) -> None:
+async def test_the_scenarios_ledgers_are_gathered_into_one(stage: Stage) -> None:
     for _ in range(2):
         async with stage.router() as router:
             await ask(router, "gpt-4o-mini", feature="wallie-chat")
@@ -76,7 +76,7 @@ async def test_the_traffic_is_in_the_ledger_with_its_features_and_users(
         (finds_a_difference, 1, "1 of 2 differ."),
     ],
 )
-def test_it_serves_after_the_table_and_ctrl_c_ends_it_with_the_result(
+def test_the_dashboard_is_served_after_the_table_until_ctrl_c(
     run: Run, monkeypatch: pytest.MonkeyPatch, finds: Any, expected: int, outcome: str
 ) -> None:
     async def interrupted(_stage: Stage, write: Callable[[str], None], port: int | None) -> None:
@@ -92,7 +92,7 @@ def test_it_serves_after_the_table_and_ctrl_c_ends_it_with_the_result(
 @pytest.mark.parametrize(
     ("is_terminal", "options", "served"), [(True, [], True), (True, ["--no-serve"], False), (False, [], False)]
 )
-def test_it_serves_at_a_terminal_unless_told_not_to(
+def test_the_dashboard_is_served_at_a_terminal_unless_no_serve_is_given(
     monkeypatch: pytest.MonkeyPatch, is_terminal: bool, options: list[str], served: bool
 ) -> None:
     asked: list[Any] = []
@@ -108,7 +108,7 @@ def test_it_serves_at_a_terminal_unless_told_not_to(
     assert asked == [(served, 4567)]
 
 
-def test_without_serving_it_ends_after_the_table(run: Run) -> None:
+def test_without_serving_the_demo_ends_after_the_table(run: Run) -> None:
     code, text = run(scenario(finds_two))
     assert code == 0
     assert text.splitlines()[-1].startswith("All 2 as expected.")
@@ -130,7 +130,7 @@ def test_a_port_that_is_taken_is_a_line_and_no_failure(run: Run) -> None:
     assert text.splitlines()[-1].startswith(f"no dashboard: cannot listen on 127.0.0.1:{port}")
 
 
-def test_the_usual_port_is_given_up_when_somebody_has_it() -> None:
+def test_a_free_port_replaces_the_usual_one_when_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert serving.free_port(port) == 0
@@ -192,7 +192,7 @@ class Terminal:
             return False
         try:
             more = os.read(self._keyboard, 65536)
-        except OSError:  # nobody is at the other end any more
+        except OSError:  # the other end is closed
             return False
         self.text += more.decode(errors="replace")
         return bool(more)
@@ -218,7 +218,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks /proc for the child processes")
-def test_at_a_terminal_the_page_is_there_until_ctrl_c_which_leaves_nothing(terminal: Terminal, tmp_path: Path) -> None:
+def test_at_a_terminal_the_page_is_served_until_ctrl_c_which_leaves_nothing(terminal: Terminal, tmp_path: Path) -> None:
     page = terminal.read_until(r"Dashboard: (http://127\.0\.0\.1:\d+/wallie/)")
     assert b"openai" in get(page)  # the first viewer has a process started that draws
     deadline = time.monotonic() + 20

@@ -104,7 +104,7 @@ def test_requests_wait_for_their_turn(proxy, fleet):
     assert {200} == {answer.status for answer in answers}
 
 
-def test_a_feature_in_a_header_is_known(proxy, fleet):
+def test_a_feature_in_a_header_selects_its_settings(proxy, fleet):
     fleet["openai"].slow(4)
     with ThreadPoolExecutor(60) as pool:
         busy = [pool.submit(proxy.chat, "gpt-4o-mini") for _ in range(50)]
@@ -114,8 +114,8 @@ def test_a_feature_in_a_header_is_known(proxy, fleet):
         assert {200} == {call.result().status for call in busy}
 
 
-def test_clients_that_hang_up_leave_no_place_taken(proxy, fleet):
-    """All fifty places are needed again afterwards: a place that leaked would show as a wait or a fallback."""
+def test_clients_that_hang_up_leave_no_slot_taken(proxy, fleet):
+    """All fifty slots are needed again afterwards: a slot that leaked would show as a wait or a fallback."""
     fleet["openai"].slow(0.2)
     dice = random.Random(3)
 
@@ -135,7 +135,7 @@ def test_clients_that_hang_up_leave_no_place_taken(proxy, fleet):
     fleet["openai"].slow(1.0)
 
     def all_places_are_free():
-        # Requests of those who hung up may still be on their way through the proxy; a place that leaked stays taken.
+        # Requests of clients that hung up may still be on their way through the proxy; a slot that leaked stays taken.
         started = threading.Barrier(50)
 
         def ask_together(_):

@@ -111,7 +111,7 @@ def check_ledger(ledger: RecordedLedger, name: str, endpoint: str, calls: int) -
     case, group = CASES[name], own(name, endpoint)
     user = f"user-{group}"
     attempts, request = ledger.of(user)
-    expected = [(group if who == OWN else who, outcome, error) for who, outcome, error in case.attempts]
+    expected = [(group if provider == OWN else provider, outcome, error) for provider, outcome, error in case.attempts]
     assert [(row["provider"], row["outcome"], row["error"]) for row in attempts] == expected, endpoint
     assert (request["success"], request["error"]) == (case.error is None, case.error)
     assert (request["by_caller"], request["used_fallback"]) == (case.by_caller, case.chain)
@@ -232,7 +232,7 @@ def test_feature_user_and_metadata_are_recorded_however_they_are_named(recorded,
 
 
 @pytest.mark.parametrize("endpoint", GENERATING)
-def test_who_names_nothing_has_no_feature_no_user_and_no_metadata(recorded, fleet, endpoint) -> None:
+def test_a_request_without_tags_has_no_feature_no_user_and_no_metadata(recorded, fleet, endpoint) -> None:
     path, body = ENDPOINTS[endpoint]
     table = "wallie_requests"
     before = {row["id"] for row in recorded.ledger.select(table)}

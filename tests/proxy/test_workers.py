@@ -65,14 +65,14 @@ def test_one_worker_and_a_store_that_is_shared_need_no_note():
 
 
 @pytest.mark.parametrize(("arguments", "noted"), [(["--num_workers", "2"], 1), ([], 0)])
-def test_who_starts_workers_prints_the_note_in_their_place(tmp_path, arguments, noted):
+def test_the_parent_of_workers_prints_the_note_in_their_place(tmp_path, arguments, noted):
     path = lay_out(tmp_path, shipped_config())
     _, environment, notes = proxy_command(str(path), "127.0.0.1", 4000, arguments, {"LITELLM_MASTER_KEY": "k"})
     assert sum(PER_PROCESS in note for note in notes) == noted
     assert (NOTED in environment) == bool(noted)
 
 
-def test_a_worker_that_litellm_started_divides_the_limits_and_says_so_itself(tmp_path):
+def test_a_worker_that_litellm_started_divides_the_limits_and_logs_the_note(tmp_path):
     path = lay_out(tmp_path, shipped_config())
     code = (
         f"from wallie_litellm.proxy import install; print(install({str(path)!r}).guard.status()['store']['processes'])"
@@ -101,11 +101,11 @@ def two_workers_together_admit_no_more_than_the_limit(tmp_path, fleet, server):
     config = shipped_config()
     config["model_list"] = fleet.point(config["model_list"])
     config["router_settings"]["fallbacks"] = []
-    books = RecordedLedger(tmp_path / "wallie.db")
+    ledger = RecordedLedger(tmp_path / "wallie.db")
     config["wallie"] |= {
         "providers": {"openai": {"rpm": 2, "burst": {"rpm": 20}}},  # a minute brings each worker one more
         "admission": {"max_wait": "1ms"},
-        "ledger": {"url": books.url},
+        "ledger": {"url": ledger.url},
         "store": {"url": server.url if server else "memory"},
     }
     path, port = lay_out(tmp_path, config), free_port()
@@ -114,7 +114,7 @@ def two_workers_together_admit_no_more_than_the_limit(tmp_path, fleet, server):
     started = time.monotonic()
     try:
         with ThreadPoolExecutor(8) as clients:
-            while len({row["worker"] for row in books.select("wallie_attempts")}) < 2:
+            while len({row["worker"] for row in ledger.select("wallie_attempts")}) < 2:
                 assert time.monotonic() - started < 40, "only one worker serves"
                 list(clients.map(lambda _: proxy.chat("gpt-4o-mini"), range(20)))
             answers = list(clients.map(lambda _: proxy.chat("gpt-4o-mini"), range(60)))

@@ -51,7 +51,7 @@ async def test_a_status_surfaces_as_its_exception(
 
 @pytest.mark.parametrize("name", PROVIDERS)
 @pytest.mark.parametrize(("given", "sent"), [(120, "120"), (0.5, "0.5"), (HTTP_DATE, HTTP_DATE)])
-async def test_a_429_carries_the_retry_after_it_was_told(
+async def test_a_429_carries_the_retry_after_of_the_fault(
     fleet: SimulatedProviders, chat: Any, name: str, given: float | str, sent: str
 ) -> None:
     fleet[name].rate_limit(given)
@@ -101,7 +101,7 @@ async def test_a_prompt_that_is_too_long_is_recognised(fleet: SimulatedProviders
         ("deepseek", litellm.BadRequestError, 402, "Insufficient Balance"),
     ],
 )
-async def test_an_exhausted_account_speaks_as_its_vendor(
+async def test_an_exhausted_account_is_refused_as_by_its_vendor(
     fleet: SimulatedProviders, chat: Any, name: str, error: type[Exception], status: int, words: str
 ) -> None:
     fleet[name].quota_exhausted()
@@ -134,7 +134,7 @@ async def test_a_stream_that_stalls_ends_in_the_callers_timeout(
     await disconnected(fleet, name)
 
 
-async def test_a_client_that_leaves_is_counted_as_disconnected(fleet: SimulatedProviders, chat: Any) -> None:
+async def test_a_client_that_disconnects_is_counted_as_disconnected(fleet: SimulatedProviders, chat: Any) -> None:
     fleet["openai"].slow(60)
     task = asyncio.ensure_future(chat("openai"))
     await eventually(lambda: fleet["openai"].counts().in_flight)
@@ -182,7 +182,7 @@ async def test_a_cut_never_lets_a_stream_look_complete(fleet: SimulatedProviders
             await read(await chat(name, stream=True))
 
 
-async def test_an_answer_in_one_piece_leaves_stream_faults_alone(fleet: SimulatedProviders, chat: Any) -> None:
+async def test_an_answer_in_one_piece_uses_up_no_stream_fault(fleet: SimulatedProviders, chat: Any) -> None:
     fleet["openai"].cut_stream(times=1)
     assert (await chat("openai")).choices[0].message.content == "Hello from openai."
     with pytest.raises(MidStreamFallbackError):

@@ -86,7 +86,7 @@ def test_the_server_process_does_not_import_litellm() -> None:
     assert result.stdout.strip() == "False"
 
 
-def test_it_listens_on_loopback_only() -> None:
+def test_a_provider_listens_on_loopback_only() -> None:
     with SimulatedProvider("openai") as provider:
         assert provider._ports is not None
         ports = {provider._ports.model, provider._ports.control}
@@ -147,7 +147,7 @@ def test_a_fleet_has_five_providers_with_the_specifications_limits(fleet: Simula
         assert {"rpm": settings.rpm, "tpm": settings.tpm, "rpd": settings.rpd} == limits
 
 
-async def test_a_fleet_points_a_model_list_at_itself(fleet: SimulatedProviders) -> None:
+async def test_a_model_list_is_pointed_at_the_simulated_providers(fleet: SimulatedProviders) -> None:
     given = [
         {"model_name": "a", "litellm_params": {"model": "openai/gpt-4o-mini", "api_key": "os.environ/OPENAI_API_KEY"}},
         {"model_name": "b", "litellm_params": {"model": "groq/llama-3.1-8b-instant"}},
@@ -164,7 +164,7 @@ async def test_a_fleet_points_a_model_list_at_itself(fleet: SimulatedProviders) 
         router.discard()
 
 
-def test_a_fleet_knows_named_providers() -> None:
+def test_a_deployment_may_name_its_simulated_provider() -> None:
     with SimulatedProviders({"openai-eu": {"vendor": "openai", "rpm": 5}}, latency=0.0) as fleet:
         deployment = {
             "model_name": "a",

@@ -53,7 +53,9 @@ def test_the_sdk_delivers_ai_events(endpoint: PostHogEndpoint) -> None:
 
 
 @pytest.mark.parametrize("mode", ["v0", "v1"])
-def test_the_sdk_is_told_of_a_wrong_key(endpoint: PostHogEndpoint, mode: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_sdk_is_refused_for_a_wrong_key(
+    endpoint: PostHogEndpoint, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
     errors: list[Any] = []
     client = Client(
         "phc_wrong", host=endpoint.url, capture_mode=mode, on_error=lambda error, _: errors.append(error.status)
@@ -89,12 +91,12 @@ def test_a_repetition_is_counted_but_is_one_event(endpoint: PostHogEndpoint) -> 
     ],
     ids=["cut", "list", "bytes", "no batch", "uuid", "distinct id", "nan", "surrogate", "number"],
 )
-def test_what_posthog_cannot_read_is_refused_as_a_whole(endpoint: PostHogEndpoint, content: bytes) -> None:
+def test_a_batch_that_posthog_cannot_read_is_refused_as_a_whole(endpoint: PostHogEndpoint, content: bytes) -> None:
     assert send(endpoint, content).status_code == 400
     assert endpoint.events() == []
 
 
-def test_other_paths_are_not_found_but_remembered(endpoint: PostHogEndpoint) -> None:
+def test_other_paths_are_not_found_but_listed(endpoint: PostHogEndpoint) -> None:
     assert post(endpoint, event(), path="/flags/").status_code == 404
     assert endpoint.requests == ["POST /flags/"]
 
@@ -106,7 +108,7 @@ def test_too_large_is_judged_by_the_decompressed_size() -> None:
         assert post(endpoint, event()).status_code == 200
 
 
-def test_faults_apply_as_often_as_told(endpoint: PostHogEndpoint) -> None:
+def test_faults_apply_as_often_as_set(endpoint: PostHogEndpoint) -> None:
     endpoint.fail(503, times=1, retry_after=7)
     first = post(endpoint, event())
     assert (first.status_code, first.headers["retry-after"]) == (503, "7")
@@ -134,7 +136,7 @@ def test_a_slow_answer_comes_in_the_end(endpoint: PostHogEndpoint) -> None:
     assert post(endpoint, event()).status_code == 200
 
 
-def test_it_refuses_connections_and_accepts_them_again_on_the_same_port(endpoint: PostHogEndpoint) -> None:
+def test_the_endpoint_refuses_connections_and_accepts_them_again_on_the_same_port(endpoint: PostHogEndpoint) -> None:
     url = endpoint.url
     endpoint.refuse()
     with pytest.raises(httpx.ConnectError):
@@ -144,7 +146,7 @@ def test_it_refuses_connections_and_accepts_them_again_on_the_same_port(endpoint
     assert post(endpoint, event()).status_code == 200
 
 
-def test_it_stops_while_requests_hang() -> None:
+def test_the_endpoint_stops_while_requests_hang() -> None:
     endpoint = PostHogEndpoint().start()
     endpoint.hang()
     with httpx.Client(trust_env=False, timeout=0.2) as client, pytest.raises(httpx.TransportError):

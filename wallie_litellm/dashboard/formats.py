@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Final
 
+from wallie_litellm.clock import DAY
+
 UNKNOWN: Final = "\u2013"  # a dash
 _NARROW: Final = "\u202f"  # a space at which no line breaks
-_DAY: Final = 86_400
 _SWAPPED: Final = str.maketrans(",.", ".,")
 _MONTHS: Final = {
     "en": ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
@@ -67,15 +68,15 @@ class Formats:
         if seconds is None or not isfinite(seconds):
             return UNKNOWN
         seconds = max(0.0, seconds)
-        for limit, unit, name in ((120, 1, "s"), (7_200, 60, "min"), (2 * _DAY, 3_600, "h")):
+        for limit, unit, name in ((120, 1, "s"), (7_200, 60, "min"), (2 * DAY, 3_600, "h")):
             if seconds < limit:
                 return f"{self.number(-(-seconds // unit))}{_NARROW}{name}"
-        return f"{self.number(-(-seconds // _DAY))}{_NARROW}d"
+        return f"{self.number(-(-seconds // DAY))}{_NARROW}d"
 
     def clock(self, at: float, now: float) -> str:
         """A moment: its time of day, with its date before unless it is close to ``now``."""
         when = datetime.fromtimestamp(at, UTC)
-        return f"{when:%H:%M:%S}" if abs(now - at) < _DAY / 2 else f"{self.day(at)} {when:%H:%M}"
+        return f"{when:%H:%M:%S}" if abs(now - at) < DAY / 2 else f"{self.day(at)} {when:%H:%M}"
 
     def day(self, at: float) -> str:
         """A date without its year."""

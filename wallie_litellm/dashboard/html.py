@@ -11,6 +11,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from wallie_litellm.clock import DAY
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
 from wallie_litellm.dashboard import charts
@@ -22,7 +23,6 @@ from wallie_litellm.ledger.figures import Totals
 from wallie_litellm.ledger.kpis import Kpi
 from wallie_litellm.ledger.schema import RECORD_TABLES
 
-_DAY: Final = 86_400
 _WORST_FIRST: Final = {"down": 0, "degraded": 1, "healthy": 2}
 _HEALTH: Final = tuple(_WORST_FIRST)
 #: Control characters, those that reverse or hide others, and halves of characters, which nothing can encode.
@@ -197,9 +197,9 @@ def _bucket_names(chosen: Range, formats: Formats) -> tuple[Callable[[float], st
     def hour(at: float) -> str:
         return iso(at)[11:16]
 
-    if chosen.step >= _DAY:
+    if chosen.step >= DAY:
         return formats.day, formats.day
-    if chosen.seconds > _DAY:
+    if chosen.seconds > DAY:
         return formats.day, lambda at: f"{formats.day(at)} {hour(at)}"
     return hour, hour
 

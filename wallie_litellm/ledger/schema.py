@@ -24,6 +24,8 @@ from sqlalchemy import (
     or_,
 )
 
+from wallie_litellm.clock import DAY as DAY
+
 VERSION = 1
 
 metadata = MetaData()
@@ -185,7 +187,6 @@ outside_usage = Table(
 )
 
 QUARTER = 900  # seconds: every time zone's midnight is the beginning of a quarter of an hour in UTC
-DAY = 86_400
 
 # Latencies are kept as a histogram: bin 0 holds those below FIRST_BIN_MS, each further one reaches BIN_RATIO times as
 # far as the one before it, and the last, from 139 s, has no end.
