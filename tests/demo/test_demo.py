@@ -121,10 +121,9 @@ async def test_scenario_nothing_leaks(stage: Stage) -> None:
 async def test_scenario_quota_alerts(demo_providers: SimulatedProviders, tmp_path: Path) -> None:
     path, data = read_data(SHIPPED)
     data["wallie"]["providers"]["openai"] = {"rpm": 100}
-    stage = Stage(demo_providers, data, path, tmp_path)
-    stage.clear()
     said: list[str] = []
-    stage.say = said.append
+    stage = Stage(demo_providers, data, path, tmp_path, said.append)
+    stage.clear()
     found = Findings()
     await quota_alerts(stage, found, crossings=20)
     assert [row for row in found.rows if not row.ok] == []

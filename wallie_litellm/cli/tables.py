@@ -1,4 +1,4 @@
-"""How the commands lay out what people read."""
+"""Tables, and values in them, as text."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def run_demo(
     ):
         quiet_litellm()
         started = time.monotonic()
-        stage = Stage(providers, data, path, Path(folder))
+        stage = Stage(providers, data, path, Path(folder), display.say)
         with display:
             results = asyncio.run(play(scenarios, stage, display))
         display.table(results)
@@ -97,7 +97,6 @@ async def play(scenarios: Sequence[Scenario], stage: Stage, display: Display) ->
     import litellm
 
     results = []
-    stage.say = display.say
     try:
         display.say("Warming up: one request to each model group.")
         await _warm_up(stage)

@@ -74,10 +74,17 @@ class Stage:
     ``say`` shows a line on the display.
     """
 
-    def __init__(self, providers: SimulatedProviders, data: Mapping[str, Any], path: str | Path, folder: Path) -> None:
+    def __init__(
+        self,
+        providers: SimulatedProviders,
+        data: Mapping[str, Any],
+        path: str | Path,
+        folder: Path,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
         self.providers = providers
         self.folder = folder
-        self.say: Callable[[str], None] = lambda _line: None
+        self.say = say
         self.config = parse_config(data, path, env={})
         self.guard: Guard | None = None
         self._data = data

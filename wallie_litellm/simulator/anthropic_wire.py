@@ -115,7 +115,7 @@ class AnthropicWire(Wire):
         return WireReply(429, reply.body, {**self.limit_headers(meters), **wait})
 
     def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> WireReply:
-        """The same body, and the Retry-After as asked."""
+        """The same body, and the Retry-After of the fault."""
         return WireReply(429, self._limit_error("50 requests per minute", serial).body, retry_after_header(retry_after))
 
     def _limit_error(self, limit: str, serial: int) -> WireReply:

@@ -120,15 +120,15 @@ class PostHogEndpoint:
         self._add(Fault(FaultKind.STATUS, times, status=status, retry_after=retry_after))
 
     def hang(self, times: int | None = None, seconds: float = 3600.0) -> None:
-        """Take nothing and say nothing for ``seconds``, then close."""
+        """Take nothing and answer nothing for ``seconds``, then close."""
         self._add(Fault(FaultKind.HANG, times, seconds=seconds))
 
     def slow(self, seconds: float, times: int | None = None) -> None:
-        """Take the events, and say so after ``seconds``."""
+        """Take the events, and answer after ``seconds``."""
         self._add(Fault(FaultKind.SLOW, times, seconds=seconds))
 
     def lose_answers(self, times: int | None = None) -> None:
-        """Take the events, and close the connection without saying so."""
+        """Take the events, and close the connection without an answer."""
         self._add(Fault(FaultKind.CUT_STREAM, times))
 
     def refuse(self) -> None:

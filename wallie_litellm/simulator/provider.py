@@ -125,7 +125,7 @@ class SimulatedProvider:
         after_chunks: int | None = None,
         model: str | None = None,
     ) -> None:
-        """Say nothing for ``seconds``, then close; with ``after_chunks``, in the middle of a stream."""
+        """Send nothing for ``seconds``, then close; with ``after_chunks``, in the middle of a stream."""
         self._add(Fault(FaultKind.HANG, times, model, seconds=seconds, after_chunks=after_chunks))
 
     def slow(self, seconds: float, times: int | None = None, *, model: str | None = None) -> None:

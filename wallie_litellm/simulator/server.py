@@ -42,7 +42,7 @@ class SimulatedServer:
         app.add_routes(control_routes(self.engine, self.refuse, self.accept))
         if with_models:
             app.router.add_post("/{path:.*}", self.engine.handle)
-        # Cancelling a handler when its client leaves is what makes `disconnected` countable.
+        # Cancelling a handler when its client leaves is what makes "disconnected" countable.
         return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_STOP_GRACE)
 
     async def start(self) -> Ports:

@@ -36,7 +36,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class WireAnswer:
-    """What the provider says, and what it counts for it."""
+    """The answer's text, and the tokens that the provider counts for it."""
 
     serial: int
     created: int  # unix time in seconds
