@@ -25,7 +25,7 @@ def _clean_env(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def running_one() -> Iterator[StandIn]:
+def stand_in() -> Iterator[StandIn]:
     with StandIn() as server:
         yield server
 

@@ -40,33 +40,33 @@ CONFIG: dict[str, Any] = {**SECTIONS, "breaker": {"failures": 5, "open_for": 20}
         ("release-circuit", "circuit/release"),
     ],
 )
-def test_a_server_receives_the_actor_and_the_reason(running_one: StandIn, command: str, path: str) -> None:
+def test_a_server_receives_the_actor_and_the_reason(stand_in: StandIn, command: str, path: str) -> None:
     where = f"/wallie/api/providers/openai/{path}"
-    running_one.answers["POST", where] = json_answer({"message": "openai: done.", "actor": "maría (api, ::1)"})
-    result = run(command, "openai", "--url", running_one.url, "--yes", "--actor", "50% maría", "--reason", "it is late")
+    stand_in.answers["POST", where] = json_answer({"message": "openai: done.", "actor": "maría (api, ::1)"})
+    result = run(command, "openai", "--url", stand_in.url, "--yes", "--actor", "50% maría", "--reason", "it is late")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == "openai: done. Done by maría (api, ::1).\n"
-    (asked,) = running_one.asked
+    (asked,) = stand_in.asked
     assert json.loads(asked.body) == {"reason": "it is late"}
     assert asked.headers["x-wallie-actor"] == "50%25 mar%C3%ADa"
 
 
-def test_the_actor_is_the_user_of_this_machine_unless_given(running_one: StandIn) -> None:
-    running_one.answers["POST", "/wallie/api/providers/a%2Fb/circuit/open"] = json_answer({"message": "x"})
-    assert run("open-circuit", "a/b", "--url", running_one.url, "--yes").exit_code == 0
+def test_the_actor_is_the_user_of_this_machine_unless_given(stand_in: StandIn) -> None:
+    stand_in.answers["POST", "/wallie/api/providers/a%2Fb/circuit/open"] = json_answer({"message": "x"})
+    assert run("open-circuit", "a/b", "--url", stand_in.url, "--yes").exit_code == 0
     actor = f"{getpass.getuser()}@{socket.gethostname()}"
-    assert running_one.asked[0].headers["x-wallie-actor"] == actor
-    assert json.loads(running_one.asked[0].body) == {}
+    assert stand_in.asked[0].headers["x-wallie-actor"] == actor
+    assert json.loads(stand_in.asked[0].body) == {}
 
 
-def test_a_user_id_without_a_name_acts_as_cli(running_one: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_id_without_a_name_acts_as_cli(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_name() -> str:
         raise KeyError("getpwuid(): uid not found: 12345")
 
     monkeypatch.setattr(getpass, "getuser", no_name)
-    running_one.answers["POST", "/wallie/api/providers/openai/circuit/open"] = json_answer({"message": "x"})
-    assert run("open-circuit", "openai", "--url", running_one.url, "--yes").exit_code == 0
-    assert running_one.asked[0].headers["x-wallie-actor"] == f"cli@{socket.gethostname()}"
+    stand_in.answers["POST", "/wallie/api/providers/openai/circuit/open"] = json_answer({"message": "x"})
+    assert run("open-circuit", "openai", "--url", stand_in.url, "--yes").exit_code == 0
+    assert stand_in.asked[0].headers["x-wallie-actor"] == f"cli@{socket.gethostname()}"
 
 
 @pytest.mark.parametrize(
@@ -78,16 +78,16 @@ def test_a_user_id_without_a_name_acts_as_cli(running_one: StandIn, monkeypatch:
         (json_answer({"detail": "Not Found"}, 404), 1),
     ],
 )
-def test_the_refusal_of_a_server_is_one_line(running_one: StandIn, answer: Any, code: int) -> None:
-    running_one.answers["POST", "/wallie/api/providers/x/circuit/open"] = answer
-    result = run("open-circuit", "x", "--url", running_one.url, "--yes")
+def test_the_refusal_of_a_server_is_one_line(stand_in: StandIn, answer: Any, code: int) -> None:
+    stand_in.answers["POST", "/wallie/api/providers/x/circuit/open"] = answer
+    result = run("open-circuit", "x", "--url", stand_in.url, "--yes")
     assert result.exit_code == code
     assert one_line_of(result)
 
 
-def test_an_action_without_an_answer_may_have_been_carried_out(running_one: StandIn) -> None:
-    running_one.answers["POST", "/wallie/api/providers/x/circuit/open"] = json_answer({}, cut=5)
-    result = run("open-circuit", "x", "--url", running_one.url, "--yes")
+def test_an_action_without_an_answer_may_have_been_carried_out(stand_in: StandIn) -> None:
+    stand_in.answers["POST", "/wallie/api/providers/x/circuit/open"] = json_answer({}, cut=5)
+    result = run("open-circuit", "x", "--url", stand_in.url, "--yes")
     assert result.exit_code == 1
     assert "not known" in result.stderr
 
@@ -95,23 +95,23 @@ def test_an_action_without_an_answer_may_have_been_carried_out(running_one: Stan
 # Confirmation
 
 
-def test_without_a_terminal_nothing_is_done_unless_yes_is_given(running_one: StandIn) -> None:
-    result = run("open-circuit", "openai", "--url", running_one.url, input="y\n")
+def test_without_a_terminal_nothing_is_done_unless_yes_is_given(stand_in: StandIn) -> None:
+    result = run("open-circuit", "openai", "--url", stand_in.url, input="y\n")
     assert result.exit_code == 2
     assert "--yes" in one_line_of(result)
-    assert running_one.asked == []
+    assert stand_in.asked == []
 
 
 @pytest.mark.parametrize(("said", "code"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
 def test_at_a_terminal_the_action_is_confirmed(
-    running_one: StandIn, monkeypatch: pytest.MonkeyPatch, said: str, code: int
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, said: str, code: int
 ) -> None:
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
-    running_one.answers["POST", "/wallie/api/providers/openai/circuit/open"] = json_answer({"message": "x"})
-    result = run("open-circuit", "openai", "--url", running_one.url, input=said)
+    stand_in.answers["POST", "/wallie/api/providers/openai/circuit/open"] = json_answer({"message": "x"})
+    result = run("open-circuit", "openai", "--url", stand_in.url, input=said)
     assert result.exit_code == code
     assert "Let no request through to openai any more? [y/N]" in result.output
-    assert len(running_one.asked) == (code == 0)
+    assert len(stand_in.asked) == (code == 0)
 
 
 # Through Redis

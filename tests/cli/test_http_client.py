@@ -76,31 +76,31 @@ def test_the_command_sends_no_token_in_the_clear(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_the_token_is_the_environments(
-    running_one: StandIn, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], sent: str | None
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], sent: str | None
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert run("status", "--url", running_one.url).exit_code == 0
-    found = running_one.asked[0].headers.get("authorization")
+    assert run("status", "--url", stand_in.url).exit_code == 0
+    found = stand_in.asked[0].headers.get("authorization")
     assert (found and found.encode("latin-1").decode()) == sent
 
 
-def test_a_token_that_fits_in_no_header_is_wrong_use(running_one: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_fits_in_no_header_is_wrong_use(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WALLIE_ADMIN_TOKEN", "one\ntwo")
-    result = run("status", "--url", running_one.url)
+    result = run("status", "--url", stand_in.url)
     assert result.exit_code == 2
     assert "token" in one_line_of(result)
-    assert running_one.asked == []
+    assert stand_in.asked == []
 
 
 def test_a_proxy_of_the_environment_does_not_see_what_is_for_this_machine(
-    running_one: StandIn, monkeypatch: pytest.MonkeyPatch
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    assert run("status", "--url", running_one.url).exit_code == 0
+    assert run("status", "--url", stand_in.url).exit_code == 0
 
 
 @pytest.mark.parametrize("token", [None, "tops3cret"])
@@ -130,7 +130,7 @@ def test_a_proxy_of_the_environment_does_not_see_what_is_for_this_machine(
     ],
 )
 def test_a_bad_answer_is_one_harmless_line(
-    running_one: StandIn,
+    stand_in: StandIn,
     monkeypatch: pytest.MonkeyPatch,
     answer: Answer,
     said: str | dict[str | None, str],
@@ -138,15 +138,15 @@ def test_a_bad_answer_is_one_harmless_line(
 ) -> None:
     if token:
         monkeypatch.setenv("WALLIE_ADMIN_TOKEN", token)
-    running_one.answers[STATUS_PATH] = answer
-    result = run("status", "--url", running_one.url)
+    stand_in.answers[STATUS_PATH] = answer
+    result = run("status", "--url", stand_in.url)
     assert result.exit_code == 1
     line = one_line_of(result)
     assert (said if isinstance(said, str) else said[token]) in line
-    assert line.startswith(running_one.url)
+    assert line.startswith(stand_in.url)
     assert line.rstrip("\n").isprintable()
     assert token is None or token not in line
-    assert all(asked.path.startswith("/wallie/") for asked in running_one.asked)
+    assert all(asked.path.startswith("/wallie/") for asked in stand_in.asked)
 
 
 def test_a_refused_connection_is_one_line() -> None:
@@ -169,9 +169,9 @@ def test_a_silent_server_is_waited_for_only_until_the_timeout(silent: str, monke
     assert "no answer within 0.2 s" in one_line_of(result)
 
 
-def test_an_answer_without_end_is_not_read_to_it(running_one: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_without_end_is_not_read_to_it(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "LARGEST", 1000)
-    running_one.answers[STATUS_PATH] = Answer(200, b'"' + b"x" * 5000 + b'"')
-    result = run("status", "--url", running_one.url)
+    stand_in.answers[STATUS_PATH] = Answer(200, b'"' + b"x" * 5000 + b'"')
+    result = run("status", "--url", stand_in.url)
     assert result.exit_code == 1
     assert "no Wallie answers there" in one_line_of(result)

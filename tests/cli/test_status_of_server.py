@@ -29,32 +29,32 @@ def lines_of(result: Result) -> list[list[str]]:
     return [line.split() for line in result.stdout.splitlines()]
 
 
-def test_a_servers_status_is_shown_as_a_table(running_one: StandIn) -> None:
-    result = run("status", "--url", running_one.url)
+def test_a_servers_status_is_shown_as_a_table(stand_in: StandIn) -> None:
+    result = run("status", "--url", stand_in.url)
     lines = lines_of(result)
-    assert result.stdout.startswith(f"{running_one.url}/wallie: limits shared through Redis by 3 workers, ok\n")
+    assert result.stdout.startswith(f"{stand_in.url}/wallie: limits shared through Redis by 3 workers, ok\n")
     assert ["openai", "down", "open", "2", "1", "rpm", "12", "/", "60", "20", "2026-11-26", "10:00:00"] in lines
     assert ["concurrency", "2", "/", "5", "40", "-"] in lines
     assert ["spare", "healthy", "closed", "0", "0", "-"] in lines
     assert ["openai:", "open:", "timeout;", "next", "probe", "in", "7.2", "s;", "paused", "for", "3.0", "s"] in lines
     assert ["openai", "1,234", "56,789", "1.2500"] in lines
     assert ["spare", "2", "30", "-", "2", "unpriced"] in lines
-    assert running_one.asked[1].parameters == [("range", "24h"), ("by", "provider")]
+    assert stand_in.asked[1].parameters == [("range", "24h"), ("by", "provider")]
 
 
-def test_json_is_the_servers_own_status(running_one: StandIn) -> None:
-    result = run("status", "--url", f"{running_one.url}/wallie/", "--json")
+def test_json_is_the_servers_own_status(stand_in: StandIn) -> None:
+    result = run("status", "--url", f"{stand_in.url}/wallie/", "--json")
     assert json.loads(result.stdout) == {**STATUS, "usage": USAGE}
     assert result.stderr == ""
 
 
-def test_a_missing_ledger_is_reported_and_the_rest_is_shown(running_one: StandIn) -> None:
-    running_one.answers[USAGE_PATH] = problem(503, "wallie_no_ledger", "there is no ledger")
-    result = run("status", "--url", running_one.url, "--json")
+def test_a_missing_ledger_is_reported_and_the_rest_is_shown(stand_in: StandIn) -> None:
+    stand_in.answers[USAGE_PATH] = problem(503, "wallie_no_ledger", "there is no ledger")
+    result = run("status", "--url", stand_in.url, "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {**STATUS, "usage": None}
     assert "there is no ledger" in result.stderr
-    assert "openai" in run("status", "--url", running_one.url).stdout
+    assert "openai" in run("status", "--url", stand_in.url).stdout
 
 
 @pytest.mark.parametrize(
@@ -66,26 +66,26 @@ def test_a_missing_ledger_is_reported_and_the_rest_is_shown(running_one: StandIn
         ({"scope": "ledger", "state": "ok", "error": None}, "limits as the ledger's records add up, ok"),
     ],
 )
-def test_the_first_line_names_the_scope_of_the_limits(running_one: StandIn, store: dict[str, Any], said: str) -> None:
-    running_one.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "store": store})
-    assert run("status", "--url", running_one.url).stdout.splitlines()[0].endswith(said)
+def test_the_first_line_names_the_scope_of_the_limits(stand_in: StandIn, store: dict[str, Any], said: str) -> None:
+    stand_in.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "store": store})
+    assert run("status", "--url", stand_in.url).stdout.splitlines()[0].endswith(said)
 
 
-def test_names_cannot_move_the_cursor(running_one: StandIn) -> None:
+def test_names_cannot_move_the_cursor(stand_in: StandIn) -> None:
     evil = {"a\x1b[2J\nb": {**STATUS["providers"]["spare"], "health": "\x07"}}
-    running_one.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "providers": evil})
-    shown = run("status", "--url", running_one.url).stdout
+    stand_in.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "providers": evil})
+    shown = run("status", "--url", stand_in.url).stdout
     assert all(line.isprintable() for line in shown.splitlines())
     assert len(shown.splitlines()) == 8
 
 
 def test_the_environment_may_name_the_server_and_config_beats_it(
-    running_one: StandIn, monkeypatch: pytest.MonkeyPatch, status: Callable[..., Result]
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, status: Callable[..., Result]
 ) -> None:
-    monkeypatch.setenv("WALLIE_URL", running_one.url)
+    monkeypatch.setenv("WALLIE_URL", stand_in.url)
     assert "through Redis by 3 workers" in run("status").stdout
     assert "per process" in status("memory").stdout
-    result = status("memory", "--url", running_one.url)
+    result = status("memory", "--url", stand_in.url)
     assert result.exit_code == 2
     assert "not both" in result.stderr
 
@@ -169,11 +169,11 @@ def interrupted(process: subprocess.Popen[str]) -> str:
 
 
 def test_each_look_is_a_line_of_json_and_a_failing_one_does_not_end_it(
-    running_one: StandIn, watch: Callable[..., subprocess.Popen[str]]
+    stand_in: StandIn, watch: Callable[..., subprocess.Popen[str]]
 ) -> None:
     looks = iter([json_answer(STATUS), Answer(500)])
-    running_one.answers["GET", "/wallie/api/status"] = lambda: next(looks, json_answer(STATUS))
-    process = watch("--url", running_one.url, "--json", "--watch", "0.1")
+    stand_in.answers["GET", "/wallie/api/status"] = lambda: next(looks, json_answer(STATUS))
+    process = watch("--url", stand_in.url, "--json", "--watch", "0.1")
     assert process.stdout is not None
     found = [json.loads(process.stdout.readline()) for _ in range(3)]
     assert "providers" in found[0]
@@ -184,11 +184,11 @@ def test_each_look_is_a_line_of_json_and_a_failing_one_does_not_end_it(
 
 
 def test_redirected_output_has_one_block_after_the_other(
-    running_one: StandIn, watch: Callable[..., subprocess.Popen[str]]
+    stand_in: StandIn, watch: Callable[..., subprocess.Popen[str]]
 ) -> None:
     looks = iter([json_answer(STATUS), Answer(500)])
-    running_one.answers["GET", "/wallie/api/status"] = lambda: next(looks, json_answer(STATUS))
-    process = watch("--watch", "0.1", "--url", running_one.url)
+    stand_in.answers["GET", "/wallie/api/status"] = lambda: next(looks, json_answer(STATUS))
+    process = watch("--watch", "0.1", "--url", stand_in.url)
     assert process.stdout is not None
     heads = 0
     while heads < 3:
@@ -198,7 +198,7 @@ def test_redirected_output_has_one_block_after_the_other(
     assert "HTTP 500" in interrupted(process)
 
 
-def test_watch_repeats_every_two_seconds_by_default(running_one: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_repeats_every_two_seconds_by_default(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -207,13 +207,13 @@ def test_watch_repeats_every_two_seconds_by_default(running_one: StandIn, monkey
             raise KeyboardInterrupt
 
     monkeypatch.setattr("wallie_litellm.cli.status.time.sleep", sleep)
-    result = run("status", "--watch", "--url", running_one.url)
+    result = run("status", "--watch", "--url", stand_in.url)
     assert result.exit_code == 130
     assert slept == [2.0, 2.0]
-    assert run("status", "--watch", "0", "--url", running_one.url).exit_code == 2
+    assert run("status", "--watch", "0", "--url", stand_in.url).exit_code == 2
 
 
-def test_a_terminal_is_cleared(running_one: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_is_cleared(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     def sleep(_seconds: float) -> None:
         raise KeyboardInterrupt
 
@@ -221,5 +221,5 @@ def test_a_terminal_is_cleared(running_one: StandIn, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("wallie_litellm.cli.status.time.sleep", sleep)
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
     monkeypatch.setattr("click.clear", lambda: cleared.append(True))
-    assert run("status", "--watch", "--url", running_one.url).exit_code == 130
+    assert run("status", "--watch", "--url", stand_in.url).exit_code == 130
     assert cleared == [True]
