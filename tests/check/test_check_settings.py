@@ -1,0 +1,28 @@
+"""What the check finds about LiteLLM's settings and the variables that the file names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from check_support import entry
+
+
+def test_an_unset_variable_is_reported_once_with_its_first_place(check: Any) -> None:
+    model = entry("openai/gpt-4o", api_key="os.environ/NOPE")
+    [problem] = check(model, entry("openai/gpt-4o-mini", api_key="os.environ/NOPE")).problems
+    assert "model_list[0].litellm_params.api_key (and 1 more): the environment variable NOPE is not set" in problem
+    assert check(model, ignore_keys=True).ok
+    assert check(model, env={"NOPE": "fake"}).ok
+
+
+def test_variables_are_looked_for_in_every_section(check: Any) -> None:
+    report = check(entry("openai/gpt-4o"), general_settings={"alerts": [{"key": "os.environ/NOPE"}]})
+    assert "general_settings.alerts[0].key: the environment variable NOPE is not set" in report.problems[0]
+
+
+def test_a_litellm_setting_that_wallie_overrides_is_a_note(check: Any) -> None:
+    report = check(entry("openai/gpt-4o"), router_settings={"num_retries": 2, "disable_cooldowns": False})
+    assert [note.split(": ")[1] for note in report.notes] == [
+        "router_settings.num_retries",
+        "router_settings.disable_cooldowns",
+    ]

@@ -1,0 +1,88 @@
+"""What the check finds about the ledger and the sinks."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from check_support import OPENAI, entry
+
+from wallie_litellm.check import packages
+
+
+def test_a_complete_configuration_gives_neither_problem_nor_note(check: Any) -> None:
+    wallie = {
+        "ledger": {"url": "sqlite:///w.db"},
+        "features": {"chat": {"limits": {"rpm": 5}}},
+        "telemetry": {
+            "posthog": {"api_key": "phc_fake"},
+            "slack": {"webhook_url": "https://slack.invalid/fake"},
+            "sentry": {"dsn": "https://fake@sentry.invalid/1"},
+            "prometheus": {},
+            "opentelemetry": {},
+        },
+    }
+    report = check(entry("openai/gpt-4o"), wallie=wallie)
+    assert (report.problems, report.notes) == ((), ())
+
+
+SECRETS = [
+    ("posthog", "api_key", "POSTHOG_API_KEY", "phc_fake"),
+    ("slack", "webhook_url", "SLACK_WEBHOOK_URL", "https://slack.invalid/fake"),
+    ("sentry", "dsn", "SENTRY_DSN", "https://fake@sentry.invalid/1"),
+]
+
+
+@pytest.mark.parametrize(("section", "secret", "variable", "value"), SECRETS)
+def test_a_sink_without_its_secret_is_off_and_a_note_says_so(
+    check: Any, section: str, secret: str, variable: str, value: str
+) -> None:
+    wallie = {"telemetry": {section: {}}}
+    [note] = check(entry("openai/gpt-4o"), wallie=wallie).notes
+    assert note.endswith(
+        f"router_config.yaml: wallie.telemetry.{section}: no {secret} here and no {variable} in the environment: off"
+    )
+    assert check(entry("openai/gpt-4o"), wallie=wallie, env={**OPENAI, variable: value}).notes == ()
+    assert check(entry("openai/gpt-4o"), wallie=wallie, ignore_keys=True).notes == ()
+
+
+PACKAGES = {
+    "posthog": ("posthog", {"telemetry": {"posthog": {"api_key": "phc_fake"}}}),
+    "sentry": ("sentry_sdk", {"telemetry": {"sentry": {"dsn": "https://fake@sentry.invalid/1"}}}),
+    "prometheus": ("prometheus_client", {"telemetry": {"prometheus": {}}}),
+    "opentelemetry": ("opentelemetry.trace", {"telemetry": {"opentelemetry": {}}}),
+    "postgres": ("asyncpg", {"ledger": {"url": "postgresql://h/d"}}),
+    "redis": ("redis", {"store": {"url": "redis://h"}}),
+}
+
+
+@pytest.mark.parametrize("extra", PACKAGES)
+def test_a_missing_package_is_a_problem_that_names_what_to_install(
+    check: Any, monkeypatch: pytest.MonkeyPatch, extra: str
+) -> None:
+    package, wallie = PACKAGES[extra]
+    assert check(entry("openai/gpt-4o"), wallie=wallie).ok
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == package else find_spec(name))
+    [problem] = check(entry("openai/gpt-4o"), wallie=wallie).problems
+    assert problem.endswith(f"; install wallie-litellm[{extra}]")
+
+
+def test_the_package_of_a_sink_that_is_off_is_not_missed(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "find_spec", lambda _name: None)
+    report = check(entry("openai/gpt-4o"), wallie={"telemetry": {"posthog": {}, "sentry": {}}, "ledger": None})
+    assert report.ok
+    assert len(report.notes) == 2
+
+
+def test_an_own_sink_is_looked_for_beside_the_file_and_among_installed_modules(check: Any, tmp_path: Path) -> None:
+    wallie = {"telemetry": {"sinks": ["beside:Sink", "json:JSONEncoder", "nowhere.at_all:Sink"]}}
+    (tmp_path / "beside.py").write_text("raise SystemExit('a check runs nobody else's code')")
+    [problem] = check(entry("openai/gpt-4o"), wallie=wallie).problems
+    assert "wallie.telemetry.sinks: nowhere.at_all:Sink: no nowhere.at_all.py beside this file" in problem
+
+
+@pytest.mark.parametrize("wallie", [{}, {"ledger": None}, {"store": {"url": "memory"}, "telemetry": {}}])
+def test_what_is_not_configured_gives_no_note(check: Any, wallie: dict[str, Any]) -> None:
+    assert check(entry("openai/gpt-4o"), wallie=wallie).notes == ()
