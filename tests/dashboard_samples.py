@@ -108,7 +108,7 @@ def figures(names: Sequence[str], **changed: object) -> Figures:
         ),
         buckets=[_bucket(int(begins) // 3_600 * 3_600 + hour * 3_600, hour, names) for hour in range(25)],
         alerts=(),
-        happenings=(),
+        history=(),
         kpis=[
             Kpi("uptime", 0.995, 0.9991, True),
             Kpi("p95_latency", 8.0, 1.6, True),
@@ -174,7 +174,7 @@ def ill() -> Snapshot:
         HistoryRow(NOW - 30, "fallback", "groq", "llama-3.1-8b", "gpt-4o-mini", "server error", ""),
         HistoryRow(NOW - 90_000, "breaker", "gemini", "forced_open", "half_open", "released by the operator", ""),
     ]
-    found = figures(names, alerts=alerts, happenings=happened)
+    found = figures(names, alerts=alerts, history=happened)
     costs = replace(found.costs, unpriced=49, estimated=7, by_provider=[UsageGroup("deepseek", 449, 404_100, 0.88, 49)])
     failed = [replace(kpi, passed=False) if kpi.name in ("uptime", "error_rate") else kpi for kpi in found.kpis]
     found = replace(found, costs=costs, kpis=failed)
@@ -213,7 +213,7 @@ def hostile() -> Snapshot:
         HistoryRow(NOW, kind, name, bad["model"], bad["feature"], bad["reason"], bad["actor"])
         for kind in ("breaker", "health", "fallback", "action", bad["detail"])
     ]
-    found = figures([name, bad["model"]], alerts=alerts, happenings=happened)
+    found = figures([name, bad["model"]], alerts=alerts, history=happened)
     costs = replace(found.costs, by_feature=[UsageGroup(bad["feature"], 1, 2, None, 1)])
     workers = [Worker(bad["worker"], 1, bad["provider"], None, False)]
     return snapshot(

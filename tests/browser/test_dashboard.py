@@ -158,9 +158,9 @@ def test_each_panel_shows_what_the_ledger_and_the_guard_hold(
     assert value(page, f"{performance} [data-field=tokens]") == "800"
     assert value(page, "#panel-performance [data-provider=groq] [data-field=fallback-rate]") == "1.0"
 
-    expect(page.locator("#panel-happenings")).to_contain_text("maria")
-    expect(page.locator("#panel-happenings")).to_contain_text("connection refused")
-    expect(page.locator("#panel-happenings [data-kind=fallback]")).to_contain_text("llama-3.1-8b")
+    expect(page.locator("#panel-history")).to_contain_text("maria")
+    expect(page.locator("#panel-history")).to_contain_text("connection refused")
+    expect(page.locator("#panel-history [data-kind=fallback]")).to_contain_text("llama-3.1-8b")
 
     assert page.locator("#panel-kpis tbody tr").count() == 6
     assert value(page, "#panel-kpis [data-kpi=critical_alerts] [data-field=passed]") == "False"
@@ -234,10 +234,10 @@ def test_each_order_works_from_the_button_to_the_guard_and_goes_on_record(
     give_order(page, "Force close")
     assert stage.breaker() == "closed"
     assert stage.guard.bus.flush_blocking(10)
-    log = page.locator("#panel-happenings [data-kind=action]")
+    log = page.locator("#panel-history [data-kind=action]")
     expect(log).to_have_count(4)
     expect(log.last).to_contain_text("Reset quota")
-    expect(page.locator("#panel-happenings")).to_contain_text("bad answers")
+    expect(page.locator("#panel-history")).to_contain_text("bad answers")
     expect(log.first).to_contain_text("127.0.0.1")
 
 
@@ -335,7 +335,7 @@ def test_the_export_button_gives_the_records(make_stage: Callable[..., Stage], o
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
     assert [row["total_tokens"] for row in rows if row["kind"] == "attempt"] == ["7"] * 5
     page.get_by_role("link", name="Back").click()
-    expect(page.locator("#panel-happenings [data-kind=action]")).to_contain_text("attempt, action; 1h")
+    expect(page.locator("#panel-history [data-kind=action]")).to_contain_text("attempt, action; 1h")
 
 
 def test_people_log_in_see_who_they_are_and_log_out(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
@@ -355,7 +355,7 @@ def test_people_log_in_see_who_they_are_and_log_out(make_stage: Callable[..., St
     assert "wallie_session" not in page.evaluate("document.cookie")
     give_order(page, "Force open")
     stage.guard.bus.flush_blocking(10)
-    expect(page.locator("#panel-happenings")).to_contain_text("María (page, 127.0.0.1)")
+    expect(page.locator("#panel-history")).to_contain_text("María (page, 127.0.0.1)")
     page.get_by_role("button", name="Log out").click()
     page.goto(stage.address)
     expect(page.get_by_label("Token")).to_be_visible()
@@ -397,7 +397,7 @@ def test_scripts_in_names_and_messages_are_text(make_stage: Callable[..., Stage]
     )
     page = open_page(f"{stage.address}?range=1h")
     page.wait_for_timeout(1500)  # through a refresh too
-    for panel in ("health", "quota", "cost", "alerts", "happenings", "performance"):
+    for panel in ("health", "quota", "cost", "alerts", "history", "performance"):
         expect(page.locator(f"#panel-{panel}")).to_contain_text("<script>window.pwned=1</script>")
     assert page.evaluate("window.pwned") is None
     assert page.locator("#panels script, #panels img").count() == 0

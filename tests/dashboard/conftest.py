@@ -50,12 +50,12 @@ def make_app(tmp_path: Path) -> Iterator[MakeApp]:
         guard = Guard(config, bus=bus)
         if (sink := ledger_sink(config)) is not None:
             bus.add(sink)
-        app, desk = whole_app(guard, tokens=lambda: tokens, aside=False)
+        app, service = whole_app(guard, tokens=lambda: tokens, aside=False)
         asked = TestClient(app, base_url=f"http://{host}", client=(client, 40000), follow_redirects=False)
-        opened.append((desk, guard))
+        opened.append((service, guard))
         return Served(guard, asked)
 
     yield make
-    for desk, guard in opened:
-        desk.close()
+    for service, guard in opened:
+        service.close()
         guard.close()

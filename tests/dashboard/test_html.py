@@ -12,7 +12,6 @@ from string import Formatter
 import pytest
 from dashboard_samples import HOSTILE, SAMPLES, healthy, ill, without_ledger
 
-from wallie_litellm.dashboard.guard_source import ACTIONS
 from wallie_litellm.dashboard.html import (
     render_confirm,
     render_export,
@@ -21,10 +20,11 @@ from wallie_litellm.dashboard.html import (
     render_panels,
     render_problem,
 )
+from wallie_litellm.dashboard.source import ACTIONS
 from wallie_litellm.dashboard.translations import CATALOGUES, LANGUAGES, choose_language, translator
 from wallie_litellm.dashboard.view_model import Snapshot
 
-PANELS = ("health", "quota", "cost", "alerts", "happenings", "performance", "kpis", "fleet")
+PANELS = ("health", "quota", "cost", "alerts", "history", "performance", "kpis", "fleet")
 _VOID = {"meta", "link", "img", "input", "br", "hr"}
 
 

@@ -15,7 +15,7 @@ from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
 from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.formats import Formats, iso
-from wallie_litellm.dashboard.guard_source import ACTIONS, EXPORTED
+from wallie_litellm.dashboard.source import ACTIONS, EXPORTED
 from wallie_litellm.dashboard.translations import translator
 from wallie_litellm.dashboard.view_model import RANGES, FeatureLimits, Figures, Provider, Quota, Range, Snapshot
 from wallie_litellm.ledger.figures import Totals

@@ -7,17 +7,17 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Problem(BaseModel):
+class ErrorDetail(BaseModel):
     """What is wrong, and what to do."""
 
     code: str = Field(examples=["wallie_unauthorized"])
     message: str
 
 
-class Failure(BaseModel):
+class ErrorBody(BaseModel):
     """The body of every answer that is not a success."""
 
-    error: Problem
+    error: ErrorDetail
 
 
 class BreakerStatus(BaseModel):
