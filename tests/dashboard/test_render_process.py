@@ -1,4 +1,4 @@
-"""The process that draws the page, and what happens when it is not there."""
+"""The process that renders the panels, the thread in its place, and long polling."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.view_model import Snapshot
 from wallie_litellm.guard import Guard
 
-MARK = "drawn in the thread"
+MARK = "rendered in the thread"
 
 
 def render(snapshot: Snapshot, language: str) -> str:
-    """Tells the thread's drawings from the process's, which do not come from here."""
+    """Marks the thread's panels, since the process's do not come from here."""
     return f"<!--{MARK}-->{render_panels(snapshot, language)}"
 
 
@@ -61,7 +61,7 @@ def process_of(service: DashboardService) -> int:
 
 
 async def from_process(service: DashboardService) -> str:
-    """The panels once the process draws them; the thread does until it is there."""
+    """The panels once the process renders them; the thread does until it has started."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
         html = (await service.panels("1h", "en")).html.decode()
@@ -69,14 +69,14 @@ async def from_process(service: DashboardService) -> str:
             return html
         feed_of(service).forget()
         await asyncio.sleep(0.1)
-    raise AssertionError("the process never draws")
+    raise AssertionError("the process never renders")
 
 
-async def test_the_first_picture_does_not_wait_for_the_process(service: DashboardService) -> None:
+async def test_the_first_panels_do_not_wait_for_the_process(service: DashboardService) -> None:
     assert MARK in (await service.panels("1h", "en")).html.decode()
 
 
-async def test_the_process_shows_what_the_guard_says_and_the_ledger_holds(
+async def test_the_process_renders_the_guards_status_and_the_ledgers_figures(
     service: DashboardService, guard: Guard, tmp_path: Path
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=time.time() - 5, total_tokens=4321)])
@@ -86,7 +86,7 @@ async def test_the_process_shows_what_the_guard_says_and_the_ledger_holds(
     assert 'data-value="forced_open"' in html
 
 
-async def test_when_the_process_is_killed_the_thread_draws_and_another_is_started(
+async def test_when_the_process_is_killed_the_thread_renders_and_another_is_started(
     service: DashboardService, guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("wallie_litellm.dashboard.render_process.RESTART_AFTER", 0.0)
@@ -100,7 +100,7 @@ async def test_when_the_process_is_killed_the_thread_draws_and_another_is_starte
     assert process_of(service) != first
 
 
-async def test_a_process_that_cannot_be_started_is_missed_by_nobody(
+async def test_the_thread_renders_when_the_process_cannot_be_started(
     service: DashboardService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
@@ -109,16 +109,14 @@ async def test_a_process_that_cannot_be_started_is_missed_by_nobody(
         feed_of(service).forget()
 
 
-async def test_closing_the_desk_ends_the_process(service: DashboardService) -> None:
+async def test_closing_the_service_ends_the_process(service: DashboardService) -> None:
     await from_process(service)
     process = process_of(service)
     service.close()
     await until(lambda: not Path(f"/proc/{process}").exists())
 
 
-async def test_who_has_the_latest_picture_waits_for_something_to_happen(
-    service: DashboardService, guard: Guard
-) -> None:
+async def test_a_client_with_the_present_version_waits_for_a_change(service: DashboardService, guard: Guard) -> None:
     version = (await service.panels("1h", "en")).version
     waiting = asyncio.ensure_future(service.panels("1h", "en", after=version))
     await asyncio.sleep(0.3)
@@ -129,7 +127,7 @@ async def test_who_has_the_latest_picture_waits_for_something_to_happen(
     assert time.monotonic() - began < LONG_POLL_SECONDS / 2
 
 
-async def test_who_has_an_old_picture_does_not_wait(service: DashboardService, guard: Guard) -> None:
+async def test_a_client_with_an_old_version_does_not_wait(service: DashboardService, guard: Guard) -> None:
     version = (await service.panels("1h", "en")).version
     guard.update_usage("openai", 495)  # over the limit's warning, and its critical share
     await asyncio.sleep(0.3)
@@ -138,5 +136,5 @@ async def test_who_has_an_old_picture_does_not_wait(service: DashboardService, g
     assert time.monotonic() - began < LONG_POLL_SECONDS / 2
 
 
-async def test_garbage_for_a_version_is_an_old_picture(service: DashboardService) -> None:
+async def test_a_garbage_version_counts_as_an_old_one(service: DashboardService) -> None:
     assert (await service.panels("1h", "en", after=PanelVersion.parse("x-y-z"))).html

@@ -1,4 +1,4 @@
-"""The thread that all viewers share, over a real guard and a real ledger."""
+"""The dashboard's service over a real guard and a real ledger."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class Wall:
         return self.at
 
 
-class Pen:
-    """Draws a snapshot as a line of text, and counts how often."""
+class LineRenderer:
+    """Renders a snapshot as a line of text, and counts how often."""
 
     def __init__(self) -> None:
-        self.drawn = 0
+        self.count = 0
         self.threads: set[str] = set()
 
     def __call__(self, snapshot: Snapshot, language: str) -> str:
-        self.drawn += 1
+        self.count += 1
         self.threads.add(threading.current_thread().name)
         health = {one.name: one.health for one in snapshot.providers}
         return f"{language} {snapshot.range.name} {health['openai']} {snapshot.problem}"
@@ -77,43 +77,47 @@ def wall() -> Wall:
 
 
 @pytest.fixture
-def pen() -> Pen:
-    return Pen()
+def renderer() -> LineRenderer:
+    return LineRenderer()
 
 
 @pytest.fixture
-async def service(tmp_path: Path, wall: Wall, pen: Pen) -> AsyncIterator[DashboardService]:
+async def service(tmp_path: Path, wall: Wall, renderer: LineRenderer) -> AsyncIterator[DashboardService]:
     config = WallieConfig(ledger=LedgerSettings(url=ledger_of(tmp_path)))
     guard = Guard(config)
-    made = DashboardService(GuardSource(guard), config, render=pen, now=wall)
+    made = DashboardService(GuardSource(guard), config, render=renderer, now=wall)
     yield made
     made.close()
     guard.close()
 
 
-async def test_fifty_viewers_cost_one_drawing_a_second(service: DashboardService, pen: Pen, wall: Wall) -> None:
-    drawn = await asyncio.gather(*(service.panels("24h", "en") for _ in range(50)))
-    assert pen.drawn == 1
-    assert len({one.version for one in drawn}) == 1
+async def test_fifty_viewers_cost_one_rendering_a_second(
+    service: DashboardService, renderer: LineRenderer, wall: Wall
+) -> None:
+    panels = await asyncio.gather(*(service.panels("24h", "en") for _ in range(50)))
+    assert renderer.count == 1
+    assert len({one.version for one in panels}) == 1
     wall.at += RENDER_TTL / 2
     await service.panels("24h", "en")
-    assert pen.drawn == 1
+    assert renderer.count == 1
     wall.at += RENDER_TTL
     await service.panels("24h", "en")
-    assert pen.drawn == 2
+    assert renderer.count == 2
 
 
-async def test_each_range_and_language_is_drawn_by_itself(service: DashboardService) -> None:
+async def test_each_range_and_language_is_rendered_separately(service: DashboardService) -> None:
     assert (await service.panels("1h", "es")).html.startswith(b"es 1h ")
     assert (await service.panels("7d", "en")).html.startswith(b"en 7d ")
 
 
-async def test_drawing_takes_no_time_from_the_loop_that_serves_requests(service: DashboardService, pen: Pen) -> None:
+async def test_panels_are_rendered_in_the_services_own_thread(
+    service: DashboardService, renderer: LineRenderer
+) -> None:
     await service.panels("24h", "en")
-    assert pen.threads == {"wallie-dashboard"}
+    assert renderer.threads == {"wallie-dashboard"}
 
 
-async def test_what_was_ordered_is_seen_by_whoever_looks_next(service: DashboardService) -> None:
+async def test_the_next_panels_show_the_effect_of_an_action(service: DashboardService) -> None:
     assert b"healthy" in (await service.panels("24h", "en")).html
     await service.act("open_circuit", "openai", "maria")
     assert b"down" in (await service.panels("24h", "en")).html
@@ -123,9 +127,9 @@ async def test_what_was_ordered_is_seen_by_whoever_looks_next(service: Dashboard
     assert b"healthy" in (await service.panels("24h", "en")).html
 
 
-async def test_an_order_for_an_unknown_provider_is_an_error(service: DashboardService) -> None:
-    with pytest.raises(ValueError, match="nobody"):
-        await service.act("open_circuit", "nobody", "maria")
+async def test_an_action_on_an_unknown_provider_is_an_error(service: DashboardService) -> None:
+    with pytest.raises(ValueError, match="unknown"):
+        await service.act("open_circuit", "unknown", "maria")
 
 
 async def test_a_change_of_health_is_shown_within_a_second_whatever_the_ledger_does(
@@ -133,12 +137,12 @@ async def test_a_change_of_health_is_shown_within_a_second_whatever_the_ledger_d
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
     assert b"healthy" in (await service.panels("24h", "en")).html
-    service.source.act("open_circuit", "openai", "somebody else")
+    service.source.act("open_circuit", "openai", "another operator")
     wall.at += RENDER_TTL
     assert b"down" in (await service.panels("24h", "en")).html
 
 
-async def test_without_a_file_the_page_says_so_and_finds_it_once_it_is_there(
+async def test_a_missing_ledger_file_is_reported_and_read_once_it_exists(
     service: DashboardService, wall: Wall, tmp_path: Path
 ) -> None:
     snapshot = await service.snapshot("24h")
@@ -154,10 +158,10 @@ async def test_without_a_file_the_page_says_so_and_finds_it_once_it_is_there(
     assert found.figures.total.attempts == 1
 
 
-async def test_a_configuration_without_a_ledger_says_so(wall: Wall, pen: Pen) -> None:
+async def test_a_configuration_without_a_ledger_is_reported(wall: Wall, renderer: LineRenderer) -> None:
     config = WallieConfig(ledger=None)
     guard = Guard(config)
-    service = DashboardService(GuardSource(guard), config, render=pen, now=wall)
+    service = DashboardService(GuardSource(guard), config, render=renderer, now=wall)
     try:
         assert "ledger: null" in ((await service.snapshot("1h")).problem or "")
     finally:
@@ -165,7 +169,7 @@ async def test_a_configuration_without_a_ledger_says_so(wall: Wall, pen: Pen) ->
         guard.close()
 
 
-async def test_a_ledger_that_breaks_is_a_sentence_and_comes_back(
+async def test_a_broken_ledger_is_reported_and_read_again_after_its_repair(
     service: DashboardService, wall: Wall, tmp_path: Path
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
@@ -184,7 +188,7 @@ async def test_a_ledger_that_breaks_is_a_sentence_and_comes_back(
     assert (await service.snapshot("1h")).problem is None
 
 
-async def test_a_ledger_that_is_removed_or_replaced_is_not_read_on(
+async def test_a_removed_or_replaced_ledger_file_is_opened_anew(
     service: DashboardService, wall: Wall, tmp_path: Path
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
@@ -197,12 +201,12 @@ async def test_a_ledger_that_is_removed_or_replaced_is_not_read_on(
     assert await attempts(service) == 2
 
 
-async def test_the_snapshot_holds_what_the_ledger_holds(service: DashboardService, tmp_path: Path) -> None:
+async def test_the_snapshot_has_the_ledgers_figures(service: DashboardService, tmp_path: Path) -> None:
     served = settled(at=NOW - 600, provider="anthropic", model="claude-sonnet-4", cost_usd=0.5, total_tokens=300)
     failed = settled(at=NOW - 601, success=False, outcome="server_error", status_code=500, cost_usd=0.0, total_tokens=0)
     alert = QuotaCrossed(new_id(NOW - 5), NOW - 5, "openai", "rpd", "critical", 0.96, 96, 100, 30.0)
-    order = OperatorActed(new_id(NOW - 4), NOW - 4, "maria", "open_circuit", "openai", "bad answers")
-    await write(ledger_of(tmp_path), [failed, served, ended(failed, served), alert, order])
+    action = OperatorActed(new_id(NOW - 4), NOW - 4, "maria", "open_circuit", "openai", "bad answers")
+    await write(ledger_of(tmp_path), [failed, served, ended(failed, served), alert, action])
     snapshot = await service.snapshot("1h")
     figures = snapshot.figures
     assert figures is not None
@@ -227,7 +231,7 @@ async def test_the_snapshot_holds_what_the_ledger_holds(service: DashboardServic
     assert len(figures.buckets) == 61  # the first and the last are cut
 
 
-async def test_an_outages_fallbacks_are_told_once_and_counted(service: DashboardService, tmp_path: Path) -> None:
+async def test_equal_fallbacks_are_one_counted_row_of_the_history(service: DashboardService, tmp_path: Path) -> None:
     def fell_back(at: float, to: str) -> FellBack:
         return FellBack(new_id(at), at, "r", "gpt-4o", to, "openai", "server error", None, None)
 
@@ -243,7 +247,7 @@ async def test_an_outages_fallbacks_are_told_once_and_counted(service: Dashboard
     ]
 
 
-async def test_old_figures_serve_while_new_ones_are_found_but_not_for_long(
+async def test_figures_far_too_old_are_replaced_before_an_answer(
     service: DashboardService, wall: Wall, tmp_path: Path
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
@@ -259,7 +263,7 @@ async def attempts(service: DashboardService) -> int:
     return figures.total.attempts
 
 
-async def test_an_export_that_is_broken_off_lets_go_of_the_database(service: DashboardService, tmp_path: Path) -> None:
+async def test_an_interrupted_export_releases_the_database(service: DashboardService, tmp_path: Path) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - number) for number in range(3000)])
     pieces = await service.export("csv", ["attempt"], None, None)
     header, first = await anext(pieces), await anext(pieces)
@@ -270,7 +274,7 @@ async def test_an_export_that_is_broken_off_lets_go_of_the_database(service: Das
     assert sum(len(piece.splitlines()) for piece in rest) == 3001
 
 
-async def test_a_desk_that_is_closed_answers_nobody_and_closes_twice(service: DashboardService) -> None:
+async def test_a_closed_service_refuses_questions_and_may_be_closed_twice(service: DashboardService) -> None:
     await service.status()
     service.close()
     service.close()
@@ -278,11 +282,11 @@ async def test_a_desk_that_is_closed_answers_nobody_and_closes_twice(service: Da
         await service.status()
 
 
-async def test_a_source_that_fails_is_asked_again(wall: Wall, pen: Pen) -> None:
+async def test_a_source_that_has_failed_is_asked_again(wall: Wall, renderer: LineRenderer) -> None:
     config = WallieConfig(ledger=None)
     guard = Guard(config)
 
-    class Moody(GuardSource):
+    class Failing(GuardSource):
         failing = True
 
         async def status(self) -> Mapping[str, Any]:
@@ -290,8 +294,8 @@ async def test_a_source_that_fails_is_asked_again(wall: Wall, pen: Pen) -> None:
                 raise RuntimeError("not now")
             return await super().status()
 
-    source = Moody(guard)
-    service = DashboardService(source, config, render=pen, now=wall)
+    source = Failing(guard)
+    service = DashboardService(source, config, render=renderer, now=wall)
     try:
         with pytest.raises(RuntimeError, match="not now"):
             await service.panels("1h", "en")

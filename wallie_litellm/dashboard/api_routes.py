@@ -53,7 +53,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"model": ErrorBody, "description": "No token, or a wrong one."},
     403: {
         "model": ErrorBody,
-        "description": "Another site's request, an order without its form token, or no token is set.",
+        "description": "Another site's request, an action without its form token, or no token is set.",
     },
     422: {"model": ErrorBody, "description": "A parameter makes no sense."},
     429: {"model": ErrorBody, "description": "Too many wrong tokens from this address."},
@@ -61,7 +61,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 }
 _ACTION_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     404: {"model": ErrorBody, "description": "There is no such provider."},
-    409: {"model": ErrorBody, "description": "Nothing can be ordered from here."},
+    409: {"model": ErrorBody, "description": "No actions can be taken here."},
     413: {"model": ErrorBody, "description": "The body is too large."},
 }
 
@@ -111,7 +111,7 @@ def _add_ledger_routes(router: APIRouter, routes: _LedgerRoutes) -> None:
 def _add_action(router: APIRouter, path: str, route: _ActionRoute, summary: str) -> None:
     router.post(
         f"/providers/{{provider:path}}/{path}",
-        tags=["orders"],
+        tags=["actions"],
         operation_id=route.action,
         summary=summary,
         responses=_ACTION_ERRORS,
@@ -126,7 +126,7 @@ async def _visitor(request: Request) -> Visitor:
 
 async def _operator(
     request: Request,
-    x_wallie_actor: Annotated[str | None, Header(description="who gives the order, for the record")] = None,
+    x_wallie_actor: Annotated[str | None, Header(description="who takes the action, for the record")] = None,
     csrf: Annotated[
         str | None, Header(alias=CSRF_HEADER, description="with the cookie: the form token of its session")
     ] = None,

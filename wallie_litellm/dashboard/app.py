@@ -39,7 +39,7 @@ def create_app(service: DashboardService, authenticator: Authenticator, *, metri
     app = FastAPI(
         title="Wallie LiteLLM",
         version=version("wallie-litellm"),
-        description="What a guarded router is doing, and the orders that an operator may give it.",
+        description="The state of a guarded router, and the actions that an operator may take on it.",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,

@@ -133,8 +133,8 @@ class _SessionPages:
     def _refused(self, request: Request, error: AccessDenied, following: str) -> Response:
         language = language_of(request)
         key = "login.throttled" if error.status == 429 else "login.wrong"
-        said = translator(language)(key, seconds=str(error.retry_after))
-        text = render_login(language=language, base=base_of(request), next=following, error=said)
+        message = translator(language)(key, seconds=str(error.retry_after))
+        text = render_login(language=language, base=base_of(request), next=following, error=message)
         return HTMLResponse(text, error.status, headers=retry_headers(error))
 
 

@@ -20,8 +20,8 @@ from wallie_litellm.ledger.restore import read_usage
 from wallie_litellm.telemetry.bus import Bus
 
 READ_ONLY: Final = (
-    "the limits are in the application's own memory, and this is what its ledger tells of them; to give orders, share "
-    "the limits through WALLIE_REDIS_URL, or mount the dashboard in the application"
+    "the limits are in the application's own memory, and what is shown is derived from its ledger; to take actions, "
+    "share the limits through WALLIE_REDIS_URL, or mount the dashboard in the application"
 )
 RECENT: Final = 500  # changes of breakers and health, the latest of each provider among them is shown
 FRESH_FOR: Final = 1.0  # seconds, how long one answer is reused

@@ -1,4 +1,4 @@
-"""Versions of the panels: how a browser says which one it shows, and the server whether that is the present one."""
+"""Versions of the panels: a browser sends the one that it shows, the server compares it with the present one."""
 
 from __future__ import annotations
 
