@@ -14,7 +14,9 @@
 ``panel_feed``      the panels for all viewers, rendered once, and anew on every change
 ``panel_version``   versions of the panels, and the digest of a status
 ``change_watch``    long polling: waits until the status changes
-``render_process``  a process that renders the panels
+``render_process``  a process that renders the panels, as its parent uses it
+``render_child``    that process itself
+``render_pipe``     the messages between the two
 ``panels``          the panels, from a source of the present and the ledger
 ``single_flight``   a cached value that concurrent callers share
 ``source``          what the dashboard shows of the present: status, fleet, actions

@@ -2,14 +2,13 @@
 
 A thread would: while it computes, the thread that serves requests waits up to 5 ms for the lock each time it returns
 from a socket. The process receives the guard's status, reads the ledger by itself, and ends with its parent, or when
-it has had no request for a while. Messages are a length (4 bytes, big-endian) and JSON; a response's HTML follows it.
+it has had no request for a while: see ``render_child.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import logging
 import os
 import sys
@@ -20,17 +19,16 @@ from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.dashboard.ledger_reader import LedgerReader
-from wallie_litellm.dashboard.panels import Panels, Rendered
-from wallie_litellm.dashboard.view_model import Fleet, Worker
+from wallie_litellm.dashboard.panels import Rendered
+from wallie_litellm.dashboard.render_pipe import framed, receive
+from wallie_litellm.dashboard.view_model import Fleet
 
 logger = logging.getLogger(__name__)
 
 RENDER_TIMEOUT: Final = 6.0  # seconds, the longest rendering; live.js waits for 9
-UNUSED_FOR: Final = 300.0  # seconds without a request after which the process ends
 RESTART_AFTER: Final = 60.0  # seconds after a failure until the process is started again
 _NEEDED: Final = {"ledger", "quota", "kpis"}  # sections of the configuration
-_MODULE: Final = "wallie_litellm.dashboard.render_process"
+_MODULE: Final = "wallie_litellm.dashboard.render_child"
 
 
 class RenderProcessGone(Exception):  # noqa: N818 - it says what happened
@@ -38,7 +36,7 @@ class RenderProcessGone(Exception):  # noqa: N818 - it says what happened
 
 
 class RenderProcess:
-    """The parent's side. Belongs to the event loop of the dashboard service's thread."""
+    """Starts the process and sends requests to it. Belongs to the event loop of the dashboard service's thread."""
 
     def __init__(self, config: WallieConfig) -> None:
         self._settings = config.model_dump(mode="json", include=_NEEDED)
@@ -123,7 +121,7 @@ class RenderProcess:
 
     async def _read(self, child: _Child) -> None:
         with suppress(asyncio.IncompleteReadError):
-            while (header := await _receive(child.responses)) is not None:
+            while (header := await receive(child.responses)) is not None:
                 html = await child.responses.readexactly(header["html"])
                 compressed = await child.responses.readexactly(header["compressed"])
                 self._resolve(header, html, compressed)
@@ -149,7 +147,7 @@ class RenderProcess:
             raise RenderProcessGone("it has ended")
         requests = self._child.requests
         async with self._writing:
-            requests.write(_framed(message))
+            requests.write(framed(message))
             await requests.drain()
 
     def _fail(self, why: str) -> None:
@@ -174,97 +172,6 @@ class _Child(NamedTuple):
         return cls(process, process.stdin, process.stdout)
 
 
-class _ReportedSource:
-    """The child's source: the status and the fleet of the parent's last request."""
-
-    read_only: str | None = None
-
-    def __init__(self) -> None:
-        self._status: Mapping[str, Any] = {}
-        self._fleet = Fleet("process", "connecting", None, None, 1, (), None)
-
-    def report(self, status: Mapping[str, Any], fleet: Mapping[str, Any]) -> None:
-        self._status = status
-        self._fleet = Fleet(**{**fleet, "workers": [Worker(**one) for one in fleet["workers"]]})
-
-    async def status(self) -> Mapping[str, Any]:
-        return self._status
-
-    async def fleet(self) -> Fleet:
-        return self._fleet
-
-    def act(self, *_: Any) -> None:
-        raise NotImplementedError("the parent carries out actions")
-
-    record_export = act
-
-
-class _Renderer:
-    """The child's side: renders what the parent requests."""
-
-    def __init__(self, config: WallieConfig, responses: asyncio.StreamWriter) -> None:
-        from wallie_litellm.dashboard.html import render_panels
-
-        self._source = _ReportedSource()
-        self.ledger = LedgerReader(config.ledger)
-        self._panels = Panels(self._source, self.ledger, config, render_panels)
-        self._responses = responses
-
-    async def respond(self, request: Mapping[str, Any]) -> None:
-        """Render, and write the response."""
-        header: dict[str, Any] = {"number": request["number"], "error": None, "etag": ""}
-        html = compressed = b""
-        try:
-            self._source.report(request["status"], request["fleet"])
-            if request["refresh"]:
-                self._panels.forget()
-            rendered = await self._panels.render(request["range"], request["language"])
-            html, compressed, header["etag"] = rendered.html, rendered.compressed, rendered.etag
-        except Exception as error:  # noqa: BLE001 - the parent renders itself then, and meets it too
-            header["error"] = f"{type(error).__name__}: {error}"
-        self._responses.write(_framed({**header, "html": len(html), "compressed": len(compressed)}) + html + compressed)
-        await self._responses.drain()
-
-
-async def _serve_parent() -> None:
-    """Render what the parent requests, until it ends or has requested nothing for ``UNUSED_FOR``."""
-    loop = asyncio.get_running_loop()
-    requests = asyncio.StreamReader(limit=2**26)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(requests), sys.stdin.buffer)
-    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sys.stdout.buffer)
-    responses = asyncio.StreamWriter(transport, protocol, None, loop)
-    settings = await _receive(requests)
-    if settings is None:
-        return
-    renderer = _Renderer(WallieConfig.model_validate(settings), responses)
-    responses.write(b"+")
-    tasks: set[asyncio.Task[None]] = set()
-    with suppress(TimeoutError):
-        while (request := await asyncio.wait_for(_receive(requests), UNUSED_FOR)) is not None:
-            task = asyncio.ensure_future(renderer.respond(request))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-    await renderer.ledger.close()
-
-
 def _environment() -> dict[str, str]:
     """This process's environment, with the path from which this process imports."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
-def _framed(message: Mapping[str, Any]) -> bytes:
-    text = json.dumps(message).encode()
-    return len(text).to_bytes(4, "big") + text
-
-
-async def _receive(reader: asyncio.StreamReader) -> dict[str, Any] | None:
-    try:
-        size = int.from_bytes(await reader.readexactly(4), "big")
-        found: dict[str, Any] = json.loads(await reader.readexactly(size))
-    except asyncio.IncompleteReadError:
-        return None
-    return found
-
-
-if __name__ == "__main__":
-    asyncio.run(_serve_parent())

@@ -89,17 +89,7 @@ async def serve_config(loaded: RouterConfig, host: str, port: int, *, ready: Cal
     if not tokens() and not is_loopback(host):
         raise ConfigError([f"WALLIE_ADMIN_TOKEN is not set: without a token the dashboard may not listen on {host}"])
     if config.store.url != "memory":
-        from wallie_litellm.bootstrap import ledger_sink
-
-        bus = Bus()
-        guard = Guard(config, bus=bus)
-        guard.leave_alerts_to_others()
-        try:
-            if (make := ledger_sink(config)) is not None:  # actions go on record
-                bus.add(make)
-            await serve_guard(guard, host, port, tokens=tokens, ready=ready)
-        finally:
-            await guard.aclose()
+        await _serve_fleet(config, tokens, host, port, ready)
         return
     if config.ledger is None:
         raise ConfigError(
@@ -111,6 +101,22 @@ async def serve_config(loaded: RouterConfig, host: str, port: int, *, ready: Cal
     source = LedgerSource(config, config.ledger)
     app, service = _application(source, config, tokens, None, aside=False)
     await _serve(_mounted(app), service, host, port, ready)
+
+
+async def _serve_fleet(
+    config: WallieConfig, tokens: Tokens, host: str, port: int, ready: Callable[[str], object]
+) -> None:
+    from wallie_litellm.bootstrap import ledger_sink
+
+    bus = Bus()
+    guard = Guard(config, bus=bus)
+    guard.leave_alerts_to_others()
+    try:
+        if (make := ledger_sink(config)) is not None:  # actions go on record
+            bus.add(make)
+        await serve_guard(guard, host, port, tokens=tokens, ready=ready)
+    finally:
+        await guard.aclose()
 
 
 def _application(
