@@ -23,7 +23,7 @@ def beginning(seconds: float, now: float) -> float:
 
 
 async def gather_figures(queries: LedgerQueries, chosen: Range, now: float) -> Figures:
-    """The sums of a range, asked one after the other; alerts, history and key figures are of no range: left empty."""
+    """The sums of a range, queried one after the other; alerts, history and key figures, of no range, stay empty."""
     since = beginning(chosen.seconds, now)
     by_provider = await queries.totals(since, by=["provider"])
     by_feature = await queries.totals(since, by=["feature"], percentiles=False, top=FEATURES)

@@ -154,7 +154,7 @@ async def _serve(
 
 
 class _Server(uvicorn.Server):
-    """Ends on a signal without raising it again afterwards, as uvicorn does: SIGTERM would skip what closes then."""
+    """Ends on a signal, but does not raise it again as uvicorn does: SIGTERM would end the process before it closes."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
