@@ -1,4 +1,4 @@
-"""Fifty people look at the dashboard of a proxy with a million attempts in its ledger: how fast, and at whose cost."""
+"""Fifty viewers of a proxy's dashboard with a million attempts in the ledger: page latency, and slowdown of calls."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One kind of client of a proxy, as a process: ``calls`` at a steady rate, or ``viewers`` of the dashboard.
 
-It reads a line with a number of seconds, does its work for so long, and prints the figures as JSON; again and again.
+For each line of its standard input, a number of seconds, it works for so long and prints its figures as JSON.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ async def calls(session: aiohttp.ClientSession, seconds: float) -> Figures:
 
 
 async def viewers(session: aiohttp.ClientSession, seconds: float) -> Figures:
-    """So many people who open the page and leave it open.
+    """``VIEWERS`` pages that are opened and stay open.
 
-    Latencies in ms: of the page and of the first refresh, which are answered at once, and of those that are held back.
+    Latencies in ms: of the page and of the first refresh, which are answered at once, and of later ones, which wait.
     """
     figures: Figures = {"at once": [], "held": [], "failed": []}
     end = time.perf_counter() + seconds
@@ -78,7 +78,7 @@ async def viewers(session: aiohttp.ClientSession, seconds: float) -> Figures:
 async def _serve(work: Callable[[aiohttp.ClientSession, float], Awaitable[Figures]], base: str, key: str) -> None:
     headers: dict[str, Any] = {"authorization": f"Bearer {key}"}
     while line := await asyncio.to_thread(sys.stdin.readline):
-        # Connections that were idle meanwhile may be about to be closed by the server.
+        # New connections: the server may be about to close those that were idle.
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(base, connector=connector, headers=headers) as session:
             print(json.dumps(await work(session, float(line))), flush=True)

@@ -1,4 +1,4 @@
-"""Snapshots to draw: a healthy fleet, an ill one, one without a ledger, and one full of hostile text."""
+"""Snapshots to render: a healthy fleet, an unhealthy one, one without a ledger, one full of hostile text."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def provider(name: str, health: str = "healthy", breaker: str = "closed", quotas
 
 
 def figures(names: Sequence[str], **changed: object) -> Figures:
-    """What a ledger of the last 24 hours says of providers of these names."""
+    """The figures of a ledger of the last 24 hours with providers of these names."""
     begins = NOW - 86_400 - 900
     plain = Figures(
         at=NOW,
@@ -108,7 +108,7 @@ def figures(names: Sequence[str], **changed: object) -> Figures:
         ),
         buckets=[_bucket(int(begins) // 3_600 * 3_600 + hour * 3_600, hour, names) for hour in range(25)],
         alerts=(),
-        happenings=(),
+        history=(),
         kpis=[
             Kpi("uptime", 0.995, 0.9991, True),
             Kpi("p95_latency", 8.0, 1.6, True),
@@ -139,13 +139,13 @@ def snapshot(providers: Sequence[Provider], found: Figures | None, **changed: ob
 
 
 def healthy() -> Snapshot:
-    """Three providers, all well; nothing happened."""
+    """Three healthy providers, an empty history."""
     names = ["anthropic", "gemini", "openai"]
     return snapshot([provider(name) for name in names], figures(names))
 
 
 def ill() -> Snapshot:
-    """One provider of each kind of trouble, alerts, orders, and failed targets."""
+    """One provider of each kind of trouble, alerts, actions, and failed targets."""
     names = ["anthropic", "deepseek", "gemini", "groq", "mistral", "openai"]
     providers = [
         provider("anthropic", quotas=[quota("rpm", 891, 1_000, "warning", 53.0), quota("rpd", 980, 50_000)]),
@@ -167,14 +167,14 @@ def ill() -> Snapshot:
         Alert("7", NOW - 4_000, "unpriced", "", "deepseek", "", "deepseek-chat", None, None, None, "chat-2"),
         Alert("6", NOW - 90_000, "budget", "warning", "", "", "", 0.8, 400.0, 500.0, "2026-11"),
     ]
-    happened = [
+    history = [
         HistoryRow(NOW - 20, "action", "mistral", "", "open_circuit", "incident 4711", "maria (page, 127.0.0.1)"),
         HistoryRow(NOW - 25, "health", "groq", "degraded", "down", "server error", ""),
         HistoryRow(NOW - 25, "breaker", "groq", "closed", "open", "server error", ""),
         HistoryRow(NOW - 30, "fallback", "groq", "llama-3.1-8b", "gpt-4o-mini", "server error", ""),
         HistoryRow(NOW - 90_000, "breaker", "gemini", "forced_open", "half_open", "released by the operator", ""),
     ]
-    found = figures(names, alerts=alerts, happenings=happened)
+    found = figures(names, alerts=alerts, history=history)
     costs = replace(found.costs, unpriced=49, estimated=7, by_provider=[UsageGroup("deepseek", 449, 404_100, 0.88, 49)])
     failed = [replace(kpi, passed=False) if kpi.name in ("uptime", "error_rate") else kpi for kpi in found.kpis]
     found = replace(found, costs=costs, kpis=failed)
@@ -193,13 +193,13 @@ def empty() -> Snapshot:
     nothing = replace(totals(None, 0, 0, 0.0), latency=Latency(), cost_usd=0.0)
     costs = Costs(0.0, MonthCost("2026-11", Cost(NOW, None, 0, 0), None), None, 0, 0, (), ())
     unknown = [replace(kpi, actual=None, passed=None) for kpi in figures([]).kpis]
-    nobody = replace(requests(None), requests=0, successes=0, by_caller=0, fallbacks=0, latency=Latency())
-    found = figures([], total=nothing, requests=nobody, costs=costs, kpis=unknown, buckets=())
+    no_requests = replace(requests(None), requests=0, successes=0, by_caller=0, fallbacks=0, latency=Latency())
+    found = figures([], total=nothing, requests=no_requests, costs=costs, kpis=unknown, buckets=())
     return snapshot((), found, fleet=Fleet("process", "ok", None, None, 1, (), None))
 
 
 def hostile() -> Snapshot:
-    """Every text that somebody else can choose is an attack."""
+    """Every text that comes from outside is an attack."""
     bad = HOSTILE
     name = bad["provider"]
     own = replace(provider(name, "down", "open"), reason=bad["reason"], next_probe_in=3.0)
@@ -209,11 +209,11 @@ def hostile() -> Snapshot:
         Alert("2", NOW, "unpriced", "", name, "", bad["model"], None, None, None, bad["detail"]),
         Alert("3", NOW, bad["feature"], bad["reason"], name, bad["actor"], bad["model"], None, None, None, None),
     ]
-    happened = [
+    history = [
         HistoryRow(NOW, kind, name, bad["model"], bad["feature"], bad["reason"], bad["actor"])
         for kind in ("breaker", "health", "fallback", "action", bad["detail"])
     ]
-    found = figures([name, bad["model"]], alerts=alerts, happenings=happened)
+    found = figures([name, bad["model"]], alerts=alerts, history=history)
     costs = replace(found.costs, by_feature=[UsageGroup(bad["feature"], 1, 2, None, 1)])
     workers = [Worker(bad["worker"], 1, bad["provider"], None, False)]
     return snapshot(

@@ -1,4 +1,4 @@
-"""Pages in Chromium. What the console complains of, or what leaves this machine, fails the test."""
+"""Pages in Chromium. Console errors and requests to other machines fail the test."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
         find_browser()
     except NoBrowserError as error:
         problem = str(error)
-    if problem:  # outside of the handler, or it would be said twice
+    if problem:  # outside of the handler, or it would be printed twice
         pytest.fail(problem, pytrace=False)
     with open_browser() as running:
         yield running
@@ -47,7 +47,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def troubles() -> list[str]:
-    """What the pages of this test did wrong; a test that expects all of it clears the list."""
+    """Faults of this test's pages; a test that expects all of them clears the list."""
     return []
 
 
@@ -61,7 +61,7 @@ def open_page(browser: Browser, troubles: list[str]) -> Iterator[OpenPage]:
             troubles.append(f"asked for {address}")
 
     def open_one(address: str, *, expected: str = "", **options: Any) -> Page:
-        """``expected`` is part of what the console may say."""
+        """``expected`` is part of messages that the console may have."""
         context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1400, "height": 1000}, **options})
         contexts.append(context)
         context.set_default_timeout(10_000)

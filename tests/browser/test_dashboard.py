@@ -33,7 +33,7 @@ class Stage:
         self.guard = guard
         self.address = address
 
-    def tell(self, *events: Event) -> None:
+    def record(self, *events: Event) -> None:
         for event in events:
             self.guard.bus.publish(event)
         assert self.guard.bus.flush_blocking(10)
@@ -115,13 +115,13 @@ def some_traffic(now: float) -> list[Event]:
     ]
 
 
-def test_each_panel_shows_what_the_ledger_and_the_guard_hold(
+def test_each_panel_shows_the_figures_of_the_ledger_and_the_guard(
     make_stage: Callable[..., Stage], open_page: OpenPage
 ) -> None:
     stage = make_stage(
         providers={"openai": {"rpm": 100, "tpm": 10_000, "rpd": 1000}}, features={"chat": {"limits": {"rpd": 9}}}
     )
-    stage.tell(*some_traffic(time.time()))
+    stage.record(*some_traffic(time.time()))
     stage.guard.update_usage("openai", 850, 100)
     stage.guard.open_circuit("deepseek")
     page = open_page(f"{stage.address}?range=1h")
@@ -158,19 +158,19 @@ def test_each_panel_shows_what_the_ledger_and_the_guard_hold(
     assert value(page, f"{performance} [data-field=tokens]") == "800"
     assert value(page, "#panel-performance [data-provider=groq] [data-field=fallback-rate]") == "1.0"
 
-    expect(page.locator("#panel-happenings")).to_contain_text("maria")
-    expect(page.locator("#panel-happenings")).to_contain_text("connection refused")
-    expect(page.locator("#panel-happenings [data-kind=fallback]")).to_contain_text("llama-3.1-8b")
+    expect(page.locator("#panel-history")).to_contain_text("maria")
+    expect(page.locator("#panel-history")).to_contain_text("connection refused")
+    expect(page.locator("#panel-history [data-kind=fallback]")).to_contain_text("llama-3.1-8b")
 
     assert page.locator("#panel-kpis tbody tr").count() == 6
     assert value(page, "#panel-kpis [data-kpi=critical_alerts] [data-field=passed]") == "False"
     assert value(page, "#panel-fleet [data-field=store]") == "process"
 
 
-def test_the_range_changes_what_is_summed(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+def test_the_chosen_range_is_the_range_of_the_sums(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
     stage = make_stage()
     now = time.time()
-    stage.tell(*(settled(at=now - age) for age in (60, 20_000, 3 * 86_400, 20 * 86_400)))
+    stage.record(*(settled(at=now - age) for age in (60, 20_000, 3 * 86_400, 20 * 86_400)))
     page = open_page(f"{stage.address}?range=1h")
     for name, attempts in (("24 hours", "2"), ("7 days", "3"), ("30 days", "4"), ("1 hour", "1")):
         page.get_by_role("link", name=name).click()
@@ -210,7 +210,7 @@ def test_an_outage_of_a_provider_appears_within_two_seconds(
         page.close()
 
 
-def give_order(page: Page, name: str, provider: str = "openai", reason: str = "") -> None:
+def take_action(page: Page, name: str, provider: str = "openai", reason: str = "") -> None:
     page.locator(f"#panel-health [data-provider={provider}]").get_by_role("link", name=name).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(provider)
     if reason:
@@ -219,30 +219,30 @@ def give_order(page: Page, name: str, provider: str = "openai", reason: str = ""
     expect(page.locator(".notice[role=status]")).to_contain_text(provider)
 
 
-def test_each_order_works_from_the_button_to_the_guard_and_goes_on_record(
+def test_each_action_works_from_the_button_to_the_guard_and_goes_on_record(
     make_stage: Callable[..., Stage], open_page: OpenPage
 ) -> None:
     stage = make_stage()
     stage.guard.update_usage("openai", 40, 1000)
     page = open_page(stage.address)
-    give_order(page, "Reset quota")
+    take_action(page, "Reset quota")
     assert stage.guard.status()["providers"]["openai"]["quota"]["rpd"]["used"] == 0
-    give_order(page, "Force open", reason="bad answers")
+    take_action(page, "Force open", reason="bad answers")
     assert stage.breaker() == "forced_open"
-    give_order(page, "Release")
+    take_action(page, "Release")
     assert stage.breaker() == "half_open"
-    give_order(page, "Force close")
+    take_action(page, "Force close")
     assert stage.breaker() == "closed"
     assert stage.guard.bus.flush_blocking(10)
-    log = page.locator("#panel-happenings [data-kind=action]")
+    log = page.locator("#panel-history [data-kind=action]")
     expect(log).to_have_count(4)
     expect(log.last).to_contain_text("Reset quota")
-    expect(page.locator("#panel-happenings")).to_contain_text("bad answers")
+    expect(page.locator("#panel-history")).to_contain_text("bad answers")
     expect(log.first).to_contain_text("127.0.0.1")
 
 
-def give_all_orders(page: Page, other: Guard) -> None:
-    """Each button, seen by a guard that only shares a Redis with the one that serves the page."""
+def take_all_actions(page: Page, other: Guard) -> None:
+    """Each button's effect on a guard that only shares a Redis with the one that serves the page."""
 
     def there() -> dict[str, Any]:
         found: dict[str, Any] = other.status()["providers"]["openai"]
@@ -250,27 +250,29 @@ def give_all_orders(page: Page, other: Guard) -> None:
 
     other.update_usage("openai", 40, 1000)
     wait_until(lambda: there()["quota"]["rpd"]["used"] == 40)
-    give_order(page, "Reset quota")
+    take_action(page, "Reset quota")
     wait_until(lambda: there()["quota"]["rpd"]["used"] == 0)
     for name, state in (("Force open", "forced_open"), ("Release", "half_open"), ("Force close", "closed")):
-        give_order(page, name)
+        take_action(page, name)
         wait_until(lambda state=state: there()["breaker"]["state"] == state)  # type: ignore[misc]
     expect(page.locator("#panel-fleet [data-field=store]")).to_have_attribute("data-value", "redis")
 
 
-def test_each_order_reaches_the_others_of_a_fleet(
+def test_each_action_reaches_the_other_workers_of_a_fleet(
     make_stage: Callable[..., Stage], open_page: OpenPage, redis: RedisServer
 ) -> None:
     stage = make_stage(store={"url": redis.url})
     other = Guard(stage.guard.config, bus=Bus())
     try:
         wait_until(lambda: other.status()["store"]["state"] == "ok")
-        give_all_orders(open_page(stage.address), other)
+        take_all_actions(open_page(stage.address), other)
     finally:
         other.close()
 
 
-def test_a_dashboard_beside_a_fleet_gives_orders_to_it(open_page: OpenPage, redis: RedisServer, tmp_path: Path) -> None:
+def test_a_dashboard_beside_a_fleet_passes_actions_to_it(
+    open_page: OpenPage, redis: RedisServer, tmp_path: Path
+) -> None:
     path = tmp_path / "router_config.yaml"
     path.write_text(
         "model_list: [{model_name: gpt, litellm_params: {model: openai/gpt-4o}}]\n"
@@ -283,19 +285,19 @@ def test_a_dashboard_beside_a_fleet_gives_orders_to_it(open_page: OpenPage, redi
         wait_until(lambda: app.status()["store"]["state"] == "ok")
         with served_beside(loaded) as address:
             page = open_page(address)
-            give_all_orders(page, app)
+            take_all_actions(page, app)
             expect(page.locator("#panel-fleet tbody tr")).to_have_count(2)
-            page.close()  # before there is nobody to ask
+            page.close()  # before its server ends
     finally:
         app.close()
 
 
-def test_a_dashboard_beside_one_process_shows_its_ledger_and_gives_no_orders(
+def test_a_dashboard_beside_one_process_shows_its_ledger_and_is_read_only(
     open_page: OpenPage, make_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:
     stage = make_stage(providers={"openai": {"rpm": 100, "rpd": 10}})
     now = time.time()
-    stage.tell(*(settled(at=now - 1, id=new_id(now)) for _ in range(9)))
+    stage.record(*(settled(at=now - 1, id=new_id(now)) for _ in range(9)))
     stage.guard.open_circuit("groq")
     assert stage.guard.bus.flush_blocking(10)
     path = tmp_path / "router_config.yaml"
@@ -311,10 +313,10 @@ def test_a_dashboard_beside_one_process_shows_its_ledger_and_gives_no_orders(
         assert page.get_by_role("link", name="Force open").count() == 0
         expect(page.locator("#panel-health")).to_contain_text("WALLIE_REDIS_URL")
         assert page.context.request.post(f"{address}api/providers/openai/circuit/open").status == 409
-        page.close()  # before there is nobody to ask
+        page.close()  # before its server ends
 
 
-def test_an_order_can_be_called_off(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+def test_an_action_can_be_cancelled(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
     stage = make_stage()
     page = open_page(stage.address)
     page.locator("#panel-health [data-provider=openai]").get_by_role("link", name="Force open").click()
@@ -325,20 +327,20 @@ def test_an_order_can_be_called_off(make_stage: Callable[..., Stage], open_page:
 
 def test_the_export_button_gives_the_records(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
     stage = make_stage()
-    stage.tell(*(settled(at=time.time() - number, total_tokens=7) for number in range(5)))
+    stage.record(*(settled(at=time.time() - number, total_tokens=7) for number in range(5)))
     page = open_page(f"{stage.address}?range=1h")
     page.get_by_role("link", name="Export CSV").click()
-    page.get_by_label("Orders").check()
+    page.get_by_label("Actions").check()
     with page.expect_download() as download:
         page.get_by_role("button", name="Export CSV").click()
     assert download.value.suggested_filename.startswith("wallie-attempt-action-")
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
     assert [row["total_tokens"] for row in rows if row["kind"] == "attempt"] == ["7"] * 5
     page.get_by_role("link", name="Back").click()
-    expect(page.locator("#panel-happenings [data-kind=action]")).to_contain_text("attempt, action; 1h")
+    expect(page.locator("#panel-history [data-kind=action]")).to_contain_text("attempt, action; 1h")
 
 
-def test_people_log_in_see_who_they_are_and_log_out(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+def test_people_log_in_see_their_name_and_log_out(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
     stage = make_stage((TOKEN,))
     page = open_page(f"{stage.address}?range=7d", expected="401")
     page.get_by_label("Token").fill("wrong")
@@ -353,9 +355,9 @@ def test_people_log_in_see_who_they_are_and_log_out(make_stage: Callable[..., St
     assert cookie["httpOnly"]
     assert cookie["sameSite"] == "Lax"
     assert "wallie_session" not in page.evaluate("document.cookie")
-    give_order(page, "Force open")
+    take_action(page, "Force open")
     stage.guard.bus.flush_blocking(10)
-    expect(page.locator("#panel-happenings")).to_contain_text("María (page, 127.0.0.1)")
+    expect(page.locator("#panel-history")).to_contain_text("María (page, 127.0.0.1)")
     page.get_by_role("button", name="Log out").click()
     page.goto(stage.address)
     expect(page.get_by_label("Token")).to_be_visible()
@@ -367,7 +369,7 @@ def test_the_page_works_without_scripts(make_stage: Callable[..., Stage], open_p
     page.get_by_label("Token").fill(TOKEN)
     page.get_by_role("button").click()
     expect(page.locator("#panel-health [data-provider=openai]")).to_be_visible()
-    give_order(page, "Force open")
+    take_action(page, "Force open")
     assert stage.breaker() == "forced_open"
 
 
@@ -387,7 +389,7 @@ def test_scripts_in_names_and_messages_are_text(make_stage: Callable[..., Stage]
         error=HOSTILE,
         outcome="server_error",
     )
-    stage.tell(
+    stage.record(
         bad,
         ended(bad),
         FellBack(new_id(now), now, "r", HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),
@@ -397,7 +399,7 @@ def test_scripts_in_names_and_messages_are_text(make_stage: Callable[..., Stage]
     )
     page = open_page(f"{stage.address}?range=1h")
     page.wait_for_timeout(1500)  # through a refresh too
-    for panel in ("health", "quota", "cost", "alerts", "happenings", "performance"):
+    for panel in ("health", "quota", "cost", "alerts", "history", "performance"):
         expect(page.locator(f"#panel-{panel}")).to_contain_text("<script>window.pwned=1</script>")
     assert page.evaluate("window.pwned") is None
     assert page.locator("#panels script, #panels img").count() == 0
@@ -414,7 +416,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(
     make_stage: Callable[..., Stage], open_page: OpenPage, scheme: str
 ) -> None:
     stage = make_stage(providers={"a-provider-with-quite-a-long-name-in-europe": {"rpm": 5}})
-    stage.tell(*some_traffic(time.time()))
+    stage.record(*some_traffic(time.time()))
     page = open_page(stage.address, viewport={"width": 375, "height": 700}, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -422,14 +424,14 @@ def test_a_phone_shows_it_without_scrolling_sideways(
     assert (brightness > 384) == (scheme == "light")
 
 
-def test_a_spanish_browser_is_spoken_to_in_spanish(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+def test_a_spanish_browser_gets_the_page_in_spanish(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
     page = open_page(make_stage().address, locale="es-MX")
     assert page.locator("html").get_attribute("lang") == "es"
     expect(page.get_by_role("heading", name="Proveedores")).to_be_visible()
     expect(page.get_by_role("link", name="24 horas")).to_be_visible()
 
 
-def test_the_keyboard_keeps_its_place_through_a_refresh(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+def test_keyboard_focus_survives_a_refresh(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
     stage = make_stage()
     page = open_page(stage.address)
     page.keyboard.press("Tab")
@@ -446,7 +448,7 @@ def test_the_keyboard_keeps_its_place_through_a_refresh(make_stage: Callable[...
     expect(page.get_by_role("heading", level=1)).to_contain_text("gemini")
 
 
-def test_a_lost_connection_is_said_and_ends_by_itself(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+def test_a_lost_connection_is_shown_until_it_is_back(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
     stage = make_stage()
     page = open_page(stage.address, expected="ERR_")
     expect(page.locator("#live")).to_have_text("live")

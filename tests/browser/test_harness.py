@@ -46,12 +46,12 @@ def serve_page() -> Iterator[ServePage]:
         server.server_close()
 
 
-def test_a_quiet_page_is_shown_as_asked_and_causes_no_trouble(
+def test_a_page_without_faults_causes_no_trouble(
     serve_page: ServePage, open_page: OpenPage, troubles: list[str]
 ) -> None:
-    address = serve_page("<p id=said>before</p><script>said.textContent = navigator.language</script>")
-    expect(open_page(address, locale="es-MX").locator("#said")).to_have_text("es-MX")
-    expect(open_page(address, java_script_enabled=False).locator("#said")).to_have_text("before")
+    address = serve_page("<p id=shown>before</p><script>shown.textContent = navigator.language</script>")
+    expect(open_page(address, locale="es-MX").locator("#shown")).to_have_text("es-MX")
+    expect(open_page(address, java_script_enabled=False).locator("#shown")).to_have_text("before")
     dark = open_page(address, viewport={"width": 375, "height": 700}, color_scheme="dark")
     assert dark.evaluate("[innerWidth, matchMedia('(prefers-color-scheme: dark)').matches]") == [375, True]
     assert troubles == []
@@ -81,13 +81,13 @@ def test_each_kind_of_trouble_is_noticed(
     troubles.clear()
 
 
-def test_what_was_expected_is_no_trouble(serve_page: ServePage, open_page: OpenPage, troubles: list[str]) -> None:
+def test_an_expected_message_is_no_trouble(serve_page: ServePage, open_page: OpenPage, troubles: list[str]) -> None:
     page = open_page(serve_page("<img src=/missing.png alt=missing>"), expected="404")
     page.wait_for_load_state("networkidle")
     assert troubles == []
 
 
-def test_a_browser_that_is_not_there_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_browser_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "/nowhere/chromium")
     with pytest.raises(NoBrowserError, match=r"need Chromium, and WALLIE_TEST_BROWSER=/nowhere/chromium is no program"):
         find_browser()

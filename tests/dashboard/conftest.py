@@ -1,4 +1,4 @@
-"""The dashboard's application over a real guard and, if wanted, a real ledger."""
+"""The dashboard's application over a real guard and, if configured, a real ledger."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MakeApp = Callable[..., "Served"]
 
 
 class Served:
-    """An application, its guard, and somebody who asks it."""
+    """An application, its guard, and a client."""
 
     def __init__(self, guard: Guard, client: TestClient) -> None:
         self.guard = guard
         self.client = client
 
-    def tell(self, events: Sequence[Event]) -> None:
-        """Have ``events`` written into the ledger."""
+    def record(self, events: Sequence[Event]) -> None:
+        """Write ``events`` into the ledger."""
         for event in events:
             self.guard.bus.publish(event)
         assert asyncio.run(self.guard.flush())
@@ -37,7 +37,7 @@ class Served:
 
 @pytest.fixture
 def make_app(tmp_path: Path) -> Iterator[MakeApp]:
-    """Builds applications; sections of ``wallie:`` are given by keyword. Without ``tokens`` only loopback is let in."""
+    """Builds applications; sections of ``wallie:`` are keywords. Without ``tokens`` only loopback is admitted."""
     opened: list[Any] = []
 
     def make(
@@ -50,12 +50,12 @@ def make_app(tmp_path: Path) -> Iterator[MakeApp]:
         guard = Guard(config, bus=bus)
         if (sink := ledger_sink(config)) is not None:
             bus.add(sink)
-        app, desk = whole_app(guard, tokens=lambda: tokens, aside=False)
+        app, service = whole_app(guard, tokens=lambda: tokens, aside=False)
         asked = TestClient(app, base_url=f"http://{host}", client=(client, 40000), follow_redirects=False)
-        opened.append((desk, guard))
+        opened.append((service, guard))
         return Served(guard, asked)
 
     yield make
-    for desk, guard in opened:
-        desk.close()
+    for service, guard in opened:
+        service.close()
         guard.close()

@@ -1,4 +1,4 @@
-"""Whatever its description allows to be sent, and much that it does not, the API never fails and does as described."""
+"""The API answers as described, and never fails, whether or not its description allows a request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_no_request_that_the_description_allows_makes_the_server_fail(
     app = make_app() if ledger else make_app(ledger=None)
     if ledger:
         one = settled(at=time.time() - 5)
-        app.tell([one, ended(one)])
+        app.record([one, ended(one)])
     document = app.client.get("/wallie/api/openapi.json", headers={"authorization": f"Bearer {TOKEN}"}).json()
     described = schemathesis.openapi.from_dict(document)
     operations = {found.ok().definition.raw["operationId"]: found.ok() for found in described.get_all_operations()}
@@ -49,7 +49,7 @@ def _ask_all(app: Any, cases: Any, document: Any) -> set[int]:
     )
     @given(case=cases, known=st.booleans())
     def ask(case: Any, known: bool) -> None:
-        if known and "provider" in case.path_parameters:  # nobody would guess it
+        if known and "provider" in case.path_parameters:  # generated names are never it
             case.path_parameters["provider"] = "openai"
         sent = case.as_transport_kwargs()
         # A made-up token would be tried first, and after five of them nothing but 429 would be tested.

@@ -18,7 +18,7 @@ from ledger_support import ended, settled
 from wallie_litellm.events import QuotaCrossed, new_id
 
 BEARER = {"authorization": f"Bearer {TOKEN}"}
-ORDERS = {
+ACTIONS = {
     "quota/reset": "reset_quota",
     "circuit/close": "close_circuit",
     "circuit/open": "open_circuit",
@@ -42,15 +42,15 @@ def state(app: Any) -> str:
     return found
 
 
-def test_the_status_is_what_the_guard_says(make_app: MakeApp) -> None:
+def test_the_status_is_the_guards(make_app: MakeApp) -> None:
     app = make_app(features={"summaries": {"limits": {"rpm": 30}}})
     app.guard.update_usage("openai", 3, 4000)
     app.guard.open_circuit("groq")
-    assert app.tell([]) is None  # the sinks have counted what was said
-    found, said = get(app, "status").json(), app.guard.status()
+    assert app.record([]) is None  # the sinks have counted the events
+    found, expected = get(app, "status").json(), app.guard.status()
     for kind in ("providers", "features"):
-        assert found[kind].keys() == said[kind].keys()
-        for name, own in said[kind].items():
+        assert found[kind].keys() == expected[kind].keys()
+        for name, own in expected[kind].items():
             quota = {key: {**one, "reset_at": ""} for key, one in own["quota"].items()}
             shown = {key: {**one, "reset_at": ""} for key, one in found[kind][name]["quota"].items()}
             assert shown.keys() == quota.keys()
@@ -58,13 +58,13 @@ def test_the_status_is_what_the_guard_says(make_app: MakeApp) -> None:
                 assert shown[dimension] == pytest.approx(quota[dimension], abs=100)  # a bucket fills meanwhile
             assert {**found[kind][name], "quota": 0} == {**own, "quota": 0}
     assert {key: found[key] for key in ("store", "sinks", "budget")} == {
-        key: said[key] for key in ("store", "sinks", "budget")
+        key: expected[key] for key in ("store", "sinks", "budget")
     }
 
 
 @pytest.mark.parametrize("path", GETS)
 @pytest.mark.parametrize("authorization", [None, "Bearer wrong", "Basic YTpi"])
-def test_nothing_is_told_without_the_token(make_app: MakeApp, path: str, authorization: str | None) -> None:
+def test_reading_requires_the_token(make_app: MakeApp, path: str, authorization: str | None) -> None:
     app = make_app()
     headers = {} if authorization is None else {"authorization": authorization}
     answer = app.client.get(f"/wallie/api/{path}", headers=headers)
@@ -73,8 +73,8 @@ def test_nothing_is_told_without_the_token(make_app: MakeApp, path: str, authori
     assert answer.json()["error"]["code"] == "wallie_unauthorized"
 
 
-@pytest.mark.parametrize("path", ORDERS)
-def test_nothing_is_done_without_the_token(make_app: MakeApp, path: str) -> None:
+@pytest.mark.parametrize("path", ACTIONS)
+def test_actions_require_the_token(make_app: MakeApp, path: str) -> None:
     app = make_app()
     assert app.client.post(f"/wallie/api/providers/openai/{path}").status_code == 401
     assert app.client.get(f"/wallie/api/providers/openai/{path}", headers=BEARER).status_code == 405
@@ -82,13 +82,13 @@ def test_nothing_is_done_without_the_token(make_app: MakeApp, path: str) -> None
 
 
 @pytest.mark.parametrize("path", GETS)
-def test_without_a_token_only_this_machine_is_told(make_app: MakeApp, path: str) -> None:
+def test_without_a_configured_token_only_this_machine_may_read(make_app: MakeApp, path: str) -> None:
     assert make_app((), client="192.0.2.7").client.get(f"/wallie/api/{path}").status_code == 403
     assert make_app((), host="evil.example").client.get(f"/wallie/api/{path}").status_code == 403
     assert make_app(()).client.get(f"/wallie/api/{path}").status_code in (200, 503)
 
 
-def test_an_order_reaches_the_guard_and_goes_on_record(make_app: MakeApp) -> None:
+def test_an_action_reaches_the_guard_and_goes_on_record(make_app: MakeApp) -> None:
     app = make_app()
     done = post(app, "openai/circuit/open", {"reason": "bad answers"}, **{"x-wallie-actor": "maria"})
     assert done.status_code == 200
@@ -101,9 +101,9 @@ def test_an_order_reaches_the_guard_and_goes_on_record(make_app: MakeApp) -> Non
     app.guard.update_usage("openai", 5, 100)
     assert post(app, "openai/quota/reset").status_code == 200
     assert app.guard.status()["providers"]["openai"]["quota"]["rpd"]["used"] == 0
-    app.tell([])
+    app.record([])
     assert get(app, "export.csv?kind=attempt").status_code == 200
-    app.tell([])
+    app.record([])
     rows = list(csv.DictReader(io.StringIO(get(app, "export.csv?kind=action").text)))
     assert [(row["actor"], row["action"], row["provider"], row["detail"]) for row in rows] == [
         ("maria (api, 127.0.0.1)", "open_circuit", "openai", "bad answers"),
@@ -114,27 +114,27 @@ def test_an_order_reaches_the_guard_and_goes_on_record(make_app: MakeApp) -> Non
     ]
 
 
-def test_an_order_for_nobody_names_the_known_ones(make_app: MakeApp) -> None:
+def test_an_action_on_an_unknown_provider_lists_the_known_ones(make_app: MakeApp) -> None:
     answer = post(make_app(), "opnai/circuit/open")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "wallie_unknown_provider"
     assert "anthropic" in answer.json()["error"]["message"]
 
 
-def test_of_many_providers_some_are_named(make_app: MakeApp) -> None:
+def test_of_many_known_providers_twenty_are_listed(make_app: MakeApp) -> None:
     app = make_app(providers={f"region-{number:03}": {"rpm": 5} for number in range(100)})
-    said = post(app, "opnai/circuit/open").json()["error"]["message"]
+    message = post(app, "opnai/circuit/open").json()["error"]["message"]
     known = sorted(app.guard.status()["providers"])
-    assert said.endswith(f"known: {', '.join(known[:20])} and {len(known) - 20} more")
+    assert message.endswith(f"known: {', '.join(known[:20])} and {len(known) - 20} more")
 
 
-def test_a_name_with_a_slash_is_a_provider_as_any_other(make_app: MakeApp) -> None:
+def test_a_providers_name_may_contain_a_slash(make_app: MakeApp) -> None:
     app = make_app(providers={"eu/openai": {"rpm": 5}})
     assert post(app, "eu%2Fopenai/circuit/open").status_code == 200
     assert app.guard.status()["providers"]["eu/openai"]["health"] == "down"
 
 
-def test_another_sites_request_is_refused_and_its_script_is_told_nothing(make_app: MakeApp) -> None:
+def test_another_sites_request_is_refused_without_cors_headers(make_app: MakeApp) -> None:
     app = make_app()
     answer = post(app, "openai/circuit/open", None, origin="https://evil.example")
     assert answer.status_code == 403
@@ -142,7 +142,7 @@ def test_another_sites_request_is_refused_and_its_script_is_told_nothing(make_ap
     assert state(app) == "closed"
 
 
-def test_a_session_needs_the_forms_token_for_an_order(make_app: MakeApp) -> None:
+def test_a_session_needs_the_form_token_for_an_action(make_app: MakeApp) -> None:
     app = make_app()
     app.client.post("/wallie/login", content=f"token={TOKEN}&name=maria")
     assert app.client.get("/wallie/api/status").status_code == 200
@@ -151,7 +151,7 @@ def test_a_session_needs_the_forms_token_for_an_order(make_app: MakeApp) -> None
 
 
 @pytest.mark.parametrize("by", ["provider", "model", "feature", "user"])
-def test_usage_is_what_the_ledger_has(make_app: MakeApp, by: str) -> None:
+def test_usage_is_summed_from_the_ledger(make_app: MakeApp, by: str) -> None:
     app = make_app()
     now = time.time()
     first = settled(at=now - 20, cost_usd=0.25, total_tokens=100)
@@ -159,7 +159,7 @@ def test_usage_is_what_the_ledger_has(make_app: MakeApp, by: str) -> None:
         at=now - 10, provider="groq", model="llama-3.1-8b", feature=None, user_id=None, cost_usd=None, unpriced=True
     )
     failed = settled(at=now - 11, success=False, outcome="server_error", status_code=503, cost_usd=0.0, total_tokens=0)
-    app.tell([first, ended(first), failed, second, ended(failed, second)])
+    app.record([first, ended(first), failed, second, ended(failed, second)])
     found = get(app, f"usage?range=1h&by={by}").json()
     assert (found["range"], found["by"], found["until"]) == ("1h", by, None)
     rows = {row["name"]: row for row in found["totals"]}
@@ -177,7 +177,7 @@ def test_usage_is_what_the_ledger_has(make_app: MakeApp, by: str) -> None:
 def test_alerts_and_key_figures(make_app: MakeApp) -> None:
     app = make_app()
     now = time.time()
-    app.tell([QuotaCrossed(new_id(now), now, "openai", "rpd", "critical", 0.96, 96, 100, 30.0), settled(at=now)])
+    app.record([QuotaCrossed(new_id(now), now, "openai", "rpd", "critical", 0.96, 96, 100, 30.0), settled(at=now)])
     (alert,) = get(app, "alerts").json()["alerts"]
     assert (alert["provider"], alert["dimension"], alert["level"], alert["utilization"]) == (
         "openai",
@@ -189,10 +189,10 @@ def test_alerts_and_key_figures(make_app: MakeApp) -> None:
     assert (kpis["critical_alerts"]["actual"], kpis["critical_alerts"]["passed"]) == (1, False)
 
 
-def test_the_export_of_a_range_has_the_records_that_its_sums_are_of(make_app: MakeApp) -> None:
+def test_the_export_of_a_range_has_the_records_of_its_sums(make_app: MakeApp) -> None:
     app = make_app()
     now = time.time()
-    app.tell([settled(at=now - age, total_tokens=7) for age in (10, 3_000, 50_000, 86_000, 90_000, 400_000)])
+    app.record([settled(at=now - age, total_tokens=7) for age in (10, 3_000, 50_000, 86_000, 90_000, 400_000)])
     for name in ("1h", "24h", "7d", "30d"):
         answer = get(app, f"export.csv?range={name}")
         assert answer.headers["content-type"].startswith("text/csv")
@@ -203,28 +203,28 @@ def test_the_export_of_a_range_has_the_records_that_its_sums_are_of(make_app: Ma
 
 
 @pytest.mark.parametrize(("since", "seconds"), [("2h", 7_200), ("24h", 86_400), ("20d", 1_728_000)])
-def test_sums_say_since_when_they_really_are(make_app: MakeApp, since: str, seconds: int) -> None:
+def test_usage_reports_the_aligned_beginning_of_its_range(make_app: MakeApp, since: str, seconds: int) -> None:
     app = make_app()
     begins = (time.time() - seconds) // 900 * 900
-    app.tell([settled(at=begins + late) for late in (-1, 1, 901)])
+    app.record([settled(at=begins + late) for late in (-1, 1, 901)])
     found = get(app, f"usage?since={since}").json()
     shown = datetime.fromisoformat(found["since"]).timestamp()
     assert shown in (begins, begins + 900)  # a quarter of an hour may have ended meanwhile
     assert sum(row["attempts"] for row in found["totals"]) == (2 if shown == begins else 1)
 
 
-def test_short_ranges_are_answered_to_the_second(make_app: MakeApp) -> None:
+def test_short_ranges_are_exact(make_app: MakeApp) -> None:
     app = make_app()
     now = time.time()
-    app.tell([settled(at=now - 100.5), settled(at=now - 99.5)])
+    app.record([settled(at=now - 100.5), settled(at=now - 99.5)])
     found = get(app, f"usage?since={now - 100!r}").json()
     assert datetime.fromisoformat(found["since"]).timestamp() == pytest.approx(now - 100, abs=1e-3)
     assert found["totals"][0]["attempts"] == 1
 
 
-def test_an_export_does_not_begin_when_the_ledger_has_broken(make_app: MakeApp, tmp_path: Path) -> None:
+def test_an_export_from_a_broken_ledger_is_an_error(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app()
-    app.tell([settled(at=time.time())])
+    app.record([settled(at=time.time())])
     assert get(app, "export.csv").status_code == 200  # it is open from now on
     with sqlite3.connect(tmp_path / "wallie.db") as connection:
         connection.execute("DROP TABLE wallie_attempts")
@@ -233,7 +233,7 @@ def test_an_export_does_not_begin_when_the_ledger_has_broken(make_app: MakeApp, 
     assert answer.json()["error"]["code"] == "wallie_no_ledger"
 
 
-def test_without_a_ledger_its_questions_are_answered_with_why(make_app: MakeApp) -> None:
+def test_without_a_ledger_its_routes_answer_503(make_app: MakeApp) -> None:
     app = make_app(ledger=None)
     for path in ("usage", "alerts", "kpis", "export.csv"):
         answer = get(app, path)
@@ -243,7 +243,7 @@ def test_without_a_ledger_its_questions_are_answered_with_why(make_app: MakeApp)
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("usage?range=2h", "range: found '2h'"),
         ("usage?range=1h&since=24h", "not both"),
@@ -260,15 +260,15 @@ def test_without_a_ledger_its_questions_are_answered_with_why(make_app: MakeApp)
         ("export.csv?kind=attempts", "kind"),
     ],
 )
-def test_what_makes_no_sense_is_explained(make_app: MakeApp, path: str, said: str) -> None:
+def test_a_parameter_that_makes_no_sense_is_explained(make_app: MakeApp, path: str, message: str) -> None:
     answer = get(make_app(), path)
     assert answer.status_code == 422
     assert answer.json()["error"]["code"] == "wallie_bad_request"
-    assert said in answer.json()["error"]["message"]
+    assert message in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("{", "body: it is not JSON"),
         (b"\xff", "body: it cannot be read"),
@@ -281,13 +281,13 @@ def test_what_makes_no_sense_is_explained(make_app: MakeApp, path: str, said: st
         ('{"reason": "' + "x" * 201 + '"}', "reason: "),
     ],
 )
-def test_a_body_that_makes_no_sense_orders_nothing(make_app: MakeApp, body: str | bytes, said: str) -> None:
+def test_a_body_that_makes_no_sense_has_no_effect(make_app: MakeApp, body: str | bytes, message: str) -> None:
     app = make_app()
     headers = {**BEARER, "content-type": "application/json"}
     answer = app.client.post("/wallie/api/providers/openai/circuit/open", content=body, headers=headers)
     assert answer.status_code == 422
     assert answer.json()["error"]["code"] == "wallie_bad_request"
-    assert answer.json()["error"]["message"].startswith(said)
+    assert answer.json()["error"]["message"].startswith(message)
     assert state(app) == "closed"
 
 
@@ -297,7 +297,7 @@ def test_an_unknown_route_has_the_same_shape_of_error(make_app: MakeApp) -> None
     assert answer.json()["error"]["code"] == "wallie_not_found"
 
 
-def test_metrics_are_for_those_with_the_token(make_app: MakeApp) -> None:
+def test_metrics_require_the_token(make_app: MakeApp) -> None:
     app = make_app()
     assert app.client.get("/wallie/metrics").status_code == 401
     answer = app.client.get("/wallie/metrics", headers=BEARER)
@@ -305,7 +305,7 @@ def test_metrics_are_for_those_with_the_token(make_app: MakeApp) -> None:
     assert "wallie_" in answer.text
 
 
-def test_a_large_body_is_refused_before_anybody_looks_at_it(make_app: MakeApp) -> None:
+def test_a_large_body_is_refused_before_authentication(make_app: MakeApp) -> None:
     app = make_app()
     for headers in ({}, BEARER):
         for body in (b"x" * 20_000, iter([b"x" * 10_000] * 3)):
@@ -315,7 +315,7 @@ def test_a_large_body_is_refused_before_anybody_looks_at_it(make_app: MakeApp) -
     assert state(app) == "closed"
 
 
-def test_what_a_stranger_sends_is_not_even_parsed(make_app: MakeApp) -> None:
+def test_authentication_comes_before_parsing(make_app: MakeApp) -> None:
     app = make_app()
     headers = {"content-type": "application/json"}
     assert app.client.post("/wallie/api/providers/x/quota/reset", content="{", headers=headers).status_code == 401

@@ -51,7 +51,7 @@ def test_shares(share: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize("share", [0.99999, 0.00001])
-def test_a_share_that_is_not_all_or_nothing_does_not_look_like_it(share: float) -> None:
+def test_a_share_between_0_and_1_is_not_rounded_to_either(share: float) -> None:
     assert plain(EN.share(share)) not in ("0 %", "100 %", "100.0 %", "100.00 %", "0.00 %")
 
 
@@ -73,30 +73,30 @@ def bucket(start: int, **cost: float) -> TimeBucket:
     return TimeBucket(start, cost, {}, 0, None)
 
 
-def test_bars_of_a_bucket_stand_on_each_other_and_none_leaves_the_chart() -> None:
+def test_the_bars_of_a_bucket_are_stacked_within_the_chart() -> None:
     buckets = [bucket(0, a=1, b=3), bucket(60), bucket(120, a=2)]
-    drawn = charts.stacked(buckets, lambda one: [one.cost_usd.get("a", 0.0), one.cost_usd.get("b", 0.0)])
-    assert drawn.top == 5
-    assert [len(slot.bars) for slot in drawn.slots] == [2, 0, 1]
-    for slot in drawn.slots:
+    chart = charts.stacked(buckets, lambda one: [one.cost_usd.get("a", 0.0), one.cost_usd.get("b", 0.0)])
+    assert chart.top == 5
+    assert [len(slot.bars) for slot in chart.slots] == [2, 0, 1]
+    for slot in chart.slots:
         for bar in slot.bars:
             assert slot.x <= bar.x
             assert bar.x + bar.width <= slot.x + slot.width + 0.1
             assert bar.y >= 0
             assert bar.y + bar.height <= charts.HEIGHT + 0.1
-    lower, upper = drawn.slots[0].bars
+    lower, upper = chart.slots[0].bars
     assert upper.y + upper.height == pytest.approx(lower.y, abs=0.1)
     assert upper.height == pytest.approx(3 * lower.height, abs=0.1)
 
 
 def test_a_chart_of_nothing_is_empty() -> None:
     for buckets in ([], [bucket(0), bucket(60)]):
-        drawn = charts.stacked(buckets, lambda one: [0.0])
-        assert not any(slot.bars for slot in drawn.slots)
+        chart = charts.stacked(buckets, lambda one: [0.0])
+        assert not any(slot.bars for slot in chart.slots)
         assert charts.line(buckets, lambda one: one.mean_ms).lines == []
 
 
-def test_a_line_is_broken_where_nothing_is_known() -> None:
+def test_a_line_is_broken_at_buckets_without_a_value() -> None:
     buckets = [TimeBucket(number * 60, {}, {}, 0, mean) for number, mean in enumerate((100.0, 120.0, None, 80.0))]
-    drawn = charts.line(buckets, lambda one: one.mean_ms)
-    assert len(drawn.lines) == 2
+    chart = charts.line(buckets, lambda one: one.mean_ms)
+    assert len(chart.lines) == 2

@@ -1,4 +1,4 @@
-"""What the page says of a snapshot, as HTML: complete, escaped, and within what its policy allows."""
+"""A snapshot as HTML: complete, escaped, and within the content security policy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from string import Formatter
 import pytest
 from dashboard_samples import HOSTILE, SAMPLES, healthy, ill, without_ledger
 
-from wallie_litellm.dashboard.guard_source import ACTIONS
 from wallie_litellm.dashboard.html import (
     render_confirm,
     render_export,
@@ -21,10 +20,11 @@ from wallie_litellm.dashboard.html import (
     render_panels,
     render_problem,
 )
+from wallie_litellm.dashboard.source import ACTIONS
 from wallie_litellm.dashboard.translations import CATALOGUES, LANGUAGES, choose_language, translator
 from wallie_litellm.dashboard.view_model import Snapshot
 
-PANELS = ("health", "quota", "cost", "alerts", "happenings", "performance", "kpis", "fleet")
+PANELS = ("health", "quota", "cost", "alerts", "history", "performance", "kpis", "fleet")
 _VOID = {"meta", "link", "img", "input", "br", "hr"}
 
 
@@ -119,7 +119,7 @@ def test_hostile_text_is_shown_as_text(language: str) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
-def test_every_panel_is_there_with_a_name(sample: Callable[[], Snapshot], language: str) -> None:
+def test_every_panel_is_rendered_and_labelled(sample: Callable[[], Snapshot], language: str) -> None:
     html = render_panels(sample(), language)
     found = {own["id"]: own for tag, own in Tags(html).found if (own.get("id") or "").startswith("panel-")}
     assert set(found) == {f"panel-{name}" for name in PANELS}
@@ -127,7 +127,7 @@ def test_every_panel_is_there_with_a_name(sample: Callable[[], Snapshot], langua
         assert f'id="{own["aria-labelledby"]}"' in html
 
 
-def test_what_everybody_is_shown_holds_nothing_of_a_visitor() -> None:
+def test_the_shared_panels_have_no_data_of_a_visitor() -> None:
     html = render_panels(ill(), "en")
     assert "csrf" not in html
     assert "<form" not in html
@@ -138,35 +138,35 @@ def row(html: str, provider: str) -> str:
     return panel.partition(f'data-provider="{provider}"')[2].partition("</tr>")[0]
 
 
-def test_the_orders_of_a_provider_are_those_that_make_sense() -> None:
+def test_a_providers_actions_are_those_that_apply_to_its_state() -> None:
     html = render_panels(ill(), "en")
-    for provider, orders in {
+    for provider, actions in {
         "anthropic": {"reset_quota", "open_circuit"},
         "groq": {"reset_quota", "open_circuit", "close_circuit"},
         "mistral": {"reset_quota", "close_circuit", "release_circuit"},
         "openai": {"reset_quota", "open_circuit", "close_circuit", "release_circuit"},
     }.items():
-        assert set(re.findall(r"action=(\w+)", row(html, provider))) == orders
+        assert set(re.findall(r"action=(\w+)", row(html, provider))) == actions
 
 
-def test_who_is_ill_comes_first_and_is_said() -> None:
+def test_unhealthy_providers_come_first_and_are_announced() -> None:
     html = render_panels(ill(), "en")
     panel = html.partition('id="panel-health"')[2].partition("</section>")[0]
     names = re.findall(r'<tr[^>]* data-provider="(\w+)"', panel)
     assert names == ["groq", "mistral", "deepseek", "gemini", "anthropic", "openai"]
-    said = html.partition('data-spoken="')[2].partition('"')[0]
-    assert "groq" in said
-    assert "openai" not in said
+    spoken = html.partition('data-spoken="')[2].partition('"')[0]
+    assert "groq" in spoken
+    assert "openai" not in spoken
 
 
-def test_without_a_ledger_the_page_says_why_and_shows_the_rest() -> None:
+def test_without_a_ledger_the_page_gives_the_reason_and_shows_the_rest() -> None:
     html = render_panels(without_ledger(), "en")
     assert html.count("ledger: null") >= 4
     assert 'data-dimension="rpd"' in html
     assert "healthy" in row(html, "openai")
 
 
-def test_what_cannot_be_ordered_from_here_has_no_buttons() -> None:
+def test_a_read_only_page_has_no_action_buttons() -> None:
     snapshot = SAMPLES["healthy"]()
     read_only = replace(snapshot, fleet=replace(snapshot.fleet, read_only="look elsewhere"))
     html = render_panels(read_only, "en")
@@ -174,7 +174,7 @@ def test_what_cannot_be_ordered_from_here_has_no_buttons() -> None:
     assert "confirm?" not in html
 
 
-def test_numbers_for_programs_are_beside_those_for_people() -> None:
+def test_data_attributes_have_the_unformatted_numbers() -> None:
     html = render_panels(healthy(), "es")
     assert 'data-field="tokens" data-value="1562400"' in html
     assert "1.562.400" in html
@@ -187,7 +187,7 @@ def fields(text: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(text) if name}
 
 
-def test_both_languages_say_the_same_things_with_the_same_values() -> None:
+def test_both_languages_have_the_same_texts_and_placeholders() -> None:
     english, spanish = CATALOGUES["en"], CATALOGUES["es"]
     assert english.keys() == spanish.keys()
     for key, text in english.items():
@@ -195,7 +195,7 @@ def test_both_languages_say_the_same_things_with_the_same_values() -> None:
         assert spanish[key].strip()
 
 
-def test_no_text_is_left_that_nobody_uses() -> None:
+def test_every_text_is_used() -> None:
     place = files("wallie_litellm.dashboard")
     folders = (place, place.joinpath("templates"), place.joinpath("static"))
     sources = [part for folder in folders for part in folder.iterdir() if part.is_file()]
@@ -220,7 +220,7 @@ def test_no_text_is_left_that_nobody_uses() -> None:
         (";;;,,q=1;=" + "x" * 5000, "en"),
     ],
 )
-def test_the_browsers_language_is_chosen_as_far_as_it_is_spoken(accepted: str | None, language: str) -> None:
+def test_the_language_follows_the_accept_language_header(accepted: str | None, language: str) -> None:
     assert choose_language(accepted) == language
 
 

@@ -1,4 +1,4 @@
-"""The routes that people use, over HTTP: what is set, where they lead, and what they refuse."""
+"""The page's routes over HTTP: their headers, cookies, redirects and refusals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def form_token(html: str) -> str:
     return html.partition('name="csrf" value="')[2].partition('"')[0]
 
 
-def give_order(app: Any, csrf: str | None = None, **fields: str) -> Any:
+def take_action(app: Any, csrf: str | None = None, **fields: str) -> Any:
     asked = {"action": "open_circuit", "provider": "openai", "range": "7d", "reason": "", **fields}
     if csrf is None:
         csrf = form_token(app.client.get("/wallie/confirm?action=open_circuit&provider=openai").text)
@@ -37,7 +37,7 @@ def health(app: Any) -> str:
 @pytest.mark.parametrize(
     "path", ["", "?range=7d", "confirm?action=reset_quota&provider=openai", "panels", "login", "metrics"]
 )
-def test_every_answer_has_the_headers_that_keep_it_to_itself(make_app: MakeApp, path: str) -> None:
+def test_every_answer_has_the_security_headers(make_app: MakeApp, path: str) -> None:
     app = make_app()
     for _ in range(2):
         answer = app.client.get(f"/wallie/{path}")
@@ -51,7 +51,7 @@ def test_every_answer_has_the_headers_that_keep_it_to_itself(make_app: MakeApp, 
         log_in(app)
 
 
-def test_a_stranger_is_led_to_the_form_and_from_there_to_where_he_wanted(make_app: MakeApp) -> None:
+def test_a_visitor_without_a_session_is_redirected_to_the_form_and_back(make_app: MakeApp) -> None:
     app = make_app()
     answer = app.client.get("/wallie/?range=7d")
     assert (answer.status_code, answer.headers["location"]) == (303, "/wallie/login?next=%3Frange%3D7d")
@@ -74,17 +74,17 @@ def test_a_stranger_is_led_to_the_form_and_from_there_to_where_he_wanted(make_ap
         "../x",
     ],
 )
-def test_the_form_leads_nowhere_else(make_app: MakeApp, next_: str) -> None:
+def test_the_login_redirects_to_no_other_site(make_app: MakeApp, next_: str) -> None:
     assert log_in(make_app(), next=next_).headers["location"] == "/wallie/"
 
 
-def test_over_https_the_cookie_is_for_https_alone(make_app: MakeApp) -> None:
+def test_over_https_the_cookie_is_secure(make_app: MakeApp) -> None:
     app = make_app()
     app.client.base_url = "https://127.0.0.1"
     assert "secure" in log_in(app).headers["set-cookie"].lower()
 
 
-def test_a_wrong_token_is_said_and_after_some_the_form_is_closed(make_app: MakeApp) -> None:
+def test_a_wrong_token_is_refused_and_too_many_are_throttled(make_app: MakeApp) -> None:
     app = make_app()
     for _ in range(5):
         answer = log_in(app, token="wrong")
@@ -95,13 +95,13 @@ def test_a_wrong_token_is_said_and_after_some_the_form_is_closed(make_app: MakeA
     assert 0 < int(answer.headers["retry-after"]) <= 60
 
 
-def test_an_order_needs_the_token_of_its_form(make_app: MakeApp) -> None:
+def test_an_action_needs_the_token_of_its_form(make_app: MakeApp) -> None:
     app = make_app()
     log_in(app)
     for wrong in ("", "x", form_token(make_app().client.get("/wallie/login").text)):
-        assert give_order(app, csrf=wrong).status_code == 403
+        assert take_action(app, csrf=wrong).status_code == 403
     assert health(app) == "healthy"
-    assert give_order(app).status_code == 303
+    assert take_action(app).status_code == 303
     assert health(app) == "down"
 
 
@@ -115,17 +115,17 @@ def test_another_sites_form_is_refused_even_with_the_cookie(make_app: MakeApp) -
     assert health(app) == "healthy"
 
 
-def test_without_a_token_orders_are_protected_too(make_app: MakeApp) -> None:
+def test_without_a_configured_token_actions_need_the_form_token_too(make_app: MakeApp) -> None:
     app = make_app(())
-    assert give_order(app, csrf="").status_code == 403
+    assert take_action(app, csrf="").status_code == 403
     assert health(app) == "healthy"
-    assert give_order(app).status_code == 303
+    assert take_action(app).status_code == 303
     assert health(app) == "down"
 
 
-def test_an_order_says_what_happened_once(make_app: MakeApp) -> None:
+def test_the_page_shows_an_actions_notice_once(make_app: MakeApp) -> None:
     app = make_app(())
-    answer = give_order(app)
+    answer = take_action(app)
     assert answer.headers["location"] == "/wallie/?range=7d"
     notice = "forced open"
     assert notice in app.client.get("/wallie/").text.partition("<main")[0]
@@ -135,7 +135,7 @@ def test_an_order_says_what_happened_once(make_app: MakeApp) -> None:
 @pytest.mark.parametrize(
     "query", ["", "?action=open_circuit", "?action=drop&provider=openai", "?action=open_circuit&provider=nobody"]
 )
-def test_what_cannot_be_ordered_is_not_found(make_app: MakeApp, query: str) -> None:
+def test_an_unknown_action_or_provider_is_not_found(make_app: MakeApp, query: str) -> None:
     assert make_app(()).client.get(f"/wallie/confirm{query}").status_code == 404
 
 
@@ -143,7 +143,7 @@ def test_what_cannot_be_ordered_is_not_found(make_app: MakeApp, query: str) -> N
     ("body", "status"),
     [(b"x" * 20_000, 413), (b"\xff\xfe=1", 400), (b"&".join([b"a=1"] * 50), 400), (b"", 403)],
 )
-def test_a_form_that_is_none_is_refused(make_app: MakeApp, body: bytes, status: int) -> None:
+def test_a_malformed_form_is_refused(make_app: MakeApp, body: bytes, status: int) -> None:
     app = make_app(())
     app.client.get("/wallie/confirm?action=open_circuit&provider=openai")
     assert app.client.post("/wallie/orders", content=body).status_code == status
@@ -162,10 +162,10 @@ def test_any_notice_cookie_is_harmless(make_app: MakeApp, cookie: str) -> None:
 
 def test_a_reason_is_cut_and_cleaned(make_app: MakeApp) -> None:
     app = make_app(())
-    said: list[Any] = []
-    app.guard.reporter.acted = lambda *told: said.append(told)
-    give_order(app, reason="a\x00b\x1b[31m\n" + "x" * 500)
-    ((_, action, provider, detail),) = said
+    recorded: list[Any] = []
+    app.guard.reporter.acted = lambda *action: recorded.append(action)
+    take_action(app, reason="a\x00b\x1b[31m\n" + "x" * 500)
+    ((_, action, provider, detail),) = recorded
     assert (action, provider, len(detail)) == ("open_circuit", "openai", 200)
     assert detail.startswith("ab[31mx")
 
@@ -180,13 +180,13 @@ def test_logging_out_ends_the_session_and_needs_the_forms_token(make_app: MakeAp
 
 
 @pytest.mark.parametrize("path", ["", "login", "static/wallie.css", "confirm", "panels", "metrics", "api/openapi.json"])
-def test_without_a_token_nothing_at_all_is_for_others(make_app: MakeApp, path: str) -> None:
+def test_without_a_configured_token_other_machines_are_refused_everything(make_app: MakeApp, path: str) -> None:
     assert make_app((), client="192.0.2.7").client.get(f"/wallie/{path}").status_code == 403
     proxied = make_app(()).client.get(f"/wallie/{path}", headers={"x-forwarded-for": "127.0.0.1"})
     assert proxied.status_code == 403
 
 
-def test_static_files_are_those_and_no_others(make_app: MakeApp) -> None:
+def test_only_the_static_files_are_served(make_app: MakeApp) -> None:
     app = make_app()
     answer = app.client.get("/wallie/static/live.js")
     assert answer.headers["content-type"].startswith("text/javascript")
@@ -196,7 +196,7 @@ def test_static_files_are_those_and_no_others(make_app: MakeApp) -> None:
         assert app.client.get(f"/wallie/static/{name}").status_code in (303, 404)
 
 
-def test_a_refresh_is_compressed_for_those_who_take_it_and_names_its_version(make_app: MakeApp) -> None:
+def test_a_refresh_is_compressed_on_request_and_has_a_version(make_app: MakeApp) -> None:
     app = make_app(())
     answer = app.client.get("/wallie/panels?range=1h", headers={"accept-encoding": "gzip"})
     assert answer.headers["content-encoding"] == "gzip"
@@ -205,9 +205,9 @@ def test_a_refresh_is_compressed_for_those_who_take_it_and_names_its_version(mak
 
 
 @pytest.mark.parametrize("query", ["range=2h", "range=", "range=1h&range=7d", "after=" + "x" * 80])
-def test_any_range_shows_something(make_app: MakeApp, query: str) -> None:
+def test_any_range_parameter_is_answered(make_app: MakeApp, query: str) -> None:
     assert make_app(()).client.get(f"/wallie/panels?{query}").status_code == 200
 
 
-def test_the_root_leads_to_the_page(make_app: MakeApp) -> None:
+def test_the_root_redirects_to_the_page(make_app: MakeApp) -> None:
     assert make_app().client.get("/").headers["location"] == "/wallie/"

@@ -1,4 +1,4 @@
-"""The API's description of itself, against what it does."""
+"""The API's OpenAPI document, against its answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def described(app: Any) -> Any:
 
 
 def mistakes(document: Any, method: str, path: str, answer: Any) -> list[str]:
-    """What is otherwise in ``answer`` than the document says."""
+    """The differences between ``answer`` and its description."""
     responses = document["paths"][path][method]["responses"]
     if str(answer.status_code) not in responses:
         return [f"{answer.status_code} is not described"]
@@ -67,7 +67,7 @@ def test_every_operation_is_described(make_app: MakeApp) -> None:
         assert set(one["responses"]) == expected
 
 
-def test_a_token_or_a_session_is_asked_for(make_app: MakeApp) -> None:
+def test_every_operation_requires_a_token_or_a_session(make_app: MakeApp) -> None:
     document = described(make_app())
     schemes = document["components"]["securitySchemes"]
     kinds = {name: (one["type"], one.get("scheme") or one.get("name")) for name, one in schemes.items()}
@@ -77,7 +77,7 @@ def test_a_token_or_a_session_is_asked_for(make_app: MakeApp) -> None:
         assert sorted(map(list, either)) == sorted([name] for name in kinds)
 
 
-def test_its_paths_lead_to_the_application_where_it_is_mounted(make_app: MakeApp) -> None:
+def test_the_described_paths_are_relative_to_the_mount_point(make_app: MakeApp) -> None:
     app = make_app()
     document = described(app)
     (server,) = document["servers"]
@@ -99,7 +99,7 @@ def test_answers_are_as_described(make_app: MakeApp, query: str) -> None:
     now = time.time()
     one = settled(at=now, cost_usd=None, unpriced=True)
     crossed = QuotaCrossed(new_id(now), now, "openai", "rpd", "critical", 0.96, 96, 100, 30.0)
-    app.tell([one, ended(one), crossed])
+    app.record([one, ended(one), crossed])
     app.guard.open_circuit("openai")
     document, path = described(app), f"/api/{query.partition('?')[0]}"
     for headers, status in ((BEARER, 200), ({}, 401)):
@@ -109,7 +109,7 @@ def test_answers_are_as_described(make_app: MakeApp, query: str) -> None:
 
 
 @pytest.mark.parametrize("action", ["reset_quota", "close_circuit", "open_circuit", "release_circuit"])
-def test_what_comes_of_an_order_is_as_described(make_app: MakeApp, action: str) -> None:
+def test_answers_to_actions_are_as_described(make_app: MakeApp, action: str) -> None:
     app = make_app()
     method, path = OPERATIONS[action]
     document = described(app)

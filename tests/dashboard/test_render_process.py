@@ -1,4 +1,4 @@
-"""The process that draws the page, and what happens when it is not there."""
+"""The process that renders the panels, the thread in its place, and long polling."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from test_service import ledger_of, write
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import LedgerSettings
+from wallie_litellm.dashboard.change_watch import LONG_POLL_SECONDS
 from wallie_litellm.dashboard.guard_source import GuardSource
 from wallie_litellm.dashboard.html import render_panels
-from wallie_litellm.dashboard.service import HELD_FOR, DashboardService
+from wallie_litellm.dashboard.panel_feed import PanelFeed
+from wallie_litellm.dashboard.panel_version import PanelVersion
+from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.view_model import Snapshot
 from wallie_litellm.guard import Guard
 
-MARK = "drawn in the thread"
+MARK = "rendered in the thread"
 
 
 def render(snapshot: Snapshot, language: str) -> str:
-    """Tells the thread's drawings from the process's, which do not come from here."""
+    """Marks the thread's panels, since the process's do not come from here."""
     return f"<!--{MARK}-->{render_panels(snapshot, language)}"
 
 
@@ -38,91 +41,100 @@ async def guard(tmp_path: Path) -> AsyncIterator[Guard]:
 
 
 @pytest.fixture
-async def desk(guard: Guard) -> AsyncIterator[DashboardService]:
+async def service(guard: Guard) -> AsyncIterator[DashboardService]:
     made = DashboardService(GuardSource(guard), guard.config, render=render, aside=True)
     yield made
     made.close()
 
 
-async def from_process(desk: DashboardService) -> str:
-    """The panels once the process draws them; the thread does until it is there."""
+def feed_of(service: DashboardService) -> PanelFeed:
+    assert service._thread is not None
+    return service._thread.feed
+
+
+def process_of(service: DashboardService) -> int:
+    """The render process's id."""
+    render_process = feed_of(service).render_process
+    assert render_process is not None
+    assert render_process.pid is not None
+    return render_process.pid
+
+
+async def from_process(service: DashboardService) -> str:
+    """The panels once the process renders them; the thread does until it has started."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
-        html = (await desk.panels("1h", "en")).html.decode()
+        html = (await service.panels("1h", "en")).html.decode()
         if MARK not in html:
             return html
-        desk._drawn.clear()
+        feed_of(service).forget()
         await asyncio.sleep(0.1)
-    raise AssertionError("the process never draws")
+    raise AssertionError("the process never renders")
 
 
-async def test_the_first_picture_does_not_wait_for_the_process(desk: DashboardService) -> None:
-    assert MARK in (await desk.panels("1h", "en")).html.decode()
+async def test_the_first_panels_do_not_wait_for_the_process(service: DashboardService) -> None:
+    assert MARK in (await service.panels("1h", "en")).html.decode()
 
 
-async def test_the_process_shows_what_the_guard_says_and_the_ledger_holds(
-    desk: DashboardService, guard: Guard, tmp_path: Path
+async def test_the_process_renders_the_guards_status_and_the_ledgers_figures(
+    service: DashboardService, guard: Guard, tmp_path: Path
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=time.time() - 5, total_tokens=4321)])
     guard.open_circuit("groq")
-    html = await from_process(desk)
+    html = await from_process(service)
     assert "4,321" in html
     assert 'data-value="forced_open"' in html
 
 
-async def test_when_the_process_is_killed_the_thread_draws_and_another_is_started(
-    desk: DashboardService, guard: Guard, monkeypatch: pytest.MonkeyPatch
+async def test_when_the_process_is_killed_the_thread_renders_and_another_is_started(
+    service: DashboardService, guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wallie_litellm.dashboard.render_process.RETRY_IN", 0.0)
-    await from_process(desk)
-    assert desk._painter is not None
-    assert desk._painter._process is not None
-    first = desk._painter._process.pid
+    monkeypatch.setattr("wallie_litellm.dashboard.render_process.RESTART_AFTER", 0.0)
+    await from_process(service)
+    first = process_of(service)
     os.kill(first, signal.SIGKILL)
-    desk._drawn.clear()
+    feed_of(service).forget()
     guard.open_circuit("openai")
-    assert "forced_open" in (await desk.panels("1h", "en")).html.decode()
-    await from_process(desk)
-    assert desk._painter._process.pid != first
+    assert "forced_open" in (await service.panels("1h", "en")).html.decode()
+    await from_process(service)
+    assert process_of(service) != first
 
 
-async def test_a_process_that_cannot_be_started_is_missed_by_nobody(
-    desk: DashboardService, monkeypatch: pytest.MonkeyPatch
+async def test_the_thread_renders_when_the_process_cannot_be_started(
+    service: DashboardService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     for _ in range(3):
-        assert MARK in (await desk.panels("1h", "en")).html.decode()
-        desk._drawn.clear()
+        assert MARK in (await service.panels("1h", "en")).html.decode()
+        feed_of(service).forget()
 
 
-async def test_closing_the_desk_ends_the_process(desk: DashboardService) -> None:
-    await from_process(desk)
-    assert desk._painter is not None
-    process = desk._painter._process
-    assert process is not None
-    desk.close()
-    await until(lambda: not Path(f"/proc/{process.pid}").exists() or process.returncode is not None)
+async def test_closing_the_service_ends_the_process(service: DashboardService) -> None:
+    await from_process(service)
+    process = process_of(service)
+    service.close()
+    await until(lambda: not Path(f"/proc/{process}").exists())
 
 
-async def test_who_has_the_latest_picture_waits_for_something_to_happen(desk: DashboardService, guard: Guard) -> None:
-    version = (await desk.panels("1h", "en")).etag
-    waiting = asyncio.ensure_future(desk.panels("1h", "en", after=version))
+async def test_a_client_with_the_present_version_waits_for_a_change(service: DashboardService, guard: Guard) -> None:
+    version = (await service.panels("1h", "en")).version
+    waiting = asyncio.ensure_future(service.panels("1h", "en", after=version))
     await asyncio.sleep(0.3)
     assert not waiting.done()
     guard.open_circuit("groq")
     began = time.monotonic()
-    assert (await waiting).etag != version
-    assert time.monotonic() - began < HELD_FOR / 2
+    assert (await waiting).version != version
+    assert time.monotonic() - began < LONG_POLL_SECONDS / 2
 
 
-async def test_who_has_an_old_picture_does_not_wait(desk: DashboardService, guard: Guard) -> None:
-    version = (await desk.panels("1h", "en")).etag
+async def test_a_client_with_an_old_version_does_not_wait(service: DashboardService, guard: Guard) -> None:
+    version = (await service.panels("1h", "en")).version
     guard.update_usage("openai", 495)  # over the limit's warning, and its critical share
     await asyncio.sleep(0.3)
     began = time.monotonic()
-    assert "critical" in (await desk.panels("1h", "en", after=version)).html.decode()
-    assert time.monotonic() - began < HELD_FOR / 2
+    assert "critical" in (await service.panels("1h", "en", after=version)).html.decode()
+    assert time.monotonic() - began < LONG_POLL_SECONDS / 2
 
 
-async def test_garbage_for_a_version_is_an_old_picture(desk: DashboardService) -> None:
-    assert (await desk.panels("1h", "en", after="x-y-z")).html
+async def test_a_garbage_version_counts_as_an_old_one(service: DashboardService) -> None:
+    assert (await service.panels("1h", "en", after=PanelVersion.parse("x-y-z"))).html

@@ -1,4 +1,4 @@
-"""The thread that all viewers share, over a real guard and a real ledger."""
+"""The dashboard's service over a real guard and a real ledger."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from ledger_support import ended, settled
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import LedgerSettings
 from wallie_litellm.dashboard.guard_source import GuardSource
-from wallie_litellm.dashboard.panels import FIGURES_FOR, RETRY_IN, LedgerUnavailable
-from wallie_litellm.dashboard.service import DRAWN_FOR, DashboardService
+from wallie_litellm.dashboard.ledger_reader import LEDGER_RETRY, LedgerUnavailable
+from wallie_litellm.dashboard.panel_feed import RENDER_TTL
+from wallie_litellm.dashboard.panels import FIGURES_FOR
+from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.view_model import Snapshot
 from wallie_litellm.events import BreakerChanged, Event, FellBack, OperatorActed, QuotaCrossed, new_id
 from wallie_litellm.guard import Guard
@@ -38,15 +40,15 @@ class Wall:
         return self.at
 
 
-class Pen:
-    """Draws a snapshot as a line of text, and counts how often."""
+class LineRenderer:
+    """Renders a snapshot as a line of text, and counts how often."""
 
     def __init__(self) -> None:
-        self.drawn = 0
+        self.count = 0
         self.threads: set[str] = set()
 
     def __call__(self, snapshot: Snapshot, language: str) -> str:
-        self.drawn += 1
+        self.count += 1
         self.threads.add(threading.current_thread().name)
         health = {one.name: one.health for one in snapshot.providers}
         return f"{language} {snapshot.range.name} {health['openai']} {snapshot.problem}"
@@ -75,133 +77,137 @@ def wall() -> Wall:
 
 
 @pytest.fixture
-def pen() -> Pen:
-    return Pen()
+def renderer() -> LineRenderer:
+    return LineRenderer()
 
 
 @pytest.fixture
-async def desk(tmp_path: Path, wall: Wall, pen: Pen) -> AsyncIterator[DashboardService]:
+async def service(tmp_path: Path, wall: Wall, renderer: LineRenderer) -> AsyncIterator[DashboardService]:
     config = WallieConfig(ledger=LedgerSettings(url=ledger_of(tmp_path)))
     guard = Guard(config)
-    made = DashboardService(GuardSource(guard), config, render=pen, now=wall)
+    made = DashboardService(GuardSource(guard), config, render=renderer, now=wall)
     yield made
     made.close()
     guard.close()
 
 
-async def test_fifty_viewers_cost_one_drawing_a_second(desk: DashboardService, pen: Pen, wall: Wall) -> None:
-    drawn = await asyncio.gather(*(desk.panels("24h", "en") for _ in range(50)))
-    assert pen.drawn == 1
-    assert len({one.etag for one in drawn}) == 1
-    wall.at += DRAWN_FOR / 2
-    await desk.panels("24h", "en")
-    assert pen.drawn == 1
-    wall.at += DRAWN_FOR
-    await desk.panels("24h", "en")
-    assert pen.drawn == 2
+async def test_fifty_viewers_cost_one_rendering_a_second(
+    service: DashboardService, renderer: LineRenderer, wall: Wall
+) -> None:
+    panels = await asyncio.gather(*(service.panels("24h", "en") for _ in range(50)))
+    assert renderer.count == 1
+    assert len({one.version for one in panels}) == 1
+    wall.at += RENDER_TTL / 2
+    await service.panels("24h", "en")
+    assert renderer.count == 1
+    wall.at += RENDER_TTL
+    await service.panels("24h", "en")
+    assert renderer.count == 2
 
 
-async def test_each_range_and_language_is_drawn_by_itself(desk: DashboardService) -> None:
-    assert (await desk.panels("1h", "es")).html.startswith(b"es 1h ")
-    assert (await desk.panels("7d", "en")).html.startswith(b"en 7d ")
+async def test_each_range_and_language_is_rendered_separately(service: DashboardService) -> None:
+    assert (await service.panels("1h", "es")).html.startswith(b"es 1h ")
+    assert (await service.panels("7d", "en")).html.startswith(b"en 7d ")
 
 
-async def test_drawing_takes_no_time_from_the_loop_that_serves_requests(desk: DashboardService, pen: Pen) -> None:
-    await desk.panels("24h", "en")
-    assert pen.threads == {"wallie-dashboard"}
+async def test_panels_are_rendered_in_the_services_own_thread(
+    service: DashboardService, renderer: LineRenderer
+) -> None:
+    await service.panels("24h", "en")
+    assert renderer.threads == {"wallie-dashboard"}
 
 
-async def test_what_was_ordered_is_seen_by_whoever_looks_next(desk: DashboardService) -> None:
-    assert b"healthy" in (await desk.panels("24h", "en")).html
-    await desk.order("open_circuit", "openai", "maria")
-    assert b"down" in (await desk.panels("24h", "en")).html
-    await desk.order("release_circuit", "openai", "maria")
-    assert b"degraded" in (await desk.panels("24h", "en")).html
-    await desk.order("close_circuit", "openai", "maria")
-    assert b"healthy" in (await desk.panels("24h", "en")).html
+async def test_the_next_panels_show_the_effect_of_an_action(service: DashboardService) -> None:
+    assert b"healthy" in (await service.panels("24h", "en")).html
+    await service.act("open_circuit", "openai", "maria")
+    assert b"down" in (await service.panels("24h", "en")).html
+    await service.act("release_circuit", "openai", "maria")
+    assert b"degraded" in (await service.panels("24h", "en")).html
+    await service.act("close_circuit", "openai", "maria")
+    assert b"healthy" in (await service.panels("24h", "en")).html
 
 
-async def test_an_order_for_an_unknown_provider_is_an_error(desk: DashboardService) -> None:
-    with pytest.raises(ValueError, match="nobody"):
-        await desk.order("open_circuit", "nobody", "maria")
+async def test_an_action_on_an_unknown_provider_is_an_error(service: DashboardService) -> None:
+    with pytest.raises(ValueError, match="unknown"):
+        await service.act("open_circuit", "unknown", "maria")
 
 
 async def test_a_change_of_health_is_shown_within_a_second_whatever_the_ledger_does(
-    desk: DashboardService, wall: Wall, tmp_path: Path
+    service: DashboardService, wall: Wall, tmp_path: Path
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
-    assert b"healthy" in (await desk.panels("24h", "en")).html
-    desk.source.order("open_circuit", "openai", "somebody else")
-    wall.at += DRAWN_FOR
-    assert b"down" in (await desk.panels("24h", "en")).html
+    assert b"healthy" in (await service.panels("24h", "en")).html
+    service.source.act("open_circuit", "openai", "another operator")
+    wall.at += RENDER_TTL
+    assert b"down" in (await service.panels("24h", "en")).html
 
 
-async def test_without_a_file_the_page_says_so_and_finds_it_once_it_is_there(
-    desk: DashboardService, wall: Wall, tmp_path: Path
+async def test_a_missing_ledger_file_is_reported_and_read_once_it_exists(
+    service: DashboardService, wall: Wall, tmp_path: Path
 ) -> None:
-    snapshot = await desk.snapshot("24h")
+    snapshot = await service.snapshot("24h")
     assert snapshot.figures is None
     assert "there is no file" in (snapshot.problem or "")
     with pytest.raises(LedgerUnavailable, match="there is no file"):
-        await desk.ask(lambda queries: queries.alerts())
+        await service.ask(lambda queries: queries.alerts())
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
-    wall.at += RETRY_IN
-    found = await desk.snapshot("24h")
+    wall.at += LEDGER_RETRY
+    found = await service.snapshot("24h")
     assert found.problem is None
     assert found.figures is not None
     assert found.figures.total.attempts == 1
 
 
-async def test_a_configuration_without_a_ledger_says_so(wall: Wall, pen: Pen) -> None:
+async def test_a_configuration_without_a_ledger_is_reported(wall: Wall, renderer: LineRenderer) -> None:
     config = WallieConfig(ledger=None)
     guard = Guard(config)
-    desk = DashboardService(GuardSource(guard), config, render=pen, now=wall)
+    service = DashboardService(GuardSource(guard), config, render=renderer, now=wall)
     try:
-        assert "ledger: null" in ((await desk.snapshot("1h")).problem or "")
+        assert "ledger: null" in ((await service.snapshot("1h")).problem or "")
     finally:
-        desk.close()
+        service.close()
         guard.close()
 
 
-async def test_a_ledger_that_breaks_is_a_sentence_and_comes_back(
-    desk: DashboardService, wall: Wall, tmp_path: Path
+async def test_a_broken_ledger_is_reported_and_read_again_after_its_repair(
+    service: DashboardService, wall: Wall, tmp_path: Path
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
-    assert (await desk.snapshot("1h")).problem is None
+    assert (await service.snapshot("1h")).problem is None
     with sqlite3.connect(tmp_path / "wallie.db") as connection:
         connection.execute("ALTER TABLE wallie_usage RENAME TO elsewhere")
         connection.execute("ALTER TABLE wallie_attempts RENAME TO elsewhere_too")
     wall.at += 100
-    broken = await desk.snapshot("1h")
+    broken = await service.snapshot("1h")
     assert "cannot be read" in (broken.problem or "")
     assert broken.providers
     with sqlite3.connect(tmp_path / "wallie.db") as connection:
         connection.execute("ALTER TABLE elsewhere RENAME TO wallie_usage")
         connection.execute("ALTER TABLE elsewhere_too RENAME TO wallie_attempts")
     wall.at += 100
-    assert (await desk.snapshot("1h")).problem is None
+    assert (await service.snapshot("1h")).problem is None
 
 
-async def test_a_ledger_that_is_removed_or_replaced_is_not_read_on(
-    desk: DashboardService, wall: Wall, tmp_path: Path
+async def test_a_removed_or_replaced_ledger_file_is_opened_anew(
+    service: DashboardService, wall: Wall, tmp_path: Path
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
-    assert await attempts(desk) == 1
+    assert await attempts(service) == 1
     remove_ledger(tmp_path)
     wall.at += 100
-    assert "there is no file" in ((await desk.snapshot("1h")).problem or "")
+    assert "there is no file" in ((await service.snapshot("1h")).problem or "")
     await write(ledger_of(tmp_path), [settled(at=NOW - 60), settled(at=NOW - 61)])
     wall.at += 100
-    assert await attempts(desk) == 2
+    assert await attempts(service) == 2
 
 
-async def test_the_snapshot_holds_what_the_ledger_holds(desk: DashboardService, tmp_path: Path) -> None:
+async def test_the_snapshot_has_the_ledgers_figures(service: DashboardService, tmp_path: Path) -> None:
     served = settled(at=NOW - 600, provider="anthropic", model="claude-sonnet-4", cost_usd=0.5, total_tokens=300)
     failed = settled(at=NOW - 601, success=False, outcome="server_error", status_code=500, cost_usd=0.0, total_tokens=0)
     alert = QuotaCrossed(new_id(NOW - 5), NOW - 5, "openai", "rpd", "critical", 0.96, 96, 100, 30.0)
-    order = OperatorActed(new_id(NOW - 4), NOW - 4, "maria", "open_circuit", "openai", "bad answers")
-    await write(ledger_of(tmp_path), [failed, served, ended(failed, served), alert, order])
-    snapshot = await desk.snapshot("1h")
+    action = OperatorActed(new_id(NOW - 4), NOW - 4, "maria", "open_circuit", "openai", "bad answers")
+    await write(ledger_of(tmp_path), [failed, served, ended(failed, served), alert, action])
+    snapshot = await service.snapshot("1h")
     figures = snapshot.figures
     assert figures is not None
     assert figures.since == NOW - 3600
@@ -216,7 +222,7 @@ async def test_the_snapshot_holds_what_the_ledger_holds(desk: DashboardService, 
     assert figures.costs.spent == pytest.approx(0.5)
     assert [(one.name, one.cost_usd) for one in figures.costs.by_provider] == [("anthropic", 0.5), ("openai", 0.0)]
     assert [one.dimension for one in figures.alerts] == ["rpd"]
-    assert [(one.kind, one.actor, one.after, one.reason) for one in figures.happenings] == [
+    assert [(one.kind, one.actor, one.after, one.reason) for one in figures.history] == [
         ("action", "maria", "open_circuit", "bad answers")
     ]
     assert {one.name: one.actual for one in figures.kpis}["critical_alerts"] == 1
@@ -225,62 +231,62 @@ async def test_the_snapshot_holds_what_the_ledger_holds(desk: DashboardService, 
     assert len(figures.buckets) == 61  # the first and the last are cut
 
 
-async def test_an_outages_fallbacks_are_told_once_and_counted(desk: DashboardService, tmp_path: Path) -> None:
+async def test_equal_fallbacks_are_one_counted_row_of_the_history(service: DashboardService, tmp_path: Path) -> None:
     def fell_back(at: float, to: str) -> FellBack:
         return FellBack(new_id(at), at, "r", "gpt-4o", to, "openai", "server error", None, None)
 
     opened = BreakerChanged(new_id(NOW - 50), NOW - 50, "openai", "closed", "open", "server error", 30.0)
     await write(ledger_of(tmp_path), [opened, *(fell_back(NOW - age, "claude") for age in range(40, 0, -1))])
     await write(ledger_of(tmp_path), [fell_back(NOW, "gemini")])
-    figures = (await desk.snapshot("1h")).figures
+    figures = (await service.snapshot("1h")).figures
     assert figures is not None
-    assert [(one.kind, one.after, one.times, one.at) for one in figures.happenings] == [
+    assert [(one.kind, one.after, one.times, one.at) for one in figures.history] == [
         ("fallback", "gemini", 1, NOW),
         ("fallback", "claude", 40, NOW - 1),
         ("breaker", "open", 1, NOW - 50),
     ]
 
 
-async def test_old_figures_serve_while_new_ones_are_found_but_not_for_long(
-    desk: DashboardService, wall: Wall, tmp_path: Path
+async def test_figures_far_too_old_are_replaced_before_an_answer(
+    service: DashboardService, wall: Wall, tmp_path: Path
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
-    assert await attempts(desk) == 1
+    assert await attempts(service) == 1
     await write(ledger_of(tmp_path), [settled(at=NOW - 50)])
     wall.at += FIGURES_FOR["1h"] * 10
-    assert await attempts(desk) == 2
+    assert await attempts(service) == 2
 
 
-async def attempts(desk: DashboardService) -> int:
-    figures = (await desk.snapshot("1h")).figures
+async def attempts(service: DashboardService) -> int:
+    figures = (await service.snapshot("1h")).figures
     assert figures is not None
     return figures.total.attempts
 
 
-async def test_an_export_that_is_broken_off_lets_go_of_the_database(desk: DashboardService, tmp_path: Path) -> None:
+async def test_an_interrupted_export_releases_the_database(service: DashboardService, tmp_path: Path) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - number) for number in range(3000)])
-    pieces = await desk.export("csv", ["attempt"], None, None)
+    pieces = await service.export("csv", ["attempt"], None, None)
     header, first = await anext(pieces), await anext(pieces)
     assert header.startswith("kind,id,at")
     assert len(first.splitlines()) == 1000
     await pieces.aclose()  # type: ignore[attr-defined] # it is a generator
-    rest = [piece async for piece in await desk.export("csv", ["attempt"], None, None)]
+    rest = [piece async for piece in await service.export("csv", ["attempt"], None, None)]
     assert sum(len(piece.splitlines()) for piece in rest) == 3001
 
 
-async def test_a_desk_that_is_closed_answers_nobody_and_closes_twice(desk: DashboardService) -> None:
-    await desk.status()
-    desk.close()
-    desk.close()
+async def test_a_closed_service_refuses_questions_and_may_be_closed_twice(service: DashboardService) -> None:
+    await service.status()
+    service.close()
+    service.close()
     with pytest.raises(LedgerUnavailable, match="closing"):
-        await desk.status()
+        await service.status()
 
 
-async def test_a_source_that_fails_is_asked_again(wall: Wall, pen: Pen) -> None:
+async def test_a_source_that_has_failed_is_asked_again(wall: Wall, renderer: LineRenderer) -> None:
     config = WallieConfig(ledger=None)
     guard = Guard(config)
 
-    class Moody(GuardSource):
+    class Failing(GuardSource):
         failing = True
 
         async def status(self) -> Mapping[str, Any]:
@@ -288,13 +294,13 @@ async def test_a_source_that_fails_is_asked_again(wall: Wall, pen: Pen) -> None:
                 raise RuntimeError("not now")
             return await super().status()
 
-    source = Moody(guard)
-    desk = DashboardService(source, config, render=pen, now=wall)
+    source = Failing(guard)
+    service = DashboardService(source, config, render=renderer, now=wall)
     try:
         with pytest.raises(RuntimeError, match="not now"):
-            await desk.panels("1h", "en")
+            await service.panels("1h", "en")
         source.failing = False
-        assert b"healthy" in (await desk.panels("1h", "en")).html
+        assert b"healthy" in (await service.panels("1h", "en")).html
     finally:
-        desk.close()
+        service.close()
         guard.close()

@@ -1,4 +1,4 @@
-"""How often wrong tokens may be tried, and that nobody pays for somebody else's."""
+"""Wrong tokens are limited by address, and throttle no other address."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(throttle: Thrott
 
 
 @pytest.mark.parametrize("other", ["::ffff:192.0.2.8", "192.0.2.8", "::1"])
-def test_ipv4_addresses_on_a_socket_of_both_families_are_told_apart(throttle: Throttle, other: str) -> None:
+def test_ipv4_addresses_on_a_dual_stack_socket_are_distinct(throttle: Throttle, other: str) -> None:
     guess(throttle, "::ffff:192.0.2.7")
     assert throttle.wait("::ffff:192.0.2.7") == WINDOW
     assert throttle.wait("192.0.2.7") == WINDOW  # the same host
@@ -73,7 +73,7 @@ def test_any_address_can_be_counted(throttle: Throttle, address: str) -> None:
     assert throttle.wait(address) == WINDOW
 
 
-def test_many_who_guess_hold_up_only_those_who_have_guessed(throttle: Throttle, wall: Wall) -> None:
+def test_many_guessing_addresses_throttle_only_themselves(throttle: Throttle, wall: Wall) -> None:
     for number in range(MOST_WRONG_IN_ALL):
         throttle.wrong(f"198.51.{number // 250}.{number % 250}")
     assert throttle.wait("198.51.0.0") == WINDOW
@@ -82,7 +82,7 @@ def test_many_who_guess_hold_up_only_those_who_have_guessed(throttle: Throttle, 
     assert throttle.wait("198.51.0.0") is None
 
 
-def test_the_address_that_was_wrong_longest_ago_is_forgotten_first(
+def test_the_address_whose_wrong_token_is_oldest_is_dropped_first(
     throttle: Throttle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MOST_ADDRESSES", 2)

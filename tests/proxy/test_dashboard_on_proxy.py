@@ -1,4 +1,4 @@
-"""The operator's view that a real LiteLLM proxy serves, and whether everybody tells the same figures."""
+"""The operator's view of a real LiteLLM proxy, and its figures against those of every other output."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def endpoint() -> Iterator[PostHogEndpoint]:
 
 
 @pytest.fixture(scope="module")
-def books(tmp_path_factory: pytest.TempPathFactory) -> RecordedLedger:
-    return RecordedLedger(tmp_path_factory.mktemp("books") / "wallie.db")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> RecordedLedger:
+    return RecordedLedger(tmp_path_factory.mktemp("ledger") / "wallie.db")
 
 
 @pytest.fixture(scope="module")
 def proxy(
-    running_fleet: SimulatedProviders, start_proxy: Any, endpoint: PostHogEndpoint, books: RecordedLedger
+    running_fleet: SimulatedProviders, start_proxy: Any, endpoint: PostHogEndpoint, ledger: RecordedLedger
 ) -> Proxy:
     config = shipped_config()
     config["model_list"] = running_fleet.point(config["model_list"])
     config["wallie"] |= {
-        "ledger": {"url": books.url},
+        "ledger": {"url": ledger.url},
         "admin_token": ADMIN_TOKEN,
         "retry": {"max_retries": 0},
         "telemetry": {
             "posthog": {"api_key": endpoint.project_key, "host": endpoint.url},
             "prometheus": {},
-            "spool": str(books.path.parent / "spool"),
+            "spool": str(ledger.path.parent / "spool"),
         },
     }
     started: Proxy = start_proxy(config)
@@ -68,7 +68,7 @@ def ask(proxy: Proxy, path: str, token: str | None = ADMIN_TOKEN, method: str = 
         connection.close()
 
 
-def test_the_proxy_serves_it_to_operators_and_to_nobody_else(proxy: Proxy) -> None:
+def test_the_proxy_serves_the_dashboard_to_operators_only(proxy: Proxy) -> None:
     for token in (ADMIN_TOKEN, MASTER_KEY):
         assert ask(proxy, "api/status", token).json["providers"].keys() >= set(PROVIDERS)
         assert "panel-health" in ask(proxy, "", token).text
@@ -93,16 +93,16 @@ def test_the_proxy_serves_it_to_operators_and_to_nobody_else(proxy: Proxy) -> No
     assert ask(proxy, "api/status").json["providers"]["openai"]["health"] == "healthy"
 
 
-def all_are_told(endpoint: PostHogEndpoint, books: RecordedLedger, count: int) -> None:
+def wait_for_records(endpoint: PostHogEndpoint, ledger: RecordedLedger, count: int) -> None:
     """Wait until all ``count`` requests that the proxy has served are on record; the next test begins with that."""
-    wait_until(lambda: len(books.select("wallie_requests")) == count)
+    wait_until(lambda: len(ledger.select("wallie_requests")) == count)
     wait_until(lambda: len(endpoint.events("ai.request.completed")) == count)
 
 
-def test_an_order_over_http_stops_the_proxys_calls(
-    proxy: Proxy, fleet: SimulatedProviders, endpoint: PostHogEndpoint, books: RecordedLedger
+def test_an_action_over_http_stops_the_proxys_calls(
+    proxy: Proxy, fleet: SimulatedProviders, endpoint: PostHogEndpoint, ledger: RecordedLedger
 ) -> None:
-    recorded = len(books.select("wallie_requests"))
+    recorded = len(ledger.select("wallie_requests"))
     assert proxy.chat("gpt-4o-mini").status == 200
     assert ask(proxy, "api/providers/openai/circuit/open", method="POST").status == 200
     before = fleet["openai"].counts().received
@@ -112,7 +112,7 @@ def test_an_order_over_http_stops_the_proxys_calls(
     assert ask(proxy, "api/providers/openai/circuit/close", method="POST").status == 200
     assert proxy.chat("gpt-4o-mini").status == 200
     assert fleet["openai"].counts().received == before + 1
-    all_are_told(endpoint, books, recorded + 3)
+    wait_for_records(endpoint, ledger, recorded + 3)
 
 
 Figures = dict[str, tuple[int, float]]
@@ -148,10 +148,10 @@ def of_page(html: str) -> Figures:
     return found
 
 
-def test_page_status_export_and_posthog_tell_the_same_figures(
-    proxy: Proxy, fleet: SimulatedProviders, endpoint: PostHogEndpoint, books: RecordedLedger
+def test_page_status_export_and_posthog_have_the_same_figures(
+    proxy: Proxy, fleet: SimulatedProviders, endpoint: PostHogEndpoint, ledger: RecordedLedger
 ) -> None:
-    before = len(books.select("wallie_requests"))
+    before = len(ledger.select("wallie_requests"))
     for number, model in enumerate(
         ("gpt-4o-mini", "gpt-4o", "claude-sonnet-4", "gemini-2.0-flash", "llama-3.1-8b", "deepseek-chat")
     ):
@@ -162,7 +162,7 @@ def test_page_status_export_and_posthog_tell_the_same_figures(
     for _ in range(3):
         assert proxy.chat("gpt-4o-mini").status == 200  # by the chain's next member
     fleet["openai"].heal()
-    all_are_told(endpoint, books, before + 15)
+    wait_for_records(endpoint, ledger, before + 15)
 
     recorded = of_posthog(endpoint.events("ai.request.completed"))
     assert recorded.keys() == set(PROVIDERS)
@@ -173,7 +173,7 @@ def test_page_status_export_and_posthog_tell_the_same_figures(
     export = CliRunner().invoke(
         main, ["export", "--kind", "attempt", "--url", f"http://127.0.0.1:{proxy.port}"], env=environment
     )
-    told = {
+    sources = {
         "page": of_page(ask(proxy, "?range=1h").text),
         "page, 24 h": of_page(ask(proxy, "?range=24h").text),
         "usage": of_usage(ask(proxy, "api/usage?range=24h").json),
@@ -181,7 +181,7 @@ def test_page_status_export_and_posthog_tell_the_same_figures(
         "export": of_export(ask(proxy, "api/export.csv?range=24h").text),
         "export, command": of_export(export.stdout),
     }
-    for where, figures in told.items():
+    for where, figures in sources.items():
         assert figures.keys() == recorded.keys(), where
         for name, (tokens, cost) in recorded.items():
             assert figures[name][0] == tokens, (where, name)

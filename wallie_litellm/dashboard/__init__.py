@@ -2,24 +2,33 @@
 
 ``server``          on a port of its own, or as an application to mount
 ``app``             the application: routes, errors, security headers
-``html_routes``     the routes that people use
-``api_routes``      the routes that programs use
+``html_routes``     the routes for people
+``page_responses``  what those routes share: forms, redirects, cookies, error pages
+``api_routes``      the routes for programs
+``api_errors``      the API's errors, in one shape
 ``schemas``         the API's answers
-``auth``            who may come in, and whether an action is meant
+``auth``            authentication, and protection of actions against cross-site requests
 ``sessions``        signed cookies
-``throttle``        how often a token may be guessed
-``service``         finds out and draws once, for all viewers
-``render_process``  does that in a process of its own
-``panels``          what the page shows, from a source of the present and the ledger
-``single_flight``   found out once for all who ask at the same time
+``throttle``        a limit on wrong tokens
+``service``         the thread that answers the page's and the API's questions
+``panel_feed``      the panels for all viewers, rendered once, and anew on every change
+``panel_version``   versions of the panels, and the digest of a status
+``change_watch``    long polling: waits until the status changes
+``render_process``  a process that renders the panels, as its parent uses it
+``render_child``    that process itself
+``render_pipe``     the messages between the two
+``panels``          the panels, from a source of the present and the ledger
+``single_flight``   a cached value that concurrent callers share
+``source``          what the dashboard shows of the present: status, fleet, actions
 ``guard_source``    the present, from a guard in this process
-``ledger_source``   the present, as far as a ledger tells it
-``queries``         what the page asks of the ledger
-``usage_ranges``    ranges and sums as the API takes and gives them
+``ledger_source``   the present, derived from a ledger
+``ledger_reader``   the connection to the ledger
+``queries``         the page's questions to the ledger
+``usage_ranges``    time ranges of the API, and the sums over them
 ``view_model``      everything that the page shows, as plain values
 ``html``            the page from the view model
-``charts``          where bars and lines go
-``formats``         numbers and times as people read them
-``translations``    the page's words
-``metrics``         what Prometheus scrapes
+``charts``          positions of bars and lines
+``formats``         numbers and times for people
+``translations``    the page's texts
+``metrics``         the metrics for Prometheus
 """

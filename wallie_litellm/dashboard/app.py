@@ -10,14 +10,17 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wallie_litellm.dashboard.api_routes import ApiError, api_router, problem_response
+from wallie_litellm.dashboard.api_errors import ApiError, api_error_response
+from wallie_litellm.dashboard.api_routes import api_router
 from wallie_litellm.dashboard.auth import AccessDenied, Authenticator
-from wallie_litellm.dashboard.html_routes import PageError, access_denied_response, page_error_response, page_routes
-from wallie_litellm.dashboard.service import DashboardService, LedgerUnavailable
+from wallie_litellm.dashboard.html_routes import page_routes
+from wallie_litellm.dashboard.ledger_reader import LedgerUnavailable
+from wallie_litellm.dashboard.page_responses import PageError, access_denied_response, page_error_response
+from wallie_litellm.dashboard.service import DashboardService
 
-#: The metrics for an ``Accept`` header, and their content type.
-Metrics = Callable[[str | None], tuple[bytes, str]]
+Metrics = Callable[[str | None], tuple[bytes, str]]  # the metrics for an Accept header, and their content type
 
+LARGEST_BODY: Final = 16_384  # bytes
 _HEADERS: Final = [
     (
         b"content-security-policy",
@@ -31,35 +34,38 @@ _HEADERS: Final = [
 ]
 
 
-LARGEST_BODY: Final = 16_384  # bytes
-
-
-def create_app(desk: DashboardService, gate: Authenticator, *, metrics: Metrics | None = None) -> FastAPI:
-    """The page, its API and, given ``metrics``, what Prometheus scrapes. ``gate`` lets nobody else in."""
+def create_app(service: DashboardService, authenticator: Authenticator, *, metrics: Metrics | None = None) -> FastAPI:
+    """The page, its API and, given ``metrics``, Prometheus' metrics, for visitors whom ``authenticator`` admits."""
     app = FastAPI(
         title="Wallie LiteLLM",
         version=version("wallie-litellm"),
-        description="What a guarded router is doing, and the orders that an operator may give it.",
+        description="The state of a guarded router, and the actions that an operator may take on it.",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
     )
-    app.include_router(api_router(desk, gate))
-    app.include_router(page_routes(desk, gate))
+    app.include_router(api_router(service, authenticator))
+    app.include_router(page_routes(service, authenticator))
     if metrics is not None:
-        _add_metrics(app, gate, metrics)
+        _add_metrics(app, authenticator, metrics)
+    _add_error_pages(app)
+    app.add_middleware(_SmallBodies)
+    app.add_middleware(_SecurityHeaders)
+    return app
 
+
+def _add_error_pages(app: FastAPI) -> None:
     @app.exception_handler(AccessDenied)
-    async def turned_away(request: Request, error: AccessDenied) -> Response:
-        return problem_response(error) if _is_for_programs(request) else access_denied_response(request, error)
+    async def access_denied(request: Request, error: AccessDenied) -> Response:
+        return api_error_response(error) if _is_for_programs(request) else access_denied_response(request, error)
 
     @app.exception_handler(HTTPException)
-    async def not_there(request: Request, error: HTTPException) -> Response:
+    async def not_found(request: Request, error: HTTPException) -> Response:
         if _is_for_programs(request):
             code = {404: "wallie_not_found", 405: "wallie_method_not_allowed"}.get(
                 error.status_code, "wallie_bad_request"
             )
-            answer = problem_response(ApiError(error.status_code, code, str(error.detail)))
+            answer = api_error_response(ApiError(error.status_code, code, str(error.detail)))
             answer.headers.update(error.headers or {})
             return answer
         return page_error_response(request, PageError(error.status_code, "problem.not_found"))
@@ -69,18 +75,14 @@ def create_app(desk: DashboardService, gate: Authenticator, *, metrics: Metrics 
         return page_error_response(request, PageError(503, "problem.closing"))
 
     @app.exception_handler(PageError)
-    async def told(request: Request, error: PageError) -> Response:
+    async def page_error(request: Request, error: PageError) -> Response:
         return page_error_response(request, error)
 
-    app.add_middleware(_SmallBodies)
-    app.add_middleware(_SecurityHeaders)
-    return app
 
-
-def _add_metrics(app: FastAPI, gate: Authenticator, metrics: Metrics) -> None:
+def _add_metrics(app: FastAPI, authenticator: Authenticator, metrics: Metrics) -> None:
     @app.get("/metrics", include_in_schema=False)
     def scrape(request: Request) -> Response:
-        gate.enter(request)
+        authenticator.enter(request)
         body, content_type = metrics(request.headers.get("accept"))
         return Response(body, media_type=content_type)
 
@@ -91,7 +93,7 @@ def _is_for_programs(request: Request) -> bool:
 
 
 class _SmallBodies:
-    """Refuses a body that is larger than any form or order, before it is read: whoever sends it may have no token."""
+    """Refuses bodies larger than any form or action, before authentication: a client without a token may send them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -103,12 +105,12 @@ class _SmallBodies:
         body, more = b"", scope["method"] not in ("GET", "HEAD")
         while more:
             message = await receive()
-            if message["type"] != "http.request":  # whoever sent it has gone
+            if message["type"] != "http.request":  # the client has disconnected
                 return
             body, more = body + message.get("body", b""), message.get("more_body", False)
             if len(body) > LARGEST_BODY:
                 text = f"a body may have {LARGEST_BODY} bytes"
-                await problem_response(ApiError(413, "wallie_too_large", text))(scope, receive, send)
+                await api_error_response(ApiError(413, "wallie_too_large", text))(scope, receive, send)
                 return
         read = False
 
@@ -123,7 +125,7 @@ class _SmallBodies:
 
 
 class _SecurityHeaders:
-    """Puts the headers on every answer, errors included. Nothing is stored unless the answer says otherwise."""
+    """Adds the headers to every response, errors included. Responses are not cached unless they say otherwise."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

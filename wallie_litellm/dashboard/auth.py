@@ -1,7 +1,7 @@
-"""Who may come in, and whether an order is meant by whoever seems to give it.
+"""Authentication, and protection of actions against cross-site requests.
 
-A token lets programs in, as a bearer, and people, who exchange it for a cookie. Where no token is configured, only this
-machine's own users are let in. See OWASP's cheat sheets on session management and on cross-site request forgery.
+A token admits programs, as a bearer, and people, who exchange it for a cookie. Where no token is configured, only users
+of this machine are admitted. See OWASP's cheat sheets on session management and on cross-site request forgery.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ __all__ = ["SESSION_COOKIE", "SESSION_SECONDS", "AccessDenied", "Authenticator",
 SESSION_COOKIE: Final = "wallie_session"
 CSRF_HEADER: Final = "x-wallie-csrf"
 LONGEST_TOKEN: Final = 4096  # characters
-LONGEST_ACTOR: Final = 200
+LONGEST_ACTOR: Final = 200  # characters
 
 _FORWARDED: Final = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded", "via")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_LOCAL_KEY: Final = key_of("")  # signs what needs no secret: nobody but this machine's users is let in then
+_LOCAL_KEY: Final = key_of("")  # signs sessions where no token is configured, which admits loopback alone
 _VIA: Final = {"bearer": "api", "session": "page", "loopback": "page"}
 
 
 class AccessDenied(Exception):  # noqa: N818 - it says what happened
-    """Somebody was not let in. ``status`` is 401, 403 or 429, ``retry_after`` whole seconds, where waiting helps."""
+    """A request was refused. ``status`` is 401, 403 or 429, ``retry_after`` whole seconds, where waiting helps."""
 
     def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
@@ -43,7 +43,7 @@ class AccessDenied(Exception):  # noqa: N818 - it says what happened
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who was let in, and by what; ``session`` is its nonce, empty without a cookie."""
+    """An admitted client, and what admitted it; ``session`` is the session's nonce, empty without a cookie."""
 
     name: str
     address: str
@@ -52,13 +52,13 @@ class Visitor:
 
     @property
     def actor(self) -> str:
-        """As it goes on record."""
-        said = f"{self.name} ({_VIA[self.via]}, {self.address})"
-        return "".join(filter(str.isprintable, said))[:LONGEST_ACTOR]  # a server may take the address from a header
+        """The name on record."""
+        full = f"{self.name} ({_VIA[self.via]}, {self.address})"
+        return "".join(filter(str.isprintable, full))[:LONGEST_ACTOR]  # a server may take the address from a header
 
 
 class Authenticator:
-    """Lets in who shows one of ``tokens``, which are asked for each time, since a proxy may learn its key late.
+    """Admits clients that show one of ``tokens``, which is called each time, since a proxy may set its key late.
 
     Belongs to one event loop. ``now`` is Unix time.
     """
@@ -70,13 +70,13 @@ class Authenticator:
 
     def needs_token(self) -> bool:
         """Whether any token is configured."""
-        return bool(self._known())
+        return bool(self._configured())
 
     def enter(self, request: Request) -> Visitor:
-        """Who sent ``request``.
+        """The visitor that sent ``request``.
 
         Raises:
-            AccessDenied: nobody who may.
+            AccessDenied: it has neither a token nor a session, or comes from another site.
         """
         _require_same_site(request)
         if not self.needs_token():
@@ -95,10 +95,10 @@ class Authenticator:
         return Visitor(session.name, _address(request), "session", session.nonce)
 
     def log_in(self, request: Request, token: str, name: str) -> str:
-        """The cookie of a new session for whoever shows a right ``token``; ``name`` goes on record.
+        """The cookie of a new session for a right ``token``; ``name`` goes on record.
 
         Raises:
-            AccessDenied: the token is wrong, there have been too many wrong ones, or another site has sent this.
+            AccessDenied: the token is wrong, there have been too many wrong ones, or another site sent the request.
         """
         _require_same_site(request)
         if not self.needs_token():
@@ -107,52 +107,56 @@ class Authenticator:
         return begin(key_of(self._check(request, token)), name, self._now())[0]
 
     def open_loopback_session(self, visitor: Visitor) -> tuple[str, Visitor]:
-        """A cookie for somebody who needed no token, so that forms can be told from other sites' forms."""
+        """A session's cookie for a visitor that needed no token, so that its forms can carry a form token."""
         cookie, session = begin(_LOCAL_KEY, visitor.name, self._now())
         return cookie, Visitor(visitor.name, visitor.address, visitor.via, session.nonce)
 
     def csrf_token(self, request: Request, visitor: Visitor) -> str:
-        """What a form for ``visitor`` has to carry."""
+        """The token that a form for ``visitor`` has to carry."""
         session = self._session(request)
         if session is None or session.nonce != visitor.session:
             session = Session(visitor.session, visitor.name, _LOCAL_KEY)
         return session.csrf_token()
 
     def check_action(self, request: Request, visitor: Visitor, csrf: str | None) -> None:
-        """Before anything is changed: that ``visitor`` means it.
+        """Require that ``request``, which changes something, comes from a program or from one of the page's forms.
 
         Raises:
-            AccessDenied: it may be another site that has a browser send this.
+            AccessDenied: another site may have made the browser send it.
         """
-        if visitor.via == "bearer":  # no browser sends that by itself
+        if visitor.via == "bearer":  # no browser sends that header by itself
             return
         session = self._session(request)
         if session is None:
             if visitor.via == "loopback" and not _is_from_a_browser(request):
                 return
-            raise _forged()
+            raise _forged_form()
         if not hmac.compare_digest(session.csrf_token().encode(), (csrf or "").encode(errors="replace")):
-            raise _forged()
+            raise _forged_form()
 
-    def _known(self) -> list[str]:
+    def _configured(self) -> list[str]:
         return [token for token in self._tokens() if token]
 
     def _keys(self) -> list[bytes]:
-        return [key_of(token) for token in self._known()] or [_LOCAL_KEY]
+        return [key_of(token) for token in self._configured()] or [_LOCAL_KEY]
 
     def _session(self, request: Request) -> Session | None:
         return resume(request.cookies.get(SESSION_COOKIE, ""), self._keys(), self._now)
 
     def _check(self, request: Request, token: str) -> str:
-        """``token`` as it is configured."""
+        """``token``, if it is a configured one.
+
+        Raises:
+            AccessDenied: it is not, or its address has sent too many wrong ones.
+        """
         address = _address(request)
         wait = self._throttle.wait(address)
         if wait is not None:
             message = f"too many wrong tokens from this address; try again in {wait} s"
             raise AccessDenied(429, "wallie_throttled", message, wait)
         shown = sha256(_encoded(token[:LONGEST_TOKEN])).digest()
-        # All are compared, each in the same time whatever it shares with what is shown.
-        right = [known for known in self._known() if hmac.compare_digest(sha256(_encoded(known)).digest(), shown)]
+        # All are compared, each in constant time.
+        right = [one for one in self._configured() if hmac.compare_digest(sha256(_encoded(one)).digest(), shown)]
         if not right or len(token) > LONGEST_TOKEN:
             self._throttle.wrong(address)
             raise AccessDenied(401, "wallie_unauthorized", "the token is wrong")
@@ -160,11 +164,11 @@ class Authenticator:
 
 
 def _encoded(token: str) -> bytes:
-    """No two tokens are the same in bytes, those that are not UTF-8 neither."""
+    """``token`` as bytes: different ones for different tokens, also for those that are not UTF-8."""
     return token.encode(errors="surrogatepass")
 
 
-def _forged() -> AccessDenied:
+def _forged_form() -> AccessDenied:
     return AccessDenied(403, "wallie_forbidden", "the form has expired or is not this page's own; load it again")
 
 
@@ -177,10 +181,10 @@ def _is_from_a_browser(request: Request) -> bool:
 
 
 def _require_same_site(request: Request) -> None:
-    """Other sites' scripts and forms are refused; following a link from there is not.
+    """Refuse scripts and forms of other sites; following a link from there is allowed.
 
     Raises:
-        AccessDenied: it is one.
+        AccessDenied: another site sent the request.
     """
     origin = request.headers.get("origin")
     if origin is not None and not _is_same_host(origin, request.headers.get("host", "")):
@@ -194,7 +198,7 @@ def _require_same_site(request: Request) -> None:
 
 
 def _is_same_host(origin: str, host: str) -> bool:
-    """By name and port alone: TLS may have ended before the request came here."""
+    """Compares names and ports alone: TLS may have ended at a reverse proxy."""
     try:
         theirs = urlsplit(origin)
         ours = urlsplit(f"{theirs.scheme}://{host}")
@@ -207,10 +211,10 @@ def _is_same_host(origin: str, host: str) -> bool:
 
 
 def _require_this_machine(request: Request) -> None:
-    """Only a direct connection from this machine, under one of its own names: those of others may lead here too.
+    """Require a direct connection from this machine, under a loopback name: any site's name may resolve to loopback.
 
     Raises:
-        AccessDenied: it is none.
+        AccessDenied: the request came in another way.
     """
     try:
         name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""

@@ -1,4 +1,4 @@
-"""Where the bars and lines of a chart go, in the units of its SVG's view box."""
+"""Positions of a chart's bars and lines, in the units of its SVG's view box."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from wallie_litellm.dashboard.view_model import TimeBucket
 
 WIDTH: Final = 600
 HEIGHT: Final = 120
-SERIES: Final = 8  # colours; those beyond share the last
-_GAP: Final = 0.18  # of a bucket's width
-_STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)  # what a scale may end at, times a power of ten
+SERIES: Final = 8  # number of colours; further series share the last
+_GAP: Final = 0.18  # share of a bucket's width between two bars
+_STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)  # ends of a scale, times a power of ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What one bucket shows: its ``values`` by series, and the bars of those above 0."""
+    """One bucket on the chart: its ``values`` by series, and the bars of those above 0."""
 
     start: int
     x: float
@@ -79,13 +79,13 @@ def line(buckets: Sequence[TimeBucket], value: Callable[[TimeBucket], float | No
             lines.append([])
         else:
             lines[-1].append(f"{_short((number + 0.5) * wide)},{_short(HEIGHT * (1 - one / top))}")
-    # A point by itself is drawn as a short line.
-    drawn = [" ".join(points * 2 if len(points) == 1 else points) for points in lines if points]
+    # A single point is doubled: a line needs two.
+    polylines = [" ".join(points * 2 if len(points) == 1 else points) for points in lines if points]
     slots = [
         Slot(bucket.start, _short(number * wide), _short(wide), [one], ())
         for number, (bucket, one) in enumerate(zip(buckets, found, strict=True))
     ]
-    return Chart(top, slots, drawn, _ticks(buckets))
+    return Chart(top, slots, polylines, _ticks(buckets))
 
 
 def _pile(stack: Sequence[float], top: float, x: float, wide: float) -> list[Bar]:

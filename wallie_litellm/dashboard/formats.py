@@ -1,4 +1,4 @@
-"""Numbers and times as people read them. What is not known is a dash."""
+"""Numbers and times for people. An unknown one is a dash."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Formats:
         self._months = _MONTHS[language]
 
     def number(self, value: float | None, places: int = 0) -> str:
-        """With thousands set apart."""
+        """A number with separated thousands."""
         if value is None or not isfinite(value):
             return UNKNOWN
         text = f"{value:,.{places}f}"
@@ -41,7 +41,7 @@ class Formats:
         return f"{sign}{text}{_NARROW}US$" if self._swap else f"{sign}${text}"
 
     def share(self, value: float | None) -> str:
-        """Of one, in per cent. What is short of all, or more than nothing, is not rounded to it."""
+        """A share of 1 in per cent, rounded so that neither 0 % nor 100 % is shown for another value."""
         if value is None or not isfinite(value):
             return UNKNOWN
         percent = value * 100
@@ -64,7 +64,7 @@ class Formats:
         return f"{self.number(value / 1000, 1)}{_NARROW}s"
 
     def duration(self, seconds: float | None) -> str:
-        """A stretch of time, in the unit that suits it, rounded up: nothing is over before it is."""
+        """A duration in its most fitting unit, rounded up, so that none is shown as over too early."""
         if seconds is None or not isfinite(seconds):
             return UNKNOWN
         seconds = max(0.0, seconds)
@@ -74,7 +74,7 @@ class Formats:
         return f"{self.number(-(-seconds // DAY))}{_NARROW}d"
 
     def clock(self, at: float, now: float) -> str:
-        """A moment: its time of day, with its date before unless it is close to ``now``."""
+        """A time of day, after its date unless it is within twelve hours of ``now``."""
         when = datetime.fromtimestamp(at, UTC)
         return f"{when:%H:%M:%S}" if abs(now - at) < DAY / 2 else f"{self.day(at)} {when:%H:%M}"
 
@@ -85,5 +85,5 @@ class Formats:
 
 
 def iso(at: float) -> str:
-    """ISO 8601, to the second."""
+    """ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""HTML from a snapshot. Everything is escaped by the template engine; nothing here knows a request."""
+"""HTML from a snapshot. The template engine escapes every value; nothing here depends on a request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
 from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.formats import Formats, iso
-from wallie_litellm.dashboard.guard_source import ACTIONS, EXPORTED
+from wallie_litellm.dashboard.source import ACTIONS, EXPORTED
 from wallie_litellm.dashboard.translations import translator
 from wallie_litellm.dashboard.view_model import RANGES, FeatureLimits, Figures, Provider, Quota, Range, Snapshot
 from wallie_litellm.ledger.figures import Totals
@@ -25,12 +25,10 @@ from wallie_litellm.ledger.schema import RECORD_TABLES
 
 _WORST_FIRST: Final = {"down": 0, "degraded": 1, "healthy": 2}
 _HEALTH: Final = tuple(_WORST_FIRST)
-#: Control characters, those that reverse or hide others, and halves of characters, which nothing can encode.
-_UNSEEN: Final = re.compile(
+_UNSEEN: Final = re.compile(  # control characters, those that reverse or hide others, and lone surrogates
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
-#: How bad a state is that something has come to; others are neither good nor bad.
-_MEANING: Final = {
+_MEANING: Final = {  # state after a change: the health that it is coloured as
     "open": "down",
     "forced_open": "down",
     "down": "down",
@@ -49,7 +47,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_seen,
+        finalize=_visible,
     )
     environment.filters["iso"] = iso
     environment.filters["url"] = lambda text: quote(str(text), safe="", errors="replace")
@@ -58,12 +56,12 @@ def _environment() -> Environment:
     return environment
 
 
-def _seen(value: object) -> object:
-    """``value`` with a mark in place of what a reader would not see, or be misled by."""
+def _visible(value: object) -> object:
+    """``value`` with U+FFFD in place of characters that are invisible or mislead the reader."""
     return value if isinstance(value, Markup) or not isinstance(value, str) else _UNSEEN.sub("\ufffd", value)
 
 
-def _draw(template: str, language: str, **values: Any) -> str:
+def _render(template: str, language: str, **values: Any) -> str:
     formats = Formats(language)
     return (
         _environment()
@@ -79,11 +77,11 @@ def _draw(template: str, language: str, **values: Any) -> str:
 
 
 def render_panels(snapshot: Snapshot, language: str) -> str:
-    """All panels: the same for everybody, which is why live refresh can share them."""
+    """All panels: the same for all viewers, so that live refresh can share them."""
     figures, formats = snapshot.figures, Formats(language)
     names = _series(figures)
     on_axis, in_full = _bucket_names(snapshot.range, formats)
-    return _draw(
+    return _render(
         "panels.html",
         language,
         s=snapshot,
@@ -100,7 +98,7 @@ def render_panels(snapshot: Snapshot, language: str) -> str:
         in_full=in_full,
         word=_words(language),
         meaning=_MEANING,
-        orders=_orders,
+        actions=_actions,
         days=DAY_DIMENSIONS,
         mean_wait=_mean_wait,
         kpi_text=lambda kpi, value: _kpi_text(formats, kpi, value),
@@ -120,10 +118,10 @@ def render_page(
     notice: str | None,
 ) -> str:
     """The page around ``panels``, which are HTML already."""
-    return _draw(
+    return _render(
         "page.html",
         language,
-        panels=Markup(panels),  # noqa: S704 - drawn by render_panels, escaped there
+        panels=Markup(panels),  # noqa: S704 - rendered and escaped by render_panels
         base=base,
         range_name=range_name,
         visitor_name=visitor_name,
@@ -134,8 +132,8 @@ def render_page(
 
 
 def render_login(*, language: str, base: str, next: str, error: str | None) -> str:  # noqa: A002 - its usual name
-    """The form that asks for a token; ``next`` is where to go then, relative to the page."""
-    return _draw("login.html", language, base=base, next=next, error=error)
+    """The form for a token; ``next`` is the address after it, relative to the page."""
+    return _render("login.html", language, base=base, next=next, error=error)
 
 
 def render_confirm(
@@ -149,8 +147,8 @@ def render_confirm(
     visitor_name: str,
     scope_note: str | None,
 ) -> str:
-    """What an order will do, and the form that gives it."""
-    return _draw(
+    """An action's effect, and the form that takes it."""
+    return _render(
         "confirm.html",
         language,
         base=base,
@@ -164,35 +162,35 @@ def render_confirm(
 
 
 def render_export(*, language: str, base: str, range_name: str, visitor_name: str) -> str:
-    """What an export holds, and the form that asks for one."""
-    return _draw(
+    """The form for an export."""
+    return _render(
         "export.html", language, base=base, range_name=range_name, visitor_name=visitor_name, kinds=list(RECORD_TABLES)
     )
 
 
 def render_problem(*, language: str, base: str, status: int, message: str) -> str:
     """What is wrong, and the way back."""
-    return _draw("problem.html", language, base=base, status=status, message=message)
+    return _render("problem.html", language, base=base, status=status, message=message)
 
 
 def _words(language: str) -> Callable[[str, str], str]:
-    """What a value is called; one that nobody expected is shown as it is."""
+    """A function that returns a value's name; an unknown value is its own name."""
     known = {
         "health": _HEALTH,
         "breaker": tuple(state.value for state in BreakerState),
-        "order": (*ACTIONS, EXPORTED),
+        "action": (*ACTIONS, EXPORTED),
         "dimension": DIMENSIONS,
         "quota": ("warning", "critical"),
         "alert": ("quota", "unpriced", "budget"),
         "kpi": ("uptime", "p95_latency", "error_rate", "monthly_cost", "fallback_rate", "critical_alerts"),
         "fleet": ("process", "redis", "ledger", "ok", "connecting", "down"),
     }
-    say = translator(language)
-    return lambda kind, value: say(f"{kind}.{value}") if value in known[kind] else value
+    translate = translator(language)
+    return lambda kind, value: translate(f"{kind}.{value}") if value in known[kind] else value
 
 
 def _bucket_names(chosen: Range, formats: Formats) -> tuple[Callable[[float], str], Callable[[float], str]]:
-    """What a chart's buckets are called on its axis, and where there is more room."""
+    """The names of a chart's time buckets on its axis, and in full."""
 
     def hour(at: float) -> str:
         return iso(at)[11:16]
@@ -205,7 +203,7 @@ def _bucket_names(chosen: Range, formats: Formats) -> tuple[Callable[[float], st
 
 
 def _closest(snapshot: Snapshot) -> tuple[str, Quota] | None:
-    """The limit that is used most, and whose it is."""
+    """The limit with the highest utilization, and the name of its provider or feature."""
     owners: list[Provider | FeatureLimits] = [*snapshot.providers, *snapshot.features]
     return max(
         ((one.name, quota) for one in owners for quota in one.quotas), key=lambda own: own[1].share, default=None
@@ -226,8 +224,8 @@ def _kpi_text(formats: Formats, kpi: str, value: float | None) -> str:
     )
 
 
-def _orders(provider: Provider) -> list[str]:
-    """What can be ordered of a provider in its state, in the order of the buttons."""
+def _actions(provider: Provider) -> list[str]:
+    """The actions that apply to a provider in its state, in the sequence of the buttons."""
     if not provider.breaker:
         return []
     held = provider.breaker in ("forced_open", "disabled")
@@ -237,7 +235,7 @@ def _orders(provider: Provider) -> list[str]:
 
 
 def _mean_wait(attempts: Totals) -> float | None:
-    """Milliseconds that an attempt waited for capacity."""
+    """Milliseconds that an attempt waited for capacity, on average."""
     return attempts.waited_ms / attempts.attempts if attempts.attempts else None
 
 

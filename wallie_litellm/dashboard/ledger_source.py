@@ -1,4 +1,4 @@
-"""The present as far as a ledger tells it: for applications whose limits live in their own memory."""
+"""The present as derived from a ledger: for applications whose limits are in their own memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from wallie_litellm.bootstrap import restore_limits, usage_windows
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.config.models import LedgerSettings
 from wallie_litellm.core.circuit_breaker import BreakerState
-from wallie_litellm.dashboard.guard_source import Action, ActionRefused
+from wallie_litellm.dashboard.source import Action, ActionRefused
 from wallie_litellm.dashboard.view_model import Fleet
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
@@ -19,34 +20,34 @@ from wallie_litellm.ledger.restore import read_usage
 from wallie_litellm.telemetry.bus import Bus
 
 READ_ONLY: Final = (
-    "the limits are in the application's own memory, and this is what its ledger tells of them; to give orders, share "
-    "the limits through WALLIE_REDIS_URL, or mount the dashboard in the application"
+    "the limits are in the application's own memory, and what is shown is derived from its ledger; to take actions, "
+    "share the limits through WALLIE_REDIS_URL, or mount the dashboard in the application"
 )
-RECENT: Final = 500  # changes of breakers and health that are looked through
-FRESH_FOR: Final = 1.0  # seconds that an answer serves everybody
+RECENT: Final = 500  # changes of breakers and health, the latest of each provider among them is shown
+FRESH_FOR: Final = 1.0  # seconds, how long one answer is reused
 
 
 class LedgerSource:
-    """Limits as they stand if only the ledger's records count, and breakers as they were last said to be.
+    """Limits from the sums of the ledger's records, breakers and health from their last recorded change.
 
-    What is under way or waiting is not on record, and neither is when a breaker will try again.
+    Calls in flight and waiting are not on record, and neither is a breaker's next probe. ``ledger`` is the ledger of
+    ``config``, which the caller has found to be configured.
     """
 
     read_only: str | None = READ_ONLY
 
-    def __init__(self, config: WallieConfig) -> None:
-        assert config.ledger is not None, "there is nothing to tell from"  # noqa: S101 - narrows the type
+    def __init__(self, config: WallieConfig, ledger: LedgerSettings) -> None:
         self._config = config.model_copy(update={"store": config.store.model_copy(update={"url": "memory"})})
-        self._url = config.ledger.url
+        self._url = ledger.url
         self._error: str | None = None
         self._last: tuple[float, Mapping[str, Any]] = (float("-inf"), {})
 
     async def status(self) -> Mapping[str, Any]:
-        """What a guard would say that had only the ledger to go by."""
+        """The status of a guard that was filled from the ledger alone."""
         now = time.monotonic()
         if now - self._last[0] < FRESH_FOR:
             return self._last[1]
-        # One that never serves anybody: nothing but the arithmetic of the limits is wanted of it.
+        # A guard that admits no calls: only its arithmetic of limits is used.
         guard = Guard(self._config, bus=Bus())
         try:
             changes = await self._read(guard)
@@ -54,25 +55,29 @@ class LedgerSource:
         finally:
             guard.close()
         for kind, provider, after, why in changes:
-            _note(status["providers"].get(provider), kind, after, why)
+            _apply_change(status["providers"].get(provider), kind, after, why)
         status["store"] = {"scope": "ledger", "state": "down" if self._error else "ok", "error": self._error}
         self._last = now, status
         return status
 
     async def fleet(self) -> Fleet:
-        """The ledger's state, and that nothing can be ordered."""
+        """The ledger's state; no workers, since a ledger does not list them."""
         state = "down" if self._error else "ok"
         return Fleet("ledger", state, self._error, None, 1, (), self.read_only)
 
-    def order(self, action: Action, provider: str, actor: str, detail: str | None = None) -> None:
-        """Nobody here could carry it out."""
+    def act(self, action: Action, provider: str, actor: str, detail: str | None = None) -> None:
+        """Refuse: the guard is in another process.
+
+        Raises:
+            ActionRefused: always.
+        """
         raise ActionRefused(READ_ONLY)
 
-    def note_export(self, actor: str, detail: str) -> None:
-        """Nothing is written from here."""
+    def record_export(self, actor: str, detail: str) -> None:
+        """Do nothing: this process only reads the ledger."""
 
     async def _read(self, guard: Guard) -> list[tuple[str, str, str, str | None]]:
-        """Fill the limits, and the last changes, oldest first: kind, provider, state, reason."""
+        """Fill the guard's limits; returns the last changes, oldest first: kind, provider, state, reason."""
         wall = guard.clock.wall()
         try:
             async with open_reader(self._url) as engine:
@@ -91,7 +96,7 @@ class LedgerSource:
         return [(one.type, one.provider, one.after, one.reason) for one in reversed(changes)]
 
 
-def _note(described: dict[str, Any] | None, kind: str, after: str, reason: str | None) -> None:
+def _apply_change(described: dict[str, Any] | None, kind: str, after: str, reason: str | None) -> None:
     if described is None:
         return
     if kind == "health":

@@ -1,4 +1,4 @@
-"""What Prometheus is shown at ``/wallie/metrics``."""
+"""The metrics at ``/wallie/metrics``."""
 
 from __future__ import annotations
 

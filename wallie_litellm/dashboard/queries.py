@@ -1,29 +1,29 @@
-"""What the page asks of the ledger, for one range."""
+"""The page's questions to the ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from wallie_litellm.dashboard.view_model import Costs, Figures, HistoryRow, Range, TimeBucket, UsageGroup
 from wallie_litellm.ledger.figures import Alert, Totals
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.ranges import EXACT_UP_TO, align
 
-RECENT = 20  # alerts, and things that happened
-LOOKED_THROUGH = 200  # changes: during an outage every request falls back
-FEATURES = 50  # at most: the dearest
+RECENT: Final = 20  # alerts, and rows of the history
+TRANSITIONS: Final = 200  # the latest, of which the history is made: during an outage every request falls back
+FEATURES: Final = 50  # at most, those with the highest cost
 
 
 def beginning(seconds: float, now: float) -> float:
-    """When a range of ``seconds`` up to ``now`` really begins: longer ones are widened to whole quarters of an hour."""
+    """When a range of ``seconds`` up to ``now`` begins; ranges above two hours are widened to quarters of an hour."""
     since = now - seconds
     return since if seconds <= EXACT_UP_TO else float(align(since, None, now)[0])
 
 
-async def gather(queries: LedgerQueries, chosen: Range, now: float) -> Figures:
-    """Ask for the sums of a range, one after the other; the news and the key figures are of no range."""
+async def gather_figures(queries: LedgerQueries, chosen: Range, now: float) -> Figures:
+    """The sums of a range, queried one after the other; alerts, history and key figures, of no range, stay empty."""
     since = beginning(chosen.seconds, now)
     by_provider = await queries.totals(since, by=["provider"])
     by_feature = await queries.totals(since, by=["feature"], percentiles=False, top=FEATURES)
@@ -49,7 +49,7 @@ async def gather(queries: LedgerQueries, chosen: Range, now: float) -> Figures:
         ),
         buckets=_buckets(over_time, since, chosen.step, now),
         alerts=(),
-        happenings=(),
+        history=(),
         kpis=(),
     )
 
@@ -59,7 +59,7 @@ def _group(name: str | None, one: Totals) -> UsageGroup:
 
 
 def _buckets(found: Sequence[Totals], since: float, step: int, now: float) -> list[TimeBucket]:
-    """One bucket after the other, also where nothing happened."""
+    """All buckets of the range, those without an attempt included."""
     starts = range(int(since // step) * step, int(now) + 1, step)
     by_start: dict[int, list[Totals]] = {start: [] for start in starts}
     for one in found:
@@ -82,14 +82,14 @@ def _bucket(start: int, ones: Sequence[Totals]) -> TimeBucket:
     )
 
 
-async def gather_news(queries: LedgerQueries) -> tuple[list[Alert], list[HistoryRow]]:
-    """What was said lately."""
-    return await queries.alerts(RECENT), await _happenings(queries)
+async def gather_recent(queries: LedgerQueries) -> tuple[list[Alert], list[HistoryRow]]:
+    """The latest alerts, and the latest rows of the history."""
+    return await queries.alerts(RECENT), await _history(queries)
 
 
-async def _happenings(queries: LedgerQueries) -> list[HistoryRow]:
+async def _history(queries: LedgerQueries) -> list[HistoryRow]:
     changes: dict[Any, HistoryRow] = {}
-    for one in await queries.transitions(LOOKED_THROUGH):
+    for one in await queries.transitions(TRANSITIONS):
         alike = one.id if one.type != "fallback" else (one.provider, one.before, one.after, one.reason)
         known = changes.get(alike)
         changes[alike] = (
@@ -97,8 +97,8 @@ async def _happenings(queries: LedgerQueries) -> list[HistoryRow]:
             if known is None
             else replace(known, times=known.times + 1)
         )
-    orders = [
+    actions = [
         HistoryRow(one.at, "action", one.provider, "", one.action, one.detail, one.actor)
         for one in await queries.actions(RECENT)
     ]
-    return sorted([*changes.values(), *orders], key=lambda one: -one.at)[:RECENT]
+    return sorted([*changes.values(), *actions], key=lambda one: -one.at)[:RECENT]

@@ -7,17 +7,17 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Problem(BaseModel):
+class ErrorDetail(BaseModel):
     """What is wrong, and what to do."""
 
     code: str = Field(examples=["wallie_unauthorized"])
     message: str
 
 
-class Failure(BaseModel):
+class ErrorBody(BaseModel):
     """The body of every answer that is not a success."""
 
-    error: Problem
+    error: ErrorDetail
 
 
 class BreakerStatus(BaseModel):
@@ -30,7 +30,7 @@ class BreakerStatus(BaseModel):
 
 
 class QuotaStatus(BaseModel):
-    """One limit: what is used of it, when it is free again, and the sums of the books (reserved, settled, refunded)."""
+    """One limit: its use, when all of it is free again, and its sums (reserved, settled, refunded)."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -139,7 +139,7 @@ class Alerts(BaseModel):
 
 
 class KpiRow(BaseModel):
-    """One key figure; latency in seconds. ``actual`` and ``passed`` are null while there is nothing to tell from."""
+    """One key figure; latency in seconds. ``actual`` and ``passed`` are null while there are no records for them."""
 
     name: str
     target: float
@@ -156,7 +156,7 @@ class Kpis(BaseModel):
 
 
 class Reason(BaseModel):
-    """Why an order is given, for the record."""
+    """Why an action is taken, for the record."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -164,7 +164,7 @@ class Reason(BaseModel):
 
 
 class Done(BaseModel):
-    """What was ordered, as it went on record."""
+    """The action as it went on record."""
 
     provider: str
     action: str

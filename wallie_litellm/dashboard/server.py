@@ -18,39 +18,40 @@ from wallie_litellm.config import RouterConfig, WallieConfig
 from wallie_litellm.core.loopback import is_loopback
 from wallie_litellm.dashboard.app import Metrics, create_app
 from wallie_litellm.dashboard.auth import Authenticator
-from wallie_litellm.dashboard.guard_source import DashboardSource, GuardSource
+from wallie_litellm.dashboard.guard_source import GuardSource
 from wallie_litellm.dashboard.html import render_panels
 from wallie_litellm.dashboard.ledger_source import LedgerSource
 from wallie_litellm.dashboard.metrics import metrics_of
 from wallie_litellm.dashboard.service import DashboardService
+from wallie_litellm.dashboard.source import DashboardSource
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
 from wallie_litellm.telemetry.bus import Bus
 
 PREFIX: Final = "/wallie"
-LOOK_EVERY: Final = 0.1  # seconds between two looks whether the server is to end
-GRACE: Final = 2  # seconds that requests under way have at the end
+SHUTDOWN_POLL: Final = 0.1  # seconds between two checks whether the server is to end
+SHUTDOWN_GRACE: Final = 2  # seconds that running requests have when the server ends
 
 Tokens = Callable[[], Sequence[str]]
 
 
 def dashboard_app(guard: Guard, *, tokens: Tokens | None = None, aside: bool = True) -> tuple[Any, DashboardService]:
-    """The ASGI application that shows ``guard``, to be mounted anywhere, and what to close when it ends.
+    """The ASGI application that shows ``guard``, to be mounted anywhere, and its service, to be closed at the end.
 
-    ``tokens`` says which tokens let an operator in: by default the configuration's ``admin_token``. ``aside`` has the
-    page drawn in a process of its own while somebody looks, so that requests are not slowed.
+    ``tokens`` returns the tokens that admit an operator: by default the configuration's ``admin_token``. ``aside`` has
+    the page rendered in a process of its own while it has viewers, so that requests are not slowed.
     """
     own = tokens or tokens_of(guard.config)
     return _application(GuardSource(guard), guard.config, own, metrics_of(guard), aside=aside)
 
 
 def whole_app(guard: Guard, *, tokens: Tokens | None = None, aside: bool = True) -> tuple[Starlette, DashboardService]:
-    """:func:`dashboard_app` where it belongs, at ``/wallie``, and nothing else."""
-    app, desk = dashboard_app(guard, tokens=tokens, aside=aside)
-    return _alone(app), desk
+    """An application that has :func:`dashboard_app` at ``/wallie`` and nothing else, and its service."""
+    app, service = dashboard_app(guard, tokens=tokens, aside=aside)
+    return _mounted(app), service
 
 
-def _alone(app: Any) -> Starlette:
+def _mounted(app: Any) -> Starlette:
     async def to_the_page(request: Request) -> RedirectResponse:
         return RedirectResponse(f"{PREFIX}/")
 
@@ -66,7 +67,7 @@ def tokens_of(config: WallieConfig) -> Tokens:
 async def serve_guard(
     guard: Guard, host: str, port: int, *, tokens: Tokens | None = None, ready: Callable[[str], object]
 ) -> None:
-    """Serve ``guard``'s dashboard until cancelled or interrupted; ``ready`` is told the address once it listens.
+    """Serve ``guard``'s dashboard until cancelled or interrupted; ``ready`` gets the address once it listens.
 
     Raises:
         ConfigError: the port cannot be had.
@@ -77,8 +78,8 @@ async def serve_guard(
 async def serve_config(loaded: RouterConfig, host: str, port: int, *, ready: Callable[[str], object]) -> None:
     """Serve the dashboard of applications that run elsewhere with the same configuration.
 
-    With a store in Redis a guard of its own joins the fleet, takes no capacity, and hands on orders. Without, what the
-    ledger knows is shown, and nothing can be ordered.
+    With a store in Redis a guard of its own joins the fleet, takes no capacity, and passes actions on. Without, the
+    present is derived from the ledger, and no actions are taken.
 
     Raises:
         ConfigError: the port cannot be had, there is neither Redis nor a ledger, or it would be open to the network.
@@ -88,17 +89,7 @@ async def serve_config(loaded: RouterConfig, host: str, port: int, *, ready: Cal
     if not tokens() and not is_loopback(host):
         raise ConfigError([f"WALLIE_ADMIN_TOKEN is not set: without a token the dashboard may not listen on {host}"])
     if config.store.url != "memory":
-        from wallie_litellm.bootstrap import ledger_sink
-
-        bus = Bus()
-        guard = Guard(config, bus=bus)
-        guard.leave_alerts_to_others()
-        try:
-            if (make := ledger_sink(config)) is not None:  # orders go on record
-                bus.add(make)
-            await serve_guard(guard, host, port, tokens=tokens, ready=ready)
-        finally:
-            await guard.aclose()
+        await _serve_fleet(config, tokens, host, port, ready)
         return
     if config.ledger is None:
         raise ConfigError(
@@ -107,45 +98,63 @@ async def serve_config(loaded: RouterConfig, host: str, port: int, *, ready: Cal
                 "outside of the application; mount wallie_litellm.dashboard.server.dashboard_app(router.guard) in it"
             ]
         )
-    source = LedgerSource(config)
-    app, desk = _application(source, config, tokens, None, aside=False)
-    await _serve(_alone(app), desk, host, port, ready)
+    source = LedgerSource(config, config.ledger)
+    app, service = _application(source, config, tokens, None, aside=False)
+    await _serve(_mounted(app), service, host, port, ready)
+
+
+async def _serve_fleet(
+    config: WallieConfig, tokens: Tokens, host: str, port: int, ready: Callable[[str], object]
+) -> None:
+    from wallie_litellm.bootstrap import ledger_sink
+
+    bus = Bus()
+    guard = Guard(config, bus=bus)
+    guard.leave_alerts_to_others()
+    try:
+        if (make := ledger_sink(config)) is not None:  # actions go on record
+            bus.add(make)
+        await serve_guard(guard, host, port, tokens=tokens, ready=ready)
+    finally:
+        await guard.aclose()
 
 
 def _application(
     source: DashboardSource, config: WallieConfig, tokens: Tokens, metrics: Metrics | None, *, aside: bool
 ) -> tuple[Any, DashboardService]:
-    desk = DashboardService(source, config, render=render_panels, aside=aside)
-    return create_app(desk, Authenticator(tokens), metrics=metrics), desk
+    service = DashboardService(source, config, render=render_panels, aside=aside)
+    return create_app(service, Authenticator(tokens), metrics=metrics), service
 
 
-async def _serve(app: Starlette, desk: DashboardService, host: str, port: int, ready: Callable[[str], object]) -> None:
+async def _serve(
+    app: Starlette, service: DashboardService, host: str, port: int, ready: Callable[[str], object]
+) -> None:
     listening = _listen(host, port)
     settings = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE
+        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=SHUTDOWN_GRACE
     )
     server = _Server(settings)
     shown = f"[{host}]" if ":" in host else host
     try:
         task = asyncio.ensure_future(server.serve(sockets=[listening]))
-        while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn tells it in no other way
+        while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no other sign of it
             await asyncio.sleep(0.02)
         if server.started:
             ready(f"http://{shown}:{listening.getsockname()[1]}{PREFIX}/")
         try:
-            await _until_it_ends(server, task, desk)
+            await _wait_for_end(server, task, service)
         except asyncio.CancelledError:
             server.should_exit = True
             with suppress(asyncio.CancelledError):
-                await _until_it_ends(server, task, desk)
+                await _wait_for_end(server, task, service)
             raise
     finally:
         listening.close()
-        desk.close()
+        service.close()
 
 
 class _Server(uvicorn.Server):
-    """Ends on a signal as usual, but leaves it at that: uvicorn would raise it again, and SIGTERM end us at once."""
+    """Ends on a signal, but does not raise it again as uvicorn does: SIGTERM would end the process before it closes."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -156,12 +165,12 @@ class _Server(uvicorn.Server):
                 self._captured_signals.clear()
 
 
-async def _until_it_ends(server: uvicorn.Server, task: asyncio.Future[None], desk: DashboardService) -> None:
-    """Wait for ``task``; once the server is to end, nobody's refresh is held back any more."""
+async def _wait_for_end(server: uvicorn.Server, task: asyncio.Future[None], service: DashboardService) -> None:
+    """Wait for ``task``; once the server is to end, refreshes no longer wait for a change."""
     while not task.done():
         if server.should_exit:
-            desk.release_waiting()
-        await asyncio.wait({task}, timeout=LOOK_EVERY)
+            service.release_waiting()
+        await asyncio.wait({task}, timeout=SHUTDOWN_POLL)
     await task
 
 

@@ -1,4 +1,4 @@
-"""Sessions without a store: what a cookie says is believed because it is signed, by any worker of a proxy."""
+"""Sessions without a store: every worker of a proxy accepts a cookie that is signed with the token's key."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-SESSION_SECONDS: Final = 12 * 3600
+SESSION_SECONDS: Final = 12 * 3600  # seconds, how long a session lasts
 LONGEST_NAME: Final = 60  # characters
-NOBODY: Final = "operator"
+UNNAMED: Final = "operator"  # the name of a visitor that gave none
 _LONGEST_COOKIE: Final = 1024  # characters
 _VERSION: Final = "v1"
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who has logged in. ``nonce`` tells the session from all others, ``key`` signs what belongs to it."""
+    """A visitor's session. ``nonce`` identifies it, ``key`` signs its cookie and its form token."""
 
     nonce: str
     name: str
     key: bytes
 
     def csrf_token(self) -> str:
-        """What a form of this session carries, and no other site can know."""
+        """The token of this session's forms, which other sites do not have."""
         return hmac.digest(self.key, f"csrf {self.nonce}".encode(), "sha256").hex()
 
 
 def key_of(token: str) -> bytes:
-    """What signs the sessions that ``token`` opened: they end when it is changed."""
+    """The key of the sessions that ``token`` opened: they end when the token is changed."""
     return hmac.digest(token.encode(errors="surrogatepass"), b"wallie-litellm dashboard session", "sha256")
 
 
@@ -38,20 +38,20 @@ def begin(key: bytes, name: str, now: float) -> tuple[str, Session]:
     """A new session and its cookie's value."""
     session = Session(secrets.token_urlsafe(18), clean_name(name), key)
     shown = urlsafe_b64encode(session.name.encode()).decode().rstrip("=")
-    said = f"{_VERSION}.{int(now) + SESSION_SECONDS}.{session.nonce}.{shown}"
-    return f"{said}.{sign(key, said)}", session
+    signed = f"{_VERSION}.{int(now) + SESSION_SECONDS}.{session.nonce}.{shown}"
+    return f"{signed}.{sign(key, signed)}", session
 
 
 def resume(cookie: str, keys: Iterable[bytes], now: Callable[[], float]) -> Session | None:
     """The session of ``cookie``, if one of ``keys`` signed it and it has not expired."""
     if len(cookie) > _LONGEST_COOKIE or not cookie.isascii():
         return None
-    said, _, signature = cookie.rpartition(".")
-    signers = [key for key in keys if hmac.compare_digest(sign(key, said), signature)]
+    signed, _, signature = cookie.rpartition(".")
+    signers = [key for key in keys if hmac.compare_digest(sign(key, signed), signature)]
     if not signers:
         return None
-    try:  # where no token is configured, anybody knows the key
-        version, expires, nonce, shown = said.split(".")
+    try:  # where no token is configured, the key is public
+        version, expires, nonce, shown = signed.split(".")
         name = urlsafe_b64decode(shown + "=" * (-len(shown) % 4)).decode()
         if version != _VERSION or now() >= int(expires):
             return None
@@ -61,10 +61,10 @@ def resume(cookie: str, keys: Iterable[bytes], now: Callable[[], float]) -> Sess
 
 
 def clean_name(name: str) -> str:
-    """A name as it may go on record."""
-    return "".join(filter(str.isprintable, name)).strip()[:LONGEST_NAME].strip() or NOBODY
+    """``name`` without unprintable characters, and not too long, for the record."""
+    return "".join(filter(str.isprintable, name)).strip()[:LONGEST_NAME].strip() or UNNAMED
 
 
-def sign(key: bytes, said: str) -> str:
-    """What shows that whoever knows ``key`` wrote ``said``."""
-    return hmac.digest(key, said.encode(), "sha256").hex()
+def sign(key: bytes, text: str) -> str:
+    """The signature of ``text``."""
+    return hmac.digest(key, text.encode(), "sha256").hex()

@@ -1,4 +1,4 @@
-"""How often somebody may guess a token."""
+"""A limit on wrong tokens, by client address."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from math import ceil
 from typing import Final
 
 WINDOW: Final = 60.0  # seconds, from an address' first wrong token on
-MOST_WRONG: Final = 5  # of one address in a window
-MOST_WRONG_IN_ALL: Final = 200  # in a window; then whoever has been wrong in it has to wait
-MOST_ADDRESSES: Final = 10_000  # that are remembered
-_IPV6_PREFIX: Final = 64  # what one customer of a provider usually has
+MOST_WRONG: Final = 5  # wrong tokens of one address in a window
+MOST_WRONG_IN_ALL: Final = 200  # wrong tokens in a window, after which all addresses with one have to wait
+MOST_ADDRESSES: Final = 10_000  # addresses counted at most; the oldest are dropped
+_IPV6_PREFIX: Final = 64  # bits of an address, the network that one customer of a provider usually has
 
 
 class Throttle:
-    """Counts wrong tokens by address. An address that has not been wrong is never refused: nobody locks others out.
+    """Counts wrong tokens by address. An address without one is never refused, so that guessing locks no others out.
 
     Belongs to one event loop. ``now`` is in seconds.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._wrong: OrderedDict[str, tuple[float, int]] = OrderedDict()  # since when, how often
+        self._wrong: OrderedDict[str, tuple[float, int]] = OrderedDict()  # address: (start of its window, number)
         self._in_all: tuple[float, int] = (float("-inf"), 0)
 
     def wait(self, address: str) -> int | None:
@@ -48,7 +48,7 @@ class Throttle:
 
 
 def _is_open(since: float, now: float) -> bool:
-    """Whether a window lasts. One that begins later than now does not: the clock has been set back."""
+    """Whether a window is still open. One that begins after ``now`` is not: the clock has been set back."""
     return 0 <= now - since < WINDOW
 
 
@@ -59,6 +59,6 @@ def _network(address: str) -> str:
         return address
     if not isinstance(parsed, IPv6Address):
         return address
-    if parsed.ipv4_mapped is not None:  # a socket of both families says so; one prefix would hold all of IPv4
+    if parsed.ipv4_mapped is not None:  # from a dual-stack socket; one prefix would hold all of IPv4
         return str(parsed.ipv4_mapped)
     return str(ip_network((parsed, _IPV6_PREFIX), strict=False))

@@ -1,4 +1,4 @@
-"""What the page says, in the languages of its operators."""
+"""The page's texts in its languages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EN: Final[Mapping[str, str]] = {
     "kind.request": "Requests",
     "kind.alert": "Alerts",
     "kind.transition": "Changes of breakers, health and model",
-    "kind.action": "Orders",
+    "kind.action": "Actions",
     "kind.outside_usage": "Usage outside the router",
     "live.on": "live",
     "live.lost": "connection lost, retrying",
@@ -69,7 +69,7 @@ _EN: Final[Mapping[str, str]] = {
     "column.breaker": "Breaker",
     "column.in_flight": "In flight",
     "column.waiting": "Waiting",
-    "column.orders": "Orders",
+    "column.actions": "Actions",
     "column.success_rate": "Success",
     "column.mean": "Mean",
     "column.p95": "p95",
@@ -90,11 +90,11 @@ _EN: Final[Mapping[str, str]] = {
     "column.verdict": "Verdict",
     "column.worker": "Worker",
     "column.seen": "Last seen",
-    "order.reset_quota": "Reset quota",
-    "order.open_circuit": "Force open",
-    "order.close_circuit": "Force close",
-    "order.release_circuit": "Release",
-    "order.export_csv": "Export",
+    "action.reset_quota": "Reset quota",
+    "action.open_circuit": "Force open",
+    "action.close_circuit": "Force close",
+    "action.release_circuit": "Release",
+    "action.export_csv": "Export",
     "quota": "Quotas",
     "quota.of": "{used} of {limit}",
     "quota.resets": "free in {time}",
@@ -130,13 +130,13 @@ _EN: Final[Mapping[str, str]] = {
     "alert.quota": "quota",
     "alert.unpriced": "unpriced model",
     "alert.budget": "budget",
-    "happenings": "What happened",
-    "happenings.none": "Nothing yet.",
-    "happening.breaker": "breaker {before} → {after}",
-    "happening.health": "health {before} → {after}",
-    "happening.fallback": "fallback {before} → {after}",
-    "happening.action": "{action}, ordered by {actor}",
-    "happening.times": "{count} times",
+    "history": "What happened",
+    "history.none": "Nothing yet.",
+    "history.breaker": "breaker {before} → {after}",
+    "history.health": "health {before} → {after}",
+    "history.fallback": "fallback {before} → {after}",
+    "history.action": "{action}, by {actor}",
+    "history.times": "{count} times",
     "performance": "Performance",
     "performance.chart": "Attempts, answered and failed",
     "performance.latency": "Mean latency",
@@ -157,18 +157,18 @@ _EN: Final[Mapping[str, str]] = {
     "fleet.store": "Store",
     "fleet.process": "in this process's memory",
     "fleet.redis": "Redis",
-    "fleet.ledger": "not reachable: told from the ledger",
+    "fleet.ledger": "not reachable: derived from the ledger",
     "fleet.ok": "ok",
     "fleet.down": "down",
     "fleet.connecting": "connecting",
     "fleet.policy": "while it is away: {policy}",
     "fleet.processes": "Workers",
-    "fleet.divided": "This is one of {count} processes: each has 1/{count} of every limit, and an order reaches one.",
+    "fleet.divided": "This is one of {count} processes: each has 1/{count} of every limit, and an action reaches one.",
     "fleet.here": "this one",
     "fleet.seen": "{time} ago",
-    "fleet.read_only": "Nothing can be ordered from here: {reason}.",
+    "fleet.read_only": "No actions can be taken here: {reason}.",
     "no_ledger": "No figures: {problem}.",
-    "confirm.title": "{order}: {provider}",
+    "confirm.title": "{action}: {provider}",
     "confirm.reset_quota": "What {provider} has used of all its limits is forgotten, and so is a pause it asked for. "
     "If the provider itself counts on, it will turn requests away.",
     "confirm.open_circuit": "No request goes to {provider} any more, until its circuit is closed or released. Chains "
@@ -185,8 +185,8 @@ _EN: Final[Mapping[str, str]] = {
     "notice.close_circuit": "{provider}'s circuit has been closed.",
     "notice.release_circuit": "{provider}'s circuit has been released.",
     "problem.title": "That did not work",
-    "problem.not_found": "There is no such page, provider or order.",
-    "problem.read_only": "Nothing can be ordered from here: {reason}.",
+    "problem.not_found": "There is no such page, provider or action.",
+    "problem.read_only": "No actions can be taken here: {reason}.",
     "problem.closing": "The dashboard is closing.",
     "problem.bad_form": "The form cannot be read.",
     "back": "Back to the dashboard",
@@ -219,7 +219,7 @@ _ES: Final[Mapping[str, str]] = {
     "kind.request": "Peticiones",
     "kind.alert": "Alertas",
     "kind.transition": "Cambios de cortacircuitos, salud y modelo",
-    "kind.action": "Órdenes",
+    "kind.action": "Acciones",
     "kind.outside_usage": "Uso fuera del router",
     "live.on": "en vivo",
     "live.lost": "sin conexión, reintentando",
@@ -265,7 +265,7 @@ _ES: Final[Mapping[str, str]] = {
     "column.breaker": "Cortacircuitos",
     "column.in_flight": "En curso",
     "column.waiting": "En espera",
-    "column.orders": "Órdenes",
+    "column.actions": "Acciones",
     "column.success_rate": "Éxito",
     "column.mean": "Media",
     "column.p95": "p95",
@@ -286,11 +286,11 @@ _ES: Final[Mapping[str, str]] = {
     "column.verdict": "Veredicto",
     "column.worker": "Proceso",
     "column.seen": "Visto",
-    "order.reset_quota": "Restablecer cuota",
-    "order.open_circuit": "Forzar apertura",
-    "order.close_circuit": "Forzar cierre",
-    "order.release_circuit": "Liberar",
-    "order.export_csv": "Exportación",
+    "action.reset_quota": "Restablecer cuota",
+    "action.open_circuit": "Forzar apertura",
+    "action.close_circuit": "Forzar cierre",
+    "action.release_circuit": "Liberar",
+    "action.export_csv": "Exportación",
     "quota": "Cuotas",
     "quota.of": "{used} de {limit}",
     "quota.resets": "libre en {time}",
@@ -326,13 +326,13 @@ _ES: Final[Mapping[str, str]] = {
     "alert.quota": "cuota",
     "alert.unpriced": "modelo sin precio",
     "alert.budget": "presupuesto",
-    "happenings": "Qué ha pasado",
-    "happenings.none": "Nada todavía.",
-    "happening.breaker": "cortacircuitos {before} → {after}",
-    "happening.health": "salud {before} → {after}",
-    "happening.fallback": "respaldo {before} → {after}",
-    "happening.action": "{action}, por orden de {actor}",
-    "happening.times": "{count} veces",
+    "history": "Qué ha pasado",
+    "history.none": "Nada todavía.",
+    "history.breaker": "cortacircuitos {before} → {after}",
+    "history.health": "salud {before} → {after}",
+    "history.fallback": "respaldo {before} → {after}",
+    "history.action": "{action}, por {actor}",
+    "history.times": "{count} veces",
     "performance": "Rendimiento",
     "performance.chart": "Intentos, respondidos y fallidos",
     "performance.latency": "Latencia media",
@@ -359,13 +359,13 @@ _ES: Final[Mapping[str, str]] = {
     "fleet.connecting": "conectando",
     "fleet.policy": "mientras falte: {policy}",
     "fleet.processes": "Procesos",
-    "fleet.divided": "Este es uno de {count} procesos: cada uno tiene 1/{count} de cada límite, y una orden "
+    "fleet.divided": "Este es uno de {count} procesos: cada uno tiene 1/{count} de cada límite, y una acción "
     "llega a uno.",
     "fleet.here": "este",
     "fleet.seen": "hace {time}",
-    "fleet.read_only": "Desde aquí no se puede ordenar nada: {reason}.",
+    "fleet.read_only": "Desde aquí no se pueden realizar acciones: {reason}.",
     "no_ledger": "Sin cifras: {problem}.",
-    "confirm.title": "{order}: {provider}",
+    "confirm.title": "{action}: {provider}",
     "confirm.reset_quota": "Se olvida lo que {provider} ha usado de todos sus límites, y también una pausa que haya "
     "pedido. Si el proveedor sigue contando, rechazará peticiones.",
     "confirm.open_circuit": "Ninguna petición irá ya a {provider}, hasta que se cierre o se libere su circuito. Las "
@@ -383,8 +383,8 @@ _ES: Final[Mapping[str, str]] = {
     "notice.close_circuit": "Se ha cerrado el circuito de {provider}.",
     "notice.release_circuit": "Se ha liberado el circuito de {provider}.",
     "problem.title": "No ha funcionado",
-    "problem.not_found": "No existe esa página, ese proveedor o esa orden.",
-    "problem.read_only": "Desde aquí no se puede ordenar nada: {reason}.",
+    "problem.not_found": "No existe esa página, ese proveedor o esa acción.",
+    "problem.read_only": "Desde aquí no se pueden realizar acciones: {reason}.",
     "problem.closing": "El panel se está cerrando.",
     "problem.bad_form": "El formulario no se puede leer.",
     "back": "Volver al panel",
@@ -407,24 +407,24 @@ Translator = Callable[..., str]
 
 
 def translator(language: str) -> Translator:
-    """Says what a key stands for, with its values put in."""
+    """A function that returns the text of a key, with the values in place of the text's placeholders."""
     catalogue = CATALOGUES[language]
 
-    def say(key: str, **values: object) -> str:
+    def translate(key: str, **values: object) -> str:
         return catalogue[key].format(**values) if values else catalogue[key]
 
-    return say
+    return translate
 
 
 def choose_language(accepted: str | None) -> str:
-    """The one of ``LANGUAGES`` that an ``Accept-Language`` header likes best; English if it likes none."""
-    best, liked = LANGUAGES[0], 0.0
+    """The one of ``LANGUAGES`` with the highest weight in an ``Accept-Language`` header; English if none has any."""
+    best, highest = LANGUAGES[0], 0.0
     for part in (accepted or "").split(",")[:20]:
         name, *parameters = (piece.strip() for piece in part.split(";"))
         language = name.lower().partition("-")[0]
         weight = _weight(parameters)
-        if language in LANGUAGES and weight > liked:
-            best, liked = language, weight
+        if language in LANGUAGES and weight > highest:
+            best, highest = language, weight
     return best
 
 

@@ -1,4 +1,4 @@
-"""Ranges as the API takes them, and sums as it gives them."""
+"""Time ranges of the API's parameters, and the sums over them in the API's answers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from wallie_litellm.ledger.ranges import EXACT_UP_TO, align
 
 By = Literal["provider", "model", "feature", "user"]
 
-MOST: Final = 50  # groups: the dearest
-_MEANWHILE: Final = 5.0  # seconds that may pass until the ledger is asked, to which an open range is longer then
-_LATEST: Final = 253_402_300_800.0  # Unix seconds: the end of the year 9999, which dates do not go beyond
+MOST: Final = 50  # groups at most, those with the highest cost
+_MEANWHILE: Final = 5.0  # seconds by which an open range may have become longer when the ledger is asked
+_LATEST: Final = 253_402_300_800.0  # Unix seconds, the end of the year 9999, the last of datetime
 
 
 class Stretch(NamedTuple):
-    """From ``since`` to before ``until``, in Unix seconds, ``None`` for now; ``name`` is of ``RANGES``, if any."""
+    """From ``since`` to before ``until`` (``None``: now), in Unix seconds; ``name`` is of ``RANGES``, or ``None``."""
 
     since: float
     until: float | None
@@ -35,7 +35,7 @@ def stretch_of(name: str | None, since: str | None, until: str | None, default: 
     """The range that a request asks for: by its name, or by its ends.
 
     Raises:
-        ValueError: it makes no sense; the message says what is expected.
+        ValueError: the parameters make no sense; the message says what is expected.
     """
     if name is not None and (since or until):
         raise ValueError("range: give it, or since and until, not both")
@@ -54,7 +54,7 @@ def stretch_of(name: str | None, since: str | None, until: str | None, default: 
 
 
 def as_asked(stretch: Stretch, now: float) -> Stretch:
-    """``stretch`` as the ledger's sums are of it: above two hours, widened to whole quarters of an hour."""
+    """``stretch`` as the ledger sums it: above two hours, widened to whole quarters of an hour."""
     length = (now if stretch.until is None else stretch.until) - stretch.since
     if length < EXACT_UP_TO - _MEANWHILE:
         return stretch
@@ -93,7 +93,7 @@ def iso(at: float) -> str:
 
 
 async def usage_rows(queries: LedgerQueries, stretch: Stretch, by: By) -> list[UsageRow]:
-    """Attempts and requests by one dimension. By user, requests are left out: the roll-ups do not know them."""
+    """Attempts and requests by one dimension. By user, requests are left out: the roll-ups have no users."""
     since, until = stretch.since, stretch.until
     if by == "user":
         users = await queries.totals(since, until, by=["user_id"], percentiles=False, top=MOST)
@@ -131,13 +131,13 @@ def _row(name: str | None, one: Totals, requests: RequestTotals | None) -> Usage
 
 
 def file_name(stretch: Stretch, kinds: Sequence[str], now: float) -> str:
-    """What to call an export."""
+    """The file name of an export."""
     part = stretch.name or "range"
     return f"wallie-{'-'.join(kinds)}-{datetime.fromtimestamp(now, UTC):%Y-%m-%d}-{part}.csv"
 
 
 def finite(value: Any) -> Any:
-    """``value`` as JSON can say it: what is not a finite number becomes null."""
+    """``value`` for JSON: infinite numbers and NaN become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
 """The view model: everything that the page shows, as plain values of one moment.
 
 Times named ``at``, ``since`` are Unix seconds, ``*_in`` and ``*_for`` seconds from the moment, money US dollars,
-shares 0 to 1. Nothing is formatted here: that depends on who looks.
+shares 0 to 1. Nothing is formatted here: that depends on the language.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider as the guard sees it now, and its figures in the range; ``None`` where there is no ledger."""
+    """A provider's present state, and its figures in the range, ``None`` where there is no ledger."""
 
     name: str
     health: str  # healthy, degraded, down
-    breaker: str  # a value of core.breaker.BreakerState
+    breaker: str  # a value of core.circuit_breaker.BreakerState; empty if the guard has not met the provider
     reason: str | None
     failures: int
     next_probe_in: float | None
@@ -69,7 +69,7 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class FeatureLimits:
-    """A feature with limits of its own, as the guard sees it now."""
+    """The present state of a feature with limits of its own."""
 
     name: str
     waiting: int
@@ -78,7 +78,7 @@ class FeatureLimits:
 
 @dataclass(frozen=True, slots=True)
 class UsageGroup:
-    """What one provider or one feature (empty: none was named) cost in the range."""
+    """The use of one provider or one feature in the range; an empty name stands for attempts that named none."""
 
     name: str
     attempts: int
@@ -100,7 +100,7 @@ class TimeBucket:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What was spent: today and this month by the UTC calendar, in the range by provider and by feature."""
+    """Cost today and this month (UTC), and in the range (``spent``), in total, by provider and by feature."""
 
     today: float | None
     month: MonthCost
@@ -113,10 +113,10 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """Something that happened: ``kind`` is breaker, health, fallback, or action (then ``actor`` gave the order).
+    """A recorded change: ``kind`` is breaker, health, fallback, or action, which ``actor`` has taken.
 
-    ``before`` and ``after`` are states, models of a fallback, or empty and the action's name. ``times`` is how often
-    lately, the last time ``at``: of fallbacks, there may be one for each request.
+    ``before`` and ``after`` are states, models of a fallback, or empty and the action's name. Equal fallbacks, of which
+    each request may cause one, are one row: ``times`` is their number, ``at`` the latest.
     """
 
     at: float
@@ -131,7 +131,7 @@ class HistoryRow:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the ledger says of a range that begins at ``since``."""
+    """The ledger's figures of a range that begins at ``since``; ``at`` is when they were read."""
 
     at: float
     since: float
@@ -142,13 +142,13 @@ class Figures:
     costs: Costs
     buckets: Sequence[TimeBucket]
     alerts: Sequence[Alert]
-    happenings: Sequence[HistoryRow]
+    history: Sequence[HistoryRow]
     kpis: Sequence[Kpi]
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that shares the store. ``seen_ago`` is seconds; ``here`` is the one that answers."""
+    """A process that shares the store. ``seen_ago`` is in seconds; ``here`` marks the process that answers."""
 
     name: str
     pid: int | None
@@ -159,9 +159,9 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Who keeps the limits, where. ``scope``: process, redis or ledger; ``processes`` divide the limits if not redis.
+    """The store of the limits. ``scope``: process, redis or ledger; ``processes`` divide the limits if not redis.
 
-    ``state`` is ok, connecting or down. ``read_only`` is why nothing can be ordered from here, else ``None``.
+    ``state`` is ok, connecting or down. ``read_only`` is why this process takes no actions, ``None`` if it does.
     """
 
     scope: str
@@ -187,7 +187,7 @@ class Snapshot:
     problem: str | None
 
 
-def picture(
+def build_snapshot(
     status: Mapping[str, Any],
     fleet: Fleet,
     chosen: Range,
@@ -196,12 +196,12 @@ def picture(
     figures: Figures | None,
     problem: str | None,
 ) -> Snapshot:
-    """Put together what the guard's ``status()`` and the ledger say. ``levels`` are the warning and critical shares."""
+    """The snapshot of a guard's ``status()`` and the ledger's figures. ``levels``: the warning and critical shares."""
     described: Mapping[str, Any] = status["providers"]
-    known = figures.by_provider if figures is not None else {}
-    providers = [_provider(name, described[name], at, levels, figures) for name in sorted(described)] + [
-        _unknown(name, figures) for name in sorted(set(known) - set(described) - {""})
-    ]
+    providers = [_provider(name, described[name], at, levels, figures) for name in sorted(described)]
+    if figures is not None:
+        recorded_only = sorted(set(figures.by_provider) - set(described) - {""})
+        providers += [_recorded_provider(name, figures) for name in recorded_only]
     features = [
         FeatureLimits(name, own["waiting"], _quotas(own, at, levels))
         for name, own in status["features"].items()
@@ -230,9 +230,8 @@ def _provider(
     )
 
 
-def _unknown(name: str, figures: Figures | None) -> Provider:
-    """One that the ledger knows and the guard has not met, in this process or since its name was changed."""
-    assert figures is not None, "it is from there"  # noqa: S101 - narrows the type
+def _recorded_provider(name: str, figures: Figures) -> Provider:
+    """A provider of the ledger that this process's guard has not met, or that has another name now."""
     found = figures.by_provider[name], figures.requests_by_provider.get(name)
     return Provider(name, "", "", None, 0, None, 0.0, 0, 0, (), *found)
 

@@ -1,7 +1,7 @@
 "use strict";
-// Refreshes the panels while somebody can see them. The server holds each answer back until something happens, or for
-// some seconds, so that an outage shows at once and an idle page costs little. What is put in is its own HTML, escaped
-// there; it is merged into what is shown, so that focus, scrolled tables, opened details and half-done clicks stay.
+// Refreshes the panels while the page is visible. The server holds each response until a provider's state changes, or for
+// some seconds, so that an outage shows at once and an idle page costs little. The response is the server's own HTML,
+// escaped there; it is merged into the page, so that focus, scrolled tables, opened details and clicks in progress stay.
 (() => {
   const PAUSE = 500, TIMEOUT = 9000, LONGEST = 10000; // milliseconds
   const panels = document.getElementById("panels");
@@ -9,14 +9,14 @@
   const spoken = document.getElementById("spoken");
   const title = document.title;
   const url = "panels?range=" + encodeURIComponent(panels.dataset.range) + "&after=";
-  let version = ""; // of what is shown; without it, the server answers at once
+  let version = ""; // of the panels on the page; without one, the server answers at once
   let wait = PAUSE;
   let timer = 0;
   let busy = false;
   let pressed = false;
-  let told;
+  let announced; // the last text for screen readers
 
-  function say(state) {
+  function showConnection(state) {
     if (live.dataset.state === state) return;
     live.dataset.state = state;
     live.textContent = live.dataset[state];
@@ -28,18 +28,18 @@
     live.append(" ", link);
   }
 
-  // Who is ill, for screen readers when that changes, and in the tab.
-  function tell() {
+  // Announces unhealthy providers to screen readers when they change, and counts them in the tab's title.
+  function announce() {
     const summary = panels.querySelector(".summary");
     if (summary === null) return;
     const down = Number(summary.dataset.down);
     const text = summary.dataset.spoken;
     document.title = down > 0 ? `(${down}) ${title}` : title;
-    if (told !== undefined && told !== text) spoken.textContent = text;
-    told = text;
+    if (announced !== undefined && announced !== text) spoken.textContent = text;
+    announced = text;
   }
 
-  // Replacing text under a selection would spoil it, and a link between press and release would not be followed.
+  // Replacing selected text would end the selection, and replacing a pressed link would lose the click.
   function isInUse() {
     const selection = document.getSelection();
     return pressed || (selection !== null && !selection.isCollapsed && panels.contains(selection.anchorNode));
@@ -106,7 +106,7 @@
       const again = focused.id ? document.getElementById(focused.id) : null;
       (again || panels).focus({preventScroll: true});
     }
-    tell();
+    announce();
   }
 
   async function refresh() {
@@ -122,7 +122,7 @@
         redirect: "error",
       });
       if (answer.status === 401 || answer.status === 403) {
-        say("login");
+        showConnection("login");
         return;
       }
       if (answer.status !== 200 && answer.status !== 204) throw new Error(String(answer.status));
@@ -133,10 +133,10 @@
         version = answer.headers.get("X-Wallie-Version") || "";
       }
       wait = PAUSE;
-      say(held ? "held" : "on");
+      showConnection(held ? "held" : "on");
     } catch {
       wait = Math.min(wait * 2, LONGEST);
-      say("lost");
+      showConnection("lost");
     } finally {
       clearTimeout(limit);
       busy = false;
@@ -156,6 +156,6 @@
   window.addEventListener("online", refresh);
   panels.addEventListener("pointerdown", () => { pressed = true; });
   for (const end of ["pointerup", "pointercancel", "blur"]) window.addEventListener(end, () => { pressed = false; });
-  tell();
+  announce();
   schedule();
 })();

@@ -1,0 +1,138 @@
+"""The panels for all viewers: rendered at most once a second per range and language, and anew on every change."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from wallie_litellm.config.models import QuotaSettings
+from wallie_litellm.dashboard.change_watch import LONG_POLL_SECONDS, ChangeWatch
+from wallie_litellm.dashboard.ledger_reader import LedgerReader
+from wallie_litellm.dashboard.panel_version import PanelVersion, status_digest
+from wallie_litellm.dashboard.panels import Panels, Rendered
+from wallie_litellm.dashboard.render_process import RenderProcess, RenderProcessGone
+from wallie_litellm.dashboard.single_flight import SingleFlight
+from wallie_litellm.dashboard.source import Action, DashboardSource
+
+RENDER_TTL: Final = 1.0  # seconds, how long rendered panels are served to every viewer
+AFTER_ACTION: Final = 3.0  # seconds after an action in which its record may still be on its way to the ledger
+SHUTDOWN_GRACE: Final = 2.0  # seconds that running ledger queries have when the dashboard closes
+
+
+@dataclass(frozen=True, slots=True)
+class VersionedPanels:
+    """The panels as HTML, also compressed, and their version."""
+
+    html: bytes
+    compressed: bytes
+    version: PanelVersion
+
+
+class PanelFeed:
+    """Belongs to the event loop of the dashboard service's thread.
+
+    ``render_process`` is ``None`` where the thread renders. ``ending`` is set when the server is about to end. ``now``
+    is the wall clock.
+    """
+
+    def __init__(
+        self,
+        source: DashboardSource,
+        ledger: LedgerReader,
+        panels: Panels,
+        render_process: RenderProcess | None,
+        quota: QuotaSettings,
+        ending: threading.Event,
+        now: Callable[[], float],
+    ) -> None:
+        self.ledger = ledger
+        self.panels = panels
+        self.render_process = render_process
+        self._source = source
+        self._quota = quota
+        self._ending = ending
+        self._now = now
+        self._rendered: dict[tuple[str, str], SingleFlight[VersionedPanels]] = {}
+        self._change_watch = ChangeWatch(self._digest, self.forget)
+        self._acted_at = float("-inf")
+
+    async def next(self, range_name: str, language: str, after: PanelVersion | None) -> VersionedPanels:
+        """The panels; to a client that has the present ones, when they change or when its wait is over."""
+        key = range_name, language
+        if after is not None:
+            digest = await self._change_watch.digest()
+            if after.digest == digest and not self._ending.is_set():
+                await self._change_watch.wait_for_change(RENDER_TTL if self._just_acted() else LONG_POLL_SECONDS)
+            elif key in self._rendered and (await self._rendered[key].get()).version.digest != digest:
+                self._rendered[key].forget()
+        if key not in self._rendered:
+            self._rendered[key] = SingleFlight(lambda: self._render(*key), self._now, RENDER_TTL)
+        return await self._rendered[key].get()
+
+    async def act(self, action: Action, provider: str, actor: str, detail: str | None) -> None:
+        """Have the source carry out ``action``, and show its effect to the next viewer.
+
+        Raises:
+            ValueError: there is no such provider.
+            ActionRefused: the source is read-only.
+        """
+        try:
+            self._source.act(action, provider, actor, detail)
+        finally:
+            self._acted_at = time.monotonic()
+            self.forget()
+
+    def forget(self) -> None:
+        """Render the panels anew for the next viewer."""
+        for cached in self._rendered.values():
+            cached.forget()
+
+    def release_waiting(self) -> None:
+        """Answer all clients that wait for a change."""
+        self._change_watch.release()
+
+    async def close(self) -> None:
+        """Let running ledger queries end before the loop closes: the database's thread reports to this loop."""
+        self._change_watch.release()
+        if self.render_process is not None:
+            await self.render_process.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=SHUTDOWN_GRACE)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await self.ledger.close()
+
+    async def _render(self, range_name: str, language: str) -> VersionedPanels:
+        status, refresh = await self._source.status(), self._just_acted()
+        rendered = await self._render_in_process(range_name, language, status, refresh=refresh)
+        if rendered is None:
+            if refresh:
+                self.panels.forget()
+            rendered = await self.panels.render(range_name, language)
+        version = PanelVersion(status_digest(status, self._quota), rendered.etag)
+        return VersionedPanels(rendered.html, rendered.compressed, version)
+
+    async def _render_in_process(
+        self, range_name: str, language: str, status: Any, *, refresh: bool
+    ) -> Rendered | None:
+        """The render process's panels; ``None`` while there is no such process."""
+        if self.render_process is None or not self.render_process.ready:
+            return None
+        fleet = await self.panels.fleet()
+        try:
+            return await self.render_process.render(range_name, language, status, fleet, refresh=refresh)
+        except RenderProcessGone:  # it has logged why
+            return None
+
+    async def _digest(self) -> str:
+        return status_digest(await self._source.status(), self._quota)
+
+    def _just_acted(self) -> bool:
+        """Whether an action's record may not have reached the ledger yet."""
+        return time.monotonic() - self._acted_at < AFTER_ACTION

@@ -1,0 +1,45 @@
+"""Versions of the panels: a browser sends the one that it shows, the server compares it with the present one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from wallie_litellm.config.models import QuotaSettings
+
+
+class PanelVersion(NamedTuple):
+    """``digest`` stands for the status (see :func:`status_digest`), ``etag`` for the HTML."""
+
+    digest: str
+    etag: str
+
+    @classmethod
+    def parse(cls, text: str) -> PanelVersion | None:
+        """The inverse of ``str``: ``None`` for an empty text, a version that is never the present one for garbage."""
+        digest, separator, etag = text.partition("-")
+        return cls(digest if separator else "", etag) if text else None
+
+    def __str__(self) -> str:
+        return f"{self.digest}-{self.etag}"
+
+
+def status_digest(status: Mapping[str, Any], quota: QuotaSettings) -> str:
+    """A hash of those parts of a guard's status whose changes are shown at once: health, breakers, quota levels."""
+    parts = [
+        (
+            name,
+            own["health"],
+            own["breaker"]["state"],
+            own["breaker"]["reason"],
+            own["paused_for"] > 0,
+            [
+                (one["utilization"] >= quota.warning, one["utilization"] >= quota.critical)
+                for one in own["quota"].values()
+            ],
+        )
+        for kind in ("providers", "features")
+        for name, own in status[kind].items()
+    ]
+    return sha256(repr((parts, status["store"]["state"])).encode()).hexdigest()[:12]

@@ -1,0 +1,42 @@
+"""What the dashboard shows of the present, and what carries out its actions: implemented by ``*_source.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Protocol, get_args
+
+from wallie_litellm.dashboard.view_model import Fleet
+
+Action = Literal["reset_quota", "close_circuit", "open_circuit", "release_circuit"]
+
+ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
+EXPORTED: Final = "export_csv"  # an export's name among the actions on record
+
+
+class ActionRefused(Exception):  # noqa: N818 - it says what happened
+    """This source carries out no actions; the message says why, and what to do instead."""
+
+
+class DashboardSource(Protocol):
+    """The present state of providers and of the store. Called in the dashboard service's event loop."""
+
+    @property
+    def read_only(self) -> str | None:
+        """Why this source carries out no actions; ``None`` if it does."""
+
+    async def status(self) -> Mapping[str, Any]:
+        """The present, in the shape of :meth:`wallie_litellm.guard.Guard.status`."""
+
+    async def fleet(self) -> Fleet:
+        """Which store holds the limits, and which processes share it."""
+
+    def act(self, action: Action, provider: str, actor: str, detail: str | None = None) -> None:
+        """Carry out ``action``; it goes on record as ``actor``'s, with ``detail`` as its reason.
+
+        Raises:
+            ValueError: there is no such provider.
+            ActionRefused: this source is read-only.
+        """
+
+    def record_export(self, actor: str, detail: str) -> None:
+        """Put an export on record, unless this source is read-only. ``detail`` says what was exported."""
