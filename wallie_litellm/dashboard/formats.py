@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Final
 
+from wallie_litellm.core.iso_time import iso_time
+
 UNKNOWN: Final = "\u2013"  # a dash
 _NARROW: Final = "\u202f"  # a space at which no line breaks
 _DAY: Final = 86_400
@@ -85,4 +87,4 @@ class Formats:
 
 def iso(at: float) -> str:
     """ISO 8601, to the second."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return iso_time(at, "seconds")

@@ -14,12 +14,12 @@ import json
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.ledger.schema import RECORD_TABLES
 
 Format = Literal["csv", "jsonl"]
@@ -95,7 +95,7 @@ def _json_lines(kind: str, batch: Sequence[Values]) -> str:
 
 def _plain(name: str, value: Any) -> Any:
     if name == "at":
-        return _time(value)
+        return iso_time(value, "microseconds")
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -119,9 +119,5 @@ def _cell(name: str, value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     if name == "at":
-        return _time(value)
+        return iso_time(value, "microseconds")
     return _to_json(value) if name == "metadata" else value
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -12,12 +12,12 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from wallie_litellm.core.backoff import Backoff
+from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import Event
 from wallie_litellm.telemetry.sinks.posthog_bisect import Message, PostHogReply, SendResult
@@ -117,7 +117,7 @@ class PostHogSink:
             "event": what.name,
             # The same however often it is sent: PostHog drops repetitions by it.
             "uuid": str(uuid5(_NAMESPACE, event.id)),
-            "timestamp": datetime.fromtimestamp(event.at, UTC).isoformat(),
+            "timestamp": iso_time(event.at),
             "distinct_id": self._nobody if what.user_id is None else what.user_id,
             "properties": properties,
         }

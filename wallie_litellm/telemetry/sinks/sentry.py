@@ -13,9 +13,9 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import Ended, Event, Settled
 
@@ -89,7 +89,7 @@ class SentrySink:
         if not self._admit():
             return
         report = {**_described(event), **self._context}
-        envelope = Envelope(headers={"event_id": report["event_id"], "sent_at": datetime.now(UTC).isoformat()})
+        envelope = Envelope(headers={"event_id": report["event_id"], "sent_at": iso_time(time.time())})
         envelope.add_item(Item(PayloadRef(json=report), type="event"))
         self._transport.capture_envelope(envelope)
 
@@ -162,7 +162,7 @@ def _described(event: Ended) -> dict[str, Any]:
     }
     return {
         "event_id": uuid.uuid5(uuid.NAMESPACE_OID, event.id).hex,  # Sentry recognises a repetition
-        "timestamp": datetime.fromtimestamp(event.at, UTC).isoformat(),
+        "timestamp": iso_time(event.at),
         "platform": "python",
         "level": "error",
         "logger": "wallie_litellm",
