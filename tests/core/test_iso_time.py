@@ -33,6 +33,10 @@ def test_a_midnight_some_microseconds_early_is_written_as_midnight(precision: Pr
     assert iso_time(MIDNIGHT - 0.000159, precision).startswith("2026-11-28T00:00:00")
 
 
+def test_the_zone_is_written_as_asked_for() -> None:
+    assert iso_time(MIDNIGHT, utc="+00:00") == "2026-11-28T00:00:00+00:00"
+
+
 def test_a_year_beyond_9999_is_an_error() -> None:
     with pytest.raises(ValueError, match="year"):
         iso_time(1e12)

@@ -13,7 +13,7 @@ from wallie_litellm.check.sinks import secret_notes, sink_problems
 from wallie_litellm.cli.tables import aligned
 from wallie_litellm.config import DEFAULT_PROVIDERS, RouterConfig, load_config
 from wallie_litellm.config.load import ENV_REFERENCE
-from wallie_litellm.config.problems import one_line
+from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.litellm_adapter.price_map import has_price, price_entry
 

@@ -148,7 +148,7 @@ def _day_left(now: float, timezone: str) -> float:
 
 def fleet_lines(report: Mapping[str, Any], shown_url: str) -> Iterator[str]:
     """The same as a table."""
-    from wallie_litellm.config.problems import one_line
+    from wallie_litellm.core.scrubbing import one_line
 
     workers = report["workers"]
     count = f"{len(workers)} worker{'' if len(workers) == 1 else 's'}" if workers else "no worker in the last minute"

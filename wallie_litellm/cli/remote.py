@@ -64,7 +64,7 @@ def one_line_errors() -> Iterator[None]:
 
 def say(line: str, *, err: bool = False) -> None:
     """Print ``line``, whatever somebody else may have put into it."""
-    from wallie_litellm.config.problems import one_line
+    from wallie_litellm.core.scrubbing import one_line
 
     click.echo(one_line(line), err=err)
 

@@ -137,7 +137,7 @@ def _from_store(loaded: RouterConfig, *, as_json: bool) -> _View:
 
 def _add_usage(view: _View, loaded: RouterConfig) -> None:
     from wallie_litellm.cli.usage_report import LedgerUnavailable, usage_lines, usage_of_ledger
-    from wallie_litellm.config.problems import one_line
+    from wallie_litellm.core.scrubbing import one_line
 
     assert view.report is not None, "there is one to add to"  # noqa: S101 - narrows the type
     usage, ledger = None, loaded.wallie.ledger
@@ -156,7 +156,7 @@ def _add_usage(view: _View, loaded: RouterConfig) -> None:
 def _from_running(client: Client) -> _View:
     from wallie_litellm.cli.http_client import ServerUnavailable
     from wallie_litellm.cli.usage_report import RANGE, usage_lines
-    from wallie_litellm.config.problems import one_line
+    from wallie_litellm.core.scrubbing import one_line
 
     try:
         status = client.get("api/status")

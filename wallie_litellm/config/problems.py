@@ -8,17 +8,12 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args, get_origin
 
 from wallie_litellm.config.models import Section
+from wallie_litellm.core.scrubbing import is_secret_setting, may_be_secret
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-_SECRET_KEYS: Final = re.compile(
-    r"key|token|secret|password|passwd|dsn|webhook|credential|authorization|telemetry|posthog|slack|sentry", re.I
-)
-_SECRET_VALUES: Final = re.compile(
-    r"(?:sk|pk|gsk|phc|phx|xox[a-z]|ghp)[-_]|AIza|hooks\.slack\.com|(?=\D*\d)[\w+/=-]{24,}|@"
-)
 _SHOWN: Final = 60  # characters of a text that are shown
 
 _NEEDED: Final = {  # pydantic's own error types → what was expected
@@ -48,11 +43,6 @@ def unknown_key(where: str, key: str, allowed: Collection[str]) -> Problem:
     return Problem(where, f"unknown key{did_you_mean(key, allowed)} Allowed: {', '.join(sorted(allowed)) or 'none'}")
 
 
-def one_line(text: str) -> str:
-    """`text` without the line breaks and control characters that a key or a path may hold."""
-    return "".join(character if character.isprintable() else "�" for character in text)
-
-
 def did_you_mean(name: str, allowed: Collection[str], otherwise: str = ".") -> str:
     """`; did you mean '…'?` if one of `allowed` is close to `name`."""
     close = get_close_matches(name, list(allowed), 1, 0.6)
@@ -72,11 +62,11 @@ def show(value: object, where: str = "") -> str:
 
 def _show_text(value: str, where: str) -> str:
     scheme, separator, _ = value.partition("://")
-    if _SECRET_KEYS.search(where.rpartition(".")[2]):
+    if is_secret_setting(where.rpartition(".")[2]):
         return "'***'" if value.strip() else "empty text"
     if separator and scheme.replace("+", "").isalnum() and len(scheme) < 20:
         return f"'{scheme}://***'"
-    if _SECRET_VALUES.search(value):
+    if may_be_secret(value):
         return "'***'"
     return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
 
@@ -86,7 +76,7 @@ def _show_scalar(value: object, where: str) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    if _SECRET_KEYS.search(where.rpartition(".")[2]):
+    if is_secret_setting(where.rpartition(".")[2]):
         return "***"
     if isinstance(value, int) and value.bit_length() > 200:
         return "a very long number"

@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Column
 
 from wallie_litellm.config.values import LARGEST_COUNT
+from wallie_litellm.core.scrubbing import JsonRules, json_safe, type_name, valid_unicode
 from wallie_litellm.events import (
     BreakerChanged,
     BudgetCrossed,
@@ -241,8 +242,8 @@ def _text(text: str | None) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _cleansed(text: str) -> str:
-    """``text`` without NUL and lone surrogates, which PostgreSQL and UTF-8 have no room for."""
-    return str(text).replace("\0", "").encode(errors="replace").decode()
+    """``text`` without NUL, which PostgreSQL does not store, and without lone surrogates."""
+    return valid_unicode(str(text).replace("\0", ""))
 
 
 def _counts(*numbers: int) -> Row:
@@ -255,15 +256,14 @@ def _metadata(metadata: Mapping[str, Any]) -> str:
     try:
         return _encode(metadata)
     except (TypeError, ValueError):
-        return _encode(_plain(metadata))
+        return _encode(json_safe(metadata, _RULES))
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    """``value`` with what JSON has no word for, such as infinities and circles, as text."""
-    if value is None or isinstance(value, str | int) or (isinstance(value, float) and isfinite(value)):
+def _leaf(value: Any) -> Any:
+    if isinstance(value, str | int) or (isinstance(value, float) and isfinite(value)):
         return value
-    if isinstance(value, Mapping) and depth < _DEEPEST:
-        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, bytes) and depth < _DEEPEST:
-        return [_plain(item, depth + 1) for item in value]
-    return str(value) if isinstance(value, float) else f"<{type(value).__name__}>"
+    return str(value) if isinstance(value, float) else type_name(value)
+
+
+# Infinities become text, and any iterable a list.
+_RULES: Final = JsonRules(depth=_DEEPEST, leaf=_leaf, key=str, sequences=(Iterable,))

@@ -117,7 +117,7 @@ class PostHogSink:
             "event": what.name,
             # The same however often it is sent: PostHog drops repetitions by it.
             "uuid": str(uuid5(_NAMESPACE, event.id)),
-            "timestamp": iso_time(event.at),
+            "timestamp": iso_time(event.at, utc="+00:00"),
             "distinct_id": self._nobody if what.user_id is None else what.user_id,
             "properties": properties,
         }

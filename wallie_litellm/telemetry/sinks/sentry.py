@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wallie_litellm.core.iso_time import iso_time
+from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import Ended, Event, Settled
 
@@ -89,7 +90,7 @@ class SentrySink:
         if not self._admit():
             return
         report = {**_described(event), **self._context}
-        envelope = Envelope(headers={"event_id": report["event_id"], "sent_at": iso_time(time.time())})
+        envelope = Envelope(headers={"event_id": report["event_id"], "sent_at": iso_time(time.time(), utc="+00:00")})
         envelope.add_item(Item(PayloadRef(json=report), type="event"))
         self._transport.capture_envelope(envelope)
 
@@ -162,7 +163,7 @@ def _described(event: Ended) -> dict[str, Any]:
     }
     return {
         "event_id": uuid.uuid5(uuid.NAMESPACE_OID, event.id).hex,  # Sentry recognises a repetition
-        "timestamp": iso_time(event.at),
+        "timestamp": iso_time(event.at, utc="+00:00"),
         "platform": "python",
         "level": "error",
         "logger": "wallie_litellm",
@@ -192,4 +193,4 @@ def _attempt(settled: Settled) -> dict[str, Any]:
 
 
 def _tag(value: object) -> str:
-    return "".join(character if character.isprintable() else " " for character in str(value)[:_LONGEST_TAG])
+    return one_line(str(value)[:_LONGEST_TAG], " ")

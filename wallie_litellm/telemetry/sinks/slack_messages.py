@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.events import BreakerChanged, BudgetCrossed, Event, QuotaCrossed, Unpriced
 
 _MOST_LINES = 40  # of a digest: Slack cuts a text off at 40,000 characters
@@ -157,7 +158,7 @@ def _line(group: Group) -> str:
 
 def _escaped(text: str) -> str:
     """``text`` on one line, unable to mention anybody or to link anywhere."""
-    line = "".join(character if character.isprintable() else " " for character in text[:_LONGEST_NAME])
+    line = one_line(text[:_LONGEST_NAME], " ")
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
