@@ -234,12 +234,10 @@ def _join(config: WallieConfig, provider: str) -> tuple[Guard, bool, Path | None
 
 
 def _new_file(config: WallieConfig) -> Path | None:
-    from sqlalchemy.engine import make_url
+    from wallie_litellm.ledger.engine import missing_file
 
     assert config.ledger is not None, "asked only then"  # noqa: S101 - narrows the type
-    place = make_url(config.ledger.url)
-    file = Path(place.database or "")
-    return file.resolve() if place.drivername == "sqlite" and not file.exists() else None
+    return missing_file(config.ledger.url)
 
 
 async def _give(guard: Guard, order: _Action, provider: str, actor: str, reason: str | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from wallie_litellm.cli.tables import aligned
@@ -25,12 +24,10 @@ def usage_of_ledger(url: str) -> dict[str, Any] | None:
     Raises:
         Unknown: it cannot be read.
     """
-    from sqlalchemy.engine import make_url
-
+    from wallie_litellm.ledger.engine import missing_file
     from wallie_litellm.ledger.reader import reason
 
-    place = make_url(url)
-    if place.drivername == "sqlite" and not Path(place.database or "").is_file():
+    if missing_file(url):
         return None
     try:
         return asyncio.run(asyncio.wait_for(_ask(url), PATIENCE))

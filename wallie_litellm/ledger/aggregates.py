@@ -140,12 +140,12 @@ class Sums:
         return Latency(mean, **(self.percentiles or found))
 
 
-def rolled(facts: Facts, question: Question, parts: Sequence[Segment]) -> Select[Any]:
+def from_rollups(facts: Facts, question: Question, parts: Sequence[Segment]) -> Select[Any]:
     """Sums by key, over all of ``parts``."""
     names = (*facts.sums, *(_HISTOGRAM if question.percentiles else ()))
     # First by quarter or day, in the order of the table, and then the few that are left by key: sorting all of the
     # table's rows by key would take several times as long.
-    rows = union_all(*(_rolled_part(facts, question, names, part) for part in parts)).subquery()
+    rows = union_all(*(_rollup_part(facts, question, names, part) for part in parts)).subquery()
     keys: list[ColumnElement[Any]] = [rows.c[name] for name in question.by]
     if question.step is not None:
         keys.insert(0, rows.c.start - rows.c.start % literal(question.step, BigInteger, literal_execute=True))
@@ -153,7 +153,7 @@ def rolled(facts: Facts, question: Question, parts: Sequence[Segment]) -> Select
     return _largest(statement, question, func.sum(rows.c[facts.weight]))
 
 
-def _rolled_part(facts: Facts, question: Question, names: Sequence[str], part: Segment) -> Select[Any]:
+def _rollup_part(facts: Facts, question: Question, names: Sequence[str], part: Segment) -> Select[Any]:
     keys = [usage.c[name] for name in (*(("start",) if question.step is not None else ()), *question.by)]
     sums = (func.sum(usage.c[name]).label(name) for name in names)
     in_view = (usage.c.grain == part.grain, usage.c.view == facts.view(question), usage.c.start >= part.since)
@@ -165,7 +165,7 @@ def _largest(statement: Select[Any], question: Question, weight: ColumnElement[A
     return statement if question.top is None else statement.order_by(weight.desc()).limit(question.top)
 
 
-def counted(facts: Facts, question: Question, since: float, until: float | None, *, sqlite: bool) -> Select[Any]:
+def from_records(facts: Facts, question: Question, since: float, until: float | None, *, sqlite: bool) -> Select[Any]:
     """The same sums, from the records themselves."""
     keys = _record_keys(facts.table, question, sqlite=sqlite)
     sums = {name: func.sum(expression) for name, expression in facts.sums.items()}
@@ -173,7 +173,7 @@ def counted(facts: Facts, question: Question, since: float, until: float | None,
     return _largest(statement, question, sums[facts.weight])
 
 
-def ranked(facts: Facts, question: Question, since: float, until: float | None, *, sqlite: bool) -> Select[Any]:
+def latency_ranks(facts: Facts, question: Question, since: float, until: float | None, *, sqlite: bool) -> Select[Any]:
     """The exact percentiles by key: the values whose rank by latency is the nearest to the share."""
     keys = [key.label(f"key_{number}") for number, key in enumerate(_record_keys(facts.table, question, sqlite=sqlite))]
     latency = facts.table.c.latency_ms
@@ -193,7 +193,7 @@ def ranked(facts: Facts, question: Question, since: float, until: float | None, 
 
 
 def by_key(facts: Facts, question: Question, rows: Iterable[Sequence[Any]]) -> dict[Key, Sums]:
-    """The rows of :func:`rolled` or :func:`counted`; that of nothing, which SQL has a row for too, is left out."""
+    """The rows of :func:`from_rollups` or :func:`from_records`, by key, without the row that SQL has for nothing."""
     width, names = _width(question), tuple(facts.sums)
     end = width + len(names)
     return {
@@ -202,7 +202,7 @@ def by_key(facts: Facts, question: Question, rows: Iterable[Sequence[Any]]) -> d
 
 
 def put_percentiles(question: Question, found: Mapping[Key, Sums], rows: Iterable[Sequence[Any]]) -> None:
-    """Give ``found`` the exact percentiles, the rows of :func:`ranked`."""
+    """Give ``found`` the exact percentiles, the rows of :func:`latency_ranks`."""
     width = _width(question)
     for row in rows:
         key = tuple(row[:width])

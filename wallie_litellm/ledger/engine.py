@@ -48,6 +48,12 @@ def file_of(url: str) -> Path | None:
     return Path(parsed.database).resolve() if parsed.drivername == "sqlite" and parsed.database else None
 
 
+def missing_file(url: str) -> Path | None:
+    """The file of a SQLite database that does not exist yet; ``None`` for one that does, or a server's database."""
+    file = file_of(url)
+    return None if file is None or file.exists() else file
+
+
 def inode_of(file: Path | None) -> tuple[int, int] | None:
     """Which file it is, whatever it is called; nothing for a server's database, or a file that is not there."""
     if file is None:

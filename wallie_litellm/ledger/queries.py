@@ -22,11 +22,11 @@ from wallie_litellm.ledger.aggregates import (
     Question,
     Sums,
     by_key,
-    counted,
+    from_records,
+    from_rollups,
+    latency_ranks,
     named,
     put_percentiles,
-    ranked,
-    rolled,
 )
 from wallie_litellm.ledger.figures import (
     EVERYTHING,
@@ -136,10 +136,6 @@ class LedgerQueries:
             projected = spent.cost_usd + spent.cost_usd / max(self._now() - first, DAY) * rest
         return MonthCost(f"{begins:%Y-%m}", spent, projected)
 
-    async def unpriced(self, since: float, until: float | None = None) -> int:
-        """How many attempts nobody knows the price of."""
-        return (await self.cost(since, until)).unpriced
-
     async def alerts(self, limit: int = 20) -> list[Alert]:
         """The last ``limit`` alerts, the latest first."""
         return [Alert(*row) for row in await self._rows(select(*_ALERT).order_by(alerts.c.id.desc()).limit(limit))]
@@ -175,15 +171,17 @@ class LedgerQueries:
             coarse = length > _USERS_BY_QUARTER and facts.view(question) == "user"
             kept = sys.maxsize if coarse else first_quarter
             parts = segments(*align(since, until, self._now()), question.step, kept)
-            return by_key(facts, question, await connection.execute(rolled(facts, question, parts)) if parts else ())
+            return by_key(
+                facts, question, await connection.execute(from_rollups(facts, question, parts)) if parts else ()
+            )
 
     async def _from_records(
         self, connection: AsyncConnection, facts: Facts, question: Question, since: float, until: float | None
     ) -> dict[Key, Sums]:
-        rows = await connection.execute(counted(facts, question, since, until, sqlite=self._sqlite))
+        rows = await connection.execute(from_records(facts, question, since, until, sqlite=self._sqlite))
         found = by_key(facts, question, rows)
         if question.percentiles:
-            ranks = await connection.execute(ranked(facts, question, since, until, sqlite=self._sqlite))
+            ranks = await connection.execute(latency_ranks(facts, question, since, until, sqlite=self._sqlite))
             put_percentiles(question, found, ranks)
         return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
@@ -12,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from wallie_litellm.config.values import mask_url
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.ledger.engine import open_engine
+from wallie_litellm.ledger.engine import missing_file, open_engine
 from wallie_litellm.ledger.migrations import version_of
 from wallie_litellm.ledger.schema import VERSION
 
@@ -46,10 +45,9 @@ def reason(error: BaseException) -> str:
 
 
 def _require_file(url: str) -> None:
-    parsed = make_url(url)
-    if parsed.drivername == "sqlite" and not Path(parsed.database or "").is_file():
+    if missing_file(url):
         raise _problem(
-            f"there is no file {parsed.database} yet; it is created when the first request has ended "
+            f"there is no file {make_url(url).database} yet; it is created when the first request has ended "
             "(a relative path is looked up in the working directory)"
         )
 

@@ -18,7 +18,7 @@ from wallie_litellm.config.values import mask_url
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.ledger.database import reason
-from wallie_litellm.ledger.engine import file_of, open_engine, writing
+from wallie_litellm.ledger.engine import missing_file, open_engine, writing
 from wallie_litellm.ledger.migrations import migrate, version_of
 from wallie_litellm.ledger.schema import DAY, QUARTER, VERSION, actions, alerts, attempts, outside_usage, usage
 from wallie_litellm.limiter.limiter import FEATURE
@@ -54,8 +54,7 @@ def restore(url: str, windows: Windows, *, wall: float | None = None, timeout: f
     Raises:
         ConfigError: the URL cannot be used, or a later version of this package has written the database.
     """
-    file = file_of(url)
-    if file is not None and not file.exists():
+    if missing_file(url):
         return Restored()
     answers: SimpleQueue[Restored | BaseException] = SimpleQueue()
 
