@@ -1,4 +1,4 @@
-"""What a refused configuration says: where, what was found, what is allowed. No secret is ever shown."""
+"""The problems of a configuration: the place, the value found, the values allowed. Secrets are masked."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _NEEDED: Final = {  # pydantic's own error types → what was expected
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong: the key path, and what is wrong there."""
+    """One problem of a configuration: the key path, and a sentence."""
 
     where: str
     text: str
 
 
 def wrong(where: str, value: object, expected: str) -> Problem:
-    """The problem of a value that is not what it should be."""
+    """The problem of a value that is not as expected."""
     return Problem(where, f"found {show(value, where)}, expected {expected}")
 
 
@@ -44,13 +44,13 @@ def unknown_key(where: str, key: str, allowed: Collection[str]) -> Problem:
 
 
 def did_you_mean(name: str, allowed: Collection[str], otherwise: str = ".") -> str:
-    """`; did you mean '…'?` if one of `allowed` is close to `name`."""
+    """``; did you mean '…'?`` if one of ``allowed`` is close to ``name``."""
     close = get_close_matches(name, list(allowed), 1, 0.6)
     return f"; did you mean '{close[0]}'?" if close else otherwise
 
 
 def show(value: object, where: str = "") -> str:
-    """A value as a message may show it: short, and masked if it could be a secret."""
+    """A value as text for a message: short, and masked if it may be a secret."""
     if isinstance(value, str):
         return _show_text(value, where)
     if isinstance(value, Mapping):
@@ -84,7 +84,7 @@ def _show_scalar(value: object, where: str) -> str:
 
 
 def from_validation(error: ValidationError, root: type[Section], prefix: str) -> list[Problem]:
-    """The problems that pydantic found in `root`, whose key path is `prefix`."""
+    """The problems that pydantic found in ``root``, which is at the key path ``prefix``."""
     return [_translate(details, root, prefix) for details in error.errors(include_url=False)]
 
 
@@ -114,7 +114,7 @@ def _literals(context: Mapping[str, Any]) -> list[str]:
 
 
 def _section_at(root: type[Section], loc: tuple[int | str, ...]) -> type[Section]:
-    """The model that describes the mapping at `loc`."""
+    """The model of the mapping at ``loc``."""
     section, parts = root, iter(loc)
     for part in parts:
         field = section.model_fields[str(part)]

@@ -1,4 +1,4 @@
-"""Opening a ledger that is there, to read it: nothing is created, and every reason why not is one line."""
+"""Opens an existing ledger for reading: creates nothing, and reports every failure in one line."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from wallie_litellm.ledger.schema import VERSION
 
 @asynccontextmanager
 async def open_reader(url: str) -> AsyncIterator[AsyncEngine]:
-    """An engine for the ledger at ``url``, known to be reachable and to have the tables of this version.
+    """An engine for the ledger at ``url``, which is reachable and has the tables of this version.
 
     Raises:
-        ConfigError: there is no such ledger, it cannot be reached, or another version wrote it.
+        ConfigError: the ledger does not exist, cannot be reached, or was written by another version.
     """
     engine = open_engine(url)
     try:
@@ -33,9 +33,9 @@ async def open_reader(url: str) -> AsyncIterator[AsyncEngine]:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what a driver says, without SQLAlchemy's own additions, or else the kind of error.
+    """The first line of a driver's error without SQLAlchemy's additions; of other errors the class.
 
-    An error of the way there may quote a part of the URL, and so of a password.
+    The text of other errors may quote a part of the URL, and so of a password.
     """
     if not isinstance(error, DBAPIError) or error.orig is None:
         return type(error).__name__

@@ -27,9 +27,9 @@ from wallie_litellm.events import (
 )
 from wallie_litellm.ledger.schema import RECORD_TABLES
 
-NAME_LENGTH = 200  # characters, of the columns that hold names
-_TEXT_LENGTH = 2000  # of those without a limit of their own
-_DEEPEST = 20  # levels of metadata
+NAME_LENGTH: Final = 200  # characters of a name
+_TEXT_LENGTH: Final = 2000  # characters of other text
+_DEEPEST: Final = 20  # levels of metadata
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
@@ -43,28 +43,28 @@ class Record(NamedTuple):
     values: Row
 
 
-COLUMNS: Mapping[str, tuple[str, ...]] = {
+# The names of each kind's columns, in the order of ``Record.values``.
+COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     kind: tuple(column.name for column in table.columns) for kind, table in RECORD_TABLES.items()
 }
-"""The names of each kind's columns, in the order of ``Record.values``."""
 
 
 def record_of(event: Event, worker: str) -> Record:
-    """``event`` as it is recorded; ``worker`` names the process that saw it.
+    """``event`` as a record; ``worker`` names the process that published it.
 
-    Text is cut to what its column holds, and cleansed of what a database refuses.
+    Text is cut to the length of its column, and characters that a database refuses are removed.
     """
     kind, make = _ROWS[type(event)]
     return Record(kind, make(event, worker))
 
 
 def as_json(record: Record) -> dict[str, Any]:
-    """``record`` as :func:`from_json` reads it, which a later version with more columns does too."""
+    """``record`` as a dict that :func:`from_json` reads, also in a later version with more columns."""
     return {"kind": record.kind, **dict(zip(COLUMNS[record.kind], record.values, strict=True))}
 
 
 def from_json(found: Mapping[str, Any]) -> Record | None:
-    """The record that :func:`as_json` wrote, or ``None`` for a kind that this version does not know."""
+    """The record that :func:`as_json` wrote, or ``None`` for a kind that this version does not have."""
     kind = str(found.get("kind"))
     if kind not in COLUMNS or not found.get("id"):
         return None
