@@ -36,7 +36,7 @@ def migrate(connection: Connection, steps: Mapping[int, Step] = STEPS, version: 
         raise ConfigError(
             [
                 f"wallie.ledger.url: the database has version {found} of the ledger's tables and this version of "
-                f"wallie-litellm knows version {version}; upgrade wallie-litellm, or name another database"
+                f"wallie-litellm supports version {version}; upgrade wallie-litellm, or name another database"
             ]
         )
     for number in range(found, version):

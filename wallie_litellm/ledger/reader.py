@@ -66,7 +66,7 @@ def _require_version(found: int | None) -> None:
         raise _problem("the database has no ledger in it yet; its tables are created when the first request has ended")
     if found > VERSION:
         raise _problem(
-            f"the database has version {found} of the ledger's tables and this version of wallie-litellm knows "
+            f"the database has version {found} of the ledger's tables and this version of wallie-litellm supports "
             f"version {VERSION}; upgrade wallie-litellm, or name another database"
         )
     if found < VERSION:
