@@ -17,7 +17,7 @@ from benchmarks.harness import Report
 from wallie_litellm.config import KpiSettings
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.events import Ended, Settled
-from wallie_litellm.ledger.aggregates import ATTEMPTS, Question, counted
+from wallie_litellm.ledger.aggregates import ATTEMPTS, Question, from_records
 from wallie_litellm.ledger.engine import open_engine, writing
 from wallie_litellm.ledger.insert import insert_records
 from wallie_litellm.ledger.kpis import measure_kpis
@@ -126,7 +126,7 @@ def _queries(engine: AsyncEngine) -> Iterator[Query]:
 
         async def plain() -> None:
             async with engine.connect() as connection:
-                (await connection.execute(counted(ATTEMPTS, question, since, None, sqlite=True))).all()
+                (await connection.execute(from_records(ATTEMPTS, question, since, None, sqlite=True))).all()
 
         goal = options.pop("goal", True)
         return Query(name, lambda: queries.totals(since, **options), plain, goal)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import event_samples
 import pytest
 from ports import free_port
 from sqlalchemy import select
@@ -144,64 +145,50 @@ class PostgresServer:
 
 
 def settled(**changes: Any) -> Settled:
-    """An attempt that succeeded just now, with ``changes``."""
+    """An attempt that succeeded just now, with ids of its own and ``changes``."""
     at = changes.setdefault("at", time.time())
-    usual = Settled(
-        id=new_id(at),
-        at=at,
-        request_id=new_id(at),
-        number=1,
-        provider="openai",
-        model="gpt-4o-mini",
-        deployment="openai/gpt-4o-mini",
-        operation="chat",
-        stream=False,
-        outcome="success",
-        success=True,
-        error=None,
-        status_code=200,
-        latency_ms=812.5,
-        waited_ms=0.25,
-        prompt_tokens=120,
-        completion_tokens=80,
-        total_tokens=200,
-        cached_tokens=20,
-        reasoning_tokens=5,
-        cost_usd=0.000066,
-        unpriced=False,
-        estimated=False,
-        charged=Demand(1, 200, 120, 80),
-        feature="wallie-chat",
-        user_id="u1",
-        metadata={"conversationId": "123", "hasRAG": True},
-    )
-    return usual._replace(**changes)
+    usual = {
+        "id": new_id(at),
+        "request_id": new_id(at),
+        "deployment": "openai/gpt-4o-mini",
+        "status_code": 200,
+        "latency_ms": 812.5,
+        "waited_ms": 0.25,
+        "prompt_tokens": 120,
+        "completion_tokens": 80,
+        "total_tokens": 200,
+        "charged": Demand(1, 200, 120, 80),
+        "cached_tokens": 20,
+        "reasoning_tokens": 5,
+        "cost_usd": 0.000066,
+        "user_id": "u1",
+        "metadata": {"conversationId": "123", "hasRAG": True},
+    }
+    return event_samples.settled(**{**usual, **changes})
 
 
 def ended(*attempts: Settled, **changes: Any) -> Ended:
     """The request that ``attempts`` were made for, with ``changes``."""
     last = attempts[-1] if attempts else settled()
-    usual = Ended(
-        id=new_id(last.at),
-        at=last.at,
-        request_id=last.request_id,
-        model=last.model,
-        operation=last.operation,
-        stream=last.stream,
-        success=last.success,
-        error=last.error,
-        status_code=last.status_code,
-        by_caller=False,
-        latency_ms=last.latency_ms + last.waited_ms,
-        waited_ms=last.waited_ms,
-        used_fallback=len({attempt.model for attempt in attempts}) > 1,
-        provider=last.provider,
-        feature=last.feature,
-        user_id=last.user_id,
-        metadata=last.metadata,
-        settled=attempts,
-    )
-    return usual._replace(**changes)
+    usual = {
+        "id": new_id(last.at),
+        "at": last.at,
+        "request_id": last.request_id,
+        "model": last.model,
+        "latency_ms": last.latency_ms + last.waited_ms,
+        "waited_ms": last.waited_ms,
+        "used_fallback": len({attempt.model for attempt in attempts}) > 1,
+        "feature": last.feature,
+        "user_id": last.user_id,
+        "metadata": last.metadata,
+        "operation": last.operation,
+        "stream": last.stream,
+        "success": last.success,
+        "error": last.error,
+        "status_code": last.status_code,
+        "provider": last.provider,
+    }
+    return event_samples.ended(*attempts, **{**usual, **changes})
 
 
 async def fetch(url: str, statement: Any) -> list[Any]:

@@ -8,6 +8,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+import event_samples
+
 from wallie_litellm.core.demand import NOTHING
 from wallie_litellm.events import Ended, Settled
 
@@ -82,57 +84,41 @@ def parsed(body: bytes, auth: str) -> Received:
 
 
 def settled(number: int = 1, provider: str = "openai", **changed: Any) -> Settled:
-    attempt = Settled(
-        id=f"s-{number}",
-        at=AT,
-        request_id="r-1",
-        number=number,
-        provider=provider,
-        model="gpt-4o",
-        deployment=f"{provider}/gpt-4o-2024",
-        operation="chat",
-        stream=False,
-        outcome="rejected",
-        success=False,
-        error="HTTP 500",
-        status_code=500,
-        latency_ms=120.0,
-        waited_ms=3.0,
-        prompt_tokens=0,
-        completion_tokens=0,
-        total_tokens=0,
-        cached_tokens=0,
-        reasoning_tokens=0,
-        cost_usd=None,
-        unpriced=False,
-        estimated=False,
-        charged=NOTHING,
-        feature="wallie-chat",
-        user_id="user-marked",
-        metadata={"conversationId": "metadata-marked"},
-    )
-    return attempt._replace(**changed)
+    """An attempt that failed with HTTP 500."""
+    usual = {
+        "id": f"s-{number}",
+        "at": AT,
+        "request_id": "r-1",
+        "number": number,
+        "provider": provider,
+        "model": "gpt-4o",
+        "deployment": f"{provider}/gpt-4o-2024",
+        "error": "HTTP 500",
+        "status_code": 500,
+        "latency_ms": 120.0,
+        "waited_ms": 3.0,
+        "charged": NOTHING,
+        "user_id": "user-marked",
+        "metadata": {"conversationId": "metadata-marked"},
+    }
+    return event_samples.failed(**{**usual, **changed})
 
 
 def ended(number: int = 1, **changed: Any) -> Ended:
-    request = Ended(
-        id=f"e-{number}",
-        at=AT,
-        request_id="r-1",
-        model="gpt-4o",
-        operation="chat",
-        stream=False,
-        success=False,
-        error="HTTP 500",
-        status_code=500,
-        by_caller=False,
-        latency_ms=250.0,
-        waited_ms=3.0,
-        used_fallback=True,
-        provider="groq",
-        feature="wallie-chat",
-        user_id="user-marked",
-        metadata={"conversationId": "metadata-marked"},
-        settled=(settled(), settled(2, "groq", error="timeout", status_code=408, outcome="cut")),
-    )
-    return request._replace(**changed)
+    """A request that failed at the second provider of its chain too."""
+    usual = {
+        "id": f"e-{number}",
+        "at": AT,
+        "request_id": "r-1",
+        "model": "gpt-4o",
+        "provider": "groq",
+        "error": "HTTP 500",
+        "status_code": 500,
+        "latency_ms": 250.0,
+        "waited_ms": 3.0,
+        "used_fallback": True,
+        "user_id": "user-marked",
+        "metadata": {"conversationId": "metadata-marked"},
+    }
+    attempts = settled(), settled(2, "groq", error="timeout", status_code=408, outcome="cut")
+    return event_samples.ended(*attempts, **{**usual, **changed})

@@ -11,7 +11,7 @@ from ledger_support import PostgresServer, fetch
 from sqlalchemy import text
 
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.ledger.engine import open_engine
+from wallie_litellm.ledger.engine import missing_file, open_engine
 
 
 async def test_a_missing_directory_is_made_when_the_database_is_first_used(tmp_path: Path) -> None:
@@ -21,6 +21,14 @@ async def test_a_missing_directory_is_made_when_the_database_is_first_used(tmp_p
     await engine.dispose()
     assert [tuple(row) for row in await fetch(url, text("PRAGMA journal_mode"))] == [("wal",)]
     assert (tmp_path / "not" / "yet" / "wallie.db").exists()
+
+
+def test_only_a_file_that_does_not_exist_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "wallie.db"
+    assert missing_file(f"sqlite:///{file}") == file
+    file.touch()
+    assert missing_file(f"sqlite:///{file}") is None
+    assert missing_file("postgresql://localhost/db") is None
 
 
 def test_postgresql_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

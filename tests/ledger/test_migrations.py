@@ -81,7 +81,7 @@ async def test_a_step_that_fails_changes_nothing(database_url: str, engine: Asyn
 async def test_a_later_version_is_refused_by_name(engine: AsyncEngine) -> None:
     async with writing(engine) as connection:
         await connection.execute(update(schema_version).values(version=VERSION + 7))
-    with pytest.raises(ConfigError, match=f"has version {VERSION + 7} .* knows version {VERSION}; upgrade"):
+    with pytest.raises(ConfigError, match=f"has version {VERSION + 7} .* supports version {VERSION}; upgrade"):
         async with writing(engine) as connection:
             await connection.run_sync(migrate)
 

@@ -115,7 +115,7 @@ async def test_what_is_all_unpriced_has_no_cost_rather_than_none_to_pay(
     await write(LEDGER)
     (total,) = await asking(engine).totals(NOW - span, where=Where(feature=""))
     assert (total.cost_usd, total.unpriced) == (None, 1)
-    assert await asking(engine).unpriced(NOW - span) == 1
+    assert (await asking(engine).cost(NOW - span)).unpriced == 1
 
 
 async def test_an_empty_ledger_answers_with_nothing(engine: AsyncEngine) -> None:

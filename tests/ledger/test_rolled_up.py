@@ -14,7 +14,16 @@ from ledger_query_fixtures import write_events
 from ledger_support import ended, settled
 
 from wallie_litellm.events import Event, Settled
-from wallie_litellm.ledger.aggregates import ATTEMPTS, REQUESTS, Facts, Question, by_key, counted, ranked, rolled
+from wallie_litellm.ledger.aggregates import (
+    ATTEMPTS,
+    REQUESTS,
+    Facts,
+    Question,
+    by_key,
+    from_records,
+    from_rollups,
+    latency_ranks,
+)
 from wallie_litellm.ledger.engine import open_engine, writing
 from wallie_litellm.ledger.figures import Latency, Where
 from wallie_litellm.ledger.migrations import migrate
@@ -76,9 +85,9 @@ async def _answers(url: str, facts: Facts, question: Question, since: int, until
     engine = open_engine(url)
     try:
         async with engine.connect() as connection:
-            raw = counted(facts, question, since, until, sqlite=engine.dialect.name == "sqlite")
+            raw = from_records(facts, question, since, until, sqlite=engine.dialect.name == "sqlite")
             exact = by_key(facts, question, await connection.execute(raw))
-            rows = await connection.execute(rolled(facts, question, segments(since, until, question.step)))
+            rows = await connection.execute(from_rollups(facts, question, segments(since, until, question.step)))
             return exact, by_key(facts, question, rows)
     finally:
         await engine.dispose()
@@ -125,7 +134,7 @@ async def test_a_long_ranges_percentiles_are_within_a_bin_of_the_exact_ones(data
     engine = open_engine(database_url)
     question = Question(("provider",))
     async with engine.connect() as connection:
-        statement = ranked(ATTEMPTS, question, START, None, sqlite=engine.dialect.name == "sqlite")
+        statement = latency_ranks(ATTEMPTS, question, START, None, sqlite=engine.dialect.name == "sqlite")
         exact = {row[0]: row[1:] for row in await connection.execute(statement)}
     found = await LedgerQueries(engine, lambda: START + 4.0 * DAY).totals(START, by=["provider"])
     await engine.dispose()

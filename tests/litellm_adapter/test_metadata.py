@@ -14,16 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wallie_litellm.litellm_adapter.metadata import (
+from wallie_litellm.core.scrubbing import (
     LONGEST_NAME,
     LONGEST_TEXT,
     MOST_KEYS,
     MOST_METADATA,
     MOST_VALUES,
-    name,
-    recordable,
-    tags_of,
+    scrubbed_name,
 )
+from wallie_litellm.litellm_adapter.metadata import recordable, tags_of
 
 
 class Plan(StrEnum):
@@ -75,13 +74,13 @@ KEYS = (
     ],
 )
 def test_a_name_is_one_printable_line_of_bounded_length(given: object, kept: str | None) -> None:
-    assert name(given) == kept
+    assert scrubbed_name(given) == kept
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_key_in_the_place_of_a_name_is_masked(key: str) -> None:
-    assert name(key) == "***"
-    assert key[8:] not in str(name("x" * (LONGEST_NAME - 10) + " " + key))
+    assert scrubbed_name(key) == "***"
+    assert key[8:] not in str(scrubbed_name("x" * (LONGEST_NAME - 10) + " " + key))
 
 
 # Where the feature is named

@@ -156,7 +156,7 @@ def test_a_status_that_cannot_be_had_costs_only_its_gauges(caplog: pytest.LogCap
     sink.handle([settled()])
     assert value(sink, "wallie_attempts_total") == 1
     assert "wallie_quota_used" not in samples(sink)
-    assert "could not be asked for" in caplog.text
+    assert "state could not be read" in caplog.text
 
 
 def test_beyond_the_cap_features_and_models_are_other_except_those_of_the_configuration() -> None:

@@ -22,7 +22,7 @@ from wallie_litellm.check.settings import overruled_settings, settings_problems,
 from wallie_litellm.check.sinks import secret_notes, sink_problems
 from wallie_litellm.check.store import store_problems
 from wallie_litellm.config import Dimension, RouterConfig, load_config
-from wallie_litellm.config.problems import one_line
+from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.errors import ConfigError
 
 

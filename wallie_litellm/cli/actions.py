@@ -233,10 +233,9 @@ def _join(config: WallieConfig, provider: str) -> tuple[Guard, bool, Path | None
 
 def _new_file(ledger: LedgerSettings) -> Path | None:
     """SQLite's file, if it does not exist."""
-    from wallie_litellm.ledger.engine import file_of
+    from wallie_litellm.ledger.engine import missing_file
 
-    file = file_of(ledger.url)
-    return file.resolve() if file is not None and not file.exists() else None
+    return missing_file(ledger.url)
 
 
 async def _perform(guard: Guard, action: _Action, provider: str, actor: str, reason: str | None) -> str:

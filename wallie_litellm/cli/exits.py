@@ -21,7 +21,7 @@ INTERRUPTED: Final = 130  # exit code: Ctrl-C, as shells give it
 
 def say(line: str, *, err: bool = False) -> None:
     """Print ``line``, which may hold text from elsewhere, without its control characters."""
-    from wallie_litellm.config.problems import one_line
+    from wallie_litellm.core.scrubbing import one_line
 
     click.echo(one_line(line), err=err)
 

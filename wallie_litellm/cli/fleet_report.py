@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.cli.tables import aligned, moment, text
+from wallie_litellm.core.iso_time import iso_time
 
 if TYPE_CHECKING:
     from wallie_litellm.config import LimitSettings as Limits
@@ -93,8 +93,8 @@ def _worker(name: str, about: Mapping[str, Any], now: float) -> dict[str, Any]:
         "name": name,
         "pid": about["pid"],
         "host": about["host"],
-        "since": None if since is None else _date(since),
-        "last_seen": _date(now - about["age"]),
+        "since": None if since is None else iso_time(since, "milliseconds"),
+        "last_seen": iso_time(now - about["age"], "milliseconds"),
         "last_seen_ago": round(about["age"], 3),
     }
 
@@ -134,7 +134,7 @@ def _quota(
     if dimension in ("rpd", "tpd"):
         reset_in = told["day_ends_in"].get(dimension, 0.0) if told else 0.0
         reset_in = reset_in or _day_left(now, getattr(limits, "reset_timezone", "UTC"))
-    reset_at = _date(now + min(reset_in, _LONGEST_RESET))
+    reset_at = iso_time(now + min(reset_in, _LONGEST_RESET), "milliseconds")
     return {"used": max(0, ceil(used - 1e-6)), "limit": limit, "lent": lent, "reset_at": reset_at}
 
 
@@ -144,16 +144,12 @@ def _day_left(now: float, timezone: str) -> float:
     return next_midnight(now, timezone) - now
 
 
-def _date(unix: float) -> str:
-    return datetime.fromtimestamp(unix, UTC).isoformat()
-
-
 # As people read it
 
 
 def fleet_lines(report: Mapping[str, Any], shown_url: str) -> Iterator[str]:
     """The same as a table."""
-    from wallie_litellm.config.problems import one_line
+    from wallie_litellm.core.scrubbing import one_line
 
     workers = report["workers"]
     count = f"{len(workers)} worker{'' if len(workers) == 1 else 's'}" if workers else "no worker in the last minute"

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from wallie_litellm.config.problems import one_line
 from wallie_litellm.core.loopback import is_loopback
+from wallie_litellm.core.scrubbing import one_line
 
 CONNECT: Final = 5.0  # seconds for a connection
 ANSWER: Final = 10.0  # seconds for all of a JSON answer, and between two parts of an export

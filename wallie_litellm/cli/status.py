@@ -128,7 +128,7 @@ def _from_store(loaded: RouterConfig, *, as_json: bool) -> _View:
 
 def _add_usage(view: _View, report: dict[str, Any], loaded: RouterConfig) -> None:
     from wallie_litellm.cli.usage_report import UsageUnavailable, usage_lines, usage_of_ledger
-    from wallie_litellm.config.problems import one_line
+    from wallie_litellm.core.scrubbing import one_line
 
     usage, ledger = None, loaded.wallie.ledger
     try:
@@ -146,7 +146,7 @@ def _add_usage(view: _View, report: dict[str, Any], loaded: RouterConfig) -> Non
 def _from_server(client: Client) -> _View:
     from wallie_litellm.cli.http_client import ServerUnavailable
     from wallie_litellm.cli.usage_report import RANGE, usage_lines
-    from wallie_litellm.config.problems import one_line
+    from wallie_litellm.core.scrubbing import one_line
 
     try:
         status = client.get("api/status")

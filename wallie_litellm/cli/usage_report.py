@@ -24,13 +24,12 @@ def usage_of_ledger(url: str) -> dict[str, Any] | None:
     Raises:
         UsageUnavailable: the ledger cannot be read.
     """
-    from wallie_litellm.ledger.engine import file_of
+    from wallie_litellm.ledger.engine import missing_file
     from wallie_litellm.ledger.reader import reason
 
+    if missing_file(url):
+        return None
     try:
-        file = file_of(url)
-        if file is not None and not file.is_file():
-            return None
         return asyncio.run(asyncio.wait_for(_ask(url), LEDGER_TIMEOUT))
     except ConfigError as error:
         raise UsageUnavailable("; ".join(error.problems)) from error

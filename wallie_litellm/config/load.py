@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from wallie_litellm.config import litellm_sections
 from wallie_litellm.config.models import WallieConfig
-from wallie_litellm.config.problems import Problem, from_validation, one_line, show
+from wallie_litellm.config.problems import Problem, from_validation, show
 from wallie_litellm.config.yaml_file import FileUnreadable, read_yaml
+from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.errors import ConfigError
 
 DEFAULT_FILE: Final = "router_config.yaml"

@@ -1,4 +1,4 @@
-"""What a refused configuration says: where, what was found, what is allowed. No secret is ever shown."""
+"""The problems of a configuration: the place, the value found, the values allowed. Secrets are masked."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args, get_origin
 
 from wallie_litellm.config.models import Section
+from wallie_litellm.core.scrubbing import is_secret_setting, may_be_secret
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-_SECRET_KEYS: Final = re.compile(
-    r"key|token|secret|password|passwd|dsn|webhook|credential|authorization|telemetry|posthog|slack|sentry", re.I
-)
-_SECRET_VALUES: Final = re.compile(
-    r"(?:sk|pk|gsk|phc|phx|xox[a-z]|ghp)[-_]|AIza|hooks\.slack\.com|(?=\D*\d)[\w+/=-]{24,}|@"
-)
 _SHOWN: Final = 60  # characters of a text that are shown
 
 _NEEDED: Final = {  # pydantic's own error types → what was expected
@@ -32,14 +27,14 @@ _NEEDED: Final = {  # pydantic's own error types → what was expected
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong: the key path, and what is wrong there."""
+    """One problem of a configuration: the key path, and a sentence."""
 
     where: str
     text: str
 
 
 def wrong(where: str, value: object, expected: str) -> Problem:
-    """The problem of a value that is not what it should be."""
+    """The problem of a value that is not as expected."""
     return Problem(where, f"found {show(value, where)}, expected {expected}")
 
 
@@ -48,19 +43,14 @@ def unknown_key(where: str, key: str, allowed: Collection[str]) -> Problem:
     return Problem(where, f"unknown key{did_you_mean(key, allowed)} Allowed: {', '.join(sorted(allowed)) or 'none'}")
 
 
-def one_line(text: str) -> str:
-    """`text` without the line breaks and control characters that a key or a path may hold."""
-    return "".join(character if character.isprintable() else "�" for character in text)
-
-
 def did_you_mean(name: str, allowed: Collection[str], otherwise: str = ".") -> str:
-    """`; did you mean '…'?` if one of `allowed` is close to `name`."""
+    """``; did you mean '…'?`` if one of ``allowed`` is close to ``name``."""
     close = get_close_matches(name, list(allowed), 1, 0.6)
     return f"; did you mean '{close[0]}'?" if close else otherwise
 
 
 def show(value: object, where: str = "") -> str:
-    """A value as a message may show it: short, and masked if it could be a secret."""
+    """A value as text for a message: short, and masked if it may be a secret."""
     if isinstance(value, str):
         return _show_text(value, where)
     if isinstance(value, Mapping):
@@ -72,11 +62,11 @@ def show(value: object, where: str = "") -> str:
 
 def _show_text(value: str, where: str) -> str:
     scheme, separator, _ = value.partition("://")
-    if _SECRET_KEYS.search(where.rpartition(".")[2]):
+    if is_secret_setting(where.rpartition(".")[2]):
         return "'***'" if value.strip() else "empty text"
     if separator and scheme.replace("+", "").isalnum() and len(scheme) < 20:
         return f"'{scheme}://***'"
-    if _SECRET_VALUES.search(value):
+    if may_be_secret(value):
         return "'***'"
     return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
 
@@ -86,7 +76,7 @@ def _show_scalar(value: object, where: str) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    if _SECRET_KEYS.search(where.rpartition(".")[2]):
+    if is_secret_setting(where.rpartition(".")[2]):
         return "***"
     if isinstance(value, int) and value.bit_length() > 200:
         return "a very long number"
@@ -94,7 +84,7 @@ def _show_scalar(value: object, where: str) -> str:
 
 
 def from_validation(error: ValidationError, root: type[Section], prefix: str) -> list[Problem]:
-    """The problems that pydantic found in `root`, whose key path is `prefix`."""
+    """The problems that pydantic found in ``root``, which is at the key path ``prefix``."""
     return [_translate(details, root, prefix) for details in error.errors(include_url=False)]
 
 
@@ -124,7 +114,7 @@ def _literals(context: Mapping[str, Any]) -> list[str]:
 
 
 def _section_at(root: type[Section], loc: tuple[int | str, ...]) -> type[Section]:
-    """The model that describes the mapping at `loc`."""
+    """The model of the mapping at ``loc``."""
     section, parts = root, iter(loc)
     for part in parts:
         field = section.model_fields[str(part)]

@@ -13,6 +13,8 @@
 ``retry_after``      the wait that a provider asks for
 ``bill``             what an attempt used and cost
 ``budget``           the month's cost against its budget
+``iso_time``         times as ISO 8601
 ``loopback``         which addresses are this machine's own
 ``validation``       refusing numbers that are no counts
+``scrubbing``        secrets masked, text and values made safe to record
 """

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Final
 
 from wallie_litellm.clock import DAY
+from wallie_litellm.core.iso_time import iso_time
 
 UNKNOWN: Final = "\u2013"  # a dash
 _NARROW: Final = "\u202f"  # a space at which no line breaks
@@ -85,5 +86,5 @@ class Formats:
 
 
 def iso(at: float) -> str:
-    """ISO 8601 in UTC, to the second."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    """ISO 8601, to the second."""
+    return iso_time(at, "seconds")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from wallie_litellm.config import parse_duration
+from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.dashboard.queries import beginning
 from wallie_litellm.dashboard.schemas import UsageRow
 from wallie_litellm.dashboard.view_model import RANGES
@@ -89,7 +90,7 @@ def parse_time(where: str, text: str, now: float) -> float:
 
 def iso(at: float) -> str:
     """ISO 8601 in UTC."""
-    return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+    return iso_time(at)
 
 
 async def usage_rows(queries: LedgerQueries, stretch: Stretch, by: By) -> list[UsageRow]:

@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 import litellm
 
 from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.scrubbing import scrubbed_name
 from wallie_litellm.errors import DeadlineExceeded
 from wallie_litellm.events import Settled
 from wallie_litellm.guard.context import RequestContext
 from wallie_litellm.guard.current import prepared_context
 from wallie_litellm.guard.router import WallieRouter
 from wallie_litellm.litellm_adapter import adapter
-from wallie_litellm.litellm_adapter.metadata import name, recordable
+from wallie_litellm.litellm_adapter.metadata import recordable
 from wallie_litellm.litellm_adapter.pricing import PriceList
 from wallie_litellm.litellm_adapter.responses import answer_of
 
@@ -251,8 +252,8 @@ def _scope(
     scope = router.guard.open_context(
         model,
         chain=router.chain_of(model, arguments.get("fallbacks")),
-        feature=name(feature),
-        user_id=name(user_id),
+        feature=scrubbed_name(feature),
+        user_id=scrubbed_name(user_id),
         priority=priority,
         deadline=deadline,
         estimated_tokens=estimated_tokens,

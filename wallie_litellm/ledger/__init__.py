@@ -3,20 +3,20 @@
 SQL is written nowhere else.
 
 ``schema``       the tables
-``migrations``   making them, and moving those of an earlier version forward
+``migrations``   creating them, and converting those of an earlier version
 ``engine``       connections to SQLite or PostgreSQL
 ``records``      events as rows
-``writer``       the sink that writes events, off every request's path
+``writer``       the sink that writes events, on a thread of its own
 ``backlog``      records that wait to be written: in memory, then on disk
-``database``     what the writer does to the database, and what its errors mean
-``insert``       each record exactly once, however often it is tried
+``database``     the writer's transactions, and what their errors mean
+``insert``       inserting each record exactly once, however often a write is retried
 ``rollup``       sums by quarter of an hour and by day
 ``retention``    removing records that are too old; their sums stay
-``restore``      what a starting process takes up
+``restore``      the usage, cost and alerts that a starting process continues from
 ``reader``       opening a ledger only to read it
-``queries``      what the dashboard, the KPIs and the budget ask
-``figures``      what the queries answer with
-``ranges``       where a range of time is looked up: in records or in sums
+``queries``      the queries of the dashboard, the KPIs and the budget
+``figures``      the results of the queries
+``ranges``       a range of time as parts: of records, quarters of an hour and days
 ``aggregates``   the statements that add up, and reading their rows
 ``percentiles``  percentiles from the sums' histogram
 ``kpis``         the key figures against their targets

@@ -37,9 +37,9 @@ Key = tuple[Any, ...]  # the values of a question's key columns: the bucket, the
 
 
 class Question(NamedTuple):
-    """What is to be added up, grouped by what; ``step`` is a time bucket's length in whole seconds.
+    """The groups and conditions of a sum; ``step`` is a time bucket's length in whole seconds.
 
-    ``top`` is how many groups there are to be, those with the largest of the facts' ``weight``.
+    ``top`` limits the groups to those with the largest of the facts' ``weight``.
     """
 
     by: tuple[Dimension, ...] = ()
@@ -50,22 +50,22 @@ class Question(NamedTuple):
 
     @property
     def dimensions(self) -> frozenset[str]:
-        """Those that are grouped by or filtered by."""
+        """The dimensions of groups and conditions."""
         named = (name for name in DIMENSIONS if getattr(self.where, name) is not None)
         return frozenset((*self.by, *named))
 
 
 class Facts(NamedTuple):
-    """One kind of record: its table, what is summed of each row, and the roll-ups that have the same sums."""
+    """One kind of record: its table, the sums over its rows, and the roll-ups that have the same sums."""
 
     table: Table
     sums: Mapping[str, ColumnElement[Any]]
-    measured: ColumnElement[bool]  # whether the row's latency is that of an answer
-    views: Mapping[str, frozenset[str]]  # the dimensions of each
-    weight: str  # the sum that the largest groups are told by
+    measured: ColumnElement[bool]  # whether the row's latency counts: not of failures and cache hits
+    views: Mapping[str, frozenset[str]]  # roll-up → its dimensions
+    weight: str  # the sum by which groups are ordered
 
     def view(self, question: Question) -> str | None:
-        """The roll-up that can answer, or ``None`` when only the records can."""
+        """The roll-up that has the question's dimensions, or ``None`` when only the records do."""
         return next((view for view, has in self.views.items() if question.dimensions <= has), None)
 
 
@@ -95,7 +95,7 @@ ATTEMPTS: Final = Facts(
         "total_tokens": attempts.c.total_tokens,
         "cached_tokens": attempts.c.cached_tokens,
         "reasoning_tokens": attempts.c.reasoning_tokens,
-        "cost_usd": func.coalesce(attempts.c.cost_usd, 0.0),  # the unpriced are counted beside it
+        "cost_usd": func.coalesce(attempts.c.cost_usd, 0.0),  # unpriced attempts are counted separately
     },
     _answered,
     {"model": frozenset({"provider", "model", "feature"}), "user": frozenset({"user_id"})},
@@ -119,7 +119,7 @@ REQUESTS: Final = Facts(
 
 
 class Sums:
-    """What was found for one key: sums by name, and the percentiles once they are known."""
+    """The sums of one key by name; ``percentiles`` are the exact ones, else the histogram's are used."""
 
     __slots__ = ("histogram", "percentiles", "values")
 
@@ -129,23 +129,23 @@ class Sums:
         self.percentiles: Mapping[str, float | None] = {}
 
     def number(self, name: str) -> int:
-        """A count; PostgreSQL adds up to decimals."""
+        """A count; PostgreSQL returns sums as decimals."""
         return int(self.values[name])
 
     def latency(self) -> Latency:
-        """Mean and percentiles of what was answered, not from the cache."""
+        """Mean and percentiles of successes that did not come from a cache."""
         measured = self.number("successes") - int(self.values.get("cache_hits", 0))
         mean = float(self.values["latency_ms"]) / measured if measured > 0 else None
         found = {name: percentile(self.histogram, share) for name, share in _PERCENTILES.items()}
         return Latency(mean, **(self.percentiles or found))
 
 
-def rolled(facts: Facts, question: Question, parts: Sequence[Segment]) -> Select[Any]:
+def from_rollups(facts: Facts, question: Question, parts: Sequence[Segment]) -> Select[Any]:
     """Sums by key, over all of ``parts``."""
     names = (*facts.sums, *(_HISTOGRAM if question.percentiles else ()))
-    # First by quarter or day, in the order of the table, and then the few that are left by key: sorting all of the
-    # table's rows by key would take several times as long.
-    rows = union_all(*(_rolled_part(facts, question, names, part) for part in parts)).subquery()
+    # Grouped first by quarter or day, in the order of the table, and the few remaining rows then by key: sorting all of
+    # the table's rows by key takes several times as long.
+    rows = union_all(*(_rollup_part(facts, question, names, part) for part in parts)).subquery()
     keys: list[ColumnElement[Any]] = [rows.c[name] for name in question.by]
     if question.step is not None:
         keys.insert(0, rows.c.start - rows.c.start % literal(question.step, BigInteger, literal_execute=True))
@@ -153,7 +153,7 @@ def rolled(facts: Facts, question: Question, parts: Sequence[Segment]) -> Select
     return _largest(statement, question, func.sum(rows.c[facts.weight]))
 
 
-def _rolled_part(facts: Facts, question: Question, names: Sequence[str], part: Segment) -> Select[Any]:
+def _rollup_part(facts: Facts, question: Question, names: Sequence[str], part: Segment) -> Select[Any]:
     keys = [usage.c[name] for name in (*(("start",) if question.step is not None else ()), *question.by)]
     sums = (func.sum(usage.c[name]).label(name) for name in names)
     in_view = (usage.c.grain == part.grain, usage.c.view == facts.view(question), usage.c.start >= part.since)
@@ -165,16 +165,16 @@ def _largest(statement: Select[Any], question: Question, weight: ColumnElement[A
     return statement if question.top is None else statement.order_by(weight.desc()).limit(question.top)
 
 
-def counted(facts: Facts, question: Question, since: float, until: float | None, *, sqlite: bool) -> Select[Any]:
-    """The same sums, from the records themselves."""
+def from_records(facts: Facts, question: Question, since: float, until: float | None, *, sqlite: bool) -> Select[Any]:
+    """The same sums, over the records themselves."""
     keys = _record_keys(facts.table, question, sqlite=sqlite)
     sums = {name: func.sum(expression) for name, expression in facts.sums.items()}
     statement = select(*keys, *sums.values()).where(*_within(facts.table, question, since, until)).group_by(*keys)
     return _largest(statement, question, sums[facts.weight])
 
 
-def ranked(facts: Facts, question: Question, since: float, until: float | None, *, sqlite: bool) -> Select[Any]:
-    """The exact percentiles by key: the values whose rank by latency is the nearest to the share."""
+def latency_ranks(facts: Facts, question: Question, since: float, until: float | None, *, sqlite: bool) -> Select[Any]:
+    """The exact percentiles by key: the values at the nearest rank by latency."""
     keys = [key.label(f"key_{number}") for number, key in enumerate(_record_keys(facts.table, question, sqlite=sqlite))]
     latency = facts.table.c.latency_ms
     rank = func.row_number().over(partition_by=keys or None, order_by=latency).label("rank")
@@ -193,7 +193,7 @@ def ranked(facts: Facts, question: Question, since: float, until: float | None, 
 
 
 def by_key(facts: Facts, question: Question, rows: Iterable[Sequence[Any]]) -> dict[Key, Sums]:
-    """The rows of :func:`rolled` or :func:`counted`; that of nothing, which SQL has a row for too, is left out."""
+    """The rows of :func:`from_rollups` or :func:`from_records`, by key, without the row that SQL has for nothing."""
     width, names = _width(question), tuple(facts.sums)
     end = width + len(names)
     return {
@@ -202,7 +202,7 @@ def by_key(facts: Facts, question: Question, rows: Iterable[Sequence[Any]]) -> d
 
 
 def put_percentiles(question: Question, found: Mapping[Key, Sums], rows: Iterable[Sequence[Any]]) -> None:
-    """Give ``found`` the exact percentiles, the rows of :func:`ranked`."""
+    """Set the exact percentiles of ``found`` from the rows of :func:`latency_ranks`."""
     width = _width(question)
     for row in rows:
         key = tuple(row[:width])
@@ -211,7 +211,7 @@ def put_percentiles(question: Question, found: Mapping[Key, Sums], rows: Iterabl
 
 
 def named(question: Question, key: Key) -> tuple[int | None, str | None, str | None, str | None, str | None]:
-    """``key`` as the bucket's start and the dimensions; ``None`` for what was not grouped by."""
+    """``key`` as the bucket's start and the dimensions; ``None`` for those without groups."""
     bucket = None if question.step is None else int(key[0])
     values = dict(zip(question.by, key[_width(question) - len(question.by) :], strict=True))
     return bucket, values.get("provider"), values.get("model"), values.get("feature"), values.get("user_id")
@@ -224,7 +224,7 @@ def _width(question: Question) -> int:
 def _record_keys(table: Table, question: Question, *, sqlite: bool) -> list[ColumnElement[Any]]:
     keys: list[ColumnElement[Any]] = [table.c[name] for name in question.by]
     if question.step is not None:
-        # The cast truncates on SQLite and rounds on PostgreSQL, whose floor() SQLite need not have.
+        # The cast truncates on SQLite and rounds on PostgreSQL; not every SQLite has floor().
         second = cast(table.c.at if sqlite else func.floor(table.c.at, type_=Float), BigInteger)
         keys.insert(0, second - second % literal(question.step, BigInteger, literal_execute=True))
     return keys

@@ -7,25 +7,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from wallie_litellm.ledger.records import Record, as_json
 from wallie_litellm.telemetry.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 5_000  # records that are put on disk at once
-_SPOOL_AGAIN = 1.0  # seconds to leave a disk alone that took nothing
+_CHUNK: Final = 5_000  # records that are put on disk at once
+_SPOOL_AGAIN: Final = 1.0  # seconds between two tries to write to a disk that failed
 
 
 class Backlog:
-    """Up to ``memory`` records are meant to wait in memory, ``most`` where the disk takes none either.
+    """Records in memory, up to ``memory`` of them, or up to ``most`` while the disk fails too.
 
-    Safe to use from several threads. One of them writes: what it has taken counts as waiting until it is ``written``.
+    Safe to use from several threads. One of them writes: records that it has taken are pending until :meth:`written`.
     """
 
     def __init__(self, spool: Spool, memory: int, most: int, now: Callable[[], float] = time.monotonic) -> None:
         self.spool = spool
-        self.memory = memory
+        self.memory = memory  # records
         self.dropped = 0
         self._most = most
         self._now = now
@@ -44,35 +45,35 @@ class Backlog:
 
     @property
     def overfull(self) -> bool:
-        """Whether more wait in memory than are meant to."""
+        """Whether more than ``memory`` records wait in memory."""
         return self.pending > self.memory
 
     def add(self, records: Sequence[Record]) -> None:
-        """Have ``records`` wait."""
+        """Append ``records``."""
         with self._lock:
             self._waiting.extend(records)
             self._drop_excess()
 
     def take(self, limit: int) -> Sequence[Record]:
-        """Up to ``limit`` records that have waited longest, for the one thread that writes."""
+        """Take up to ``limit`` of the oldest records; for the one thread that writes."""
         with self._lock:
             self._taken = [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
             return self._taken
 
     def written(self) -> None:
-        """What was taken is in the database."""
+        """Forget the taken records: they are in the database."""
         with self._lock:
             self._taken = ()
 
     def put_back(self) -> None:
-        """What was taken may not be in the database, and waits again."""
+        """Put the taken records back: they may not be in the database."""
         with self._lock:
             self._waiting.extendleft(reversed(self._taken))
             self._taken = ()
             self._drop_excess()
 
     def spill(self) -> bool:
-        """Put everything in memory on disk, what was taken included; returns whether that was possible."""
+        """Move everything in memory to disk, taken records included; returns whether that was possible."""
         with self._spilling:
             if self._now() < self._spool_again_at:
                 return self.pending == 0
@@ -88,17 +89,17 @@ class Backlog:
             return not left
 
     def _spooled(self, moving: Sequence[Record]) -> Sequence[Record]:
-        """Put ``moving`` on disk; returns those for which there was no room."""
+        """Write ``moving`` to disk; returns those for which there was no room."""
         for first in range(0, len(moving), _CHUNK):
             try:
                 self.spool.append([as_json(record) for record in moving[first : first + _CHUNK]])
             except OSError as error:
-                self._complain(error)
+                self._note_failure(error)
                 return moving[first:]
         self._spool_failed = False
         return ()
 
-    def _complain(self, error: OSError) -> None:
+    def _note_failure(self, error: OSError) -> None:
         self._spool_again_at = self._now() + _SPOOL_AGAIN
         if not self._spool_failed:
             self._spool_failed = True

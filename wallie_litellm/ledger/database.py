@@ -1,4 +1,4 @@
-"""The database that records go to: its connection, its tables, and what its errors mean."""
+"""The database that records are written to: its connection, its tables, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Final
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
@@ -17,16 +18,16 @@ from wallie_litellm.ledger.retention import prune
 
 logger = logging.getLogger(__name__)
 
-WRITE_TIMEOUT = 30.0  # seconds that a transaction may take
+WRITE_TIMEOUT: Final = 30.0  # seconds that a transaction may take
 
-_BUSY_TIMEOUT = 1.0  # seconds; whoever holds SQLite's lock longer is waited for with records safely on disk
-_DISPOSE_TIMEOUT = 3.0  # seconds
-_LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL")
-_BAD_DATA = ("22", "23")  # the classes of SQLSTATE that blame the values
+_BUSY_TIMEOUT: Final = 1.0  # seconds to wait for SQLite's lock; records go to the spool before the next try
+_DISPOSE_TIMEOUT: Final = 3.0  # seconds
+_LOCKED: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL")  # errors after which the connection is still good
+_BAD_DATA: Final = ("22", "23")  # classes of SQLSTATE for invalid values
 
 
-class _Refused(Exception):  # noqa: N818 - it says what happened
-    """A value among the records is to blame, and will be however often they are tried."""
+class _InvalidRecordError(Exception):
+    """A value among the records is invalid: a retry of all of them fails too."""
 
 
 class Database:
@@ -42,36 +43,36 @@ class Database:
         self._file = file_of(url)
         self._identity: tuple[int, int] | None = None
         self.written = 0
-        self.refused = 0  # records that the database would not take whatever was tried
+        self.refused = 0  # records with a value that the database does not accept
 
     async def write(self, records: Sequence[Record]) -> None:
-        """Write ``records`` and their sums; those that are there already are left alone.
+        """Write ``records`` and their sums; those that are there already are not changed.
 
         Raises:
-            Exception: the database is away, and some or all of them may be in it or not.
+            Exception: the database is unavailable; it is unknown which of the records it has.
         """
         try:
             async with asyncio.timeout(WRITE_TIMEOUT):
                 await self._transact(records)
-        except _Refused as refused:
+        except _InvalidRecordError as refused:
             await self._write_halves(records, refused)
 
     async def prune(self, now: float, retention: float) -> bool:
-        """See :func:`wallie_litellm.ledger.retention.prune`."""
+        """Remove a few of the rows that are older than ``retention`` seconds; returns whether more are left."""
         async with asyncio.timeout(WRITE_TIMEOUT):
             await self._make_tables()
             return await prune(self._engine, now, retention)
 
     async def reconnect(self, error: BaseException) -> None:
-        """Begin with a new connection, unless ``error`` says that the present one is good."""
+        """Open a new connection for the next transaction, unless ``error`` leaves the current one usable."""
         if getattr(getattr(error, "orig", None), "sqlite_errorname", "").startswith(_LOCKED):
             return
         self._has_tables = False
         await self.close()
 
     async def close(self) -> None:
-        """Let go of the connection, within a few seconds."""
-        with suppress(Exception):  # whatever state it was in, it is not used again
+        """Close the connection within a few seconds."""
+        with suppress(Exception):  # whatever its state, the connection is not used again
             async with asyncio.timeout(_DISPOSE_TIMEOUT):
                 await self._engine.dispose()
 
@@ -81,14 +82,14 @@ class Database:
             try:
                 new = await connection.run_sync(insert_records, records)
             except Exception as error:
-                if _blames_data(error):
-                    raise _Refused from error
+                if _is_of_data(error):
+                    raise _InvalidRecordError from error
                 raise
         self.written += new
 
     async def _make_tables(self) -> None:
         if self._has_tables and self._identity != inode_of(self._file):
-            # SQLite goes on writing into a file that has no name any more, and says nothing.
+            # SQLite goes on writing into a removed file without an error.
             logger.error("the ledger's file %s was removed or replaced: what was in it is gone", self._file)
             self._has_tables = False
             await self.close()
@@ -98,8 +99,8 @@ class Database:
             self._identity = inode_of(self._file)
             self._has_tables = True
 
-    async def _write_halves(self, records: Sequence[Record], refused: _Refused) -> None:
-        """Write what can be written of records among which at least one is refused."""
+    async def _write_halves(self, records: Sequence[Record], refused: _InvalidRecordError) -> None:
+        """Write the valid ones of records among which at least one is not."""
         if len(records) == 1:
             self.refused += 1
             logger.error(
@@ -112,14 +113,14 @@ class Database:
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong in a word or two, without a value that was being written."""
+    """The name of an error, without the values that were being written."""
     cause = error
     if isinstance(error, DBAPIError) and error.orig is not None:
         cause = error.orig.__cause__ or error.orig  # asyncpg's errors are translated twice
     return str(getattr(cause, "sqlite_errorname", None) or type(cause).__name__)
 
 
-def _blames_data(error: Exception) -> bool:
+def _is_of_data(error: Exception) -> bool:
     if not isinstance(error, DBAPIError):
         return isinstance(error, StatementError | ArithmeticError | ValueError | TypeError)
     state = getattr(error.orig, "sqlstate", None) or ""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, event
@@ -17,11 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from wallie_litellm.config.values import mask_url
 from wallie_litellm.errors import ConfigError
 
-CONNECT_TIMEOUT = 5.0  # seconds
-COMMAND_TIMEOUT = 30.0  # seconds, of a single statement
-BUSY_TIMEOUT = 5.0  # seconds that SQLite waits for another connection's lock
+CONNECT_TIMEOUT: Final = 5.0  # seconds, to connect to PostgreSQL
+COMMAND_TIMEOUT: Final = 30.0  # seconds, of a single statement
+BUSY_TIMEOUT: Final = 5.0  # seconds that SQLite waits for another connection's lock
 
-_WRITES = "wallie_writes"
+_WRITES: Final = "wallie_writes"  # execution option of a transaction that writes
 
 
 def open_engine(url: str, *, pool_size: int = 5, busy_timeout: float = BUSY_TIMEOUT) -> AsyncEngine:
@@ -30,7 +30,7 @@ def open_engine(url: str, *, pool_size: int = 5, busy_timeout: float = BUSY_TIME
     An engine belongs to the event loop that it is first used in. ``busy_timeout`` is in seconds.
 
     Raises:
-        ConfigError: the URL is of no use, or the driver is not installed.
+        ConfigError: the URL is invalid, or the driver is not installed.
     """
     parsed = _parsed(url)
     if parsed.drivername == "sqlite":
@@ -43,13 +43,19 @@ def open_engine(url: str, *, pool_size: int = 5, busy_timeout: float = BUSY_TIME
 
 
 def file_of(url: str) -> Path | None:
-    """The file of a SQLite database; nothing for a server's."""
+    """The file of a SQLite database; ``None`` for a server's."""
     parsed = _parsed(url)
     return Path(parsed.database).resolve() if parsed.drivername == "sqlite" and parsed.database else None
 
 
+def missing_file(url: str) -> Path | None:
+    """The file of a SQLite database that does not exist yet; ``None`` for one that does, or a server's database."""
+    file = file_of(url)
+    return None if file is None or file.exists() else file
+
+
 def inode_of(file: Path | None) -> tuple[int, int] | None:
-    """Which file it is, whatever it is called; nothing for a server's database, or a file that is not there."""
+    """Device and inode of ``file``; ``None`` for a server's database, and for a file that does not exist."""
     if file is None:
         return None
     try:
@@ -60,14 +66,14 @@ def inode_of(file: Path | None) -> tuple[int, int] | None:
 
 
 def identity_of(url: str) -> str:
-    """What distinguishes one database from another, without a password: its file, or its server, user and name."""
+    """A database's file, or its server, user and name; without a password."""
     return str(file_of(url) or _parsed(url).set(password=None))
 
 
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
-        _ = urlsplit(url).port  # the driver reads it in this way
+        _ = urlsplit(url).port  # the driver reads the port in this way
     except (ArgumentError, ValueError):
         raise ConfigError(
             [
@@ -80,7 +86,7 @@ def _parsed(url: str) -> URL:
 
 @asynccontextmanager
 async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A transaction that will write: SQLite takes its write lock at the beginning, so it cannot fail for it later."""
+    """A transaction that writes: SQLite takes its write lock at the beginning, so no later statement waits for it."""
     async with engine.connect() as connection:
         await connection.execution_options(**{_WRITES: True})
         async with connection.begin():
@@ -112,10 +118,10 @@ def _make_directory(_dialect: Any, _record: Any, arguments: list[Any], _keywords
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver would begin transactions by itself, and never at once
+    connection.isolation_level = None  # the driver would begin transactions itself, and not with the write lock
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = NORMAL")  # durable against crashes of this process, as a spool is
+    cursor.execute("PRAGMA synchronous = NORMAL")  # durable against crashes of this process
     cursor.close()
 
 

@@ -1,9 +1,9 @@
-"""The ledger's records as CSV or JSON Lines, as many as there are, in little memory.
+"""The ledger's records as CSV or JSON Lines, in memory that does not grow with their number.
 
 A row begins with its ``kind``; ``at`` is ISO 8601 in UTC; the rows of a kind are in order of time. In CSV the columns
-are those of all the kinds asked for, ``metadata`` is JSON, and text that a spreadsheet would take for a formula (it
-begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return) is preceded by an apostrophe. JSON Lines say
-everything as it is. What has no price has no ``cost_usd`` (empty, null) and is ``unpriced``.
+are those of all requested kinds, ``metadata`` is JSON, and text that a spreadsheet would take for a formula (it begins
+with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return) is preceded by an apostrophe. JSON Lines have every value
+unchanged. Attempts without a price have no ``cost_usd`` (empty, null) and are ``unpriced``.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import json
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.ledger.schema import RECORD_TABLES
 
 Format = Literal["csv", "jsonl"]
@@ -32,7 +32,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Chunk(NamedTuple):
-    """Some lines of an export, and how many rows they are."""
+    """Some lines of an export, and the number of their rows."""
 
     text: str
     rows: int
@@ -47,7 +47,7 @@ async def export(
 ) -> AsyncGenerator[Chunk, None]:
     """The records of ``kinds`` (keys of ``RECORD_TABLES``) from ``since`` to before ``until``, in Unix seconds.
 
-    They are those that are there when the export begins, on both databases. CSV begins with its header.
+    All are read from one snapshot, taken when the export begins. CSV begins with its header.
     """
     kinds = tuple(dict.fromkeys(kinds))
     if form == "csv":
@@ -71,7 +71,7 @@ async def _batches(
     engine: AsyncEngine, kinds: Sequence[str], since: float | None, until: float | None
 ) -> AsyncGenerator[tuple[str, Sequence[Values]], None]:
     async with engine.connect() as connection:
-        # One snapshot for all kinds; SQLite's transactions are that anyway.
+        # One snapshot for all kinds, as every transaction of SQLite has.
         if engine.dialect.name == "postgresql":
             await connection.execution_options(isolation_level="REPEATABLE READ")
         for kind in kinds:
@@ -79,7 +79,7 @@ async def _batches(
             rows = select(table).order_by(table.c.at, table.c.id)
             rows = rows if since is None else rows.where(table.c.at >= since)
             rows = rows if until is None else rows.where(table.c.at < until)
-            # Not as a context manager: SQLAlchemy's cannot be left by the GeneratorExit of a generator that is closed.
+            # Not as a context manager: SQLAlchemy's fails on the GeneratorExit of a generator that is closed.
             result = await connection.stream(rows, execution_options={"yield_per": BATCH})
             try:
                 async for batch in result.mappings().partitions():
@@ -95,7 +95,7 @@ def _json_lines(kind: str, batch: Sequence[Values]) -> str:
 
 def _plain(name: str, value: Any) -> Any:
     if name == "at":
-        return _time(value)
+        return iso_time(value, "microseconds")
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -109,7 +109,7 @@ def _csv_writer(columns: Sequence[str]) -> _Formatter:
 
 def _csv_lines(rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)  # lines end as RFC 4180 wants it, with CR LF; None is empty
+    csv.writer(text).writerows(rows)  # lines end with CR LF, as RFC 4180 requires; None is empty
     return text.getvalue()
 
 
@@ -119,9 +119,5 @@ def _cell(name: str, value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     if name == "at":
-        return _time(value)
+        return iso_time(value, "microseconds")
     return _to_json(value) if name == "metadata" else value
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""What the ledger's queries answer with. Times are Unix seconds, ``*_ms`` milliseconds, money US dollars."""
+"""The results of the ledger's queries. Times are Unix seconds, ``*_ms`` milliseconds, money US dollars."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A condition: only what has these values; ``None`` is any, the empty text is what named none."""
+    """A condition on records: ``None`` accepts every value, the empty text records without one."""
 
     provider: str | None = None
     model: str | None = None
@@ -20,7 +20,7 @@ EVERYTHING = Where()
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long answers took, in ms, cached ones left out; ``None`` where there was none, or nobody asked."""
+    """Latency of answers in ms, without cached ones; ``None`` without an answer, or when not requested."""
 
     mean_ms: float | None = None
     p50_ms: float | None = None
@@ -30,11 +30,11 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over attempts. The first five fields say of which; those that were not grouped by are ``None``.
+    """Sums over attempts. The first five fields identify the group; those that were not grouped by are ``None``.
 
-    ``start`` is when the time bucket begins. ``by_caller`` are failures that the caller brought about, ``cache_hits``
-    are among the ``successes``. ``cost_usd`` is of the attempts whose price is known, ``None`` when there is none such
-    beside ``unpriced`` ones; ``estimated`` attempts have tokens that no provider reported.
+    ``start`` is when the time bucket begins. ``by_caller`` counts failures that the caller caused, ``cache_hits`` are
+    among the ``successes``. ``cost_usd`` is of the attempts with a known price, ``None`` when all are ``unpriced``;
+    ``estimated`` attempts have tokens that no provider reported.
     """
 
     start: int | None
@@ -59,20 +59,20 @@ class Totals:
 
     @property
     def success_rate(self) -> float | None:
-        """The share, 0 to 1, of all attempts; ``None`` when there is none."""
+        """The share of successes, 0 to 1; ``None`` without an attempt."""
         return share(self.successes, self.attempts)
 
     @property
     def error_rate(self) -> float | None:
-        """The share of attempts that failed for other reasons than the caller's."""
+        """The share of attempts that failed and not by the caller's doing, 0 to 1; ``None`` without an attempt."""
         return share(self.attempts - self.successes - self.by_caller, self.attempts)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestTotals:
-    """Sums over requests, grouped as :class:`Totals`; ``provider`` is the one that served, or was tried last.
+    """Sums over requests, grouped as :class:`Totals`; ``provider`` is the one that answered, or was tried last.
 
-    ``by_caller`` are those that the caller ended, ``fallbacks`` those of the ``successes`` that a fallback served.
+    ``by_caller`` counts requests that the caller ended, ``fallbacks`` the ``successes`` that a fallback answered.
     ``latency`` is of the successes.
     """
 
@@ -90,23 +90,23 @@ class RequestTotals:
 
     @property
     def failures(self) -> int:
-        """Those that were neither answered nor ended by their caller."""
+        """Requests that were neither answered nor ended by their caller."""
         return self.requests - self.successes - self.by_caller
 
     @property
     def success_rate(self) -> float | None:
-        """The share answered, 0 to 1, of those that their caller did not end; ``None`` when there is none."""
+        """The share of answered requests, 0 to 1, without those that callers ended; ``None`` without a request."""
         return share(self.successes, self.requests - self.by_caller)
 
     @property
     def fallback_rate(self) -> float | None:
-        """The share of the answered ones that a fallback served."""
+        """The share of answered requests that a fallback answered, 0 to 1."""
         return share(self.fallbacks, self.successes)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """US dollars since ``since``, ``None`` when every price is unknown; ``unpriced`` attempts are not in it."""
+    """US dollars since ``since``, without ``unpriced`` attempts; ``None`` when every attempt is unpriced."""
 
     since: float
     cost_usd: float | None
@@ -116,7 +116,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class MonthCost:
-    """A calendar month's cost so far, and what it will be at its end; ``None`` when nothing is known."""
+    """A calendar month's cost so far, and projected to its end; ``None`` without a priced attempt."""
 
     month: str  # 2026-11
     to_date: Cost
@@ -156,7 +156,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An operator's order: ``action`` is a name such as ``reset_quota``, ``detail`` why, if that was said."""
+    """An operator's action: ``action`` is a name such as ``reset_quota``, ``detail`` the reason, if one was given."""
 
     id: str
     at: float
@@ -167,5 +167,5 @@ class Action:
 
 
 def share(part: int, whole: int) -> float | None:
-    """``part`` of ``whole``, 0 to 1; ``None`` of nothing."""
+    """``part`` of ``whole``, 0 to 1; ``None`` for a ``whole`` of 0."""
     return part / whole if whole > 0 else None

@@ -1,4 +1,4 @@
-"""Putting records into the database, each exactly once, however often it is tried."""
+"""Inserts each record exactly once, however often a write is retried."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import JSON, Connection, Table, Text, bindparam, cast, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,13 +15,13 @@ from wallie_litellm.ledger.records import COLUMNS, Record, Row
 from wallie_litellm.ledger.rollup import KEY, SUMS, roll_up
 from wallie_litellm.ledger.schema import RECORD_TABLES, usage
 
-_LOOKUP = 1000  # ids that are looked up at once
-_ROWS_AT_ONCE = (100, 10, 1)  # rows in a statement on SQLite, whose limit is 32,766 values
-_USAGE_COLUMNS = (*KEY, *SUMS)
+_LOOKUP: Final = 1000  # ids that are looked up at once
+_ROWS_AT_ONCE: Final = (100, 10, 1)  # rows of a statement on SQLite, which is limited to 32,766 values
+_USAGE_COLUMNS: Final = (*KEY, *SUMS)
 
 
 def insert_records(connection: Connection, records: Iterable[Record]) -> int:
-    """Write those of ``records`` that are not there yet, and add them to ``usage``; returns how many were new.
+    """Write the new ones of ``records``, and add them to ``usage``; returns how many were new.
 
     To be called in a transaction begun by ``engine.writing``.
     """
@@ -40,7 +40,7 @@ def _into_sqlite(connection: Connection, kind: str, rows: Sequence[Row]) -> Sequ
         if _execute_sqlite(connection, insert, rows) == len(rows):
             return rows
         attempt.rollback()
-    # Some are there already. The write lock is held, so what is looked up now stays true.
+    # Some exist already. The write lock is held, so the ids found now stay valid.
     unknown = {row[0]: row for row in rows}
     table, ids = RECORD_TABLES[kind], list(unknown)
     for first in range(0, len(ids), _LOOKUP):
@@ -51,10 +51,10 @@ def _into_sqlite(connection: Connection, kind: str, rows: Sequence[Row]) -> Sequ
 
 
 def _execute_sqlite(connection: Connection, insert: sqlite.Insert, rows: Sequence[Row]) -> int:
-    """Insert ``rows`` as they are; returns how many rows came of it.
+    """Insert ``rows`` unchanged; returns how many rows were written.
 
-    Plain tuples, as SQLAlchemy's own parameters would cost several times what SQLite does; and many to a statement,
-    as the driver lets go of Python's lock for every one and, beside a busy thread, waits 5 ms to have it back.
+    As plain tuples, since SQLAlchemy's own parameters cost several times what SQLite does; and many to a statement,
+    since the driver releases Python's lock for each statement and waits up to 5 ms for it beside a busy thread.
     """
     written = first = 0
     for size in _ROWS_AT_ONCE:
@@ -77,7 +77,7 @@ def _sqlite_text(insert: sqlite.Insert, rows: int) -> str:
 def _into_postgresql(connection: Connection, kind: str, rows: Sequence[Row]) -> Sequence[Row]:
     unknown = {row[0]: row for row in rows}
     parameters = [dict(zip(COLUMNS[kind], row, strict=True)) for row in unknown.values()]
-    # RETURNING names those that were inserted, even where another transaction was about to insert the same.
+    # RETURNING has the inserted rows alone, even when another transaction inserts the same ones.
     return [unknown[written] for written in connection.scalars(_postgresql_insert(RECORD_TABLES[kind]), parameters)]
 
 

@@ -1,14 +1,14 @@
 """The key figures against their targets.
 
-- ``uptime``: the share of requests that were answered, of those that their caller did not end.
+- ``uptime``: the share of answered requests, of those that their caller did not end.
 - ``p95_latency``: seconds within which 95 % of the answered requests were.
 - ``error_rate``: the share of attempts that failed for other reasons than the caller's.
-- ``monthly_cost``: what the calendar month (UTC) comes to at its end, as ``LedgerQueries.cost_of_month`` projects it.
-- ``fallback_rate``: the share of the answered requests that a fallback served.
+- ``monthly_cost``: the cost of the calendar month (UTC) at its end, as ``LedgerQueries.cost_of_month`` projects it.
+- ``fallback_rate``: the share of the answered requests that a fallback answered.
 - ``critical_alerts``: how many alerts of level ``critical`` there were.
 
-All but the month's cost are of a period, by default the last 30 days. A target is passed by being better than it; one
-that nothing can be better than (100 %, 0) by reaching it.
+All but the month's cost are of a period, by default the last 30 days. A figure passes if it is better than its target,
+or reaches a target that cannot be surpassed (100 %, 0).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PERIOD: Final = 30.0 * DAY  # seconds
 class Kpi:
     """One figure: shares from 0 to 1, latency in seconds, cost in US dollars.
 
-    ``actual`` and ``passed`` are ``None`` while there is nothing to tell it from; ``note`` is what else to know.
+    ``actual`` and ``passed`` are ``None`` without data; ``note`` explains the figure.
     """
 
     name: str
@@ -65,7 +65,7 @@ def _at_most(name: str, target: float, actual: float | None, note: str = "") -> 
 
 
 def _within(budget: float, month: MonthCost) -> Kpi:
-    """A budget of 0 is none, which cannot be missed."""
+    """A budget of 0 is no budget, and is neither passed nor failed."""
     kpi = _at_most("monthly_cost", budget, month.projected_usd, _about(month))
     return kpi if budget else replace(kpi, passed=None)
 
@@ -75,7 +75,7 @@ def _no_more(name: str, target: int, actual: int | None) -> Kpi:
 
 
 def _about(month: MonthCost) -> str:
-    """What the projection rests on."""
+    """The figures behind the projection."""
     spent = month.to_date
     parts = [] if spent.cost_usd is None else [f"${spent.cost_usd:,.2f} so far in {month.month}"]
     if spent.unpriced:

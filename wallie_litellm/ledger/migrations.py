@@ -1,8 +1,9 @@
-"""Creating the ledger's tables and moving those of an earlier version forward."""
+"""Creates the ledger's tables and converts those of an earlier version."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from sqlalchemy import Connection, inspect, select, text, update
 
@@ -11,19 +12,18 @@ from wallie_litellm.ledger.schema import VERSION, metadata, schema_version
 
 Step = Callable[[Connection], None]
 
-STEPS: Mapping[int, Step] = {}
-"""What moves the tables from the version that is the key to the next one."""
+STEPS: Final[Mapping[int, Step]] = {}  # version → the step that converts its tables to the next version
 
-_LOCK = 0x57414C4C  # an advisory lock's number on PostgreSQL: any, as long as it stays the same
+_LOCK: Final = 0x57414C4C  # number of an advisory lock on PostgreSQL: arbitrary but constant
 
 
 def migrate(connection: Connection, steps: Mapping[int, Step] = STEPS, version: int = VERSION) -> None:
-    """Bring the tables to ``version``, by several processes at once if need be.
+    """Bring the tables to ``version``; several processes may do so at once.
 
     To be called in a transaction begun by ``engine.writing``; ``await connection.run_sync(migrate)`` does.
 
     Raises:
-        ConfigError: a later version of this package has been here.
+        ConfigError: a later version of this package wrote the tables.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
@@ -36,12 +36,12 @@ def migrate(connection: Connection, steps: Mapping[int, Step] = STEPS, version: 
         raise ConfigError(
             [
                 f"wallie.ledger.url: the database has version {found} of the ledger's tables and this version of "
-                f"wallie-litellm knows version {version}; upgrade wallie-litellm, or name another database"
+                f"wallie-litellm supports version {version}; upgrade wallie-litellm, or name another database"
             ]
         )
     for number in range(found, version):
         steps[number](connection)
-    metadata.create_all(connection)  # what somebody has removed
+    metadata.create_all(connection)  # tables that were removed
     if found < version:
         connection.execute(update(schema_version).values(version=version))
 

@@ -1,8 +1,8 @@
 """Percentiles from the latency histogram that the roll-ups keep. Pure: counts in, milliseconds out.
 
-Within a bin the counts are taken to lie evenly on a logarithmic scale, as latencies roughly do. The true value lies in
-the same bin, so an answer is at most ``BIN_RATIO`` times off, either way; below the first edge and above the last one
-(139 s) it is at most that edge off, or that edge itself.
+Within a bin the values are assumed to lie evenly on a logarithmic scale, as latencies roughly do. The true value lies
+in the same bin, so a result is at most ``BIN_RATIO`` times too large or too small. Below the first edge its error is at
+most that edge; above the last one (139 s) the result is that edge.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from wallie_litellm.ledger.schema import BIN_RATIO, BINS
 
 
 def percentile(counts: Sequence[int], share: float) -> float | None:
-    """The latency, in ms, that ``share`` (0 to 1) of the counted ones do not exceed; ``None`` when none is counted.
+    """The latency, in ms, that ``share`` (0 to 1) of the counted values do not exceed; ``None`` without a value.
 
     The rank is the nearest: of 10 values, the 0.95 percentile is the tenth.
     """
@@ -31,8 +31,8 @@ def percentile(counts: Sequence[int], share: float) -> float | None:
 
 
 def nearest_rank(total: int, share: float) -> int:
-    """The place, from 1, of the percentile ``share`` among ``total`` sorted values: the ceiling of their product."""
-    per_mille = round(share * 1000)  # in whole numbers, as databases count too
+    """The rank, from 1, of the percentile ``share`` among ``total`` sorted values: the ceiling of their product."""
+    per_mille = round(share * 1000)  # in whole numbers, as in SQL
     return max(1, -(-total * per_mille // 1000))
 
 

@@ -1,4 +1,4 @@
-"""What the dashboard, the KPIs and the budget ask of the ledger."""
+"""The queries of the dashboard, the KPIs and the budget."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Select, func, select
@@ -22,11 +22,11 @@ from wallie_litellm.ledger.aggregates import (
     Question,
     Sums,
     by_key,
-    counted,
+    from_records,
+    from_rollups,
+    latency_ranks,
     named,
     put_percentiles,
-    ranked,
-    rolled,
 )
 from wallie_litellm.ledger.figures import (
     EVERYTHING,
@@ -43,24 +43,24 @@ from wallie_litellm.ledger.figures import (
 from wallie_litellm.ledger.ranges import EXACT_UP_TO, align, segments
 from wallie_litellm.ledger.schema import DAY, QUARTER, actions, alerts, attempts, transitions, usage
 
-_USERS_BY_QUARTER = 7.0 * DAY  # seconds
+_USERS_BY_QUARTER: Final = 7.0 * DAY  # seconds; over longer ranges users are summed by day
 
-_ALERT = tuple(alerts.c[name] for name in Alert.__dataclass_fields__)
-_ACTION = tuple(actions.c[name] for name in Action.__dataclass_fields__)
-_TRANSITION = tuple(transitions.c[name] for name in Transition.__dataclass_fields__)
+_ALERT: Final = tuple(alerts.c[name] for name in Alert.__dataclass_fields__)
+_ACTION: Final = tuple(actions.c[name] for name in Action.__dataclass_fields__)
+_TRANSITION: Final = tuple(transitions.c[name] for name in Transition.__dataclass_fields__)
 
 
 class LedgerQueries:
-    """Asks the database behind ``engine``, which belongs to the event loop that asks. ``now`` is for tests.
+    """Queries of the database behind ``engine``, which belongs to one event loop. ``now`` is for tests.
 
     A range goes from ``since`` to before ``until``, in Unix seconds; without ``until`` it has no end. Ranges of up to
-    two hours are answered exactly, from the records, if those are still kept. Longer ones are answered from the
+    two hours are computed exactly, from the records, if those are still kept. Longer ones are computed from the
     roll-ups and are widened to whole quarters of an hour, ``since`` down and ``until`` up; buckets are then a multiple
-    of a quarter long, and percentiles come from a histogram (see ``percentiles.py`` for how far they may be off).
-    Where the quarters have been pruned, whole UTC days are left, and nothing for shorter buckets; users over more than
-    a week are counted by whole UTC days too.
-    The roll-ups know providers, models and features, or users: who groups or filters by a user and by something
-    else, or asks for users' requests, is answered from the records, exactly, slowly, and as far back as they are kept.
+    of a quarter long, and percentiles come from a histogram and are at most 1.3 times too large or too small.
+    Where the quarters have been pruned, only whole UTC days are left, and shorter buckets are empty; users over more
+    than a week are counted by whole UTC days too.
+    The roll-ups have providers, models and features, or users. Sums by a user and another dimension, and requests by
+    user, are computed from the records: exactly, slowly, and as far back as the records are kept.
     """
 
     def __init__(self, engine: AsyncEngine, now: Callable[[], float] = time.time) -> None:
@@ -81,15 +81,15 @@ class LedgerQueries:
     ) -> list[Totals]:
         """Sums over attempts, by each of ``by`` and by time buckets of ``step`` seconds, counted from 1970 in UTC.
 
-        In order of time, then the dearest first. Groups without an attempt are missing; a question without groups
-        has exactly one answer. ``top`` leaves only so many groups, the dearest; ``percentiles=False`` saves time where
-        there are hundreds of groups.
+        In order of time, then of cost, the highest first. Groups without an attempt are missing; without ``by`` and
+        ``step`` there is exactly one result. ``top`` keeps only that many groups, those of the highest cost;
+        ``percentiles=False`` saves time with hundreds of groups.
 
         Raises:
             ValueError: an unknown dimension, a ``step`` or ``top`` that is not above 0, or both of them.
         """
         question = _question(by, step, where, percentiles, top)
-        found = await self._ask(ATTEMPTS, question, since, until)
+        found = await self._sums(ATTEMPTS, question, since, until)
         answers = [_totals(question, key, sums) for key, sums in found.items()] or _none(question, _NO_ATTEMPTS)
         return sorted(answers, key=lambda one: (one.start or 0, -(one.cost_usd or 0.0), -one.attempts))
 
@@ -104,27 +104,27 @@ class LedgerQueries:
         percentiles: bool = True,
         top: int | None = None,
     ) -> list[RequestTotals]:
-        """Sums over requests, as :meth:`totals`; in order of time, then the most first, the order of ``top`` too."""
+        """Sums over requests, as :meth:`totals`; in order of time, then of number, by which ``top`` selects too."""
         question = _question(by, step, where, percentiles, top)
-        found = await self._ask(REQUESTS, question, since, until)
+        found = await self._sums(REQUESTS, question, since, until)
         answers = [_request_totals(question, key, sums) for key, sums in found.items()] or _none(question, _NO_REQUESTS)
         return sorted(answers, key=lambda one: (one.start or 0, -one.requests))
 
     async def cost(self, since: float, until: float | None = None, where: Where = EVERYTHING) -> Cost:
-        """The money spent in a range."""
+        """The cost of a range."""
         (total,) = await self.totals(since, until, where=where, percentiles=False)
         return Cost(since, total.cost_usd, total.unpriced, total.estimated)
 
     async def cost_today(self, timezone: str = "UTC") -> Cost:
-        """The money spent since the last midnight in ``timezone``, an IANA name."""
+        """The cost since the last midnight in ``timezone``, an IANA name."""
         today = self._local(timezone)
         return await self.cost(_midnight(today).timestamp())
 
     async def cost_of_month(self, timezone: str = "UTC") -> MonthCost:
-        """The money spent since the month began in ``timezone``, and what it comes to at its end.
+        """The cost since the month began in ``timezone``, and projected to its end.
 
-        The rest of the month is taken to cost as much per second as the time from the month's first attempt until now,
-        of which there is taken to be at least a day.
+        The projection assumes for the rest of the month the mean cost per second since the month's first attempt, or
+        since a day ago if that is earlier.
         """
         today = self._local(timezone)
         begins = _midnight(today.replace(day=1))
@@ -135,10 +135,6 @@ class LedgerQueries:
             rest = _next_month(begins).timestamp() - self._now()
             projected = spent.cost_usd + spent.cost_usd / max(self._now() - first, DAY) * rest
         return MonthCost(f"{begins:%Y-%m}", spent, projected)
-
-    async def unpriced(self, since: float, until: float | None = None) -> int:
-        """How many attempts nobody knows the price of."""
-        return (await self.cost(since, until)).unpriced
 
     async def alerts(self, limit: int = 20) -> list[Alert]:
         """The last ``limit`` alerts, the latest first."""
@@ -155,14 +151,14 @@ class LedgerQueries:
         return [Transition(*row) for row in await self._rows(statement)]
 
     async def actions(self, limit: int = 20) -> list[Action]:
-        """The last ``limit`` orders of operators, the latest first."""
+        """The last ``limit`` actions of operators, the latest first."""
         return [Action(*row) for row in await self._rows(select(*_ACTION).order_by(actions.c.id.desc()).limit(limit))]
 
     async def first_record_at(self) -> float | None:
-        """When the oldest attempt ended that the ledger knows of: its day (UTC), once it has been pruned."""
+        """When the oldest attempt ended; the beginning of its day (UTC) once its record has been pruned."""
         return await self._first(0)
 
-    async def _ask(self, facts: Facts, question: Question, since: float, until: float | None) -> dict[Key, Sums]:
+    async def _sums(self, facts: Facts, question: Question, since: float, until: float | None) -> dict[Key, Sums]:
         async with self._engine.connect() as connection:
             if facts.view(question) is None:
                 return await self._from_records(connection, facts, question, since, until)
@@ -171,19 +167,21 @@ class LedgerQueries:
             if length <= EXACT_UP_TO and _are_kept(since, oldest, first_day):
                 return await self._from_records(connection, facts, question, since, until)
             question = question._replace(step=_in_quarters(question.step))
-            # Hundreds of users make for thousands of rows a day and many times that by quarters.
+            # Hundreds of users are thousands of rows a day, and many times that by quarters.
             coarse = length > _USERS_BY_QUARTER and facts.view(question) == "user"
             kept = sys.maxsize if coarse else first_quarter
             parts = segments(*align(since, until, self._now()), question.step, kept)
-            return by_key(facts, question, await connection.execute(rolled(facts, question, parts)) if parts else ())
+            return by_key(
+                facts, question, await connection.execute(from_rollups(facts, question, parts)) if parts else ()
+            )
 
     async def _from_records(
         self, connection: AsyncConnection, facts: Facts, question: Question, since: float, until: float | None
     ) -> dict[Key, Sums]:
-        rows = await connection.execute(counted(facts, question, since, until, sqlite=self._sqlite))
+        rows = await connection.execute(from_records(facts, question, since, until, sqlite=self._sqlite))
         found = by_key(facts, question, rows)
         if question.percentiles:
-            ranks = await connection.execute(ranked(facts, question, since, until, sqlite=self._sqlite))
+            ranks = await connection.execute(latency_ranks(facts, question, since, until, sqlite=self._sqlite))
             put_percentiles(question, found, ranks)
         return found
 
@@ -208,7 +206,7 @@ class LedgerQueries:
 
 
 def _oldest(since: float) -> Select[Any]:
-    """The oldest attempt from ``since`` on, and the beginnings of the first quarter and the first day that had one."""
+    """The time of the oldest attempt from ``since`` on, and the beginnings of the first quarter and day with one."""
     first = select(func.min(usage.c.start)).where(usage.c.view == "model", usage.c.start >= since)
     return select(
         select(func.min(attempts.c.at)).where(attempts.c.at >= since).scalar_subquery(),
@@ -217,7 +215,7 @@ def _oldest(since: float) -> Select[Any]:
 
 
 def _are_kept(since: float, oldest: float | None, first_day: int | None) -> bool:
-    """Whether the records from ``since`` on are there: none is known to be older than the oldest."""
+    """Whether no record from ``since`` on has been pruned."""
     if oldest is None:
         return first_day is None
     return since >= oldest or first_day is None or oldest < first_day + DAY
@@ -273,9 +271,9 @@ def _request_totals(question: Question, key: Key, sums: Sums) -> RequestTotals:
     )
 
 
-_NOBODY = (None,) * 5  # no bucket, and no dimension
-_NO_ATTEMPTS = Totals(*_NOBODY, 0, 0, 0, 0, Latency(), 0.0, 0, 0, 0, 0, 0, 0.0, 0, 0)
-_NO_REQUESTS = RequestTotals(*_NOBODY, 0, 0, 0, 0, Latency(), 0.0)
+_NO_GROUP = (None,) * 5  # no bucket, and no dimension
+_NO_ATTEMPTS = Totals(*_NO_GROUP, 0, 0, 0, 0, Latency(), 0.0, 0, 0, 0, 0, 0, 0.0, 0, 0)
+_NO_REQUESTS = RequestTotals(*_NO_GROUP, 0, 0, 0, 0, Latency(), 0.0)
 
 
 _Answer = TypeVar("_Answer", Totals, RequestTotals)

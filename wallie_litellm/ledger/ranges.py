@@ -1,12 +1,12 @@
-"""Where a range of time is looked up: in the records themselves, or in which roll-ups. Pure."""
+"""The parts of a range of time that are read from each roll-up. Pure."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from wallie_litellm.ledger.schema import DAY, QUARTER
 
-EXACT_UP_TO = 7200.0  # seconds: longer ranges are answered from the roll-ups
+EXACT_UP_TO: Final = 7200.0  # seconds; longer ranges are read from the roll-ups
 
 
 class Segment(NamedTuple):
@@ -26,8 +26,8 @@ def align(since: float, until: float | None, now: float) -> tuple[int, int | Non
 def segments(since: int, until: int | None, step: int | None = None, kept: int | None = None) -> list[Segment]:
     """An aligned range as whole UTC days and, at its edges, quarters of an hour.
 
-    With ``step`` (seconds a bucket) days are of use only if buckets are made of whole days. ``kept`` is where the
-    first quarter begins that has not been pruned; an edge before it is widened to its day, of which only that is left.
+    With ``step`` (seconds of a bucket) days are used only if buckets are made of whole days. ``kept`` is the start of
+    the first quarter that has not been pruned; an edge before it is widened to its day, which is all that is left.
     """
     first = -(-since // DAY) * DAY
     last = None if until is None else until // DAY * DAY

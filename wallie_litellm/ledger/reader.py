@@ -1,10 +1,9 @@
-"""Opening a ledger that is there, to read it: nothing is created, and every reason why not is one line."""
+"""Opens an existing ledger for reading: creates nothing, and reports every failure in one line."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
@@ -12,17 +11,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from wallie_litellm.config.values import mask_url
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.ledger.engine import open_engine
+from wallie_litellm.ledger.engine import missing_file, open_engine
 from wallie_litellm.ledger.migrations import version_of
 from wallie_litellm.ledger.schema import VERSION
 
 
 @asynccontextmanager
 async def open_reader(url: str) -> AsyncIterator[AsyncEngine]:
-    """An engine for the ledger at ``url``, known to be reachable and to have the tables of this version.
+    """An engine for the ledger at ``url``, which is reachable and has the tables of this version.
 
     Raises:
-        ConfigError: there is no such ledger, it cannot be reached, or another version wrote it.
+        ConfigError: the ledger does not exist, cannot be reached, or was written by another version.
     """
     engine = open_engine(url)
     try:
@@ -34,9 +33,9 @@ async def open_reader(url: str) -> AsyncIterator[AsyncEngine]:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what a driver says, without SQLAlchemy's own additions, or else the kind of error.
+    """The first line of a driver's error without SQLAlchemy's additions; of other errors the class.
 
-    An error of the way there may quote a part of the URL, and so of a password.
+    The text of other errors may quote a part of the URL, and so of a password.
     """
     if not isinstance(error, DBAPIError) or error.orig is None:
         return type(error).__name__
@@ -46,10 +45,9 @@ def reason(error: BaseException) -> str:
 
 
 def _require_file(url: str) -> None:
-    parsed = make_url(url)
-    if parsed.drivername == "sqlite" and not Path(parsed.database or "").is_file():
+    if missing_file(url):
         raise _problem(
-            f"there is no file {parsed.database} yet; it is created when the first request has ended "
+            f"there is no file {make_url(url).database} yet; it is created when the first request has ended "
             "(a relative path is looked up in the working directory)"
         )
 
@@ -68,7 +66,7 @@ def _require_version(found: int | None) -> None:
         raise _problem("the database has no ledger in it yet; its tables are created when the first request has ended")
     if found > VERSION:
         raise _problem(
-            f"the database has version {found} of the ledger's tables and this version of wallie-litellm knows "
+            f"the database has version {found} of the ledger's tables and this version of wallie-litellm supports "
             f"version {VERSION}; upgrade wallie-litellm, or name another database"
         )
     if found < VERSION:

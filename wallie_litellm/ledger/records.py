@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Column
 
 from wallie_litellm.config.values import LARGEST_COUNT
+from wallie_litellm.core.scrubbing import JsonRules, json_safe, type_name, valid_unicode
 from wallie_litellm.events import (
     BreakerChanged,
     BudgetCrossed,
@@ -26,9 +27,9 @@ from wallie_litellm.events import (
 )
 from wallie_litellm.ledger.schema import RECORD_TABLES
 
-NAME_LENGTH = 200  # characters, of the columns that hold names
-_TEXT_LENGTH = 2000  # of those without a limit of their own
-_DEEPEST = 20  # levels of metadata
+NAME_LENGTH: Final = 200  # characters of a name
+_TEXT_LENGTH: Final = 2000  # characters of other text
+_DEEPEST: Final = 20  # levels of metadata
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
@@ -42,28 +43,28 @@ class Record(NamedTuple):
     values: Row
 
 
-COLUMNS: Mapping[str, tuple[str, ...]] = {
+# The names of each kind's columns, in the order of ``Record.values``.
+COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     kind: tuple(column.name for column in table.columns) for kind, table in RECORD_TABLES.items()
 }
-"""The names of each kind's columns, in the order of ``Record.values``."""
 
 
 def record_of(event: Event, worker: str) -> Record:
-    """``event`` as it is recorded; ``worker`` names the process that saw it.
+    """``event`` as a record; ``worker`` names the process that published it.
 
-    Text is cut to what its column holds, and cleansed of what a database refuses.
+    Text is cut to the length of its column, and characters that a database refuses are removed.
     """
     kind, make = _ROWS[type(event)]
     return Record(kind, make(event, worker))
 
 
 def as_json(record: Record) -> dict[str, Any]:
-    """``record`` as :func:`from_json` reads it, which a later version with more columns does too."""
+    """``record`` as a dict that :func:`from_json` reads, also in a later version with more columns."""
     return {"kind": record.kind, **dict(zip(COLUMNS[record.kind], record.values, strict=True))}
 
 
 def from_json(found: Mapping[str, Any]) -> Record | None:
-    """The record that :func:`as_json` wrote, or ``None`` for a kind that this version does not know."""
+    """The record that :func:`as_json` wrote, or ``None`` for a kind that this version does not have."""
     kind = str(found.get("kind"))
     if kind not in COLUMNS or not found.get("id"):
         return None
@@ -241,8 +242,8 @@ def _text(text: str | None) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _cleansed(text: str) -> str:
-    """``text`` without NUL and lone surrogates, which PostgreSQL and UTF-8 have no room for."""
-    return str(text).replace("\0", "").encode(errors="replace").decode()
+    """``text`` without NUL, which PostgreSQL does not store, and without lone surrogates."""
+    return valid_unicode(str(text).replace("\0", ""))
 
 
 def _counts(*numbers: int) -> Row:
@@ -255,15 +256,14 @@ def _metadata(metadata: Mapping[str, Any]) -> str:
     try:
         return _encode(metadata)
     except (TypeError, ValueError):
-        return _encode(_plain(metadata))
+        return _encode(json_safe(metadata, _RULES))
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    """``value`` with what JSON has no word for, such as infinities and circles, as text."""
-    if value is None or isinstance(value, str | int) or (isinstance(value, float) and isfinite(value)):
+def _leaf(value: Any) -> Any:
+    if isinstance(value, str | int) or (isinstance(value, float) and isfinite(value)):
         return value
-    if isinstance(value, Mapping) and depth < _DEEPEST:
-        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, bytes) and depth < _DEEPEST:
-        return [_plain(item, depth + 1) for item in value]
-    return str(value) if isinstance(value, float) else f"<{type(value).__name__}>"
+    return str(value) if isinstance(value, float) else type_name(value)
+
+
+# Infinities become text, and any iterable a list.
+_RULES: Final = JsonRules(depth=_DEEPEST, leaf=_leaf, key=str, sequences=(Iterable,))

@@ -1,4 +1,4 @@
-"""What a starting process takes up from the ledger: usage that limits must not forget, cost, alerts already given."""
+"""Reads what a starting process continues from: usage that counts against limits, cost, alerts already announced."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from wallie_litellm.config.values import mask_url
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.ledger.database import reason
-from wallie_litellm.ledger.engine import file_of, open_engine, writing
+from wallie_litellm.ledger.engine import missing_file, open_engine, writing
 from wallie_litellm.ledger.migrations import migrate, version_of
 from wallie_litellm.ledger.schema import DAY, QUARTER, VERSION, actions, alerts, attempts, outside_usage, usage
 from wallie_litellm.limiter.limiter import FEATURE
 
 logger = logging.getLogger(__name__)
 
+# Provider, or ``feature:`` and a feature's name → the Unix times at which its day began, and from which usage affects
+# the buckets of its limits.
 Windows = Mapping[str, tuple[float, float]]
-"""By provider, and by feature with ``feature:`` before its name: the Unix times at which its day began, and since when
-the buckets of its limits remember."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What the ledger knows of the present day, minutes and month.
+    """The ledger's records of the current day, minutes and month.
 
-    ``day`` is what the limits of each provider and feature were charged since their day began, or since an operator
-    reset them; ``recent`` what they were charged lately, with the Unix times at which that ended, oldest first.
-    ``budget_levels`` are those announced this month (UTC), ``unpriced`` the deployments announced today (UTC).
+    ``day`` has the charges of each provider and feature since its day began, or since an operator's reset; ``recent``
+    the latest charges with the Unix times at which their attempts ended, oldest first. ``budget_levels`` are the levels
+    announced this month (UTC), ``unpriced`` the deployments announced today (UTC).
     """
 
     day: dict[str, Demand] = field(default_factory=dict)
@@ -47,43 +47,42 @@ class Restored:
 
 
 def restore(url: str, windows: Windows, *, wall: float | None = None, timeout: float = 5.0) -> Restored | None:
-    """Read what the ledger at ``url`` knows at ``wall`` (Unix time, now by default), within ``timeout`` seconds.
+    """Read the usage at ``wall`` (Unix time, by default now) from the ledger at ``url``, within ``timeout`` seconds.
 
-    May be called with or without a running event loop. ``None`` if the database cannot be read; the log says so.
+    May be called with or without a running event loop. ``None`` if the database cannot be read, with a warning.
 
     Raises:
         ConfigError: the URL cannot be used, or a later version of this package has written the database.
     """
-    file = file_of(url)
-    if file is not None and not file.exists():
+    if missing_file(url):
         return Restored()
-    answers: SimpleQueue[Restored | BaseException] = SimpleQueue()
+    results: SimpleQueue[Restored | BaseException] = SimpleQueue()
 
     def read() -> None:
         try:
-            answers.put(asyncio.run(_read_within(url, windows, time.time() if wall is None else wall, timeout)))
-        except BaseException as error:  # noqa: BLE001 - whoever asked decides
-            answers.put(error)
+            results.put(asyncio.run(_read_within(url, windows, time.time() if wall is None else wall, timeout)))
+        except BaseException as error:  # noqa: BLE001 - raised or logged by the calling thread
+            results.put(error)
 
     threading.Thread(target=read, name="wallie-restore", daemon=True).start()
     try:
-        answer = answers.get(timeout=timeout + 1.0)
-    except Empty:  # something that cannot be interrupted, such as looking up a host's address
-        answer = TimeoutError()
-    if isinstance(answer, ConfigError):
-        raise answer
-    if isinstance(answer, BaseException):
+        result = results.get(timeout=timeout + 1.0)
+    except Empty:  # the thread is in a call that cannot be interrupted, such as the lookup of a host's address
+        result = TimeoutError()
+    if isinstance(result, ConfigError):
+        raise result
+    if isinstance(result, BaseException):
         logger.warning(
             "the ledger at %s cannot be read (%s): the limits begin anew, without what was used before this start",
             mask_url(url),
-            reason(answer),
+            reason(result),
         )
         return None
-    return answer
+    return result
 
 
 async def read_usage(connection: AsyncConnection, windows: Windows, wall: float) -> Restored:
-    """What :func:`restore` reads, from a ``connection`` to a database that has the ledger's tables."""
+    """As :func:`restore`, over a ``connection`` to a database that has the ledger's tables."""
     return await connection.run_sync(_read, windows, wall)
 
 
@@ -113,7 +112,7 @@ def _read(connection: Connection, windows: Windows, wall: float) -> Restored:
     today = datetime.fromtimestamp(wall, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     month = today.replace(day=1)
     resets = _last_resets(connection, windows)
-    told = [alerts.c.type == "budget", alerts.c.at >= month.timestamp(), alerts.c.detail == f"{month:%Y-%m}"]
+    announced = [alerts.c.type == "budget", alerts.c.at >= month.timestamp(), alerts.c.detail == f"{month:%Y-%m}"]
     unpriced = [alerts.c.type == "unpriced", alerts.c.at >= today.timestamp()]
     return Restored(
         day={name: _day(connection, name, start, resets.get(name)) for name, (start, _) in windows.items()},
@@ -121,7 +120,7 @@ def _read(connection: Connection, windows: Windows, wall: float) -> Restored:
             name: _recent(connection, name, max(since, resets.get(name, since))) for name, (_, since) in windows.items()
         },
         month_cost=_cost(connection, month.timestamp()),
-        budget_levels=frozenset(connection.scalars(select(alerts.c.level).where(*told))),
+        budget_levels=frozenset(connection.scalars(select(alerts.c.level).where(*announced))),
         unpriced=frozenset(connection.scalars(select(alerts.c.detail).where(*unpriced))),
     )
 
@@ -134,9 +133,9 @@ def _last_resets(connection: Connection, windows: Windows) -> dict[str, float]:
 
 
 def _day(connection: Connection, name: str, start: float, reset: float | None) -> Demand:
-    """What was charged since ``start``, or since ``reset`` if that is later."""
+    """The charges since ``start``, or since ``reset`` if that is later."""
     since = start if reset is None else max(start, reset)
-    # Whole quarters of an hour are summed up already; what is left before the first of them is looked at by itself.
+    # Whole quarters of an hour are read from their sums; the time before the first of them from the records.
     summed = -(-since // QUARTER) * QUARTER
     return (
         _sum(connection, attempts, name, attempts.c.at >= since, attempts.c.at < summed)
@@ -162,10 +161,10 @@ def _charged(table: Table) -> tuple[ColumnElement[int], ...]:
 
 
 def _recent(connection: Connection, name: str, since: float) -> list[tuple[float, Demand]]:
-    """What was charged later than ``since``, together for each second: at the last moment in it.
+    """The charges since ``since``, summed by second; the time of each sum is the last one in its second.
 
-    A charge counts from the attempt's end, though most of it was made at admission: what a call used beyond its
-    estimate is charged at the end, and a limit may be kept too well but not too badly.
+    A charge counts from the attempt's end, though most of it was made at admission: usage beyond the estimate is
+    charged at the end, and a limit may be kept too strictly but not exceeded.
     """
     seconds: dict[int, tuple[float, Demand]] = {}
     for table in (attempts, outside_usage):

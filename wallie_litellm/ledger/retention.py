@@ -1,8 +1,8 @@
-"""Removing records that are older than they are to be kept. Their sums stay."""
+"""Removes records that are older than the retention. Their sums stay."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -10,14 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from wallie_litellm.ledger.engine import writing
 from wallie_litellm.ledger.schema import DAY, QUARTER, RECORD_TABLES, VIEWS, usage
 
-INTERVAL = 3600.0  # seconds between two rounds
-DAYS_KEPT = 400  # of daily sums: a year and the month before
+INTERVAL: Final = 3600.0  # seconds between two rounds
+DAYS_KEPT: Final = 400  # days of daily sums: a year and the month before
 
-_CHUNK = 2_000  # records of a kind in one transaction, so that nobody waits long for the lock
-_HOURS = 3600  # seconds of quarterly sums in one transaction
-# The limiter is restored from these: they are kept for two days whatever the retention.
-_KEPT_FOR_RESTORE = ("action", "outside_usage")
-_RESTORED = 2 * DAY
+_CHUNK: Final = 2_000  # records of a kind in one transaction, so that writers wait only briefly for the lock
+_HOURS: Final = 3600  # seconds of quarterly sums in one transaction
+# The limiter's usage is restored from these, which are kept for at least two days.
+_KEPT_FOR_RESTORE: Final = ("action", "outside_usage")
+_RESTORED: Final = 2 * DAY  # seconds
 
 
 async def prune(engine: AsyncEngine, now: float, retention: float) -> bool:
@@ -41,13 +41,13 @@ def _prune(connection: Connection, now: float, retention: float) -> bool:
 def _prune_records(connection: Connection, table: Table, before: float) -> bool:
     oldest: Any = select(table.c.id).where(table.c.at < before).order_by(table.c.at).limit(_CHUNK)
     if connection.dialect.name == "postgresql":
-        oldest = oldest.with_for_update(skip_locked=True)  # another process is at those
+        oldest = oldest.with_for_update(skip_locked=True)  # rows that another process removes
     removed = connection.execute(delete(table).where(table.c.id.in_(oldest.scalar_subquery())))
     return removed.rowcount == _CHUNK
 
 
 def _prune_usage(connection: Connection, grain: int, before: float) -> bool:
-    # View by view, for that is the order in which the rows are stored.
+    # View by view, the order in which the rows are stored.
     firsts = (
         select(func.min(usage.c.start)).where(usage.c.grain == grain, usage.c.view == view).scalar_subquery()
         for view in VIEWS

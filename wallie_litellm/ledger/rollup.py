@@ -1,4 +1,4 @@
-"""Sums over records, by quarter of an hour and by day, added to those that the database has."""
+"""Sums over records by quarter of an hour and by day, to be added to those in the database."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.ledger.records import COLUMNS, Record, Row
 from wallie_litellm.ledger.schema import BIN_RATIO, BINS, DAY, FIRST_BIN_MS, QUARTER, ended_by_caller, usage
 
-BIN_EDGES_MS = tuple(FIRST_BIN_MS * BIN_RATIO**number for number in range(BINS - 1))
-"""Bin ``n`` of a latency histogram holds those from edge ``n - 1`` to below edge ``n``."""
+# Bin ``n`` of a latency histogram holds latencies from edge ``n - 1`` to below edge ``n``, in ms.
+BIN_EDGES_MS: Final = tuple(FIRST_BIN_MS * BIN_RATIO**number for number in range(BINS - 1))
+# The columns that identify a row of ``usage``.
+KEY: Final = ("grain", "start", "view", "provider", "model", "feature", "user_id")
+# The summed columns, in the order of the table; the histogram's bins come last.
+SUMS: Final = tuple(column.name for column in usage.columns if column.name not in KEY)
 
-KEY = ("grain", "start", "view", "provider", "model", "feature", "user_id")
-"""What a row of ``usage`` is identified by."""
+# Bin → the histogram of a single latency in it; -1 → the empty histogram.
+_BINS_WITH_ONE: Final = tuple(
+    tuple(int(number == bin_number) for number in range(BINS)) for bin_number in range(BINS + 1)
+)
 
-SUMS = tuple(column.name for column in usage.columns if column.name not in KEY)
-"""What is added up, in the order of the table's columns; the histogram's bins come last."""
-
-# The histogram of a single latency by its bin, and of none by -1.
-_BINS_WITH_ONE = tuple(tuple(int(number == bin_number) for number in range(BINS)) for bin_number in range(BINS + 1))
-
-# (start, view, provider, model, feature, user_id), and for each record its sums and its bin or -1
+# (start, view, provider, model, feature, user_id) → for each record its sums, and its bin or -1
 _Key = tuple[int, str, str, str, str, str]
 _Groups = dict[_Key, list[tuple[Row, int]]]
 
 
 def roll_up(records: Iterable[Record]) -> list[Row]:
-    """What ``records`` add to ``usage``: rows in the order of its columns, sorted by key."""
+    """The amounts that ``records`` add to ``usage``: rows in the order of its columns, sorted by key."""
     groups: _Groups = defaultdict(list)
     for kind, values in records:
         if kind == "attempt":
@@ -38,7 +38,7 @@ def roll_up(records: Iterable[Record]) -> list[Row]:
         elif kind == "request":
             _add_request(groups, values)
     quarters = {key: _total(members) for key, members in groups.items()}
-    # Sorted, so that two processes that add to the same rows cannot wait for each other.
+    # Sorted, so that two processes that add to the same rows do not deadlock.
     return sorted((grain, *key, *sums) for grain, rows in _grains(quarters) for key, sums in rows.items())
 
 
@@ -57,9 +57,9 @@ _attempt_waited = _picker("attempt", "waited_ms")
 _request_key = _picker("request", "at", "provider", "model", "feature", "latency_ms", "waited_ms")
 _request_flags = _picker("request", "success", "by_caller", "used_fallback")
 
-_SUCCESS = Outcome.SUCCESS.value
-_CACHE_HIT = Outcome.CACHE_HIT.value
-_ZEROS = (0,) * 5 + (0.0,) + (0,) * 4  # a request's tokens, cost and charges are those of its attempts
+_SUCCESS: Final = Outcome.SUCCESS.value
+_CACHE_HIT: Final = Outcome.CACHE_HIT.value
+_ZEROS: Final = (0,) * 5 + (0.0,) + (0,) * 4  # tokens, cost and charges are counted for attempts only
 
 
 def _add_attempt(groups: _Groups, values: Row) -> None:

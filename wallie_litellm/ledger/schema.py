@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -26,7 +28,7 @@ from sqlalchemy import (
 
 from wallie_litellm.clock import DAY as DAY
 
-VERSION = 1
+VERSION: Final = 1  # of the tables
 
 metadata = MetaData()
 
@@ -57,7 +59,7 @@ def _amount(column: str) -> Column[float]:
 
 schema_version = Table("wallie_schema", metadata, Column("version", Integer, nullable=False))
 
-#: One row per attempt: events.Settled. ``feature`` and ``user_id`` are empty where none was named.
+# One row per attempt: events.Settled. ``feature`` and ``user_id`` are empty where none was given.
 attempts = Table(
     "wallie_attempts",
     metadata,
@@ -95,7 +97,7 @@ attempts = Table(
     Index("wallie_attempts_at", "at"),
 )
 
-#: One row per request: events.Ended.
+# One row per request: events.Ended.
 requests = Table(
     "wallie_requests",
     metadata,
@@ -121,7 +123,7 @@ requests = Table(
     Index("wallie_requests_at", "at"),
 )
 
-#: events.QuotaCrossed (type quota), events.Unpriced (unpriced) and events.BudgetCrossed (budget).
+# events.QuotaCrossed (type quota), events.Unpriced (unpriced) and events.BudgetCrossed (budget).
 alerts = Table(
     "wallie_alerts",
     metadata,
@@ -140,7 +142,7 @@ alerts = Table(
     Index("wallie_alerts_at", "at"),
 )
 
-#: events.BreakerChanged (type breaker), events.HealthChanged (health) and events.FellBack (fallback).
+# events.BreakerChanged (type breaker), events.HealthChanged (health) and events.FellBack (fallback).
 transitions = Table(
     "wallie_transitions",
     metadata,
@@ -156,7 +158,7 @@ transitions = Table(
     Index("wallie_transitions_at", "at"),
 )
 
-#: events.OperatorActed.
+# events.OperatorActed.
 actions = Table(
     "wallie_actions",
     metadata,
@@ -170,7 +172,7 @@ actions = Table(
     Index("wallie_actions_at", "at"),
 )
 
-#: events.UsageReported: what was used of a provider's limits outside the router.
+# events.UsageReported: what was used of a provider's limits outside the router.
 outside_usage = Table(
     "wallie_outside_usage",
     metadata,
@@ -186,20 +188,18 @@ outside_usage = Table(
     Index("wallie_outside_usage_at", "at"),
 )
 
-QUARTER = 900  # seconds: every time zone's midnight is the beginning of a quarter of an hour in UTC
+QUARTER: Final = 900  # seconds; every time zone's midnight is the beginning of a quarter of an hour in UTC
 
-# Latencies are kept as a histogram: bin 0 holds those below FIRST_BIN_MS, each further one reaches BIN_RATIO times as
-# far as the one before it, and the last, from 139 s, has no end.
-FIRST_BIN_MS = 5.0
-BIN_RATIO = 1.3
-BINS = 41
+FIRST_BIN_MS: Final = 5.0  # ms, the upper edge of bin 0 of a latency histogram
+BIN_RATIO: Final = 1.3  # of a bin's upper edge to that of the bin before
+BINS: Final = 41  # the last one, from 139 s, has no upper edge
 
-#: Sums over attempts (view ``model`` and ``user``) and over requests (view ``request``), by quarter of an hour and by
-#: day (``grain``, seconds), kept up to date as records are written and longer than the records themselves.
-#: View ``user`` sums by user alone, so that neither view multiplies the other's rows. ``latency_ms`` and the histogram
-#: are of what was answered, not from the cache: attempts whose outcome is a success, requests that succeeded.
-#: ``by_caller`` counts the attempts of :func:`ended_by_caller`, ``fallbacks`` the requests that a fallback answered.
-#: Reading a range of one view is fast because rows are stored in the key's order: there is no rowid.
+# Sums over attempts (views ``model`` and ``user``) and over requests (view ``request``), by quarter of an hour and by
+# day (``grain``, seconds). They are updated in the transaction that writes the records, and kept longer than those.
+# View ``user`` sums by user alone, so that neither view multiplies the other's rows. ``latency_ms`` and the histogram
+# are of answers that did not come from a cache: attempts with the outcome success, requests that succeeded.
+# ``by_caller`` counts the attempts of ``ended_by_caller``, ``fallbacks`` the requests that a fallback answered.
+# Reading a range of one view is fast because rows are stored in the key's order: there is no rowid.
 usage = Table(
     "wallie_usage",
     metadata,
@@ -234,10 +234,10 @@ usage = Table(
     sqlite_with_rowid=False,
 )
 
-VIEWS = ("model", "user", "request")
-"""What ``usage.view`` can be. A condition on ``start`` is quick only beside one on ``grain`` and ``view``."""
+# The values of ``usage.view``. A condition on ``start`` is fast only together with ones on ``grain`` and ``view``.
+VIEWS: Final = ("model", "user", "request")
 
-RECORD_TABLES = {
+RECORD_TABLES: Final = {  # kind of record, as an export names it → table
     "attempt": attempts,
     "request": requests,
     "alert": alerts,
@@ -245,16 +245,15 @@ RECORD_TABLES = {
     "action": actions,
     "outside_usage": outside_usage,
 }
-"""Record tables by the ``kind`` that an export names."""
 
-# What a caller brings about by itself: it went away, or asked for what no provider accepts. Missing from the 4xx are an
-# account's troubles (401, 402, 403), time-outs and conflicts (408, 409) and the provider's limits (429).
+# Failures that the caller causes: it cancelled or disconnected, or sent an invalid request. Not among the 4xx are
+# errors of the account (401, 402, 403), timeouts and conflicts (408, 409) and the provider's limits (429).
 _CALLERS_ERRORS = frozenset({"cancelled", "abandoned"})
 _NOT_THE_CALLERS = frozenset({401, 402, 403, 408, 409, 429})
 
 
 def ended_by_caller(success: bool, error: str | None, status_code: int | None) -> bool:
-    """Whether an attempt failed for a reason of the caller's own. The same in SQL is :data:`BY_CALLER`."""
+    """Whether the caller caused the failure of an attempt. :data:`BY_CALLER` is the same in SQL."""
     if success:
         return False
     if error in _CALLERS_ERRORS:
@@ -263,6 +262,7 @@ def ended_by_caller(success: bool, error: str | None, status_code: int | None) -
     return 400 <= (status_code or 0) < 500 and status_code not in _NOT_THE_CALLERS and not exhausted
 
 
+# :func:`ended_by_caller`, of a row of ``attempts``.
 BY_CALLER = and_(
     not_(attempts.c.success),
     or_(
@@ -274,4 +274,3 @@ BY_CALLER = and_(
         ),
     ),
 )
-"""Of a row of :data:`attempts`: :func:`ended_by_caller`."""

@@ -1,4 +1,4 @@
-"""The sink that writes events into the ledger, off everybody's path."""
+"""The sink that writes events into the ledger, on a thread of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from wallie_litellm.config.values import mask_url
 from wallie_litellm.core.backoff import Backoff
@@ -23,20 +23,20 @@ from wallie_litellm.telemetry.spool import Batch, Spool
 
 logger = logging.getLogger(__name__)
 
-LARGEST_BATCH = 10_000  # records in a transaction
-STUCK = 1.0  # seconds of waiting for the database after which what waits in memory is put on disk
-LAST_TRIES = 2.0  # seconds that a database which is away is given when the sink is closed
+LARGEST_BATCH: Final = 10_000  # records of a transaction
+STUCK: Final = 1.0  # seconds of waiting for the database after which records in memory are put on disk
+LAST_TRIES: Final = 2.0  # seconds for which an unavailable database is tried when the sink is closed
 
-_READ_AGAIN = 5.0  # seconds after which a spool that could not be read is tried again
-_HOLD_BACK = 0.9  # seconds that a caller is held back while records come faster than they are written
+_READ_AGAIN: Final = 5.0  # seconds after which a spool that could not be read is tried again
+_HOLD_BACK: Final = 0.9  # seconds for which ``handle`` waits while events come faster than they are written
 
 
 class LedgerSink:
-    """Writes what happened into the database at ``url``, each event once, however often the attempt has to be made.
+    """Writes events into the database at ``url``, each event once, however often a write is retried.
 
-    A thread of its own gathers events for ``flush_interval`` seconds and writes them in one transaction with the sums
-    they belong to. While the database is away or slow, records wait: up to ``memory`` of them, then in files under
-    ``spool_directory``, and where the disk is full too, in memory up to ``most``. Records older than ``retention``
+    A thread of its own gathers events for ``flush_interval`` seconds and writes them and their sums in one transaction.
+    While the database is unavailable or slow, records wait in memory, up to ``memory`` of them, then in files under
+    ``spool_directory``, and if the disk is full too, in memory, up to ``most``. Records older than ``retention``
     seconds are removed. ``worker`` names this process in them.
 
     Raises:
@@ -63,7 +63,7 @@ class LedgerSink:
         self._retention = retention
         self._interval = flush_interval
         self._backoff = Backoff(initial=0.1, max=5.0)
-        self._failed = self._failures_in_row = 0
+        self._failed = self._failures_in_row = 0  # transactions
         self._down_since: float | None = None
         self._stuck = False
         self._try_again_at = self._prune_at = 0.0
@@ -76,7 +76,7 @@ class LedgerSink:
         self._thread.start()
 
     def handle(self, events: Sequence[Event]) -> None:
-        """Take in ``events``. Returns within a second, whatever state the database is in."""
+        """Queue ``events``. Returns within a second, whatever state the database is in."""
         self._backlog.add([record_of(event, self._worker) for event in events])
         self._signal(self._work_to_do)
         if self._backlog.overfull:
@@ -87,7 +87,7 @@ class LedgerSink:
                 self._backlog.spill()
 
     def flush(self, timeout: float) -> bool:
-        """Write everything within ``timeout`` seconds, what waits on disk included; else put it on disk."""
+        """Write everything within ``timeout`` seconds, records on disk included; put what is left on disk."""
         self._signal(self._work_to_do, self._hurry)
         with self._progress:
             if self._progress.wait_for(self._is_drained, timeout):
@@ -96,7 +96,7 @@ class LedgerSink:
         return False
 
     def close(self, timeout: float) -> None:
-        """Write everything within ``timeout`` seconds, or put it on disk for the next process to write."""
+        """Write everything within ``timeout`` seconds, or put it on disk for the next process."""
         if self._closes_at is not None:
             return
         self._closes_at = time.monotonic() + timeout
@@ -123,17 +123,17 @@ class LedgerSink:
         return not self._backlog.pending and not self._backlog.spool.pending
 
     def _signal(self, *events: asyncio.Event) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
+        with suppress(RuntimeError):  # the loop is closed: the thread has ended
             for event in events:
                 self._loop.call_soon_threadsafe(event.set)
 
-    # What follows runs on the sink's own thread.
+    # The methods below run on the sink's own thread.
 
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._work())
         except Exception:
-            logger.exception("the ledger's writer failed; what is recorded from now on waits on disk")
+            logger.exception("the ledger's writer failed; later records wait on disk")
         finally:
             self._loop.close()
 
@@ -150,7 +150,7 @@ class LedgerSink:
         await self._database.close()
 
     def _is_over(self) -> bool:
-        """Whether nothing is left to do before the sink closes, or no time to do it in."""
+        """Whether the sink is closing and has nothing left to write, or no time left."""
         if self._closes_at is None:
             return False
         left = self._closes_at - time.monotonic()
@@ -160,7 +160,7 @@ class LedgerSink:
         return 0.0 if self._down_since is None else time.monotonic() - self._down_since
 
     async def _gather(self) -> None:
-        """Wait until there is something to do, and a little longer so that more comes together."""
+        """Wait until there is something to write, and a little longer so that records gather."""
         now = time.monotonic()
         if now < self._try_again_at:
             await _within(self._hurry, min(STUCK, self._try_again_at - now))
@@ -174,7 +174,7 @@ class LedgerSink:
             await _within(self._hurry, self._interval)
 
     async def _write_some(self) -> None:
-        """A transaction's worth of what waits in memory, one of what waits on disk, and one of what is too old."""
+        """Write one transaction from memory and one from disk; without either, remove what is too old if it is time."""
         records = self._backlog.take(LARGEST_BATCH)
         if records and not await self._succeeds(self._database.write(records)):
             self._backlog.put_back()
@@ -182,8 +182,8 @@ class LedgerSink:
         self._backlog.written()
         batch = self._spooled()
         if batch is not None:
-            known = [record for record in map(from_json, batch.records) if record is not None]
-            if not await self._succeeds(self._database.write(known)):
+            readable = [record for record in map(from_json, batch.records) if record is not None]
+            if not await self._succeeds(self._database.write(readable)):
                 return
             self._backlog.spool.done(batch)
         elif not records and time.monotonic() >= self._prune_at:
@@ -206,10 +206,10 @@ class LedgerSink:
 
         if await self._succeeds(prune()) and not more:
             self._prune_at = time.monotonic() + INTERVAL
-            self._backlog.spool.adopt()  # what other processes, dead since, have left
+            self._backlog.spool.adopt()  # the files of processes that have ended
 
     async def _succeeds(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Whether ``work`` gets done. If it takes long, what waits in memory is put on disk meanwhile."""
+        """Whether ``work`` succeeds. While it takes long, records in memory are put on disk."""
         task = asyncio.ensure_future(work)
         while not (await asyncio.wait({task}, timeout=STUCK))[0]:
             self._stuck = True
@@ -219,23 +219,23 @@ class LedgerSink:
         self._stuck = False
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:
-            await self._went_wrong(error)
+            await self._note_failure(error)
         else:
-            self._went_well()
+            self._note_success()
         return error is None
 
-    def _went_well(self) -> None:
+    def _note_success(self) -> None:
         if self._down_since is not None:
             logger.warning("the ledger at %s can be written to again", mask_url(self._url))
         self._down_since, self._failures_in_row, self._try_again_at = None, 0, 0.0
 
-    async def _went_wrong(self, error: BaseException) -> None:
+    async def _note_failure(self, error: BaseException) -> None:
         self._failed += 1
         self._failures_in_row += 1
         self._try_again_at = time.monotonic() + self._backoff.seconds(self._failures_in_row)
         if self._down_since is None:
             self._down_since = time.monotonic()
-            # An error's own text may quote records; our own says what to do.
+            # An error's text may quote records, except that of our own, which states the remedy.
             what = str(error) if isinstance(error, ConfigError) else reason(error)
             logger.warning("the ledger at %s cannot be written to, its records wait: %s", mask_url(self._url), what)
         await self._database.reconnect(error)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from wallie_litellm.core.circuit_breaker import BreakerState, health_of
 from wallie_litellm.core.dimensions import DIMENSIONS
+from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.limiter.limiter import Limiter, LimiterState
 
 LONGEST_RESET = 366 * 86_400.0  # seconds; a debt may be larger than a date can say
@@ -42,14 +42,10 @@ def describe(state: LimiterState, wall: float) -> dict[str, Any]:
                 "used": state.use[dimension].units,
                 "limit": state.use[dimension].limit,
                 "utilization": state.use[dimension].utilization,
-                "reset_at": _date(wall + min(state.use[dimension].reset_in, LONGEST_RESET)),
+                "reset_at": iso_time(wall + min(state.use[dimension].reset_in, LONGEST_RESET), "milliseconds"),
                 **state.use[dimension].ledger._asdict(),
             }
             for dimension in DIMENSIONS
             if dimension in state.use
         },
     }
-
-
-def _date(unix: float) -> str:
-    return datetime.fromtimestamp(unix, UTC).isoformat()

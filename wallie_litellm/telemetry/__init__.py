@@ -1,7 +1,7 @@
-"""What becomes of the guard's events.
+"""Delivers the guard's events to the sinks.
 
-``bus``    from the guard to the sinks, without making a request wait
-``sink``   what a receiver of events looks like
+``bus``    queues events for the sinks, without making a request wait
+``sink``   the protocol of a sink
 ``spool``  records on disk until their receiver is back
-``sinks``  one receiver a file
+``sinks``  the sinks, one or a few files each
 """

@@ -1,8 +1,8 @@
-"""From the guard to the sinks, without ever making a request wait.
+"""Queues the guard's events for the sinks, without making a request wait.
 
-Every sink has a queue and a daemon thread of its own, so that one that hangs or fails is nobody else's trouble.
-Publishing is a put into a ``SimpleQueue``, which takes no lock that anybody could be holding: events may be published
-from any thread, under any lock, and from finalisers.
+Every sink has a queue and a daemon thread of its own, so that a sink that hangs or fails does not affect the others.
+Publishing is a put into a ``SimpleQueue``, which is reentrant: events may be published from any thread, under any lock,
+and from finalisers.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain, count
 from queue import Empty, SimpleQueue
+from typing import Final
 
 from wallie_litellm.events import Event
 from wallie_litellm.telemetry.sink import Sink
 
 logger = logging.getLogger(__name__)
 
-CAPACITY = 50_000  # events that wait for one sink; more are counted and dropped
-GATHER = 0.05  # seconds that a thread lets events gather before it hands them on in one batch
-LARGEST_BATCH = 1_000
-SHUTDOWN = 10.0  # seconds that the sinks are given at the end of the process
+CAPACITY: Final = 50_000  # events that wait for one sink; more are counted and dropped
+GATHER: Final = 0.05  # seconds that events gather before a thread passes them to the sink in one batch
+LARGEST_BATCH: Final = 1_000  # events
+SHUTDOWN: Final = 10.0  # seconds that the sinks have to finish at the end of the process
 
-_COMPLAIN_EVERY = 60.0  # seconds between two log lines about the same sink
+_WARN_EVERY: Final = 60.0  # seconds between two log lines about the same sink
 
 
 class _Flush:
+    """A marker in a queue: reached once everything before it has been passed to the sink."""
+
     def __init__(self, timeout: float) -> None:
         self.deadline = time.monotonic() + timeout
         self.done = threading.Event()
@@ -40,10 +43,10 @@ class _Flush:
 
 
 class _Stop(_Flush):
-    """The last thing in a queue."""
+    """The last marker in a queue."""
 
 
-class _Line:
+class _SinkQueue:
     """One sink's queue and thread."""
 
     def __init__(self, make: Callable[[], Sink]) -> None:
@@ -60,10 +63,10 @@ class _Line:
         self._inherited = False
         self.dropped = 0
         self.failed = 0
-        self._complained_at = -_COMPLAIN_EVERY
+        self._warned_at = -_WARN_EVERY
 
     def forked(self) -> None:
-        """This is a child: it has neither the thread, nor the right to the sink's connections."""
+        """Begin anew in a forked child: the thread exists only in the parent, whose the sink's connections stay."""
         self._reset()
         self._inherited = True
 
@@ -76,17 +79,17 @@ class _Line:
             self._start_again()
 
     def signal(self, marker: _Flush) -> None:
-        """Have ``marker`` reached once everything before it has been handed on."""
+        """Append ``marker``, which is answered once everything before it has been passed to the sink."""
         self._hurry.set()
         self._queue.put(marker)
-        if not self._runs:  # it has come to its end, or this is a child that published nothing
-            self._answer_the_rest()
+        if not self._runs:  # the thread has ended, or this is a forked child that published nothing
+            self._answer_rest()
 
     def stats(self) -> dict[str, int]:
         try:
             own = self.sink.stats()
-        except Exception as error:  # noqa: BLE001 - whatever a sink raises is its own trouble
-            self._complain("has no figures", error)
+        except Exception as error:  # noqa: BLE001 - a sink may raise anything; it is logged
+            self._warn("has no figures", error)
             own = {}
         return {**own, "queued": self._queue.qsize(), "overflowed": self.dropped, "errors": self.failed}
 
@@ -96,7 +99,7 @@ class _Line:
         _running.add(self)
 
     def _start_again(self) -> None:
-        """Start in a forked child. Whoever comes in the middle of it, a finaliser perhaps, goes on: it is queued."""
+        """Start in a forked child. A reentrant call, from a finaliser perhaps, returns at once: its event is queued."""
         if not self._inherited or not self._starting.acquire(blocking=False):
             return
         try:
@@ -104,7 +107,7 @@ class _Line:
                 self.sink = self._make()
                 self._start()
         except Exception as error:  # noqa: BLE001 - as above
-            self._complain("could not be made in a forked process", error)
+            self._warn("could not be made in a forked process", error)
         finally:
             self._starting.release()
 
@@ -113,14 +116,14 @@ class _Line:
             batch: list[Event] = []
             marker = self._fill(batch, self._queue.get())
             if batch:
-                self._hand_on(batch)
+                self._pass_to_sink(batch)
             if marker is not None and self._answer(marker):
                 break
         self._runs = self._inherited = False
         _running.discard(self)
-        self._answer_the_rest()
+        self._answer_rest()
 
-    def _answer_the_rest(self) -> None:
+    def _answer_rest(self) -> None:
         with suppress(Empty):
             while True:
                 item = self._queue.get_nowait()
@@ -146,15 +149,15 @@ class _Line:
             if isinstance(item, _Flush):
                 return item
 
-    def _hand_on(self, batch: Sequence[Event]) -> None:
+    def _pass_to_sink(self, batch: Sequence[Event]) -> None:
         try:
             self.sink.handle(batch)
         except BaseException as error:  # noqa: BLE001 - as above; CancelledError is no Exception
             self.failed += len(batch)
-            self._complain(f"lost {len(batch)} events", error)
+            self._warn(f"lost {len(batch)} events", error)
 
     def _answer(self, marker: _Flush) -> bool:
-        """Do what ``marker`` asks for; returns whether it was the last one."""
+        """Flush or close the sink as ``marker`` requires; returns whether it was the last marker."""
         self._hurry.clear()
         left = max(0.0, marker.deadline - time.monotonic())
         try:
@@ -164,102 +167,102 @@ class _Line:
             else:
                 marker.ok = self.sink.flush(left)
         except BaseException as error:  # noqa: BLE001 - as above
-            self._complain("could not be flushed", error)
+            self._warn("could not be flushed", error)
         marker.done.set()
         return isinstance(marker, _Stop)
 
-    def _complain(self, what: str, error: BaseException) -> None:
+    def _warn(self, what: str, error: BaseException) -> None:
         now = time.monotonic()
-        if now - self._complained_at >= _COMPLAIN_EVERY:
-            self._complained_at = now
-            # The class alone: an error's text might quote what was being sent.
+        if now - self._warned_at >= _WARN_EVERY:
+            self._warned_at = now
+            # The class alone: an error's text may quote what was being sent.
             logger.warning("the %s sink %s: %s", self.sink.name, what, type(error).__name__)
 
 
-_running: set[_Line] = set()  # those whose end the process waits for, whether or not their bus is still in use
+_running: set[_SinkQueue] = set()  # queues to be closed when the process ends, even without a bus
 
 
 class Bus:
-    """Hands every published event to every sink."""
+    """Passes every published event to every sink."""
 
     def __init__(self) -> None:
-        self._lines: list[_Line] = []
+        self._queues: list[_SinkQueue] = []
         self._closed = False
         self._stops: list[_Flush] = []
-        weakref.finalize(self, _signal, self._lines, _Stop, SHUTDOWN).atexit = False
+        weakref.finalize(self, _signal, self._queues, _Stop, SHUTDOWN).atexit = False
 
     def add(self, make: Callable[[], Sink]) -> None:
-        """Have the sink that ``make`` builds receive what is published from now on; a forked child builds its own."""
-        self._lines.append(_Line(make))
-        # What is registered last is called first: before the libraries behind the sinks put themselves away.
+        """Add the sink that ``make`` builds for later events; a forked child builds a sink of its own."""
+        self._queues.append(_SinkQueue(make))
+        # The last function registered is called first: before the exit functions of the libraries behind the sinks.
         atexit.unregister(_at_exit)
         atexit.register(_at_exit)
 
     def publish(self, event: Event) -> None:
-        """Hand ``event`` to all sinks, some time soon. Never blocks, never raises."""
+        """Queue ``event`` for all sinks. Never blocks, never raises."""
         if self._closed:
             self._note_late()
             return
-        for line in self._lines:
-            line.publish(event)
+        for queue in self._queues:
+            queue.publish(event)
 
     def _note_late(self) -> None:
-        for line in self._lines:
-            if not line.dropped:
-                logger.warning("the %s sink is closed: what happens from now on does not reach it", line.sink.name)
-            line.dropped += 1
+        for queue in self._queues:
+            if not queue.dropped:
+                logger.warning("the %s sink is closed: later events do not reach it", queue.sink.name)
+            queue.dropped += 1
 
     async def flush(self, timeout: float = SHUTDOWN) -> bool:
-        """Wait until everything published so far has been delivered or stored; ``False`` if time ran out first."""
+        """Wait until everything published so far has been delivered or stored; ``False`` after ``timeout`` seconds."""
         return await asyncio.to_thread(self.flush_blocking, timeout)
 
     def flush_blocking(self, timeout: float = SHUTDOWN) -> bool:
         """:meth:`flush` for code without an event loop."""
-        return _wait(self._stops if self._closed else _signal(self._lines, _Flush, timeout))
+        return _wait(self._stops if self._closed else _signal(self._queues, _Flush, timeout))
 
     def close(self, timeout: float = SHUTDOWN) -> bool:
-        """:meth:`flush`, and let go of the sinks. The second time, wait for the first to end."""
+        """Flush and close the sinks. A second call waits for the first to end."""
         if not self._closed:
             self._closed = True
-            self._stops = _signal(self._lines, _Stop, timeout)
+            self._stops = _signal(self._queues, _Stop, timeout)
         return _wait(self._stops)
 
     def sinks(self) -> list[Sink]:
         """The sinks in the order in which they were added."""
-        return [line.sink for line in self._lines]
+        return [queue.sink for queue in self._queues]
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Counters of every sink, by its name; the second of a name is ``NAME-2``."""
         found: dict[str, dict[str, int]] = {}
-        for line in self._lines:
-            names = chain([line.sink.name], (f"{line.sink.name}-{number}" for number in count(2)))
-            found[next(name for name in names if name not in found)] = line.stats()
+        for queue in self._queues:
+            names = chain([queue.sink.name], (f"{queue.sink.name}-{number}" for number in count(2)))
+            found[next(name for name in names if name not in found)] = queue.stats()
         return found
 
 
-def _signal(lines: Iterable[_Line], kind: type[_Flush], timeout: float) -> list[_Flush]:
+def _signal(queues: Iterable[_SinkQueue], kind: type[_Flush], timeout: float) -> list[_Flush]:
     markers = []
-    for line in lines:
+    for queue in queues:
         markers.append(kind(timeout))
-        line.signal(markers[-1])
+        queue.signal(markers[-1])
     return markers
 
 
 def _wait(markers: Sequence[_Flush]) -> bool:
-    """Whether all of ``markers`` were answered well. A sink that takes a little longer than it may is waited for."""
+    """Whether all of ``markers`` were answered with success, at the latest a second after their deadlines."""
     last = max((marker.deadline for marker in markers), default=0.0) + 1.0
     reached = [marker.done.wait(max(0.0, last - time.monotonic())) for marker in markers]
     return all(reached) and all(marker.ok for marker in markers)
 
 
 def _at_exit() -> None:
-    """Have a script that ends right after its last request lose nothing: daemon threads still run at this point."""
+    """Deliver the last events of a script that ends: daemon threads still run at this point."""
     _wait(_signal(list(_running), _Stop, SHUTDOWN))
 
 
 def _forked() -> None:
-    for line in list(_running):
-        line.forked()
+    for queue in list(_running):
+        queue.forked()
     _running.clear()
 
 

@@ -1,4 +1,4 @@
-"""What a receiver of events looks like."""
+"""The protocol of a sink."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from wallie_litellm.events import Event
 
 
 class Sink(Protocol):
-    """Receives events, in order, on a thread of its own that nobody waits for.
+    """Receives events in order and in batches, on a thread of its own.
 
-    A sink may therefore block; it is told about batches, and what it raises is counted, logged and forgotten.
+    No request waits for that thread, so a sink may block. Errors that a sink raises are counted and logged.
     """
 
     name: str
 
     def handle(self, events: Sequence[Event]) -> None:
-        """Take in a batch; events of kinds that are of no interest are to be passed over."""
+        """Process a batch; events of kinds that the sink does not use are skipped."""
 
     def flush(self, timeout: float) -> bool:
-        """Hand on everything taken in so far, within ``timeout`` seconds; whether that was possible."""
+        """Deliver everything received so far within ``timeout`` seconds; returns whether that was possible."""
 
     def close(self, timeout: float) -> None:
-        """Flush, and let go of every resource. Nothing is handed in afterwards."""
+        """Flush, and release every resource. No events follow."""
 
     def stats(self) -> dict[str, int]:
         """Counters for status and metrics, such as ``delivered``, ``failed``, ``dropped``, ``pending``, ``spooled``."""

@@ -1,9 +1,9 @@
 """Records that wait on disk until their receiver is back.
 
-A spool is a directory of files, each belonging to one process by an ``flock``: what a dead process leaves behind, the
-next one takes over. A file is a header, which says how far it has been read, and blocks: a line with the payload's
-length, its number of records and its checksum, then the payload, a JSON array. A block that a crash cut short is not
-read. What was handed out but not marked as done before a crash is handed out again.
+A spool is a directory of files. Each belongs to one process through an ``flock``; the files of a process that has
+ended are adopted by the next one. A file is a header with the position of reading, followed by blocks: a line with the
+payload's length, its number of records and its checksum, then the payload, a JSON array. A block that a crash cut short
+is not read. A batch that was not marked as done before a crash is returned again.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 
-_MAGIC = b"wallie-spool-1 "
-_HEADER = len(_MAGIC) + 17
-_BLOCK = 27  # three numbers of eight hexadecimal digits each, and what separates them
-_MOST_RECORDS = 1000  # to a block, and so to a batch
-_MOST_BYTES = 1 << 20  # of a block, unless a single record is larger
-_SEGMENT = 16 << 20  # bytes after which a new file is begun, so that what has been read frees its space
+_MAGIC: Final = b"wallie-spool-1 "
+_HEADER: Final = len(_MAGIC) + 17  # bytes
+_BLOCK: Final = 27  # bytes before a payload: three numbers of eight hexadecimal digits, and separators
+_MOST_RECORDS: Final = 1000  # of a block, and so of a batch
+_MOST_BYTES: Final = 1 << 20  # of a block, unless a single record is larger
+_SEGMENT: Final = 16 << 20  # bytes after which a new file begins, so that files read to their end free disk space
 
 _numbers = itertools.count()
 _living: weakref.WeakSet[Spool] = weakref.WeakSet()
 
 
-def _renew_in_child() -> None:
+def _forget_files_in_child() -> None:
     for spool in list(_living):
-        spool.begin_anew()
+        spool.forget_files()
 
 
-os.register_at_fork(after_in_child=_renew_in_child)
+os.register_at_fork(after_in_child=_forget_files_in_child)
 
 
 class Batch(NamedTuple):
-    """Records that were appended together, to be marked as done once their receiver has them."""
+    """Records that were appended together, to be marked as done once they are delivered."""
 
     records: list[Record]
     file: _File
@@ -56,16 +56,16 @@ class Batch(NamedTuple):
 
 
 class Spool:
-    """Batches of JSON-able dicts on disk, named ``name``, in ``directory``, which is only made when one has to wait.
+    """Batches of JSON-able dicts in files called ``name-*`` in ``directory``, which is created by the first append.
 
     Safe to use from several threads, by several processes at once, and after a fork. Only one thread at a time may
-    go through :meth:`oldest` and :meth:`done`.
+    use :meth:`oldest` and :meth:`done`.
     """
 
     def __init__(self, directory: Path, name: str) -> None:
         self.directory = directory
         self.name = name
-        self.dropped = 0  # records lost to damage: torn by a crash, or overwritten by somebody
+        self.dropped = 0  # records lost to damage: cut short by a crash, or overwritten
         self._lock = threading.Lock()
         self._files: deque[_File] = deque()
         self._tail: _File | None = None
@@ -75,14 +75,14 @@ class Spool:
 
     @property
     def pending(self) -> int:
-        """Records that wait here; those in the files of other living processes do not count."""
+        """Records in this process's files."""
         return sum(file.pending for file in list(self._files))
 
     def append(self, records: Sequence[Record]) -> None:
-        """Put ``records`` on disk, all of them or none; they are there, whatever happens, once this returns.
+        """Write ``records`` to disk, all of them or none; they survive a crash once this returns.
 
         Raises:
-            OSError: they could not be written; what was there before is untouched.
+            OSError: they could not be written; earlier records are unchanged.
         """
         if not records:
             return
@@ -107,7 +107,7 @@ class Spool:
             return None
 
     def done(self, batch: Batch) -> None:
-        """Forget ``batch``; its file goes when nothing is left in it."""
+        """Mark ``batch`` as delivered; a file without other records is removed."""
         with self._lock:
             if batch.file not in self._files:
                 return
@@ -116,9 +116,9 @@ class Spool:
                 self._retire(batch.file)
 
     def adopt(self) -> None:
-        """Take over the files that processes which are no more have left behind."""
+        """Take over the files of processes that have ended."""
         with self._lock:
-            if self._closed:  # whoever comes next is to have them
+            if self._closed:  # the files are left to the next process
                 return
             found = [_adopted(path) for path in sorted(self.directory.glob(f"{self.name}-*.spool"))]
             for file in reversed([file for file in found if file is not None]):
@@ -126,7 +126,7 @@ class Spool:
                 self._files.appendleft(file)
 
     def close(self) -> None:
-        """Let go of the files; what waits in them stays on disk for whoever comes next."""
+        """Close the files; their records stay on disk for the next process."""
         with self._lock:
             self._closed = True
             for file in self._files:
@@ -148,8 +148,8 @@ class Spool:
         if file is self._tail:
             self._tail = None
 
-    def begin_anew(self) -> None:
-        """Leave the files to the parent of this forked child: its locks hold as long as anybody has them open."""
+    def forget_files(self) -> None:
+        """Leave the files to the parent of this forked child, whose locks hold while any process has them open."""
         self._lock = threading.Lock()
         for file in self._files:
             file.close()
@@ -159,7 +159,7 @@ class Spool:
 
 @dataclass(eq=False, slots=True)
 class _File:
-    """One file, locked by this process. ``position`` is where reading goes on, ``size`` where writing does."""
+    """One file, locked by this process. ``position`` is the offset of the next read, ``size`` of the next write."""
 
     path: Path
     descriptor: int
@@ -180,10 +180,10 @@ class _File:
         self.pending += count
 
     def read(self) -> tuple[list[Record], int] | None:
-        """The next block that is whole, and where it ends."""
+        """The records of the next undamaged block, and the offset of its end."""
         while self.position < self.size:
             block = self._block_at(self.position)
-            if block is None:  # lengths can no longer be told: what follows is lost
+            if block is None:  # the lengths of later blocks are unknown: their records are lost
                 break
             length, count, checksum = block
             end = self.position + _BLOCK + length
@@ -205,13 +205,13 @@ class _File:
         if end <= self.position:
             return
         self.position, self.pending = end, self.pending - count
-        with suppress(OSError):  # the batch is at worst handed out again
+        with suppress(OSError):  # at worst the batch is returned again
             _write(self.descriptor, _header(end), 0)
 
     def scan(self) -> bool:
-        """Count what a file of an earlier process holds, up to where a crash cut it short; ``False`` for no spool."""
+        """Count the records of an adopted file, up to a block cut short by a crash; ``False`` for another kind."""
         length = os.fstat(self.descriptor).st_size
-        if length < _HEADER:  # cut short before anything was in it
+        if length < _HEADER:  # cut short before its first record
             return True
         position = _position(os.pread(self.descriptor, _HEADER, 0))
         if position is None:

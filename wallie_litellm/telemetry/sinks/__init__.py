@@ -1,12 +1,13 @@
-"""The receivers of events; none knows another.
+"""The sinks, independent of each other.
 
 ``posthog``                PostHog, through its SDK
-``posthog_events``         our events as PostHog's
+``posthog_events``         the guard's events as PostHog's
 ``posthog_values``         callers' metadata as JSON that PostHog can read
-``posthog_delivery``       batches on their way: memory, then the spool
-``posthog_bisect``         sending a batch piece by piece, to find the record that is refused
-``slack``                  Slack's webhook: what is sent, and when
-``slack_messages``         the words of it
+``posthog_delivery``       sending and retrying: from memory, else from the spool
+``posthog_queue``          messages that wait in memory
+``posthog_bisect``         sending a batch in halves, to find the message that is refused
+``slack``                  Slack's webhook: when messages are sent
+``slack_messages``         their texts
 ``sentry``                 one issue for each request that failed for good
 ``prometheus``             counters and histograms from events
 ``prometheus_gauges``      gauges from the guard's status

@@ -1,8 +1,8 @@
 """Spans and metrics for OpenTelemetry, by its semantic conventions for generative AI.
 
 A request is one ``INTERNAL`` span with a ``CLIENT`` span below it for each attempt. Only attempts carry token usage, so
-that a backend which adds up spans counts every token once. Spans are made when a request has ended, with the times at
-which things happened.
+that a backend which adds up spans counts every token once. Spans are created when a request has ended, with the times
+of its events.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.errors import ConfigError
@@ -35,10 +35,9 @@ except ImportError as missing:
 
 logger = logging.getLogger(__name__)
 
-SCOPE = "wallie_litellm"
+SCOPE: Final = "wallie_litellm"  # the instrumentation scope
 
-#: The conventions' names of providers, by the name that LiteLLM puts before a model's.
-PROVIDER_NAMES = {
+PROVIDER_NAMES: Final = {  # LiteLLM's prefix of a model → the conventions' name of the provider
     "anthropic": "anthropic",
     "azure": "azure.ai.openai",
     "azure_ai": "azure.ai.inference",
@@ -57,23 +56,22 @@ PROVIDER_NAMES = {
     "xai": "x_ai",
 }
 
-#: The conventions' names of operations, where they differ from ours.
-OPERATION_NAMES = {
+OPERATION_NAMES: Final = {  # ours → the conventions', where they differ
     "completion": "text_completion",
     "embedding": "embeddings",
     "messages": "chat",
     "responses": "chat",
 }
 
-_CACHE_HIT = Outcome.CACHE_HIT.value
-_PROPAGATOR = TraceContextTextMapPropagator()
+_CACHE_HIT: Final = Outcome.CACHE_HIT.value
+_PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
 class OpenTelemetrySink:
-    """Hands requests to the application's own OpenTelemetry providers, the global ones unless given.
+    """Records requests with the application's OpenTelemetry providers, the global ones unless given.
 
-    The providers stay the application's: the sink flushes them, and never shuts them down. ``user_ids`` puts
-    ``user.id`` on spans. A request whose metadata has a W3C ``traceparent`` becomes part of that trace.
+    The sink flushes the providers and never shuts them down. ``user_ids`` puts ``user.id`` on spans. A request whose
+    metadata has a W3C ``traceparent`` becomes part of that trace.
     """
 
     name = "opentelemetry"
@@ -93,7 +91,7 @@ class OpenTelemetrySink:
         self._delivered = 0
 
     def handle(self, events: Sequence[Event]) -> None:
-        """Make the spans of the requests that ended, and count the rest."""
+        """Create the spans of the requests that ended, and count other events."""
         for event in events:
             if type(event) is Ended:
                 self._trace(event)
@@ -102,9 +100,9 @@ class OpenTelemetrySink:
             self._delivered += 1
 
     def flush(self, timeout: float) -> bool:
-        """Have the providers export what they hold; ``False`` when they could not within ``timeout`` seconds."""
+        """Flush the providers; ``False`` when they could not within ``timeout`` seconds."""
         flushed: list[bool] = []
-        # On a thread of its own: the SDK's batch processor does not heed the time it is given.
+        # On a thread of its own: the SDK's batch processor ignores its timeout.
         thread = threading.Thread(
             target=lambda: flushed.append(self._force_flush(timeout)), name="wallie-opentelemetry-flush", daemon=True
         )
@@ -113,7 +111,7 @@ class OpenTelemetrySink:
         return flushed == [True]
 
     def close(self, timeout: float) -> None:
-        """Flush. The providers belong to the application, and go on."""
+        """Flush. The providers belong to the application and stay open."""
         self.flush(timeout)
 
     def stats(self) -> dict[str, int]:
@@ -121,7 +119,7 @@ class OpenTelemetrySink:
         return {"delivered": self._delivered}
 
     def _force_flush(self, timeout: float) -> bool:
-        # Asked for anew: an application may set its providers after the sink was made.
+        # Looked up each time: an application may set its providers after the sink was created.
         providers = (
             self._tracer_provider or trace.get_tracer_provider(),
             self._meter_provider or metrics.get_meter_provider(),
@@ -145,7 +143,7 @@ class OpenTelemetrySink:
                 _add_fallback(span, attempt, model, previous)
             self._trace_attempt(attempt, context)
             previous, model = attempt, attempt.model
-        _conclude(span, request)
+        _end_span(span, request)
 
     def _trace_attempt(self, attempt: Settled, parent: Context) -> None:
         provider, model = _vendor(attempt.provider, attempt.deployment or attempt.model)
@@ -156,17 +154,17 @@ class OpenTelemetrySink:
         }
         if not attempt.success:
             convention["error.type"] = attempt.error or "_OTHER"
-        cached = attempt.outcome == _CACHE_HIT  # nobody was called
+        cached = attempt.outcome == _CACHE_HIT  # no provider was called
         span = self._tracer.start_span(
             f"{convention['gen_ai.operation.name']} {model}",
             parent,
             SpanKind.INTERNAL if cached else SpanKind.CLIENT,
-            convention | _usage(attempt) | _attempt_attributes(attempt) | self._whose(attempt),
+            convention | _usage(attempt) | _attempt_attributes(attempt) | self._tags(attempt),
             start_time=_nanoseconds(attempt.at - attempt.latency_ms / 1000),
         )
         if not cached:
             self._instruments.record(attempt, convention, trace.set_span_in_context(span, parent))
-        _conclude(span, attempt)
+        _end_span(span, attempt)
 
     def _request_attributes(self, request: Ended) -> Attributes:
         served = request.settled[-1] if request.settled else None
@@ -194,9 +192,9 @@ class OpenTelemetrySink:
             attributes["wallie.total_cost_usd"] = sum(priced)
         if request.status_code is not None:
             attributes["wallie.status_code"] = request.status_code
-        return attributes | self._whose(request)
+        return attributes | self._tags(request)
 
-    def _whose(self, event: Ended | Settled) -> Attributes:
+    def _tags(self, event: Ended | Settled) -> Attributes:
         attributes: Attributes = {}
         if event.feature:
             attributes["wallie.feature"] = event.feature
@@ -236,14 +234,14 @@ def _attempt_attributes(attempt: Settled) -> Attributes:
 
 
 def _add_fallback(span: Span, to: Settled, from_model: str, previous: Settled | None) -> None:
-    """An event for going on to ``to``, at the instant when it began to wait for its turn."""
+    """An event for the fallback to ``to``, at the time when that attempt began to wait for capacity."""
     attributes: Attributes = {"wallie.fallback.from": from_model, "wallie.fallback.to": to.model}
     if previous is not None and previous.error:
         attributes["error.type"] = previous.error
     span.add_event("wallie.fallback", attributes, _nanoseconds(to.at - (to.latency_ms + to.waited_ms) / 1000))
 
 
-def _conclude(span: Span, event: Ended | Settled) -> None:
+def _end_span(span: Span, event: Ended | Settled) -> None:
     if not event.success:
         span.set_status(Status(StatusCode.ERROR, event.error))
     span.end(_nanoseconds(event.at))
@@ -254,7 +252,7 @@ def _operation(event: Ended | Settled) -> str:
 
 
 def _vendor(provider: str, deployment: str) -> tuple[str, str]:
-    """The conventions' name of a provider, and the model's name as its vendor has it: without LiteLLM's prefix."""
+    """The conventions' name of a provider, and the vendor's name of the model: without LiteLLM's prefix."""
     prefix, slash, model = deployment.partition("/")
     if slash and prefix in PROVIDER_NAMES:
         return PROVIDER_NAMES[prefix], model
@@ -262,13 +260,13 @@ def _vendor(provider: str, deployment: str) -> tuple[str, str]:
 
 
 def _parent_of(metadata: Mapping[str, Any]) -> Context:
-    """The trace that the request's metadata names, if it does so by the book; else none."""
+    """The trace of a valid W3C ``traceparent`` in the metadata, else an empty context."""
     carrier = {key: metadata[key] for key in ("traceparent", "tracestate") if isinstance(metadata.get(key), str)}
     return _PROPAGATOR.extract(carrier, Context()) if "traceparent" in carrier else Context()
 
 
 def current_trace() -> dict[str, str]:
-    """The application's present span as metadata that makes a request part of its trace; nothing outside of one."""
+    """Metadata that makes a request part of the current span's trace; empty without a span."""
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)
     return carrier
@@ -280,7 +278,7 @@ def _nanoseconds(unix: float) -> int:
 
 def _force_flush(provider: object, timeout: float) -> bool:
     force_flush = getattr(provider, "force_flush", None)
-    if force_flush is None:  # not the SDK's: nothing is kept back
+    if force_flush is None:  # not the SDK's: it buffers nothing
         return True
     try:
         return force_flush(max(0, int(timeout * 1000))) is not False

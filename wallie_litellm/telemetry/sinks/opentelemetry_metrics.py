@@ -1,9 +1,9 @@
-"""What OpenTelemetry's meters measure of the guard's events."""
+"""OpenTelemetry's meters of the guard's events."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Meter
@@ -18,15 +18,15 @@ from wallie_litellm.events import (
     Settled,
 )
 
-#: The conventions' advice for their two histograms, in seconds and in tokens.
-DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-TOKEN_BUCKETS = tuple(4**power for power in range(14))
+# The conventions' advice for their two histograms.
+DURATION_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)  # s
+TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))  # tokens
 
 Attributes = dict[str, str | bool | int | float]
 
 
 class Instruments:
-    """The conventions' two histograms, and counters for what has no convention."""
+    """The conventions' two histograms, and counters of events without a convention."""
 
     def __init__(self, meter: Meter) -> None:
         self._duration = meter.create_histogram(
@@ -70,7 +70,7 @@ class Instruments:
         }
 
     def count(self, event: Event) -> bool:
-        """Count ``event``; whether it is of a kind that is counted."""
+        """Count ``event``; returns whether its kind is counted."""
         entry = self._counts.get(type(event))
         if entry is None:
             return False

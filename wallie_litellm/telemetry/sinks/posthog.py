@@ -1,7 +1,7 @@
 """PostHog, through its official SDK.
 
-The SDK's own queue drops events when it is full and gives up on them after a few retries. So the SDK is asked for what
-belongs into every event and for sending batches, and what lies between, waiting included, is a :class:`Delivery`.
+The SDK's own queue drops events when it is full and after a few retries. The SDK therefore only supplies the properties
+that belong into every event and sends batches; queueing and retrying are done by a :class:`Delivery`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
 from wallie_litellm.core.backoff import Backoff
+from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import Event
 from wallie_litellm.telemetry.sinks.posthog_bisect import Message, PostHogReply, SendResult
@@ -30,22 +30,21 @@ if TYPE_CHECKING:
     from requests import Session
 
 logger = logging.getLogger(__name__)
-_sdk_logger = logging.getLogger("posthog")
+_client_logger = logging.getLogger(f"{__name__}.client")  # of the SDK's client that this sink makes
 
-LARGEST_EVENT = 900 * 1024
-"""Bytes; the SDK's own limit for an event."""
+LARGEST_EVENT: Final = 900 * 1024  # bytes; the SDK's own limit for an event
 
-_NAMESPACE = UUID("6f2c1a52-0c55-5d0c-9b0e-3c1d6a0d8f11")  # any, but always the same: event ids become UUIDs in it
-_CALLERS = ("metadata", "userId", "feature", "requestedModel")  # properties whose length is the callers' choice
-_OTHERS = 2_000  # bytes that the rest of an event takes
+_NAMESPACE: Final = UUID("6f2c1a52-0c55-5d0c-9b0e-3c1d6a0d8f11")  # arbitrary but constant: event ids become UUIDs in it
+_CALLERS: Final = ("metadata", "userId", "feature", "requestedModel")  # properties whose length callers determine
+_OTHERS: Final = 2_000  # bytes that the rest of an event takes
 
 
 class PostHogSink:
-    """Sends the five ``ai.*`` events to the project ``api_key`` at ``host``; nothing is sent anywhere else.
+    """Sends the five ``ai.*`` events to the project ``api_key`` at ``host``, and nothing to any other address.
 
-    ``spool_directory`` is where events wait on disk while PostHog takes none. ``timeout`` is how many seconds one
-    request may take to connect, and to be answered; events gather for ``interval`` seconds before they are sent, and
-    are sent again as ``backoff`` says.
+    ``spool_directory`` is where events wait on disk while PostHog accepts none. ``timeout`` is how many seconds one
+    request may take to connect, and to be answered; events gather for ``interval`` seconds before they are sent.
+    ``backoff`` gives the waits between retries.
 
     Raises:
         ConfigError: the SDK is not installed, or the key is empty.
@@ -67,7 +66,7 @@ class PostHogSink:
             raise ConfigError(["telemetry.posthog: the project API key is empty; set POSTHOG_API_KEY"])
         sdk = _SDK(api_key.strip(), host)
         self._envelope = sdk.envelope()
-        self._nobody = _installation(spool_directory)
+        self._installation_id = _installation(spool_directory)
         self._too_large = 0
         self._sdk = sdk
         self._delivery = Delivery(
@@ -80,7 +79,7 @@ class PostHogSink:
         )
 
     def handle(self, events: Sequence[Event]) -> None:
-        """Take in a batch. Does not wait for PostHog, whatever state that is in."""
+        """Queue a batch. Never waits for PostHog."""
         self._delivery.put(list(self._messages(events)))
 
     def flush(self, timeout: float) -> bool:
@@ -88,7 +87,7 @@ class PostHogSink:
         return self._delivery.flush(timeout)
 
     def close(self, timeout: float) -> None:
-        """Deliver or spool everything within ``timeout`` seconds, and end."""
+        """Deliver or spool everything within ``timeout`` seconds, and stop."""
         self._delivery.close(timeout)
         self._sdk.close()
 
@@ -115,21 +114,21 @@ class PostHogSink:
             properties["$process_person_profile"] = False
         return {
             "event": what.name,
-            # The same however often it is sent: PostHog drops repetitions by it.
+            # The same in every retry: PostHog drops repetitions by it.
             "uuid": str(uuid5(_NAMESPACE, event.id)),
-            "timestamp": datetime.fromtimestamp(event.at, UTC).isoformat(),
-            "distinct_id": self._nobody if what.user_id is None else what.user_id,
+            "timestamp": iso_time(event.at, utc="+00:00"),
+            "distinct_id": self._installation_id if what.user_id is None else what.user_id,
             "properties": properties,
         }
 
 
 def _installation(spool_directory: Path) -> str:
-    """The distinct id of what has no user: the same at every start here, and telling nothing about the place."""
+    """The distinct id of events without a user: the same at every start here, and a hash that reveals no path."""
     return f"wallie-{uuid5(_NAMESPACE, f'{socket.gethostname()}:{spool_directory.resolve()}')}"
 
 
 class _SDK:
-    """The official SDK, as far as it is wanted."""
+    """The parts of the official SDK that the sink uses."""
 
     def __init__(self, api_key: str, host: str) -> None:
         try:
@@ -142,9 +141,14 @@ class _SDK:
             ) from None
         self._request = posthog.request
         self._captured: list[dict[str, Any]] = []
+
+        class QuietClient(Client):
+            """Sets the level of its logger: the application's logger ``posthog`` is left alone."""
+
+            log = _client_logger
+
         # Without a thread, a queue or an exit hook of its own.
-        level = _sdk_logger.level
-        self._client = Client(
+        self._client = QuietClient(
             api_key,
             host=host,
             send=False,
@@ -154,32 +158,31 @@ class _SDK:
             enable_exception_autocapture=False,
             before_send=self._captured.append,
         )
-        _sdk_logger.setLevel(level)  # which the client has changed, for everybody
         self._api_key = api_key
         self._host = str(self._client.host)
         self._session: Session = requests.Session()
-        # A redirected POST becomes a GET, whose 200 would be taken for PostHog's.
+        # A redirected POST becomes a GET, whose status 200 would not mean that PostHog accepted the batch.
         self._session.max_redirects = 0
         self._unreachable: type[Exception] = requests.RequestException
-        _keep_quiet()
+        _add_filter()
 
     def envelope(self) -> Mapping[str, Any]:
         """The properties that the SDK gives every event."""
-        # In a context of its own: what the application has tagged its own PostHog events with does not belong here.
-        contextvars.Context().run(self._client.capture, "envelope", distinct_id="nobody")
+        # In a context of its own: the application's tags on its own PostHog events do not belong here.
+        contextvars.Context().run(self._client.capture, "envelope", distinct_id="none")
         return dict(self._captured.pop()["properties"])
 
     def send(self, batch: Sequence[Message], timeout: float) -> PostHogReply:
-        """Post one batch."""
+        """Post one batch; never raises for a failed request."""
         try:
-            with _quietly():
+            with _unlogged():
                 self._request.batch_post(
                     self._api_key, self._host, gzip=True, timeout=timeout, batch=batch, session=self._session
                 )
         except self._request.APIError as error:
             return _reply(error)
         except self._unreachable as error:
-            # The class alone: an error's text might quote what was sent.
+            # The class alone: an error's text may quote what was sent.
             return PostHogReply(SendResult.UNAVAILABLE, type(error).__name__)
         return PostHogReply(SendResult.ACCEPTED)
 
@@ -202,25 +205,24 @@ def _reply(error: Any) -> PostHogReply:
     return PostHogReply(SendResult.UNAVAILABLE, reason, getattr(error, "retry_after", None) or 0.0)
 
 
-# The SDK logs what it sends once somebody sets its logger to DEBUG.
+# At the level DEBUG the SDK logs what it sends. The filter is on the process's logger ``posthog``, since the SDK has no
+# other for requests, and drops only what is logged by a thread while it sends a batch of ours.
 
-_quiet = threading.local()
+_sending = threading.local()
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    _quiet.now = True
+def _unlogged() -> Iterator[None]:
+    _sending.now = True
     try:
         yield
     finally:
-        _quiet.now = False
+        _sending.now = False
 
 
 def _is_not_ours(_: logging.LogRecord) -> bool:
-    return not getattr(_quiet, "now", False)
+    return not getattr(_sending, "now", False)
 
 
-def _keep_quiet() -> None:
-    """Hold back what the SDK logs about our requests; the application's own use of it is not touched."""
-    if _is_not_ours not in _sdk_logger.filters:
-        _sdk_logger.addFilter(_is_not_ours)
+def _add_filter() -> None:
+    logging.getLogger("posthog").addFilter(_is_not_ours)  # the same filter is added once

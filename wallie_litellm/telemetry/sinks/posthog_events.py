@@ -1,14 +1,14 @@
-"""The guard's facts as PostHog's events: their names and properties, without the SDK.
+"""The guard's events as PostHog's: their names and properties, without the SDK.
 
-``ai.request.completed`` and ``ai.request.failed`` are about one request each, with the figures of the attempt that
-ended it; ``wastedTokens`` and ``wastedCostUsd`` are those of its other attempts, so that the sums are the ledger's.
+``ai.request.completed`` and ``ai.request.failed`` describe one request each, with the figures of its last attempt;
+``wastedTokens`` and ``wastedCostUsd`` are those of its other attempts, so that the sums equal the ledger's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from wallie_litellm.events import (
     BudgetCrossed,
@@ -22,17 +22,17 @@ from wallie_litellm.events import (
 )
 from wallie_litellm.telemetry.sinks.posthog_values import plain, text
 
-COMPLETED = "ai.request.completed"
-FAILED = "ai.request.failed"
-HEALTH = "ai.provider.health"
-QUOTA = "ai.quota.alert"
-FALLBACK = "ai.fallback.triggered"
+COMPLETED: Final = "ai.request.completed"
+FAILED: Final = "ai.request.failed"
+HEALTH: Final = "ai.provider.health"
+QUOTA: Final = "ai.quota.alert"
+FALLBACK: Final = "ai.fallback.triggered"
 
 Properties = dict[str, Any]
 
 
 class Captured(NamedTuple):
-    """One PostHog event. ``user_id`` is whose it is, ``None`` when nobody's."""
+    """One PostHog event; ``user_id`` is ``None`` for an event without a user."""
 
     name: str
     user_id: str | None
@@ -40,7 +40,7 @@ class Captured(NamedTuple):
 
 
 def captured(event: Event) -> Captured | None:
-    """What PostHog is told about ``event``; ``None`` when that is nothing."""
+    """The PostHog event of ``event``; ``None`` for one that is not sent."""
     translate = _TRANSLATIONS.get(type(event))
     return None if translate is None else translate(event)
 
@@ -50,7 +50,7 @@ def _ended(event: Ended) -> Captured:
     properties: Properties = {
         "provider": event.provider,
         "model": text(event.model),
-        "requestedModel": text(event.model),  # a caller's word, like the user's and the feature's
+        "requestedModel": text(event.model),  # named by the caller, as user and feature are
         "requestId": event.request_id,
         "operation": event.operation,
         "stream": event.stream,
@@ -90,13 +90,13 @@ def _figures(event: Ended) -> Properties:
         "wastedTokens": sum(attempt.total_tokens for attempt in others),
         "wastedCostUsd": _cost(others),
     }
-    # A provider that refused the request last is named by it, but had no attempt: the group is another provider's.
+    # The provider of a request that was refused last had no attempt: the last attempt's group is another provider's.
     if last.provider == event.provider:
         figures["model"] = last.model
     return figures
 
 
-_NOTHING_SPENT: Mapping[str, Any] = {
+_NOTHING_SPENT: Final[Mapping[str, Any]] = {
     "deployment": None,
     "promptTokens": 0,
     "completionTokens": 0,
@@ -190,7 +190,7 @@ def _budget_crossed(event: BudgetCrossed) -> Captured:
 
 
 def _share(utilization: float) -> float:
-    """From 0 to 1; how far above 1 it is, ``used`` and ``limit`` tell."""
+    """``utilization`` from 0 to 1; ``used`` and ``limit`` show how far above 1 it is."""
     return min(1.0, max(0.0, utilization))
 
 

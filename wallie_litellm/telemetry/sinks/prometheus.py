@@ -1,7 +1,7 @@
 """Metrics for Prometheus: counters and histograms from events, gauges from the guard's status at scrape time.
 
 Every label is bounded: providers, model groups and features beyond the first hundred of each are counted as ``other``,
-and no user is ever named. Durations are in seconds, money in US dollars.
+and no label holds a user. Durations are in seconds, money in US dollars.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from wallie_litellm.errors import ConfigError
@@ -37,21 +37,21 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
-OTHER = "other"
-MOST_LABEL_VALUES = 100
+OTHER: Final = "other"  # the label of values beyond the limit
+MOST_LABEL_VALUES: Final = 100  # of one label, beside those of the configuration
 
-#: Seconds. OpenTelemetry's advice for calls to models, without its shortest and with a longer one.
-SECONDS = (0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84)
+# OpenTelemetry's advice for calls to models, without its shortest bucket and with a longer one.
+SECONDS: Final = (0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84)
 
 
 class PrometheusSink:
-    """Counts events, and shows them to Prometheus through :meth:`render` or an exporter of its own, :meth:`serve`.
+    """Counts events; :meth:`render` writes the metrics, :meth:`serve` starts an exporter.
 
-    ``registry`` is one of the sink's own unless given, so that several routers, and the application's own metrics, do
-    not clash. Sinks given the same registry add to the same counters, which live as long as the registry does.
-    ``status`` is the guard's, ``sink_stats`` the bus's counters by sink; both are asked at each scrape. ``features``
-    and ``models`` are those of the configuration: they have series of their own whatever else is seen, and so do the
-    first ``most`` other values of each label.
+    ``registry`` defaults to one of the sink's own, so that several routers, and the application's metrics, do not
+    clash. Sinks with the same registry add to the same counters, which live as long as the registry does. ``status``
+    is the guard's, ``sink_stats`` the bus's counters by sink; both are called at each scrape. ``features`` and
+    ``models`` are those of the configuration, which always have series of their own; so have the first ``most`` other
+    values of each label.
     """
 
     name = "prometheus"
@@ -97,11 +97,11 @@ class PrometheusSink:
                 self._handled += 1
 
     def flush(self, timeout: float) -> bool:
-        """Nothing is ever kept back."""
+        """Return ``True``: the sink buffers nothing."""
         return True
 
     def close(self, timeout: float) -> None:
-        """Stop the exporter and ask ``status`` no more. What was counted can still be rendered."""
+        """Stop the exporter and the calls of ``status``. The counts can still be rendered."""
         serving, self._serving = self._serving, None
         if serving is not None:
             server, thread = serving
@@ -116,7 +116,7 @@ class PrometheusSink:
         return {"delivered": self._handled}
 
     def render(self, accept: str | None = None) -> tuple[bytes, str]:
-        """The metrics and their content type: Prometheus's text, or OpenMetrics if the ``Accept`` header says so."""
+        """The metrics and their content type: Prometheus's text, or OpenMetrics if ``accept`` asks for it."""
         encode, content_type = choose_encoder(accept or "")
         return encode(self.registry), content_type
 
@@ -126,7 +126,7 @@ class PrometheusSink:
         A second call returns the port that is already being served.
 
         Raises:
-            ConfigError: the port cannot be had.
+            ConfigError: the port cannot be used.
         """
         if self._serving is None:
             try:
@@ -187,7 +187,7 @@ class PrometheusSink:
 
 
 class _Bounded:
-    """A label's values: those known beforehand, the first ``most`` others, then :data:`OTHER`."""
+    """A label's values: those of the configuration, the first ``most`` others, then :data:`OTHER`."""
 
     def __init__(self, known: Iterable[str], most: int) -> None:
         self._own = {"", *known}
@@ -255,7 +255,7 @@ class _Metrics:
         self._cost = counter(
             "wallie_cost_usd", "Cost of attempts whose price is known, in US dollars.", (*owner, "feature")
         )
-        self.unpriced = counter("wallie_unpriced_attempts", "Billed attempts whose price nobody knows.", owner)
+        self.unpriced = counter("wallie_unpriced_attempts", "Billed attempts without a known price.", owner)
         self.fallbacks = counter(
             "wallie_fallbacks", "Requests that went on to the next member of their chain.", ("from", "to")
         )
@@ -295,14 +295,14 @@ class _Metrics:
         )
 
 
-_of_registries: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
+_by_registry: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
 _registering = threading.Lock()
 
 
 def _metrics_in(registry: CollectorRegistry) -> _Metrics:
-    """The metrics of ``registry``, made at the first call: a registry takes no metric of the same name twice."""
+    """The metrics of ``registry``, created by the first call: a registry accepts each name once."""
     with _registering:
-        metrics = _of_registries.get(registry)
+        metrics = _by_registry.get(registry)
         if metrics is None:
-            metrics = _of_registries[registry] = _Metrics(registry)
+            metrics = _by_registry[registry] = _Metrics(registry)
         return metrics

@@ -1,10 +1,10 @@
-"""The gauges that Prometheus is shown: how things stand at the moment of a scrape."""
+"""The gauges of Prometheus: the state at the moment of a scrape."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client.core import GaugeMetricFamily
 
@@ -12,15 +12,15 @@ from wallie_litellm.core.circuit_breaker import BreakerState
 
 logger = logging.getLogger(__name__)
 
-_BREAKER_STATES = tuple(state.value for state in BreakerState)
-_HEALTH = ("healthy", "degraded", "down")
+_BREAKER_STATES: Final = tuple(state.value for state in BreakerState)
+_HEALTH: Final = ("healthy", "degraded", "down")
 
 Status = Callable[[], Mapping[str, Any]]
 SinkStats = Callable[[], Mapping[str, Mapping[str, int]]]
 
 
 class StatusSource:
-    """What a sink knows of the present: what it can ask, and what events have told it."""
+    """The current state that one sink has: from ``status`` and ``sink_stats`` where given, else from events."""
 
     def __init__(self, status: Status | None, sink_stats: SinkStats | None) -> None:
         self._status = status
@@ -30,35 +30,35 @@ class StatusSource:
 
     def providers(self) -> Mapping[str, Mapping[str, Any]]:
         """The guard's providers, as in its status."""
-        found: Mapping[str, Mapping[str, Any]] = _asked(self._status).get("providers", {})
+        found: Mapping[str, Mapping[str, Any]] = _result_of(self._status).get("providers", {})
         return found
 
     def sinks(self) -> Mapping[str, Mapping[str, int]]:
         """The counters of each sink."""
-        return _asked(self._sink_stats)
+        return _result_of(self._sink_stats)
 
 
 class Gauges:
-    """Collects the gauges of all sources at each scrape; where two know the same provider, the newer one is right."""
+    """Collects the gauges of all sources at each scrape; of two with the same provider, the newer source counts."""
 
     def __init__(self, sources: Sequence[StatusSource]) -> None:
         self._sources = sources
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """The names alone, for the registry to look for clashes without asking anybody."""
+        """The names alone, with which the registry finds clashes; no source is read."""
         return list(_gauges({}, {}, {}, {}))
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Everything at this moment."""
+        """All gauges with their current values."""
         providers: dict[str, Mapping[str, Any]] = {}
         breaker: dict[str, str] = {}
         health: dict[str, str] = {}
         sinks: dict[str, Mapping[str, int]] = {}
         for source in tuple(self._sources):
-            asked = source.providers()
-            providers.update(asked)
-            breaker.update({**source.breaker, **{name: one["breaker"]["state"] for name, one in asked.items()}})
-            health.update({**source.health, **{name: one["health"] for name, one in asked.items()}})
+            found = source.providers()
+            providers.update(found)
+            breaker.update({**source.breaker, **{name: one["breaker"]["state"] for name, one in found.items()}})
+            health.update({**source.health, **{name: one["health"] for name, one in found.items()}})
             sinks.update(source.sinks())
         return list(_gauges(providers, breaker, health, sinks))
 
@@ -81,7 +81,7 @@ def _gauges(
     for key, metric, text in (
         ("in_flight", "wallie_requests_in_flight", "Attempts that are being served."),
         ("waiting", "wallie_requests_waiting", "Attempts that wait for capacity."),
-        ("paused_for", "wallie_provider_paused_seconds", "For how long yet a provider asked to be left alone."),
+        ("paused_for", "wallie_provider_paused_seconds", "For how long yet a provider asked not to be called."),
     ):
         yield _gauge(metric, text, ("provider",), {(name,): one[key] for name, one in providers.items()})
     yield _gauge(
@@ -106,9 +106,9 @@ def _one_hot(name: str, text: str, label: str, states: Sequence[str], present: M
     return _gauge(name, text, ("provider", label), values)
 
 
-def _asked(question: Callable[[], Mapping[str, Any]] | None) -> Mapping[str, Any]:
+def _result_of(read: Callable[[], Mapping[str, Any]] | None) -> Mapping[str, Any]:
     try:
-        return question() if question is not None else {}
+        return read() if read is not None else {}
     except Exception:
-        logger.exception("the metrics lack what could not be asked for")  # a scrape must not fail for it
+        logger.exception("the metrics lack gauges whose state could not be read")  # the scrape itself does not fail
         return {}

@@ -1,8 +1,8 @@
-"""Sentry: one ``ai.request.failed`` for each request that failed after its whole chain had.
+"""Sentry: one ``ai.request.failed`` for each request whose whole chain has failed.
 
 Of the SDK only the transport is used. A second ``Client`` would take over the process's profiler from the
-application's own Sentry, and events that go through one can pick up what the application's integrations know:
-arguments, modules, the host, breadcrumbs, the user.
+application's own Sentry client, and its events could receive data of the application's integrations: arguments,
+modules, the host, breadcrumbs, the user.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from wallie_litellm.core.iso_time import iso_time
+from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import Ended, Event, Settled
 
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
     from sentry_sdk.envelope import Envelope
     from sentry_sdk.transport import HttpTransport
 
-_NAME = "ai.request.failed"
-_MINUTE = 60.0
-_TIMEOUT = 10  # seconds that Sentry may take over an event
-_LONGEST_TAG = 200  # characters; Sentry refuses a longer one
+_NAME: Final = "ai.request.failed"
+_MINUTE: Final = 60.0  # seconds
+_TIMEOUT: Final = 10  # seconds that Sentry may take to respond
+_LONGEST_TAG: Final = 200  # characters; Sentry refuses a longer one
 
 
 class SentrySink:
-    """Reports to the project of ``dsn``; see :class:`~wallie_litellm.telemetry.sink.Sink`.
+    """A :class:`~wallie_litellm.telemetry.sink.Sink` that reports to the project of ``dsn``.
 
-    ``environment`` is by default what the SDK takes: ``SENTRY_ENVIRONMENT``, else ``production``; the release is
-    ``SENTRY_RELEASE``, if set. At most ``per_minute`` events go out in any minute, the others are counted as sampled
-    out. ``now`` is a clock in seconds that never goes back, for tests.
+    ``environment`` defaults to the SDK's default: ``SENTRY_ENVIRONMENT``, else ``production``; the release is
+    ``SENTRY_RELEASE``, if set. At most ``per_minute`` events are sent in any minute; the others are counted as sampled
+    out. ``now`` is a monotonic clock in seconds, for tests.
 
     Raises:
         ConfigError: ``sentry-sdk`` is not installed, or ``dsn`` is not one.
@@ -54,19 +55,19 @@ class SentrySink:
         self._context = {"environment": environment or os.environ.get("SENTRY_ENVIRONMENT") or "production"}
         if release := os.environ.get("SENTRY_RELEASE"):
             self._context["release"] = release
-        self._lately: deque[float] = deque(maxlen=per_minute)
+        self._sent_at: deque[float] = deque(maxlen=per_minute)
         self._lock = threading.Lock()
         self._counts = {"delivered": 0, "dropped": 0, "pending": 0, "sampled_out": 0}
         self._transport = _connect(dsn, self._ended)
 
     def handle(self, events: Sequence[Event]) -> None:
-        """See :class:`~wallie_litellm.telemetry.sink.Sink`. Waits for nothing: the SDK has a thread for sending."""
+        """Queue the failed requests among ``events``. Does not wait: the SDK has a thread for sending."""
         for event in events:
             if isinstance(event, Ended) and not event.success and not event.by_caller:
                 self._report(event)
 
     def flush(self, timeout: float) -> bool:
-        """See :class:`~wallie_litellm.telemetry.sink.Sink`."""
+        """Send what is pending within ``timeout`` seconds; returns whether nothing was left or dropped."""
         before = self.stats()
         if before["pending"]:
             self._transport.flush(timeout)
@@ -74,7 +75,7 @@ class SentrySink:
         return not after["pending"] and after["dropped"] == before["dropped"]
 
     def close(self, timeout: float) -> None:
-        """See :class:`~wallie_litellm.telemetry.sink.Sink`."""
+        """Flush, and stop the SDK's thread."""
         self.flush(timeout)
         self._transport.kill()
 
@@ -88,18 +89,18 @@ class SentrySink:
 
         if not self._admit():
             return
-        report = {**_described(event), **self._context}
-        envelope = Envelope(headers={"event_id": report["event_id"], "sent_at": datetime.now(UTC).isoformat()})
+        report = {**_report_of(event), **self._context}
+        envelope = Envelope(headers={"event_id": report["event_id"], "sent_at": iso_time(time.time(), utc="+00:00")})
         envelope.add_item(Item(PayloadRef(json=report), type="event"))
         self._transport.capture_envelope(envelope)
 
     def _admit(self) -> bool:
-        now, lately = self._now(), self._lately
-        sampled_out = len(lately) == lately.maxlen and (not lately or now - lately[0] < _MINUTE)
+        now, sent_at = self._now(), self._sent_at
+        sampled_out = len(sent_at) == sent_at.maxlen and (not sent_at or now - sent_at[0] < _MINUTE)
         with self._lock:
             self._counts["sampled_out" if sampled_out else "pending"] += 1
         if not sampled_out:
-            lately.append(now)
+            sent_at.append(now)
         return not sampled_out
 
     def _ended(self, lost: bool) -> None:
@@ -119,13 +120,17 @@ def _connect(dsn: str, ended: Callable[[bool], None]) -> HttpTransport:
         ) from None
 
     class CountingTransport(HttpTransport):
-        """The SDK's, telling of each event how it ended."""
+        """The SDK's transport, which reports for each event whether it was lost.
+
+        The end of sending has no public hook, so ``_send_envelope`` is overridden. The tests of ``stats`` fail with a
+        version of the SDK that calls another method.
+        """
 
         TIMEOUT = _TIMEOUT
         _lost = False
 
         def on_dropped_event(self, reason: str) -> None:
-            if reason == "full_queue":  # in the caller's thread: this event never reaches the one that sends
+            if reason == "full_queue":  # in the caller's thread: this event never reaches the sending thread
                 ended(True)
             else:
                 self._lost = True
@@ -146,11 +151,11 @@ def _connect(dsn: str, ended: Callable[[bool], None]) -> HttpTransport:
         raise ConfigError(
             ["wallie.telemetry.sentry.dsn: not a Sentry DSN, expected https://<key>@<host>/<project number>"]
         ) from None
-    # Without client reports: they would be envelopes of their own.
+    # Without client reports, which are envelopes of their own.
     return CountingTransport({**DEFAULT_OPTIONS, "dsn": dsn, "send_client_reports": False})
 
 
-def _described(event: Ended) -> dict[str, Any]:
+def _report_of(event: Ended) -> dict[str, Any]:
     error = event.error or "unknown"
     tags = {
         "provider": event.provider,
@@ -161,8 +166,8 @@ def _described(event: Ended) -> dict[str, Any]:
         "operation": event.operation,
     }
     return {
-        "event_id": uuid.uuid5(uuid.NAMESPACE_OID, event.id).hex,  # Sentry recognises a repetition
-        "timestamp": datetime.fromtimestamp(event.at, UTC).isoformat(),
+        "event_id": uuid.uuid5(uuid.NAMESPACE_OID, event.id).hex,  # the same when repeated, which Sentry recognises
+        "timestamp": iso_time(event.at, utc="+00:00"),
         "platform": "python",
         "level": "error",
         "logger": "wallie_litellm",
@@ -192,4 +197,4 @@ def _attempt(settled: Settled) -> dict[str, Any]:
 
 
 def _tag(value: object) -> str:
-    return "".join(character if character.isprintable() else " " for character in str(value)[:_LONGEST_TAG])
+    return one_line(str(value)[:_LONGEST_TAG], " ")

@@ -1,8 +1,8 @@
-"""Slack: what somebody should hear of now, as messages to an incoming webhook.
+"""Slack: urgent alerts as messages to an incoming webhook.
 
-A quota at its critical share, a breaker that opened or closed, a model without a price, a budget. Each fact is a
-message; when they come thick and fast, the first few are, and the rest is told in one digest a minute that counts
-every one. What Slack does not take is kept, folded by kind and provider, and told when it does.
+Alerts are a quota at its critical share, a breaker that opened or closed, a model without a price, and a budget. Each
+is a message of its own; of many within a minute, the first few are, and one digest a minute counts all others. Alerts
+that Slack does not accept are kept, merged by kind and provider, and sent when it does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import httpx
 
@@ -22,24 +23,24 @@ from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.retry_after import parse_retry_after
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import Event
-from wallie_litellm.telemetry.sinks.slack_messages import Fact, Group, Groups, News, count_of, fold, message_of
+from wallie_litellm.telemetry.sinks.slack_messages import Fact, FactSelector, Group, Groups, count_of, fold, message_of
 
 logger = logging.getLogger(__name__)
 
-_THREAD = "wallie-slack"
-_PACE = 1.0  # seconds between two messages: Slack's documented limit for a webhook
-_MUTED_FOR = 3600.0  # seconds until a webhook that Slack calls invalid is tried again
-_TIMEOUT = 10.0  # seconds for each step of a request
-_TRY_AGAIN = frozenset({408, 425, 429})
-_MESSAGE_AT_FAULT = 400  # Slack cannot read this very message; the webhook itself may be all right
+_THREAD: Final = "wallie-slack"  # the name of the thread that sends
+_PACE: Final = 1.0  # seconds between two messages: Slack's documented limit for a webhook
+_MUTED_FOR: Final = 3600.0  # seconds until a webhook that Slack calls invalid is tried again
+_TIMEOUT: Final = 10.0  # seconds for each step of a request
+_RETRIED: Final = frozenset({408, 425, 429})  # statuses; those from 500 on are retried too
+_INVALID_MESSAGE: Final = 400  # status of a single message that Slack refuses; the webhook itself may be valid
 
 
 class Outbox:
-    """What is to be told, and when. The caller brings ``now``, in seconds of a monotonic clock.
+    """Facts that wait to be sent, and when. Callers pass ``now`` in monotonic seconds.
 
-    Within an ``interval`` (seconds) the first ``burst`` facts are messages of their own; later ones are folded into a
-    digest that goes out at its end. A digest of many uses up the next interval's messages, so that a storm that goes
-    on is one message an interval. Memory grows with the kinds of facts, not with their number.
+    Within an ``interval`` (seconds) the first ``burst`` facts are messages of their own; later ones are merged into a
+    digest that is due at its end. The facts of a digest count against the next interval's burst, so that a continuing
+    storm is one message an interval. Memory grows with the kinds of facts, not with their number.
     """
 
     def __init__(self, burst: int, interval: float) -> None:
@@ -54,7 +55,7 @@ class Outbox:
         return len(self._single) + count_of(self._folded)
 
     def add(self, now: float, fact: Fact) -> None:
-        """Take in a fact."""
+        """Add a fact."""
         one = Group(1, fact.at, fact)
         if self._folded:
             fold(self._folded, one)
@@ -69,13 +70,13 @@ class Outbox:
         fold(self._folded, one)
 
     def due(self) -> float | None:
-        """When the next message is to go out; ``None`` when there is nothing to tell."""
+        """When the next message is due; ``None`` without a fact."""
         if self._single:
             return self._not_before
         return max(self._not_before, self._digest_at) if self._folded else None
 
     def take(self, now: float) -> Groups | None:
-        """The facts of the next message, if it is time."""
+        """Remove and return the facts of the next message, if it is due."""
         due = self.due()
         if due is None or now < due:
             return None
@@ -87,13 +88,13 @@ class Outbox:
         return groups
 
     def delivered(self, now: float) -> None:
-        """The message was taken."""
+        """The message was accepted."""
         self._not_before = now + _PACE
 
     def put_back(self, now: float, groups: Groups, wait: float, *, asked: bool) -> None:
-        """The message was not taken: all there is goes out together in ``wait`` seconds.
+        """The message was not accepted: all facts are due in one message in ``wait`` seconds.
 
-        ``asked`` says that Slack itself named that time; then not even :meth:`hurry` makes it sooner.
+        ``asked`` states that Slack itself named that time, which :meth:`hurry` then does not shorten.
         """
         self._gather(groups)
         self._digest_at = self._not_before = now + wait
@@ -101,13 +102,13 @@ class Outbox:
             self._asked_until = now + wait
 
     def hurry(self, now: float) -> None:
-        """Tell all there is together, as soon as Slack allows."""
+        """Make all facts due in one message, as soon as Slack allows."""
         self._gather({})
         self._digest_at = now
         self._not_before = self._asked_until
 
     def clear(self) -> int:
-        """Forget everything; says how much it was."""
+        """Remove every fact; returns how many there were."""
         count = len(self)
         self._single.clear()
         self._folded = {}
@@ -121,10 +122,11 @@ class Outbox:
 
 
 class SlackSink:
-    """Tells Slack, on a thread of its own; see :class:`~wallie_litellm.telemetry.sink.Sink`.
+    """A :class:`~wallie_litellm.telemetry.sink.Sink` that posts to a webhook, on a thread of its own.
 
     Within ``interval`` seconds the first ``burst`` facts are single messages. ``clock`` is for tests. A message may
-    arrive twice when Slack's answer to it got lost.
+    arrive twice when Slack's response to it was lost. The sink adds a filter to the process's logger ``httpx``, which
+    drops what is logged about requests of the sink's own thread: it would hold the webhook's address.
 
     Raises:
         ConfigError: ``webhook_url`` is not a web address.
@@ -133,7 +135,7 @@ class SlackSink:
     name = "slack"
 
     def __init__(self, webhook_url: str, *, interval: float = 60.0, burst: int = 5, clock: Clock | None = None) -> None:
-        self._url = _checked(webhook_url)
+        self._url = _valid_url(webhook_url)
         self._clock: Clock = clock or SystemClock()
         self._owns_clock = clock is None
         self._backoff = Backoff(initial=1.0, max=60.0)
@@ -144,15 +146,15 @@ class SlackSink:
         self._outbox = Outbox(burst, interval)
         self._sending = 0  # facts in the message under way
         self._failures = 0  # in a row
-        self._complained = False
+        self._refusal_logged = False
         self._muted_until = -math.inf
         self._counts = {"delivered": 0, "messages": 0, "failed": 0, "dropped": 0}
-        self._news = News()
-        logging.getLogger("httpx").addFilter(_not_ours)
+        self._facts = FactSelector()
+        logging.getLogger("httpx").addFilter(_is_not_ours)  # the same filter is added once
 
     def handle(self, events: Sequence[Event]) -> None:
-        """See :class:`~wallie_litellm.telemetry.sink.Sink`. Waits for nothing."""
-        facts = [fact for event in events if (fact := self._news.of(event)) is not None]
+        """Queue the facts among ``events``. Never waits for Slack."""
+        facts = [fact for event in events if (fact := self._facts.of(event)) is not None]
         if not facts:
             return
         with self._changed:
@@ -166,18 +168,18 @@ class SlackSink:
             self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:
-        """See :class:`~wallie_litellm.telemetry.sink.Sink`; what is pending goes out as one digest."""
+        """Send what is pending as one digest within ``timeout`` seconds; returns whether Slack accepted it."""
         with self._changed:
             dropped = self._counts["dropped"]
             self._outbox.hurry(self._clock.now())
             if self._outbox:
                 self._start()
             self._changed.notify_all()
-            told = self._changed.wait_for(lambda: not self._outbox and not self._sending, timeout)
-            return told and self._counts["dropped"] == dropped
+            sent = self._changed.wait_for(lambda: not self._outbox and not self._sending, timeout)
+            return sent and self._counts["dropped"] == dropped
 
     def close(self, timeout: float) -> None:
-        """See :class:`~wallie_litellm.telemetry.sink.Sink`; what could not be told by then is dropped."""
+        """Flush within ``timeout`` seconds and stop; facts that were not sent are dropped."""
         end = time.monotonic() + timeout
         self.flush(timeout)
         with self._changed:
@@ -191,7 +193,7 @@ class SlackSink:
             self._clock.close()
 
     def stats(self) -> dict[str, int]:
-        """Facts ``delivered``, ``dropped`` and ``pending``; ``messages`` taken and attempts ``failed``."""
+        """Facts ``delivered``, ``dropped`` and ``pending``; ``messages`` accepted and requests ``failed``."""
         with self._changed:
             return {**self._counts, "pending": len(self._outbox) + self._sending}
 
@@ -230,26 +232,26 @@ class SlackSink:
         message = {"text": message_of(groups), "unfurl_links": False, "unfurl_media": False}
         try:
             response = client.post(self._url, json=message)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the facts are kept and the thread goes on
+        except Exception as error:  # noqa: BLE001 - whatever fails, the facts are kept and the thread goes on
             self._keep(groups, type(error).__name__, None)
             return
         status = response.status_code
         if response.is_success:
-            self._told(groups)
-        elif status in _TRY_AGAIN or status >= 500:
+            self._accepted(groups)
+        elif status in _RETRIED or status >= 500:
             self._keep(groups, f"HTTP {status}", parse_retry_after(response.headers, self._clock.wall()))
         else:
             self._drop(groups, status, _error_code(response.text))
 
-    def _told(self, groups: Groups) -> None:
+    def _accepted(self, groups: Groups) -> None:
         with self._changed:
             if self._failures:
                 logger.info("Slack takes messages again.")
-            self._failures, self._complained = 0, False
+            self._failures, self._refusal_logged = 0, False
             self._counts["delivered"] += count_of(groups)
             self._counts["messages"] += 1
             self._outbox.delivered(self._clock.now())
-            self._ended()
+            self._finish_message()
 
     def _keep(self, groups: Groups, what: str, asked: float | None) -> None:
         with self._changed:
@@ -259,33 +261,33 @@ class SlackSink:
             if self._failures == 1:
                 logger.warning("Slack did not take a message (%s). It is kept and sent again in %.0f s.", what, wait)
             self._outbox.put_back(self._clock.now(), groups, wait, asked=asked is not None)
-            self._ended()
+            self._finish_message()
 
     def _drop(self, groups: Groups, status: int, code: str) -> None:
         with self._changed:
             self._counts["failed"] += 1
             self._counts["dropped"] += count_of(groups)
-            if status != _MESSAGE_AT_FAULT:
+            if status != _INVALID_MESSAGE:
                 self._counts["dropped"] += self._outbox.clear()
                 self._muted_until = self._clock.now() + _MUTED_FOR
-            if not self._complained:
-                self._complained = True
+            if not self._refusal_logged:
+                self._refusal_logged = True
                 logger.error(
                     "Slack refuses the messages (HTTP %d%s); they are dropped. Check SLACK_WEBHOOK_URL or "
                     "wallie.telemetry.slack.webhook_url.",
                     status,
                     code,
                 )
-            self._ended()
+            self._finish_message()
 
-    def _ended(self) -> None:
+    def _finish_message(self) -> None:
         self._sending = 0
         if self._closed:
             self._counts["dropped"] += self._outbox.clear()
         self._changed.notify_all()
 
 
-def _checked(webhook_url: str) -> str:
+def _valid_url(webhook_url: str) -> str:
     try:
         url = httpx.URL(webhook_url)
     except (httpx.InvalidURL, TypeError):
@@ -299,11 +301,11 @@ def _checked(webhook_url: str) -> str:
     return webhook_url
 
 
-def _not_ours(_record: logging.LogRecord) -> bool:
-    # httpx logs every request's address, and a webhook's address is all it takes to write to the channel.
+def _is_not_ours(_record: logging.LogRecord) -> bool:
+    # httpx logs every request's address, and the address of a webhook is sufficient to write to its channel.
     return threading.current_thread().name != _THREAD
 
 
 def _error_code(body: str) -> str:
-    # Slack answers with a word such as ``no_service``; any other text may quote the address.
+    # Slack responds with a word such as ``no_service``; any other text may quote the address.
     return f", {body}" if re.fullmatch(r"[a-z_]{1,40}", body) else ""

@@ -1,20 +1,21 @@
-"""What is told to Slack, and in which words."""
+"""The facts that are sent to Slack, and their texts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.events import BreakerChanged, BudgetCrossed, Event, QuotaCrossed, Unpriced
 
-_MOST_LINES = 40  # of a digest: Slack cuts a text off at 40,000 characters
-_LONGEST_NAME = 120
+_MOST_LINES: Final = 40  # of a digest: Slack cuts a text off at 40,000 characters
+_LONGEST_NAME: Final = 120  # characters of a name or a reason
 
 
 class Fact(NamedTuple):
-    """Something worth telling, in Slack's mrkdwn; ``key`` is what a digest counts together."""
+    """An alert in Slack's mrkdwn; a digest counts facts of the same ``key`` together. ``at`` is Unix seconds."""
 
     key: tuple[str, ...]
     title: str
@@ -23,7 +24,7 @@ class Fact(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Facts of one key: how many, when the first was, and the last of them."""
+    """Facts of one key: their number, the time of the first (Unix seconds), and the last of them."""
 
     number: int
     first_at: float
@@ -46,12 +47,12 @@ def count_of(groups: Groups) -> int:
     return sum(group.number for group in groups.values())
 
 
-class News:
-    """Which events are worth telling, and in which words. Remembers which providers are known to be cut off."""
+class FactSelector:
+    """Makes facts of the events that are sent to Slack; keeps which providers have been reported as not called."""
 
     def __init__(self) -> None:
-        self._cut_off: dict[str, float] = {}  # since when
-        self._tellers: Mapping[type, Callable[[Any], Fact | None]] = {
+        self._cut_off: dict[str, float] = {}  # provider → since when (Unix seconds) its breaker is open
+        self._makers: Mapping[type, Callable[[Any], Fact | None]] = {
             QuotaCrossed: _quota,
             Unpriced: _unpriced,
             BudgetCrossed: _budget,
@@ -59,9 +60,9 @@ class News:
         }
 
     def of(self, event: Event) -> Fact | None:
-        """The fact to tell; ``None`` when ``event`` is nobody's concern."""
-        tell = self._tellers.get(type(event))
-        return tell(event) if tell is not None else None
+        """The fact of ``event``; ``None`` for one that is not sent."""
+        make = self._makers.get(type(event))
+        return make(event) if make is not None else None
 
     def _breaker(self, event: BreakerChanged) -> Fact | None:
         if event.after == event.before:
@@ -70,7 +71,7 @@ class News:
             self._cut_off.setdefault(event.provider, event.at)
             return _forced(event)
         if event.after == "open":
-            if event.provider in self._cut_off:  # a failed probe opened it again: the outage everybody knows of
+            if event.provider in self._cut_off:  # a failed probe opened it again: the same outage, reported before
                 return None
             self._cut_off[event.provider] = event.at
             return _opened(event)
@@ -156,8 +157,8 @@ def _line(group: Group) -> str:
 
 
 def _escaped(text: str) -> str:
-    """``text`` on one line, unable to mention anybody or to link anywhere."""
-    line = "".join(character if character.isprintable() else " " for character in text[:_LONGEST_NAME])
+    """``text`` on one line, without the characters that make mentions and links."""
+    line = one_line(text[:_LONGEST_NAME], " ")
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

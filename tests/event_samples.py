@@ -1,4 +1,4 @@
-"""Events as the guard states them, to be changed at will."""
+"""Events as the guard publishes them: every test's sample is one of these with changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROMPT = "MARKED-PROMPT"
 
 
 def settled(**changes: Any) -> Settled:
-    """A call to gpt-4o-mini that took 1.5 s, after a wait of 0.25 s."""
+    """An attempt at gpt-4o-mini that took 1.5 s, after a wait of 0.25 s, with ``changes``."""
     record = Settled(
         id=new_id(NOON),
         at=NOON,
@@ -46,7 +46,7 @@ def settled(**changes: Any) -> Settled:
 
 
 def failed(**changes: Any) -> Settled:
-    """The same, answered with HTTP 503."""
+    """An attempt that ended with HTTP 503."""
     return settled(
         **{
             "outcome": "rejected",

@@ -1,0 +1,24 @@
+"""Unix times as ISO 8601 in UTC, rounded to the precision that is asked for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+Precision = Literal["auto", "seconds", "milliseconds", "microseconds"]
+
+_DIGITS: Final[dict[str, int]] = {"auto": 6, "seconds": 0, "milliseconds": 3, "microseconds": 6}  # after the point
+
+
+def iso_time(at: float, precision: Precision = "auto", *, utc: Literal["Z", "+00:00"] = "Z") -> str:
+    """``at`` (Unix seconds) as, for instance, ``2026-11-28T00:00:00.000Z``.
+
+    The nearest moment of that precision is written: a midnight that arithmetic has left some microseconds early is
+    written as midnight. ``auto`` writes microseconds, and no fraction for a whole second. ``utc`` is how the zone is
+    written.
+
+    Raises:
+        ValueError: the year is beyond 9999.
+    """
+    nearest = datetime.fromtimestamp(round(at, _DIGITS[precision]), UTC)
+    return nearest.replace(tzinfo=None).isoformat(timespec=precision) + utc
