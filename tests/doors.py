@@ -16,7 +16,7 @@ from wallie_litellm.core.token_bucket import TOLERANCE
 from wallie_litellm.limiter.limiter import Limiter, Waiter
 from wallie_litellm.limiter.limits import Limits
 from wallie_litellm.limiter.memory_store import MemoryStore
-from wallie_litellm.limiter.store import Balance, Denial, ProviderStore, Reservation
+from wallie_litellm.limiter.store import Balance, Denial, DenialReason, ProviderStore, Reservation
 
 Admission = tuple[float, Demand]
 
@@ -57,6 +57,13 @@ def granted(result: object) -> Reservation:
 def refused(result: object) -> Denial:
     assert isinstance(result, Denial), result
     return result
+
+
+def used_up_dimension(result: object) -> str | None:
+    """The dimension of a denial for a limit that is used up."""
+    denial = refused(result)
+    assert denial.reason is DenialReason.LIMIT, denial
+    return denial.dimension
 
 
 class Line:

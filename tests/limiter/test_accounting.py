@@ -7,7 +7,7 @@ from doors import granted, new_store, refused, tokens
 from fake_clock import FakeClock
 
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.limiter.store import Balance
+from wallie_litellm.limiter.store import Balance, DenialReason
 
 pytestmark = pytest.mark.usefixtures("every_store")
 
@@ -32,7 +32,7 @@ def test_settling_for_more_leaves_a_debt() -> None:
     assert use["tpm"].used == pytest.approx(6100)
     assert use["tpm"].ledger == Balance(reserved=6100, settled=6100, refunded=0)
     assert use["tpd"].used == 6100
-    assert refused(store.reserve(0.0, tokens(100))) == ("tpm", pytest.approx(2.0))
+    assert refused(store.reserve(0.0, tokens(100))) == (DenialReason.LIMIT, pytest.approx(2.0), "tpm")
 
 
 def test_settling_for_nothing_gives_everything_back() -> None:

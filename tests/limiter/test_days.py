@@ -11,7 +11,7 @@ from fake_clock import FakeClock
 
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.memory_store import MIDNIGHT_LOOKUP, MemoryStore
-from wallie_litellm.limiter.store import Denial
+from wallie_litellm.limiter.store import Denial, DenialReason
 
 pytestmark = pytest.mark.usefixtures("every_store")
 # A fleet goes by the clock of the store that it shares.
@@ -33,9 +33,9 @@ def used_up(clock: FakeClock, zone: str = "UTC") -> MemoryStore:
 
 
 def wait(store: MemoryStore, clock: FakeClock) -> float:
-    hurdle: Denial = refused(store.reserve(clock.now(), tokens(100)))
-    assert hurdle.reason == "rpd"
-    return hurdle.wait
+    denial: Denial = refused(store.reserve(clock.now(), tokens(100)))
+    assert (denial.reason, denial.dimension) == (DenialReason.LIMIT, "rpd")
+    return denial.retry_after
 
 
 def test_a_used_up_day_waits_for_midnight_and_begins_anew_then() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from math import inf
 
 import pytest
-from doors import Line, granted, new_limiter, refused, tokens
+from doors import Line, granted, new_limiter, refused, tokens, used_up_dimension
 from fake_clock import FakeClock
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.store import CIRCUIT, PAUSED, TOO_LARGE, Denial, Reservation
+from wallie_litellm.limiter.store import Denial, DenialReason, Reservation
 
 PER_SECOND = {"tpm": 60}  # one token a second, sixty at once
 
@@ -32,13 +32,13 @@ def test_nobody_waits_while_there_is_capacity(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND)
     reservation = granted(limiter.reserve(tokens(60)))
     assert (reservation.at, reservation.demand, limiter.state().in_flight) == (clock.now(), tokens(60), 1)
-    assert refused(limiter.reserve(tokens(6))) == ("tpm", pytest.approx(6))
+    assert refused(limiter.reserve(tokens(6))) == (DenialReason.LIMIT, pytest.approx(6), "tpm")
     assert limiter.state().waiting == 0
 
 
 def test_a_waiter_is_served_exactly_when_it_was_promised(clock: FakeClock) -> None:
     limiter, line = used_up(clock)
-    promised = refused(limiter.reserve(tokens(6))).wait
+    promised = refused(limiter.reserve(tokens(6))).retry_after
     waiter = line.join(tokens(6))
     clock.advance(promised - 0.001)
     assert waiter.result is None
@@ -59,9 +59,9 @@ def test_the_promise_to_a_newcomer_counts_those_in_front(clock: FakeClock) -> No
     limiter, line = used_up(clock)
     line.join(tokens(10))
     line.join(tokens(20), priority=1)
-    assert refused(limiter.reserve(tokens(6))).wait == pytest.approx(36)
-    assert refused(limiter.reserve(tokens(6), priority=1)).wait == pytest.approx(26)
-    assert refused(limiter.hurdle(tokens(6), priority=2)).wait == pytest.approx(6)
+    assert refused(limiter.reserve(tokens(6))).retry_after == pytest.approx(36)
+    assert refused(limiter.reserve(tokens(6), priority=1)).retry_after == pytest.approx(26)
+    assert refused(limiter.check(tokens(6), priority=2)).retry_after == pytest.approx(6)
 
 
 def test_higher_priority_is_served_first(clock: FakeClock) -> None:
@@ -93,15 +93,15 @@ def test_a_newcomer_that_would_fit_is_not_let_past_those_who_wait(clock: FakeClo
     line.join(tokens(50))
     clock.advance(40)
     assert isinstance(limiter.reserve(tokens(1)), Denial)
-    assert isinstance(limiter.hurdle(tokens(1)), Denial)
+    assert isinstance(limiter.check(tokens(1)), Denial)
 
 
 def test_nobody_slips_past_those_who_wait_while_the_timer_is_late(clock: FakeClock) -> None:
     limiter, line = used_up(clock)
     head = line.join(tokens(5))
     clock.lag(30)
-    assert limiter.reserve(tokens(1)) == ("queue", 0.0)
-    assert limiter.hurdle(tokens(1)) == ("queue", 0.0)
+    assert limiter.reserve(tokens(1)) == (DenialReason.QUEUED, 0.0, None)
+    assert limiter.check(tokens(1)) == (DenialReason.QUEUED, 0.0, None)
     clock.advance(0)
     assert line.answered == [head]
     granted(limiter.reserve(tokens(1)))
@@ -111,7 +111,7 @@ def test_a_large_request_is_served_in_bounded_time_however_many_small_ones_come(
     limiter, line = used_up(clock)
     for _ in range(5):
         line.join(tokens(1))
-    promised = refused(limiter.reserve(tokens(60))).wait
+    promised = refused(limiter.reserve(tokens(60))).retry_after
     large = line.join(tokens(60))
     for _ in range(200):
         if isinstance(limiter.reserve(tokens(1)), Denial):
@@ -122,9 +122,9 @@ def test_a_large_request_is_served_in_bounded_time_however_many_small_ones_come(
 
 def test_what_is_bigger_than_the_capacity_is_refused_and_never_queued_for_ever(clock: FakeClock) -> None:
     limiter, line = used_up(clock)
-    assert limiter.reserve(tokens(61)) == (TOO_LARGE + "tpm", inf)
+    assert limiter.reserve(tokens(61)) == (DenialReason.TOO_LARGE, inf, "tpm")
     waiter = line.join(tokens(61))
-    assert waiter.result == (TOO_LARGE + "tpm", inf)
+    assert waiter.result == (DenialReason.TOO_LARGE, inf, "tpm")
     assert limiter.state().waiting == 0
 
 
@@ -135,7 +135,7 @@ def test_a_waiter_is_turned_away_when_it_gives_up_and_told_how_long_it_would_hav
     clock.advance(5.999)
     assert waiter.result is None
     clock.advance(0.001)
-    assert waiter.result == ("tpm", pytest.approx(14))
+    assert waiter.result == (DenialReason.LIMIT, pytest.approx(14), "tpm")
     assert limiter.state().waiting == 1
 
 
@@ -144,7 +144,7 @@ def test_the_head_is_turned_away_at_once_when_it_would_wait_in_vain(clock: FakeC
     line, reservation = Line(clock, limiter), granted(limiter.reserve(tokens(60)))
     waiter, next_one = line.join(tokens(10), patience=12), line.join(tokens(1))
     limiter.settle(reservation, tokens(65))
-    assert waiter.result == ("tpm", pytest.approx(15))
+    assert waiter.result == (DenialReason.LIMIT, pytest.approx(15), "tpm")
     clock.advance(6)
     assert isinstance(next_one.result, Reservation)
 
@@ -180,7 +180,7 @@ def test_a_place_in_flight_goes_to_the_next_in_line(clock: FakeClock) -> None:
     assert line.answered == waiters[:2]
     clock.advance(10)
     assert isinstance(waiters[2].result, Denial)
-    assert waiters[2].result.reason == "concurrency"
+    assert waiters[2].result.reason is DenialReason.CONCURRENCY
 
 
 def test_a_reset_serves_the_waiters_at_once(clock: FakeClock) -> None:
@@ -201,7 +201,7 @@ def test_nobody_passes_during_a_pause_and_the_waiters_pass_after_it(clock: FakeC
     limiter = new_limiter(clock, PER_SECOND)
     line = Line(clock, limiter)
     paused(limiter, 90)
-    assert limiter.reserve(tokens(1)) == (PAUSED, 90)
+    assert limiter.reserve(tokens(1)) == (DenialReason.PAUSED, 90, None)
     assert limiter.state().paused_for == 90
     waiter = line.join(tokens(1), patience=100)
     clock.advance(89.9)
@@ -216,7 +216,7 @@ def test_a_pause_turns_away_at_once_those_who_cannot_wait_for_its_end(clock: Fak
     patient, hasty, patient_too, on_the_dot = (line.join(tokens(1), patience=p) for p in (70, 20, 99, 60))
     limiter.settle(reservation, reservation.demand, pause_for=60)
     assert set(line.answered) == {hasty, on_the_dot}
-    assert (hasty.result, on_the_dot.result) == ((PAUSED, 60), (PAUSED, 60))
+    assert (hasty.result, on_the_dot.result) == ((DenialReason.PAUSED, 60, None), (DenialReason.PAUSED, 60, None))
     clock.advance(60)
     assert isinstance(patient.result, Reservation)
     assert isinstance(patient_too.result, Reservation)
@@ -229,7 +229,7 @@ def test_a_pause_asked_for_by_a_call_already_settled_counts_all_the_same(clock: 
     granted(limiter.reserve(Demand()))
     waiter = line.join(Demand(), patience=30)
     assert not limiter.settle(late, late.demand, pause_for=60)
-    assert waiter.result == (PAUSED, 60)
+    assert waiter.result == (DenialReason.PAUSED, 60, None)
 
 
 # The breaker
@@ -241,7 +241,7 @@ def test_waiters_are_turned_away_when_the_breaker_opens(clock: FakeClock) -> Non
     waiters = [line.join(tokens(1), priority) for priority in (0, 1)]
     limiter.settle(reservation, reservation.demand, Verdict.FAILURE, reason="500")
     assert line.answered == waiters[::-1]
-    assert [waiter.result for waiter in waiters] == [(CIRCUIT, 30.0)] * 2
+    assert [waiter.result for waiter in waiters] == [(DenialReason.CIRCUIT_OPEN, 30.0, None)] * 2
     state = limiter.state()
     assert (state.breaker, state.breaker_reason, state.next_probe_in, state.waiting) == (
         BreakerState.OPEN,
@@ -255,9 +255,9 @@ def test_the_operator_turns_the_waiters_away_too(clock: FakeClock) -> None:
     limiter, line = used_up(clock)
     waiter = line.join(tokens(1))
     limiter.command("force_open")
-    assert waiter.result == (CIRCUIT, inf)
+    assert waiter.result == (DenialReason.CIRCUIT_OPEN, inf, None)
     limiter.command("close")
-    assert refused(limiter.reserve(tokens(1))).reason == "tpm"
+    assert used_up_dimension(limiter.reserve(tokens(1))) == "tpm"
 
 
 def test_a_success_starts_the_count_of_failures_again(clock: FakeClock) -> None:
@@ -294,7 +294,7 @@ def test_a_probe_closes_it_again(clock: FakeClock) -> None:
     limiter.settle(granted(limiter.reserve(Demand())), Demand(), Verdict.FAILURE)
     clock.advance(30)
     probe = granted(limiter.reserve(Demand()))
-    assert refused(limiter.reserve(Demand())).reason == CIRCUIT
+    assert refused(limiter.reserve(Demand())).reason is DenialReason.CIRCUIT_OPEN
     limiter.settle(probe, Demand(), Verdict.SUCCESS)
     assert limiter.state().breaker is BreakerState.CLOSED
 
@@ -307,7 +307,7 @@ def test_only_one_of_those_who_wait_becomes_the_probe(clock: FakeClock) -> None:
     waiters = [line.join(tokens(10)) for _ in range(2)]
     clock.advance(5)
     assert granted(waiters[0].result).probe
-    assert refused(waiters[1].result).reason == CIRCUIT
+    assert refused(waiters[1].result).reason is DenialReason.CIRCUIT_OPEN
 
 
 def test_the_permit_of_a_probe_that_was_abandoned_is_free_at_once(clock: FakeClock) -> None:

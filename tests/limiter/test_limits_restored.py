@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from doors import granted, new_limiter, new_store, refused, tokens
+from doors import granted, new_limiter, new_store, refused, tokens, used_up_dimension
 from fake_clock import FakeClock
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -56,7 +56,7 @@ def test_what_was_used_a_moment_ago_is_still_used() -> None:
         "rpd": 40,
         "tpd": 700,
     }
-    assert refused(limiter.reserve(tokens(301))).reason == "tpd"
+    assert used_up_dimension(limiter.reserve(tokens(301))) == "tpd"
     granted(limiter.reserve(tokens(300)))
 
 
@@ -92,7 +92,7 @@ def test_a_day_that_was_used_up_stays_so_until_midnight() -> None:
     clock = FakeClock()
     limiter = new_limiter(clock, {"rpd": 5})
     limiter.restore(Demand(5, 0, 0, 0), [])
-    wait = refused(limiter.reserve(tokens(0))).wait
+    wait = refused(limiter.reserve(tokens(0))).retry_after
     clock.advance(wait)
     assert how_many(limiter, tokens(0)) == 5
 

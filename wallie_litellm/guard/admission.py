@@ -17,7 +17,11 @@ from wallie_litellm.guard.pacing import pacer
 from wallie_litellm.guard.refusals import refusal
 from wallie_litellm.limiter.limiter import Limiter, Waiter
 from wallie_litellm.limiter.registry import LimiterRegistry
-from wallie_litellm.limiter.store import CIRCUIT, LEASE, TOO_LARGE, Denial, Reservation
+from wallie_litellm.limiter.store import Denial, DenialReason, Reservation
+
+# Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
+_CIRCUIT_OPEN, _CONCURRENCY = DenialReason.CIRCUIT_OPEN, DenialReason.CONCURRENCY
+_TOO_LARGE, _LEASE_REQUESTED = DenialReason.TOO_LARGE, DenialReason.LEASE_REQUESTED
 
 # Seconds: somebody without any patience still looks around only so often.
 SHORTEST_LOOK = 0.1
@@ -54,14 +58,14 @@ class Admission:
         refusals: list[Refused] = []
         for provider in providers:
             limiter = self._limiters.provider(provider)
-            hurdle = limiter.hurdle(demand, scope.priority)
+            denial = limiter.check(demand, scope.priority)
             used_up = self._switch_at is not None and limiter.utilization()[1] >= self._switch_at
-            if hurdle is None:
+            if denial is None:
                 soonest[provider] = (0.0, used_up)
-            elif self._may_wait(scope, Attempt(group), limiter, hurdle, demand) is None:
-                refusals.append(self._refusal(hurdle, limiter, group))
+            elif self._may_wait(scope, Attempt(group), limiter, denial, demand) is None:
+                refusals.append(self._refusal(denial, limiter, group))
             else:
-                soonest[provider] = (hurdle.wait, used_up)
+                soonest[provider] = (denial.retry_after, used_up)
         if not soonest:
             raise min(refusals, key=lambda refusal: refusal.retry_after)
         best = min(soonest.values())
@@ -147,7 +151,7 @@ class Admission:
         if self._switch_at is not None:
             self._prefer_another(scope, attempt, limiter, demand)
         result = limiter.reserve(demand, scope.priority)
-        if guessed and type(result) is Denial and result.reason.startswith(TOO_LARGE):
+        if guessed and type(result) is Denial and result.reason is _TOO_LARGE:
             demand = limiter.fit(demand)
             result = limiter.reserve(demand, scope.priority)
         attempt.started_at = self._now()
@@ -155,7 +159,7 @@ class Admission:
             return result, None
         assert isinstance(result, Denial)  # noqa: S101 - narrows the type
         allowed = self._may_wait(scope, attempt, limiter, result, demand)
-        if result.reason == LEASE:  # asking takes a moment, whatever the patience
+        if result.reason is _LEASE_REQUESTED:  # asking takes a moment, whatever the patience
             allowed = max(allowed or 0.0, ASKING)
         if allowed is None:
             self.check_deadline(scope)
@@ -171,8 +175,8 @@ class Admission:
         if isinstance(waiter.result, Reservation):
             return waiter.result
         self.check_deadline(scope)
-        hurdle = waiter.result or Denial("abandoned", 0.0)
-        raise self._refuse(scope, attempt, limiter, hurdle)
+        denial = waiter.result or Denial(DenialReason.ABANDONED, 0.0)
+        raise self._refuse(scope, attempt, limiter, denial)
 
     def _count_wait(self, scope: RequestContext, attempt: Attempt) -> None:
         now = self._now()
@@ -184,19 +188,19 @@ class Admission:
     # Wait or fall back
 
     def _may_wait(
-        self, scope: RequestContext, attempt: Attempt, limiter: Limiter, hurdle: Denial, demand: Demand
+        self, scope: RequestContext, attempt: Attempt, limiter: Limiter, denial: Denial, demand: Demand
     ) -> float | None:
         """How many seconds this request may wait here, ``None`` for not at all."""
         allowed = scope.max_wait - attempt.waited
-        if hurdle.reason == CIRCUIT or hurdle.wait > allowed:
+        if denial.reason is _CIRCUIT_OPEN or denial.retry_after > allowed:
             return None
-        uncertain = hurdle.reason == "concurrency"
-        impatient = scope.patience < allowed and (uncertain or hurdle.wait > scope.patience)
+        uncertain = denial.reason is _CONCURRENCY
+        impatient = scope.patience < allowed and (uncertain or denial.retry_after > scope.patience)
         if impatient and not limiter.is_feature and self._another_could_serve(scope, attempt.group, demand):
             allowed = scope.patience
         if scope.deadline_at is not None:
             allowed = min(allowed, scope.deadline_at - self._now())
-        return allowed if hurdle.wait <= allowed else None
+        return allowed if denial.retry_after <= allowed else None
 
     def _mind_patience(self, scope: RequestContext, group: str, limiter: Limiter, waiter: Waiter) -> None:
         """Look again each time ``waiter``'s patience has run out: by then somebody else may be able to serve."""
@@ -215,7 +219,7 @@ class Admission:
         """Whether a later member of the chain could serve now, from a provider that is used to less than ``below``."""
         others = (provider for other in scope.remaining(group) for provider in self.providers_of(other))
         return any(
-            limiter.hurdle(demand, scope.priority) is None and (below == inf or limiter.utilization()[1] < below)
+            limiter.check(demand, scope.priority) is None and (below == inf or limiter.utilization()[1] < below)
             for limiter in map(self._limiters.provider, others)
         )
 
@@ -234,14 +238,14 @@ class Admission:
                 retry_after=0.0,
             )
 
-    def _refuse(self, scope: RequestContext, attempt: Attempt, limiter: Limiter, hurdle: Denial) -> Refused:
-        refused = self._refusal(hurdle, limiter, attempt.group, attempt.waited)
+    def _refuse(self, scope: RequestContext, attempt: Attempt, limiter: Limiter, denial: Denial) -> Refused:
+        refused = self._refusal(denial, limiter, attempt.group, attempt.waited)
         if limiter.is_feature:
             scope.feature_refusal = refused
         return refused
 
-    def _refusal(self, hurdle: Denial, limiter: Limiter, group: str, waited: float = 0.0) -> Refused:
-        return refusal(hurdle, limiter, group, waited=waited, open_for=self._open_for)
+    def _refusal(self, denial: Denial, limiter: Limiter, group: str, waited: float = 0.0) -> Refused:
+        return refusal(denial, limiter, group, waited=waited, open_for=self._open_for)
 
 
 def _future_alarm(abandon: Callable[[], None]) -> tuple[Awaitable[None], Callable[[], None]]:

@@ -226,13 +226,13 @@ class Guard:
 
     def is_provider_available(self, provider: str) -> bool:
         """Whether ``provider`` would take a request now, without waiting."""
-        return self._limiters.known(provider).hurdle(ONE_REQUEST) is None
+        return self._limiters.known(provider).check(ONE_REQUEST) is None
 
     def next_fallback(self, model: str, exclude: Sequence[str] = ()) -> str | None:
         """The first member of ``model``'s chain that can serve now and is not excluded, by group or by provider."""
         for group in self.chain_of(model):
             providers = [name for name in self.providers_of(group) if name not in exclude]
-            if group not in exclude and any(self.limiter(name).hurdle(ONE_REQUEST) is None for name in providers):
+            if group not in exclude and any(self.limiter(name).check(ONE_REQUEST) is None for name in providers):
                 return group
         return None
 

@@ -12,7 +12,7 @@ from wallie_litellm.core.thresholds import ThresholdWatch
 from wallie_litellm.core.token_bucket import TokenBucket
 from wallie_litellm.limiter.limits import Limits
 from wallie_litellm.limiter.quota_meter import QuotaMeter
-from wallie_litellm.limiter.store import TOO_LARGE, Balance, Denial, LimitUsage, Reservation
+from wallie_litellm.limiter.store import Balance, Denial, DenialReason, LimitUsage, Reservation
 
 KINDS = tuple(map(int, Kind))
 
@@ -94,7 +94,7 @@ class StoreAccounting:
     def _too_large(self, demand: Demand) -> Denial | None:
         for dimension in (*self._buckets, *self._days):
             if demand.of(dimension) > self.ceiling(dimension) + 1e-9:
-                return Denial(TOO_LARGE + dimension, inf)
+                return Denial(DenialReason.TOO_LARGE, inf, dimension)
         return None
 
     def _book(self, reservation: Reservation, charged: Demand) -> bool:

@@ -17,12 +17,8 @@ from wallie_litellm.core.wait_queue import WaitQueue
 from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.store import (
-    CIRCUIT,
-    CLOSED,
-    LEASE,
-    QUEUE,
-    UNREACHABLE,
     Denial,
+    DenialReason,
     LimitUsage,
     ProviderStore,
     Reservation,
@@ -31,6 +27,8 @@ from wallie_litellm.limiter.store import (
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED = BreakerState.CLOSED
 _SUCCESS = Verdict.SUCCESS
+_QUEUED = DenialReason.QUEUED
+_NOT_BY_WAITING = (DenialReason.CIRCUIT_OPEN, DenialReason.STORE_DOWN)
 
 
 class Waiter:
@@ -61,7 +59,7 @@ class LimiterState:
 
 
 LOWEST_PRIORITY = -(2**63)
-NEWS_ENDS = ("concurrency", LEASE)  # waits that end with an event, not with time
+EVENT_WAITS = (DenialReason.CONCURRENCY, DenialReason.LEASE_REQUESTED)  # waits that end with an event, not with time
 
 FEATURE = "feature:"  # what a feature's limiter is called, in alerts too, before the feature's own name
 
@@ -92,7 +90,7 @@ class Limiter:
         self._give_ups: list[tuple[float, int, Waiter]] = []
         self._sequence = itertools.count()
         self._closed = False
-        self._in_line = QUEUE  # or LEASE: those in front may only wait for the lender's answer
+        self._queue_reason = _QUEUED  # or LEASE_REQUESTED: those in front may only wait for the lender's answer
         # Called under the lock: it must be quick and must not come back here.
         self.on_change: Changed | None = None
         self._seen = (store.breaker.state, store.breaker.failures)
@@ -114,22 +112,22 @@ class Limiter:
                     self._note_change(now)
                 return result
             ahead = self._queue.ahead(priority)
-            hurdle = self._store.hurdle(now, demand, ahead)
-            if hurdle is None and not ahead.requests:
+            denial = self._store.check(now, demand, ahead)
+            if denial is None and not ahead.requests:
                 self._expiry_at = min(self._expiry_at, now + self._ttl)  # the queue's timer sees to it
                 result = self._store.reserve(now, demand)
                 self._note_change(now)
                 return result
-            return hurdle or Denial(self._in_line, 0.0)
+            return denial or Denial(self._queue_reason, 0.0)
         finally:
             self._release()
 
-    def hurdle(self, demand: Demand, priority: int = 0) -> Denial | None:
+    def check(self, demand: Demand, priority: int = 0) -> Denial | None:
         """What :meth:`reserve` would run into now, without taking anything."""
         with self._lock:
             ahead = self._queue.ahead(priority) if self._waiting else NOTHING
-            hurdle = self._store.hurdle(self._now(), demand, ahead)
-            return hurdle or (Denial(QUEUE, 0.0) if ahead.requests else None)
+            denial = self._store.check(self._now(), demand, ahead)
+            return denial or (Denial(_QUEUED, 0.0) if ahead.requests else None)
 
     def fit(self, demand: Demand) -> Demand:
         """``demand`` with its guessed output cut down to what the limits can hold at all."""
@@ -144,8 +142,8 @@ class Limiter:
         with self._lock:
             if waiter.result is not None:
                 return
-            hurdle = self._store.hurdle(self._now(), waiter.demand, NOTHING) or Denial(QUEUE, 0.0)
-            self._deny(waiter, hurdle)
+            denial = self._store.check(self._now(), waiter.demand, NOTHING) or Denial(_QUEUED, 0.0)
+            self._deny(waiter, denial)
             woken = [waiter, *self._serve()]
         _wake(woken)
 
@@ -153,7 +151,7 @@ class Limiter:
         """Wait for one's turn until ``give_up_at``; ``waiter.wake`` is called when ``result`` is there."""
         with self._lock:
             if self._closed:
-                waiter.result = Denial(CLOSED, 0.0)
+                waiter.result = Denial(DenialReason.GUARD_CLOSED, 0.0)
                 woken = [waiter]
             else:
                 self._queue.push(waiter)
@@ -166,7 +164,7 @@ class Limiter:
         """Leave the queue; capacity that had just been granted goes back."""
         with self._lock:
             if waiter.result is None:
-                self._deny(waiter, Denial("abandoned", 0.0))
+                self._deny(waiter, Denial(DenialReason.ABANDONED, 0.0))
             elif isinstance(waiter.result, Reservation):
                 self._finish(waiter.result, NOTHING, Verdict.IGNORED, None)
             woken = self._serve()
@@ -265,7 +263,7 @@ class Limiter:
     def lease(self, on_renewal_due: Callable[[], None]) -> None:
         """Have ``on_renewal_due`` called, under the lock, when the lender should be asked."""
         self._leased.on_renewal_due = on_renewal_due
-        self._in_line = LEASE
+        self._queue_reason = DenialReason.LEASE_REQUESTED
 
     def compose(self) -> Any:
         """What to tell the lender, and what to ask of it for those who wait."""
@@ -329,7 +327,7 @@ class Limiter:
             self._closed = True
             woken = []
             while (head := self._queue.head()) is not None:
-                self._deny(head, Denial(CLOSED, 0.0))
+                self._deny(head, Denial(DenialReason.GUARD_CLOSED, 0.0))
                 woken.append(head)
             self._set_timer(float("inf"))
         _wake(woken)
@@ -374,7 +372,7 @@ class Limiter:
         while (head := self._queue.head()) is not None:
             result = self._store.reserve(now, head.demand)
             if isinstance(result, Denial) and self._worth_waiting(now, result, head):
-                next_at = now + result.wait if result.reason not in NEWS_ENDS else float("inf")
+                next_at = now + result.retry_after if result.reason not in EVENT_WAITS else float("inf")
                 break
             if isinstance(result, Reservation):
                 self._expiry_at = min(self._expiry_at, now + self._ttl)
@@ -386,11 +384,11 @@ class Limiter:
         return woken
 
     @staticmethod
-    def _worth_waiting(now: float, hurdle: Denial, waiter: Waiter) -> bool:
+    def _worth_waiting(now: float, denial: Denial, waiter: Waiter) -> bool:
         return (
-            hurdle.reason not in (CIRCUIT, UNREACHABLE)
-            and hurdle.wait < float("inf")
-            and now + hurdle.wait <= waiter.give_up_at
+            denial.reason not in _NOT_BY_WAITING
+            and denial.retry_after < float("inf")
+            and now + denial.retry_after <= waiter.give_up_at
         )
 
     def _evict(self, now: float) -> list[Waiter]:
@@ -398,10 +396,10 @@ class Limiter:
         in_vain = max(now, self._store.paused_until)
         while self._next_give_up() <= in_vain:
             waiter = heapq.heappop(self._give_ups)[2]
-            self._deny(waiter, Denial(QUEUE, 0.0))
+            self._deny(waiter, Denial(_QUEUED, 0.0))
             # What it would find if it came back at once: the others are still in line.
             ahead = self._queue.ahead(waiter.priority)
-            waiter.result = self._store.hurdle(now, waiter.demand, ahead) or waiter.result
+            waiter.result = self._store.check(now, waiter.demand, ahead) or waiter.result
             gone.append(waiter)
         return gone
 

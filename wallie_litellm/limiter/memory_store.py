@@ -12,10 +12,12 @@ from wallie_litellm.core.dimensions import DIMENSION_KINDS, Kind
 from wallie_litellm.core.token_bucket import TokenBucket
 from wallie_litellm.limiter.accounting import StoreAccounting
 from wallie_litellm.limiter.limits import Limits
-from wallie_litellm.limiter.store import CIRCUIT, PAUSED, Denial, LimitUsage, Reservation
+from wallie_litellm.limiter.store import Denial, DenialReason, LimitUsage, Reservation, limit_denial
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED = BreakerState.CLOSED
+_CIRCUIT_OPEN = DenialReason.CIRCUIT_OPEN
+_PAUSED = DenialReason.PAUSED
 
 # The wall clock may be set, or stand still while a machine sleeps: midnight is looked up again this often (seconds).
 MIDNIGHT_LOOKUP = 60.0
@@ -46,18 +48,18 @@ class MemoryStore(StoreAccounting):
         """Take all of ``demand`` or nothing."""
         breaker = self.breaker
         if now < self.paused_until or breaker.state is not _CLOSED or self._concurrency is not None:
-            hurdle = self.hurdle(now, demand, NOTHING)
-            if hurdle is not None:
-                return hurdle
+            denial = self.check(now, demand, NOTHING)
+            if denial is not None:
+                return denial
         if now >= self._midnight_lookup:
             self._roll(now)
         for counter, kind in self._counters:
             if counter.used + demand[kind] > counter.limit:
-                return self._obstacle(now, demand)
+                return self._denial(now, demand)
         for bucket, kind in self._rates:
             if not bucket.take_if_there(now, demand[kind]):
                 self._untake(bucket, demand)
-                return self._obstacle(now, demand)
+                return self._denial(now, demand)
         for counter, kind in self._counters:
             counter.used += demand[kind]
         for kind in self._token_kinds:
@@ -79,12 +81,12 @@ class MemoryStore(StoreAccounting):
                 return
             bucket.untake(demand[kind])
 
-    def _obstacle(self, now: float, demand: Demand) -> Denial:
-        hurdle = self.hurdle(now, demand, NOTHING)
-        assert hurdle is not None, "the caller has just found one"  # noqa: S101 - narrows for the type checker
-        return hurdle
+    def _denial(self, now: float, demand: Demand) -> Denial:
+        denial = self.check(now, demand, NOTHING)
+        assert denial is not None, "the caller has just found one"  # noqa: S101 - narrows for the type checker
+        return denial
 
-    def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
+    def check(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
         """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; the longest wait wins."""
         if now >= self._midnight_lookup:
             self._roll(now)
@@ -93,8 +95,8 @@ class MemoryStore(StoreAccounting):
             return worst
         blocked = self.breaker.wait(now)
         if blocked > 0:
-            return Denial(CIRCUIT, blocked)
-        waits = [(self.paused_until - now, PAUSED)]
+            return Denial(_CIRCUIT_OPEN, blocked)
+        waits = [(0.0, "")]
         for dimension, bucket in self._buckets.items():
             kind = DIMENSION_KINDS[dimension]
             waits.append((bucket.wait(now, demand[kind] + ahead[kind]), dimension))
@@ -104,8 +106,11 @@ class MemoryStore(StoreAccounting):
         if self._concurrency is not None:
             # Nobody knows when a call ends; a place counts as free in a moment and the waiter's patience decides.
             waits.append((1e-3 if len(self._live) + ahead.requests >= self._concurrency else 0.0, "concurrency"))
-        wait, reason = max(waits)
-        return Denial(reason, wait) if wait > 0 else None
+        wait, dimension = max(waits)
+        paused_for = self.paused_until - now
+        if paused_for > wait:
+            return Denial(_PAUSED, paused_for)
+        return limit_denial(dimension, wait) if wait > 0 else None
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
         """Replace the reservation by what was used; ``False`` when it had been settled before."""

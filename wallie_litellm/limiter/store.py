@@ -7,6 +7,7 @@ shared between processes makes each operation atomic on its own side too.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 from math import ceil
 from typing import NamedTuple, Protocol
 
@@ -32,20 +33,36 @@ class Reservation:
         self.settled = False
 
 
+class DenialReason(Enum):
+    """Why a demand is denied. Those that concern one limit come with its dimension."""
+
+    LIMIT = "limit"  # a rate or a daily limit is used up; with its dimension
+    CONCURRENCY = "concurrency"  # as many calls as may be are under way; with that dimension
+    TOO_LARGE = "too_large"  # the demand exceeds a limit's whole capacity; with its dimension
+    PAUSED = "paused"  # the provider asked for a pause
+    CIRCUIT_OPEN = "circuit_open"  # the breaker admits nothing
+    QUEUED = "queued"  # requests in front have not been served yet
+    LEASE_REQUESTED = "lease_requested"  # there may be capacity: the lease server has been asked
+    STORE_DOWN = "store_down"  # the shared store does not answer, and `on_store_error` is `closed`
+    GUARD_CLOSED = "guard_closed"  # the guard admits nothing any more
+    ABANDONED = "abandoned"  # the request left the queue itself
+
+
+# Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
+_LIMIT, _CONCURRENCY = DenialReason.LIMIT, DenialReason.CONCURRENCY
+
+
 class Denial(NamedTuple):
     """Why a demand cannot be admitted now, and for how many seconds (``inf``: not by waiting)."""
 
-    reason: str  # a dimension, or one of the constants below
-    wait: float
+    reason: DenialReason
+    retry_after: float
+    dimension: str | None = None
 
 
-PAUSED = "paused"
-CIRCUIT = "circuit"
-CLOSED = "closed"
-QUEUE = "queue"  # others are in front
-LEASE = "lease"  # there may be room: the store that the fleet shares is being asked
-UNREACHABLE = "store"  # that store is away, and nothing may pass without it
-TOO_LARGE = "too_large:"  # followed by the dimension
+def limit_denial(dimension: str, retry_after: float) -> Denial:
+    """The denial of a demand that exceeds what is left in ``dimension``."""
+    return Denial(_CONCURRENCY if dimension == "concurrency" else _LIMIT, retry_after, dimension)
 
 
 class Balance(NamedTuple):
@@ -99,7 +116,7 @@ class ProviderStore(Protocol):
     def reserve(self, now: float, demand: Demand) -> Reservation | Denial:
         """Take all of ``demand`` or nothing."""
 
-    def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
+    def check(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
         """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; ``None`` if nothing."""
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:

@@ -121,6 +121,6 @@ def test_what_a_worker_has_in_hand_may_be_spent_after_the_lender_has_gone() -> N
             now, now, loans.lender.exchange(loans.clock.wall(), other.compose(now, everything, everything))
         )
     loans.talk(queued=NOTHING)
-    assert loans.worker.hurdle(now, Demand(int(in_hand) + 1, 0, 0, 0), NOTHING) is not None
+    assert loans.worker.check(now, Demand(int(in_hand) + 1, 0, 0, 0), NOTHING) is not None
     loans.worker.lease_server_lost(now, "local")
     assert loans.spend(600) == in_hand
