@@ -19,8 +19,9 @@ from wallie_litellm.core.circuit_breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.core.token_bucket import TokenBucket
+from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limiter import Limiter, Waiter
+from wallie_litellm.limiter.limiter import Waiter
 from wallie_litellm.limiter.limits import Limits
 from wallie_litellm.limiter.redis.fleet import HEARTBEAT, RECONNECT, TIMEOUT
 from wallie_litellm.limiter.store import Reservation
@@ -122,8 +123,8 @@ class SimulatedWorker:
         self._exchange = 0  # the number of the one under way, by which a late answer is known
         clock = Clock(self, skew)
         self.store = LeasedStore("openai", fleet.limits, BreakerRules(), clock.wall, worker=name)
-        self.limiter = Limiter("openai", self.store, clock, 600.0)
-        self.limiter.lease(self._signal)
+        self.limiter = LeasedLimiter("openai", self.store, clock, 600.0)
+        self.limiter.on_lease_needed(self._signal)
         self._signal()
         self._beat()
 
@@ -192,7 +193,7 @@ class SimulatedWorker:
         self._busy, self._pending = True, False
         self._talked_at = sent_at = self.fleet.events.now
         self._exchange = number = self._exchange + 1
-        request = copy(self.limiter.compose())
+        request = copy(self.limiter.build_renewal())
         if self.fleet.loses():
             self.fleet.events.after(self.fleet.delay(), self.awake(lambda: self._broken(number)))
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from doors import granted, new_limiter, new_store, refused, tokens, used_up_dimension
 from fake_clock import FakeClock
 from hypothesis import example, given, settings
@@ -11,6 +13,7 @@ from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.listener import Crossing
 from wallie_litellm.limiter.memory_store import MemoryStore
 from wallie_litellm.limiter.store import Denial, Reservation
 
@@ -105,20 +108,32 @@ def test_the_books_begin_anew() -> None:
     assert {tuple(use.ledger) for use in limiter.state().use.values()} == {(1, 1, 0)}
 
 
+class RecordedThresholds:
+    """A listener that keeps the thresholds that are announced."""
+
+    def __init__(self) -> None:
+        self.thresholds: list[tuple[str, str]] = []
+
+    def on_breaker_change(self, *_change: Any) -> None:
+        """Ignored: no breaker opens here."""
+
+    def on_threshold(self, _provider: str, crossing: Crossing) -> None:
+        self.thresholds.append((crossing.dimension, crossing.level))
+
+
 def test_what_the_earlier_process_announced_is_not_announced_again() -> None:
-    clock, told = FakeClock(), list[tuple[str, str]]()
-    store = MemoryStore("openai", Limits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS)
-    store.on_crossing = lambda dimension, level, share, now: told.append((dimension, level))
+    clock, listener = FakeClock(), RecordedThresholds()
+    store = MemoryStore("openai", Limits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS, listener)
     limiter = Limiter("openai", store, clock, 600.0)
     limiter.restore(Demand(85), [(0.0, Demand(85))])
     limiter.consume(Demand(5))
-    assert told == []
+    assert listener.thresholds == []
     limiter.consume(Demand(5))
-    assert told == [("rpm", "critical"), ("rpd", "critical")]
-    told.clear()
+    assert listener.thresholds == [("rpm", "critical"), ("rpd", "critical")]
+    listener.thresholds.clear()
     clock.advance(86_400)
     limiter.consume(Demand(80))
-    assert told == [("rpm", "warning"), ("rpd", "warning")]
+    assert listener.thresholds == [("rpm", "warning"), ("rpd", "warning")]
 
 
 def test_an_idle_provider_is_restored_without_anything_to_announce() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 
 class BreakerState(Enum):
@@ -48,6 +49,40 @@ class BreakerRules:
     open_for: float = 30.0
     max_open_for: float = 300.0
     probes: int = 1
+
+
+class Breaker(Protocol):
+    """What a limiter asks of a breaker, whether it decides itself or mirrors one that others decide on."""
+
+    rules: BreakerRules
+    state: BreakerState
+    generation: int
+    failures: int
+    reason: str | None
+    reopens_at: float
+
+    def wait(self, now: float) -> float:
+        """Seconds until a call may be tried: 0 now, ``inf`` while only the operator can say."""
+
+    def enter(self, now: float, /) -> int:
+        """Let one call pass whose :meth:`wait` is 0; the number of its permit if it is a probe, else 0."""
+
+    def record(
+        self, now: float, generation: int, verdict: Verdict, /, *, probe: int, reason: str | None = None
+    ) -> bool:
+        """Count the result of a call of ``generation``; ``probe`` is the number that :meth:`enter` returned for it."""
+
+    def force_open(self) -> None:
+        """Let nothing pass until the operator says so."""
+
+    def disable(self) -> None:
+        """Let everything pass, whatever happens."""
+
+    def close(self) -> None:
+        """Let everything pass and begin counting anew."""
+
+    def release(self) -> None:
+        """End the operator's action: a breaker that was held open probes first."""
 
 
 class CircuitBreaker:

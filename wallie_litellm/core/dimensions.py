@@ -25,6 +25,8 @@ DAY_DIMENSIONS: Final[tuple[DayDimension, ...]] = ("rpd", "tpd")
 DIMENSIONS: Final[tuple[Dimension, ...]] = (*RATE_DIMENSIONS, *DAY_DIMENSIONS, "concurrency")
 """What a limit counts, in the order in which everything lists it."""
 
+FEATURE: Final = "feature:"  # begins the name of a feature's limiter, also in alerts, before the feature's own name
+
 DIMENSION_KINDS: Final[Mapping[str, Kind]] = {
     "rpm": Kind.REQUESTS,
     "tpm": Kind.TOKENS,

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.errors import CircuitOpen, RateLimited, Refused, RequestTooLarge
-from wallie_litellm.limiter.limiter import FEATURE, Limiter
+from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.store import Denial, DenialReason
 
 _IN_LINE = (

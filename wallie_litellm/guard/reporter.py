@@ -10,7 +10,7 @@ from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.bill import NO_BILL, Bill
 from wallie_litellm.core.budget import Budget, month_of
-from wallie_litellm.core.circuit_breaker import BreakerState, CircuitBreaker, health_of
+from wallie_litellm.core.circuit_breaker import Breaker, BreakerState, health_of
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.events import (
     BreakerChanged,
@@ -27,8 +27,7 @@ from wallie_litellm.events import (
     new_id,
 )
 from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext, RequestFailure
-from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
-from wallie_litellm.limiter.store import LimitUsage
+from wallie_litellm.limiter.listener import Crossing
 from wallie_litellm.litellm_adapter.metadata import COUNTED
 
 _SUCCESS, _CACHE_HIT, _CUT = Outcome.SUCCESS, Outcome.CACHE_HIT, Outcome.CUT
@@ -143,12 +142,12 @@ class Reporter:
             )
         )
 
-    def breaker_changed(
+    def on_breaker_change(
         self,
         provider: str,
         before: tuple[BreakerState, int],
         after: tuple[BreakerState, int],
-        breaker: CircuitBreaker | BreakerReplica,
+        breaker: Breaker,
         now: float,
     ) -> None:
         """A breaker's state or count of failures has changed, and with it perhaps the provider's health."""
@@ -161,9 +160,10 @@ class Reporter:
         if health != was:
             self._publish(HealthChanged(new_id(wall), wall, provider, was, health, breaker.reason))
 
-    def quota_crossed(self, provider: str, dimension: str, level: str, share: float, use: LimitUsage) -> None:
+    def on_threshold(self, provider: str, crossing: Crossing) -> None:
         """A limit's utilisation has reached a threshold."""
         wall = self._wall()
+        dimension, level, share, use, _ = crossing
         self._publish(
             QuotaCrossed(new_id(wall), wall, provider, dimension, level, share, use.units, use.full, use.reset_in)
         )

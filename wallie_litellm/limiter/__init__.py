@@ -6,6 +6,7 @@
 ``limits``        what a provider's account allows
 ``store``         what a limiter asks of a store, whichever it is
 ``memory_store``  the store in this process's memory
+``listener``      what limiters report to the guard: changes of breakers, and thresholds that are reached
 ``accounting``    what every store keeps: calls under way, sums, and a meter for each limit
 ``quota_meter``   how far one limit is used, and when that is announced
 ``leased``        the store of a fleet: capacity leased from a server that all its workers share

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import inf
 
 from wallie_litellm.core.daily_quota import DailyQuota
@@ -11,13 +11,11 @@ from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS, RATE
 from wallie_litellm.core.thresholds import ThresholdWatch
 from wallie_litellm.core.token_bucket import TokenBucket
 from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.listener import Crossing, LimiterListener
 from wallie_litellm.limiter.quota_meter import QuotaMeter
 from wallie_litellm.limiter.store import Balance, Denial, DenialReason, LimitUsage, Reservation
 
 KINDS = tuple(map(int, Kind))
-
-#: Told of a threshold that was reached: dimension, level, share of the limit, time.
-Crossed = Callable[[str, str, float, float], None]
 
 # Settlements after which the books are added up, so that they stay short where nobody asks for them.
 ADD_UP_AFTER = 1000
@@ -26,11 +24,14 @@ ADD_UP_AFTER = 1000
 class StoreAccounting:
     """One provider's limits as buckets and counters, and what this process has reserved, settled and refunded."""
 
-    def __init__(self, name: str, limits: Limits, levels: Mapping[str, float] | None) -> None:
+    def __init__(
+        self, name: str, limits: Limits, levels: Mapping[str, float] | None, listener: LimiterListener | None
+    ) -> None:
         self.name = name
         self.limits = limits
         self.paused_until = -inf
-        self.on_crossing: Crossed | None = None
+        self.epoch = 0  # resets of the quota that other processes share; 0 without such
+        self._listener = listener
         self._live: dict[Reservation, None] = {}
         self._buckets: dict[str, TokenBucket] = {
             dimension: TokenBucket(limits.usable(dimension), limits.capacity(dimension))
@@ -126,8 +127,9 @@ class StoreAccounting:
         if used < gauge.near and before >= gauge.low:
             return
         for level, share in gauge.news(now, before, held):
-            if self.on_crossing is not None:
-                self.on_crossing(gauge.dimension, level, share, now)
+            if self._listener is not None:
+                usage = self.use(now)[gauge.dimension]
+                self._listener.on_threshold(self.name, Crossing(gauge.dimension, level, share, usage, self.epoch))
 
     def use(self, now: float) -> dict[str, LimitUsage]:
         """How much of each configured dimension is used."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import ClassVar
 
 from wallie_litellm.clock import Clock
-from wallie_litellm.core.circuit_breaker import BreakerState, CircuitBreaker, Verdict
+from wallie_litellm.core.circuit_breaker import BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.core.wait_queue import WaitQueue
-from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
-from wallie_litellm.limiter.leased.leased_store import LeasedStore
+from wallie_litellm.limiter.listener import LimiterListener
 from wallie_litellm.limiter.store import (
     Denial,
     DenialReason,
@@ -61,13 +61,6 @@ class LimiterState:
 LOWEST_PRIORITY = -(2**63)
 EVENT_WAITS = (DenialReason.CONCURRENCY, DenialReason.LEASE_REQUESTED)  # waits that end with an event, not with time
 
-FEATURE = "feature:"  # what a feature's limiter is called, in alerts too, before the feature's own name
-
-#: Told of a breaker's state and count of failures: provider, before, after, the breaker as it is now, the time.
-Changed = Callable[
-    [str, tuple[BreakerState, int], tuple[BreakerState, int], CircuitBreaker | BreakerReplica, float], None
-]
-
 
 class Limiter:
     """The queue in front of a :class:`ProviderStore`, safe to use from any thread and any event loop.
@@ -75,7 +68,17 @@ class Limiter:
     There is one timer: it fires when the head of the queue can be served, or the first waiter gives up.
     """
 
-    def __init__(self, name: str, store: ProviderStore, clock: Clock, reservation_ttl: float) -> None:
+    # The reason to deny a request that would fit, were it not for those in the queue.
+    _queue_reason: ClassVar[DenialReason] = _QUEUED
+
+    def __init__(
+        self,
+        name: str,
+        store: ProviderStore,
+        clock: Clock,
+        reservation_ttl: float,
+        listener: LimiterListener | None = None,
+    ) -> None:
         self.name = name
         self.is_feature = name.startswith(FEATURE)
         self._store = store
@@ -90,9 +93,7 @@ class Limiter:
         self._give_ups: list[tuple[float, int, Waiter]] = []
         self._sequence = itertools.count()
         self._closed = False
-        self._queue_reason = _QUEUED  # or LEASE_REQUESTED: those in front may only wait for the lender's answer
-        # Called under the lock: it must be quick and must not come back here.
-        self.on_change: Changed | None = None
+        self._listener = listener
         self._seen = (store.breaker.state, store.breaker.failures)
         self._timer: Callable[[], None] | None = None
         self._timer_number = 0
@@ -145,7 +146,7 @@ class Limiter:
             denial = self._store.check(self._now(), waiter.demand, NOTHING) or Denial(_QUEUED, 0.0)
             self._deny(waiter, denial)
             woken = [waiter, *self._serve()]
-        _wake(woken)
+        wake(woken)
 
     def enqueue(self, waiter: Waiter) -> None:
         """Wait for one's turn until ``give_up_at``; ``waiter.wake`` is called when ``result`` is there."""
@@ -158,7 +159,7 @@ class Limiter:
                 self._waiting += 1
                 heapq.heappush(self._give_ups, (waiter.give_up_at, next(self._sequence), waiter))
                 woken = self._serve()
-        _wake(woken)
+        wake(woken)
 
     def abandon(self, waiter: Waiter) -> None:
         """Leave the queue; capacity that had just been granted goes back."""
@@ -168,7 +169,7 @@ class Limiter:
             elif isinstance(waiter.result, Reservation):
                 self._finish(waiter.result, NOTHING, Verdict.IGNORED, None)
             woken = self._serve()
-        _wake(woken)
+        wake(woken)
 
     def settle(
         self,
@@ -193,7 +194,7 @@ class Limiter:
             woken = self._serve()
         finally:
             self._release()
-        _wake(woken)
+        wake(woken)
         return settled
 
     def consume(self, amount: Demand) -> None:
@@ -206,7 +207,7 @@ class Limiter:
         with self._lock:
             self._store.reset(self._now())
             woken = self._serve()
-        _wake(woken)
+        wake(woken)
 
     def command(self, action: str) -> None:
         """The operator's order to the breaker: ``close``, ``force_open``, ``disable``, ``release``."""
@@ -216,7 +217,7 @@ class Limiter:
             self._note_change(now)
             self._store.told(now)
             woken = self._serve()
-        _wake(woken)
+        wake(woken)
 
     def state(self) -> LimiterState:
         """What the provider looks like now."""
@@ -258,69 +259,6 @@ class Limiter:
         with self._lock:
             return self._store.breaker.wait(self._now()) > 0
 
-    # A store that is shared with other processes spends from a loan; what follows is how its lender is asked.
-
-    def lease(self, on_renewal_due: Callable[[], None]) -> None:
-        """Have ``on_renewal_due`` called, under the lock, when the lender should be asked."""
-        self._leased.on_renewal_due = on_renewal_due
-        self._queue_reason = DenialReason.LEASE_REQUESTED
-
-    def compose(self) -> Any:
-        """What to tell the lender, and what to ask of it for those who wait."""
-        with self._lock:
-            now, head = self._now(), self._queue.head()
-            if head is None:
-                return self._leased.compose(now)
-            # What comes too late for the head is not too late for those behind it.
-            patience = max(until for until, _, waiter in self._give_ups if waiter.result is None) - now
-            return self._leased.compose(now, head.demand, self._queue.ahead(LOWEST_PRIORITY), patience)
-
-    def build_release(self) -> Any:
-        """What to tell the lender at the end: everything goes back."""
-        with self._lock:
-            return self._leased.build_release(self._now())
-
-    def apply_grant(self, answer: Mapping[str, Any], sent_at: float) -> bool:
-        """Let in whom the lender's answer lets in; ``False`` if it has to be asked again."""
-        with self._lock:
-            now = self._now()
-            understood = self._leased.apply_grant(now, sent_at, answer)
-            self._note_change(now, ours=self._leased.caused)
-            woken = self._serve()
-            if self._leased.breaker.permits and not self._waiting:
-                self._leased.on_renewal_due()  # whoever wanted to probe has left
-        _wake(woken)
-        return understood
-
-    def lease_server_lost(self, policy: str) -> None:
-        """Go on without the lender: ``local``, ``open`` or ``closed``."""
-        with self._lock:
-            self._leased.lease_server_lost(self._now(), policy)
-            woken = self._serve()
-        _wake(woken)
-
-    def lease_server_found(self) -> None:
-        """Ask the lender again."""
-        with self._lock:
-            self._leased.lease_server_found(self._now())
-            woken = self._serve()
-        _wake(woken)
-
-    def forked(self, worker: str) -> None:
-        """Begin anew in a child process, which has nothing on loan and nobody waiting."""
-        self._lock = threading.Lock()
-        self._acquire, self._release = self._lock.acquire, self._lock.release
-        self._leased.forked(worker)
-
-    def fleet_size(self) -> int:
-        """The workers that share this provider's limits."""
-        return self._leased.workers
-
-    @property
-    def _leased(self) -> LeasedStore:
-        assert isinstance(self._store, LeasedStore), "only asked of such"  # noqa: S101 - narrows the type
-        return self._store
-
     def close(self) -> None:
         """Turn everybody away and stop the timer."""
         with self._lock:
@@ -330,7 +268,7 @@ class Limiter:
                 self._deny(head, Denial(DenialReason.GUARD_CLOSED, 0.0))
                 woken.append(head)
             self._set_timer(float("inf"))
-        _wake(woken)
+        wake(woken)
 
     # What follows runs under the lock.
 
@@ -355,8 +293,8 @@ class Limiter:
         """Tell of a change in the breaker's state, unless another process has caused it and tells of it."""
         breaker = self._store.breaker
         before, self._seen = self._seen, (breaker.state, breaker.failures)
-        if self.on_change is not None and ours and before != self._seen:
-            self.on_change(self.name, before, self._seen, breaker, now)
+        if self._listener is not None and ours and before != self._seen:
+            self._listener.on_breaker_change(self.name, before, self._seen, breaker, now)
 
     def _deny(self, waiter: Waiter, result: Reservation | Denial) -> None:
         self._queue.remove(waiter)
@@ -438,9 +376,10 @@ class Limiter:
             self._timer = None
             self._timer_at = float("inf")
             woken = self._serve()
-        _wake(woken)
+        wake(woken)
 
 
-def _wake(waiters: list[Waiter]) -> None:
+def wake(waiters: list[Waiter]) -> None:
+    """Wake ``waiters``; called without the lock."""
     for waiter in waiters:
         waiter.wake()

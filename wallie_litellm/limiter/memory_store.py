@@ -12,6 +12,7 @@ from wallie_litellm.core.dimensions import DIMENSION_KINDS, Kind
 from wallie_litellm.core.token_bucket import TokenBucket
 from wallie_litellm.limiter.accounting import StoreAccounting
 from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.listener import LimiterListener
 from wallie_litellm.limiter.store import Denial, DenialReason, LimitUsage, Reservation, limit_denial
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
@@ -33,8 +34,9 @@ class MemoryStore(StoreAccounting):
         rules: BreakerRules,
         wall: Callable[[], float],
         levels: Mapping[str, float] | None = None,
+        listener: LimiterListener | None = None,
     ) -> None:
-        super().__init__(name, limits, levels)
+        super().__init__(name, limits, levels, listener)
         self.breaker = CircuitBreaker(rules)
         self._wall = wall
         # The hot path walks plain tuples: (bucket, position of its kind in a demand).

@@ -10,12 +10,12 @@ from wallie_litellm.clock import Clock
 from wallie_litellm.config import Limits as LimitSettings
 from wallie_litellm.config import ProviderLimits, WallieConfig
 from wallie_litellm.core.circuit_breaker import BreakerRules
-from wallie_litellm.core.dimensions import DAY_DIMENSIONS
-from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE
-from wallie_litellm.guard.reporter import Reporter
+from wallie_litellm.core.dimensions import FEATURE
+from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limiter import FEATURE, Limiter
+from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.listener import LimiterListener, OncePerFleet
 from wallie_litellm.limiter.memory_store import MemoryStore
 
 if TYPE_CHECKING:
@@ -29,13 +29,14 @@ class LimiterRegistry:
         self,
         config: WallieConfig,
         clock: Clock,
-        reporter: Reporter,
+        listener: LimiterListener,
         processes: int = 1,
         fleet: RedisFleet | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
-        self._reporter = reporter
+        self._listener = listener
+        self._levels = {"warning": config.quota.warning, "critical": config.quota.critical}
         self._fleet = fleet
         self._processes = processes  # that each keep to a part of the limits
         self._lock = threading.Lock()
@@ -83,28 +84,14 @@ class LimiterRegistry:
         return iter([*self._providers.values(), *self._features.values()])
 
     def _build(self, name: str, limits: Limits) -> Limiter:
-        limits = limits.share(self._processes)
-        rules = BreakerRules(**dict(self._config.breaker))
-        fleet, terms = self._fleet, (name, limits, rules, self._clock.wall, self._reporter.levels)
-        store = MemoryStore(*terms) if fleet is None else LeasedStore(*terms, worker=fleet.worker)
-
-        def on_crossing(dimension: str, level: str, share: float, now: float) -> None:
-            use = store.use(now)[dimension]
-
-            def tell() -> None:
-                self._reporter.quota_crossed(name, dimension, level, share, use)
-
-            if fleet is None or not isinstance(store, LeasedStore):
-                tell()
-            else:
-                window = use.reset_in if dimension in DAY_DIMENSIONS else SECONDS_PER_MINUTE
-                fleet.once(f"quota:{name}:{dimension}:{level}:{store.epoch}", window, tell)
-
-        store.on_crossing = on_crossing
-        limiter = Limiter(name, store, self._clock, self._config.admission.reservation_ttl)
-        limiter.on_change = self._reporter.breaker_changed
-        if fleet is not None:
-            fleet.attach(limiter)
+        limits, rules = limits.share(self._processes), BreakerRules(**dict(self._config.breaker))
+        ttl, fleet = self._config.admission.reservation_ttl, self._fleet
+        terms = (name, limits, rules, self._clock.wall, self._levels)
+        if fleet is None:
+            return Limiter(name, MemoryStore(*terms, self._listener), self._clock, ttl, self._listener)
+        store = LeasedStore(*terms, OncePerFleet(self._listener, fleet.once), worker=fleet.worker)
+        limiter = LeasedLimiter(name, store, self._clock, ttl, self._listener)
+        fleet.attach(limiter)
         return limiter
 
 

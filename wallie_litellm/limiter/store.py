@@ -11,9 +11,8 @@ from enum import Enum
 from math import ceil
 from typing import NamedTuple, Protocol
 
-from wallie_litellm.core.circuit_breaker import CircuitBreaker
+from wallie_litellm.core.circuit_breaker import Breaker
 from wallie_litellm.core.demand import Demand
-from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
 
 
 class Reservation:
@@ -102,7 +101,7 @@ class ProviderStore(Protocol):
     paused_until: float
 
     @property
-    def breaker(self) -> CircuitBreaker | BreakerReplica:
+    def breaker(self) -> Breaker:
         """When to leave the provider alone."""
 
     @property

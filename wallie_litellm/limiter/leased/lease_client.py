@@ -20,6 +20,7 @@ from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
 from wallie_litellm.limiter.leased.lease_balance import LeaseBalance
 from wallie_litellm.limiter.leased.local_lease_server import LocalLeaseServer
 from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.listener import LimiterListener
 
 LIFE = 3.0  # seconds that a loan lives without a word to the lender
 SAFETY = 0.98  # of that, the part for which it is spent: clocks do not run equally fast
@@ -44,14 +45,14 @@ class LeaseClient(StoreAccounting):
         rules: BreakerRules,
         wall: Callable[[], float],
         levels: Mapping[str, float] | None = None,
+        listener: LimiterListener | None = None,
         *,
         worker: str = "worker",
         exchange: Exchange | None = None,
     ) -> None:
-        super().__init__(name, limits, levels)
+        super().__init__(name, limits, levels, listener)
         self.breaker = BreakerReplica(rules)
         self.worker = worker
-        self.epoch = 0
         self.workers = 1
         #: Called, under the limiter's lock, when the lender should be asked soon.
         self.on_renewal_due: Callable[[], None] = lambda: None

@@ -29,7 +29,7 @@ from redis.exceptions import NoScriptError
 from wallie_litellm.limiter.redis.connection import Client, connect, reason_of
 
 if TYPE_CHECKING:
-    from wallie_litellm.limiter.limiter import Limiter
+    from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def new_worker() -> str:
 class _Exchanger:
     """One provider, and whether it is being talked about."""
 
-    limiter: Limiter
+    limiter: LeasedLimiter
     pending: bool = False
     busy: bool = False
     talked_at: float = float("-inf")
@@ -116,10 +116,10 @@ class RedisFleet:
         self._since = time.time()
         _fleets.add(self)
 
-    def attach(self, limiter: Limiter) -> None:
+    def attach(self, limiter: LeasedLimiter) -> None:
         """Have ``limiter``, whose store is leased, talk to Redis from now on."""
         line = self._exchangers[limiter.name] = _Exchanger(limiter)
-        limiter.lease(lambda: self._signal(line))
+        limiter.on_lease_needed(lambda: self._signal(line))
         self._start()
         if self.state == "down":
             limiter.lease_server_lost(self._policy)
@@ -314,7 +314,7 @@ class RedisFleet:
             while line.pending and self.state == "ok":
                 line.pending = False
                 line.talked_at = sent_at = time.monotonic()
-                request = line.limiter.compose()
+                request = line.limiter.build_renewal()
                 try:
                     answer = await within(TIMEOUT, self._exchange(line.limiter.name, request))
                 except RedisConnectionError:  # of one connection, perhaps; whether it was heard, the next answer says
