@@ -59,7 +59,7 @@ def test_what_was_granted_to_one_who_left_meanwhile_goes_to_the_next(clock: Fake
     limiter.abandon(first)
     assert isinstance(second.result, Reservation)
     assert limiter.state().in_flight == 1
-    assert limiter.state().use["tpm"].ledger == Balance(reserved=70, settled=60, refunded=5)
+    assert limiter.state().usage["tpm"].balance == Balance(reserved=70, settled=60, refunded=5)
 
 
 def test_leaving_twice_or_after_being_turned_away_is_harmless(clock: FakeClock) -> None:
@@ -71,7 +71,7 @@ def test_leaving_twice_or_after_being_turned_away_is_harmless(clock: FakeClock) 
         limiter.abandon(waiter)
     assert line.answered == [impatient, served]
     assert (limiter.state().waiting, limiter.state().in_flight) == (0, 0)
-    assert limiter.state().use["tpm"].ledger == Balance(65, 60, 5)
+    assert limiter.state().usage["tpm"].balance == Balance(65, 60, 5)
 
 
 # Reservations that nobody settles
@@ -84,7 +84,7 @@ def test_a_reservation_that_nobody_settles_expires_and_keeps_its_estimate(clock:
     assert limiter.state().in_flight == 1
     clock.advance(0.2)
     state = limiter.state()
-    assert (state.in_flight, state.use["rpd"].used, state.use["rpd"].ledger) == (0, 1, Balance(1, 1, 0))
+    assert (state.in_flight, state.usage["rpd"].used, state.usage["rpd"].balance) == (0, 1, Balance(1, 1, 0))
     assert not limiter.settle(lost, Demand())
     granted(limiter.reserve(Demand()))
 

@@ -107,7 +107,7 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @rule(order=st.sampled_from(["close", "close", "force_open", "disable", "release"]))
     def command(self, order: str) -> None:
-        self.limiter.command(order)
+        self.limiter.act(order)
         self.collect()
 
     @invariant()
@@ -120,8 +120,8 @@ class LimiterMachine(RuleBasedStateMachine):
         assert state.in_flight == len(self.live)
         assert state.in_flight <= self.limits.per_dimension.get("concurrency", state.in_flight)
         in_flight = [reservation.demand for reservation in self.live]
-        assert_books_balance({name: use.ledger for name, use in state.use.items()}, in_flight)
-        assert all(use.used >= 0 for use in state.use.values())
+        assert_books_balance({name: usage.balance for name, usage in state.usage.items()}, in_flight)
+        assert all(usage.used >= 0 for usage in state.usage.values())
         assert self.clock.armed <= 1
         assert self.clock.armed or not (pending or self.live)
         assert all(waiter.give_up_at > self.clock.now() for waiter in pending)
@@ -137,8 +137,8 @@ class LimiterMachine(RuleBasedStateMachine):
         state = self.limiter.state()
         assert (state.waiting, state.in_flight, self.clock.armed) == (0, 0, 0)
         assert all(waiter.result is not None for waiter in [*self.waiters, *self.left])
-        for use in state.use.values():
-            assert use.ledger.reserved == use.ledger.settled + use.ledger.refunded
+        for usage in state.usage.values():
+            assert usage.balance.reserved == usage.balance.settled + usage.balance.refunded
         for admissions in self.epochs:
             # Judged by what each was charged in the end; an overrun is charged when it is found, not in advance.
             charged = [(each.at, self.charges.get(each, each.demand)) for each in admissions]

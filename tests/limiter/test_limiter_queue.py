@@ -254,9 +254,9 @@ def test_waiters_are_turned_away_when_the_breaker_opens(clock: FakeClock) -> Non
 def test_the_operator_turns_the_waiters_away_too(clock: FakeClock) -> None:
     limiter, line = used_up(clock)
     waiter = line.join(tokens(1))
-    limiter.command("force_open")
+    limiter.act("force_open")
     assert waiter.result == (DenialReason.CIRCUIT_OPEN, inf, None)
-    limiter.command("close")
+    limiter.act("close")
     assert used_up_dimension(limiter.reserve(tokens(1))) == "tpm"
 
 
@@ -274,7 +274,7 @@ def test_a_success_starts_the_count_of_failures_again(clock: FakeClock) -> None:
 def test_a_success_from_before_the_last_transition_forgives_no_failure(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {}, BreakerRules(failures=3))
     old = granted(limiter.reserve(Demand()))
-    limiter.command("close")
+    limiter.act("close")
     limiter.settle(granted(limiter.reserve(Demand())), Demand(), Verdict.FAILURE)
     limiter.settle(old, Demand(), Verdict.SUCCESS)
     assert limiter.state().consecutive_failures == 1

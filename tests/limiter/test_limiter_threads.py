@@ -97,8 +97,8 @@ def test_eight_threads_at_one_door_keep_its_limits_and_lose_nobody() -> None:
     assert crowd.most_in_flight <= LIMITS["concurrency"]
     assert len(crowd.admissions) > THREADS
     assert_never_over_admitted(sorted(crowd.admissions), Limits(LIMITS))
-    for use in state.use.values():
-        assert use.ledger.reserved == use.ledger.settled + use.ledger.refunded
+    for usage in state.usage.values():
+        assert usage.balance.reserved == usage.balance.settled + usage.balance.refunded
 
 
 def test_of_several_settlements_at_once_exactly_one_counts() -> None:
@@ -109,4 +109,4 @@ def test_of_several_settlements_at_once_exactly_one_counts() -> None:
         won: list[bool] = []
         in_threads(lambda _, each=reservation, won=won: won.append(limiter.settle(each, tokens(40))))
         assert sorted(won) == [False] * (THREADS - 1) + [True]
-    assert limiter.state().use["tpm"].ledger == (2000, 800, 1200)
+    assert limiter.state().usage["tpm"].balance == (2000, 800, 1200)

@@ -33,7 +33,7 @@ def some_limits(draw: st.DrawFn) -> Limits:
 
 
 def used(store: ProviderStore, now: float) -> dict[str, float]:
-    return {dimension: use.used for dimension, use in store.use(now).items()}
+    return {dimension: usage.used for dimension, usage in store.usage(now).items()}
 
 
 @given(some_limits(), ARRIVALS)
@@ -59,9 +59,9 @@ def test_a_refused_reservation_takes_nothing_from_any_dimension(
     store = MemoryStore("p", limits, BreakerRules(), clock.wall)
     for pause, demand in arrivals:
         clock.advance(pause)
-        before = (store.use(clock.now()), store.in_flight)
+        before = (store.usage(clock.now()), store.in_flight)
         if isinstance(store.reserve(clock.now(), demand), Denial):
-            assert (store.use(clock.now()), store.in_flight) == before
+            assert (store.usage(clock.now()), store.in_flight) == before
 
 
 @given(some_limits(), ARRIVALS, st.floats(0, 1e6))
@@ -152,7 +152,7 @@ def test_concurrency_counts_what_is_in_flight() -> None:
     store = new_store(FakeClock(), {"concurrency": 2})
     first, _ = granted(store.reserve(0.0, Demand())), granted(store.reserve(0.0, Demand()))
     assert refused(store.reserve(0.0, Demand())).reason is DenialReason.CONCURRENCY
-    assert store.use(0.0)["concurrency"][:2] == (2, 2)
+    assert store.usage(0.0)["concurrency"][:2] == (2, 2)
     store.settle(0.0, first, first.demand)
     granted(store.reserve(0.0, Demand()))
 
@@ -181,7 +181,7 @@ def test_a_pause_shorter_than_the_wait_is_not_the_reason() -> None:
 
 def fail(store: ProviderStore) -> None:
     store.breaker.record(0.0, store.breaker.generation, Verdict.FAILURE, probe=0)
-    store.told(0.0)
+    store.on_breaker_report(0.0)
 
 
 def test_an_open_breaker_refuses_and_a_half_open_one_hands_out_its_probes() -> None:
@@ -197,7 +197,7 @@ def test_an_open_breaker_refuses_and_a_half_open_one_hands_out_its_probes() -> N
 
 def order(store: ProviderStore, name: str, now: float = 0.0) -> None:
     getattr(store.breaker, name)()
-    store.told(now)
+    store.on_breaker_report(now)
 
 
 def test_a_breaker_that_the_operator_releases_hands_out_a_probe_at_once() -> None:
@@ -212,7 +212,7 @@ def test_a_breaker_that_the_operator_releases_hands_out_a_probe_at_once() -> Non
     assert refused(store.reserve(2.0, Demand())).reason is DenialReason.CIRCUIT_OPEN
     store.settle(2.0, probe, probe.demand)
     store.breaker.record(2.0, probe.generation, Verdict.SUCCESS, probe=probe.probe)
-    store.told(2.0)
+    store.on_breaker_report(2.0)
     assert [granted(store.reserve(3.0, Demand())).probe for _ in range(2)] == [0, 0]
 
 
@@ -281,4 +281,4 @@ def test_without_limits_everything_passes() -> None:
     store = new_store(FakeClock(), {})
     for _ in range(1000):
         granted(store.reserve(0.0, tokens(10**9)))
-    assert store.use(0.0) == {}
+    assert store.usage(0.0) == {}

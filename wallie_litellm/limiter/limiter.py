@@ -55,7 +55,7 @@ class LimiterState:
     paused_for: float
     in_flight: int
     waiting: int
-    use: dict[str, LimitUsage]
+    usage: dict[str, LimitUsage]
 
 
 LOWEST_PRIORITY = -(2**63)
@@ -136,7 +136,7 @@ class Limiter:
 
     def capacity(self, dimension: str) -> float:
         """The most that one request can ask for in ``dimension``."""
-        return self._store.ceiling(dimension)
+        return self._store.capacity(dimension)
 
     def evict(self, waiter: Waiter) -> None:
         """Have ``waiter`` leave the queue, if it is still there, as one whose wait has become too long."""
@@ -209,13 +209,13 @@ class Limiter:
             woken = self._serve()
         wake(woken)
 
-    def command(self, action: str) -> None:
+    def act(self, action: str) -> None:
         """The operator's order to the breaker: ``close``, ``force_open``, ``disable``, ``release``."""
         with self._lock:
             now = self._now()
             getattr(self._store.breaker, action)()
             self._note_change(now)
-            self._store.told(now)
+            self._store.on_breaker_report(now)
             woken = self._serve()
         wake(woken)
 
@@ -231,7 +231,7 @@ class Limiter:
                 paused_for=max(0.0, self._store.paused_until - now),
                 in_flight=self._store.in_flight,
                 waiting=self._waiting,
-                use=self._store.use(now),
+                usage=self._store.usage(now),
             )
 
     @property
@@ -242,12 +242,12 @@ class Limiter:
     def utilization(self) -> tuple[str, float]:
         """The limit that is used most, and the share of it that is."""
         with self._lock:
-            use = self._store.use(self._now())
-        return max(((name, one.utilization) for name, one in use.items()), key=lambda one: one[1], default=("", 0.0))
+            usage = self._store.usage(self._now())
+        return max(((name, one.utilization) for name, one in usage.items()), key=lambda one: one[1], default=("", 0.0))
 
-    def memory(self) -> float:
+    def lookback(self) -> float:
         """For how many seconds what is taken may still count against a rate."""
-        return self._store.memory
+        return self._store.lookback
 
     def restore(self, day: Demand, recent: Sequence[tuple[float, Demand]]) -> None:
         """Go on with what was used before this process began: since midnight, and some seconds ago each."""
@@ -285,7 +285,7 @@ class Limiter:
         ):
             return True
         breaker.record(now, reservation.generation, verdict, probe=reservation.probe, reason=reason)
-        self._store.told(now)
+        self._store.on_breaker_report(now)
         self._note_change(now)
         return True
 

@@ -229,9 +229,9 @@ class LeaseClient(StoreAccounting):
 
     def _new_day(self, name: str, began: float) -> None:
         self._days[name].reset(began)
-        for gauge in self._gauges:
-            if gauge.dimension == name:
-                gauge.restart()
+        for meter in self._meters:
+            if meter.dimension == name:
+                meter.restart()
 
     def _day_terms(self) -> dict[str, list[float]]:
         if not self._days:
@@ -307,7 +307,7 @@ class LeaseClient(StoreAccounting):
             self._chunk = max(self._chunk / 2, 4.0)
 
     def _mirror(self, now: float, answer: Mapping[str, Any]) -> None:
-        before = {gauge.dimension: gauge.used(now) for gauge in self._gauges}
+        before = {meter.dimension: meter.used(now) for meter in self._meters}
         for name, bucket in self._buckets.items():
             bucket.full_at = now + answer["used"][name] * bucket.cost
         for name, counter in self._days.items():
@@ -317,11 +317,11 @@ class LeaseClient(StoreAccounting):
             counter.used = int(answer["used"][name])
             counter.resets_at = ends
         self._lent = answer["lent"]
-        for gauge in self._gauges:
+        for meter in self._meters:
             if self._first_sight:
-                gauge.news(now, inf)  # whoever used that much has said so
+                meter.announce(now, inf)  # whoever used that much has said so
             else:
-                self._report(gauge, now, min(before[gauge.dimension], gauge.used(now)))
+                self._report(meter, now, min(before[meter.dimension], meter.used(now)))
         self._first_sight = False
 
     def build_release(self, now: float) -> Any:

@@ -161,7 +161,7 @@ class LeasedStore(LeaseClient):
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
         """Replace the reservation by what was used; ``False`` when it had been settled before."""
-        if not self._book(reservation, charged):
+        if not self._enter_settlement(reservation, charged):
             return False
         demand = reservation.demand
         if charged != demand:
@@ -181,7 +181,7 @@ class LeasedStore(LeaseClient):
             self._settle_soon(now)
         return True
 
-    def told(self, now: float) -> None:
+    def on_breaker_report(self, now: float) -> None:
         """The breaker has been told how a call ended, or what the operator wants."""
         if self.breaker.urgent:
             self._settle_soon(now)
@@ -221,8 +221,8 @@ class LeasedStore(LeaseClient):
             counter.reset(now)
         for purse in self._balances.values():
             purse.spent = 0
-        for gauge in self._gauges:
-            gauge.restart()
+        for meter in self._meters:
+            meter.restart()
         self._settle_soon(now)
 
     def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
@@ -231,7 +231,7 @@ class LeasedStore(LeaseClient):
         oldest_first = sorted(recent, key=lambda use: -use[0])
         for name, bucket in self._buckets.items():
             missing = bucket.capacity
-            last = self.memory
+            last = self.lookback
             for age, amount in oldest_first:
                 missing = max(0.0, missing - (last - age) / bucket.cost) + amount.of(name)
                 last = age
@@ -244,13 +244,13 @@ class LeasedStore(LeaseClient):
             self._seed = found
         self._settle_soon(now)
 
-    def use(self, now: float) -> dict[str, LimitUsage]:
+    def usage(self, now: float) -> dict[str, LimitUsage]:
         """How much of each configured dimension is used, by what was last heard and what was spent here since."""
         self._roll(now)
-        use = super().use(now)
+        usage = super().usage(now)
         for name, purse in self._balances.items():
             unreported = purse.spent + self._charge.get(name, 0)
             unreported -= sum(amount for refunded, amount, _ in self._refunds if refunded == name)
             if unreported:
-                use[name] = use[name]._replace(used=max(0.0, use[name].used + unreported))
-        return use
+                usage[name] = usage[name]._replace(used=max(0.0, usage[name].used + unreported))
+        return usage
