@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import redis
-from doors import in_memory, makers
 from fake_clock import FakeClock
+from limiter_support import in_memory, makers
 from redis_support import RedisCluster, RedisServer
 
 from wallie_litellm.core.circuit_breaker import BreakerRules

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from doors import granted, new_store, refused, tokens
 from fake_clock import FakeClock
+from limiter_support import denied, granted, new_store, tokens
 
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.store import Balance, DenialReason
@@ -32,7 +32,7 @@ def test_settling_for_more_leaves_a_debt() -> None:
     assert usage["tpm"].used == pytest.approx(6100)
     assert usage["tpm"].balance == Balance(reserved=6100, settled=6100, refunded=0)
     assert usage["tpd"].used == 6100
-    assert refused(store.reserve(0.0, tokens(100))) == (DenialReason.LIMIT, pytest.approx(2.0), "tpm")
+    assert denied(store.reserve(0.0, tokens(100))) == (DenialReason.LIMIT, pytest.approx(2.0), "tpm")
 
 
 def test_settling_for_nothing_gives_everything_back() -> None:
@@ -65,7 +65,7 @@ def test_a_late_refund_does_not_add_to_a_bucket_that_has_been_full_since() -> No
     slow = granted(store.reserve(0.0, tokens(6000)))
     granted(store.reserve(100.0, tokens(6000)))
     store.settle(100.0, slow, NOTHING)
-    refused(store.reserve(100.0, tokens(1)))
+    denied(store.reserve(100.0, tokens(1)))
 
 
 def test_what_was_reserved_before_a_reset_gives_nothing_back_after_it() -> None:

@@ -6,8 +6,8 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from doors import granted, new_store, refused, tokens
 from fake_clock import FakeClock
+from limiter_support import denied, granted, new_store, tokens
 
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.memory_store import MIDNIGHT_LOOKUP, MemoryStore
@@ -33,7 +33,7 @@ def used_up(clock: FakeClock, zone: str = "UTC") -> MemoryStore:
 
 
 def wait(store: MemoryStore, clock: FakeClock) -> float:
-    denial: Denial = refused(store.reserve(clock.now(), tokens(100)))
+    denial: Denial = denied(store.reserve(clock.now(), tokens(100)))
     assert (denial.reason, denial.dimension) == (DenialReason.LIMIT, "rpd")
     return denial.retry_after
 
@@ -58,7 +58,7 @@ def test_the_day_is_as_long_as_the_clocks_in_the_time_zone_make_it(day: str, hou
     assert wait(store, clock) == hours * HOUR
     for _ in range(hours - 1):
         clock.advance(HOUR)
-        refused(store.reserve(clock.now(), tokens(100)))
+        denied(store.reserve(clock.now(), tokens(100)))
     clock.advance(HOUR)
     granted(store.reserve(clock.now(), tokens(100)))
 

@@ -6,14 +6,15 @@ import random
 import threading
 from collections.abc import Callable
 
-from doors import assert_never_over_admitted, new_limiter, tokens
 from fake_clock import FakeClock
+from limiter_support import assert_never_over_admitted, new_limiter, tokens
 
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.limiter.limiter import Limiter, Waiter
+from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.limits import Limits
-from wallie_litellm.limiter.store import Denial, Reservation
+from wallie_litellm.limiter.store import Denial, DenialReason, Reservation
+from wallie_litellm.limiter.waiter import Waiter
 
 LIMITS = {"rpm": 6000, "tpm": 60_000, "concurrency": 5}
 THREADS, ROUNDS = 8, 60
@@ -65,11 +66,11 @@ class Crowd:
 
     def wait(self, demand: Demand, dice: random.Random) -> Reservation | Denial:
         woken = threading.Event()
-        waiter = Waiter(demand, dice.randint(0, 1), self.clock.now() + dice.uniform(0, 2), woken.set)
+        waiter = Waiter(demand, dice.randint(0, 1), self.clock.now() + dice.uniform(0, 2), lambda _: woken.set())
         self.limiter.enqueue(waiter)
         if dice.random() < 0.1:
             self.limiter.abandon(waiter)
-            return Denial("left", 0.0)
+            return Denial(DenialReason.ABANDONED, 0.0)
         assert woken.wait(10), "never woken"
         assert waiter.result is not None
         return waiter.result

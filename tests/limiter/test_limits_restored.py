@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from doors import granted, new_limiter, new_store, refused, tokens, used_up_dimension
 from fake_clock import FakeClock
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from limiter_support import denied, granted, new_limiter, new_store, tokens, used_up_dimension
 
 from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import NOTHING, Demand
@@ -95,7 +95,7 @@ def test_a_day_that_was_used_up_stays_so_until_midnight() -> None:
     clock = FakeClock()
     limiter = new_limiter(clock, {"rpd": 5})
     limiter.restore(Demand(5, 0, 0, 0), [])
-    wait = refused(limiter.reserve(tokens(0))).retry_after
+    wait = denied(limiter.reserve(tokens(0))).retry_after
     clock.advance(wait)
     assert how_many(limiter, tokens(0)) == 5
 

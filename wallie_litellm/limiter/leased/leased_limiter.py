@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limiter import LOWEST_PRIORITY, Limiter, wake
+from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.listener import LimiterListener
 from wallie_litellm.limiter.store import DenialReason
+from wallie_litellm.limiter.waiter import wake
+
+LOWEST_PRIORITY: Final = -(2**63)  # of no request: the whole queue is ahead of it
 
 
 class LeasedLimiter(Limiter):
@@ -41,7 +44,7 @@ class LeasedLimiter(Limiter):
             if head is None:
                 return self._store.compose(now)
             # Capacity that comes too late for the head may be in time for requests behind it.
-            patience = max(until for until, _, waiter in self._give_ups if waiter.result is None) - now
+            patience = self._give_ups.last() - now
             return self._store.compose(now, head.demand, self._queue.ahead(LOWEST_PRIORITY), patience)
 
     def build_release(self) -> Any:
