@@ -19,7 +19,7 @@ from wallie_litellm.limiter.accounting import StoreAccounting
 from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
 from wallie_litellm.limiter.leased.lease_balance import LeaseBalance
 from wallie_litellm.limiter.leased.local_lease_server import LocalLeaseServer
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.listener import LimiterListener
 
 LIFE = 3.0  # seconds that a loan lives without a word to the lender
@@ -41,7 +41,7 @@ class LeaseClient(StoreAccounting):
     def __init__(
         self,
         name: str,
-        limits: Limits,
+        limits: AccountLimits,
         rules: BreakerRules,
         wall: Callable[[], float],
         levels: Mapping[str, float] | None = None,
