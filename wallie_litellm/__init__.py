@@ -28,6 +28,7 @@ from wallie_litellm.guard import Guard
 from wallie_litellm.guard.capacity_lease import CapacityLease
 
 if TYPE_CHECKING:
+    from wallie_litellm.bootstrap import build_router
     from wallie_litellm.guard.api import (
         AIRequestResult,
         AIRequestStream,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
         extract_text,
         stream_ai_request,
     )
-    from wallie_litellm.guard.router import WallieRouter, build_router
+    from wallie_litellm.guard.router import WallieRouter
 
 __all__ = [
     "AIRequestResult",
@@ -68,10 +69,10 @@ __all__ = [
     "stream_ai_request",
 ]
 
-# LiteLLM takes seconds to import; what needs it is imported when it is first asked for.
+# LiteLLM takes seconds to import: the modules that need it are imported with the first use of one of their names.
 _LAZY = {
     "WallieRouter": "guard.router",
-    "build_router": "guard.router",
+    "build_router": "bootstrap",
     **dict.fromkeys(
         (
             "AIRequestResult",

@@ -1,4 +1,4 @@
-"""From a configuration to a guard with everything attached: the sinks, and what an earlier process had used."""
+"""The composition root: from a configuration to a guard with its sinks and restored limits, and to a router."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from importlib import import_module
+from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.clock import Clock
-from wallie_litellm.config import RouterConfig, WallieConfig
+from wallie_litellm.config import RouterConfig, WallieConfig, load_config
 from wallie_litellm.core.daily_quota import last_midnight
 from wallie_litellm.core.demand import NOTHING, shares
 from wallie_litellm.errors import ConfigError
@@ -24,16 +25,40 @@ from wallie_litellm.telemetry.bus import Bus
 from wallie_litellm.telemetry.sink import Sink
 
 if TYPE_CHECKING:
+    from wallie_litellm.guard.router import WallieRouter
     from wallie_litellm.ledger.restore import Restored, Windows
 
 logger = logging.getLogger(__name__)
 
-SPOOL_TIMEOUT = 2.0  # seconds that a start gives the ledger to take up what waits in its spool
-RESTORE_TIMEOUT = 5.0  # seconds that a start waits for the ledger before it begins with empty limits
+SPOOL_TIMEOUT: Final = 2.0  # seconds that a start waits for the ledger to take in what its spool holds
+RESTORE_TIMEOUT: Final = 5.0  # seconds that a start waits for the ledger before it begins with empty limits
+
+
+def build_router(
+    config: str | PathLike[str] | RouterConfig | None = None, *, guard: Guard | None = None, **overrides: Any
+) -> WallieRouter:
+    """A configured router from ``router_config.yaml`` (or ``WALLIE_CONFIG``).
+
+    ``overrides`` are LiteLLM Router arguments that replace those of the file.
+
+    Raises:
+        ConfigError: the file cannot be used; every problem is listed.
+    """
+    from wallie_litellm.guard.router import WallieRouter  # LiteLLM takes seconds to import
+
+    loaded = config if isinstance(config, RouterConfig) else load_config(config)
+    known = WallieRouter.get_valid_args()
+    arguments = {key: value for key, value in loaded.router_settings.items() if key in known}
+    for key in ("context_window_fallbacks", "content_policy_fallbacks"):
+        if key in loaded.litellm_settings:
+            arguments.setdefault(key, loaded.litellm_settings[key])
+    arguments["fallbacks"] = [{group: list(members)} for group, members in loaded.chains.items()]
+    arguments.update({"model_list": loaded.model_list, **overrides})
+    return WallieRouter(guard=guard or open_guard(loaded), **arguments)
 
 
 def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: int = 1) -> Guard:
-    """A guard for ``loaded`` that writes the ledger, tells the sinks, and goes on where the last process stopped.
+    """A guard for ``loaded``, with its ledger and sinks, whose limits continue from what the ledger has on record.
 
     ``processes`` is as for :class:`~wallie_litellm.guard.Guard`.
 
@@ -41,7 +66,9 @@ def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: i
         ConfigError: a sink's package is not installed, or a sink of one's own cannot be loaded.
     """
     bus = Bus()
-    guard = Guard(loaded.wallie, clock=clock, bus=bus, processes=processes)
+    traced = loaded.wallie.telemetry.opentelemetry is not None
+    trace_of_caller = _sink("opentelemetry").current_trace if traced else dict
+    guard = Guard(loaded.wallie, clock=clock, bus=bus, processes=processes, trace_of_caller=trace_of_caller)
     try:
         for make in _sinks(loaded, guard):
             bus.add(make)
@@ -78,7 +105,6 @@ def _sinks(loaded: RouterConfig, guard: Guard) -> Iterator[Callable[[], Sink]]:
             _serve_metrics(guard.bus, prometheus.port, prometheus.host)
     if (otel := telemetry.opentelemetry) is not None:
         yield lambda: _sink("opentelemetry").OpenTelemetrySink(user_ids=otel.user_ids)
-        guard.trace_of_caller = _sink("opentelemetry").current_trace
     for path in telemetry.sinks:
         yield _own_sink(path, loaded.path.parent)
 

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from recording import RecordingBus
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import CircuitOpen, DeadlineExceeded, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.events import BreakerChanged, FellBack, QuotaCrossed
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext
+from wallie_litellm.guard.context import Attempt, RequestContext
 
 MakeGuard = Callable[..., Guard]
 SUCCESS = AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)
@@ -495,7 +496,7 @@ async def test_no_course_of_events_leaves_anything_behind(moves: list[tuple[str,
             else:
                 guard.settle(scope, made, SUCCESS._replace(usage=tokens(number * 5)))
         await settled_down()
-        held = sum(made.reservation is not None and made.ending is None for _, made, _ in running)
+        held = sum(made.reservation is not None and made.result is None for _, made, _ in running)
         assert door(guard, "openai")["in_flight"] == held
         assert held <= door(guard, "chat")["in_flight"] <= held + door(guard, "openai")["waiting"]
     for scope, made, task in running:

@@ -12,11 +12,12 @@ import pytest
 from doors import tokens
 from fake_clock import FakeClock
 
+from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import CircuitOpen, RateLimited
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext
+from wallie_litellm.guard.context import Attempt, RequestContext
 
 MakeGuard = Callable[..., Guard]
 ONE = Demand()

@@ -12,11 +12,12 @@ import pytest
 from doors import tokens
 from fake_clock import FakeClock
 
+from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import CircuitOpen, DeadlineExceeded, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext
+from wallie_litellm.guard.context import Attempt, RequestContext
 
 MakeGuard = Callable[..., Guard]
 
@@ -152,7 +153,7 @@ FEATURES = {"features": {"chat": {"patience": 2, "priority": 5}, "batch": {"max_
 async def test_a_feature_has_its_own_patience_and_priority(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard(**FEATURES)
     scope = guard.open_context("o", feature="chat", user_id="u1")
-    assert (scope.patience, scope.max_wait, scope.priority, scope.user_id) == (2, 30, 5, "u1")
+    assert (scope.patience, scope.max_wait, scope.priority, scope.caller.user_id) == (2, 30, 5, "u1")
     use_up(guard)
     await refusal(guard, scope, tokens(3))
     await admitted(guard, clock, guard.open_context("o", feature="other"), tokens(3), 3)

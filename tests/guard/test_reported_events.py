@@ -13,6 +13,7 @@ from doors import tokens
 from fake_clock import FakeClock
 from recording import RecordingBus, RecordingSink
 
+from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
 from wallie_litellm.core.bill import Bill
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import NOTHING, Demand, Outcome
@@ -28,7 +29,8 @@ from wallie_litellm.events import (
     UsageReported,
 )
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext, RequestFailure
+from wallie_litellm.guard.context import Attempt, RequestContext
+from wallie_litellm.guard.router_view import Pricer
 
 MakeGuard = Callable[..., Guard]
 SUCCESS = AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)
@@ -256,8 +258,7 @@ async def test_a_lease_that_has_expired_is_on_record_all_the_same(
 async def test_a_settled_attempt_says_whose_it_was_and_what_became_of_it(
     make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
 ) -> None:
-    guard = make_guard()
-    guard.reporter.price = lambda operation, attempt, ending: Bill(20, 10, 30, 5, 2, 0.25)
+    guard = make_guard(price=lambda operation, entry, result: Bill(20, 10, 30, 5, 2, 0.25))
     guard.update_usage("openai", 0, 60)
     metadata = {"conversationId": "c1"}
     scope = guard.open_context("o", feature="chat", user_id="u1", operation="embedding", metadata=metadata)
@@ -385,13 +386,12 @@ def test_ids_are_unique_and_sort_in_the_order_of_what_happened(make_guard: MakeG
 # Cost
 
 
-def at_a_price(guard: Guard, cost: float | None) -> None:
-    guard.reporter.price = lambda operation, attempt, ending: Bill(1, 1, 2, cost_usd=cost, unpriced=cost is None)
+def costing(cost: float | None) -> Pricer:
+    return lambda operation, entry, result: Bill(1, 1, 2, cost_usd=cost, unpriced=cost is None)
 
 
 async def test_an_unpriced_deployment_is_told_once(make_guard: MakeGuard, bus: RecordingBus) -> None:
-    guard = make_guard()
-    at_a_price(guard, None)
+    guard = make_guard(price=costing(None))
     for deployment in ("openai/x", "openai/y", "openai/x", "openai/y"):
         scope, attempt = guard.open_context("o"), Attempt(group="o", provider="openai", deployment=deployment)
         await guard.admit(scope, attempt, tokens(1))
@@ -411,8 +411,7 @@ async def test_the_budget_is_told_once_a_month_and_level(
     make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
 ) -> None:
     clock.move_wall(unix("2026-12-30") - clock.wall())
-    guard = make_guard(kpis={"monthly_cost": 100})
-    at_a_price(guard, 10.0)
+    guard = make_guard(kpis={"monthly_cost": 100}, price=costing(10.0))
     for _ in range(12):
         await call(guard, SUCCESS)
     assert guard.status()["budget"] == {"spent_usd": 120.0, "limit_usd": 100.0}
@@ -430,8 +429,7 @@ async def test_the_budget_is_told_once_a_month_and_level(
 
 
 def test_the_cost_of_twenty_threads_is_added_up_exactly_and_told_once(make_guard: MakeGuard, bus: RecordingBus) -> None:
-    guard = make_guard({"openai": {}}, kpis={"monthly_cost": 2000})
-    at_a_price(guard, 0.5)
+    guard = make_guard({"openai": {}}, kpis={"monthly_cost": 2000}, price=costing(0.5))
     gate = threading.Barrier(20)
 
     def work() -> None:

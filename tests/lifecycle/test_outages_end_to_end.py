@@ -9,8 +9,8 @@ from ledger_support import PostgresServer, assert_sums_are_right, fetch, rows
 from sqlalchemy import select
 from support import messages, shipped_config
 
+from wallie_litellm.bootstrap import build_router
 from wallie_litellm.config import parse_config
-from wallie_litellm.guard.router import build_router
 from wallie_litellm.ledger.schema import attempts, requests
 from wallie_litellm.ledger.writer import LedgerSink
 

@@ -12,8 +12,9 @@ from support import messages
 from wallie_litellm import execute_ai_request, stream_ai_request
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
-from wallie_litellm.litellm_adapter.adapter import classify_error, output_limit
+from wallie_litellm.litellm_adapter.errors import classify_error
 from wallie_litellm.litellm_adapter.metadata import tags_of
+from wallie_litellm.litellm_adapter.requests import output_limit
 
 PROVIDERS = {
     "gpt-4o-mini": "openai",

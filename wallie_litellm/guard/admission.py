@@ -28,10 +28,9 @@ Alarm = Callable[[Callable[[], None]], tuple[Any, Callable[[], None]]]
 
 
 class Admission:
-    """Takes the capacity for an attempt, or says why not. ``providers_of`` tells the providers behind a group."""
+    """Takes the capacity for an attempt, or says why not."""
 
     def __init__(self, config: WallieConfig, clock: Clock, limiters: LimiterRegistry) -> None:
-        self.providers_of: Callable[[str], Iterable[str]] = lambda _group: ()
         self._open_for = config.breaker.open_for
         self._switch_at = config.quota.switch_at
         self._clock = clock
@@ -71,7 +70,7 @@ class Admission:
         """See :meth:`Guard.admit`."""
         await pacer().enter()
         limiter = self._limiters.provider(attempt.provider)
-        feature = self._features.get(scope.feature) if scope.feature is not None else None
+        feature = self._features.get(scope.caller.feature) if scope.caller.feature is not None else None
         if feature is None:
             attempt.reservation = await self._pass(scope, attempt, limiter, demand, guessed)
             return
@@ -84,12 +83,12 @@ class Admission:
         except BaseException:
             feature.settle(share, NOTHING)
             raise
-        attempt.shared = (feature, share)
+        attempt.feature_reservation = (feature, share)
 
     def admit_blocking(self, scope: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
         """:meth:`admit` for a thread that has no event loop to give way to."""
         limiter = self._limiters.provider(attempt.provider)
-        feature = self._features.get(scope.feature) if scope.feature is not None else None
+        feature = self._features.get(scope.caller.feature) if scope.caller.feature is not None else None
         if feature is None:
             attempt.reservation = self._pass_blocking(scope, attempt, limiter, demand, guessed)
             return
@@ -99,7 +98,7 @@ class Admission:
         except BaseException:
             feature.settle(share, NOTHING)
             raise
-        attempt.shared = (feature, share)
+        attempt.feature_reservation = (feature, share)
 
     def later(self, callback: Callable[[], object]) -> None:
         """See :meth:`Guard.later`."""
@@ -213,7 +212,7 @@ class Admission:
 
     def _another_could_serve(self, scope: RequestContext, group: str, demand: Demand, below: float = inf) -> bool:
         """Whether a later member of the chain could serve now, from a provider that is used to less than ``below``."""
-        others = (provider for other in scope.remaining(group) for provider in self.providers_of(other))
+        others = (provider for other in scope.remaining(group) for provider in scope.route.router.providers_of(other))
         return any(
             limiter.hurdle(demand, scope.priority) is None and (below == inf or limiter.utilization()[1] < below)
             for limiter in map(self._limiters.provider, others)

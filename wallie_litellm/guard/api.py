@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 import litellm
 
 from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.operations import CHAT, EXECUTE
 from wallie_litellm.errors import DeadlineExceeded
 from wallie_litellm.events import Settled
 from wallie_litellm.guard.context import RequestContext
 from wallie_litellm.guard.current import prepared_context
 from wallie_litellm.guard.router import WallieRouter
-from wallie_litellm.litellm_adapter import adapter
+from wallie_litellm.litellm_adapter.errors import failure_from
 from wallie_litellm.litellm_adapter.metadata import name, recordable
 from wallie_litellm.litellm_adapter.pricing import PriceList
 from wallie_litellm.litellm_adapter.responses import answer_of
@@ -87,14 +88,25 @@ async def execute_ai_request(
     """
     if litellm_arguments.get("stream"):
         raise TypeError("execute_ai_request answers in one piece: use stream_ai_request")
-    scope = _scope(router, model, feature, user_id, priority, deadline, estimated_tokens, metadata, litellm_arguments)
+    context = _open_context(
+        router,
+        model,
+        feature=feature,
+        user_id=user_id,
+        priority=priority,
+        deadline=deadline,
+        estimated_tokens=estimated_tokens,
+        metadata=metadata,
+        fallbacks=litellm_arguments.get("fallbacks"),
+        operation=CHAT if execute is None else EXECUTE,
+    )
     tags = _tags(feature, user_id, metadata)
     if execute is not None:
-        data = await _run(scope, _execute_along_chain(router, model, execute, tags))
+        data = await _run(context, _execute_along_chain(router, model, execute, tags))
     else:
         arguments = {**litellm_arguments, "metadata": tags, **({"user": user_id} if user_id is not None else {})}
-        data = await _run(scope, router.acompletion(model=model, messages=_messages(messages), **arguments))
-    return _result(router, scope, data)
+        data = await _run(context, router.acompletion(model=model, messages=_messages(messages), **arguments))
+    return _result(router, context, data)
 
 
 class _Answer:
@@ -111,10 +123,10 @@ class AIRequestStream:
     Close it with ``aclose`` (or ``async with``) when you stop early; one that is dropped settles when collected.
     """
 
-    def __init__(self, router: WallieRouter, scope: RequestContext, start: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, router: WallieRouter, context: RequestContext, start: Callable[[], Awaitable[Any]]) -> None:
         self.result: AIRequestResult | None = None
         self._router = router
-        self._scope = scope
+        self._context = context
         self._start = start
         self._stream: Any = None
         self._chunks: list[Any] = []
@@ -168,7 +180,7 @@ class AIRequestStream:
     def _finish(self) -> None:
         chunks = [chunk for chunk in self._chunks if chunk is not None]
         whole = litellm.stream_chunk_builder(chunks) if chunks else None
-        self.result = _result(self._router, self._scope, whole)
+        self.result = _result(self._router, self._context, whole)
 
 
 def stream_ai_request(
@@ -185,7 +197,18 @@ def stream_ai_request(
     **litellm_arguments: Any,
 ) -> AIRequestStream:
     """:func:`execute_ai_request` as an async iterator of text deltas. The request starts with the first one."""
-    scope = _scope(router, model, feature, user_id, priority, deadline, estimated_tokens, metadata, litellm_arguments)
+    context = _open_context(
+        router,
+        model,
+        feature=feature,
+        user_id=user_id,
+        priority=priority,
+        deadline=deadline,
+        estimated_tokens=estimated_tokens,
+        metadata=metadata,
+        fallbacks=litellm_arguments.get("fallbacks"),
+        operation=CHAT,
+    )
     tags = _tags(feature, user_id, metadata)
     arguments = {
         "stream_options": {"include_usage": True},
@@ -196,9 +219,9 @@ def stream_ai_request(
 
     async def start() -> Any:
         request = router.acompletion(model=model, messages=_messages(messages), stream=True, **arguments)
-        return await _run(scope, request)
+        return await _run(context, request)
 
-    return AIRequestStream(router, scope, start)
+    return AIRequestStream(router, context, start)
 
 
 def execute_ai_request_sync(router: WallieRouter, model: str, *args: Any, **kwargs: Any) -> AIRequestResult:
@@ -237,37 +260,41 @@ def calculate_cost(model: str, prompt_tokens: int, completion_tokens: int) -> fl
     return _prices.bill(deployment, usage, None).cost_usd
 
 
-def _scope(
+def _open_context(
     router: WallieRouter,
     model: str,
+    *,
     feature: str | None,
     user_id: str | None,
     priority: int,
     deadline: float | None,
     estimated_tokens: int | None,
     metadata: Mapping[str, Any] | None,
-    arguments: Mapping[str, Any],
+    fallbacks: Any,
+    operation: str,
 ) -> RequestContext:
-    scope = router.guard.open_context(
+    context = router.guard.open_context(
         model,
-        chain=router.chain_of(model, arguments.get("fallbacks")),
+        chain=router.chain_of(model, fallbacks),
         feature=name(feature),
         user_id=name(user_id),
         priority=priority,
         deadline=deadline,
         estimated_tokens=estimated_tokens,
+        operation=operation,
         metadata=recordable(metadata or {}),
+        router=router.view,
     )
     try:
-        router.guard.check_deadline(scope)
+        router.guard.check_deadline(context)
     except DeadlineExceeded as error:
-        router.guard.end(scope, adapter.failure_from(error))
+        router.guard.end(context, failure_from(error))
         raise
-    return scope
+    return context
 
 
-async def _run(scope: RequestContext, request: Coroutine[Any, Any, T]) -> T:
-    token = prepared_context.set(scope)
+async def _run(context: RequestContext, request: Coroutine[Any, Any, T]) -> T:
+    token = prepared_context.set(context)
     try:
         return await request
     finally:
@@ -292,12 +319,12 @@ async def _execute_along_chain(
     return answered.value
 
 
-def _result(router: WallieRouter, scope: RequestContext, data: Any) -> AIRequestResult:
-    served = scope.served_by
+def _result(router: WallieRouter, context: RequestContext, data: Any) -> AIRequestResult:
+    served = context.served_by
     usage = answer_of(data).usage
-    if usage is None and served is not None and served.ending is not None:
-        usage = served.ending.usage
-    group = served.group if served is not None else scope.group
+    if usage is None and served is not None and served.result is not None:
+        usage = served.result.usage
+    group = served.group if served is not None else context.group
     return AIRequestResult(
         data=data,
         text=extract_text(data),
@@ -307,11 +334,11 @@ def _result(router: WallieRouter, scope: RequestContext, data: Any) -> AIRequest
         prompt_tokens=usage.input if usage is not None else 0,
         completion_tokens=usage.output if usage is not None else 0,
         total_tokens=usage.tokens if usage is not None else 0,
-        latency_ms=(router.guard.clock.now() - scope.started_at) * 1000,
-        waited_ms=scope.waited * 1000,
-        cost_usd=scope.attempts[-1].cost_usd if scope.attempts else None,
-        used_fallback=group != scope.group,
-        attempts=list(scope.attempts),
+        latency_ms=(router.guard.clock.now() - context.started_at) * 1000,
+        waited_ms=context.waited * 1000,
+        cost_usd=context.attempts[-1].cost_usd if context.attempts else None,
+        used_fallback=group != context.group,
+        attempts=list(context.attempts),
     )
 
 

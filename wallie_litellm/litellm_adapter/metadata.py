@@ -62,24 +62,6 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _STRADDLING = 200  # characters: a secret is recognised before its end is cut off
 
-_OPERATIONS = {
-    "acompletion": "chat",
-    "completion": "chat",
-    "aembedding": "embedding",
-    "embedding": "embedding",
-    "atext_completion": "text_completion",
-    "text_completion": "text_completion",
-    "aresponses": "responses",
-    "responses": "responses",
-    "anthropic_messages": "messages",
-    "aanthropic_messages": "messages",
-    "attempt": "execute",
-}
-#: Operations whose answer is text, of which providers count the tokens.
-GENERATING = frozenset({"chat", "text_completion", "responses", "messages", "execute"})
-#: Those that are counted in tokens at all; for others none are made up.
-COUNTED = GENERATING | {"embedding"}
-
 
 class Tags(NamedTuple):
     """Who caused a request."""
@@ -137,13 +119,6 @@ def _one_line(text: str) -> str:
 @lru_cache(maxsize=4096)
 def _is_secret(label: str) -> bool:
     return _SECRET_KEY.search(label) is not None
-
-
-def operation_of(function: object, kwargs: Mapping[str, Any]) -> str:
-    """What is asked of the provider, from the Router's method (or LiteLLM's function) that will make the call."""
-    generic = kwargs.get("original_generic_function")
-    called = str(getattr(generic or function, "__name__", "")).lstrip("_")
-    return _OPERATIONS.get(called, called or "call")
 
 
 def _own(places: Places) -> dict[str, Any]:

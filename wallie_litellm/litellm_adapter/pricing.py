@@ -21,7 +21,8 @@ from litellm.litellm_core_utils.litellm_logging import use_custom_pricing_for_mo
 
 from wallie_litellm.core.bill import NO_BILL, Bill
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.litellm_adapter.metadata import COUNTED
+from wallie_litellm.core.operations import COUNTED
+from wallie_litellm.litellm_adapter.patches import debug_info_suppressed
 from wallie_litellm.litellm_adapter.price_map import has_price, has_token_price
 from wallie_litellm.litellm_adapter.responses import value_of
 
@@ -170,13 +171,11 @@ def _vendor(model: str, params: Entry) -> str | None:
     """Whose API LiteLLM calls."""
     if params.get("custom_llm_provider"):
         return str(params["custom_llm_provider"])
-    quiet, litellm.suppress_debug_info = litellm.suppress_debug_info, True
-    try:
-        return str(litellm.get_llm_provider(model, api_base=params.get("api_base"))[1])
-    except Exception:  # noqa: BLE001 # LiteLLM has many ways to say that it does not know
-        return None
-    finally:
-        litellm.suppress_debug_info = quiet
+    with debug_info_suppressed():
+        try:
+            return str(litellm.get_llm_provider(model, api_base=params.get("api_base"))[1])
+        except Exception:  # noqa: BLE001 # LiteLLM has many exceptions for an unknown model
+            return None
 
 
 def _base_model(params: Entry, info: Entry) -> str | None:

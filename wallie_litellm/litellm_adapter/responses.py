@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -21,6 +23,41 @@ _LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomp
 def value_of(thing: Any, name: str) -> Any:
     """What a mapping or an object holds under ``name``, ``None`` if nothing: the wire formats come as either."""
     return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
+
+
+@lru_cache(maxsize=256)
+def iterates(kind: type) -> bool:
+    """Whether responses of this type are streams. Remembered: pydantic makes a missing attribute costly to ask for."""
+    return hasattr(kind, "__anext__") or hasattr(kind, "__next__")
+
+
+def is_cached_stream(stream: Any) -> bool:
+    """Whether LiteLLM streams an answer from its own cache."""
+    return getattr(stream, "custom_llm_provider", None) == "cached_response"
+
+
+def stream_was_ended(stream: Any, marked: bool) -> bool:
+    """Whether the provider ended an exhausted stream, rather than the connection just closing.
+
+    LiteLLM makes up a finish reason for a connection that closes; what it received is kept apart. ``marked`` is whether
+    an end was seen in the chunks. A plain generator is LiteLLM's own mock answer.
+    """
+    source = getattr(stream, "completion_stream", None)
+    if source is None or inspect.isasyncgen(source) or inspect.isgenerator(source):
+        return marked or source is not None
+    return any(getattr(stream, name, None) for name in ("received_finish_reason", "intermittent_finish_reason"))
+
+
+def response_headers(error: BaseException) -> Mapping[str, str] | None:
+    """The provider's response headers, from wherever this exception keeps them."""
+    for found in (
+        getattr(error, "litellm_response_headers", None),
+        getattr(getattr(error, "response", None), "headers", None),
+        getattr(error, "headers", None),
+    ):
+        if isinstance(found, Mapping) and found:
+            return dict(found)
+    return None
 
 
 class UsageReport(NamedTuple):

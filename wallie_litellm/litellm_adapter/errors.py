@@ -1,19 +1,14 @@
-"""Between LiteLLM's shapes and the guard's: requests into demands, errors into endings.
-
-This file knows how LiteLLM's keyword arguments, responses and exceptions look; ``responses.py`` knows what they report.
-"""
+"""LiteLLM's exceptions, classified: what an error means for capacity, for the breaker, and for another try."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import aiohttp
 import httpx
@@ -21,16 +16,17 @@ import litellm
 import openai
 from litellm.exceptions import MidStreamFallbackError
 
+from wallie_litellm.core.attempt_result import CANCELLED, AttemptResult, RequestFailure
 from wallie_litellm.core.circuit_breaker import Verdict
-from wallie_litellm.core.demand import Demand, Outcome
+from wallie_litellm.core.demand import Outcome
+from wallie_litellm.core.http_status import CALLER_STATUSES, Fault, fault_of
 from wallie_litellm.core.retry_after import parse_retry_after
-from wallie_litellm.core.token_estimate import estimate
 from wallie_litellm.errors import RequestTooLarge, WallieError
-from wallie_litellm.guard.context import CALLER_STATUSES, CANCELLED, AttemptResult, RequestFailure
-from wallie_litellm.litellm_adapter.metadata import GENERATING
+from wallie_litellm.litellm_adapter.responses import response_headers
 
-# Providers say in words that an account is out of money or quota, with a 400 or a 429 that waiting does not cure.
-_EXHAUSTED_MARKS = (
+# Providers say in words that an account is out of money or quota, under statuses that also mean something else.
+_EXHAUSTED_STATUSES: Final = frozenset({400, 402, 403, 429})
+_EXHAUSTED_MARKS: Final = (
     "insufficient_quota",
     "credit balance is too low",
     "billing_hard_limit_reached",
@@ -38,83 +34,20 @@ _EXHAUSTED_MARKS = (
     "insufficient balance",
 )
 # OpenAI says this of an empty account, and Gemini of any limit; Gemini adds when to come back.
-_EXHAUSTED_UNLESS_TOLD_WHEN = "exceeded your current quota"
+_EXHAUSTED_UNLESS_DELAYED: Final = "exceeded your current quota"
 # google.rpc.RetryInfo in the body: Gemini sends no Retry-After header.
-_RETRY_DELAY = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
+_RETRY_DELAY: Final = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
 # LiteLLM reads a Gemini error with "403" anywhere in its text, even in "retry in 4.0403s", as a bad request.
-_GEMINI_RATE_LIMIT = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
-_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_GEMINI_RATE_LIMIT: Final = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
 # LiteLLM's functions that read an answer; an error out of them shows that there was one.
-_READING = frozenset({"transform_response", "transform_parsed_response", "convert_to_model_response_object"})
-_TRANSIENT_STATUSES = frozenset({408, 409})
-_ACCOUNT_STATUSES = frozenset({401, 402, 403})
-_LOST_CONNECTION = (
+_READING: Final = frozenset({"transform_response", "transform_parsed_response", "convert_to_model_response_object"})
+_LOST_CONNECTION: Final = (
     httpx.NetworkError,
     httpx.RemoteProtocolError,
     aiohttp.ClientConnectionError,
     aiohttp.ClientPayloadError,
     ConnectionError,
 )
-
-
-# Requests
-
-
-def output_limit(params: Mapping[str, Any]) -> int | None:
-    """The largest output that these parameters allow in tokens, over all choices; ``None`` when nothing limits it."""
-    stated: list[int] = [limit for limit in map(params.get, _OUTPUT_LIMITS) if isinstance(limit, int)]
-    if not stated:
-        return None
-    choices = params.get("n")
-    return max(stated) * (choices if isinstance(choices, int) and choices > 1 else 1)
-
-
-def demand_of(kwargs: Mapping[str, Any], prompt: Any, limit: int | None, operation: str) -> Demand:
-    """What a call will use at most; ``operation`` as in :attr:`wallie_litellm.events.Settled.operation`."""
-    extra = [text for text in (kwargs.get("system"), kwargs.get("instructions")) if text]
-    if extra:
-        prompt = [*(prompt if isinstance(prompt, list | tuple) else [prompt]), *extra]
-    return estimate(prompt, limit, generates=operation in GENERATING)
-
-
-def provider_of(deployment: Mapping[str, Any]) -> str:
-    """The provider of a LiteLLM deployment: its ``model_info.wallie_provider``, else what LiteLLM takes it for."""
-    named = (deployment.get("model_info") or {}).get("wallie_provider")
-    if named:
-        return str(named)
-    params = deployment["litellm_params"]
-    if params.get("custom_llm_provider"):
-        return str(params["custom_llm_provider"])
-    try:
-        return str(litellm.get_llm_provider(params["model"], api_base=params.get("api_base"))[1])
-    except litellm.BadRequestError:
-        return str(params["model"]).partition("/")[0]
-
-
-# Responses
-
-
-@lru_cache(maxsize=256)
-def iterates(kind: type) -> bool:
-    """Whether responses of this type are streams. Remembered: pydantic makes a missing attribute costly to ask for."""
-    return hasattr(kind, "__anext__") or hasattr(kind, "__next__")
-
-
-def is_cached_stream(stream: Any) -> bool:
-    """Whether LiteLLM streams an answer from its own cache."""
-    return getattr(stream, "custom_llm_provider", None) == "cached_response"
-
-
-def stream_was_ended(stream: Any, marked: bool) -> bool:
-    """Whether the provider ended an exhausted stream, rather than the connection just closing.
-
-    LiteLLM makes up a finish reason for a connection that closes; what it received is kept apart. ``marked`` is whether
-    an end was seen in the chunks. A plain generator is LiteLLM's own mock answer.
-    """
-    source = getattr(stream, "completion_stream", None)
-    if source is None or inspect.isasyncgen(source) or inspect.isgenerator(source):
-        return marked or source is not None
-    return any(getattr(stream, name, None) for name in ("received_finish_reason", "intermittent_finish_reason"))
 
 
 def timeout_error(model: str, provider: str) -> Exception:
@@ -133,42 +66,24 @@ def stream_timeout(stream: Any, *, started: bool) -> Exception:
     return error
 
 
-def without_context_finaliser(stream: Any) -> Any:
-    """Keep a LiteLLM stream's finaliser from writing context variables.
-
-    Written in the middle of a garbage collection, they crash CPython up to 3.11 (python/cpython#148891). LiteLLM does
-    so for the sake of ``request_correlation_in_logs``, which is off unless asked for.
-    """
-    if not litellm.request_correlation_in_logs and hasattr(stream, "_restore_consumer_correlation_context"):
-        stream._restore_consumer_correlation_context = _restore_nothing
-    return stream
-
-
-def _restore_nothing(**_: Any) -> None:
-    pass
-
-
-# Errors
-
-
 def failure_from(error: BaseException) -> RequestFailure:
     """What an error that reaches the caller says of the whole request."""
     if isinstance(error, WallieError):
         return RequestFailure(error.code, error.status_code, isinstance(error, RequestTooLarge))
-    ending = classify_error(error)
-    own = ending.verdict is Verdict.IGNORED and (ending.reason == CANCELLED or ending.status_code in CALLER_STATUSES)
-    return RequestFailure(ending.reason or type(error).__name__, ending.status_code, own)
+    result = classify_error(error)
+    own = result.verdict is Verdict.IGNORED and (result.reason == CANCELLED or result.status_code in CALLER_STATUSES)
+    return RequestFailure(result.reason or type(error).__name__, result.status_code, own)
 
 
 def classify_error(error: BaseException, *, deadline_passed: bool = False) -> AttemptResult:
     """What an error says of the attempt it ended: about capacity, the provider's health, and trying again."""
     try:
-        return _ending_of(error, deadline_passed)
+        return _classify(error, deadline_passed)
     except Exception:  # noqa: BLE001 - an error that cannot even be read must not keep its attempt from being settled
         return AttemptResult(Outcome.CUT, reason=type(error).__name__)
 
 
-def _ending_of(error: BaseException, deadline_passed: bool) -> AttemptResult:
+def _classify(error: BaseException, deadline_passed: bool) -> AttemptResult:
     if isinstance(error, WallieError):  # a refusal met inside a call of the caller's own
         return AttemptResult(Outcome.CUT, reason=error.code, status_code=error.status_code)
     if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
@@ -177,7 +92,7 @@ def _ending_of(error: BaseException, deadline_passed: bool) -> AttemptResult:
         return AttemptResult(Outcome.CUT, reason=CANCELLED)
     inner = getattr(error, "original_exception", None)
     if isinstance(error, MidStreamFallbackError) and isinstance(inner, Exception):
-        return _ending_of(inner, deadline_passed)
+        return _classify(inner, deadline_passed)
     causes = tuple(_causes(error))
     if any(map(_is_refused_connection, causes)):
         return AttemptResult(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection refused", transient=True)
@@ -210,30 +125,19 @@ def _rejection(error: BaseException, status: int) -> AttemptResult:
         return AttemptResult(
             Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", status_code=status, transient=True
         )
-    asked = _asked_to_wait(error, text) if status == 429 or status >= 500 else None
-    if status in (400, 402, 403, 429) and _account_exhausted(text.lower(), asked):
+    fault = fault_of(status)
+    asked = _asked_to_wait(error, text) if fault in (Fault.RATE_LIMIT, Fault.SERVER) else None
+    if status in _EXHAUSTED_STATUSES and _account_exhausted(text.lower(), asked):
         return AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason=f"{reason}, quota exhausted", status_code=status)
     return AttemptResult(
         Outcome.REJECTED,
-        Verdict.FAILURE if status >= 500 or status in _ACCOUNT_STATUSES else Verdict.IGNORED,
+        Verdict.FAILURE if fault in (Fault.SERVER, Fault.ACCOUNT) else Verdict.IGNORED,
         reason=reason,
         status_code=status,
         pause_for=asked,
-        rate_limited=status == 429,
-        transient=status >= 500 or status in _TRANSIENT_STATUSES,
+        rate_limited=fault is Fault.RATE_LIMIT,
+        transient=fault in (Fault.SERVER, Fault.TRANSIENT),
     )
-
-
-def response_headers(error: BaseException) -> Mapping[str, str] | None:
-    """The provider's response headers, from wherever this exception keeps them."""
-    for found in (
-        getattr(error, "litellm_response_headers", None),
-        getattr(getattr(error, "response", None), "headers", None),
-        getattr(error, "headers", None),
-    ):
-        if isinstance(found, Mapping) and found:
-            return dict(found)
-    return None
 
 
 def _is_litellms(error: BaseException) -> bool:
@@ -288,6 +192,6 @@ def _asked_to_wait(error: BaseException, text: str) -> float | None:
 
 
 def _account_exhausted(text: str, asked: float | None) -> bool:
-    if asked is None and _EXHAUSTED_UNLESS_TOLD_WHEN in text:
+    if asked is None and _EXHAUSTED_UNLESS_DELAYED in text:
         return True
     return any(mark in text for mark in _EXHAUSTED_MARKS)
