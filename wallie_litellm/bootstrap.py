@@ -80,12 +80,12 @@ def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: i
 
 
 def worker_name() -> str:
-    """Which process this is, among those that write the same ledger."""
+    """This process' name among those that write the same ledger."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _sinks(loaded: RouterConfig, guard: Guard) -> Iterator[Callable[[], Sink]]:
-    """How to make each configured sink. Their packages are imported when one is made."""
+    """A factory for each configured sink. A sink's package is imported when the sink is made."""
     config = loaded.wallie
     telemetry, spool = config.telemetry, Path(config.telemetry.spool)
     if (ledger := ledger_sink(config)) is not None:
@@ -114,7 +114,7 @@ def _sink(name: str) -> Any:
 
 
 def ledger_sink(config: WallieConfig) -> Callable[[], Sink] | None:
-    """How to make what writes the configured ledger; ``None`` if there shall be none."""
+    """A factory for the sink that writes the configured ledger; ``None`` where none is configured."""
     if (settings := config.ledger) is None:
         return None
 
@@ -129,7 +129,7 @@ def ledger_sink(config: WallieConfig) -> Callable[[], Sink] | None:
 
 
 def _spool(folder: Path, name: str, receiver: str) -> Path:
-    """Where records wait for one receiver: another database or another project must not be given them."""
+    """The spool of one receiver: records for one database or project must not reach another."""
     return folder / f"{name}-{sha256(receiver.encode()).hexdigest()[:12]}"
 
 
@@ -142,13 +142,13 @@ def _prometheus(guard: Guard, loaded: RouterConfig) -> Sink:
 
 
 def _serve_metrics(bus: Bus, port: int, host: str) -> None:
-    # Not where the sink is made: a forked child makes its own, and this port is taken then.
+    # Apart from the factory: a forked child makes its own sink, and then this port is taken.
     for sink in bus.sinks():
         if sink.name != "prometheus":
             continue
         try:
-            sink.serve(port, host)  # type: ignore[attr-defined] # this one can
-        except ConfigError as error:  # of several workers with one file, one gets the port: all serve requests
+            sink.serve(port, host)  # type: ignore[attr-defined] # a PrometheusSink
+        except ConfigError as error:  # one of several workers with one file gets the port; all serve requests
             logger.error("%s", error)
 
 
@@ -158,7 +158,7 @@ def _own_sink(path: str, folder: Path) -> Callable[[], Sink]:
     module_name, _, attribute = path.partition(":")
     try:
         make = getattr(_module(module_name, folder), attribute)
-    except Exception as error:  # a stranger's module may raise anything
+    except Exception as error:  # a module of the application's may raise anything
         raise ConfigError([f"{where}: cannot be loaded ({type(error).__name__}: {error})"]) from error
     if not callable(make):
         raise ConfigError([f"{where}: found {type(make).__name__}, expected a class or a function that makes a sink"])
@@ -184,7 +184,7 @@ def _module(name: str, folder: Path) -> ModuleType:
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None) == str(file):
         return loaded
-    # Another module of this name may be in use: that of a package, or of another configuration.
+    # Another module of this name may be loaded: an installed one, or that of another configuration.
     label = name if loaded is None else f"{name}@{file.parent}"
     if label in sys.modules:
         return sys.modules[label]
@@ -200,13 +200,13 @@ def _module(name: str, folder: Path) -> ModuleType:
 
 
 def _restore(guard: Guard) -> None:
-    """Take up today's and the last minutes' usage, the month's cost and what has been said, from the ledger."""
+    """Continue from the ledger: today's and the last minutes' usage, the month's cost, the alerts already sent."""
     config = guard.config
     if config.ledger is None:
         return
     from wallie_litellm.ledger.restore import restore
 
-    guard.bus.flush_blocking(SPOOL_TIMEOUT)  # what the last process left in the spool belongs to it
+    guard.bus.flush_blocking(SPOOL_TIMEOUT)  # the spool may hold records of the last process
     wall = guard.clock.wall()
     found = restore(config.ledger.url, usage_windows(guard), wall=wall, timeout=RESTORE_TIMEOUT)
     if found is None:
@@ -218,7 +218,7 @@ def _restore(guard: Guard) -> None:
 
 
 def usage_windows(guard: Guard) -> Windows:
-    """Since when the limits of each provider and feature remember what was used."""
+    """For each limiter, the Unix times of its last midnight and of the oldest usage that its limits still count."""
     wall = guard.clock.wall()
     zones = {name: limits.reset_timezone for name, limits in guard.config.providers.items()}
     return {
@@ -228,9 +228,9 @@ def usage_windows(guard: Guard) -> Windows:
 
 
 def restore_limits(guard: Guard, found: Restored, wall: float) -> None:
-    """Have the limits go on with what the ledger ``found`` to be used at ``wall``."""
+    """Charge the limits with the usage that the ledger ``found`` at ``wall``, in Unix seconds."""
     for limiter in guard.limiters():
-        # The ledger is of all processes, and nobody knows which of them this one replaces.
+        # The ledger records all processes together: each takes an equal part.
         (day,) = shares([found.day.get(limiter.name, NOTHING)], guard.processes)
         lately = found.recent.get(limiter.name, [])
         parts = shares((amount for _, amount in lately), guard.processes)

@@ -30,7 +30,7 @@ _prices = PriceList()
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a call of one's own should go: ``model`` as the vendor names it, ``group`` as callers ask for it."""
+    """Where an application's own call should go: ``model`` is the vendor's name, ``group`` the model group's."""
 
     provider: str
     model: str
@@ -39,7 +39,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class AIRequestResult:
-    """What a guarded request came to.
+    """The result of a guarded request.
 
     ``data`` is the provider's response and ``text`` the text in it; ``model`` is the model group that served and
     ``deployment`` LiteLLM's name of the model behind it. ``latency_ms`` is the whole request, ``waited_ms`` the part
@@ -110,7 +110,7 @@ async def execute_ai_request(
 
 
 class _Answer:
-    """Keeps what ``execute`` returned out of reach: LiteLLM writes headers into the responses it passes on."""
+    """Wraps the value that ``execute`` returned: LiteLLM writes headers into the responses it passes on."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -118,9 +118,9 @@ class _Answer:
 
 
 class AIRequestStream:
-    """The text deltas of a guarded answer; ``result`` is there once the stream has ended.
+    """The text deltas of a guarded answer; ``result`` is set once the stream has ended.
 
-    Close it with ``aclose`` (or ``async with``) when you stop early; one that is dropped settles when collected.
+    Close it with ``aclose`` (or ``async with``) to stop early; a dropped stream is settled when it is collected.
     """
 
     def __init__(self, router: WallieRouter, context: RequestContext, start: Callable[[], Awaitable[Any]]) -> None:
@@ -141,7 +141,7 @@ class AIRequestStream:
         try:
             delta = await self._next_delta()
         except BaseException:
-            self._closed = True  # there is nothing to go on with
+            self._closed = True  # the stream has failed
             raise
         if delta is not None:
             return delta
@@ -163,7 +163,7 @@ class AIRequestStream:
         return None
 
     async def aclose(self) -> None:
-        """Stop here; what has been received is settled and, as far as it goes, in ``result``."""
+        """Stop reading: what has been received is settled, and is the ``result``."""
         if self._closed:
             return
         self._closed = True
@@ -238,7 +238,7 @@ def execute_ai_request_sync(router: WallieRouter, model: str, *args: Any, **kwar
 
 
 def extract_text(response: Any) -> str:
-    """The text of a chat, Responses or Anthropic answer, or of a string; empty when there is none."""
+    """The text of a chat, Responses or Anthropic answer, or a string itself; empty where there is none."""
     if isinstance(response, str):
         return response
     choices = _get(response, "choices")
@@ -343,7 +343,7 @@ def _result(router: WallieRouter, context: RequestContext, data: Any) -> AIReque
 
 
 def _tags(feature: str | None, user_id: str | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    # A copy: LiteLLM writes into the metadata it is given, and the caller's own dict is not ours to change.
+    # A copy: LiteLLM writes into the metadata that it is given.
     tags = dict(metadata or {})
     if feature is not None:
         tags["feature"] = feature

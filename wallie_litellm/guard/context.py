@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Caller(NamedTuple):
-    """Who caused a request: the product feature, the end user, and the caller's own metadata as it may be recorded."""
+    """The origin of a request: its product feature, its end user, and the caller's own metadata, fit to be recorded."""
 
     feature: str | None = None
     user_id: str | None = None
@@ -25,7 +25,7 @@ class Caller(NamedTuple):
 
 
 class Route(NamedTuple):
-    """Where a request may go: the groups after its own, in order, as its router serves and prices them."""
+    """Where a request may go: the groups after its own, in order, and the router that serves them."""
 
     chain: Sequence[str]
     router: RouterView

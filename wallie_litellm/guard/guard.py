@@ -1,4 +1,4 @@
-"""The guard: filter, admit and settle. Every decision about a provider is made here."""
+"""The guard: the facade of filter, admission and settlement, and of what operators and applications ask for."""
 
 from __future__ import annotations
 
@@ -38,10 +38,12 @@ class Guard:
     """Holds every provider to its limits and keeps requests away from those that are down.
 
     Safe to use from several event loops and threads at once, and by several routers: each request follows the chains
-    and prices of its own. ``bus`` receives the events; ``clock`` is for tests. ``processes`` is how many guards share
-    the limits: each keeps to its part, unless they share a store. ``view`` stands in for a router's where there is
-    none. ``trace_of_caller`` returns, as metadata, what makes a request part of the trace that its caller is in.
-    With ``others_announce`` the alerts that a fleet states once are left to another guard.
+    and prices of its own router.
+
+    ``bus`` receives the events; ``clock`` is for tests. ``processes`` is the number of guards that divide the limits
+    among them where they share no store. ``view`` stands in for a router's where none is attached; ``chains`` are
+    short for a view that has nothing else. ``trace_of_caller`` returns, as metadata, what makes a request part of its
+    caller's trace. With ``others_announce`` the alerts that a fleet publishes once are left to another guard.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class Guard:
         others_announce: bool = False,
     ) -> None:
         self.config = config if config is not None else WallieConfig()
-        self.processes = processes if self.config.store.url == "memory" else 1  # that divide every limit among them
+        self.processes = processes if self.config.store.url == "memory" else 1  # among which every limit is divided
         self.clock: Clock = clock or SystemClock()
         self.bus = bus if bus is not None else Bus()
         retry = self.config.retry
@@ -125,7 +127,7 @@ class Guard:
         )
 
     def begin_fallback(self, context: RequestContext, group: str) -> None:
-        """The request goes on to ``group``, the next member of its chain.
+        """Record that the request goes on to ``group``, the next member of its chain.
 
         Raises:
             Refused: its feature's own limit is used up, so that no member can help.
@@ -135,7 +137,7 @@ class Guard:
         self.reporter.fell_back(context, group)
 
     def end(self, context: RequestContext, failure: RequestFailure | None = None) -> None:
-        """End a request, well unless there is a ``failure``. Only the first time counts."""
+        """End a request, as a success unless there is a ``failure``. Only the first call counts."""
         self.reporter.ended(context, failure)
 
     def chain_of(self, group: str) -> Sequence[str]:
@@ -149,7 +151,7 @@ class Guard:
     def preferred(
         self, context: RequestContext, group: str, providers: Iterable[str], demand: Demand
     ) -> frozenset[str]:
-        """The filter: which of ``providers`` an attempt should choose from, those that can serve soonest.
+        """The filter: those of ``providers`` that can serve an attempt soonest.
 
         Raises:
             Refused: none of them may be waited for.
@@ -159,7 +161,7 @@ class Guard:
     async def admit(self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool = False) -> None:
         """Wait for ``attempt.provider``'s capacity and take it, and that of the request's feature if it is limited.
 
-        ``guessed`` says that the output part of ``demand`` is only a guess, which is no reason to call it too large.
+        With ``guessed`` the output part of ``demand`` is only an estimate, and is cut to what the limits can hold.
 
         Raises:
             Refused: the wait would be too long, or the provider is not being called.
@@ -170,29 +172,29 @@ class Guard:
     def admit_blocking(
         self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool = False
     ) -> None:
-        """:meth:`admit` for a thread that has no event loop to give way to."""
+        """:meth:`admit` for a thread without an event loop."""
         self._admission.admit_blocking(context, attempt, demand, guessed)
 
     def settle(self, context: RequestContext, attempt: Attempt, result: AttemptResult) -> bool:
-        """End an attempt: usage to the limits, a sample to the breaker, a pause to the provider. Only once.
+        """End an attempt: its usage to the limits, a sample to the breaker, a pause to the provider.
 
-        ``False`` for an attempt that was never admitted, has ended before, or has expired.
+        Only the first call counts. ``False`` for an attempt that was never admitted, has ended before, or has expired.
         """
         return self._settlement.settle(context, attempt, result)
 
     def later(self, callback: Callable[[], object]) -> None:
-        """Have ``callback`` called in a moment, by the clock.
+        """Have the clock's thread call ``callback`` as soon as it can.
 
-        For finalisers: a garbage collection may run them in a thread that is just holding the lock they would need.
+        For finalisers: a garbage collection may run them in a thread that already holds the lock they would need.
         """
         self._admission.later(callback)
 
-    # What operators and applications ask and order
+    # Questions and actions of operators and applications
 
     async def wait_for_capacity(self, provider: str, tokens: int = 0) -> CapacityLease:
         """Wait, at most ``admission.max_wait``, until ``provider`` can take one request of ``tokens`` tokens; take it.
 
-        For calls that are made outside the router. The lease is settled by what was used, or by itself.
+        For calls that are made outside the router. The lease is a context manager that settles itself.
 
         Raises:
             Refused: the wait would be too long, or the provider is not being called.
@@ -220,7 +222,7 @@ class Guard:
         return None
 
     def update_usage(self, provider: str, requests: int = 1, tokens: int = 0) -> None:
-        """Charge what was used of ``provider``'s limits by calls that did not go through the guard."""
+        """Charge ``provider``'s limits for calls that did not go through the guard."""
         require_count("requests", requests, optional=False)
         require_count("tokens", tokens, optional=False)
         used = Demand(requests, tokens, tokens, 0)
@@ -239,16 +241,16 @@ class Guard:
         quota = self.config.quota
         return limiter.utilization()[1] >= (quota.critical if quota.switch_at is None else quota.switch_at)
 
-    # Whoever gives one of these orders, ``actor``, goes on record, and so does ``detail``: why.
+    # Actions: ``actor``, and ``detail``, the reason, are recorded with each.
 
     def reset_quota(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
-        """Forget what ``provider`` has used, and any pause it asked for."""
+        """Set ``provider``'s usage to zero and end any pause that it asked for."""
         self._limiters.known(provider).reset()
         self._settlement.forget_rejections(provider)
         self.reporter.on_action(actor, "reset_quota", provider, detail)
 
     def close_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
-        """Let requests through to ``provider`` again, whatever its breaker thought."""
+        """Let requests through to ``provider`` again, whatever the state of its breaker."""
         self._limiters.known(provider).command("close")
         self.reporter.on_action(actor, "close_circuit", provider, detail)
 
@@ -258,12 +260,12 @@ class Guard:
         self.reporter.on_action(actor, "open_circuit", provider, detail)
 
     def release_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
-        """End :meth:`open_circuit` carefully: the next request is a probe, and what comes of it decides."""
+        """End :meth:`open_circuit` by a probe: the result of the next request closes the breaker or opens it again."""
         self._limiters.known(provider).command("release")
         self.reporter.on_action(actor, "release_circuit", provider, detail)
 
     def status(self) -> dict[str, Any]:
-        """All providers at this moment, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
+        """The state of all providers, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
         wall = self.clock.wall()
         return {
             "providers": describe_all(self._limiters.providers, wall),
@@ -276,17 +278,17 @@ class Guard:
         }
 
     async def flush(self, timeout: float = SHUTDOWN) -> bool:
-        """Wait until everything stated so far has reached its sinks; ``False`` after ``timeout`` seconds."""
+        """Wait until every event published so far has reached its sinks; ``False`` after ``timeout`` seconds."""
         return await self.bus.flush(timeout)
 
     async def aclose(self) -> None:
-        """Turn everybody who waits away, take the router's hooks out of LiteLLM, and drain the sinks.
+        """Refuse the requests that wait, take the router's hooks out of LiteLLM, and drain the sinks.
 
-        Calls under way are given five seconds to end; what ends later is not recorded. What the sinks cannot deliver
-        within ten seconds, those that have a spool leave there. Idempotent.
+        Calls under way have five seconds to end; the results of later ones are not recorded. Events that a sink cannot
+        deliver within ten seconds stay in its spool, where it has one. Idempotent.
         """
         self._shut()
-        # Calls that are under way are billed: they are given a moment to end, so that they are on record.
+        # Calls under way are billed by their providers, and should be recorded.
         deadline = time.monotonic() + DRAIN
         while time.monotonic() < deadline and self._calls_under_way():  # noqa: ASYNC110 - they end in any thread
             await asyncio.sleep(0.02)
@@ -316,7 +318,7 @@ class Guard:
         self.bus.close()
 
     def add_router(self, view: RouterView) -> None:
-        """Let :meth:`next_fallback`, and contexts that name no router, follow the chains of one more router."""
+        """Add a router's view to those that :meth:`next_fallback` and contexts without a router look up."""
         self._routers.append(view)
 
     def _views(self) -> Sequence[RouterView]:
@@ -330,11 +332,11 @@ class Guard:
         self._on_close.append(callback)
 
     def limiter(self, provider: str) -> Limiter:
-        """The queue and the state of one provider; a provider without limits still has a breaker."""
+        """The limiter of one provider; one without limits still has a breaker."""
         return self._limiters.provider(provider)
 
     def limiters(self) -> list[Limiter]:
-        """All limiters there are so far, those of features included."""
+        """The limiters of all providers met so far, and of the features that have limits."""
         return list(self._limiters)
 
 

@@ -67,37 +67,29 @@ class Reporter:
 
     def settled(self, context: RequestContext, attempt: Attempt, result: AttemptResult, charged: Demand) -> None:
         """An attempt has ended."""
-        outcome, wall, caller = result.outcome, self._wall(), context.caller
+        outcome, wall = result.outcome, self._wall()
         bill = self._bill(context, attempt, result)
         served = outcome is _SUCCESS or outcome is _CACHE_HIT
+        # By position: 27 keywords would cost another 1.3 µs per attempt (CPython 3.11). A test names every field.
         record = Settled(
-            id=new_id(wall),
-            at=wall,
-            request_id=context.request_id,
-            number=len(context.attempts) + 1,
-            provider=attempt.provider,
-            model=attempt.group,
-            deployment=attempt.deployment,
-            operation=context.operation,
-            stream=attempt.streaming or context.stream,
-            outcome=outcome.value,
-            success=served,
-            error=None if served else result.reason,
-            status_code=result.status_code,
-            latency_ms=(self._now() - attempt.started_at) * 1000,
-            waited_ms=attempt.waited * 1000,
-            prompt_tokens=bill.prompt_tokens,
-            completion_tokens=bill.completion_tokens,
-            total_tokens=bill.total_tokens,
-            cached_tokens=bill.cached_tokens,
-            reasoning_tokens=bill.reasoning_tokens,
-            cost_usd=bill.cost_usd,
-            unpriced=bill.unpriced,
-            estimated=bill.estimated,
-            charged=charged,
-            feature=caller.feature,
-            user_id=caller.user_id,
-            metadata=caller.metadata,
+            new_id(wall),
+            wall,  # at
+            context.request_id,
+            len(context.attempts) + 1,  # number
+            attempt.provider,
+            attempt.group,  # model
+            attempt.deployment,
+            context.operation,
+            attempt.streaming or context.stream,
+            outcome.value,
+            served,  # success
+            None if served else result.reason,  # error
+            result.status_code,
+            (self._now() - attempt.started_at) * 1000,  # latency_ms
+            attempt.waited * 1000,  # waited_ms
+            *bill,  # prompt_tokens to estimated
+            charged,
+            *context.caller,  # feature, user_id, metadata
         )
         context.attempts.append(record)
         self._publish(record)
@@ -161,7 +153,7 @@ class Reporter:
         breaker: CircuitBreaker | BreakerReplica,
         now: float,
     ) -> None:
-        """A breaker's state or count of failures has changed, and with it perhaps the provider's health."""
+        """A breaker's state or count of failures has changed, and with it possibly the provider's health."""
         wall = self._wall()
         if before[0] is not after[0]:
             reopens_in = max(0.0, breaker.reopens_at - now) if after[0] is BreakerState.OPEN else 0.0

@@ -1,4 +1,4 @@
-"""What the guard sees of one router. Several routers may share a guard; each request carries its own router's view."""
+"""The part of a router that the guard needs. Several routers may share a guard: each request carries its own's view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LiteLLM's exceptions, classified: what an error means for capacity, for the breaker, and for another try."""
+"""LiteLLM's exceptions, classified: what an error means for capacity, for the breaker, and for a retry."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from wallie_litellm.core.retry_after import parse_retry_after
 from wallie_litellm.errors import RequestTooLarge, WallieError
 from wallie_litellm.litellm_adapter.responses import response_headers
 
-# Providers say in words that an account is out of money or quota, under statuses that also mean something else.
+# Providers report in words that an account is out of money or quota, under statuses that also mean something else.
 _EXHAUSTED_STATUSES: Final = frozenset({400, 402, 403, 429})
 _EXHAUSTED_MARKS: Final = (
     "insufficient_quota",
@@ -33,13 +33,13 @@ _EXHAUSTED_MARKS: Final = (
     "billing hard limit",
     "insufficient balance",
 )
-# OpenAI says this of an empty account, and Gemini of any limit; Gemini adds when to come back.
+# OpenAI writes this of an empty account, and Gemini of any limit; Gemini adds when to come back.
 _EXHAUSTED_UNLESS_DELAYED: Final = "exceeded your current quota"
 # google.rpc.RetryInfo in the body: Gemini sends no Retry-After header.
 _RETRY_DELAY: Final = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
 # LiteLLM reads a Gemini error with "403" anywhere in its text, even in "retry in 4.0403s", as a bad request.
 _GEMINI_RATE_LIMIT: Final = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
-# LiteLLM's functions that read an answer; an error out of them shows that there was one.
+# LiteLLM's functions that parse an answer: an error raised in one shows that there was an answer.
 _READING: Final = frozenset({"transform_response", "transform_parsed_response", "convert_to_model_response_object"})
 _LOST_CONNECTION: Final = (
     httpx.NetworkError,
@@ -57,7 +57,7 @@ def timeout_error(model: str, provider: str) -> Exception:
 
 
 def stream_timeout(stream: Any, *, started: bool) -> Exception:
-    """The error of a stream that fell silent; before its first chunk, one that LiteLLM goes along the chain for."""
+    """The error of a stream that fell silent; before its first chunk, one on which LiteLLM falls back."""
     model, provider = (str(getattr(stream, name, None)) for name in ("model", "custom_llm_provider"))
     error = timeout_error(model, provider)
     if not started:
@@ -67,7 +67,7 @@ def stream_timeout(stream: Any, *, started: bool) -> Exception:
 
 
 def failure_from(error: BaseException) -> RequestFailure:
-    """What an error that reaches the caller says of the whole request."""
+    """The failure of a whole request, from the error that reaches its caller."""
     if isinstance(error, WallieError):
         return RequestFailure(error.code, error.status_code, isinstance(error, RequestTooLarge))
     result = classify_error(error)
@@ -76,18 +76,18 @@ def failure_from(error: BaseException) -> RequestFailure:
 
 
 def classify_error(error: BaseException, *, deadline_passed: bool = False) -> AttemptResult:
-    """What an error says of the attempt it ended: about capacity, the provider's health, and trying again."""
+    """The result of the attempt that ``error`` ended. Never raises."""
     try:
         return _classify(error, deadline_passed)
-    except Exception:  # noqa: BLE001 - an error that cannot even be read must not keep its attempt from being settled
+    except Exception:  # noqa: BLE001 - an error that cannot be read must not keep its attempt from being settled
         return AttemptResult(Outcome.CUT, reason=type(error).__name__)
 
 
 def _classify(error: BaseException, deadline_passed: bool) -> AttemptResult:
-    if isinstance(error, WallieError):  # a refusal met inside a call of the caller's own
+    if isinstance(error, WallieError):  # a refusal inside a call of the application's own
         return AttemptResult(Outcome.CUT, reason=error.code, status_code=error.status_code)
     if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
-        if deadline_passed:  # the provider had the request, and did not answer in the time there was
+        if deadline_passed:  # the provider had the request, and did not answer in time
             return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="no answer before the deadline")
         return AttemptResult(Outcome.CUT, reason=CANCELLED)
     inner = getattr(error, "original_exception", None)
@@ -101,14 +101,14 @@ def _classify(error: BaseException, deadline_passed: bool) -> AttemptResult:
     if isinstance(error, openai.APITimeoutError | TimeoutError | httpx.TimeoutException):
         return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="timeout", status_code=408, transient=True)
     if isinstance(error, openai.APIConnectionError) and any(isinstance(cause, _LOST_CONNECTION) for cause in causes):
-        # LiteLLM gives it a status of 500, which no provider has answered with.
+        # LiteLLM gives it a status of 500 of its own making.
         return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
     status = getattr(error, "status_code", None)
     if isinstance(status, int | str) and str(status).isdigit():
         if (int(status) >= 500 or int(status) == 422) and _is_litellms(error) and any(map(_was_reading, causes)):
             return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
         if int(status) >= 500 and _is_litellms(error) and not any(map(_shows_an_exchange, causes)):
-            # What LiteLLM could not even put into a request is no fault of the provider's, whatever its status says.
+            # LiteLLM could not build the request: no fault of the provider's, whatever the status.
             return AttemptResult(Outcome.NOT_SENT, reason=f"not sent: {type(causes[-1]).__name__}", status_code=400)
         return _rejection(error, int(status))
     if isinstance(error, openai.APIConnectionError | httpx.TransportError | OSError):
@@ -145,14 +145,14 @@ def _is_litellms(error: BaseException) -> bool:
 
 
 def _was_reading(cause: BaseException) -> bool:
-    """Whether LiteLLM failed on an answer: JSON of a shape that no vendor documents, say."""
+    """Whether LiteLLM failed to parse an answer: JSON of a shape that no vendor documents, for example."""
     if "Empty or invalid response from LLM endpoint" in str(cause):
         return True
     return any(frame.f_code.co_name in _READING for frame, _ in traceback.walk_tb(cause.__traceback__))
 
 
 def _shows_an_exchange(cause: BaseException) -> bool:
-    """Whether this is something only a provider or the way to it can have caused: an answer, or a broken connection."""
+    """Whether only a provider, or the network, can have caused this: an answer, or a broken connection."""
     if _is_litellms(cause):
         return bool(getattr(cause, "litellm_response_headers", None)) or _answered(cause)
     return _answered(cause) or isinstance(cause, openai.APIError | httpx.HTTPError | OSError | aiohttp.ClientError)
@@ -165,7 +165,7 @@ def _answered(cause: BaseException) -> bool:
 
 
 def _is_refused_connection(cause: BaseException) -> bool:
-    """Whether this is a connection that was never made, so that the provider saw nothing."""
+    """Whether this is a connection that was never made, so that the provider received nothing."""
     if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | ConnectionRefusedError):
         return True
     return type(cause).__name__ in ("ClientConnectorError", "ClientConnectorDNSError")

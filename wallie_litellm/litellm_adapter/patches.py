@@ -1,4 +1,4 @@
-"""Every write into LiteLLM that this package makes, one function each."""
+"""What this package writes into LiteLLM's objects and settings, one function each."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import litellm
 
 
 class _DebugInfo:
-    """How many threads keep LiteLLM's hints to themselves at the moment, and the setting before the first of them."""
+    """LiteLLM's setting for its printed hints, for which it has no lock of its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._depth = 0
-        self._before = False
+        self._suppressed = 0  # calls of suppress() without their restore()
+        self._before = False  # the setting before the first of them
 
     def suppress(self) -> None:
         with self._lock:
-            if not self._depth:
+            if not self._suppressed:
                 self._before, litellm.suppress_debug_info = litellm.suppress_debug_info, True
-            self._depth += 1
+            self._suppressed += 1
 
     def restore(self) -> None:
         with self._lock:
-            self._depth -= 1
-            if not self._depth:
+            self._suppressed -= 1
+            if not self._suppressed:
                 litellm.suppress_debug_info = self._before
 
 
@@ -36,7 +36,7 @@ _debug_info = _DebugInfo()
 
 @contextmanager
 def debug_info_suppressed() -> Iterator[None]:
-    """Keep LiteLLM from printing its hints about an unknown model. Any number of threads may be inside at once."""
+    """Keep LiteLLM from printing its hints about unknown models. Safe to use from several threads at once."""
     _debug_info.suppress()
     try:
         yield
@@ -47,8 +47,8 @@ def debug_info_suppressed() -> Iterator[None]:
 def without_context_finaliser(stream: Any) -> Any:
     """Keep a LiteLLM stream's finaliser from writing context variables.
 
-    Written in the middle of a garbage collection, they crash CPython up to 3.11 (python/cpython#148891). LiteLLM does
-    so for the sake of ``request_correlation_in_logs``, which is off unless asked for.
+    Written in the middle of a garbage collection, they crash CPython up to 3.11 (python/cpython#148891). LiteLLM
+    writes them for ``request_correlation_in_logs``, which is off by default.
     """
     if not litellm.request_correlation_in_logs and hasattr(stream, "_restore_consumer_correlation_context"):
         stream._restore_consumer_correlation_context = _restore_nothing

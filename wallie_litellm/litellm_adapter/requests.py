@@ -1,4 +1,4 @@
-"""What LiteLLM's requests and deployments ask for: the demand of a call, and its provider."""
+"""LiteLLM's requests and deployments: the demand of a call, and the provider of a deployment."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def demand_of(kwargs: Mapping[str, Any], prompt: Any, limit: int | None, operati
 
 
 def provider_of(deployment: Mapping[str, Any]) -> str:
-    """The provider of a LiteLLM deployment: its ``model_info.wallie_provider``, else what LiteLLM takes it for."""
+    """The provider of a LiteLLM deployment: its ``model_info.wallie_provider``, else LiteLLM's own provider."""
     named = (deployment.get("model_info") or {}).get("wallie_provider")
     if named:
         return str(named)
