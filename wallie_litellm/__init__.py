@@ -6,6 +6,26 @@
 
     router = build_router("router_config.yaml")
     result = await execute_ai_request(router, model="gpt-4o-mini", messages=[...], feature="wallie-chat")
+
+The parts, each importing only those below it:
+
+``cli``              the command line
+``demo``             failures and limits, shown on simulated providers
+``proxy``            the guard inside LiteLLM's proxy
+``dashboard``        the web page and its API
+``bootstrap``        from a configuration to a guard and a router
+``check``            what a configuration asks for, checked before a start
+``ledger``           every attempt and request in SQLite or PostgreSQL
+``guard``            a request's path
+``telemetry``        the event bus and its sinks
+``limiter``          limits, queues and breakers, in this process or shared through Redis
+``litellm_adapter``  what LiteLLM's objects look like
+``config``           ``router_config.yaml``
+``events``           what has happened, as frozen facts
+``core``             the arithmetic, without input or output
+``clock``            time and timers
+``errors``           every error this package raises
+``simulator``        simulated providers and receivers on this machine
 """
 
 from importlib import import_module

@@ -1,8 +1,8 @@
 """What has happened, as frozen facts in the past tense. The guard publishes them; sinks receive them.
 
 Times named ``at`` are Unix seconds, ``*_ms`` milliseconds, money US dollars. ``id`` is unique to the fact, sorts by
-time and stays the same however often the fact is delivered, so that a receiver can recognise a repetition. No fact holds a
-prompt, an answer, a key or a provider's own error text.
+time and stays the same however often the fact is delivered, so that a receiver can recognise a repetition. No fact
+holds a prompt, an answer, a key or a provider's own error text.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Ended(NamedTuple):
     """One request has ended, after one attempt, several, or none at all.
 
     ``model`` is the group that was asked for. ``error`` is a class of failure in this package's words; ``by_caller``
-    is true where the caller ended it: cancelled, broke off, or asked for what no provider accepts. ``settled`` are its attempts
-    in order; a request that succeeded was served by the last.
+    is true where the caller ended it: cancelled, broke off, or asked for what no provider accepts. ``settled`` are its
+    attempts in order; a request that succeeded was served by the last.
     """
 
     id: str
