@@ -1,4 +1,4 @@
-"""What belongs to the caller stays the caller's, and what the caller is in the middle of is found again."""
+"""The caller's metadata is left unchanged, and its trace goes on through the request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this package writes into LiteLLM is put back as it was."""
+"""The settings of LiteLLM that this package changes for a moment are restored."""
 
 from __future__ import annotations
 
