@@ -16,12 +16,13 @@ from limiter_support import tokens
 from recording import RecordingBus
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import CircuitOpen, DeadlineExceeded, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.events import BreakerChanged, FellBack, QuotaCrossed
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext
+from wallie_litellm.guard.context import Attempt, RequestContext
 
 MakeGuard = Callable[..., Guard]
 SUCCESS = AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)
@@ -495,7 +496,7 @@ async def test_no_sequence_of_events_leaves_a_reservation_or_a_waiter_behind(mov
             else:
                 guard.settle(context, made, SUCCESS._replace(usage=tokens(number * 5)))
         await settled_down()
-        held = sum(made.reservation is not None and made.ending is None for _, made, _ in running)
+        held = sum(made.reservation is not None and made.result is None for _, made, _ in running)
         assert state_of(guard, "openai")["in_flight"] == held
         assert held <= state_of(guard, "chat")["in_flight"] <= held + state_of(guard, "openai")["waiting"]
     for context, made, task in running:

@@ -12,11 +12,12 @@ import pytest
 from fake_clock import FakeClock
 from limiter_support import tokens
 
+from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import CircuitOpen, DeadlineExceeded, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext
+from wallie_litellm.guard.context import Attempt, RequestContext
 
 MakeGuard = Callable[..., Guard]
 
@@ -154,7 +155,7 @@ FEATURES = {"features": {"chat": {"patience": 2, "priority": 5}, "batch": {"max_
 async def test_a_feature_has_its_own_patience_and_priority(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard(**FEATURES)
     context = guard.open_context("o", feature="chat", user_id="u1")
-    assert (context.patience, context.max_wait, context.priority, context.user_id) == (2, 30, 5, "u1")
+    assert (context.patience, context.max_wait, context.priority, context.caller.user_id) == (2, 30, 5, "u1")
     use_up(guard)
     await refusal(guard, context, tokens(3))
     await admitted(guard, clock, guard.open_context("o", feature="other"), tokens(3), 3)

@@ -1,4 +1,4 @@
-"""The limits as a caller meets them: real LiteLLM, real HTTP, time under the test's control."""
+"""The limits over real HTTP, seen from a caller, with time under the test's control."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_a_used_up_daily_limit_has_the_time_to_midnight_as_retry_after(mak
 
 
 async def test_a_guessed_answer_length_never_refuses_a_request_that_fits(make_router):
-    router = make_router(providers={"groq": {"tpm": 100}})  # less than the 150 that are guessed
+    router = make_router(providers={"groq": {"tpm": 100}})  # less than the 150 that are estimated for an answer
     await router.acompletion("llama-3.1-8b", messages())
     assert quota(router, "groq", "tpm")["settled"] < 100
 

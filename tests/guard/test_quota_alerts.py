@@ -16,11 +16,12 @@ from limiter_support import tokens
 from recording import RecordingBus
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.events import QuotaCrossed
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, AttemptResult
+from wallie_litellm.guard.context import Attempt
 
 MakeGuard = Callable[..., Guard]
 DAY = 86_400.0

@@ -95,14 +95,14 @@ class RedisFleet:
     ``on_store_error`` is what holds while Redis is away: ``local``, ``open`` or ``closed``.
     """
 
-    def __init__(self, url: str, on_store_error: str) -> None:
+    def __init__(self, url: str, on_store_error: str, *, others_announce: bool = False) -> None:
         self.worker = new_worker()
         self.state = "connecting"
         self.error: str | None = None
-        self.silent = False  # nothing is done once here: others shall
         self.exchanges: Counter[str] = Counter()  # by provider
         self._url = url
         self._policy = on_store_error
+        self._others_announce = others_announce  # nothing is done once by this process
         self._exchangers: dict[str, _Exchanger] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -130,7 +130,7 @@ class RedisFleet:
 
         While Redis is away it is called: better twice than not at all.
         """
-        if self.silent:
+        if self._others_announce:
             return
         if self._closing or self.state == "down" or not self._schedule(self._once(key, ttl, action)):
             action()
