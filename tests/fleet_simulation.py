@@ -19,11 +19,12 @@ from wallie_litellm.core.circuit_breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.core.token_bucket import TokenBucket
+from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limiter import Limiter, Waiter
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.redis.fleet import HEARTBEAT, RECONNECT, TIMEOUT
 from wallie_litellm.limiter.store import Reservation
+from wallie_litellm.limiter.waiter import Waiter
 
 UNIX = 1_790_000_000.0  # seconds; the lender's clock when the simulation's says 0
 ONE = Demand(1, 0, 0, 0)
@@ -122,8 +123,8 @@ class SimulatedWorker:
         self._exchange = 0  # the number of the one under way, by which a late answer is known
         clock = Clock(self, skew)
         self.store = LeasedStore("openai", fleet.limits, BreakerRules(), clock.wall, worker=name)
-        self.limiter = Limiter("openai", self.store, clock, 600.0)
-        self.limiter.lease(self._signal)
+        self.limiter = LeasedLimiter("openai", self.store, clock, 600.0)
+        self.limiter.on_lease_needed(self._signal)
         self._signal()
         self._beat()
 
@@ -153,12 +154,11 @@ class SimulatedWorker:
             self._admitted(result, seconds, sent=sent)
             return
 
-        def woken() -> None:
+        def woken(waiter: Waiter) -> None:
             if isinstance(waiter.result, Reservation):
                 self._admitted(waiter.result, seconds, sent=sent)
 
-        waiter = Waiter(ONE, 0, self.fleet.events.now + patience, woken)
-        self.limiter.enqueue(waiter)
+        self.limiter.enqueue(Waiter(ONE, 0, self.fleet.events.now + patience, woken))
 
     def _admitted(self, reservation: Reservation, seconds: float, *, sent: bool) -> None:
         admission = Admission(self.name, reservation.at, alone=self._down)
@@ -192,7 +192,7 @@ class SimulatedWorker:
         self._busy, self._pending = True, False
         self._talked_at = sent_at = self.fleet.events.now
         self._exchange = number = self._exchange + 1
-        request = copy(self.limiter.compose())
+        request = copy(self.limiter.build_renewal())
         if self.fleet.loses():
             self.fleet.events.after(self.fleet.delay(), self.awake(lambda: self._broken(number)))
         else:
@@ -252,7 +252,7 @@ def copy(message: Any) -> Any:
 class FleetSimulation:
     """Workers, their lender, and the network between them."""
 
-    limits: Limits
+    limits: AccountLimits
     chance: random.Random
     network: Network = HEALTHY
     policy: str = "closed"
@@ -332,7 +332,7 @@ def crowd(seed: int, *, network: Network = HEALTHY, policy: str = "closed", hast
     chance = random.Random(seed)
     per_minute = chance.choice([6, 60, 120, 120, 600, 6000])
     capacity = chance.choice([per_minute, per_minute, max(5, per_minute // 10)])
-    limits = Limits({"rpm": per_minute, "rpd": 10**6}, {"rpm": capacity})
+    limits = AccountLimits({"rpm": per_minute, "rpd": 10**6}, {"rpm": capacity})
     fleet = FleetSimulation(limits, chance, network, policy)
     workers = [fleet.start(skew=chance.uniform(-300, 300), hasty=hasty) for _ in range(chance.randint(2, 8))]
     events, patience = fleet.events, chance.choice([0.5, 1.0, 3.0, 30.0])

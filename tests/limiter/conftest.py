@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 import redis
-from doors import in_memory, makers
 from fake_clock import FakeClock
+from limiter_support import in_memory, makers
 from redis_support import RedisCluster, RedisServer
 
 from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.redis.fleet import NEWS, SCRIPT, key_of
 from wallie_litellm.limiter.store import ProviderStore
 
-Maker = Callable[[FakeClock, Limits, BreakerRules], ProviderStore]
+Maker = Callable[[FakeClock, AccountLimits, BreakerRules], ProviderStore]
 
 
 def at(clock: FakeClock, now: float) -> float:
@@ -27,7 +27,7 @@ def at(clock: FakeClock, now: float) -> float:
     return clock.wall() + now - clock.now()
 
 
-def lent_by_the_core(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
+def lent_by_the_core(clock: FakeClock, limits: AccountLimits, rules: BreakerRules) -> ProviderStore:
     lender = LeaseServer()
     exchange = lambda now, request: lender.exchange(at(clock, now), json.loads(json.dumps(request)))  # noqa: E731
     return LeasedStore("openai", limits, rules, clock.wall, exchange=exchange)
@@ -46,7 +46,7 @@ def redis_cluster() -> Iterator[RedisCluster]:
 
 
 def lent_by(client: Any) -> Maker:
-    def make(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
+    def make(clock: FakeClock, limits: AccountLimits, rules: BreakerRules) -> ProviderStore:
         client.flushall()
 
         def exchange(now: float, request: Mapping[str, Any]) -> dict[str, Any]:

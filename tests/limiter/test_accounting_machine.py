@@ -1,15 +1,15 @@
-"""Books that balance at every step, whatever is done in whatever order."""
+"""Balances that add up at every step of any sequence of operations."""
 
 from __future__ import annotations
 
-from doors import assert_books_balance, assert_never_over_admitted, new_store
 from fake_clock import FakeClock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from limiter_support import assert_balances, assert_never_over_admitted, new_store
 
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.memory_store import MemoryStore
 from wallie_litellm.limiter.store import Reservation
 
@@ -19,8 +19,8 @@ DEMANDS = st.builds(Demand, st.integers(1, 2), AMOUNTS, AMOUNTS, AMOUNTS)
 CHARGES = st.builds(Demand, st.integers(0, 3), AMOUNTS, AMOUNTS, AMOUNTS)
 
 
-class BooksMachine(RuleBasedStateMachine):
-    """Whatever happens in whatever order, nothing is lost, made up, or admitted beyond the limits."""
+class AccountingMachine(RuleBasedStateMachine):
+    """In any sequence of operations, no amount is lost, invented, or admitted beyond the limits."""
 
     @initialize(
         stated=st.fixed_dictionaries(
@@ -37,7 +37,7 @@ class BooksMachine(RuleBasedStateMachine):
     )
     def setup(self, stated: dict[str, int]) -> None:
         self.clock = FakeClock()
-        self.limits = Limits(stated)
+        self.limits = AccountLimits(stated)
         self.store: MemoryStore = new_store(self.clock, stated)
         self.live: list[Reservation] = []
         self.ended: list[Reservation] = []
@@ -91,21 +91,21 @@ class BooksMachine(RuleBasedStateMachine):
         self.clock.advance(seconds)
 
     @invariant()
-    def books_balance(self) -> None:
+    def balances_add_up(self) -> None:
         if hasattr(self, "store"):
-            use = self.store.use(self.clock.now())
+            usage = self.store.usage(self.clock.now())
             in_flight = [reservation.demand for reservation in self.live]
-            assert_books_balance({name: each.ledger for name, each in use.items()}, in_flight)
-            assert {name: each.ledger.settled for name, each in use.items()} == {
-                name: self.settled.of(name) for name in use
+            assert_balances({name: each.balance for name, each in usage.items()}, in_flight)
+            assert {name: each.balance.settled for name, each in usage.items()} == {
+                name: self.settled.of(name) for name in usage
             }
             assert self.store.in_flight == len(self.live)
-            assert all(each.used >= 0 for each in use.values())
+            assert all(each.used >= 0 for each in usage.values())
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
             assert_never_over_admitted(list(self.charges.values()), self.limits)
 
 
-TestAccountingMachine = BooksMachine.TestCase
+TestAccountingMachine = AccountingMachine.TestCase
 TestAccountingMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -6,14 +6,15 @@ import random
 import threading
 from collections.abc import Callable
 
-from doors import assert_never_over_admitted, new_limiter, tokens
 from fake_clock import FakeClock
+from limiter_support import assert_never_over_admitted, new_limiter, tokens
 
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.limiter.limiter import Limiter, Waiter
-from wallie_litellm.limiter.limits import Limits
-from wallie_litellm.limiter.store import Denial, Reservation
+from wallie_litellm.limiter.limiter import Limiter
+from wallie_litellm.limiter.limits import AccountLimits
+from wallie_litellm.limiter.store import Denial, DenialReason, Reservation
+from wallie_litellm.limiter.waiter import Waiter
 
 LIMITS = {"rpm": 6000, "tpm": 60_000, "concurrency": 5}
 THREADS, ROUNDS = 8, 60
@@ -40,22 +41,22 @@ def in_threads(work: Callable[[int], None]) -> None:
     assert not errors, errors
 
 
-class Crowd:
-    """What the threads do at the door, and what they saw."""
+class Requests:
+    """Requests that the threads make of one limiter, and what they observed."""
 
     def __init__(self, clock: FakeClock, limiter: Limiter) -> None:
         self.clock = clock
         self.limiter = limiter
         self.admissions: list[tuple[float, Demand]] = []
         self.most_in_flight = 0
-        self.turned_away = 0
+        self.denied = 0
 
-    def visit(self, dice: random.Random) -> None:
+    def make(self, dice: random.Random) -> None:
         result = self.limiter.reserve(demand := tokens(dice.randint(1, 900)))
         if isinstance(result, Denial):
             result = self.wait(demand, dice)
         if isinstance(result, Denial):
-            self.turned_away += 1
+            self.denied += 1
             return
         self.admissions.append((result.at, demand))
         self.most_in_flight = max(self.most_in_flight, self.limiter.state().in_flight)
@@ -65,20 +66,20 @@ class Crowd:
 
     def wait(self, demand: Demand, dice: random.Random) -> Reservation | Denial:
         woken = threading.Event()
-        waiter = Waiter(demand, dice.randint(0, 1), self.clock.now() + dice.uniform(0, 2), woken.set)
+        waiter = Waiter(demand, dice.randint(0, 1), self.clock.now() + dice.uniform(0, 2), lambda _: woken.set())
         self.limiter.enqueue(waiter)
         if dice.random() < 0.1:
             self.limiter.abandon(waiter)
-            return Denial("left", 0.0)
+            return Denial(DenialReason.ABANDONED, 0.0)
         assert woken.wait(10), "never woken"
         assert waiter.result is not None
         return waiter.result
 
 
-def test_eight_threads_at_one_door_keep_its_limits_and_lose_nobody() -> None:
+def test_eight_threads_keep_one_limiters_limits_and_every_request_ends() -> None:
     clock = FakeClock()
     limiter = new_limiter(clock, LIMITS)
-    crowd = Crowd(clock, limiter)
+    requests = Requests(clock, limiter)
     done = threading.Event()
 
     def pass_time() -> None:
@@ -88,20 +89,20 @@ def test_eight_threads_at_one_door_keep_its_limits_and_lose_nobody() -> None:
     timekeeper = threading.Thread(target=pass_time, daemon=True)
     timekeeper.start()
     try:
-        in_threads(lambda number: [crowd.visit(random.Random(f"{number} {each}")) for each in range(ROUNDS)] and None)
+        in_threads(lambda number: [requests.make(random.Random(f"{number} {each}")) for each in range(ROUNDS)] and None)
     finally:
         done.set()
         timekeeper.join(5)
     state = limiter.state()
     assert (state.waiting, state.in_flight) == (0, 0)
-    assert crowd.most_in_flight <= LIMITS["concurrency"]
-    assert len(crowd.admissions) > THREADS
-    assert_never_over_admitted(sorted(crowd.admissions), Limits(LIMITS))
-    for use in state.use.values():
-        assert use.ledger.reserved == use.ledger.settled + use.ledger.refunded
+    assert requests.most_in_flight <= LIMITS["concurrency"]
+    assert len(requests.admissions) > THREADS
+    assert_never_over_admitted(sorted(requests.admissions), AccountLimits(LIMITS))
+    for usage in state.usage.values():
+        assert usage.balance.reserved == usage.balance.settled + usage.balance.refunded
 
 
-def test_of_several_settlements_at_once_exactly_one_counts() -> None:
+def test_one_of_several_concurrent_settlements_counts() -> None:
     limiter = new_limiter(FakeClock(), {"tpm": 60_000})
     for _ in range(20):
         reservation = limiter.reserve(tokens(100))
@@ -109,4 +110,4 @@ def test_of_several_settlements_at_once_exactly_one_counts() -> None:
         won: list[bool] = []
         in_threads(lambda _, each=reservation, won=won: won.append(limiter.settle(each, tokens(40))))
         assert sorted(won) == [False] * (THREADS - 1) + [True]
-    assert limiter.state().use["tpm"].ledger == (2000, 800, 1200)
+    assert limiter.state().usage["tpm"].balance == (2000, 800, 1200)

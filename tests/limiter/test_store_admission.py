@@ -1,21 +1,21 @@
-"""What one provider's state in memory admits and refuses."""
+"""What a store admits and denies."""
 
 from __future__ import annotations
 
 from math import inf
 
 import pytest
-from doors import assert_never_over_admitted, granted, new_store, refused, tokens
 from fake_clock import FakeClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from limiter_support import assert_never_over_admitted, denied, granted, new_store, tokens, used_up_dimension
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import RATE_DIMENSIONS
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.memory_store import MemoryStore
-from wallie_litellm.limiter.store import CIRCUIT, PAUSED, TOO_LARGE, Denial, ProviderStore, Reservation
+from wallie_litellm.limiter.store import Denial, DenialReason, ProviderStore, Reservation
 
 pytestmark = pytest.mark.usefixtures("every_store")
 
@@ -26,20 +26,20 @@ ARRIVALS = st.lists(st.tuples(PAUSES, DEMANDS), max_size=30)
 
 
 @st.composite
-def some_limits(draw: st.DrawFn) -> Limits:
+def some_limits(draw: st.DrawFn) -> AccountLimits:
     stated = draw(st.dictionaries(st.sampled_from(RATE_DIMENSIONS), st.integers(4, 300), min_size=1))
     burst = {name: draw(st.integers(1, 2 * limit)) for name, limit in stated.items() if draw(st.booleans())}
-    return Limits(stated, burst, draw(st.sampled_from([0.0, 0.1, 0.5])))
+    return AccountLimits(stated, burst, draw(st.sampled_from([0.0, 0.1, 0.5])))
 
 
 def used(store: ProviderStore, now: float) -> dict[str, float]:
-    return {dimension: use.used for dimension, use in store.use(now).items()}
+    return {dimension: usage.used for dimension, usage in store.usage(now).items()}
 
 
 @given(some_limits(), ARRIVALS)
 @settings(deadline=None)
 def test_no_interval_sees_more_than_capacity_and_refill_in_any_dimension(
-    limits: Limits, arrivals: list[tuple[float, Demand]]
+    limits: AccountLimits, arrivals: list[tuple[float, Demand]]
 ) -> None:
     store, now, admissions = MemoryStore("p", limits, BreakerRules(), lambda: 0.0), 1000.0, []
     for pause, demand in arrivals:
@@ -51,23 +51,25 @@ def test_no_interval_sees_more_than_capacity_and_refill_in_any_dimension(
 
 @given(some_limits(), ARRIVALS)
 @settings(deadline=None)
-def test_a_refused_reservation_takes_nothing_from_any_dimension(
-    limits: Limits, arrivals: list[tuple[float, Demand]]
+def test_a_denied_reservation_takes_nothing_from_any_dimension(
+    limits: AccountLimits, arrivals: list[tuple[float, Demand]]
 ) -> None:
     clock = FakeClock()
-    limits = Limits({**limits.per_dimension, "rpd": 20, "tpd": 400, "concurrency": 8}, limits.burst, limits.headroom)
+    limits = AccountLimits(
+        {**limits.per_dimension, "rpd": 20, "tpd": 400, "concurrency": 8}, limits.burst, limits.headroom
+    )
     store = MemoryStore("p", limits, BreakerRules(), clock.wall)
     for pause, demand in arrivals:
         clock.advance(pause)
-        before = (store.use(clock.now()), store.in_flight)
+        before = (store.usage(clock.now()), store.in_flight)
         if isinstance(store.reserve(clock.now(), demand), Denial):
-            assert (store.use(clock.now()), store.in_flight) == before
+            assert (store.usage(clock.now()), store.in_flight) == before
 
 
 @given(some_limits(), ARRIVALS, st.floats(0, 1e6))
 @settings(deadline=None)
 def test_waiting_as_long_as_predicted_is_enough_and_a_moment_less_is_not(
-    limits: Limits, arrivals: list[tuple[float, Demand]], start: float
+    limits: AccountLimits, arrivals: list[tuple[float, Demand]], start: float
 ) -> None:
     store, now = MemoryStore("p", limits, BreakerRules(), lambda: 0.0), start
     for pause, demand in arrivals:
@@ -75,12 +77,12 @@ def test_waiting_as_long_as_predicted_is_enough_and_a_moment_less_is_not(
         result = store.reserve(now, demand)
         if isinstance(result, Reservation):
             continue
-        if result.wait == inf:
-            assert result.reason.startswith(TOO_LARGE)
+        if result.retry_after == inf:
+            assert result.reason is DenialReason.TOO_LARGE
             continue
-        if result.wait > 1e-4:
-            refused(store.reserve(now + result.wait - 1e-5, demand))
-        now += result.wait
+        if result.retry_after > 1e-4:
+            denied(store.reserve(now + result.retry_after - 1e-5, demand))
+        now += result.retry_after
         granted(store.reserve(now, demand))
 
 
@@ -92,40 +94,42 @@ def test_waiting_as_long_as_predicted_is_enough_and_a_moment_less_is_not(
         ({"itpm": 600, "otpm": 60}, Demand(1, 60, 30, 30), "otpm", 30.0),
     ],
 )
-def test_the_longest_wait_is_the_reason(limits: dict[str, int], demand: Demand, reason: str, wait: float) -> None:
+def test_a_denial_names_the_dimension_of_the_longest_wait(
+    limits: dict[str, int], demand: Demand, reason: str, wait: float
+) -> None:
     store = new_store(FakeClock(), limits)
     full = {"requests": limits.get("rpm", 1), "tokens": limits.get("tpm", 0)}
     store.consume(5.0, Demand(**full, input=limits.get("itpm", 0), output=limits.get("otpm", 0)))
-    assert refused(store.reserve(5.0, demand)) == (reason, pytest.approx(wait))
+    assert denied(store.reserve(5.0, demand)) == (DenialReason.LIMIT, pytest.approx(wait), reason)
 
 
-def test_those_ahead_are_counted_in_the_wait() -> None:
+def test_the_wait_includes_the_demand_ahead() -> None:
     store = new_store(FakeClock(), {"tpm": 600})
     store.consume(5.0, tokens(600))
-    assert store.hurdle(5.0, tokens(10), tokens(40)) == ("tpm", pytest.approx(5.0))
+    assert store.check(5.0, tokens(10), tokens(40)) == (DenialReason.LIMIT, pytest.approx(5.0), "tpm")
 
 
 def test_a_burst_sets_the_capacity_and_not_the_rate() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, burst={"rpm": 3})
     assert [type(store.reserve(0.0, Demand())) for _ in range(4)] == [Reservation] * 3 + [Denial]
-    assert refused(store.reserve(0.0, Demand())).wait == pytest.approx(1.0, abs=1e-5)
+    assert denied(store.reserve(0.0, Demand())).retry_after == pytest.approx(1.0, abs=1e-5)
 
 
 def test_headroom_keeps_a_share_of_rate_capacity_and_day_unused() -> None:
     store = new_store(FakeClock(), {"rpm": 100, "rpd": 120}, headroom=0.5)
     for _ in range(50):
         granted(store.reserve(0.0, Demand()))
-    assert refused(store.reserve(0.0, Demand())) == ("rpm", pytest.approx(60 / 50))
+    assert denied(store.reserve(0.0, Demand())) == (DenialReason.LIMIT, pytest.approx(60 / 50), "rpm")
     for _ in range(10):
         granted(store.reserve(101.0, Demand()))
-    assert refused(store.reserve(101.0, Demand())).reason == "rpd"
+    assert used_up_dimension(store.reserve(101.0, Demand())) == "rpd"
 
 
 def test_headroom_does_not_cost_one_more_by_rounding() -> None:
     store = new_store(FakeClock(), {"rpd": 100}, headroom=0.9)
     for _ in range(10):
         granted(store.reserve(0.0, Demand()))
-    refused(store.reserve(0.0, Demand()))
+    denied(store.reserve(0.0, Demand()))
 
 
 @pytest.mark.parametrize(
@@ -136,39 +140,39 @@ def test_headroom_does_not_cost_one_more_by_rounding() -> None:
         ({"tpd": 100}, tokens(101), "tpd"),
     ],
 )
-def test_what_is_bigger_than_a_whole_limit_is_refused_for_good(
+def test_a_demand_larger_than_a_whole_limit_is_too_large(
     limits: dict[str, int], demand: Demand, dimension: str
 ) -> None:
     store = new_store(FakeClock(), limits)
-    store.pause(100.0)  # no matter what else stands in the way
-    assert refused(store.reserve(0.0, demand)) == (TOO_LARGE + dimension, inf)
+    store.pause(100.0)  # no other denial takes precedence
+    assert denied(store.reserve(0.0, demand)) == (DenialReason.TOO_LARGE, inf, dimension)
 
 
-def test_what_is_as_big_as_a_whole_limit_is_not_too_large() -> None:
+def test_a_demand_as_large_as_a_whole_limit_is_admitted() -> None:
     granted(new_store(FakeClock(), {"tpm": 100}, headroom=0.1).reserve(0.0, tokens(90)))
 
 
-def test_concurrency_counts_what_is_in_flight() -> None:
+def test_concurrency_counts_reservations_in_flight() -> None:
     store = new_store(FakeClock(), {"concurrency": 2})
     first, _ = granted(store.reserve(0.0, Demand())), granted(store.reserve(0.0, Demand()))
-    assert refused(store.reserve(0.0, Demand())).reason == "concurrency"
-    assert store.use(0.0)["concurrency"][:2] == (2, 2)
+    assert denied(store.reserve(0.0, Demand())).reason is DenialReason.CONCURRENCY
+    assert store.usage(0.0)["concurrency"][:2] == (2, 2)
     store.settle(0.0, first, first.demand)
     granted(store.reserve(0.0, Demand()))
 
 
-def test_those_ahead_take_places_too() -> None:
+def test_requests_ahead_take_slots_too() -> None:
     store = new_store(FakeClock(), {"concurrency": 2})
-    assert store.hurdle(0.0, Demand(), Demand(1)) is None
-    assert refused(store.hurdle(0.0, Demand(), Demand(2))).reason == "concurrency"
+    assert store.check(0.0, Demand(), Demand(1)) is None
+    assert denied(store.check(0.0, Demand(), Demand(2))).reason is DenialReason.CONCURRENCY
 
 
 def test_a_pause_holds_until_the_later_deadline() -> None:
     store = new_store(FakeClock(), {"rpm": 60})
     store.pause(120.0)
     store.pause(50.0)
-    assert refused(store.reserve(49.0, Demand())) == (PAUSED, 71.0)
-    refused(store.reserve(119.999, Demand()))
+    assert denied(store.reserve(49.0, Demand())) == (DenialReason.PAUSED, 71.0, None)
+    denied(store.reserve(119.999, Demand()))
     granted(store.reserve(120.0, Demand()))
 
 
@@ -176,68 +180,68 @@ def test_a_pause_shorter_than_the_wait_is_not_the_reason() -> None:
     store = new_store(FakeClock(), {"rpm": 60})
     store.consume(0.0, Demand(90))
     store.pause(5.0)
-    assert refused(store.reserve(0.0, Demand())) == ("rpm", pytest.approx(31.0))
+    assert denied(store.reserve(0.0, Demand())) == (DenialReason.LIMIT, pytest.approx(31.0), "rpm")
 
 
 def fail(store: ProviderStore) -> None:
     store.breaker.record(0.0, store.breaker.generation, Verdict.FAILURE, probe=0)
-    store.told(0.0)
+    store.on_breaker_report(0.0)
 
 
-def test_an_open_breaker_refuses_and_a_half_open_one_hands_out_its_probes() -> None:
+def test_an_open_breaker_denies_and_a_half_open_one_admits_its_probes() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
-    assert refused(store.reserve(10.0, Demand())) == (CIRCUIT, 20.0)
+    assert denied(store.reserve(10.0, Demand())) == (DenialReason.CIRCUIT_OPEN, 20.0, None)
     probe = granted(store.reserve(30.0, Demand()))
     assert probe.probe
     assert probe.generation == store.breaker.generation
     assert store.breaker.state is BreakerState.HALF_OPEN
-    assert refused(store.reserve(30.0, Demand())).reason == CIRCUIT
+    assert denied(store.reserve(30.0, Demand())).reason is DenialReason.CIRCUIT_OPEN
 
 
-def order(store: ProviderStore, name: str, now: float = 0.0) -> None:
-    getattr(store.breaker, name)()
-    store.told(now)
+def act(store: ProviderStore, action: str, now: float = 0.0) -> None:
+    getattr(store.breaker, action)()
+    store.on_breaker_report(now)
 
 
-def test_a_breaker_that_the_operator_releases_hands_out_a_probe_at_once() -> None:
+def test_a_breaker_released_by_an_operator_admits_a_probe_at_once() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
-    order(store, "force_open", 1.0)
-    assert refused(store.reserve(1.0, Demand())) == (CIRCUIT, inf)
-    order(store, "release", 2.0)
+    act(store, "force_open", 1.0)
+    assert denied(store.reserve(1.0, Demand())) == (DenialReason.CIRCUIT_OPEN, inf, None)
+    act(store, "release", 2.0)
     assert store.breaker.state is BreakerState.HALF_OPEN
     probe = granted(store.reserve(2.0, Demand()))
     assert probe.probe
-    assert refused(store.reserve(2.0, Demand())).reason == CIRCUIT
+    assert denied(store.reserve(2.0, Demand())).reason is DenialReason.CIRCUIT_OPEN
     store.settle(2.0, probe, probe.demand)
     store.breaker.record(2.0, probe.generation, Verdict.SUCCESS, probe=probe.probe)
-    store.told(2.0)
+    store.on_breaker_report(2.0)
     assert [granted(store.reserve(3.0, Demand())).probe for _ in range(2)] == [0, 0]
 
 
-def test_a_probe_under_way_before_the_operators_orders_holds_nobody_back_after_them() -> None:
+def test_a_probe_from_before_an_operators_actions_blocks_no_probe_after_them() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
     granted(store.reserve(30.0, Demand()))
-    assert refused(store.reserve(30.0, Demand())).reason == CIRCUIT
-    order(store, "force_open", 30.0)
-    order(store, "release", 30.0)
+    assert denied(store.reserve(30.0, Demand())).reason is DenialReason.CIRCUIT_OPEN
+    act(store, "force_open", 30.0)
+    act(store, "release", 30.0)
     assert granted(store.reserve(30.0, Demand())).probe
 
 
 def test_releasing_an_open_breaker_does_not_shorten_its_time() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
-    order(store, "release", 10.0)
-    assert refused(store.reserve(10.0, Demand())) == (CIRCUIT, 20.0)
+    act(store, "release", 10.0)
+    assert denied(store.reserve(10.0, Demand())) == (DenialReason.CIRCUIT_OPEN, 20.0, None)
 
 
-def test_a_refused_call_uses_up_no_probe() -> None:
+def test_a_denied_call_uses_up_no_probe() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
     store.consume(30.0, Demand(60))
-    assert refused(store.reserve(30.0, Demand())).reason == "rpm"
+    assert used_up_dimension(store.reserve(30.0, Demand())) == "rpm"
     assert store.breaker.wait(31.0) == 0
     assert granted(store.reserve(31.0, Demand())).probe
 
@@ -246,7 +250,7 @@ def test_consuming_more_than_there_is_makes_a_debt() -> None:
     store = new_store(FakeClock(), {"tpm": 600, "rpd": 5})
     store.consume(0.0, Demand(7, 1200, 0, 0))
     assert used(store, 0.0) == {"tpm": pytest.approx(1200), "rpd": 7}
-    assert refused(store.reserve(0.0, Demand(1, 10, 0, 0))).reason == "rpd"
+    assert used_up_dimension(store.reserve(0.0, Demand(1, 10, 0, 0))) == "rpd"
 
 
 def test_reset_forgets_usage_and_pause_but_not_the_breaker() -> None:
@@ -256,7 +260,7 @@ def test_reset_forgets_usage_and_pause_but_not_the_breaker() -> None:
     store.breaker.force_open()
     store.reset(1.0)
     assert used(store, 1.0) == {"rpm": 0, "rpd": 0}
-    assert store.hurdle(1.0, Demand(), NOTHING) == (CIRCUIT, inf)
+    assert store.check(1.0, Demand(), NOTHING) == (DenialReason.CIRCUIT_OPEN, inf, None)
     store.breaker.close()
     granted(store.reserve(1.0, Demand()))
 
@@ -281,4 +285,4 @@ def test_without_limits_everything_passes() -> None:
     store = new_store(FakeClock(), {})
     for _ in range(1000):
         granted(store.reserve(0.0, tokens(10**9)))
-    assert store.use(0.0) == {}
+    assert store.usage(0.0) == {}

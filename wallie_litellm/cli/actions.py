@@ -217,8 +217,7 @@ def _join(config: WallieConfig, provider: str) -> tuple[Guard, bool, Path | None
     from wallie_litellm.telemetry.bus import Bus
 
     bus = Bus()
-    guard = Guard(config, bus=bus)
-    guard.leave_alerts_to_others()
+    guard = Guard(config, bus=bus, others_announce=True)
     try:
         guard.limiter(provider)  # a provider without limits has a breaker all the same
         make, created = ledger_sink(config), None

@@ -44,7 +44,7 @@ def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
         from wallie_litellm.limiter.redis.inspect import FleetUnreadable, read_fleet
     except ImportError as error:
         raise FleetUnavailable(f"{error.name} is not installed; install wallie-litellm[redis]") from error
-    from wallie_litellm.limiter.limiter import FEATURE
+    from wallie_litellm.core.dimensions import FEATURE
 
     limited = {name: own.limits for name, own in wallie.features.items() if own.limits.by_dimension()}
     unlimited = named_by_models(loaded) - set(wallie.providers)

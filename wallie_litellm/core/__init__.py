@@ -1,20 +1,23 @@
-"""The arithmetic: numbers in, values out. Nothing here awaits, reads a clock, or knows LiteLLM or a store.
+"""The arithmetic: numbers in, values out. Nothing here awaits, reads a clock, or imports LiteLLM or a store.
 
 ``dimensions``       what a limit can count
-``demand``           what a request asks of the limits, and what is charged for how it ended
-``token_estimate``   how many tokens a request will use, before the provider says so
+``demand``           what a request demands of the limits, and what is charged for its result
+``token_estimate``   an estimate of the tokens that a request will use
 ``token_bucket``     a limit per minute
 ``daily_quota``      a limit per calendar day
 ``thresholds``       when a limit that runs out is announced
 ``wait_queue``       the order in which waiting requests are served
 ``circuit_breaker``  when a provider is not called, and when it is tried again
 ``lease_server``     one provider's limits and breaker, leased to the workers of a fleet
+``operations``       what a request asks of a provider, and what of it is counted in tokens
+``attempt_result``   how an attempt and a request ended
+``http_status``      whose fault an HTTP status is
 ``backoff``          the waits between retries
 ``retry_after``      the wait that a provider asks for
 ``bill``             what an attempt used and cost
 ``budget``           the month's cost against its budget
 ``iso_time``         times as ISO 8601
-``loopback``         which addresses are this machine's own
-``validation``       refusing numbers that are no counts
+``loopback``         which addresses belong to this machine
+``validation``       checks of the numbers that callers pass
 ``scrubbing``        secrets masked, text and values made safe to record
 """

@@ -55,7 +55,7 @@ class GuardSource:
 
     def record_export(self, actor: str, detail: str) -> None:
         """Publish the export as an operator's action."""
-        self._guard.reporter.acted(actor, EXPORTED, "", detail)
+        self._guard.reporter.on_action(actor, EXPORTED, "", detail)
 
 
 async def fellow_workers(config: WallieConfig, here: str) -> list[Worker]:

@@ -109,8 +109,7 @@ async def _serve_fleet(
     from wallie_litellm.bootstrap import ledger_sink
 
     bus = Bus()
-    guard = Guard(config, bus=bus)
-    guard.leave_alerts_to_others()
+    guard = Guard(config, bus=bus, others_announce=True)
     try:
         if (make := ledger_sink(config)) is not None:  # actions go on record
             bus.add(make)

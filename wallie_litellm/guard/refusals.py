@@ -1,71 +1,122 @@
-"""From what stands in an attempt's way to the error that says so."""
+"""The error that a request gets for a limiter's denial."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.errors import CircuitOpen, RateLimited, Refused, RequestTooLarge
-from wallie_litellm.limiter.limiter import FEATURE, Limiter
-from wallie_litellm.limiter.store import CIRCUIT, CLOSED, LEASE, PAUSED, QUEUE, TOO_LARGE, UNREACHABLE, Denial
+from wallie_litellm.limiter.limiter import Limiter
+from wallie_litellm.limiter.store import Denial, DenialReason
+
+_IN_LINE = (
+    RateLimited,
+    "{0.subject} has other requests in line{0.after}; there is no telling whether this one can be served in time.",
+)
+_TOO_LATE = "it has capacity in {0.wait:.1f} s, longer than this request may wait."
+
+# For each reason, the error's class and its message; the fields in braces are those of `_Refusal`.
+_ERRORS: Mapping[DenialReason, tuple[type[Refused], str]] = {
+    DenialReason.CIRCUIT_OPEN: (CircuitOpen, "{0.provider}'s circuit is open{0.after}{0.breaker_reason}."),
+    DenialReason.TOO_LARGE: (
+        RequestTooLarge,
+        "The request is larger than {0.owner}'s whole {0.dimension} limit of {0.capacity:.0f}: it could never be "
+        "served there. Shorten it, lower max_tokens, or raise {0.setting}.{0.dimension}.",
+    ),
+    DenialReason.GUARD_CLOSED: (RateLimited, "{0.subject} cannot be waited for: the guard was closed."),
+    DenialReason.ABANDONED: (RateLimited, "{0.subject} cannot be waited for: the wait was abandoned."),
+    DenialReason.CONCURRENCY: (
+        RateLimited,
+        "{0.subject} is at its concurrency limit{0.after}{0.limit_setting}; a place is free as soon as a call ends.",
+    ),
+    DenialReason.STORE_DOWN: (
+        RateLimited,
+        "{0.subject} cannot be called: the shared store does not answer, and wallie.store.on_store_error is closed.",
+    ),
+    DenialReason.QUEUED: _IN_LINE,
+    DenialReason.LEASE_REQUESTED: _IN_LINE,
+    DenialReason.PAUSED: (RateLimited, "{0.subject} asked to be left alone{0.after}; " + _TOO_LATE),
+    DenialReason.LIMIT: (
+        RateLimited,
+        "{0.subject} is at its {0.dimension} limit{0.after}{0.limit_setting}; " + _TOO_LATE,
+    ),
+}
 
 
-def refusal(hurdle: Denial, limiter: Limiter, group: str, *, waited: float, open_for: float) -> Refused:
-    """The error for ``hurdle`` in front of ``limiter``.
+def refusal(denial: Denial, limiter: Limiter, group: str, *, waited: float, open_for: float) -> Refused:
+    """The error for ``denial`` by ``limiter``.
 
-    ``waited`` is how many seconds were spent on it already; ``open_for`` stands in for the time that only the operator
-    knows.
+    ``waited`` is how many seconds the request has waited already; ``open_for`` is the ``retry_after`` of a breaker
+    that only an operator closes again.
     """
-    provider = limiter.name
-    who, setting = _described(limiter)
-    subject = f"The{who.removeprefix('the')}" if limiter.is_feature else who
-    after = f" after waiting {waited:.1f} s" if waited >= 0.1 else ""
-    if hurdle.reason == CIRCUIT:
-        reason = limiter.state().breaker_reason
-        retry_after = hurdle.wait if math.isfinite(hurdle.wait) else open_for
-        message = f"{provider}'s circuit is open{after}" + (f" ({reason})" if reason else "")
-        return CircuitOpen(f"{message}.", provider=provider, model=group, retry_after=retry_after)
-    if hurdle.reason.startswith(TOO_LARGE):
-        dimension = hurdle.reason.removeprefix(TOO_LARGE)
-        capacity = limiter.capacity(dimension)
-        return RequestTooLarge(
-            f"The request is larger than {who}'s whole {dimension} limit of {capacity:.0f}: it could never be "
-            f"served there. Shorten it, lower max_tokens, or raise {setting}.{dimension}.",
-            provider=provider,
-            model=group,
-            retry_after=math.inf,
-        )
-    if hurdle.reason == CLOSED:
-        return RateLimited(
-            f"{subject} cannot be waited for: the guard was closed.",
-            provider=provider,
-            model=group,
-            retry_after=0.0,
-        )
-    where = f" ({setting}.{hurdle.reason})" if limiter.is_feature else ""
-    if hurdle.reason == "concurrency":
-        message = f"{subject} is at its concurrency limit{after}{where}; a place is free as soon as a call ends."
-        return RateLimited(message, provider=provider, model=group, retry_after=1.0)
-    if hurdle.reason == UNREACHABLE:
-        message = (
-            f"{subject} cannot be called: the shared store does not answer, and wallie.store.on_store_error is closed."
-        )
-        return RateLimited(message, provider=provider, model=group, retry_after=hurdle.wait)
-    if hurdle.reason in (QUEUE, LEASE):
-        what = f"has other requests in line{after}; there is no telling whether this one can be served in time."
-    elif hurdle.reason == PAUSED:
-        what = f"asked to be left alone{after}; {_too_late(hurdle)}"
-    else:
-        what = f"is at its {hurdle.reason} limit{after}{where}; {_too_late(hurdle)}"
-    return RateLimited(f"{subject} {what}", provider=provider, model=group, retry_after=hurdle.wait)
+    error, message = _ERRORS[denial.reason]
+    retry_after = denial.retry_after
+    if denial.reason is DenialReason.CIRCUIT_OPEN and not math.isfinite(retry_after):
+        retry_after = open_for
+    elif denial.reason is DenialReason.CONCURRENCY:
+        retry_after = 1.0
+    return error(
+        message.format(_Refusal(denial, limiter, waited)), provider=limiter.name, model=group, retry_after=retry_after
+    )
 
 
-def _too_late(hurdle: Denial) -> str:
-    return f"it has capacity in {hurdle.wait:.1f} s, longer than this request may wait."
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What the messages say of a denial; each field is looked up only where a message has it."""
 
+    denial: Denial
+    limiter: Limiter
+    waited: float
 
-def _described(limiter: Limiter) -> tuple[str, str]:
-    """Whose limits these are, in words, and the key path under which they are set."""
-    if limiter.is_feature:
-        feature = limiter.name.removeprefix(FEATURE)
-        return f"the feature {feature}", f"wallie.features.{feature}.limits"
-    return limiter.name, f"wallie.providers.{limiter.name}"
+    @property
+    def provider(self) -> str:
+        return self.limiter.name
+
+    @property
+    def owner(self) -> str:
+        """The provider or feature that the limits are those of, inside a sentence."""
+        return f"the feature {self._feature}" if self.limiter.is_feature else self.limiter.name
+
+    @property
+    def subject(self) -> str:
+        """The same at the beginning of a sentence."""
+        return f"The feature {self._feature}" if self.limiter.is_feature else self.limiter.name
+
+    @property
+    def setting(self) -> str:
+        """The key path in the configuration under which the limits are set."""
+        if self.limiter.is_feature:
+            return f"wallie.features.{self._feature}.limits"
+        return f"wallie.providers.{self.limiter.name}"
+
+    @property
+    def limit_setting(self) -> str:
+        """A feature's limits are rarer than a provider's: the message says where they are set."""
+        return f" ({self.setting}.{self.dimension})" if self.limiter.is_feature else ""
+
+    @property
+    def after(self) -> str:
+        return f" after waiting {self.waited:.1f} s" if self.waited >= 0.1 else ""
+
+    @property
+    def wait(self) -> float:
+        return self.denial.retry_after
+
+    @property
+    def dimension(self) -> str:
+        return self.denial.dimension or ""
+
+    @property
+    def capacity(self) -> float:
+        return self.limiter.capacity(self.dimension)
+
+    @property
+    def breaker_reason(self) -> str:
+        reason = self.limiter.state().breaker_reason
+        return f" ({reason})" if reason else ""
+
+    @property
+    def _feature(self) -> str:
+        return self.limiter.name.removeprefix(FEATURE)

@@ -16,12 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from wallie_litellm.config.values import mask_url
 from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.ledger.database import reason
 from wallie_litellm.ledger.engine import missing_file, open_engine, writing
 from wallie_litellm.ledger.migrations import migrate, version_of
 from wallie_litellm.ledger.schema import DAY, QUARTER, VERSION, actions, alerts, attempts, outside_usage, usage
-from wallie_litellm.limiter.limiter import FEATURE
 
 logger = logging.getLogger(__name__)
 

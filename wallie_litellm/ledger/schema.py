@@ -27,6 +27,8 @@ from sqlalchemy import (
 )
 
 from wallie_litellm.clock import DAY as DAY
+from wallie_litellm.core.attempt_result import ABANDONED, CANCELLED
+from wallie_litellm.core.http_status import PROVIDER_4XX
 
 VERSION: Final = 1  # of the tables
 
@@ -248,8 +250,7 @@ RECORD_TABLES: Final = {  # kind of record, as an export names it → table
 
 # Failures that the caller causes: it cancelled or disconnected, or sent an invalid request. Not among the 4xx are
 # errors of the account (401, 402, 403), timeouts and conflicts (408, 409) and the provider's limits (429).
-_CALLERS_ERRORS = frozenset({"cancelled", "abandoned"})
-_NOT_THE_CALLERS = frozenset({401, 402, 403, 408, 409, 429})
+_CALLERS_ERRORS: Final = frozenset({CANCELLED, ABANDONED})
 
 
 def ended_by_caller(success: bool, error: str | None, status_code: int | None) -> bool:
@@ -259,7 +260,7 @@ def ended_by_caller(success: bool, error: str | None, status_code: int | None) -
     if error in _CALLERS_ERRORS:
         return True
     exhausted = (error or "").endswith("quota exhausted")
-    return 400 <= (status_code or 0) < 500 and status_code not in _NOT_THE_CALLERS and not exhausted
+    return 400 <= (status_code or 0) < 500 and status_code not in PROVIDER_4XX and not exhausted
 
 
 # :func:`ended_by_caller`, of a row of ``attempts``.
@@ -269,7 +270,7 @@ BY_CALLER = and_(
         func.coalesce(attempts.c.error, "").in_(sorted(_CALLERS_ERRORS)),
         and_(
             func.coalesce(attempts.c.status_code, 0).between(400, 499),
-            func.coalesce(attempts.c.status_code, 0).not_in(sorted(_NOT_THE_CALLERS)),
+            func.coalesce(attempts.c.status_code, 0).not_in(sorted(PROVIDER_4XX)),
             func.coalesce(attempts.c.error, "").not_like("%quota exhausted"),
         ),
     ),

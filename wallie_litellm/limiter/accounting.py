@@ -1,36 +1,37 @@
-"""What every store keeps of one provider in its own process: its calls under way, its books, and its gauges."""
+"""What every store keeps of one provider in its own process: calls in flight, sums per dimension, and meters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import inf
+from typing import Final
 
 from wallie_litellm.core.daily_quota import DailyQuota
 from wallie_litellm.core.demand import Demand, Tally
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS, RATE_DIMENSIONS, Kind
 from wallie_litellm.core.thresholds import ThresholdWatch
 from wallie_litellm.core.token_bucket import TokenBucket
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
+from wallie_litellm.limiter.listener import Crossing, LimiterListener
 from wallie_litellm.limiter.quota_meter import QuotaMeter
-from wallie_litellm.limiter.store import TOO_LARGE, Balance, Denial, LimitUsage, Reservation
+from wallie_litellm.limiter.store import Balance, Denial, DenialReason, LimitUsage, Reservation
 
-KINDS = tuple(map(int, Kind))
+KINDS: Final = tuple(map(int, Kind))  # positions in a demand
 
-#: Told of a threshold that was reached: dimension, level, share of the limit, time.
-Crossed = Callable[[str, str, float, float], None]
-
-# Settlements after which the books are added up, so that they stay short where nobody asks for them.
-ADD_UP_AFTER = 1000
+ADD_UP_AFTER: Final = 1000  # settlements after which the tallies are added up, so that they stay short
 
 
 class StoreAccounting:
     """One provider's limits as buckets and counters, and what this process has reserved, settled and refunded."""
 
-    def __init__(self, name: str, limits: Limits, levels: Mapping[str, float] | None) -> None:
+    def __init__(
+        self, name: str, limits: AccountLimits, levels: Mapping[str, float] | None, listener: LimiterListener | None
+    ) -> None:
         self.name = name
         self.limits = limits
         self.paused_until = -inf
-        self.on_crossing: Crossed | None = None
+        self.epoch = 0  # resets of a quota that a fleet shares; stays 0 in a process of its own
+        self._listener = listener
         self._live: dict[Reservation, None] = {}
         self._buckets: dict[str, TokenBucket] = {
             dimension: TokenBucket(limits.usable(dimension), limits.capacity(dimension))
@@ -45,20 +46,20 @@ class StoreAccounting:
         self._concurrency: int | None = None
         if "concurrency" in limits.per_dimension:
             self._concurrency = max(1, limits.whole("concurrency"))
-        gauges = {name: self._gauge(name, levels) for name in (*self._buckets, *self._days)} if levels else {}
-        self._gauges = tuple(gauges.values())
-        self._token_kinds = tuple({gauge.kind for gauge in self._gauges if gauge.kind != Kind.REQUESTS})
+        meters = {name: self._meter(name, levels) for name in (*self._buckets, *self._days)} if levels else {}
+        self._meters = tuple(meters.values())
+        self._token_kinds = tuple({meter.kind for meter in self._meters if meter.kind != Kind.REQUESTS})
         self._reserved, self._settled = Tally(), Tally()
-        self._held = [0] * len(KINDS)  # reserved, and not yet used: of the kinds that are counted in tokens
+        self._held = [0] * len(KINDS)  # reserved and not yet settled, of the kinds that a meter counts in tokens
         self._overrun, self._refunded = [0, 0, 0, 0], [0, 0, 0, 0]
 
-    def _gauge(self, name: str, levels: Mapping[str, float]) -> QuotaMeter:
+    def _meter(self, name: str, levels: Mapping[str, float]) -> QuotaMeter:
         kind, watch = int(DIMENSION_KINDS[name]), ThresholdWatch(levels)
-        return QuotaMeter(name, kind, self.ceiling(name), watch, self._buckets.get(name), self._days.get(name))
+        return QuotaMeter(name, kind, self.capacity(name), watch, self._buckets.get(name), self._days.get(name))
 
     @property
-    def memory(self) -> float:
-        """For how many seconds what was taken may still be missing from a bucket; twice that without debt."""
+    def lookback(self) -> float:
+        """For how many seconds usage may still be missing from a bucket: twice its refill, in case of debt."""
         return 2 * max((bucket.depth for bucket in self._buckets.values()), default=0.0)
 
     @property
@@ -66,16 +67,16 @@ class StoreAccounting:
         """Reservations not yet settled."""
         return len(self._live)
 
-    def ceiling(self, dimension: str) -> float:
-        """The most that one request can ask for in ``dimension``; ``inf`` without a limit."""
+    def capacity(self, dimension: str) -> float:
+        """The most units that one request may demand in ``dimension``; ``inf`` without a limit."""
         if dimension in self._buckets:
             return self._buckets[dimension].capacity
         return self._days[dimension].limit if dimension in self._days else inf
 
     def fit(self, demand: Demand) -> Demand:
-        """``demand`` with its output cut down to what the limits can hold at all."""
-        tokens = min([demand.tokens, *(self.ceiling(name) for name in ("tpm", "tpd"))])
-        output = min(demand.output, self.ceiling("otpm"))
+        """``demand`` with its output cut to the capacity of the limits."""
+        tokens = min([demand.tokens, *(self.capacity(name) for name in ("tpm", "tpd"))])
+        output = min(demand.output, self.capacity("otpm"))
         return Demand(demand.requests, int(max(tokens, demand.input)), demand.input, int(output))
 
     def expire(self, before: float) -> list[Reservation]:
@@ -93,12 +94,12 @@ class StoreAccounting:
 
     def _too_large(self, demand: Demand) -> Denial | None:
         for dimension in (*self._buckets, *self._days):
-            if demand.of(dimension) > self.ceiling(dimension) + 1e-9:
-                return Denial(TOO_LARGE + dimension, inf)
+            if demand.of(dimension) > self.capacity(dimension) + 1e-9:
+                return Denial(DenialReason.TOO_LARGE, inf, dimension)
         return None
 
-    def _book(self, reservation: Reservation, charged: Demand) -> bool:
-        """Enter the end of a reservation; ``False`` when it had been entered before."""
+    def _enter_settlement(self, reservation: Reservation, charged: Demand) -> bool:
+        """Count the end of a reservation; ``False`` if it had been counted before."""
         if reservation.settled:
             return False
         reservation.settled = True
@@ -113,38 +114,39 @@ class StoreAccounting:
         if charged != demand:
             for kind in KINDS:
                 delta = charged[kind] - demand[kind]
-                if delta > 0:  # an overrun is reserved after the fact, so that the books balance
+                if delta > 0:  # an overrun counts as reserved after the fact, so that the balance adds up
                     self._overrun[kind] += delta
                 elif delta:
                     self._refunded[kind] -= delta
         return True
 
-    def _report(self, gauge: QuotaMeter, now: float, before: float) -> None:
-        """Say which thresholds are reached, now that ``before`` has become what it is."""
-        held = self._held[gauge.kind]
-        used = gauge.used(now) - held
-        if used < gauge.near and before >= gauge.low:
+    def _report(self, meter: QuotaMeter, now: float, before: float) -> None:
+        """Announce the thresholds that are reached; ``before`` were used until a moment ago."""
+        held = self._held[meter.kind]
+        used = meter.used(now) - held
+        if used < meter.near and before >= meter.low:
             return
-        for level, share in gauge.news(now, before, held):
-            if self.on_crossing is not None:
-                self.on_crossing(gauge.dimension, level, share, now)
+        for level, share in meter.announce(now, before, held):
+            if self._listener is not None:
+                usage = self.usage(now)[meter.dimension]
+                self._listener.on_threshold(self.name, Crossing(meter.dimension, level, share, usage, self.epoch))
 
-    def use(self, now: float) -> dict[str, LimitUsage]:
-        """How much of each configured dimension is used."""
+    def usage(self, now: float) -> dict[str, LimitUsage]:
+        """The usage of each configured dimension."""
         limits = self.limits.per_dimension
-        use = {
-            name: LimitUsage(bucket.used(now), limits[name], bucket.capacity, bucket.full_in(now), self._ledger(name))
+        usage = {
+            name: LimitUsage(bucket.used(now), limits[name], bucket.capacity, bucket.full_in(now), self._balance(name))
             for name, bucket in self._buckets.items()
         }
         for name, counter in self._days.items():
             left = counter.resets_at - now
-            use[name] = LimitUsage(counter.used, limits[name], counter.limit, left, self._ledger(name))
+            usage[name] = LimitUsage(counter.used, limits[name], counter.limit, left, self._balance(name))
         if self._concurrency is not None:
-            most, books = self._concurrency, self._ledger("concurrency")
-            use["concurrency"] = LimitUsage(len(self._live), most, most, 0.0, books)
-        return use
+            most, balance = self._concurrency, self._balance("concurrency")
+            usage["concurrency"] = LimitUsage(len(self._live), most, most, 0.0, balance)
+        return usage
 
-    def _ledger(self, dimension: str) -> Balance:
+    def _balance(self, dimension: str) -> Balance:
         kind = DIMENSION_KINDS[dimension]
         reserved = self._reserved.total()[kind] + self._overrun[kind]
         return Balance(reserved, self._settled.total()[kind], self._refunded[kind])

@@ -1,4 +1,4 @@
-"""All limiters of one guard: a provider's each, and a feature's where it has limits of its own."""
+"""All limiters of one guard: one per provider, and one per feature with limits of its own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import LimitSettings, ProviderLimits, WallieConfig
 from wallie_litellm.core.circuit_breaker import BreakerRules
-from wallie_litellm.core.dimensions import DAY_DIMENSIONS
-from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE
-from wallie_litellm.guard.reporter import Reporter
+from wallie_litellm.core.dimensions import FEATURE
+from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limiter import FEATURE, Limiter
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limiter import Limiter
+from wallie_litellm.limiter.limits import AccountLimits
+from wallie_litellm.limiter.listener import LimiterListener, OncePerFleet
 from wallie_litellm.limiter.memory_store import MemoryStore
 
 if TYPE_CHECKING:
@@ -22,21 +22,22 @@ if TYPE_CHECKING:
 
 
 class LimiterRegistry:
-    """Finds a limiter by name, and builds it when it is first asked for."""
+    """Finds a limiter by name; a provider's is built at its first use."""
 
     def __init__(
         self,
         config: WallieConfig,
         clock: Clock,
-        reporter: Reporter,
+        listener: LimiterListener,
         processes: int = 1,
         fleet: RedisFleet | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
-        self._reporter = reporter
+        self._listener = listener
+        self._levels = {"warning": config.quota.warning, "critical": config.quota.critical}
         self._fleet = fleet
-        self._processes = processes  # that each keep to a part of the limits
+        self._processes = processes  # each keeps to its part of the limits
         self._lock = threading.Lock()
         self._features = {
             name: self._build(FEATURE + name, _limits(settings.limits))
@@ -48,7 +49,7 @@ class LimiterRegistry:
             self.provider(name)
 
     def provider(self, name: str) -> Limiter:
-        """The queue and the state of one provider; a provider without limits still has a breaker."""
+        """The limiter of one provider; without limits it still has a breaker."""
         limiter = self._providers.get(name)
         if limiter is None:
             with self._lock:
@@ -70,48 +71,34 @@ class LimiterRegistry:
 
     @property
     def features(self) -> Mapping[str, Limiter]:
-        """The limiters of the features that have limits, by the feature's name."""
+        """The limiters of features, by the feature's name."""
         return self._features
 
     @property
     def providers(self) -> Mapping[str, Limiter]:
-        """The limiters of the providers, by name."""
+        """The limiters of providers, by name."""
         return self._providers
 
     def __iter__(self) -> Iterator[Limiter]:
         return iter([*self._providers.values(), *self._features.values()])
 
-    def _build(self, name: str, limits: Limits) -> Limiter:
-        limits = limits.share(self._processes)
-        rules = BreakerRules(**dict(self._config.breaker))
-        fleet, terms = self._fleet, (name, limits, rules, self._clock.wall, self._reporter.levels)
-        store = MemoryStore(*terms) if fleet is None else LeasedStore(*terms, worker=fleet.worker)
-
-        def on_crossing(dimension: str, level: str, share: float, now: float) -> None:
-            use = store.use(now)[dimension]
-
-            def tell() -> None:
-                self._reporter.quota_crossed(name, dimension, level, share, use)
-
-            if fleet is None or not isinstance(store, LeasedStore):
-                tell()
-            else:
-                window = use.reset_in if dimension in DAY_DIMENSIONS else SECONDS_PER_MINUTE
-                fleet.once(f"quota:{name}:{dimension}:{level}:{store.epoch}", window, tell)
-
-        store.on_crossing = on_crossing
-        limiter = Limiter(name, store, self._clock, self._config.admission.reservation_ttl)
-        limiter.on_change = self._reporter.breaker_changed
-        if fleet is not None:
-            fleet.attach(limiter)
+    def _build(self, name: str, limits: AccountLimits) -> Limiter:
+        limits, rules = limits.share(self._processes), BreakerRules(**dict(self._config.breaker))
+        ttl, fleet = self._config.admission.reservation_ttl, self._fleet
+        terms = (name, limits, rules, self._clock.wall, self._levels)
+        if fleet is None:
+            return Limiter(name, MemoryStore(*terms, self._listener), self._clock, ttl, self._listener)
+        store = LeasedStore(*terms, OncePerFleet(self._listener, fleet.once), worker=fleet.worker)
+        limiter = LeasedLimiter(name, store, self._clock, ttl, self._listener)
+        fleet.attach(limiter)
         return limiter
 
 
-def _limits(settings: LimitSettings | None) -> Limits:
+def _limits(settings: LimitSettings | None) -> AccountLimits:
     if settings is None:
-        return Limits()
+        return AccountLimits()
     stated: dict[str, int] = {str(name): amount for name, amount in settings.by_dimension().items()}
     if not isinstance(settings, ProviderLimits):
-        return Limits(stated)
+        return AccountLimits(stated)
     burst: dict[str, int] = {str(name): amount for name, amount in settings.burst.items()}
-    return Limits(stated, burst, settings.headroom, settings.reset_timezone)
+    return AccountLimits(stated, burst, settings.headroom, settings.reset_timezone)

@@ -7,7 +7,7 @@ import random
 import pytest
 from fleet_simulation import HEALTHY, FleetSimulation, Network, crowd, search
 
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 
 
 def test_no_fleet_is_over_its_limit_and_everything_lent_comes_back_or_is_charged() -> None:
@@ -25,7 +25,7 @@ def test_a_worker_that_holds_its_own_standstill_against_the_lender_puts_the_flee
 
 
 def test_a_loan_of_the_future_is_remembered_while_its_worker_is_silent() -> None:
-    fleet = FleetSimulation(Limits({"rpm": 6, "rpd": 1000}), random.Random(1), HEALTHY)
+    fleet = FleetSimulation(AccountLimits({"rpm": 6, "rpd": 1000}), random.Random(1), HEALTHY)
     sleeper, other = fleet.start(), fleet.start()
     fleet.events.run(fleet.events.now + 1)
     for _ in range(12):  # six there are; one comes every ten seconds

@@ -8,7 +8,7 @@ from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.store import Reservation
 
 ONE = Demand(1, 0, 0, 0)
@@ -21,7 +21,7 @@ class Loans:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.lender = LeaseServer()
-        limits = Limits({"rpm": 600, "rpd": 1_000_000})
+        limits = AccountLimits({"rpm": 600, "rpd": 1_000_000})
         self.worker = LeasedStore("openai", limits, BreakerRules(), self.clock.wall, worker="a")
 
     def talk(self, *, head: Demand | None = None, queued: Demand = SEVERAL) -> None:
@@ -121,6 +121,6 @@ def test_what_a_worker_has_in_hand_may_be_spent_after_the_lender_has_gone() -> N
             now, now, loans.lender.exchange(loans.clock.wall(), other.compose(now, everything, everything))
         )
     loans.talk(queued=NOTHING)
-    assert loans.worker.hurdle(now, Demand(int(in_hand) + 1, 0, 0, 0), NOTHING) is not None
+    assert loans.worker.check(now, Demand(int(in_hand) + 1, 0, 0, 0), NOTHING) is not None
     loans.worker.lease_server_lost(now, "local")
     assert loans.spend(600) == in_hand

@@ -19,7 +19,8 @@ from wallie_litellm.limiter.accounting import StoreAccounting
 from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
 from wallie_litellm.limiter.leased.lease_balance import LeaseBalance
 from wallie_litellm.limiter.leased.local_lease_server import LocalLeaseServer
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
+from wallie_litellm.limiter.listener import LimiterListener
 
 LIFE = 3.0  # seconds that a loan lives without a word to the lender
 SAFETY = 0.98  # of that, the part for which it is spent: clocks do not run equally fast
@@ -40,18 +41,18 @@ class LeaseClient(StoreAccounting):
     def __init__(
         self,
         name: str,
-        limits: Limits,
+        limits: AccountLimits,
         rules: BreakerRules,
         wall: Callable[[], float],
         levels: Mapping[str, float] | None = None,
+        listener: LimiterListener | None = None,
         *,
         worker: str = "worker",
         exchange: Exchange | None = None,
     ) -> None:
-        super().__init__(name, limits, levels)
+        super().__init__(name, limits, levels, listener)
         self.breaker = BreakerReplica(rules)
         self.worker = worker
-        self.epoch = 0
         self.workers = 1
         #: Called, under the limiter's lock, when the lender should be asked soon.
         self.on_renewal_due: Callable[[], None] = lambda: None
@@ -228,9 +229,9 @@ class LeaseClient(StoreAccounting):
 
     def _new_day(self, name: str, began: float) -> None:
         self._days[name].reset(began)
-        for gauge in self._gauges:
-            if gauge.dimension == name:
-                gauge.restart()
+        for meter in self._meters:
+            if meter.dimension == name:
+                meter.restart()
 
     def _day_terms(self) -> dict[str, list[float]]:
         if not self._days:
@@ -306,7 +307,7 @@ class LeaseClient(StoreAccounting):
             self._chunk = max(self._chunk / 2, 4.0)
 
     def _mirror(self, now: float, answer: Mapping[str, Any]) -> None:
-        before = {gauge.dimension: gauge.used(now) for gauge in self._gauges}
+        before = {meter.dimension: meter.used(now) for meter in self._meters}
         for name, bucket in self._buckets.items():
             bucket.full_at = now + answer["used"][name] * bucket.cost
         for name, counter in self._days.items():
@@ -316,11 +317,11 @@ class LeaseClient(StoreAccounting):
             counter.used = int(answer["used"][name])
             counter.resets_at = ends
         self._lent = answer["lent"]
-        for gauge in self._gauges:
+        for meter in self._meters:
             if self._first_sight:
-                gauge.news(now, inf)  # whoever used that much has said so
+                meter.announce(now, inf)  # whoever used that much has said so
             else:
-                self._report(gauge, now, min(before[gauge.dimension], gauge.used(now)))
+                self._report(meter, now, min(before[meter.dimension], meter.used(now)))
         self._first_sight = False
 
     def build_release(self, now: float) -> Any:

@@ -10,10 +10,14 @@ from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.token_bucket import TOLERANCE
 from wallie_litellm.limiter.leased.lease_balance import LeaseBalance
 from wallie_litellm.limiter.leased.lease_client import WANTED, LeaseClient
-from wallie_litellm.limiter.store import CIRCUIT, LEASE, PAUSED, UNREACHABLE, Denial, LimitUsage, Reservation
+from wallie_litellm.limiter.store import Denial, DenialReason, LimitUsage, Reservation, limit_denial
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED = BreakerState.CLOSED
+_CIRCUIT_OPEN = DenialReason.CIRCUIT_OPEN
+_PAUSED = DenialReason.PAUSED
+_LEASE_REQUESTED = DenialReason.LEASE_REQUESTED
+_STORE_DOWN = DenialReason.STORE_DOWN
 
 SOON = 0.05  # seconds; capacity that is expected sooner is asked for rather than waited for
 RETRY = 1.0  # seconds to say when the store is away and `on_store_error` is `closed`
@@ -28,9 +32,9 @@ class LeasedStore(LeaseClient):
         """Take all of ``demand`` or nothing."""
         breaker = self.breaker
         if now < self.paused_until or breaker.state is not _CLOSED or self._concurrency is not None or self.closed:
-            obstacle = self._obstacle(now, demand)
-            if obstacle is not None:
-                return obstacle
+            denial = self._check_unleased(now, demand)
+            if denial is not None:
+                return denial
         if not self._free:
             if now >= self._ends:
                 self._run_out()
@@ -66,21 +70,21 @@ class LeasedStore(LeaseClient):
             self.exchange_now(now)
         return reservation
 
-    def _obstacle(self, now: float, demand: Demand) -> Denial | None:
+    def _check_unleased(self, now: float, demand: Demand) -> Denial | None:
         """What stands in the way besides what can be lent."""
         hopeless = self._hopeless(now, demand)
         if hopeless is not None:
             return hopeless
         if now < self.paused_until:
-            return self.hurdle(now, demand, NOTHING)
+            return self.check(now, demand, NOTHING)
         if self.breaker.needs_permit(now):
             if self._trade(now, demand):
-                return self._obstacle(now, demand)
-            return Denial(LEASE, 0.0)
+                return self._check_unleased(now, demand)
+            return Denial(_LEASE_REQUESTED, 0.0)
         if self._concurrency is not None and len(self._live) >= self._places:
             if self._trade(now, demand) and len(self._live) < self._places:
                 return None
-            return Denial("concurrency", 1e-3) if self._hungry else Denial(LEASE, 0.0)
+            return limit_denial("concurrency", 1e-3) if self._hungry else Denial(_LEASE_REQUESTED, 0.0)
         return None
 
     def _hopeless(self, now: float, demand: Demand) -> Denial | None:
@@ -89,9 +93,9 @@ class LeasedStore(LeaseClient):
         if worst is not None:
             return worst
         if self.closed:
-            return Denial(UNREACHABLE, RETRY)
+            return Denial(_STORE_DOWN, RETRY)
         blocked = self.breaker.wait(now)
-        return Denial(CIRCUIT, blocked) if blocked > 0 else None
+        return Denial(_CIRCUIT_OPEN, blocked) if blocked > 0 else None
 
     def _short(self, now: float, demand: Demand) -> Denial | None:
         """The loan does not cover ``demand``: ask for more, or say how long it takes; ``None`` if it does now."""
@@ -101,28 +105,32 @@ class LeasedStore(LeaseClient):
         if any(purse.left < demand[kind] for purse, kind in self._hot):
             if self._trade(now, demand) and all(purse.has(now, demand[kind]) for purse, kind in self._hot):
                 return None
-            reason, wait = self._forecast(now, demand)
+            dimension, wait = self._forecast(now, demand)
             if self._exchange is not None or now < self._quiet_until:
-                return Denial(reason or LEASE, max(wait, self._quiet_until - now, 1e-6))
-            return Denial(reason, wait) if wait > SOON else Denial(LEASE, 0.0)
-        reason, wait = self._forecast(now, demand)
-        return Denial(reason, max(wait, 1e-6))
+                wait = max(wait, self._quiet_until - now, 1e-6)
+                return limit_denial(dimension, wait) if dimension else Denial(_LEASE_REQUESTED, wait)
+            return limit_denial(dimension, wait) if wait > SOON else Denial(_LEASE_REQUESTED, 0.0)
+        dimension, wait = self._forecast(now, demand)
+        return limit_denial(dimension, max(wait, 1e-6))
 
-    def hurdle(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
+    def check(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
         """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; the longest wait wins."""
         self._roll(now)
         hopeless = self._hopeless(now, demand)
         if hopeless is not None:
             return hopeless
-        waits = [(self.paused_until - now, PAUSED)]
+        waits = [(0.0, "")]
         if not self._free:
-            reason, wait = self._forecast(now, demand.plus(ahead))
-            waits.append((wait, reason))
+            dimension, wait = self._forecast(now, demand.plus(ahead))
+            waits.append((wait, dimension))
         if self._concurrency is not None:
             taken = len(self._live) + ahead.requests >= (self._places if self._hungry else self._concurrency)
             waits.append((1e-3 if taken else 0.0, "concurrency"))
-        wait, reason = max(waits)
-        return Denial(reason, wait) if wait > 0 else None
+        wait, dimension = max(waits)
+        paused_for = self.paused_until - now
+        if paused_for > wait:
+            return Denial(_PAUSED, paused_for)
+        return limit_denial(dimension, wait) if wait > 0 else None
 
     def _forecast(self, now: float, demand: Demand) -> tuple[str, float]:
         """The limit that is longest in the way of ``demand``, by what was last heard, and for how many seconds."""
@@ -153,7 +161,7 @@ class LeasedStore(LeaseClient):
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
         """Replace the reservation by what was used; ``False`` when it had been settled before."""
-        if not self._book(reservation, charged):
+        if not self._enter_settlement(reservation, charged):
             return False
         demand = reservation.demand
         if charged != demand:
@@ -173,7 +181,7 @@ class LeasedStore(LeaseClient):
             self._settle_soon(now)
         return True
 
-    def told(self, now: float) -> None:
+    def on_breaker_report(self, now: float) -> None:
         """The breaker has been told how a call ended, or what the operator wants."""
         if self.breaker.urgent:
             self._settle_soon(now)
@@ -213,8 +221,8 @@ class LeasedStore(LeaseClient):
             counter.reset(now)
         for purse in self._balances.values():
             purse.spent = 0
-        for gauge in self._gauges:
-            gauge.restart()
+        for meter in self._meters:
+            meter.restart()
         self._settle_soon(now)
 
     def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
@@ -223,7 +231,7 @@ class LeasedStore(LeaseClient):
         oldest_first = sorted(recent, key=lambda use: -use[0])
         for name, bucket in self._buckets.items():
             missing = bucket.capacity
-            last = self.memory
+            last = self.lookback
             for age, amount in oldest_first:
                 missing = max(0.0, missing - (last - age) / bucket.cost) + amount.of(name)
                 last = age
@@ -236,13 +244,13 @@ class LeasedStore(LeaseClient):
             self._seed = found
         self._settle_soon(now)
 
-    def use(self, now: float) -> dict[str, LimitUsage]:
+    def usage(self, now: float) -> dict[str, LimitUsage]:
         """How much of each configured dimension is used, by what was last heard and what was spent here since."""
         self._roll(now)
-        use = super().use(now)
+        usage = super().usage(now)
         for name, purse in self._balances.items():
             unreported = purse.spent + self._charge.get(name, 0)
             unreported -= sum(amount for refunded, amount, _ in self._refunds if refunded == name)
             if unreported:
-                use[name] = use[name]._replace(used=max(0.0, use[name].used + unreported))
-        return use
+                usage[name] = usage[name]._replace(used=max(0.0, usage[name].used + unreported))
+        return usage

@@ -29,7 +29,7 @@ from redis.exceptions import NoScriptError
 from wallie_litellm.limiter.redis.connection import Client, connect, reason_of
 
 if TYPE_CHECKING:
-    from wallie_litellm.limiter.limiter import Limiter
+    from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def new_worker() -> str:
 class _Exchanger:
     """One provider, and whether it is being talked about."""
 
-    limiter: Limiter
+    limiter: LeasedLimiter
     pending: bool = False
     busy: bool = False
     talked_at: float = float("-inf")
@@ -95,14 +95,14 @@ class RedisFleet:
     ``on_store_error`` is what holds while Redis is away: ``local``, ``open`` or ``closed``.
     """
 
-    def __init__(self, url: str, on_store_error: str) -> None:
+    def __init__(self, url: str, on_store_error: str, *, others_announce: bool = False) -> None:
         self.worker = new_worker()
         self.state = "connecting"
         self.error: str | None = None
-        self.silent = False  # nothing is done once here: others shall
         self.exchanges: Counter[str] = Counter()  # by provider
         self._url = url
         self._policy = on_store_error
+        self._others_announce = others_announce  # nothing is done once by this process
         self._exchangers: dict[str, _Exchanger] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -116,10 +116,10 @@ class RedisFleet:
         self._since = time.time()
         _fleets.add(self)
 
-    def attach(self, limiter: Limiter) -> None:
+    def attach(self, limiter: LeasedLimiter) -> None:
         """Have ``limiter``, whose store is leased, talk to Redis from now on."""
         line = self._exchangers[limiter.name] = _Exchanger(limiter)
-        limiter.lease(lambda: self._signal(line))
+        limiter.on_lease_needed(lambda: self._signal(line))
         self._start()
         if self.state == "down":
             limiter.lease_server_lost(self._policy)
@@ -130,7 +130,7 @@ class RedisFleet:
 
         While Redis is away it is called: better twice than not at all.
         """
-        if self.silent:
+        if self._others_announce:
             return
         if self._closing or self.state == "down" or not self._schedule(self._once(key, ttl, action)):
             action()
@@ -314,7 +314,7 @@ class RedisFleet:
             while line.pending and self.state == "ok":
                 line.pending = False
                 line.talked_at = sent_at = time.monotonic()
-                request = line.limiter.compose()
+                request = line.limiter.build_renewal()
                 try:
                     answer = await within(TIMEOUT, self._exchange(line.limiter.name, request))
                 except RedisConnectionError:  # of one connection, perhaps; whether it was heard, the next answer says

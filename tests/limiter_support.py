@@ -13,20 +13,21 @@ from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS, RATE_DIMENSIONS
 from wallie_litellm.core.token_bucket import TOLERANCE
-from wallie_litellm.limiter.limiter import Limiter, Waiter
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limiter import Limiter
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.memory_store import MemoryStore
-from wallie_litellm.limiter.store import Balance, Denial, ProviderStore, Reservation
+from wallie_litellm.limiter.store import Balance, Denial, DenialReason, ProviderStore, Reservation
+from wallie_litellm.limiter.waiter import Waiter
 
 Admission = tuple[float, Demand]
 
 
-def in_memory(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
+def in_memory(clock: FakeClock, limits: AccountLimits, rules: BreakerRules) -> ProviderStore:
     return MemoryStore("openai", limits, rules, clock.wall)
 
 
-#: The last one makes the stores; tests of every store put theirs there.
-makers: list[Callable[[FakeClock, Limits, BreakerRules], ProviderStore]] = [in_memory]
+# `new_store` calls the last one; the fixture `every_store` appends those of other stores.
+makers: list[Callable[[FakeClock, AccountLimits, BreakerRules], ProviderStore]] = [in_memory]
 
 
 def new_store(
@@ -35,7 +36,7 @@ def new_store(
     rules: BreakerRules | None = None,
     **more: Any,
 ) -> ProviderStore:
-    return makers[-1](clock, Limits(limits, **more), rules or BreakerRules())
+    return makers[-1](clock, AccountLimits(limits, **more), rules or BreakerRules())
 
 
 def new_limiter(
@@ -54,13 +55,20 @@ def granted(result: object) -> Reservation:
     return result
 
 
-def refused(result: object) -> Denial:
+def denied(result: object) -> Denial:
     assert isinstance(result, Denial), result
     return result
 
 
-class Line:
-    """Those who came to one limiter, in the order in which they got their answer."""
+def used_up_dimension(result: object) -> str | None:
+    """The dimension of a denial for a limit that is used up."""
+    denial = denied(result)
+    assert denial.reason is DenialReason.LIMIT, denial
+    return denial.dimension
+
+
+class RecordedQueue:
+    """The waiters of one limiter, in the order in which they were woken."""
 
     def __init__(self, clock: FakeClock, limiter: Limiter) -> None:
         self.clock = clock
@@ -69,7 +77,7 @@ class Line:
         self.admissions: list[Admission] = []
 
     def join(self, demand: Demand, priority: int = 0, patience: float = inf) -> Waiter:
-        waiter = Waiter(demand, priority, self.clock.now() + patience, lambda: self._wake(waiter))
+        waiter = Waiter(demand, priority, self.clock.now() + patience, self._wake)
         self.limiter.enqueue(waiter)
         return waiter
 
@@ -81,7 +89,7 @@ class Line:
             self.admissions.append((waiter.result.at, waiter.demand))
 
 
-def assert_never_over_admitted(admissions: Sequence[Admission], limits: Limits) -> None:
+def assert_never_over_admitted(admissions: Sequence[Admission], limits: AccountLimits) -> None:
     """Between any two admissions, no rate dimension let more pass than its capacity and what was refilled."""
     for dimension in RATE_DIMENSIONS:
         if dimension not in limits.per_dimension:
@@ -96,8 +104,8 @@ def assert_never_over_admitted(admissions: Sequence[Admission], limits: Limits) 
                 assert sums[last + 1] - sums[first] <= allowed, (dimension, admissions[first : last + 1], capacity)
 
 
-def assert_books_balance(books: Mapping[str, Balance], in_flight: Sequence[Demand]) -> None:
-    """Everything ever reserved was settled, given back, or is in flight."""
-    for dimension, ledger in books.items():
+def assert_balances(balances: Mapping[str, Balance], in_flight: Sequence[Demand]) -> None:
+    """All units ever reserved were settled, refunded, or are in flight."""
+    for dimension, balance in balances.items():
         held = sum(demand.of(dimension) for demand in in_flight)
-        assert ledger.reserved == ledger.settled + ledger.refunded + held, (dimension, ledger, held)
+        assert balance.reserved == balance.settled + balance.refunded + held, (dimension, balance, held)

@@ -1,0 +1,89 @@
+"""The limiter of a store that spends from a lease: how its lease server is asked, and what becomes of the answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
+
+from wallie_litellm.clock import Clock
+from wallie_litellm.limiter.leased.leased_store import LeasedStore
+from wallie_litellm.limiter.limiter import Limiter
+from wallie_litellm.limiter.listener import LimiterListener
+from wallie_litellm.limiter.store import DenialReason
+from wallie_litellm.limiter.waiter import wake
+
+LOWEST_PRIORITY: Final = -(2**63)  # of no request: the whole queue is ahead of it
+
+
+class LeasedLimiter(Limiter):
+    """A :class:`Limiter` over a :class:`LeasedStore`, driven by the exchanges with the lease server."""
+
+    # Requests in the queue may only wait for the lease server's answer.
+    _queue_reason: ClassVar[DenialReason] = DenialReason.LEASE_REQUESTED
+    _store: LeasedStore
+
+    def __init__(
+        self,
+        name: str,
+        store: LeasedStore,
+        clock: Clock,
+        reservation_ttl: float,
+        listener: LimiterListener | None = None,
+    ) -> None:
+        super().__init__(name, store, clock, reservation_ttl, listener)
+
+    def on_lease_needed(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called, under the lock, when the lease server should be asked."""
+        self._store.on_renewal_due = callback
+
+    def build_renewal(self) -> Any:
+        """The request to the lease server: this process's report, and the capacity that the queue needs."""
+        with self._lock:
+            now, head = self._now(), self._queue.head()
+            if head is None:
+                return self._store.compose(now)
+            # Capacity that comes too late for the head may be in time for requests behind it.
+            patience = self._give_ups.last() - now
+            return self._store.compose(now, head.demand, self._queue.ahead(LOWEST_PRIORITY), patience)
+
+    def build_release(self) -> Any:
+        """The last request to the lease server: everything that is leased goes back."""
+        with self._lock:
+            return self._store.build_release(self._now())
+
+    def apply_grant(self, answer: Mapping[str, Any], sent_at: float) -> bool:
+        """Serve the queue from the lease server's answer; ``False`` if it has to be asked again."""
+        with self._lock:
+            now = self._now()
+            understood = self._store.apply_grant(now, sent_at, answer)
+            self._note_change(now, ours=self._store.caused)
+            woken = self._serve()
+            if self._store.breaker.permits and not self._waiting:
+                self._store.on_renewal_due()  # the request that was to probe has left: the permit goes back
+        wake(woken)
+        return understood
+
+    def lease_server_lost(self, policy: str) -> None:
+        """Go on without the lease server: ``local``, ``open`` or ``closed``."""
+        with self._lock:
+            self._store.lease_server_lost(self._now(), policy)
+            woken = self._serve()
+        wake(woken)
+
+    def lease_server_found(self) -> None:
+        """Ask the lease server again."""
+        with self._lock:
+            self._store.lease_server_found(self._now())
+            woken = self._serve()
+        wake(woken)
+
+    def forked(self, worker: str) -> None:
+        """Begin anew in a child process, which holds no lease and has no queue."""
+        self._lock = threading.Lock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
+        self._store.forked(worker)
+
+    def fleet_size(self) -> int:
+        """The workers that share this provider's limits."""
+        return self._store.workers
