@@ -280,7 +280,7 @@ class FleetSimulation:
     def exchange(self, request: dict[str, Any]) -> dict[str, Any]:
         answer = self.lender.exchange(self.events.now + UNIX, request)
         for worker in self.workers:
-            if answer.get("news") and worker.alive and worker.name != request["worker"]:
+            if answer.get("broadcast") and worker.alive and worker.name != request["worker"]:
                 worker.hear()
             self.lent_twice = max(self.lent_twice, self._unknown(worker))
         return answer
@@ -288,11 +288,11 @@ class FleetSimulation:
     def _unknown(self, worker: SimulatedWorker) -> float:
         """Units that ``worker`` may spend, or has spent and not reported, and that are not lent to it."""
         store = worker.store
-        if not worker.alive or store._exchange is not None or self.events.now >= store._ends:
+        if not worker.alive or store._exchange is not None or self.events.now >= store._lease.expires_at:
             return 0.0
         known = self.lender.workers.get(worker.name)
         return max(
-            purse.left + purse.spent + purse.back - (known.lent.get(name, 0.0) if known else 0.0)
+            purse.left + purse.spent + purse.returned - (known.leased.get(name, 0.0) if known else 0.0)
             for name, purse in store._balances.items()
         )
 
@@ -320,8 +320,8 @@ class FleetSimulation:
         network, self.network = self.network, HEALTHY
         self.events.run(self.events.now + 10.0)
         counted = sum(one.counts for one in self.admissions)
-        found = [f"{worker} still has {one.lent}" for worker, one in self.lender.workers.items() if one.lent]
-        charged = self.lender.used["rpd"]
+        found = [f"{worker} still has {one.leased}" for worker, one in self.lender.workers.items() if one.leased]
+        charged = self.lender.daily_usage["rpd"]
         lost = any(worker.stalled > 0.5 or not worker.alive for worker in self.workers)  # a loan may have run out
         if charged < counted or (charged > counted and not lost and self.policy == "closed" and network.is_healthy):
             found.append(f"{charged:g} charged for {counted} requests")

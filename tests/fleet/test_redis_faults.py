@@ -384,7 +384,7 @@ async def test_a_flush_in_mid_flight_is_no_outage_and_the_use_is_remembered(
     guards[0].open_circuit("openai")
     await until(lambda: state_of(guards[1]) is BreakerState.FORCED_OPEN, "both are open", AT_ONCE)
     server.flush()
-    await until(lambda: bool(server.client().exists("wallie:{openai}:state")), "they told Redis again", 4)
+    await until(lambda: bool(server.client().exists("wallie:v1:{openai}:state")), "they told Redis again", 4)
     assert all(store(guard)["state"] == "ok" and state_of(guard) is BreakerState.FORCED_OPEN for guard in guards)
     guards[1].close_circuit("openai")
     await until(lambda: state_of(guards[0]) is BreakerState.CLOSED, "both are closed", AT_ONCE)

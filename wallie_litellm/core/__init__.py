@@ -9,6 +9,8 @@
 ``wait_queue``       the order in which waiting requests are served
 ``circuit_breaker``  when a provider is not called, and when it is tried again
 ``lease_server``     one provider's limits and breaker, leased to the workers of a fleet
+``lease_exchange``   the messages between a worker and the lease server
+``outage``           what a worker uses while the lease server is away, and charges afterwards
 ``backoff``          the waits between retries
 ``retry_after``      the wait that a provider asks for
 ``bill``             what an attempt used and cost

@@ -296,7 +296,7 @@ class Guard:
         """State no alert that a fleet states once: whoever has all the sinks shall."""
         self.reporter.once = lambda _key, _ttl, _action: None
         if self._fleet is not None:
-            self._fleet.silent = True
+            self._fleet.others_announce = True
 
     async def flush(self, timeout: float = SHUTDOWN) -> bool:
         """Wait until everything stated so far has reached its sinks; ``False`` after ``timeout`` seconds."""

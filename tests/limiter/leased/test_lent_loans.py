@@ -27,7 +27,7 @@ class Loans:
     def talk(self, *, head: Demand | None = None, queued: Demand = SEVERAL) -> None:
         now = self.clock.now()
         while True:
-            answer = self.lender.exchange(self.clock.wall(), self.worker.compose(now, head, queued, 2.0))
+            answer = self.lender.exchange(self.clock.wall(), self.worker.build_renewal(now, head, queued, 2.0))
             if self.worker.apply_grant(now, now, answer):
                 return
 
@@ -42,7 +42,7 @@ class Loans:
 
     @property
     def lent(self) -> dict[str, float]:
-        return self.lender.workers["a"].lent
+        return self.lender.workers["a"].leased
 
 
 def test_what_was_in_hand_when_the_lender_left_is_neither_on_loan_nor_forgotten_afterwards() -> None:
@@ -57,7 +57,7 @@ def test_what_was_in_hand_when_the_lender_left_is_neither_on_loan_nor_forgotten_
     loans.worker.lease_server_found(loans.clock.now())
     loans.talk(queued=Demand(0, 0, 0, 0))
     assert loans.lent == {}
-    assert loans.lender.used["rpd"] == spent
+    assert loans.lender.daily_usage["rpd"] == spent
 
 
 def test_a_rate_that_is_used_up_does_not_make_the_loans_of_a_days_limit_grow() -> None:
@@ -86,12 +86,12 @@ def test_what_is_borrowed_of_oneself_says_nothing_of_how_much_to_borrow_later() 
 def test_a_request_that_arrives_after_a_later_one_of_its_worker_changes_nothing() -> None:
     loans = Loans()
     loans.talk(head=ONE)
-    overtaken = loans.worker.compose(loans.clock.now(), ONE, SEVERAL, 2.0)  # its answer is given up
+    overtaken = loans.worker.build_renewal(loans.clock.now(), ONE, SEVERAL, 2.0)  # its answer is given up
     loans.talk(head=ONE)
-    lent, used = dict(loans.lent), dict(loans.lender.used)
+    lent, used = dict(loans.lent), dict(loans.lender.daily_usage)
     answer = loans.lender.exchange(loans.clock.wall(), overtaken)
     assert answer["grants"] == {}
-    assert (loans.lent, loans.lender.used) == (lent, used)
+    assert (loans.lent, loans.lender.daily_usage) == (lent, used)
     assert loans.spend(50) == lent["rpm"]
 
 
@@ -101,10 +101,10 @@ def test_what_others_have_on_loan_is_no_part_of_what_a_worker_has_alone() -> Non
     other = LeasedStore("openai", loans.worker.limits, BreakerRules(), loans.clock.wall, worker="b")
     now = loans.clock.now()
     for queued in (Demand(600, 0, 0, 0), ONE):
-        answer = loans.lender.exchange(loans.clock.wall(), other.compose(now, Demand(500, 0, 0, 0), queued, 2.0))
+        answer = loans.lender.exchange(loans.clock.wall(), other.build_renewal(now, Demand(500, 0, 0, 0), queued, 2.0))
         other.apply_grant(now, now, answer)
     loans.talk(queued=NOTHING)
-    assert sum(worker.lent.get("rpm", 0) for worker in loans.lender.workers.values()) >= 500
+    assert sum(worker.leased.get("rpm", 0) for worker in loans.lender.workers.values()) >= 500
     loans.worker.lease_server_lost(now, "local")
     assert loans.spend(600) <= (600 - 500) / 2
 
@@ -118,7 +118,7 @@ def test_what_a_worker_has_in_hand_may_be_spent_after_the_lender_has_gone() -> N
     now, everything = loans.clock.now(), Demand(600 - int(loans.lent["rpm"]), 0, 0, 0)
     for _ in range(2):
         other.apply_grant(
-            now, now, loans.lender.exchange(loans.clock.wall(), other.compose(now, everything, everything))
+            now, now, loans.lender.exchange(loans.clock.wall(), other.build_renewal(now, everything, everything))
         )
     loans.talk(queued=NOTHING)
     assert loans.worker.check(now, Demand(int(in_hand) + 1, 0, 0, 0), NOTHING) is not None

@@ -27,7 +27,7 @@ class Fleet:
 
     def talk(self, worker: LeasedStore) -> None:
         now = self.clock.now()
-        while not worker.apply_grant(now, now, self.lender.exchange(self.clock.wall(), worker.compose(now))):
+        while not worker.apply_grant(now, now, self.lender.exchange(self.clock.wall(), worker.build_renewal(now))):
             pass
 
     def used(self, worker: LeasedStore) -> dict[str, int]:

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis_support import RedisServer
 
+from wallie_litellm.core.lease_exchange import VERSION
 from wallie_litellm.core.lease_server import LeaseServer
-from wallie_litellm.limiter.redis.fleet import NEWS, SCRIPT
+from wallie_litellm.limiter.redis.layout import CHANNEL, SCRIPT, key_of
 
 RULES = {
     "failures": 3,
@@ -23,10 +24,14 @@ RULES = {
     "max_open_for": 60.0,
     "probes": 2,
 }
-LIMITS = {"buckets": {"rpm": [60.0, 20.0], "tpm": [6000.0, 500.0]}, "days": {"rpd": 60}, "slots": 7}
+LIMITS = {
+    "rate_limits": {"rpm": [60.0, 20.0], "tpm": [6000.0, 500.0]},
+    "daily_limits": {"rpd": 60},
+    "concurrency_limit": 7,
+}
 DAY = 40.0  # seconds, so that some end
 NAMES = ("rpm", "tpm", "rpd")
-ORDERS = ("close", "force_open", "disable", "release")
+ACTIONS = ("close", "force_open", "disable", "release")
 AMOUNT = st.integers(0, 12)
 SOME = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 12))
 
@@ -47,15 +52,15 @@ steps = st.fixed_dictionaries(
         "charge": SOME,
         "refunds": st.lists(st.tuples(st.sampled_from(NAMES), st.integers(1, 12), st.floats(0, 9)), max_size=2),
         "outcomes": st.lists(outcomes, max_size=2),
-        "orders": st.lists(st.sampled_from(ORDERS), max_size=1) | st.just([]) | st.just([]),
+        "actions": st.lists(st.sampled_from(ACTIONS), max_size=1) | st.just([]) | st.just([]),
         "pause": st.sampled_from([0.0, 0.0, 0.0, 2.0]),
         "reset": st.sampled_from([False] * 9 + [True]),
         "need": SOME,
-        "want": SOME,
+        "prefetch": SOME,
         "queued": SOME,
-        "patience": st.sampled_from([0.0, 2.0, 1e9]),
-        "live": st.integers(0, 3),
-        "places": st.integers(0, 9),
+        "max_wait": st.sampled_from([0.0, 2.0, 1e9]),
+        "in_flight": st.integers(0, 3),
+        "slots_wanted": st.integers(0, 9),
         "probe": st.booleans(),
         "error_rate": st.sampled_from([None, None, 0.5]),
     }
@@ -94,8 +99,8 @@ class Talk:
 
     def arrives(self, step: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         core, redis_ = self.exchange(request)
-        if not core["known"]:
-            assert redis_["known"] is False
+        if not core["initialised"]:
+            assert redis_["initialised"] is False
             seed = {
                 "used": {"rpm": 3.0, "rpd": 5.0},
                 "pause": 0.0,
@@ -105,29 +110,29 @@ class Talk:
         me = self.workers[step["worker"]]
         me["generation"] = core["breaker"]["generation"]
         if step["answered"]:
-            if me["lease"] != core["lease"]:
-                me["lent"] = {}
-            me["lease"], me["ack"], me["unconfirmed"] = core["lease"], core["seq"], []
+            if me["lease_id"] != core["lease_id"]:
+                me["leased"] = {}
+            me["lease_id"], me["ack"], me["unconfirmed"] = core["lease_id"], core["seq"], []
             for name, (amount, _, _) in core["grants"].items():
-                me["lent"][name] = me["lent"].get(name, 0) + amount
-            if core["breaker"]["probe"]:
-                me["permits"].append(core["breaker"]["probe"])
+                me["leased"][name] = me["leased"].get(name, 0) + amount
+            if core["breaker"]["permit"]:
+                me["permits"].append(core["breaker"]["permit"])
         return core, redis_
 
     def exchange(self, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         text = json.dumps(request)
-        reply = self.script(["wallie:{p}:state"], [text, NEWS, "p", 1000, repr(self.now)])
+        reply = self.script([key_of("p")], [text, CHANNEL, "p", 1000, repr(self.now)])
         return self.core.exchange(self.now, json.loads(text)), json.loads(reply)
 
     def request(self, step: dict[str, Any]) -> dict[str, Any]:
-        fresh = {"seq": 0, "ack": 0, "lease": 0, "lent": {}, "unconfirmed": [], "permits": [], "generation": 0}
+        fresh = {"seq": 0, "ack": 0, "lease_id": 0, "leased": {}, "unconfirmed": [], "permits": [], "generation": 0}
         me = self.workers.setdefault(step["worker"], fresh)
         me["seq"] += 1
-        spent = {name: min(step["spend"], left) for name, left in me["lent"].items()}
-        me["lent"] = {name: left - spent[name] for name, left in me["lent"].items()}
-        back = dict(me["lent"]) if step["give_back"] else {}
+        spent = {name: min(step["spend"], left) for name, left in me["leased"].items()}
+        me["leased"] = {name: left - spent[name] for name, left in me["leased"].items()}
+        back = dict(me["leased"]) if step["give_back"] else {}
         if back:
-            me["lent"] = {}
+            me["leased"] = {}
         outcomes = [
             [me["generation"] + age, verdict, me["permits"].pop() if probe and me["permits"] else 0, verdict, count]
             for age, verdict, probe, count in step["outcomes"]
@@ -135,13 +140,13 @@ class Talk:
         me["unconfirmed"].append(
             {
                 "seq": me["seq"],
-                "lease": me["lease"],
+                "lease_id": me["lease_id"],
                 "spent": {name: amount for name, amount in spent.items() if amount},
-                "back": {name: amount for name, amount in back.items() if amount},
+                "returned": {name: amount for name, amount in back.items() if amount},
                 "charge": step["charge"],
                 "refunds": [list(refund) for refund in step["refunds"]],
                 "outcomes": outcomes,
-                "orders": step["orders"],
+                "actions": step["actions"],
                 "pause": step["pause"],
                 "reset": step["reset"],
             }
@@ -149,13 +154,17 @@ class Talk:
         ends = (self.now // DAY + 1) * DAY
         return {
             **LIMITS,
-            "days": {"rpd": [LIMITS["days"]["rpd"], ends]},
-            "rules": {**RULES, "error_rate": step["error_rate"]},
+            "daily_limits": {"rpd": [LIMITS["daily_limits"]["rpd"], ends]},
+            "breaker_rules": {**RULES, "error_rate": step["error_rate"]},
+            "version": VERSION,
             "worker": step["worker"],
             "ack": me["ack"],
-            "ttl": 3.0,
+            "lease_ttl": 3.0,
             "reports": me["unconfirmed"],
-            **{name: step[name] for name in ("need", "want", "queued", "patience", "live", "places", "probe")},
+            **{
+                name: step[name]
+                for name in ("need", "prefetch", "queued", "max_wait", "in_flight", "slots_wanted", "probe")
+            },
         }
 
 
@@ -187,8 +196,8 @@ def test_redis_and_the_core_give_the_same_answers(script: Any, sequence: list[di
 
 def test_a_state_that_is_not_there_is_asked_for(script: Any) -> None:
     script.registered_client.flushall()
-    request = {"worker": "a", "rules": RULES, "buckets": {}, "days": {}}
-    assert json.loads(script(["wallie:{p}:state"], [json.dumps(request), NEWS, "p", 9]))["known"] is False
+    request = {"version": VERSION, "worker": "a", "breaker_rules": RULES, "rate_limits": {}, "daily_limits": {}}
+    assert json.loads(script([key_of("p")], [json.dumps(request), CHANNEL, "p", 9]))["initialised"] is False
     assert not script.registered_client.keys()
 
 
@@ -196,32 +205,33 @@ def word(worker: str, ack: int, used: float, state: str) -> dict[str, Any]:
     breaker = {"state": state, "generation": 3, "reason": state, "reopens_in": 0.0, "open_for": 5.0}
     return {
         **LIMITS,
-        "days": {"rpd": [60, 1_790_000_900.0]},
-        "rules": RULES,
+        "daily_limits": {"rpd": [60, 1_790_000_900.0]},
+        "breaker_rules": RULES,
+        "version": VERSION,
         "worker": worker,
         "ack": ack,
-        "ttl": 3.0,
+        "lease_ttl": 3.0,
         "reports": [],
         "need": {},
-        "want": {},
+        "prefetch": {},
         "queued": {},
-        "patience": 0.0,
-        "live": 0,
-        "places": 0,
+        "max_wait": 0.0,
+        "in_flight": 0,
+        "slots_wanted": 0,
         "probe": False,
         "seed": {"used": {"rpm": used, "rpd": used}, "pause": 0.0, "breaker": breaker},
     }
 
 
-def ordering(worker: str, seq: int, *orders: str) -> dict[str, Any]:
+def ordering(worker: str, seq: int, *actions: str) -> dict[str, Any]:
     """A word of ``worker`` that asks for a probe's permit as well."""
-    nothing: dict[str, Any] = {"spent": {}, "back": {}, "charge": {}, "refunds": [], "outcomes": []}
-    report = {**nothing, "seq": seq, "lease": 0, "orders": list(orders), "pause": 0.0, "reset": False}
+    nothing: dict[str, Any] = {"spent": {}, "returned": {}, "charge": {}, "refunds": [], "outcomes": []}
+    report = {**nothing, "seq": seq, "lease_id": 0, "actions": list(actions), "pause": 0.0, "reset": False}
     return {**word(worker, 0, 0.0, "closed"), "reports": [report], "probe": True}
 
 
 @pytest.mark.parametrize(
-    ("orders", "state", "changes"),
+    ("actions", "state", "changes"),
     [
         (["force_open", "release"], "half_open", 2),
         (["disable", "release"], "closed", 2),
@@ -230,10 +240,10 @@ def ordering(worker: str, seq: int, *orders: str) -> dict[str, Any]:
     ],
 )
 def test_a_release_ends_what_the_operator_ordered_and_nothing_else(
-    script: Any, orders: list[str], state: str, changes: int
+    script: Any, actions: list[str], state: str, changes: int
 ) -> None:
     talk = Talk(script)
-    answers = talk.exchange(ordering("a", 1, *orders))
+    answers = talk.exchange(ordering("a", 1, *actions))
     assert not differences(*answers)
     assert (answers[0]["breaker"]["state"], answers[0]["breaker"]["generation"]) == (state, 3 + changes)
 
@@ -245,7 +255,7 @@ def test_after_a_release_as_many_workers_probe_as_the_rules_say(script: Any) -> 
     for words in (ordering("b", 1, "release"), ordering("a", 2), ordering("c", 1)):
         answers = talk.exchange(words)
         assert not differences(*answers)
-        permits.append(answers[0]["breaker"]["probe"])
+        permits.append(answers[0]["breaker"]["permit"])
     assert permits == [1, 2, 0]
 
 
@@ -254,7 +264,7 @@ def test_who_remembers_is_heard_after_somebody_who_knows_nothing_has_begun_anew(
     for answer in talk.exchange(word("new", 0, 0.0, "closed")):
         assert answer["breaker"]["state"] == "closed"
     unasked = {key: value for key, value in word("old", 7, 12.0, "forced_open").items() if key != "seed"}
-    assert [answer["known"] for answer in talk.exchange(unasked)] == [False, False]
+    assert [answer["initialised"] for answer in talk.exchange(unasked)] == [False, False]
     for worker, used in (("old", 12.0), ("older", 9.0)):
         answers = talk.exchange(word(worker, 7, used, "forced_open"))
         assert not differences(*answers)
