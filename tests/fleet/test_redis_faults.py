@@ -25,6 +25,7 @@ from wallie_litellm.events import QuotaCrossed
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.capacity_lease import CapacityLease
 from wallie_litellm.guard.context import Attempt, AttemptResult
+from wallie_litellm.limiter.redis.layout import key_of
 
 MakeGuard = Callable[..., Guard]
 Fault = Callable[[RedisServer], None]
@@ -438,6 +439,29 @@ async def test_a_redis_without_memory_is_down_and_stays_so_until_there_is_some(
             client.config_set("maxmemory", "0")
         await until_state("ok", guards, RECOVERED)
         await is_shared(*guards)
+
+
+async def test_a_state_of_another_version_is_reported_once_and_the_policy_holds(
+    make_guard: MakeGuard, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with server.client() as client:
+        later = client.register_script("redis.call('SET', KEYS[1], cmsgpack.pack({version = 2}))")
+        later([key_of("openai")])
+        stored = client.get(key_of("openai"))
+        guard = make_guard(server.url, "closed")
+        await until_state("down", [guard], NOTICED)
+        for part in ("different versions", "the state is of version 2", "upgrade all workers"):
+            assert part in store(guard)["error"]
+        with pytest.raises(RateLimited, match="store"):
+            await ask(guard)
+        await asyncio.sleep(1.0)  # in which it reconnects more than once
+        assert store(guard)["state"] == "down"
+        assert len([record for record in caplog.records if "different versions" in record.getMessage()]) == 1
+        assert client.get(key_of("openai")) == stored
+        client.delete(key_of("openai"))
+    await until_state("ok", [guard], RECOVERED)
+    assert store(guard)["error"] is None
 
 
 async def test_a_wrong_password_is_shown_nowhere(make_guard: MakeGuard, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""The script that runs in Redis does what the pure core does, whatever workers say in whatever order."""
+"""The script in Redis gives the answers of the pure core, whatever workers report and ask in whatever order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis_support import RedisServer
 
+from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.lease_exchange import VERSION
 from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.limiter.redis.layout import CHANNEL, SCRIPT, key_of
@@ -46,7 +47,7 @@ steps = st.fixed_dictionaries(
         "pause_before": st.sampled_from([0.0, 0.01, 0.4, 1.0, 3.5, 7.0, 70.0]),
         "worker": st.sampled_from(["a", "b", "c"]),
         "answered": st.sampled_from([True, True, True, False]),
-        "overtaken": st.sampled_from([False] * 5 + [True]),  # by the next that this worker says
+        "overtaken": st.sampled_from([False] * 5 + [True]),  # by the next request of this worker
         "spend": AMOUNT,
         "give_back": st.booleans(),
         "charge": SOME,
@@ -73,8 +74,8 @@ def script() -> Iterator[Any]:
         yield server.client().register_script(SCRIPT)
 
 
-class Talk:
-    """Workers that say what a drawn step tells them to, to both at once."""
+class Exchanges:
+    """Workers whose requests, drawn at random, go to the core and to Redis at once."""
 
     def __init__(self, script: Any) -> None:
         self.now = 1_790_000_000.0
@@ -84,20 +85,20 @@ class Talk:
         self.overtaken: dict[str, dict[str, Any]] = {}
         script.registered_client.flushall()
 
-    def say(self, step: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """The answers of both to what arrives in this step."""
+    def step(self, step: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Both answers to each request that arrives in this step."""
         self.now = round(self.now + step["pause_before"], 6)
         request = self.request(step)
         late = self.overtaken.pop(step["worker"], None)
         if step["overtaken"]:
             self.overtaken[step["worker"]] = request
             return []
-        answers = [self.arrives(step, request)]
+        answers = [self.arrive(step, request)]
         if late is not None:
             answers.append(self.exchange(late))
         return answers
 
-    def arrives(self, step: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def arrive(self, step: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         core, redis_ = self.exchange(request)
         if not core["initialised"]:
             assert redis_["initialised"] is False
@@ -169,7 +170,7 @@ class Talk:
 
 
 def differences(core: Any, other: Any, path: str = "") -> list[str]:
-    """Where two answers differ, but for what fourteen digits cannot say."""
+    """Where two answers differ by more than fourteen digits can express."""
     if isinstance(core, dict):
         other = other or {}
         keys = {key for key in core if core[key] is not None} | set(other)
@@ -188,20 +189,20 @@ def differences(core: Any, other: Any, path: str = "") -> list[str]:
 @given(st.lists(steps, max_size=25))
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_redis_and_the_core_give_the_same_answers(script: Any, sequence: list[dict[str, Any]]) -> None:
-    talk = Talk(script)
+    fleet = Exchanges(script)
     for step in sequence:
-        for core, answer in talk.say(step):
+        for core, answer in fleet.step(step):
             assert not differences(core, answer)
 
 
-def test_a_state_that_is_not_there_is_asked_for(script: Any) -> None:
+def test_a_server_without_a_state_asks_for_a_seed_and_stores_nothing(script: Any) -> None:
     script.registered_client.flushall()
     request = {"version": VERSION, "worker": "a", "breaker_rules": RULES, "rate_limits": {}, "daily_limits": {}}
     assert json.loads(script([key_of("p")], [json.dumps(request), CHANNEL, "p", 9]))["initialised"] is False
     assert not script.registered_client.keys()
 
 
-def word(worker: str, ack: int, used: float, state: str) -> dict[str, Any]:
+def request_of(worker: str, ack: int, used: float, state: str) -> dict[str, Any]:
     breaker = {"state": state, "generation": 3, "reason": state, "reopens_in": 0.0, "open_for": 5.0}
     return {
         **LIMITS,
@@ -223,11 +224,11 @@ def word(worker: str, ack: int, used: float, state: str) -> dict[str, Any]:
     }
 
 
-def ordering(worker: str, seq: int, *actions: str) -> dict[str, Any]:
-    """A word of ``worker`` that asks for a probe's permit as well."""
+def reporting(worker: str, seq: int, *actions: str) -> dict[str, Any]:
+    """A request with an operator's ``actions``, that asks for the permit to probe as well."""
     nothing: dict[str, Any] = {"spent": {}, "returned": {}, "charge": {}, "refunds": [], "outcomes": []}
     report = {**nothing, "seq": seq, "lease_id": 0, "actions": list(actions), "pause": 0.0, "reset": False}
-    return {**word(worker, 0, 0.0, "closed"), "reports": [report], "probe": True}
+    return {**request_of(worker, 0, 0.0, "closed"), "reports": [report], "probe": True}
 
 
 @pytest.mark.parametrize(
@@ -239,43 +240,77 @@ def ordering(worker: str, seq: int, *actions: str) -> dict[str, Any]:
         (["force_open", "release", "release"], "half_open", 2),
     ],
 )
-def test_a_release_ends_what_the_operator_ordered_and_nothing_else(
+def test_a_release_ends_an_operators_action_and_nothing_else(
     script: Any, actions: list[str], state: str, changes: int
 ) -> None:
-    talk = Talk(script)
-    answers = talk.exchange(ordering("a", 1, *actions))
+    fleet = Exchanges(script)
+    answers = fleet.exchange(reporting("a", 1, *actions))
     assert not differences(*answers)
     assert (answers[0]["breaker"]["state"], answers[0]["breaker"]["generation"]) == (state, 3 + changes)
 
 
 def test_after_a_release_as_many_workers_probe_as_the_rules_say(script: Any) -> None:
-    talk = Talk(script)
-    talk.exchange(ordering("a", 1, "force_open"))
+    fleet = Exchanges(script)
+    fleet.exchange(reporting("a", 1, "force_open"))
     permits = []
-    for words in (ordering("b", 1, "release"), ordering("a", 2), ordering("c", 1)):
-        answers = talk.exchange(words)
+    for request in (reporting("b", 1, "release"), reporting("a", 2), reporting("c", 1)):
+        answers = fleet.exchange(request)
         assert not differences(*answers)
         permits.append(answers[0]["breaker"]["permit"])
     assert permits == [1, 2, 0]
 
 
-def test_who_remembers_is_heard_after_somebody_who_knows_nothing_has_begun_anew(script: Any) -> None:
-    talk = Talk(script)
-    for answer in talk.exchange(word("new", 0, 0.0, "closed")):
+def test_seeds_of_workers_with_an_earlier_state_are_merged_after_a_worker_without_one_has_begun(script: Any) -> None:
+    fleet = Exchanges(script)
+    for answer in fleet.exchange(request_of("new", 0, 0.0, "closed")):
         assert answer["breaker"]["state"] == "closed"
-    unasked = {key: value for key, value in word("old", 7, 12.0, "forced_open").items() if key != "seed"}
-    assert [answer["initialised"] for answer in talk.exchange(unasked)] == [False, False]
+    unasked = {key: value for key, value in request_of("old", 7, 12.0, "forced_open").items() if key != "seed"}
+    assert [answer["initialised"] for answer in fleet.exchange(unasked)] == [False, False]
     for worker, used in (("old", 12.0), ("older", 9.0)):
-        answers = talk.exchange(word(worker, 7, used, "forced_open"))
+        answers = fleet.exchange(request_of(worker, 7, used, "forced_open"))
         assert not differences(*answers)
         assert answers[0]["breaker"]["state"] == "forced_open"
         assert answers[0]["used"]["rpd"] == 12
         assert answers[0]["used"]["rpm"] == pytest.approx(12)
 
 
-def test_who_remembers_is_not_asked_where_the_first_one_remembered_too(script: Any) -> None:
-    talk = Talk(script)
-    talk.exchange(word("one", 4, 5.0, "closed"))
-    answers = talk.exchange(word("other", 7, 12.0, "forced_open"))
+def test_no_seed_is_merged_where_the_first_worker_had_an_earlier_state_too(script: Any) -> None:
+    fleet = Exchanges(script)
+    fleet.exchange(request_of("one", 4, 5.0, "closed"))
+    answers = fleet.exchange(request_of("other", 7, 12.0, "forced_open"))
     assert not differences(*answers)
     assert (answers[0]["used"]["rpd"], answers[0]["breaker"]["state"]) == (5, "closed")
+
+
+def test_a_request_of_another_version_is_refused_and_changes_nothing(script: Any) -> None:
+    fleet = Exchanges(script)
+    fleet.exchange(request_of("a", 4, 5.0, "closed"))
+    stored = script.registered_client.get(key_of("p"))
+    other = {**reporting("a", 1, "force_open"), "version": VERSION + 1}
+    core, answer = fleet.exchange(other)
+    assert core == answer
+    assert core["initialised"] is False
+    assert core["error"] == "the request is of version 2, the lease server of version 1"
+    assert script.registered_client.get(key_of("p")) == stored
+    assert (fleet.core.breaker.state, fleet.core.workers["a"].seq) == (BreakerState.CLOSED, 0)
+
+
+def test_a_state_of_another_version_is_refused_and_left_as_it_is(script: Any) -> None:
+    fleet = Exchanges(script)
+    client = script.registered_client
+    later = client.register_script(SCRIPT.replace("local VERSION = 1", "local VERSION = 2"))
+    request = {**request_of("a", 4, 5.0, "closed"), "version": 2}
+    assert json.loads(later([key_of("p")], [json.dumps(request), CHANNEL, "p", 1000]))["initialised"] is True
+    stored = client.get(key_of("p"))
+    refused = json.loads(script([key_of("p")], [json.dumps(request_of("b", 4, 5.0, "closed")), CHANNEL, "p", 1000]))
+    assert refused["initialised"] is False
+    assert refused["error"] == "the state is of version 2, the lease server of version 1"
+    assert client.get(key_of("p")) == stored
+    assert fleet.core.initialised is False
+
+
+def test_a_request_with_a_version_only_checks_it_and_changes_nothing(script: Any) -> None:
+    script.registered_client.flushall()
+    answer = json.loads(script([key_of("p")], [json.dumps({"version": VERSION}), CHANNEL, "p", 1000]))
+    assert answer == {"initialised": False}
+    assert not script.registered_client.keys()
