@@ -21,10 +21,10 @@ from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.core.token_bucket import TokenBucket
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limiter import Waiter
 from wallie_litellm.limiter.limits import Limits
 from wallie_litellm.limiter.redis.fleet import HEARTBEAT, RECONNECT, TIMEOUT
 from wallie_litellm.limiter.store import Reservation
+from wallie_litellm.limiter.waiter import Waiter
 
 UNIX = 1_790_000_000.0  # seconds; the lender's clock when the simulation's says 0
 ONE = Demand(1, 0, 0, 0)
@@ -154,12 +154,11 @@ class SimulatedWorker:
             self._admitted(result, seconds, sent=sent)
             return
 
-        def woken() -> None:
+        def woken(waiter: Waiter) -> None:
             if isinstance(waiter.result, Reservation):
                 self._admitted(waiter.result, seconds, sent=sent)
 
-        waiter = Waiter(ONE, 0, self.fleet.events.now + patience, woken)
-        self.limiter.enqueue(waiter)
+        self.limiter.enqueue(Waiter(ONE, 0, self.fleet.events.now + patience, woken))
 
     def _admitted(self, reservation: Reservation, seconds: float, *, sent: bool) -> None:
         admission = Admission(self.name, reservation.at, alone=self._down)

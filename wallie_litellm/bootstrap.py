@@ -196,7 +196,7 @@ def usage_windows(guard: Guard) -> Windows:
     wall = guard.clock.wall()
     zones = {name: limits.reset_timezone for name, limits in guard.config.providers.items()}
     return {
-        limiter.name: (last_midnight(wall, zones.get(limiter.name, "UTC")), wall - limiter.memory())
+        limiter.name: (last_midnight(wall, zones.get(limiter.name, "UTC")), wall - limiter.lookback())
         for limiter in guard.limiters()
     }
 

@@ -9,8 +9,8 @@ from math import inf
 from typing import Any
 
 import pytest
-from doors import tokens
 from fake_clock import FakeClock
+from limiter_support import tokens
 
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome

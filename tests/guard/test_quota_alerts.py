@@ -9,10 +9,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from doors import tokens
 from fake_clock import FakeClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from limiter_support import tokens
 from recording import RecordingBus
 
 from wallie_litellm.config import WallieConfig

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from doors import tokens
 from fake_clock import FakeClock
+from limiter_support import tokens
 from recording import RecordingBus, RecordingSink
 
 from wallie_litellm.core.bill import Bill
@@ -152,7 +152,7 @@ def test_a_release_is_stated_once_with_its_reason(make_guard: MakeGuard, bus: Re
 
 def test_a_disabled_breaker_is_stated(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard()
-    guard.limiter("openai").command("disable")
+    guard.limiter("openai").act("disable")
     assert breakers(bus) == [("closed", "disabled")]
     assert healths(bus) == []
 

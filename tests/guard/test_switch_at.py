@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from doors import tokens
+from limiter_support import tokens
 
 from wallie_litellm.errors import RateLimited
 from wallie_litellm.guard import Guard

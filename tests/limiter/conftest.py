@@ -1,18 +1,19 @@
-"""One behavioural suite for every store: in memory, lent by the pure core, by a Redis, and by a cluster of three."""
+"""One suite of behaviour for every store: in memory, leased from the core, from a Redis, and from a cluster of three."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
-from doors import in_memory, makers
 from fake_clock import FakeClock
+from limiter_support import in_memory, makers
 from redis_support import RedisCluster, RedisServer
 
 from wallie_litellm.core.circuit_breaker import BreakerRules
+from wallie_litellm.core.lease_exchange import Answer, RenewalRequest, Uninitialised
 from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limits import Limits
@@ -23,7 +24,7 @@ Maker = Callable[[FakeClock, Limits, BreakerRules], ProviderStore]
 
 
 def at(clock: FakeClock, now: float) -> float:
-    """The wall clock's time when the other one says ``now``: tests may be ahead of both."""
+    """The wall clock's time at ``now`` of the other clock: tests may be ahead of both."""
     return clock.wall() + now - clock.now()
 
 
@@ -49,9 +50,9 @@ def leased_by(client: Any) -> Maker:
     def make(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
         client.flushall()
 
-        def exchange(now: float, request: Mapping[str, Any]) -> dict[str, Any]:
+        def exchange(now: float, request: RenewalRequest) -> Answer | Uninitialised:
             arguments = [json.dumps(request), CHANNEL, "openai", 10**6, repr(at(clock, now))]
-            answer: dict[str, Any] = json.loads(client.eval(SCRIPT, 1, key_of("openai"), *arguments))
+            answer: Answer | Uninitialised = json.loads(client.eval(SCRIPT, 1, key_of("openai"), *arguments))
             return answer
 
         return LeasedStore("openai", limits, rules, clock.wall, exchange=exchange)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from doors import granted, new_store, refused, tokens
 from fake_clock import FakeClock
+from limiter_support import denied, granted, new_store, tokens
 
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.store import Balance, DenialReason
@@ -18,34 +18,34 @@ def test_settling_for_less_gives_back_the_rest() -> None:
     store = new_store(FakeClock(), LIMITS)
     reservation = granted(store.reserve(0.0, tokens(1000)))
     assert store.settle(0.0, reservation, tokens(400))
-    use = store.use(0.0)
-    assert use["tpm"].used == pytest.approx(400)
-    assert use["tpm"].ledger == Balance(reserved=1000, settled=400, refunded=600)
-    assert (use["tpd"].used, use["rpd"].used, use["concurrency"].used) == (400, 1, 0)
+    usage = store.usage(0.0)
+    assert usage["tpm"].used == pytest.approx(400)
+    assert usage["tpm"].balance == Balance(reserved=1000, settled=400, refunded=600)
+    assert (usage["tpd"].used, usage["rpd"].used, usage["concurrency"].used) == (400, 1, 0)
 
 
 def test_settling_for_more_leaves_a_debt() -> None:
     store = new_store(FakeClock(), LIMITS)
     reservation = granted(store.reserve(0.0, tokens(6000)))
     store.settle(0.0, reservation, tokens(6100))
-    use = store.use(0.0)
-    assert use["tpm"].used == pytest.approx(6100)
-    assert use["tpm"].ledger == Balance(reserved=6100, settled=6100, refunded=0)
-    assert use["tpd"].used == 6100
-    assert refused(store.reserve(0.0, tokens(100))) == (DenialReason.LIMIT, pytest.approx(2.0), "tpm")
+    usage = store.usage(0.0)
+    assert usage["tpm"].used == pytest.approx(6100)
+    assert usage["tpm"].balance == Balance(reserved=6100, settled=6100, refunded=0)
+    assert usage["tpd"].used == 6100
+    assert denied(store.reserve(0.0, tokens(100))) == (DenialReason.LIMIT, pytest.approx(2.0), "tpm")
 
 
 def test_settling_for_nothing_gives_everything_back() -> None:
     store = new_store(FakeClock(), LIMITS)
     store.settle(3.0, granted(store.reserve(0.0, tokens(1000))), NOTHING)
-    assert all(use.used == 0 for use in store.use(3.0).values())
-    assert store.use(3.0)["rpm"].ledger == Balance(1, 0, 1)
+    assert all(usage.used == 0 for usage in store.usage(3.0).values())
+    assert store.usage(3.0)["rpm"].balance == Balance(1, 0, 1)
 
 
 def test_more_of_one_kind_and_less_of_another_are_settled_each_for_itself() -> None:
     store = new_store(FakeClock(), {"itpm": 600, "otpm": 600})
     store.settle(0.0, granted(store.reserve(0.0, Demand(1, 200, 100, 100))), Demand(1, 200, 40, 160))
-    assert {name: (round(use.used), use.ledger) for name, use in store.use(0.0).items()} == {
+    assert {name: (round(usage.used), usage.balance) for name, usage in store.usage(0.0).items()} == {
         "itpm": (40, Balance(100, 40, 60)),
         "otpm": (160, Balance(160, 160, 0)),
     }
@@ -55,9 +55,9 @@ def test_the_second_settlement_changes_nothing() -> None:
     store = new_store(FakeClock(), LIMITS)
     reservation = granted(store.reserve(0.0, tokens(1000)))
     assert store.settle(0.0, reservation, tokens(400))
-    before = store.use(0.0)
+    before = store.usage(0.0)
     assert not store.settle(0.0, reservation, NOTHING)
-    assert store.use(0.0) == before
+    assert store.usage(0.0) == before
 
 
 def test_a_late_refund_does_not_add_to_a_bucket_that_has_been_full_since() -> None:
@@ -65,7 +65,7 @@ def test_a_late_refund_does_not_add_to_a_bucket_that_has_been_full_since() -> No
     slow = granted(store.reserve(0.0, tokens(6000)))
     granted(store.reserve(100.0, tokens(6000)))
     store.settle(100.0, slow, NOTHING)
-    refused(store.reserve(100.0, tokens(1)))
+    denied(store.reserve(100.0, tokens(1)))
 
 
 def test_what_was_reserved_before_a_reset_gives_nothing_back_after_it() -> None:
@@ -74,8 +74,8 @@ def test_what_was_reserved_before_a_reset_gives_nothing_back_after_it() -> None:
     store.reset(1.0)
     granted(store.reserve(2.0, tokens(6000)))
     store.settle(3.0, before, NOTHING)
-    assert store.use(3.0)["tpd"].used == 6000
-    assert store.use(3.0)["tpm"].used == pytest.approx(5900)
+    assert store.usage(3.0)["tpd"].used == 6000
+    assert store.usage(3.0)["tpm"].used == pytest.approx(5900)
 
 
 def test_the_late_are_listed_in_the_order_of_admission_and_the_rest_is_not() -> None:

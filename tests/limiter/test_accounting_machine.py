@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from doors import assert_books_balance, assert_never_over_admitted, new_store
 from fake_clock import FakeClock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from limiter_support import assert_balances, assert_never_over_admitted, new_store
 
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.limits import Limits
@@ -93,14 +93,14 @@ class BooksMachine(RuleBasedStateMachine):
     @invariant()
     def books_balance(self) -> None:
         if hasattr(self, "store"):
-            use = self.store.use(self.clock.now())
+            usage = self.store.usage(self.clock.now())
             in_flight = [reservation.demand for reservation in self.live]
-            assert_books_balance({name: each.ledger for name, each in use.items()}, in_flight)
-            assert {name: each.ledger.settled for name, each in use.items()} == {
-                name: self.settled.of(name) for name in use
+            assert_balances({name: each.balance for name, each in usage.items()}, in_flight)
+            assert {name: each.balance.settled for name, each in usage.items()} == {
+                name: self.settled.of(name) for name in usage
             }
             assert self.store.in_flight == len(self.live)
-            assert all(each.used >= 0 for each in use.values())
+            assert all(each.used >= 0 for each in usage.values())
 
     def teardown(self) -> None:
         if hasattr(self, "store"):

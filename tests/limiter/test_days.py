@@ -6,8 +6,8 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from doors import granted, new_store, refused, tokens
 from fake_clock import FakeClock
+from limiter_support import denied, granted, new_store, tokens
 
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.memory_store import MIDNIGHT_LOOKUP, MemoryStore
@@ -33,7 +33,7 @@ def used_up(clock: FakeClock, zone: str = "UTC") -> MemoryStore:
 
 
 def wait(store: MemoryStore, clock: FakeClock) -> float:
-    denial: Denial = refused(store.reserve(clock.now(), tokens(100)))
+    denial: Denial = denied(store.reserve(clock.now(), tokens(100)))
     assert (denial.reason, denial.dimension) == (DenialReason.LIMIT, "rpd")
     return denial.retry_after
 
@@ -46,7 +46,7 @@ def test_a_used_up_day_waits_for_midnight_and_begins_anew_then() -> None:
     assert wait(store, clock) == pytest.approx(0.001, abs=1e-5)
     clock.advance(0.001)
     granted(store.reserve(clock.now(), tokens(100)))
-    assert store.use(clock.now())["tpd"].used == 100
+    assert store.usage(clock.now())["tpd"].used == 100
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_day_is_as_long_as_the_clocks_in_the_time_zone_make_it(day: str, hou
     assert wait(store, clock) == hours * HOUR
     for _ in range(hours - 1):
         clock.advance(HOUR)
-        refused(store.reserve(clock.now(), tokens(100)))
+        denied(store.reserve(clock.now(), tokens(100)))
     clock.advance(HOUR)
     granted(store.reserve(clock.now(), tokens(100)))
 
@@ -88,9 +88,9 @@ def test_a_refund_after_midnight_is_not_credited_to_the_new_day() -> None:
     clock.advance(120)
     today = granted(store.reserve(clock.now(), tokens(500)))
     store.settle(clock.now(), yesterday, NOTHING)
-    assert (store.use(clock.now())["rpd"].used, store.use(clock.now())["tpd"].used) == (1, 500)
+    assert (store.usage(clock.now())["rpd"].used, store.usage(clock.now())["tpd"].used) == (1, 500)
     store.settle(clock.now(), today, tokens(200))
-    assert store.use(clock.now())["tpd"].used == 200
+    assert store.usage(clock.now())["tpd"].used == 200
 
 
 def test_a_debt_found_after_midnight_is_not_charged_to_the_new_day() -> None:
@@ -100,7 +100,7 @@ def test_a_debt_found_after_midnight_is_not_charged_to_the_new_day() -> None:
     clock.advance(120)
     granted(store.reserve(clock.now(), tokens(1)))
     store.settle(clock.now(), yesterday, tokens(900))
-    assert store.use(clock.now())["tpd"].used == 1
+    assert store.usage(clock.now())["tpd"].used == 1
 
 
 def test_what_was_reserved_in_the_first_instant_of_a_day_belongs_to_it() -> None:
@@ -109,7 +109,7 @@ def test_what_was_reserved_in_the_first_instant_of_a_day_belongs_to_it() -> None
     clock.advance(HOUR)
     first = granted(store.reserve(clock.now(), tokens(100)))
     store.settle(clock.now(), first, NOTHING)
-    assert store.use(clock.now())["rpd"].used == 0
+    assert store.usage(clock.now())["rpd"].used == 0
 
 
 def test_usage_without_a_reservation_begins_the_new_day_too() -> None:
@@ -117,15 +117,15 @@ def test_usage_without_a_reservation_begins_the_new_day_too() -> None:
     store = used_up(clock)
     clock.advance(60)
     store.consume(clock.now(), Demand(2, 50, 50, 0))
-    assert (store.use(clock.now())["rpd"].used, store.use(clock.now())["tpd"].used) == (2, 50)
+    assert (store.usage(clock.now())["rpd"].used, store.usage(clock.now())["tpd"].used) == (2, 50)
 
 
 def test_asking_for_the_usage_begins_the_new_day_too() -> None:
     clock = clock_at("2026-06-01T23:59")
     store = used_up(clock)
     clock.advance(60)
-    use = store.use(clock.now())["rpd"]
-    assert (use.used, use.reset_in) == (0, 24 * HOUR)
+    usage = store.usage(clock.now())["rpd"]
+    assert (usage.used, usage.reset_in) == (0, 24 * HOUR)
 
 
 def test_a_clock_set_forward_within_the_day_brings_midnight_closer() -> None:
@@ -162,4 +162,4 @@ def test_a_machine_that_slept_past_midnight_finds_a_new_day(hours: float) -> Non
     clock.move_wall(hours * HOUR)
     clock.advance(MIDNIGHT_LOOKUP)
     granted(store.reserve(clock.now(), tokens(100)))
-    assert store.use(clock.now())["rpd"].used == 1
+    assert store.usage(clock.now())["rpd"].used == 1

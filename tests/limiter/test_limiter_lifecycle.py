@@ -7,8 +7,8 @@ from collections.abc import Callable
 from math import inf
 
 import pytest
-from doors import Line, granted, new_limiter, tokens
 from fake_clock import FakeClock
+from limiter_support import RecordedQueue, granted, new_limiter, tokens
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Verdict
 from wallie_litellm.core.demand import Demand
@@ -23,55 +23,55 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def used_up(clock: FakeClock) -> tuple[Limiter, Line]:
+def used_up(clock: FakeClock) -> tuple[Limiter, RecordedQueue]:
     limiter = new_limiter(clock, PER_SECOND)
     limiter.consume(tokens(60))
-    return limiter, Line(clock, limiter)
+    return limiter, RecordedQueue(clock, limiter)
 
 
 # Leaving
 
 
 def test_a_waiter_that_leaves_frees_its_place(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    first, second = line.join(tokens(50)), line.join(tokens(5))
+    limiter, queue = used_up(clock)
+    first, second = queue.join(tokens(50)), queue.join(tokens(5))
     clock.advance(6)
     limiter.abandon(first)
-    assert line.answered == [second]
+    assert queue.answered == [second]
     assert limiter.state().waiting == 0
     clock.advance(100)
-    assert line.answered == [second], "nobody wakes one who left"
+    assert queue.answered == [second], "nobody wakes one who left"
 
 
 def test_a_waiter_that_leaves_from_the_middle_does_not_disturb_the_order(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    first, second, third = (line.join(tokens(5)) for _ in range(3))
+    limiter, queue = used_up(clock)
+    first, second, third = (queue.join(tokens(5)) for _ in range(3))
     limiter.abandon(second)
     clock.advance(10)
-    assert line.answered == [first, third]
+    assert queue.answered == [first, third]
 
 
 def test_what_was_granted_to_one_who_left_meanwhile_goes_to_the_next(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    first, second = line.join(tokens(5)), line.join(tokens(5))
+    limiter, queue = used_up(clock)
+    first, second = queue.join(tokens(5)), queue.join(tokens(5))
     clock.advance(5)
     assert isinstance(first.result, Reservation)
     limiter.abandon(first)
     assert isinstance(second.result, Reservation)
     assert limiter.state().in_flight == 1
-    assert limiter.state().use["tpm"].ledger == Balance(reserved=70, settled=60, refunded=5)
+    assert limiter.state().usage["tpm"].balance == Balance(reserved=70, settled=60, refunded=5)
 
 
 def test_leaving_twice_or_after_being_turned_away_is_harmless(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    impatient, gone, served = line.join(tokens(5), patience=1), line.join(tokens(5)), line.join(tokens(5))
+    limiter, queue = used_up(clock)
+    impatient, gone, served = queue.join(tokens(5), patience=1), queue.join(tokens(5)), queue.join(tokens(5))
     limiter.abandon(gone)
     clock.advance(5)
     for waiter in (impatient, gone, served) * 2:
         limiter.abandon(waiter)
-    assert line.answered == [impatient, served]
+    assert queue.answered == [impatient, served]
     assert (limiter.state().waiting, limiter.state().in_flight) == (0, 0)
-    assert limiter.state().use["tpm"].ledger == Balance(65, 60, 5)
+    assert limiter.state().usage["tpm"].balance == Balance(65, 60, 5)
 
 
 # Reservations that nobody settles
@@ -84,7 +84,7 @@ def test_a_reservation_that_nobody_settles_expires_and_keeps_its_estimate(clock:
     assert limiter.state().in_flight == 1
     clock.advance(0.2)
     state = limiter.state()
-    assert (state.in_flight, state.use["rpd"].used, state.use["rpd"].ledger) == (0, 1, Balance(1, 1, 0))
+    assert (state.in_flight, state.usage["rpd"].used, state.usage["rpd"].balance) == (0, 1, Balance(1, 1, 0))
     assert not limiter.settle(lost, Demand())
     granted(limiter.reserve(Demand()))
 
@@ -104,14 +104,14 @@ def test_each_reservation_has_its_own_time(clock: FakeClock) -> None:
 def test_an_expired_reservation_makes_room_for_those_who_wait(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {"concurrency": 1}, ttl=600)
     granted(limiter.reserve(Demand()))
-    waiter = Line(clock, limiter).join(Demand())
+    waiter = RecordedQueue(clock, limiter).join(Demand())
     clock.advance(600)
     assert isinstance(waiter.result, Reservation)
 
 
 def test_a_reservation_that_had_to_wait_expires_too(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    assert isinstance(line.join(tokens(5)).result, type(None))
+    limiter, queue = used_up(clock)
+    assert isinstance(queue.join(tokens(5)).result, type(None))
     clock.advance(5)
     assert limiter.state().in_flight == 1
     clock.advance(600)
@@ -119,8 +119,8 @@ def test_a_reservation_that_had_to_wait_expires_too(clock: FakeClock) -> None:
 
 
 def test_a_reservation_that_passed_those_who_wait_expires_too(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    line.join(tokens(60), patience=1000)
+    limiter, queue = used_up(clock)
+    queue.join(tokens(60), patience=1000)
     clock.advance(10)
     granted(limiter.reserve(tokens(1), priority=1))
     clock.advance(610)
@@ -151,10 +151,10 @@ def test_an_idle_limiter_has_no_timer(clock: FakeClock) -> None:
 
 
 def test_there_is_one_timer_however_many_wait(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
+    limiter, queue = used_up(clock)
     for patience in (300, 20, 100, inf):
         for priority in (0, 1):
-            line.join(tokens(7), priority, patience)
+            queue.join(tokens(7), priority, patience)
             assert clock.armed == 1
     for _ in range(100):
         clock.advance(1)
@@ -177,9 +177,9 @@ class LateClock(FakeClock):
 
 def test_a_timer_that_fires_although_it_was_called_off_arms_no_second_one() -> None:
     clock = LateClock()
-    limiter, line = used_up(clock)
-    line.join(tokens(20))
-    line.join(tokens(5), priority=1)
+    limiter, queue = used_up(clock)
+    queue.join(tokens(20))
+    queue.join(tokens(5), priority=1)
     assert len(clock.callbacks) == 2
     for _ in range(3):
         clock.callbacks[0]()
@@ -190,10 +190,10 @@ def test_a_timer_that_fires_although_it_was_called_off_arms_no_second_one() -> N
 
 def test_waking_happens_outside_the_lock(clock: FakeClock) -> None:
     """A waiter that calls the limiter back while it is woken must not block."""
-    limiter, line = used_up(clock)
+    limiter, queue = used_up(clock)
     seen: list[int] = []
-    waiter = line.join(tokens(5))
-    waiter.wake = lambda: seen.append(limiter.state().in_flight)
+    waiter = queue.join(tokens(5))
+    waiter.wake = lambda _: seen.append(limiter.state().in_flight)
     thread = threading.Thread(target=clock.advance, args=(5,), daemon=True)
     thread.start()
     thread.join(5)
@@ -204,18 +204,18 @@ def test_waking_happens_outside_the_lock(clock: FakeClock) -> None:
 
 
 def test_closing_turns_everybody_away_and_stops_the_timer(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    waiters = [line.join(tokens(5), priority) for priority in (0, 1, 0)]
+    limiter, queue = used_up(clock)
+    waiters = [queue.join(tokens(5), priority) for priority in (0, 1, 0)]
     limiter.close()
     assert {type(waiter.result) for waiter in waiters} == {Denial}
-    assert (len(line.answered), limiter.state().waiting, clock.armed) == (3, 0, 0)
+    assert (len(queue.answered), limiter.state().waiting, clock.armed) == (3, 0, 0)
 
 
 def test_after_closing_nobody_is_left_waiting(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
+    limiter, queue = used_up(clock)
     limiter.close()
-    late = line.join(tokens(5))
+    late = queue.join(tokens(5))
     assert isinstance(late.result, Denial)
-    assert (line.answered, limiter.state().waiting, clock.armed) == ([late], 0, 0)
+    assert (queue.answered, limiter.state().waiting, clock.armed) == ([late], 0, 0)
     limiter.abandon(late)
     limiter.close()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from doors import Line, assert_books_balance, assert_never_over_admitted, new_limiter
 from fake_clock import FakeClock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from limiter_support import RecordedQueue, assert_balances, assert_never_over_admitted, new_limiter
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.limiter.limiter import Waiter
 from wallie_litellm.limiter.limits import Limits
 from wallie_litellm.limiter.store import Reservation
+from wallie_litellm.limiter.waiter import Waiter
 
 TTL = 100.0
 DEMANDS = st.builds(lambda n: Demand(1, n, n // 2, n - n // 2), st.integers(0, 120))
@@ -32,7 +32,7 @@ class LimiterMachine(RuleBasedStateMachine):
         self.limits = Limits({"rpm": rpm, "tpm": tpm, **optional})
         rules = BreakerRules(failures=failures, open_for=20, max_open_for=60, probes=probes)
         self.limiter = new_limiter(self.clock, self.limits.per_dimension, rules, ttl=TTL)
-        self.line = Line(self.clock, self.limiter)
+        self.queue = RecordedQueue(self.clock, self.limiter)
         self.waiters: list[Waiter] = []
         self.left: set[Waiter] = set()
         self.live: list[Reservation] = []
@@ -42,11 +42,11 @@ class LimiterMachine(RuleBasedStateMachine):
 
     def collect(self) -> None:
         """Take in what the limiter has decided since the last look."""
-        for waiter in self.line.answered[self.seen :]:
+        for waiter in self.queue.answered[self.seen :]:
             if isinstance(waiter.result, Reservation):
                 self.live.append(waiter.result)
                 self.epochs[-1].append(waiter.result)
-        self.seen = len(self.line.answered)
+        self.seen = len(self.queue.answered)
         self.live = [reservation for reservation in self.live if not reservation.settled]
 
     @rule(demand=DEMANDS, priority=st.integers(0, 2))
@@ -60,7 +60,7 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @rule(demand=DEMANDS, priority=st.integers(0, 2), patience=st.floats(0, 150))
     def wait(self, demand: Demand, priority: int, patience: float) -> None:
-        self.waiters.append(self.line.join(demand, priority, patience))
+        self.waiters.append(self.queue.join(demand, priority, patience))
         self.collect()
 
     @precondition(lambda self: self.waiters)
@@ -107,7 +107,7 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @rule(order=st.sampled_from(["close", "close", "force_open", "disable", "release"]))
     def command(self, order: str) -> None:
-        self.limiter.command(order)
+        self.limiter.act(order)
         self.collect()
 
     @invariant()
@@ -120,8 +120,8 @@ class LimiterMachine(RuleBasedStateMachine):
         assert state.in_flight == len(self.live)
         assert state.in_flight <= self.limits.per_dimension.get("concurrency", state.in_flight)
         in_flight = [reservation.demand for reservation in self.live]
-        assert_books_balance({name: use.ledger for name, use in state.use.items()}, in_flight)
-        assert all(use.used >= 0 for use in state.use.values())
+        assert_balances({name: usage.balance for name, usage in state.usage.items()}, in_flight)
+        assert all(usage.used >= 0 for usage in state.usage.values())
         assert self.clock.armed <= 1
         assert self.clock.armed or not (pending or self.live)
         assert all(waiter.give_up_at > self.clock.now() for waiter in pending)
@@ -137,8 +137,8 @@ class LimiterMachine(RuleBasedStateMachine):
         state = self.limiter.state()
         assert (state.waiting, state.in_flight, self.clock.armed) == (0, 0, 0)
         assert all(waiter.result is not None for waiter in [*self.waiters, *self.left])
-        for use in state.use.values():
-            assert use.ledger.reserved == use.ledger.settled + use.ledger.refunded
+        for usage in state.usage.values():
+            assert usage.balance.reserved == usage.balance.settled + usage.balance.refunded
         for admissions in self.epochs:
             # Judged by what each was charged in the end; an overrun is charged when it is found, not in advance.
             charged = [(each.at, self.charges.get(each, each.demand)) for each in admissions]

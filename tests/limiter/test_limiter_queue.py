@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import inf
 
 import pytest
-from doors import Line, granted, new_limiter, refused, tokens, used_up_dimension
 from fake_clock import FakeClock
+from limiter_support import RecordedQueue, denied, granted, new_limiter, tokens, used_up_dimension
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
@@ -21,25 +21,25 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def used_up(clock: FakeClock, **more: float) -> tuple[Limiter, Line]:
+def used_up(clock: FakeClock, **more: float) -> tuple[Limiter, RecordedQueue]:
     """A limiter whose sixty tokens have just been used."""
     limiter = new_limiter(clock, PER_SECOND, **more)  # type: ignore[arg-type]
     limiter.consume(tokens(60))
-    return limiter, Line(clock, limiter)
+    return limiter, RecordedQueue(clock, limiter)
 
 
 def test_nobody_waits_while_there_is_capacity(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND)
     reservation = granted(limiter.reserve(tokens(60)))
     assert (reservation.at, reservation.demand, limiter.state().in_flight) == (clock.now(), tokens(60), 1)
-    assert refused(limiter.reserve(tokens(6))) == (DenialReason.LIMIT, pytest.approx(6), "tpm")
+    assert denied(limiter.reserve(tokens(6))) == (DenialReason.LIMIT, pytest.approx(6), "tpm")
     assert limiter.state().waiting == 0
 
 
 def test_a_waiter_is_served_exactly_when_it_was_promised(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    promised = refused(limiter.reserve(tokens(6))).retry_after
-    waiter = line.join(tokens(6))
+    limiter, queue = used_up(clock)
+    promised = denied(limiter.reserve(tokens(6))).retry_after
+    waiter = queue.join(tokens(6))
     clock.advance(promised - 0.001)
     assert waiter.result is None
     clock.advance(0.001 + 1e-9)  # the two parts do not add up exactly
@@ -48,90 +48,90 @@ def test_a_waiter_is_served_exactly_when_it_was_promised(clock: FakeClock) -> No
 
 
 def test_first_come_first_served(clock: FakeClock) -> None:
-    _, line = used_up(clock)
-    waiters = [line.join(tokens(5)) for _ in range(8)]
+    _, queue = used_up(clock)
+    waiters = [queue.join(tokens(5)) for _ in range(8)]
     clock.advance(40)
-    assert line.answered == waiters
-    assert [round(at - 1000, 3) for at, _ in line.admissions] == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert queue.answered == waiters
+    assert [round(at - 1000, 3) for at, _ in queue.admissions] == [5, 10, 15, 20, 25, 30, 35, 40]
 
 
 def test_the_promise_to_a_newcomer_counts_those_in_front(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    line.join(tokens(10))
-    line.join(tokens(20), priority=1)
-    assert refused(limiter.reserve(tokens(6))).retry_after == pytest.approx(36)
-    assert refused(limiter.reserve(tokens(6), priority=1)).retry_after == pytest.approx(26)
-    assert refused(limiter.check(tokens(6), priority=2)).retry_after == pytest.approx(6)
+    limiter, queue = used_up(clock)
+    queue.join(tokens(10))
+    queue.join(tokens(20), priority=1)
+    assert denied(limiter.reserve(tokens(6))).retry_after == pytest.approx(36)
+    assert denied(limiter.reserve(tokens(6), priority=1)).retry_after == pytest.approx(26)
+    assert denied(limiter.check(tokens(6), priority=2)).retry_after == pytest.approx(6)
 
 
 def test_higher_priority_is_served_first(clock: FakeClock) -> None:
-    _, line = used_up(clock)
-    low, high, middle, high_too = (line.join(tokens(5), priority) for priority in (0, 2, 1, 2))
+    _, queue = used_up(clock)
+    low, high, middle, high_too = (queue.join(tokens(5), priority) for priority in (0, 2, 1, 2))
     clock.advance(20)
-    assert line.answered == [high, high_too, middle, low]
+    assert queue.answered == [high, high_too, middle, low]
 
 
 def test_a_newcomer_of_higher_priority_need_not_wait_behind_lower_ones(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    line.join(tokens(50))
+    limiter, queue = used_up(clock)
+    queue.join(tokens(50))
     clock.advance(10)
     granted(limiter.reserve(tokens(10), priority=1))
 
 
 def test_nobody_overtakes_the_head_even_if_it_would_fit(clock: FakeClock) -> None:
-    _, line = used_up(clock)
-    big = line.join(tokens(50))
-    small = line.join(tokens(1))
+    _, queue = used_up(clock)
+    big = queue.join(tokens(50))
+    small = queue.join(tokens(1))
     clock.advance(30)
-    assert line.answered == []
+    assert queue.answered == []
     clock.advance(21)
-    assert line.answered == [big, small]
+    assert queue.answered == [big, small]
 
 
 def test_a_newcomer_that_would_fit_is_not_let_past_those_who_wait(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    line.join(tokens(50))
+    limiter, queue = used_up(clock)
+    queue.join(tokens(50))
     clock.advance(40)
     assert isinstance(limiter.reserve(tokens(1)), Denial)
     assert isinstance(limiter.check(tokens(1)), Denial)
 
 
 def test_nobody_slips_past_those_who_wait_while_the_timer_is_late(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    head = line.join(tokens(5))
+    limiter, queue = used_up(clock)
+    head = queue.join(tokens(5))
     clock.lag(30)
     assert limiter.reserve(tokens(1)) == (DenialReason.QUEUED, 0.0, None)
     assert limiter.check(tokens(1)) == (DenialReason.QUEUED, 0.0, None)
     clock.advance(0)
-    assert line.answered == [head]
+    assert queue.answered == [head]
     granted(limiter.reserve(tokens(1)))
 
 
 def test_a_large_request_is_served_in_bounded_time_however_many_small_ones_come(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
+    limiter, queue = used_up(clock)
     for _ in range(5):
-        line.join(tokens(1))
-    promised = refused(limiter.reserve(tokens(60))).retry_after
-    large = line.join(tokens(60))
+        queue.join(tokens(1))
+    promised = denied(limiter.reserve(tokens(60))).retry_after
+    large = queue.join(tokens(60))
     for _ in range(200):
         if isinstance(limiter.reserve(tokens(1)), Denial):
-            line.join(tokens(1))
+            queue.join(tokens(1))
         clock.advance(0.5)
     assert granted(large.result).at == pytest.approx(1000 + promised, abs=1e-3)
 
 
 def test_what_is_bigger_than_the_capacity_is_refused_and_never_queued_for_ever(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
+    limiter, queue = used_up(clock)
     assert limiter.reserve(tokens(61)) == (DenialReason.TOO_LARGE, inf, "tpm")
-    waiter = line.join(tokens(61))
+    waiter = queue.join(tokens(61))
     assert waiter.result == (DenialReason.TOO_LARGE, inf, "tpm")
     assert limiter.state().waiting == 0
 
 
 def test_a_waiter_is_turned_away_when_it_gives_up_and_told_how_long_it_would_have_taken(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    line.join(tokens(10))
-    waiter = line.join(tokens(10), patience=6)
+    limiter, queue = used_up(clock)
+    queue.join(tokens(10))
+    waiter = queue.join(tokens(10), patience=6)
     clock.advance(5.999)
     assert waiter.result is None
     clock.advance(0.001)
@@ -141,8 +141,8 @@ def test_a_waiter_is_turned_away_when_it_gives_up_and_told_how_long_it_would_hav
 
 def test_the_head_is_turned_away_at_once_when_it_would_wait_in_vain(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND)
-    line, reservation = Line(clock, limiter), granted(limiter.reserve(tokens(60)))
-    waiter, next_one = line.join(tokens(10), patience=12), line.join(tokens(1))
+    queue, reservation = RecordedQueue(clock, limiter), granted(limiter.reserve(tokens(60)))
+    waiter, next_one = queue.join(tokens(10), patience=12), queue.join(tokens(1))
     limiter.settle(reservation, tokens(65))
     assert waiter.result == (DenialReason.LIMIT, pytest.approx(15), "tpm")
     clock.advance(6)
@@ -151,8 +151,8 @@ def test_the_head_is_turned_away_at_once_when_it_would_wait_in_vain(clock: FakeC
 
 def test_a_debt_found_at_settlement_makes_the_waiters_wait_longer(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND)
-    line, reservation = Line(clock, limiter), granted(limiter.reserve(tokens(60)))
-    waiter = line.join(tokens(5))
+    queue, reservation = RecordedQueue(clock, limiter), granted(limiter.reserve(tokens(60)))
+    waiter = queue.join(tokens(5))
     limiter.settle(reservation, tokens(70))
     clock.advance(14.9)
     assert waiter.result is None
@@ -162,32 +162,32 @@ def test_a_debt_found_at_settlement_makes_the_waiters_wait_longer(clock: FakeClo
 
 def test_a_refund_serves_the_waiters_at_once(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND)
-    line, reservation = Line(clock, limiter), granted(limiter.reserve(tokens(60)))
-    waiters = [line.join(tokens(5)) for _ in range(3)]
+    queue, reservation = RecordedQueue(clock, limiter), granted(limiter.reserve(tokens(60)))
+    waiters = [queue.join(tokens(5)) for _ in range(3)]
     limiter.settle(reservation, tokens(50))
-    assert line.answered == waiters[:2]
+    assert queue.answered == waiters[:2]
 
 
 def test_a_place_in_flight_goes_to_the_next_in_line(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {"concurrency": 2})
-    line = Line(clock, limiter)
+    queue = RecordedQueue(clock, limiter)
     first, second = granted(limiter.reserve(Demand())), granted(limiter.reserve(Demand()))
-    waiters = [line.join(Demand(), patience=30) for _ in range(3)]
+    waiters = [queue.join(Demand(), patience=30) for _ in range(3)]
     clock.advance(20)
-    assert line.answered == []
+    assert queue.answered == []
     limiter.settle(first, first.demand)
     limiter.settle(second, NOTHING)
-    assert line.answered == waiters[:2]
+    assert queue.answered == waiters[:2]
     clock.advance(10)
     assert isinstance(waiters[2].result, Denial)
     assert waiters[2].result.reason is DenialReason.CONCURRENCY
 
 
 def test_a_reset_serves_the_waiters_at_once(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    waiters = [line.join(tokens(30)) for _ in range(3)]
+    limiter, queue = used_up(clock)
+    waiters = [queue.join(tokens(30)) for _ in range(3)]
     limiter.reset()
-    assert line.answered == waiters[:2]
+    assert queue.answered == waiters[:2]
 
 
 # Pauses
@@ -199,11 +199,11 @@ def paused(limiter: Limiter, seconds: float) -> None:
 
 def test_nobody_passes_during_a_pause_and_the_waiters_pass_after_it(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND)
-    line = Line(clock, limiter)
+    queue = RecordedQueue(clock, limiter)
     paused(limiter, 90)
     assert limiter.reserve(tokens(1)) == (DenialReason.PAUSED, 90, None)
     assert limiter.state().paused_for == 90
-    waiter = line.join(tokens(1), patience=100)
+    waiter = queue.join(tokens(1), patience=100)
     clock.advance(89.9)
     assert waiter.result is None
     clock.advance(0.1)
@@ -212,10 +212,10 @@ def test_nobody_passes_during_a_pause_and_the_waiters_pass_after_it(clock: FakeC
 
 def test_a_pause_turns_away_at_once_those_who_cannot_wait_for_its_end(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {"tpm": 60})
-    line, reservation = Line(clock, limiter), granted(limiter.reserve(tokens(60)))
-    patient, hasty, patient_too, on_the_dot = (line.join(tokens(1), patience=p) for p in (70, 20, 99, 60))
+    queue, reservation = RecordedQueue(clock, limiter), granted(limiter.reserve(tokens(60)))
+    patient, hasty, patient_too, on_the_dot = (queue.join(tokens(1), patience=p) for p in (70, 20, 99, 60))
     limiter.settle(reservation, reservation.demand, pause_for=60)
-    assert set(line.answered) == {hasty, on_the_dot}
+    assert set(queue.answered) == {hasty, on_the_dot}
     assert (hasty.result, on_the_dot.result) == ((DenialReason.PAUSED, 60, None), (DenialReason.PAUSED, 60, None))
     clock.advance(60)
     assert isinstance(patient.result, Reservation)
@@ -224,10 +224,10 @@ def test_a_pause_turns_away_at_once_those_who_cannot_wait_for_its_end(clock: Fak
 
 def test_a_pause_asked_for_by_a_call_already_settled_counts_all_the_same(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {"concurrency": 1})
-    line, late = Line(clock, limiter), granted(limiter.reserve(Demand()))
+    queue, late = RecordedQueue(clock, limiter), granted(limiter.reserve(Demand()))
     limiter.settle(late, late.demand)
     granted(limiter.reserve(Demand()))
-    waiter = line.join(Demand(), patience=30)
+    waiter = queue.join(Demand(), patience=30)
     assert not limiter.settle(late, late.demand, pause_for=60)
     assert waiter.result == (DenialReason.PAUSED, 60, None)
 
@@ -237,10 +237,10 @@ def test_a_pause_asked_for_by_a_call_already_settled_counts_all_the_same(clock: 
 
 def test_waiters_are_turned_away_when_the_breaker_opens(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND, BreakerRules(failures=1))
-    line, reservation = Line(clock, limiter), granted(limiter.reserve(tokens(60)))
-    waiters = [line.join(tokens(1), priority) for priority in (0, 1)]
+    queue, reservation = RecordedQueue(clock, limiter), granted(limiter.reserve(tokens(60)))
+    waiters = [queue.join(tokens(1), priority) for priority in (0, 1)]
     limiter.settle(reservation, reservation.demand, Verdict.FAILURE, reason="500")
-    assert line.answered == waiters[::-1]
+    assert queue.answered == waiters[::-1]
     assert [waiter.result for waiter in waiters] == [(DenialReason.CIRCUIT_OPEN, 30.0, None)] * 2
     state = limiter.state()
     assert (state.breaker, state.breaker_reason, state.next_probe_in, state.waiting) == (
@@ -252,11 +252,11 @@ def test_waiters_are_turned_away_when_the_breaker_opens(clock: FakeClock) -> Non
 
 
 def test_the_operator_turns_the_waiters_away_too(clock: FakeClock) -> None:
-    limiter, line = used_up(clock)
-    waiter = line.join(tokens(1))
-    limiter.command("force_open")
+    limiter, queue = used_up(clock)
+    waiter = queue.join(tokens(1))
+    limiter.act("force_open")
     assert waiter.result == (DenialReason.CIRCUIT_OPEN, inf, None)
-    limiter.command("close")
+    limiter.act("close")
     assert used_up_dimension(limiter.reserve(tokens(1))) == "tpm"
 
 
@@ -274,7 +274,7 @@ def test_a_success_starts_the_count_of_failures_again(clock: FakeClock) -> None:
 def test_a_success_from_before_the_last_transition_forgives_no_failure(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {}, BreakerRules(failures=3))
     old = granted(limiter.reserve(Demand()))
-    limiter.command("close")
+    limiter.act("close")
     limiter.settle(granted(limiter.reserve(Demand())), Demand(), Verdict.FAILURE)
     limiter.settle(old, Demand(), Verdict.SUCCESS)
     assert limiter.state().consecutive_failures == 1
@@ -294,7 +294,7 @@ def test_a_probe_closes_it_again(clock: FakeClock) -> None:
     limiter.settle(granted(limiter.reserve(Demand())), Demand(), Verdict.FAILURE)
     clock.advance(30)
     probe = granted(limiter.reserve(Demand()))
-    assert refused(limiter.reserve(Demand())).reason is DenialReason.CIRCUIT_OPEN
+    assert denied(limiter.reserve(Demand())).reason is DenialReason.CIRCUIT_OPEN
     limiter.settle(probe, Demand(), Verdict.SUCCESS)
     assert limiter.state().breaker is BreakerState.CLOSED
 
@@ -303,19 +303,19 @@ def test_only_one_of_those_who_wait_becomes_the_probe(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND, BreakerRules(failures=1))
     limiter.settle(granted(limiter.reserve(tokens(60))), tokens(85), Verdict.FAILURE)
     clock.advance(30)
-    line = Line(clock, limiter)
-    waiters = [line.join(tokens(10)) for _ in range(2)]
+    queue = RecordedQueue(clock, limiter)
+    waiters = [queue.join(tokens(10)) for _ in range(2)]
     clock.advance(5)
     assert granted(waiters[0].result).probe
-    assert refused(waiters[1].result).reason is DenialReason.CIRCUIT_OPEN
+    assert denied(waiters[1].result).reason is DenialReason.CIRCUIT_OPEN
 
 
 def test_the_permit_of_a_probe_that_was_abandoned_is_free_at_once(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND, BreakerRules(failures=1))
     limiter.settle(granted(limiter.reserve(tokens(60))), tokens(85), Verdict.FAILURE)
     clock.advance(30)
-    line = Line(clock, limiter)
-    waiter = line.join(tokens(10))
+    queue = RecordedQueue(clock, limiter)
+    waiter = queue.join(tokens(10))
     clock.advance(5)
     assert granted(waiter.result).probe
     limiter.abandon(waiter)

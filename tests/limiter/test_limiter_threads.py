@@ -6,14 +6,15 @@ import random
 import threading
 from collections.abc import Callable
 
-from doors import assert_never_over_admitted, new_limiter, tokens
 from fake_clock import FakeClock
+from limiter_support import assert_never_over_admitted, new_limiter, tokens
 
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.limiter.limiter import Limiter, Waiter
+from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.limits import Limits
-from wallie_litellm.limiter.store import Denial, Reservation
+from wallie_litellm.limiter.store import Denial, DenialReason, Reservation
+from wallie_litellm.limiter.waiter import Waiter
 
 LIMITS = {"rpm": 6000, "tpm": 60_000, "concurrency": 5}
 THREADS, ROUNDS = 8, 60
@@ -65,11 +66,11 @@ class Crowd:
 
     def wait(self, demand: Demand, dice: random.Random) -> Reservation | Denial:
         woken = threading.Event()
-        waiter = Waiter(demand, dice.randint(0, 1), self.clock.now() + dice.uniform(0, 2), woken.set)
+        waiter = Waiter(demand, dice.randint(0, 1), self.clock.now() + dice.uniform(0, 2), lambda _: woken.set())
         self.limiter.enqueue(waiter)
         if dice.random() < 0.1:
             self.limiter.abandon(waiter)
-            return Denial("left", 0.0)
+            return Denial(DenialReason.ABANDONED, 0.0)
         assert woken.wait(10), "never woken"
         assert waiter.result is not None
         return waiter.result
@@ -97,8 +98,8 @@ def test_eight_threads_at_one_door_keep_its_limits_and_lose_nobody() -> None:
     assert crowd.most_in_flight <= LIMITS["concurrency"]
     assert len(crowd.admissions) > THREADS
     assert_never_over_admitted(sorted(crowd.admissions), Limits(LIMITS))
-    for use in state.use.values():
-        assert use.ledger.reserved == use.ledger.settled + use.ledger.refunded
+    for usage in state.usage.values():
+        assert usage.balance.reserved == usage.balance.settled + usage.balance.refunded
 
 
 def test_of_several_settlements_at_once_exactly_one_counts() -> None:
@@ -109,4 +110,4 @@ def test_of_several_settlements_at_once_exactly_one_counts() -> None:
         won: list[bool] = []
         in_threads(lambda _, each=reservation, won=won: won.append(limiter.settle(each, tokens(40))))
         assert sorted(won) == [False] * (THREADS - 1) + [True]
-    assert limiter.state().use["tpm"].ledger == (2000, 800, 1200)
+    assert limiter.state().usage["tpm"].balance == (2000, 800, 1200)

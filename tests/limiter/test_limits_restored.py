@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from doors import granted, new_limiter, new_store, refused, tokens, used_up_dimension
 from fake_clock import FakeClock
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from limiter_support import denied, granted, new_limiter, new_store, tokens, used_up_dimension
 
 from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import NOTHING, Demand
@@ -37,7 +37,7 @@ def restarted(clock: FakeClock, limits: dict[str, int], records: list[Record]) -
     """A limiter of a new process that has read ``records``; its clock counts from its own start."""
     limiter = new_limiter(clock, limits)
     now = clock.now()
-    recent = [(now - at, charged) for at, charged in records if now - at <= limiter.memory()]
+    recent = [(now - at, charged) for at, charged in records if now - at <= limiter.lookback()]
     limiter.restore(sum_of(charged for _, charged in records), recent)
     return limiter
 
@@ -53,7 +53,7 @@ def test_what_was_used_a_moment_ago_is_still_used() -> None:
     clock = FakeClock()
     limiter = new_limiter(clock, {"rpm": 60, "tpm": 600, "rpd": 100, "tpd": 1000})
     limiter.restore(Demand(40, 700, 700, 0), [(10.0, Demand(30, 300, 300, 0))])
-    assert {name: use.units for name, use in limiter.state().use.items()} == {
+    assert {name: usage.units for name, usage in limiter.state().usage.items()} == {
         "rpm": 20,
         "tpm": 200,
         "rpd": 40,
@@ -66,7 +66,7 @@ def test_what_was_used_a_moment_ago_is_still_used() -> None:
 def test_nothing_to_restore_leaves_everything_free() -> None:
     limiter = new_limiter(FakeClock(), {"rpm": 60, "tpm": 600, "rpd": 100})
     limiter.restore(NOTHING, [])
-    assert [use.used for use in limiter.state().use.values()] == [0, 0, 0]
+    assert [usage.used for usage in limiter.state().usage.values()] == [0, 0, 0]
     assert how_many(limiter, tokens(1)) == 60
 
 
@@ -74,10 +74,10 @@ def test_a_machine_that_has_just_started_has_used_nothing() -> None:
     """Its monotonic clock may begin at zero, and what is restored then lies before that."""
     limiter = new_limiter(FakeClock(now=0.0), {"rpm": 60})
     limiter.restore(NOTHING, [(50.0, Demand(20))])
-    assert limiter.state().use["rpm"].used == 0
+    assert limiter.state().usage["rpm"].used == 0
     limiter = new_limiter(FakeClock(now=0.0), {"rpm": 60})
     limiter.restore(NOTHING, [(10.0, Demand(30))])
-    assert limiter.state().use["rpm"].units == 20
+    assert limiter.state().usage["rpm"].units == 20
 
 
 def test_a_provider_that_was_kept_at_its_limit_has_nothing_to_give_after_a_restart() -> None:
@@ -95,7 +95,7 @@ def test_a_day_that_was_used_up_stays_so_until_midnight() -> None:
     clock = FakeClock()
     limiter = new_limiter(clock, {"rpd": 5})
     limiter.restore(Demand(5, 0, 0, 0), [])
-    wait = refused(limiter.reserve(tokens(0))).retry_after
+    wait = denied(limiter.reserve(tokens(0))).retry_after
     clock.advance(wait)
     assert how_many(limiter, tokens(0)) == 5
 
@@ -105,7 +105,7 @@ def test_the_books_begin_anew() -> None:
     limiter.restore(Demand(40), [(1.0, Demand(30))])
     reservation = granted(limiter.reserve(Demand()))
     limiter.settle(reservation, Demand())
-    assert {tuple(use.ledger) for use in limiter.state().use.values()} == {(1, 1, 0)}
+    assert {tuple(usage.balance) for usage in limiter.state().usage.values()} == {(1, 1, 0)}
 
 
 class RecordedThresholds:
@@ -140,7 +140,7 @@ def test_an_idle_provider_is_restored_without_anything_to_announce() -> None:
     clock = FakeClock(now=0.0)
     store = MemoryStore("openai", Limits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS)
     store.restore(clock.now(), NOTHING, [])
-    assert store.use(clock.now())["rpm"].units == 0
+    assert store.usage(clock.now())["rpm"].units == 0
 
 
 STEPS = st.lists(
@@ -165,9 +165,9 @@ def test_after_a_restart_it_admits_at_most_what_one_that_never_stopped_would_hav
     second = restarted(clock, limits, records)
     for amount, seconds in after:
         clock.advance(seconds)
-        use, free = second.state().use, uninterrupted.state().use
+        usage, free = second.state().usage, uninterrupted.state().usage
         for dimension in limits:
-            assert use[dimension].used >= free[dimension].used - 1e-3, dimension
+            assert usage[dimension].used >= free[dimension].used - 1e-3, dimension
         if admitted(second, tokens(amount)):
             result = uninterrupted.reserve(tokens(amount))
             assert isinstance(result, Reservation), "would have been refused without the restart"
@@ -183,7 +183,7 @@ def test_what_has_long_been_idle_is_as_free_as_ever(limits: dict[str, int], befo
         clock.advance(seconds)
         if admitted(first, tokens(amount)):
             records.append((clock.now(), tokens(amount)))
-    clock.advance(new_store(clock, limits).memory)
+    clock.advance(new_store(clock, limits).lookback)
     second = restarted(clock, limits, records)
-    assert second.state().use["rpm"].used == first.state().use["rpm"].used == 0
-    assert second.state().use["rpd"].used == first.state().use["rpd"].used
+    assert second.state().usage["rpm"].used == first.state().usage["rpm"].used == 0
+    assert second.state().usage["rpd"].used == first.state().usage["rpd"].used

@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import inf
 
 import pytest
-from doors import assert_never_over_admitted, granted, new_store, refused, tokens, used_up_dimension
 from fake_clock import FakeClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from limiter_support import assert_never_over_admitted, denied, granted, new_store, tokens, used_up_dimension
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
@@ -33,7 +33,7 @@ def some_limits(draw: st.DrawFn) -> Limits:
 
 
 def used(store: ProviderStore, now: float) -> dict[str, float]:
-    return {dimension: use.used for dimension, use in store.use(now).items()}
+    return {dimension: usage.used for dimension, usage in store.usage(now).items()}
 
 
 @given(some_limits(), ARRIVALS)
@@ -59,9 +59,9 @@ def test_a_refused_reservation_takes_nothing_from_any_dimension(
     store = MemoryStore("p", limits, BreakerRules(), clock.wall)
     for pause, demand in arrivals:
         clock.advance(pause)
-        before = (store.use(clock.now()), store.in_flight)
+        before = (store.usage(clock.now()), store.in_flight)
         if isinstance(store.reserve(clock.now(), demand), Denial):
-            assert (store.use(clock.now()), store.in_flight) == before
+            assert (store.usage(clock.now()), store.in_flight) == before
 
 
 @given(some_limits(), ARRIVALS, st.floats(0, 1e6))
@@ -79,7 +79,7 @@ def test_waiting_as_long_as_predicted_is_enough_and_a_moment_less_is_not(
             assert result.reason is DenialReason.TOO_LARGE
             continue
         if result.retry_after > 1e-4:
-            refused(store.reserve(now + result.retry_after - 1e-5, demand))
+            denied(store.reserve(now + result.retry_after - 1e-5, demand))
         now += result.retry_after
         granted(store.reserve(now, demand))
 
@@ -96,7 +96,7 @@ def test_the_longest_wait_is_the_reason(limits: dict[str, int], demand: Demand, 
     store = new_store(FakeClock(), limits)
     full = {"requests": limits.get("rpm", 1), "tokens": limits.get("tpm", 0)}
     store.consume(5.0, Demand(**full, input=limits.get("itpm", 0), output=limits.get("otpm", 0)))
-    assert refused(store.reserve(5.0, demand)) == (DenialReason.LIMIT, pytest.approx(wait), reason)
+    assert denied(store.reserve(5.0, demand)) == (DenialReason.LIMIT, pytest.approx(wait), reason)
 
 
 def test_those_ahead_are_counted_in_the_wait() -> None:
@@ -108,14 +108,14 @@ def test_those_ahead_are_counted_in_the_wait() -> None:
 def test_a_burst_sets_the_capacity_and_not_the_rate() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, burst={"rpm": 3})
     assert [type(store.reserve(0.0, Demand())) for _ in range(4)] == [Reservation] * 3 + [Denial]
-    assert refused(store.reserve(0.0, Demand())).retry_after == pytest.approx(1.0, abs=1e-5)
+    assert denied(store.reserve(0.0, Demand())).retry_after == pytest.approx(1.0, abs=1e-5)
 
 
 def test_headroom_keeps_a_share_of_rate_capacity_and_day_unused() -> None:
     store = new_store(FakeClock(), {"rpm": 100, "rpd": 120}, headroom=0.5)
     for _ in range(50):
         granted(store.reserve(0.0, Demand()))
-    assert refused(store.reserve(0.0, Demand())) == (DenialReason.LIMIT, pytest.approx(60 / 50), "rpm")
+    assert denied(store.reserve(0.0, Demand())) == (DenialReason.LIMIT, pytest.approx(60 / 50), "rpm")
     for _ in range(10):
         granted(store.reserve(101.0, Demand()))
     assert used_up_dimension(store.reserve(101.0, Demand())) == "rpd"
@@ -125,7 +125,7 @@ def test_headroom_does_not_cost_one_more_by_rounding() -> None:
     store = new_store(FakeClock(), {"rpd": 100}, headroom=0.9)
     for _ in range(10):
         granted(store.reserve(0.0, Demand()))
-    refused(store.reserve(0.0, Demand()))
+    denied(store.reserve(0.0, Demand()))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_what_is_bigger_than_a_whole_limit_is_refused_for_good(
 ) -> None:
     store = new_store(FakeClock(), limits)
     store.pause(100.0)  # no matter what else stands in the way
-    assert refused(store.reserve(0.0, demand)) == (DenialReason.TOO_LARGE, inf, dimension)
+    assert denied(store.reserve(0.0, demand)) == (DenialReason.TOO_LARGE, inf, dimension)
 
 
 def test_what_is_as_big_as_a_whole_limit_is_not_too_large() -> None:
@@ -151,8 +151,8 @@ def test_what_is_as_big_as_a_whole_limit_is_not_too_large() -> None:
 def test_concurrency_counts_what_is_in_flight() -> None:
     store = new_store(FakeClock(), {"concurrency": 2})
     first, _ = granted(store.reserve(0.0, Demand())), granted(store.reserve(0.0, Demand()))
-    assert refused(store.reserve(0.0, Demand())).reason is DenialReason.CONCURRENCY
-    assert store.use(0.0)["concurrency"][:2] == (2, 2)
+    assert denied(store.reserve(0.0, Demand())).reason is DenialReason.CONCURRENCY
+    assert store.usage(0.0)["concurrency"][:2] == (2, 2)
     store.settle(0.0, first, first.demand)
     granted(store.reserve(0.0, Demand()))
 
@@ -160,15 +160,15 @@ def test_concurrency_counts_what_is_in_flight() -> None:
 def test_those_ahead_take_places_too() -> None:
     store = new_store(FakeClock(), {"concurrency": 2})
     assert store.check(0.0, Demand(), Demand(1)) is None
-    assert refused(store.check(0.0, Demand(), Demand(2))).reason is DenialReason.CONCURRENCY
+    assert denied(store.check(0.0, Demand(), Demand(2))).reason is DenialReason.CONCURRENCY
 
 
 def test_a_pause_holds_until_the_later_deadline() -> None:
     store = new_store(FakeClock(), {"rpm": 60})
     store.pause(120.0)
     store.pause(50.0)
-    assert refused(store.reserve(49.0, Demand())) == (DenialReason.PAUSED, 71.0, None)
-    refused(store.reserve(119.999, Demand()))
+    assert denied(store.reserve(49.0, Demand())) == (DenialReason.PAUSED, 71.0, None)
+    denied(store.reserve(119.999, Demand()))
     granted(store.reserve(120.0, Demand()))
 
 
@@ -176,43 +176,43 @@ def test_a_pause_shorter_than_the_wait_is_not_the_reason() -> None:
     store = new_store(FakeClock(), {"rpm": 60})
     store.consume(0.0, Demand(90))
     store.pause(5.0)
-    assert refused(store.reserve(0.0, Demand())) == (DenialReason.LIMIT, pytest.approx(31.0), "rpm")
+    assert denied(store.reserve(0.0, Demand())) == (DenialReason.LIMIT, pytest.approx(31.0), "rpm")
 
 
 def fail(store: ProviderStore) -> None:
     store.breaker.record(0.0, store.breaker.generation, Verdict.FAILURE, probe=0)
-    store.told(0.0)
+    store.on_breaker_report(0.0)
 
 
 def test_an_open_breaker_refuses_and_a_half_open_one_hands_out_its_probes() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
-    assert refused(store.reserve(10.0, Demand())) == (DenialReason.CIRCUIT_OPEN, 20.0, None)
+    assert denied(store.reserve(10.0, Demand())) == (DenialReason.CIRCUIT_OPEN, 20.0, None)
     probe = granted(store.reserve(30.0, Demand()))
     assert probe.probe
     assert probe.generation == store.breaker.generation
     assert store.breaker.state is BreakerState.HALF_OPEN
-    assert refused(store.reserve(30.0, Demand())).reason is DenialReason.CIRCUIT_OPEN
+    assert denied(store.reserve(30.0, Demand())).reason is DenialReason.CIRCUIT_OPEN
 
 
 def order(store: ProviderStore, name: str, now: float = 0.0) -> None:
     getattr(store.breaker, name)()
-    store.told(now)
+    store.on_breaker_report(now)
 
 
 def test_a_breaker_that_the_operator_releases_hands_out_a_probe_at_once() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
     order(store, "force_open", 1.0)
-    assert refused(store.reserve(1.0, Demand())) == (DenialReason.CIRCUIT_OPEN, inf, None)
+    assert denied(store.reserve(1.0, Demand())) == (DenialReason.CIRCUIT_OPEN, inf, None)
     order(store, "release", 2.0)
     assert store.breaker.state is BreakerState.HALF_OPEN
     probe = granted(store.reserve(2.0, Demand()))
     assert probe.probe
-    assert refused(store.reserve(2.0, Demand())).reason is DenialReason.CIRCUIT_OPEN
+    assert denied(store.reserve(2.0, Demand())).reason is DenialReason.CIRCUIT_OPEN
     store.settle(2.0, probe, probe.demand)
     store.breaker.record(2.0, probe.generation, Verdict.SUCCESS, probe=probe.probe)
-    store.told(2.0)
+    store.on_breaker_report(2.0)
     assert [granted(store.reserve(3.0, Demand())).probe for _ in range(2)] == [0, 0]
 
 
@@ -220,7 +220,7 @@ def test_a_probe_under_way_before_the_operators_orders_holds_nobody_back_after_t
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
     granted(store.reserve(30.0, Demand()))
-    assert refused(store.reserve(30.0, Demand())).reason is DenialReason.CIRCUIT_OPEN
+    assert denied(store.reserve(30.0, Demand())).reason is DenialReason.CIRCUIT_OPEN
     order(store, "force_open", 30.0)
     order(store, "release", 30.0)
     assert granted(store.reserve(30.0, Demand())).probe
@@ -230,7 +230,7 @@ def test_releasing_an_open_breaker_does_not_shorten_its_time() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
     order(store, "release", 10.0)
-    assert refused(store.reserve(10.0, Demand())) == (DenialReason.CIRCUIT_OPEN, 20.0, None)
+    assert denied(store.reserve(10.0, Demand())) == (DenialReason.CIRCUIT_OPEN, 20.0, None)
 
 
 def test_a_refused_call_uses_up_no_probe() -> None:
@@ -281,4 +281,4 @@ def test_without_limits_everything_passes() -> None:
     store = new_store(FakeClock(), {})
     for _ in range(1000):
         granted(store.reserve(0.0, tokens(10**9)))
-    assert store.use(0.0) == {}
+    assert store.usage(0.0) == {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 class BreakerState(Enum):
@@ -83,6 +83,22 @@ class Breaker(Protocol):
 
     def release(self) -> None:
         """End the operator's action: a breaker that was held open probes first."""
+
+
+BreakerAction = Literal["close", "force_open", "disable", "release"]
+
+
+def apply_action(breaker: Breaker, action: BreakerAction) -> None:
+    """Apply an operator's ``action`` to ``breaker``."""
+    match action:
+        case "close":
+            breaker.close()
+        case "force_open":
+            breaker.force_open()
+        case "disable":
+            breaker.disable()
+        case "release":
+            breaker.release()
 
 
 class CircuitBreaker:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NotRequired, TypeAlias, TypedDict
 
+from wallie_litellm.core.circuit_breaker import BreakerAction
+
 VERSION: Final = 1  # of these messages and of the state in Redis; also in request.lua, inspect.lua and Redis' keys
 
 Amounts: TypeAlias = Mapping[str, float]  # units by dimension
@@ -46,7 +48,7 @@ class Report(TypedDict):
     charge: Amounts  # used, and not from the lease
     refunds: Sequence[Refund]
     outcomes: Sequence[Outcome]
-    actions: Sequence[str]  # of an operator, on the breaker
+    actions: Sequence[BreakerAction]  # of an operator
     pause: float
     reset: bool  # of the quota
     breaker_trip: NotRequired[BreakerSnapshot]  # the breaker opened while the server was away

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, CircuitBreaker, Verdict
+from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, CircuitBreaker, Verdict, apply_action
 from wallie_litellm.core.lease_exchange import (
     VERSION,
     Amounts,
@@ -259,7 +259,7 @@ class LeaseServer:
             for _ in range(count):
                 self.breaker.record(now, generation, Verdict(verdict), probe=permit, reason=reason)
         for action in report["actions"]:
-            getattr(self.breaker, action)()
+            apply_action(self.breaker, action)
         trip = report.get("breaker_trip")
         if trip is not None and self.breaker.state is BreakerState.CLOSED:
             self._set_breaker(now, trip, self.breaker.generation + 1)

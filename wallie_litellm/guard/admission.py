@@ -1,12 +1,12 @@
-"""Filter and admit: who may go where, who waits and for how long, and who is told to go elsewhere."""
+"""Filter and admit: which provider an attempt goes to, and whether it waits there, falls back or is refused."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from math import inf
-from typing import Any
+from typing import Final, NamedTuple
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
@@ -15,24 +15,28 @@ from wallie_litellm.errors import DeadlineExceeded, RateLimited, Refused
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.pacing import pacer
 from wallie_litellm.guard.refusals import refusal
-from wallie_litellm.limiter.limiter import Limiter, Waiter
+from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.registry import LimiterRegistry
 from wallie_litellm.limiter.store import Denial, DenialReason, Reservation
+from wallie_litellm.limiter.waiter import Waiter
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CIRCUIT_OPEN, _CONCURRENCY = DenialReason.CIRCUIT_OPEN, DenialReason.CONCURRENCY
 _TOO_LARGE, _LEASE_REQUESTED = DenialReason.TOO_LARGE, DenialReason.LEASE_REQUESTED
 
-# Seconds: somebody without any patience still looks around only so often.
-SHORTEST_LOOK = 0.1
+SHORTEST_PATIENCE: Final = 0.1  # seconds; the shortest time between two looks for another provider while waiting
+LEASE_ANSWER: Final = 0.5  # seconds that the lease server may take to answer, or to be found unreachable
 
-ASKING = 0.5  # seconds that the store the fleet shares may take to answer, or to be found away
 
-Alarm = Callable[[Callable[[], None]], tuple[Any, Callable[[], None]]]
+class _Wait(NamedTuple):
+    """A demand that was denied and may wait, for at most ``allowed`` seconds."""
+
+    demand: Demand
+    allowed: float
 
 
 class Admission:
-    """Takes the capacity for an attempt, or says why not. ``providers_of`` tells the providers behind a group."""
+    """Takes the capacity for an attempt, or refuses it. ``providers_of`` returns the providers behind a group."""
 
     def __init__(self, config: WallieConfig, clock: Clock, limiters: LimiterRegistry) -> None:
         self.providers_of: Callable[[str], Iterable[str]] = lambda _group: ()
@@ -43,13 +47,15 @@ class Admission:
         self._limiters = limiters
         self._features = limiters.features
 
-    def check_deadline(self, scope: RequestContext) -> None:
+    def check_deadline(self, context: RequestContext) -> None:
         """Raise :class:`DeadlineExceeded` once the caller's deadline has passed."""
-        if scope.deadline_at is not None and self._now() >= scope.deadline_at:
-            raise DeadlineExceeded(f"The deadline passed before {scope.group} could answer.")
+        if context.deadline_at is not None and self._now() >= context.deadline_at:
+            raise DeadlineExceeded(f"The deadline passed before {context.group} could answer.")
 
-    def preferred(self, scope: RequestContext, group: str, providers: Iterable[str], demand: Demand) -> frozenset[str]:
-        """Which of ``providers`` an attempt should choose from: those that can serve soonest.
+    def preferred(
+        self, context: RequestContext, group: str, providers: Iterable[str], demand: Demand
+    ) -> frozenset[str]:
+        """The providers that an attempt chooses from: those of ``providers`` that can serve soonest.
 
         Raises:
             Refused: none of them may be waited for.
@@ -58,11 +64,11 @@ class Admission:
         refusals: list[Refused] = []
         for provider in providers:
             limiter = self._limiters.provider(provider)
-            denial = limiter.check(demand, scope.priority)
+            denial = limiter.check(demand, context.priority)
             used_up = self._switch_at is not None and limiter.utilization()[1] >= self._switch_at
             if denial is None:
                 soonest[provider] = (0.0, used_up)
-            elif self._may_wait(scope, Attempt(group), limiter, denial, demand) is None:
+            elif self._may_wait(context, Attempt(group), limiter, denial, demand) is None:
                 refusals.append(self._refusal(denial, limiter, group))
             else:
                 soonest[provider] = (denial.retry_after, used_up)
@@ -71,200 +77,223 @@ class Admission:
         best = min(soonest.values())
         return frozenset(provider for provider, rank in soonest.items() if rank == best)
 
-    async def admit(self, scope: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
-        """See :meth:`Guard.admit`."""
+    async def admit(self, context: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
+        """Wait for the capacity of ``attempt.provider``, and that of the request's feature, and take it.
+
+        Raises:
+            Refused: the wait would be too long, or the provider is not being called.
+            DeadlineExceeded: the caller's deadline passed.
+        """
         await pacer().enter()
         limiter = self._limiters.provider(attempt.provider)
-        feature = self._features.get(scope.feature) if scope.feature is not None else None
+        feature = self._features.get(context.feature) if context.feature is not None else None
         if feature is None:
-            attempt.reservation = await self._pass(scope, attempt, limiter, demand, guessed)
+            attempt.reservation = await self._reserve(context, attempt, limiter, demand, guessed)
             return
-        share = await self._pass(scope, attempt, feature, demand, guessed)
+        feature_reservation = await self._reserve(context, attempt, feature, demand, guessed)
         try:
-            attempt.reservation = await self._pass(scope, attempt, limiter, demand, guessed)
+            attempt.reservation = await self._reserve(context, attempt, limiter, demand, guessed)
         except GeneratorExit:
-            self.later(lambda: feature.settle(share, NOTHING))
+            self.later(lambda: feature.settle(feature_reservation, NOTHING))
             raise
         except BaseException:
-            feature.settle(share, NOTHING)
+            feature.settle(feature_reservation, NOTHING)
             raise
-        attempt.shared = (feature, share)
+        attempt.shared = (feature, feature_reservation)
 
-    def admit_blocking(self, scope: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
-        """:meth:`admit` for a thread that has no event loop to give way to."""
+    def admit_blocking(self, context: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
+        """:meth:`admit` for a thread without an event loop; the thread blocks while it waits."""
         limiter = self._limiters.provider(attempt.provider)
-        feature = self._features.get(scope.feature) if scope.feature is not None else None
+        feature = self._features.get(context.feature) if context.feature is not None else None
         if feature is None:
-            attempt.reservation = self._pass_blocking(scope, attempt, limiter, demand, guessed)
+            attempt.reservation = self._reserve_blocking(context, attempt, limiter, demand, guessed)
             return
-        share = self._pass_blocking(scope, attempt, feature, demand, guessed)
+        feature_reservation = self._reserve_blocking(context, attempt, feature, demand, guessed)
         try:
-            attempt.reservation = self._pass_blocking(scope, attempt, limiter, demand, guessed)
+            attempt.reservation = self._reserve_blocking(context, attempt, limiter, demand, guessed)
         except BaseException:
-            feature.settle(share, NOTHING)
+            feature.settle(feature_reservation, NOTHING)
             raise
-        attempt.shared = (feature, share)
+        attempt.shared = (feature, feature_reservation)
 
     def later(self, callback: Callable[[], object]) -> None:
-        """See :meth:`Guard.later`."""
+        """Have ``callback`` called in a moment, in the clock's thread."""
         self._clock.call_at(self._now(), callback)
 
-    # One door
+    # One limiter
 
-    async def _pass(
-        self, scope: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand, guessed: bool
+    async def _reserve(
+        self, context: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand, guessed: bool
     ) -> Reservation:
-        result, woken = self._begin(scope, attempt, limiter, demand, guessed, _future_alarm)
-        if type(result) is not Waiter:
-            return result  # type: ignore[return-value] # what is no waiter has passed
+        result = self._reserve_now(context, attempt, limiter, demand, guessed)
+        if isinstance(result, Reservation):
+            return result
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+        waiter = self._enqueue(context, attempt, limiter, result, self._resolver(loop, woken, limiter))
         try:
             await woken
         except GeneratorExit:
-            self.later(lambda: limiter.abandon(result))
+            self.later(lambda: limiter.abandon(waiter))
             raise
         except BaseException:
-            limiter.abandon(result)
+            limiter.abandon(waiter)
             raise
         finally:
-            self._count_wait(scope, attempt)
-        return self._conclude(scope, attempt, limiter, result)
+            self._count_wait(context, attempt)
+        return self._conclude(context, attempt, limiter, waiter)
 
-    def _pass_blocking(
-        self, scope: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand, guessed: bool
+    def _reserve_blocking(
+        self, context: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand, guessed: bool
     ) -> Reservation:
-        result, event = self._begin(scope, attempt, limiter, demand, guessed, _event_alarm)
-        if type(result) is not Waiter:
-            return result  # type: ignore[return-value] # as above
+        result = self._reserve_now(context, attempt, limiter, demand, guessed)
+        if isinstance(result, Reservation):
+            return result
+        woken = threading.Event()
+        waiter = self._enqueue(context, attempt, limiter, result, lambda _waiter: woken.set())
         try:
-            event.wait()
+            woken.wait()
         except BaseException:
-            limiter.abandon(result)
+            limiter.abandon(waiter)
             raise
         finally:
-            self._count_wait(scope, attempt)
-        return self._conclude(scope, attempt, limiter, result)
+            self._count_wait(context, attempt)
+        return self._conclude(context, attempt, limiter, waiter)
 
-    def _begin(
-        self, scope: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand, guessed: bool, alarm: Alarm
-    ) -> tuple[Reservation | Waiter, Any]:
-        """Take the capacity at once, or get in line: returns the waiter and what to wait on."""
+    def _reserve_now(
+        self, context: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand, guessed: bool
+    ) -> Reservation | _Wait:
+        """Take the capacity at once, or return how long the request may wait for it.
+
+        Raises:
+            Refused: the request may not wait.
+            DeadlineExceeded: the caller's deadline passed.
+        """
         if self._switch_at is not None:
-            self._prefer_another(scope, attempt, limiter, demand)
-        result = limiter.reserve(demand, scope.priority)
-        if guessed and type(result) is Denial and result.reason is _TOO_LARGE:
+            self._check_switch(context, attempt, limiter, demand, self._switch_at)
+        result = limiter.reserve(demand, context.priority)
+        if guessed and isinstance(result, Denial) and result.reason is _TOO_LARGE:
             demand = limiter.fit(demand)
-            result = limiter.reserve(demand, scope.priority)
+            result = limiter.reserve(demand, context.priority)
         attempt.started_at = self._now()
-        if type(result) is Reservation:
-            return result, None
-        assert isinstance(result, Denial)  # noqa: S101 - narrows the type
-        allowed = self._may_wait(scope, attempt, limiter, result, demand)
-        if result.reason is _LEASE_REQUESTED:  # asking takes a moment, whatever the patience
-            allowed = max(allowed or 0.0, ASKING)
+        if isinstance(result, Reservation):
+            return result
+        allowed = self._may_wait(context, attempt, limiter, result, demand)
+        if result.reason is _LEASE_REQUESTED:  # the answer takes a moment, whatever the patience
+            allowed = max(allowed or 0.0, LEASE_ANSWER)
         if allowed is None:
-            self.check_deadline(scope)
-            raise self._refuse(scope, attempt, limiter, result)
-        waitable, wake = alarm(lambda: self.later(lambda: limiter.abandon(waiter)))
-        waiter = Waiter(demand, scope.priority, attempt.started_at + allowed, wake)
-        limiter.enqueue(waiter)
-        if scope.patience < allowed and not limiter.is_feature:
-            self._mind_patience(scope, attempt.group, limiter, waiter)
-        return waiter, waitable
+            self.check_deadline(context)
+            raise self._refuse(context, attempt, limiter, result)
+        return _Wait(demand, allowed)
 
-    def _conclude(self, scope: RequestContext, attempt: Attempt, limiter: Limiter, waiter: Waiter) -> Reservation:
+    def _enqueue(
+        self,
+        context: RequestContext,
+        attempt: Attempt,
+        limiter: Limiter,
+        wait: _Wait,
+        wake: Callable[[Waiter], None],
+    ) -> Waiter:
+        waiter = Waiter(wait.demand, context.priority, attempt.started_at + wait.allowed, wake)
+        limiter.enqueue(waiter)
+        if context.patience < wait.allowed and not limiter.is_feature:
+            self._watch_patience(context, attempt.group, limiter, waiter)
+        return waiter
+
+    def _resolver(
+        self, loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None], limiter: Limiter
+    ) -> Callable[[Waiter], None]:
+        """How to wake a waiter of ``loop``: ``woken`` is resolved there, whichever thread calls."""
+
+        def resolve() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        def wake(waiter: Waiter) -> None:
+            try:
+                loop.call_soon_threadsafe(resolve)
+            except RuntimeError:  # the loop was closed with the request still waiting
+                self.later(lambda: limiter.abandon(waiter))
+
+        return wake
+
+    def _conclude(self, context: RequestContext, attempt: Attempt, limiter: Limiter, waiter: Waiter) -> Reservation:
         if isinstance(waiter.result, Reservation):
             return waiter.result
-        self.check_deadline(scope)
+        self.check_deadline(context)
         denial = waiter.result or Denial(DenialReason.ABANDONED, 0.0)
-        raise self._refuse(scope, attempt, limiter, denial)
+        raise self._refuse(context, attempt, limiter, denial)
 
-    def _count_wait(self, scope: RequestContext, attempt: Attempt) -> None:
+    def _count_wait(self, context: RequestContext, attempt: Attempt) -> None:
         now = self._now()
         waited = now - attempt.started_at
         attempt.waited += waited
         attempt.started_at = now
-        scope.waited += waited
+        context.waited += waited
 
     # Wait or fall back
 
     def _may_wait(
-        self, scope: RequestContext, attempt: Attempt, limiter: Limiter, denial: Denial, demand: Demand
+        self, context: RequestContext, attempt: Attempt, limiter: Limiter, denial: Denial, demand: Demand
     ) -> float | None:
         """How many seconds this request may wait here, ``None`` for not at all."""
-        allowed = scope.max_wait - attempt.waited
+        allowed = context.max_wait - attempt.waited
         if denial.reason is _CIRCUIT_OPEN or denial.retry_after > allowed:
             return None
         uncertain = denial.reason is _CONCURRENCY
-        impatient = scope.patience < allowed and (uncertain or denial.retry_after > scope.patience)
-        if impatient and not limiter.is_feature and self._another_could_serve(scope, attempt.group, demand):
-            allowed = scope.patience
-        if scope.deadline_at is not None:
-            allowed = min(allowed, scope.deadline_at - self._now())
+        impatient = context.patience < allowed and (uncertain or denial.retry_after > context.patience)
+        if impatient and not limiter.is_feature and self._another_could_serve(context, attempt.group, demand):
+            allowed = context.patience
+        if context.deadline_at is not None:
+            allowed = min(allowed, context.deadline_at - self._now())
         return allowed if denial.retry_after <= allowed else None
 
-    def _mind_patience(self, scope: RequestContext, group: str, limiter: Limiter, waiter: Waiter) -> None:
-        """Look again each time ``waiter``'s patience has run out: by then somebody else may be able to serve."""
+    def _watch_patience(self, context: RequestContext, group: str, limiter: Limiter, waiter: Waiter) -> None:
+        """Evict ``waiter`` when its patience has run out and another provider can serve; look again each patience."""
 
         def look() -> None:
             if waiter.result is not None:
                 return
-            if self._another_could_serve(scope, group, waiter.demand):
+            if self._another_could_serve(context, group, waiter.demand):
                 limiter.evict(waiter)
             else:
-                self._mind_patience(scope, group, limiter, waiter)
+                self._watch_patience(context, group, limiter, waiter)
 
-        self._clock.call_at(self._now() + max(scope.patience, SHORTEST_LOOK), look)
+        self._clock.call_at(self._now() + max(context.patience, SHORTEST_PATIENCE), look)
 
-    def _another_could_serve(self, scope: RequestContext, group: str, demand: Demand, below: float = inf) -> bool:
+    def _another_could_serve(self, context: RequestContext, group: str, demand: Demand, below: float = inf) -> bool:
         """Whether a later member of the chain could serve now, from a provider that is used to less than ``below``."""
-        others = (provider for other in scope.remaining(group) for provider in self.providers_of(other))
+        others = (provider for other in context.remaining(group) for provider in self.providers_of(other))
         return any(
-            limiter.check(demand, scope.priority) is None and (below == inf or limiter.utilization()[1] < below)
+            limiter.check(demand, context.priority) is None and (below == inf or limiter.utilization()[1] < below)
             for limiter in map(self._limiters.provider, others)
         )
 
-    def _prefer_another(self, scope: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand) -> None:
-        """``quota.switch_at``: keep what is left of a limit, as long as somebody else can serve."""
-        assert self._switch_at is not None  # noqa: S101 - narrows the type
+    def _check_switch(
+        self, context: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand, switch_at: float
+    ) -> None:
+        """``quota.switch_at``: keep the rest of a limit while another provider can serve.
+
+        Raises:
+            RateLimited: the limit is used to ``switch_at`` or more, and another provider can serve.
+        """
         dimension, share = limiter.utilization()
-        if limiter.is_feature or share < self._switch_at:
+        if limiter.is_feature or share < switch_at:
             return
-        if self._another_could_serve(scope, attempt.group, demand, below=self._switch_at):
+        if self._another_could_serve(context, attempt.group, demand, below=switch_at):
             raise RateLimited(
                 f"{limiter.name} has used {share:.0%} of its {dimension} limit, and another provider can serve "
-                f"(wallie.quota.switch_at is {self._switch_at:.0%}).",
+                f"(wallie.quota.switch_at is {switch_at:.0%}).",
                 provider=limiter.name,
                 model=attempt.group,
                 retry_after=0.0,
             )
 
-    def _refuse(self, scope: RequestContext, attempt: Attempt, limiter: Limiter, denial: Denial) -> Refused:
+    def _refuse(self, context: RequestContext, attempt: Attempt, limiter: Limiter, denial: Denial) -> Refused:
         refused = self._refusal(denial, limiter, attempt.group, attempt.waited)
         if limiter.is_feature:
-            scope.feature_refusal = refused
+            context.feature_refusal = refused
         return refused
 
     def _refusal(self, denial: Denial, limiter: Limiter, group: str, waited: float = 0.0) -> Refused:
         return refusal(denial, limiter, group, waited=waited, open_for=self._open_for)
-
-
-def _future_alarm(abandon: Callable[[], None]) -> tuple[Awaitable[None], Callable[[], None]]:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-
-    def resolve() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    def wake() -> None:
-        try:
-            loop.call_soon_threadsafe(resolve)
-        except RuntimeError:  # the loop was closed with the request still waiting
-            abandon()
-
-    return future, wake
-
-
-def _event_alarm(_abandon: Callable[[], None]) -> tuple[threading.Event, Callable[[], None]]:
-    event = threading.Event()
-    return event, event.set

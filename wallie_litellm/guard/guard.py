@@ -266,17 +266,17 @@ class Guard:
 
     def close_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
         """Let requests through to ``provider`` again, whatever its breaker thought."""
-        self._limiters.known(provider).command("close")
+        self._limiters.known(provider).act("close")
         self.reporter.acted(actor, "close_circuit", provider, detail)
 
     def open_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
         """Let no request through to ``provider`` until :meth:`close_circuit` or :meth:`release_circuit`."""
-        self._limiters.known(provider).command("force_open")
+        self._limiters.known(provider).act("force_open")
         self.reporter.acted(actor, "open_circuit", provider, detail)
 
     def release_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
         """End :meth:`open_circuit` carefully: the next request is a probe, and what comes of it decides."""
-        self._limiters.known(provider).command("release")
+        self._limiters.known(provider).act("release")
         self.reporter.acted(actor, "release_circuit", provider, detail)
 
     def status(self) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """One provider's limits: who may go now, who waits, in which order, and where the state of that lives.
 
 ``limiter``       the queue in front of one provider: order, timer, waking
+``waiter``        a request in the queue, and when it gives up
+``timer``         the one timer of a limiter
 ``registry``      all limiters of a guard, by name: a provider's, or a feature's of its own
 ``status``        what operators are shown of a limiter
 ``limits``        what a provider's account allows

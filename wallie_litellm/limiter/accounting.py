@@ -1,4 +1,4 @@
-"""What every store keeps of one provider in its own process: its calls under way, its books, and its gauges."""
+"""What every store keeps of one provider in its own process: its calls under way, its books, and its meters."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ class StoreAccounting:
         self._concurrency: int | None = None
         if "concurrency" in limits.per_dimension:
             self._concurrency = max(1, limits.whole("concurrency"))
-        gauges = {name: self._gauge(name, levels) for name in (*self._buckets, *self._days)} if levels else {}
-        self._gauges = tuple(gauges.values())
-        self._token_kinds = tuple({gauge.kind for gauge in self._gauges if gauge.kind != Kind.REQUESTS})
+        meters = {name: self._meter(name, levels) for name in (*self._buckets, *self._days)} if levels else {}
+        self._meters = tuple(meters.values())
+        self._token_kinds = tuple({meter.kind for meter in self._meters if meter.kind != Kind.REQUESTS})
         self._reserved, self._settled = Tally(), Tally()
         self._held = [0] * len(KINDS)  # reserved, and not yet used: of the kinds that are counted in tokens
         self._overrun, self._refunded = [0, 0, 0, 0], [0, 0, 0, 0]
 
-    def _gauge(self, name: str, levels: Mapping[str, float]) -> QuotaMeter:
+    def _meter(self, name: str, levels: Mapping[str, float]) -> QuotaMeter:
         kind, watch = int(DIMENSION_KINDS[name]), ThresholdWatch(levels)
-        return QuotaMeter(name, kind, self.ceiling(name), watch, self._buckets.get(name), self._days.get(name))
+        return QuotaMeter(name, kind, self.capacity(name), watch, self._buckets.get(name), self._days.get(name))
 
     @property
-    def memory(self) -> float:
+    def lookback(self) -> float:
         """For how many seconds what was taken may still be missing from a bucket; twice that without debt."""
         return 2 * max((bucket.depth for bucket in self._buckets.values()), default=0.0)
 
@@ -67,7 +67,7 @@ class StoreAccounting:
         """Reservations not yet settled."""
         return len(self._live)
 
-    def ceiling(self, dimension: str) -> float:
+    def capacity(self, dimension: str) -> float:
         """The most that one request can ask for in ``dimension``; ``inf`` without a limit."""
         if dimension in self._buckets:
             return self._buckets[dimension].capacity
@@ -75,8 +75,8 @@ class StoreAccounting:
 
     def fit(self, demand: Demand) -> Demand:
         """``demand`` with its output cut down to what the limits can hold at all."""
-        tokens = min([demand.tokens, *(self.ceiling(name) for name in ("tpm", "tpd"))])
-        output = min(demand.output, self.ceiling("otpm"))
+        tokens = min([demand.tokens, *(self.capacity(name) for name in ("tpm", "tpd"))])
+        output = min(demand.output, self.capacity("otpm"))
         return Demand(demand.requests, int(max(tokens, demand.input)), demand.input, int(output))
 
     def expire(self, before: float) -> list[Reservation]:
@@ -94,11 +94,11 @@ class StoreAccounting:
 
     def _too_large(self, demand: Demand) -> Denial | None:
         for dimension in (*self._buckets, *self._days):
-            if demand.of(dimension) > self.ceiling(dimension) + 1e-9:
+            if demand.of(dimension) > self.capacity(dimension) + 1e-9:
                 return Denial(DenialReason.TOO_LARGE, inf, dimension)
         return None
 
-    def _book(self, reservation: Reservation, charged: Demand) -> bool:
+    def _enter_settlement(self, reservation: Reservation, charged: Demand) -> bool:
         """Enter the end of a reservation; ``False`` when it had been entered before."""
         if reservation.settled:
             return False
@@ -120,33 +120,33 @@ class StoreAccounting:
                     self._refunded[kind] -= delta
         return True
 
-    def _report(self, gauge: QuotaMeter, now: float, before: float) -> None:
+    def _report(self, meter: QuotaMeter, now: float, before: float) -> None:
         """Say which thresholds are reached, now that ``before`` has become what it is."""
-        held = self._held[gauge.kind]
-        used = gauge.used(now) - held
-        if used < gauge.near and before >= gauge.low:
+        held = self._held[meter.kind]
+        used = meter.used(now) - held
+        if used < meter.near and before >= meter.low:
             return
-        for level, share in gauge.news(now, before, held):
+        for level, share in meter.announce(now, before, held):
             if self._listener is not None:
-                usage = self.use(now)[gauge.dimension]
-                self._listener.on_threshold(self.name, Crossing(gauge.dimension, level, share, usage, self.epoch))
+                usage = self.usage(now)[meter.dimension]
+                self._listener.on_threshold(self.name, Crossing(meter.dimension, level, share, usage, self.epoch))
 
-    def use(self, now: float) -> dict[str, LimitUsage]:
+    def usage(self, now: float) -> dict[str, LimitUsage]:
         """How much of each configured dimension is used."""
         limits = self.limits.per_dimension
-        use = {
-            name: LimitUsage(bucket.used(now), limits[name], bucket.capacity, bucket.full_in(now), self._ledger(name))
+        usage = {
+            name: LimitUsage(bucket.used(now), limits[name], bucket.capacity, bucket.full_in(now), self._balance(name))
             for name, bucket in self._buckets.items()
         }
         for name, counter in self._days.items():
             left = counter.resets_at - now
-            use[name] = LimitUsage(counter.used, limits[name], counter.limit, left, self._ledger(name))
+            usage[name] = LimitUsage(counter.used, limits[name], counter.limit, left, self._balance(name))
         if self._concurrency is not None:
-            most, books = self._concurrency, self._ledger("concurrency")
-            use["concurrency"] = LimitUsage(len(self._live), most, most, 0.0, books)
-        return use
+            most, balance = self._concurrency, self._balance("concurrency")
+            usage["concurrency"] = LimitUsage(len(self._live), most, most, 0.0, balance)
+        return usage
 
-    def _ledger(self, dimension: str) -> Balance:
+    def _balance(self, dimension: str) -> Balance:
         kind = DIMENSION_KINDS[dimension]
         reserved = self._reserved.total()[kind] + self._overrun[kind]
         return Balance(reserved, self._settled.total()[kind], self._refunded[kind])

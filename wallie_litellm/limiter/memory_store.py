@@ -43,8 +43,8 @@ class MemoryStore(StoreAccounting):
         self._rates = tuple((bucket, int(DIMENSION_KINDS[name])) for name, bucket in self._buckets.items())
         self._counters = tuple((counter, int(DIMENSION_KINDS[name])) for name, counter in self._days.items())
         self._midnight_lookup = -inf if self._days else inf
-        self._request_gauges = tuple(gauge for gauge in self._gauges if gauge.kind == Kind.REQUESTS)
-        self._token_gauges = tuple(gauge for gauge in self._gauges if gauge.kind != Kind.REQUESTS)
+        self._request_meters = tuple(meter for meter in self._meters if meter.kind == Kind.REQUESTS)
+        self._token_meters = tuple(meter for meter in self._meters if meter.kind != Kind.REQUESTS)
 
     def reserve(self, now: float, demand: Demand) -> Reservation | Denial:
         """Take all of ``demand`` or nothing."""
@@ -54,7 +54,7 @@ class MemoryStore(StoreAccounting):
             if denial is not None:
                 return denial
         if now >= self._midnight_lookup:
-            self._roll(now)
+            self._roll_day(now)
         for counter, kind in self._counters:
             if counter.used + demand[kind] > counter.limit:
                 return self._denial(now, demand)
@@ -67,10 +67,10 @@ class MemoryStore(StoreAccounting):
         for kind in self._token_kinds:
             self._held[kind] += demand[kind]
         # Only requests are told of here: tokens that are reserved may come back.
-        for gauge in self._request_gauges:
-            used = gauge.used(now)
-            if used >= gauge.near or used - demand[0] < gauge.low:
-                self._report(gauge, now, used - demand[0])
+        for meter in self._request_meters:
+            used = meter.used(now)
+            if used >= meter.near or used - demand[0] < meter.low:
+                self._report(meter, now, used - demand[0])
         self._reserved.add(demand)
         probe = 0 if breaker.state is _CLOSED else breaker.enter(now)
         reservation = Reservation(demand, now, breaker.generation, probe)
@@ -91,7 +91,7 @@ class MemoryStore(StoreAccounting):
     def check(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
         """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; the longest wait wins."""
         if now >= self._midnight_lookup:
-            self._roll(now)
+            self._roll_day(now)
         worst = self._too_large(demand)
         if worst is not None:
             return worst
@@ -116,14 +116,14 @@ class MemoryStore(StoreAccounting):
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
         """Replace the reservation by what was used; ``False`` when it had been settled before."""
-        if not self._book(reservation, charged):
+        if not self._enter_settlement(reservation, charged):
             return False
         demand = reservation.demand
         if charged == demand:
             self._report_tokens(now, charged)
             return True
         if now >= self._midnight_lookup:
-            self._roll(now)
+            self._roll_day(now)
         for bucket, kind in self._rates:
             delta = charged[kind] - demand[kind]
             if delta > 0:
@@ -139,21 +139,21 @@ class MemoryStore(StoreAccounting):
     def consume(self, now: float, amount: Demand) -> None:
         """Charge an amount that was used without a reservation."""
         if now >= self._midnight_lookup:
-            self._roll(now)
+            self._roll_day(now)
         for bucket, kind in self._rates:
             bucket.take(now, amount[kind])
         for counter, kind in self._counters:
             counter.used += amount[kind]
-        for gauge in self._gauges:
-            self._report(gauge, now, gauge.used(now) - amount[gauge.kind])
+        for meter in self._meters:
+            self._report(meter, now, meter.used(now) - amount[meter.kind])
         self._reserved.add(amount)
         self._settled.add(amount)
 
     def _report_tokens(self, now: float, charged: Demand) -> None:
-        for gauge in self._token_gauges:
-            used = gauge.used(now) - self._held[gauge.kind]
-            if used >= gauge.near or used - charged[gauge.kind] < gauge.low:
-                self._report(gauge, now, used - charged[gauge.kind])
+        for meter in self._token_meters:
+            used = meter.used(now) - self._held[meter.kind]
+            if used >= meter.near or used - charged[meter.kind] < meter.low:
+                self._report(meter, now, used - charged[meter.kind])
 
     def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
         """Count what was used before this process began. What that crosses, its own process has reported.
@@ -162,18 +162,18 @@ class MemoryStore(StoreAccounting):
         now is the same if they were not.
         """
         if now >= self._midnight_lookup:
-            self._roll(now)
+            self._roll_day(now)
         for bucket in self._buckets.values():
-            bucket.take(now - self.memory, bucket.capacity)
+            bucket.take(now - self.lookback, bucket.capacity)
         for age, amount in sorted(recent, key=lambda use: -use[0]):
             for bucket, kind in self._rates:
                 bucket.take(now - age, amount[kind])
         for counter, kind in self._counters:
             counter.used += day[kind]
-        for gauge in self._gauges:
-            gauge.news(now, inf)
+        for meter in self._meters:
+            meter.announce(now, inf)
 
-    def told(self, now: float) -> None:
+    def on_breaker_report(self, now: float) -> None:
         """The breaker knows already."""
 
     def pause(self, until: float) -> None:
@@ -187,16 +187,16 @@ class MemoryStore(StoreAccounting):
             bucket.reset()
         for counter in self._days.values():
             counter.reset(now)
-        for gauge in self._gauges:
-            gauge.restart()
+        for meter in self._meters:
+            meter.restart()
 
-    def use(self, now: float) -> dict[str, LimitUsage]:
+    def usage(self, now: float) -> dict[str, LimitUsage]:
         """How much of each configured dimension is used."""
         if now >= self._midnight_lookup:
-            self._roll(now)
-        return super().use(now)
+            self._roll_day(now)
+        return super().usage(now)
 
-    def _roll(self, now: float) -> None:
+    def _roll_day(self, now: float) -> None:
         wall = self._wall()
         midnight = next_midnight(wall, self.limits.reset_timezone)
         resets_at = now + midnight - wall
@@ -208,6 +208,6 @@ class MemoryStore(StoreAccounting):
         self._midnight_lookup = min(now + MIDNIGHT_LOOKUP, resets_at)
 
     def _new_day(self) -> None:
-        for gauge in self._gauges:
-            if gauge.bucket is None:
-                gauge.restart()
+        for meter in self._meters:
+            if meter.bucket is None:
+                meter.restart()

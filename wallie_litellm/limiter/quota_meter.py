@@ -38,7 +38,7 @@ class QuotaMeter:
             return (self.bucket.full_at - now) * self._per_second
         return self._counter.used if self._counter is not None else 0
 
-    def news(self, now: float, before: float, held: int = 0) -> list[tuple[str, float]]:
+    def announce(self, now: float, before: float, held: int = 0) -> list[tuple[str, float]]:
         """The levels to report, each with the share that is used; ``before`` were used until a moment ago.
 
         ``held`` are those that are only reserved.

@@ -39,14 +39,14 @@ def describe(state: LimiterState, wall: float) -> dict[str, Any]:
         "waiting": state.waiting,
         "quota": {
             dimension: {
-                "used": state.use[dimension].units,
-                "limit": state.use[dimension].limit,
-                "utilization": state.use[dimension].utilization,
-                "reset_at": _date(wall + min(state.use[dimension].reset_in, LONGEST_RESET)),
-                **state.use[dimension].ledger._asdict(),
+                "used": state.usage[dimension].units,
+                "limit": state.usage[dimension].limit,
+                "utilization": state.usage[dimension].utilization,
+                "reset_at": _date(wall + min(state.usage[dimension].reset_in, LONGEST_RESET)),
+                **state.usage[dimension].balance._asdict(),
             }
             for dimension in DIMENSIONS
-            if dimension in state.use
+            if dimension in state.usage
         },
     }
 

@@ -82,7 +82,7 @@ class LimitUsage(NamedTuple):
     limit: int
     full: float
     reset_in: float
-    ledger: Balance
+    balance: Balance
 
     @property
     def units(self) -> int:
@@ -105,7 +105,7 @@ class ProviderStore(Protocol):
         """When to leave the provider alone."""
 
     @property
-    def memory(self) -> float:
+    def lookback(self) -> float:
         """For how many seconds what was taken may still be missing from a bucket."""
 
     @property
@@ -130,13 +130,13 @@ class ProviderStore(Protocol):
     def oldest(self) -> float | None:
         """When the oldest unsettled reservation was admitted."""
 
-    def ceiling(self, dimension: str) -> float:
+    def capacity(self, dimension: str) -> float:
         """The most that one request can ask for in ``dimension``; ``inf`` without a limit."""
 
     def fit(self, demand: Demand) -> Demand:
         """``demand`` with its output cut down to what the limits can hold at all."""
 
-    def told(self, now: float) -> None:
+    def on_breaker_report(self, now: float) -> None:
         """The breaker has been told how a call ended, or what the operator wants."""
 
     def pause(self, until: float) -> None:
@@ -148,5 +148,5 @@ class ProviderStore(Protocol):
     def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
         """Count what was used before this process began: since midnight, and of late as (seconds ago, amount)."""
 
-    def use(self, now: float) -> dict[str, LimitUsage]:
+    def usage(self, now: float) -> dict[str, LimitUsage]:
         """How much of each configured dimension is used."""

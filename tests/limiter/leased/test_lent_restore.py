@@ -31,7 +31,7 @@ class Fleet:
             pass
 
     def used(self, worker: LeasedStore) -> dict[str, int]:
-        return {name: use.units for name, use in worker.use(self.clock.now()).items()}
+        return {name: usage.units for name, usage in worker.usage(self.clock.now()).items()}
 
 
 EXPECTED = {"rpm": 20, "tpm": 200, "rpd": 40, "tpd": 700}

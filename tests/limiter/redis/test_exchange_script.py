@@ -123,7 +123,8 @@ class Exchanges:
     def exchange(self, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         text = json.dumps(request)
         reply = self.script([key_of("p")], [text, CHANNEL, "p", 1000, repr(self.now)])
-        return self.core.exchange(self.now, json.loads(text)), json.loads(reply)
+        core: Any = self.core.exchange(self.now, json.loads(text))
+        return core, json.loads(reply)
 
     def request(self, step: dict[str, Any]) -> dict[str, Any]:
         fresh = {"seq": 0, "ack": 0, "lease_id": 0, "leased": {}, "unconfirmed": [], "permits": [], "generation": 0}

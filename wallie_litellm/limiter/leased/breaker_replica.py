@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Verdict
+from wallie_litellm.core.circuit_breaker import BreakerAction, BreakerRules, BreakerState, Verdict
 from wallie_litellm.core.lease_exchange import BreakerAnswer, BreakerSnapshot
 
 _CLOSED, _OPEN, _HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
@@ -27,7 +27,7 @@ class BreakerReplica:
         self.reopens_at = 0.0
         self.permits: list[int] = []
         self.urgent = False  # the next report must not wait for the heartbeat
-        self.actions: list[str] = []  # of an operator, not yet reported
+        self.actions: list[BreakerAction] = []  # of an operator, not yet reported
         self._open_for = rules.open_for
         self._probe_free_at = -inf
         self._outcomes: list[list[Any]] = []
@@ -92,14 +92,14 @@ class BreakerReplica:
             self.actions.append("release")
             self.urgent = True
 
-    def _act(self, action: str, state: BreakerState, reason: str | None) -> None:
+    def _act(self, action: BreakerAction, state: BreakerState, reason: str | None) -> None:
         self.state, self.reason, self.failures = state, reason, 0
         self.permits.clear()
         self._probe_free_at = -inf  # probes of other workers from before do not count any more
         self.actions.append(action)
         self.urgent = True
 
-    def report(self) -> tuple[list[list[Any]], list[str]]:
+    def report(self) -> tuple[list[list[Any]], list[BreakerAction]]:
         """Outcomes and operators' actions since the last report."""
         outcomes, actions = self._outcomes, self.actions
         self._outcomes, self.actions, self.urgent = [], [], False

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.core.lease_exchange import Answer, RenewalRequest, Uninitialised
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limiter import LOWEST_PRIORITY, Limiter, wake
+from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.listener import LimiterListener
 from wallie_litellm.limiter.store import DenialReason
+from wallie_litellm.limiter.waiter import wake
+
+LOWEST_PRIORITY: Final = -(2**63)  # of no request: the whole queue is ahead of it
 
 
 class LeasedLimiter(Limiter):
@@ -42,7 +45,7 @@ class LeasedLimiter(Limiter):
             if head is None:
                 return self._store.build_renewal(now)
             # Capacity that comes too late for the head may be in time for requests behind it.
-            max_wait = max(until for until, _, waiter in self._give_ups if waiter.result is None) - now
+            max_wait = self._give_ups.last() - now
             return self._store.build_renewal(now, head.demand, self._queue.ahead(LOWEST_PRIORITY), max_wait)
 
     def build_release(self) -> RenewalRequest:

@@ -60,7 +60,7 @@ class LeasedStore(StoreAccounting):
         self.breaker = BreakerReplica(rules)
         # Called, under the limiter's lock, when a request to the lease server is due.
         self.on_renewal_due: Callable[[], None] = lambda: None
-        self._mirror = UsageMirror(self._buckets, self._days, self._gauges, self._report, limits.reset_timezone, wall)
+        self._mirror = UsageMirror(self._buckets, self._days, self._meters, self._report, limits.reset_timezone, wall)
         self._balances = {name: LeaseBalance(int(DIMENSION_KINDS[name])) for name in (*self._buckets, *self._days)}
         self._balance_kinds = tuple((balance, balance.kind) for balance in self._balances.values())
         self._lease = LeaseClient(
@@ -219,7 +219,7 @@ class LeasedStore(StoreAccounting):
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
         """Replace the reservation by what was used; ``False`` when it had been settled before."""
-        if not self._book(reservation, charged):
+        if not self._enter_settlement(reservation, charged):
             return False
         demand = reservation.demand
         if charged != demand:
@@ -250,7 +250,7 @@ class LeasedStore(StoreAccounting):
         if amount:
             self._lease.pending.refunds.append((name, amount, at))
 
-    def told(self, now: float) -> None:
+    def on_breaker_report(self, now: float) -> None:
         """The breaker has recorded an outcome, or an operator's action."""
         if self.breaker.urgent:
             self._renew_soon(now)
@@ -290,7 +290,7 @@ class LeasedStore(StoreAccounting):
         oldest_first = sorted(recent, key=lambda use: -use[0])
         for name, bucket in self._buckets.items():
             missing = bucket.capacity
-            last = self.memory
+            last = self.lookback
             for age, amount in oldest_first:
                 missing = max(0.0, missing - (last - age) / bucket.cost) + amount.of(name)
                 last = age
@@ -304,17 +304,17 @@ class LeasedStore(StoreAccounting):
             self._lease.seeding.usage = found
         self._renew_soon(now)
 
-    def use(self, now: float) -> dict[str, LimitUsage]:
+    def usage(self, now: float) -> dict[str, LimitUsage]:
         """How much of each configured dimension is used: by the server's last answer, and here since."""
         self._mirror.roll_day(now)
-        use = super().use(now)
+        usage = super().usage(now)
         pending = self._lease.pending
         for name, balance in self._balances.items():
             unreported = balance.spent + pending.charge.get(name, 0)
             unreported -= sum(amount for refunded, amount, _ in pending.refunds if refunded == name)
             if unreported:
-                use[name] = use[name]._replace(used=max(0.0, use[name].used + unreported))
-        return use
+                usage[name] = usage[name]._replace(used=max(0.0, usage[name].used + unreported))
+        return usage
 
     # The exchange with the lease server
 

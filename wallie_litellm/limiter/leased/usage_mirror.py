@@ -108,7 +108,7 @@ class UsageMirror:
             counter.resets_at = ends_at
         for meter in self._meters:
             if self._is_empty:
-                meter.news(now, inf)  # thresholds that were reached before are reported by the worker that reached them
+                meter.announce(now, inf)  # the worker that reached these thresholds has reported them
             else:
                 self._report(meter, now, min(before[meter.dimension], meter.used(now)))
         self._is_empty = False

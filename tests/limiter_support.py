@@ -13,10 +13,11 @@ from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS, RATE_DIMENSIONS
 from wallie_litellm.core.token_bucket import TOLERANCE
-from wallie_litellm.limiter.limiter import Limiter, Waiter
+from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.limits import Limits
 from wallie_litellm.limiter.memory_store import MemoryStore
 from wallie_litellm.limiter.store import Balance, Denial, DenialReason, ProviderStore, Reservation
+from wallie_litellm.limiter.waiter import Waiter
 
 Admission = tuple[float, Demand]
 
@@ -54,19 +55,19 @@ def granted(result: object) -> Reservation:
     return result
 
 
-def refused(result: object) -> Denial:
+def denied(result: object) -> Denial:
     assert isinstance(result, Denial), result
     return result
 
 
 def used_up_dimension(result: object) -> str | None:
     """The dimension of a denial for a limit that is used up."""
-    denial = refused(result)
+    denial = denied(result)
     assert denial.reason is DenialReason.LIMIT, denial
     return denial.dimension
 
 
-class Line:
+class RecordedQueue:
     """Those who came to one limiter, in the order in which they got their answer."""
 
     def __init__(self, clock: FakeClock, limiter: Limiter) -> None:
@@ -76,7 +77,7 @@ class Line:
         self.admissions: list[Admission] = []
 
     def join(self, demand: Demand, priority: int = 0, patience: float = inf) -> Waiter:
-        waiter = Waiter(demand, priority, self.clock.now() + patience, lambda: self._wake(waiter))
+        waiter = Waiter(demand, priority, self.clock.now() + patience, self._wake)
         self.limiter.enqueue(waiter)
         return waiter
 
@@ -103,7 +104,7 @@ def assert_never_over_admitted(admissions: Sequence[Admission], limits: Limits) 
                 assert sums[last + 1] - sums[first] <= allowed, (dimension, admissions[first : last + 1], capacity)
 
 
-def assert_books_balance(books: Mapping[str, Balance], in_flight: Sequence[Demand]) -> None:
+def assert_balances(books: Mapping[str, Balance], in_flight: Sequence[Demand]) -> None:
     """Everything ever reserved was settled, given back, or is in flight."""
     for dimension, ledger in books.items():
         held = sum(demand.of(dimension) for demand in in_flight)

@@ -1,0 +1,63 @@
+"""Requests in a limiter's queue, and when each of them gives up."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable
+from math import inf
+
+from wallie_litellm.core.demand import Demand
+from wallie_litellm.limiter.store import Denial, Reservation
+
+
+class Waiter:
+    """A request in the queue until ``give_up_at``.
+
+    ``result`` is set when it leaves; then ``wake`` is called with it, once, from any thread.
+    """
+
+    __slots__ = ("demand", "give_up_at", "priority", "result", "wake")
+
+    def __init__(self, demand: Demand, priority: int, give_up_at: float, wake: Callable[[Waiter], None]) -> None:
+        self.demand = demand
+        self.priority = priority
+        self.give_up_at = give_up_at
+        self.wake = wake
+        self.result: Reservation | Denial | None = None
+
+
+def wake(waiters: Iterable[Waiter]) -> None:
+    """Wake ``waiters``; called without the limiter's lock."""
+    for waiter in waiters:
+        waiter.wake(waiter)
+
+
+class GiveUps:
+    """The times at which waiters give up, earliest first. Waiters with a result drop out by themselves."""
+
+    __slots__ = ("_heap", "_sequence")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Waiter]] = []
+        self._sequence = itertools.count()
+
+    def add(self, waiter: Waiter) -> None:
+        """Keep the time of ``waiter``, which has no result yet."""
+        heapq.heappush(self._heap, (waiter.give_up_at, next(self._sequence), waiter))
+
+    def first(self) -> float:
+        """The earliest time; ``inf`` without waiters."""
+        while self._heap and self._heap[0][2].result is not None:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else inf
+
+    def last(self) -> float:
+        """The latest time; there must be a waiter."""
+        return max(give_up_at for give_up_at, _, waiter in self._heap if waiter.result is None)
+
+    def pop_until(self, until: float) -> Waiter | None:
+        """Remove the waiter that gives up first, if that is at ``until`` or before."""
+        if self.first() > until or not self._heap:
+            return None
+        return heapq.heappop(self._heap)[2]
