@@ -1,4 +1,4 @@
-"""`wallie-litellm status` run over a server, and a worker that tells it what a test wants."""
+"""`wallie-litellm status` run over a Redis, and exchanges of a worker as a test wants them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_status(folder: Path, url: str, *options: str, **sections: Any) -> Result
 
 
 def read_status(folder: Path, url: str, **sections: Any) -> dict[str, Any]:
-    """What it says to programs."""
+    """Its JSON."""
     result = run_status(folder, url, "--json", **sections)
     assert result.exit_code == 0, result.output
     report: dict[str, Any] = json.loads(result.stdout)
@@ -48,7 +48,7 @@ def read_status(folder: Path, url: str, **sections: Any) -> dict[str, Any]:
 
 
 def exchange(server: RedisServer, name: str, at: float, **more: Any) -> dict[str, Any]:
-    """A word of worker ``w`` to Redis, as if it were ``at``."""
+    """An exchange of worker ``w`` with Redis at the Unix time ``at``."""
     request = {
         "version": VERSION,
         "worker": "w",

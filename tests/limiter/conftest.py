@@ -1,4 +1,4 @@
-"""One suite of behaviour for every store: in memory, leased from the core, from a Redis, and from a cluster of three."""
+"""One suite of behaviour for every store: in memory, leased from the core, from a Redis, from a cluster of three."""
 
 from __future__ import annotations
 

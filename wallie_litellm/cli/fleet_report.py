@@ -12,11 +12,11 @@ from wallie_litellm.cli.tables import aligned, moment, text
 if TYPE_CHECKING:
     from wallie_litellm.config import Limits, RouterConfig
 
-_LONGEST_RESET: Final = 366 * 86_400.0  # seconds; a debt may be larger than a date can say
+_LONGEST_RESET: Final = 366 * 86_400.0  # seconds; a debt may be longer than dates reach
 
 
-class FleetUnavailable(Exception):  # noqa: N818 - it says what happened
-    """Redis cannot be read; the message says why."""
+class FleetUnavailable(Exception):  # noqa: N818 - names the condition
+    """Redis cannot be read; the message has the reason."""
 
 
 def nothing(scope: str, state: str, error: str | None) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Session:
 
 @dataclass
 class PendingReport:
-    """What the next report says besides what was spent."""
+    """The next report, besides what was spent."""
 
     charge: dict[str, int] = field(default_factory=dict)  # units by dimension
     refunds: list[tuple[str, int, float]] = field(default_factory=list)  # dimension, units, when they were reserved

@@ -54,7 +54,7 @@ WORKER_KEPT_FOR: Final = 86_400.0  # seconds that a killed worker is listed in R
 _Result = TypeVar("_Result")
 
 
-class VersionMismatch(Exception):  # noqa: N818 - it says what happened
+class VersionMismatch(Exception):  # noqa: N818 - names the condition
     """This worker and the state in Redis are of different versions."""
 
     def __init__(self, error: str) -> None:

@@ -19,7 +19,7 @@ MAX_CONNECTIONS: Final = 8
 CLOSE_TIMEOUT: Final = 0.2  # seconds, for closing the connections
 
 
-class FleetUnreadable(Exception):  # noqa: N818 - it says what happened
+class FleetUnreadable(Exception):  # noqa: N818 - names the condition
     """Redis cannot be read; the message is one line, and nothing of the URL is in it."""
 
 
