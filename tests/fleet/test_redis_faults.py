@@ -344,10 +344,10 @@ async def test_a_process_without_a_processor_for_a_while_does_not_report_an_outa
     assert fleet._loop is not None
     caplog.set_level(logging.WARNING)
     for _ in range(5):
-        before = store(guard)["exchanges"]["openai"]
+        before = store(guard)["exchanges"].get("openai", 0)
         renew([guard])
         fleet._loop.call_soon_threadsafe(time.sleep, 0.6)  # before the answer is read
-        await until(lambda: store(guard)["exchanges"]["openai"] > before + 1 or renew([guard]), "an answer", 5)  # type: ignore[func-returns-value]  # noqa: B023
+        await until(lambda: store(guard)["exchanges"].get("openai", 0) > before + 1 or renew([guard]), "an answer", 5)  # type: ignore[func-returns-value]  # noqa: B023
     assert store(guard)["state"] == "ok"
     assert not caplog.records
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster
@@ -12,14 +12,14 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 
-Client = Any  # Redis and RedisCluster share the commands used here, and no base class
+Client: TypeAlias = Any  # Redis and RedisCluster share the commands used here, and no base class
 
 
 def connect(url: str, timeout: float | None) -> Client:
     """A client for ``url`` that does not repeat commands; nothing is sent yet.
 
-    ``timeout`` seconds are for making a connection. The caller limits the time for an answer: the client would count the
-    time in which this process did not run as well.
+    ``timeout`` seconds are for making a connection. The caller limits the time for an answer: the client would also
+    count the time in which this process did not run.
     """
     options: dict[str, Any] = {
         "socket_timeout": None,
