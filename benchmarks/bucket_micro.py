@@ -17,7 +17,7 @@ from wallie_litellm.clock import SystemClock
 from wallie_litellm.core.circuit_breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.memory_store import MemoryStore
 
 _PLENTY = 10**12  # per minute and per day: nothing ever waits
@@ -69,7 +69,7 @@ async def _measure(sides: list[Side], rounds: int) -> dict[str, list[harness.Sam
 
 
 def _ours(used: int) -> Work:
-    limits = Limits({"rpm": _PLENTY, "tpm": _PLENTY, "rpd": _PLENTY})
+    limits = AccountLimits({"rpm": _PLENTY, "tpm": _PLENTY, "rpd": _PLENTY})
     clock = SystemClock()
     limiter = Limiter("openai", MemoryStore("openai", limits, BreakerRules(), clock.wall), clock, 600.0)
     demand, charged = Demand(1, _TOKENS, 40, 150), Demand(1, used, 40, used - 40)

@@ -21,7 +21,7 @@ from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.core.token_bucket import TokenBucket
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.redis.fleet import HEARTBEAT, RECONNECT, TIMEOUT
 from wallie_litellm.limiter.store import Reservation
 from wallie_litellm.limiter.waiter import Waiter
@@ -252,7 +252,7 @@ def copy(message: Any) -> Any:
 class FleetSimulation:
     """Workers, their lease server, and the network between them."""
 
-    limits: Limits
+    limits: AccountLimits
     chance: random.Random
     network: Network = HEALTHY
     policy: str = "closed"
@@ -332,7 +332,7 @@ def crowd(seed: int, *, network: Network = HEALTHY, policy: str = "closed", hast
     chance = random.Random(seed)
     per_minute = chance.choice([6, 60, 120, 120, 600, 6000])
     capacity = chance.choice([per_minute, per_minute, max(5, per_minute // 10)])
-    limits = Limits({"rpm": per_minute, "rpd": 10**6}, {"rpm": capacity})
+    limits = AccountLimits({"rpm": per_minute, "rpd": 10**6}, {"rpm": capacity})
     fleet = FleetSimulation(limits, chance, network, policy)
     workers = [fleet.start(skew=chance.uniform(-300, 300), hasty=hasty) for _ in range(chance.randint(2, 8))]
     events, max_wait = fleet.events, chance.choice([0.5, 1.0, 3.0, 30.0])

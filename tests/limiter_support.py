@@ -14,7 +14,7 @@ from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS, RATE_DIMENSIONS
 from wallie_litellm.core.token_bucket import TOLERANCE
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.memory_store import MemoryStore
 from wallie_litellm.limiter.store import Balance, Denial, DenialReason, ProviderStore, Reservation
 from wallie_litellm.limiter.waiter import Waiter
@@ -22,12 +22,12 @@ from wallie_litellm.limiter.waiter import Waiter
 Admission = tuple[float, Demand]
 
 
-def in_memory(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
+def in_memory(clock: FakeClock, limits: AccountLimits, rules: BreakerRules) -> ProviderStore:
     return MemoryStore("openai", limits, rules, clock.wall)
 
 
 #: The last one makes the stores; tests of every store put theirs there.
-makers: list[Callable[[FakeClock, Limits, BreakerRules], ProviderStore]] = [in_memory]
+makers: list[Callable[[FakeClock, AccountLimits, BreakerRules], ProviderStore]] = [in_memory]
 
 
 def new_store(
@@ -36,7 +36,7 @@ def new_store(
     rules: BreakerRules | None = None,
     **more: Any,
 ) -> ProviderStore:
-    return makers[-1](clock, Limits(limits, **more), rules or BreakerRules())
+    return makers[-1](clock, AccountLimits(limits, **more), rules or BreakerRules())
 
 
 def new_limiter(
@@ -89,7 +89,7 @@ class RecordedQueue:
             self.admissions.append((waiter.result.at, waiter.demand))
 
 
-def assert_never_over_admitted(admissions: Sequence[Admission], limits: Limits) -> None:
+def assert_never_over_admitted(admissions: Sequence[Admission], limits: AccountLimits) -> None:
     """Between any two admissions, no rate dimension let more pass than its capacity and what was refilled."""
     for dimension in RATE_DIMENSIONS:
         if dimension not in limits.per_dimension:

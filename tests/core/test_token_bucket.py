@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wallie_litellm.core.token_bucket import MOST_LOWS, TOLERANCE, TokenBucket
+from wallie_litellm.core.token_bucket import MAX_LOWS, TOLERANCE, TokenBucket
 
 PER_MINUTE = st.integers(1, 200_000)
 # Sixteenths of a second add up without rounding, so that ties are frequent and exact.
@@ -179,11 +179,11 @@ def test_after_a_refund_it_is_as_if_only_the_rest_had_ever_been_taken(
 
 def test_many_outstanding_refunds_are_bounded_in_memory_and_never_too_large() -> None:
     bucket, now = TokenBucket(60_000, 60_000), 0.0
-    for _ in range(3 * MOST_LOWS):
+    for _ in range(3 * MAX_LOWS):
         bucket.take(now, 3)
         now += 0.001
-    assert len(bucket._lows) <= MOST_LOWS
-    assert bucket.used(now) == pytest.approx(2 * 3 * MOST_LOWS), "three taken a millisecond, one refilled"
+    assert len(bucket._lows) <= MAX_LOWS
+    assert bucket.used(now) == pytest.approx(2 * 3 * MAX_LOWS), "three taken a millisecond, one refilled"
     bucket.give_back(now, 0.0, 3)
     # One of the first three was refilled before anything else was taken.
-    assert 2 * 3 * MOST_LOWS - 2 - 1e-6 <= bucket.used(now) <= 2 * 3 * MOST_LOWS + 1e-6
+    assert 2 * 3 * MAX_LOWS - 2 - 1e-6 <= bucket.used(now) <= 2 * 3 * MAX_LOWS + 1e-6

@@ -16,11 +16,11 @@ from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.lease_exchange import Answer, RenewalRequest, Uninitialised
 from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.redis.layout import CHANNEL, SCRIPT, key_of
 from wallie_litellm.limiter.store import ProviderStore
 
-Maker = Callable[[FakeClock, Limits, BreakerRules], ProviderStore]
+Maker = Callable[[FakeClock, AccountLimits, BreakerRules], ProviderStore]
 
 
 def at(clock: FakeClock, now: float) -> float:
@@ -28,7 +28,7 @@ def at(clock: FakeClock, now: float) -> float:
     return clock.wall() + now - clock.now()
 
 
-def leased_by_the_core(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
+def leased_by_the_core(clock: FakeClock, limits: AccountLimits, rules: BreakerRules) -> ProviderStore:
     server = LeaseServer()
     exchange = lambda now, request: server.exchange(at(clock, now), json.loads(json.dumps(request)))  # noqa: E731
     return LeasedStore("openai", limits, rules, clock.wall, exchange=exchange)
@@ -47,7 +47,7 @@ def redis_cluster() -> Iterator[RedisCluster]:
 
 
 def leased_by(client: Any) -> Maker:
-    def make(clock: FakeClock, limits: Limits, rules: BreakerRules) -> ProviderStore:
+    def make(clock: FakeClock, limits: AccountLimits, rules: BreakerRules) -> ProviderStore:
         client.flushall()
 
         def exchange(now: float, request: RenewalRequest) -> Answer | Uninitialised:

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from limiter_support import assert_balances, assert_never_over_admitted, new_store
 
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.memory_store import MemoryStore
 from wallie_litellm.limiter.store import Reservation
 
@@ -37,7 +37,7 @@ class BooksMachine(RuleBasedStateMachine):
     )
     def setup(self, stated: dict[str, int]) -> None:
         self.clock = FakeClock()
-        self.limits = Limits(stated)
+        self.limits = AccountLimits(stated)
         self.store: MemoryStore = new_store(self.clock, stated)
         self.live: list[Reservation] = []
         self.ended: list[Reservation] = []

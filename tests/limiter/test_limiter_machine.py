@@ -10,7 +10,7 @@ from limiter_support import RecordedQueue, assert_balances, assert_never_over_ad
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.store import Reservation
 from wallie_litellm.limiter.waiter import Waiter
 
@@ -29,7 +29,7 @@ class LimiterMachine(RuleBasedStateMachine):
     )
     def setup(self, rpm: int, tpm: int, optional: dict[str, int], failures: int, probes: int) -> None:
         self.clock = FakeClock()
-        self.limits = Limits({"rpm": rpm, "tpm": tpm, **optional})
+        self.limits = AccountLimits({"rpm": rpm, "tpm": tpm, **optional})
         rules = BreakerRules(failures=failures, open_for=20, max_open_for=60, probes=probes)
         self.limiter = new_limiter(self.clock, self.limits.per_dimension, rules, ttl=TTL)
         self.queue = RecordedQueue(self.clock, self.limiter)

@@ -12,7 +12,7 @@ from limiter_support import assert_never_over_admitted, new_limiter, tokens
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.store import Denial, DenialReason, Reservation
 from wallie_litellm.limiter.waiter import Waiter
 
@@ -97,7 +97,7 @@ def test_eight_threads_at_one_door_keep_its_limits_and_lose_nobody() -> None:
     assert (state.waiting, state.in_flight) == (0, 0)
     assert crowd.most_in_flight <= LIMITS["concurrency"]
     assert len(crowd.admissions) > THREADS
-    assert_never_over_admitted(sorted(crowd.admissions), Limits(LIMITS))
+    assert_never_over_admitted(sorted(crowd.admissions), AccountLimits(LIMITS))
     for usage in state.usage.values():
         assert usage.balance.reserved == usage.balance.settled + usage.balance.refunded
 

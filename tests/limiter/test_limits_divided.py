@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wallie_litellm.core.dimensions import DIMENSIONS
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 
 AMOUNTS = st.dictionaries(st.sampled_from([str(name) for name in DIMENSIONS]), st.integers(1, 10**9))
 
@@ -16,7 +16,7 @@ AMOUNTS = st.dictionaries(st.sampled_from([str(name) for name in DIMENSIONS]), s
 def test_all_shares_together_are_at_most_the_limit_and_nearly_all_of_it(
     stated: dict[str, int], burst: dict[str, int], processes: int
 ) -> None:
-    share = Limits(stated, burst).share(processes)
+    share = AccountLimits(stated, burst).share(processes)
     for whole, part in ((stated, share.per_dimension), (burst, share.burst)):
         assert set(part) == set(whole)
         for dimension, amount in whole.items():
@@ -27,12 +27,12 @@ def test_all_shares_together_are_at_most_the_limit_and_nearly_all_of_it(
 
 
 def test_the_headroom_and_the_day_stay_as_they_are() -> None:
-    limits = Limits({"rpm": 10, "rpd": 9, "concurrency": 3}, {"rpm": 5}, 0.1, "Asia/Tokyo")
-    assert limits.share(4) == Limits({"rpm": 2, "rpd": 2, "concurrency": 1}, {"rpm": 1}, 0.1, "Asia/Tokyo")
+    limits = AccountLimits({"rpm": 10, "rpd": 9, "concurrency": 3}, {"rpm": 5}, 0.1, "Asia/Tokyo")
+    assert limits.share(4) == AccountLimits({"rpm": 2, "rpd": 2, "concurrency": 1}, {"rpm": 1}, 0.1, "Asia/Tokyo")
     assert limits.share(1) == limits
 
 
 @pytest.mark.parametrize("processes", [0, -1])
 def test_no_process_is_no_share(processes: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        Limits({"rpm": 10}).share(processes)
+        AccountLimits({"rpm": 10}).share(processes)

@@ -12,7 +12,7 @@ from limiter_support import denied, granted, new_limiter, new_store, tokens, use
 from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.listener import Crossing
 from wallie_litellm.limiter.memory_store import MemoryStore
 from wallie_litellm.limiter.store import Denial, Reservation
@@ -123,7 +123,7 @@ class RecordedThresholds:
 
 def test_what_the_earlier_process_announced_is_not_announced_again() -> None:
     clock, listener = FakeClock(), RecordedThresholds()
-    store = MemoryStore("openai", Limits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS, listener)
+    store = MemoryStore("openai", AccountLimits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS, listener)
     limiter = Limiter("openai", store, clock, 600.0)
     limiter.restore(Demand(85), [(0.0, Demand(85))])
     limiter.consume(Demand(5))
@@ -138,7 +138,7 @@ def test_what_the_earlier_process_announced_is_not_announced_again() -> None:
 
 def test_an_idle_provider_is_restored_without_anything_to_announce() -> None:
     clock = FakeClock(now=0.0)
-    store = MemoryStore("openai", Limits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS)
+    store = MemoryStore("openai", AccountLimits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS)
     store.restore(clock.now(), NOTHING, [])
     assert store.usage(clock.now())["rpm"].units == 0
 

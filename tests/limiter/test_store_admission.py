@@ -13,7 +13,7 @@ from limiter_support import assert_never_over_admitted, denied, granted, new_sto
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import RATE_DIMENSIONS
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.memory_store import MemoryStore
 from wallie_litellm.limiter.store import Denial, DenialReason, ProviderStore, Reservation
 
@@ -26,10 +26,10 @@ ARRIVALS = st.lists(st.tuples(PAUSES, DEMANDS), max_size=30)
 
 
 @st.composite
-def some_limits(draw: st.DrawFn) -> Limits:
+def some_limits(draw: st.DrawFn) -> AccountLimits:
     stated = draw(st.dictionaries(st.sampled_from(RATE_DIMENSIONS), st.integers(4, 300), min_size=1))
     burst = {name: draw(st.integers(1, 2 * limit)) for name, limit in stated.items() if draw(st.booleans())}
-    return Limits(stated, burst, draw(st.sampled_from([0.0, 0.1, 0.5])))
+    return AccountLimits(stated, burst, draw(st.sampled_from([0.0, 0.1, 0.5])))
 
 
 def used(store: ProviderStore, now: float) -> dict[str, float]:
@@ -39,7 +39,7 @@ def used(store: ProviderStore, now: float) -> dict[str, float]:
 @given(some_limits(), ARRIVALS)
 @settings(deadline=None)
 def test_no_interval_sees_more_than_capacity_and_refill_in_any_dimension(
-    limits: Limits, arrivals: list[tuple[float, Demand]]
+    limits: AccountLimits, arrivals: list[tuple[float, Demand]]
 ) -> None:
     store, now, admissions = MemoryStore("p", limits, BreakerRules(), lambda: 0.0), 1000.0, []
     for pause, demand in arrivals:
@@ -52,10 +52,12 @@ def test_no_interval_sees_more_than_capacity_and_refill_in_any_dimension(
 @given(some_limits(), ARRIVALS)
 @settings(deadline=None)
 def test_a_refused_reservation_takes_nothing_from_any_dimension(
-    limits: Limits, arrivals: list[tuple[float, Demand]]
+    limits: AccountLimits, arrivals: list[tuple[float, Demand]]
 ) -> None:
     clock = FakeClock()
-    limits = Limits({**limits.per_dimension, "rpd": 20, "tpd": 400, "concurrency": 8}, limits.burst, limits.headroom)
+    limits = AccountLimits(
+        {**limits.per_dimension, "rpd": 20, "tpd": 400, "concurrency": 8}, limits.burst, limits.headroom
+    )
     store = MemoryStore("p", limits, BreakerRules(), clock.wall)
     for pause, demand in arrivals:
         clock.advance(pause)
@@ -67,7 +69,7 @@ def test_a_refused_reservation_takes_nothing_from_any_dimension(
 @given(some_limits(), ARRIVALS, st.floats(0, 1e6))
 @settings(deadline=None)
 def test_waiting_as_long_as_predicted_is_enough_and_a_moment_less_is_not(
-    limits: Limits, arrivals: list[tuple[float, Demand]], start: float
+    limits: AccountLimits, arrivals: list[tuple[float, Demand]], start: float
 ) -> None:
     store, now = MemoryStore("p", limits, BreakerRules(), lambda: 0.0), start
     for pause, demand in arrivals:

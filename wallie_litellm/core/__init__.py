@@ -1,8 +1,8 @@
-"""The arithmetic: numbers in, values out. Nothing here awaits, reads a clock, or knows LiteLLM or a store.
+"""The arithmetic: numbers in, values out. Nothing here awaits, reads a clock, or imports LiteLLM or a store.
 
 ``dimensions``       what a limit can count
-``demand``           what a request asks of the limits, and what is charged for how it ended
-``token_estimate``   how many tokens a request will use, before the provider says so
+``demand``           what a request demands of the limits, and what is charged for its result
+``token_estimate``   an estimate of the tokens that a request will use
 ``token_bucket``     a limit per minute
 ``daily_quota``      a limit per calendar day
 ``thresholds``       when a limit that runs out is announced
@@ -15,6 +15,6 @@
 ``retry_after``      the wait that a provider asks for
 ``bill``             what an attempt used and cost
 ``budget``           the month's cost against its budget
-``loopback``         which addresses are this machine's own
-``validation``       refusing numbers that are no counts
+``loopback``         which addresses belong to this machine
+``validation``       checks of the numbers that callers pass
 """

@@ -8,8 +8,8 @@ from typing import NamedTuple
 class Bill(NamedTuple):
     """Tokens and US dollars of one attempt.
 
-    ``cost_usd`` is ``None`` when nobody knows the price, and then ``unpriced`` says so; a call that cost nothing has 0.
-    ``estimated`` says that the provider did not report the tokens. ``cached_tokens`` are part of ``prompt_tokens``,
+    ``cost_usd`` is ``None`` where no price is known, and then ``unpriced`` is set; a call that cost nothing has 0.
+    ``estimated`` is set where the provider did not report the tokens. ``cached_tokens`` are part of ``prompt_tokens``,
     ``reasoning_tokens`` of ``completion_tokens``.
     """
 

@@ -26,36 +26,38 @@ def month_ends(wall: float) -> float:
 
 
 class Budget:
-    """What has been spent in the present month, in US dollars, and which shares of the limit that has reached."""
+    """What has been spent in the present month, in US dollars, and which levels of the limit that has reached."""
 
     def __init__(self, limit: float, levels: Mapping[str, float]) -> None:
         self.limit = limit
         self.spent = 0.0
         self._levels = sorted(levels.items(), key=lambda level: level[1])
-        self._said: set[str] = set()
+        self._announced: set[str] = set()
         self._begins, self._ends = inf, -inf
         self._next = 0.0
 
-    def restore(self, wall: float, spent: float, said: Collection[str]) -> None:
-        """Go on with what an earlier process had counted and said in this month."""
+    def restore(self, wall: float, spent: float, announced: Collection[str]) -> None:
+        """Go on with what an earlier process had counted and announced in this month."""
         self._begin_month(wall)
         self.spent = spent
-        self._said = set(said)
-        self._look_out()
+        self._announced = set(announced)
+        self._set_next()
 
     def add(self, wall: float, cost: float) -> list[str]:
-        """Count ``cost``; returns the levels that are reached for the first time this month, lowest first."""
+        """Count ``cost``; returns the levels reached for the first time this month, lowest first."""
         if not self._begins <= wall < self._ends:  # a clock may also be set back
             self._begin_month(wall)
         self.spent += cost
         if self.spent < self._next:
             return []
-        news = [
-            level for level, share in self._levels if level not in self._said and self.spent >= share * self.limit > 0
+        reached = [
+            level
+            for level, share in self._levels
+            if level not in self._announced and self.spent >= share * self.limit > 0
         ]
-        self._said.update(news)
-        self._look_out()
-        return news
+        self._announced.update(reached)
+        self._set_next()
+        return reached
 
     def spent_at(self, wall: float) -> float:
         """What has been spent in the month of ``wall``, in US dollars."""
@@ -69,9 +71,9 @@ class Budget:
     def _begin_month(self, wall: float) -> None:
         self._begins, self._ends = month_begins(wall), month_ends(wall)
         self.spent = 0.0
-        self._said.clear()
-        self._look_out()
+        self._announced.clear()
+        self._set_next()
 
-    def _look_out(self) -> None:
-        waiting = [share * self.limit for level, share in self._levels if level not in self._said]
-        self._next = min(waiting, default=inf) if self.limit > 0 else inf
+    def _set_next(self) -> None:
+        ahead = [share * self.limit for level, share in self._levels if level not in self._announced]
+        self._next = min(ahead, default=inf) if self.limit > 0 else inf

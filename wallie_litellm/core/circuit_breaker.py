@@ -1,8 +1,8 @@
 """The circuit breaker: when to stop calling a provider, and when to try it again.
 
 ``closed`` lets every call pass and counts failures; ``open`` lets none pass until its time is up; ``half_open`` lets
-a fixed number of probes pass. ``forced_open`` and ``disabled`` are the operator's. Every transition starts a new
-generation, and a result that belongs to an older one changes nothing.
+a fixed number of probes pass. ``forced_open`` and ``disabled`` are set by operators. Every transition starts a
+new generation, and a result that belongs to an older one changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class BreakerState(Enum):
 
 
 class Verdict(Enum):
-    """What an attempt's end says about its provider. ``IGNORED`` says nothing."""
+    """What an attempt's result shows of its provider's health. ``IGNORED`` shows nothing."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -62,7 +62,7 @@ class Breaker(Protocol):
     reopens_at: float
 
     def wait(self, now: float) -> float:
-        """Seconds until a call may be tried: 0 now, ``inf`` while only the operator can say."""
+        """Seconds until a call may be tried: 0 now, ``inf`` while an operator holds it open."""
 
     def enter(self, now: float, /) -> int:
         """Let one call pass whose :meth:`wait` is 0; the number of its permit if it is a probe, else 0."""
@@ -73,7 +73,7 @@ class Breaker(Protocol):
         """Count the result of a call of ``generation``; ``probe`` is the number that :meth:`enter` returned for it."""
 
     def force_open(self) -> None:
-        """Let nothing pass until the operator says so."""
+        """Let nothing pass until an operator closes or releases the breaker."""
 
     def disable(self) -> None:
         """Let everything pass, whatever happens."""
@@ -82,7 +82,7 @@ class Breaker(Protocol):
         """Let everything pass and begin counting anew."""
 
     def release(self) -> None:
-        """End the operator's action: a breaker that was held open probes first."""
+        """End an operator's action: a breaker that was held open probes first, one that was disabled closes."""
 
 
 BreakerAction = Literal["close", "force_open", "disable", "release"]
@@ -102,7 +102,7 @@ def apply_action(breaker: Breaker, action: BreakerAction) -> None:
 
 
 class CircuitBreaker:
-    """One provider's breaker. The caller brings ``now``, in seconds of a monotonic clock."""
+    """One provider's breaker. ``now`` is in seconds of the caller's monotonic clock."""
 
     __slots__ = (
         "_last_probe",
@@ -132,7 +132,7 @@ class CircuitBreaker:
         self._window: deque[tuple[float, bool]] = deque()
 
     def wait(self, now: float) -> float:
-        """Seconds until a call may be tried: 0 now, ``inf`` while only the operator can say."""
+        """Seconds until a call may be tried: 0 now, ``inf`` while an operator holds it open."""
         state = self.state
         if state is BreakerState.CLOSED or state is BreakerState.DISABLED:
             return 0.0
@@ -155,9 +155,10 @@ class CircuitBreaker:
         return self._last_probe
 
     def record(self, now: float, generation: int, verdict: Verdict, *, probe: int, reason: str | None = None) -> bool:
-        """Take in how a call of ``generation`` ended; says whether the state changed.
+        """Count the result of a call of ``generation``; returns whether the state changed.
 
-        ``probe`` is what :meth:`enter` said of it. A probe that was given up as lost still counts when it ends.
+        ``probe`` is the number that :meth:`enter` returned. A probe that was given up as lost still counts when it
+        ends.
         """
         if generation != self.generation:
             return False
@@ -176,7 +177,7 @@ class CircuitBreaker:
         return False
 
     def force_open(self, reason: str = "forced open by the operator") -> None:
-        """Let nothing pass until the operator says so."""
+        """Let nothing pass until an operator closes or releases the breaker."""
         self._become(BreakerState.FORCED_OPEN, reason)
 
     def disable(self) -> None:
@@ -184,7 +185,7 @@ class CircuitBreaker:
         self._become(BreakerState.DISABLED, "disabled by the operator")
 
     def release(self) -> None:
-        """Leave it to the rules again, after the operator's order: what was held open is probed first."""
+        """End an operator's action: a breaker that was held open probes first, one that was disabled closes."""
         if self.state is BreakerState.FORCED_OPEN:
             self._become(BreakerState.HALF_OPEN, "released by the operator")
         elif self.state is BreakerState.DISABLED:
@@ -195,14 +196,14 @@ class CircuitBreaker:
         self._become(BreakerState.CLOSED, None)
 
     def take_over(self, state: BreakerState, reason: str | None, reopens_at: float, open_for: float) -> None:
-        """Go on where another breaker stopped."""
+        """Go on in the state of another breaker."""
         self._become(state, reason)
         self.reopens_at = reopens_at
         self._open_for = open_for
 
     @property
     def open_for(self) -> float:
-        """For how many seconds it opens, or has opened last."""
+        """The seconds for which it opens, or has opened last."""
         return self._open_for
 
     def _permits(self, now: float) -> bool:

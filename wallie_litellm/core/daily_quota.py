@@ -24,7 +24,10 @@ def last_midnight(wall: float, timezone: str) -> float:
 
 
 class DailyQuota:
-    """Counts up to ``limit`` a day; ``resets_at`` is on the caller's monotonic clock, in seconds."""
+    """Counts up to ``limit`` units a day.
+
+    ``started_at`` and ``resets_at`` are seconds of the caller's monotonic clock, ``ends`` is in Unix time.
+    """
 
     __slots__ = ("ends", "limit", "resets_at", "started_at", "used")
 
@@ -38,7 +41,7 @@ class DailyQuota:
     def roll(self, now: float, resets_at: float, ends: float) -> None:
         """Begin the day that ends at ``resets_at`` if the current one is over; else follow a moved clock.
 
-        ``ends`` is the same midnight in Unix time: it tells a day that passed while ``now`` stood still.
+        ``ends`` is the same midnight in Unix time: it shows that a day has passed while ``now`` stood still.
         """
         if now >= self.resets_at or ends > self.ends:
             self.reset(now)
@@ -46,7 +49,7 @@ class DailyQuota:
         self.ends = ends
 
     def reset(self, now: float) -> None:
-        """Forget what was used; a refund of something older changes nothing any more."""
+        """Begin anew at ``now``; refunds of earlier reservations are ignored from then on."""
         self.used = 0
         self.started_at = now
 

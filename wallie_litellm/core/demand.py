@@ -1,4 +1,4 @@
-"""What a request asks of a provider's limits, and what its end charges."""
+"""What a request demands of a provider's limits, and what is charged for its result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wallie_litellm.core.dimensions import DIMENSION_KINDS
 class Demand(NamedTuple):
     """An amount of each kind of resource. The order is that of :class:`Kind`, so ``demand[kind]`` reads one.
 
-    ``tokens`` is not always ``input + output``: a caller may state only a total.
+    ``tokens`` is not always ``input + output``: a caller may give only a total.
     """
 
     requests: int = 1
@@ -44,7 +44,7 @@ def shares(demands: Iterable[Demand], processes: int) -> Iterator[Demand]:
 
 
 class Tally:
-    """A sum of demands, added up when it is asked for: adding happens on every call, asking rarely."""
+    """A sum of demands, added up when it is read: every call adds, and reads are rare."""
 
     __slots__ = ("_pending", "_total", "add")
 
@@ -79,10 +79,10 @@ _SUCCESS = Outcome.SUCCESS
 
 
 def charge(outcome: Outcome, estimate: Demand, usage: Demand | None) -> Demand:
-    """What an attempt really cost, given what it reserved and what was seen of it.
+    """What an attempt is charged, from the ``estimate`` it reserved and the ``usage`` that was seen.
 
     A provider counts a request that it rejects, but not its tokens; a call cut short may have been worked on in
-    full, so the larger of the estimate and the tokens seen stands. A success without reported usage keeps the
+    full, so the larger of the estimate and the tokens seen is charged. A success without reported usage keeps the
     estimate.
     """
     if outcome is _SUCCESS:

@@ -22,8 +22,7 @@ Dimension = RateDimension | DayDimension | Literal["concurrency"]
 
 RATE_DIMENSIONS: Final[tuple[RateDimension, ...]] = ("rpm", "tpm", "itpm", "otpm")
 DAY_DIMENSIONS: Final[tuple[DayDimension, ...]] = ("rpd", "tpd")
-DIMENSIONS: Final[tuple[Dimension, ...]] = (*RATE_DIMENSIONS, *DAY_DIMENSIONS, "concurrency")
-"""What a limit counts, in the order in which everything lists it."""
+DIMENSIONS: Final[tuple[Dimension, ...]] = (*RATE_DIMENSIONS, *DAY_DIMENSIONS, "concurrency")  # in order of display
 
 FEATURE: Final = "feature:"  # begins the name of a feature's limiter, also in alerts, before the feature's own name
 

@@ -1,4 +1,4 @@
-"""Reading how long a provider asks us to stay away."""
+"""How long a provider asks its callers to wait, as its headers say."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import isfinite
+from typing import Final
 
-# A provider's word is taken for at most a day: a mistaken header must not take it out of service for ever.
-LONGEST = 86_400.0
+LONGEST: Final = 86_400.0  # seconds; a mistaken header must not take a provider out of service for ever
 
 
 def parse_retry_after(headers: Mapping[str, str] | None, wall: float) -> float | None:
-    """Seconds to stay away, from ``retry-after-ms`` or ``Retry-After`` (RFC 9110 10.2.3: seconds or an HTTP date).
+    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (RFC 9110 10.2.3: seconds or an HTTP date).
 
     ``wall`` is the present Unix time. ``None`` when there is no usable value; never negative, at most a day.
     """

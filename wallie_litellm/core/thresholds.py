@@ -1,21 +1,20 @@
-"""When to say that a limit is running out: once per threshold and window, and not again before it has recovered."""
+"""When a limit that runs out is announced: once per threshold and window, and not again before it has recovered."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
+from typing import Final
 
-# A threshold that was reported is armed again this far below it, as a share of the limit.
-REARM = 0.10
-_TOLERANCE = 1e-6  # 0.8 - 0.1 is not 0.7
+REARM: Final = 0.10  # share of the limit by which usage must fall below a threshold to arm it again
+_TOLERANCE: Final = 1e-6  # share of the limit; 0.8 - 0.1 is not 0.7
 
 
 class ThresholdWatch:
     """The thresholds of one limit. Shares are used / limit, times seconds of the caller's clock.
 
-    Whoever takes from the limit compares its share with two numbers, which is all that the usual case costs:
-    :attr:`high`, at or above which :meth:`rose` may have something to say, and :attr:`low`, below which :meth:`fell`
-    has to hear of it.
+    The usual case costs two comparisons with the share: at or above :attr:`high`, :meth:`rose` may return levels;
+    below :attr:`low`, :meth:`fell` has to be called.
     """
 
     __slots__ = ("_armed", "_levels", "_silent_until", "high", "low")
@@ -24,34 +23,34 @@ class ThresholdWatch:
         self._levels = sorted(levels.items(), key=lambda level: level[1])
         self._armed = dict.fromkeys(levels, True)
         self._silent_until = dict.fromkeys(levels, -inf)
-        self._look_out()
+        self._set_bounds()
 
     def rose(self, share: float, now: float, window_ends: float) -> list[str]:
-        """The levels to report now that ``share`` is used, lowest first; they are silent until ``window_ends``."""
+        """The levels to announce now that ``share`` is used, lowest first; they are silent until ``window_ends``."""
         reached = [level for level, threshold in self._levels if share >= threshold and self._armed[level]]
-        news = [level for level in reached if now >= self._silent_until[level]]
-        for level in news:
+        announced = [level for level in reached if now >= self._silent_until[level]]
+        for level in announced:
             self._armed[level] = False
             self._silent_until[level] = window_ends
-        if news:
-            self._look_out()
-        return news
+        if announced:
+            self._set_bounds()
+        return announced
 
     def fell(self, share: float) -> None:
         """Note that the share had been as low as ``share``."""
         for level, threshold in self._levels:
             if share < threshold - REARM + _TOLERANCE:
                 self._armed[level] = True
-        self._look_out()
+        self._set_bounds()
 
     def restart(self) -> None:
-        """Begin a window in which nothing has been reported yet."""
+        """Begin a window in which no level has been announced yet."""
         for level, _ in self._levels:
             self._armed[level] = True
             self._silent_until[level] = -inf
-        self._look_out()
+        self._set_bounds()
 
-    def _look_out(self) -> None:
+    def _set_bounds(self) -> None:
         armed = [threshold for level, threshold in self._levels if self._armed[level]]
         fired = [threshold for level, threshold in self._levels if not self._armed[level]]
         self.high = min(armed, default=inf)

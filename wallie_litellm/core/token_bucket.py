@@ -5,33 +5,30 @@ This is the generic cell rate algorithm (ITU-T I.371) read as a token bucket: ta
 A single float per bucket needs no refill step and keeps debt (a call that used more than it reserved) by itself.
 
 A refund needs a little more: what was taken long ago may have been refilled since, and giving that back would fill it
-in twice. So the bucket remembers how little was ever missing since a given instant; no refund is larger.
+in twice. So the bucket keeps the least that was ever missing since a given instant; no refund is larger.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from math import inf
+from typing import Final
 
-SECONDS_PER_MINUTE = 60.0
-
-# The sum of many small floats may overshoot the last permitted one; a microsecond of rate forgives that.
-TOLERANCE = 1e-6
-
-# How many low points are remembered before neighbours are merged.
-MOST_LOWS = 512
+SECONDS_PER_MINUTE: Final = 60.0
+TOLERANCE: Final = 1e-6  # seconds of refill; the sum of many small floats may exceed the capacity by less than that
+MAX_LOWS: Final = 512  # low points that are kept before neighbours are merged
 
 
 class TokenBucket:
     """A bucket of ``capacity`` units, refilled continuously at ``per_minute`` units a minute.
 
-    Times are seconds on any monotonic clock that the caller keeps to.
+    Times are seconds of the caller's monotonic clock.
     """
 
-    __slots__ = ("_lows", "_most_lows", "_was_full_at", "capacity", "cost", "depth", "full_at")
+    __slots__ = ("_lows", "_max_lows", "_was_full_at", "capacity", "cost", "depth", "full_at")
 
-    def __init__(self, per_minute: float, capacity: float, most_lows: int = MOST_LOWS) -> None:
-        self._most_lows = most_lows
+    def __init__(self, per_minute: float, capacity: float, max_lows: int = MAX_LOWS) -> None:
+        self._max_lows = max_lows
         self.resize(per_minute, capacity)
         self.full_at = -inf
         self._was_full_at = -inf  # what was taken before has all been refilled
@@ -66,7 +63,7 @@ class TokenBucket:
         return True
 
     def untake(self, amount: float) -> None:
-        """Undo a :meth:`take_if_there` of this very instant."""
+        """Undo a :meth:`take_if_there` of the same instant."""
         self.full_at -= amount * self.cost
 
     def take(self, now: float, amount: float) -> None:
@@ -85,7 +82,7 @@ class TokenBucket:
         while lows and lows[-1][1] >= missing:
             lows.pop()
         lows.append((now, missing))
-        if len(lows) > self._most_lows:
+        if len(lows) > self._max_lows:
             # The later instant with the lower level: a refund may come out smaller, never larger.
             lows[:] = [(lows[i + 1][0], lows[i][1]) for i in range(0, len(lows) - 1, 2)] + lows[len(lows) & ~1 :]
 

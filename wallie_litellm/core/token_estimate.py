@@ -1,15 +1,15 @@
-"""How many tokens a request will use, before anything better is known."""
+"""An estimate of the tokens that a request will use, before the provider reports them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 from wallie_litellm.core.demand import Demand
 
-CHARACTERS_PER_TOKEN = 4
-DEFAULT_OUTPUT_TOKENS = 150
+CHARACTERS_PER_TOKEN: Final = 4  # on average, in English text
+DEFAULT_OUTPUT_TOKENS: Final = 150  # tokens of an answer without `max_tokens`
 
 # Binary content is not tokenised by its length in base64, and would dwarf the text around it; a part's type is no text.
 _NOT_TEXT = frozenset({"type", "image_url", "input_audio", "file", "source", "inline_data", "inlineData", "file_data"})
@@ -28,7 +28,7 @@ def count_characters(content: Any) -> int:
 
 def _message_characters(message: Any) -> int:
     if type(message) is dict and type(text := message.get("content")) is str:
-        return len(text)  # the usual case, without asking around
+        return len(text)  # the usual case, without isinstance checks of abstract classes
     if isinstance(message, int):  # a token already
         return CHARACTERS_PER_TOKEN
     if isinstance(message, list | tuple):

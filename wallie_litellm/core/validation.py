@@ -1,12 +1,14 @@
-"""Refusing numbers that are none, or make no sense."""
+"""Checks of the numbers that callers pass."""
 
 from __future__ import annotations
 
-MOST_TOKENS = 10**12
+from typing import Final
+
+MOST_TOKENS: Final = 10**12  # requests or tokens; more than any real count
 
 
 def require_count(name: str, value: object, *, optional: bool = True) -> None:
-    """Raise unless ``value`` is a count of requests or tokens, or ``None`` where that is allowed.
+    """Check that ``value`` is a count of requests or tokens, or ``None`` where that is allowed.
 
     Raises:
         TypeError: it is not a whole number.

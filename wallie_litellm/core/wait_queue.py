@@ -8,14 +8,14 @@ from typing import Generic, Protocol, TypeVar
 from wallie_litellm.core.demand import NOTHING, Demand
 
 
-class Queued(Protocol):
-    """What a queue needs to know of an entry."""
+class QueueEntry(Protocol):
+    """What a queue reads of an entry."""
 
     demand: Demand
     priority: int
 
 
-T = TypeVar("T", bound=Queued)
+T = TypeVar("T", bound=QueueEntry)
 
 
 class _Lane(Generic[T]):
@@ -32,12 +32,12 @@ def _minus(total: Demand, part: Demand) -> Demand:
 
 
 class WaitQueue(Generic[T]):
-    """A priority queue that knows how much is asked for ahead of a newcomer."""
+    """A priority queue that also has the sum of the demands ahead of a new entry."""
 
     def __init__(self) -> None:
         self._lanes: dict[int, _Lane[T]] = {}
         self._order: list[int] = []
-        self._gone: set[int] = set()
+        self._removed: set[int] = set()
 
     def __len__(self) -> int:
         return sum(lane.length for lane in self._lanes.values())
@@ -58,23 +58,23 @@ class WaitQueue(Generic[T]):
             entries = self._lanes[priority].entries
             while entries:
                 entry = entries[0]
-                if entry is not None and id(entry) not in self._gone:
+                if entry is not None and id(entry) not in self._removed:
                     return entry
-                self._gone.discard(id(entries.popleft()))
+                self._removed.discard(id(entries.popleft()))
         return None
 
     def remove(self, entry: T) -> None:
-        """Take ``entry``, which is in the queue, out of it from wherever it stands."""
+        """Remove ``entry``, which is anywhere in the queue."""
         lane = self._lanes[entry.priority]
         lane.length -= 1
         lane.demand = _minus(lane.demand, entry.demand)
         if lane.entries and lane.entries[0] is entry:
             lane.entries.popleft()
         else:
-            self._gone.add(id(entry))
+            self._removed.add(id(entry))
 
     def ahead(self, priority: int) -> Demand:
-        """What is asked for by those that a newcomer of ``priority`` would stand behind."""
+        """The sum of the demands that a new entry of ``priority`` would be behind."""
         total = NOTHING
         for other in self._order:
             if other < priority:

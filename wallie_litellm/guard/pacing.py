@@ -1,4 +1,4 @@
-"""Letting a crowd of requests on one event loop reserve a few at a time."""
+"""Requests that start together on one event loop reserve a few at a time."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import asyncio
 import threading
 import weakref
 from collections import deque
+from typing import Final
 
-PER_ROUND = 16
+PACED_PER_ROUND: Final = 16  # requests that may reserve in one round of an event loop
 
 
 class AdmissionPacer:
-    """Lets at most :data:`PER_ROUND` pass in one round of the event loop, in order.
+    """Lets at most :data:`PACED_PER_ROUND` requests pass in one round of the event loop, in order.
 
     Six hundred requests that start together would otherwise all reserve before the first of them is sent, seconds of
-    LiteLLM's work later. By then our buckets have refilled by those seconds, the provider's have not, and the last of
-    the crowd are one refill too many.
+    LiteLLM's work later. By then this package's buckets have refilled by those seconds and the provider's have not: the
+    last requests would exceed the provider's limit by one refill.
     """
 
     __slots__ = ("_passed", "_waiting")
@@ -29,7 +30,7 @@ class AdmissionPacer:
         loop = asyncio.get_running_loop()
         if not self._passed:
             loop.call_soon(self._next_round, loop)
-        if self._passed < PER_ROUND and not self._waiting:
+        if self._passed < PACED_PER_ROUND and not self._waiting:
             self._passed += 1
             return
         turn = loop.create_future()
@@ -38,7 +39,7 @@ class AdmissionPacer:
 
     def _next_round(self, loop: asyncio.AbstractEventLoop) -> None:
         self._passed = 0
-        while self._waiting and self._passed < PER_ROUND:
+        while self._waiting and self._passed < PACED_PER_ROUND:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
@@ -48,21 +49,21 @@ class AdmissionPacer:
 
 
 class _Latest(threading.local):
-    """The last turnstile of each thread, which spares the weak dictionary's work on nearly every call."""
+    """The last pacer of each thread: nearly every call finds it without the weak dictionary."""
 
     loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
     pacer: AdmissionPacer
 
 
 _latest = _Latest()
-_turnstiles: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AdmissionPacer] = weakref.WeakKeyDictionary()
+_pacers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AdmissionPacer] = weakref.WeakKeyDictionary()
 
 
 def pacer() -> AdmissionPacer:
-    """The turnstile of the running event loop."""
+    """The pacer of the running event loop."""
     loop = asyncio.get_running_loop()
     if _latest.loop is not None and _latest.loop() is loop:
         return _latest.pacer
-    _latest.pacer = _turnstiles.setdefault(loop, AdmissionPacer())
+    _latest.pacer = _pacers.setdefault(loop, AdmissionPacer())
     _latest.loop = weakref.ref(loop)
     return _latest.pacer

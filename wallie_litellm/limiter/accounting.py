@@ -1,36 +1,36 @@
-"""What every store keeps of one provider in its own process: its calls under way, its books, and its meters."""
+"""What every store keeps of one provider in its own process: calls in flight, sums per dimension, and meters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
+from typing import Final
 
 from wallie_litellm.core.daily_quota import DailyQuota
 from wallie_litellm.core.demand import Demand, Tally
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS, RATE_DIMENSIONS, Kind
 from wallie_litellm.core.thresholds import ThresholdWatch
 from wallie_litellm.core.token_bucket import TokenBucket
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.listener import Crossing, LimiterListener
 from wallie_litellm.limiter.quota_meter import QuotaMeter
 from wallie_litellm.limiter.store import Balance, Denial, DenialReason, LimitUsage, Reservation
 
-KINDS = tuple(map(int, Kind))
+KINDS: Final = tuple(map(int, Kind))  # positions in a demand
 
-# Settlements after which the books are added up, so that they stay short where nobody asks for them.
-ADD_UP_AFTER = 1000
+ADD_UP_AFTER: Final = 1000  # settlements after which the tallies are added up, so that they stay short
 
 
 class StoreAccounting:
     """One provider's limits as buckets and counters, and what this process has reserved, settled and refunded."""
 
     def __init__(
-        self, name: str, limits: Limits, levels: Mapping[str, float] | None, listener: LimiterListener | None
+        self, name: str, limits: AccountLimits, levels: Mapping[str, float] | None, listener: LimiterListener | None
     ) -> None:
         self.name = name
         self.limits = limits
         self.paused_until = -inf
-        self.epoch = 0  # resets of the quota that other processes share; 0 without such
+        self.epoch = 0  # resets of a quota that a fleet shares; stays 0 in a process of its own
         self._listener = listener
         self._live: dict[Reservation, None] = {}
         self._buckets: dict[str, TokenBucket] = {
@@ -50,7 +50,7 @@ class StoreAccounting:
         self._meters = tuple(meters.values())
         self._token_kinds = tuple({meter.kind for meter in self._meters if meter.kind != Kind.REQUESTS})
         self._reserved, self._settled = Tally(), Tally()
-        self._held = [0] * len(KINDS)  # reserved, and not yet used: of the kinds that are counted in tokens
+        self._held = [0] * len(KINDS)  # reserved and not yet settled, of the kinds that a meter counts in tokens
         self._overrun, self._refunded = [0, 0, 0, 0], [0, 0, 0, 0]
 
     def _meter(self, name: str, levels: Mapping[str, float]) -> QuotaMeter:
@@ -59,7 +59,7 @@ class StoreAccounting:
 
     @property
     def lookback(self) -> float:
-        """For how many seconds what was taken may still be missing from a bucket; twice that without debt."""
+        """For how many seconds usage may still be missing from a bucket: twice its refill, in case of debt."""
         return 2 * max((bucket.depth for bucket in self._buckets.values()), default=0.0)
 
     @property
@@ -68,13 +68,13 @@ class StoreAccounting:
         return len(self._live)
 
     def capacity(self, dimension: str) -> float:
-        """The most that one request can ask for in ``dimension``; ``inf`` without a limit."""
+        """The most units that one request may demand in ``dimension``; ``inf`` without a limit."""
         if dimension in self._buckets:
             return self._buckets[dimension].capacity
         return self._days[dimension].limit if dimension in self._days else inf
 
     def fit(self, demand: Demand) -> Demand:
-        """``demand`` with its output cut down to what the limits can hold at all."""
+        """``demand`` with its output cut to the capacity of the limits."""
         tokens = min([demand.tokens, *(self.capacity(name) for name in ("tpm", "tpd"))])
         output = min(demand.output, self.capacity("otpm"))
         return Demand(demand.requests, int(max(tokens, demand.input)), demand.input, int(output))
@@ -99,7 +99,7 @@ class StoreAccounting:
         return None
 
     def _enter_settlement(self, reservation: Reservation, charged: Demand) -> bool:
-        """Enter the end of a reservation; ``False`` when it had been entered before."""
+        """Count the end of a reservation; ``False`` if it had been counted before."""
         if reservation.settled:
             return False
         reservation.settled = True
@@ -114,14 +114,14 @@ class StoreAccounting:
         if charged != demand:
             for kind in KINDS:
                 delta = charged[kind] - demand[kind]
-                if delta > 0:  # an overrun is reserved after the fact, so that the books balance
+                if delta > 0:  # an overrun counts as reserved after the fact, so that the balance adds up
                     self._overrun[kind] += delta
                 elif delta:
                     self._refunded[kind] -= delta
         return True
 
     def _report(self, meter: QuotaMeter, now: float, before: float) -> None:
-        """Say which thresholds are reached, now that ``before`` has become what it is."""
+        """Announce the thresholds that are reached; ``before`` were used until a moment ago."""
         held = self._held[meter.kind]
         used = meter.used(now) - held
         if used < meter.near and before >= meter.low:
@@ -132,7 +132,7 @@ class StoreAccounting:
                 self._listener.on_threshold(self.name, Crossing(meter.dimension, level, share, usage, self.epoch))
 
     def usage(self, now: float) -> dict[str, LimitUsage]:
-        """How much of each configured dimension is used."""
+        """The usage of each configured dimension."""
         limits = self.limits.per_dimension
         usage = {
             name: LimitUsage(bucket.used(now), limits[name], bucket.capacity, bucket.full_in(now), self._balance(name))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """A provider's limits: what each dimension allows, per minute, per day or at once."""
+class AccountLimits:
+    """A provider's limits: what each dimension allows, per minute, per day or at once. Amounts are units of it."""
 
     per_dimension: Mapping[str, int] = field(default_factory=dict)
     burst: Mapping[str, int] = field(default_factory=dict)
@@ -16,22 +16,22 @@ class Limits:
     reset_timezone: str = "UTC"
 
     def usable(self, dimension: str) -> float:
-        """The limit less the share that is kept unused."""
+        """The limit less the headroom."""
         return self.per_dimension[dimension] * (1 - self.headroom)
 
     def capacity(self, dimension: str) -> float:
-        """What the bucket of a rate holds: at least one request, or it would refuse everything."""
+        """What the bucket of a rate holds: at least one unit, or it would admit nothing."""
         return max(1.0, self.burst.get(dimension, self.per_dimension[dimension]) * (1 - self.headroom))
 
     def whole(self, dimension: str) -> int:
         """:meth:`usable`, in whole units."""
         return int(self.usable(dimension) + 1e-9)  # 100 * (1 - 0.9) is a little below 10
 
-    def share(self, processes: int) -> Limits:
-        """One process's part where ``processes`` keep to these limits without knowing of each other: at least 1.
+    def share(self, processes: int) -> AccountLimits:
+        """One process's part, at least 1 unit, where ``processes`` divide these limits without communicating.
 
         Raises:
-            ValueError: there is no process.
+            ValueError: ``processes`` is less than 1.
         """
         if processes < 1:
             raise ValueError(f"processes: found {processes}, expected at least 1")

@@ -1,9 +1,10 @@
-"""One provider's state in this process's memory."""
+"""One provider's limits and breaker in the memory of this process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
+from typing import Final
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, CircuitBreaker
 from wallie_litellm.core.daily_quota import next_midnight
@@ -11,7 +12,7 @@ from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS, Kind
 from wallie_litellm.core.token_bucket import TokenBucket
 from wallie_litellm.limiter.accounting import StoreAccounting
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.listener import LimiterListener
 from wallie_litellm.limiter.store import Denial, DenialReason, LimitUsage, Reservation, limit_denial
 
@@ -20,17 +21,17 @@ _CLOSED = BreakerState.CLOSED
 _CIRCUIT_OPEN = DenialReason.CIRCUIT_OPEN
 _PAUSED = DenialReason.PAUSED
 
-# The wall clock may be set, or stand still while a machine sleeps: midnight is looked up again this often (seconds).
-MIDNIGHT_LOOKUP = 60.0
+# The wall clock may be set, and the monotonic one stand still while the machine sleeps.
+MIDNIGHT_LOOKUP: Final = 60.0  # seconds after which midnight is looked up again
 
 
 class MemoryStore(StoreAccounting):
-    """See :class:`~wallie_litellm.limiter.store.ProviderStore`."""
+    """A :class:`~wallie_litellm.limiter.store.ProviderStore` of one process that shares its limits with no other."""
 
     def __init__(
         self,
         name: str,
-        limits: Limits,
+        limits: AccountLimits,
         rules: BreakerRules,
         wall: Callable[[], float],
         levels: Mapping[str, float] | None = None,
@@ -39,7 +40,7 @@ class MemoryStore(StoreAccounting):
         super().__init__(name, limits, levels, listener)
         self.breaker = CircuitBreaker(rules)
         self._wall = wall
-        # The hot path walks plain tuples: (bucket, position of its kind in a demand).
+        # The hot path iterates over plain tuples: (bucket, position of its kind in a demand).
         self._rates = tuple((bucket, int(DIMENSION_KINDS[name])) for name, bucket in self._buckets.items())
         self._counters = tuple((counter, int(DIMENSION_KINDS[name])) for name, counter in self._days.items())
         self._midnight_lookup = -inf if self._days else inf
@@ -66,7 +67,7 @@ class MemoryStore(StoreAccounting):
             counter.used += demand[kind]
         for kind in self._token_kinds:
             self._held[kind] += demand[kind]
-        # Only requests are told of here: tokens that are reserved may come back.
+        # Only thresholds of requests are announced here: reserved tokens may be refunded.
         for meter in self._request_meters:
             used = meter.used(now)
             if used >= meter.near or used - demand[0] < meter.low:
@@ -89,7 +90,7 @@ class MemoryStore(StoreAccounting):
         return denial
 
     def check(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
-        """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; the longest wait wins."""
+        """The denial of ``demand`` once ``ahead`` has been served, the one of the longest wait; ``None`` if it fits."""
         if now >= self._midnight_lookup:
             self._roll_day(now)
         worst = self._too_large(demand)
@@ -106,7 +107,7 @@ class MemoryStore(StoreAccounting):
             kind = DIMENSION_KINDS[dimension]
             waits.append((counter.wait(now, demand[kind] + ahead[kind]), dimension))
         if self._concurrency is not None:
-            # Nobody knows when a call ends; a place counts as free in a moment and the waiter's patience decides.
+            # The end of a call cannot be predicted: a slot counts as free in a moment, and the patience decides.
             waits.append((1e-3 if len(self._live) + ahead.requests >= self._concurrency else 0.0, "concurrency"))
         wait, dimension = max(waits)
         paused_for = self.paused_until - now
@@ -115,7 +116,7 @@ class MemoryStore(StoreAccounting):
         return limit_denial(dimension, wait) if wait > 0 else None
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
-        """Replace the reservation by what was used; ``False`` when it had been settled before."""
+        """Replace the reservation by ``charged``; ``False`` if it had been settled before."""
         if not self._enter_settlement(reservation, charged):
             return False
         demand = reservation.demand
@@ -137,7 +138,7 @@ class MemoryStore(StoreAccounting):
         return True
 
     def consume(self, now: float, amount: Demand) -> None:
-        """Charge an amount that was used without a reservation."""
+        """Charge ``amount``, which was used without a reservation."""
         if now >= self._midnight_lookup:
             self._roll_day(now)
         for bucket, kind in self._rates:
@@ -156,10 +157,10 @@ class MemoryStore(StoreAccounting):
                 self._report(meter, now, used - charged[meter.kind])
 
     def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
-        """Count what was used before this process began. What that crosses, its own process has reported.
+        """Count what was used before this process began; thresholds that it crosses were announced at the time.
 
-        ``recent`` goes back :attr:`memory` seconds. Before that the buckets may have been kept empty; what is in them
-        now is the same if they were not.
+        ``recent`` goes back :attr:`lookback` seconds. The buckets count as empty at the beginning of that time: it is
+        long enough that their level is the same if they were full then.
         """
         if now >= self._midnight_lookup:
             self._roll_day(now)
@@ -174,7 +175,7 @@ class MemoryStore(StoreAccounting):
             meter.announce(now, inf)
 
     def on_breaker_report(self, now: float) -> None:
-        """The breaker knows already."""
+        """Nothing to do: the breaker of this process is the only one."""
 
     def pause(self, until: float) -> None:
         """Admit nothing before ``until``; an earlier, longer pause stands."""
@@ -191,7 +192,7 @@ class MemoryStore(StoreAccounting):
             meter.restart()
 
     def usage(self, now: float) -> dict[str, LimitUsage]:
-        """How much of each configured dimension is used."""
+        """The usage of each configured dimension."""
         if now >= self._midnight_lookup:
             self._roll_day(now)
         return super().usage(now)

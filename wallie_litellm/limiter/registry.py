@@ -1,4 +1,4 @@
-"""All limiters of one guard: a provider's each, and a feature's where it has limits of its own."""
+"""All limiters of one guard: one per provider, and one per feature with limits of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.listener import LimiterListener, OncePerFleet
 from wallie_litellm.limiter.memory_store import MemoryStore
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class LimiterRegistry:
-    """Finds a limiter by name, and builds it when it is first asked for."""
+    """Finds a limiter by name; a provider's is built at its first use."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class LimiterRegistry:
         self._listener = listener
         self._levels = {"warning": config.quota.warning, "critical": config.quota.critical}
         self._fleet = fleet
-        self._processes = processes  # that each keep to a part of the limits
+        self._processes = processes  # each keeps to its part of the limits
         self._lock = threading.Lock()
         self._features = {
             name: self._build(FEATURE + name, _limits(settings.limits))
@@ -50,7 +50,7 @@ class LimiterRegistry:
             self.provider(name)
 
     def provider(self, name: str) -> Limiter:
-        """The queue and the state of one provider; a provider without limits still has a breaker."""
+        """The limiter of one provider; without limits it still has a breaker."""
         limiter = self._providers.get(name)
         if limiter is None:
             with self._lock:
@@ -72,18 +72,18 @@ class LimiterRegistry:
 
     @property
     def features(self) -> Mapping[str, Limiter]:
-        """The limiters of the features that have limits, by the feature's name."""
+        """The limiters of features, by the feature's name."""
         return self._features
 
     @property
     def providers(self) -> Mapping[str, Limiter]:
-        """The limiters of the providers, by name."""
+        """The limiters of providers, by name."""
         return self._providers
 
     def __iter__(self) -> Iterator[Limiter]:
         return iter([*self._providers.values(), *self._features.values()])
 
-    def _build(self, name: str, limits: Limits) -> Limiter:
+    def _build(self, name: str, limits: AccountLimits) -> Limiter:
         limits, rules = limits.share(self._processes), BreakerRules(**dict(self._config.breaker))
         ttl, fleet = self._config.admission.reservation_ttl, self._fleet
         terms = (name, limits, rules, self._clock.wall, self._levels)
@@ -95,11 +95,11 @@ class LimiterRegistry:
         return limiter
 
 
-def _limits(settings: LimitSettings | None) -> Limits:
+def _limits(settings: LimitSettings | None) -> AccountLimits:
     if settings is None:
-        return Limits()
+        return AccountLimits()
     stated: dict[str, int] = {str(name): amount for name, amount in settings.by_dimension().items()}
     if not isinstance(settings, ProviderLimits):
-        return Limits(stated)
+        return AccountLimits(stated)
     burst: dict[str, int] = {str(name): amount for name, amount in settings.burst.items()}
-    return Limits(stated, burst, settings.headroom, settings.reset_timezone)
+    return AccountLimits(stated, burst, settings.headroom, settings.reset_timezone)

@@ -1,16 +1,16 @@
-"""What operators are shown of a provider."""
+"""A limiter's state as status reports show it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from wallie_litellm.core.circuit_breaker import BreakerState, health_of
 from wallie_litellm.core.dimensions import DIMENSIONS
 from wallie_litellm.limiter.limiter import Limiter, LimiterState
 
-LONGEST_RESET = 366 * 86_400.0  # seconds; a debt may be larger than a date can say
+LONGEST_RESET: Final = 366 * 86_400.0  # seconds; a debt may last longer than a date can express
 
 
 def health(state: LimiterState) -> str:
@@ -19,12 +19,12 @@ def health(state: LimiterState) -> str:
 
 
 def describe_all(limiters: Mapping[str, Limiter], wall: float) -> dict[str, Any]:
-    """All of ``limiters``, by name; ``wall`` is the present Unix time."""
+    """The state of all ``limiters``, by name; ``wall`` is the present Unix time."""
     return {name: describe(limiter.state(), wall) for name, limiter in sorted(limiters.items())}
 
 
 def describe(state: LimiterState, wall: float) -> dict[str, Any]:
-    """One provider, as plain JSON-ready data; ``wall`` is the present Unix time."""
+    """The state of one limiter as plain JSON-ready data; ``wall`` is the present Unix time."""
     next_probe = state.next_probe_in if state.breaker is BreakerState.OPEN else None
     return {
         "health": health(state),

@@ -1,7 +1,7 @@
-"""What the guard asks of a store: one object per provider, whose operations are atomic.
+"""What a limiter asks of a store: one object per provider, whose operations are atomic.
 
-The caller holds the provider's lock around each call, so that inside one process nothing interleaves; a store that is
-shared between processes makes each operation atomic on its own side too.
+The limiter holds its lock around each call, so that calls of one process do not interleave; a store that processes
+share makes each operation atomic by itself too.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from wallie_litellm.core.demand import Demand
 class Reservation:
     """The capacity that one admitted attempt holds. It ends in exactly one settlement.
 
-    ``at`` is when it was admitted, in seconds of the guard's clock; ``generation`` and ``probe`` tie its outcome to the
-    breaker's state at that time; ``probe`` is the number of the breaker's permit, 0 for none.
+    ``at`` is the time of admission, in seconds of the guard's clock. ``generation`` and ``probe`` tie the attempt's
+    result to the breaker's state at that time; ``probe`` is the number of the breaker's permit, 0 for none.
     """
 
     __slots__ = ("at", "demand", "generation", "probe", "settled")
@@ -44,7 +44,7 @@ class DenialReason(Enum):
     LEASE_REQUESTED = "lease_requested"  # there may be capacity: the lease server has been asked
     STORE_DOWN = "store_down"  # the shared store does not answer, and `on_store_error` is `closed`
     GUARD_CLOSED = "guard_closed"  # the guard admits nothing any more
-    ABANDONED = "abandoned"  # the request left the queue itself
+    ABANDONED = "abandoned"  # the request left the queue by itself
 
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
@@ -65,7 +65,7 @@ def limit_denial(dimension: str, retry_after: float) -> Denial:
 
 
 class Balance(NamedTuple):
-    """All that was ever reserved, settled and refunded in one dimension; reserved = settled + refunded + in flight."""
+    """Units reserved, settled and refunded so far in one dimension; reserved = settled + refunded + in flight."""
 
     reserved: int
     settled: int
@@ -73,9 +73,9 @@ class Balance(NamedTuple):
 
 
 class LimitUsage(NamedTuple):
-    """How much of a limit is used, and in how many seconds it is free again.
+    """How much of a limit is used, in units of its dimension, and in how many seconds it is free again.
 
-    ``full`` is the use at which nothing is left: the limit, or the capacity that was set instead, less the headroom.
+    ``full`` is the usage at which nothing is left: the limit, or its ``burst``, less the headroom.
     """
 
     used: float
@@ -86,12 +86,12 @@ class LimitUsage(NamedTuple):
 
     @property
     def units(self) -> int:
-        """What is used, in whole units: a part of one counts as one."""
+        """What is used, rounded up to whole units."""
         return ceil(self.used - 1e-6)
 
     @property
     def utilization(self) -> float:
-        """The share that is used, 0 to 1, above 1 in debt."""
+        """The share of ``full`` that is used: 0 to 1, above 1 in debt."""
         return self.units / self.full
 
 
@@ -102,11 +102,11 @@ class ProviderStore(Protocol):
 
     @property
     def breaker(self) -> Breaker:
-        """When to leave the provider alone."""
+        """Decides when the provider is not called."""
 
     @property
     def lookback(self) -> float:
-        """For how many seconds what was taken may still be missing from a bucket."""
+        """For how many seconds usage may still be missing from a bucket."""
 
     @property
     def in_flight(self) -> int:
@@ -116,13 +116,13 @@ class ProviderStore(Protocol):
         """Take all of ``demand`` or nothing."""
 
     def check(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
-        """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; ``None`` if nothing."""
+        """The denial of ``demand`` once ``ahead`` has been served, ``None`` if it fits; takes nothing."""
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
-        """Replace the reservation by what was used; ``False`` when it had been settled before."""
+        """Replace the reservation by ``charged``; ``False`` if it had been settled before."""
 
     def consume(self, now: float, amount: Demand) -> None:
-        """Charge an amount that was used without a reservation."""
+        """Charge ``amount``, which was used without a reservation."""
 
     def expire(self, before: float) -> Iterable[Reservation]:
         """The unsettled reservations admitted before ``before``."""
@@ -131,13 +131,13 @@ class ProviderStore(Protocol):
         """When the oldest unsettled reservation was admitted."""
 
     def capacity(self, dimension: str) -> float:
-        """The most that one request can ask for in ``dimension``; ``inf`` without a limit."""
+        """The most units that one request may demand in ``dimension``; ``inf`` without a limit."""
 
     def fit(self, demand: Demand) -> Demand:
-        """``demand`` with its output cut down to what the limits can hold at all."""
+        """``demand`` with its output cut to the capacity of the limits."""
 
     def on_breaker_report(self, now: float) -> None:
-        """The breaker has been told how a call ended, or what the operator wants."""
+        """The breaker has recorded a call's result or an operator's action."""
 
     def pause(self, until: float) -> None:
         """Admit nothing before ``until``; an earlier, longer pause stands."""
@@ -146,7 +146,7 @@ class ProviderStore(Protocol):
         """Forget what was used and any pause."""
 
     def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
-        """Count what was used before this process began: since midnight, and of late as (seconds ago, amount)."""
+        """Count what was used before this process began: since midnight, and recently as (seconds ago, amount)."""
 
     def usage(self, now: float) -> dict[str, LimitUsage]:
-        """How much of each configured dimension is used."""
+        """The usage of each configured dimension."""

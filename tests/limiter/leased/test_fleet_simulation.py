@@ -7,7 +7,7 @@ import random
 import pytest
 from fleet_simulation import HEALTHY, FleetSimulation, Network, crowd, search
 
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 
 
 def test_no_fleet_is_over_its_limit_and_every_lease_is_returned_or_charged() -> None:
@@ -25,7 +25,7 @@ def test_a_worker_that_holds_its_own_standstill_against_the_server_puts_the_flee
 
 
 def test_a_lease_of_future_capacity_is_kept_while_its_worker_stands_still() -> None:
-    fleet = FleetSimulation(Limits({"rpm": 6, "rpd": 1000}), random.Random(1), HEALTHY)
+    fleet = FleetSimulation(AccountLimits({"rpm": 6, "rpd": 1000}), random.Random(1), HEALTHY)
     sleeper, other = fleet.start(), fleet.start()
     fleet.events.run(fleet.events.now + 1)
     for _ in range(12):  # six there are; one comes every ten seconds

@@ -8,7 +8,7 @@ from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.store import Reservation
 
 ONE = Demand(1, 0, 0, 0)
@@ -21,7 +21,7 @@ class Leases:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.server = LeaseServer()
-        limits = Limits({"rpm": 600, "rpd": 1_000_000})
+        limits = AccountLimits({"rpm": 600, "rpd": 1_000_000})
         self.worker = LeasedStore("openai", limits, BreakerRules(), self.clock.wall, worker="a")
 
     def renew(self, *, head: Demand | None = None, queued: Demand = SEVERAL) -> None:

@@ -8,7 +8,7 @@ from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 
 USED = Demand(40, 700, 700, 0)
 RECENT = [(10.0, Demand(30, 300, 300, 0))]
@@ -22,7 +22,7 @@ class Fleet:
         self.server = LeaseServer()
 
     def worker(self, name: str) -> LeasedStore:
-        limits = Limits({"rpm": 60, "tpm": 600, "rpd": 100, "tpd": 1000})
+        limits = AccountLimits({"rpm": 60, "tpm": 600, "rpd": 100, "tpd": 1000})
         return LeasedStore("openai", limits, BreakerRules(), self.clock.wall, worker=name)
 
     def renew(self, worker: LeasedStore) -> None:

@@ -17,7 +17,7 @@ from wallie_litellm.limiter.leased.lease_client import Calls, LastDenial, LeaseC
 from wallie_litellm.limiter.leased.local_lease_server import LocalLeaseServer
 from wallie_litellm.limiter.leased.prefetch import PrefetchState
 from wallie_litellm.limiter.leased.usage_mirror import UsageMirror
-from wallie_litellm.limiter.limits import Limits
+from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.listener import LimiterListener
 from wallie_litellm.limiter.store import Denial, DenialReason, LimitUsage, Reservation, limit_denial
 
@@ -47,7 +47,7 @@ class LeasedStore(StoreAccounting):
     def __init__(
         self,
         name: str,
-        limits: Limits,
+        limits: AccountLimits,
         rules: BreakerRules,
         wall: Callable[[], float],
         levels: Mapping[str, float] | None = None,
