@@ -246,8 +246,8 @@ class _Sentinel(RedisServer):
         # A Sentinel first pings a new master after its ping period or, if shorter, after down-after. With 500 ms of the
         # latter and the default period this is too late, and healthy masters are replaced.
         with self.client() as client:
-            # While the master is down it asks the replica for its state each second. A state older than five ping periods
-            # makes a replica unfit: with shorter periods most failovers are put off, by four seconds each.
+            # While the master is down it asks the replica for its state each second. A state older than five ping
+            # periods makes a replica unfit: with shorter periods most failovers are put off, by four seconds each.
             periods = {"ping-period": 250, "info-period": 500, "publish-period": 200}
             for name, milliseconds in periods.items():
                 client.execute_command("SENTINEL DEBUG", name, milliseconds)

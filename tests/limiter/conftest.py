@@ -13,7 +13,7 @@ from limiter_support import in_memory, makers
 from redis_support import RedisCluster, RedisServer
 
 from wallie_litellm.core.circuit_breaker import BreakerRules
-from wallie_litellm.core.lease_exchange import Answer, RenewalRequest, Uninitialised
+from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised
 from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limits import AccountLimits
@@ -50,9 +50,9 @@ def leased_by(client: Any) -> Maker:
     def make(clock: FakeClock, limits: AccountLimits, rules: BreakerRules) -> ProviderStore:
         client.flushall()
 
-        def exchange(now: float, request: RenewalRequest) -> Answer | Uninitialised:
+        def exchange(now: float, request: RenewalRequest) -> LeaseAnswer | Uninitialised:
             arguments = [json.dumps(request), CHANNEL, "openai", 10**6, repr(at(clock, now))]
-            answer: Answer | Uninitialised = json.loads(client.eval(SCRIPT, 1, key_of("openai"), *arguments))
+            answer: LeaseAnswer | Uninitialised = json.loads(client.eval(SCRIPT, 1, key_of("openai"), *arguments))
             return answer
 
         return LeasedStore("openai", limits, rules, clock.wall, exchange=exchange)

@@ -15,7 +15,7 @@ from wallie_litellm.core.circuit_breaker import BreakerAction
 VERSION: Final = 1  # of these messages and of the state in Redis; also in request.lua, inspect.lua and Redis' keys
 
 Amounts: TypeAlias = Mapping[str, float]  # units by dimension
-Outcome: TypeAlias = Sequence[Any]  # [breaker generation, verdict, permit (0: no probe), reason, count]
+BreakerOutcome: TypeAlias = Sequence[Any]  # [breaker generation, verdict, permit (0: no probe), reason, count]
 Refund: TypeAlias = Sequence[Any]  # [dimension, units, seconds since the reservation]
 GrantedUnits: TypeAlias = Sequence[float]  # [units, part of them that is free now, seconds until the rest refills]
 
@@ -38,7 +38,7 @@ class Seed(TypedDict):
     breaker: BreakerSnapshot
 
 
-class Report(TypedDict):
+class WorkerReport(TypedDict):
     """What has happened at a worker since its last report. The server applies each ``seq`` once."""
 
     seq: int
@@ -47,7 +47,7 @@ class Report(TypedDict):
     returned: Amounts  # of the lease, unspent
     charge: Amounts  # used, and not from the lease
     refunds: Sequence[Refund]
-    outcomes: Sequence[Outcome]
+    outcomes: Sequence[BreakerOutcome]
     actions: Sequence[BreakerAction]  # of an operator
     pause: float
     reset: bool  # of the quota
@@ -64,7 +64,7 @@ class RenewalRequest(TypedDict):
     rate_limits: Mapping[str, Sequence[float]]  # [units a minute, capacity of the bucket]
     daily_limits: Mapping[str, Sequence[float]]  # [units a day, Unix time of the day's end]
     breaker_rules: Mapping[str, Any]  # fields of core.circuit_breaker.BreakerRules
-    reports: Sequence[Report]
+    reports: Sequence[WorkerReport]
     max_wait: float  # capacity that is refilled later than this is of no use
     queued: Amounts  # demanded by all calls that wait
     in_flight: int
@@ -89,7 +89,7 @@ class BreakerAnswer(TypedDict):
     probe_free_in: float  # until another probe may go
 
 
-class Answer(TypedDict):
+class LeaseAnswer(TypedDict):
     """What the server granted, and the state that all workers share."""
 
     initialised: Literal[True]

@@ -22,12 +22,12 @@ from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Circ
 from wallie_litellm.core.lease_exchange import (
     VERSION,
     Amounts,
-    Answer,
     BreakerSnapshot,
+    LeaseAnswer,
     RenewalRequest,
-    Report,
     Seed,
     Uninitialised,
+    WorkerReport,
     version_error,
 )
 from wallie_litellm.core.token_bucket import TOLERANCE, TokenBucket
@@ -113,7 +113,7 @@ class LeaseServer:
         self._origin = 0
         self._merge_seeds_until = 0.0  # the state began without a seed of substance: later ones are merged until then
 
-    def exchange(self, now: float, request: RenewalRequest) -> Answer | Uninitialised:
+    def exchange(self, now: float, request: RenewalRequest) -> LeaseAnswer | Uninitialised:
         """Apply a worker's reports, and grant what it asks for."""
         if request["version"] != VERSION:
             return {"initialised": False, "error": version_error(request["version"])}
@@ -237,7 +237,7 @@ class LeaseServer:
             worker.unlease(worker.unconfirmed)
         worker.unconfirmed = {}
 
-    def _apply_report(self, now: float, worker: _Worker, report: Report) -> None:
+    def _apply_report(self, now: float, worker: _Worker, report: WorkerReport) -> None:
         if report["lease_id"] == worker.lease_id:  # else that lease has expired, and is charged
             worker.unlease(report["spent"])
             self._charge(now, report["spent"])
@@ -254,7 +254,7 @@ class LeaseServer:
             self.paused_until = max(self.paused_until, now + report["pause"])
         self._apply_breaker_report(now, report)
 
-    def _apply_breaker_report(self, now: float, report: Report) -> None:
+    def _apply_breaker_report(self, now: float, report: WorkerReport) -> None:
         for generation, verdict, permit, reason, count in report["outcomes"]:
             for _ in range(count):
                 self.breaker.record(now, generation, Verdict(verdict), probe=permit, reason=reason)
@@ -405,7 +405,7 @@ class LeaseServer:
         denied: Denied | None,
         permit: int,
         before: tuple[Any, ...],
-    ) -> Answer:
+    ) -> LeaseAnswer:
         breaker = self.breaker
         return {
             "initialised": True,

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.core.lease_exchange import VERSION, Answer, BreakerSnapshot, RenewalRequest, Report, Seed
+from wallie_litellm.core.lease_exchange import VERSION, BreakerSnapshot, LeaseAnswer, RenewalRequest, Seed, WorkerReport
 from wallie_litellm.core.outage import Outage
 from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
 from wallie_litellm.limiter.leased.lease_balance import LeaseBalance
@@ -41,13 +41,13 @@ class Calls(NamedTuple):
 
 
 @dataclass
-class Session:
+class ServerSession:
     """The exchange with one server: Redis, or the local one during an outage."""
 
     is_local: bool = False  # it answers at once, and leases nothing ahead
     lease_id: int = 0
     acked: int = 0  # the last report that the server has applied, by its last answer
-    unacknowledged: list[Report] = field(default_factory=list)
+    unacknowledged: list[WorkerReport] = field(default_factory=list)
 
 
 @dataclass
@@ -117,8 +117,8 @@ class LeaseClient:
         self.outage: Outage | None = None  # from the server's last answer to its next
         self._breaker_rules = asdict(breaker.rules)
         self._seq = 0
-        self._session = Session(is_local)
-        self._suspended = Session()  # the exchange with Redis, during an outage
+        self._session = ServerSession(is_local)
+        self._suspended = ServerSession()  # the exchange with Redis, during an outage
 
     def release(self) -> None:
         """Return all that is left."""
@@ -189,7 +189,7 @@ class LeaseClient:
             "breaker": self.breaker.snapshot(now),
         }
 
-    def _build_report(self, now: float, waiting: Demand, paused_for: float, *, idle: bool) -> Report:
+    def _build_report(self, now: float, waiting: Demand, paused_for: float, *, idle: bool) -> WorkerReport:
         self._seq += 1  # each report has its own: the server applies every number once
         outcomes, actions = self.breaker.report()
         spent = {name: balance.spent for name, balance in self.balances.items() if balance.spent}
@@ -201,7 +201,7 @@ class LeaseClient:
             for balance in self.balances.values():
                 balance.release(0 if idle else waiting[balance.kind])
         pending = self.pending
-        report: Report = {
+        report: WorkerReport = {
             "seq": self._seq,
             "lease_id": self._session.lease_id,
             "spent": spent,
@@ -231,7 +231,7 @@ class LeaseClient:
             balance.release()
             balance.returned = 0
 
-    def apply_grant(self, now: float, sent_at: float, answer: Answer) -> None:
+    def apply_grant(self, now: float, sent_at: float, answer: LeaseAnswer) -> None:
         """Apply the answer to a request that was built at ``sent_at``."""
         session, is_local = self._session, self._session.is_local
         self.answer_due = False
@@ -257,7 +257,7 @@ class LeaseClient:
         self.breaker.update(now, answer["breaker"])
         self.mirror.update(now, answer)
 
-    def _note_prefetch(self, now: float, answer: Answer) -> None:
+    def _note_prefetch(self, now: float, answer: LeaseAnswer) -> None:
         prefetch = self.prefetch
         if answer["grants"] and prefetch.asked_for:
             prefetch.resize(now, answer["grants"])
@@ -280,7 +280,7 @@ class LeaseClient:
         is_live = now < self.expires_at
         in_hand = {name: balance.left if is_live else 0 for name, balance in self.balances.items()}
         self._session.unacknowledged.append(self._build_report(now, NOTHING, paused_for, idle=True))
-        self._suspended, self._session = self._session, Session(is_local=True)
+        self._suspended, self._session = self._session, ServerSession(is_local=True)
         if self.outage is None:
             self.outage = self.mirror.begin_outage(now, in_hand)
             usage = self.outage.carried_usage(now, self.mirror.days_end_at())
@@ -309,6 +309,6 @@ class LeaseClient:
         self.worker = worker
         for balance in self.balances.values():
             balance.forget()
-        self._session, self._seq, self.expires_at, self.outage = Session(), 0, -inf, None
+        self._session, self._seq, self.expires_at, self.outage = ServerSession(), 0, -inf, None
         self.pending = PendingReport(pause=self.pending.pause, breaker_trip=self.pending.breaker_trip)
         self.mirror.forget()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import ClassVar, Final
 
 from wallie_litellm.clock import Clock
-from wallie_litellm.core.lease_exchange import Answer, RenewalRequest, Uninitialised
+from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.listener import LimiterListener
@@ -53,7 +53,7 @@ class LeasedLimiter(Limiter):
         with self._lock:
             return self._store.build_release(self._now())
 
-    def apply_grant(self, answer: Answer | Uninitialised, sent_at: float) -> bool:
+    def apply_grant(self, answer: LeaseAnswer | Uninitialised, sent_at: float) -> bool:
         """Serve the queue from the lease server's answer; ``False`` if it has to be asked again."""
         with self._lock:
             now = self._now()

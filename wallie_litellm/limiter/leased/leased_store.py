@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS
-from wallie_litellm.core.lease_exchange import Answer, RenewalRequest, Uninitialised
+from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised
 from wallie_litellm.limiter.accounting import StoreAccounting
 from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
 from wallie_litellm.limiter.leased.lease_balance import LeaseBalance
@@ -34,7 +34,7 @@ STORE_DOWN_RETRY: Final = 1.0  # seconds, of denials where the store is away and
 SLOT_RETRY: Final = 1e-3  # seconds, of denials for want of a slot: an event ends them, not time
 SHORTEST_WAIT: Final = 1e-6  # seconds, of other denials
 
-Exchange: TypeAlias = Callable[[float, RenewalRequest], Answer | Uninitialised]
+Exchange: TypeAlias = Callable[[float, RenewalRequest], LeaseAnswer | Uninitialised]
 
 
 class LeasedStore(StoreAccounting):
@@ -341,7 +341,7 @@ class LeasedStore(StoreAccounting):
         self._lease.release()
         return self.build_renewal(now)
 
-    def apply_grant(self, now: float, sent_at: float, answer: Answer | Uninitialised) -> bool:
+    def apply_grant(self, now: float, sent_at: float, answer: LeaseAnswer | Uninitialised) -> bool:
         """Apply the answer to a request that was built at ``sent_at``; ``False`` if another request is due at once."""
         lease = self._lease
         if not answer["initialised"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from wallie_litellm.core.lease_exchange import Answer, RenewalRequest, Uninitialised
+from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised
 from wallie_litellm.core.lease_server import LeaseServer
 
 UNLIMITED_SLOTS: Final = 10**9  # calls in flight, where nothing is counted
@@ -26,7 +26,7 @@ class LocalLeaseServer:
         self._server = LeaseServer()
         self._generation = generation + LOCAL_GENERATION_OFFSET
 
-    def exchange(self, now: float, request: RenewalRequest, wall: float) -> Answer | Uninitialised:
+    def exchange(self, now: float, request: RenewalRequest, wall: float) -> LeaseAnswer | Uninitialised:
         """As :meth:`LeaseServer.exchange`, on this process' clock; ``wall`` is the Unix time at ``now``."""
         answer = self._server.exchange(now, self._part_of(now, request, wall))
         if not answer["initialised"]:

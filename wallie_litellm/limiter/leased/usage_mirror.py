@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
 from wallie_litellm.core.daily_quota import DailyQuota, next_midnight
-from wallie_litellm.core.lease_exchange import Answer
+from wallie_litellm.core.lease_exchange import LeaseAnswer
 from wallie_litellm.core.outage import DayAtDisconnect, Outage, RateAtDisconnect
 from wallie_litellm.core.token_bucket import TOLERANCE, TokenBucket
 from wallie_litellm.limiter.quota_meter import QuotaMeter
@@ -93,7 +93,7 @@ class UsageMirror:
         counter = self._days[name]
         return 0.0 if counter.used + amount <= counter.limit else max(0.0, counter.resets_at - now)
 
-    def update(self, now: float, answer: Answer) -> None:
+    def update(self, now: float, answer: LeaseAnswer) -> None:
         """Copy an answer."""
         self.clock_skew = float(answer["now"]) - self._wall()
         self.workers, self.quota_resets, self.leased = answer["workers"], answer["quota_resets"], answer["leased"]

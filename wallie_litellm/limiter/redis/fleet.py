@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 
-from wallie_litellm.core.lease_exchange import VERSION, Answer, RenewalRequest, Uninitialised
+from wallie_litellm.core.lease_exchange import VERSION, LeaseAnswer, RenewalRequest, Uninitialised
 from wallie_litellm.limiter.redis.connection import Client, connect, reason_of
 from wallie_litellm.limiter.redis.layout import (
     CHANNEL,
@@ -85,8 +85,8 @@ async def within(seconds: float, work: Coroutine[Any, Any, _Result]) -> _Result:
         task.cancel()
 
 
-def _answer(reply: str) -> Answer | Uninitialised:
-    answer: Answer | Uninitialised = json.loads(reply)
+def _answer(reply: str) -> LeaseAnswer | Uninitialised:
+    answer: LeaseAnswer | Uninitialised = json.loads(reply)
     if not answer["initialised"] and "error" in answer:
         raise VersionMismatch(answer["error"])
     return answer
@@ -347,7 +347,7 @@ class RedisFleet:
         finally:
             exchanger.is_busy = False
 
-    async def _exchange(self, name: str, request: RenewalRequest) -> Answer | Uninitialised:
+    async def _exchange(self, name: str, request: RenewalRequest) -> LeaseAnswer | Uninitialised:
         self.exchanges[name] += 1
         arguments = (1, key_of(name), json.dumps(request), CHANNEL, name, STATE_TTL)
         try:
