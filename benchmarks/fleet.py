@@ -88,15 +88,15 @@ def _crowd(report: Report, name: str, limits: dict[str, Any], seconds: float, sh
         start_at = time.monotonic() + START
         plan = Plan(server.url, limits, [(seconds, share * per_second / 4)], start_at=start_at)
         reports = [worker.report() for worker in [Worker(plan) for _ in range(4)]]
-    everybody = [at for one in reports for at in one.admitted]
-    within = sum(at < start_at + seconds for at in everybody)
+    every_admission = [at for one in reports for at in one.admitted]
+    within = sum(at < start_at + seconds for at in every_admission)
     allowed = min(capacity + per_second * seconds, share * per_second * seconds)
-    fairest = min(len(one.admitted) for one in reports) / (len(everybody) / 4)
+    fairest = min(len(one.admitted) for one in reports) / (len(every_admission) / 4)
     figures = {
         "used": within / allowed,
-        "over": over_admitted(everybody, limits["rpm"], capacity),
+        "over": over_admitted(every_admission, limits["rpm"], capacity),
         "smallest share": fairest,
-        "exchanges an admit": sum(one.exchanges for one in reports) / len(everybody),
+        "exchanges an admit": sum(one.exchanges for one in reports) / len(every_admission),
         "errors": sum(len(one.errors) for one in reports),
     }
     report.data[name] = figures
@@ -111,13 +111,13 @@ def _bursts(report: Report, name: str, limits: dict[str, Any], seconds: float, i
         start_at = time.monotonic() + START
         plan = Plan(server.url, limits, [busy, still, busy, still, busy], start_at=start_at)
         reports = [worker.report() for worker in [Worker(plan) for _ in range(4)]]
-    everybody = [at for one in reports for at in one.admitted]
+    every_admission = [at for one in reports for at in one.admitted]
     begins = [start_at + number * (seconds + idle) for number in range(3)]
-    within = sum(any(begin <= at < begin + seconds for begin in begins) for at in everybody)
+    within = sum(any(begin <= at < begin + seconds for begin in begins) for at in every_admission)
     figures = {
         "used": within / (3 * (capacity + per_second * seconds)),
-        "over": over_admitted(everybody, limits["rpm"], capacity),
-        "exchanges an admit": sum(one.exchanges for one in reports) / len(everybody),
+        "over": over_admitted(every_admission, limits["rpm"], capacity),
+        "exchanges an admit": sum(one.exchanges for one in reports) / len(every_admission),
         "errors": sum(len(one.errors) for one in reports),
     }
     report.data[name] = figures
@@ -125,7 +125,7 @@ def _bursts(report: Report, name: str, limits: dict[str, Any], seconds: float, i
 
 
 async def _trips(rounds: int) -> list[float]:
-    """Seconds from a trip in one guard to the last of four knowing."""
+    """Seconds from a trip in one guard until the last of four has it."""
     took = []
     with RedisServer() as server:
         guards = [_guard(server.url, HOT) for _ in range(4)]
@@ -175,7 +175,7 @@ def run(quick: bool) -> Report:
     bursts = {"rpm": 6000, "burst": {"rpm": 100}}
     _bursts(report, "4 processes, twice 100/s after 12 s of nothing, three times", bursts, 4.0 if quick else 8.0, 12.0)
     trips = asyncio.run(_trips(5 if quick else 20))
-    report.data["trip known"] = trips
+    report.data["trip propagated"] = trips
     line = f"median {median(trips) * 1000:.1f} ms, longest {max(trips) * 1000:.1f} ms"
-    report.rows.append(["from a trip to the last of four guards knowing", line])
+    report.rows.append(["from a trip until the last of four guards has it", line])
     return report

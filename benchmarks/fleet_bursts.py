@@ -56,32 +56,32 @@ def _config(store: str, base: str, ledger: str) -> dict[str, Any]:
 
 
 async def _process(store: str, base: str, ledger: str) -> None:
-    """One of the processes: for each line of (begin, idle), what became of its calls, and when they were admitted."""
+    """One of the processes: for each line of (begin, idle), the results of its calls, and when they were admitted."""
     logging.disable(logging.ERROR)
     router = build_router(parse_config(_config(store, base, ledger)))
     limiter = router.guard.limiter("openai")
     admitted: list[float] = []
     reserve = limiter._store.reserve
 
-    def noted(now: float, demand: Any) -> Any:
+    def recorded(now: float, demand: Any) -> Any:
         result = reserve(now, demand)
         if isinstance(result, Reservation):
             admitted.append(now)
         return result
 
-    limiter._store.reserve = noted  # type: ignore[method-assign]
+    limiter._store.reserve = recorded  # type: ignore[method-assign]
 
     async def call() -> str:
         try:
             await router.acompletion("m", [{"role": "user", "content": "hi"}])
         except Refused:
             return "refused here"
-        except Exception:  # noqa: BLE001 - of whatever class: the upstream has refused it
+        except Exception:  # noqa: BLE001 - of any class: the upstream has refused it
             return "refused upstream"
         return "served"
 
     await call()
-    await asyncio.sleep(1)  # it is known to Redis
+    await asyncio.sleep(1)  # it has registered with Redis
     print("ready", flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
         start_at, idle = map(float, line.split())
@@ -100,12 +100,12 @@ def _round(started: Sequence[subprocess.Popen[str]], idle: float) -> dict[str, f
     for process in started:
         write_line(process, f"{start_at} {idle}")
     results = [json.loads(read_line(process)) for process in started]
-    everybody = [at for one in results for at in one["admitted"]]
-    crowd = sum(at >= start_at + 1 + idle for at in everybody)
+    every_admission = [at for one in results for at in one["admitted"]]
+    crowd = sum(at >= start_at + 1 + idle for at in every_admission)
     refilled = (1 + idle) * PER_MINUTE / 60
     allowed = min(PER_MINUTE, PER_MINUTE - BEFORE * PROCESSES + refilled) + PATIENCE * PER_MINUTE / 60
     return {
-        "over": over_admitted(everybody, PER_MINUTE, PER_MINUTE),
+        "over": over_admitted(every_admission, PER_MINUTE, PER_MINUTE),
         "upstream 429s": sum(one["refused"] for one in results),
         "used": crowd / allowed,
     }

@@ -1,8 +1,8 @@
 """A fleet under random faults: ``python benchmarks/fleet_chaos.py [--seconds 300] [--seed N]``.
 
-Redis is killed, paused and flushed, workers are killed and replaced, providers fail and recover. Afterwards all who are
-left must agree with Redis, and every call must have ended in time. Exits with 1 if not. What was admitted beyond the
-limit, which is expected only while Redis is away or has forgotten, is printed.
+Redis is killed, paused and flushed, workers are killed and replaced, providers fail and recover. Afterwards all workers
+that are left must agree with Redis, and every call must have ended in time. Exits with 1 if not. Prints what was
+admitted beyond the limit, which is expected only while Redis is away or has lost its state.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OFFERED = 2 * PER_SECOND / WORKERS  # requests a second that each worker is aske
 MAX_WAIT = 2.0
 HANG = MAX_WAIT + 1.0  # seconds
 AFTERMATH = 5.0  # seconds that a fault may have consequences
-HEARD = 2.2  # seconds between two words with Redis, at most, and a little more
+RENEWED_EVERY = 2.2  # seconds between two exchanges, at most, and a little more
 SETTLED = 15.0  # seconds that the fleet may take to agree
 START = 20.0  # seconds that a worker may take to begin
 REDIS_FAULTS = ("kill redis", "pause redis", "flush redis")
@@ -46,7 +46,7 @@ GENERATION = "return cmsgpack.unpack(redis.call('GET', KEYS[1])).breaker.generat
 
 
 class _Load:
-    """Calls through a real guard; what becomes of each goes to a file, so that a killed worker's is known too."""
+    """Calls through a real guard; the result of each goes to a file, so that those of a killed worker are there too."""
 
     def __init__(self, url: str, journal: str, seed: int) -> None:
         from wallie_litellm.config import WallieConfig
@@ -113,7 +113,7 @@ class _Load:
                 task.add_done_callback(self._running.discard)
 
     def status(self) -> dict[str, Any]:
-        """What this worker knows of its provider."""
+        """The provider's state at this worker."""
         status = self.guard.status()
         provider = status["providers"]["openai"]
         return {
@@ -127,7 +127,7 @@ class _Load:
             "waiting": provider["waiting"],
             "late": self._late,
             "name": status["store"]["worker"],
-            "left": {name: purse.left for name, purse in self.guard.limiter("openai")._store._balances.items()},
+            "left": {name: balance.left for name, balance in self.guard.limiter("openai")._store._balances.items()},
         }
 
 
@@ -135,14 +135,14 @@ async def _work(plan: dict[str, Any]) -> None:
     load = _Load(plan["url"], plan["journal"], plan["seed"])
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
-    def obey(order: str) -> None:
-        if order == "go":
+    def carry_out(command: str) -> None:
+        if command == "go":
             load.rate = OFFERED
-        elif order == "stop":
+        elif command == "stop":
             load.rate = 0.0
-        elif order in ("fail", "heal"):
-            load.failing = order == "fail"
-        elif order == "status":
+        elif command in ("fail", "heal"):
+            load.failing = command == "fail"
+        elif command == "status":
             print(json.dumps(load.status()), flush=True)
         else:
             ended.set()
@@ -150,23 +150,23 @@ async def _work(plan: dict[str, Any]) -> None:
     def listen() -> None:
         with suppress(RuntimeError):  # the loop has ended
             for line in sys.stdin:
-                loop.call_soon_threadsafe(obey, line.strip())
+                loop.call_soon_threadsafe(carry_out, line.strip())
             loop.call_soon_threadsafe(ended.set)
 
     threading.Thread(target=listen, daemon=True).start()
     offering = asyncio.ensure_future(load.run())
-    obey("status")
+    carry_out("status")
     await ended.wait()
     offering.cancel()
     await load.guard.aclose()
 
 
-# Those who watch it
+# The workers, from outside
 
 
 @dataclass
 class _Journal:
-    """What became of one worker's calls: instants by number of call."""
+    """Results of one worker's calls: instants by number of call."""
 
     started: dict[int, float] = field(default_factory=dict)
     ended: dict[int, float] = field(default_factory=dict)
@@ -221,35 +221,35 @@ class _Worker:
                 stderr=log,
                 text=True,
             )
-        self._said: queue.Queue[str] = queue.Queue()
+        self._output: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
         self._ready = False
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._said.put(line)
+            self._output.put(line)
 
-    def tell(self, *orders: str) -> None:
+    def send(self, *commands: str) -> None:
         assert self._process.stdin is not None
-        for order in orders:
-            self._process.stdin.write(order + "\n")
+        for command in commands:
+            self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
 
     def wait_until_ready(self) -> None:
         if not self._ready:
-            self._said.get(timeout=START)
+            self._output.get(timeout=START)
             self._ready = True
 
-    def complaints(self) -> list[str]:
-        """What it has logged besides Redis' coming and going."""
+    def unexpected_log(self) -> list[str]:
+        """The lines of its log that do not report an outage of Redis."""
         lines = self.log.read_text(errors="replace").splitlines()
         return [line for line in lines if not line.startswith(("Redis does not serve", "Redis serves again"))]
 
     def status(self) -> dict[str, Any]:
         self.wait_until_ready()
-        self.tell("status")
-        status: dict[str, Any] = json.loads(self._said.get(timeout=5))
+        self.send("status")
+        status: dict[str, Any] = json.loads(self._output.get(timeout=5))
         return status
 
     def kill(self) -> None:
@@ -259,7 +259,7 @@ class _Worker:
 
     def end(self) -> None:
         with suppress(OSError):
-            self.tell("end")
+            self.send("end")
         try:
             self._process.wait(15)
         except subprocess.TimeoutExpired:
@@ -313,7 +313,7 @@ class _Chaos:
         self._seed = seed
         self._directory = directory
 
-    def hire(self) -> _Worker:
+    def start_worker(self) -> _Worker:
         number = len(self.workers) + len(self.dead)
         worker = _Worker(self.server.url, self._directory / str(number), self._seed + number)
         self.workers.append(worker)
@@ -333,11 +333,11 @@ class _Chaos:
                 self._failing.remove(worker)
             worker.kill()
             self.dead.append(worker)
-            self.hire().tell("go")
+            self.start_worker().send("go")
         else:
             self._failing = dice.sample(self.workers, dice.randint(2, WORKERS))
             for worker in self._failing:
-                worker.tell("fail")
+                worker.send("fail")
 
     def finish(self, fault: _Fault) -> None:
         if fault.kind == "kill redis":
@@ -346,7 +346,7 @@ class _Chaos:
             self.server.resume()
         elif fault.kind == "failing providers":
             for worker in self._failing:
-                worker.tell("heal")
+                worker.send("heal")
             self._failing = []
 
     def run(self, faults: Sequence[_Fault], began: float) -> None:
@@ -357,18 +357,18 @@ class _Chaos:
             step(fault)
 
     def fleet(self) -> dict[str, Any]:
-        """What Redis knows."""
-        from wallie_litellm.limiter.redis.fleet import key_of
+        """The provider's state in Redis."""
         from wallie_litellm.limiter.redis.inspect import read_fleet
+        from wallie_litellm.limiter.redis.layout import key_of
 
-        told = read_fleet(self.server.url, ["openai"])["states"]["openai"]
+        found = read_fleet(self.server.url, ["openai"])["states"]["openai"]
         with self.server.client() as client:
             generation = int(client.eval(GENERATION, 1, key_of("openai")))
         return {
-            "state": told["breaker"]["state"],
+            "state": found["breaker"]["state"],
             "generation": generation,
-            "used": told["used"],
-            "lent": {name: dict(worker["lent"]) for name, worker in told["workers"].items()},
+            "used": found["used"],
+            "leased": {name: dict(worker["leased"]) for name, worker in found["workers"].items()},
         }
 
 
@@ -376,7 +376,7 @@ class _Chaos:
 
 
 def disagreements(fleet: dict[str, Any], workers: Sequence[dict[str, Any]], spent: float) -> list[str]:
-    """Where a worker and Redis say different things; of use, by more than ``spent``."""
+    """Where a worker and Redis differ; in usage, by more than ``spent``."""
     found = []
     for number, worker in enumerate(workers):
         if worker["store"] != "ok":
@@ -395,7 +395,7 @@ def disagreements(fleet: dict[str, Any], workers: Sequence[dict[str, Any]], spen
 
 
 class _Meter:
-    """One bucket that everybody's admissions are charged to on the spot."""
+    """One bucket that all admissions are charged to at once."""
 
     def __init__(self) -> None:
         self._used, self._at = 0.0, 0.0
@@ -451,14 +451,14 @@ def _settle(chaos: _Chaos, faults_end: float) -> tuple[list[str], list[str], flo
         if all(one["state"] == "closed" and one["store"] == "ok" for one in statuses):
             break
         time.sleep(0.1)
-    time.sleep(1.0)  # under load, with everybody well
+    time.sleep(1.0)  # under load, without faults
     for worker in chaos.workers:
-        worker.tell("stop")
+        worker.send("stop")
     stopped = time.monotonic()
     statuses = [worker.status() for worker in chaos.workers]
     fleet = chaos.fleet()
     admitted = [at for worker in chaos.workers for at in _Journal.read(worker.journal).admitted.values()]
-    spent = sum(stopped - HEARD <= at for at in admitted)
+    spent = sum(stopped - RENEWED_EVERY <= at for at in admitted)
     at_once = disagreements(fleet, statuses, spent)
     while True:
         statuses = [worker.status() for worker in chaos.workers]
@@ -470,10 +470,10 @@ def _settle(chaos: _Chaos, faults_end: float) -> tuple[list[str], list[str], flo
             fleet = chaos.fleet()
             found += disagreements(fleet, statuses, 0)
             for number, one in enumerate(statuses):
-                lent, left = fleet["lent"].get(one["name"], {}), {name: n for name, n in one["left"].items() if n}
-                if lent != left:
-                    found.append(f"worker {number}: {left} in hand, {lent} on loan to it by Redis")
-        except Exception as error:  # noqa: BLE001 - Redis may be gone, or empty until a worker speaks
+                leased, left = fleet["leased"].get(one["name"], {}), {name: n for name, n in one["left"].items() if n}
+                if leased != left:
+                    found.append(f"worker {number}: {left} in hand, {leased} leased to it by Redis")
+        except Exception as error:  # noqa: BLE001 - Redis may be gone, or empty until an exchange
             found.append(f"Redis: {error!r}")
         if not found or time.monotonic() >= deadline:
             return found, at_once, time.monotonic() - faults_end
@@ -490,10 +490,10 @@ def _judge(chaos: _Chaos, faults: Sequence[_Fault], began: float, load_end: floa
     admitted = sum(len(journal.admitted) for _, journal in journals)
     refused: Counter[str] = sum((journal.refused for _, journal in journals), Counter())
     died = sum(journal.unended(float("inf")) for worker, journal in journals if worker.killed_at is not None)
-    said = ", ".join(f"{count} {name}" for name, count in sorted(refused.items()))
-    figures.append(f"calls: {started} started, {admitted} admitted, refused: {said}; {died} died with their worker")
+    refusals = ", ".join(f"{count} {name}" for name, count in sorted(refused.items()))
+    figures.append(f"calls: {started} started, {admitted} admitted, refused: {refusals}; {died} died with their worker")
     figures.append(
-        f"longest until admitted or refused: {longest:.2f} s (worst pause of a survivor's own: {late:.2f} s)"
+        f"longest until admitted or refused: {longest:.2f} s (worst standstill of a worker that is left: {late:.2f} s)"
     )
     if longest > HANG:
         wrong.append(f"a call hung: {longest:.2f} s, at most {HANG:g} s expected")
@@ -501,7 +501,7 @@ def _judge(chaos: _Chaos, faults: Sequence[_Fault], began: float, load_end: floa
         lost = journal.unended(float("inf") if worker.killed_at is None else worker.killed_at - HANG)
         if lost:
             wrong.append(f"worker {worker.journal.name}: {lost} calls never ended")
-        wrong += [f"worker {worker.journal.name}: {error}" for error in (journal.errors + worker.complaints())[-3:]]
+        wrong += [f"worker {worker.journal.name}: {error}" for error in (journal.errors + worker.unexpected_log())[-3:]]
     charged = [at for _, journal in journals for at in journal.charged()]
     counted = chaos.fleet()["used"].get("rpd", 0.0)
     figures.append(f"charged: {len(charged)} admitted and not refunded, {counted:.0f} by Redis' count of the day")
@@ -548,11 +548,11 @@ def run(seconds: float, seed: int) -> int:
         chaos = _Chaos(stack.enter_context(Server()), seed, directory)
         stack.callback(lambda: [worker.end() for worker in chaos.workers])
         for _ in range(WORKERS):
-            chaos.hire()
+            chaos.start_worker()
         for worker in chaos.workers:
             worker.wait_until_ready()
         for worker in chaos.workers:
-            worker.tell("go")
+            worker.send("go")
         began = time.monotonic()
         chaos.run(faults, began)
         time.sleep(max(0.0, began + seconds - time.monotonic()))
@@ -560,8 +560,8 @@ def run(seconds: float, seed: int) -> int:
         figures, wrong = _judge(chaos, faults, began, began + seconds)
         figures.append(f"agreed {took:.1f} s after the faults ended; as the load ended: {at_once or 'agreed'}")
         fleet = chaos.fleet()
-        lent = sum(sum(amounts.values()) for amounts in fleet["lent"].values())
-        figures.append(f"Redis: {fleet['state']}, generation {fleet['generation']}, {lent:g} on loan")
+        leased = sum(sum(amounts.values()) for amounts in fleet["leased"].values())
+        figures.append(f"Redis: {fleet['state']}, generation {fleet['generation']}, {leased:g} leased")
         wrong += apart + [f"as the load ended: {one}" for one in at_once]
     for line in figures:
         print(line)
@@ -577,7 +577,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.worker is not None:
-        signal.alarm(3600)  # should whoever started it forget it
+        signal.alarm(3600)  # in case its parent does not end it
         asyncio.run(_work(json.loads(options.worker)))
         return 0
     return run(options.seconds, random.randrange(10_000) if options.seed is None else options.seed)

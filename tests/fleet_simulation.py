@@ -1,4 +1,4 @@
-"""A fleet on virtual time: real limiters and borrowers, the core's lender, and what lies between them.
+"""A fleet on virtual time: real limiters and leased stores, the core's lease server, and a simulated network.
 
 Run as a script it searches for one admission too many: ``python tests/fleet_simulation.py SECONDS [SEED]``.
 """
@@ -26,13 +26,13 @@ from wallie_litellm.limiter.redis.fleet import HEARTBEAT, RECONNECT, TIMEOUT
 from wallie_litellm.limiter.store import Reservation
 from wallie_litellm.limiter.waiter import Waiter
 
-UNIX = 1_790_000_000.0  # seconds; the lender's clock when the simulation's says 0
+UNIX = 1_790_000_000.0  # seconds; the server's clock at 0 of the simulation's
 ONE = Demand(1, 0, 0, 0)
 A_HAIR = 1e-3  # of a request
 
 
 class Events:
-    """What is to happen, in order, on a clock of its own."""
+    """Future events, in order, on a clock of their own."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -40,7 +40,7 @@ class Events:
         self._sequence = itertools.count()
 
     def at(self, when: float, action: Callable[[], object]) -> Callable[[], None]:
-        """Have ``action`` called at ``when``; returns how to call it off."""
+        """Have ``action`` called at ``when``; the function that is returned cancels it."""
         cell = [action]
         heapq.heappush(self._events, (max(when, self.now), next(self._sequence), cell))
         return cell.clear
@@ -75,7 +75,7 @@ HEALTHY = Network()
 
 
 class Clock:
-    """Time as one process has it: its wall clock is wrong, and timers wait while it stands still."""
+    """One process' clock: its wall clock is wrong, and timers wait while the process stands still."""
 
     def __init__(self, worker: SimulatedWorker, skew: float) -> None:
         self._worker = worker
@@ -97,18 +97,18 @@ class Clock:
 
 @dataclass
 class Admission:
-    """A request that was let in; one that was never sent does not count."""
+    """A request that was admitted; one that was never sent does not count."""
 
     worker: str
     at: float
-    alone: bool  # without the lender, which did not answer
+    alone: bool  # during an outage of the server
     counts: bool = True
 
 
 class SimulatedWorker:
-    """A process with one provider, that talks to the lender as ``RedisFleet`` does.
+    """A process with one provider, that exchanges with the server as ``RedisFleet`` does.
 
-    One that is ``hasty`` holds the time in which it stood still itself against the lender.
+    A ``hasty`` one counts the time in which it stood still itself as time without an answer.
     """
 
     def __init__(self, fleet: FleetSimulation, name: str, *, skew: float, hasty: bool) -> None:
@@ -118,9 +118,9 @@ class SimulatedWorker:
         self.stalled = 0.0  # seconds in all
         self._hasty = hasty
         self._stalled_until = 0.0
-        self._pending = self._busy = self._down = self._broke = False
-        self._talked_at = float("-inf")
-        self._exchange = 0  # the number of the one under way, by which a late answer is known
+        self._is_due = self._is_busy = self._is_down = self._is_broken = False
+        self._last_at = float("-inf")
+        self._number = 0  # the number of the one under way, by which a late answer is recognised
         clock = Clock(self, skew)
         self.store = LeasedStore("openai", fleet.limits, BreakerRules(), clock.wall, worker=name)
         self.limiter = LeasedLimiter("openai", self.store, clock, 600.0)
@@ -147,8 +147,8 @@ class SimulatedWorker:
     def kill(self) -> None:
         self.alive = False
 
-    def ask(self, patience: float, seconds: float, *, sent: bool = True) -> None:
-        """One request, which waits for at most ``patience`` and lasts ``seconds``."""
+    def ask(self, max_wait: float, seconds: float, *, sent: bool = True) -> None:
+        """One request, which waits for at most ``max_wait`` seconds and lasts ``seconds``."""
         result = self.limiter.reserve(ONE)
         if isinstance(result, Reservation):
             self._admitted(result, seconds, sent=sent)
@@ -158,10 +158,10 @@ class SimulatedWorker:
             if isinstance(waiter.result, Reservation):
                 self._admitted(waiter.result, seconds, sent=sent)
 
-        self.limiter.enqueue(Waiter(ONE, 0, self.fleet.events.now + patience, woken))
+        self.limiter.enqueue(Waiter(ONE, 0, self.fleet.events.now + max_wait, woken))
 
     def _admitted(self, reservation: Reservation, seconds: float, *, sent: bool) -> None:
-        admission = Admission(self.name, reservation.at, alone=self._down)
+        admission = Admission(self.name, reservation.at, alone=self._is_down)
         self.fleet.admissions.append(admission)
 
         def end() -> None:
@@ -171,27 +171,27 @@ class SimulatedWorker:
 
         self.fleet.events.after(seconds, self.awake(end))
 
-    def hear(self) -> None:
-        """Another worker has changed what this one should know."""
+    def on_broadcast(self) -> None:
+        """Another worker has changed what this one needs at once."""
         self.fleet.events.after(self.fleet.delay(), self.awake(self._signal))
 
-    # The line to the lender, as RedisFleet keeps it
+    # Exchanges with the server, as RedisFleet makes them
 
     def _beat(self) -> None:
-        if self.fleet.events.now - self._talked_at >= HEARTBEAT * 0.9:
+        if self.fleet.events.now - self._last_at >= HEARTBEAT * 0.9:
             self._signal()
         self.fleet.events.after(HEARTBEAT / 4, self.awake(self._beat))
 
     def _signal(self) -> None:
-        self._pending = True  # and a moment later another thread finds it
-        self.fleet.events.after(self.fleet.chance.uniform(0, 2e-4), self.awake(self._talk))
+        self._is_due = True  # and a moment later another thread finds it
+        self.fleet.events.after(self.fleet.chance.uniform(0, 2e-4), self.awake(self._exchange_if_due))
 
-    def _talk(self) -> None:
-        if self._busy or self._down or not self._pending:
+    def _exchange_if_due(self) -> None:
+        if self._is_busy or self._is_down or not self._is_due:
             return
-        self._busy, self._pending = True, False
-        self._talked_at = sent_at = self.fleet.events.now
-        self._exchange = number = self._exchange + 1
+        self._is_busy, self._is_due = True, False
+        self._last_at = sent_at = self.fleet.events.now
+        self._number = number = self._number + 1
         request = copy(self.limiter.build_renewal())
         if self.fleet.loses():
             self.fleet.events.after(self.fleet.delay(), self.awake(lambda: self._broken(number)))
@@ -208,37 +208,37 @@ class SimulatedWorker:
             self.fleet.events.after(delay, self.awake(lambda: self._answered(answer, number, sent_at)))
 
     def _answered(self, answer: dict[str, Any], number: int, sent_at: float) -> None:
-        if number != self._exchange:
+        if number != self._number:
             return
         if self._hasty and self.fleet.events.now - sent_at >= TIMEOUT:
             self._lost(number)
             return
-        self._exchange += 1
-        self._busy = self._broke = False
+        self._number += 1
+        self._is_busy = self._is_broken = False
         if not self.limiter.apply_grant(copy(answer), sent_at):
-            self._pending = True
-        self._talk()
+            self._is_due = True
+        self._exchange_if_due()
 
     def _broken(self, number: int) -> None:
-        if number != self._exchange:
+        if number != self._number:
             return
-        if self._broke:
+        if self._is_broken:
             self._lost(number)
             return
-        self._exchange += 1
-        self._busy, self._broke, self._pending = False, True, True
-        self._talk()
+        self._number += 1
+        self._is_busy, self._is_broken, self._is_due = False, True, True
+        self._exchange_if_due()
 
     def _lost(self, number: int) -> None:
-        if number != self._exchange:
+        if number != self._number:
             return
-        self._exchange += 1
-        self._down, self._busy, self._broke = True, False, False
+        self._number += 1
+        self._is_down, self._is_busy, self._is_broken = True, False, False
         self.limiter.lease_server_lost(self.fleet.policy)
         self.fleet.events.after(RECONNECT * self.fleet.chance.uniform(0.9, 1.3), self.awake(self._found))
 
     def _found(self) -> None:
-        self._down = False
+        self._is_down = False
         self.limiter.lease_server_found()
         self._signal()
 
@@ -250,17 +250,17 @@ def copy(message: Any) -> Any:
 
 @dataclass
 class FleetSimulation:
-    """Workers, their lender, and the network between them."""
+    """Workers, their lease server, and the network between them."""
 
     limits: AccountLimits
     chance: random.Random
     network: Network = HEALTHY
     policy: str = "closed"
-    lender: LeaseServer = field(default_factory=LeaseServer)
+    server: LeaseServer = field(default_factory=LeaseServer)
     events: Events = field(default_factory=Events)
     workers: list[SimulatedWorker] = field(default_factory=list)
     admissions: list[Admission] = field(default_factory=list)
-    lent_twice: float = 0.0  # units that a worker held and the lender knew nothing of, at worst
+    unleased: float = 0.0  # units that a worker held without a lease by the server, at worst
 
     def start(self, *, skew: float = 0.0, hasty: bool = False) -> SimulatedWorker:
         worker = SimulatedWorker(self, f"w{len(self.workers)}", skew=skew, hasty=hasty)
@@ -277,22 +277,22 @@ class FleetSimulation:
         return self.chance.random() < self.network.lost
 
     def exchange(self, request: dict[str, Any]) -> dict[str, Any]:
-        answer = self.lender.exchange(self.events.now + UNIX, request)
+        answer = self.server.exchange(self.events.now + UNIX, request)
         for worker in self.workers:
-            if answer.get("news") and worker.alive and worker.name != request["worker"]:
-                worker.hear()
-            self.lent_twice = max(self.lent_twice, self._unknown(worker))
+            if answer.get("broadcast") and worker.alive and worker.name != request["worker"]:
+                worker.on_broadcast()
+            self.unleased = max(self.unleased, self._unleased_units(worker))
         return answer
 
-    def _unknown(self, worker: SimulatedWorker) -> float:
-        """Units that ``worker`` may spend, or has spent and not reported, and that are not lent to it."""
+    def _unleased_units(self, worker: SimulatedWorker) -> float:
+        """Units that ``worker`` may spend, or has spent and not reported, and that the server has not leased to it."""
         store = worker.store
-        if not worker.alive or store._exchange is not None or self.events.now >= store._ends:
+        if not worker.alive or store._exchange is not None or self.events.now >= store._lease.expires_at:
             return 0.0
-        known = self.lender.workers.get(worker.name)
+        holder = self.server.workers.get(worker.name)
         return max(
-            purse.left + purse.spent + purse.back - (known.lent.get(name, 0.0) if known else 0.0)
-            for name, purse in store._balances.items()
+            balance.left + balance.spent + balance.returned - (holder.leased.get(name, 0.0) if holder else 0.0)
+            for name, balance in store._balances.items()
         )
 
     def over(self, *, alone: bool = True) -> float:
@@ -304,24 +304,24 @@ class FleetSimulation:
         return worst
 
     def faults(self) -> list[str]:
-        """What is not as it should be; without a lender, workers that go on alone may together be over the limit."""
+        """What is wrong; workers that go on alone during an outage may together be over the limit."""
         found = []
         over = self.over(alone=self.policy == "closed" or self.network.is_healthy)
         if over > A_HAIR:
             found.append(f"{over:.3f} requests over the limit")
-        if self.lent_twice > A_HAIR:
-            found.append(f"{self.lent_twice:.3f} units in the hands of a worker that were not lent to it")
+        if self.unleased > A_HAIR:
+            found.append(f"{self.unleased:.3f} units held by a worker that were not leased to it")
         return found
 
     def balance(self) -> list[str]:
-        """What does not add up once everybody is idle: what was lent has come back, or has been charged."""
-        self.events.run(self.events.now + 130.0)  # longer than any patience and any stall
+        """What does not add up once all are idle: leases have been returned or charged."""
+        self.events.run(self.events.now + 130.0)  # longer than any wait and any stall
         network, self.network = self.network, HEALTHY
         self.events.run(self.events.now + 10.0)
         counted = sum(one.counts for one in self.admissions)
-        found = [f"{worker} still has {one.lent}" for worker, one in self.lender.workers.items() if one.lent]
-        charged = self.lender.used["rpd"]
-        lost = any(worker.stalled > 0.5 or not worker.alive for worker in self.workers)  # a loan may have run out
+        found = [f"{worker} still has {one.leased}" for worker, one in self.server.workers.items() if one.leased]
+        charged = self.server.daily_usage["rpd"]
+        lost = any(worker.stalled > 0.5 or not worker.alive for worker in self.workers)  # a lease may have expired
         if charged < counted or (charged > counted and not lost and self.policy == "closed" and network.is_healthy):
             found.append(f"{charged:g} charged for {counted} requests")
         return found
@@ -335,7 +335,7 @@ def crowd(seed: int, *, network: Network = HEALTHY, policy: str = "closed", hast
     limits = AccountLimits({"rpm": per_minute, "rpd": 10**6}, {"rpm": capacity})
     fleet = FleetSimulation(limits, chance, network, policy)
     workers = [fleet.start(skew=chance.uniform(-300, 300), hasty=hasty) for _ in range(chance.randint(2, 8))]
-    events, patience = fleet.events, chance.choice([0.5, 1.0, 3.0, 30.0])
+    events, max_wait = fleet.events, chance.choice([0.5, 1.0, 3.0, 30.0])
     begin = events.now + chance.uniform(0.1, 2.0)
     for _ in range(chance.randint(2, 6)):
         size = int(chance.choice([0.05, 0.3, 1.0, 3.0]) * capacity / len(workers)) + 1
@@ -344,7 +344,7 @@ def crowd(seed: int, *, network: Network = HEALTHY, policy: str = "closed", hast
             late = chance.choice([0.0, 0.0, 0.5]) * chance.random()
             for _ in range(min(size, 200) if chance.random() < 0.85 else 0):
                 seconds, sent = chance.choice([0.01, 0.01, 0.2]), chance.random() < 0.95
-                ask = worker.awake(lambda w=worker, s=seconds, ok=sent: w.ask(patience, s, sent=ok))  # type: ignore[misc]
+                ask = worker.awake(lambda w=worker, s=seconds, ok=sent: w.ask(max_wait, s, sent=ok))  # type: ignore[misc]
                 events.at(begin + late + spread * chance.random(), ask)
         if chance.random() < 0.5:
             victim, length = chance.choice(workers), chance.choice([0.3, 0.3, 1.0, 4.0, 8.0, 30.0, 90.0])
@@ -362,7 +362,7 @@ NETWORKS = (HEALTHY, HEALTHY, Network(0.01), Network(0.001, late=0.05), Network(
 
 
 def search(seconds: float, seed: int, *, hasty: bool = False, most: int = 10) -> tuple[int, list[str]]:
-    """Try one fleet after the other for ``seconds``; how many were tried, and what is wrong with which."""
+    """Try one fleet after the other for ``seconds``; how many were tried, and what is wrong with each."""
     began, tried, found = time.monotonic(), 0, []
     while time.monotonic() - began < seconds and len(found) < most:
         chance = random.Random(seed)

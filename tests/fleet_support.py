@@ -20,12 +20,12 @@ REPOSITORY = Path(__file__).parent.parent
 
 @dataclass
 class Report:
-    """What one worker did: when it was let in (seconds of the machine's monotonic clock), and what it said to Redis."""
+    """What one worker did: when its requests were admitted (seconds of the machine's monotonic clock), and the rest."""
 
     admitted: list[float] = field(default_factory=list)
     refused: int = 0
     exchanges: int = 0
-    longest: float = 0.0  # seconds that a request took to be let in or refused, beyond the wait it was told of
+    longest: float = 0.0  # seconds until a request was admitted or refused, beyond the longest wait
     errors: list[str] = field(default_factory=list)
 
 
@@ -40,7 +40,7 @@ class Plan:
     skew: float = 0.0  # seconds that its wall clock is wrong
     start_at: float = 0.0  # on the monotonic clock
     on_store_error: str = "local"
-    told: bool = False  # it waits for :meth:`Worker.begin`, whatever ``start_at`` is
+    waits_for_begin: bool = False  # for :meth:`Worker.begin`, whatever ``start_at`` is
 
 
 class Worker:
@@ -49,7 +49,7 @@ class Worker:
     def __init__(self, plan: Plan) -> None:
         self._process = subprocess.Popen(
             [sys.executable, __file__, json.dumps(plan.__dict__)],
-            stdin=subprocess.PIPE if plan.told else None,
+            stdin=subprocess.PIPE if plan.waits_for_begin else None,
             stdout=subprocess.PIPE,
             cwd=REPOSITORY,
             env={"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "PATH": "/usr/bin:/bin"},
@@ -61,18 +61,18 @@ class Worker:
         return self._process.pid
 
     def begin(self, at: float) -> None:
-        """Have one that is told when begin then."""
+        """Have a worker that waits for it begin at ``at``."""
         assert self._process.stdin is not None
         print(at, file=self._process.stdin)
         self._process.stdin.close()
 
     def wait_until_ready(self) -> None:
-        """Return once one that is told when has done all that comes before."""
+        """Return once a worker that waits to begin is connected."""
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
     def kill(self) -> Report:
-        """SIGKILL; what it was let in to do by then."""
+        """SIGKILL; returns what was admitted by then."""
         self._process.kill()
         return self.report()
 
@@ -100,7 +100,7 @@ def over_admitted(admitted: Sequence[float], per_minute: float, capacity: float)
 
 
 def longest_gap(admitted: Sequence[float]) -> float:
-    """The longest time, in seconds, in which nobody was let in."""
+    """The longest time, in seconds, in which no request was admitted."""
     return max((late - early for early, late in pairwise(sorted(admitted))), default=0.0)
 
 
@@ -137,7 +137,7 @@ async def _work(plan: Plan) -> None:
             lease.settle()
         report.longest = max(report.longest, time.monotonic() - asked - plan.max_wait)
 
-    if plan.told:
+    if plan.waits_for_begin:
         guard.limiter("openai")
         while guard.status()["store"]["state"] != "ok":  # noqa: ASYNC110 - which another thread brings about
             await asyncio.sleep(0.01)

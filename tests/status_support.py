@@ -1,4 +1,4 @@
-"""`wallie-litellm status` run over a server, and a worker that tells it what a test wants."""
+"""`wallie-litellm status` run over a Redis, and exchanges of a worker as a test wants them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 from redis_support import RedisServer
 
 from wallie_litellm.cli import main
-from wallie_litellm.limiter.redis.fleet import NEWS, SCRIPT, key_of
+from wallie_litellm.core.lease_exchange import VERSION
+from wallie_litellm.limiter.redis.layout import CHANNEL, SCRIPT, key_of
 
 PASSWORD = "hunter2"
 SECTIONS: dict[str, Any] = {
@@ -39,7 +40,7 @@ def run_status(folder: Path, url: str, *options: str, **sections: Any) -> Result
 
 
 def read_status(folder: Path, url: str, **sections: Any) -> dict[str, Any]:
-    """What it says to programs."""
+    """Its JSON."""
     result = run_status(folder, url, "--json", **sections)
     assert result.exit_code == 0, result.output
     report: dict[str, Any] = json.loads(result.stdout)
@@ -47,30 +48,40 @@ def read_status(folder: Path, url: str, **sections: Any) -> dict[str, Any]:
 
 
 def exchange(server: RedisServer, name: str, at: float, **more: Any) -> dict[str, Any]:
-    """A word of worker ``w`` to Redis, as if it were ``at``."""
+    """An exchange of worker ``w`` with Redis at the Unix time ``at``."""
     request = {
+        "version": VERSION,
         "worker": "w",
         "ack": 0,
-        "ttl": 3.0,
-        "buckets": {"rpm": [60.0, 60.0], "tpm": [6000.0, 6000.0]},
-        "days": {"rpd": [100, at + 1000]},
-        "rules": SECTIONS["breaker"]
+        "lease_ttl": 3.0,
+        "rate_limits": {"rpm": [60.0, 60.0], "tpm": [6000.0, 6000.0]},
+        "daily_limits": {"rpd": [100, at + 1000]},
+        "breaker_rules": SECTIONS["breaker"]
         | {"error_rate": None, "window": 60.0, "min_calls": 20, "max_open_for": 300.0, "probes": 1},
         "reports": [],
-        "patience": 30.0,
+        "max_wait": 30.0,
         "queued": {},
-        "live": 0,
-        "places": 0,
+        "in_flight": 0,
+        "slots_wanted": 0,
         "probe": False,
         "seed": {"used": {}, "pause": 0.0, "breaker": {"state": "closed", "reopens_in": 0.0, "open_for": 20.0}},
         **more,
     }
     with server.client() as client:
-        reply = client.eval(SCRIPT, 1, key_of(name), json.dumps(request), NEWS, name, 1000, repr(at))
+        reply = client.eval(SCRIPT, 1, key_of(name), json.dumps(request), CHANNEL, name, 1000, repr(at))
     answer: dict[str, Any] = json.loads(reply)
     return answer
 
 
 def report_of(**more: Any) -> dict[str, Any]:
-    nothing = {"seq": 1, "lease": 0, "spent": {}, "back": {}, "charge": {}, "refunds": [], "outcomes": [], "orders": []}
+    nothing = {
+        "seq": 1,
+        "lease_id": 0,
+        "spent": {},
+        "returned": {},
+        "charge": {},
+        "refunds": [],
+        "outcomes": [],
+        "actions": [],
+    }
     return {**nothing, "pause": 0.0, "reset": False, **more}

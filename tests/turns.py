@@ -1,4 +1,4 @@
-"""A clock for judging how long something took on a machine that has other things to do."""
+"""A clock for judging how long something took on a busy machine."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 from typing import Self
 
 _STEP = 0.005  # seconds
-_MOST = 4 * _STEP  # that one step may count for
+_MOST = 4 * _STEP  # seconds that one step may count for
 
 
 class Turns:
-    """Seconds in which this process got its turns: while it waits for a processor, this clock stands still.
+    """Seconds in which this process had a processor: while it waits for one, this clock stands still.
 
     A thread sleeps for a moment, again and again. What a sleep takes too long is time in which nothing in this process
-    could have gone on. What anything else in it waits for, or computes, does not hold the thread up.
+    could have run. Other threads that wait or compute do not delay this one.
     """
 
     def __init__(self) -> None:

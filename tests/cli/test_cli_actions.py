@@ -24,7 +24,7 @@ from support import wait_until
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.guard import Guard
 from wallie_litellm.ledger.schema import actions, transitions
-from wallie_litellm.limiter.redis.fleet import WORKERS
+from wallie_litellm.limiter.redis.layout import WORKERS
 
 CONFIG: dict[str, Any] = {**SECTIONS, "breaker": {"failures": 5, "open_for": 20}}
 

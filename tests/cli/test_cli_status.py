@@ -18,7 +18,7 @@ from support import until
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.guard import Guard
-from wallie_litellm.limiter.redis.fleet import WORKERS
+from wallie_litellm.limiter.redis.layout import WORKERS
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ async def test_two_workers_and_what_they_have_taken_are_seen(
     assert openai["breaker"] == {"state": "closed", "reason": None, "next_probe_in": None, "probe_held_by": []}
     for dimension, least in (("rpm", 0), ("tpm", 0), ("rpd", 2)):  # the others flow back
         found = openai["quota"][dimension]
-        assert found["used"] + found["lent"] >= least, (dimension, found)
-        assert found["lent"] == sum(loan.get(dimension, 0) for loan in openai["loans"].values())
+        assert found["used"] + found["leased"] >= least, (dimension, found)
+        assert found["leased"] == sum(lease.get(dimension, 0) for lease in openai["leases"].values())
         assert found["limit"] == SECTIONS["providers"]["openai"][dimension]
         assert datetime.fromisoformat(found["reset_at"]).timestamp() > time.time() - 60
-    assert set(openai["loans"]) <= names
-    assert set(openai["places"]) == names
-    lent = sum(openai["places"].values())
-    assert openai["quota"]["concurrency"] == {"used": None, "limit": 5, "lent": lent, "reset_at": None}
+    assert set(openai["leases"]) <= names
+    assert set(openai["slots"]) == names
+    leased = sum(openai["slots"].values())
+    assert openai["quota"]["concurrency"] == {"used": None, "limit": 5, "leased": leased, "reset_at": None}
     assert set(report["features"]) == {"chat"}
     assert report["features"]["chat"]["quota"]["rpm"]["limit"] == 30
     for lease in leases:
@@ -83,8 +83,8 @@ async def test_a_worker_that_has_ended_is_not_listed(
     await until(lambda: len(read()["workers"]) == 2)
     await leaving.aclose()
     assert [worker["name"] for worker in read()["workers"]] == [staying.status()["store"]["worker"]]
-    loans = read()["providers"]["openai"]["loans"]
-    assert leaving.status()["store"]["worker"] not in loans
+    leases = read()["providers"]["openai"]["leases"]
+    assert leaving.status()["store"]["worker"] not in leases
 
 
 def test_an_empty_redis_has_no_workers_and_no_states(server: RedisServer, status: Callable[..., Result]) -> None:
@@ -103,7 +103,8 @@ def test_the_table_has_one_line_a_limit_and_no_password(server: RedisServer, sta
     with server.client() as client:
         client.hset(WORKERS, "w", json.dumps({"pid": 7, "host": "box", "since": now - 90, "seen": now}))
     exchange(server, "openai", now)
-    exchange(server, "openai", now, need={"rpm": 4}, reports=[report_of(charge={"rpm": 40})], slots=5, live=2, places=3)
+    slots = {"concurrency_limit": 5, "in_flight": 2, "slots_wanted": 3}
+    exchange(server, "openai", now, need={"rpm": 4}, reports=[report_of(charge={"rpm": 40})], **slots)
     shown = status(server.url).stdout
     assert PASSWORD not in shown
     lines = [line.split() for line in shown.splitlines()]

@@ -12,7 +12,7 @@ from click.testing import Result
 from redis_support import RedisServer
 from status_support import MODELS, exchange, report_of
 
-from wallie_litellm.limiter.redis.fleet import WORKERS, key_of
+from wallie_litellm.limiter.redis.layout import WORKERS, key_of
 
 
 def test_a_worker_not_seen_for_a_minute_is_left_out(server: RedisServer, read: Callable[..., dict[str, Any]]) -> None:
@@ -55,7 +55,7 @@ def test_the_holder_of_the_probe_is_shown_until_it_releases_it(
     for name, opened in (("openai", now - 25), ("spare", now - 100)):
         exchange(server, name, opened - 1)
         exchange(server, name, opened, reports=[report_of(outcomes=[[0, "failure", 0, "timeout", 1]])])
-        assert exchange(server, name, opened + 21, probe=True)["breaker"]["probe"] == 1
+        assert exchange(server, name, opened + 21, probe=True)["breaker"]["permit"] == 1
     providers = read()["providers"]
     held = {"state": "half_open", "reason": "timeout", "next_probe_in": None, "probe_held_by": ["w"]}
     assert providers["openai"]["breaker"] == held
@@ -70,22 +70,22 @@ def test_used_capacity_refills_and_an_expired_lease_counts_as_used(
     exchange(server, "openai", now - 10)
     exchange(server, "openai", now - 10, need={"rpm": 4, "rpd": 4}, reports=[report_of(charge={"rpm": 40, "rpd": 40})])
     openai = read()["providers"]["openai"]
-    assert openai["loans"] == {}
+    assert openai["leases"] == {}
     assert 25 < openai["quota"]["rpm"]["used"] <= 34  # 40 less ten seconds, and the lease of 4
     assert openai["quota"]["rpd"]["used"] == 44
     assert openai["quota"]["tpm"]["used"] == 0
 
     exchange(server, "spare", now, need={"rpm": 4})
     spare = read()["providers"]["spare"]
-    assert spare["loans"] == {"w": {"rpm": 4}}
-    assert (spare["quota"]["rpm"]["used"], spare["quota"]["rpm"]["lent"]) == (0, 4)
+    assert spare["leases"] == {"w": {"rpm": 4}}
+    assert (spare["quota"]["rpm"]["used"], spare["quota"]["rpm"]["leased"]) == (0, 4)
 
 
 def test_a_day_that_is_over_begins_anew(server: RedisServer, read: Callable[..., dict[str, Any]]) -> None:
     now = time.time()
     used = report_of(charge={"rpd": 40})
-    exchange(server, "openai", now - 50, days={"rpd": [100, now - 5]})
-    exchange(server, "openai", now - 50, days={"rpd": [100, now - 5]}, reports=[used])
+    exchange(server, "openai", now - 50, daily_limits={"rpd": [100, now - 5]})
+    exchange(server, "openai", now - 50, daily_limits={"rpd": [100, now - 5]}, reports=[used])
     found = read()["providers"]["openai"]["quota"]["rpd"]
     assert found["used"] == 0
     assert 0 < datetime.fromisoformat(found["reset_at"]).timestamp() - now <= 86_400
@@ -109,6 +109,6 @@ def test_a_provider_that_only_a_model_names_is_shown_once_redis_has_it(
 ) -> None:
     models = [{**MODELS[0], "model_info": {"wallie_provider": "openai-eu"}}]
     assert "openai-eu" not in read(models=models)["providers"]
-    exchange(server, "openai-eu", time.time(), buckets={}, days={})
+    exchange(server, "openai-eu", time.time(), rate_limits={}, daily_limits={})
     found = read(models=models)["providers"]["openai-eu"]
     assert (found["breaker"]["state"], found["quota"]) == ("closed", {})

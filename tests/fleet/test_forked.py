@@ -15,7 +15,7 @@ from wallie_litellm.guard import Guard
 
 
 def admitted(guard: Guard, most: int) -> int:
-    """How many of ``most`` requests are let in at once."""
+    """How many of ``most`` requests are admitted at once."""
 
     async def take() -> int:
         count = 0
@@ -31,7 +31,7 @@ def admitted(guard: Guard, most: int) -> int:
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_child_does_not_spend_what_its_parent_has_on_loan() -> None:
+def test_a_child_does_not_spend_the_leases_of_its_parent() -> None:
     with RedisServer() as server:
         config = WallieConfig(
             providers={"openai": {"rpm": 2, "burst": {"rpm": 40}}},

@@ -11,7 +11,7 @@ from fleet_support import Plan, Report, Worker, over_admitted
 from redis_support import RedisServer
 
 LIMITS = {"rpm": 6000, "burst": {"rpm": 100}}  # 100 a second
-START = 0.2  # seconds in which all processes hear when to begin
+START = 0.2  # seconds in which all processes receive when to begin
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def server() -> Iterator[RedisServer]:
 
 def run(plans: list[dict[str, Any]], url: str, kill: float | None = None) -> tuple[list[Report], float]:
     """Carry the plans out side by side; ``kill`` seconds after the start the first one is killed."""
-    workers = [Worker(Plan(url, LIMITS, told=True, **plan)) for plan in plans]
+    workers = [Worker(Plan(url, LIMITS, waits_for_begin=True, **plan)) for plan in plans]
     for worker in workers:
         worker.wait_until_ready()
     start_at = time.monotonic() + START
@@ -54,7 +54,7 @@ def test_four_processes_at_twice_the_limit_use_all_of_it_and_no_more(server: Red
     assert all(len(report.admitted) >= 0.7 * fair for report in reports)
 
 
-def test_leases_that_lie_idle_and_then_meet_a_full_bucket_admit_no_more(server: RedisServer) -> None:
+def test_idle_leases_that_meet_a_full_bucket_admit_no_more(server: RedisServer) -> None:
     # Each takes a lease, spends a little of it, waits until the bucket is full again, and wants everything at once.
     phases = [(0.5, 20.0), (0.45, 0.0), (0.05, 6000.0), (0.7, 0.0), (0.05, 6000.0), (1.5, 0.0), (0.05, 9000.0)]
     reports, _ = run([{"phases": phases, "max_wait": 1.0}] * 4, server.url)
@@ -62,7 +62,7 @@ def test_leases_that_lie_idle_and_then_meet_a_full_bucket_admit_no_more(server: 
     assert len(merged(reports)) >= 100
 
 
-def test_processes_whose_clocks_are_minutes_wrong_share_it_all_the_same(server: RedisServer) -> None:
+def test_processes_whose_clocks_are_minutes_wrong_share_one_limit(server: RedisServer) -> None:
     plans = [{"phases": [(4.0, 50.0)], "skew": skew} for skew in (-400.0, -60.0, 0.0, 300.0)]
     reports, _ = run(plans, server.url)
     check(reports)
@@ -74,4 +74,4 @@ def test_a_process_killed_with_a_lease_in_hand_costs_no_more_than_the_lease(serv
     assert over_admitted(merged(reports), 6000, 100) <= 1e-3
     assert not [error for report in reports[1:] for error in report.errors]
     late = [at for at in merged(reports) if start_at + 6 < at < start_at + 9]
-    assert len(late) >= 0.9 * 300  # the rest has all of it, once the lease has run out
+    assert len(late) >= 0.9 * 300  # the rest has all of it, once the lease has expired

@@ -1,4 +1,4 @@
-"""Whatever happens to Redis, no request waits for it for long, `on_store_error` decides, and the fleet shares again."""
+"""In any fault of Redis, no request waits for it for long, `on_store_error` decides, and the fleet shares again."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ from wallie_litellm.events import QuotaCrossed
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.capacity_lease import CapacityLease
 from wallie_litellm.guard.context import Attempt
+from wallie_litellm.limiter.redis.layout import key_of
 
 MakeGuard = Callable[..., Guard]
 Fault = Callable[[RedisServer], None]
 
 SLACK = 0.5  # seconds that a busy machine may add
 LONGEST = 0.25 + SLACK  # seconds that a request may take: the store's timeout
-NOTICED = 2.5  # seconds until a worker that nobody asks anything of knows that Redis is away
-RECOVERED = 2.0  # seconds until it knows that Redis is back
-AT_ONCE = 0.25 + SLACK  # seconds until all workers know of a trip or a pause
+NOTICED = 2.5  # seconds until an idle worker notices that Redis is away
+RECOVERED = 2.0  # seconds until a worker notices that Redis is back
+AT_ONCE = 0.25 + SLACK  # seconds until all workers have a trip or a pause
 ONE = Demand(1, 0, 0, 0)
 IMPATIENT: dict[str, Any] = {"admission": {"max_wait": 0}}
 POLICIES = ("local", "open", "closed")
@@ -50,7 +51,7 @@ def _clock() -> Iterator[None]:
 
 
 def now() -> float:
-    """The clock that says how long something took: what a busy machine adds to that is nobody's fault."""
+    """The clock that durations are judged by: what a busy machine adds does not count."""
     return _clocks[-1].now()
 
 
@@ -71,21 +72,21 @@ async def until_state(state: str, guards: Sequence[Guard], seconds: float) -> No
     await until(lambda: all(store(guard)["state"] == state for guard in guards), f"the store is {state}", seconds)
 
 
-def talk(guards: Sequence[Guard]) -> None:
+def renew(guards: Sequence[Guard]) -> None:
     """Have ``guards`` exchange with Redis soon, rather than with the next heartbeat."""
     for guard in guards:
         guard.update_usage("openai", requests=0)
 
 
-async def acquainted(*guards: Guard) -> None:
-    """Wait until each of ``guards`` knows of all of them."""
+async def registered(*guards: Guard) -> None:
+    """Wait until each of ``guards`` counts all of them as workers."""
     await until_state("ok", guards, RECOVERED)
-    talk(guards)
-    await until(lambda: all(store(guard)["workers"] == len(guards) for guard in guards), "all are known", 5)
+    renew(guards)
+    await until(lambda: all(store(guard)["workers"] == len(guards) for guard in guards), "all are counted", 5)
 
 
 async def timed(work: Awaitable[Any]) -> Any:
-    """What comes of ``work``, which must come soon."""
+    """The result of ``work``, which must come soon."""
     started = now()
     try:
         return await work
@@ -112,7 +113,7 @@ async def call(guard: Guard, verdict: Verdict = Verdict.SUCCESS, **ending: Any) 
 
 
 async def admitted(guard: Guard, provider: str = "openai", most: int = 1000) -> int:
-    """How many requests are let in at once, until one is refused for want of capacity."""
+    """How many requests are admitted at once, until one is refused for want of capacity."""
     for count in range(most):
         try:
             (await ask(guard, provider)).settle()
@@ -136,22 +137,22 @@ def used(guard: Guard, provider: str = "openai") -> int:
 
 
 async def is_shared(one: Guard, other: Guard, provider: str = "openai") -> None:
-    """Fail unless what the operator tells ``one`` holds for ``other``."""
+    """Fail unless an operator's action at ``one`` holds for ``other``."""
     one.open_circuit(provider)
-    await until(lambda: state_of(other, provider) is BreakerState.FORCED_OPEN, "the other heard of it", AT_ONCE)
+    await until(lambda: state_of(other, provider) is BreakerState.FORCED_OPEN, "the other has it", AT_ONCE)
     one.close_circuit(provider)
-    await until(lambda: state_of(other, provider) is BreakerState.CLOSED, "the other heard of it", AT_ONCE)
+    await until(lambda: state_of(other, provider) is BreakerState.CLOSED, "the other has it", AT_ONCE)
 
 
-async def informed(guards: Sequence[Guard], total: int, began: float) -> None:
-    """Wait until each of ``guards`` knows of the use by all, ``total`` since ``began``."""
+async def mirrored(guards: Sequence[Guard], total: int, began: float) -> None:
+    """Wait until each of ``guards`` has the usage of all, ``total`` since ``began``."""
 
-    def all_know() -> bool:
-        talk(guards)
+    def all_have_it() -> bool:
+        renew(guards)
         left = total - 5 - (time.monotonic() - began) * 10
         return all(used(guard) >= left for guard in guards)
 
-    await until(all_know, "all know of the others' use", 6)
+    await until(all_have_it, "all have the others' usage", 6)
 
 
 class Traffic:
@@ -195,7 +196,7 @@ BUSY: dict[str, Any] = {"providers": {"openai": {"rpm": 60_000}}}  # 1000 a seco
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-async def test_without_redis_from_the_start_the_policy_holds_and_the_fleet_gathers_once_it_is_there(
+async def test_without_redis_from_the_start_the_policy_holds_and_the_fleet_shares_once_it_is_there(
     make_guard: MakeGuard, policy: str
 ) -> None:
     server = RedisServer()
@@ -235,7 +236,7 @@ async def test_requests_in_mid_flight_do_not_wait_for_a_redis_that_dies_or_hangs
     make_guard: MakeGuard, server: RedisServer, fault: Fault, policy: str
 ) -> None:
     guards = [make_guard(server.url, policy, **BUSY) for _ in range(2)]
-    await acquainted(*guards)
+    await registered(*guards)
     async with Traffic.at(*guards) as traffic:
         await asyncio.sleep(0.2)
         assert not traffic.refusals
@@ -261,16 +262,16 @@ async def test_requests_in_mid_flight_do_not_wait_for_a_redis_that_dies_or_hangs
 
 
 @pytest.mark.parametrize("fault", [kill, hang])
-async def test_each_worker_keeps_to_its_part_while_redis_is_away_and_nothing_is_counted_twice_after(
+async def test_each_worker_keeps_to_its_part_while_redis_is_away_and_nothing_is_counted_twice_afterwards(
     make_guard: MakeGuard, server: RedisServer, fault: Fault
 ) -> None:
     guards = [make_guard(server.url, **IMPATIENT) for _ in range(2)]
-    await acquainted(*guards)
+    await registered(*guards)
     began = time.monotonic()
     for guard in guards:
         for _ in range(100):
             await call(guard)
-    await informed(guards, 200, began)
+    await mirrored(guards, 200, began)
     fault(server)
     await until_state("down", guards, NOTICED)
     parts = [await admitted(guard) for guard in guards]
@@ -280,7 +281,7 @@ async def test_each_worker_keeps_to_its_part_while_redis_is_away_and_nothing_is_
     await until_state("ok", guards, RECOVERED)
     expected = 200 + sum(parts)
     for guard in guards:
-        await until(lambda: used(guard) > 300, "the part of the other is known", 5)  # noqa: B023 - is called at once
+        await until(lambda: used(guard) > 300, "the usage of the other arrives", 5)  # noqa: B023 - is called at once
     fleet = max(used(guard) for guard in guards)
     refilled = (time.monotonic() - began) * 10
     assert abs(fleet + refilled - expected) < 40, (fleet, refilled, expected)
@@ -303,7 +304,7 @@ async def test_closing_does_not_wait_for_a_redis_that_hangs(make_guard: MakeGuar
 async def test_over_a_slow_link_the_fleet_still_shares(make_guard: MakeGuard, server: RedisServer) -> None:
     with SlowLink(server, delay=0.1) as link:
         guards = [make_guard(link.url, **IMPATIENT) for _ in range(2)]
-        await acquainted(*guards)
+        await registered(*guards)
         began = time.monotonic()
         asked = await asyncio.gather(*(ask(guard) for guard in guards for _ in range(400)), return_exceptions=True)
         assert all(store(guard)["state"] == "ok" for guard in guards)
@@ -322,7 +323,7 @@ async def test_over_a_slow_link_the_fleet_still_shares(make_guard: MakeGuard, se
 async def test_a_silent_link_is_as_good_as_none(make_guard: MakeGuard, server: RedisServer, policy: str) -> None:
     with SlowLink(server) as link:
         guards = [make_guard(link.url, policy, **BUSY) for _ in range(2)]
-        await acquainted(*guards)
+        await registered(*guards)
         async with Traffic.at(*guards) as traffic:
             link.silent = True
             await until_state("down", guards, NOTICED)
@@ -334,20 +335,20 @@ async def test_a_silent_link_is_as_good_as_none(make_guard: MakeGuard, server: R
             await is_shared(*guards)
 
 
-async def test_a_process_that_gets_no_processor_for_a_while_does_not_take_redis_for_gone(
+async def test_a_process_without_a_processor_for_a_while_does_not_report_an_outage(
     make_guard: MakeGuard, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     guard = make_guard(server.url, **BUSY)
-    await acquainted(guard)
+    await registered(guard)
     fleet = guard._fleet
     assert fleet is not None
     assert fleet._loop is not None
     caplog.set_level(logging.WARNING)
     for _ in range(5):
-        before = store(guard)["exchanges"]["openai"]
-        talk([guard])
+        before = store(guard)["exchanges"].get("openai", 0)
+        renew([guard])
         fleet._loop.call_soon_threadsafe(time.sleep, 0.6)  # before the answer is read
-        await until(lambda: store(guard)["exchanges"]["openai"] > before + 1 or talk([guard]), "an answer", 5)  # type: ignore[func-returns-value]  # noqa: B023
+        await until(lambda: store(guard)["exchanges"].get("openai", 0) > before + 1 or renew([guard]), "an answer", 5)  # type: ignore[func-returns-value]  # noqa: B023
     assert store(guard)["state"] == "ok"
     assert not caplog.records
 
@@ -356,7 +357,7 @@ async def test_a_connection_that_breaks_is_no_outage(
     make_guard: MakeGuard, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     guard = make_guard(server.url, **BUSY)
-    await acquainted(guard)
+    await registered(guard)
     caplog.set_level(logging.WARNING)
     with server.client() as client:
         own = client.client_id()
@@ -366,7 +367,7 @@ async def test_a_connection_that_breaks_is_no_outage(
                     with suppress(redis.ResponseError):  # it has gone by itself
                         client.client_kill_filter(_id=one["id"])
             (await ask(guard)).settle()
-            talk([guard])
+            renew([guard])
             await asyncio.sleep(0.02)
     assert store(guard)["state"] == "ok"
     assert not caplog.records
@@ -375,17 +376,17 @@ async def test_a_connection_that_breaks_is_no_outage(
 # Redis answers, but not as it should
 
 
-async def test_a_flush_in_mid_flight_is_no_outage_and_the_use_is_remembered(
+async def test_a_flush_in_mid_flight_is_no_outage_and_the_usage_is_kept(
     make_guard: MakeGuard, server: RedisServer
 ) -> None:
     guards = [make_guard(server.url, **IMPATIENT) for _ in range(2)]
     began = time.monotonic()
-    await acquainted(*guards)
+    await registered(*guards)
     counts = [await admitted(guard, most=200) for guard in guards]
     guards[0].open_circuit("openai")
     await until(lambda: state_of(guards[1]) is BreakerState.FORCED_OPEN, "both are open", AT_ONCE)
     server.flush()
-    await until(lambda: bool(server.client().exists("wallie:{openai}:state")), "they told Redis again", 4)
+    await until(lambda: bool(server.client().exists("wallie:v1:{openai}:state")), "they seeded Redis again", 4)
     assert all(store(guard)["state"] == "ok" and state_of(guard) is BreakerState.FORCED_OPEN for guard in guards)
     guards[1].close_circuit("openai")
     await until(lambda: state_of(guards[0]) is BreakerState.CLOSED, "both are closed", AT_ONCE)
@@ -409,13 +410,13 @@ async def test_a_redis_without_memory_is_down_and_stays_so_until_there_is_some(
 ) -> None:
     with RedisServer(extra=("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")) as server:
         guards = [make_guard(server.url, policy, **IMPATIENT) for _ in range(2)]
-        await acquainted(*guards)
+        await registered(*guards)
         began = time.monotonic()
         for guard in guards:
             for _ in range(100):
                 await call(guard)
         if policy == "local":
-            await informed(guards, 200, began)
+            await mirrored(guards, 200, began)
         began = time.monotonic()
         fill_up(server)
         await until_state("down", guards, NOTICED)
@@ -439,6 +440,29 @@ async def test_a_redis_without_memory_is_down_and_stays_so_until_there_is_some(
             client.config_set("maxmemory", "0")
         await until_state("ok", guards, RECOVERED)
         await is_shared(*guards)
+
+
+async def test_a_state_of_another_version_is_reported_once_and_the_policy_holds(
+    make_guard: MakeGuard, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with server.client() as client:
+        later = client.register_script("redis.call('SET', KEYS[1], cmsgpack.pack({version = 2}))")
+        later([key_of("openai")])
+        stored = client.get(key_of("openai"))
+        guard = make_guard(server.url, "closed")
+        await until_state("down", [guard], NOTICED)
+        for part in ("different versions", "the state is of version 2", "upgrade all workers"):
+            assert part in store(guard)["error"]
+        with pytest.raises(RateLimited, match="store"):
+            await ask(guard)
+        await asyncio.sleep(1.0)  # in which it reconnects more than once
+        assert store(guard)["state"] == "down"
+        assert len([record for record in caplog.records if "different versions" in record.getMessage()]) == 1
+        assert client.get(key_of("openai")) == stored
+        client.delete(key_of("openai"))
+    await until_state("ok", [guard], RECOVERED)
+    assert store(guard)["error"] is None
 
 
 async def test_a_wrong_password_is_shown_nowhere(make_guard: MakeGuard, caplog: pytest.LogCaptureFixture) -> None:
@@ -472,7 +496,7 @@ async def test_a_password_that_breaks_the_url_is_shown_nowhere(
 async def test_after_a_failover_the_fleet_goes_on_with_the_new_master(make_guard: MakeGuard) -> None:
     with SentinelSet() as group:
         guards = [make_guard(group.url, **BUSY) for _ in range(2)]
-        await acquainted(*guards)
+        await registered(*guards)
         await is_shared(*guards)
         async with Traffic.at(*guards) as traffic:
             group.master.kill()
@@ -488,7 +512,7 @@ async def test_a_cluster_of_three_masters_serves_all_providers(make_guard: MakeG
     with RedisCluster(3) as cluster:
         wallie: dict[str, Any] = {"providers": {name: {"rpm": 60} for name in names}, **IMPATIENT}
         guards = [make_guard(cluster.url, **wallie) for _ in range(2)]
-        await acquainted(*guards)
+        await registered(*guards)
         for name in names:
             began = time.monotonic()
             count = await admitted(guards[0], name) + await admitted(guards[1], name)
@@ -511,7 +535,7 @@ async def test_five_failures_seen_by_two_workers_open_the_breaker_for_both(
     make_guard: MakeGuard, server: RedisServer
 ) -> None:
     guards = [make_guard(server.url) for _ in range(2)]
-    await acquainted(*guards)
+    await registered(*guards)
     for number in range(5):
         await call(guards[number % 2], Verdict.FAILURE, reason="it is down")
     for guard in guards:
@@ -522,7 +546,7 @@ async def test_five_failures_seen_by_two_workers_open_the_breaker_for_both(
 
 async def test_a_trip_and_a_pause_reach_a_worker_that_does_nothing(make_guard: MakeGuard, server: RedisServer) -> None:
     busy, idle = (make_guard(server.url, **IMPATIENT) for _ in range(2))
-    await acquainted(busy, idle)
+    await registered(busy, idle)
     await call(busy, Verdict.IGNORED, pause_for=20.0)
     await until(lambda: idle.limiter("openai").state().paused_for > 15, "a pause", AT_ONCE)
     with pytest.raises(RateLimited, match="left alone"):
@@ -537,7 +561,7 @@ async def test_a_breaker_that_opened_without_redis_is_open_for_all_when_it_is_ba
     make_guard: MakeGuard, server: RedisServer
 ) -> None:
     guards = [make_guard(server.url) for _ in range(2)]
-    await acquainted(*guards)
+    await registered(*guards)
     server.pause()
     await until_state("down", guards, NOTICED)
     await trip(guards[0])
@@ -553,7 +577,7 @@ QUICK: dict[str, Any] = {"breaker": {"open_for": 1.0}, **IMPATIENT}
 
 async def test_one_worker_probes_and_its_success_closes_for_both(make_guard: MakeGuard, server: RedisServer) -> None:
     guards = [make_guard(server.url, **QUICK) for _ in range(2)]
-    await acquainted(*guards)
+    await registered(*guards)
     await trip(guards[0])
     await until(lambda: all(state_of(guard) is BreakerState.OPEN for guard in guards), "open", AT_ONCE)
     await until(lambda: not any(guard.limiter("openai").is_open() for guard in guards), "time to probe", 2)
@@ -606,9 +630,9 @@ async def test_a_process_that_dies_while_it_probes_is_replaced(make_guard: MakeG
         assert await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 15) == "ready\n"
         await until_state("ok", [guard], RECOVERED)
         await trip(guard)
-        said = ""
-        while said != "probing\n":
-            said = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 5)
+        output = ""
+        while output != "probing\n":
+            output = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 5)
     finally:
         died = time.monotonic()
         process.kill()
@@ -634,7 +658,7 @@ async def test_each_quota_alert_is_raised_once_among_three_workers(
     make_guard: MakeGuard, server: RedisServer, dimension: str
 ) -> None:
     guards = [make_guard(server.url, providers={"openai": {dimension: 300}}) for _ in range(3)]
-    await acquainted(*guards)
+    await registered(*guards)
 
     def alerts() -> list[str]:
         buses = [guard.bus for guard in guards]
@@ -647,8 +671,8 @@ async def test_each_quota_alert_is_raised_once_among_three_workers(
     for number in range(38):
         await call(guards[number % 3])
     await until(lambda: alerts() == ["critical", "warning"], "both", 3)
-    for _ in range(2):  # every worker tells, then hears of it
-        talk(guards)
+    for _ in range(2):  # every worker reports, then receives it
+        renew(guards)
         await asyncio.sleep(0.3)
     assert alerts() == ["critical", "warning"]
 
@@ -665,7 +689,7 @@ async def test_requests_that_may_not_wait_pass_together_where_there_is_room(
 async def test_a_features_limit_is_shared(make_guard: MakeGuard, server: RedisServer) -> None:
     features = {"chat": {"limits": {"rpm": 60}, "max_wait": 0}}
     guards = [make_guard(server.url, features=features, **IMPATIENT) for _ in range(2)]
-    await acquainted(*guards)
+    await registered(*guards)
     count, began = 0, time.monotonic()
     for guard in guards:
         with pytest.raises(RateLimited, match="feature chat"):  # noqa: PT012 - which of them, is not known

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from wallie_litellm.config import LimitSettings as Limits
     from wallie_litellm.config import RouterConfig
 
-_LONGEST_RESET: Final = 366 * 86_400.0  # seconds; a debt may be larger than a date can say
+_LONGEST_RESET: Final = 366 * 86_400.0  # seconds; a debt may be longer than dates reach
 
 
-class FleetUnavailable(Exception):  # noqa: N818 - it says what happened
-    """Redis cannot be read; the message says why."""
+class FleetUnavailable(Exception):  # noqa: N818 - names the condition
+    """Redis cannot be read; the message has the reason."""
 
 
 def nothing(scope: str, state: str, error: str | None) -> dict[str, Any]:
-    """The report where there is nothing to tell."""
+    """The report without a fleet."""
     return {
         "store": {"scope": scope, "state": state, "error": error},
         "workers": [],
@@ -30,14 +30,14 @@ def nothing(scope: str, state: str, error: str | None) -> dict[str, Any]:
     }
 
 
-# What there is, as plain data
+# As plain data
 
 
 def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
     """The workers, and what Redis holds of each provider's limits and breaker.
 
     Raises:
-        Away: Redis cannot be read.
+        FleetUnavailable: Redis cannot be read.
     """
     wallie = loaded.wallie
     try:
@@ -59,7 +59,7 @@ def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
     holders = _holders([*providers.values(), *features.values()])
     return {
         "store": {"scope": "redis", "state": "ok", "error": None},
-        # Who has left is remembered for a minute, as what it had on loan may have to be counted.
+        # Redis keeps a worker that has left for a minute, because its lease may have to be charged.
         "workers": [
             _worker(name, about, now)
             for name, about in found["workers"].items()
@@ -71,14 +71,14 @@ def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
 
 
 def _holders(states: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The workers that have something."""
+    """The workers that hold a lease, a slot, or a permit to probe."""
     return {
-        name for state in states for name in (*state["loans"], *state["places"], *state["breaker"]["probe_held_by"])
+        name for state in states for name in (*state["leases"], *state["slots"], *state["breaker"]["probe_held_by"])
     }
 
 
 def named_by_models(loaded: RouterConfig) -> set[str]:
-    """Providers that have no limits and yet a breaker, as far as the models tell without LiteLLM."""
+    """Providers that have no limits and yet a breaker, as far as the models name them without LiteLLM."""
     names = set()
     for entry in loaded.model_list:
         params, info = entry["litellm_params"], entry.get("model_info") or {}
@@ -99,13 +99,15 @@ def _worker(name: str, about: Mapping[str, Any], now: float) -> dict[str, Any]:
     }
 
 
-def _state(told: Mapping[str, Any] | None, limits: Limits | None, now: float) -> dict[str, Any]:
-    """One provider; ``told`` is what inspect.lua says of it, ``None`` if Redis has nothing."""
-    from wallie_litellm.core.lease_server import ALIVE
+def _state(found: Mapping[str, Any] | None, limits: Limits | None, now: float) -> dict[str, Any]:
+    """One provider; ``found`` is what inspect.lua returns of it, ``None`` if Redis has nothing."""
+    from wallie_litellm.core.lease_server import WORKER_TIMEOUT
 
-    breaker, workers = (told["breaker"], told["workers"]) if told else ({}, {})
+    breaker, workers = (found["breaker"], found["workers"]) if found else ({}, {})
     opens = breaker.get("state") == "open"
-    places = {name: own["places"] for name, own in sorted(workers.items()) if own["places"] and own["age"] <= ALIVE}
+    slots = {
+        name: own["slots"] for name, own in sorted(workers.items()) if own["slots"] and own["age"] <= WORKER_TIMEOUT
+    }
     return {
         "breaker": {
             "state": breaker.get("state"),
@@ -113,29 +115,29 @@ def _state(told: Mapping[str, Any] | None, limits: Limits | None, now: float) ->
             "next_probe_in": round(breaker["reopens_in"], 3) if opens else None,
             "probe_held_by": sorted({probe["worker"] for probe in breaker.get("probes", ())}),
         },
-        "paused_for": round(told["pause"], 3) if told else 0.0,
+        "paused_for": round(found["pause"], 3) if found else 0.0,
         "quota": {
-            dimension: _quota(dimension, limit, told, limits, now, sum(places.values()))
+            dimension: _quota(dimension, limit, found, limits, now, sum(slots.values()))
             for dimension, limit in (limits.by_dimension() if limits else {}).items()
         },
-        "loans": {name: dict(sorted(own["lent"].items())) for name, own in sorted(workers.items()) if own["lent"]},
-        "places": places,
+        "leases": {name: dict(sorted(own["leased"].items())) for name, own in sorted(workers.items()) if own["leased"]},
+        "slots": slots,
     }
 
 
 def _quota(
-    dimension: str, limit: int, told: Mapping[str, Any] | None, limits: Limits | None, now: float, places: int
+    dimension: str, limit: int, found: Mapping[str, Any] | None, limits: Limits | None, now: float, slots: int
 ) -> dict[str, Any]:
-    if dimension == "concurrency":  # Redis knows who may have how many calls, not how many there are
-        return {"used": None, "limit": limit, "lent": places, "reset_at": None}
-    lent = sum(worker["lent"].get(dimension, 0) for worker in told["workers"].values()) if told else 0
-    used = told["used"].get(dimension, 0.0) if told else 0.0
-    reset_in = told["full_in"].get(dimension, 0.0) if told else 0.0
+    if dimension == "concurrency":  # Redis has how many calls each worker may have, not how many there are
+        return {"used": None, "limit": limit, "leased": slots, "reset_at": None}
+    leased = sum(worker["leased"].get(dimension, 0) for worker in found["workers"].values()) if found else 0
+    used = found["used"].get(dimension, 0.0) if found else 0.0
+    reset_in = found["full_in"].get(dimension, 0.0) if found else 0.0
     if dimension in ("rpd", "tpd"):
-        reset_in = told["day_ends_in"].get(dimension, 0.0) if told else 0.0
+        reset_in = found["day_ends_in"].get(dimension, 0.0) if found else 0.0
         reset_in = reset_in or _day_left(now, getattr(limits, "reset_timezone", "UTC"))
     reset_at = iso_time(now + min(reset_in, _LONGEST_RESET), "milliseconds")
-    return {"used": max(0, ceil(used - 1e-6)), "limit": limit, "lent": lent, "reset_at": reset_at}
+    return {"used": max(0, ceil(used - 1e-6)), "limit": limit, "leased": leased, "reset_at": reset_at}
 
 
 def _day_left(now: float, timezone: str) -> float:
@@ -163,7 +165,7 @@ def fleet_lines(report: Mapping[str, Any], shown_url: str) -> Iterator[str]:
             rows.append((numbers[worker["name"]], *own, since, seen))
         yield ""
         yield from map(one_line, aligned(rows))
-    rows = [("", "breaker", "limit", "used", "on loan", "reset (UTC)", "to whom")]
+    rows = [("", "breaker", "limit", "used", "leased", "reset (UTC)", "to workers")]
     for kind in ("providers", "features"):
         for name, state in report[kind].items():
             rows += _rows(name if kind == "providers" else f"feature:{name}", state, numbers)
@@ -178,13 +180,13 @@ def fleet_lines(report: Mapping[str, Any], shown_url: str) -> Iterator[str]:
 def _rows(name: str, state: Mapping[str, Any], numbers: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     breaker = state["breaker"]["state"] or "nothing in Redis"
     for dimension, quota in state["quota"].items():
-        loans = {worker: lent.get(dimension, 0) for worker, lent in state["loans"].items()}
+        leases = {worker: leased.get(dimension, 0) for worker, leased in state["leases"].items()}
         if dimension == "concurrency":
-            loans = state["places"]
-        whom = ", ".join(f"{numbers.get(worker, worker)} {amount:g}" for worker, amount in loans.items() if amount)
+            leases = state["slots"]
+        workers = ", ".join(f"{numbers.get(worker, worker)} {amount:g}" for worker, amount in leases.items() if amount)
         used = f"{text(quota['used'])} / {quota['limit']}"
         reset = moment(quota["reset_at"])
-        yield name, breaker, dimension, used, f"{quota['lent']:g}", reset, whom
+        yield name, breaker, dimension, used, f"{quota['leased']:g}", reset, workers
         name = breaker = ""
     if not state["quota"]:
         yield name, breaker, "-", "", "", "", ""

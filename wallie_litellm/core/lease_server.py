@@ -1,353 +1,431 @@
-"""One provider's limits and breaker as a whole fleet shares them: who has been lent what, and who may go next.
+"""The lease server: one provider's limits and breaker, shared by the workers of a fleet.
 
-The only thing that workers do is :meth:`LeaseServer.exchange`: a worker reports what it has spent and asks for more,
-and is lent capacity that it spends on its own. ``limiter/redis/lua/exchange.lua`` is the same in Lua, for Redis; a test
-drives both with the same sequences.
+Workers have one operation, :meth:`LeaseServer.exchange`: a worker reports what it has spent and asks for capacity; it
+is granted a lease, which it spends on its own. ``limiter/redis/lua`` has the same in Lua, for Redis; a test
+drives both with the same sequences. The messages are those of :mod:`~wallie_litellm.core.lease_exchange`.
 
 Why a fleet never admits too much. A bucket is charged when spending is reported, which is never before it happens, so
-its level is at most that of a bucket charged on the spot plus what is out on loan. Lent capacity counts against the
-level and against the capacity: level - lent is what can still be lent, and the level never rises above the capacity, so
-loans that lie idle cannot meet a full bucket. A loan may also be of the future: then the bucket is in debt for it, and
-the borrower may spend it only as it is refilled, after all debts before it. A loan that nobody reports on is charged in
-full when its time is up, and the borrower stops spending it a little earlier.
+its level is at most that of a bucket charged at once plus what is on lease. Leased capacity counts against the level
+and against the capacity: level - leased is what can still be leased, and the level never rises above the capacity, so
+idle leases cannot meet a full bucket. A lease may also be of future capacity: then the bucket is in debt for it, and
+the worker may spend it only as it is refilled, after all debts before it. A lease that is not renewed is charged in
+full when it expires, and its worker stops spending it a little earlier.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, CircuitBreaker, Verdict
+from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, CircuitBreaker, Verdict, apply_action
+from wallie_litellm.core.lease_exchange import (
+    VERSION,
+    Amounts,
+    BreakerSnapshot,
+    LeaseAnswer,
+    RenewalRequest,
+    Seed,
+    Uninitialised,
+    WorkerReport,
+    version_error,
+)
 from wallie_litellm.core.token_bucket import TOLERANCE, TokenBucket
 
-ALIVE = 5.0  # seconds without a word after which a worker's places and claims are free again
-FORGOTTEN = 60.0  # seconds after which it is not even listed
-BATCH = 0.5  # seconds of a limit's rate that one worker is lent ahead, where others wait as well
-SMALLEST_BATCH = 12  # units: fewer would cost a round trip for every few requests
-GENEROSITY = 2  # of what is there, a worker is lent this part of its fair share beyond its need
-MOST_LOWS = 64
+WORKER_TIMEOUT: Final = 5.0  # seconds without a request after which a worker's slots and claims are free again
+WORKER_FORGOTTEN_AFTER: Final = 60.0  # seconds without a request after which a worker is not listed any more
+FUTURE_SECONDS: Final = 0.5  # seconds of a limit's rate that one worker is granted ahead, where others wait as well
+SMALLEST_GRANT: Final = 12  # units of future capacity: fewer would cost a round trip for every few requests
+SURPLUS_DIVISOR: Final = 2  # a worker is granted its fair share of the surplus, divided by this, beyond its need
+MAX_LOWS: Final = 64  # low points that a bucket keeps; see TokenBucket
+ROUNDING: Final = 1e-6  # units or seconds
 
-Request = Mapping[str, Any]
+
+class Grant(NamedTuple):
+    """Units of one dimension: ``at_once`` of ``amount`` are free now, the rest refills after ``delay`` seconds."""
+
+    amount: float
+    at_once: float
+    delay: float
+
+
+class Denied(NamedTuple):
+    """The dimension that cannot cover the need, and the seconds until it may."""
+
+    dimension: str
+    wait: float
+
+
+class Availability(NamedTuple):
+    """Units of one dimension that one worker can be granted."""
+
+    now: float  # free at once; below 0 where the bucket is in debt
+    total: float  # with future capacity, and without what others claim
+    rate: float  # units a second that are refilled; 0 of a daily limit
+
+
+class Shortage(NamedTuple):
+    """How far one dimension is from covering a need."""
+
+    wait: float  # seconds until refills cover it
+    exhausted: bool  # no refill can: it is on lease, claimed, or used up for the day
+    contended: bool  # other workers hold it on lease, and may return it
 
 
 @dataclass
 class _Worker:
-    seen: float
-    ticket: int
+    seen_at: float
     seq: int = 0
-    lease: int = 0  # a new number when a loan has run out
-    ends: float = 0.0
-    lent: dict[str, float] = field(default_factory=dict)
-    unconfirmed: dict[str, float] = field(default_factory=dict)
-    places: int = 0
-    hungry: bool = False
+    lease_id: int = 0
+    lease_expires_at: float = 0.0
+    leased: dict[str, float] = field(default_factory=dict)
+    unconfirmed: dict[str, float] = field(default_factory=dict)  # granted in the last answer
+    slots: int = 0
+    short_of_slots: bool = False
     claim: dict[str, float] | None = None
-    claimed: int = 0
+    claim_ticket: int = 0
 
-    def take_back(self, amounts: Mapping[str, float]) -> None:
-        """Count ``amounts`` as on loan no longer."""
+    def unlease(self, amounts: Amounts) -> None:
+        """Count ``amounts`` as on lease no longer."""
         for name, amount in amounts.items():
-            left = self.lent.pop(name, 0.0) - amount
+            left = self.leased.pop(name, 0.0) - amount
             if left > 0:
-                self.lent[name] = left
+                self.leased[name] = left
+
+    def is_alive(self, now: float) -> bool:
+        return now - self.seen_at <= WORKER_TIMEOUT
 
 
 class LeaseServer:
-    """What all workers know of one provider. Times are seconds of one clock that all of them are measured by."""
+    """One provider's limits and breaker, and the leases of all workers. ``now`` is seconds of one clock for all."""
 
     def __init__(self) -> None:
-        self.known = False
-        self.epoch = 0
+        self.initialised = False
+        self.quota_resets = 0
         self.paused_until = 0.0
         self.workers: dict[str, _Worker] = {}
         self.buckets: dict[str, TokenBucket] = {}
-        self.used: dict[str, float] = {}  # of a day
-        self.ends: dict[str, float] = {}
+        self.daily_usage: dict[str, float] = {}
+        self.day_ends_at: dict[str, float] = {}
         self.breaker = CircuitBreaker(BreakerRules())
-        self._tickets = 0
+        self._last_ticket = 0
         self._now = 0.0
         self._origin = 0
-        self._blank_until = 0.0  # until then, workers that have been told of earlier days are asked what they know
+        self._merge_seeds_until = 0.0  # the state began without a seed of substance: later ones are merged until then
 
-    def exchange(self, now: float, request: Request) -> dict[str, Any]:
-        """Take in what a worker reports, and lend it what it asks for."""
-        if not self.known:
+    def exchange(self, now: float, request: RenewalRequest) -> LeaseAnswer | Uninitialised:
+        """Apply a worker's reports, and grant what it asks for."""
+        if request["version"] != VERSION:
+            return {"initialised": False, "error": version_error(request["version"])}
+        if not self.initialised:
             self._origin = int(now)  # small numbers are exact ones
         self._now = now = max(now - self._origin, self._now)
-        if not self.known and request.get("seed") is None:
-            return {"known": False, "now": now + self._origin}
-        if self._could_remind(now, request) and request.get("seed") is None:
-            return {"known": False, "now": now + self._origin}
+        seed = request.get("seed")
+        if seed is None and (not self.initialised or self._may_merge_seed(now, request)):
+            return {"initialised": False, "now": now + self._origin}
         self._configure(now, request)
-        if not self.known:
-            self._plant(now, request)
-        before = self._notable()
-        if self._could_remind(now, request):
-            self._be_reminded(now, request["seed"])
-        self._run_out(now)
+        if not self.initialised and seed is not None:
+            self._seed_state(now, seed, request["ack"])
+        before = self._broadcastable()
+        if seed is not None and self._may_merge_seed(now, request):
+            self._merge_seed(now, seed)
+        self._expire_leases(now)
         worker = self._worker(now, request)
         if request["reports"] and request["reports"][-1]["seq"] <= worker.seq:
-            # A later request of this worker has overtaken this one: all that it says is known, and nobody waits for
-            # the answer, so that what it would be lent would be lost, and what the later one was lent taken back.
-            return self._reply(now, worker, {}, None, 0, before)
+            # A later request of this worker has overtaken this one: its reports are applied, and its answer is not
+            # read, so that a grant in it would be lost, and what the later one was granted taken back.
+            return self._answer(now, worker, {}, None, 0, before)
         self._confirm(worker, request["ack"])
         for report in request["reports"]:
             if report["seq"] > worker.seq:
-                self._take_in(now, worker, report)
+                self._apply_report(now, worker, report)
                 worker.seq = report["seq"]
-        grants, blocked = self._lend(now, worker, request)
-        self._seat(now, worker, request)
-        probe = self._probe(now, request)
-        return self._reply(now, worker, grants, blocked, probe, before)
+        grants, denied = self._lease(now, worker, request)
+        self._allocate_slots(now, worker, request)
+        permit = self._permit(now, request)
+        return self._answer(now, worker, grants, denied, permit, before)
 
-    # What is there
+    # State
 
-    def _configure(self, now: float, request: Request) -> None:
-        for name, (per_minute, capacity) in request["buckets"].items():
+    def _configure(self, now: float, request: RenewalRequest) -> None:
+        for name, (per_minute, capacity) in request["rate_limits"].items():
             bucket = self.buckets.get(name)
             if bucket is None:
-                bucket = self.buckets[name] = TokenBucket(per_minute, capacity, MOST_LOWS)
+                bucket = self.buckets[name] = TokenBucket(per_minute, capacity, MAX_LOWS)
             bucket.resize(per_minute, capacity)
-        for name, (_, ends) in request["days"].items():
-            if now >= self.ends.get(name, 0.0):
-                self.used[name] = 0.0
-                self.ends[name] = max(ends - self._origin, now + 1)
-        self.breaker.rules = BreakerRules(**request["rules"])
+        for name, (_, ends_at) in request["daily_limits"].items():
+            if now >= self.day_ends_at.get(name, 0.0):
+                self.daily_usage[name] = 0.0
+                self.day_ends_at[name] = max(ends_at - self._origin, now + 1)
+        self.breaker.rules = BreakerRules(**request["breaker_rules"])
 
-    def _could_remind(self, now: float, request: Request) -> bool:
-        """Whether a worker may remember more than the one that all this began with."""
-        return self.known and now < self._blank_until and request["ack"] > 0 and request["worker"] not in self.workers
-
-    def _be_reminded(self, now: float, seed: Mapping[str, Any]) -> None:
-        for name, units in seed["used"].items():
-            if name in self.buckets:
-                bucket = self.buckets[name]
-                bucket.take(now, max(0.0, units - bucket.used(now)))
-            elif name in self.used:
-                self.used[name] = max(units, self.used[name])
-        self.paused_until = max(self.paused_until, now + seed["pause"])
-        if self.breaker.state is BreakerState.CLOSED and seed["breaker"]["state"] != BreakerState.CLOSED.value:
-            generation = max(seed["breaker"].get("generation", 0), self.breaker.generation) + 1
-            self._take_over(now, {**seed["breaker"], "generation": generation})
-
-    def _take_over(self, now: float, state: Mapping[str, Any]) -> None:
-        reopens_at, generation = now + state["reopens_in"], self.breaker.generation
-        self.breaker.take_over(BreakerState(state["state"]), state.get("reason"), reopens_at, state["open_for"])
-        self.breaker.generation = max(state.get("generation", 0), generation)
-
-    def _plant(self, now: float, request: Request) -> None:
-        """Begin with what a worker remembers; others are heard for a while if it has never been told anything."""
-        seed = request["seed"]
-        self.known = True
-        self._blank_until = 0.0 if request["ack"] else now + ALIVE
+    def _seed_state(self, now: float, seed: Seed, ack: int) -> None:
+        """Begin with a worker's seed; one that has had an answer (``ack``) has the fleet's, which is not merged."""
+        self.initialised = True
+        self._merge_seeds_until = 0.0 if ack else now + WORKER_TIMEOUT
         self.paused_until = now + seed["pause"]
         for name, units in seed["used"].items():
             if name in self.buckets:
                 self.buckets[name].take(now, units)
-            elif name in self.used:
-                self.used[name] = units
-        self._take_over(now, seed["breaker"])
+            elif name in self.daily_usage:
+                self.daily_usage[name] = units
+        self._set_breaker(now, seed["breaker"], seed["breaker"].get("generation", 0))
 
-    def _run_out(self, now: float) -> None:
-        for name, worker in sorted(self.workers.items(), key=lambda one: one[1].ends):
-            if worker.lent and now >= worker.ends:
-                self._charge(worker.ends, worker.lent)  # nobody has said anything since
-                worker.lent, worker.unconfirmed = {}, {}
-                worker.lease += 1
-            if now - worker.seen > FORGOTTEN and not worker.lent:  # a loan of the future may live longer
+    def _may_merge_seed(self, now: float, request: RenewalRequest) -> bool:
+        """Whether a worker may have more of an earlier state than the one whose seed this state began with."""
+        return (
+            self.initialised
+            and now < self._merge_seeds_until
+            and request["ack"] > 0
+            and request["worker"] not in self.workers
+        )
+
+    def _merge_seed(self, now: float, seed: Seed) -> None:
+        for name, units in seed["used"].items():
+            if name in self.buckets:
+                bucket = self.buckets[name]
+                bucket.take(now, max(0.0, units - bucket.used(now)))
+            elif name in self.daily_usage:
+                self.daily_usage[name] = max(units, self.daily_usage[name])
+        self.paused_until = max(self.paused_until, now + seed["pause"])
+        breaker = seed["breaker"]
+        if self.breaker.state is BreakerState.CLOSED and breaker["state"] != BreakerState.CLOSED.value:
+            self._set_breaker(now, breaker, max(breaker.get("generation", 0), self.breaker.generation) + 1)
+
+    def _set_breaker(self, now: float, snapshot: BreakerSnapshot, generation: int) -> None:
+        generation = max(generation, self.breaker.generation)
+        state, reopens_at = BreakerState(snapshot["state"]), now + snapshot["reopens_in"]
+        self.breaker.take_over(state, snapshot.get("reason"), reopens_at, snapshot["open_for"])
+        self.breaker.generation = generation
+
+    def _expire_leases(self, now: float) -> None:
+        for name, worker in sorted(self.workers.items(), key=lambda one: one[1].lease_expires_at):
+            if worker.leased and now >= worker.lease_expires_at:
+                self._charge(worker.lease_expires_at, worker.leased)
+                worker.leased, worker.unconfirmed = {}, {}
+                worker.lease_id += 1
+            if now - worker.seen_at > WORKER_FORGOTTEN_AFTER and not worker.leased:  # future capacity may be longer
                 del self.workers[name]
 
-    def _charge(self, now: float, amounts: Mapping[str, float]) -> None:
+    def _charge(self, now: float, amounts: Amounts) -> None:
         for name, amount in amounts.items():
             if name in self.buckets:
                 self.buckets[name].take(now, amount)
-            elif name in self.used:
-                self.used[name] += amount
+            elif name in self.daily_usage:
+                self.daily_usage[name] += amount
 
-    # What a worker says
+    def _leased(self, name: str) -> float:
+        return sum(worker.leased.get(name, 0.0) for worker in self.workers.values())
 
-    def _worker(self, now: float, request: Request) -> _Worker:
+    def _alive(self, now: float) -> int:
+        return sum(worker.is_alive(now) for worker in self.workers.values())
+
+    # Reports
+
+    def _worker(self, now: float, request: RenewalRequest) -> _Worker:
         worker = self.workers.get(request["worker"])
         if worker is None:
-            self._tickets += 1
-            worker = self.workers[request["worker"]] = _Worker(now, self._tickets)
-        worker.seen = now
-        worker.ends = max(worker.ends, now + request["ttl"])
+            worker = self.workers[request["worker"]] = _Worker(now)
+        worker.seen_at = now
+        worker.lease_expires_at = max(worker.lease_expires_at, now + request["lease_ttl"])
         return worker
 
     @staticmethod
     def _confirm(worker: _Worker, ack: int) -> None:
-        """Take back what was lent in an answer that never arrived."""
+        """Take back what was granted in an answer that never arrived."""
         if ack < worker.seq:
-            worker.take_back(worker.unconfirmed)
+            worker.unlease(worker.unconfirmed)
         worker.unconfirmed = {}
 
-    def _take_in(self, now: float, worker: _Worker, report: Mapping[str, Any]) -> None:
-        if report["lease"] == worker.lease:
-            worker.take_back(report["spent"])
+    def _apply_report(self, now: float, worker: _Worker, report: WorkerReport) -> None:
+        if report["lease_id"] == worker.lease_id:  # else that lease has expired, and is charged
+            worker.unlease(report["spent"])
             self._charge(now, report["spent"])
-            worker.take_back(report["back"])
+            worker.unlease(report["returned"])
         self._charge(now, report["charge"])
         for name, amount, age in report["refunds"]:
             if name in self.buckets:
                 self.buckets[name].give_back(now, now - age, amount)
-            elif name in self.used:
-                self.used[name] = max(0.0, self.used[name] - amount)
+            elif name in self.daily_usage:
+                self.daily_usage[name] = max(0.0, self.daily_usage[name] - amount)
         if report["reset"]:
             self._reset()
         if report["pause"]:
             self.paused_until = max(self.paused_until, now + report["pause"])
-        for generation, verdict, probe, reason, count in report["outcomes"]:
+        self._apply_breaker_report(now, report)
+
+    def _apply_breaker_report(self, now: float, report: WorkerReport) -> None:
+        for generation, verdict, permit, reason, count in report["outcomes"]:
             for _ in range(count):
-                self.breaker.record(now, generation, Verdict(verdict), probe=probe, reason=reason)
-        for order in report["orders"]:
-            getattr(self.breaker, order)()
-        trip = report.get("trip")
+                self.breaker.record(now, generation, Verdict(verdict), probe=permit, reason=reason)
+        for action in report["actions"]:
+            apply_action(self.breaker, action)
+        trip = report.get("breaker_trip")
         if trip is not None and self.breaker.state is BreakerState.CLOSED:
-            self._take_over(now, {**trip, "generation": self.breaker.generation + 1})
+            self._set_breaker(now, trip, self.breaker.generation + 1)
 
     def _reset(self) -> None:
-        self.epoch += 1
+        self.quota_resets += 1
         self.paused_until = 0.0
         for bucket in self.buckets.values():
             bucket.reset()
-        self.used = dict.fromkeys(self.used, 0.0)
+        self.daily_usage = dict.fromkeys(self.daily_usage, 0.0)
 
-    # What it is lent
+    # Leases
 
-    def _lend(
-        self, now: float, worker: _Worker, request: Request
-    ) -> tuple[dict[str, tuple[float, float, float]], tuple[str, float] | None]:
-        need, want = request.get("need") or {}, request.get("want") or {}
-        if not need and not want:
+    def _lease(self, now: float, worker: _Worker, request: RenewalRequest) -> tuple[Mapping[str, Grant], Denied | None]:
+        """Grant all of the need and a part of the surplus, or nothing and a claim on what others hold."""
+        need, prefetch = request.get("need") or {}, request.get("prefetch") or {}
+        if not need and not prefetch:
             worker.claim = None
             return {}, None
-        alive = sum(now - other.seen <= ALIVE for other in self.workers.values())
-        blocked: tuple[str, float] | None = None
-        claim = False
-        grants: dict[str, tuple[float, float, float]] = {}
-        for name in (*self.buckets, *self.used):
-            if name not in request["buckets"] and name not in request["days"]:
+        alive = self._alive(now)
+        grants: dict[str, Grant] = {}
+        denied: Denied | None = None
+        contended = False
+        for name in (*self.buckets, *self.daily_usage):
+            if name not in request["rate_limits"] and name not in request["daily_limits"]:
                 continue
-            least, most = need.get(name, 0.0), want.get(name, 0.0)
-            there, room, rate = self._there(now, name, request, worker)
-            wait = (least - there) / rate if rate else 0.0 if least <= there else self.ends[name] - now
-            if rate and wait > 0:
-                wait += TOLERANCE / 2  # so that waiting exactly this long is enough however it is rounded
-            no_room, used_up = least > room + 1e-6, not rate and least > there
-            if (no_room or used_up) and (rate or least <= there + self._lent(name)):
-                claim = True  # others hold it, and may give it back
-                wait = min(max(wait, 0.0), request["patience"])
-            if least and (no_room or used_up or wait > request["patience"] + 1e-6):
-                blocked = max(blocked or (name, -1.0), (name, max(wait, 0.0)), key=lambda one: one[1])
-                continue
-            spare = int(max(0.0, min(there, room)) / (GENEROSITY * max(1, alive)))
-            amount = max(least, min(most, spare))
-            if least and least > there and rate:
-                ahead = int(max(rate * BATCH, SMALLEST_BATCH * (1 if least <= 1 else least)))
-                amount = max(least, min(request["queued"].get(name, 0), ahead, int(room)))
-            if amount > 0:
-                at_once = min(amount, max(0.0, there))
-                grants[name] = (amount, at_once, max(0.0, -there) / rate if rate else 0.0)
-        if blocked is not None:
-            grants = {}
-            if claim and worker.claim is None:
-                self._tickets += 1
-                worker.claimed = self._tickets
-            worker.claim = dict(need) if claim else None
-            return grants, blocked
-        worker.claim = None
-        worker.unconfirmed = {name: amount for name, (amount, _, _) in grants.items()}
-        for name, (amount, at_once, delay) in grants.items():
-            worker.lent[name] = worker.lent.get(name, 0.0) + amount
-            if name in self.buckets:
-                rate = 1 / self.buckets[name].cost
-                worker.ends = max(worker.ends, now + delay + (amount - at_once) / rate + request["ttl"])
-        return grants, None
+            available = self._availability(now, name, request, worker)
+            shortage = self._shortage(now, name, need.get(name, 0.0), available, request["max_wait"])
+            contended = contended or shortage.contended
+            decision = self._decide(name, request, available, shortage, alive)
+            if isinstance(decision, Grant):
+                grants[name] = decision
+            elif denied is None or decision.wait > denied.wait:
+                denied = decision
+        if denied is not None:
+            self._claim(worker, need if contended else None)
+            return {}, denied
+        self._apply(now, worker, grants, request["lease_ttl"])
+        return {name: grant for name, grant in grants.items() if grant.amount > 0}, None
 
-    def _there(self, now: float, name: str, request: Request, worker: _Worker) -> tuple[float, float, float]:
-        """What can be lent at once, what can be lent at all, and the refill in units a second (0: none)."""
-        lent = self._lent(name)
-        claimed = sum(
+    def _availability(self, now: float, name: str, request: RenewalRequest, worker: _Worker) -> Availability:
+        leased, claimed = self._leased(name), self._claimed(now, name, worker)
+        if name in self.buckets:
+            bucket = self.buckets[name]
+            level = (bucket.depth - max(0.0, bucket.full_at - now)) / bucket.cost
+            return Availability(level - leased, bucket.capacity - leased - claimed, 1 / bucket.cost)
+        left = request["daily_limits"][name][0] - self.daily_usage[name] - leased
+        return Availability(left, left - claimed, 0.0)
+
+    def _claimed(self, now: float, name: str, worker: _Worker) -> float:
+        """Units that other workers claim, and claimed before ``worker`` did."""
+        return sum(
             other.claim.get(name, 0.0)
             for other in self.workers.values()
             if other is not worker
             and other.claim is not None
-            and now - other.seen <= ALIVE
-            and (worker.claim is None or other.claimed < worker.claimed)
+            and other.is_alive(now)
+            and (worker.claim is None or other.claim_ticket < worker.claim_ticket)
         )
-        if name in self.buckets:
-            bucket = self.buckets[name]
-            level = (bucket.depth - max(0.0, bucket.full_at - now)) / bucket.cost
-            return level - lent, bucket.capacity - lent - claimed, 1 / bucket.cost
-        left = request["days"][name][0] - self.used[name] - lent
-        return left, left - claimed, 0.0
 
-    def _lent(self, name: str) -> float:
-        return sum(worker.lent.get(name, 0.0) for worker in self.workers.values())
+    def _shortage(self, now: float, name: str, need: float, available: Availability, max_wait: float) -> Shortage:
+        if available.rate:
+            wait = (need - available.now) / available.rate
+            if wait > 0:
+                wait += TOLERANCE / 2  # so that waiting exactly this long is enough however it is rounded
+        else:
+            wait = 0.0 if need <= available.now else self.day_ends_at[name] - now
+        used_up = not available.rate and need > available.now
+        exhausted = need > available.total + ROUNDING or used_up
+        contended = exhausted and (available.rate > 0 or need <= available.now + self._leased(name))
+        if contended:
+            wait = min(max(wait, 0.0), max_wait)
+        return Shortage(wait, exhausted, contended)
 
-    def _seat(self, now: float, worker: _Worker, request: Request) -> None:
-        """Places for calls at once: as many as it uses, and as many more as are free."""
-        if request.get("slots") is None:
+    @staticmethod
+    def _decide(
+        name: str, request: RenewalRequest, available: Availability, shortage: Shortage, alive: int
+    ) -> Grant | Denied:
+        need, prefetch = (request.get("need") or {}).get(name, 0.0), (request.get("prefetch") or {}).get(name, 0.0)
+        if need and (shortage.exhausted or shortage.wait > request["max_wait"] + ROUNDING):
+            return Denied(name, max(shortage.wait, 0.0))
+        if need and need > available.now and available.rate:  # future capacity, for those that wait
+            ahead = int(max(available.rate * FUTURE_SECONDS, SMALLEST_GRANT * (1 if need <= 1 else need)))
+            amount = max(need, min(request["queued"].get(name, 0), ahead, int(available.total)))
+        else:
+            surplus = int(max(0.0, min(available.now, available.total)) / (SURPLUS_DIVISOR * max(1, alive)))
+            amount = max(need, min(prefetch, surplus))
+        delay = max(0.0, -available.now) / available.rate if available.rate else 0.0
+        return Grant(amount, min(amount, max(0.0, available.now)), delay)
+
+    def _claim(self, worker: _Worker, need: Amounts | None) -> None:
+        if need is not None and worker.claim is None:
+            self._last_ticket += 1
+            worker.claim_ticket = self._last_ticket
+        worker.claim = None if need is None else dict(need)
+
+    def _apply(self, now: float, worker: _Worker, grants: Mapping[str, Grant], lease_ttl: float) -> None:
+        worker.claim = None
+        worker.unconfirmed = {name: grant.amount for name, grant in grants.items() if grant.amount > 0}
+        for name, amount in worker.unconfirmed.items():
+            worker.leased[name] = worker.leased.get(name, 0.0) + amount
+            if name in self.buckets:
+                grant, rate = grants[name], 1 / self.buckets[name].cost
+                refilled_at = now + grant.delay + (amount - grant.at_once) / rate
+                worker.lease_expires_at = max(worker.lease_expires_at, refilled_at + lease_ttl)
+
+    def _allocate_slots(self, now: float, worker: _Worker, request: RenewalRequest) -> None:
+        """Slots for calls in flight: as many as the worker uses, and as many more as are free."""
+        limit = request.get("concurrency_limit")
+        if limit is None:
             return
-        others = sum(
-            other.places for other in self.workers.values() if other is not worker and now - other.seen <= ALIVE
-        )
-        worker.places = max(request["live"], min(request["places"], request["slots"] - others))
-        worker.hungry = worker.places < request["places"]
+        others = sum(other.slots for other in self.workers.values() if other is not worker and other.is_alive(now))
+        worker.slots = max(request["in_flight"], min(request["slots_wanted"], limit - others))
+        worker.short_of_slots = worker.slots < request["slots_wanted"]
 
-    def _probe(self, now: float, request: Request) -> int:
+    def _permit(self, now: float, request: RenewalRequest) -> int:
         if not request["probe"] or self.breaker.wait(now) > 0:
             return 0
         return self.breaker.enter(now)
 
-    # What it is told
+    # The answer
 
-    def _notable(self) -> tuple[Any, ...]:
-        """What other workers want to hear of at once."""
-        places = sum(worker.places for worker in self.workers.values())
-        hungry = any(worker.hungry for worker in self.workers.values())
+    def _broadcastable(self) -> tuple[Any, ...]:
+        """What other workers need at once when it changes."""
+        slots = sum(worker.slots for worker in self.workers.values())
+        short_of_slots = any(worker.short_of_slots for worker in self.workers.values())
         claims = any(worker.claim is not None for worker in self.workers.values())
-        lent = sum(sum(worker.lent.values()) for worker in self.workers.values())
+        leased = sum(sum(worker.leased.values()) for worker in self.workers.values())
         return (
             self.breaker.generation,
             self.breaker.failures > 0,
-            self.epoch,
+            self.quota_resets,
             self.paused_until,
-            places if hungry else 0,
-            lent if claims else 0,
+            slots if short_of_slots else 0,
+            leased if claims else 0,
         )
 
-    def _reply(
+    def _answer(
         self,
         now: float,
         worker: _Worker,
-        grants: Mapping[str, tuple[float, float, float]],
-        blocked: tuple[str, float] | None,
-        probe: int,
+        grants: Mapping[str, Grant],
+        denied: Denied | None,
+        permit: int,
         before: tuple[Any, ...],
-    ) -> dict[str, Any]:
+    ) -> LeaseAnswer:
         breaker = self.breaker
         return {
-            "known": True,
+            "initialised": True,
             "now": now + self._origin,
             "seq": worker.seq,
-            "lease": worker.lease,
-            "lives": worker.ends - now,
+            "lease_id": worker.lease_id,
+            "expires_in": worker.lease_expires_at - now,
             "grants": {name: list(grant) for name, grant in grants.items()},
-            "blocked": None if blocked is None else list(blocked),
+            "denied": None if denied is None else list(denied),
             "used": {
                 **{name: max(0.0, bucket.full_at - now) / bucket.cost for name, bucket in self.buckets.items()},
-                **self.used,
+                **self.daily_usage,
             },
-            "lent": {name: self._lent(name) for name in (*self.buckets, *self.used)},
-            "ends": {name: ends - now for name, ends in self.ends.items()},
-            "places": worker.places,
-            "hungry": any(other.hungry for other in self.workers.values()),
-            "squeezed": any(other.claim is not None for other in self.workers.values() if other is not worker),
-            "workers": sum(now - other.seen <= ALIVE for other in self.workers.values()),
-            "epoch": self.epoch,
+            "leased": {name: self._leased(name) for name in (*self.buckets, *self.daily_usage)},
+            "day_ends_in": {name: ends_at - now for name, ends_at in self.day_ends_at.items()},
+            "slots": worker.slots,
+            "short_of_slots": any(other.short_of_slots for other in self.workers.values()),
+            "reclaim": any(other.claim is not None for other in self.workers.values() if other is not worker),
+            "workers": self._alive(now),
+            "quota_resets": self.quota_resets,
             "pause": max(0.0, self.paused_until - now),
             "breaker": {
                 "state": breaker.state.value,
@@ -356,8 +434,8 @@ class LeaseServer:
                 "reason": breaker.reason,
                 "reopens_in": max(0.0, breaker.reopens_at - now),
                 "open_for": breaker.open_for,
-                "probe": probe,
-                "free_in": breaker.wait(now) if breaker.state is BreakerState.HALF_OPEN else 0.0,
+                "permit": permit,
+                "probe_free_in": breaker.wait(now) if breaker.state is BreakerState.HALF_OPEN else 0.0,
             },
-            "news": self._notable() != before,
+            "broadcast": self._broadcastable() != before,
         }

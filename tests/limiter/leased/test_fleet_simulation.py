@@ -1,4 +1,4 @@
-"""On virtual time, whatever workers do and messages meet, a fleet admits no more than one bucket allows."""
+"""On virtual time, with any standstill, death, delay and loss, a fleet admits no more than one bucket allows."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from fleet_simulation import HEALTHY, FleetSimulation, Network, crowd, search
 from wallie_litellm.limiter.limits import AccountLimits
 
 
-def test_no_fleet_is_over_its_limit_and_everything_lent_comes_back_or_is_charged() -> None:
+def test_no_fleet_is_over_its_limit_and_every_lease_is_returned_or_charged() -> None:
     tried, faults = search(10.0, seed=0)
     assert not faults
     assert tried
 
 
 @pytest.mark.parametrize("seed", [1013, 1072])
-def test_a_worker_that_holds_its_own_standstill_against_the_lender_puts_the_fleet_over_its_limit(seed: int) -> None:
-    # What a process may not do (see limiter/redis/fleet.py, within), and that the simulation finds it.
+def test_a_worker_that_holds_its_own_standstill_against_the_server_puts_the_fleet_over_its_limit(seed: int) -> None:
+    # `within` in limiter/redis/fleet.py is why no worker does this; the simulation finds a worker that does.
     network = Network(0.01)
     assert crowd(seed, network=network, policy="local", hasty=True).over() > 1
     assert crowd(seed, network=network, policy="local").over() <= 1e-3
 
 
-def test_a_loan_of_the_future_is_remembered_while_its_worker_is_silent() -> None:
+def test_a_lease_of_future_capacity_is_kept_while_its_worker_stands_still() -> None:
     fleet = FleetSimulation(AccountLimits({"rpm": 6, "rpd": 1000}), random.Random(1), HEALTHY)
     sleeper, other = fleet.start(), fleet.start()
     fleet.events.run(fleet.events.now + 1)

@@ -1,4 +1,4 @@
-"""The script that runs in Redis does what the pure core does, whatever workers say in whatever order."""
+"""The script in Redis gives the answers of the pure core, whatever workers report and ask in whatever order."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis_support import RedisServer
 
+from wallie_litellm.core.circuit_breaker import BreakerState
+from wallie_litellm.core.lease_exchange import VERSION
 from wallie_litellm.core.lease_server import LeaseServer
-from wallie_litellm.limiter.redis.fleet import NEWS, SCRIPT
+from wallie_litellm.limiter.redis.layout import CHANNEL, SCRIPT, key_of
 
 RULES = {
     "failures": 3,
@@ -23,10 +25,14 @@ RULES = {
     "max_open_for": 60.0,
     "probes": 2,
 }
-LIMITS = {"buckets": {"rpm": [60.0, 20.0], "tpm": [6000.0, 500.0]}, "days": {"rpd": 60}, "slots": 7}
+LIMITS = {
+    "rate_limits": {"rpm": [60.0, 20.0], "tpm": [6000.0, 500.0]},
+    "daily_limits": {"rpd": 60},
+    "concurrency_limit": 7,
+}
 DAY = 40.0  # seconds, so that some end
 NAMES = ("rpm", "tpm", "rpd")
-ORDERS = ("close", "force_open", "disable", "release")
+ACTIONS = ("close", "force_open", "disable", "release")
 AMOUNT = st.integers(0, 12)
 SOME = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 12))
 
@@ -41,21 +47,21 @@ steps = st.fixed_dictionaries(
         "pause_before": st.sampled_from([0.0, 0.01, 0.4, 1.0, 3.5, 7.0, 70.0]),
         "worker": st.sampled_from(["a", "b", "c"]),
         "answered": st.sampled_from([True, True, True, False]),
-        "overtaken": st.sampled_from([False] * 5 + [True]),  # by the next that this worker says
+        "overtaken": st.sampled_from([False] * 5 + [True]),  # by the next request of this worker
         "spend": AMOUNT,
         "give_back": st.booleans(),
         "charge": SOME,
         "refunds": st.lists(st.tuples(st.sampled_from(NAMES), st.integers(1, 12), st.floats(0, 9)), max_size=2),
         "outcomes": st.lists(outcomes, max_size=2),
-        "orders": st.lists(st.sampled_from(ORDERS), max_size=1) | st.just([]) | st.just([]),
+        "actions": st.lists(st.sampled_from(ACTIONS), max_size=1) | st.just([]) | st.just([]),
         "pause": st.sampled_from([0.0, 0.0, 0.0, 2.0]),
         "reset": st.sampled_from([False] * 9 + [True]),
         "need": SOME,
-        "want": SOME,
+        "prefetch": SOME,
         "queued": SOME,
-        "patience": st.sampled_from([0.0, 2.0, 1e9]),
-        "live": st.integers(0, 3),
-        "places": st.integers(0, 9),
+        "max_wait": st.sampled_from([0.0, 2.0, 1e9]),
+        "in_flight": st.integers(0, 3),
+        "slots_wanted": st.integers(0, 9),
         "probe": st.booleans(),
         "error_rate": st.sampled_from([None, None, 0.5]),
     }
@@ -68,8 +74,8 @@ def script() -> Iterator[Any]:
         yield server.client().register_script(SCRIPT)
 
 
-class Talk:
-    """Workers that say what a drawn step tells them to, to both at once."""
+class Exchanges:
+    """Workers whose requests, drawn at random, go to the core and to Redis at once."""
 
     def __init__(self, script: Any) -> None:
         self.now = 1_790_000_000.0
@@ -79,23 +85,23 @@ class Talk:
         self.overtaken: dict[str, dict[str, Any]] = {}
         script.registered_client.flushall()
 
-    def say(self, step: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """The answers of both to what arrives in this step."""
+    def step(self, step: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Both answers to each request that arrives in this step."""
         self.now = round(self.now + step["pause_before"], 6)
         request = self.request(step)
         late = self.overtaken.pop(step["worker"], None)
         if step["overtaken"]:
             self.overtaken[step["worker"]] = request
             return []
-        answers = [self.arrives(step, request)]
+        answers = [self.arrive(step, request)]
         if late is not None:
             answers.append(self.exchange(late))
         return answers
 
-    def arrives(self, step: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def arrive(self, step: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         core, redis_ = self.exchange(request)
-        if not core["known"]:
-            assert redis_["known"] is False
+        if not core["initialised"]:
+            assert redis_["initialised"] is False
             seed = {
                 "used": {"rpm": 3.0, "rpd": 5.0},
                 "pause": 0.0,
@@ -105,29 +111,30 @@ class Talk:
         me = self.workers[step["worker"]]
         me["generation"] = core["breaker"]["generation"]
         if step["answered"]:
-            if me["lease"] != core["lease"]:
-                me["lent"] = {}
-            me["lease"], me["ack"], me["unconfirmed"] = core["lease"], core["seq"], []
+            if me["lease_id"] != core["lease_id"]:
+                me["leased"] = {}
+            me["lease_id"], me["ack"], me["unconfirmed"] = core["lease_id"], core["seq"], []
             for name, (amount, _, _) in core["grants"].items():
-                me["lent"][name] = me["lent"].get(name, 0) + amount
-            if core["breaker"]["probe"]:
-                me["permits"].append(core["breaker"]["probe"])
+                me["leased"][name] = me["leased"].get(name, 0) + amount
+            if core["breaker"]["permit"]:
+                me["permits"].append(core["breaker"]["permit"])
         return core, redis_
 
     def exchange(self, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         text = json.dumps(request)
-        reply = self.script(["wallie:{p}:state"], [text, NEWS, "p", 1000, repr(self.now)])
-        return self.core.exchange(self.now, json.loads(text)), json.loads(reply)
+        reply = self.script([key_of("p")], [text, CHANNEL, "p", 1000, repr(self.now)])
+        core: Any = self.core.exchange(self.now, json.loads(text))
+        return core, json.loads(reply)
 
     def request(self, step: dict[str, Any]) -> dict[str, Any]:
-        fresh = {"seq": 0, "ack": 0, "lease": 0, "lent": {}, "unconfirmed": [], "permits": [], "generation": 0}
+        fresh = {"seq": 0, "ack": 0, "lease_id": 0, "leased": {}, "unconfirmed": [], "permits": [], "generation": 0}
         me = self.workers.setdefault(step["worker"], fresh)
         me["seq"] += 1
-        spent = {name: min(step["spend"], left) for name, left in me["lent"].items()}
-        me["lent"] = {name: left - spent[name] for name, left in me["lent"].items()}
-        back = dict(me["lent"]) if step["give_back"] else {}
+        spent = {name: min(step["spend"], left) for name, left in me["leased"].items()}
+        me["leased"] = {name: left - spent[name] for name, left in me["leased"].items()}
+        back = dict(me["leased"]) if step["give_back"] else {}
         if back:
-            me["lent"] = {}
+            me["leased"] = {}
         outcomes = [
             [me["generation"] + age, verdict, me["permits"].pop() if probe and me["permits"] else 0, verdict, count]
             for age, verdict, probe, count in step["outcomes"]
@@ -135,13 +142,13 @@ class Talk:
         me["unconfirmed"].append(
             {
                 "seq": me["seq"],
-                "lease": me["lease"],
+                "lease_id": me["lease_id"],
                 "spent": {name: amount for name, amount in spent.items() if amount},
-                "back": {name: amount for name, amount in back.items() if amount},
+                "returned": {name: amount for name, amount in back.items() if amount},
                 "charge": step["charge"],
                 "refunds": [list(refund) for refund in step["refunds"]],
                 "outcomes": outcomes,
-                "orders": step["orders"],
+                "actions": step["actions"],
                 "pause": step["pause"],
                 "reset": step["reset"],
             }
@@ -149,18 +156,22 @@ class Talk:
         ends = (self.now // DAY + 1) * DAY
         return {
             **LIMITS,
-            "days": {"rpd": [LIMITS["days"]["rpd"], ends]},
-            "rules": {**RULES, "error_rate": step["error_rate"]},
+            "daily_limits": {"rpd": [LIMITS["daily_limits"]["rpd"], ends]},
+            "breaker_rules": {**RULES, "error_rate": step["error_rate"]},
+            "version": VERSION,
             "worker": step["worker"],
             "ack": me["ack"],
-            "ttl": 3.0,
+            "lease_ttl": 3.0,
             "reports": me["unconfirmed"],
-            **{name: step[name] for name in ("need", "want", "queued", "patience", "live", "places", "probe")},
+            **{
+                name: step[name]
+                for name in ("need", "prefetch", "queued", "max_wait", "in_flight", "slots_wanted", "probe")
+            },
         }
 
 
 def differences(core: Any, other: Any, path: str = "") -> list[str]:
-    """Where two answers differ, but for what fourteen digits cannot say."""
+    """Where two answers differ by more than fourteen digits can express."""
     if isinstance(core, dict):
         other = other or {}
         keys = {key for key in core if core[key] is not None} | set(other)
@@ -179,49 +190,50 @@ def differences(core: Any, other: Any, path: str = "") -> list[str]:
 @given(st.lists(steps, max_size=25))
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_redis_and_the_core_give_the_same_answers(script: Any, sequence: list[dict[str, Any]]) -> None:
-    talk = Talk(script)
+    fleet = Exchanges(script)
     for step in sequence:
-        for core, answer in talk.say(step):
+        for core, answer in fleet.step(step):
             assert not differences(core, answer)
 
 
-def test_a_state_that_is_not_there_is_asked_for(script: Any) -> None:
+def test_a_server_without_a_state_asks_for_a_seed_and_stores_nothing(script: Any) -> None:
     script.registered_client.flushall()
-    request = {"worker": "a", "rules": RULES, "buckets": {}, "days": {}}
-    assert json.loads(script(["wallie:{p}:state"], [json.dumps(request), NEWS, "p", 9]))["known"] is False
+    request = {"version": VERSION, "worker": "a", "breaker_rules": RULES, "rate_limits": {}, "daily_limits": {}}
+    assert json.loads(script([key_of("p")], [json.dumps(request), CHANNEL, "p", 9]))["initialised"] is False
     assert not script.registered_client.keys()
 
 
-def word(worker: str, ack: int, used: float, state: str) -> dict[str, Any]:
+def request_of(worker: str, ack: int, used: float, state: str) -> dict[str, Any]:
     breaker = {"state": state, "generation": 3, "reason": state, "reopens_in": 0.0, "open_for": 5.0}
     return {
         **LIMITS,
-        "days": {"rpd": [60, 1_790_000_900.0]},
-        "rules": RULES,
+        "daily_limits": {"rpd": [60, 1_790_000_900.0]},
+        "breaker_rules": RULES,
+        "version": VERSION,
         "worker": worker,
         "ack": ack,
-        "ttl": 3.0,
+        "lease_ttl": 3.0,
         "reports": [],
         "need": {},
-        "want": {},
+        "prefetch": {},
         "queued": {},
-        "patience": 0.0,
-        "live": 0,
-        "places": 0,
+        "max_wait": 0.0,
+        "in_flight": 0,
+        "slots_wanted": 0,
         "probe": False,
         "seed": {"used": {"rpm": used, "rpd": used}, "pause": 0.0, "breaker": breaker},
     }
 
 
-def ordering(worker: str, seq: int, *orders: str) -> dict[str, Any]:
-    """A word of ``worker`` that asks for a probe's permit as well."""
-    nothing: dict[str, Any] = {"spent": {}, "back": {}, "charge": {}, "refunds": [], "outcomes": []}
-    report = {**nothing, "seq": seq, "lease": 0, "orders": list(orders), "pause": 0.0, "reset": False}
-    return {**word(worker, 0, 0.0, "closed"), "reports": [report], "probe": True}
+def reporting(worker: str, seq: int, *actions: str) -> dict[str, Any]:
+    """A request with an operator's ``actions``, that asks for the permit to probe as well."""
+    nothing: dict[str, Any] = {"spent": {}, "returned": {}, "charge": {}, "refunds": [], "outcomes": []}
+    report = {**nothing, "seq": seq, "lease_id": 0, "actions": list(actions), "pause": 0.0, "reset": False}
+    return {**request_of(worker, 0, 0.0, "closed"), "reports": [report], "probe": True}
 
 
 @pytest.mark.parametrize(
-    ("orders", "state", "changes"),
+    ("actions", "state", "changes"),
     [
         (["force_open", "release"], "half_open", 2),
         (["disable", "release"], "closed", 2),
@@ -229,43 +241,77 @@ def ordering(worker: str, seq: int, *orders: str) -> dict[str, Any]:
         (["force_open", "release", "release"], "half_open", 2),
     ],
 )
-def test_a_release_ends_what_the_operator_ordered_and_nothing_else(
-    script: Any, orders: list[str], state: str, changes: int
+def test_a_release_ends_an_operators_action_and_nothing_else(
+    script: Any, actions: list[str], state: str, changes: int
 ) -> None:
-    talk = Talk(script)
-    answers = talk.exchange(ordering("a", 1, *orders))
+    fleet = Exchanges(script)
+    answers = fleet.exchange(reporting("a", 1, *actions))
     assert not differences(*answers)
     assert (answers[0]["breaker"]["state"], answers[0]["breaker"]["generation"]) == (state, 3 + changes)
 
 
 def test_after_a_release_as_many_workers_probe_as_the_rules_say(script: Any) -> None:
-    talk = Talk(script)
-    talk.exchange(ordering("a", 1, "force_open"))
+    fleet = Exchanges(script)
+    fleet.exchange(reporting("a", 1, "force_open"))
     permits = []
-    for words in (ordering("b", 1, "release"), ordering("a", 2), ordering("c", 1)):
-        answers = talk.exchange(words)
+    for request in (reporting("b", 1, "release"), reporting("a", 2), reporting("c", 1)):
+        answers = fleet.exchange(request)
         assert not differences(*answers)
-        permits.append(answers[0]["breaker"]["probe"])
+        permits.append(answers[0]["breaker"]["permit"])
     assert permits == [1, 2, 0]
 
 
-def test_who_remembers_is_heard_after_somebody_who_knows_nothing_has_begun_anew(script: Any) -> None:
-    talk = Talk(script)
-    for answer in talk.exchange(word("new", 0, 0.0, "closed")):
+def test_seeds_of_workers_with_an_earlier_state_are_merged_after_a_worker_without_one_has_begun(script: Any) -> None:
+    fleet = Exchanges(script)
+    for answer in fleet.exchange(request_of("new", 0, 0.0, "closed")):
         assert answer["breaker"]["state"] == "closed"
-    unasked = {key: value for key, value in word("old", 7, 12.0, "forced_open").items() if key != "seed"}
-    assert [answer["known"] for answer in talk.exchange(unasked)] == [False, False]
+    unasked = {key: value for key, value in request_of("old", 7, 12.0, "forced_open").items() if key != "seed"}
+    assert [answer["initialised"] for answer in fleet.exchange(unasked)] == [False, False]
     for worker, used in (("old", 12.0), ("older", 9.0)):
-        answers = talk.exchange(word(worker, 7, used, "forced_open"))
+        answers = fleet.exchange(request_of(worker, 7, used, "forced_open"))
         assert not differences(*answers)
         assert answers[0]["breaker"]["state"] == "forced_open"
         assert answers[0]["used"]["rpd"] == 12
         assert answers[0]["used"]["rpm"] == pytest.approx(12)
 
 
-def test_who_remembers_is_not_asked_where_the_first_one_remembered_too(script: Any) -> None:
-    talk = Talk(script)
-    talk.exchange(word("one", 4, 5.0, "closed"))
-    answers = talk.exchange(word("other", 7, 12.0, "forced_open"))
+def test_no_seed_is_merged_where_the_first_worker_had_an_earlier_state_too(script: Any) -> None:
+    fleet = Exchanges(script)
+    fleet.exchange(request_of("one", 4, 5.0, "closed"))
+    answers = fleet.exchange(request_of("other", 7, 12.0, "forced_open"))
     assert not differences(*answers)
     assert (answers[0]["used"]["rpd"], answers[0]["breaker"]["state"]) == (5, "closed")
+
+
+def test_a_request_of_another_version_is_refused_and_changes_nothing(script: Any) -> None:
+    fleet = Exchanges(script)
+    fleet.exchange(request_of("a", 4, 5.0, "closed"))
+    stored = script.registered_client.get(key_of("p"))
+    other = {**reporting("a", 1, "force_open"), "version": VERSION + 1}
+    core, answer = fleet.exchange(other)
+    assert core == answer
+    assert core["initialised"] is False
+    assert core["error"] == "the request is of version 2, the lease server of version 1"
+    assert script.registered_client.get(key_of("p")) == stored
+    assert (fleet.core.breaker.state, fleet.core.workers["a"].seq) == (BreakerState.CLOSED, 0)
+
+
+def test_a_state_of_another_version_is_refused_and_left_as_it_is(script: Any) -> None:
+    fleet = Exchanges(script)
+    client = script.registered_client
+    later = client.register_script(SCRIPT.replace("local VERSION = 1", "local VERSION = 2"))
+    request = {**request_of("a", 4, 5.0, "closed"), "version": 2}
+    assert json.loads(later([key_of("p")], [json.dumps(request), CHANNEL, "p", 1000]))["initialised"] is True
+    stored = client.get(key_of("p"))
+    refused = json.loads(script([key_of("p")], [json.dumps(request_of("b", 4, 5.0, "closed")), CHANNEL, "p", 1000]))
+    assert refused["initialised"] is False
+    assert refused["error"] == "the state is of version 2, the lease server of version 1"
+    assert client.get(key_of("p")) == stored
+    assert fleet.core.initialised is False
+
+
+def test_a_request_with_a_version_only_checks_it_and_changes_nothing(script: Any) -> None:
+    script.registered_client.flushall()
+    answer = json.loads(script([key_of("p")], [json.dumps({"version": VERSION}), CHANNEL, "p", 1000]))
+    assert answer == {"initialised": False}
+    assert not script.registered_client.keys()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from collections.abc import Callable
+from typing import ClassVar, Final
 
 from wallie_litellm.clock import Clock
+from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.listener import LimiterListener
@@ -37,27 +38,27 @@ class LeasedLimiter(Limiter):
         """Have ``callback`` called, under the lock, when the lease server should be asked."""
         self._store.on_renewal_due = callback
 
-    def build_renewal(self) -> Any:
+    def build_renewal(self) -> RenewalRequest:
         """The request to the lease server: this process's report, and the capacity that the queue needs."""
         with self._lock:
             now, head = self._now(), self._queue.head()
             if head is None:
-                return self._store.compose(now)
+                return self._store.build_renewal(now)
             # Capacity that comes too late for the head may be in time for requests behind it.
-            patience = self._give_ups.last() - now
-            return self._store.compose(now, head.demand, self._queue.ahead(LOWEST_PRIORITY), patience)
+            max_wait = self._give_ups.last() - now
+            return self._store.build_renewal(now, head.demand, self._queue.ahead(LOWEST_PRIORITY), max_wait)
 
-    def build_release(self) -> Any:
+    def build_release(self) -> RenewalRequest:
         """The last request to the lease server: everything that is leased goes back."""
         with self._lock:
             return self._store.build_release(self._now())
 
-    def apply_grant(self, answer: Mapping[str, Any], sent_at: float) -> bool:
+    def apply_grant(self, answer: LeaseAnswer | Uninitialised, sent_at: float) -> bool:
         """Serve the queue from the lease server's answer; ``False`` if it has to be asked again."""
         with self._lock:
             now = self._now()
             understood = self._store.apply_grant(now, sent_at, answer)
-            self._note_change(now, ours=self._store.caused)
+            self._note_change(now, ours=self._store.answer_is_ours)
             woken = self._serve()
             if self._store.breaker.permits and not self._waiting:
                 self._store.on_renewal_due()  # the request that was to probe has left: the permit goes back

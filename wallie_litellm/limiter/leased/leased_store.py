@@ -1,64 +1,121 @@
-"""One provider's state where a fleet shares it: spent from a loan, settled with the lender now and then."""
+"""The store of a fleet's worker: one provider's state, spent from a lease and settled with the lease server later."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import ceil, inf
+from typing import Final, TypeAlias
 
-from wallie_litellm.core.circuit_breaker import BreakerState
+from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.core.token_bucket import TOLERANCE
+from wallie_litellm.core.dimensions import DIMENSION_KINDS
+from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised
+from wallie_litellm.limiter.accounting import StoreAccounting
+from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
 from wallie_litellm.limiter.leased.lease_balance import LeaseBalance
-from wallie_litellm.limiter.leased.lease_client import WANTED, LeaseClient
+from wallie_litellm.limiter.leased.lease_client import Calls, LastDenial, LeaseClient
+from wallie_litellm.limiter.leased.local_lease_server import LocalLeaseServer
+from wallie_litellm.limiter.leased.prefetch import PrefetchState
+from wallie_litellm.limiter.leased.usage_mirror import UsageMirror
+from wallie_litellm.limiter.limits import AccountLimits
+from wallie_litellm.limiter.listener import LimiterListener
 from wallie_litellm.limiter.store import Denial, DenialReason, LimitUsage, Reservation, limit_denial
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED = BreakerState.CLOSED
+_IDLE = PrefetchState.IDLE
 _CIRCUIT_OPEN = DenialReason.CIRCUIT_OPEN
 _PAUSED = DenialReason.PAUSED
 _LEASE_REQUESTED = DenialReason.LEASE_REQUESTED
 _STORE_DOWN = DenialReason.STORE_DOWN
 
-SOON = 0.05  # seconds; capacity that is expected sooner is asked for rather than waited for
-RETRY = 1.0  # seconds to say when the store is away and `on_store_error` is `closed`
+ASK_INSTEAD_OF_WAIT: Final = 0.05  # seconds; capacity that is expected sooner is asked for rather than waited for
+STORE_DOWN_RETRY: Final = 1.0  # seconds, of denials where the store is away and `on_store_error` is `closed`
+SLOT_RETRY: Final = 1e-3  # seconds, of denials for want of a slot: an event ends them, not time
+SHORTEST_WAIT: Final = 1e-6  # seconds, of other denials
+
+Exchange: TypeAlias = Callable[[float, RenewalRequest], LeaseAnswer | Uninitialised]
 
 
-class LeasedStore(LeaseClient):
-    """See :class:`~wallie_litellm.limiter.store.ProviderStore`."""
+class LeasedStore(StoreAccounting):
+    """Implements :class:`~wallie_litellm.limiter.store.ProviderStore` over a :class:`LeaseClient`.
 
-    # Taking
+    ``exchange`` is a lease server that answers at once; without it, the requests that :meth:`build_renewal` returns
+    are sent by the caller, and their answers come through :meth:`apply_grant`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        limits: AccountLimits,
+        rules: BreakerRules,
+        wall: Callable[[], float],
+        levels: Mapping[str, float] | None = None,
+        listener: LimiterListener | None = None,
+        *,
+        worker: str = "worker",
+        exchange: Exchange | None = None,
+    ) -> None:
+        super().__init__(name, limits, levels, listener)
+        self.breaker = BreakerReplica(rules)
+        # Called, under the limiter's lock, when a request to the lease server is due.
+        self.on_renewal_due: Callable[[], None] = lambda: None
+        self._mirror = UsageMirror(self._buckets, self._days, self._meters, self._report, limits.reset_timezone, wall)
+        self._balances = {name: LeaseBalance(int(DIMENSION_KINDS[name])) for name in (*self._buckets, *self._days)}
+        self._balance_kinds = tuple((balance, balance.kind) for balance in self._balances.values())
+        self._lease = LeaseClient(
+            worker,
+            self._balances,
+            self._mirror,
+            self.breaker,
+            self._concurrency,
+            is_local=exchange is not None,
+        )
+        self._exchange = exchange
+        self._spent_at = -inf  # seconds of the guard's clock
+        self._is_uncounted = False  # the store is away, and `on_store_error` is not `local`
+        self._refuses_all = False  # the store is away, and `on_store_error` is `closed`
+        self._uncounted: dict[str, int] = {}  # units used while nothing is counted, by dimension
+
+    # Admission
 
     def reserve(self, now: float, demand: Demand) -> Reservation | Denial:
         """Take all of ``demand`` or nothing."""
-        breaker = self.breaker
-        if now < self.paused_until or breaker.state is not _CLOSED or self._concurrency is not None or self.closed:
-            denial = self._check_unleased(now, demand)
+        breaker, lease = self.breaker, self._lease
+        if (
+            now < self.paused_until
+            or breaker.state is not _CLOSED
+            or self._concurrency is not None
+            or self._refuses_all
+        ):
+            denial = self._check(now, demand)
             if denial is not None:
                 return denial
-        if not self._free:
-            if now >= self._ends:
-                self._run_out()
-            for purse, kind in self._hot:
+        elif not self._is_uncounted:
+            if now >= lease.expires_at:
+                lease.release()
+            for balance, kind in self._balance_kinds:
                 amount = demand[kind]
-                if purse.ready < amount and not purse.has(now, amount):
-                    short = self._short(now, demand)
-                    if short is not None:
-                        return short
+                if balance.ready < amount and not balance.has(now, amount):
+                    denial = self._check(now, demand)
+                    if denial is not None:
+                        return denial
                     break
-            low = False
-            for purse, kind in self._hot:
+        if not self._is_uncounted:
+            is_low = False
+            for balance, kind in self._balance_kinds:
                 amount = demand[kind]
-                purse.ready -= amount
-                purse.left -= amount
-                purse.spent += amount
-                if purse.left < purse.low:
-                    low = True
-            if low and not self._low and now >= self._prefetch_at:
-                self._low = WANTED
+                balance.ready -= amount
+                balance.left -= amount
+                balance.spent += amount
+                if balance.left < balance.refill_below:
+                    is_low = True
+            if is_low and lease.prefetch.state is _IDLE and now >= lease.prefetch.not_before:
+                lease.prefetch.want()
                 self.on_renewal_due()
         else:
-            for name, purse in self._balances.items():
-                self._owed[name] = self._owed.get(name, 0) + demand[purse.kind]
+            for name, balance in self._balances.items():
+                self._uncounted[name] = self._uncounted.get(name, 0) + demand[balance.kind]
         self._spent_at = now
         for kind in self._token_kinds:
             self._held[kind] += demand[kind]
@@ -67,65 +124,74 @@ class LeasedStore(LeaseClient):
         reservation = Reservation(demand, now, breaker.generation, probe)
         self._live[reservation] = None
         if self._exchange is not None:
-            self.exchange_now(now)
+            self._exchange_now(now, self._exchange)
         return reservation
 
-    def _check_unleased(self, now: float, demand: Demand) -> Denial | None:
-        """What stands in the way besides what can be lent."""
-        hopeless = self._hopeless(now, demand)
-        if hopeless is not None:
-            return hopeless
+    def _check(self, now: float, demand: Demand) -> Denial | None:
+        """What stands in the way of ``demand`` at once. What a lease may help against is asked for on the way."""
+        # 1. Too large for a limit, the store is down, or the circuit is open: no lease helps.
+        denial = self._check_without_lease(now, demand)
+        if denial is not None:
+            return denial
+        # 2. A pause, and then the longest wait of all.
         if now < self.paused_until:
             return self.check(now, demand, NOTHING)
+        # 3. A permit to probe, of a breaker that is half open.
         if self.breaker.needs_permit(now):
-            if self._trade(now, demand):
-                return self._check_unleased(now, demand)
-            return Denial(_LEASE_REQUESTED, 0.0)
-        if self._concurrency is not None and len(self._live) >= self._places:
-            if self._trade(now, demand) and len(self._live) < self._places:
-                return None
-            return limit_denial("concurrency", 1e-3) if self._hungry else Denial(_LEASE_REQUESTED, 0.0)
-        return None
+            return self._check(now, demand) if self._request_lease(now, demand) else Denial(_LEASE_REQUESTED, 0.0)
+        # 4. A slot for one more call in flight.
+        slots = self._lease.slots
+        if self._concurrency is not None and len(self._live) >= slots.granted:
+            is_answered = self._request_lease(now, demand)
+            if not is_answered or len(self._live) >= slots.granted:
+                return limit_denial("concurrency", SLOT_RETRY) if slots.are_short else Denial(_LEASE_REQUESTED, 0.0)
+        # 5. Leased capacity, in every dimension.
+        return None if self._is_uncounted else self._check_lease(now, demand)
 
-    def _hopeless(self, now: float, demand: Demand) -> Denial | None:
-        """What no capacity helps against."""
-        worst = self._too_large(demand)
-        if worst is not None:
-            return worst
-        if self.closed:
-            return Denial(_STORE_DOWN, RETRY)
-        blocked = self.breaker.wait(now)
-        return Denial(_CIRCUIT_OPEN, blocked) if blocked > 0 else None
+    def _check_without_lease(self, now: float, demand: Demand) -> Denial | None:
+        too_large = self._too_large(demand)
+        if too_large is not None:
+            return too_large
+        if self._refuses_all:
+            return Denial(_STORE_DOWN, STORE_DOWN_RETRY)
+        open_for = self.breaker.wait(now)
+        return Denial(_CIRCUIT_OPEN, open_for) if open_for > 0 else None
 
-    def _short(self, now: float, demand: Demand) -> Denial | None:
-        """The loan does not cover ``demand``: ask for more, or say how long it takes; ``None`` if it does now."""
-        worst = self._too_large(demand)
-        if worst is not None:
-            return worst
-        if any(purse.left < demand[kind] for purse, kind in self._hot):
-            if self._trade(now, demand) and all(purse.has(now, demand[kind]) for purse, kind in self._hot):
-                return None
+    def _check_lease(self, now: float, demand: Demand) -> Denial | None:
+        lease = self._lease
+        if now >= lease.expires_at:
+            lease.release()
+        if self._has(now, demand):
+            return None
+        if all(balance.left >= demand[kind] for balance, kind in self._balance_kinds):  # but refills are outstanding
             dimension, wait = self._forecast(now, demand)
-            if self._exchange is not None or now < self._quiet_until:
-                wait = max(wait, self._quiet_until - now, 1e-6)
-                return limit_denial(dimension, wait) if dimension else Denial(_LEASE_REQUESTED, wait)
-            return limit_denial(dimension, wait) if wait > SOON else Denial(_LEASE_REQUESTED, 0.0)
+            return limit_denial(dimension, max(wait, SHORTEST_WAIT))
+        if self._request_lease(now, demand) and self._has(now, demand):
+            return None
         dimension, wait = self._forecast(now, demand)
-        return limit_denial(dimension, max(wait, 1e-6))
+        retry_at = lease.denial.retry_at
+        if self._exchange is not None or now < retry_at:
+            wait = max(wait, retry_at - now, SHORTEST_WAIT)
+            return limit_denial(dimension, wait) if dimension else Denial(_LEASE_REQUESTED, wait)
+        return limit_denial(dimension, wait) if wait > ASK_INSTEAD_OF_WAIT else Denial(_LEASE_REQUESTED, 0.0)
+
+    def _has(self, now: float, demand: Demand) -> bool:
+        return all(balance.has(now, demand[kind]) for balance, kind in self._balance_kinds)
 
     def check(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
         """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; the longest wait wins."""
-        self._roll(now)
-        hopeless = self._hopeless(now, demand)
-        if hopeless is not None:
-            return hopeless
+        self._mirror.roll_day(now)
+        denial = self._check_without_lease(now, demand)
+        if denial is not None:
+            return denial
         waits = [(0.0, "")]
-        if not self._free:
+        if not self._is_uncounted:
             dimension, wait = self._forecast(now, demand.plus(ahead))
             waits.append((wait, dimension))
         if self._concurrency is not None:
-            taken = len(self._live) + ahead.requests >= (self._places if self._hungry else self._concurrency)
-            waits.append((1e-3 if taken else 0.0, "concurrency"))
+            slots = self._lease.slots
+            is_full = len(self._live) + ahead.requests >= (slots.granted if slots.are_short else self._concurrency)
+            waits.append((SLOT_RETRY if is_full else 0.0, "concurrency"))
         wait, dimension = max(waits)
         paused_for = self.paused_until - now
         if paused_for > wait:
@@ -133,31 +199,23 @@ class LeasedStore(LeaseClient):
         return limit_denial(dimension, wait) if wait > 0 else None
 
     def _forecast(self, now: float, demand: Demand) -> tuple[str, float]:
-        """The limit that is longest in the way of ``demand``, by what was last heard, and for how many seconds."""
-        worst = ("", 0.0)
-        lives = now < self._ends
-        for name, purse in self._balances.items():
-            amount = demand[purse.kind]
-            if lives and purse.left >= amount:
-                wait = purse.ready_in(now, amount)
+        """The limit that is longest in the way of ``demand``, by the server's last answer, and for how many seconds."""
+        longest = ("", 0.0)
+        is_live = now < self._lease.expires_at
+        for name, balance in self._balances.items():
+            amount = demand[balance.kind]
+            if is_live and balance.left >= amount:
+                wait = balance.ready_in(now, amount)
             else:
-                wait = self._wait_for_loan(now, name, amount - (purse.left if lives else 0))
-            if wait > worst[1]:
-                worst = (name, wait)
-        name, until = self._blocked
-        if until - now > worst[1]:
-            return name, until - now
-        return worst
+                wait = self._mirror.wait_for_lease(now, name, amount - (balance.left if is_live else 0))
+            if wait > longest[1]:
+                longest = (name, wait)
+        denial = self._lease.denial
+        if denial.until - now > longest[1]:
+            return denial.dimension, denial.until - now
+        return longest
 
-    def _wait_for_loan(self, now: float, name: str, amount: float) -> float:
-        bucket = self._buckets.get(name)
-        if bucket is not None:
-            short = max(0.0, bucket.full_at - now) + (self._lent[name] + amount) * bucket.cost - bucket.depth
-            return short + TOLERANCE / 2 if short > 0 else 0.0
-        counter = self._days[name]
-        return 0.0 if counter.used + amount <= counter.limit else max(0.0, counter.resets_at - now)
-
-    # Giving back
+    # Settlement
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
         """Replace the reservation by what was used; ``False`` when it had been settled before."""
@@ -165,68 +223,69 @@ class LeasedStore(LeaseClient):
             return False
         demand = reservation.demand
         if charged != demand:
-            self._roll(now)
-            for name, purse in self._balances.items():
-                delta = charged[purse.kind] - demand[purse.kind]
+            self._mirror.roll_day(now)
+            for name, balance in self._balances.items():
+                delta = charged[balance.kind] - demand[balance.kind]
                 counter = self._days.get(name)
                 if not delta or (counter is not None and reservation.at < counter.started_at):
                     continue
                 if delta > 0:
-                    self._charge[name] = self._charge.get(name, 0) + delta - purse.spend(now, delta)
+                    self._charge(now, name, balance, delta)
                 else:
-                    self._refund(now, name, purse, -delta, reservation.at)
+                    self._refund(now, name, balance, -delta, reservation.at)
             if self._exchange is not None:
-                self.exchange_now(now)
-        if self._concurrency is not None and self._hungry:
-            self._settle_soon(now)
+                self._exchange_now(now, self._exchange)
+        if self._concurrency is not None and self._lease.slots.are_short:
+            self._renew_soon(now)
         return True
 
-    def on_breaker_report(self, now: float) -> None:
-        """The breaker has been told how a call ended, or what the operator wants."""
-        if self.breaker.urgent:
-            self._settle_soon(now)
+    def _charge(self, now: float, name: str, balance: LeaseBalance, amount: int) -> None:
+        """Take ``amount`` from the lease, and have the server charge what is not there."""
+        charge = self._lease.pending.charge
+        charge[name] = charge.get(name, 0) + amount - balance.spend(now, amount)
 
-    def _refund(self, now: float, name: str, purse: LeaseBalance, amount: int, at: float) -> None:
-        if at >= self._lent_at and now < self._ends:  # spent from what is still in hand and not yet reported
-            amount -= purse.unspend(amount)
+    def _refund(self, now: float, name: str, balance: LeaseBalance, amount: int, at: float) -> None:
+        if at >= self._lease.reported_at and now < self._lease.expires_at:  # spent from this lease, and not reported
+            amount -= balance.unspend(amount)
         if amount:
-            self._refunds.append((name, amount, at))
+            self._lease.pending.refunds.append((name, amount, at))
+
+    def on_breaker_report(self, now: float) -> None:
+        """The breaker has recorded an outcome, or an operator's action."""
+        if self.breaker.urgent:
+            self._renew_soon(now)
 
     def consume(self, now: float, amount: Demand) -> None:
         """Charge an amount that was used without a reservation."""
-        for name, purse in self._balances.items():
-            self._charge[name] = self._charge.get(name, 0) + amount[purse.kind] - purse.spend(now, amount[purse.kind])
+        for name, balance in self._balances.items():
+            self._charge(now, name, balance, amount[balance.kind])
         self._reserved.add(amount)
         self._settled.add(amount)
-        self._settle_soon(now)
+        self._renew_soon(now)
 
     def pause(self, until: float) -> None:
         """Admit nothing before ``until``; an earlier, longer pause stands."""
         if until > self.paused_until:
             self.paused_until = until
-            self._new_pause = True
+            self._lease.pending.pause = True
             self.on_renewal_due()
 
     def reset(self, now: float) -> None:
         """Forget what was used and any pause."""
         self.paused_until = -inf
-        self._new_pause = False
-        self._resets += 1
-        self._charge.clear()
-        self._refunds.clear()
-        self._quiet_until, self._blocked = -inf, ("", -inf)
-        for bucket in self._buckets.values():
-            bucket.reset()
-        for counter in self._days.values():
-            counter.reset(now)
-        for purse in self._balances.values():
-            purse.spent = 0
-        for meter in self._meters:
-            meter.restart()
-        self._settle_soon(now)
+        pending = self._lease.pending
+        pending.pause = False
+        pending.resets += 1
+        pending.charge.clear()
+        pending.refunds.clear()
+        self._lease.denial = LastDenial()
+        self._mirror.reset(now)
+        for balance in self._balances.values():
+            balance.spent = 0
+        self._renew_soon(now)
 
     def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
-        """What was used before this process began: for a lender that knows nothing yet."""
+        """What was used before this process began: the seed of a lease server that has no state."""
         found: dict[str, float] = {}
         oldest_first = sorted(recent, key=lambda use: -use[0])
         for name, bucket in self._buckets.items():
@@ -238,19 +297,113 @@ class LeasedStore(LeaseClient):
             found[name] = max(0.0, missing - last / bucket.cost)
         for name in self._days:
             found[name] = day.of(name)
-        if self._founder:
-            self._charge = {name: self._charge.get(name, 0) + ceil(amount) for name, amount in found.items()}
+        if self._lease.seeding.is_done:
+            charge = self._lease.pending.charge
+            self._lease.pending.charge = {name: charge.get(name, 0) + ceil(units) for name, units in found.items()}
         else:
-            self._seed = found
-        self._settle_soon(now)
+            self._lease.seeding.usage = found
+        self._renew_soon(now)
 
     def usage(self, now: float) -> dict[str, LimitUsage]:
-        """How much of each configured dimension is used, by what was last heard and what was spent here since."""
-        self._roll(now)
+        """How much of each configured dimension is used: by the server's last answer, and here since."""
+        self._mirror.roll_day(now)
         usage = super().usage(now)
-        for name, purse in self._balances.items():
-            unreported = purse.spent + self._charge.get(name, 0)
-            unreported -= sum(amount for refunded, amount, _ in self._refunds if refunded == name)
+        pending = self._lease.pending
+        for name, balance in self._balances.items():
+            unreported = balance.spent + pending.charge.get(name, 0)
+            unreported -= sum(amount for refunded, amount, _ in pending.refunds if refunded == name)
             if unreported:
                 usage[name] = usage[name]._replace(used=max(0.0, usage[name].used + unreported))
         return usage
+
+    # The exchange with the lease server
+
+    @property
+    def workers(self) -> int:
+        """The workers that share the limits."""
+        return self._mirror.workers
+
+    @property
+    def answer_is_ours(self) -> bool:
+        """Whether the changes in the last answer were brought about by this process."""
+        return self._lease.answer_is_ours
+
+    def build_renewal(
+        self, now: float, head: Demand | None = None, queued: Demand = NOTHING, max_wait: float = inf
+    ) -> RenewalRequest:
+        """The next request: for ``head`` at once, and for all that are ``queued``, for at most ``max_wait`` seconds."""
+        paused_for = max(0.0, self.paused_until - now)
+        calls = Calls(len(self._live), head, queued, max_wait, now - self._spent_at, paused_for)
+        return self._lease.build_renewal(now, calls)
+
+    def build_release(self, now: float) -> RenewalRequest:
+        """The last request: everything that is left is returned."""
+        self._lease.release()
+        return self.build_renewal(now)
+
+    def apply_grant(self, now: float, sent_at: float, answer: LeaseAnswer | Uninitialised) -> bool:
+        """Apply the answer to a request that was built at ``sent_at``; ``False`` if another request is due at once."""
+        lease = self._lease
+        if not answer["initialised"]:
+            lease.request_seed()
+            return False
+        self.epoch = answer["quota_resets"]
+        if not lease.pending.pause:
+            self.paused_until = now + answer["pause"] if answer["pause"] > 0 else -inf
+        lease.apply_grant(now, sent_at, answer)
+        if lease.reclaim and any(balance.left for balance in self._balances.values()):
+            self.on_renewal_due()
+        return True
+
+    def _request_lease(self, now: float, demand: Demand) -> bool:
+        """Ask for a lease that covers ``demand``; whether the answer has been applied."""
+        lease = self._lease
+        if now < lease.denial.retry_at or lease.answer_due:
+            return False
+        lease.prefetch.cover(demand)
+        if self._exchange is None:
+            lease.prefetch.want()
+            self.on_renewal_due()
+            return False
+        self._exchange_now(now, self._exchange, demand)
+        return True
+
+    def _renew_soon(self, now: float) -> None:
+        if self._exchange is not None:
+            self._exchange_now(now, self._exchange)
+        else:
+            self.on_renewal_due()
+
+    def _exchange_now(self, now: float, exchange: Exchange, head: Demand | None = None) -> None:
+        # No future capacity is asked for (a wait of 0 seconds): another request costs nothing here.
+        if not self.apply_grant(now, now, exchange(now, self.build_renewal(now, head, NOTHING, 0.0))):
+            self.apply_grant(now, now, exchange(now, self.build_renewal(now, head, NOTHING, 0.0)))
+
+    def lease_server_lost(self, now: float, policy: str) -> None:
+        """Go on alone: with this worker's part of the limits, with none (``open``), or not at all (``closed``)."""
+        self._lease.disconnect(now, max(0.0, self.paused_until - now))
+        self._refuses_all, self._is_uncounted, self._uncounted = policy == "closed", policy != "local", {}
+        server = LocalLeaseServer(self._mirror.workers, self.breaker.generation, counting=policy == "local")
+        exchange: Exchange = lambda now, request: server.exchange(now, request, self._mirror.server_time())  # noqa: E731
+        self._exchange = exchange
+        self._exchange_now(now, exchange)
+
+    def lease_server_found(self, now: float) -> None:
+        """Charge the server that all workers share with what was used without it, and lease from it again."""
+        outage = self._lease.outage
+        if outage is None or self._exchange is None:
+            return
+        self._lease.release()
+        self._lease.prefetch.state = _IDLE
+        self._exchange_now(now, self._exchange)
+        self._lease.reconnect(now, outage, self._uncounted)
+        self._exchange = None
+        self._refuses_all, self._is_uncounted, self._uncounted = False, False, {}
+        self.on_renewal_due()
+
+    def forked(self, worker: str) -> None:
+        """Begin anew in a child process: what the parent has leased is the parent's."""
+        self._lease.forked(worker)
+        self._live.clear()
+        self._exchange = None
+        self._refuses_all = self._is_uncounted = False

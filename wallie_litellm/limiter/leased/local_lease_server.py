@@ -1,50 +1,64 @@
-"""A process that lends to itself while the lender that all share is away."""
+"""A lease server in this process, while the one that all workers share is away."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Final
 
+from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised
 from wallie_litellm.core.lease_server import LeaseServer
 
-UNLIMITED = 10**9
+UNLIMITED_SLOTS: Final = 10**9  # calls in flight, where nothing is counted
+LOCAL_GENERATION_OFFSET: Final = (
+    1_000_000  # breaker generations: results of calls admitted before belong to earlier ones
+)
 
 
 class LocalLeaseServer:
-    """Lends one process its part of the limits, by how many there were; or, not ``counting``, minds the breaker alone.
+    """Leases one worker its part of the limits, one of ``workers``; where not ``counting``, it has the breaker only.
 
-    ``generation`` is where its breaker's generations begin.
+    ``generation`` is the breaker's before the outage.
     """
 
     def __init__(self, workers: int, generation: int, *, counting: bool) -> None:
         self._workers = workers
         self._counting = counting
-        self._lender = LeaseServer()
-        self._generation = generation
+        self._server = LeaseServer()
+        self._generation = generation + LOCAL_GENERATION_OFFSET
 
-    def exchange(self, now: float, request: Mapping[str, Any], wall: float) -> dict[str, Any]:
-        """See :meth:`LeaseServer.exchange`; ``wall`` is the time, in seconds, that the request calls now."""
-        buckets: Mapping[str, Any] = request["buckets"] if self._counting else {}
-        days: Mapping[str, Any] = request["days"] if self._counting else {}
-        part = 1 / self._workers
-        mine = {
-            **request,
-            "buckets": {name: [rate * part, max(1.0, most * part)] for name, (rate, most) in buckets.items()},
-            "days": {name: [max(1, int(most * part)), ends - wall + now] for name, (most, ends) in days.items()},
-        }
-        if "slots" in request:
-            mine["slots"] = max(1, int(request["slots"] * part)) if self._counting else UNLIMITED
-        if "seed" in mine:
-            mine["seed"]["breaker"]["generation"] = self._generation
-        answer = self._lender.exchange(now, mine)
-        if not answer["known"]:
+    def exchange(self, now: float, request: RenewalRequest, wall: float) -> LeaseAnswer | Uninitialised:
+        """As :meth:`LeaseServer.exchange`, on this process' clock; ``wall`` is the Unix time at ``now``."""
+        answer = self._server.exchange(now, self._part_of(now, request, wall))
+        if not answer["initialised"]:
             return answer
-        names = (*request["buckets"], *request["days"])
+        rates, days = request["rate_limits"], request["daily_limits"]
+        uncounted = dict.fromkeys((*rates, *days), 0.0)
         return {
             **answer,
             "now": wall,
-            "used": {**dict.fromkeys(names, 0.0), **answer["used"]},
-            "lent": {**dict.fromkeys(names, 0.0), **answer["lent"]},
-            "ends": {**{name: ends - wall for name, (_, ends) in request["days"].items()}, **answer["ends"]},
+            "used": {**uncounted, **answer["used"]},
+            "leased": {**uncounted, **answer["leased"]},
+            "day_ends_in": {**{name: ends_at - wall for name, (_, ends_at) in days.items()}, **answer["day_ends_in"]},
             "workers": self._workers,
         }
+
+    def _part_of(self, now: float, request: RenewalRequest, wall: float) -> RenewalRequest:
+        """The request for one worker's part of the limits."""
+        part = 1 / self._workers
+        nothing: Mapping[str, Sequence[float]] = {}
+        rates = request["rate_limits"] if self._counting else nothing
+        days = request["daily_limits"] if self._counting else nothing
+        own: RenewalRequest = {
+            **request,
+            "rate_limits": {name: [rate * part, max(1.0, most * part)] for name, (rate, most) in rates.items()},
+            "daily_limits": {
+                name: [max(1, int(most * part)), ends_at - wall + now] for name, (most, ends_at) in days.items()
+            },
+        }
+        if "concurrency_limit" in request:
+            limit = max(1, int(request["concurrency_limit"] * part))
+            own["concurrency_limit"] = limit if self._counting else UNLIMITED_SLOTS
+        if "seed" in request:
+            breaker = request["seed"]["breaker"]
+            own["seed"] = {**request["seed"], "breaker": {**breaker, "generation": self._generation}}
+        return own

@@ -1,8 +1,10 @@
 """The lease server in Redis.
 
-``lua/exchange.lua`` is ``core/lease_server.py`` once more: change both.
+``lua/lease_server.lua`` is ``core/lease_server.py`` in Lua, and its neighbours are the bucket and the breaker: change
+both.
 
 ``fleet``       the thread that makes the exchanges of all providers of a guard
+``layout``      keys, channel and scripts in Redis
 ``connection``  a client for the URL: one server, TLS, Sentinel, or a cluster
 ``inspect``     a fleet's state, read without changing it
 ``watch``       whether an operator's action has reached Redis

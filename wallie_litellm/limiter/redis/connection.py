@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster
@@ -12,20 +12,20 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 
-Client = Any  # Redis and RedisCluster share the commands used here, and no base class
+Client: TypeAlias = Any  # Redis and RedisCluster share the commands used here, and no base class
 
 
 def connect(url: str, timeout: float | None) -> Client:
     """A client for ``url`` that does not repeat commands; nothing is sent yet.
 
-    ``timeout`` seconds are for making a connection. How long an answer may take is for the caller to say: the client
-    would hold the time in which this process did not run against Redis.
+    ``timeout`` seconds are for making a connection. The caller limits the time for an answer: the client would also
+    count the time in which this process did not run.
     """
     options: dict[str, Any] = {
         "socket_timeout": None,
         "socket_connect_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,  # 3 takes a new connection one more journey to Redis before its first command
+        "protocol": 2,  # 3 costs a new connection one more round trip before its first command
     }
     parts = urlsplit(url)
     if parts.scheme == "redis+sentinel":
@@ -38,8 +38,8 @@ def connect(url: str, timeout: float | None) -> Client:
 def _by_sentinel(url: str, options: dict[str, Any]) -> Client:
     """``redis+sentinel://[user:password@]host:port,host:port/service[/db]``; the password is the master's."""
     rest = url.partition("://")[2]
-    places, _, path = rest.partition("/")
-    credentials, _, hosts = places.rpartition("@")
+    authority, _, path = rest.partition("/")
+    credentials, _, hosts = authority.rpartition("@")
     user, _, password = credentials.partition(":")
     service, _, database = path.partition("/")
     sentinels = [(host, int(port or 26379)) for host, _, port in (one.rpartition(":") for one in hosts.split(","))]
@@ -53,7 +53,7 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Client:
 
 
 def reason_of(error: BaseException) -> str:
-    """What went wrong. What Redis itself said is told; clients' own messages may quote a part of the URL."""
+    """The cause in one line: Redis' own message; those of the client are left out, as they may quote the URL."""
     if isinstance(error, ResponseError | AuthenticationError | BusyLoadingError):
         return (str(error).splitlines() or [type(error).__name__])[0][:200]
     cause: BaseException | None = error

@@ -1,4 +1,4 @@
-"""What a fleet has in Redis, read once and without changing it, by somebody who is no part of the fleet."""
+"""A fleet's state in Redis, read once and without changing it, by a process that is no part of the fleet."""
 
 from __future__ import annotations
 
@@ -7,31 +7,29 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import TimeoutError as SocketTimeout
 
-from wallie_litellm.core.lease_server import FORGOTTEN
+from wallie_litellm.core.lease_server import WORKER_FORGOTTEN_AFTER
 from wallie_litellm.limiter.redis.connection import Client, connect, reason_of
-from wallie_litellm.limiter.redis.fleet import WORKERS, key_of
+from wallie_litellm.limiter.redis.layout import INSPECT_SCRIPT, WORKERS, key_of
 
-SCRIPT = files("wallie_litellm.limiter.redis").joinpath("lua", "inspect.lua").read_text()
-AT_ONCE = 8  # connections, at most
-GOODBYE = 0.2  # seconds that closing the connections may take
+MAX_CONNECTIONS: Final = 8
+CLOSE_TIMEOUT: Final = 0.2  # seconds, for closing the connections
 
 
-class FleetUnreadable(Exception):  # noqa: N818 - it says what happened
+class FleetUnreadable(Exception):  # noqa: N818 - names the condition
     """Redis cannot be read; the message is one line, and nothing of the URL is in it."""
 
 
 def read_fleet(url: str, names: Iterable[str], timeout: float = 2.0) -> dict[str, Any]:
-    """The workers, and the state of each of ``names`` as ``inspect.lua`` tells it, ``None`` where there is none.
+    """The workers, and the state of each of ``names`` as ``inspect.lua`` returns it, ``None`` where there is none.
 
     For code without an event loop. ``now`` is Unix time by Redis' clock. Workers not seen for a minute are left out.
 
     Raises:
-        Unreadable: Redis does not serve, or not within ``timeout`` seconds in all.
+        FleetUnreadable: Redis does not serve within ``timeout`` seconds in all, or its state is of another version.
     """
     return asyncio.run(inspect_fleet(url, list(names), timeout))
 
@@ -41,26 +39,30 @@ async def inspect_fleet(url: str, names: Sequence[str], timeout: float = 2.0) ->
     client: Client | None = None
     try:
         client = connect(url, timeout)
-        stored, told = await asyncio.wait_for(_ask(client, names), timeout)
+        stored, found = await asyncio.wait_for(_ask(client, names), timeout)
     except (TimeoutError, SocketTimeout):
         raise FleetUnreadable(f"no answer within {timeout:g} s") from None
+    except FleetUnreadable:
+        raise
     except Exception as error:  # noqa: BLE001 - Redis', the network's, and those of a URL that leads nowhere
         raise FleetUnreadable(reason_of(error)) from None
     finally:
         if client is not None:
             with suppress(Exception):
-                await asyncio.wait_for(client.aclose(), GOODBYE)
-    now = max((float(state["now"]) for state in told.values()), default=time.time())
-    states = {name: state if state["known"] else None for name, state in told.items()}
+                await asyncio.wait_for(client.aclose(), CLOSE_TIMEOUT)
+    now = max((float(state["now"]) for state in found.values()), default=time.time())
+    states = {name: state if state["initialised"] else None for name, state in found.items()}
     return {"now": now, "workers": _workers(now, stored, states), "states": states}
 
 
 async def _ask(client: Client, names: Sequence[str]) -> tuple[Mapping[bytes, bytes], dict[str, dict[str, Any]]]:
-    places = asyncio.Semaphore(AT_ONCE)
+    connections = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def state_of(name: str) -> dict[str, Any]:
-        async with places:
-            state: dict[str, Any] = json.loads(await client.eval(SCRIPT, 1, key_of(name)))
+        async with connections:
+            state: dict[str, Any] = json.loads(await client.eval(INSPECT_SCRIPT, 1, key_of(name)))
+            if "error" in state:
+                raise FleetUnreadable(state["error"])
             return state
 
     stored = await client.hgetall(WORKERS)
@@ -70,22 +72,22 @@ async def _ask(client: Client, names: Sequence[str]) -> tuple[Mapping[bytes, byt
 def _workers(
     now: float, stored: Mapping[bytes, bytes], states: Mapping[str, dict[str, Any] | None]
 ) -> dict[str, dict[str, Any]]:
-    """Who is there: what each says of itself, and when Redis last heard of it by its own clock, if it knows."""
-    heard: dict[str, float] = {}
+    """Each worker's own entry, and its last exchange by Redis' clock or else its last sign of life by its own."""
+    exchanged: dict[str, float] = {}
     for state in states.values():
         for name, worker in state["workers"].items() if state else ():
-            heard[name] = min(worker["age"], heard.get(name, worker["age"]))
-    said = {name.decode(errors="replace"): _about(text) for name, text in stored.items()}
+            exchanged[name] = min(worker["age"], exchanged.get(name, worker["age"]))
+    entries = {name.decode(errors="replace"): _entry(text) for name, text in stored.items()}
     found = {}
-    for name in sorted({*said, *heard}):
-        about = said.get(name, {})
-        age = heard.get(name, max(0.0, now - about.get("seen", 0.0)))
-        if age <= FORGOTTEN:
+    for name in sorted({*entries, *exchanged}):
+        about = entries.get(name, {})
+        age = exchanged.get(name, max(0.0, now - about.get("seen", 0.0)))
+        if age <= WORKER_FORGOTTEN_AFTER:
             found[name] = {"pid": about.get("pid"), "host": about.get("host"), "since": about.get("since"), "age": age}
     return found
 
 
-def _about(text: bytes) -> dict[str, Any]:
+def _entry(text: bytes) -> dict[str, Any]:
     try:
         about = json.loads(text)
     except ValueError:

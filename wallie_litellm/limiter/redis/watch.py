@@ -1,4 +1,4 @@
-"""Whether an operator's order has reached Redis, seen by who gave it."""
+"""Whether an operator's action has reached Redis, seen from the process that it was given in."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, NamedTuple
 
 from wallie_litellm.limiter.redis.connection import Client, connect
-from wallie_litellm.limiter.redis.fleet import key_of
+from wallie_litellm.limiter.redis.layout import key_of
 
-TIMEOUT: Final = 1.0  # seconds that one look may take
+LOOK_TIMEOUT: Final = 1.0  # seconds that one look may take
 
-#: Neither number goes back, and whoever else changes the breaker changes its state too.
-_SCRIPT: Final = """
+# The state, and two numbers that only grow: any change of the breaker or reset of the quota is seen.
+_MARKS_SCRIPT: Final = """
 local stored = redis.call('GET', KEYS[1])
 if not stored then return 'null' end
 local S = cmsgpack.unpack(stored)
-return cjson.encode({S.breaker.state, S.breaker.generation, S.epoch})
+return cjson.encode({S.breaker.state, S.breaker.generation, S.quota_resets})
 """
 
 
@@ -35,12 +35,12 @@ Look = Callable[[], Awaitable[ActionMarks | None]]
 
 @asynccontextmanager
 async def watch_marks(url: str, provider: str) -> AsyncIterator[Look]:
-    """A function that looks; what it finds is ``None`` while Redis knows nothing of ``provider`` or does not answer."""
-    client: Client = connect(url, TIMEOUT)
+    """A function that looks; what it finds is ``None`` while Redis has no state of ``provider`` or does not answer."""
+    client: Client = connect(url, LOOK_TIMEOUT)
 
     async def look() -> ActionMarks | None:
-        with suppress(Exception):  # whatever it is: nothing was seen
-            found = json.loads(await asyncio.wait_for(client.eval(_SCRIPT, 1, key_of(provider)), TIMEOUT))
+        with suppress(Exception):  # any error: nothing was seen
+            found = json.loads(await asyncio.wait_for(client.eval(_MARKS_SCRIPT, 1, key_of(provider)), LOOK_TIMEOUT))
             return None if found is None else ActionMarks(*found)
         return None
 
@@ -48,4 +48,4 @@ async def watch_marks(url: str, provider: str) -> AsyncIterator[Look]:
         yield look
     finally:
         with suppress(Exception):
-            await asyncio.wait_for(client.aclose(), TIMEOUT)
+            await asyncio.wait_for(client.aclose(), LOOK_TIMEOUT)

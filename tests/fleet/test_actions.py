@@ -1,4 +1,4 @@
-"""An operator's orders reach every process that shares a Redis."""
+"""An operator's actions reach every process that shares a Redis."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_breaker_that_one_worker_opens_and_another_releases_is_probed_on
     await until(lambda: states(guards) == {"forced_open"})
     guards[1].release_circuit("openai")
     await until(lambda: states(guards) == {"half_open"})
-    let_in: list[tuple[Guard, Attempt]] = []
+    admitted: list[tuple[Guard, Attempt]] = []
 
     async def ask(guard: Guard) -> None:
         scope, attempt = guard.open_context("o"), Attempt(group="o", provider="openai")
@@ -48,20 +48,20 @@ async def test_a_breaker_that_one_worker_opens_and_another_releases_is_probed_on
             await guard.admit(scope, attempt, Demand(1, 1, 1, 0))
         except WallieError:
             return
-        let_in.append((guard, attempt))
+        admitted.append((guard, attempt))
 
     await asyncio.gather(*(ask(guard) for guard in guards * 3))
-    assert len(let_in) == 1
-    guard, attempt = let_in[0]
+    assert len(admitted) == 1
+    guard, attempt = admitted[0]
     guard.settle(guard.open_context("o"), attempt, SERVED)
     await until(lambda: states(guards) == {"closed"})
 
 
-async def test_a_release_that_follows_an_order_of_another_worker_at_once_is_not_lost(
+async def test_a_release_right_after_an_action_at_another_worker_is_not_lost(
     server: RedisServer, guards: list[Guard]
 ) -> None:
     guards[0].open_circuit("openai")
-    # Whether the second has heard of it makes no difference.
+    # Whether the second worker has the new state makes no difference.
     await asyncio.to_thread(wait_until, lambda: in_redis(server) == "forced_open")
     guards[1].release_circuit("openai")
     await until(lambda: states(guards) == {"half_open"})

@@ -1,4 +1,4 @@
-"""What the ledger remembers reaches the lender once: when it knows nothing, and from one worker only."""
+"""The usage in the ledger reaches the lease server once: when it has no state, and from one worker only."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ RECENT = [(10.0, Demand(30, 300, 300, 0))]
 
 
 class Fleet:
-    """Workers that ask one lender when a test says so, as those do that ask Redis."""
+    """Workers of one lease server, with an exchange whenever a test makes one."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.lender = LeaseServer()
+        self.server = LeaseServer()
 
     def worker(self, name: str) -> LeasedStore:
         limits = AccountLimits({"rpm": 60, "tpm": 600, "rpd": 100, "tpd": 1000})
         return LeasedStore("openai", limits, BreakerRules(), self.clock.wall, worker=name)
 
-    def talk(self, worker: LeasedStore) -> None:
+    def renew(self, worker: LeasedStore) -> None:
         now = self.clock.now()
-        while not worker.apply_grant(now, now, self.lender.exchange(self.clock.wall(), worker.compose(now))):
+        while not worker.apply_grant(now, now, self.server.exchange(self.clock.wall(), worker.build_renewal(now))):
             pass
 
     def used(self, worker: LeasedStore) -> dict[str, int]:
@@ -37,30 +37,30 @@ class Fleet:
 EXPECTED = {"rpm": 20, "tpm": 200, "rpd": 40, "tpd": 700}
 
 
-def test_a_lender_that_knows_nothing_begins_with_what_the_ledger_has() -> None:
+def test_a_server_without_a_state_begins_with_the_usage_in_the_ledger() -> None:
     fleet = Fleet()
     worker = fleet.worker("a")
     worker.restore(fleet.clock.now(), USED, RECENT)
-    fleet.talk(worker)
+    fleet.renew(worker)
     assert fleet.used(worker) == EXPECTED
 
 
-def test_the_ledger_may_be_read_after_the_first_word_to_the_lender() -> None:
+def test_the_ledger_may_be_read_after_the_first_exchange() -> None:
     fleet = Fleet()
     worker = fleet.worker("a")
-    fleet.talk(worker)
+    fleet.renew(worker)
     worker.restore(fleet.clock.now(), USED, RECENT)
-    fleet.talk(worker)
+    fleet.renew(worker)
     assert fleet.used(worker) == EXPECTED
 
 
-def test_only_the_first_worker_tells_what_the_ledger_has() -> None:
+def test_only_the_first_workers_seed_counts() -> None:
     fleet = Fleet()
     first, second = fleet.worker("a"), fleet.worker("b")
-    fleet.talk(first)
-    fleet.talk(second)
+    fleet.renew(first)
+    fleet.renew(second)
     for worker in (second, first):
         worker.restore(fleet.clock.now(), USED, RECENT)
-        fleet.talk(worker)
-    fleet.talk(second)
+        fleet.renew(worker)
+    fleet.renew(second)
     assert fleet.used(second) == EXPECTED

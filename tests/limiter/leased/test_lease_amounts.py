@@ -1,0 +1,128 @@
+"""How much is leased to a worker: what it needs for a moment, and nothing that it does not hold any more."""
+
+from __future__ import annotations
+
+from fake_clock import FakeClock
+
+from wallie_litellm.core.circuit_breaker import BreakerRules
+from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.core.lease_server import LeaseServer
+from wallie_litellm.limiter.leased.leased_store import LeasedStore
+from wallie_litellm.limiter.limits import AccountLimits
+from wallie_litellm.limiter.store import Reservation
+
+ONE = Demand(1, 0, 0, 0)
+SEVERAL = Demand(5, 0, 0, 0)
+
+
+class Leases:
+    """One worker and its lease server, with an exchange whenever a test makes one."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.server = LeaseServer()
+        limits = AccountLimits({"rpm": 600, "rpd": 1_000_000})
+        self.worker = LeasedStore("openai", limits, BreakerRules(), self.clock.wall, worker="a")
+
+    def renew(self, *, head: Demand | None = None, queued: Demand = SEVERAL) -> None:
+        now = self.clock.now()
+        while True:
+            answer = self.server.exchange(self.clock.wall(), self.worker.build_renewal(now, head, queued, 2.0))
+            if self.worker.apply_grant(now, now, answer):
+                return
+
+    def spend(self, most: int) -> int:
+        """How many of ``most`` requests are admitted now."""
+        for count in range(most):
+            reservation = self.worker.reserve(self.clock.now(), ONE)
+            if not isinstance(reservation, Reservation):
+                return count
+            self.worker.settle(self.clock.now(), reservation, ONE)
+        return most
+
+    @property
+    def leased(self) -> dict[str, float]:
+        return self.server.workers["a"].leased
+
+
+def test_a_lease_in_hand_at_the_begin_of_an_outage_is_returned_and_its_spending_charged_afterwards() -> None:
+    leases = Leases()
+    leases.renew(head=ONE)
+    spent = leases.spend(2)
+    leases.renew(head=ONE)
+    assert leases.leased
+    spent += leases.spend(2)  # and this has not been reported
+    assert spent == 4
+    leases.worker.lease_server_lost(leases.clock.now(), "local")
+    leases.worker.lease_server_found(leases.clock.now())
+    leases.renew(queued=Demand(0, 0, 0, 0))
+    assert leases.leased == {}
+    assert leases.server.daily_usage["rpd"] == spent
+
+
+def test_a_rate_that_is_used_up_does_not_make_the_leases_of_a_daily_limit_grow() -> None:
+    leases = Leases()
+    while leases.spend(50):
+        leases.renew(head=ONE)
+    for _ in range(200):
+        leases.clock.advance(0.1)
+        leases.renew(head=ONE)
+        leases.spend(5)
+    assert leases.leased["rpd"] <= 30  # 10 a second are admitted
+
+
+def test_leases_of_the_local_server_do_not_change_the_size_of_later_leases() -> None:
+    leases = Leases()
+    leases.renew(head=ONE)
+    leases.worker.lease_server_lost(leases.clock.now(), "local")
+    for _ in range(100):
+        leases.spend(1)
+    leases.worker.lease_server_found(leases.clock.now())
+    leases.spend(1)
+    leases.renew(head=ONE)
+    assert 0 < leases.leased["rpd"] <= 30
+
+
+def test_a_request_that_arrives_after_a_later_one_of_its_worker_changes_nothing() -> None:
+    leases = Leases()
+    leases.renew(head=ONE)
+    overtaken = leases.worker.build_renewal(leases.clock.now(), ONE, SEVERAL, 2.0)  # its answer is not read
+    leases.renew(head=ONE)
+    leased, used = dict(leases.leased), dict(leases.server.daily_usage)
+    answer = leases.server.exchange(leases.clock.wall(), overtaken)
+    assert answer["grants"] == {}
+    assert (leases.leased, leases.server.daily_usage) == (leased, used)
+    assert leases.spend(50) == leased["rpm"]
+
+
+def test_leases_of_other_workers_are_missing_from_a_workers_part_during_an_outage() -> None:
+    leases = Leases()
+    leases.renew()
+    other = LeasedStore("openai", leases.worker.limits, BreakerRules(), leases.clock.wall, worker="b")
+    now = leases.clock.now()
+    for queued in (Demand(600, 0, 0, 0), ONE):
+        answer = leases.server.exchange(
+            leases.clock.wall(), other.build_renewal(now, Demand(500, 0, 0, 0), queued, 2.0)
+        )
+        other.apply_grant(now, now, answer)
+    leases.renew(queued=NOTHING)
+    assert sum(worker.leased.get("rpm", 0) for worker in leases.server.workers.values()) >= 500
+    leases.worker.lease_server_lost(now, "local")
+    assert leases.spend(600) <= (600 - 500) / 2
+
+
+def test_a_lease_in_hand_may_be_spent_during_an_outage() -> None:
+    leases = Leases()
+    forty = Demand(40, 0, 0, 0)
+    leases.renew(head=forty, queued=forty)
+    in_hand = leases.leased["rpm"] - leases.spend(1)
+    other = LeasedStore("openai", leases.worker.limits, BreakerRules(), leases.clock.wall, worker="b")
+    now, everything = leases.clock.now(), Demand(600 - int(leases.leased["rpm"]), 0, 0, 0)
+    for _ in range(2):
+        other.apply_grant(
+            now, now, leases.server.exchange(leases.clock.wall(), other.build_renewal(now, everything, everything))
+        )
+    leases.renew(queued=NOTHING)
+    assert leases.worker.check(now, Demand(int(in_hand) + 1, 0, 0, 0), NOTHING) is not None
+    leases.worker.lease_server_lost(now, "local")
+    assert leases.spend(600) == in_hand

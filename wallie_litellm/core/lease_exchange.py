@@ -1,0 +1,125 @@
+"""The messages between a worker and the lease server: one JSON request, one JSON answer.
+
+Times are seconds. Amounts are units of a dimension (``rpm``, ``tpd``, ...): requests or tokens. Instants travel as
+seconds from now, because JSON's numbers have 14 digits in Redis' Lua, too few for Unix time in microseconds; ``now``
+of an answer is therefore text there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NotRequired, TypeAlias, TypedDict
+
+from wallie_litellm.core.circuit_breaker import BreakerAction
+
+VERSION: Final = 1  # of these messages and of the state in Redis; also in request.lua, inspect.lua and Redis' keys
+
+Amounts: TypeAlias = Mapping[str, float]  # units by dimension
+BreakerOutcome: TypeAlias = Sequence[Any]  # [breaker generation, verdict, permit (0: no probe), reason, count]
+Refund: TypeAlias = Sequence[Any]  # [dimension, units, seconds since the reservation]
+GrantedUnits: TypeAlias = Sequence[float]  # [units, part of them that is free now, seconds until the rest refills]
+
+
+class BreakerSnapshot(TypedDict):
+    """A breaker's state as a worker last saw it."""
+
+    state: str
+    generation: NotRequired[int]
+    reason: NotRequired[str | None]
+    reopens_in: float
+    open_for: float
+
+
+class Seed(TypedDict):
+    """What a worker has of the fleet's state, for a server that has none."""
+
+    used: Amounts
+    pause: float
+    breaker: BreakerSnapshot
+
+
+class WorkerReport(TypedDict):
+    """What has happened at a worker since its last report. The server applies each ``seq`` once."""
+
+    seq: int
+    lease_id: int
+    spent: Amounts  # from the lease
+    returned: Amounts  # of the lease, unspent
+    charge: Amounts  # used, and not from the lease
+    refunds: Sequence[Refund]
+    outcomes: Sequence[BreakerOutcome]
+    actions: Sequence[BreakerAction]  # of an operator
+    pause: float
+    reset: bool  # of the quota
+    breaker_trip: NotRequired[BreakerSnapshot]  # the breaker opened while the server was away
+
+
+class RenewalRequest(TypedDict):
+    """A worker's reports, and the capacity that it asks for."""
+
+    version: int
+    worker: str
+    ack: int  # ``seq`` of the last answer that arrived; what was granted in a later one is taken back
+    lease_ttl: float  # a lease that is not renewed for so long is charged in full
+    rate_limits: Mapping[str, Sequence[float]]  # [units a minute, capacity of the bucket]
+    daily_limits: Mapping[str, Sequence[float]]  # [units a day, Unix time of the day's end]
+    breaker_rules: Mapping[str, Any]  # fields of core.circuit_breaker.BreakerRules
+    reports: Sequence[WorkerReport]
+    max_wait: float  # capacity that is refilled later than this is of no use
+    queued: Amounts  # demanded by all calls that wait
+    in_flight: int
+    slots_wanted: int
+    probe: bool  # a call waits for the permit to probe
+    concurrency_limit: NotRequired[int]
+    need: NotRequired[Amounts]  # all of it is granted, or nothing
+    prefetch: NotRequired[Amounts]  # beyond the need, as far as there is a surplus
+    seed: NotRequired[Seed]
+
+
+class BreakerAnswer(TypedDict):
+    """The fleet's breaker."""
+
+    state: str
+    generation: int
+    failures: int
+    reason: NotRequired[str | None]
+    reopens_in: float
+    open_for: float
+    permit: int  # to probe, for this worker; 0 for none
+    probe_free_in: float  # until another probe may go
+
+
+class LeaseAnswer(TypedDict):
+    """What the server granted, and the state that all workers share."""
+
+    initialised: Literal[True]
+    now: float | str  # Unix time of the server's clock
+    seq: int  # the last report of this worker that was applied
+    lease_id: int  # another number when a lease has expired
+    expires_in: float
+    grants: Mapping[str, GrantedUnits]
+    denied: NotRequired[Sequence[Any] | None]  # [dimension, seconds], of the need
+    used: Amounts  # by all workers
+    leased: Amounts  # to all workers, unspent as far as reported
+    day_ends_in: Mapping[str, float]
+    slots: int
+    short_of_slots: bool  # any worker is
+    reclaim: bool  # another worker needs what is on lease
+    workers: int
+    quota_resets: int  # so far
+    pause: float
+    breaker: BreakerAnswer
+    broadcast: bool  # other workers have to renew at once
+
+
+class Uninitialised(TypedDict):
+    """The server has no state yet, and asks for a seed; with ``error`` it refuses the request's version."""
+
+    initialised: Literal[False]
+    now: NotRequired[float | str]
+    error: NotRequired[str]
+
+
+def version_error(version: object) -> str:
+    """The ``error`` of an answer to a request of another version."""
+    return f"the request is of version {version}, the lease server of version {VERSION}"

@@ -1,0 +1,146 @@
+"""The fleet's usage of one provider's limits, as the lease server last answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+
+from wallie_litellm.core.daily_quota import DailyQuota, next_midnight
+from wallie_litellm.core.lease_exchange import LeaseAnswer
+from wallie_litellm.core.outage import DayAtDisconnect, Outage, RateAtDisconnect
+from wallie_litellm.core.token_bucket import TOLERANCE, TokenBucket
+from wallie_litellm.limiter.quota_meter import QuotaMeter
+
+
+class UsageMirror:
+    """Copies the answers' usage into the buckets and counters of this process, and reports thresholds.
+
+    ``report`` is called with a meter, the time, and what was used before; ``wall`` is Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        buckets: Mapping[str, TokenBucket],
+        days: Mapping[str, DailyQuota],
+        meters: Sequence[QuotaMeter],
+        report: Callable[[QuotaMeter, float, float], None],
+        timezone: str,
+        wall: Callable[[], float],
+    ) -> None:
+        self.leased: Mapping[str, float] = dict.fromkeys((*buckets, *days), 0.0)  # units, to all workers
+        self.workers = 1
+        self.quota_resets = 0  # by operators, so far
+        self.clock_skew = 0.0  # seconds that the server's clock is ahead of this process' clock
+        self._buckets = buckets
+        self._days = days
+        self._meters = meters
+        self._report = report
+        self._timezone = timezone
+        self._wall = wall
+        self._is_empty = True  # no answer yet
+
+    def server_time(self) -> float:
+        """Unix time by the server's clock."""
+        return self._wall() + self.clock_skew
+
+    def roll_day(self, now: float) -> None:
+        """Begin a new day where the server's midnight has passed, before an answer reports it."""
+        for name, counter in self._days.items():
+            if now >= counter.resets_at:
+                self._begin_day(name, counter.resets_at)
+                wall = self.server_time()
+                counter.resets_at = now + next_midnight(wall, self._timezone) - wall
+
+    def _begin_day(self, name: str, began_at: float) -> None:
+        self._days[name].reset(began_at)
+        for meter in self._meters:
+            if meter.dimension == name:
+                meter.restart()
+
+    def rate_limits(self) -> dict[str, list[float]]:
+        """Units a minute and the bucket's capacity, by dimension."""
+        return {name: [60.0 / bucket.cost, bucket.capacity] for name, bucket in self._buckets.items()}
+
+    def daily_limits(self) -> dict[str, list[float]]:
+        """Units a day and the Unix time of the day's end, by dimension."""
+        if not self._days:
+            return {}
+        midnight = next_midnight(self.server_time(), self._timezone)
+        return {name: [counter.limit, midnight] for name, counter in self._days.items()}
+
+    def used(self, now: float) -> dict[str, float]:
+        """Units used, by dimension."""
+        return {
+            **{name: bucket.used(now) for name, bucket in self._buckets.items()},
+            **{name: float(counter.used) for name, counter in self._days.items()},
+        }
+
+    def days_end_at(self) -> dict[str, float]:
+        """When each day ends, on this process' clock."""
+        return {name: counter.resets_at for name, counter in self._days.items()}
+
+    def refill_rate(self, name: str) -> float:
+        """Units a second; ``inf`` of a daily limit, whose lease is free at once."""
+        bucket = self._buckets.get(name)
+        return 1 / bucket.cost if bucket else inf
+
+    def wait_for_lease(self, now: float, name: str, amount: float) -> float:
+        """Seconds until the server could lease ``amount``, by its last answer."""
+        bucket = self._buckets.get(name)
+        if bucket is not None:
+            short = max(0.0, bucket.full_at - now) + (self.leased[name] + amount) * bucket.cost - bucket.depth
+            return short + TOLERANCE / 2 if short > 0 else 0.0
+        counter = self._days[name]
+        return 0.0 if counter.used + amount <= counter.limit else max(0.0, counter.resets_at - now)
+
+    def update(self, now: float, answer: LeaseAnswer) -> None:
+        """Copy an answer."""
+        self.clock_skew = float(answer["now"]) - self._wall()
+        self.workers, self.quota_resets, self.leased = answer["workers"], answer["quota_resets"], answer["leased"]
+        before = {meter.dimension: meter.used(now) for meter in self._meters}
+        for name, bucket in self._buckets.items():
+            bucket.full_at = now + answer["used"][name] * bucket.cost
+        for name, counter in self._days.items():
+            ends_at = now + answer["day_ends_in"][name]
+            if inf > ends_at > counter.resets_at + 1:
+                self._begin_day(name, now)
+            counter.used = int(answer["used"][name])
+            counter.resets_at = ends_at
+        for meter in self._meters:
+            if self._is_empty:
+                meter.announce(now, inf)  # the worker that reached these thresholds has reported them
+            else:
+                self._report(meter, now, min(before[meter.dimension], meter.used(now)))
+        self._is_empty = False
+
+    def reset(self, now: float) -> None:
+        """An operator has reset the quota."""
+        for bucket in self._buckets.values():
+            bucket.reset()
+        for counter in self._days.values():
+            counter.reset(now)
+        for meter in self._meters:
+            meter.restart()
+
+    def forget(self) -> None:
+        """Take the next answer for the first one."""
+        self._is_empty = True
+
+    def begin_outage(self, now: float, in_hand: Mapping[str, float]) -> Outage:
+        """The state of all limits now, with the units that this worker has ``in_hand``."""
+        rates = {
+            name: RateAtDisconnect(bucket.full_at, bucket.cost, bucket.capacity, self.leased[name], in_hand[name])
+            for name, bucket in self._buckets.items()
+        }
+        days = {
+            name: DayAtDisconnect(float(counter.used), counter.resets_at, self.leased[name], in_hand[name])
+            for name, counter in self._days.items()
+        }
+        return Outage.begin(now, self.workers, rates, days)
+
+    def end_outage(self, outage: Outage) -> None:
+        """Go back to the fleet's usage before the outage: it is the seed of a server that has lost its state."""
+        for name, bucket in self._buckets.items():
+            bucket.full_at = outage.rates[name].full_at
+        for name, counter in self._days.items():
+            counter.used = 0 if outage.is_new_day(name, counter.resets_at) else int(outage.days[name].used)
