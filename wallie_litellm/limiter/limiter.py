@@ -25,9 +25,9 @@ from wallie_litellm.limiter.timer import ResettableTimer
 from wallie_litellm.limiter.waiter import GiveUps, Waiter, wake
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
-_CLOSED = BreakerState.CLOSED
-_SUCCESS = Verdict.SUCCESS
-_QUEUED = DenialReason.QUEUED
+_CLOSED: Final = BreakerState.CLOSED
+_SUCCESS: Final = Verdict.SUCCESS
+_QUEUED: Final = DenialReason.QUEUED
 _NOT_BY_WAITING: Final = (DenialReason.CIRCUIT_OPEN, DenialReason.STORE_DOWN)
 # Denials that end with an event, a call's end or the lease server's answer, and not at a time that is known now.
 _EVENT_WAITS: Final = (DenialReason.CONCURRENCY, DenialReason.LEASE_REQUESTED)
