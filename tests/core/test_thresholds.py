@@ -15,7 +15,7 @@ WINDOW = 60.0
 
 
 class Announced:
-    """A watch and its caller, who hands in a share as a limiter does: first how low it had been, then how high."""
+    """A watch that is given each share as a limiter does: first how low it had been, then how high it is."""
 
     def __init__(self, levels: dict[str, float] | None = None) -> None:
         self.watch = ThresholdWatch(levels or LEVELS)
@@ -113,7 +113,7 @@ def test_no_level_is_announced_twice_in_a_window_or_without_a_fall_of_ten_points
             assert level not in last or lowest[level] <= LEVELS[level] - REARM + 1e-6
             last[level] = now
             lowest[level] = share
-        # And nothing that is due goes untold.
+        # And every level that is due is announced.
         for level, threshold in LEVELS.items():
             due = share >= threshold and lowest[level] <= threshold - REARM and now >= last.get(level, -inf) + WINDOW
             assert not due, level

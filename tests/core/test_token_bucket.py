@@ -159,7 +159,7 @@ STEPS = st.lists(
 def test_a_refunded_bucket_equals_one_from_which_only_the_rest_was_taken(
     capacity: int, steps: list[tuple[float, bool, int, int]]
 ) -> None:
-    """Whatever the order of takings and refunds: the bucket never holds more than an exact one would."""
+    """In any sequence of takings and refunds, the bucket never holds more than an exact one would."""
     bucket, now = TokenBucket(60, capacity), 100.0
     charges: list[tuple[float, int, float]] = []
     outstanding: list[tuple[float, int, float]] = []

@@ -48,7 +48,7 @@ def test_a_new_entry_is_behind_its_own_priority_and_higher_ones() -> None:
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Against a list that is sorted anew at each look."""
+    """Compared with a list that is sorted anew at each step."""
 
     def __init__(self) -> None:
         super().__init__()

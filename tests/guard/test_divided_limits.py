@@ -34,7 +34,7 @@ def limits_of(entry: dict[str, Any]) -> dict[str, int]:
 
 
 async def admitted(guard: Guard, asked: int, demand: Demand = ONE, feature: str | None = None) -> int:
-    """How many of ``asked`` requests for openai are let through."""
+    """How many of ``asked`` requests for openai are admitted."""
     for number in range(asked):
         context = guard.open_context("openai", chain=(), feature=feature)
         try:
@@ -73,7 +73,7 @@ async def test_a_features_limits_and_those_of_a_provider_that_the_file_omits_are
 
 
 def test_a_guard_that_starts_restores_its_part_of_the_usage_of_all(tmp_path: Path) -> None:
-    """Were it charged with everything, a restart at a quarter of the day's limit would block it until midnight."""
+    """Charged with the usage of all, a guard restarted at a quarter of the daily limit would block until midnight."""
     data = shipped_config()
     data["wallie"] |= {
         "providers": {"openai": {"rpm": 600, "rpd": 1000}},

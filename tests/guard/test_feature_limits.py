@@ -462,7 +462,7 @@ def test_many_threads_leave_the_balances_of_both_limiters_correct(make_guard: Ma
     assert used(guard, "chat", "rpd") == 300
 
 
-# Whatever happens
+# Any sequence of events
 
 MOVES = st.lists(
     st.tuples(

@@ -37,7 +37,7 @@ async def settled_down() -> None:
 
 
 async def admitted(guard: Guard, clock: FakeClock, context: RequestContext, demand: Demand, seconds: float) -> Attempt:
-    """An attempt that is let in within ``seconds``, which pass at once."""
+    """An attempt that is admitted within ``seconds``, which pass at once."""
     made = attempt(context)
     task = asyncio.ensure_future(guard.admit(context, made, demand))
     await settled_down()
@@ -312,7 +312,7 @@ async def test_rejections_without_a_retry_after_pause_longer_each_time(make_guar
     assert pauses == pytest.approx([1, 2, 4, 1])
 
 
-# Leaving
+# Waiting requests that are cancelled
 
 
 async def test_a_cancelled_waiter_leaves_the_queue(make_guard: MakeGuard, clock: FakeClock) -> None:

@@ -28,7 +28,7 @@ DAY = 86_400.0
 
 
 def announced(bus: RecordingBus) -> list[tuple[str, str]]:
-    """Dimension and level of each alert so far; they are forgotten."""
+    """Dimension and level of each alert since the last call."""
     found = [(event.dimension, event.level) for event in bus.of(QuotaCrossed)]
     bus.events.clear()
     return found
@@ -249,7 +249,7 @@ def test_the_thresholds_are_those_of_the_configuration(make_guard: MakeGuard, bu
     assert announced(bus) == [("rpm", "critical")]
 
 
-# Storms
+# Many crossings
 
 
 async def test_reserved_tokens_alone_announce_nothing(make_guard: MakeGuard, bus: RecordingBus) -> None:

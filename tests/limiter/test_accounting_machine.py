@@ -41,7 +41,7 @@ class AccountingMachine(RuleBasedStateMachine):
         self.store: MemoryStore = new_store(self.clock, stated)
         self.live: list[Reservation] = []
         self.ended: list[Reservation] = []
-        # What really passed, at the time at which it was admitted: the estimate counts until it is settled.
+        # The amounts admitted, at the time of admission: the estimate counts until it is settled.
         self.charges: dict[object, tuple[float, Demand]] = {}
         self.settled = NOTHING
 

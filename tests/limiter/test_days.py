@@ -14,7 +14,7 @@ from wallie_litellm.limiter.memory_store import MIDNIGHT_LOOKUP, MemoryStore
 from wallie_litellm.limiter.store import Denial, DenialReason
 
 pytestmark = pytest.mark.usefixtures("every_store")
-# A fleet goes by the clock of the store that it shares.
+# In a fleet the clock of the shared store decides.
 of_this_process = pytest.mark.parametrize("every_store", ["memory"], indirect=True)
 
 LOS_ANGELES = "America/Los_Angeles"

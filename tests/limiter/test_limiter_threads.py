@@ -1,4 +1,4 @@
-"""One limiter, many threads: the same invariants, without any help from an event loop."""
+"""One limiter, many threads: the same invariants, without an event loop."""
 
 from __future__ import annotations
 

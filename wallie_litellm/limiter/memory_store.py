@@ -17,9 +17,9 @@ from wallie_litellm.limiter.listener import LimiterListener
 from wallie_litellm.limiter.store import Denial, DenialReason, LimitUsage, Reservation, limit_denial
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
-_CLOSED = BreakerState.CLOSED
-_CIRCUIT_OPEN = DenialReason.CIRCUIT_OPEN
-_PAUSED = DenialReason.PAUSED
+_CLOSED: Final = BreakerState.CLOSED
+_CIRCUIT_OPEN: Final = DenialReason.CIRCUIT_OPEN
+_PAUSED: Final = DenialReason.PAUSED
 
 # The wall clock may be set, and the monotonic one stand still while the machine sleeps.
 MIDNIGHT_LOOKUP: Final = 60.0  # seconds after which midnight is looked up again
