@@ -17,6 +17,7 @@ Values that they pass on:
 ``router_view``       one router's chains, providers and prices
 ``chain``             the chain of groups, and the error at its end
 ``stream``            a provider's stream that settles its attempt however it ends
+``background_loop``   an event loop for code without one
 ``capacity_lease``    capacity for a call that is made outside the router
 """
 

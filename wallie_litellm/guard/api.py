@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from wallie_litellm.core.operations import CHAT, EXECUTE
 from wallie_litellm.core.scrubbing import scrubbed_name
 from wallie_litellm.errors import DeadlineExceeded
 from wallie_litellm.events import Settled
+from wallie_litellm.guard.background_loop import run_in_background
 from wallie_litellm.guard.context import RequestContext
 from wallie_litellm.guard.current import prepared_context
 from wallie_litellm.guard.router import WallieRouter
@@ -234,7 +234,7 @@ def execute_ai_request_sync(router: WallieRouter, model: str, *args: Any, **kwar
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return _background_loop().run(execute_ai_request(router, model, *args, **kwargs))
+        return run_in_background(execute_ai_request(router, model, *args, **kwargs))
     raise RuntimeError("execute_ai_request_sync would block the running event loop; await execute_ai_request instead")
 
 
@@ -369,31 +369,3 @@ def _text_of(content: Any) -> str:
 
 def _get(thing: Any, name: str) -> Any:
     return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
-
-
-class _BackgroundLoop:
-    """An event loop in a daemon thread, kept for the process: LiteLLM's HTTP clients live as long as their loop."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self.loop.run_forever, name="wallie-sync", daemon=True).start()
-
-    def run(self, request: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(request, self.loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-
-_lock = threading.Lock()
-_loop: _BackgroundLoop | None = None
-
-
-def _background_loop() -> _BackgroundLoop:
-    global _loop  # noqa: PLW0603 - one loop for the process, made when first needed
-    with _lock:
-        if _loop is None:
-            _loop = _BackgroundLoop()
-        return _loop
