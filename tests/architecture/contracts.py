@@ -24,4 +24,5 @@ CONTRACTS: Final[dict[str, Contract]] = {
     "tests-mirror-packages": maps.tests_mirror_packages,
     "persons": voice.persons,
     "metaphors": voice.metaphors,
+    "lua": voice.lua,
 }

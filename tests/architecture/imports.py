@@ -6,6 +6,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
+from functools import cache
 from typing import NamedTuple
 
 from architecture.sources import PACKAGE, Checkout, SourceFile
@@ -32,9 +33,8 @@ class Import(NamedTuple):
 
 def imports_of(file: SourceFile, modules: Mapping[str, SourceFile]) -> Iterator[Import]:
     """Every import in a file, wherever it stands."""
-    for statement, kind in _statements(file.tree, Kind.RUNTIME):
-        for target in _targets(statement, file):
-            yield Import(file, statement.lineno, _module(target, modules), kind)
+    for line, target, kind in _written(file):
+        yield Import(file, line, _module(target, modules), kind)
 
 
 def imports_within(checkout: Checkout) -> tuple[Import, ...]:
@@ -85,6 +85,15 @@ def _child(module: str, package: str) -> str:
     if not module.startswith(f"{package}."):
         return ""
     return f"{package}.{module.removeprefix(f'{package}.').partition('.')[0]}"
+
+
+@cache
+def _written(file: SourceFile) -> tuple[tuple[int, str, Kind], ...]:
+    return tuple(
+        (statement.lineno, target, kind)
+        for statement, kind in _statements(file.tree, Kind.RUNTIME)
+        for target in _targets(statement, file)
+    )
 
 
 def _statements(node: ast.AST, kind: Kind) -> Iterator[tuple[ast.Import | ast.ImportFrom, Kind]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
-from architecture.imports import Graph, Kind, cycles, graph_of, imports_of, imports_within, room, siblings, top
-from architecture.sources import PACKAGE, Checkout, Violation
+from architecture.imports import Graph, Import, Kind, cycles, graph_of, imports_of, imports_within, room, siblings, top
+from architecture.sources import PACKAGE, Checkout, SourceFile, Violation
 
 # From the top down: a module imports from its own package and from lower rows, not from the others of its row.
 LAYERS: Final = (
@@ -21,16 +21,18 @@ LAYERS: Final = (
 )
 FLOOR: Final = {name: len(LAYERS) - row for row, names in enumerate(LAYERS) for name in names}  # from 1, the lowest
 
-# Modules and packages that import LiteLLM when they are imported.
+# Modules that import LiteLLM when they are imported.
 IMPORTS_LITELLM: Final = (
     "guard.api",
     "guard.router",
     "guard.streaming_router",
-    "litellm_adapter",
+    "litellm_adapter.adapter",
+    "litellm_adapter.pricing",
+    "litellm_adapter.responses",
     "proxy.installation",
 )
-# Modules and packages that import it only in functions, since its import takes seconds.
-IMPORTS_LITELLM_LATE: Final = (*IMPORTS_LITELLM, "bootstrap", "check", "demo")
+# Packages that import it in functions only: it takes seconds, and their commands answer without it.
+IMPORTS_LITELLM_LATE: Final = ("check", "demo")
 
 
 def layers(checkout: Checkout) -> Iterator[Violation]:
@@ -58,12 +60,24 @@ def no_cycles(checkout: Checkout) -> Iterator[Violation]:
 
 
 def litellm_seam(checkout: Checkout) -> Iterator[Violation]:
-    """Only the named modules import LiteLLM, at their import or late."""
+    """Only the listed modules import LiteLLM, at their import or late."""
+    for found in litellm_imports(checkout):
+        listed = IMPORTS_LITELLM if found.kind is Kind.RUNTIME else (*IMPORTS_LITELLM, *IMPORTS_LITELLM_LATE)
+        if not any(is_within(found.file, name) for name in listed):
+            yield found.file.violation(
+                found.line, f"imports {found.target} {found.kind.value}: {__name__} does not list it"
+            )
+
+
+def litellm_imports(checkout: Checkout) -> Iterator[Import]:
+    """Every import of LiteLLM in the package."""
     for file in checkout.package:
-        for found in imports_of(file, checkout.modules):
-            allowed = IMPORTS_LITELLM if found.kind is Kind.RUNTIME else IMPORTS_LITELLM_LATE
-            if top(found.target) == "litellm" and not _is_among(file.module, allowed):
-                yield file.violation(found.line, f"imports {found.target} {found.kind.value}")
+        yield from (found for found in imports_of(file, checkout.modules) if top(found.target) == "litellm")
+
+
+def is_within(file: SourceFile, name: str) -> bool:
+    """True for the module of this name, without the root package's, and for those below it."""
+    return f"{file.module}.".startswith(f"{PACKAGE}.{name}.")
 
 
 def _wrong_way(source: str, target: str) -> str | None:
@@ -72,10 +86,6 @@ def _wrong_way(source: str, target: str) -> str | None:
     if target and FLOOR.get(target, 0) < FLOOR[source]:
         return None
     return "beside" if FLOOR.get(target) == FLOOR[source] else "above"
-
-
-def _is_among(module: str, names: Iterable[str]) -> bool:
-    return any(f"{module}.".startswith(f"{PACKAGE}.{name}.") for name in names)
 
 
 def _cycle(checkout: Checkout, nodes: list[str], graph: Graph) -> Violation:

@@ -67,9 +67,7 @@ def tests_mirror_packages(checkout: Checkout) -> Iterator[Violation]:
             if file.path.name.startswith("test_") and file.path.name not in {*BESIDE, *modules}:
                 yield file.violation(1, "is in no package's folder")
         elif folder not in FOLDERS and f"{PACKAGE}/{folder}" not in packages:
-            yield file.violation(
-                1, f"tests/{folder} has no package {PACKAGE}/{folder} and is none of the end to end ones"
-            )
+            yield file.violation(1, f"tests/{folder} has no package {PACKAGE}/{folder} and is not listed in {__name__}")
     for name, file in _children(checkout, PACKAGE).items():
         if file.is_package and not any(test.name.startswith(f"tests/{name}/") for test in tests):
             yield file.violation(1, f"has no tests in tests/{name}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
@@ -36,15 +35,13 @@ def attribute_count(checkout: Checkout) -> Iterator[Violation]:
 
 def class_names(checkout: Checkout) -> Iterator[Violation]:
     """No class name is defined twice in the package."""
-    places = defaultdict[str, list[Violation]](list)
+    first = dict[str, Violation]()
     for file in checkout.package:
         for definition in class_definitions(file):
-            places[definition.name].append(file.violation(definition.lineno, f"class {definition.name}"))
-    for name, found in places.items():
-        if len(found) > 1 and name not in TWICE:
-            for place in found:
-                others = ", ".join(f"{other.path}:{other.line}" for other in found if other is not place)
-                yield place._replace(message=f"{place.message} is defined in {others} too")
+            place = file.violation(definition.lineno, definition.name)
+            other = first.setdefault(definition.name, place)
+            if other is not place and definition.name not in TWICE:
+                yield place._replace(message=f"class {definition.name} is defined in {other.path}:{other.line} too")
 
 
 def class_definitions(file: SourceFile) -> list[ast.ClassDef]:
