@@ -132,7 +132,7 @@ def _classes(checkout: Checkout, size: Callable[[ast.ClassDef], Sized]) -> list[
 
 
 def _named(sizes: Sequence[tuple[int, str]]) -> str:
-    return ", ".join(f"{name} {count}" for count, name in sizes)
+    return ", ".join(f"{name} {count}" for count, name in sizes) or "-"
 
 
 def _lines(files: Iterable[SourceFile]) -> list[int]:

@@ -7,7 +7,9 @@
 ``shape``            sizes: lines of a file, attributes of an ``__init__``; class names
 ``maps``             every module is named in its package's map; tests mirror packages
 ``voice``            the words of comments, docstrings and names
+``style``            how constants are explained and docstrings are written
 ``contracts``        all contracts by name
 ``test_contracts``   the checkout keeps each contract
 ``test_violations``  each contract reports a deliberate violation
+``test_structure``   the figures of ``benchmarks/structure.py``
 """

@@ -1,11 +1,11 @@
-"""All contracts by name."""
+"""All contracts by name, and what is only noted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from architecture import core, layers, maps, shape, voice
+from architecture import core, layers, maps, shape, style, voice
 from architecture.sources import Checkout, Violation
 
 Contract = Callable[[Checkout], Iterable[Violation]]
@@ -25,4 +25,12 @@ CONTRACTS: Final[dict[str, Contract]] = {
     "persons": voice.persons,
     "metaphors": voice.metaphors,
     "lua": voice.lua,
+}
+
+# What ``--notes`` prints too and what fails nothing: words that are right in some places, and habits to give up.
+NOTES: Final[dict[str, Contract]] = {
+    "constants": style.constants,
+    "dialect": style.dialect,
+    "asserts": style.asserts,
+    "doubtful-words": voice.doubtful,
 }
