@@ -18,6 +18,7 @@ CONTRACTS: Final[dict[str, Contract]] = {
     "core-computes": core.core_computes,
     "file-length": shape.file_length,
     "attribute-count": shape.attribute_count,
+    "prefixes": shape.prefixes,
     "class-names": shape.class_names,
     "package-maps": maps.package_maps,
     "guide": maps.guide,

@@ -26,8 +26,10 @@ IMPORTS_LITELLM: Final = (
     "guard.api",
     "guard.router",
     "guard.streaming_router",
-    "litellm_adapter.adapter",
+    "litellm_adapter.errors",
+    "litellm_adapter.patches",
     "litellm_adapter.pricing",
+    "litellm_adapter.requests",
     "litellm_adapter.responses",
     "proxy.installation",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,6 +11,7 @@ from architecture.sources import Checkout, SourceFile, Violation
 
 LONGEST: Final = 500  # lines of a file
 MOST_ATTRIBUTES: Final = 20  # set in one ``__init__``
+MOST_ALIKE: Final = 8  # modules of a folder whose names begin with the same word
 # Class names that may be defined twice, each with its reason.
 TWICE: Final[dict[str, str]] = {}
 
@@ -42,6 +44,16 @@ def class_names(checkout: Checkout) -> Iterator[Violation]:
             other = first.setdefault(definition.name, place)
             if other is not place and definition.name not in TWICE:
                 yield place._replace(message=f"class {definition.name} is defined in {other.path}:{other.line} too")
+
+
+def prefixes(checkout: Checkout) -> Iterator[Violation]:
+    """Modules whose names begin with the same word get a folder before they are many."""
+    alike = Counter((file.path.parent, file.path.stem.partition("_")[0]) for file in checkout.package)
+    for file in checkout.package:
+        prefix = file.path.stem.partition("_")[0]
+        count = alike.pop((file.path.parent, prefix), 0)
+        if count > MOST_ALIKE:
+            yield file.violation(1, f"{count} modules here begin with {prefix}: at most {MOST_ALIKE}")
 
 
 def class_definitions(file: SourceFile) -> list[ast.ClassDef]:

@@ -49,6 +49,15 @@ def test_what_is_listed_as_importing_litellm_does(checkout: Checkout, name: str)
     assert any(is_within(found.file, name) for found in litellm_imports(checkout))
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["core", "config", "limiter", "telemetry", "ledger", "dashboard", "cli", "guard.admission", "guard.settlement"],
+)
+def test_these_are_never_listed_as_importing_litellm(name: str) -> None:
+    listed = (*layers.IMPORTS_LITELLM, *layers.IMPORTS_LITELLM_LATE)
+    assert not any(f"{other}.".startswith(f"{name}.") or f"{name}.".startswith(f"{other}.") for other in listed)
+
+
 @pytest.mark.parametrize("module", core.BESIDES)
 def test_what_the_core_may_import_besides_is_imported(checkout: Checkout, module: str) -> None:
     imported = {top(found.target) for found in imports_of(checkout.modules[module], checkout.modules)}

@@ -59,6 +59,7 @@ ASSIGNED = "".join(f"        self.{name} = 0\n" for name in ATTRIBUTES)
 FIELDS = "".join(f"    {name}: int\n" for name in ATTRIBUTES)
 DATACLASS = "from dataclasses import dataclass\n\n\n@dataclass\nclass Wide:\n" + FIELDS
 
+PREFIXED = "".join(f"``cli_{letter}``   a command\n" for letter in "abcdefghi")
 CYCLE = (
     "wallie_litellm.core.bucket -> wallie_litellm.core.demand, wallie_litellm.core.demand -> wallie_litellm.core.bucket"
 )
@@ -182,6 +183,15 @@ CASES = [
         "config/models.py",
         f"{DATACLASS}\n    def act(self) -> None: ...\n",
         "5: Wide sets 21 attributes: at most 20",
+    ),
+    Case(
+        "prefixes",
+        "nine_modules_with_one_prefix",
+        {
+            **{f"wallie_litellm/config/cli_{letter}.py": "" for letter in "abcdefghi"},
+            "wallie_litellm/config/__init__.py": f'"""The file.\n\n``models``  its sections\n{PREFIXED}"""\n',
+        },
+        ["wallie_litellm/config/cli_a.py:1: 9 modules here begin with cli: at most 8"],
     ),
     module(
         "class-names",
