@@ -89,11 +89,23 @@ def _child(module: str, package: str) -> str:
 
 @cache
 def _written(file: SourceFile) -> tuple[tuple[int, str, Kind], ...]:
-    return tuple(
-        (statement.lineno, target, kind)
-        for statement, kind in _statements(file.tree, Kind.RUNTIME)
-        for target in _targets(statement, file)
+    return (
+        *(
+            (statement.lineno, target, kind)
+            for statement, kind in _statements(file.tree, Kind.RUNTIME)
+            for target in _targets(statement, file)
+        ),
+        *_by_name(file),
     )
+
+
+def _by_name(file: SourceFile) -> Iterator[tuple[int, str, Kind]]:
+    """Calls of ``import_module`` with a text; of a formatted one, what is in front of its first value."""
+    for node in file.nodes:
+        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).endswith("import_module"):
+            name = node.args[0].values[0] if isinstance(node.args[0], ast.JoinedStr) else node.args[0]
+            if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                yield node.lineno, name.value.rstrip("."), Kind.LAZY
 
 
 def _statements(node: ast.AST, kind: Kind) -> Iterator[tuple[ast.Import | ast.ImportFrom, Kind]]:

@@ -82,6 +82,20 @@ CASES = [
     ),
     module(
         "layers",
+        "import_upwards_by_name",
+        "config/models.py",
+        'import importlib\n\nmodule = importlib.import_module("wallie_litellm.guard.chain")\n',
+        UPWARDS.replace("1", "3", 1),
+    ),
+    module(
+        "layers",
+        "import_upwards_by_a_formatted_name",
+        "config/models.py",
+        'def late(name):\n    return import_module(f"wallie_litellm.guard.{name}")\n',
+        "2: imports wallie_litellm.guard, which is above config",
+    ),
+    module(
+        "layers",
         "relative_import_upwards",
         "config/models.py",
         "from ..guard.chain import Chain\n",
