@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 SERVE ?= 1
-FAST := tests/core tests/config tests/guard tests/limiter tests/telemetry tests/test_architecture.py \
+FAST := tests/core tests/config tests/guard tests/limiter tests/telemetry tests/architecture \
 	--ignore tests/telemetry/test_posthog_outages.py -k 'not redis and not cluster'
 
 # LiteLLM downloads its price map at import unless told to use the one it ships.
@@ -24,6 +24,7 @@ test-fast: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=tests $(BIN)/python -m architecture
 	$(BIN)/mypy
 
 bench: $(STAMP)
