@@ -253,7 +253,7 @@ RIVALS = (
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a process is told: which rival, where, and how long."""
+    """The arguments of a process: which rival, where, and for how many seconds."""
 
     rival: int
     url: str

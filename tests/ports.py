@@ -1,4 +1,4 @@
-"""Free loopback ports for servers that are told where to listen."""
+"""Free loopback ports for servers that take theirs as an argument."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _next = itertools.cycle(_candidates())
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now, and that this process is not given again soon."""
+    """A loopback port without a listener, which is not returned again soon."""
     for port in _next:
         with closing(socket.socket()) as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

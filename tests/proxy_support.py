@@ -153,7 +153,7 @@ class RecordedLedger:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else can write meanwhile."""
+        """Other connections cannot write meanwhile."""
         with closing(sqlite3.connect(self.path, isolation_level=None, timeout=30)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield

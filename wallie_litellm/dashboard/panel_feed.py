@@ -35,7 +35,7 @@ class VersionedPanels:
 class PanelFeed:
     """Belongs to the event loop of the dashboard service's thread.
 
-    ``render_process`` is ``None`` where the thread renders. ``ending`` is set when the server is about to end. ``now``
+    ``render_process`` is ``None`` where the thread renders. ``shutdown`` is set when the server begins to end. ``now``
     is the wall clock.
     """
 
@@ -46,7 +46,7 @@ class PanelFeed:
         panels: Panels,
         render_process: RenderProcess | None,
         quota: QuotaSettings,
-        ending: threading.Event,
+        shutdown: threading.Event,
         now: Callable[[], float],
     ) -> None:
         self.ledger = ledger
@@ -54,7 +54,7 @@ class PanelFeed:
         self.render_process = render_process
         self._source = source
         self._quota = quota
-        self._ending = ending
+        self._shutdown = shutdown
         self._now = now
         self._rendered: dict[tuple[str, str], SingleFlight[VersionedPanels]] = {}
         self._change_watch = ChangeWatch(self._digest, self.forget)
@@ -65,7 +65,7 @@ class PanelFeed:
         key = range_name, language
         if after is not None:
             digest = await self._change_watch.digest()
-            if after.digest == digest and not self._ending.is_set():
+            if after.digest == digest and not self._shutdown.is_set():
                 await self._change_watch.wait_for_change(RENDER_TTL if self._just_acted() else LONG_POLL_SECONDS)
             elif key in self._rendered and (await self._rendered[key].get()).version.digest != digest:
                 self._rendered[key].forget()

@@ -51,7 +51,7 @@ class DashboardService:
         self._lock = threading.Lock()
         self._thread: _LoopThread | None = None
         self._closed = False
-        self._ending = threading.Event()
+        self._shutdown = threading.Event()
 
     async def status(self) -> Mapping[str, Any]:
         """The source's status at this moment."""
@@ -99,7 +99,7 @@ class DashboardService:
 
     def release_waiting(self) -> None:
         """Answer the clients that wait for a change, and let none wait from now on: the server is about to end."""
-        self._ending.set()
+        self._shutdown.set()
         with self._lock:
             thread = self._thread
         if thread is not None:
@@ -133,7 +133,7 @@ class DashboardService:
         ledger = LedgerReader(self.config.ledger, self._now)
         panels = Panels(self.source, ledger, self.config, self._render, self._now)
         render_process = RenderProcess(self.config) if self._aside else None
-        return PanelFeed(self.source, ledger, panels, render_process, self.config.quota, self._ending, self._now)
+        return PanelFeed(self.source, ledger, panels, render_process, self.config.quota, self._shutdown, self._now)
 
     async def _pieces(self, chunks: Any) -> AsyncIterator[str]:
         end, turn = object(), asyncio.Lock()

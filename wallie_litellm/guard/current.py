@@ -22,12 +22,12 @@ class Call:
         self.attempt = attempt
         self.demand = Demand()
         self.params: Mapping[str, Any] = {}  # the chosen deployment's
-        self.guessed = False  # whether nobody stated how long the answer may be
+        self.guessed = False  # the output limit is a guess, as none is stated
         self.routing = False
         self.opening: asyncio.Timeout | None = None  # bounds the beginning of a stream
 
     def estimate(self, request_kwargs: Mapping[str, Any], prompt: Any, limit: int | None) -> None:
-        """Set what the attempt will use; ``limit`` is the length of the answer where somebody stated one."""
+        """Set what the attempt will use; ``limit`` is the stated output limit in tokens, if any."""
         stated = self.scope.estimated_tokens
         if stated is not None:
             self.demand = Demand(1, stated, stated, 0)

@@ -206,10 +206,10 @@ class WallieRouter(StreamingRouter):
             return bool(super().should_retry_this_error(error, *args, **kwargs))
         if isinstance(error, WallieError):
             raise error
-        ending = classify_error(error)
-        if ending.status_code in KEY_REFUSED and len(kwargs.get("all_deployments") or ()) > 1:
+        result = classify_error(error)
+        if result.status_code in KEY_REFUSED and len(kwargs.get("all_deployments") or ()) > 1:
             return True  # another deployment of the group may have a better key
-        if not (ending.transient or ending.rate_limited) or not self._some_circuit_closed(scope):
+        if not (result.transient or result.rate_limited) or not self._some_circuit_closed(scope):
             raise error
         return True
 
@@ -220,8 +220,8 @@ class WallieRouter(StreamingRouter):
         scope = current_context.get()
         if scope is None:
             return float(super()._time_to_sleep_before_retry(e, remaining_retries, num_retries, *args, **kwargs))
-        ending = classify_error(e)
-        if remaining_retries <= 0 or ending.rate_limited or ending.pause_for or ending.status_code in KEY_REFUSED:
+        result = classify_error(e)
+        if remaining_retries <= 0 or result.rate_limited or result.pause_for or result.status_code in KEY_REFUSED:
             return 0.0
         seconds = self.guard.backoff.seconds(num_retries - remaining_retries + 1)
         if scope.deadline_at is not None and self.guard.clock.now() + seconds >= scope.deadline_at:
@@ -279,10 +279,10 @@ class WallieRouter(StreamingRouter):
         if answer.from_cache:
             self.guard.settle(scope, attempt, _FROM_CACHE)
         else:
-            ending = AttemptResult(
+            result = AttemptResult(
                 _SUCCESS, _HEALTHY, answer.usage, reported=answer.reported, response_cost=answer.cost
             )
-            self.guard.settle(scope, attempt, ending)
+            self.guard.settle(scope, attempt, result)
         return response
 
     def _fail(self, scope: RequestContext, attempt: Attempt, error: BaseException) -> None:
@@ -294,21 +294,21 @@ class WallieRouter(StreamingRouter):
             return
         passed = scope.deadline_at is not None and self.guard.clock.now() >= scope.deadline_at
         late = passed and self._is_slow(attempt)
-        ending = classify_error(error, deadline_passed=late)
+        result = classify_error(error, deadline_passed=late)
         if isinstance(error, GeneratorExit):  # a coroutine that is collected: see Guard.later
-            self.guard.later(lambda: self.guard.settle(scope, attempt, ending))
+            self.guard.later(lambda: self.guard.settle(scope, attempt, result))
             return
-        self.guard.settle(scope, attempt, ending)
-        scope.fail_attempt(attempt, ending)
+        self.guard.settle(scope, attempt, result)
+        scope.fail_attempt(attempt, result)
 
-    def _bill(self, operation: str, entry: Mapping[str, Any], ending: AttemptResult) -> Bill:
+    def _bill(self, operation: str, entry: Mapping[str, Any], result: AttemptResult) -> Bill:
         return self._prices.bill(
             entry,
-            ending.usage,
-            ending.reported,
-            response_cost=ending.response_cost,
+            result.usage,
+            result.reported,
+            response_cost=result.response_cost,
             operation=operation,
-            estimated=ending.reported is None,
+            estimated=result.reported is None,
         )
 
     # Routing: the filter and the admission

@@ -18,11 +18,11 @@ from wallie_litellm.litellm_adapter.responses import StreamMeter, is_cached_stre
 
 @dataclass(frozen=True, slots=True)
 class StreamWatch:
-    """What a stream has to keep to, and whom it tells how it ended.
+    """The bounds of a stream, and the callbacks that settle it.
 
-    ``settle`` takes how the attempt ended and whether the request ended with it; ``settle_later`` is the same for
-    finalisers, which may run in the middle of anything and must not take a lock, and so is ``gone``, which is told that
-    the stream is collected. ``may_go_on`` is whether LiteLLM may go on along the chain after an error. ``remaining`` is
+    ``settle`` takes the attempt's result and whether the request ended with it; ``settle_later`` is the same for
+    finalisers, which may run in the middle of anything and must not take a lock; ``gone`` is called when the stream is
+    collected. ``may_go_on`` is whether LiteLLM may go on along the chain after an error. ``remaining`` is
     the time to the caller's deadline, ``idle`` the longest silence between two chunks, both in seconds; ``is_slow`` is
     whether a missed deadline says something of the provider.
     """
@@ -127,9 +127,9 @@ class GuardedStream:
         else:
             self._watch.settle_later(self._abandoned(), True)
 
-    def _settle(self, ending: AttemptResult) -> None:
+    def _settle(self, result: AttemptResult) -> None:
         self._settled = True
-        self._watch.settle(ending, True)
+        self._watch.settle(result, True)
 
     def _end(self) -> None:
         if is_cached_stream(self._inner):
@@ -142,14 +142,14 @@ class GuardedStream:
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, DeadlineExceeded):
             verdict = Verdict.FAILURE if self._watch.is_slow() else Verdict.IGNORED
-            ending = AttemptResult(Outcome.CUT, verdict, reason="no answer before the deadline")
+            result = AttemptResult(Outcome.CUT, verdict, reason="no answer before the deadline")
         else:
-            ending = classify_error(error)
-        if self._started or ending.outcome is not Outcome.REJECTED:
-            ending = self._seen(ending._replace(outcome=Outcome.CUT))
+            result = classify_error(error)
+        if self._started or result.outcome is not Outcome.REJECTED:
+            result = self._seen(result._replace(outcome=Outcome.CUT))
         self._settled = True
         tell = self._watch.settle_later if isinstance(error, GeneratorExit) else self._watch.settle
-        tell(ending, not self._watch.may_go_on(error))
+        tell(result, not self._watch.may_go_on(error))
 
     def fail(self, error: Exception) -> None:
         """Be settled as a stream that ended with ``error``, unless it has been."""
@@ -165,9 +165,9 @@ class GuardedStream:
             return self._seen(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
         return self._seen(AttemptResult(Outcome.CUT, reason=ABANDONED))
 
-    def _seen(self, ending: AttemptResult) -> AttemptResult:
-        """``ending`` with the usage that the stream has shown so far."""
-        return ending._replace(usage=self._meter.usage(), reported=self._meter.reported)
+    def _seen(self, result: AttemptResult) -> AttemptResult:
+        """``result`` with the usage that the stream has shown so far."""
+        return result._replace(usage=self._meter.usage(), reported=self._meter.reported)
 
 
 def aborter(stream: GuardedStream) -> Callable[[Exception], None]:

@@ -22,7 +22,7 @@ from wallie_litellm.litellm_adapter.responses import StreamMeter
 SCOPE_KEY = "_wallie_scope"
 
 # Seconds a provider must have had a request before a caller's deadline counts as its failure: short deadlines of a few
-# callers must not take it away from everybody, and one that hangs must not go unnoticed because all have deadlines.
+# callers must not open its breaker, and a provider that hangs must not go unnoticed because all calls have deadlines.
 SLOW_ANSWER = 5.0
 
 
@@ -32,7 +32,7 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
     guard: Guard
 
     async def async_function_with_fallbacks_common_utils(self, *args: Any, **kwargs: Any) -> Any:
-        """The way along the chain. From inside a stream nobody else says what became of the whole request."""
+        """The way along the chain. A chain that a stream walks ends the request here."""
         scope = (kwargs.get("kwargs") or {}).get(SCOPE_KEY)
         if not isinstance(scope, RequestContext):
             return await super().async_function_with_fallbacks_common_utils(*args, **kwargs)
@@ -54,7 +54,7 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
 
     @staticmethod
     def _give_up(attempt: Attempt | None, error: object) -> None:
-        """Settle the stream that LiteLLM turns away from: some of its wrappers hide the error from it."""
+        """Settle the stream that LiteLLM abandons: some of its wrappers hide the error from the stream."""
         if attempt is not None and attempt.abort is not None and isinstance(error, Exception):
             attempt.abort(error)
 
@@ -112,14 +112,14 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
         attempt.streaming = True
         guard = self.guard
 
-        def settle(ending: AttemptResult, over: bool) -> None:
-            if guard.settle(scope, attempt, ending) and ending.reason is not None:
-                scope.fail_attempt(attempt, ending)
+        def settle(result: AttemptResult, over: bool) -> None:
+            if guard.settle(scope, attempt, result) and result.reason is not None:
+                scope.fail_attempt(attempt, result)
             if over:
-                guard.end(scope, _failure_of(ending))
+                guard.end(scope, _failure_of(result))
 
-        def settle_later(ending: AttemptResult, over: bool) -> None:
-            guard.later(lambda: settle(ending, over))
+        def settle_later(result: AttemptResult, over: bool) -> None:
+            guard.later(lambda: settle(result, over))
 
         def end() -> None:
             # LiteLLM might have gone on along the chain after this stream's error, and has not.
@@ -149,7 +149,7 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
         return self.guard.clock.now() - attempt.started_at >= SLOW_ANSWER
 
 
-def _failure_of(ending: AttemptResult) -> RequestFailure | None:
-    if ending.reason is None:
+def _failure_of(result: AttemptResult) -> RequestFailure | None:
+    if result.reason is None:
         return None
-    return RequestFailure(ending.reason, ending.status_code, ending.reason in (CANCELLED, ABANDONED))
+    return RequestFailure(result.reason, result.status_code, result.reason in (CANCELLED, ABANDONED))
