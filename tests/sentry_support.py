@@ -1,4 +1,4 @@
-"""Sentry's ingestion on a loopback socket, and requests that have ended."""
+"""Sentry's ingestion on a loopback socket, and sample requests that failed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Received(NamedTuple):
 
 
 class Ingestion:
-    """Takes envelopes; answers :attr:`status` with :attr:`headers`."""
+    """Records envelopes; responds with :attr:`status` and :attr:`headers`."""
 
     def __init__(self) -> None:
         self.envelopes: list[Received] = []
@@ -47,7 +47,7 @@ class Ingestion:
         ]
 
     def close(self) -> None:
-        """Let nobody wait any longer, and go."""
+        """Respond to waiting requests, and stop."""
         self.go.set()
         self._server.shutdown()
         self._server.server_close()

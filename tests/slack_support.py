@@ -1,4 +1,4 @@
-"""A webhook as Slack's servers behave it, on a loopback socket, and the facts that are told to it."""
+"""A webhook that behaves as Slack's, on a loopback socket, and sample events for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OK: Answer = (200, {}, "ok")
 
 
 class Webhook:
-    """Records what is posted; answers :attr:`always`, else what :attr:`script` says, in turn, else ``ok``."""
+    """Records posts; responds with :attr:`always`, else with the next of :attr:`script`, else with ``ok``."""
 
     def __init__(self, *, listening: bool = True) -> None:
         self.messages: list[dict[str, Any]] = []
@@ -36,7 +36,7 @@ class Webhook:
             self.listen()
 
     def listen(self) -> None:
-        """Refuse connections no longer."""
+        """Accept connections from now on."""
         self._server.server_activate()
         self._thread.start()
 
@@ -50,7 +50,7 @@ class Webhook:
         self.go.clear()
 
     def close(self) -> None:
-        """Let nobody wait any longer, and go."""
+        """Respond to waiting requests, and stop."""
         self.go.set()
         self._server.shutdown()
         self._server.server_close()

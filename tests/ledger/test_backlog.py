@@ -1,4 +1,4 @@
-"""Where records wait: memory, disk, and what becomes of them when neither has room."""
+"""The backlog: records wait in memory, then on disk, and are dropped when neither has room."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def users(records: Iterable[Record]) -> list[str]:
     return [record.values[-2] for record in records]
 
 
-def test_what_is_taken_still_waits_until_it_is_written(tmp_path: Path) -> None:
+def test_taken_records_are_pending_until_they_are_written(tmp_path: Path) -> None:
     backlog = Backlog(Spool(tmp_path, "ledger"), 10, 100)
     backlog.add(some(5))
     assert users(backlog.take(3)) == ["0", "1", "2"]
@@ -32,7 +32,7 @@ def test_what_is_taken_still_waits_until_it_is_written(tmp_path: Path) -> None:
     assert backlog.pending == 0
 
 
-def test_spilling_takes_what_is_being_written_along(tmp_path: Path) -> None:
+def test_spilling_includes_the_records_being_written(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "ledger")
     backlog = Backlog(spool, 10, 100)
     backlog.add(some(5))
@@ -43,7 +43,7 @@ def test_spilling_takes_what_is_being_written_along(tmp_path: Path) -> None:
     assert backlog.pending == 0
 
 
-def test_a_disk_that_takes_nothing_is_left_alone_for_a_while(tmp_path: Path) -> None:
+def test_a_disk_that_failed_is_not_tried_again_for_a_while(tmp_path: Path) -> None:
     blocked = tmp_path / "spool"
     blocked.write_text("no directory can be here")
     clock = FakeClock()

@@ -1,4 +1,4 @@
-"""How a database is opened."""
+"""Engines and database URLs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wallie_litellm.errors import ConfigError
 from wallie_litellm.ledger.engine import missing_file, open_engine
 
 
-async def test_a_missing_directory_is_made_when_the_database_is_first_used(tmp_path: Path) -> None:
+async def test_a_missing_directory_is_created_when_the_database_is_first_used(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/not/yet/wallie.db"
     engine = open_engine(url)
     assert not (tmp_path / "not").exists()
@@ -37,7 +37,7 @@ def test_postgresql_without_its_driver_says_what_to_install(monkeypatch: pytest.
         open_engine("postgresql://localhost/db")
 
 
-def test_a_url_in_libpqs_own_words_is_understood(postgres: PostgresServer) -> None:
+def test_a_url_with_libpqs_parameters_is_accepted(postgres: PostgresServer) -> None:
     """What hosting services hand out; the server speaks no TLS, so only some modes can work."""
     url = postgres.new_database()
     (row,) = asyncio.run(fetch(f"{url}?sslmode=prefer&application_name=wallie", text("SHOW application_name")))

@@ -62,7 +62,7 @@ async def test_json_lines_read_back_are_what_was_recorded(engine: AsyncEngine, w
     assert "cost_usd" not in alert
 
 
-async def test_kinds_and_times_narrow_an_export(engine: AsyncEngine, write: Writer) -> None:
+async def test_an_export_can_be_limited_to_kinds_and_times(engine: AsyncEngine, write: Writer) -> None:
     acted = OperatorActed(new_id(NOW), NOW, "ops", "reset_quota", "openai", None)
     outside = UsageReported(new_id(NOW), NOW, "openai", PRICED.charged, "lease")
     await write([PRICED, UNPRICED, acted, outside, ALERT])
@@ -93,7 +93,7 @@ async def test_csv_text_is_no_formula_and_json_is_as_it_was(engine: AsyncEngine,
     assert verbatim["user_id"] == text
 
 
-async def test_an_empty_ledger_is_a_header_or_nothing(engine: AsyncEngine) -> None:
+async def test_an_empty_ledger_exports_a_header_or_nothing(engine: AsyncEngine) -> None:
     assert (await exported(engine, "csv", ["alert"])).count("\n") == 1
     assert await exported(engine, "jsonl") == ""
 

@@ -65,7 +65,7 @@ async def test_each_figure_is_as_defined(engine: AsyncEngine, write: Writer) -> 
     }
 
 
-async def test_a_target_is_passed_by_being_better_or_perfect(engine: AsyncEngine, write: Writer) -> None:
+async def test_a_figure_passes_if_it_is_better_than_its_target_or_perfect(engine: AsyncEngine, write: Writer) -> None:
     await write([good(1), ended(good(1)), good(2), ended(good(2))])
     perfect = KpiSettings(uptime=1.0, error_rate=0.0, fallback_rate=0.0)
     kpis = await measure(engine, perfect)
@@ -79,14 +79,12 @@ async def test_a_target_is_passed_by_being_better_or_perfect(engine: AsyncEngine
     assert (level["error_rate"].actual, level["error_rate"].passed) == (0.25, False)
 
 
-async def test_the_unpriced_are_named_beside_the_cost(engine: AsyncEngine, write: Writer) -> None:
+async def test_the_note_of_the_cost_has_the_number_of_unpriced_attempts(engine: AsyncEngine, write: Writer) -> None:
     await write([good(1), good(2)._replace(cost_usd=None, unpriced=True)])
     assert (await measure(engine))["monthly_cost"].note == "$0.01 so far in 2026-11, 1 unpriced attempts not included"
 
 
-async def test_a_month_of_which_no_price_is_known_is_neither_passed_nor_failed(
-    engine: AsyncEngine, write: Writer
-) -> None:
+async def test_a_month_without_a_known_price_neither_passes_nor_fails(engine: AsyncEngine, write: Writer) -> None:
     await write([good(2)._replace(cost_usd=None, unpriced=True)])
     cost = (await measure(engine))["monthly_cost"]
     assert (cost.actual, cost.passed, cost.note) == (None, None, "1 unpriced attempts not included")

@@ -1,4 +1,4 @@
-"""Versions of the tables: made, moved forward with their rows, by several processes at once, never backward."""
+"""Versions of the tables: created, migrated with their rows, by several processes at once, never backward."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wallie_litellm.ledger.schema import VERSION, metadata, schema_version
 from wallie_litellm.ledger.writer import LedgerSink
 
 
-async def test_tables_are_made_once(database_url: str) -> None:
+async def test_tables_are_created_once(database_url: str) -> None:
     engine = open_engine(database_url)
     for _ in range(2):
         async with writing(engine) as connection:
@@ -30,7 +30,7 @@ async def test_tables_are_made_once(database_url: str) -> None:
     assert [row.version for row in await fetch(database_url, select(schema_version))] == [VERSION]
 
 
-async def test_several_processes_may_start_at_once(database_url: str) -> None:
+async def test_several_processes_can_create_the_tables_at_once(database_url: str) -> None:
     engines = [open_engine(database_url, busy_timeout=30) for _ in range(8)]
 
     async def start(engine: AsyncEngine) -> None:
@@ -43,7 +43,7 @@ async def test_several_processes_may_start_at_once(database_url: str) -> None:
     assert [row.version for row in await fetch(database_url, select(schema_version))] == [VERSION]
 
 
-async def test_an_earlier_version_is_moved_forward_with_its_rows(database_url: str, engine: AsyncEngine) -> None:
+async def test_an_earlier_version_is_migrated_with_its_rows(database_url: str, engine: AsyncEngine) -> None:
     event = settled()
     async with writing(engine) as connection:
         await connection.run_sync(insert_records, [record_of(event, "w")])
@@ -78,7 +78,7 @@ async def test_a_step_that_fails_changes_nothing(database_url: str, engine: Asyn
     assert "region" not in {column["name"] for column in columns}
 
 
-async def test_a_later_version_is_refused_by_name(engine: AsyncEngine) -> None:
+async def test_a_later_version_is_refused_with_both_versions_named(engine: AsyncEngine) -> None:
     async with writing(engine) as connection:
         await connection.execute(update(schema_version).values(version=VERSION + 7))
     with pytest.raises(ConfigError, match=f"has version {VERSION + 7} .* supports version {VERSION}; upgrade"):
@@ -86,7 +86,7 @@ async def test_a_later_version_is_refused_by_name(engine: AsyncEngine) -> None:
             await connection.run_sync(migrate)
 
 
-def test_a_sink_leaves_a_later_versions_tables_alone(
+def test_a_sink_does_not_change_a_later_versions_tables(
     database_url: str, spool_directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def make_later() -> None:
@@ -106,7 +106,7 @@ def test_a_sink_leaves_a_later_versions_tables_alone(
     assert f"has version {VERSION + 1} of the ledger's tables" in caplog.text
 
 
-def test_tables_that_were_dropped_are_made_again(database_url: str, spool_directory: Path) -> None:
+def test_dropped_tables_are_created_again(database_url: str, spool_directory: Path) -> None:
     sink = LedgerSink(database_url, spool_directory, worker="w", retention=86_400.0)
     sink.handle([settled()])
     assert sink.flush(30)

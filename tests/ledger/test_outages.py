@@ -1,4 +1,4 @@
-"""A database that is locked, full, slow, hanging or gone: nobody waits for it, nothing is missing or double later."""
+"""A database that is locked, full, slow, hanging or unavailable delays no caller; each record is written once later."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from wallie_litellm.telemetry.spool import Spool
 
 SinkMaker = Callable[..., LedgerSink]
 TESTS = str(Path(__file__).parent.parent)
-PROMPT = 5.0  # seconds: far above what handing in should take, far below what an outage lasts
+PROMPT = 5.0  # seconds: far above the time of ``handle``, far below the length of an outage
 
 
 def traffic(count: int) -> list[Event]:
@@ -85,7 +85,7 @@ def test_a_locked_database_delays_nothing(database_url: str, open_sink: SinkMake
     assert sink.stats()["dropped"] == 0
 
 
-def test_a_database_locked_from_the_start_is_waited_for(tmp_path: Path, open_sink: SinkMaker) -> None:
+def test_records_wait_for_a_database_that_is_locked_from_the_start(tmp_path: Path, open_sink: SinkMaker) -> None:
     url = f"sqlite:///{tmp_path}/wallie.db"
     events = traffic(20)
     with locked(url):
@@ -96,9 +96,7 @@ def test_a_database_locked_from_the_start_is_waited_for(tmp_path: Path, open_sin
     assert_exactly(url, events)
 
 
-def test_closing_before_a_locked_database_leaves_the_records_to_the_next_process(
-    database_url: str, open_sink: SinkMaker
-) -> None:
+def test_closing_during_a_lock_leaves_the_records_to_the_next_process(database_url: str, open_sink: SinkMaker) -> None:
     first = open_sink(database_url)
     assert first.flush(30)
     first.handle(before := traffic(5))
@@ -112,7 +110,7 @@ def test_closing_before_a_locked_database_leaves_the_records_to_the_next_process
     assert_exactly(database_url, before + events)
 
 
-def test_a_flush_that_runs_out_of_time_says_so_and_keeps_everything(database_url: str, open_sink: SinkMaker) -> None:
+def test_a_flush_that_times_out_returns_false_and_keeps_everything(database_url: str, open_sink: SinkMaker) -> None:
     sink = open_sink(database_url)
     sink.handle(before := traffic(1))
     assert sink.flush(30)
@@ -124,7 +122,9 @@ def test_a_flush_that_runs_out_of_time_says_so_and_keeps_everything(database_url
     assert_exactly(database_url, before + events)
 
 
-def test_postgresql_may_be_killed_and_started_in_mid_stream(own_postgres: PostgresServer, open_sink: SinkMaker) -> None:
+def test_no_record_is_lost_when_postgresql_is_killed_and_started(
+    own_postgres: PostgresServer, open_sink: SinkMaker
+) -> None:
     url = own_postgres.new_database()
     sink = open_sink(url, flush_interval=0.01)
     events = traffic(1_500)
@@ -139,7 +139,9 @@ def test_postgresql_may_be_killed_and_started_in_mid_stream(own_postgres: Postgr
     assert sink.stats()["failed"] > 0
 
 
-def test_postgresql_may_be_stopped_and_started(own_postgres: PostgresServer, open_sink: SinkMaker) -> None:
+def test_no_record_is_lost_when_postgresql_is_stopped_and_started(
+    own_postgres: PostgresServer, open_sink: SinkMaker
+) -> None:
     url = own_postgres.new_database()
     sink = open_sink(url)
     sink.handle(before := traffic(10))
@@ -170,7 +172,9 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
     assert ended_ == "the ledger at postgresql://*** can be written to again"
 
 
-def test_a_database_that_hangs_holds_nobody_up(silent_server: int, open_sink: SinkMaker, spool_directory: Path) -> None:
+def test_a_database_that_hangs_delays_no_caller(
+    silent_server: int, open_sink: SinkMaker, spool_directory: Path
+) -> None:
     sink = open_sink(f"postgresql://u@127.0.0.1:{silent_server}/db")
     hand_in(sink, events := traffic(200))
     wait_until(lambda: sink.stats()["spooled"] == len(events))
@@ -207,7 +211,7 @@ class LossyProxy:
             while data := client.recv(65_536):
                 if b"COMMIT;" in data and self.commits_to_lose:
                     self.commits_to_lose -= 1
-                    client.shutdown(socket.SHUT_RDWR)  # the answer finds nobody
+                    client.shutdown(socket.SHUT_RDWR)  # the response is lost
                 server.sendall(data)
 
     def _pass_back(self, server: socket.socket, client: socket.socket) -> None:
@@ -217,7 +221,7 @@ class LossyProxy:
             client.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_commit_whose_answer_is_lost_counts_once(postgres: PostgresServer, open_sink: SinkMaker) -> None:
+def test_a_commit_whose_response_is_lost_counts_once(postgres: PostgresServer, open_sink: SinkMaker) -> None:
     direct = postgres.new_database()
     proxy = LossyProxy(postgres.port)
     sink = open_sink(direct.replace(f":{postgres.port}/", f":{proxy.port}/"))
@@ -256,7 +260,7 @@ assert_exactly({url!r}, before + during + after)
 """
 
 
-def test_a_full_disk_loses_nothing_while_memory_lasts(tmp_path: Path) -> None:
+def test_no_record_is_lost_on_a_full_disk_while_memory_has_room(tmp_path: Path) -> None:
     """Neither the database nor the spool can grow, for a file-size limit that the process sets itself."""
     url = f"sqlite:///{tmp_path}/wallie.db"
     script = FULL_DISK.format(tests=TESTS, url=url, spool=str(tmp_path / "spool"))
@@ -266,7 +270,7 @@ def test_a_full_disk_loses_nothing_while_memory_lasts(tmp_path: Path) -> None:
     assert "cannot be written to" in done.stderr
 
 
-def test_memory_has_a_bound_beyond_which_the_oldest_go_and_are_counted(tmp_path: Path, open_sink: SinkMaker) -> None:
+def test_beyond_the_bound_of_memory_the_oldest_are_dropped_and_counted(tmp_path: Path, open_sink: SinkMaker) -> None:
     (tmp_path / "spool").write_text("no directory can be here")
     url = f"sqlite:///{tmp_path}/wallie.db"
     events = traffic(500)
@@ -306,7 +310,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     ],
     ids=["spooled", "delivered"],
 )
-def test_what_a_killed_process_had_on_disk_is_there_once(
+def test_the_spooled_records_of_a_killed_process_are_written_once(
     database_url: str, open_sink: SinkMaker, tmp_path: Path, until: str, held: bool
 ) -> None:
     probe = open_sink(database_url)

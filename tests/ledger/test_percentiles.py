@@ -32,7 +32,7 @@ def test_a_percentile_is_at_most_one_bin_off_the_exact_one(latencies: list[float
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=100))
-def test_percentiles_do_not_fall(latencies: list[float]) -> None:
+def test_percentiles_do_not_decrease(latencies: list[float]) -> None:
     found = [percentile(histogram(latencies), share) or 0.0 for share in SHARES]
     assert found == sorted(found)
 
@@ -43,11 +43,11 @@ def test_there_is_no_percentile_of_nothing() -> None:
 
 
 @pytest.mark.parametrize(("latency", "found"), [(1.0, 2.5), (500_000.0, BIN_EDGES_MS[-1])])
-def test_beyond_the_edges_an_edge_bounds_it(latency: float, found: float) -> None:
+def test_beyond_the_outer_edges_the_edge_is_the_bound(latency: float, found: float) -> None:
     assert percentile(histogram([latency]), 0.95) == found
 
 
-def test_evenly_spread_values_are_told_closely() -> None:
+def test_percentiles_of_evenly_spread_values_are_close() -> None:
     latencies = [BIN_EDGES_MS[10] * BIN_RATIO ** (number / 1000) for number in range(10_000)]
     for share in SHARES:
         assert percentile(histogram(latencies), share) == pytest.approx(

@@ -70,7 +70,7 @@ async def test_totals_of_an_hour_are_exact(engine: AsyncEngine, write: Writer) -
 
 
 @pytest.mark.parametrize("span", [HOUR, 48 * HOUR])
-async def test_totals_by_provider_are_the_dearest_first(engine: AsyncEngine, write: Writer, span: float) -> None:
+async def test_totals_by_provider_are_in_order_of_cost(engine: AsyncEngine, write: Writer, span: float) -> None:
     await write(LEDGER)
     groq, openai = await asking(engine).totals(NOW - span, by=["provider"])
     assert (groq.provider, groq.attempts, groq.cost_usd, groq.unpriced) == ("groq", 2, 2.0, 1)
@@ -79,7 +79,7 @@ async def test_totals_by_provider_are_the_dearest_first(engine: AsyncEngine, wri
 
 
 @pytest.mark.parametrize("span", [HOUR, 48 * HOUR])
-async def test_what_names_no_feature_and_no_user_is_a_group_of_its_own(
+async def test_attempts_without_a_feature_or_user_are_a_group_of_their_own(
     engine: AsyncEngine, write: Writer, span: float
 ) -> None:
     await write(LEDGER)
@@ -98,7 +98,7 @@ async def test_what_names_no_feature_and_no_user_is_a_group_of_its_own(
         (Where(feature=""), 1),
         (Where(user_id="u1"), 4),
         (Where(provider="groq", user_id="u2"), 1),
-        (Where(provider="nobody"), 0),
+        (Where(provider="unknown"), 0),
     ],
     ids=str,
 )
@@ -109,7 +109,7 @@ async def test_filters(engine: AsyncEngine, write: Writer, span: float, where: W
 
 
 @pytest.mark.parametrize("span", [HOUR, 48 * HOUR])
-async def test_what_is_all_unpriced_has_no_cost_rather_than_none_to_pay(
+async def test_the_cost_of_unpriced_attempts_alone_is_none_and_not_0(
     engine: AsyncEngine, write: Writer, span: float
 ) -> None:
     await write(LEDGER)
@@ -118,7 +118,7 @@ async def test_what_is_all_unpriced_has_no_cost_rather_than_none_to_pay(
     assert (await asking(engine).cost(NOW - span)).unpriced == 1
 
 
-async def test_an_empty_ledger_answers_with_nothing(engine: AsyncEngine) -> None:
+async def test_queries_of_an_empty_ledger_return_empty_results(engine: AsyncEngine) -> None:
     queries = asking(engine)
     for span in (HOUR, 48 * HOUR):
         (total,) = await queries.totals(NOW - span)
@@ -133,9 +133,7 @@ async def test_an_empty_ledger_answers_with_nothing(engine: AsyncEngine) -> None
     assert await queries.first_record_at() is None
 
 
-async def test_a_chart_has_a_bucket_for_each_step_in_which_something_happened(
-    engine: AsyncEngine, write: Writer
-) -> None:
+async def test_a_chart_has_a_bucket_for_each_step_with_an_attempt(engine: AsyncEngine, write: Writer) -> None:
     await write(LEDGER)
     minutes = await asking(engine).totals(NOW - HOUR, step=120, by=["provider"])
     assert [(one.start, one.provider) for one in minutes[:3]] == [
@@ -150,7 +148,7 @@ async def test_a_chart_has_a_bucket_for_each_step_in_which_something_happened(
     assert (day.start, day.attempts) == (NOW // DAY * DAY, 6)
 
 
-async def test_only_the_dearest_are_left_of_many_groups(engine: AsyncEngine, write: Writer) -> None:
+async def test_top_keeps_the_groups_of_the_highest_cost(engine: AsyncEngine, write: Writer) -> None:
     await write([attempt(60 + number, user_id=f"u{number}", cost_usd=float(number)) for number in range(20)])
     for span in (HOUR, 48 * HOUR):
         found = await asking(engine).totals(NOW - span, by=["user_id"], percentiles=False, top=3)
@@ -167,7 +165,7 @@ async def test_users_over_more_than_a_week_are_counted_by_whole_days(engine: Asy
     assert (of_users.attempts, of_all.attempts) == (2, 1)
 
 
-async def test_what_makes_no_sense_is_refused(engine: AsyncEngine) -> None:
+async def test_invalid_arguments_are_refused(engine: AsyncEngine) -> None:
     with pytest.raises(ValueError, match="by: found 'colour', expected some of provider, model"):
         await asking(engine).totals(0, by=["colour"])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="step: found 0"):
@@ -177,7 +175,9 @@ async def test_what_makes_no_sense_is_refused(engine: AsyncEngine) -> None:
 
 
 @pytest.mark.parametrize("span", [HOUR, 48 * HOUR])
-async def test_requests_are_counted_apart_from_their_attempts(engine: AsyncEngine, write: Writer, span: float) -> None:
+async def test_requests_are_counted_separately_from_their_attempts(
+    engine: AsyncEngine, write: Writer, span: float
+) -> None:
     fell_back = ended(failure(100), attempt(99, provider="groq", model="llama-3.1-8b"), model="gpt-4o-mini")
     refused = ended(at=NOW - 50, success=False, error="wallie_rate_limited", provider="openai", used_fallback=True)
     cancelled = ended(failure(40), by_caller=True)
@@ -192,7 +192,7 @@ async def test_requests_are_counted_apart_from_their_attempts(engine: AsyncEngin
     assert (of_user.user_id, of_user.requests) == ("u1", 4)
 
 
-async def test_only_answered_requests_count_as_served_by_a_fallback(engine: AsyncEngine, write: Writer) -> None:
+async def test_only_answered_requests_count_as_fallbacks(engine: AsyncEngine, write: Writer) -> None:
     failed = ended(failure(50), success=False, used_fallback=True)
     await write([ended(attempt(60)), failed])
     for span in (HOUR, 48 * HOUR):
@@ -263,9 +263,7 @@ async def test_alerts_and_transitions_come_latest_first(engine: AsyncEngine, wri
     assert await queries.count_alerts("critical", NOW - 60, NOW - 30) == 0
 
 
-async def test_operators_orders_come_latest_first_with_who_gave_them_and_why(
-    engine: AsyncEngine, write: Writer
-) -> None:
+async def test_operators_actions_come_latest_first_with_actor_and_reason(engine: AsyncEngine, write: Writer) -> None:
     opened = OperatorActed(new_id(NOW - 20), NOW - 20, "maria", "open_circuit", "openai", "bad answers")
     released = OperatorActed(new_id(NOW - 10), NOW - 10, "app", "release_circuit", "openai", None)
     await write([released, opened])
@@ -284,17 +282,17 @@ async def test_a_range_whose_records_were_pruned_is_answered_from_the_sums(engin
         pass
     queries = asking(engine)
     assert await queries.first_record_at() == old.at // DAY * DAY
-    (gone,) = await queries.totals(old.at - 60, old.at + 60)
-    assert gone.attempts == 1
+    (pruned,) = await queries.totals(old.at - 60, old.at + 60)
+    assert pruned.attempts == 1
     (all_of_it,) = await queries.totals(old.at - 60)
     assert all_of_it.attempts == 4
     (lately,) = await queries.totals(NOW - HOUR)
     assert (lately.attempts, lately.latency.p50_ms) == (1, 812.5)
 
 
-async def test_asking_writes_nothing(engine: AsyncEngine, write: Writer) -> None:
+async def test_queries_write_nothing(engine: AsyncEngine, write: Writer) -> None:
     await write(LEDGER)
     queries = asking(engine)
     await queries.totals(0, by=["provider"], step=DAY)
-    async with writing(engine):  # nobody holds a lock
+    async with writing(engine):  # would wait for another connection's lock
         assert (await queries.first_record_at()) == NOW - 600

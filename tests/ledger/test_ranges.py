@@ -27,7 +27,7 @@ def test_whole_days_are_read_as_days_and_the_edges_as_quarters() -> None:
     assert segments(0, 3 * DAY, step=3600) == [Segment(QUARTER, 0, 3 * DAY)]
 
 
-def test_an_edge_whose_quarters_are_gone_is_widened_to_its_day() -> None:
+def test_an_edge_whose_quarters_are_pruned_is_widened_to_its_day() -> None:
     assert segments(DAY + 900, 3 * DAY + 900, kept=3 * DAY) == [
         Segment(DAY, DAY, 3 * DAY),
         Segment(QUARTER, 3 * DAY, 3 * DAY + 900),

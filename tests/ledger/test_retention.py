@@ -1,4 +1,4 @@
-"""Old records go, a few at a time; their sums stay."""
+"""Old records are removed, a few at a time; their sums stay."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def count(url: str, table: Any, *conditions: Any) -> int:
     return int(row[0])
 
 
-async def test_records_go_when_they_are_too_old_and_daily_sums_stay(database_url: str, engine: AsyncEngine) -> None:
+async def test_old_records_are_removed_and_daily_sums_stay(database_url: str, engine: AsyncEngine) -> None:
     ages = [0.0, 5 * DAY - 1, 5 * DAY + 1, 20 * DAY, (DAYS_KEPT - 2) * DAY, (DAYS_KEPT + 2) * DAY]
     made = [settled(at=NOW - age) for age in ages]
     alerts_ = [QuotaCrossed(new_id(), NOW - age, "openai", "rpm", "warning", 0.8, 8.0, 10, 1.0) for age in ages]
@@ -56,7 +56,9 @@ async def test_records_go_when_they_are_too_old_and_daily_sums_stay(database_url
     assert sorted(row.start for row in days) == sorted({int(NOW - age) // DAY * DAY for age in ages[:-1]})
 
 
-async def test_what_the_limits_are_restored_from_is_kept_for_two_days(database_url: str, engine: AsyncEngine) -> None:
+async def test_records_that_limits_are_restored_from_are_kept_for_two_days(
+    database_url: str, engine: AsyncEngine
+) -> None:
     for age in (3600.0, 3 * DAY):
         outside = UsageReported(new_id(), NOW - age, "openai", Demand(1, 2, 1, 1), "lease")
         acted = OperatorActed(new_id(), NOW - age, "admin", "reset_quota", "openai", None)
@@ -68,7 +70,7 @@ async def test_what_the_limits_are_restored_from_is_kept_for_two_days(database_u
     assert await count(database_url, usage, usage.c.grain == QUARTER) == 2
 
 
-async def test_many_old_records_go_in_small_steps(database_url: str, engine: AsyncEngine) -> None:
+async def test_many_old_records_are_removed_in_small_steps(database_url: str, engine: AsyncEngine) -> None:
     await write(engine, [settled(at=NOW - 10 * DAY + number) for number in range(5_000)] + [settled(at=NOW)])
     assert await prune(engine, NOW, DAY)
     assert 0 < await count(database_url, attempts) < 5_001
@@ -76,7 +78,7 @@ async def test_many_old_records_go_in_small_steps(database_url: str, engine: Asy
     assert await count(database_url, attempts) == 1
 
 
-async def test_several_processes_may_prune_at_once(database_url: str, engine: AsyncEngine) -> None:
+async def test_several_processes_can_prune_at_once(database_url: str, engine: AsyncEngine) -> None:
     await write(engine, [settled(at=NOW - 10 * DAY + number) for number in range(6_000)] + [settled(at=NOW)])
     others = [open_engine(database_url, busy_timeout=30) for _ in range(3)]
     await asyncio.gather(*(prune_all(other, DAY) for other in others))

@@ -1,4 +1,4 @@
-"""What the roll-ups answer is what the records would: for any ledger, any question and any aligned range."""
+"""Sums from roll-ups equal those from records, for any ledger, any question and any aligned range."""
 
 from __future__ import annotations
 
@@ -140,8 +140,8 @@ async def test_a_long_ranges_percentiles_are_within_a_bin_of_the_exact_ones(data
     await engine.dispose()
     assert len(found) == 2
     for one in found:
-        told = (one.latency.p50_ms, one.latency.p95_ms, one.latency.p99_ms)
-        for value, true in zip(told, exact[one.provider], strict=True):
+        found = (one.latency.p50_ms, one.latency.p95_ms, one.latency.p99_ms)
+        for value, true in zip(found, exact[one.provider], strict=True):
             assert true / BIN_RATIO <= (value or 0.0) <= true * BIN_RATIO
 
 
@@ -186,7 +186,7 @@ def _mixture() -> list[Event]:
         (None, None, False),
     ],
 )
-async def test_who_ended_an_attempt_is_the_same_in_python_and_in_sql(
+async def test_failures_by_the_caller_are_the_same_in_python_and_sql(
     tmp_path: Any, error: str | None, status: int | None, callers: bool
 ) -> None:
     url = f"sqlite:///{tmp_path}/wallie.db"
@@ -201,5 +201,5 @@ async def test_who_ended_an_attempt_is_the_same_in_python_and_in_sql(
     assert not ended_by_caller(True, error, status)
 
 
-def test_no_latency_is_none() -> None:
+def test_percentiles_without_a_latency_are_none() -> None:
     assert set(asdict(Latency()).values()) == {None}

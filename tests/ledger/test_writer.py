@@ -1,4 +1,4 @@
-"""The sink: what it is handed is in the database once, with its sums, at the latest when it is closed."""
+"""The sink: every event is in the database once, with its sums, at the latest when the sink is closed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_every_kind_of_event_is_recorded_once(database_url: str, open_sink: Sink
     assert sink.stats() == {"delivered": len(events), "pending": 0, "spooled": 0, "dropped": 0, "failed": 0}
 
 
-def test_a_record_says_what_its_event_said(database_url: str, open_sink: SinkMaker) -> None:
+def test_a_record_has_the_values_of_its_event(database_url: str, open_sink: SinkMaker) -> None:
     sink = open_sink(database_url, worker="host:1")
     attempt = settled()
     sink.handle([attempt, ended(attempt, used_fallback=True), *one_of_each()[8:]])
@@ -108,17 +108,17 @@ def test_records_pass_through_json_unchanged() -> None:
         assert from_json(as_json(record)) == record
 
 
-def test_a_record_of_another_version_is_read_as_far_as_it_goes() -> None:
-    known = as_json(record_of(settled(), "w"))
-    del known["waited_ms"], known["metadata"]
-    record = from_json({**known, "of_the_future": 1})
+def test_a_record_of_another_version_is_read_with_defaults() -> None:
+    written = as_json(record_of(settled(), "w"))
+    del written["waited_ms"], written["metadata"]
+    record = from_json({**written, "of_the_future": 1})
     assert record is not None
-    assert as_json(record) == {**known, "waited_ms": 0.0, "metadata": "{}"}
+    assert as_json(record) == {**written, "waited_ms": 0.0, "metadata": "{}"}
     assert from_json({"kind": "of_the_future", "id": "1"}) is None
     assert from_json({"kind": "attempt"}) is None
 
 
-def test_records_are_written_without_anybody_asking(database_url: str, open_sink: SinkMaker) -> None:
+def test_records_are_written_without_a_flush(database_url: str, open_sink: SinkMaker) -> None:
     sink = open_sink(database_url)
     events = traffic(5)
     sink.handle(events)
@@ -137,7 +137,7 @@ def test_an_event_delivered_again_changes_nothing(database_url: str, open_sink: 
     assert_exactly(database_url, events + more)
 
 
-def test_several_processes_add_up(database_url: str, open_sink: SinkMaker) -> None:
+def test_records_of_several_processes_add_up(database_url: str, open_sink: SinkMaker) -> None:
     sinks = [open_sink(database_url, worker=f"w{number}", flush_interval=0.01) for number in range(4)]
     shares = [traffic(300) for _ in sinks]
 
@@ -151,12 +151,14 @@ def test_several_processes_add_up(database_url: str, open_sink: SinkMaker) -> No
         thread.start()
     for thread in threads:
         thread.join(120)
-    heir = open_sink(database_url)  # what one of them had to leave on disk
+    heir = open_sink(database_url)  # writes what one of them had left on disk
     assert heir.flush(60)
     assert_exactly(database_url, [event for share in shares for event in share])
 
 
-def test_text_that_no_database_takes_is_cleansed_and_cut(database_url: str, open_sink: SinkMaker) -> None:
+def test_characters_that_no_database_accepts_are_removed_and_text_is_cut(
+    database_url: str, open_sink: SinkMaker
+) -> None:
     sink = open_sink(database_url)
     odd = settled(feature="a\0b\ud800" + "x" * 1000, user_id="", error="e" * 5000, prompt_tokens=10**30)
     sink.handle([odd, OperatorActed(new_id(), time.time(), "a" * 300, "open_circuit", "openai", "d" * 5000 + "\0")])
@@ -168,7 +170,7 @@ def test_text_that_no_database_takes_is_cleansed_and_cut(database_url: str, open
     assert found.prompt_tokens == 10**15
 
 
-def test_metadata_that_is_no_json_is_kept_as_far_as_it_can_be(database_url: str, open_sink: SinkMaker) -> None:
+def test_values_of_metadata_that_json_lacks_are_recorded_as_text(database_url: str, open_sink: SinkMaker) -> None:
     circle: dict[str, Any] = {"n": float("nan"), "list": (1, {2}), "object": object(), 3: b"x", "text": "\ud800\0"}
     circle["self"] = circle
     sink = open_sink(database_url)
@@ -184,7 +186,7 @@ def test_metadata_that_is_no_json_is_kept_as_far_as_it_can_be(database_url: str,
     }
 
 
-def test_a_record_that_the_database_refuses_costs_no_other(database_url: str, open_sink: SinkMaker) -> None:
+def test_a_record_that_the_database_refuses_does_not_affect_others(database_url: str, open_sink: SinkMaker) -> None:
     sink = open_sink(database_url)
     events = traffic(20)
     sink.handle([*events[:7], settled(status_code=2**70), *events[7:], settled(status_code=2**70)])
@@ -193,7 +195,7 @@ def test_a_record_that_the_database_refuses_costs_no_other(database_url: str, op
     assert sink.stats()["dropped"] == 2
 
 
-def test_what_an_earlier_process_left_on_disk_is_written_at_the_start(
+def test_spooled_records_of_an_earlier_process_are_written_at_the_start(
     database_url: str, open_sink: SinkMaker, spool_directory: Path
 ) -> None:
     events = traffic(1_500)
@@ -207,7 +209,7 @@ def test_what_an_earlier_process_left_on_disk_is_written_at_the_start(
     assert list(spool_directory.iterdir()) == []
 
 
-def test_closing_writes_what_is_left(database_url: str, open_sink: SinkMaker, spool_directory: Path) -> None:
+def test_closing_writes_the_pending_records(database_url: str, open_sink: SinkMaker, spool_directory: Path) -> None:
     sink = open_sink(database_url, flush_interval=3600.0)
     events = traffic(200)
     sink.handle(events)
@@ -230,7 +232,7 @@ print("done")
 """
 
 
-def test_a_script_that_ends_at_once_loses_nothing(database_url: str, open_sink: SinkMaker, tmp_path: Path) -> None:
+def test_no_event_is_lost_when_a_script_ends_at_once(database_url: str, open_sink: SinkMaker, tmp_path: Path) -> None:
     tests = str(Path(__file__).parent.parent)
     script = SCRIPT.format(tests=tests, url=database_url, spool=str(tmp_path / "spool"))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
@@ -274,7 +276,7 @@ def test_a_forked_child_opens_a_sink_of_its_own(database_url: str, tmp_path: Pat
     assert_sums_are_right(database_url)
 
 
-def test_more_than_memory_is_meant_to_hold_is_taken_in_nonetheless(database_url: str, open_sink: SinkMaker) -> None:
+def test_a_batch_larger_than_memory_is_accepted(database_url: str, open_sink: SinkMaker) -> None:
     sink = open_sink(database_url, memory=50)
     events = traffic(500)
     for first in range(0, len(events), 100):
@@ -284,13 +286,13 @@ def test_more_than_memory_is_meant_to_hold_is_taken_in_nonetheless(database_url:
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://u:secret@host/db", "nonsense"])
-def test_a_url_that_is_of_no_use_is_refused_without_its_password(url: str, open_sink: SinkMaker) -> None:
+def test_an_invalid_url_is_refused_without_its_password(url: str, open_sink: SinkMaker) -> None:
     with pytest.raises(ConfigError, match=r"wallie\.ledger\.url: ") as refused:
         open_sink(url)
     assert "secret" not in str(refused.value)
 
 
-def test_a_file_that_is_removed_while_it_is_written_to_is_begun_anew(
+def test_a_file_that_is_removed_while_in_use_is_created_again(
     tmp_path: Path, open_sink: SinkMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = f"sqlite:///{tmp_path}/removed.db"

@@ -1,4 +1,4 @@
-"""A PostHog that remembers what it is sent, and a sink that sends to it."""
+"""A PostHog endpoint that records what it receives, and a sink that sends to it."""
 
 from __future__ import annotations
 

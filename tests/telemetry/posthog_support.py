@@ -1,4 +1,4 @@
-"""What the PostHog tests need: an endpoint, sinks that lose patience soon, and a script that ends at once."""
+"""Shared by the PostHog tests: sinks with short timeouts, and scripts in processes of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bus: nobody waits for a sink, no sink suffers from another, and what was published is delivered at the end."""
+"""The bus: publishing never waits, sinks do not affect each other, and every event is delivered at the end."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_events_of_many_threads_all_arrive_each_threads_in_order(bus: Bus) -> No
         assert own == [f"{name}:{number}" for number in range(500)]
 
 
-def test_a_bus_without_sinks_is_no_trouble() -> None:
+def test_a_bus_without_sinks_accepts_events() -> None:
     bus = Bus()
     bus.publish(event())
     assert bus.flush_blocking(0)
@@ -120,7 +120,7 @@ def test_a_bus_without_sinks_is_no_trouble() -> None:
     assert bus.close(0)
 
 
-def test_a_sink_that_was_added_later_gets_what_is_published_from_then_on(bus: Bus) -> None:
+def test_a_sink_that_was_added_later_receives_later_events(bus: Bus) -> None:
     bus.publish(event("before"))
     sink = add(bus, RecordingSink())
     bus.publish(event("after"))
@@ -128,7 +128,7 @@ def test_a_sink_that_was_added_later_gets_what_is_published_from_then_on(bus: Bu
     assert actions(sink) == ["after"]
 
 
-# Sinks in trouble
+# Sinks that fail
 
 
 def test_a_hanging_sink_delays_neither_the_publisher_nor_the_others(bus: Bus) -> None:
@@ -143,7 +143,7 @@ def test_a_hanging_sink_delays_neither_the_publisher_nor_the_others(bus: Bus) ->
     assert bus.stats()["hanging"]["queued"] <= 100
 
 
-def test_flush_says_so_when_a_sink_hangs_and_drains_the_others_first(bus: Bus) -> None:
+def test_flush_returns_false_when_a_sink_hangs_and_drains_the_others(bus: Bus) -> None:
     add(bus, HangingSink())
     sink = add(bus, RecordingSink())
     bus.publish(event())
@@ -151,7 +151,7 @@ def test_flush_says_so_when_a_sink_hangs_and_drains_the_others_first(bus: Bus) -
     assert (len(sink.events), sink.flushed) == (1, 1)
 
 
-def test_a_sink_that_cannot_be_flushed_does_not_keep_the_others_from_it(bus: Bus) -> None:
+def test_a_sink_that_cannot_be_flushed_does_not_prevent_the_others(bus: Bus) -> None:
     class Stubborn(RecordingSink):
         def flush(self, timeout: float) -> bool:
             return False
@@ -169,7 +169,7 @@ def test_a_sink_that_cannot_be_flushed_does_not_keep_the_others_from_it(bus: Bus
 
 
 @pytest.mark.parametrize("error", [ValueError("sk-secret-text"), asyncio.CancelledError(), SystemExit(3)])
-def test_a_raising_sink_is_counted_logged_by_class_and_asked_again(
+def test_errors_of_a_sink_are_counted_and_logged_by_class(
     bus: Bus, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     raising = add(bus, RaisingSink(error))
@@ -200,7 +200,7 @@ def test_a_sink_whose_flush_or_close_raises_is_reported_as_not_flushed() -> None
     assert not bus.close()
 
 
-def test_figures_that_cannot_be_had_do_not_spoil_the_status(bus: Bus) -> None:
+def test_stats_that_raise_do_not_break_the_status(bus: Bus) -> None:
     class Shy(RecordingSink):
         def stats(self) -> dict[str, int]:
             raise RuntimeError
@@ -209,7 +209,7 @@ def test_figures_that_cannot_be_had_do_not_spoil_the_status(bus: Bus) -> None:
     assert bus.stats() == {"recording": {"queued": 0, "overflowed": 0, "errors": 0}}
 
 
-def test_sinks_of_the_same_name_are_counted_each_for_itself(bus: Bus) -> None:
+def test_sinks_of_the_same_name_have_counters_of_their_own(bus: Bus) -> None:
     for _ in range(3):
         add(bus, RecordingSink("mine"))
     bus.publish(event())
@@ -221,7 +221,7 @@ def test_sinks_of_the_same_name_are_counted_each_for_itself(bus: Bus) -> None:
     ]
 
 
-def test_what_does_not_fit_is_dropped_and_counted(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_beyond_the_capacity_are_dropped_and_counted(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bus_module, "CAPACITY", 10)
     hanging = HangingSink()
     add(bus, hanging)
@@ -238,7 +238,7 @@ def test_what_does_not_fit_is_dropped_and_counted(bus: Bus, monkeypatch: pytest.
 # The end
 
 
-def test_closing_delivers_flushes_and_lets_go_once() -> None:
+def test_closing_delivers_and_closes_each_sink_once() -> None:
     bus, sink = Bus(), RecordingSink()
     add(bus, sink)
     for _ in range(1500):
@@ -248,14 +248,14 @@ def test_closing_delivers_flushes_and_lets_go_once() -> None:
     assert (len(sink.events), sink.closed) == (1500, 1)
 
 
-def test_a_sink_that_was_never_told_anything_is_closed_too() -> None:
+def test_a_sink_without_an_event_is_closed_too() -> None:
     bus, sink = Bus(), RecordingSink()
     add(bus, sink)
     assert bus.close()
     assert sink.closed == 1
 
 
-def test_after_the_end_nothing_is_taken_in_and_nobody_waits() -> None:
+def test_after_close_events_are_counted_as_dropped_without_waiting() -> None:
     bus, sink = Bus(), RecordingSink()
     add(bus, sink)
     bus.close()
@@ -274,7 +274,7 @@ def test_the_threads_end_with_the_bus() -> None:
     wait_until(lambda: threading.active_count() == before)
 
 
-def test_a_bus_that_was_dropped_without_closing_delivers_and_lets_go() -> None:
+def test_a_bus_that_was_not_closed_delivers_when_it_is_collected() -> None:
     before = threading.active_count()
     bus, sink = Bus(), RecordingSink()
     add(bus, sink)
@@ -287,7 +287,7 @@ def test_a_bus_that_was_dropped_without_closing_delivers_and_lets_go() -> None:
     wait_until(lambda: threading.active_count() == before)
 
 
-def test_whoever_closes_second_waits_for_the_first() -> None:
+def test_a_second_close_waits_for_the_first() -> None:
     bus, hanging = Bus(), HangingSink()
     add(bus, hanging)
     bus.publish(event())
@@ -309,15 +309,15 @@ async def test_flushing_on_an_event_loop_lets_the_loop_run(bus: Bus) -> None:
     assert await flush
 
 
-# Awkward moments
+# Finalisers and reentrancy
 
 
-def test_a_finaliser_may_publish_wherever_the_collector_runs_it(bus: Bus) -> None:
+def test_a_finaliser_can_publish_on_any_thread(bus: Bus) -> None:
     sink = add(bus, RecordingSink())
 
     class Dropped:
         def __init__(self, number: int) -> None:
-            self.itself = self  # only the collector gets it
+            self.itself = self  # a cycle, which only the garbage collector frees
             self.number = number
 
         def __del__(self) -> None:
@@ -339,7 +339,7 @@ def test_a_finaliser_may_publish_wherever_the_collector_runs_it(bus: Bus) -> Non
     )
 
 
-def test_a_sink_may_publish(bus: Bus) -> None:
+def test_a_sink_can_publish(bus: Bus) -> None:
     class Echo(RecordingSink):
         def handle(self, events: Sequence[Event]) -> None:
             super().handle(events)
@@ -434,14 +434,14 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("how", ENDINGS)
-def test_a_script_that_ends_right_after_its_last_event_loses_nothing(how: str) -> None:
+def test_no_event_is_lost_when_a_script_ends_after_its_last_event(how: str) -> None:
     done = run(ENDINGS[how])
     assert words(done) == ["x", "closed"], done.stderr
     assert "Error in" not in done.stderr
     assert "ignored" not in done.stderr
 
 
-def test_a_sink_that_hangs_at_the_end_keeps_the_process_no_longer_than_the_timeout() -> None:
+def test_a_sink_that_hangs_delays_the_end_of_the_process_by_the_timeout_at_most() -> None:
     done = run(
         """
         import wallie_litellm.telemetry.bus as module
@@ -459,7 +459,7 @@ def test_a_sink_that_hangs_at_the_end_keeps_the_process_no_longer_than_the_timeo
     assert words(done) == ["x", "closed"]
 
 
-def test_sinks_are_closed_before_the_libraries_behind_them_put_themselves_away() -> None:
+def test_sinks_are_closed_before_the_exit_functions_of_their_libraries() -> None:
     done = run(
         """
         import atexit
@@ -474,7 +474,7 @@ def test_sinks_are_closed_before_the_libraries_behind_them_put_themselves_away()
     assert words(done) == ["x", "closed", "library"]
 
 
-def test_a_forked_child_tells_sinks_of_its_own_and_leaves_its_parents_alone() -> None:
+def test_a_forked_child_publishes_to_sinks_of_its_own() -> None:
     done = run(
         """
         bus = Bus()
@@ -510,7 +510,7 @@ def test_a_forked_child_that_publishes_nothing_closes_nothing() -> None:
     assert words(done) == ["x", "closed"], done.stderr
 
 
-def test_a_child_that_cannot_make_its_sinks_goes_on_without() -> None:
+def test_a_forked_child_whose_sink_cannot_be_made_goes_on_without_it() -> None:
     done = run(
         """
         parent = os.getpid()

@@ -1,4 +1,4 @@
-"""docs/grafana/wallie.json asks for metrics that there are, by labels that they have."""
+"""docs/grafana/wallie.json queries existing metrics by labels that they have."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def scraped() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize(("title", "expression"), EXPRESSIONS)
-def test_every_metric_and_label_that_is_asked_for_exists(
-    scraped: dict[str, set[str]], title: str, expression: str
-) -> None:
+def test_every_queried_metric_and_label_exists(scraped: dict[str, set[str]], title: str, expression: str) -> None:
     names = re.findall(r"\bwallie_\w+", expression)
     assert names, title
     for name in names:
@@ -82,7 +80,7 @@ def test_no_panel_lies_over_another_and_each_has_its_own_number() -> None:
         assert beside or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
 
 
-def test_it_can_be_imported_anywhere() -> None:
+def test_the_dashboard_can_be_imported_anywhere() -> None:
     assert DASHBOARD["id"] is None
     assert "uid" not in DASHBOARD
     assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {"${datasource}"}

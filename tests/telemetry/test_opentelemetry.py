@@ -101,7 +101,7 @@ def test_a_request_is_a_span_with_a_client_span_below_it(pipeline: Pipeline) -> 
     assert request.status.status_code is attempt.status.status_code is StatusCode.UNSET
 
 
-def test_the_spans_have_the_times_at_which_things_happened(pipeline: Pipeline) -> None:
+def test_the_spans_have_the_times_of_the_events(pipeline: Pipeline) -> None:
     request, (attempt,) = pipeline.spans(ended(settled()))
     second = 1_000_000_000
     assert request.end_time == attempt.end_time == int(NOON) * second
@@ -128,7 +128,7 @@ def test_the_names_are_those_of_the_conventions(pipeline: Pipeline) -> None:
     assert {key for key in named if not key.startswith("wallie.")} <= known
 
 
-def test_what_has_no_convention_is_ours(pipeline: Pipeline) -> None:
+def test_attributes_without_a_convention_are_named_wallie(pipeline: Pipeline) -> None:
     request, (attempt,) = pipeline.spans(ended(settled(estimated=True)))
     assert {key: value for key, value in attributes(request).items() if key.startswith("wallie.")} == {
         "wallie.request_id": "r1",
@@ -232,7 +232,7 @@ def test_a_request_that_was_refused_without_an_attempt_is_one_span(pipeline: Pip
     assert attributes(request)["wallie.attempts"] == 0
 
 
-def test_a_cache_hit_is_no_call_to_a_provider(pipeline: Pipeline) -> None:
+def test_a_cache_hit_is_an_internal_span(pipeline: Pipeline) -> None:
     _, (attempt,) = pipeline.spans(ended(settled(outcome="cache_hit")))
     assert attempt.kind is SpanKind.INTERNAL
     assert pipeline.points("gen_ai.client.operation.duration") == []
@@ -281,7 +281,7 @@ def test_a_parent_that_is_not_sampled_keeps_the_request_out_of_the_traces(pipeli
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_a_malformed_traceparent_is_passed_over(pipeline: Pipeline, traceparent: object) -> None:
+def test_a_malformed_traceparent_is_ignored(pipeline: Pipeline, traceparent: object) -> None:
     request, attempts = pipeline.spans(ended(settled(), metadata={"traceparent": traceparent, "tracestate": 3}))
     assert request.parent is None
     assert len(attempts) == 1
@@ -299,7 +299,7 @@ def everything(pipeline: Pipeline) -> str:
     return spans + (data.to_json() if data is not None else "")
 
 
-def test_no_user_and_nothing_of_the_metadata_is_handed_on(pipeline: Pipeline) -> None:
+def test_spans_have_no_user_and_no_metadata(pipeline: Pipeline) -> None:
     pipeline.sink.handle([ended(settled()), fallen_back()])
     found = everything(pipeline)
     assert "wallie-chat" in found
@@ -307,7 +307,7 @@ def test_no_user_and_nothing_of_the_metadata_is_handed_on(pipeline: Pipeline) ->
         assert secret not in found
 
 
-def test_users_are_named_on_spans_when_asked_for_and_never_in_metrics() -> None:
+def test_user_ids_are_optional_on_spans_and_never_in_metrics() -> None:
     pipeline = Pipeline(user_ids=True)
     request, (attempt,) = pipeline.spans(ended(settled()))
     assert attributes(request)[user_attributes.USER_ID] == attributes(attempt)[user_attributes.USER_ID] == "user-7"
@@ -343,7 +343,7 @@ def test_calls_are_measured_in_the_conventions_histograms(pipeline: Pipeline) ->
     assert pipeline.counted("wallie.cost") == [(common, 0.003)]
 
 
-def test_facts_about_providers_are_counted(pipeline: Pipeline) -> None:
+def test_provider_events_are_counted(pipeline: Pipeline) -> None:
     pipeline.sink.handle(
         [
             FellBack("1", NOON, "r1", "gpt-4o-mini", "claude-sonnet-4", "openai", "HTTP 503", None, "user-7"),
@@ -382,7 +382,7 @@ class Held(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-def test_flush_exports_what_a_batch_processor_holds_and_close_leaves_the_provider_alone() -> None:
+def test_flush_exports_a_batch_processors_spans_and_close_does_not_shut_it_down() -> None:
     exporter = InMemorySpanExporter()
     tracers = TracerProvider()
     tracers.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=600_000))
@@ -412,7 +412,7 @@ def test_flush_keeps_to_its_timeout_though_the_exporter_hangs() -> None:
     tracers.shutdown()
 
 
-def test_a_metric_reader_that_fails_makes_flush_say_so() -> None:
+def test_flush_returns_false_when_a_metric_reader_fails() -> None:
     reader = InMemoryMetricReader()
     meters = MeterProvider([reader])
     sink = OpenTelemetrySink(TracerProvider(), meters)
@@ -470,7 +470,7 @@ def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.Monke
         importlib.import_module(module)
 
 
-def test_a_batch_with_everything_is_taken_in_order(pipeline: Pipeline) -> None:
+def test_a_batch_with_every_kind_of_event_is_handled_in_order(pipeline: Pipeline) -> None:
     attempts: list[Settled | Ended] = [settled(request_id=f"r{number}") for number in range(3)]
     attempts += [ended(settled(request_id=f"r{number}"), request_id=f"r{number}") for number in range(3)]
     pipeline.sink.handle(attempts)

@@ -63,13 +63,13 @@ def test_each_failed_request_is_a_line(sink: Sink, log: Path) -> None:
     assert sink.stats() == {"delivered": 1, "pending": 0}
 
 
-def test_nothing_of_the_user_or_the_metadata_is_written(sink: Sink, log: Path) -> None:
+def test_no_user_and_no_metadata_is_written(sink: Sink, log: Path) -> None:
     sink.handle([ended(failed())])
     assert "user-7" not in log.read_text()
     assert PROMPT not in log.read_text()
 
 
-def test_what_could_not_be_written_is_written_later(example: ModuleType, tmp_path: Path) -> None:
+def test_a_failed_write_is_repeated_later(example: ModuleType, tmp_path: Path) -> None:
     place = tmp_path / "not there yet"
     sink: Sink = example.FailureLog(place / "failures.jsonl")
     with pytest.raises(FileNotFoundError):
@@ -83,7 +83,7 @@ def test_what_could_not_be_written_is_written_later(example: ModuleType, tmp_pat
     assert sink.stats() == {"delivered": 2, "pending": 0}
 
 
-def test_a_second_process_life_appends(example: ModuleType, log: Path) -> None:
+def test_a_second_process_appends(example: ModuleType, log: Path) -> None:
     for request_id in ("r1", "r2"):
         sink = example.FailureLog()
         sink.handle([ended(failed(), request_id=request_id)])

@@ -81,7 +81,7 @@ def test_a_completed_request_has_exactly_these_properties(sent: Sent) -> None:
     }
 
 
-def test_a_failed_request_says_why_and_whose_it_was(sent: Sent) -> None:
+def test_a_failed_request_has_its_error_and_its_user(sent: Sent) -> None:
     event = sent(ended(failed(), error="HTTP 503"))
     assert event.name == "ai.request.failed"
     properties = ours(event)
@@ -95,7 +95,7 @@ def test_a_failed_request_says_why_and_whose_it_was(sent: Sent) -> None:
     }
 
 
-def test_a_fallbacks_figures_are_the_servers_and_the_rest_is_wasted(sent: Sent) -> None:
+def test_a_fallbacks_figures_are_of_its_last_attempt_and_the_others_are_wasted(sent: Sent) -> None:
     cut = settled(success=False, outcome="cut", total_tokens=50, cost_usd=0.001)
     served = settled(provider="anthropic", model="claude-sonnet-4", total_tokens=70, cost_usd=0.002)
     properties = ours(sent(ended(failed(), cut, served)))
@@ -106,7 +106,7 @@ def test_a_fallbacks_figures_are_the_servers_and_the_rest_is_wasted(sent: Sent) 
     assert properties["attempts"] == 3
 
 
-def test_an_unknown_price_is_null_and_never_nothing(sent: Sent) -> None:
+def test_an_unknown_price_is_null_and_never_0(sent: Sent) -> None:
     unpriced = settled(cost_usd=None, unpriced=True)
     properties = ours(sent(ended(unpriced._replace(success=False), unpriced)))
     assert properties["costUsd"] is None
@@ -202,14 +202,14 @@ def test_an_answer_from_the_cache_has_no_tokens(sent: Sent) -> None:
     ],
     ids=["health", "quota", "quota-in-debt", "unpriced", "budget", "fallback"],
 )
-def test_every_other_fact_has_its_name_and_properties(
+def test_every_other_event_has_its_name_and_properties(
     sent: Sent, fact: Event, name: str, properties: dict[str, Any]
 ) -> None:
     event = sent(fact)
     assert (event.name, ours(event)) == (name, properties)
 
 
-def test_other_facts_are_passed_over(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
+def test_events_without_a_counterpart_are_not_sent(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
     demand = settled().charged
     sink.handle(
         [
@@ -223,7 +223,7 @@ def test_other_facts_are_passed_over(sink: PostHogSink, endpoint: PostHogEndpoin
     assert endpoint.requests == []
 
 
-# Who and when
+# User, id and time
 
 
 def test_a_user_is_one_distinct_id(sent: Sent) -> None:
@@ -232,7 +232,7 @@ def test_a_user_is_one_distinct_id(sent: Sent) -> None:
     assert all("$process_person_profile" not in event.properties for event in events)
 
 
-def test_what_has_no_user_creates_no_person_and_keeps_its_id(
+def test_events_without_a_user_create_no_person_and_share_an_id(
     sent: Sent, endpoint: PostHogEndpoint, spool: Path
 ) -> None:
     system = HealthChanged(new_id(), NOON, "openai", "healthy", "down", None)
@@ -245,28 +245,26 @@ def test_what_has_no_user_creates_no_person_and_keeps_its_id(
     assert all(event.properties["$process_person_profile"] is False for event in events)
 
 
-def test_the_sdks_own_properties_are_there_and_geoip_is_off(sent: Sent) -> None:
+def test_events_have_the_sdks_properties_and_geoip_is_off(sent: Sent) -> None:
     properties = sent(completions(1)[0]).properties
     assert properties["$lib"] == "posthog-python"
     assert properties["$lib_version"] == posthog.VERSION
     assert properties["$geoip_disable"] is True
 
 
-def test_the_applications_own_tags_do_not_get_in(endpoint: PostHogEndpoint, spool: Path) -> None:
+def test_events_do_not_have_the_applications_tags(endpoint: PostHogEndpoint, spool: Path) -> None:
     with posthog.new_context(fresh=True):
         posthog.tag("secret-tag", "MARKED-TAG")
-        posthog.identify_context("somebody")
+        posthog.identify_context("another-user")
         sink = posthog_sink(endpoint, spool)
         sink.handle(completions(1, user_id=None))
         sink.close(10.0)
     assert endpoint.events()
     assert "MARKED-TAG" not in "".join(endpoint.bodies)
-    assert "somebody" not in "".join(endpoint.bodies)
+    assert "another-user" not in "".join(endpoint.bodies)
 
 
-def test_the_time_is_the_facts_and_the_uuid_stays_when_it_is_repeated(
-    sink: PostHogSink, endpoint: PostHogEndpoint
-) -> None:
+def test_an_event_keeps_its_time_and_uuid_when_it_is_repeated(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
     fact = completions(1)[0]
     sink.handle([fact, fact])
     assert sink.flush(10.0)
@@ -277,7 +275,7 @@ def test_the_time_is_the_facts_and_the_uuid_stays_when_it_is_repeated(
     assert datetime.fromisoformat(event.timestamp) == datetime.fromtimestamp(NOON, UTC)
 
 
-def test_no_request_goes_anywhere_but_to_the_batch_endpoint(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
+def test_every_request_goes_to_the_batch_endpoint(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
     sink.handle(completions(1_200))
     sink.close(10.0)
     assert set(endpoint.requests) == {"POST /batch/"}
@@ -357,7 +355,7 @@ def test_a_list_that_holds_itself_twice_does_not_grow_without_end(sent: Sent) ->
     assert len(json.dumps(sent(completions(1, metadata={"e": endless})[0]).properties)) < 200_000
 
 
-def test_an_event_that_is_too_large_is_dropped_and_counted_alone(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
+def test_only_the_event_that_is_too_large_is_dropped_and_counted(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
     small = completions(2)
     sink.handle([small[0], *completions(1, metadata={"x": "y" * 1_000_000}), small[1]])
     assert sink.flush(10.0)
@@ -379,7 +377,7 @@ def test_a_batch_that_is_too_large_for_posthog_is_sent_in_parts(spool: Path) -> 
 # Secrets, the SDK and the bus
 
 
-def test_the_sdk_logs_nothing_of_ours_even_at_debug(
+def test_the_sdk_logs_none_of_the_sinks_requests_even_at_debug(
     endpoint: PostHogEndpoint, spool: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -400,13 +398,13 @@ def test_the_key_is_in_the_batch_and_in_no_event(sent: Sent, endpoint: PostHogEn
     assert body.count(PROJECT_KEY) == 1
 
 
-def test_the_applications_own_posthog_client_is_left_alone(sent: Sent) -> None:
+def test_the_applications_own_posthog_client_is_not_changed(sent: Sent) -> None:
     before = (posthog.default_client, posthog.api_key, posthog.host)
     sent(completions(1)[0])
     assert (posthog.default_client, posthog.api_key, posthog.host) == before
 
 
-def test_a_missing_sdk_says_what_to_install(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_sdk_names_what_to_install(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def no_posthog(name: str, *more: Any) -> Any:
@@ -421,6 +419,6 @@ def test_a_missing_sdk_says_what_to_install(spool: Path, monkeypatch: pytest.Mon
         PostHogSink(PROJECT_KEY, "http://127.0.0.1:9", spool)
 
 
-def test_an_empty_key_says_what_to_set(spool: Path) -> None:
+def test_the_error_for_an_empty_key_names_the_variable(spool: Path) -> None:
     with pytest.raises(ConfigError, match="POSTHOG_API_KEY"):
         PostHogSink("  ", "http://127.0.0.1:9", spool)

@@ -1,4 +1,4 @@
-"""The PostHog sink while PostHog is slow, down, refusing or gone: nothing is lost, nobody waits."""
+"""The PostHog sink while PostHog is slow, down or refusing: no event is lost, and no caller waits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OUTAGES: dict[str, Callable[[PostHogEndpoint], None]] = {
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-def test_nothing_is_lost_when_posthog_is_down_and_recovers(
+def test_no_event_is_lost_when_posthog_is_down_and_recovers(
     sink: PostHogSink, endpoint: PostHogEndpoint, outage: str
 ) -> None:
     events = completions(1_500)
@@ -48,7 +48,7 @@ def test_nothing_is_lost_when_posthog_is_down_and_recovers(
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-def test_nothing_is_lost_when_the_outage_outlives_the_process(
+def test_no_event_is_lost_when_the_outage_outlasts_the_process(
     endpoint: PostHogEndpoint, spool: Path, outage: str
 ) -> None:
     OUTAGES[outage](endpoint)
@@ -56,7 +56,7 @@ def test_nothing_is_lost_when_the_outage_outlives_the_process(
     assert (ended_script.returncode, ended_script.stderr.count("Traceback")) == (0, 0), ended_script.stderr
     endpoint.heal()
     endpoint.reset()
-    sink = posthog_sink(endpoint, spool)  # hears of no event, but finds the files
+    sink = posthog_sink(endpoint, spool)  # receives no event, but finds the files
     wait_until(lambda: len(endpoint.events()) == 1_200)
     sink.close(10.0)
     assert {event.properties["requestId"] for event in endpoint.events()} == {f"r{n}" for n in range(1_200)}
@@ -115,14 +115,14 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("script", [SCRIPT, SCRIPT_WITHOUT_BUS], ids=["bus", "no threads any more"])
-def test_a_script_that_ends_at_once_loses_nothing(endpoint: PostHogEndpoint, spool: Path, script: str) -> None:
+def test_no_event_is_lost_when_a_script_ends_at_once(endpoint: PostHogEndpoint, spool: Path, script: str) -> None:
     result = run_script(script, endpoint.url, spool, 2_000)
     assert (result.returncode, result.stderr) == (0, "")
     assert len(endpoint.events()) == endpoint.deliveries == 2_000
     assert not spool.exists()
 
 
-def test_what_came_in_during_an_outage_survives_a_kill(endpoint: PostHogEndpoint, spool: Path) -> None:
+def test_events_of_an_outage_survive_a_kill(endpoint: PostHogEndpoint, spool: Path) -> None:
     endpoint.refuse()
     result = run_script(SCRIPT_THAT_IS_KILLED, endpoint.url, spool, 1_500)
     assert result.returncode == -9, result.stderr
@@ -132,7 +132,7 @@ def test_what_came_in_during_an_outage_survives_a_kill(endpoint: PostHogEndpoint
     sink.close(10.0)
 
 
-def test_without_threads_a_hanging_posthog_holds_up_the_end_no_longer_than_told(
+def test_without_threads_a_hanging_posthog_delays_the_end_by_the_timeout_at_most(
     endpoint: PostHogEndpoint, spool: Path
 ) -> None:
     endpoint.hang()
@@ -141,7 +141,7 @@ def test_without_threads_a_hanging_posthog_holds_up_the_end_no_longer_than_told(
     assert Spool(spool, "posthog").pending == 2_000
 
 
-def test_a_storm_arrives_whole(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
+def test_every_event_of_a_storm_arrives(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
     events = completions(20_000)
     for start in range(0, len(events), 1_000):
         sink.handle(events[start : start + 1_000])
@@ -151,9 +151,7 @@ def test_a_storm_arrives_whole(sink: PostHogSink, endpoint: PostHogEndpoint) -> 
     assert_all_arrived(endpoint, events)
 
 
-def test_a_storm_during_an_outage_stays_out_of_memory_and_arrives_whole(
-    sink: PostHogSink, endpoint: PostHogEndpoint
-) -> None:
+def test_a_storm_during_an_outage_goes_to_the_spool_and_arrives(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
     endpoint.refuse()
     events = completions(20_000)
     for start in range(0, len(events), 1_000):
@@ -164,7 +162,7 @@ def test_a_storm_during_an_outage_stays_out_of_memory_and_arrives_whole(
     assert_all_arrived(endpoint, events)
 
 
-def test_a_wrong_key_is_said_once_and_its_events_are_kept(
+def test_a_wrong_key_is_logged_once_and_its_events_are_kept(
     endpoint: PostHogEndpoint, spool: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wrong = posthog_sink(endpoint, spool, key="phc_wrong")
@@ -185,7 +183,7 @@ def test_a_wrong_key_is_said_once_and_its_events_are_kept(
     assert_all_arrived(endpoint, events)
 
 
-def test_a_place_that_refuses_everything_loses_nothing(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
+def test_no_event_is_lost_when_posthog_refuses_every_batch(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
     endpoint.fail(400)
     events = completions(700)
     sink.handle(events)
@@ -196,7 +194,7 @@ def test_a_place_that_refuses_everything_loses_nothing(sink: PostHogSink, endpoi
     assert_all_arrived(endpoint, events)
 
 
-def test_a_message_that_posthog_refuses_takes_no_other_with_it(endpoint: PostHogEndpoint, spool: Path) -> None:
+def test_a_message_that_posthog_refuses_does_not_affect_others(endpoint: PostHogEndpoint, spool: Path) -> None:
     earlier = Spool(spool, "posthog")
     earlier.append([{"event": "written by another version", "uuid": str(number)} for number in range(3)])
     earlier.close()
@@ -210,7 +208,7 @@ def test_a_message_that_posthog_refuses_takes_no_other_with_it(endpoint: PostHog
     assert_all_arrived(endpoint, events)
 
 
-def test_a_hanging_posthog_does_not_hold_up_handle(endpoint: PostHogEndpoint, spool: Path) -> None:
+def test_a_hanging_posthog_does_not_delay_handle(endpoint: PostHogEndpoint, spool: Path) -> None:
     endpoint.hang()
     sink = posthog_sink(endpoint, spool, timeout=3600.0)
     sink.handle(completions(10))
@@ -239,7 +237,7 @@ def test_a_flush_during_a_hang_puts_everything_on_disk(endpoint: PostHogEndpoint
     sink.close(0.0)
 
 
-def test_a_full_disk_loses_nothing_that_memory_has_room_for(endpoint: PostHogEndpoint, tmp_path: Path) -> None:
+def test_no_event_is_lost_on_a_full_disk_while_memory_has_room(endpoint: PostHogEndpoint, tmp_path: Path) -> None:
     blocked = tmp_path / "spool"
     blocked.write_text("a file where the directory should be")
     endpoint.refuse()
@@ -258,7 +256,7 @@ def test_a_full_disk_loses_nothing_that_memory_has_room_for(endpoint: PostHogEnd
     sink.close(1.0)
 
 
-def test_what_a_dead_process_left_is_sent_along_with_what_is_new(endpoint: PostHogEndpoint, spool: Path) -> None:
+def test_the_spooled_events_of_an_ended_process_are_sent_too(endpoint: PostHogEndpoint, spool: Path) -> None:
     endpoint.refuse()
     old, new = completions(600), [event._replace(request_id=f"new-{event.request_id}") for event in completions(600)]
     first = posthog_sink(endpoint, spool)
@@ -272,7 +270,7 @@ def test_what_a_dead_process_left_is_sent_along_with_what_is_new(endpoint: PostH
     assert_all_arrived(endpoint, [*old, *new])
 
 
-def test_after_close_nothing_is_taken_in(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
+def test_after_close_events_are_dropped_and_counted(sink: PostHogSink, endpoint: PostHogEndpoint) -> None:
     sink.close(1.0)
     sink.handle(completions(3))
     assert sink.stats()["dropped"] == 3

@@ -148,7 +148,7 @@ def test_the_sinks_own_counters_are_shown() -> None:
     assert total(sink, "wallie_sink_events", state="delivered") == 13
 
 
-def test_a_status_that_cannot_be_had_costs_only_its_gauges(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_status_that_raises_affects_only_its_gauges(caplog: pytest.LogCaptureFixture) -> None:
     def status() -> dict[str, Any]:
         raise RuntimeError("closed")
 
@@ -181,7 +181,7 @@ def test_a_hundred_features_have_series_of_their_own() -> None:
     assert features["other"] == 900
 
 
-def test_no_user_and_nothing_of_the_metadata_is_shown() -> None:
+def test_the_metrics_have_no_user_and_no_metadata() -> None:
     sink = PrometheusSink()
     sink.handle([settled(), ended(settled())])
     page = sink.render()[0].decode()
@@ -190,7 +190,7 @@ def test_no_user_and_nothing_of_the_metadata_is_shown() -> None:
     assert "c1" not in page
 
 
-def test_two_sinks_in_one_process_count_apart() -> None:
+def test_two_sinks_in_one_process_count_separately() -> None:
     one, two = PrometheusSink(), PrometheusSink()
     one.handle([settled()])
     assert total(one, "wallie_attempts_total") == 1
@@ -214,7 +214,7 @@ def test_sinks_of_one_registry_add_up_beside_the_applications_own_metrics() -> N
     assert value(one, "wallie_attempts_total") == 2, "counters outlive the sinks"
 
 
-def test_a_sink_that_is_let_go_leaves_nothing_behind() -> None:
+def test_a_collected_sink_leaves_no_metrics() -> None:
     sink = PrometheusSink()
     sink.handle([settled()])
     registry = weakref.ref(sink.registry)
@@ -235,7 +235,7 @@ def test_every_metric_is_named_by_prometheus_conventions_and_explained() -> None
             assert not family.samples or all("_total" in sample.name for sample in family.samples)
 
 
-def test_openmetrics_is_given_to_who_accepts_it() -> None:
+def test_openmetrics_is_rendered_if_the_header_accepts_it() -> None:
     sink = PrometheusSink()
     sink.handle([settled(), ended()])
     body, content_type = sink.render("application/openmetrics-text; version=1.0.0,text/plain;q=0.5")
@@ -245,7 +245,7 @@ def test_openmetrics_is_given_to_who_accepts_it() -> None:
     assert sink.render()[1].startswith("text/plain")
 
 
-def test_the_exporter_serves_on_the_loopback_and_lets_go_of_its_port() -> None:
+def test_the_exporter_serves_on_the_loopback_and_frees_its_port() -> None:
     sink = PrometheusSink()
     sink.handle([settled()])
     port = sink.serve(0)
@@ -262,7 +262,7 @@ def test_the_exporter_serves_on_the_loopback_and_lets_go_of_its_port() -> None:
     again.close(5.0)
 
 
-def test_a_port_that_is_taken_is_one_clear_error() -> None:
+def test_a_port_in_use_is_a_clear_error() -> None:
     first, second = PrometheusSink(), PrometheusSink()
     port = first.serve(0)
     try:
@@ -274,7 +274,7 @@ def test_a_port_that_is_taken_is_one_clear_error() -> None:
         second.serve(70_000)
 
 
-def test_events_and_scrapes_at_once_lose_nothing() -> None:
+def test_no_event_is_lost_during_scrapes() -> None:
     sink = PrometheusSink()
     done = threading.Event()
 

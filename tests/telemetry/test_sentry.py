@@ -1,4 +1,4 @@
-"""What Sentry is told of a request that failed for good, and that nothing else is."""
+"""The Sentry sink: reports requests that failed finally, and nothing else."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_a_failed_request_is_one_event_on_the_wire(make_sink, ingestion):
     ],
     ids=["served", "the-callers-own-doing", "an-attempt", "a-fallback"],
 )
-def test_what_did_not_fail_for_good_is_not_reported(make_sink, ingestion, event):
+def test_requests_that_did_not_fail_finally_are_not_reported(make_sink, ingestion, event):
     sink = make_sink()
     sink.handle([event])
     assert sink.flush(5)
@@ -153,7 +153,7 @@ def test_what_did_not_fail_for_good_is_not_reported(make_sink, ingestion, event)
     assert not ingestion.envelopes
 
 
-def test_a_request_that_nobody_even_tried_is_reported(make_sink, ingestion):
+def test_a_failed_request_without_an_attempt_is_reported(make_sink, ingestion):
     sink = make_sink()
     sink.handle([ended(error=None, status_code=None, feature=None, settled=())])
     assert sink.flush(5)
@@ -178,7 +178,7 @@ def test_failures_of_one_kind_are_one_issue(make_sink, ingestion):
     assert len({first, third, fourth}) == 3
 
 
-def test_a_repetition_is_recognisable(make_sink, ingestion):
+def test_a_repeated_event_keeps_its_id(make_sink, ingestion):
     sink = make_sink()
     sink.handle([ended(1), ended(1), ended(2)])
     assert sink.flush(5)
@@ -195,7 +195,7 @@ def test_tags_are_what_sentry_accepts(make_sink, ingestion):
     assert len(feature) == 200
 
 
-def test_nothing_of_the_process_or_the_request_goes_along(make_sink, ingestion, monkeypatch):
+def test_an_event_has_no_data_of_the_process_or_the_request(make_sink, ingestion, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-marked")
     monkeypatch.setattr(sys, "argv", ["argv-marked"])
     sink = make_sink()
@@ -224,7 +224,7 @@ def test_environment_and_release_are_those_of_the_deployment(make_sink, ingestio
 # The application's own Sentry
 
 
-def test_the_applications_own_sentry_is_left_alone(ingestion):
+def test_the_applications_own_sentry_client_is_not_affected(ingestion):
     applications = Ingestion()
     run = subprocess.run(
         [sys.executable, "-c", APPLICATION, applications.dsn, ingestion.dsn, "argument-of-the-application"],
@@ -242,13 +242,13 @@ def test_the_applications_own_sentry_is_left_alone(ingestion):
     assert event["message"] == "ai.request.failed"
     assert not event.keys() & {"user", "breadcrumbs", "modules", "contexts", "server_name"}
     assert "of-the-application" not in ingestion.envelopes[0].raw
-    assert "of-the-application" in applications.envelopes[0].raw  # the SDK would have told
+    assert "of-the-application" in applications.envelopes[0].raw  # as the SDK's own client reports
 
 
-# When Sentry does not listen
+# When Sentry does not respond
 
 
-def test_a_sentry_that_hangs_holds_nobody_up(make_sink, ingestion):
+def test_a_sentry_that_hangs_delays_no_caller(make_sink, ingestion):
     ingestion.go.clear()
     sink = make_sink(per_minute=1000)
     sink.handle([ended(number) for number in range(500)])  # returns
@@ -262,7 +262,7 @@ def test_a_sentry_that_hangs_holds_nobody_up(make_sink, ingestion):
 
 
 @pytest.mark.parametrize("status", [400, 413, 500, 503])
-def test_what_sentry_does_not_take_is_counted(make_sink, ingestion, status):
+def test_events_that_sentry_does_not_accept_are_counted(make_sink, ingestion, status):
     ingestion.status = status
     sink = make_sink()
     sink.handle([ended(1), ended(2)])
@@ -287,7 +287,7 @@ def test_sentrys_rate_limit_is_honoured(make_sink, ingestion):
     assert not ingestion.envelopes
 
 
-def test_nobody_listening_is_survived(ingestion):
+def test_an_unreachable_sentry_is_counted_as_dropped(ingestion):
     ingestion.close()
     sink = SentrySink(ingestion.dsn)
     sink.handle([ended()])
@@ -330,7 +330,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
 @pytest.mark.parametrize(
     "dsn", ["", "marked", "https://sentry.example/1", "https://marked@host/x", "https://marked@h:p/1"]
 )
-def test_what_is_no_dsn_is_refused_without_showing_it(dsn):
+def test_an_invalid_dsn_is_refused_without_showing_it(dsn):
     with pytest.raises(ConfigError, match=r"wallie\.telemetry\.sentry\.dsn: not a Sentry DSN") as caught:
         SentrySink(dsn)
     assert "marked" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What Slack is told, how often, and what becomes of it when Slack does not listen."""
+"""The Slack sink: its messages, their pace, and outages of Slack."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def pass_time(clock: FakeClock, seconds: float, until: Callable[[], bool]) -> No
     wait_until(happened)
 
 
-def told(sink: SlackSink) -> int:
+def delivered(sink: SlackSink) -> int:
     return sink.stats()["delivered"]
 
 
@@ -69,7 +69,7 @@ def counted(texts: list[str]) -> int:
     return sum(int(digest[1].replace(",", "")) if digest else 1 for digest in digests)
 
 
-# The words
+# Texts
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_each_fact_is_one_message_in_plain_words(make_sink, webhook, events, tex
     assert webhook.messages == [{"text": text, "unfurl_links": False, "unfurl_media": False}]
 
 
-def test_what_is_no_emergency_is_not_told(make_sink, webhook):
+def test_events_that_are_not_urgent_are_not_sent(make_sink, webhook):
     sink = make_sink()
     sink.handle(
         [
@@ -125,16 +125,16 @@ def test_what_is_no_emergency_is_not_told(make_sink, webhook):
     assert webhook.requests == 0
 
 
-def test_failed_probes_are_not_told_again_until_the_breaker_closes(make_sink, webhook, clock):
+def test_failed_probes_are_not_sent_until_the_breaker_closes(make_sink, webhook, clock):
     sink = make_sink()
     sink.handle([opened()])
     for probe in range(3):
         sink.handle([breaker("open", "half_open", AT + 30 * probe), opened(AT + 30 * probe + 1, before="half_open")])
     sink.handle([breaker("open", "half_open", AT + 120), breaker("half_open", "closed", AT + 125)])
     sink.handle([opened(AT + 200)])
-    wait_until(lambda: told(sink) == 1)
-    pass_time(clock, 1, lambda: told(sink) == 2)
-    pass_time(clock, 1, lambda: told(sink) == 3)
+    wait_until(lambda: delivered(sink) == 1)
+    pass_time(clock, 1, lambda: delivered(sink) == 2)
+    pass_time(clock, 1, lambda: delivered(sink) == 3)
     assert [text.partition(":*")[0] for text in webhook.texts] == [
         "*Breaker opened",
         "*Breaker closed",
@@ -143,7 +143,7 @@ def test_failed_probes_are_not_told_again_until_the_breaker_closes(make_sink, we
     assert webhook.texts[1] == "*Breaker closed:* `openai` is called again after 2 min 5 s."
 
 
-def test_an_operators_order_during_an_outage_is_told(make_sink, webhook):
+def test_an_operators_action_during_an_outage_is_sent(make_sink, webhook):
     sink = make_sink()
     sink.handle([opened(), breaker("open", "forced_open", AT + 5), breaker("forced_open", "forced_open", AT + 6)])
     assert sink.flush(5)
@@ -151,7 +151,7 @@ def test_an_operators_order_during_an_outage_is_told(make_sink, webhook):
     assert counted(webhook.texts) == 2
 
 
-def test_names_can_neither_mention_anybody_nor_link(make_sink, webhook):
+def test_names_can_neither_mention_nor_link(make_sink, webhook):
     name = "<!channel> <@U1> <http://a.example|b> & http://c.example `*x*`\n# y"
     make_sink().handle([unpriced(model=name), opened(provider="@here")])
     wait_until(lambda: webhook.requests > 0 and len(webhook.messages) > 0)
@@ -169,23 +169,23 @@ def test_names_can_neither_mention_anybody_nor_link(make_sink, webhook):
 def test_messages_are_a_second_apart(make_sink, webhook, clock):
     sink = make_sink()
     sink.handle([quota("openai"), quota("groq")])
-    wait_until(lambda: told(sink) == 1 and clock.armed == 1)
+    wait_until(lambda: delivered(sink) == 1 and clock.armed == 1)
     clock.advance(0.9)
     assert (sink.stats()["pending"], webhook.requests) == (1, 1)
-    pass_time(clock, 0.1, lambda: told(sink) == 2)
+    pass_time(clock, 0.1, lambda: delivered(sink) == 2)
 
 
-def test_a_storm_is_a_few_messages_that_account_for_every_fact(make_sink, webhook, clock):
+def test_a_storm_is_a_few_messages_that_count_every_fact(make_sink, webhook, clock):
     sink = make_sink(burst=3, interval=60)
     providers = ["openai", "groq", "gemini"]
     for batch in range(10):
         sink.handle([quota(providers[n % 3], AT + batch) for n in range(1000)])
     for sent in (1, 2, 3):
-        pass_time(clock, 1 if sent > 1 else 0, lambda sent=sent: told(sink) == sent)
+        pass_time(clock, 1 if sent > 1 else 0, lambda sent=sent: delivered(sink) == sent)
     wait_until(lambda: clock.armed == 1)
     clock.advance(57)
     assert webhook.requests == 3  # the rest waits until the minute is over
-    pass_time(clock, 1, lambda: told(sink) == 10_000)
+    pass_time(clock, 1, lambda: delivered(sink) == 10_000)
     assert len(webhook.texts) == 4
     assert counted(webhook.texts) == 10_000
     assert sink.stats() == {"delivered": 10_000, "messages": 4, "failed": 0, "dropped": 0, "pending": 0}
@@ -200,22 +200,22 @@ def test_a_storm_is_a_few_messages_that_account_for_every_fact(make_sink, webhoo
 def test_a_storm_that_goes_on_is_one_message_a_minute(make_sink, webhook, clock):
     sink = make_sink(burst=1, interval=60)
     sink.handle([quota()])
-    wait_until(lambda: told(sink) == 1)
+    wait_until(lambda: delivered(sink) == 1)
     for minute in range(4):
         sink.handle([quota(at=AT + minute * 60 + n) for n in range(100)])
-        pass_time(clock, 60, lambda minute=minute: told(sink) == 100 * (minute + 1) + 1)
+        pass_time(clock, 60, lambda minute=minute: delivered(sink) == 100 * (minute + 1) + 1)
     assert len(webhook.texts) == 5
     assert counted(webhook.texts) == 401
 
 
-def test_after_the_storm_a_fact_is_told_at_once_again(make_sink, webhook, clock):
+def test_after_a_storm_a_fact_is_sent_at_once_again(make_sink, webhook, clock):
     sink = make_sink(burst=1, interval=60)
     sink.handle([quota() for _ in range(10)])
-    wait_until(lambda: told(sink) == 1)
-    pass_time(clock, 60, lambda: told(sink) == 10)
+    wait_until(lambda: delivered(sink) == 1)
+    pass_time(clock, 60, lambda: delivered(sink) == 10)
     clock.advance(60)
     sink.handle([budget()])
-    wait_until(lambda: told(sink) == 11)
+    wait_until(lambda: delivered(sink) == 11)
     assert webhook.texts[-1].startswith("*Budget warning:*")
 
 
@@ -236,7 +236,7 @@ def test_a_digest_of_one_fact_is_its_message(make_sink, webhook):
     assert webhook.texts == ["*Budget critical:* `2026-09` has cost $400.00 of $500.00 (80 %)."]
 
 
-# When Slack does not listen
+# When Slack does not respond
 
 
 def test_retry_after_is_honoured(make_sink, webhook, clock):
@@ -247,7 +247,7 @@ def test_retry_after_is_honoured(make_sink, webhook, clock):
     clock.advance(29.9)
     assert not sink.flush(0.05)  # not even then
     assert webhook.requests == 1
-    pass_time(clock, 0.1, lambda: told(sink) == 2)
+    pass_time(clock, 0.1, lambda: delivered(sink) == 2)
     assert counted(webhook.texts) == 2
     assert len(webhook.texts) == 1
     assert sink.stats()["failed"] == 1
@@ -262,7 +262,7 @@ def test_facts_wait_for_slack_to_recover(make_sink, webhook, clock, caplog):
         pass_time(clock, 60, lambda failed=failed: sink.stats()["failed"] >= failed)
     sink.handle([quota(at=AT + n) for n in range(50)])
     webhook.always = None
-    pass_time(clock, 60, lambda: told(sink) == 51)
+    pass_time(clock, 60, lambda: delivered(sink) == 51)
     assert counted(webhook.texts) == 51
     assert "`groq` is not called any more" in webhook.texts[0].splitlines()[1]
     ours = [record.getMessage() for record in caplog.records if record.name == slack.__name__]
@@ -284,31 +284,31 @@ def test_waits_between_attempts_grow_to_a_minute(make_sink, webhook, clock):
     webhook.always = None
 
 
-def test_facts_wait_until_somebody_listens(clock):
+def test_facts_wait_until_slack_can_be_reached(clock):
     webhook = Webhook(listening=False)
     sink = SlackSink(webhook.url, clock=clock)
     sink.handle([quota()])
     wait_until(lambda: sink.stats()["failed"] == 1)
     assert sink.stats()["pending"] == 1
     webhook.listen()
-    pass_time(clock, 2, lambda: told(sink) == 1)
+    pass_time(clock, 2, lambda: delivered(sink) == 1)
     sink.close(5)
     webhook.close()
 
 
-def test_a_slack_that_hangs_holds_nobody_up(make_sink, webhook, monkeypatch, clock):
+def test_a_slack_that_hangs_delays_no_caller(make_sink, webhook, monkeypatch, clock):
     monkeypatch.setattr(slack, "_TIMEOUT", 0.2)
     webhook.hang()
     sink = make_sink()
-    sink.handle([quota() for _ in range(1000)])  # returns: what takes its time happens in the sink's own thread
+    sink.handle([quota() for _ in range(1000)])  # returns: requests are made by the sink's own thread
     assert sink.stats()["pending"] == 1000
     assert not sink.flush(0.05)
     wait_until(lambda: sink.stats()["failed"] >= 1)
     webhook.go.set()
-    pass_time(clock, 60, lambda: told(sink) == 1000)
+    pass_time(clock, 60, lambda: delivered(sink) == 1000)
 
 
-def test_an_invalid_webhook_is_said_once_and_what_follows_is_dropped(make_sink, webhook, clock, caplog):
+def test_an_invalid_webhook_is_logged_once_and_later_facts_are_dropped(make_sink, webhook, clock, caplog):
     webhook.always = (404, {}, "no_service")
     sink = make_sink()
     for n in range(20):
@@ -331,22 +331,22 @@ def test_an_invalid_webhook_is_tried_again_after_an_hour(make_sink, webhook, clo
     wait_until(lambda: sink.stats()["dropped"] == 1)
     clock.advance(3600)
     sink.handle([quota()])
-    wait_until(lambda: told(sink) == 1)
+    wait_until(lambda: delivered(sink) == 1)
 
 
-def test_a_message_that_slack_cannot_read_does_not_stop_the_next(make_sink, webhook, clock):
+def test_a_message_that_slack_refuses_does_not_stop_the_next(make_sink, webhook, clock):
     webhook.script.append((400, {}, "invalid_payload"))
     sink = make_sink()
     sink.handle([quota()])
     wait_until(lambda: sink.stats()["dropped"] == 1)
     sink.handle([budget()])
-    wait_until(lambda: told(sink) == 1)
+    wait_until(lambda: delivered(sink) == 1)
 
 
-# Ending
+# The end
 
 
-def test_closing_tells_what_is_pending_as_a_digest(make_sink, webhook):
+def test_closing_sends_pending_facts_as_a_digest(make_sink, webhook):
     sink = make_sink(burst=2)
     sink.handle([quota("openai"), quota("groq"), quota("gemini"), unpriced()])
     sink.close(10)
@@ -356,7 +356,7 @@ def test_closing_tells_what_is_pending_as_a_digest(make_sink, webhook):
     assert slack._THREAD not in {thread.name for thread in threading.enumerate()}
 
 
-def test_what_could_not_be_told_before_the_end_is_counted(make_sink, webhook):
+def test_facts_that_were_not_sent_before_the_end_are_counted(make_sink, webhook):
     webhook.always = (500, {}, "")
     sink = make_sink()
     sink.handle([quota(), budget()])
@@ -365,10 +365,10 @@ def test_what_could_not_be_told_before_the_end_is_counted(make_sink, webhook):
     assert sink.stats()["dropped"] == 2
 
 
-def test_it_works_by_the_machines_own_clock(webhook):
+def test_the_sink_works_with_the_systems_clock(webhook):
     sink = SlackSink(webhook.url, interval=0.2, burst=1)
     sink.handle([quota() for _ in range(10)])
-    wait_until(lambda: told(sink) == 10)
+    wait_until(lambda: delivered(sink) == 10)
     sink.close(5)
     assert len(webhook.texts) == 2
     assert counted(webhook.texts) == 10
@@ -383,7 +383,7 @@ def test_the_webhooks_address_is_in_no_log(make_sink, webhook, clock, caplog):
     webhook.script.extend([(200, {}, "ok"), (500, {}, page), (429, {"Retry-After": "1"}, page), (404, {}, page)])
     sink = make_sink()
     sink.handle([quota()])
-    wait_until(lambda: told(sink) == 1)
+    wait_until(lambda: delivered(sink) == 1)
     sink.handle([quota()])
     for failed in (1, 2, 3):
         pass_time(clock, 60, lambda failed=failed: sink.stats()["failed"] == failed)
@@ -408,7 +408,7 @@ def test_other_requests_are_logged_as_before(make_sink, webhook, caplog):
 @pytest.mark.parametrize(
     "url", ["", "hooks.slack.com/services/SECRET", "ftp://host/SECRET", "http://host:SECRET/", "https:///SECRET"]
 )
-def test_what_is_no_web_address_is_refused_without_showing_it(url):
+def test_an_invalid_webhook_address_is_refused_without_showing_it(url):
     with pytest.raises(ConfigError, match=r"wallie\.telemetry\.slack\.webhook_url: expected") as caught:
         SlackSink(url)
     assert "SECRET" not in str(caught.value)

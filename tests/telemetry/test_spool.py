@@ -1,4 +1,4 @@
-"""The spool: what is on disk is there, is read once, and survives crashes, forks and full disks."""
+"""The spool: records are durable, read once, and survive crashes, forks and full disks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def records(*numbers: int) -> list[dict[str, Any]]:
 
 
 def numbers(spool: Spool) -> list[int]:
-    """Take everything out, in order."""
+    """Read and mark every batch, in order."""
     found: list[int] = []
     while (batch := spool.oldest()) is not None:
         found += [record["number"] for record in batch.records]
@@ -36,7 +36,7 @@ def only_file(directory: Path) -> Path:
     return file
 
 
-def test_what_is_appended_comes_out_in_order_and_unchanged(tmp_path: Path) -> None:
+def test_records_are_read_in_order_and_unchanged(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "ledger")
     spool.append(records(1, 2))
     spool.append(records(3))
@@ -48,7 +48,7 @@ def test_what_is_appended_comes_out_in_order_and_unchanged(tmp_path: Path) -> No
     assert spool.pending == 0
 
 
-def test_nothing_is_on_disk_until_something_waits_nor_after_it_is_done(tmp_path: Path) -> None:
+def test_files_exist_only_while_records_wait(tmp_path: Path) -> None:
     directory = tmp_path / "not" / "yet"
     spool = Spool(directory, "ledger")
     spool.append([])
@@ -60,7 +60,7 @@ def test_nothing_is_on_disk_until_something_waits_nor_after_it_is_done(tmp_path:
     assert list(directory.iterdir()) == []
 
 
-def test_a_batch_is_handed_out_until_it_is_done(tmp_path: Path) -> None:
+def test_a_batch_is_returned_until_it_is_done(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "ledger")
     spool.append(records(1))
     batch = spool.oldest()
@@ -80,7 +80,7 @@ def test_many_records_are_read_in_batches_of_a_bounded_size(tmp_path: Path) -> N
     assert numbers(spool) == list(range(2_500))
 
 
-def test_large_records_do_not_come_in_one_batch(tmp_path: Path) -> None:
+def test_large_records_are_split_into_several_batches(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "ledger")
     spool.append([{"number": number, "text": "x" * 600_000} for number in range(3)])
     batch = spool.oldest()
@@ -89,7 +89,7 @@ def test_large_records_do_not_come_in_one_batch(tmp_path: Path) -> None:
     assert numbers(spool) == [0, 1, 2]
 
 
-def test_the_next_process_goes_on_where_the_last_one_stopped(tmp_path: Path) -> None:
+def test_the_next_process_continues_after_the_last_batch_done(tmp_path: Path) -> None:
     first = Spool(tmp_path, "ledger")
     for number in range(3):
         first.append(records(number))
@@ -103,7 +103,7 @@ def test_the_next_process_goes_on_where_the_last_one_stopped(tmp_path: Path) -> 
     assert numbers(second) == [1, 2, 9]
 
 
-def test_a_closed_spool_takes_nothing_over(tmp_path: Path) -> None:
+def test_a_closed_spool_adopts_no_files(tmp_path: Path) -> None:
     first = Spool(tmp_path, "ledger")
     first.append(records(1))
     first.close()
@@ -112,7 +112,7 @@ def test_a_closed_spool_takes_nothing_over(tmp_path: Path) -> None:
     assert numbers(Spool(tmp_path, "ledger")) == [1]
 
 
-def test_names_keep_apart(tmp_path: Path) -> None:
+def test_spools_of_different_names_are_separate(tmp_path: Path) -> None:
     first = Spool(tmp_path, "ledger")
     first.append(records(1))
     first.close()
@@ -120,7 +120,7 @@ def test_names_keep_apart(tmp_path: Path) -> None:
     assert numbers(Spool(tmp_path, "ledger")) == [1]
 
 
-def test_the_file_of_a_living_process_is_nobody_elses(tmp_path: Path) -> None:
+def test_the_file_of_a_running_process_is_not_adopted(tmp_path: Path) -> None:
     living = Spool(tmp_path, "ledger")
     living.append(records(1))
     other = Spool(tmp_path, "ledger")
@@ -128,7 +128,7 @@ def test_the_file_of_a_living_process_is_nobody_elses(tmp_path: Path) -> None:
     assert numbers(living) == [1]
 
 
-def test_of_several_heirs_each_record_goes_to_one(tmp_path: Path) -> None:
+def test_each_record_is_adopted_by_one_of_several_processes(tmp_path: Path) -> None:
     dead = [Spool(tmp_path, "ledger") for _ in range(20)]
     for number, spool in enumerate(dead):
         spool.append(records(number))
@@ -179,7 +179,7 @@ def test_a_tail_that_a_crash_cut_short_is_left_out_and_counted(tmp_path: Path, c
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_follows_a_torn_tail_is_kept(tmp_path: Path) -> None:
+def test_records_appended_after_a_torn_tail_are_kept(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "ledger")
     spool.append(records(1))
     spool.append(records(2))
@@ -191,7 +191,7 @@ def test_what_follows_a_torn_tail_is_kept(tmp_path: Path) -> None:
     assert numbers(heir) == [1, 3]
 
 
-def test_a_damaged_batch_costs_no_other(tmp_path: Path) -> None:
+def test_a_damaged_batch_does_not_affect_others(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "ledger")
     for number in range(3):
         spool.append(records(number))
@@ -202,7 +202,7 @@ def test_a_damaged_batch_costs_no_other(tmp_path: Path) -> None:
     assert spool.dropped == 1
 
 
-def test_a_file_that_is_no_spool_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_file_that_is_no_spool_is_not_changed(tmp_path: Path) -> None:
     foreign = tmp_path / "ledger-0.spool"
     foreign.write_bytes(b"something else entirely, and long enough to have a header")
     spool = Spool(tmp_path, "ledger")
@@ -211,13 +211,13 @@ def test_a_file_that_is_no_spool_stays_as_it_is(tmp_path: Path) -> None:
     assert only_file(tmp_path) == foreign
 
 
-def test_a_file_that_was_only_just_begun_is_cleared_away(tmp_path: Path) -> None:
+def test_a_file_without_a_record_is_removed(tmp_path: Path) -> None:
     (tmp_path / "ledger-0.spool").write_bytes(b"wallie-sp")
     assert Spool(tmp_path, "ledger").oldest() is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_append_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_append_does_not_change_earlier_records(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "ledger")
     spool.append(records(1))
     size = only_file(tmp_path).stat().st_size
@@ -235,7 +235,7 @@ def test_a_failed_append_leaves_what_was_there(tmp_path: Path) -> None:
     assert numbers(spool) == [1, 2, 3]
 
 
-def test_a_directory_that_cannot_be_made_is_an_error_of_the_append_alone(tmp_path: Path) -> None:
+def test_only_the_append_fails_when_the_directory_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     spool = Spool(tmp_path / "file" / "spool", "ledger")
     with pytest.raises(OSError, match="Not a directory"):
@@ -258,7 +258,7 @@ def test_space_is_freed_while_records_still_wait(tmp_path: Path, monkeypatch: py
     assert numbers(spool) == list(range(15, 30))
 
 
-def test_a_file_that_somebody_removed_does_not_swallow_what_comes_later(tmp_path: Path) -> None:
+def test_later_records_go_to_a_new_file_after_one_was_removed(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "ledger")
     spool.append(records(1))
     only_file(tmp_path).unlink()
@@ -267,7 +267,7 @@ def test_a_file_that_somebody_removed_does_not_swallow_what_comes_later(tmp_path
     assert numbers(Spool(tmp_path, "ledger")) == [2]
 
 
-def test_a_forked_child_leaves_its_parents_records_alone(tmp_path: Path) -> None:
+def test_a_forked_child_does_not_touch_its_parents_records(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "ledger")
     spool.append(records(1))
     child = os.fork()
@@ -281,7 +281,7 @@ def test_a_forked_child_leaves_its_parents_records_alone(tmp_path: Path) -> None
     assert numbers(spool) == [1]
 
 
-def test_appending_and_reading_go_on_side_by_side(tmp_path: Path) -> None:
+def test_records_can_be_appended_while_others_are_read(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "ledger")
     found: list[int] = []
     done = threading.Event()

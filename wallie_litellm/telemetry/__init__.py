@@ -1,7 +1,8 @@
 """Delivers the guard's events to the sinks.
 
-``bus``    queues events for the sinks, without making a request wait
-``sink``   the protocol of a sink
-``spool``  records on disk until their receiver is back
-``sinks``  the sinks, one or a few files each
+``bus``         queues events for the sinks, without making a request wait
+``sink``        the protocol of a sink
+``spool``       records on disk until their receiver is back
+``spool_file``  a file of it
+``sinks``       the sinks, one or a few files each
 """

@@ -6,10 +6,12 @@
 ``posthog_delivery``       sending and retrying: from memory, else from the spool
 ``posthog_queue``          messages that wait in memory
 ``posthog_bisect``         sending a batch in halves, to find the message that is refused
-``slack``                  Slack's webhook: when messages are sent
+``slack``                  Slack's webhook
+``slack_outbox``           messages that wait, and when they are due
 ``slack_messages``         their texts
 ``sentry``                 one issue for each request that failed for good
 ``prometheus``             counters and histograms from events
+``prometheus_metrics``     the metrics of a registry
 ``prometheus_gauges``      gauges from the guard's status
 ``opentelemetry``          spans
 ``opentelemetry_metrics``  meters

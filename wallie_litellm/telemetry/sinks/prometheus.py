@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import (
@@ -25,10 +23,11 @@ from wallie_litellm.events import (
 )
 
 try:
-    from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+    from prometheus_client import CollectorRegistry, start_http_server
     from prometheus_client.exposition import choose_encoder
 
-    from wallie_litellm.telemetry.sinks.prometheus_gauges import Gauges, SinkStats, Status, StatusSource
+    from wallie_litellm.telemetry.sinks.prometheus_gauges import SinkStats, Status, StatusSource
+    from wallie_litellm.telemetry.sinks.prometheus_metrics import AttemptSeries, RequestSeries, metrics_in
 except ImportError as missing:
     raise ConfigError(
         ["wallie.telemetry.prometheus: needs the package prometheus-client: pip install 'wallie-litellm[prometheus]'"]
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
 
 OTHER: Final = "other"  # the label of values beyond the limit
 MOST_LABEL_VALUES: Final = 100  # of one label, beside those of the configuration
-
-# OpenTelemetry's advice for calls to models, without its shortest bucket and with a longer one.
-SECONDS: Final = (0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84)
 
 
 class PrometheusSink:
@@ -67,14 +63,14 @@ class PrometheusSink:
         most: int = MOST_LABEL_VALUES,
     ) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
-        self._metrics = _metrics_in(self.registry)
+        self._metrics = metrics_in(self.registry)
         self._source = StatusSource(status, sink_stats)
         self._metrics.sources.append(self._source)
         self._feature = _Bounded(features, most)
         self._model = _Bounded(models, most)
         self._provider = _Bounded((), most)
-        self._attempts: dict[tuple[str, ...], _AttemptSeries] = {}
-        self._requests: dict[tuple[str, ...], _RequestSeries] = {}
+        self._attempts: dict[tuple[str, ...], AttemptSeries] = {}
+        self._requests: dict[tuple[str, ...], RequestSeries] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {
             Settled: self._settled,
             Ended: self._ended,
@@ -202,107 +198,3 @@ class _Bounded:
         self._room -= 1
         self._own.add(value)
         return value
-
-
-class _AttemptSeries(NamedTuple):
-    attempts: Counter
-    duration: Histogram
-    prompt: Counter
-    completion: Counter
-    cached: Counter
-    reasoning: Counter
-    cost: Counter
-
-
-class _RequestSeries(NamedTuple):
-    requests: Counter
-    duration: Histogram
-    waited: Histogram
-
-
-class _Metrics:
-    """The metrics of one registry."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        counter = partial(Counter, registry=registry)
-        seconds = partial(Histogram, registry=registry, buckets=SECONDS)
-        owner = ("provider", "model")
-        self._attempts = counter(
-            "wallie_attempts", "Calls to deployments, by how they ended.", (*owner, "outcome", "feature")
-        )
-        self._requests = counter(
-            "wallie_requests",
-            "Requests by how they ended: success, failed, or by_caller (cancelled, broken off, or asked for what no"
-            " provider accepts). The provider is the one that served, else the last that was tried or refused.",
-            (*owner, "outcome", "feature"),
-        )
-        self._attempt_duration = seconds(
-            "wallie_attempt_duration_seconds", "From an attempt's admission to its end.", (*owner, "outcome")
-        )
-        self._request_duration = seconds(
-            "wallie_request_duration_seconds",
-            "Whole requests: waiting, retries and fallbacks included.",
-            ("model", "outcome"),
-        )
-        self._request_wait = seconds(
-            "wallie_request_wait_seconds", "How long requests waited for capacity in all.", owner
-        )
-        self._tokens = counter(
-            "wallie_tokens",
-            "Tokens by type: prompt, completion, cached (part of prompt), reasoning (part of completion).",
-            (*owner, "feature", "type"),
-        )
-        self._cost = counter(
-            "wallie_cost_usd", "Cost of attempts whose price is known, in US dollars.", (*owner, "feature")
-        )
-        self.unpriced = counter("wallie_unpriced_attempts", "Billed attempts without a known price.", owner)
-        self.fallbacks = counter(
-            "wallie_fallbacks", "Requests that went on to the next member of their chain.", ("from", "to")
-        )
-        self.breaker_changes = counter(
-            "wallie_breaker_changes",
-            "Transitions of a provider's breaker, by the state it went to.",
-            ("provider", "state"),
-        )
-        self.quota_alerts = counter(
-            "wallie_quota_alerts",
-            "Crossings of a limit's warning or critical share.",
-            ("provider", "dimension", "level"),
-        )
-        self.budget_alerts = counter(
-            "wallie_budget_alerts", "Crossings of the monthly budget's warning or critical share.", ("level",)
-        )
-        self.sources: list[StatusSource] = []
-        registry.register(Gauges(self.sources))
-
-    def attempt_series(self, provider: str, model: str, outcome: str, feature: str) -> _AttemptSeries:
-        tokens = partial(self._tokens.labels, provider, model, feature)
-        return _AttemptSeries(
-            self._attempts.labels(provider, model, outcome, feature),
-            self._attempt_duration.labels(provider, model, outcome),
-            tokens("prompt"),
-            tokens("completion"),
-            tokens("cached"),
-            tokens("reasoning"),
-            self._cost.labels(provider, model, feature),
-        )
-
-    def request_series(self, provider: str, model: str, outcome: str, feature: str) -> _RequestSeries:
-        return _RequestSeries(
-            self._requests.labels(provider, model, outcome, feature),
-            self._request_duration.labels(model, outcome),
-            self._request_wait.labels(provider, model),
-        )
-
-
-_by_registry: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
-_registering = threading.Lock()
-
-
-def _metrics_in(registry: CollectorRegistry) -> _Metrics:
-    """The metrics of ``registry``, created by the first call: a registry accepts each name once."""
-    with _registering:
-        metrics = _by_registry.get(registry)
-        if metrics is None:
-            metrics = _by_registry[registry] = _Metrics(registry)
-        return metrics
