@@ -20,7 +20,7 @@ from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.memory_store import MemoryStore
 
-_PLENTY = 10**12  # per minute and per day: nothing ever waits
+_PLENTY = 10**12  # per minute and per day: no request ever waits
 _TOKENS = 190
 _USED = 160
 

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from benchmarks.dashboard_client import CALLS, OPENED_WITHIN, VIEWERS
-from benchmarks.harness import Estimate, Report, estimate, module_process, percentile, said, tell
+from benchmarks.harness import Estimate, Report, estimate, module_process, percentile, read_line, write_line
 from benchmarks.ledger_queries import fill
 from wallie_litellm.ledger.engine import open_engine
 from wallie_litellm.simulator.providers import FAKE_KEY, SimulatedProviders
@@ -83,7 +83,7 @@ def _measure(report: Report, folder: Path, latency: float, rounds: int, seconds:
         for number in range(rounds):
             for with_viewers in (False, True) if number % 2 else (True, False):
                 if with_viewers:
-                    tell(viewers, seconds)
+                    write_line(viewers, seconds)
                 calls = _work(callers, seconds)
                 (viewed if with_viewers else alone).append(calls["calls"])
                 failed += len(calls["failed"])
@@ -180,10 +180,10 @@ def _proxy(folder: Path, api_base: str) -> Iterator[str]:
 
 
 def _work(client: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
-    tell(client, seconds)
+    write_line(client, seconds)
     return _answer(client)
 
 
 def _answer(client: subprocess.Popen[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(said(client))
+    found: dict[str, Any] = json.loads(read_line(client))
     return found

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.harness import Report, module_process, said, tell
+from benchmarks.harness import Report, module_process, read_line, write_line
 
 REPOSITORY = Path(__file__).parent.parent
 sys.path.insert(0, str(REPOSITORY / "tests"))
@@ -98,8 +98,8 @@ async def _process(store: str, base: str, ledger: str) -> None:
 def _round(started: Sequence[subprocess.Popen[str]], idle: float) -> dict[str, float]:
     start_at = time.monotonic() + START
     for process in started:
-        tell(process, f"{start_at} {idle}")
-    results = [json.loads(said(process)) for process in started]
+        write_line(process, f"{start_at} {idle}")
+    results = [json.loads(read_line(process)) for process in started]
     every_admission = [at for one in results for at in one["admitted"]]
     crowd = sum(at >= start_at + 1 + idle for at in every_admission)
     refilled = (1 + idle) * PER_MINUTE / 60
@@ -126,7 +126,7 @@ def run(quick: bool) -> Report:
             for number in range(PROCESSES)
         ]
         for process in started:
-            said(process)
+            read_line(process)
         for idle, rounds in ((12.0, 5 if quick else 40), (4.0, 2 if quick else 10), (1.0, 2 if quick else 10)):
             seen = []
             for _ in range(rounds):

@@ -20,7 +20,7 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the things compared. ``work(n)`` does ``n`` operations; ``prepare`` and ``finish`` surround it.
+    """One of the sides of a comparison. ``work(n)`` does ``n`` operations; ``prepare`` and ``finish`` surround it.
 
     What ``finish`` does is counted as CPU time but not as wall time: it waits for what the work left in the background.
     """
@@ -61,7 +61,7 @@ class Estimate:
 
 @dataclass(slots=True)
 class Report:
-    """One benchmark's table, what to know to read it, and its figures for JSON."""
+    """One benchmark's table, its notes, and its figures for JSON."""
 
     title: str
     columns: Sequence[str]
@@ -148,8 +148,8 @@ def module_process(name: str, *arguments: object) -> Iterator[subprocess.Popen[s
             raise
 
 
-def said(process: subprocess.Popen[str]) -> str:
-    """The next line that it prints."""
+def read_line(process: subprocess.Popen[str]) -> str:
+    """The next line that ``process`` prints."""
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
@@ -157,8 +157,8 @@ def said(process: subprocess.Popen[str]) -> str:
     return line
 
 
-def tell(process: subprocess.Popen[str], line: object = "") -> None:
-    """Send it a line."""
+def write_line(process: subprocess.Popen[str], line: object = "") -> None:
+    """Write ``line`` to the standard input of ``process``."""
     assert process.stdin is not None
     process.stdin.write(f"{line}\n")
     process.stdin.flush()

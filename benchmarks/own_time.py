@@ -1,7 +1,7 @@
-"""The time inside our own code in one guarded call, with LiteLLM's parts taken out.
+"""The time inside this package's code in one guarded call, with LiteLLM's parts taken out.
 
-LiteLLM's Router methods that ours surround are replaced by the smallest coroutines that keep the order of calls; what
-is left is timed with our Router and with LiteLLM's, and subtracted.
+The methods of LiteLLM's Router that ``WallieRouter`` overrides are replaced by the smallest coroutines that keep the
+order of calls; both routers are timed like that, and the difference is reported.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _stubbed_litellm(response: Any) -> Iterator[None]:
 
 
 async def _profile(report: Report, calls: int) -> None:
-    """The cross-check: real calls under cProfile, whose own cost is counted in and is most of the figure."""
+    """The cross-check: real calls under cProfile, whose own cost is included and is most of the figure."""
     contender = routers.guarded(routers.roomy_config())
     contender.take_turn()
     profile = cProfile.Profile()

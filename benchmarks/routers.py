@@ -1,4 +1,4 @@
-"""Routers to compare: ours and LiteLLM's own, from the shipped configuration, each with LiteLLM's hooks to itself."""
+"""Routers to compare: guarded and bare, from the shipped configuration, each with LiteLLM's hooks to itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MESSAGES = [
     {"role": "user", "content": "Hello! I would like to order two dozen tulips. What are your opening hours?"},
 ]
 
-_SCALE = 10_000  # of the shipped limits, so that nothing ever waits
+_SCALE = 10_000  # factor on the shipped limits, so that no request waits
 _HOOK_LISTS = (
     "callbacks",
     "input_callback",
@@ -45,7 +45,7 @@ def roomy_config() -> RouterConfig:
 
 
 def router_arguments(config: RouterConfig, api_base: str | None = None) -> dict[str, Any]:
-    """What both routers are given; LiteLLM's Router gets its retries besides, which ours has in its own section."""
+    """The arguments of both routers. LiteLLM's also takes its retries as one, the guarded router from its config."""
     model_list = copy.deepcopy(config.model_list)
     for deployment in model_list:
         deployment["litellm_params"]["api_key"] = "sk-benchmark"
@@ -57,7 +57,7 @@ def router_arguments(config: RouterConfig, api_base: str | None = None) -> dict[
 
 
 class Contender:
-    """A router whose LiteLLM hooks are in place only while it is its turn.
+    """A router whose LiteLLM hooks are in place during its own turns only.
 
     LiteLLM's callback lists are global, and every router adds to them: without this, each side would do the
     bookkeeping of all.
@@ -88,7 +88,7 @@ def bare(config: RouterConfig, api_base: str | None = None) -> Contender:
 
 
 def guarded(config: RouterConfig, api_base: str | None = None) -> Contender:
-    """Ours."""
+    """A guarded router."""
     arguments = router_arguments(config, api_base)
     return Contender(lambda: WallieRouter(guard=Guard(config.wallie), **arguments))
 

@@ -1,7 +1,7 @@
-"""One provider at twice its limit: ours against LiteLLM's Router as it is, and with each of its own limiters.
+"""One provider at twice its limit: this package against LiteLLM's Router as it is, and with each of its own limiters.
 
-Every side is a process of its own with a provider process of its own, and has its turn alone: a retry storm takes so
-much CPU that it would starve the others.
+Every side is a process with a provider process of its own, and runs alone: a retry storm takes so much CPU that it
+would starve the others.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmarks.harness import Report, module_process, percentile, said, tell
+from benchmarks.harness import Report, module_process, percentile, read_line, write_line
 from benchmarks.sustained_side import BURST, PER_SECOND, SIDES
 
-_SLACK = 1.0  # seconds of the rate that the provider allows on top, for what the network does to a burst
+_SLACK = 1.0  # seconds of the rate that the provider allows on top, for the delays of the network
 
 
 def run(quick: bool) -> Report:
@@ -40,7 +40,7 @@ def run(quick: bool) -> Report:
     report.notes.append(
         f"Allowed used: successes while the load lasted, over {BURST} + {PER_SECOND:.0f} · {load:.0f}; then successes "
         "in all, over what was allowed up to the last one. The provider grants "
-        f"{_SLACK * PER_SECOND:.0f} requests more than it says, which lets those who do not count pass 100 %. "
+        f"{_SLACK * PER_SECOND:.0f} requests more than its limit, so that a side that does not count may exceed 100 %. "
         "Latencies are those of successes, from the moment a request was due to be offered; offered late by is the "
         "worst delay of that, when the side's own event loop is busy. A request not finished "
         f"{grace:.0f} s after the load ended is cancelled. Goal: no upstream 429 and at least 98 % of the allowed used."
@@ -50,11 +50,11 @@ def run(quick: bool) -> Report:
 
 def _run_side(name: str, load: float, grace: float) -> dict[str, Any]:
     with module_process("sustained_provider", PER_SECOND, BURST, _SLACK) as provider:
-        api_base = json.loads(said(provider))["api_base"]
+        api_base = json.loads(read_line(provider))["api_base"]
         with module_process("sustained_side", name, api_base, load, grace) as side:
-            outcome = json.loads(said(side))
-        tell(provider)
-        return {**outcome, **json.loads(said(provider))}
+            outcome = json.loads(read_line(side))
+        write_line(provider)
+        return {**outcome, **json.loads(read_line(provider))}
 
 
 def _figures(result: dict[str, Any], load: float) -> dict[str, Any]:

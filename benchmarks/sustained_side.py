@@ -1,4 +1,4 @@
-"""One side of the sustained load, as a process: it offers requests at a steady rate and prints what became of them."""
+"""One side of the sustained load, as a process: it offers requests at a steady rate and prints their results."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ BURST = 50
 _OFFERED = 2 * PER_SECOND
 _WARM_UP = 5  # requests: the first ones import modules and make HTTP clients
 
-#: The sides, and what each is called in the table.
-SIDES = {
+SIDES = {  # by name, the title in the table
     "wallie": "ours",
     "wallie_patient": "ours, max_wait 2m",
     "bare": "LiteLLM, num_retries=3",
@@ -60,7 +59,7 @@ class _Load:
         return time.monotonic() - self.started
 
     async def offer(self, load: float, grace: float) -> int:
-        """Offer requests open loop, whatever becomes of the earlier ones; cancel what is left after ``grace``."""
+        """Offer requests open loop, without waiting for earlier ones; cancel the unfinished ones after ``grace``."""
         self.started = time.monotonic()
         calls: list[asyncio.Task[None]] = []
         for number in range(round(load * _OFFERED)):
@@ -81,7 +80,7 @@ class _Load:
         except asyncio.CancelledError:
             self.unfinished += 1
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
+        except Exception as error:  # noqa: BLE001 - every failure is counted
             self.failed[type(error).__name__] += 1
         else:
             self.successes.append((offered, self._now()))
@@ -94,7 +93,7 @@ async def _run(side: str, api_base: str, load: float, grace: float) -> None:
         await running.call(0.0)
     assert not running.failed, f"the warm-up failed: {dict(running.failed)}"
     running.successes.clear()
-    await asyncio.sleep(2 * _WARM_UP / PER_SECOND)  # what the warm-up took of the burst is there again
+    await asyncio.sleep(2 * _WARM_UP / PER_SECOND)  # until the burst that the warm-up used has refilled
     offered = await running.offer(load, grace)
     result = {
         "offered": offered,

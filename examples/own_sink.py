@@ -39,7 +39,7 @@ class FailureLog:
         self._write()
 
     def flush(self, timeout: float) -> bool:
-        """Write what is still unwritten; whether nothing is."""
+        """Write what is still unwritten; ``False`` where that fails."""
         try:
             self._write()
         except OSError:
@@ -47,11 +47,11 @@ class FailureLog:
         return True
 
     def close(self, timeout: float) -> None:
-        """The file is open only while it is being written: there is nothing to let go of."""
+        """Write what is still unwritten. The file is open only while it is being written."""
         self.flush(timeout)
 
     def stats(self) -> dict[str, int]:
-        """What the status and the metrics show of this sink."""
+        """The counts that the status and the metrics show of this sink."""
         return {"delivered": self._written, "pending": len(self._unwritten)}
 
     def _write(self) -> None:
@@ -66,12 +66,12 @@ class FailureLog:
 
 
 def is_failure(request: Ended) -> bool:
-    """Whether the providers failed it. One that its caller called off, or asked wrongly, is nobody's failure."""
+    """Whether the providers failed it. A request that its caller cancelled, or asked wrongly, is not a failure."""
     return not request.success and not request.by_caller
 
 
 def describe(request: Ended) -> dict[str, Any]:
-    """What somebody looking for the cause needs. No event holds a prompt or an answer, so nor can the file."""
+    """What a search for the cause needs. No event holds a prompt or an answer, and so neither does the file."""
     return {
         "id": request.id,
         "at": datetime.fromtimestamp(request.at, UTC).isoformat(),

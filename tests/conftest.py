@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from privacy_support import Receivers
 
     from wallie_litellm.clock import Clock
+    from wallie_litellm.guard import Guard
     from wallie_litellm.guard.router import WallieRouter
     from wallie_litellm.telemetry.bus import Bus
 
@@ -79,8 +80,8 @@ def fleet(running_fleet: SimulatedProviders) -> SimulatedProviders:
 @pytest.fixture
 def make_router(fleet: SimulatedProviders) -> Iterator[RouterMaker]:
     """Builds routers from the shipped config, with sections of ``wallie:`` replaced by keyword."""
+    from wallie_litellm.bootstrap import build_router
     from wallie_litellm.guard import Guard
-    from wallie_litellm.guard.router import build_router
 
     logging.getLogger("LiteLLM Router").setLevel(logging.CRITICAL)
     made: list[WallieRouter] = []
@@ -89,6 +90,8 @@ def make_router(fleet: SimulatedProviders) -> Iterator[RouterMaker]:
         *,
         clock: Clock | None = None,
         bus: Bus | None = None,
+        guard: Guard | None = None,
+        trace_of_caller: Callable[[], Mapping[str, str]] = dict,
         data: dict[str, Any] | None = None,
         arguments: dict[str, Any] | None = None,
         **sections: Any,
@@ -96,9 +99,10 @@ def make_router(fleet: SimulatedProviders) -> Iterator[RouterMaker]:
         data = copy.deepcopy(data or shipped_config())
         data["wallie"].update(sections)
         config = parse_config(data)
-        guard = Guard(config.wallie, clock=clock, bus=bus)
         router = build_router(
-            config, guard=guard, **{"model_list": fleet.point(config.model_list), **(arguments or {})}
+            config,
+            guard=guard or Guard(config.wallie, clock=clock, bus=bus, trace_of_caller=trace_of_caller),
+            **{"model_list": fleet.point(config.model_list), **(arguments or {})},
         )
         made.append(router)
         return router

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class FakeClock:
-    """See :class:`wallie_litellm.clock.Clock`. Timers fire, in order, while :meth:`advance` passes them."""
+    """A :class:`wallie_litellm.clock.Clock` whose timers fire, in order, while :meth:`advance` passes them."""
 
     def __init__(self, now: float = 1000.0, wall: float = 1_790_000_000.0) -> None:
         self._now = now
@@ -56,7 +56,7 @@ class FakeClock:
         self._move(end)
 
     def lag(self, seconds: float) -> None:
-        """Let ``seconds`` pass without any timer firing, as when the timers' thread gets no turn."""
+        """Let ``seconds`` pass without any timer firing, as when the timers' thread is not scheduled."""
         self._move(self._now + seconds)
 
     def move_wall(self, seconds: float) -> None:

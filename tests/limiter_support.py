@@ -26,7 +26,7 @@ def in_memory(clock: FakeClock, limits: AccountLimits, rules: BreakerRules) -> P
     return MemoryStore("openai", limits, rules, clock.wall)
 
 
-#: The last one makes the stores; tests of every store put theirs there.
+# `new_store` calls the last one; the fixture `every_store` appends those of other stores.
 makers: list[Callable[[FakeClock, AccountLimits, BreakerRules], ProviderStore]] = [in_memory]
 
 
@@ -68,7 +68,7 @@ def used_up_dimension(result: object) -> str | None:
 
 
 class RecordedQueue:
-    """Those who came to one limiter, in the order in which they got their answer."""
+    """The waiters of one limiter, in the order in which they were woken."""
 
     def __init__(self, clock: FakeClock, limiter: Limiter) -> None:
         self.clock = clock
@@ -104,8 +104,8 @@ def assert_never_over_admitted(admissions: Sequence[Admission], limits: AccountL
                 assert sums[last + 1] - sums[first] <= allowed, (dimension, admissions[first : last + 1], capacity)
 
 
-def assert_balances(books: Mapping[str, Balance], in_flight: Sequence[Demand]) -> None:
-    """Everything ever reserved was settled, given back, or is in flight."""
-    for dimension, ledger in books.items():
+def assert_balances(balances: Mapping[str, Balance], in_flight: Sequence[Demand]) -> None:
+    """All units ever reserved were settled, refunded, or are in flight."""
+    for dimension, balance in balances.items():
         held = sum(demand.of(dimension) for demand in in_flight)
-        assert ledger.reserved == ledger.settled + ledger.refunded + held, (dimension, ledger, held)
+        assert balance.reserved == balance.settled + balance.refunded + held, (dimension, balance, held)

@@ -1,4 +1,4 @@
-"""Marks to look for, a configuration that tells everybody, and everything that a folder has been written."""
+"""Marks to search for, a configuration with every sink, and the content of every file of a folder."""
 
 from __future__ import annotations
 
@@ -48,6 +48,6 @@ def written(folder: Path) -> dict[str, str]:
     return {str(file): file.read_bytes().decode("latin-1") for file in folder.rglob("*") if file.is_file()}
 
 
-def marked(said: dict[str, str], *more: str) -> set[str]:
-    """The places in which a mark, or one of ``more``, is found."""
-    return {place for place, text in said.items() if any(mark.lower() in text.lower() for mark in (MARK, *more))}
+def marked(contents: dict[str, str], *more: str) -> set[str]:
+    """The keys of the ``contents`` that hold a mark, or one of ``more``."""
+    return {name for name, text in contents.items() if any(mark.lower() in text.lower() for mark in (MARK, *more))}

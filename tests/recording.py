@@ -1,4 +1,4 @@
-"""Receivers that remember: a sink behind a real bus, and a bus that delivers at once."""
+"""Receivers that keep every event: a sink behind a real bus, and a bus that delivers at once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RecordingSink:
 
 
 class RecordingBus(Bus):
-    """Keeps what is published at once, in the publishing thread: nothing to flush. Other sinks may be added."""
+    """Keeps each event in the publishing thread, so that there is nothing to flush. Other sinks may be added."""
 
     def __init__(self) -> None:
         super().__init__()

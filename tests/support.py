@@ -1,4 +1,4 @@
-"""What several test files need: data, requests, and the checks that hold after every run."""
+"""Shared by several test files: data, requests, and the checks that hold after every run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHIPPED = Path(__file__).parent.parent / "router_config.yaml"
 
 
 def shipped_config() -> dict[str, Any]:
-    """The shipped router_config.yaml as plain data, to be changed at will; a test that wants a ledger says where."""
+    """The shipped router_config.yaml as plain data, without a ledger; the caller may change it."""
     data: dict[str, Any] = yaml.safe_load(SHIPPED.read_text())
     data["wallie"]["ledger"] = None
     return data
@@ -33,7 +33,7 @@ def quota(router: WallieRouter, provider: str, dimension: str) -> dict[str, Any]
 
 
 def assert_nothing_leaked(router: WallieRouter) -> None:
-    """No attempt is in flight, nobody waits, and the books of every dimension balance."""
+    """No attempt is in flight, no request waits, and the accounting of every dimension balances."""
     for name, provider in router.guard.status()["providers"].items():
         assert (provider["in_flight"], provider["waiting"]) == (0, 0), name
         for dimension, used in provider["quota"].items():

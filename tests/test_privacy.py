@@ -1,4 +1,4 @@
-"""Marked prompts, answers, keys and error texts go through every path; nothing that was written holds a mark."""
+"""Marked prompts, answers, keys and error texts go through every path; no file or request holds a mark afterwards."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_no_prompt_answer_or_key_is_written_anywhere(marked_fleet, receive
     caplog.set_level(logging.DEBUG, "wallie_litellm")
     for name in marked_fleet:
         marked_fleet[name].heal()
-    # A database that nobody listens at sends every record through the spool.
+    # A database that does not answer sends every record through the spool.
     url = f"sqlite:///{tmp_path}/wallie.db" if ledger == "there" else "postgresql://u:p@127.0.0.1:9/wallie"
     config = parse_config(marked_data(tmp_path, receivers, url), env={})
     spans, tracers = InMemorySpanExporter(), TracerProvider()
@@ -95,12 +95,12 @@ async def test_no_prompt_answer_or_key_is_written_anywhere(marked_fleet, receive
     await router.guard.flush()
     prometheus = next(sink for sink in router.guard.bus.sinks() if sink.name == "prometheus")
     endpoint, webhook, ingestion = receivers
-    said = {
+    contents = {
         "prometheus": prometheus.render()[0].decode(),
         "status": json.dumps(router.guard.status(), default=str),
     }
     await router.guard.aclose()
-    said |= {
+    contents |= {
         "posthog": "\n".join(endpoint.bodies),
         "slack": "\n".join(webhook.texts),
         "sentry": "\n".join(envelope.raw for envelope in ingestion.envelopes),
@@ -109,7 +109,7 @@ async def test_no_prompt_answer_or_key_is_written_anywhere(marked_fleet, receive
         **written(tmp_path),
     }
     for name in ("prometheus", "posthog", "slack", "sentry", "spans"):
-        assert len(said[name]) > 100, f"{name} was told nothing, so that this shows nothing"
-    kept = "\n".join(text for place, text in said.items() if "wallie.db" in place or "spool" in place)
+        assert len(contents[name]) > 100, f"{name} has received nothing, so that its check proves nothing"
+    kept = "\n".join(text for file, text in contents.items() if "wallie.db" in file or "spool" in file)
     assert "conversationId" in kept
-    assert not marked(said)
+    assert not marked(contents)

@@ -6,6 +6,26 @@
 
     router = build_router("router_config.yaml")
     result = await execute_ai_request(router, model="gpt-4o-mini", messages=[...], feature="wallie-chat")
+
+The parts, each importing only those below it:
+
+``cli``              the command line
+``demo``             failures and limits, shown on simulated providers
+``proxy``            the guard inside LiteLLM's proxy
+``dashboard``        the web page and its API
+``bootstrap``        from a configuration to a guard and a router
+``check``            what a configuration asks for, checked before a start
+``ledger``           every attempt and request in SQLite or PostgreSQL
+``guard``            a request's path
+``telemetry``        the event bus and its sinks
+``limiter``          limits, queues and breakers, in this process or shared through Redis
+``litellm_adapter``  what LiteLLM's objects look like
+``config``           ``router_config.yaml``
+``events``           what has happened, as frozen facts
+``core``             the arithmetic, without input or output
+``clock``            time and timers
+``errors``           every error this package raises
+``simulator``        simulated providers and receivers on this machine
 """
 
 from importlib import import_module
@@ -28,6 +48,7 @@ from wallie_litellm.guard import Guard
 from wallie_litellm.guard.capacity_lease import CapacityLease
 
 if TYPE_CHECKING:
+    from wallie_litellm.bootstrap import build_router
     from wallie_litellm.guard.api import (
         AIRequestResult,
         AIRequestStream,
@@ -38,7 +59,7 @@ if TYPE_CHECKING:
         extract_text,
         stream_ai_request,
     )
-    from wallie_litellm.guard.router import WallieRouter, build_router
+    from wallie_litellm.guard.router import WallieRouter
 
 __all__ = [
     "AIRequestResult",
@@ -68,10 +89,10 @@ __all__ = [
     "stream_ai_request",
 ]
 
-# LiteLLM takes seconds to import; what needs it is imported when it is first asked for.
+# LiteLLM takes seconds to import: the modules that need it are imported with the first use of one of their names.
 _LAZY = {
     "WallieRouter": "guard.router",
-    "build_router": "guard.router",
+    "build_router": "bootstrap",
     **dict.fromkeys(
         (
             "AIRequestResult",

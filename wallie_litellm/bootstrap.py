@@ -1,4 +1,4 @@
-"""From a configuration to a guard with everything attached: the sinks, and what an earlier process had used."""
+"""The composition root: from a configuration to a guard with its sinks and restored limits, and to a router."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from importlib import import_module
+from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.clock import Clock
-from wallie_litellm.config import RouterConfig, WallieConfig
+from wallie_litellm.config import RouterConfig, WallieConfig, load_config
 from wallie_litellm.core.daily_quota import last_midnight
 from wallie_litellm.core.demand import NOTHING, shares
 from wallie_litellm.errors import ConfigError
@@ -24,16 +25,40 @@ from wallie_litellm.telemetry.bus import Bus
 from wallie_litellm.telemetry.sink import Sink
 
 if TYPE_CHECKING:
+    from wallie_litellm.guard.router import WallieRouter
     from wallie_litellm.ledger.restore import Restored, Windows
 
 logger = logging.getLogger(__name__)
 
-SPOOL_TIMEOUT = 2.0  # seconds that a start gives the ledger to take up what waits in its spool
-RESTORE_TIMEOUT = 5.0  # seconds that a start waits for the ledger before it begins with empty limits
+SPOOL_TIMEOUT: Final = 2.0  # seconds that a start waits for the ledger to take in what its spool holds
+RESTORE_TIMEOUT: Final = 5.0  # seconds that a start waits for the ledger before it begins with empty limits
+
+
+def build_router(
+    config: str | PathLike[str] | RouterConfig | None = None, *, guard: Guard | None = None, **overrides: Any
+) -> WallieRouter:
+    """A configured router from ``router_config.yaml`` (or ``WALLIE_CONFIG``).
+
+    ``overrides`` are LiteLLM Router arguments that replace those of the file.
+
+    Raises:
+        ConfigError: the file cannot be used; every problem is listed.
+    """
+    from wallie_litellm.guard.router import WallieRouter  # LiteLLM takes seconds to import
+
+    loaded = config if isinstance(config, RouterConfig) else load_config(config)
+    known = WallieRouter.get_valid_args()
+    arguments = {key: value for key, value in loaded.router_settings.items() if key in known}
+    for key in ("context_window_fallbacks", "content_policy_fallbacks"):
+        if key in loaded.litellm_settings:
+            arguments.setdefault(key, loaded.litellm_settings[key])
+    arguments["fallbacks"] = [{group: list(members)} for group, members in loaded.chains.items()]
+    arguments.update({"model_list": loaded.model_list, **overrides})
+    return WallieRouter(guard=guard or open_guard(loaded), **arguments)
 
 
 def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: int = 1) -> Guard:
-    """A guard for ``loaded`` that writes the ledger, tells the sinks, and goes on where the last process stopped.
+    """A guard for ``loaded``, with its ledger and sinks, whose limits continue from what the ledger has on record.
 
     ``processes`` is as for :class:`~wallie_litellm.guard.Guard`.
 
@@ -41,7 +66,9 @@ def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: i
         ConfigError: a sink's package is not installed, or a sink of one's own cannot be loaded.
     """
     bus = Bus()
-    guard = Guard(loaded.wallie, clock=clock, bus=bus, processes=processes)
+    traced = loaded.wallie.telemetry.opentelemetry is not None
+    trace_of_caller = _sink("opentelemetry").current_trace if traced else dict
+    guard = Guard(loaded.wallie, clock=clock, bus=bus, processes=processes, trace_of_caller=trace_of_caller)
     try:
         for make in _sinks(loaded, guard):
             bus.add(make)
@@ -53,12 +80,12 @@ def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: i
 
 
 def worker_name() -> str:
-    """Which process this is, among those that write the same ledger."""
+    """This process' name among those that write the same ledger."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _sinks(loaded: RouterConfig, guard: Guard) -> Iterator[Callable[[], Sink]]:
-    """How to make each configured sink. Their packages are imported when one is made."""
+    """A factory for each configured sink. A sink's package is imported when the sink is made."""
     config = loaded.wallie
     telemetry, spool = config.telemetry, Path(config.telemetry.spool)
     if (ledger := ledger_sink(config)) is not None:
@@ -78,7 +105,6 @@ def _sinks(loaded: RouterConfig, guard: Guard) -> Iterator[Callable[[], Sink]]:
             _serve_metrics(guard.bus, prometheus.port, prometheus.host)
     if (otel := telemetry.opentelemetry) is not None:
         yield lambda: _sink("opentelemetry").OpenTelemetrySink(user_ids=otel.user_ids)
-        guard.trace_of_caller = _sink("opentelemetry").current_trace
     for path in telemetry.sinks:
         yield _own_sink(path, loaded.path.parent)
 
@@ -88,7 +114,7 @@ def _sink(name: str) -> Any:
 
 
 def ledger_sink(config: WallieConfig) -> Callable[[], Sink] | None:
-    """How to make what writes the configured ledger; ``None`` if there shall be none."""
+    """A factory for the sink that writes the configured ledger; ``None`` where none is configured."""
     if (settings := config.ledger) is None:
         return None
 
@@ -103,7 +129,7 @@ def ledger_sink(config: WallieConfig) -> Callable[[], Sink] | None:
 
 
 def _spool(folder: Path, name: str, receiver: str) -> Path:
-    """Where records wait for one receiver: another database or another project must not be given them."""
+    """The spool of one receiver: records for one database or project must not reach another."""
     return folder / f"{name}-{sha256(receiver.encode()).hexdigest()[:12]}"
 
 
@@ -116,13 +142,13 @@ def _prometheus(guard: Guard, loaded: RouterConfig) -> Sink:
 
 
 def _serve_metrics(bus: Bus, port: int, host: str) -> None:
-    # Not where the sink is made: a forked child makes its own, and this port is taken then.
+    # Apart from the factory: a forked child makes its own sink, and then this port is taken.
     for sink in bus.sinks():
         if sink.name != "prometheus":
             continue
         try:
-            sink.serve(port, host)  # type: ignore[attr-defined] # this one can
-        except ConfigError as error:  # of several workers with one file, one gets the port: all serve requests
+            sink.serve(port, host)  # type: ignore[attr-defined] # a PrometheusSink
+        except ConfigError as error:  # one of several workers with one file gets the port; all serve requests
             logger.error("%s", error)
 
 
@@ -132,7 +158,7 @@ def _own_sink(path: str, folder: Path) -> Callable[[], Sink]:
     module_name, _, attribute = path.partition(":")
     try:
         make = getattr(_module(module_name, folder), attribute)
-    except Exception as error:  # a stranger's module may raise anything
+    except Exception as error:  # a module of the application's may raise anything
         raise ConfigError([f"{where}: cannot be loaded ({type(error).__name__}: {error})"]) from error
     if not callable(make):
         raise ConfigError([f"{where}: found {type(make).__name__}, expected a class or a function that makes a sink"])
@@ -158,7 +184,7 @@ def _module(name: str, folder: Path) -> ModuleType:
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None) == str(file):
         return loaded
-    # Another module of this name may be in use: that of a package, or of another configuration.
+    # Another module of this name may be loaded: an installed one, or that of another configuration.
     label = name if loaded is None else f"{name}@{file.parent}"
     if label in sys.modules:
         return sys.modules[label]
@@ -174,13 +200,13 @@ def _module(name: str, folder: Path) -> ModuleType:
 
 
 def _restore(guard: Guard) -> None:
-    """Take up today's and the last minutes' usage, the month's cost and what has been said, from the ledger."""
+    """Continue from the ledger: today's and the last minutes' usage, the month's cost, the alerts already sent."""
     config = guard.config
     if config.ledger is None:
         return
     from wallie_litellm.ledger.restore import restore
 
-    guard.bus.flush_blocking(SPOOL_TIMEOUT)  # what the last process left in the spool belongs to it
+    guard.bus.flush_blocking(SPOOL_TIMEOUT)  # the spool may hold records of the last process
     wall = guard.clock.wall()
     found = restore(config.ledger.url, usage_windows(guard), wall=wall, timeout=RESTORE_TIMEOUT)
     if found is None:
@@ -192,7 +218,7 @@ def _restore(guard: Guard) -> None:
 
 
 def usage_windows(guard: Guard) -> Windows:
-    """Since when the limits of each provider and feature remember what was used."""
+    """For each limiter, the Unix times of its last midnight and of the oldest usage that its limits still count."""
     wall = guard.clock.wall()
     zones = {name: limits.reset_timezone for name, limits in guard.config.providers.items()}
     return {
@@ -202,9 +228,9 @@ def usage_windows(guard: Guard) -> Windows:
 
 
 def restore_limits(guard: Guard, found: Restored, wall: float) -> None:
-    """Have the limits go on with what the ledger ``found`` to be used at ``wall``."""
+    """Charge the limits with the usage that the ledger ``found`` at ``wall``, in Unix seconds."""
     for limiter in guard.limiters():
-        # The ledger is of all processes, and nobody knows which of them this one replaces.
+        # The ledger records all processes together: each takes an equal part.
         (day,) = shares([found.day.get(limiter.name, NOTHING)], guard.processes)
         lately = found.recent.get(limiter.name, [])
         parts = shares((amount for _, amount in lately), guard.processes)

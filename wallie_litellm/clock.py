@@ -1,4 +1,4 @@
-"""Time, and being called when it has come: the real thing and the seam that tests put a fake into."""
+"""Time and timers: the machine's own, behind a protocol that tests implement with a fake."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ logger = logging.getLogger(__name__)
 
 
 class Clock(Protocol):
-    """Where the guard takes its time from. All times are seconds."""
+    """The guard's source of time. All times are seconds."""
 
     def now(self) -> float:
-        """A clock that never goes back; its zero means nothing."""
+        """A monotonic time, from an arbitrary zero."""
 
     def wall(self) -> float:
         """Unix time."""
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Callable[[], None]:
-        """Have ``callback`` called once :meth:`now` reaches ``when``; returns how to call it off."""
+        """Have ``callback`` called once :meth:`now` reaches ``when``; returns a function that cancels this."""
 
     def close(self) -> None:
-        """Stop calling anybody."""
+        """Stop all timers."""
 
 
 class SystemClock:
@@ -52,7 +52,7 @@ class SystemClock:
         self._closed = False
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Callable[[], None]:
-        """See :class:`Clock`."""
+        """Have the timer thread call ``callback`` once :meth:`now` reaches ``when``; returns what cancels it."""
         cell = [callback]
         self._inbox.put((when, next(self._sequence), cell))
         if self._pid != os.getpid():  # a forked child has the object but not the thread
@@ -60,7 +60,7 @@ class SystemClock:
         return cell.clear
 
     def close(self) -> None:
-        """See :class:`Clock`."""
+        """Stop all timers and the thread."""
         self._closed = True
         self._inbox.put(None)
 

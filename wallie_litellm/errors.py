@@ -7,7 +7,7 @@
     ├── Refused                   an attempt that was not made, with a reason and ``retry_after``
     │   ├── RateLimited           429  the provider's limit, or a pause it asked for, takes too long to wait out
     │   │   └── RequestTooLarge   429  the request is bigger than a whole limit: it can never be served
-    │   └── CircuitOpen           503  the provider is not being called after failures, or by the operator's order
+    │   └── CircuitOpen           503  the provider is not being called after failures, or by an operator's action
     ├── DeadlineExceeded          504  the caller's deadline passed (also a ``TimeoutError``)
     └── ChainExhausted            429 or 503  no member of the chain could serve; names each and why
 
@@ -27,8 +27,7 @@ class WallieError(Exception):
 
     status_code = 500
     code = "wallie_error"
-    # LiteLLM's Router skips its retries, and the sleeps between them, for an error that says so.
-    num_retries = 0
+    num_retries = 0  # LiteLLM's Router reads it, and neither retries nor sleeps
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         # No attribute named ``message``: LiteLLM's Router appends its own advice to an error's message.
@@ -36,7 +35,7 @@ class WallieError(Exception):
         self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The usual way back calls the class with its message alone, which most of these would not take.
+        # Unpickling calls the class with its message alone by default, which most of these do not accept.
         return _restored, (type(self), self.args, self.__dict__)
 
     @property
@@ -78,7 +77,7 @@ class Refused(WallieError):
 
 
 class RateLimited(Refused):
-    """Waiting for the provider's limit would take longer than this request may wait."""
+    """Capacity of the provider, or of the feature, would come later than this request may wait."""
 
     status_code = 429
     code = "wallie_rate_limited"
@@ -93,7 +92,7 @@ class RequestTooLarge(RateLimited):
 
 
 class CircuitOpen(Refused):
-    """The provider's breaker lets nothing pass at the moment."""
+    """The provider's breaker admits no request at the moment."""
 
     status_code = 503
     code = "wallie_circuit_open"
@@ -121,7 +120,7 @@ class MemberFailure:
 class ChainExhausted(WallieError):
     """No member of the chain could serve the request.
 
-    The status is 429 when every member was held back by a rate limit, else 503; ``retry_after`` is the soonest of
+    The status is 429 when every member failed with a 429, else 503; ``retry_after`` is the soonest of
     the members'.
     """
 

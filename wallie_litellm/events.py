@@ -1,8 +1,8 @@
-"""What has happened, as frozen facts in the past tense. The guard states them; sinks listen.
+"""What has happened, as frozen facts in the past tense. The guard publishes them; sinks receive them.
 
 Times named ``at`` are Unix seconds, ``*_ms`` milliseconds, money US dollars. ``id`` is unique to the fact, sorts by
-time and stays the same however often the fact is delivered, so that a receiver can tell a repetition. No fact holds a
-prompt, an answer, a key or a provider's own error text.
+time and stays the same however often the fact is delivered, so that a receiver can recognise a repetition. No fact
+holds a prompt, an answer, a key or a provider's own error text.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Settled(NamedTuple):
 
     ``model`` is the group that callers ask for and ``deployment`` LiteLLM's name of the model behind it. ``number``
     counts the request's attempts from 1. Tokens are what the provider reported, else, with ``estimated``, what was
-    seen. ``cost_usd`` is ``None`` when no price is known, and then ``unpriced`` says so. ``charged`` is what the
-    limits were charged at the end.
+    delivered. ``cost_usd`` is ``None``, and ``unpriced`` true, when no price is known. ``charged`` is what the limits
+    were charged at the end.
     """
 
     id: str
@@ -57,9 +57,9 @@ class Settled(NamedTuple):
 class Ended(NamedTuple):
     """One request has ended, after one attempt, several, or none at all.
 
-    ``model`` is the group that was asked for. ``error`` is a class of failure in our own words; ``by_caller`` says
-    that the caller ended it: cancelled, broke off, or asked for what no provider accepts. ``settled`` are its attempts
-    in order; a request that succeeded was served by the last.
+    ``model`` is the group that was asked for. ``error`` is a class of failure in this package's words; ``by_caller``
+    is true where the caller ended it: cancelled, broke off, or asked for what no provider accepts. ``settled`` are its
+    attempts in order; a request that succeeded was served by the last.
     """
 
     id: str
@@ -75,7 +75,7 @@ class Ended(NamedTuple):
     latency_ms: float
     waited_ms: float
     used_fallback: bool
-    provider: str  # that served, else that was tried or refused last
+    provider: str  # the one that served, else the last that was tried or refused
     feature: str | None
     user_id: str | None
     metadata: Mapping[str, Any]
@@ -97,7 +97,7 @@ class FellBack(NamedTuple):
 
 
 class BreakerChanged(NamedTuple):
-    """A provider's breaker went from one state to another; both are values of core.breaker.BreakerState."""
+    """A provider's breaker went from one state to another; both are values of core.circuit_breaker.BreakerState."""
 
     id: str
     at: float
@@ -129,12 +129,12 @@ class QuotaCrossed(NamedTuple):
     level: str
     utilization: float  # 0 to 1, above 1 in debt
     used: float
-    limit: float  # at which nothing is left: of what may be used at once, where burst or headroom say so
+    limit: float  # the amount at which nothing is left, with burst and headroom
     reset_in: float  # seconds until all of it is free again
 
 
 class Unpriced(NamedTuple):
-    """Calls are made to a deployment whose price nobody knows."""
+    """Calls are made to a deployment that has no known price."""
 
     id: str
     at: float
@@ -156,7 +156,7 @@ class BudgetCrossed(NamedTuple):
 
 
 class OperatorActed(NamedTuple):
-    """Somebody gave an order: ``reset_quota``, ``close_circuit``, ``open_circuit``, ``release_circuit``.
+    """An operator acted: ``reset_quota``, ``close_circuit``, ``open_circuit``, ``release_circuit``.
 
     Or exported the ledger from the dashboard, ``export_csv``, which concerns no provider.
     """
@@ -197,7 +197,7 @@ _process = os.urandom(5).hex()
 
 
 def _renew_process() -> None:
-    global _process  # noqa: PLW0603 - a forked child must not go on with its parent's ids
+    global _process  # noqa: PLW0603 - a forked child must not continue its parent's ids
     _process = os.urandom(5).hex()
 
 

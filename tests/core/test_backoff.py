@@ -18,7 +18,7 @@ def test_the_waits_double_up_to_the_cap() -> None:
     assert [backoff.seconds(retry) for retry in range(1, 8)] == [1, 2, 4, 8, 16, 16, 16]
 
 
-def test_the_settings_are_the_first_wait_the_factor_and_the_cap() -> None:
+def test_the_settings_give_the_first_wait_the_factor_and_the_cap() -> None:
     backoff = Backoff(initial=0.5, max=5, multiplier=3, uniform=middle)
     assert [backoff.seconds(retry) for retry in range(1, 5)] == [0.5, 1.5, 4.5, 5]
 

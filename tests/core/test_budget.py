@@ -41,18 +41,18 @@ def test_a_months_end_is_the_first_moment_of_another_month(wall: int) -> None:
     assert month_of(ends - 1) == month_of(wall) != month_of(ends)
 
 
-def test_each_level_is_said_once_a_month() -> None:
+def test_each_level_is_announced_once_a_month() -> None:
     budget = Budget(100, LEVELS)
     costs = [79.0, 0.5, 0.5, 10.0, 5.0, 50.0]
     assert [budget.add(NOON, cost) for cost in costs] == [[], [], ["warning"], [], ["critical"], []]
     assert (budget.spent, budget.utilization) == (145.0, 1.45)
 
 
-def test_one_dear_call_says_both() -> None:
+def test_one_expensive_call_reaches_both_levels() -> None:
     assert Budget(10, LEVELS).add(NOON, 10.0) == ["warning", "critical"]
 
 
-def test_a_new_month_begins_at_nothing_and_says_everything_anew() -> None:
+def test_a_new_month_begins_at_zero_and_announces_every_level_anew() -> None:
     budget = Budget(100, LEVELS)
     budget.add(unix("2026-12-31T23:59"), 99)
     assert budget.add(unix("2027-01-01"), 1) == []
@@ -87,7 +87,7 @@ def test_what_was_restored_ends_with_its_month() -> None:
     assert budget.add(unix("2026-12-01"), 80.0) == ["warning"]
 
 
-def test_without_a_budget_nothing_is_ever_said() -> None:
+def test_without_a_budget_no_level_is_announced() -> None:
     budget = Budget(0, LEVELS)
     assert [budget.add(NOON, 1e9) for _ in range(3)] == [[], [], []]
     assert (budget.spent, budget.utilization) == (3e9, 0.0)
@@ -96,11 +96,11 @@ def test_without_a_budget_nothing_is_ever_said() -> None:
 @given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 20 * 86_400)), max_size=60))
 def test_no_level_is_said_twice_in_a_month_nor_kept_back(steps: list[tuple[float, float]]) -> None:
     budget, wall = Budget(100, LEVELS), NOON
-    said: set[tuple[str, str]] = set()
+    announced: set[tuple[str, str]] = set()
     for cost, seconds in steps:
         wall += seconds
         for level in budget.add(wall, cost):
-            assert (month_of(wall), level) not in said
-            said.add((month_of(wall), level))
+            assert (month_of(wall), level) not in announced
+            announced.add((month_of(wall), level))
         for level, share in LEVELS.items():
-            assert ((month_of(wall), level) in said) == (budget.spent >= share * 100)
+            assert ((month_of(wall), level) in announced) == (budget.spent >= share * 100)

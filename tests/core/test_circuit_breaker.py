@@ -1,4 +1,4 @@
-"""The circuit breaker: when it opens, how long it stays open, and who may try it again."""
+"""The circuit breaker: when it opens, how long it stays open, and which call may try it again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def opened(rules: BreakerRules | None = None, now: float = 0.0) -> CircuitBreake
 
 
 @pytest.mark.parametrize("failures", [1, 2, 5])
-def test_it_opens_after_exactly_so_many_consecutive_failures(failures: int) -> None:
+def test_the_breaker_opens_after_exactly_the_configured_consecutive_failures(failures: int) -> None:
     breaker = CircuitBreaker(BreakerRules(failures=failures))
     fail(breaker, 0.0, failures - 1)
     assert (breaker.state, breaker.failures) == (CLOSED, failures - 1)
@@ -65,7 +65,7 @@ def test_a_success_starts_the_count_again_and_an_ignored_result_does_not() -> No
     assert breaker.state is OPEN
 
 
-def test_it_stays_open_for_exactly_open_for() -> None:
+def test_the_breaker_stays_open_for_exactly_open_for() -> None:
     breaker = opened(now=100.0)
     assert breaker.wait(100.0) == 30
     assert breaker.wait(129.999) == pytest.approx(0.001)
@@ -74,7 +74,7 @@ def test_it_stays_open_for_exactly_open_for() -> None:
     assert breaker.state is HALF_OPEN
 
 
-def test_each_failed_probe_doubles_the_time_up_to_the_maximum_and_closing_forgets_it() -> None:
+def test_each_failed_probe_doubles_the_open_time_up_to_the_maximum_and_closing_resets_it() -> None:
     breaker = opened(BreakerRules(open_for=30, max_open_for=100))
     now, waits = 0.0, []
     for _ in range(4):
@@ -89,18 +89,18 @@ def test_each_failed_probe_doubles_the_time_up_to_the_maximum_and_closing_forget
     assert breaker.wait(now) == 30
 
 
-def test_half_open_admits_exactly_as_many_as_there_are_probes_and_closes_when_all_succeed() -> None:
+def test_a_half_open_breaker_admits_the_configured_probes_and_closes_when_all_succeed() -> None:
     breaker = opened(BreakerRules(probes=3))
     calls = [begin(breaker, 30.0) for _ in range(3)]
     assert breaker.wait(30.0) > 0
     assert not end(breaker, 31.0, calls[0], SUCCESS)
-    assert breaker.wait(31.0) > 0, "the place of a probe that succeeded is not free again"
+    assert breaker.wait(31.0) > 0, "the permit of a probe that succeeded is not free again"
     assert not end(breaker, 31.0, calls[1], SUCCESS)
     assert end(breaker, 31.0, calls[2], SUCCESS)
     assert (breaker.state, breaker.failures, breaker.reason) == (CLOSED, 0, None)
 
 
-def test_one_failed_probe_of_several_opens_it_again() -> None:
+def test_one_failed_probe_of_several_opens_the_breaker_again() -> None:
     breaker = opened(BreakerRules(probes=2))
     first, second = begin(breaker, 30.0), begin(breaker, 30.0)
     assert end(breaker, 31.0, first, FAILURE, "503")
@@ -122,10 +122,10 @@ def test_a_lost_probe_expires() -> None:
     begin(breaker, 30.0)
     assert breaker.wait(59.0) == 1
     assert begin(breaker, 60.0).probe
-    assert breaker.wait(60.0) == 30, "one in its place, not two"
+    assert breaker.wait(60.0) == 30, "one permit is free, not two"
 
 
-def test_the_end_of_a_lost_probe_does_not_free_the_permit_of_the_next() -> None:
+def test_the_result_of_a_lost_probe_does_not_free_the_permit_of_the_next() -> None:
     breaker = opened()
     lost = begin(breaker, 30.0)
     begin(breaker, 60.0)
@@ -144,7 +144,7 @@ def test_a_lost_probe_that_ends_after_all_still_counts(verdict: Verdict, state: 
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
-def test_a_result_from_before_the_last_transition_changes_nothing(verdict: Verdict) -> None:
+def test_a_result_of_an_earlier_generation_changes_nothing(verdict: Verdict) -> None:
     breaker = CircuitBreaker(BreakerRules(failures=1))
     old = begin(breaker, 0.0)
     fail(breaker, 0.0)
@@ -159,7 +159,7 @@ def test_a_result_from_before_the_last_transition_changes_nothing(verdict: Verdi
     assert (breaker.state, breaker.failures) == (CLOSED, 0)
 
 
-def test_the_error_rate_opens_it_once_there_are_enough_calls() -> None:
+def test_the_error_rate_opens_the_breaker_once_there_are_enough_calls() -> None:
     breaker = CircuitBreaker(BreakerRules(failures=1000, error_rate=0.5, window=60, min_calls=10))
     for verdict in [SUCCESS, FAILURE] * 4 + [SUCCESS]:
         end(breaker, 0.0, begin(breaker, 0.0), verdict)
@@ -168,7 +168,7 @@ def test_the_error_rate_opens_it_once_there_are_enough_calls() -> None:
     assert breaker.state is OPEN
 
 
-def test_a_lower_error_rate_does_not() -> None:
+def test_a_lower_error_rate_does_not_open_the_breaker() -> None:
     breaker = CircuitBreaker(BreakerRules(failures=1000, error_rate=0.5, window=60, min_calls=10))
     for verdict in [SUCCESS, SUCCESS, FAILURE] * 20:
         end(breaker, 0.0, begin(breaker, 0.0), verdict)
@@ -184,7 +184,7 @@ def test_calls_older_than_the_window_do_not_count() -> None:
     assert breaker.state is OPEN
 
 
-def test_the_operators_orders_hold_until_the_next() -> None:
+def test_an_operators_action_holds_until_the_next() -> None:
     breaker = CircuitBreaker(BreakerRules(failures=2))
     breaker.force_open()
     assert breaker.wait(1e9) == inf
@@ -202,7 +202,7 @@ def test_a_breaker_that_is_released_is_probed_before_it_closes() -> None:
     breaker.release()
     assert (breaker.state, breaker.wait(0.0), breaker.reason) == (HALF_OPEN, 0, "released by the operator")
     probe = breaker.enter(0.0)
-    assert breaker.wait(0.0) == 30  # nobody else may pass meanwhile
+    assert breaker.wait(0.0) == 30  # no other call passes meanwhile
     breaker.record(1.0, breaker.generation, SUCCESS, probe=probe)
     assert breaker.state is CLOSED
 
@@ -223,7 +223,7 @@ def test_a_disabled_breaker_that_is_released_counts_again() -> None:
     assert breaker.state is OPEN
 
 
-def test_releasing_what_nobody_holds_changes_nothing() -> None:
+def test_releasing_a_breaker_that_no_operator_holds_changes_nothing() -> None:
     breaker = CircuitBreaker(BreakerRules(failures=2))
     fail(breaker, 0.0)
     generation = breaker.generation
@@ -234,7 +234,7 @@ def test_releasing_what_nobody_holds_changes_nothing() -> None:
     assert breaker.state is OPEN
 
 
-def test_closing_an_open_breaker_forgets_how_long_it_was_open() -> None:
+def test_closing_an_open_breaker_resets_the_time_for_which_it_opens() -> None:
     breaker = opened()
     end(breaker, 30.0, begin(breaker, 30.0), FAILURE)
     assert breaker.wait(30.0) == 60
@@ -244,7 +244,7 @@ def test_closing_an_open_breaker_forgets_how_long_it_was_open() -> None:
 
 
 class BreakerMachine(RuleBasedStateMachine):
-    """Against a model that says what the design says, in as few words as it can.
+    """Compared with a model of the rules in the fewest words.
 
     Times are whole seconds, so that both sides agree about ties.
     """
@@ -339,15 +339,15 @@ class BreakerMachine(RuleBasedStateMachine):
         rate = self.rules.error_rate
         return rate is not None and len(recent) >= self.rules.min_calls and sum(recent) / len(recent) >= rate
 
-    @rule(order=st.sampled_from(["force_open", "disable", "close", "close", "release"]))
-    def command(self, order: str) -> None:
-        getattr(self.breaker, order)()
-        if order == "release":
+    @rule(action=st.sampled_from(["force_open", "disable", "close", "close", "release"]))
+    def act(self, action: str) -> None:
+        getattr(self.breaker, action)()
+        if action == "release":
             after = {FORCED_OPEN: HALF_OPEN, DISABLED: CLOSED}.get(self.state)
             if after is not None:
                 self.move(after)
         else:
-            self.move({"force_open": FORCED_OPEN, "disable": DISABLED, "close": CLOSED}[order])
+            self.move({"force_open": FORCED_OPEN, "disable": DISABLED, "close": CLOSED}[action])
 
     @invariant()
     def agrees(self) -> None:

@@ -23,7 +23,7 @@ def unix(text: str, zone: str = "UTC") -> float:
     ("day", "hours"),
     [("2026-03-07", 24), ("2026-03-08", 23), ("2026-03-09", 24), ("2026-10-31", 24), ("2026-11-01", 25)],
 )
-def test_a_day_in_los_angeles_is_as_long_as_its_clocks_say(day: str, hours: int) -> None:
+def test_a_day_in_los_angeles_has_the_length_that_its_clocks_give_it(day: str, hours: int) -> None:
     start = unix(day, LOS_ANGELES)
     assert next_midnight(start, LOS_ANGELES) - start == hours * 3600
     assert next_midnight(start + hours * 3600 - 1, LOS_ANGELES) - start == hours * 3600
@@ -90,7 +90,7 @@ def test_a_counter_begins_anew_at_midnight_and_not_before() -> None:
     assert (counter.used, counter.started_at) == (0, 500.0)
 
 
-def test_a_counter_begins_anew_when_it_said_it_would_though_the_wall_clock_is_a_moment_behind() -> None:
+def test_a_counter_begins_anew_at_its_reset_time_though_the_wall_clock_is_a_moment_behind() -> None:
     counter = DailyQuota(10)
     counter.roll(100.0, 500.0, 86_400.0)
     counter.used = 8
@@ -98,7 +98,7 @@ def test_a_counter_begins_anew_when_it_said_it_would_though_the_wall_clock_is_a_
     assert counter.used == 0
 
 
-def test_a_counter_follows_a_clock_set_back_without_forgetting() -> None:
+def test_a_counter_follows_a_clock_set_back_and_keeps_its_usage() -> None:
     counter = DailyQuota(10)
     counter.roll(100.0, 500.0, 86_400.0)
     counter.used = 8

@@ -1,4 +1,4 @@
-"""What an attempt is charged for, given how it ended."""
+"""What an attempt is charged for its outcome."""
 
 from __future__ import annotations
 

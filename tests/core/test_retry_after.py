@@ -1,4 +1,4 @@
-"""How long a provider asks us to stay away."""
+"""How long a provider asks its callers to wait."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ WALL = 1_790_000_000.0
         ("20s", None),
     ],
 )
-def test_seconds(value: str, seconds: float | None) -> None:
+def test_seconds_are_read(value: str, seconds: float | None) -> None:
     assert parse_retry_after({"Retry-After": value}, WALL) == seconds
 
 
 @pytest.mark.parametrize(("ahead", "seconds"), [(120, 120.0), (0, 0.0), (-3600, 0.0), (10 * LONGEST, LONGEST)])
-def test_http_dates(ahead: float, seconds: float) -> None:
+def test_http_dates_are_read(ahead: float, seconds: float) -> None:
     date = formatdate(WALL + ahead, usegmt=True)
     assert parse_retry_after({"retry-after": date}, WALL) == seconds
 
@@ -50,32 +50,32 @@ def test_http_dates(ahead: float, seconds: float) -> None:
         "Sun, 20 Sep 2026 16:15:20 +0200",
     ],
 )
-def test_other_forms_of_a_date(date: str) -> None:
+def test_obsolete_forms_of_a_date_are_read(date: str) -> None:
     assert parse_retry_after({"retry-after": date}, 1_789_913_710.0) == 10.0
 
 
 @pytest.mark.parametrize("date", ["Sun, 31 Feb 2026 14:15:20 GMT", "Sun, 20 Sep 99999999999999999999 14:15:20 GMT"])
-def test_a_date_that_does_not_exist_is_no_date(date: str) -> None:
+def test_a_date_that_does_not_exist_is_ignored(date: str) -> None:
     assert parse_retry_after({"retry-after": date}, WALL) is None
 
 
-def test_milliseconds_go_before_seconds() -> None:
+def test_milliseconds_take_precedence_over_seconds() -> None:
     assert parse_retry_after({"retry-after": "2", "Retry-After-Ms": "1250"}, WALL) == 1.25
     assert parse_retry_after({"retry-after-ms": "-10"}, WALL) == 0.0
     assert parse_retry_after({"retry-after-ms": "1e12"}, WALL) == LONGEST
 
 
-def test_unusable_milliseconds_leave_the_seconds() -> None:
+def test_seconds_are_read_where_milliseconds_are_unusable() -> None:
     assert parse_retry_after({"retry-after": "2", "retry-after-ms": "nan"}, WALL) == 2.0
 
 
-def test_the_names_that_litellm_gives_them() -> None:
+def test_headers_under_litellms_names_are_read() -> None:
     assert parse_retry_after({"llm_provider-retry-after": "3"}, WALL) == 3.0
     assert parse_retry_after({"llm_provider-retry-after-ms": "500"}, WALL) == 0.5
 
 
 @pytest.mark.parametrize("headers", [None, {}, {"x-request-id": "1"}])
-def test_nothing_said(headers: dict[str, str] | None) -> None:
+def test_headers_without_a_wait_give_none(headers: dict[str, str] | None) -> None:
     assert parse_retry_after(headers, WALL) is None
 
 
@@ -92,6 +92,6 @@ DATES = st.builds(
 
 @given(st.text() | st.floats().map(str) | DATES)
 @settings(deadline=None, max_examples=300)
-def test_whatever_a_provider_writes_is_a_sane_wait_or_none(value: str) -> None:
+def test_any_header_text_gives_a_wait_within_bounds_or_none(value: str) -> None:
     seconds = parse_retry_after({"retry-after": value}, WALL)
     assert seconds is None or 0 <= seconds <= LONGEST

@@ -80,7 +80,7 @@ def test_a_full_bucket_serves_its_whole_capacity_and_no_more() -> None:
     assert bucket.full_in(5.0) == pytest.approx(10)
 
 
-def test_debt_is_paid_off_before_anything_passes() -> None:
+def test_debt_is_refilled_before_anything_is_admitted() -> None:
     bucket = TokenBucket(60, 10)
     bucket.take(0.0, 25)
     assert bucket.used(0.0) == pytest.approx(25)
@@ -89,7 +89,7 @@ def test_debt_is_paid_off_before_anything_passes() -> None:
     assert bucket.wait(16.0, 1) <= 0
 
 
-def test_reset_fills_it() -> None:
+def test_reset_fills_the_bucket() -> None:
     bucket = TokenBucket(60, 10)
     bucket.take(0.0, 25)
     bucket.reset()
@@ -113,7 +113,7 @@ def test_a_refund_to_a_full_bucket_does_not_overfill_it() -> None:
     assert bucket.wait(100.0, 11) > 0
 
 
-def test_a_refund_at_once_undoes_the_taking() -> None:
+def test_an_immediate_refund_undoes_the_taking() -> None:
     bucket = TokenBucket(60, 10)
     bucket.take(7.0, 4)
     bucket.take(7.0, 3)
@@ -131,7 +131,7 @@ def test_refunds_one_after_another_give_no_more_than_both_together() -> None:
     assert bucket.used(52.0) == pytest.approx(38), "as if only the 40 had been taken, two seconds ago"
 
 
-def test_a_refund_is_remembered_by_the_refunds_of_what_was_taken_earlier() -> None:
+def test_a_refund_limits_later_refunds_of_earlier_takings() -> None:
     bucket = TokenBucket(60, 100)
     bucket.take(1.0, 60)
     bucket.take(2.0, 35)
@@ -156,10 +156,10 @@ STEPS = st.lists(
 
 @given(st.sampled_from([30, 60, 120]), STEPS)
 @settings(deadline=None, max_examples=200)
-def test_after_a_refund_it_is_as_if_only_the_rest_had_ever_been_taken(
+def test_a_refunded_bucket_equals_one_from_which_only_the_rest_was_taken(
     capacity: int, steps: list[tuple[float, bool, int, int]]
 ) -> None:
-    """Whatever the order of takings and refunds: the bucket never holds more than an honest one would."""
+    """In any sequence of takings and refunds, the bucket never holds more than an exact one would."""
     bucket, now = TokenBucket(60, capacity), 100.0
     charges: list[tuple[float, int, float]] = []
     outstanding: list[tuple[float, int, float]] = []

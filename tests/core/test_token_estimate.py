@@ -1,4 +1,4 @@
-"""The token estimate of a request about which nothing better is known."""
+"""The estimate of the tokens that a request will use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_output_is_max_tokens_or_150(max_tokens: int | None, tokens: int) ->
     assert estimate("", max_tokens) == Demand(1, tokens, 0, tokens)
 
 
-def test_what_generates_nothing_has_no_output() -> None:
+def test_an_operation_that_generates_nothing_has_no_output() -> None:
     assert estimate("abcd", None, generates=False) == Demand(1, 1, 1, 0)
 
 
@@ -72,7 +72,7 @@ def test_tokens_are_counted_as_tokens() -> None:
 
 
 @pytest.mark.parametrize("prompt", [None, [], "", (), [{}], [{"role": "user", "content": None}], user([]), 5])
-def test_nothing_is_nothing(prompt: Any) -> None:
+def test_an_empty_prompt_has_no_tokens(prompt: Any) -> None:
     assert estimate(prompt, 0) == Demand(1, 0, 0, 0)
 
 

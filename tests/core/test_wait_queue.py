@@ -1,4 +1,4 @@
-"""The order of those who wait."""
+"""The order in which waiting requests are served."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_an_empty_queue_has_no_head() -> None:
 
 @given(st.lists(st.integers(-2, 2), max_size=30))
 @settings(deadline=None)
-def test_higher_priority_first_and_first_come_first_served_within_one(priorities: list[int]) -> None:
+def test_entries_are_served_by_priority_and_then_in_the_order_of_arrival(priorities: list[int]) -> None:
     queue: WaitQueue[Entry] = WaitQueue()
     entries = [Entry(Demand(), priority) for priority in priorities]
     for entry in entries:
@@ -40,7 +40,7 @@ def test_higher_priority_first_and_first_come_first_served_within_one(priorities
     assert list(drained(queue)) == sorted(entries, key=lambda entry: -entry.priority)
 
 
-def test_a_newcomer_stands_behind_its_own_priority_and_higher_ones() -> None:
+def test_a_new_entry_is_behind_its_own_priority_and_higher_ones() -> None:
     queue: WaitQueue[Entry] = WaitQueue()
     for priority, tokens in [(0, 1), (1, 10), (2, 100), (1, 20)]:
         queue.push(Entry(Demand(1, tokens), priority))
@@ -48,7 +48,7 @@ def test_a_newcomer_stands_behind_its_own_priority_and_higher_ones() -> None:
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Against a list that is sorted anew at each look."""
+    """Compared with a list that is sorted anew at each step."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -163,7 +163,7 @@ def test_any_notice_cookie_is_harmless(make_app: MakeApp, cookie: str) -> None:
 def test_a_reason_is_cut_and_cleaned(make_app: MakeApp) -> None:
     app = make_app(())
     said: list[Any] = []
-    app.guard.reporter.acted = lambda *told: said.append(told)
+    app.guard.reporter.on_action = lambda *told: said.append(told)
     give_order(app, reason="a\x00b\x1b[31m\n" + "x" * 500)
     ((_, action, provider, detail),) = said
     assert (action, provider, len(detail)) == ("open_circuit", "openai", 200)

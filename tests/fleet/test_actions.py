@@ -9,11 +9,12 @@ import pytest
 from redis_support import RedisServer
 from support import until, wait_until
 
+from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import WallieError
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, AttemptResult
+from wallie_litellm.guard.context import Attempt
 from wallie_litellm.limiter.redis.inspect import read_fleet
 
 SERVED = AttemptResult(outcome=Outcome.SUCCESS, verdict=Verdict.SUCCESS)

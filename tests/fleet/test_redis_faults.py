@@ -18,13 +18,14 @@ from recording import RecordingBus
 from redis_support import RedisCluster, RedisServer, SentinelSet, SlowLink
 from turns import Turns
 
+from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import BreakerState, Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import CircuitOpen, RateLimited, Refused
 from wallie_litellm.events import QuotaCrossed
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.capacity_lease import CapacityLease
-from wallie_litellm.guard.context import Attempt, AttemptResult
+from wallie_litellm.guard.context import Attempt
 from wallie_litellm.limiter.redis.layout import key_of
 
 MakeGuard = Callable[..., Guard]

@@ -9,6 +9,7 @@ from recording import RecordingBus
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.guard import Guard
+from wallie_litellm.guard.router_view import Pricer, RouterView, tokens_only
 
 # Group names stand for their one provider: "o" is served by openai, and so on.
 SERVED_BY = {"o": ["openai"], "a": ["anthropic"], "g": ["gemini"], "both": ["openai", "anthropic"]}
@@ -31,12 +32,16 @@ def make_guard(clock: FakeClock, bus: RecordingBus) -> Iterator[Callable[..., Gu
     made: list[Guard] = []
 
     def make(
-        providers: dict[str, Any] | None = None, chains: dict[str, list[str]] | None = None, **wallie: Any
+        providers: dict[str, Any] | None = None,
+        chains: dict[str, list[str]] | None = None,
+        price: Pricer = tokens_only,
+        **wallie: Any,
     ) -> Guard:
         limits = {**NO_LIMITS, "openai": {"tpm": 60}, **(providers or {})}
         config = WallieConfig.model_validate({"providers": limits, **wallie})
-        guard = Guard(config, {"o": ["a", "g"]} if chains is None else chains, clock, bus)
-        guard.providers_of = lambda group: SERVED_BY.get(group, ())
+        served = {"o": ["a", "g"]} if chains is None else chains
+        view = RouterView(served, lambda group: SERVED_BY.get(group, ()), price)
+        guard = Guard(config, clock=clock, bus=bus, view=view)
         made.append(guard)
         return guard
 

@@ -1,4 +1,4 @@
-"""The breaker as a caller meets it."""
+"""The breaker over real HTTP, seen from a caller."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def trip(router, group="gpt-4o-mini", times=5):
         await asyncio.gather(router.acompletion(group, messages(), timeout=0.5), return_exceptions=True)
 
 
-async def test_five_consecutive_errors_open_it_and_the_next_request_passes_the_provider_by(make_router, fleet):
+async def test_five_consecutive_errors_open_the_breaker_and_the_next_request_falls_back(make_router, fleet):
     router = make_router(retry=NO_RETRIES)
     fleet["openai"].fail(500)
     await trip(router, times=4)
@@ -36,7 +36,7 @@ async def test_five_consecutive_errors_open_it_and_the_next_request_passes_the_p
     assert router.guard.status()["providers"]["openai"]["health"] == "down"
 
 
-async def test_of_fifty_requests_after_the_pause_exactly_one_probes_and_its_success_closes(make_router, fleet):
+async def test_of_fifty_requests_after_open_for_one_probes_and_its_success_closes_the_breaker(make_router, fleet):
     clock = FakeClock()
     router = make_router(clock=clock, retry=NO_RETRIES)
     fleet["openai"].fail(500)
@@ -52,7 +52,7 @@ async def test_of_fifty_requests_after_the_pause_exactly_one_probes_and_its_succ
     assert_nothing_leaked(router)
 
 
-async def test_a_failed_probe_doubles_the_time(make_router, fleet):
+async def test_a_failed_probe_doubles_the_time_that_the_breaker_stays_open(make_router, fleet):
     clock = FakeClock()
     router = make_router(clock=clock, retry=NO_RETRIES)
     fleet["openai"].fail(500)
@@ -76,7 +76,7 @@ async def test_a_group_with_a_single_deployment_and_no_chain_is_protected_too(ma
 
 
 @pytest.mark.parametrize("fault", ["refuse", "hang", "malformed", "quota_exhausted"])
-async def test_dead_connections_timeouts_and_exhausted_accounts_count(make_router, fleet, fault):
+async def test_dead_connections_timeouts_and_exhausted_accounts_count_as_failures(make_router, fleet, fault):
     router = make_router(retry=NO_RETRIES)
     getattr(fleet["groq"], fault)()
     await trip(router, "llama-3.1-8b")
@@ -84,7 +84,7 @@ async def test_dead_connections_timeouts_and_exhausted_accounts_count(make_route
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])
-async def test_a_refused_account_counts(make_router, fleet, status):
+async def test_a_refused_account_counts_as_a_failure(make_router, fleet, status):
     router = make_router(retry=NO_RETRIES)
     fleet["groq"].fail(status)
     await trip(router, "llama-3.1-8b")
@@ -92,7 +92,7 @@ async def test_a_refused_account_counts(make_router, fleet, status):
 
 
 @pytest.mark.parametrize("fault", ["content_policy", "context_window"])
-async def test_a_refused_prompt_changes_nothing(make_router, fleet, fault):
+async def test_a_refused_prompt_does_not_count_as_a_failure(make_router, fleet, fault):
     router = make_router(retry=NO_RETRIES)
     getattr(fleet["openai"], fault)()
     await trip(router, times=7)
@@ -100,14 +100,14 @@ async def test_a_refused_prompt_changes_nothing(make_router, fleet, fault):
 
 
 @pytest.mark.parametrize("status", [400, 404, 422, 429])
-async def test_the_callers_own_errors_change_nothing(make_router, fleet, status):
+async def test_the_callers_own_errors_do_not_count_as_failures(make_router, fleet, status):
     router = make_router(retry=NO_RETRIES, admission={"max_wait": "1ms"})
     fleet["openai"].fail(status)
     await trip(router, times=7)
     assert (breaker(router)["state"], breaker(router)["consecutive_failures"]) == ("closed", 0)
 
 
-async def test_a_cancelled_request_changes_nothing_and_frees_the_probe(make_router, fleet):
+async def test_a_cancelled_probe_does_not_count_and_frees_the_probe(make_router, fleet):
     clock = FakeClock()
     router = make_router(clock=clock, retry=NO_RETRIES)
     fleet["openai"].fail(500)
@@ -126,7 +126,7 @@ async def test_a_cancelled_request_changes_nothing_and_frees_the_probe(make_rout
     assert breaker(router)["state"] == "closed"
 
 
-async def test_those_who_wait_for_capacity_move_on_when_the_breaker_opens(make_router, fleet):
+async def test_waiting_requests_fall_back_when_the_breaker_opens(make_router, fleet):
     router = make_router(retry=NO_RETRIES, providers={"openai": {"rpm": 5}})
     fleet["openai"].fail(500)
     fleet["openai"].slow(0.2)

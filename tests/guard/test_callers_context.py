@@ -1,4 +1,4 @@
-"""What belongs to the caller stays the caller's, and what the caller is in the middle of is found again."""
+"""The caller's metadata is left unchanged, and its trace goes on through the request."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ async def test_a_request_is_part_of_the_trace_it_was_made_in(make_router):
     tracers.add_span_processor(SimpleSpanProcessor(spans))
     bus = Bus()
     bus.add(lambda: OpenTelemetrySink(tracer_provider=tracers))
-    router = make_router(bus=bus)
-    router.guard.trace_of_caller = current_trace
+    router = make_router(bus=bus, trace_of_caller=current_trace)
     with trace.use_span(tracers.get_tracer("app").start_span("handle order"), end_on_exit=True) as outer:
         result = await execute_ai_request(router, "gpt-4o-mini", messages(), metadata={"conversationId": "1"})
         await router.acompletion("gpt-4o-mini", messages())

@@ -1,4 +1,4 @@
-"""Chains: their order, and what the caller hears when nobody can serve."""
+"""Chains: their order, and the error where no member can serve."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_failing_members_are_tried_in_order_once_each(make_router, fleet, 
     assert CHAINS[group] == [attempt.provider for attempt in result.attempts]
 
 
-async def test_when_all_are_down_one_error_names_each_and_the_soonest_retry(make_router):
+async def test_when_all_members_are_down_one_error_names_each_and_the_soonest_retry(make_router):
     router = make_router()
     for provider in CHAINS["gpt-4o"]:
         router.guard.open_circuit(provider)
@@ -50,7 +50,7 @@ async def test_when_all_are_down_one_error_names_each_and_the_soonest_retry(make
     assert (caught.value.status_code, caught.value.retry_after) == (503, 30)
 
 
-async def test_a_chain_held_back_by_limits_alone_answers_429(make_router):
+async def test_a_chain_that_only_limits_refuse_answers_429(make_router):
     limits = {name: {"rpm": 1} for name in CHAINS["gpt-4o"]}
     router = make_router(providers={**limits, "groq": {"rpm": 2}}, admission={"max_wait": "100ms"})
     for _ in range(5):
@@ -76,7 +76,7 @@ async def test_an_error_of_a_group_without_a_chain_is_the_providers_own(make_rou
         await router.acompletion("llama-3.1-8b", messages())
 
 
-async def test_a_stream_that_breaks_before_its_first_word_goes_on_along_the_chain(make_router, fleet):
+async def test_a_stream_that_breaks_before_its_first_chunk_falls_back(make_router, fleet):
     router = make_router()
     fleet["openai"].cut_stream(0, times=1)
     fleet["anthropic"].cut_stream(0, times=1)

@@ -90,7 +90,7 @@ async def test_a_waiter_whose_loop_is_closed_does_not_hold_up_the_others(make_ro
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # LiteLLM's, of tasks without a loop
-async def test_hundreds_of_waiters_whose_loop_is_closed_are_forgotten(make_router):
+async def test_hundreds_of_waiters_whose_loop_is_closed_leave_the_queue(make_router):
     clock = FakeClock()
     router = make_router(clock=clock, providers={"openai": {"rpm": 60_000, "burst": {"rpm": 1}}})
     await router.acompletion("gpt-4o-mini", messages())
@@ -139,7 +139,7 @@ def test_a_router_without_a_config_has_the_default_limits():
     router.guard.close()
 
 
-async def test_a_cancelled_waiter_frees_its_place(make_router):
+async def test_a_cancelled_waiter_leaves_the_queue(make_router):
     clock = FakeClock()
     router = make_router(clock=clock, providers={"openai": {"rpm": 60, "burst": {"rpm": 1}}})
     await router.acompletion("gpt-4o-mini", messages())

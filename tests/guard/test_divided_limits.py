@@ -34,11 +34,11 @@ def limits_of(entry: dict[str, Any]) -> dict[str, int]:
 
 
 async def admitted(guard: Guard, asked: int, demand: Demand = ONE, feature: str | None = None) -> int:
-    """How many of ``asked`` requests for openai are let through."""
+    """How many of ``asked`` requests for openai are admitted."""
     for number in range(asked):
-        scope = guard.open_context("openai", chain=(), feature=feature)
+        context = guard.open_context("openai", chain=(), feature=feature)
         try:
-            await guard.admit(scope, Attempt(group="openai", provider="openai"), demand)
+            await guard.admit(context, Attempt(group="openai", provider="openai"), demand)
         except RateLimited:
             return number
     return asked
@@ -51,7 +51,7 @@ async def test_each_of_four_guards_admits_a_quarter_of_the_burst() -> None:
     assert guards[0].status()["store"]["processes"] == 4
 
 
-async def test_a_guard_alone_keeps_the_whole_limit() -> None:
+async def test_a_single_guard_keeps_the_whole_limit() -> None:
     guard = guard_of(1)
     assert await admitted(guard, 30) == 20
     assert guard.status()["store"] == {"scope": "process", "state": "ok", "processes": 1}
@@ -72,8 +72,8 @@ async def test_a_features_limits_and_those_of_a_provider_that_the_file_omits_are
     assert limits_of(guard.status()["providers"]["anthropic"])["rpm"] == 250
 
 
-def test_a_guard_that_starts_takes_up_its_part_of_what_all_have_used(tmp_path: Path) -> None:
-    """Were it charged with everything, a restart at a quarter of the day's limit would block it until midnight."""
+def test_a_guard_that_starts_restores_its_part_of_the_usage_of_all(tmp_path: Path) -> None:
+    """Charged with the usage of all, a guard restarted at a quarter of the daily limit would block until midnight."""
     data = shipped_config()
     data["wallie"] |= {
         "providers": {"openai": {"rpm": 600, "rpd": 1000}},

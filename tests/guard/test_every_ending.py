@@ -1,4 +1,4 @@
-"""Every way a request can end: one settled record per attempt, one ended request, and what they say."""
+"""Every way a request can end: one ``Settled`` event per attempt, one ``Ended`` event, and their fields."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Tape(Bus):
         return [event for event in self.events if type(event) is kind]
 
 
-# The ways into the router, each read to its end.
+# The entry points of the router, each read to its end.
 
 
 async def chat(router, group, **more):
@@ -99,22 +99,22 @@ async def helper_stream(router, group, **more):
 
 WHOLE = (chat, sync_chat, responses, anthropic, helper)
 STREAMS = (chat_stream, sync_stream, responses_stream, anthropic_stream, helper_stream)
-DOORS = (*WHOLE, *STREAMS)
-UNREPORTED = (chat_stream, sync_stream)  # nobody asked for the usage with stream_options
+ENTRY_POINTS = (*WHOLE, *STREAMS)
+UNREPORTED = (chat_stream, sync_stream)  # without stream_options, the usage is not reported
 
-Door = Callable[..., Awaitable[None]]
+EntryPoint = Callable[..., Awaitable[None]]
 Fleet = Any
 
 
 @dataclass(frozen=True)
 class Case:
-    """What the providers do, what the attempts come to, and what becomes of the request."""
+    """The behaviour of the providers, the results of the attempts, and the end of the request."""
 
     prepare: Callable[[Fleet], object]
     attempts: tuple[tuple[str, str, str | None], ...]  # provider, outcome, error
     error: str | None = None
     by_caller: bool = False
-    doors: tuple[Door, ...] = DOORS
+    entry_points: tuple[EntryPoint, ...] = ENTRY_POINTS
     group: str = "gpt-4o-mini"
     sections: tuple[tuple[str, Any], ...] = ()
     arguments: tuple[tuple[str, Any], ...] = ()
@@ -160,20 +160,20 @@ CASES = {
         lambda fleet: fleet["openai"].malformed(),
         (("openai", "cut", "unreadable answer"), NEXT),
         sections=NO_RETRY,
-        doors=WHOLE,
+        entry_points=WHOLE,
     ),
     "cut before the first chunk": Case(
         lambda fleet: fleet["openai"].cut_stream(0),
         (("openai", "cut", ANYTHING), NEXT),
         sections=NO_RETRY,
-        doors=(chat_stream, sync_stream, anthropic_stream, helper_stream),
+        entry_points=(chat_stream, sync_stream, anthropic_stream, helper_stream),
     ),
     "cut, where LiteLLM does not go on": Case(
         lambda fleet: fleet["openai"].cut_stream(0),
         (("openai", "cut", "connection lost"),),
         "connection lost",
         sections=NO_RETRY,
-        doors=(responses_stream,),
+        entry_points=(responses_stream,),
     ),
     "400": Case(
         lambda fleet: fleet["deepseek"].fail(400),
@@ -181,7 +181,7 @@ CASES = {
         "HTTP 400",
         True,
         group="deepseek-chat",
-        doors=(chat, chat_stream, sync_chat, helper, helper_stream),
+        entry_points=(chat, chat_stream, sync_chat, helper, helper_stream),
     ),
     "5xx alone": Case(
         lambda fleet: fleet["deepseek"].fail(503),
@@ -189,10 +189,10 @@ CASES = {
         "HTTP 503",
         group="deepseek-chat",
         sections=NO_RETRY,
-        doors=(chat, chat_stream, sync_chat, helper, helper_stream),
+        entry_points=(chat, chat_stream, sync_chat, helper, helper_stream),
     ),
 }
-TABLE = [(name, door) for name, case in CASES.items() for door in case.doors]
+TABLE = [(name, entry_point) for name, case in CASES.items() for entry_point in case.entry_points]
 
 
 @pytest.fixture
@@ -223,13 +223,15 @@ def check_books(tape: Tape, ended: Ended) -> None:
         assert not record.unpriced
 
 
-@pytest.mark.parametrize(("name", "door"), TABLE, ids=[f"{name}-{door.__name__}" for name, door in TABLE])
-async def test_one_record_per_attempt_and_one_end_per_request(make_router, fleet, tape, name, door):
+@pytest.mark.parametrize(
+    ("name", "entry_point"), TABLE, ids=[f"{name}-{entry_point.__name__}" for name, entry_point in TABLE]
+)
+async def test_one_record_per_attempt_and_one_end_per_request(make_router, fleet, tape, name, entry_point):
     case = CASES[name]
     router = make_router(bus=tape, **dict(case.sections))
     case.prepare(fleet)
     with contextlib.suppress(Exception):
-        await door(router, case.group, **dict(case.arguments))
+        await entry_point(router, case.group, **dict(case.arguments))
     await until(lambda: tape.of(Ended))
     (ended,) = tape.of(Ended)
     seen = tuple((record.provider, record.outcome, record.error) for record in tape.of(Settled))
@@ -241,9 +243,9 @@ async def test_one_record_per_attempt_and_one_end_per_request(make_router, fleet
     served = tape.of(Settled)[-1]
     assert ended.used_fallback == (ended.success and served.model != case.group)
     assert len(tape.of(FellBack)) == sum(1 for one, other in itertools.pairwise(seen) if one[0] != other[0])
-    assert ended.stream == (door in STREAMS)
+    assert ended.stream == (entry_point in STREAMS)
     assert ended.latency_ms >= max(record.latency_ms for record in ended.settled)
-    if door not in UNREPORTED:
+    if entry_point not in UNREPORTED:
         assert not [record for record in tape.of(Settled) if record.success and record.estimated]
     check_books(tape, ended)
     assert_nothing_leaked(router)
@@ -252,7 +254,7 @@ async def test_one_record_per_attempt_and_one_end_per_request(make_router, fleet
     assert len(tape.of(Ended)) == 1
 
 
-# Endings that the caller or the guard brings about
+# Ends that the caller or the guard causes
 
 
 async def break_off(stream) -> None:
@@ -298,7 +300,7 @@ async def open_helper(router):
 
 @pytest.mark.parametrize("leave", [break_off, drop, cancel])
 @pytest.mark.parametrize("opened", [open_chat, open_responses, open_anthropic, open_helper])
-async def test_a_stream_that_its_reader_leaves(make_router, fleet, tape, opened, leave):
+async def test_an_abandoned_stream_is_recorded_as_cut_by_its_caller(make_router, fleet, tape, opened, leave):
     router = make_router(bus=tape)
     for provider in ("openai", "anthropic"):
         fleet[provider].hang(after_chunks=2)
@@ -320,7 +322,7 @@ async def test_a_stream_that_its_reader_leaves(make_router, fleet, tape, opened,
     assert_nothing_leaked(router)
 
 
-async def test_a_cancelled_request(make_router, fleet, tape):
+async def test_a_cancelled_request_is_recorded_as_ended_by_its_caller(make_router, fleet, tape):
     router = make_router(bus=tape)
     fleet["openai"].hang()
     task = asyncio.create_task(chat(router, "gpt-4o-mini"))
@@ -334,12 +336,12 @@ async def test_a_cancelled_request(make_router, fleet, tape):
     check_books(tape, ended)
 
 
-@pytest.mark.parametrize("door", [chat_stream, sync_stream, helper_stream])
-async def test_a_stream_cut_in_the_middle(make_router, fleet, tape, door):
+@pytest.mark.parametrize("entry_point", [chat_stream, sync_stream, helper_stream])
+async def test_a_stream_cut_in_the_middle_is_recorded_as_cut(make_router, fleet, tape, entry_point):
     router = make_router(bus=tape, retry={"max_retries": 0})
     fleet["openai"].cut_stream(2)
     with contextlib.suppress(Exception):
-        await door(router, "gpt-4o-mini")
+        await entry_point(router, "gpt-4o-mini")
     await until(lambda: tape.of(Ended))
     (ended,) = tape.of(Ended)
     assert (ended.settled[0].provider, ended.settled[0].outcome) == ("openai", "cut")
@@ -347,16 +349,16 @@ async def test_a_stream_cut_in_the_middle(make_router, fleet, tape, door):
     check_books(tape, ended)
 
 
-@pytest.mark.parametrize("door", [chat, chat_stream, helper])
-async def test_an_answer_from_the_cache_costs_nothing(make_router, tape, monkeypatch, door):
+@pytest.mark.parametrize("entry_point", [chat, chat_stream, helper])
+async def test_an_answer_from_the_cache_costs_nothing(make_router, tape, monkeypatch, entry_point):
     cache = Cache(type="local")
     monkeypatch.setattr(litellm, "cache", cache)
     router = make_router(bus=tape, arguments={"cache_responses": True})
-    await door(router, "gpt-4o-mini")
+    await entry_point(router, "gpt-4o-mini")
     await until(lambda: len(tape.of(Ended)) == 1)
     await until(lambda: bool(cache.cache.cache_dict))  # LiteLLM stores a streamed answer in a task of its own
     tape.events.clear()
-    await door(router, "gpt-4o-mini")
+    await entry_point(router, "gpt-4o-mini")
     await until(lambda: tape.of(Ended))
     (record,) = tape.of(Settled)
     assert (record.outcome, record.success, record.total_tokens, record.cost_usd) == ("cache_hit", True, 0, 0.0)
@@ -364,12 +366,12 @@ async def test_an_answer_from_the_cache_costs_nothing(make_router, tape, monkeyp
     assert tape.of(Ended)[0].success
 
 
-@pytest.mark.parametrize("door", [chat, chat_stream, sync_chat, responses, anthropic, helper, helper_stream])
-async def test_our_own_refusal_is_an_end_without_an_attempt(make_router, tape, door):
+@pytest.mark.parametrize("entry_point", [chat, chat_stream, sync_chat, responses, anthropic, helper, helper_stream])
+async def test_a_refusal_ends_a_request_without_an_attempt(make_router, tape, entry_point):
     router = make_router(bus=tape)
     router.guard.open_circuit("deepseek")
     with pytest.raises(Exception, match="circuit is open"):
-        await door(router, "deepseek-chat")
+        await entry_point(router, "deepseek-chat")
     (ended,) = tape.of(Ended)
     assert tape.of(Settled) == []
     assert (ended.success, ended.error, ended.status_code) == (False, "wallie_circuit_open", 503)
@@ -377,7 +379,7 @@ async def test_our_own_refusal_is_an_end_without_an_attempt(make_router, tape, d
     check_tags(ended)
 
 
-async def test_a_chain_of_which_nobody_could_serve(make_router, tape):
+async def test_a_request_that_no_member_of_its_chain_serves_is_recorded_with_every_attempt(make_router, tape):
     router = make_router(bus=tape)
     for provider in ("openai", "anthropic", "gemini", "groq"):
         router.guard.open_circuit(provider)
@@ -385,26 +387,26 @@ async def test_a_chain_of_which_nobody_could_serve(make_router, tape):
         await chat(router, "gpt-4o")
     (ended,) = tape.of(Ended)
     assert (ended.error, ended.status_code, ended.settled) == ("wallie_chain_exhausted", 503, ())
-    hops = [(hop.from_model, hop.to_model, hop.from_provider) for hop in tape.of(FellBack)]
-    assert hops == [
+    fallbacks = [(fallback.from_model, fallback.to_model, fallback.from_provider) for fallback in tape.of(FellBack)]
+    assert fallbacks == [
         ("gpt-4o", "claude-sonnet-4", "openai"),
         ("claude-sonnet-4", "gemini-2.0-flash-thinking", "anthropic"),
         ("gemini-2.0-flash-thinking", "llama-3.3-70b", "gemini"),
     ]
 
 
-@pytest.mark.parametrize("door", [helper, helper_stream])
-async def test_a_deadline_that_passes(make_router, fleet, tape, door):
+@pytest.mark.parametrize("entry_point", [helper, helper_stream])
+async def test_a_request_whose_deadline_passes_is_recorded(make_router, fleet, tape, entry_point):
     router = make_router(bus=tape)
     fleet["openai"].hang()
     with pytest.raises(TimeoutError):
-        await door(router, "gpt-4o-mini", deadline=0.3)
+        await entry_point(router, "gpt-4o-mini", deadline=0.3)
     (ended,) = tape.of(Ended)
     assert (ended.error, ended.by_caller, len(ended.settled)) == ("wallie_deadline_exceeded", False, 1)
     check_books(tape, ended)
 
 
-async def test_a_deadline_that_had_passed_before_is_an_end_too(make_router, tape):
+async def test_a_deadline_that_had_passed_before_the_request_is_recorded(make_router, tape):
     router = make_router(bus=tape)
     with pytest.raises(TimeoutError):
         await helper(router, "gpt-4o-mini", deadline=0.0)
@@ -429,7 +431,7 @@ async def test_embeddings_are_recorded(make_router, tape):
     check_books(tape, tape.of(Ended)[0])
 
 
-async def test_a_call_of_ones_own_is_recorded(make_router, tape):
+async def test_an_applications_own_call_is_recorded(make_router, tape):
     router = make_router(bus=tape)
 
     async def call(target):
@@ -442,7 +444,7 @@ async def test_a_call_of_ones_own_is_recorded(make_router, tape):
     check_books(tape, tape.of(Ended)[0])
 
 
-async def test_a_model_without_a_price_is_unpriced_and_told_once(make_router, tape):
+async def test_a_model_without_a_price_is_unpriced_and_announced_once(make_router, tape):
     router = make_router(bus=tape)
     model = "openai/our-own-model"
     entry = next(one for one in router.model_list if one["model_name"] == "gpt-4o-mini")
@@ -472,7 +474,7 @@ async def test_an_answer_of_no_known_shape_is_the_providers_fault(make_router, f
     assert not tape.of(Ended)[0].by_caller
 
 
-async def test_what_is_under_way_when_the_guard_closes_is_recorded(make_router, fleet, tape):
+async def test_calls_under_way_when_the_guard_closes_are_recorded(make_router, fleet, tape):
     router = make_router(bus=tape)
     fleet["openai"].slow(0.3)
     task = asyncio.create_task(chat(router, "gpt-4o-mini"))

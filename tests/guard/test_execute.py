@@ -1,4 +1,4 @@
-"""The helpers an application calls."""
+"""The helpers that applications call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from wallie_litellm import (
         ("deepseek-chat", "deepseek"),
     ],
 )
-async def test_a_result_says_who_answered_what_and_for_how_much(make_router, group, provider):
+async def test_a_result_has_the_provider_the_answer_and_the_cost(make_router, group, provider):
     router = make_router()
     result = await execute_ai_request(router, group, messages(), feature="wallie-chat", user_id="u1")
     assert (result.text, result.provider, result.model) == (f"Hello from {provider}.", provider, group)
@@ -96,14 +96,14 @@ async def test_the_callers_metadata_is_left_as_it_was(make_router):
     assert metadata == {"conversationId": "123", "hasRAG": True}
 
 
-async def test_a_call_of_ones_own_goes_along_the_chain_under_the_same_guard(make_router):
+async def test_an_applications_own_call_goes_along_the_chain_under_the_same_guard(make_router):
     router = make_router(retry={"max_retries": 0})
     targets = []
 
     async def call(target):
         targets.append(target)
         if target.provider == "openai":
-            raise ConnectionRefusedError("nobody there")
+            raise ConnectionRefusedError("no server")
         return {"answer": 42, "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}}
 
     result = await execute_ai_request(router, "gpt-4o-mini", execute=call, estimated_tokens=500)
@@ -116,7 +116,7 @@ async def test_a_call_of_ones_own_goes_along_the_chain_under_the_same_guard(make
     assert router.guard.status()["providers"]["openai"]["breaker"]["consecutive_failures"] == 1
 
 
-async def test_a_router_call_inside_a_call_of_ones_own_is_a_request_of_its_own(make_router):
+async def test_a_router_call_inside_an_applications_own_call_is_a_separate_request(make_router):
     router = make_router()
 
     async def call(_target):
@@ -129,7 +129,7 @@ async def test_a_router_call_inside_a_call_of_ones_own_is_a_request_of_its_own(m
 
 
 @pytest.mark.parametrize("deadline", [0, -1])
-async def test_a_deadline_that_has_passed_asks_nobody(make_router, fleet, deadline):
+async def test_a_deadline_that_has_passed_calls_no_provider(make_router, fleet, deadline):
     with pytest.raises(DeadlineExceeded):
         await execute_ai_request(make_router(), "gpt-4o-mini", messages(), deadline=deadline)
     assert fleet["openai"].counts().received == 0
@@ -187,6 +187,6 @@ def test_extract_text_reads_every_wire_format(response, text):
     assert extract_text(response) == text
 
 
-def test_a_model_without_a_price_costs_none_rather_than_nothing():
+def test_the_cost_of_a_model_without_a_price_is_none_and_not_zero():
     assert calculate_cost("openai/no-such-model", 10, 10) is None
     assert calculate_cost("openai/gpt-4o-mini", 1_000_000, 0) == pytest.approx(0.15)

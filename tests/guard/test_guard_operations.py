@@ -1,4 +1,4 @@
-"""What applications and operators ask of the guard, and what it shows them."""
+"""The guard's questions and actions for applications and operators, and its status."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import pytest
 from fake_clock import FakeClock
 from limiter_support import tokens
 
+from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import CircuitOpen, RateLimited
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext
+from wallie_litellm.guard.context import Attempt, RequestContext
 
 MakeGuard = Callable[..., Guard]
 ONE = Demand()
@@ -24,13 +25,13 @@ SUCCESS = AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)
 FAILURE = AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason="InternalServerError", status_code=500)
 
 
-async def call(guard: Guard, ending: AttemptResult, demand: Demand = ONE, provider: str = "openai") -> RequestContext:
-    scope = guard.open_context("o")
+async def call(guard: Guard, result: AttemptResult, demand: Demand = ONE, provider: str = "openai") -> RequestContext:
+    context = guard.open_context("o")
     made = Attempt(group="o", provider=provider, deployment="openai/x")
-    await guard.admit(scope, made, demand)
-    assert guard.settle(scope, made, ending)
-    assert not guard.settle(scope, made, ending), "an attempt ends once"
-    return scope
+    await guard.admit(context, made, demand)
+    assert guard.settle(context, made, result)
+    assert not guard.settle(context, made, result), "an attempt ends once"
+    return context
 
 
 def shown(guard: Guard, provider: str = "openai") -> dict[str, Any]:
@@ -43,19 +44,19 @@ def shown(guard: Guard, provider: str = "openai") -> dict[str, Any]:
 
 async def test_an_attempt_leaves_a_record(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
-    scope = guard.open_context("o")
+    context = guard.open_context("o")
     made = Attempt(group="o", provider="openai", deployment="openai/x")
-    await guard.admit(scope, made, tokens(10))
+    await guard.admit(context, made, tokens(10))
     clock.advance(0.25)
-    guard.settle(scope, made, FAILURE)
-    (record,) = scope.attempts
+    guard.settle(context, made, FAILURE)
+    (record,) = context.attempts
     assert (record.provider, record.model, record.deployment) == ("openai", "o", "openai/x")
     assert (record.outcome, record.error, record.status_code) == ("rejected", "InternalServerError", 500)
     assert (record.latency_ms, record.waited_ms) == (pytest.approx(250), 0)
 
 
 @pytest.mark.parametrize(
-    ("ending", "requests", "used"),
+    ("result", "requests", "used"),
     [
         (SUCCESS._replace(usage=Demand(1, 30, 20, 10)), 1, 30),
         (SUCCESS, 1, 50),
@@ -67,10 +68,10 @@ async def test_an_attempt_leaves_a_record(make_guard: MakeGuard, clock: FakeCloc
     ],
 )
 async def test_an_attempt_is_charged_by_its_outcome(
-    make_guard: MakeGuard, ending: AttemptResult, requests: int, used: int
+    make_guard: MakeGuard, result: AttemptResult, requests: int, used: int
 ) -> None:
     guard = make_guard({"openai": {"rpm": 60, "tpm": 600, "rpd": 10, "tpd": 1000}})
-    await call(guard, ending, Demand(1, 50, 40, 10))
+    await call(guard, result, Demand(1, 50, 40, 10))
     quota = shown(guard)["quota"]
     assert [quota[name]["used"] for name in ("rpm", "tpm", "rpd", "tpd")] == [requests, used, requests, used]
     for each in quota.values():
@@ -79,9 +80,9 @@ async def test_an_attempt_is_charged_by_its_outcome(
 
 async def test_an_attempt_that_was_never_admitted_settles_nothing(make_guard: MakeGuard) -> None:
     guard = make_guard()
-    scope = guard.open_context("o")
-    assert not guard.settle(scope, Attempt(group="o", provider="openai"), SUCCESS)
-    assert scope.attempts == []
+    context = guard.open_context("o")
+    assert not guard.settle(context, Attempt(group="o", provider="openai"), SUCCESS)
+    assert context.attempts == []
 
 
 # Status
@@ -128,12 +129,12 @@ async def test_health_follows_errors_and_the_breaker(make_guard: MakeGuard, cloc
     assert shown(guard)["breaker"]["state"] == "open"
     assert shown(guard)["breaker"]["next_probe_in"] == 30
     clock.advance(30)
-    scope = guard.open_context("o")
+    context = guard.open_context("o")
     probe = Attempt(group="o", provider="openai")
-    await guard.admit(scope, probe, Demand())
+    await guard.admit(context, probe, Demand())
     seen.append(shown(guard)["health"])
     assert shown(guard)["breaker"]["state"] == "half_open"
-    guard.settle(scope, probe, SUCCESS)
+    guard.settle(context, probe, SUCCESS)
     seen.append(shown(guard)["health"])
     assert seen == ["healthy", "degraded", "down", "degraded", "healthy"]
 
@@ -149,20 +150,20 @@ async def test_a_forced_open_circuit_is_down_and_closing_it_heals(make_guard: Ma
     await call(guard, SUCCESS)
 
 
-async def test_a_released_circuit_lets_one_request_through_to_find_out(make_guard: MakeGuard) -> None:
+async def test_a_released_circuit_admits_one_request_as_a_probe(make_guard: MakeGuard) -> None:
     guard = make_guard()
     guard.open_circuit("openai")
     guard.release_circuit("openai")
     assert (shown(guard)["health"], shown(guard)["breaker"]["state"]) == ("degraded", "half_open")
-    scope, probe = guard.open_context("o"), Attempt(group="o", provider="openai")
-    await guard.admit(scope, probe, Demand())
+    context, probe = guard.open_context("o"), Attempt(group="o", provider="openai")
+    await guard.admit(context, probe, Demand())
     with pytest.raises(CircuitOpen):
         await call(guard, SUCCESS)
-    guard.settle(scope, probe, SUCCESS)
+    guard.settle(context, probe, SUCCESS)
     assert shown(guard)["health"] == "healthy"
 
 
-async def test_the_status_counts_those_who_wait(make_guard: MakeGuard, clock: FakeClock) -> None:
+async def test_the_status_counts_waiting_requests(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
     guard.update_usage("openai", tokens=60)
     tasks = [asyncio.ensure_future(guard.wait_for_capacity("openai", 5)) for _ in range(3)]
@@ -176,7 +177,7 @@ async def test_the_status_counts_those_who_wait(make_guard: MakeGuard, clock: Fa
 # Capacity for calls made outside the router
 
 
-async def test_a_lease_keeps_its_estimate_unless_told_otherwise(make_guard: MakeGuard) -> None:
+async def test_a_lease_charges_its_estimate_unless_it_is_settled(make_guard: MakeGuard) -> None:
     guard = make_guard()
     with await guard.wait_for_capacity("openai", 20):
         assert shown(guard)["in_flight"] == 1
@@ -207,7 +208,7 @@ async def test_capacity_is_waited_for_at_most_max_wait(make_guard: MakeGuard, cl
     await task
 
 
-# Questions and orders
+# Questions and actions
 
 
 def test_a_provider_is_available_while_it_would_take_a_request(make_guard: MakeGuard) -> None:
@@ -280,7 +281,7 @@ async def test_capacity_of_an_unknown_provider_is_an_error_too(make_guard: MakeG
         await make_guard().wait_for_capacity("opnai")
 
 
-async def test_a_reset_lets_those_who_wait_pass(make_guard: MakeGuard) -> None:
+async def test_a_quota_reset_admits_waiting_requests(make_guard: MakeGuard) -> None:
     guard = make_guard()
     guard.update_usage("openai", tokens=60)
     task = asyncio.ensure_future(guard.wait_for_capacity("openai", 30))
@@ -294,26 +295,26 @@ async def test_a_reset_lets_those_who_wait_pass(make_guard: MakeGuard) -> None:
 
 def test_the_filter_prefers_those_that_can_serve_now(make_guard: MakeGuard) -> None:
     guard = make_guard()
-    scope = guard.open_context("both")
+    context = guard.open_context("both")
     both = ["openai", "anthropic"]
-    assert guard.preferred(scope, "both", both, tokens(10)) == {"openai", "anthropic"}
+    assert guard.preferred(context, "both", both, tokens(10)) == {"openai", "anthropic"}
     guard.update_usage("openai", tokens=60)
-    assert guard.preferred(scope, "both", both, tokens(10)) == {"anthropic"}
+    assert guard.preferred(context, "both", both, tokens(10)) == {"anthropic"}
     guard.open_circuit("anthropic")
-    assert guard.preferred(scope, "both", both, tokens(10)) == {"openai"}
+    assert guard.preferred(context, "both", both, tokens(10)) == {"openai"}
 
 
-def test_the_filter_refuses_with_the_soonest_retry_when_nobody_may_be_waited_for(make_guard: MakeGuard) -> None:
+def test_the_filter_refuses_with_the_soonest_retry_when_no_provider_may_be_waited_for(make_guard: MakeGuard) -> None:
     guard = make_guard({"anthropic": {"tpm": 60}})
     guard.update_usage("openai", tokens=100)
     guard.update_usage("anthropic", tokens=95)
-    scope = guard.open_context("both")
+    context = guard.open_context("both")
     with pytest.raises(RateLimited) as caught:
-        guard.preferred(scope, "both", ["openai", "anthropic"], tokens(1))
+        guard.preferred(context, "both", ["openai", "anthropic"], tokens(1))
     assert (caught.value.provider, caught.value.retry_after) == ("anthropic", pytest.approx(36))
 
 
-def test_closing_calls_those_who_asked_for_it_once(make_guard: MakeGuard) -> None:
+def test_closing_calls_every_on_close_callback_once(make_guard: MakeGuard) -> None:
     guard, calls = make_guard(), []
     guard.on_close(lambda: calls.append(1))
     guard.close()

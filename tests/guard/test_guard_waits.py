@@ -1,4 +1,4 @@
-"""Wait or fall back: how long an attempt may stand at a provider's door."""
+"""Wait or fall back: how long an attempt may wait for a provider."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import pytest
 from fake_clock import FakeClock
 from limiter_support import tokens
 
+from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import CircuitOpen, DeadlineExceeded, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext
+from wallie_litellm.guard.context import Attempt, RequestContext
 
 MakeGuard = Callable[..., Guard]
 
@@ -25,8 +26,8 @@ def use_up(guard: Guard, provider: str = "openai", amount: int = 60) -> None:
     guard.update_usage(provider, 0, amount)
 
 
-def attempt(scope: RequestContext, provider: str = "openai") -> Attempt:
-    return Attempt(group=scope.group, provider=provider)
+def attempt(context: RequestContext, provider: str = "openai") -> Attempt:
+    return Attempt(group=context.group, provider=provider)
 
 
 async def settled_down() -> None:
@@ -35,10 +36,10 @@ async def settled_down() -> None:
         await asyncio.sleep(0)
 
 
-async def admitted(guard: Guard, clock: FakeClock, scope: RequestContext, demand: Demand, seconds: float) -> Attempt:
-    """An attempt that is let in within ``seconds``, which pass at once."""
-    made = attempt(scope)
-    task = asyncio.ensure_future(guard.admit(scope, made, demand))
+async def admitted(guard: Guard, clock: FakeClock, context: RequestContext, demand: Demand, seconds: float) -> Attempt:
+    """An attempt that is admitted within ``seconds``, which pass at once."""
+    made = attempt(context)
+    task = asyncio.ensure_future(guard.admit(context, made, demand))
     await settled_down()
     clock.advance(seconds)
     await settled_down()
@@ -47,33 +48,35 @@ async def admitted(guard: Guard, clock: FakeClock, scope: RequestContext, demand
     return made
 
 
-async def refusal(guard: Guard, scope: RequestContext, demand: Demand, kind: type[Refused] = RateLimited) -> Refused:
+async def refusal(guard: Guard, context: RequestContext, demand: Demand, kind: type[Refused] = RateLimited) -> Refused:
     with pytest.raises(kind) as caught:
-        await guard.admit(scope, attempt(scope), demand)
+        await guard.admit(context, attempt(context), demand)
     assert type(caught.value) is kind
     return caught.value
 
 
 async def test_a_request_within_the_limits_does_not_wait(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
-    scope = guard.open_context("o")
-    made = await admitted(guard, clock, scope, tokens(60), 0)
+    context = guard.open_context("o")
+    made = await admitted(guard, clock, context, tokens(60), 0)
     assert made.reservation is not None
-    assert (made.waited, scope.waited) == (0, 0)
+    assert (made.waited, context.waited) == (0, 0)
     assert guard.status()["providers"]["openai"]["in_flight"] == 1
 
 
-async def test_over_the_limit_it_waits_for_its_provider_by_default(make_guard: MakeGuard, clock: FakeClock) -> None:
+async def test_a_request_over_the_limit_waits_for_its_provider_by_default(
+    make_guard: MakeGuard, clock: FakeClock
+) -> None:
     guard = make_guard()
     use_up(guard)
-    scope = guard.open_context("o")
-    made = await admitted(guard, clock, scope, tokens(29), 29)
+    context = guard.open_context("o")
+    made = await admitted(guard, clock, context, tokens(29), 29)
     assert made.waited == pytest.approx(29)
-    assert scope.waited == pytest.approx(29)
+    assert context.waited == pytest.approx(29)
     assert made.started_at == pytest.approx(clock.now())
 
 
-async def test_it_moves_on_at_once_when_the_wait_is_longer_than_max_wait(make_guard: MakeGuard) -> None:
+async def test_a_request_falls_back_at_once_when_the_wait_exceeds_max_wait(make_guard: MakeGuard) -> None:
     guard = make_guard()
     use_up(guard)
     error = await refusal(guard, guard.open_context("o"), tokens(31))
@@ -99,7 +102,7 @@ async def test_max_wait_holds_when_no_other_member_could(make_guard: MakeGuard, 
     others = {name: {"tpm": 60} for name in ("anthropic", "gemini")}
     guard = make_guard(others, chains={} if how == "no chain" else {"o": ["a", "g"]}, **IMPATIENT)
     use_up(guard)
-    scope = guard.open_context("o", chain=["a", "o"]) if how == "last member" else guard.open_context("o")
+    context = guard.open_context("o", chain=["a", "o"]) if how == "last member" else guard.open_context("o")
     for other in ("anthropic", "gemini"):
         if how == "open":
             guard.open_circuit(other)
@@ -109,26 +112,26 @@ async def test_max_wait_holds_when_no_other_member_could(make_guard: MakeGuard, 
             guard.limiter(other).settle(_nothing_reserved(guard, other), Demand(0, 0, 0, 0), pause_for=60)
     if how == "last member":
         guard.open_circuit("anthropic")
-    await admitted(guard, clock, scope, tokens(29), 29)
+    await admitted(guard, clock, context, tokens(29), 29)
 
 
 def _nothing_reserved(guard: Guard, provider: str) -> Any:
     return guard.limiter(provider).reserve(Demand(0, 0, 0, 0))
 
 
-async def test_only_members_after_this_one_count_as_others(make_guard: MakeGuard, clock: FakeClock) -> None:
+async def test_only_later_members_of_the_chain_count_as_alternatives(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard({"anthropic": {"tpm": 60}}, chains={"o": ["a"]}, **IMPATIENT)
     use_up(guard, "anthropic")
-    scope = guard.open_context("o")
+    context = guard.open_context("o")
     made = Attempt(group="a", provider="anthropic")
-    task = asyncio.ensure_future(guard.admit(scope, made, tokens(20)))
+    task = asyncio.ensure_future(guard.admit(context, made, tokens(20)))
     await settled_down()
     clock.advance(20)
     await task
     assert made.reservation is not None
 
 
-async def test_a_member_that_could_serve_less_than_this_request_is_no_other(
+async def test_a_member_that_could_not_serve_this_request_is_no_alternative(
     make_guard: MakeGuard, clock: FakeClock
 ) -> None:
     guard = make_guard({"anthropic": {"tpm": 10}}, chains={"o": ["a"]}, **IMPATIENT)
@@ -136,10 +139,10 @@ async def test_a_member_that_could_serve_less_than_this_request_is_no_other(
     await admitted(guard, clock, guard.open_context("o"), tokens(20), 20)
 
 
-async def test_one_who_waits_for_a_place_in_flight_waits_for_patience_only(
+async def test_a_request_waits_for_a_concurrency_slot_only_for_its_patience(
     make_guard: MakeGuard, clock: FakeClock
 ) -> None:
-    """Nobody knows when a place becomes free, so the wait itself has to end."""
+    """The time at which a slot becomes free cannot be predicted, so the wait itself has to end."""
     guard = make_guard({"openai": {"concurrency": 1}}, **IMPATIENT)
     await admitted(guard, clock, guard.open_context("o"), tokens(1), 0)
     with pytest.raises(RateLimited, match=r"after waiting 3\.0 s"):
@@ -151,10 +154,10 @@ FEATURES = {"features": {"chat": {"patience": 2, "priority": 5}, "batch": {"max_
 
 async def test_a_feature_has_its_own_patience_and_priority(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard(**FEATURES)
-    scope = guard.open_context("o", feature="chat", user_id="u1")
-    assert (scope.patience, scope.max_wait, scope.priority, scope.user_id) == (2, 30, 5, "u1")
+    context = guard.open_context("o", feature="chat", user_id="u1")
+    assert (context.patience, context.max_wait, context.priority, context.caller.user_id) == (2, 30, 5, "u1")
     use_up(guard)
-    await refusal(guard, scope, tokens(3))
+    await refusal(guard, context, tokens(3))
     await admitted(guard, clock, guard.open_context("o", feature="other"), tokens(3), 3)
 
 
@@ -165,7 +168,7 @@ async def test_a_feature_may_wait_longer_than_the_rest(make_guard: MakeGuard, cl
     await admitted(guard, clock, guard.open_context("o", feature="batch"), tokens(1), 61)
 
 
-def test_a_requests_own_priority_goes_before_its_features(make_guard: MakeGuard) -> None:
+def test_a_requests_own_priority_takes_precedence_over_its_features(make_guard: MakeGuard) -> None:
     assert make_guard(**FEATURES).open_context("o", feature="chat", priority=9).priority == 9
 
 
@@ -175,8 +178,8 @@ async def test_higher_priority_goes_first(make_guard: MakeGuard, clock: FakeCloc
     order: list[str] = []
 
     async def go(name: str, **more: Any) -> None:
-        scope = guard.open_context("o", chain=(), **more)
-        await guard.admit(scope, attempt(scope), tokens(5))
+        context = guard.open_context("o", chain=(), **more)
+        await guard.admit(context, attempt(context), tokens(5))
         order.append(name)
 
     tasks = [asyncio.ensure_future(go("late")), asyncio.ensure_future(go("chat", feature="chat"))]
@@ -189,7 +192,7 @@ async def test_higher_priority_goes_first(make_guard: MakeGuard, clock: FakeCloc
 # Deadlines
 
 
-async def test_nobody_waits_past_the_deadline(make_guard: MakeGuard, clock: FakeClock) -> None:
+async def test_a_request_does_not_wait_past_its_deadline(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
     use_up(guard)
     error = await refusal(guard, guard.open_context("o", deadline=10), tokens(11))
@@ -197,11 +200,13 @@ async def test_nobody_waits_past_the_deadline(make_guard: MakeGuard, clock: Fake
     await admitted(guard, clock, guard.open_context("o", deadline=10), tokens(9), 9)
 
 
-async def test_a_deadline_that_passes_while_waiting_is_said_so(make_guard: MakeGuard, clock: FakeClock) -> None:
+async def test_a_deadline_that_passes_while_waiting_raises_deadline_exceeded(
+    make_guard: MakeGuard, clock: FakeClock
+) -> None:
     guard = make_guard()
     use_up(guard)
-    scope = guard.open_context("o", deadline=10)
-    task = asyncio.ensure_future(guard.admit(scope, attempt(scope), tokens(9)))
+    context = guard.open_context("o", deadline=10)
+    task = asyncio.ensure_future(guard.admit(context, attempt(context), tokens(9)))
     await settled_down()
     clock.advance(8)
     use_up(guard, amount=5)
@@ -211,17 +216,17 @@ async def test_a_deadline_that_passes_while_waiting_is_said_so(make_guard: MakeG
     assert guard.status()["providers"]["openai"]["waiting"] == 0
 
 
-async def test_after_the_deadline_nothing_is_waited_for(make_guard: MakeGuard, clock: FakeClock) -> None:
+async def test_a_request_past_its_deadline_does_not_wait(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
-    scope = guard.open_context("o", deadline=10)
+    context = guard.open_context("o", deadline=10)
     use_up(guard, amount=120)
-    guard.check_deadline(scope)
+    guard.check_deadline(context)
     clock.advance(10)
     with pytest.raises(DeadlineExceeded) as caught:
-        await guard.admit(scope, attempt(scope), tokens(20))
+        await guard.admit(context, attempt(context), tokens(20))
     assert (caught.value.status_code, isinstance(caught.value, TimeoutError)) == (504, True)
     with pytest.raises(DeadlineExceeded):
-        guard.check_deadline(scope)
+        guard.check_deadline(context)
 
 
 # Refusals
@@ -229,9 +234,9 @@ async def test_after_the_deadline_nothing_is_waited_for(make_guard: MakeGuard, c
 
 async def test_an_open_circuit_is_not_waited_for(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard(breaker={"failures": 1})
-    scope = guard.open_context("o")
-    made = await admitted(guard, clock, scope, tokens(1), 0)
-    guard.settle(scope, made, AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason="InternalServerError"))
+    context = guard.open_context("o")
+    made = await admitted(guard, clock, context, tokens(1), 0)
+    guard.settle(context, made, AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason="InternalServerError"))
     clock.advance(10)
     error = await refusal(guard, guard.open_context("o"), tokens(1), CircuitOpen)
     assert (error.status_code, error.code, error.retry_after) == (503, "wallie_circuit_open", 20)
@@ -245,11 +250,11 @@ async def test_a_circuit_held_open_by_the_operator_has_a_finite_retry_after(make
     assert error.retry_after == 45
 
 
-async def test_those_who_wait_are_refused_when_the_circuit_opens(make_guard: MakeGuard) -> None:
+async def test_waiting_requests_are_refused_when_the_circuit_opens(make_guard: MakeGuard) -> None:
     guard = make_guard()
     use_up(guard)
-    scope = guard.open_context("o")
-    task = asyncio.ensure_future(guard.admit(scope, attempt(scope), tokens(5)))
+    context = guard.open_context("o")
+    task = asyncio.ensure_future(guard.admit(context, attempt(context), tokens(5)))
     await settled_down()
     guard.open_circuit("openai")
     with pytest.raises(CircuitOpen):
@@ -265,58 +270,56 @@ async def test_a_request_bigger_than_the_limit_is_refused_with_advice(make_guard
     assert isinstance(error, RateLimited)
 
 
-async def test_a_guess_that_is_too_large_is_cut_down_instead(make_guard: MakeGuard) -> None:
+async def test_a_guessed_output_that_is_too_large_is_cut_to_the_limit(make_guard: MakeGuard) -> None:
     guard = make_guard()
-    scope = guard.open_context("o")
-    made = attempt(scope)
-    await guard.admit(scope, made, Demand(1, 160, 10, 150), guessed=True)
+    context = guard.open_context("o")
+    made = attempt(context)
+    await guard.admit(context, made, Demand(1, 160, 10, 150), guessed=True)
     assert made.reservation is not None
     assert made.reservation.demand.tokens == 60
     with pytest.raises(RequestTooLarge):
-        await guard.admit(scope, attempt(scope), Demand(1, 210, 61, 149), guessed=True)
+        await guard.admit(context, attempt(context), Demand(1, 210, 61, 149), guessed=True)
 
 
 async def test_a_rejection_for_its_rate_pauses_the_provider_as_long_as_asked(
     make_guard: MakeGuard, clock: FakeClock
 ) -> None:
     guard = make_guard()
-    scope = guard.open_context("o")
-    first, second = [await admitted(guard, clock, scope, tokens(1), 0) for _ in range(2)]
-    guard.settle(scope, first, AttemptResult(Outcome.REJECTED, rate_limited=True, pause_for=90))
-    guard.settle(scope, second, AttemptResult(Outcome.REJECTED, rate_limited=True, pause_for=20))
+    context = guard.open_context("o")
+    first, second = [await admitted(guard, clock, context, tokens(1), 0) for _ in range(2)]
+    guard.settle(context, first, AttemptResult(Outcome.REJECTED, rate_limited=True, pause_for=90))
+    guard.settle(context, second, AttemptResult(Outcome.REJECTED, rate_limited=True, pause_for=20))
     error = await refusal(guard, guard.open_context("o"), tokens(1))
     assert error.retry_after == pytest.approx(90)
     assert "asked to be left alone" in str(error)
 
 
-async def test_rejections_that_do_not_say_how_long_pause_longer_each_time(
-    make_guard: MakeGuard, clock: FakeClock
-) -> None:
+async def test_rejections_without_a_retry_after_pause_longer_each_time(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard(retry={"jitter": 0})
     pauses = []
     for _ in range(3):
-        scope = guard.open_context("o")
-        made = await admitted(guard, clock, scope, tokens(1), 0)
-        guard.settle(scope, made, AttemptResult(Outcome.REJECTED, rate_limited=True))
+        context = guard.open_context("o")
+        made = await admitted(guard, clock, context, tokens(1), 0)
+        guard.settle(context, made, AttemptResult(Outcome.REJECTED, rate_limited=True))
         pauses.append(guard.status()["providers"]["openai"]["paused_for"])
         clock.advance(60)
-    scope = guard.open_context("o")
-    made = await admitted(guard, clock, scope, tokens(1), 0)
-    guard.settle(scope, made, AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
-    made = await admitted(guard, clock, scope, tokens(1), 0)
-    guard.settle(scope, made, AttemptResult(Outcome.REJECTED, rate_limited=True))
+    context = guard.open_context("o")
+    made = await admitted(guard, clock, context, tokens(1), 0)
+    guard.settle(context, made, AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
+    made = await admitted(guard, clock, context, tokens(1), 0)
+    guard.settle(context, made, AttemptResult(Outcome.REJECTED, rate_limited=True))
     pauses.append(guard.status()["providers"]["openai"]["paused_for"])
     assert pauses == pytest.approx([1, 2, 4, 1])
 
 
-# Leaving
+# Waiting requests that are cancelled
 
 
-async def test_a_cancelled_waiter_frees_its_place(make_guard: MakeGuard, clock: FakeClock) -> None:
+async def test_a_cancelled_waiter_leaves_the_queue(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard()
     use_up(guard)
-    scopes = [guard.open_context("o") for _ in range(2)]
-    tasks = [asyncio.ensure_future(guard.admit(scope, attempt(scope), tokens(10))) for scope in scopes]
+    contexts = [guard.open_context("o") for _ in range(2)]
+    tasks = [asyncio.ensure_future(guard.admit(context, attempt(context), tokens(10))) for context in contexts]
     await settled_down()
     tasks[0].cancel()
     await settled_down()
@@ -326,13 +329,13 @@ async def test_a_cancelled_waiter_frees_its_place(make_guard: MakeGuard, clock: 
     assert (status["waiting"], status["in_flight"]) == (0, 1)
 
 
-async def test_one_cancelled_between_its_grant_and_its_waking_gives_the_capacity_back(
+async def test_a_waiter_cancelled_between_grant_and_waking_gives_the_capacity_back(
     make_guard: MakeGuard, clock: FakeClock
 ) -> None:
     guard = make_guard()
     use_up(guard)
-    scope = guard.open_context("o")
-    task = asyncio.ensure_future(guard.admit(scope, attempt(scope), tokens(10)))
+    context = guard.open_context("o")
+    task = asyncio.ensure_future(guard.admit(context, attempt(context), tokens(10)))
     await settled_down()
     clock.advance(10)
     assert guard.status()["providers"]["openai"]["in_flight"] == 1
@@ -343,18 +346,18 @@ async def test_one_cancelled_between_its_grant_and_its_waking_gives_the_capacity
     assert (status["waiting"], status["in_flight"], status["quota"]["tpm"]["refunded"]) == (0, 0, 10)
 
 
-async def test_closing_the_guard_turns_everybody_away(make_guard: MakeGuard) -> None:
+async def test_closing_the_guard_refuses_every_waiting_request(make_guard: MakeGuard) -> None:
     guard = make_guard()
     use_up(guard)
-    scope = guard.open_context("o")
-    task = asyncio.ensure_future(guard.admit(scope, attempt(scope), tokens(10)))
+    context = guard.open_context("o")
+    task = asyncio.ensure_future(guard.admit(context, attempt(context), tokens(10)))
     await settled_down()
     await guard.aclose()
     await guard.aclose()
     with pytest.raises(Refused):
         await task
     with pytest.raises(Refused):
-        await asyncio.wait_for(guard.admit(scope, attempt(scope), tokens(10)), 5)
+        await asyncio.wait_for(guard.admit(context, attempt(context), tokens(10)), 5)
 
 
 # Without an event loop, and with several
@@ -364,10 +367,10 @@ def blocking(guard: Guard, amount: int, **more: Any) -> tuple[threading.Thread, 
     outcome: list[Any] = []
 
     def work() -> None:
-        scope = guard.open_context("o", **more)
-        made = attempt(scope)
+        context = guard.open_context("o", **more)
+        made = attempt(context)
         try:
-            guard.admit_blocking(scope, made, tokens(amount))
+            guard.admit_blocking(context, made, tokens(amount))
             outcome.append(made)
         except Refused as error:
             outcome.append(error)
@@ -420,8 +423,8 @@ def test_a_loop_that_was_closed_with_a_request_waiting_does_not_keep_its_capacit
     guard = make_guard()
     use_up(guard)
     loop = asyncio.new_event_loop()
-    scope = guard.open_context("o")
-    coroutine = guard.admit(scope, attempt(scope), tokens(10))
+    context = guard.open_context("o")
+    coroutine = guard.admit(context, attempt(context), tokens(10))
 
     async def enter() -> Any:
         return coroutine.send(None)

@@ -1,4 +1,4 @@
-"""The limits as a caller meets them: real LiteLLM, real HTTP, time under the test's control."""
+"""The limits over real HTTP, seen from a caller, with time under the test's control."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_600_requests_at_500_rpm_are_served_500_at_once_and_the_rest_in_or
     assert_nothing_leaked(router)
 
 
-async def test_tokens_per_minute_are_waited_for(make_router):
+async def test_a_request_waits_for_tokens_per_minute(make_router):
     clock = FakeClock()
     router = make_router(clock=clock, providers={"openai": {"tpm": 600}})
     asked = {"estimated_tokens": 400}
@@ -53,14 +53,14 @@ async def _hold(_target):
     return {"usage": {"prompt_tokens": 400, "completion_tokens": 0, "total_tokens": 400}}
 
 
-async def test_a_used_up_day_moves_the_request_along_the_chain_at_once(make_router, fleet):
+async def test_a_used_up_daily_limit_falls_back_at_once(make_router, fleet):
     router = make_router(providers={"openai": {"rpd": 2}})
     results = [await execute_ai_request(router, "gpt-4o-mini", messages()) for _ in range(3)]
     assert [result.provider for result in results] == ["openai", "openai", "anthropic"]
     assert fleet["openai"].counts().received == 2
 
 
-async def test_a_used_up_day_says_when_it_begins_anew(make_router):
+async def test_a_used_up_daily_limit_has_the_time_to_midnight_as_retry_after(make_router):
     clock = FakeClock()
     router = make_router(clock=clock, providers={"groq": {"rpd": 1}})
     await router.acompletion("llama-3.1-8b", messages())
@@ -72,13 +72,13 @@ async def test_a_used_up_day_says_when_it_begins_anew(make_router):
 
 
 async def test_a_guessed_answer_length_never_refuses_a_request_that_fits(make_router):
-    router = make_router(providers={"groq": {"tpm": 100}})  # less than the 150 that are guessed
+    router = make_router(providers={"groq": {"tpm": 100}})  # less than the 150 that are estimated for an answer
     await router.acompletion("llama-3.1-8b", messages())
     assert quota(router, "groq", "tpm")["settled"] < 100
 
 
 @pytest.mark.parametrize("asked", [{"max_tokens": 100_001}, {"messages": messages("x" * 400_004)}])
-async def test_a_request_larger_than_the_whole_limit_is_refused_at_once_saying_so(make_router, fleet, asked):
+async def test_a_request_larger_than_the_whole_limit_is_refused_at_once_as_too_large(make_router, fleet, asked):
     router = make_router(providers={"groq": {"tpm": 100_000}})
     with pytest.raises(RequestTooLarge, match=r"larger than groq's whole tpm limit of 100000") as caught:
         await router.acompletion("llama-3.1-8b", **{"messages": messages(), **asked})

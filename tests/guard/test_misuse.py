@@ -1,4 +1,4 @@
-"""Bad input, errors that are hard to read, and calls of one's own that go wrong: one clear error, and nothing lost."""
+"""Bad input, unreadable errors and failing calls of applications: one clear error, and every attempt settled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ONE_GROUP = "llama-3.1-8b"
 
 
 class UnreadableError(Exception):
-    """An error that cannot even be turned into text."""
+    """An error that cannot be turned into text."""
 
     status_code = 500
     headers = 5
@@ -47,7 +47,7 @@ class UnreadableError(Exception):
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_whatever_a_call_of_ones_own_raises_is_settled(make_router, error):
+async def test_any_exception_of_an_applications_own_call_is_settled(make_router, error):
     router = make_router(retry={"max_retries": 0})
 
     async def call(_target):
@@ -74,7 +74,7 @@ async def test_whatever_a_call_of_ones_own_raises_is_settled(make_router, error)
     ],
     ids=str,
 )
-async def test_a_number_that_is_none_is_refused_by_name(make_router, fleet, asked):
+async def test_an_argument_that_is_no_number_is_refused_by_name(make_router, fleet, asked):
     router = make_router()
     with pytest.raises((TypeError, ValueError), match=next(iter(asked))):
         await execute_ai_request(router, ONE_GROUP, messages(), **asked)
@@ -82,7 +82,7 @@ async def test_a_number_that_is_none_is_refused_by_name(make_router, fleet, aske
     json.dumps(router.guard.status(), allow_nan=False)
 
 
-async def test_an_endless_deadline_is_none(make_router):
+async def test_an_infinite_deadline_is_no_deadline(make_router):
     assert (await execute_ai_request(make_router(), ONE_GROUP, messages(), deadline=inf)).text
 
 
@@ -134,7 +134,7 @@ def test_an_error_survives_copying_and_pickling(error, remake):
     assert again.status_code == error.status_code
 
 
-async def test_a_place_that_cannot_be_waited_for_is_called_by_its_name(make_router, fleet):
+async def test_a_refusal_names_the_limit_that_cannot_be_waited_for(make_router, fleet):
     router = make_router(providers={"groq": {"concurrency": 1}}, admission={"max_wait": "50ms"})
     fleet["groq"].hang(times=1)
     first = asyncio.create_task(router.acompletion(ONE_GROUP, messages()))
@@ -147,7 +147,7 @@ async def test_a_place_that_cannot_be_waited_for_is_called_by_its_name(make_rout
     assert_nothing_leaked(router)
 
 
-async def test_a_closed_guard_says_so_to_those_who_wait(make_router):
+async def test_waiting_requests_of_a_closed_guard_are_refused_with_that_reason(make_router):
     router = make_router(providers={"groq": {"rpm": 6, "burst": {"rpm": 1}}})
     await router.acompletion(ONE_GROUP, messages())
     waiting = asyncio.create_task(router.acompletion(ONE_GROUP, messages()))
@@ -164,7 +164,7 @@ async def test_a_closed_guard_says_so_to_those_who_wait(make_router):
     ids=str,
 )
 @pytest.mark.parametrize("group", ["gpt-4o-mini", "claude-sonnet-4", ONE_GROUP])
-async def test_what_a_caller_gets_wrong_is_not_held_against_the_providers(make_router, fleet, group, asked):
+async def test_a_callers_mistake_does_not_count_as_a_providers_failure(make_router, fleet, group, asked):
     router = make_router(breaker={"failures": 1})
     with pytest.raises(Exception):  # noqa: B017, PT011 - LiteLLM has several names for it
         await router.acompletion(group, **{"messages": messages(), **asked})
@@ -177,7 +177,7 @@ async def test_what_a_caller_gets_wrong_is_not_held_against_the_providers(make_r
 @pytest.mark.parametrize(
     "asked", [{"metadata": {"tags": 5}}, {"metadata": {"feature": 7}}, {"num_retries": "x"}, {"user": 5}], ids=str
 )
-async def test_odd_extras_do_not_get_in_the_way(make_router, asked):
+async def test_unusual_arguments_do_not_fail_a_request(make_router, asked):
     assert (await make_router().acompletion(ONE_GROUP, messages(), **asked)).choices
 
 
@@ -208,7 +208,7 @@ async def test_a_callers_short_deadlines_open_no_breaker(make_router, fleet):
 
 
 @pytest.mark.parametrize("smuggled", [{"fallback_depth": 1}, {"fallback_depth": 1, "_wallie_scope": 5}], ids=str)
-async def test_a_request_cannot_talk_its_way_past_the_limits(make_router, smuggled):
+async def test_a_requests_own_arguments_cannot_bypass_the_limits(make_router, smuggled):
     router = make_router(providers={"groq": {"rpm": 1}}, admission={"max_wait": 0})
     await router.acompletion(ONE_GROUP, messages(), **smuggled)
     with pytest.raises(RateLimited):
@@ -216,7 +216,7 @@ async def test_a_request_cannot_talk_its_way_past_the_limits(make_router, smuggl
 
 
 @pytest.mark.parametrize("tokens", [nan, inf, -5, "5", 10**30])
-async def test_a_lease_is_settled_by_a_count_alone(make_router, tokens):
+async def test_a_lease_is_settled_by_a_whole_number_only(make_router, tokens):
     router = make_router()
     lease = await router.guard.wait_for_capacity("openai", 10)
     with pytest.raises((TypeError, ValueError), match="tokens"):
@@ -226,7 +226,7 @@ async def test_a_lease_is_settled_by_a_count_alone(make_router, tokens):
     assert_nothing_leaked(router)
 
 
-async def test_a_stream_that_failed_is_over(make_router, fleet):
+async def test_a_stream_that_failed_yields_nothing_more(make_router, fleet):
     router = make_router(retry={"max_retries": 0})
     fleet["groq"].fail(500, times=1)
     stream = stream_ai_request(router, ONE_GROUP, messages())

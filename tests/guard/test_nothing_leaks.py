@@ -1,4 +1,4 @@
-"""Ten thousand requests that end in every way they can, and books that balance to the token."""
+"""Ten thousand requests that end in every possible way, and accounting that balances to the token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support import assert_nothing_leaked, messages, until
 from wallie_litellm import stream_ai_request
 
 # Seconds: ends the requests that meet a hang. On a busy machine the hundred that share this process's loop take so long
-# that with two seconds each provider would soon be given up, and next to nothing be asked.
+# that with two seconds every breaker would soon be open, and almost no request be sent.
 PATIENCE = 10
 GROUPS = ("gpt-4o", "gpt-4o-mini", "claude-opus-4", "claude-sonnet-4", "llama-3.1-8b", "deepseek-chat")
 FAULTS = {
@@ -72,7 +72,7 @@ async def one(router, dice):
 @pytest.mark.parametrize("seed", [7])
 async def test_ten_thousand_requests_leave_nothing_behind(make_router, fleet, monkeypatch, seed):
     monkeypatch.setattr(litellm, "cache", Cache(type="local"))
-    # LiteLLM formats and searches a traceback for each of the thousands that fail, which nobody reads here.
+    # LiteLLM would format and search a traceback for each of the thousands that fail.
     monkeypatch.setattr(sys, "tracebacklimit", 1, raising=False)
     wide = {"rpm": 60_000, "tpm": 10_000_000, "itpm": 10_000_000, "otpm": 10_000_000, "rpd": 1_000_000, "tpd": 10**9}
     router = make_router(
@@ -85,13 +85,13 @@ async def test_ten_thousand_requests_leave_nothing_behind(make_router, fleet, mo
     for name, set_faults in FAULTS.items():
         set_faults(fleet[name])
     dice = random.Random(seed)
-    places = asyncio.Semaphore(100)
+    slots = asyncio.Semaphore(100)
 
-    async def place():
-        async with places:
+    async def in_a_slot():
+        async with slots:
             await one(router, dice)
 
-    await asyncio.gather(*(place() for _ in range(10_000)))
+    await asyncio.gather(*(in_a_slot() for _ in range(10_000)))
     state = router.guard.status
 
     def all_settled() -> bool:

@@ -16,27 +16,28 @@ from limiter_support import tokens
 from recording import RecordingBus
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.events import QuotaCrossed
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, AttemptResult
+from wallie_litellm.guard.context import Attempt
 
 MakeGuard = Callable[..., Guard]
 DAY = 86_400.0
 
 
-def told(bus: RecordingBus) -> list[tuple[str, str]]:
-    """Dimension and level of each alert so far; they are forgotten."""
+def announced(bus: RecordingBus) -> list[tuple[str, str]]:
+    """Dimension and level of each alert since the last call."""
     found = [(event.dimension, event.level) for event in bus.of(QuotaCrossed)]
     bus.events.clear()
     return found
 
 
 async def begin(guard: Guard, demand: Demand, provider: str = "openai") -> Callable[[AttemptResult], bool]:
-    scope, attempt = guard.open_context("o"), Attempt(group="o", provider=provider)
-    await guard.admit(scope, attempt, demand)
-    return lambda ending: guard.settle(scope, attempt, ending)
+    context, attempt = guard.open_context("o"), Attempt(group="o", provider=provider)
+    await guard.admit(context, attempt, demand)
+    return lambda ending: guard.settle(context, attempt, ending)
 
 
 async def call(guard: Guard, demand: Demand, used: int | None = None, outcome: Outcome = Outcome.SUCCESS) -> None:
@@ -55,23 +56,23 @@ async def test_the_eightieth_of_a_hundred_requests_warns_and_the_ninety_fifth_is
     crossed = []
     for number in range(1, 101):
         await call(guard, tokens(1))
-        crossed += [(number, *alert) for alert in told(bus)]
+        crossed += [(number, *alert) for alert in announced(bus)]
     assert crossed == [(80, dimension, "warning"), (95, dimension, "critical")]
 
 
 @pytest.mark.parametrize(("dimension", "demand"), [("tpm", tokens(10)), ("tpd", tokens(10)), ("itpm", tokens(10))])
-async def test_tokens_cross_like_requests(
+async def test_tokens_reach_thresholds_like_requests(
     make_guard: MakeGuard, bus: RecordingBus, dimension: str, demand: Demand
 ) -> None:
     guard = make_guard({"openai": {dimension: 1000}})
     crossed = []
     for number in range(1, 101):
         await call(guard, demand)
-        crossed += [(number, *alert) for alert in told(bus)]
+        crossed += [(number, *alert) for alert in announced(bus)]
     assert crossed == [(80, dimension, "warning"), (95, dimension, "critical")]
 
 
-async def test_an_alert_says_how_much_of_what_is_used_and_until_when(
+async def test_an_alert_has_the_dimension_the_usage_and_the_time_of_the_reset(
     make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
 ) -> None:
     guard = make_guard({"openai": {"rpm": 100, "rpd": 200}})
@@ -96,16 +97,16 @@ async def test_a_tiny_limit_is_announced_too(
         crossed = []
         for number in range(1, limit + 1):
             await call(guard, tokens(0))
-            crossed += [(number, level) for _, level in told(bus)]
+            crossed += [(number, level) for _, level in announced(bus)]
         assert crossed == [(limit, "warning"), (limit, "critical")], minute
         clock.advance(60)
 
 
-async def test_with_headroom_the_share_is_that_of_what_may_be_used(make_guard: MakeGuard, bus: RecordingBus) -> None:
+async def test_with_headroom_the_share_is_that_of_the_usable_limit(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard({"openai": {"rpm": 100, "headroom": 0.4}})
     for _ in range(60):
         await call(guard, tokens(0))
-    assert told(bus) == [("rpm", "warning"), ("rpm", "critical")]
+    assert announced(bus) == [("rpm", "warning"), ("rpm", "critical")]
     assert not guard.is_provider_available("openai")
 
 
@@ -124,9 +125,9 @@ async def test_with_a_burst_the_share_is_that_of_the_burst(make_guard: MakeGuard
 async def test_a_settlement_above_its_estimate_is_announced(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard({"openai": {"tpm": 1000, "tpd": 1000}})
     await call(guard, tokens(10), used=799)
-    assert told(bus) == []
+    assert announced(bus) == []
     await call(guard, tokens(0), used=1)
-    assert told(bus) == [("tpm", "warning"), ("tpd", "warning")]
+    assert announced(bus) == [("tpm", "warning"), ("tpd", "warning")]
 
 
 async def test_an_overrun_after_a_recovery_is_announced_again(
@@ -134,29 +135,29 @@ async def test_an_overrun_after_a_recovery_is_announced_again(
 ) -> None:
     guard = make_guard({"openai": {"tpm": 1000}})
     await call(guard, tokens(800))
-    assert told(bus) == [("tpm", "warning")]
+    assert announced(bus) == [("tpm", "warning")]
     late = await begin(guard, tokens(0))
     clock.advance(100)
     late(AttemptResult(Outcome.SUCCESS, usage=tokens(900)))
-    assert told(bus) == [("tpm", "warning")]
+    assert announced(bus) == [("tpm", "warning")]
 
 
-async def test_a_new_day_arms_again(make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock) -> None:
+async def test_a_new_day_arms_the_thresholds_again(make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock) -> None:
     guard = make_guard({"openai": {"tpd": 1000}})
     await call(guard, tokens(800))
-    assert told(bus) == [("tpd", "warning")]
+    assert announced(bus) == [("tpd", "warning")]
     clock.advance(DAY)
     await call(guard, tokens(800))
-    assert told(bus) == [("tpd", "warning")]
+    assert announced(bus) == [("tpd", "warning")]
 
 
 async def test_a_refused_request_announces_nothing(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard({"openai": {"rpm": 1, "tpm": 100}}, admission={"max_wait": 0})
     guard.update_usage("openai", tokens=1)
-    told(bus)
+    announced(bus)
     refused = await asyncio.gather(*(call(guard, tokens(90)) for _ in range(5)), return_exceptions=True)
     assert all(isinstance(error, Exception) for error in refused)
-    assert told(bus) == []
+    assert announced(bus) == []
 
 
 # Windows
@@ -170,7 +171,7 @@ async def test_a_limit_that_recovers_is_announced_once_a_minute(
     for _ in range(600):  # ten minutes, up and down between 50 % and 85 % eight times each
         guard.update_usage("openai", 1 + 84 - guard.status()["providers"]["openai"]["quota"]["rpm"]["used"])
         clock.advance(21)
-        alerts += [(clock.now(), alert) for alert in told(bus)]
+        alerts += [(clock.now(), alert) for alert in announced(bus)]
     times = [at for at, _ in alerts]
     assert all(later - earlier >= 60 for earlier, later in pairwise(times))
     assert len(alerts) == 600 * 21 // 63
@@ -184,7 +185,7 @@ async def test_a_limit_that_stays_used_up_is_announced_once(
     for _ in range(1000):
         clock.advance(0.6)
         guard.update_usage("openai", 1)
-    assert told(bus) == [("rpm", "warning"), ("rpm", "critical")]
+    assert announced(bus) == [("rpm", "warning"), ("rpm", "critical")]
 
 
 async def test_a_day_is_announced_once_and_anew_after_midnight(
@@ -193,9 +194,9 @@ async def test_a_day_is_announced_once_and_anew_after_midnight(
     guard = make_guard({"openai": {"rpd": 100}})
     for _ in range(3):
         guard.update_usage("openai", 100)
-        assert told(bus) == [("rpd", "warning"), ("rpd", "critical")]
+        assert announced(bus) == [("rpd", "warning"), ("rpd", "critical")]
         guard.update_usage("openai", 50)
-        assert told(bus) == []
+        assert announced(bus) == []
         clock.advance(DAY)
         assert guard.status()["providers"]["openai"]["quota"]["rpd"]["used"] == 0
 
@@ -205,11 +206,11 @@ async def test_a_day_that_passed_while_the_machine_slept_is_a_new_window(
 ) -> None:
     guard = make_guard({"openai": {"rpd": 100}})
     guard.update_usage("openai", 100)
-    told(bus)
+    announced(bus)
     clock.move_wall(DAY)
     clock.advance(61)
     guard.update_usage("openai", 80)
-    assert told(bus) == [("rpd", "warning")]
+    assert announced(bus) == [("rpd", "warning")]
 
 
 async def test_an_overrun_that_is_settled_after_midnight_belongs_to_the_day_of_its_call(
@@ -219,7 +220,7 @@ async def test_an_overrun_that_is_settled_after_midnight_belongs_to_the_day_of_i
     late = await begin(guard, tokens(10))
     clock.advance(DAY)
     late(AttemptResult(Outcome.SUCCESS, usage=tokens(1000)))
-    assert told(bus) == []
+    assert announced(bus) == []
     assert guard.status()["providers"]["openai"]["quota"]["tpd"]["used"] == 0
 
 
@@ -227,43 +228,41 @@ async def test_a_reset_begins_a_new_window(make_guard: MakeGuard, bus: Recording
     guard = make_guard({"openai": {"rpm": 100, "rpd": 1000}})
     for _ in range(3):
         guard.update_usage("openai", 1000)
-        assert len(told(bus)) == 4
+        assert len(announced(bus)) == 4
         guard.reset_quota("openai")
 
 
-async def test_providers_are_announced_each_for_itself(make_guard: MakeGuard, bus: RecordingBus) -> None:
+async def test_each_provider_is_announced_by_itself(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard({"openai": {"rpm": 10}, "anthropic": {"rpm": 10}})
     for provider in ("openai", "anthropic"):
         guard.update_usage(provider, 8)
     assert [event.provider for event in bus.of(QuotaCrossed)] == ["openai", "anthropic"]
 
 
-def test_the_shares_are_those_of_the_config(make_guard: MakeGuard, bus: RecordingBus) -> None:
+def test_the_thresholds_are_those_of_the_configuration(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard({"openai": {"rpm": 100}}, quota={"warning": 0.2, "critical": 0.5})
     guard.update_usage("openai", 19)
-    assert told(bus) == []
+    assert announced(bus) == []
     guard.update_usage("openai", 1)
-    assert told(bus) == [("rpm", "warning")]
+    assert announced(bus) == [("rpm", "warning")]
     guard.update_usage("openai", 30)
-    assert told(bus) == [("rpm", "critical")]
+    assert announced(bus) == [("rpm", "critical")]
 
 
-# Storms
+# Many crossings
 
 
-async def test_what_is_only_reserved_is_no_alert(make_guard: MakeGuard, bus: RecordingBus) -> None:
+async def test_reserved_tokens_alone_announce_nothing(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard({"openai": {"tpm": 1000, "tpd": 10_000}})
     large = await begin(guard, tokens(960))
-    assert told(bus) == []
+    assert announced(bus) == []
     large(AttemptResult(Outcome.SUCCESS, usage=tokens(6)))
-    assert told(bus) == []
+    assert announced(bus) == []
     await call(guard, tokens(960))
-    assert told(bus) == [("tpm", "warning"), ("tpm", "critical")]
+    assert announced(bus) == [("tpm", "warning"), ("tpm", "critical")]
 
 
-async def test_a_storm_of_ten_thousand_crossings_gives_one_alert_per_threshold(
-    make_guard: MakeGuard, bus: RecordingBus
-) -> None:
+async def test_ten_thousand_crossings_give_one_alert_per_threshold(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard({"openai": {"rpm": 4, "tpm": 100, "rpd": 10**6}}, admission={"max_wait": 0})
     guard.update_usage("openai", 2)
     for _ in range(10_000):  # to 100 % and back to half of it, within one minute
@@ -273,23 +272,24 @@ async def test_a_storm_of_ten_thousand_crossings_gives_one_alert_per_threshold(
     assert sorted(alerts) == [("rpm", "critical"), ("rpm", "warning")]
 
 
-def test_twenty_threads_cross_together_and_each_level_is_told_once(make_guard: MakeGuard, bus: RecordingBus) -> None:
+def test_twenty_threads_crossing_together_announce_each_level_once(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard({"openai": {"rpm": 10_000, "rpd": 10_000}})
-    gate = threading.Barrier(20)
+    barrier = threading.Barrier(20)
 
     def work() -> None:
-        gate.wait()
+        barrier.wait()
         for _ in range(500):
-            scope, attempt = guard.open_context("o"), Attempt(group="o", provider="openai")
-            guard.admit_blocking(scope, attempt, tokens(0))
-            guard.settle(scope, attempt, AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
+            context, attempt = guard.open_context("o"), Attempt(group="o", provider="openai")
+            guard.admit_blocking(context, attempt, tokens(0))
+            guard.settle(context, attempt, AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
 
     threads = [threading.Thread(target=work) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert sorted(told(bus)) == sorted((name, level) for name in ("rpm", "rpd") for level in ("warning", "critical"))
+    levels = [(name, level) for name in ("rpm", "rpd") for level in ("warning", "critical")]
+    assert sorted(announced(bus)) == sorted(levels)
     assert guard.status()["providers"]["openai"]["quota"]["rpd"]["used"] == 10_000
 
 
@@ -298,7 +298,7 @@ STEPS = st.lists(st.tuples(st.integers(0, 120), st.sampled_from([0.0, 1.0, 10.0,
 
 @given(STEPS)
 @settings(deadline=None, max_examples=100)
-def test_no_use_crosses_a_level_twice_within_a_window_and_none_goes_untold(steps: list[tuple[int, float]]) -> None:
+def test_every_crossing_is_announced_and_none_twice_within_a_window(steps: list[tuple[int, float]]) -> None:
     clock, bus = FakeClock(), RecordingBus()
     config: dict[str, Any] = {"providers": {"openai": {"rpm": 100, "tpd": 2000}}}
     guard = Guard(WallieConfig.model_validate(config), {}, clock, bus)
@@ -337,7 +337,7 @@ async def test_the_status_shows_the_share_that_is_used(make_guard: MakeGuard) ->
 
 
 @pytest.mark.parametrize("arguments", [{"requests": None}, {"tokens": None}, {"requests": 1.5}, {"tokens": "7"}])
-def test_what_is_no_count_is_refused_before_anything_is_charged(
+def test_an_invalid_count_is_rejected_before_anything_is_charged(
     make_guard: MakeGuard, bus: RecordingBus, arguments: dict[str, Any]
 ) -> None:
     guard = make_guard({"openai": {"rpm": 10, "tpm": 10}})

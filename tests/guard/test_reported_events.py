@@ -1,4 +1,4 @@
-"""What the guard states about breakers, health, operators, leases and attempts."""
+"""The events that the guard publishes about breakers, health, operators, leases, attempts and requests."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fake_clock import FakeClock
 from limiter_support import tokens
 from recording import RecordingBus, RecordingSink
 
+from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
 from wallie_litellm.core.bill import Bill
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import NOTHING, Demand, Outcome
@@ -28,23 +29,24 @@ from wallie_litellm.events import (
     UsageReported,
 )
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext, RequestFailure
+from wallie_litellm.guard.context import Attempt, RequestContext
+from wallie_litellm.guard.router_view import Pricer
 
 MakeGuard = Callable[..., Guard]
 SUCCESS = AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)
 FAILURE = AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason="HTTP 500", status_code=500)
 
 
-async def begin(guard: Guard, demand: Demand | None = None, **scope: Any) -> tuple[RequestContext, Attempt]:
-    opened = guard.open_context("o", **scope)
+async def begin(guard: Guard, demand: Demand | None = None, **context: Any) -> tuple[RequestContext, Attempt]:
+    opened = guard.open_context("o", **context)
     attempt = Attempt(group="o", provider="openai", deployment="openai/x")
     await guard.admit(opened, attempt, demand or tokens(1))
     return opened, attempt
 
 
-async def call(guard: Guard, ending: AttemptResult, demand: Demand | None = None, **scope: Any) -> RequestContext:
-    opened, attempt = await begin(guard, demand, **scope)
-    guard.settle(opened, attempt, ending)
+async def call(guard: Guard, result: AttemptResult, demand: Demand | None = None, **context: Any) -> RequestContext:
+    opened, attempt = await begin(guard, demand, **context)
+    guard.settle(opened, attempt, result)
     return opened
 
 
@@ -59,7 +61,7 @@ def healths(bus: RecordingBus) -> list[tuple[str, str]]:
 # Breaker and health
 
 
-async def test_each_transition_of_a_breaker_is_stated_once(
+async def test_each_transition_of_a_breaker_is_published_once(
     make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
 ) -> None:
     guard = make_guard(breaker={"failures": 3})
@@ -92,25 +94,23 @@ async def test_each_transition_of_a_breaker_is_stated_once(
     assert opened.at == clock.wall() - 90
 
 
-async def test_errors_that_pass_are_a_degradation_that_heals(make_guard: MakeGuard, bus: RecordingBus) -> None:
+async def test_health_is_degraded_by_errors_and_restored_by_successes(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard()
-    for ending in (FAILURE, FAILURE, SUCCESS, SUCCESS, FAILURE):
-        await call(guard, ending)
+    for result in (FAILURE, FAILURE, SUCCESS, SUCCESS, FAILURE):
+        await call(guard, result)
     assert healths(bus) == [("healthy", "degraded"), ("degraded", "healthy"), ("healthy", "degraded")]
     assert breakers(bus) == []
 
 
-async def test_a_breaker_that_opens_at_an_error_rate_says_so(make_guard: MakeGuard, bus: RecordingBus) -> None:
+async def test_a_breaker_opened_by_its_error_rate_has_that_reason(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard(breaker={"failures": 100, "error_rate": 0.5, "min_calls": 4})
-    for ending in (SUCCESS, FAILURE, SUCCESS, FAILURE):
-        await call(guard, ending)
+    for result in (SUCCESS, FAILURE, SUCCESS, FAILURE):
+        await call(guard, result)
     assert breakers(bus) == [("closed", "open")]
     assert healths(bus)[-1] == ("healthy", "down")
 
 
-async def test_operators_transitions_are_stated_and_who_gave_the_order(
-    make_guard: MakeGuard, bus: RecordingBus
-) -> None:
+async def test_operators_transitions_are_published_with_their_actor(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard()
     guard.open_circuit("openai", actor="ops@example.org")
     guard.open_circuit("openai")
@@ -129,18 +129,18 @@ async def test_operators_transitions_are_stated_and_who_gave_the_order(
     ]
 
 
-@pytest.mark.parametrize("order", ["reset_quota", "close_circuit", "open_circuit", "release_circuit"])
-def test_who_gave_an_order_and_why_is_stated(make_guard: MakeGuard, bus: RecordingBus, order: str) -> None:
+@pytest.mark.parametrize("action", ["reset_quota", "close_circuit", "open_circuit", "release_circuit"])
+def test_an_action_has_its_actor_and_reason(make_guard: MakeGuard, bus: RecordingBus, action: str) -> None:
     guard = make_guard()
-    getattr(guard, order)("openai", "maria", "bad answers")
-    getattr(guard, order)("openai")
+    getattr(guard, action)("openai", "maria", "bad answers")
+    getattr(guard, action)("openai")
     assert [tuple(event)[2:] for event in bus.of(OperatorActed)] == [
-        ("maria", order, "openai", "bad answers"),
-        ("app", order, "openai", None),
+        ("maria", action, "openai", "bad answers"),
+        ("app", action, "openai", None),
     ]
 
 
-def test_a_release_is_stated_once_with_its_reason(make_guard: MakeGuard, bus: RecordingBus) -> None:
+def test_a_release_is_published_once_with_its_reason(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard()
     guard.open_circuit("openai")
     guard.release_circuit("openai")
@@ -150,23 +150,23 @@ def test_a_release_is_stated_once_with_its_reason(make_guard: MakeGuard, bus: Re
     assert bus.of(BreakerChanged)[-1].reason == "released by the operator"
 
 
-def test_a_disabled_breaker_is_stated(make_guard: MakeGuard, bus: RecordingBus) -> None:
+def test_a_disabled_breaker_is_published(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard()
     guard.limiter("openai").act("disable")
     assert breakers(bus) == [("closed", "disabled")]
     assert healths(bus) == []
 
 
-def test_an_order_for_an_unknown_provider_is_not_on_record(make_guard: MakeGuard, bus: RecordingBus) -> None:
+def test_an_action_on_an_unknown_provider_is_not_published(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard()
-    orders = (guard.open_circuit, guard.close_circuit, guard.release_circuit, guard.reset_quota, guard.update_usage)
-    for order in orders:
+    actions = (guard.open_circuit, guard.close_circuit, guard.release_circuit, guard.reset_quota, guard.update_usage)
+    for action in actions:
         with pytest.raises(ValueError, match="unknown provider"):
-            order("opnai")
+            action("opnai")
     assert bus.events == []
 
 
-async def test_one_served_before_those_who_wait_may_be_the_probe(
+async def test_a_request_served_before_waiting_ones_may_be_the_probe(
     make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
 ) -> None:
     guard = make_guard(breaker={"failures": 1, "open_for": 10}, admission={"max_wait": 100})
@@ -188,14 +188,14 @@ def test_twenty_threads_that_fail_at_once_open_a_circuit_once(make_guard: MakeGu
     guard = make_guard({"openai": {}})
     attempts = []
     for _ in range(20):
-        scope, attempt = guard.open_context("o"), Attempt(group="o", provider="openai")
-        guard.admit_blocking(scope, attempt, tokens(1))
-        attempts.append((scope, attempt))
-    gate = threading.Barrier(20)
+        context, attempt = guard.open_context("o"), Attempt(group="o", provider="openai")
+        guard.admit_blocking(context, attempt, tokens(1))
+        attempts.append((context, attempt))
+    barrier = threading.Barrier(20)
 
-    def fail(scope: RequestContext, attempt: Attempt) -> None:
-        gate.wait()
-        guard.settle(scope, attempt, FAILURE)
+    def fail(context: RequestContext, attempt: Attempt) -> None:
+        barrier.wait()
+        guard.settle(context, attempt, FAILURE)
 
     threads = [threading.Thread(target=fail, args=pair) for pair in attempts]
     for thread in threads:
@@ -210,7 +210,7 @@ def test_twenty_threads_that_fail_at_once_open_a_circuit_once(make_guard: MakeGu
 # Usage outside the router
 
 
-async def test_usage_outside_the_router_is_stated(make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock) -> None:
+async def test_usage_outside_a_router_is_published(make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock) -> None:
     guard = make_guard()
     guard.update_usage("openai", requests=2, tokens=30)
     (await guard.wait_for_capacity("openai", 20)).settle(7)
@@ -226,7 +226,7 @@ async def test_usage_outside_the_router_is_stated(make_guard: MakeGuard, bus: Re
     assert {event.at for event in bus.of(UsageReported)} == {clock.wall()}
 
 
-async def test_a_lease_is_stated_once_and_a_released_one_not_at_all(make_guard: MakeGuard, bus: RecordingBus) -> None:
+async def test_a_settled_lease_is_published_and_a_released_one_is_not(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard()
     lease = await guard.wait_for_capacity("openai", 5)
     lease.settle(3)
@@ -239,7 +239,7 @@ async def test_a_lease_is_stated_once_and_a_released_one_not_at_all(make_guard: 
     assert guard.status()["providers"]["openai"]["quota"]["tpm"]["used"] == 3
 
 
-async def test_a_lease_that_has_expired_is_on_record_all_the_same(
+async def test_the_usage_of_an_expired_lease_is_published(
     make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
 ) -> None:
     guard = make_guard(admission={"reservation_ttl": 10})
@@ -253,26 +253,25 @@ async def test_a_lease_that_has_expired_is_on_record_all_the_same(
 # Attempts and requests
 
 
-async def test_a_settled_attempt_says_whose_it_was_and_what_became_of_it(
+async def test_a_settled_attempt_is_published_with_every_field(
     make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
 ) -> None:
-    guard = make_guard()
-    guard.reporter.price = lambda operation, attempt, ending: Bill(20, 10, 30, 5, 2, 0.25)
+    guard = make_guard(price=lambda operation, entry, result: Bill(20, 10, 30, 5, 2, 0.25))
     guard.update_usage("openai", 0, 60)
     metadata = {"conversationId": "c1"}
-    scope = guard.open_context("o", feature="chat", user_id="u1", operation="embedding", metadata=metadata)
+    context = guard.open_context("o", feature="chat", user_id="u1", operation="embedding", metadata=metadata)
     attempt = Attempt(group="o", provider="openai", deployment="openai/x")
-    task = asyncio.ensure_future(guard.admit(scope, attempt, Demand(1, 20, 12, 8)))
+    task = asyncio.ensure_future(guard.admit(context, attempt, Demand(1, 20, 12, 8)))
     await asyncio.sleep(0)
     clock.advance(20)
     await task
     clock.advance(1.5)
-    guard.settle(scope, attempt, SUCCESS._replace(usage=Demand(1, 30, 20, 10)))
+    guard.settle(context, attempt, SUCCESS._replace(usage=Demand(1, 30, 20, 10)))
     (record,) = bus.of(Settled)
     assert record == Settled(
         id=record.id,
         at=clock.wall(),
-        request_id=scope.request_id,
+        request_id=context.request_id,
         number=1,
         provider="openai",
         model="o",
@@ -298,11 +297,11 @@ async def test_a_settled_attempt_says_whose_it_was_and_what_became_of_it(
         user_id="u1",
         metadata=metadata,
     )
-    assert scope.attempts == [record]
+    assert context.attempts == [record]
 
 
 @pytest.mark.parametrize(
-    ("ending", "success", "billed", "charged"),
+    ("result", "success", "billed", "charged"),
     [
         (AttemptResult(Outcome.CACHE_HIT), True, 0, NOTHING),
         (FAILURE, False, 0, Demand(1, 0, 0, 0)),
@@ -318,15 +317,15 @@ async def test_a_settled_attempt_says_whose_it_was_and_what_became_of_it(
         (SUCCESS, True, 50, Demand(1, 50, 40, 10)),
     ],
 )
-async def test_what_is_billed_and_charged_follows_from_how_it_ended(
-    make_guard: MakeGuard, bus: RecordingBus, ending: AttemptResult, success: bool, billed: int, charged: Demand
+async def test_the_bill_and_the_charge_follow_from_the_attempts_result(
+    make_guard: MakeGuard, bus: RecordingBus, result: AttemptResult, success: bool, billed: int, charged: Demand
 ) -> None:
     guard = make_guard()
-    await call(guard, ending, Demand(1, 50, 40, 10))
+    await call(guard, result, Demand(1, 50, 40, 10))
     (record,) = bus.of(Settled)
-    assert (record.outcome, record.success) == (ending.outcome.value, success)
+    assert (record.outcome, record.success) == (result.outcome.value, success)
     assert (record.total_tokens, record.charged) == (billed, charged)
-    assert (record.error, record.status_code) == (None if success else ending.reason, ending.status_code)
+    assert (record.error, record.status_code) == (None if success else result.reason, result.status_code)
     assert bool(record.cost_usd) is False
     if not billed:
         assert (record.cost_usd, record.unpriced, record.estimated) == (0.0, False, False)
@@ -336,33 +335,38 @@ async def test_a_request_ends_once_with_all_its_attempts(
     make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
 ) -> None:
     guard = make_guard()
-    scope = guard.open_context("o", feature="chat", user_id="u1", metadata={"a": 1}, stream=True)
-    for group, provider, ending in (("o", "openai", FAILURE), ("a", "anthropic", SUCCESS)):
+    context = guard.open_context("o", feature="chat", user_id="u1", metadata={"a": 1}, stream=True)
+    for group, provider, result in (("o", "openai", FAILURE), ("a", "anthropic", SUCCESS)):
         attempt = Attempt(group=group, provider=provider)
         if group == "a":
-            scope.fail("o", "openai", "HTTP 500", None, 500)
-            guard.begin_fallback(scope, "a")
-        await guard.admit(scope, attempt, tokens(1))
+            context.fail("o", "openai", "HTTP 500", None, 500)
+            guard.begin_fallback(context, "a")
+        await guard.admit(context, attempt, tokens(1))
         clock.advance(1)
-        guard.settle(scope, attempt, ending)
-    scope.served_by = attempt
-    guard.end(scope)
-    guard.end(scope, RequestFailure("too late"))
+        guard.settle(context, attempt, result)
+    context.served_by = attempt
+    guard.end(context)
+    guard.end(context, RequestFailure("too late"))
     (ended,) = bus.of(Ended)
-    assert (ended.request_id, ended.model, ended.provider) == (scope.request_id, "o", "anthropic")
+    assert (ended.request_id, ended.model, ended.provider) == (context.request_id, "o", "anthropic")
     assert (ended.success, ended.error, ended.used_fallback, ended.by_caller) == (True, None, True, False)
     assert (ended.stream, ended.latency_ms, ended.waited_ms) == (True, pytest.approx(2000), 0)
     assert (ended.feature, ended.user_id, ended.metadata) == ("chat", "u1", {"a": 1})
     assert [record.number for record in ended.settled] == [1, 2]
     assert ended.settled == tuple(bus.of(Settled))
-    (hop,) = bus.of(FellBack)
-    assert (hop.from_model, hop.to_model, hop.from_provider, hop.reason) == ("o", "a", "openai", "HTTP 500")
+    (fallback,) = bus.of(FellBack)
+    assert (fallback.from_model, fallback.to_model, fallback.from_provider, fallback.reason) == (
+        "o",
+        "a",
+        "openai",
+        "HTTP 500",
+    )
 
 
-def test_a_request_that_was_never_tried_ends_too(make_guard: MakeGuard, bus: RecordingBus) -> None:
+def test_a_request_without_any_attempt_ends_too(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard()
-    scope = guard.open_context("o")
-    guard.end(scope, RequestFailure("cancelled", by_caller=True))
+    context = guard.open_context("o")
+    guard.end(context, RequestFailure("cancelled", by_caller=True))
     (ended,) = bus.of(Ended)
     assert (ended.success, ended.error, ended.by_caller, ended.settled, ended.provider) == (
         False,
@@ -385,17 +389,16 @@ def test_ids_are_unique_and_sort_in_the_order_of_what_happened(make_guard: MakeG
 # Cost
 
 
-def at_a_price(guard: Guard, cost: float | None) -> None:
-    guard.reporter.price = lambda operation, attempt, ending: Bill(1, 1, 2, cost_usd=cost, unpriced=cost is None)
+def costing(cost: float | None) -> Pricer:
+    return lambda operation, entry, result: Bill(1, 1, 2, cost_usd=cost, unpriced=cost is None)
 
 
-async def test_an_unpriced_deployment_is_told_once(make_guard: MakeGuard, bus: RecordingBus) -> None:
-    guard = make_guard()
-    at_a_price(guard, None)
+async def test_an_unpriced_deployment_is_announced_once(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard(price=costing(None))
     for deployment in ("openai/x", "openai/y", "openai/x", "openai/y"):
-        scope, attempt = guard.open_context("o"), Attempt(group="o", provider="openai", deployment=deployment)
-        await guard.admit(scope, attempt, tokens(1))
-        guard.settle(scope, attempt, SUCCESS)
+        context, attempt = guard.open_context("o"), Attempt(group="o", provider="openai", deployment=deployment)
+        await guard.admit(context, attempt, tokens(1))
+        guard.settle(context, attempt, SUCCESS)
     assert [(event.provider, event.model, event.deployment) for event in bus.of(Unpriced)] == [
         ("openai", "o", "openai/x"),
         ("openai", "o", "openai/y"),
@@ -407,12 +410,11 @@ def unix(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
-async def test_the_budget_is_told_once_a_month_and_level(
+async def test_the_budget_is_announced_once_a_month_and_level(
     make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
 ) -> None:
     clock.move_wall(unix("2026-12-30") - clock.wall())
-    guard = make_guard(kpis={"monthly_cost": 100})
-    at_a_price(guard, 10.0)
+    guard = make_guard(kpis={"monthly_cost": 100}, price=costing(10.0))
     for _ in range(12):
         await call(guard, SUCCESS)
     assert guard.status()["budget"] == {"spent_usd": 120.0, "limit_usd": 100.0}
@@ -420,8 +422,8 @@ async def test_the_budget_is_told_once_a_month_and_level(
     assert guard.status()["budget"]["spent_usd"] == 0
     for _ in range(8):
         await call(guard, SUCCESS)
-    told = [(event.month, event.level, event.spent_usd, event.utilization) for event in bus.of(BudgetCrossed)]
-    assert told == [
+    announced = [(event.month, event.level, event.spent_usd, event.utilization) for event in bus.of(BudgetCrossed)]
+    assert announced == [
         ("2026-12", "warning", 80.0, 0.8),
         ("2026-12", "critical", 100.0, 1.0),
         ("2027-01", "warning", 80.0, 0.8),
@@ -429,17 +431,18 @@ async def test_the_budget_is_told_once_a_month_and_level(
     assert {event.budget_usd for event in bus.of(BudgetCrossed)} == {100.0}
 
 
-def test_the_cost_of_twenty_threads_is_added_up_exactly_and_told_once(make_guard: MakeGuard, bus: RecordingBus) -> None:
-    guard = make_guard({"openai": {}}, kpis={"monthly_cost": 2000})
-    at_a_price(guard, 0.5)
-    gate = threading.Barrier(20)
+def test_the_cost_of_twenty_threads_is_summed_exactly_and_announced_once(
+    make_guard: MakeGuard, bus: RecordingBus
+) -> None:
+    guard = make_guard({"openai": {}}, kpis={"monthly_cost": 2000}, price=costing(0.5))
+    barrier = threading.Barrier(20)
 
     def work() -> None:
-        gate.wait()
+        barrier.wait()
         for _ in range(200):
-            scope, attempt = guard.open_context("o"), Attempt(group="o", provider="openai")
-            guard.admit_blocking(scope, attempt, tokens(1))
-            guard.settle(scope, attempt, SUCCESS)
+            context, attempt = guard.open_context("o"), Attempt(group="o", provider="openai")
+            guard.admit_blocking(context, attempt, tokens(1))
+            guard.settle(context, attempt, SUCCESS)
 
     threads = [threading.Thread(target=work) for _ in range(20)]
     for thread in threads:
@@ -453,7 +456,7 @@ def test_the_cost_of_twenty_threads_is_added_up_exactly_and_told_once(make_guard
 # Through a real bus
 
 
-async def test_what_is_stated_reaches_the_sinks_in_order_by_the_time_flush_returns(make_guard: MakeGuard) -> None:
+async def test_published_events_reach_the_sinks_in_order_before_flush_returns(make_guard: MakeGuard) -> None:
     guard, sink = make_guard(), RecordingSink()
     guard.bus.add(lambda: sink)
     for _ in range(50):

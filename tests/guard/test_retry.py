@@ -17,7 +17,7 @@ from wallie_litellm.core.backoff import Backoff
 
 
 class RecordedBackoff(Backoff):
-    """The real waits, written down instead of being slept through."""
+    """Records the real waits, and sleeps through none of them."""
 
     def __init__(self):
         super().__init__()
@@ -92,7 +92,7 @@ async def test_an_open_breaker_ends_the_retries(make_router, fleet):
     assert [attempt.provider for attempt in result.attempts] == ["openai", "openai", "anthropic"]
 
 
-async def test_a_429_pauses_the_provider_for_everybody_and_the_request_waits_it_out(make_router, fleet):
+async def test_a_429_pauses_the_provider_for_every_request_and_its_own_waits_it_out(make_router, fleet):
     clock = FakeClock()
     router = make_router(clock=clock)
     fleet["openai"].rate_limit(5, times=1)
@@ -107,7 +107,7 @@ async def test_a_429_pauses_the_provider_for_everybody_and_the_request_waits_it_
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("form", ["seconds", "date"])
-async def test_a_retry_after_of_two_minutes_is_honoured_by_using_the_chain(make_router, fleet, status, form):
+async def test_a_retry_after_of_two_minutes_is_honoured_by_falling_back(make_router, fleet, status, form):
     clock = FakeClock()
     router = make_router(clock=clock)
     when = datetime.now(UTC) + timedelta(seconds=121)
@@ -149,7 +149,7 @@ async def test_a_hanging_provider_ends_with_the_deadline(make_router, fleet):
 
 
 @pytest.mark.parametrize("sync", [False, True])
-async def test_no_client_library_retries_an_embedding_behind_our_back(recorded, fleet, sync):
+async def test_no_client_library_retries_an_embedding_by_itself(recorded, fleet, sync):
     fleet["openai"].fail(500)
     asked = ("text-embedding-3-small", ["some text"])
     with pytest.raises(litellm.InternalServerError):

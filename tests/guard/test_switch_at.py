@@ -1,4 +1,4 @@
-"""``quota.switch_at``: what is left of a limit is kept, as long as somebody else can serve."""
+"""``quota.switch_at``: the rest of a limit is kept while another provider can serve."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ HUNDRED = {name: {"rpm": 100} for name in ("openai", "anthropic", "gemini")}
 AT_HALF = {"switch_at": 0.5}
 
 
-async def admit(guard: Guard, group: str = "o", provider: str = "openai", scope: RequestContext | None = None) -> None:
-    scope = scope or guard.open_context("o")
-    await guard.admit(scope, Attempt(group=group, provider=provider), tokens(1))
+async def admit(
+    guard: Guard, group: str = "o", provider: str = "openai", context: RequestContext | None = None
+) -> None:
+    context = context or guard.open_context("o")
+    await guard.admit(context, Attempt(group=group, provider=provider), tokens(1))
 
 
-async def test_below_the_share_nothing_changes(make_guard: MakeGuard) -> None:
+async def test_below_switch_at_the_provider_serves(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF)
     guard.update_usage("openai", 49)
     await admit(guard)
 
 
 @pytest.mark.parametrize("used", [50, 99, 100, 150])
-async def test_from_the_share_on_the_next_in_the_chain_is_preferred(make_guard: MakeGuard, used: int) -> None:
+async def test_from_switch_at_on_the_next_member_of_the_chain_is_preferred(make_guard: MakeGuard, used: int) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF)
     guard.update_usage("openai", used)
     with pytest.raises(RateLimited) as caught:
@@ -41,21 +43,21 @@ async def test_from_the_share_on_the_next_in_the_chain_is_preferred(make_guard: 
     await admit(guard, "a", "anthropic")
 
 
-def test_a_thread_is_sent_on_too(make_guard: MakeGuard) -> None:
+def test_a_blocking_request_falls_back_at_switch_at_too(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF)
     guard.update_usage("openai", 50)
     with pytest.raises(RateLimited):
         guard.admit_blocking(guard.open_context("o"), Attempt(group="o", provider="openai"), tokens(1))
 
 
-async def test_without_the_setting_it_stays_to_the_last(make_guard: MakeGuard) -> None:
+async def test_without_the_setting_the_provider_serves_until_its_limit(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED)
     guard.update_usage("openai", 99)
     await admit(guard)
 
 
 @pytest.mark.parametrize("others", ["open", "used up", "above the share", "too small", "none"])
-async def test_it_stays_when_nobody_else_can(make_guard: MakeGuard, others: str) -> None:
+async def test_the_provider_serves_when_no_other_member_can(make_guard: MakeGuard, others: str) -> None:
     small = {"tpm": 1} if others == "too small" else {"rpm": 100}
     guard = make_guard(
         {"openai": {"rpm": 100}, "anthropic": small, "gemini": small},
@@ -71,19 +73,19 @@ async def test_it_stays_when_nobody_else_can(make_guard: MakeGuard, others: str)
     await guard.admit(guard.open_context("o"), Attempt(group="o", provider="openai"), tokens(2))
 
 
-async def test_a_later_member_counts_when_the_next_cannot(make_guard: MakeGuard) -> None:
+async def test_a_later_member_counts_when_the_next_cannot_serve(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF)
     guard.update_usage("openai", 60)
     guard.update_usage("anthropic", 60)
-    scope = guard.open_context("o")
+    context = guard.open_context("o")
     with pytest.raises(RateLimited):
-        await admit(guard, scope=scope)
+        await admit(guard, context=context)
     with pytest.raises(RateLimited):
-        await admit(guard, "a", "anthropic", scope)
-    await admit(guard, "g", "gemini", scope)
+        await admit(guard, "a", "anthropic", context)
+    await admit(guard, "g", "gemini", context)
 
 
-async def test_the_last_of_the_chain_serves_though_all_are_above(make_guard: MakeGuard) -> None:
+async def test_the_last_member_serves_when_all_are_above_switch_at(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF)
     for provider in HUNDRED:
         guard.update_usage(provider, 60)
@@ -91,7 +93,7 @@ async def test_the_last_of_the_chain_serves_though_all_are_above(make_guard: Mak
     await admit(guard, "g", "gemini")
 
 
-async def test_a_lease_is_not_sent_elsewhere(make_guard: MakeGuard) -> None:
+async def test_a_capacity_lease_ignores_switch_at(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF)
     guard.update_usage("openai", 60)
     (await guard.wait_for_capacity("openai")).release()
@@ -104,32 +106,32 @@ async def test_any_limit_of_the_provider_counts(make_guard: MakeGuard) -> None:
         await admit(guard)
 
 
-async def test_a_features_limit_has_nothing_to_do_with_it(make_guard: MakeGuard) -> None:
+async def test_a_features_limit_does_not_count_for_switch_at(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF, features={"chat": {"limits": {"rpm": 10}}})
     for _ in range(9):
-        await admit(guard, scope=guard.open_context("o", feature="chat"))
+        await admit(guard, context=guard.open_context("o", feature="chat"))
 
 
-async def test_who_is_sent_on_costs_its_feature_nothing(make_guard: MakeGuard) -> None:
+async def test_a_request_that_falls_back_at_switch_at_costs_its_feature_nothing(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF, features={"chat": {"limits": {"rpm": 10}}})
     guard.update_usage("openai", 60)
-    scope = guard.open_context("o", feature="chat")
+    context = guard.open_context("o", feature="chat")
     with pytest.raises(RateLimited):
-        await admit(guard, scope=scope)
-    assert scope.feature_refusal is None
+        await admit(guard, context=context)
+    assert context.feature_refusal is None
     assert guard.status()["features"]["chat"]["quota"]["rpm"]["used"] == 0
 
 
 def test_among_the_deployments_of_a_group_the_less_used_is_chosen(make_guard: MakeGuard) -> None:
     guard = make_guard(HUNDRED, quota=AT_HALF)
-    scope, both = guard.open_context("both"), ["openai", "anthropic"]
+    context, both = guard.open_context("both"), ["openai", "anthropic"]
     guard.update_usage("openai", 60)
-    assert guard.preferred(scope, "both", both, tokens(1)) == {"anthropic"}
+    assert guard.preferred(context, "both", both, tokens(1)) == {"anthropic"}
     guard.update_usage("anthropic", 60)
-    assert guard.preferred(scope, "both", both, tokens(1)) == {"openai", "anthropic"}
+    assert guard.preferred(context, "both", both, tokens(1)) == {"openai", "anthropic"}
 
 
-def test_one_above_the_share_that_can_serve_now_goes_before_one_that_has_to_be_waited_for(
+def test_a_provider_above_switch_at_that_can_serve_now_is_preferred_to_one_with_a_wait(
     make_guard: MakeGuard,
 ) -> None:
     guard = make_guard({"openai": {"rpm": 100}, "anthropic": {"tpm": 600, "rpm": 1000}}, quota={"switch_at": 0.9})

@@ -1,4 +1,4 @@
-"""When to wait for a provider and when to move on."""
+"""When a request waits for a provider and when it falls back."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_a_plain_router_call_names_its_feature_in_its_metadata(make_router
     assert fleet["anthropic"].counts().received == 1
 
 
-async def test_without_an_alternative_it_waits_up_to_max_wait(make_router):
+async def test_without_an_alternative_a_request_waits_up_to_max_wait(make_router):
     clock = FakeClock()
     router = make_router(
         clock=clock,
@@ -89,7 +89,7 @@ async def test_without_an_alternative_it_waits_up_to_max_wait(make_router):
     assert (await patient).waited_ms == pytest.approx(10_000)
 
 
-async def test_with_every_alternative_busy_it_waits_longer_than_its_patience(make_router):
+async def test_with_every_alternative_busy_a_request_waits_longer_than_its_patience(make_router):
     clock = FakeClock()
     slow = {"rpm": 6, "burst": {"rpm": 1}}
     router = make_router(
@@ -104,7 +104,7 @@ async def test_with_every_alternative_busy_it_waits_longer_than_its_patience(mak
     assert (await request).provider == "openai"
 
 
-async def test_a_wait_that_would_miss_the_deadline_moves_on_at_once(make_router):
+async def test_a_wait_that_would_miss_the_deadline_falls_back_at_once(make_router):
     router = make_router(providers={"openai": {"rpm": 6, "burst": {"rpm": 1}}})
     await use_up(router)
     result = await execute_ai_request(router, "gpt-4o-mini", messages(), deadline=5)
@@ -153,7 +153,7 @@ async def test_a_higher_priority_is_served_first(make_router):
     assert served == ["top", "urgent", "first", "second"]
 
 
-async def test_a_wait_that_grows_beyond_the_patience_is_given_up_for_somebody_who_can_serve(make_router):
+async def test_a_wait_beyond_the_patience_ends_when_an_alternative_can_serve(make_router):
     clock = FakeClock()
     slow = {"rpm": 6, "burst": {"rpm": 1}}
     router = make_router(
@@ -166,7 +166,7 @@ async def test_a_wait_that_grows_beyond_the_patience_is_given_up_for_somebody_wh
     await until(lambda: waiting(router) == 1)
     clock.advance(3)
     await asyncio.sleep(0.05)
-    assert waiting(router) == 1  # nobody else could have served
+    assert waiting(router) == 1  # no other member could have served
     router.guard.reset_quota("gemini")
     clock.advance(2)
     result = await asyncio.wait_for(request, 10)

@@ -1,4 +1,4 @@
-"""Scripts that use the library, each in a process of its own, and the ledger they leave behind."""
+"""Scripts that use the library, each in a process of its own, and the ledger that they write."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from wallie_litellm.simulator.providers import SimulatedProviders
 
 __all__ = ["postgres"]
 
-SECONDS = 30.0  # that a script may take
+SECONDS = 30.0  # the longest run of a script
 
 
 class ForkServer:
-    """See ``fork_server.py``."""
+    """Starts scripts through ``fork_server.py``."""
 
     def __init__(self) -> None:
         command = [sys.executable, str(Path(__file__).with_name("fork_server.py"))]
@@ -36,20 +36,20 @@ class ForkServer:
         if not self._started:
             assert self._answer() == "ready"
             self._started = True
-        pid: int = self._tell({"script": script, "folder": str(folder)})
+        pid: int = self._request({"script": script, "folder": str(folder)})
         return pid
 
     def wait(self, pid: int) -> int:
         """The exit code of a script."""
-        code: int = self._tell({"wait": pid, "seconds": SECONDS})
+        code: int = self._request({"wait": pid, "seconds": SECONDS})
         return code
 
     def stop(self) -> None:
         self._process.stdin.close()  # type: ignore[union-attr] # it is a pipe
         self._process.wait(30)
 
-    def _tell(self, order: dict[str, Any]) -> Any:
-        print(json.dumps(order), file=self._process.stdin, flush=True)
+    def _request(self, request: dict[str, Any]) -> Any:
+        print(json.dumps(request), file=self._process.stdin, flush=True)
         return self._answer()
 
     def _answer(self) -> Any:
@@ -64,7 +64,7 @@ class Home:
     server: ForkServer
 
     @property
-    def books(self) -> RecordedLedger:
+    def ledger(self) -> RecordedLedger:
         return RecordedLedger(self.folder / "wallie.db")
 
     @property

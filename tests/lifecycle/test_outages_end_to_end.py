@@ -1,4 +1,4 @@
-"""Where the ledger's database cannot be: requests go on, the log says so once, nothing is lost that can be kept."""
+"""A ledger whose database cannot be written: requests go on, one line is logged, and the records are spooled."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ledger_support import PostgresServer, assert_sums_are_right, fetch, rows
 from sqlalchemy import select
 from support import messages, shipped_config
 
+from wallie_litellm.bootstrap import build_router
 from wallie_litellm.config import parse_config
-from wallie_litellm.guard.router import build_router
 from wallie_litellm.ledger.schema import attempts, requests
 from wallie_litellm.ledger.writer import LedgerSink
 
@@ -44,20 +44,20 @@ def serve(home, before: str) -> None:
     assert "the ledger at sqlite:///" in complaints(home)[0]
 
 
-def a_folder_nobody_may_write_to(folder: Path) -> str:
-    (folder / "books").mkdir(mode=0o555)
+def a_folder_without_write_permission(folder: Path) -> str:
+    (folder / "database").mkdir(mode=0o555)
     return WITHOUT_RIGHTS
 
 
-def a_file_nobody_may_write_to(folder: Path) -> str:
-    (folder / "books").mkdir()
-    (folder / "books" / "wallie.db").touch(mode=0o444)
-    (folder / "books").chmod(0o555)
+def a_file_without_write_permission(folder: Path) -> str:
+    (folder / "database").mkdir()
+    (folder / "database" / "wallie.db").touch(mode=0o444)
+    (folder / "database").chmod(0o555)
     return WITHOUT_RIGHTS
 
 
 def a_file_in_place_of_the_folder(folder: Path) -> str:
-    (folder / "books").write_text("not a folder")
+    (folder / "database").write_text("not a folder")
     return ""
 
 
@@ -65,38 +65,38 @@ def a_disk_without_room(folder: Path) -> str:
     return "resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))"
 
 
-PLACES = [
-    a_folder_nobody_may_write_to,
-    a_file_nobody_may_write_to,
+PREPARATIONS = [
+    a_folder_without_write_permission,
+    a_file_without_write_permission,
     a_file_in_place_of_the_folder,
     a_disk_without_room,
 ]
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_requests_go_on_where_the_ledger_cannot_be_written(home, fleet, place) -> None:
-    home.configure(fleet, ledger={"url": "sqlite:///books/wallie.db"})
-    serve(home, place(home.folder))
+@pytest.mark.parametrize("prepare", PREPARATIONS)
+def test_requests_go_on_where_the_ledger_cannot_be_written(home, fleet, prepare) -> None:
+    home.configure(fleet, ledger={"url": "sqlite:///database/wallie.db"})
+    serve(home, prepare(home.folder))
     assert fleet["openai"].counts().received == 3
     assert "lost" not in home.output
     _mend(home.folder)
-    url = f"sqlite:///{home.folder}/books/wallie.db"
+    url = f"sqlite:///{home.folder}/database/wallie.db"
     LedgerSink(url, next((home.folder / "wallie-spool").glob("ledger-*")), worker="next", retention=86_400.0).close(30)
     assert len(rows(url, select(attempts.c.id))) == len(rows(url, select(requests.c.id))) == 3
     assert_sums_are_right(url)
 
 
 def _mend(folder: Path) -> None:
-    books = folder / "books"
-    if books.is_file():
-        books.unlink()
-    elif books.exists():
-        books.chmod(0o700)
-        for file in books.iterdir():
+    database = folder / "database"
+    if database.is_file():
+        database.unlink()
+    elif database.exists():
+        database.chmod(0o700)
+        for file in database.iterdir():
             file.chmod(0o600)
 
 
-async def test_a_router_whose_ledger_is_in_postgresql(postgres: PostgresServer, fleet, tmp_path) -> None:
+async def test_a_router_writes_its_ledger_in_postgresql(postgres: PostgresServer, fleet, tmp_path) -> None:
     data = shipped_config()
     url = postgres.new_database()
     data["wallie"] |= {

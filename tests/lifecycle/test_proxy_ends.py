@@ -27,7 +27,7 @@ class Home:
 
     def __init__(self, folder: Any, config: dict[str, Any]) -> None:
         self.path = lay_out(folder, config)
-        self.books = RecordedLedger(folder / "wallie.db")
+        self.ledger = RecordedLedger(folder / "wallie.db")
 
     def start(self) -> Proxy:
         port = free_port()
@@ -35,11 +35,11 @@ class Home:
         return launch(command, self.path.parent, port)
 
     def spool(self) -> Path:
-        """Where the ledger's records wait."""
+        """The spool of the ledger's records."""
         return next((self.path.parent / "wallie-spool").glob("ledger-*"))
 
     def users(self) -> list[str]:
-        return [row["user_id"] for row in self.books.select("wallie_requests")]
+        return [row["user_id"] for row in self.ledger.select("wallie_requests")]
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ def proxy_home(tmp_path, fleet) -> Home:
 def end_under_load(
     home: Home, name: str, number: signal.Signals, turns: Turns, *, lock: bool = False
 ) -> tuple[Crowd, float]:
-    """The clients there were, and when the proxy was ended, by ``turns``; ``lock`` locks its ledger first."""
+    """The clients, and the times at which the proxy was ended, in ``turns``; ``lock`` locks its ledger first."""
     proxy = home.start()
     crowd = Crowd(proxy, name, clock=turns.now)
     try:
         wait_until(lambda: len(crowd.answered) >= 40)
         time.sleep(LAST_FLUSH)  # the load has to outlast what a kill may cost
-        with home.books.locked() if lock else nullcontext():
+        with home.ledger.locked() if lock else nullcontext():
             ended_at = turns.now()
             proxy.stop(number)
     finally:
@@ -70,16 +70,16 @@ def end_under_load(
 
 
 def check_database(home: Home) -> None:
-    """Nothing is double, the sums are those of the records, and the file is whole."""
+    """No record is double, the sums are those of the records, and the file is intact."""
     users = home.users()
     assert len(users) == len(set(users))
-    attempts = home.books.select("wallie_attempts")
+    attempts = home.ledger.select("wallie_attempts")
     assert len({(row["request_id"], row["number"]) for row in attempts}) == len(attempts)
-    assert_sums_are_right(home.books.url)
-    assert home.books.integrity() == "ok"
+    assert_sums_are_right(home.ledger.url)
+    assert home.ledger.integrity() == "ok"
 
 
-def test_a_killed_proxy_loses_the_last_moment_at_most_and_a_stopped_one_nothing(proxy_home) -> None:
+def test_a_killed_proxy_loses_at_most_its_last_records_and_a_stopped_one_none(proxy_home) -> None:
     with Turns() as turns:
         crowd, killed_at = end_under_load(proxy_home, "killed", signal.SIGKILL, turns)
     before = set(proxy_home.users())
@@ -87,10 +87,10 @@ def test_a_killed_proxy_loses_the_last_moment_at_most_and_a_stopped_one_nothing(
     assert not {user: age for user, age in missing.items() if age > LAST_FLUSH}
     check_database(proxy_home)
 
-    # Were the database not locked, a stop would take longer than writing does, and nobody had to wait for it.
+    # Without the lock, the records would be written before the stop, and the spool would stay unused.
     with Turns() as turns:
         crowd, _ = end_under_load(proxy_home, "stopped", signal.SIGTERM, turns, lock=True)
     assert not set(crowd.answered) <= set(proxy_home.users()), "the lock came too late to be of interest"
-    LedgerSink(proxy_home.books.url, proxy_home.spool(), worker="next", retention=86_400.0).close(30)
+    LedgerSink(proxy_home.ledger.url, proxy_home.spool(), worker="next", retention=86_400.0).close(30)
     assert {*crowd.answered, *before} <= set(proxy_home.users())
     check_database(proxy_home)

@@ -1,4 +1,4 @@
-"""What a process has used is not forgotten by the next, however soon it starts."""
+"""A process continues from the usage of the last one, however soon it starts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_restart_in_mid_minute_keeps_the_limits(home, fleet):
     limit_to(home, fleet, rpm=60)
     run(home, 40)
     run(home, 60)
-    admitted = [row["at"] - row["latency_ms"] / 1000 for row in home.books.select("wallie_attempts")]
+    admitted = [row["at"] - row["latency_ms"] / 1000 for row in home.ledger.select("wallie_attempts")]
     # A bucket of 60 that one a second flows into.
     assert 59 <= len(admitted) <= 60 + max(admitted) - min(admitted) + 0.1
     assert fleet["openai"].counts().received == len(admitted)
@@ -62,7 +62,7 @@ def test_a_quota_that_an_operator_reset_stays_reset(home, fleet):
     run(home, 20, 'router.guard.reset_quota("openai", actor="test")')
     run(home, 40)
     assert fleet["openai"].counts().received == 20 + 30
-    (action,) = home.books.select("wallie_actions")
+    (action,) = home.ledger.select("wallie_actions")
     assert (action["actor"], action["action"], action["provider"]) == ("test", "reset_quota", "openai")
 
 
@@ -71,8 +71,8 @@ def test_two_processes_write_one_file_at_once(home, fleet):
     home.configure(fleet, providers={})
     for process in [home.start(script), home.start(script)]:
         assert home.server.wait(process) == 0, home.output
-    attempts, requests = home.books.select("wallie_attempts"), home.books.select("wallie_requests")
+    attempts, requests = home.ledger.select("wallie_attempts"), home.ledger.select("wallie_requests")
     assert len(attempts) == len(requests) == 120 == fleet["openai"].counts().received
     assert len({row["worker"] for row in attempts}) == 2
     assert {row["request_id"] for row in attempts} == {row["request_id"] for row in requests}
-    assert_sums_are_right(home.books.url)
+    assert_sums_are_right(home.ledger.url)

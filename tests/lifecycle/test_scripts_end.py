@@ -35,7 +35,7 @@ async def leave_a_call():
     await asyncio.sleep(0.5)
 """
 
-ENDINGS = {
+ENDS = {
     "sync": ("router.completion(**ASKED)", 0),
     "helper": ("execute_ai_request_sync(router, ASKED['model'], ASKED['messages'], user_id='u1')", 0),
     "exit": ("asyncio.run(router.acompletion(**ASKED)); sys.exit(3)", 3),
@@ -47,16 +47,16 @@ ENDINGS = {
 
 
 def check(home, outcome="success"):
-    (attempt,) = home.books.select("wallie_attempts")
-    (request,) = home.books.select("wallie_requests")
+    (attempt,) = home.ledger.select("wallie_attempts")
+    (request,) = home.ledger.select("wallie_requests")
     assert (attempt["outcome"], attempt["provider"], attempt["user_id"]) == (outcome, "openai", "u1")
     assert attempt["total_tokens"] > 0
     assert (request["request_id"], request["success"]) == (attempt["request_id"], outcome == "success")
-    assert_sums_are_right(home.books.url)
+    assert_sums_are_right(home.ledger.url)
     assert not (home.folder / "wallie-spool").exists(), "records wait for another process"
 
 
-def test_a_script_that_ends_after_its_call(home):
+def test_a_script_that_ends_after_its_call_leaves_its_records(home):
     script = home.folder / "script.py"
     script.write_text(f"{BEGINNING}\nasyncio.run(router.acompletion(**ASKED))\n")
     done = subprocess.run(
@@ -66,15 +66,15 @@ def test_a_script_that_ends_after_its_call(home):
     check(home)
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_a_script_that_ends_in_another_way(home, ending):
-    code, status = ENDINGS[ending]
+@pytest.mark.parametrize("end", ENDS)
+def test_a_script_that_ends_otherwise_leaves_its_records(home, end):
+    code, status = ENDS[end]
     assert home.run(f"{BEGINNING}\n{code}") == status, home.output
     check(home)
 
 
 @pytest.mark.parametrize("code", ["asyncio.run(leave_a_stream())", "asyncio.run(leave_a_call())"])
-def test_what_a_script_leaves_unfinished_is_on_record_as_cut(home, fleet, code):
+def test_a_stream_that_a_script_leaves_unfinished_is_recorded_as_cut(home, fleet, code):
     fleet["openai"].hang(after_chunks=2)
     if "stream" not in code:
         fleet["openai"].hang()

@@ -1,4 +1,4 @@
-"""Settlements: debts, refunds, and books that balance at every step."""
+"""Settlements: debts, refunds, and balances that add up at every step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("every_store")
 LIMITS = {"rpm": 600, "tpm": 6000, "rpd": 50, "tpd": 9000, "concurrency": 9}
 
 
-def test_settling_for_less_gives_back_the_rest() -> None:
+def test_settling_for_less_refunds_the_rest() -> None:
     store = new_store(FakeClock(), LIMITS)
     reservation = granted(store.reserve(0.0, tokens(1000)))
     assert store.settle(0.0, reservation, tokens(400))
@@ -35,14 +35,14 @@ def test_settling_for_more_leaves_a_debt() -> None:
     assert denied(store.reserve(0.0, tokens(100))) == (DenialReason.LIMIT, pytest.approx(2.0), "tpm")
 
 
-def test_settling_for_nothing_gives_everything_back() -> None:
+def test_settling_for_nothing_refunds_everything() -> None:
     store = new_store(FakeClock(), LIMITS)
     store.settle(3.0, granted(store.reserve(0.0, tokens(1000))), NOTHING)
     assert all(usage.used == 0 for usage in store.usage(3.0).values())
     assert store.usage(3.0)["rpm"].balance == Balance(1, 0, 1)
 
 
-def test_more_of_one_kind_and_less_of_another_are_settled_each_for_itself() -> None:
+def test_each_kind_is_settled_by_itself() -> None:
     store = new_store(FakeClock(), {"itpm": 600, "otpm": 600})
     store.settle(0.0, granted(store.reserve(0.0, Demand(1, 200, 100, 100))), Demand(1, 200, 40, 160))
     assert {name: (round(usage.used), usage.balance) for name, usage in store.usage(0.0).items()} == {
@@ -68,7 +68,7 @@ def test_a_late_refund_does_not_add_to_a_bucket_that_has_been_full_since() -> No
     denied(store.reserve(100.0, tokens(1)))
 
 
-def test_what_was_reserved_before_a_reset_gives_nothing_back_after_it() -> None:
+def test_reservations_from_before_a_reset_refund_nothing_after_it() -> None:
     store = new_store(FakeClock(), {"tpm": 6000, "tpd": 9000})
     before = granted(store.reserve(0.0, tokens(6000)))
     store.reset(1.0)
@@ -78,7 +78,7 @@ def test_what_was_reserved_before_a_reset_gives_nothing_back_after_it() -> None:
     assert store.usage(3.0)["tpm"].used == pytest.approx(5900)
 
 
-def test_the_late_are_listed_in_the_order_of_admission_and_the_rest_is_not() -> None:
+def test_expired_reservations_are_listed_in_the_order_of_admission() -> None:
     store = new_store(FakeClock(), {})
     reservations = [granted(store.reserve(float(at), Demand())) for at in range(4)]
     store.settle(5.0, reservations[1], NOTHING)

@@ -1,4 +1,4 @@
-"""Books that balance at every step, whatever is done in whatever order."""
+"""Balances that add up at every step of any sequence of operations."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ DEMANDS = st.builds(Demand, st.integers(1, 2), AMOUNTS, AMOUNTS, AMOUNTS)
 CHARGES = st.builds(Demand, st.integers(0, 3), AMOUNTS, AMOUNTS, AMOUNTS)
 
 
-class BooksMachine(RuleBasedStateMachine):
-    """Whatever happens in whatever order, nothing is lost, made up, or admitted beyond the limits."""
+class AccountingMachine(RuleBasedStateMachine):
+    """In any sequence of operations, no amount is lost, invented, or admitted beyond the limits."""
 
     @initialize(
         stated=st.fixed_dictionaries(
@@ -41,7 +41,7 @@ class BooksMachine(RuleBasedStateMachine):
         self.store: MemoryStore = new_store(self.clock, stated)
         self.live: list[Reservation] = []
         self.ended: list[Reservation] = []
-        # What really passed, at the time at which it was admitted: the estimate counts until it is settled.
+        # The amounts admitted, at the time of admission: the estimate counts until it is settled.
         self.charges: dict[object, tuple[float, Demand]] = {}
         self.settled = NOTHING
 
@@ -91,7 +91,7 @@ class BooksMachine(RuleBasedStateMachine):
         self.clock.advance(seconds)
 
     @invariant()
-    def books_balance(self) -> None:
+    def balances_add_up(self) -> None:
         if hasattr(self, "store"):
             usage = self.store.usage(self.clock.now())
             in_flight = [reservation.demand for reservation in self.live]
@@ -107,5 +107,5 @@ class BooksMachine(RuleBasedStateMachine):
             assert_never_over_admitted(list(self.charges.values()), self.limits)
 
 
-TestAccountingMachine = BooksMachine.TestCase
+TestAccountingMachine = AccountingMachine.TestCase
 TestAccountingMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

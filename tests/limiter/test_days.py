@@ -14,7 +14,7 @@ from wallie_litellm.limiter.memory_store import MIDNIGHT_LOOKUP, MemoryStore
 from wallie_litellm.limiter.store import Denial, DenialReason
 
 pytestmark = pytest.mark.usefixtures("every_store")
-# A fleet goes by the clock of the store that it shares.
+# In a fleet the clock of the shared store decides.
 of_this_process = pytest.mark.parametrize("every_store", ["memory"], indirect=True)
 
 LOS_ANGELES = "America/Los_Angeles"
@@ -38,7 +38,7 @@ def wait(store: MemoryStore, clock: FakeClock) -> float:
     return denial.retry_after
 
 
-def test_a_used_up_day_waits_for_midnight_and_begins_anew_then() -> None:
+def test_a_used_up_daily_limit_waits_for_midnight_and_begins_anew_then() -> None:
     clock = clock_at("2026-06-01T20:00")
     store = used_up(clock)
     assert wait(store, clock) == 4 * HOUR
@@ -63,14 +63,14 @@ def test_the_day_is_as_long_as_the_clocks_in_the_time_zone_make_it(day: str, hou
     granted(store.reserve(clock.now(), tokens(100)))
 
 
-def test_the_time_zone_decides_which_midnight_counts() -> None:
+def test_midnight_is_that_of_the_configured_time_zone() -> None:
     clock = clock_at("2026-06-01T23:00")
     assert wait(used_up(clock), clock) == HOUR
     assert wait(used_up(clock, LOS_ANGELES), clock) == 8 * HOUR
     assert wait(used_up(clock, "Asia/Kolkata"), clock) == 19.5 * HOUR
 
 
-def test_every_midnight_counts_not_only_the_first() -> None:
+def test_the_daily_limit_begins_anew_at_every_midnight() -> None:
     clock = clock_at("2026-06-01T12:00")
     store = used_up(clock)
     for _ in range(3):
@@ -103,7 +103,7 @@ def test_a_debt_found_after_midnight_is_not_charged_to_the_new_day() -> None:
     assert store.usage(clock.now())["tpd"].used == 1
 
 
-def test_what_was_reserved_in_the_first_instant_of_a_day_belongs_to_it() -> None:
+def test_a_reservation_in_the_first_instant_of_a_day_belongs_to_that_day() -> None:
     clock = clock_at("2026-06-01T23:00")
     store = used_up(clock)
     clock.advance(HOUR)
@@ -120,7 +120,7 @@ def test_usage_without_a_reservation_begins_the_new_day_too() -> None:
     assert (store.usage(clock.now())["rpd"].used, store.usage(clock.now())["tpd"].used) == (2, 50)
 
 
-def test_asking_for_the_usage_begins_the_new_day_too() -> None:
+def test_reading_the_usage_begins_the_new_day_too() -> None:
     clock = clock_at("2026-06-01T23:59")
     store = used_up(clock)
     clock.advance(60)
@@ -137,7 +137,7 @@ def test_a_clock_set_forward_within_the_day_brings_midnight_closer() -> None:
 
 
 @of_this_process
-def test_a_clock_set_back_takes_midnight_further_away_and_forgets_nothing() -> None:
+def test_a_clock_set_back_moves_midnight_further_away_and_keeps_the_usage() -> None:
     clock = clock_at("2026-06-01T12:00")
     store = used_up(clock)
     clock.move_wall(-2 * HOUR)
@@ -146,7 +146,7 @@ def test_a_clock_set_back_takes_midnight_further_away_and_forgets_nothing() -> N
 
 
 @of_this_process
-def test_a_clock_set_back_into_yesterday_forgets_nothing() -> None:
+def test_a_clock_set_back_into_yesterday_keeps_the_usage() -> None:
     clock = clock_at("2026-06-01T00:30")
     store = used_up(clock)
     clock.move_wall(-HOUR)

@@ -1,4 +1,4 @@
-"""Waiters that leave, reservations that nobody settles, timers, and closing."""
+"""Abandoned waiters, reservations that stay unsettled, timers, and closing."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def used_up(clock: FakeClock) -> tuple[Limiter, RecordedQueue]:
     return limiter, RecordedQueue(clock, limiter)
 
 
-# Leaving
+# Abandoned waiters
 
 
-def test_a_waiter_that_leaves_frees_its_place(clock: FakeClock) -> None:
+def test_an_abandoned_waiter_does_not_hold_up_the_queue(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     first, second = queue.join(tokens(50)), queue.join(tokens(5))
     clock.advance(6)
@@ -40,10 +40,10 @@ def test_a_waiter_that_leaves_frees_its_place(clock: FakeClock) -> None:
     assert queue.answered == [second]
     assert limiter.state().waiting == 0
     clock.advance(100)
-    assert queue.answered == [second], "nobody wakes one who left"
+    assert queue.answered == [second], "an abandoned waiter is not woken"
 
 
-def test_a_waiter_that_leaves_from_the_middle_does_not_disturb_the_order(clock: FakeClock) -> None:
+def test_abandoning_a_waiter_in_the_middle_keeps_the_order_of_the_others(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     first, second, third = (queue.join(tokens(5)) for _ in range(3))
     limiter.abandon(second)
@@ -51,7 +51,7 @@ def test_a_waiter_that_leaves_from_the_middle_does_not_disturb_the_order(clock: 
     assert queue.answered == [first, third]
 
 
-def test_what_was_granted_to_one_who_left_meanwhile_goes_to_the_next(clock: FakeClock) -> None:
+def test_capacity_granted_to_an_abandoned_waiter_goes_to_the_next(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     first, second = queue.join(tokens(5)), queue.join(tokens(5))
     clock.advance(5)
@@ -62,7 +62,7 @@ def test_what_was_granted_to_one_who_left_meanwhile_goes_to_the_next(clock: Fake
     assert limiter.state().usage["tpm"].balance == Balance(reserved=70, settled=60, refunded=5)
 
 
-def test_leaving_twice_or_after_being_turned_away_is_harmless(clock: FakeClock) -> None:
+def test_abandoning_twice_or_after_a_denial_changes_nothing(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     impatient, gone, served = queue.join(tokens(5), patience=1), queue.join(tokens(5)), queue.join(tokens(5))
     limiter.abandon(gone)
@@ -74,10 +74,10 @@ def test_leaving_twice_or_after_being_turned_away_is_harmless(clock: FakeClock) 
     assert limiter.state().usage["tpm"].balance == Balance(65, 60, 5)
 
 
-# Reservations that nobody settles
+# Reservations that stay unsettled
 
 
-def test_a_reservation_that_nobody_settles_expires_and_keeps_its_estimate(clock: FakeClock) -> None:
+def test_an_unsettled_reservation_expires_and_is_charged_its_estimate(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {"rpd": 10, "concurrency": 1}, ttl=600)
     lost = granted(limiter.reserve(Demand()))
     clock.advance(599.9)
@@ -89,7 +89,7 @@ def test_a_reservation_that_nobody_settles_expires_and_keeps_its_estimate(clock:
     granted(limiter.reserve(Demand()))
 
 
-def test_each_reservation_has_its_own_time(clock: FakeClock) -> None:
+def test_each_reservation_expires_at_its_own_time(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {}, ttl=600)
     in_flight = []
     for _ in range(3):
@@ -101,7 +101,7 @@ def test_each_reservation_has_its_own_time(clock: FakeClock) -> None:
     assert in_flight == [3, 3, 3, 2, 1, 0, 0]
 
 
-def test_an_expired_reservation_makes_room_for_those_who_wait(clock: FakeClock) -> None:
+def test_an_expired_reservation_frees_capacity_for_the_queue(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {"concurrency": 1}, ttl=600)
     granted(limiter.reserve(Demand()))
     waiter = RecordedQueue(clock, limiter).join(Demand())
@@ -109,7 +109,7 @@ def test_an_expired_reservation_makes_room_for_those_who_wait(clock: FakeClock) 
     assert isinstance(waiter.result, Reservation)
 
 
-def test_a_reservation_that_had_to_wait_expires_too(clock: FakeClock) -> None:
+def test_a_reservation_granted_from_the_queue_expires_too(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     assert isinstance(queue.join(tokens(5)).result, type(None))
     clock.advance(5)
@@ -118,7 +118,7 @@ def test_a_reservation_that_had_to_wait_expires_too(clock: FakeClock) -> None:
     assert limiter.state().in_flight == 0
 
 
-def test_a_reservation_that_passed_those_who_wait_expires_too(clock: FakeClock) -> None:
+def test_a_reservation_that_overtook_the_queue_expires_too(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     queue.join(tokens(60), patience=1000)
     clock.advance(10)
@@ -129,7 +129,7 @@ def test_a_reservation_that_passed_those_who_wait_expires_too(clock: FakeClock) 
     assert limiter.state().in_flight == 0
 
 
-def test_a_lost_probe_frees_its_permit_and_says_nothing_about_the_provider(clock: FakeClock) -> None:
+def test_an_expired_probe_frees_its_permit_and_leaves_the_breaker_half_open(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {}, BreakerRules(failures=1), ttl=10)
     limiter.settle(granted(limiter.reserve(Demand())), Demand(), Verdict.FAILURE)
     clock.advance(30)
@@ -150,7 +150,7 @@ def test_an_idle_limiter_has_no_timer(clock: FakeClock) -> None:
     assert clock.armed == 0
 
 
-def test_there_is_one_timer_however_many_wait(clock: FakeClock) -> None:
+def test_one_timer_serves_any_number_of_waiters(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     for patience in (300, 20, 100, inf):
         for priority in (0, 1):
@@ -164,7 +164,7 @@ def test_there_is_one_timer_however_many_wait(clock: FakeClock) -> None:
 
 
 class LateClock(FakeClock):
-    """Its timers may fire even after they were called off, as a real one's do when both happen at once."""
+    """Timers that fire although they were cancelled, as real ones do when both happen at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class LateClock(FakeClock):
         return super().call_at(when, callback)
 
 
-def test_a_timer_that_fires_although_it_was_called_off_arms_no_second_one() -> None:
+def test_a_cancelled_timer_that_fires_all_the_same_arms_no_second_one() -> None:
     clock = LateClock()
     limiter, queue = used_up(clock)
     queue.join(tokens(20))
@@ -188,7 +188,7 @@ def test_a_timer_that_fires_although_it_was_called_off_arms_no_second_one() -> N
     assert limiter.state().waiting == 0
 
 
-def test_waking_happens_outside_the_lock(clock: FakeClock) -> None:
+def test_waiters_are_woken_outside_the_lock(clock: FakeClock) -> None:
     """A waiter that calls the limiter back while it is woken must not block."""
     limiter, queue = used_up(clock)
     seen: list[int] = []
@@ -203,7 +203,7 @@ def test_waking_happens_outside_the_lock(clock: FakeClock) -> None:
 # Closing
 
 
-def test_closing_turns_everybody_away_and_stops_the_timer(clock: FakeClock) -> None:
+def test_closing_denies_all_waiters_and_stops_the_timer(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     waiters = [queue.join(tokens(5), priority) for priority in (0, 1, 0)]
     limiter.close()
@@ -211,7 +211,7 @@ def test_closing_turns_everybody_away_and_stops_the_timer(clock: FakeClock) -> N
     assert (len(queue.answered), limiter.state().waiting, clock.armed) == (3, 0, 0)
 
 
-def test_after_closing_nobody_is_left_waiting(clock: FakeClock) -> None:
+def test_a_closed_limiter_denies_new_waiters_at_once(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     limiter.close()
     late = queue.join(tokens(5))

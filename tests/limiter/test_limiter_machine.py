@@ -1,4 +1,4 @@
-"""A limiter under every mixture of events: limits hold, books balance, and nobody is forgotten."""
+"""A limiter in any sequence of events: limits hold, balances add up, and every waiter gets a result."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LimiterMachine(RuleBasedStateMachine):
         self.seen = 0
 
     def collect(self) -> None:
-        """Take in what the limiter has decided since the last look."""
+        """Collect the reservations that waiters were granted since the last call."""
         for waiter in self.queue.answered[self.seen :]:
             if isinstance(waiter.result, Reservation):
                 self.live.append(waiter.result)
@@ -54,7 +54,7 @@ class LimiterMachine(RuleBasedStateMachine):
         ahead = [w for w in self.waiters if w.result is None and w.priority >= priority]
         result = self.limiter.reserve(demand, priority)
         if isinstance(result, Reservation):
-            assert not ahead, "overtook those in front"
+            assert not ahead, "overtook the waiters ahead"
             self.live.append(result)
             self.epochs[-1].append(result)
 
@@ -105,9 +105,9 @@ class LimiterMachine(RuleBasedStateMachine):
         self.clock.advance(0.001)
         self.collect()
 
-    @rule(order=st.sampled_from(["close", "close", "force_open", "disable", "release"]))
-    def command(self, order: str) -> None:
-        self.limiter.act(order)
+    @rule(action=st.sampled_from(["close", "close", "force_open", "disable", "release"]))
+    def act(self, action: str) -> None:
+        self.limiter.act(action)
         self.collect()
 
     @invariant()

@@ -1,4 +1,4 @@
-"""Who is served when several wait at one provider's door."""
+"""The order in which a limiter serves its waiters, and when it denies them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def used_up(clock: FakeClock, **more: float) -> tuple[Limiter, RecordedQueue]:
     return limiter, RecordedQueue(clock, limiter)
 
 
-def test_nobody_waits_while_there_is_capacity(clock: FakeClock) -> None:
+def test_a_request_is_admitted_at_once_while_there_is_capacity(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND)
     reservation = granted(limiter.reserve(tokens(60)))
     assert (reservation.at, reservation.demand, limiter.state().in_flight) == (clock.now(), tokens(60), 1)
@@ -36,7 +36,7 @@ def test_nobody_waits_while_there_is_capacity(clock: FakeClock) -> None:
     assert limiter.state().waiting == 0
 
 
-def test_a_waiter_is_served_exactly_when_it_was_promised(clock: FakeClock) -> None:
+def test_a_waiter_is_admitted_exactly_after_the_predicted_wait(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     promised = denied(limiter.reserve(tokens(6))).retry_after
     waiter = queue.join(tokens(6))
@@ -47,7 +47,7 @@ def test_a_waiter_is_served_exactly_when_it_was_promised(clock: FakeClock) -> No
     assert (limiter.state().waiting, limiter.state().in_flight) == (0, 1)
 
 
-def test_first_come_first_served(clock: FakeClock) -> None:
+def test_waiters_of_one_priority_are_served_in_the_order_of_arrival(clock: FakeClock) -> None:
     _, queue = used_up(clock)
     waiters = [queue.join(tokens(5)) for _ in range(8)]
     clock.advance(40)
@@ -55,7 +55,7 @@ def test_first_come_first_served(clock: FakeClock) -> None:
     assert [round(at - 1000, 3) for at, _ in queue.admissions] == [5, 10, 15, 20, 25, 30, 35, 40]
 
 
-def test_the_promise_to_a_newcomer_counts_those_in_front(clock: FakeClock) -> None:
+def test_the_predicted_wait_includes_the_waiters_ahead(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     queue.join(tokens(10))
     queue.join(tokens(20), priority=1)
@@ -71,14 +71,14 @@ def test_higher_priority_is_served_first(clock: FakeClock) -> None:
     assert queue.answered == [high, high_too, middle, low]
 
 
-def test_a_newcomer_of_higher_priority_need_not_wait_behind_lower_ones(clock: FakeClock) -> None:
+def test_a_request_of_higher_priority_overtakes_waiters_of_lower_priority(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     queue.join(tokens(50))
     clock.advance(10)
     granted(limiter.reserve(tokens(10), priority=1))
 
 
-def test_nobody_overtakes_the_head_even_if_it_would_fit(clock: FakeClock) -> None:
+def test_a_small_waiter_does_not_overtake_the_head_of_the_queue(clock: FakeClock) -> None:
     _, queue = used_up(clock)
     big = queue.join(tokens(50))
     small = queue.join(tokens(1))
@@ -88,7 +88,7 @@ def test_nobody_overtakes_the_head_even_if_it_would_fit(clock: FakeClock) -> Non
     assert queue.answered == [big, small]
 
 
-def test_a_newcomer_that_would_fit_is_not_let_past_those_who_wait(clock: FakeClock) -> None:
+def test_a_new_request_that_would_fit_does_not_overtake_the_queue(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     queue.join(tokens(50))
     clock.advance(40)
@@ -96,7 +96,7 @@ def test_a_newcomer_that_would_fit_is_not_let_past_those_who_wait(clock: FakeClo
     assert isinstance(limiter.check(tokens(1)), Denial)
 
 
-def test_nobody_slips_past_those_who_wait_while_the_timer_is_late(clock: FakeClock) -> None:
+def test_a_new_request_does_not_overtake_the_queue_while_the_timer_is_late(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     head = queue.join(tokens(5))
     clock.lag(30)
@@ -120,7 +120,7 @@ def test_a_large_request_is_served_in_bounded_time_however_many_small_ones_come(
     assert granted(large.result).at == pytest.approx(1000 + promised, abs=1e-3)
 
 
-def test_what_is_bigger_than_the_capacity_is_refused_and_never_queued_for_ever(clock: FakeClock) -> None:
+def test_a_request_larger_than_the_capacity_is_denied_at_once_from_the_queue_too(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     assert limiter.reserve(tokens(61)) == (DenialReason.TOO_LARGE, inf, "tpm")
     waiter = queue.join(tokens(61))
@@ -128,7 +128,7 @@ def test_what_is_bigger_than_the_capacity_is_refused_and_never_queued_for_ever(c
     assert limiter.state().waiting == 0
 
 
-def test_a_waiter_is_turned_away_when_it_gives_up_and_told_how_long_it_would_have_taken(clock: FakeClock) -> None:
+def test_a_waiter_that_gives_up_is_denied_with_the_wait_it_would_still_have(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     queue.join(tokens(10))
     waiter = queue.join(tokens(10), patience=6)
@@ -139,7 +139,7 @@ def test_a_waiter_is_turned_away_when_it_gives_up_and_told_how_long_it_would_hav
     assert limiter.state().waiting == 1
 
 
-def test_the_head_is_turned_away_at_once_when_it_would_wait_in_vain(clock: FakeClock) -> None:
+def test_the_head_of_the_queue_is_denied_at_once_when_its_wait_exceeds_its_patience(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND)
     queue, reservation = RecordedQueue(clock, limiter), granted(limiter.reserve(tokens(60)))
     waiter, next_one = queue.join(tokens(10), patience=12), queue.join(tokens(1))
@@ -168,7 +168,7 @@ def test_a_refund_serves_the_waiters_at_once(clock: FakeClock) -> None:
     assert queue.answered == waiters[:2]
 
 
-def test_a_place_in_flight_goes_to_the_next_in_line(clock: FakeClock) -> None:
+def test_a_freed_slot_goes_to_the_head_of_the_queue(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {"concurrency": 2})
     queue = RecordedQueue(clock, limiter)
     first, second = granted(limiter.reserve(Demand())), granted(limiter.reserve(Demand()))
@@ -197,7 +197,7 @@ def paused(limiter: Limiter, seconds: float) -> None:
     limiter.settle(granted(limiter.reserve(NOTHING)), NOTHING, pause_for=seconds)
 
 
-def test_nobody_passes_during_a_pause_and_the_waiters_pass_after_it(clock: FakeClock) -> None:
+def test_a_pause_admits_nothing_and_waiters_are_served_after_it(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND)
     queue = RecordedQueue(clock, limiter)
     paused(limiter, 90)
@@ -210,7 +210,7 @@ def test_nobody_passes_during_a_pause_and_the_waiters_pass_after_it(clock: FakeC
     assert isinstance(waiter.result, Reservation)
 
 
-def test_a_pause_turns_away_at_once_those_who_cannot_wait_for_its_end(clock: FakeClock) -> None:
+def test_a_pause_denies_at_once_the_waiters_that_give_up_before_its_end(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {"tpm": 60})
     queue, reservation = RecordedQueue(clock, limiter), granted(limiter.reserve(tokens(60)))
     patient, hasty, patient_too, on_the_dot = (queue.join(tokens(1), patience=p) for p in (70, 20, 99, 60))
@@ -222,7 +222,7 @@ def test_a_pause_turns_away_at_once_those_who_cannot_wait_for_its_end(clock: Fak
     assert isinstance(patient_too.result, Reservation)
 
 
-def test_a_pause_asked_for_by_a_call_already_settled_counts_all_the_same(clock: FakeClock) -> None:
+def test_a_pause_from_a_call_already_settled_holds_all_the_same(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {"concurrency": 1})
     queue, late = RecordedQueue(clock, limiter), granted(limiter.reserve(Demand()))
     limiter.settle(late, late.demand)
@@ -235,7 +235,7 @@ def test_a_pause_asked_for_by_a_call_already_settled_counts_all_the_same(clock: 
 # The breaker
 
 
-def test_waiters_are_turned_away_when_the_breaker_opens(clock: FakeClock) -> None:
+def test_an_opening_breaker_denies_the_waiters(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND, BreakerRules(failures=1))
     queue, reservation = RecordedQueue(clock, limiter), granted(limiter.reserve(tokens(60)))
     waiters = [queue.join(tokens(1), priority) for priority in (0, 1)]
@@ -251,7 +251,7 @@ def test_waiters_are_turned_away_when_the_breaker_opens(clock: FakeClock) -> Non
     )
 
 
-def test_the_operator_turns_the_waiters_away_too(clock: FakeClock) -> None:
+def test_a_breaker_forced_open_denies_the_waiters(clock: FakeClock) -> None:
     limiter, queue = used_up(clock)
     waiter = queue.join(tokens(1))
     limiter.act("force_open")
@@ -271,7 +271,7 @@ def test_a_success_starts_the_count_of_failures_again(clock: FakeClock) -> None:
     assert limiter.state().breaker is BreakerState.CLOSED
 
 
-def test_a_success_from_before_the_last_transition_forgives_no_failure(clock: FakeClock) -> None:
+def test_a_success_of_an_earlier_generation_resets_no_count_of_failures(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {}, BreakerRules(failures=3))
     old = granted(limiter.reserve(Demand()))
     limiter.act("close")
@@ -289,7 +289,7 @@ def test_successes_count_towards_the_error_rate(clock: FakeClock) -> None:
     assert limiter.state().breaker is BreakerState.OPEN
 
 
-def test_a_probe_closes_it_again(clock: FakeClock) -> None:
+def test_a_successful_probe_closes_the_breaker(clock: FakeClock) -> None:
     limiter = new_limiter(clock, {}, BreakerRules(failures=1))
     limiter.settle(granted(limiter.reserve(Demand())), Demand(), Verdict.FAILURE)
     clock.advance(30)
@@ -299,7 +299,7 @@ def test_a_probe_closes_it_again(clock: FakeClock) -> None:
     assert limiter.state().breaker is BreakerState.CLOSED
 
 
-def test_only_one_of_those_who_wait_becomes_the_probe(clock: FakeClock) -> None:
+def test_only_one_of_several_waiters_becomes_the_probe(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND, BreakerRules(failures=1))
     limiter.settle(granted(limiter.reserve(tokens(60))), tokens(85), Verdict.FAILURE)
     clock.advance(30)
@@ -310,7 +310,7 @@ def test_only_one_of_those_who_wait_becomes_the_probe(clock: FakeClock) -> None:
     assert denied(waiters[1].result).reason is DenialReason.CIRCUIT_OPEN
 
 
-def test_the_permit_of_a_probe_that_was_abandoned_is_free_at_once(clock: FakeClock) -> None:
+def test_an_abandoned_probe_frees_its_permit_at_once(clock: FakeClock) -> None:
     limiter = new_limiter(clock, PER_SECOND, BreakerRules(failures=1))
     limiter.settle(granted(limiter.reserve(tokens(60))), tokens(85), Verdict.FAILURE)
     clock.advance(30)

@@ -1,4 +1,4 @@
-"""One limiter, many threads: the same invariants, without any help from an event loop."""
+"""One limiter, many threads: the same invariants, without an event loop."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ def in_threads(work: Callable[[int], None]) -> None:
     assert not errors, errors
 
 
-class Crowd:
-    """What the threads do at the door, and what they saw."""
+class Requests:
+    """Requests that the threads make of one limiter, and what they observed."""
 
     def __init__(self, clock: FakeClock, limiter: Limiter) -> None:
         self.clock = clock
         self.limiter = limiter
         self.admissions: list[tuple[float, Demand]] = []
         self.most_in_flight = 0
-        self.turned_away = 0
+        self.denied = 0
 
-    def visit(self, dice: random.Random) -> None:
+    def make(self, dice: random.Random) -> None:
         result = self.limiter.reserve(demand := tokens(dice.randint(1, 900)))
         if isinstance(result, Denial):
             result = self.wait(demand, dice)
         if isinstance(result, Denial):
-            self.turned_away += 1
+            self.denied += 1
             return
         self.admissions.append((result.at, demand))
         self.most_in_flight = max(self.most_in_flight, self.limiter.state().in_flight)
@@ -76,10 +76,10 @@ class Crowd:
         return waiter.result
 
 
-def test_eight_threads_at_one_door_keep_its_limits_and_lose_nobody() -> None:
+def test_eight_threads_keep_one_limiters_limits_and_every_request_ends() -> None:
     clock = FakeClock()
     limiter = new_limiter(clock, LIMITS)
-    crowd = Crowd(clock, limiter)
+    requests = Requests(clock, limiter)
     done = threading.Event()
 
     def pass_time() -> None:
@@ -89,20 +89,20 @@ def test_eight_threads_at_one_door_keep_its_limits_and_lose_nobody() -> None:
     timekeeper = threading.Thread(target=pass_time, daemon=True)
     timekeeper.start()
     try:
-        in_threads(lambda number: [crowd.visit(random.Random(f"{number} {each}")) for each in range(ROUNDS)] and None)
+        in_threads(lambda number: [requests.make(random.Random(f"{number} {each}")) for each in range(ROUNDS)] and None)
     finally:
         done.set()
         timekeeper.join(5)
     state = limiter.state()
     assert (state.waiting, state.in_flight) == (0, 0)
-    assert crowd.most_in_flight <= LIMITS["concurrency"]
-    assert len(crowd.admissions) > THREADS
-    assert_never_over_admitted(sorted(crowd.admissions), AccountLimits(LIMITS))
+    assert requests.most_in_flight <= LIMITS["concurrency"]
+    assert len(requests.admissions) > THREADS
+    assert_never_over_admitted(sorted(requests.admissions), AccountLimits(LIMITS))
     for usage in state.usage.values():
         assert usage.balance.reserved == usage.balance.settled + usage.balance.refunded
 
 
-def test_of_several_settlements_at_once_exactly_one_counts() -> None:
+def test_one_of_several_concurrent_settlements_counts() -> None:
     limiter = new_limiter(FakeClock(), {"tpm": 60_000})
     for _ in range(20):
         reservation = limiter.reserve(tokens(100))

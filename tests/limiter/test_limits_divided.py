@@ -1,4 +1,4 @@
-"""Limits that several processes keep to without knowing of each other."""
+"""Limits that several processes divide without communicating."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_all_shares_together_are_at_most_the_limit_and_nearly_all_of_it(
                 assert part[dimension] == 1
 
 
-def test_the_headroom_and_the_day_stay_as_they_are() -> None:
+def test_headroom_and_time_zone_are_not_divided() -> None:
     limits = AccountLimits({"rpm": 10, "rpd": 9, "concurrency": 3}, {"rpm": 5}, 0.1, "Asia/Tokyo")
     assert limits.share(4) == AccountLimits({"rpm": 2, "rpd": 2, "concurrency": 1}, {"rpm": 1}, 0.1, "Asia/Tokyo")
     assert limits.share(1) == limits
 
 
 @pytest.mark.parametrize("processes", [0, -1])
-def test_no_process_is_no_share(processes: int) -> None:
+def test_a_number_of_processes_below_one_is_rejected(processes: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         AccountLimits({"rpm": 10}).share(processes)

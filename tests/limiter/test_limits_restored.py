@@ -1,4 +1,4 @@
-"""A limiter that goes on where another process stopped never admits more than that one would have."""
+"""A limiter that goes on where another process stopped admits no more than that process would have."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def sum_of(charges: object) -> Demand:
     return total
 
 
-def test_what_was_used_a_moment_ago_is_still_used() -> None:
+def test_recent_usage_is_restored() -> None:
     clock = FakeClock()
     limiter = new_limiter(clock, {"rpm": 60, "tpm": 600, "rpd": 100, "tpd": 1000})
     limiter.restore(Demand(40, 700, 700, 0), [(10.0, Demand(30, 300, 300, 0))])
@@ -63,14 +63,14 @@ def test_what_was_used_a_moment_ago_is_still_used() -> None:
     granted(limiter.reserve(tokens(300)))
 
 
-def test_nothing_to_restore_leaves_everything_free() -> None:
+def test_restoring_nothing_leaves_the_limits_free() -> None:
     limiter = new_limiter(FakeClock(), {"rpm": 60, "tpm": 600, "rpd": 100})
     limiter.restore(NOTHING, [])
     assert [usage.used for usage in limiter.state().usage.values()] == [0, 0, 0]
     assert how_many(limiter, tokens(1)) == 60
 
 
-def test_a_machine_that_has_just_started_has_used_nothing() -> None:
+def test_a_clock_that_has_just_started_restores_no_usage() -> None:
     """Its monotonic clock may begin at zero, and what is restored then lies before that."""
     limiter = new_limiter(FakeClock(now=0.0), {"rpm": 60})
     limiter.restore(NOTHING, [(50.0, Demand(20))])
@@ -80,7 +80,7 @@ def test_a_machine_that_has_just_started_has_used_nothing() -> None:
     assert limiter.state().usage["rpm"].units == 20
 
 
-def test_a_provider_that_was_kept_at_its_limit_has_nothing_to_give_after_a_restart() -> None:
+def test_a_provider_kept_at_its_limit_admits_nothing_after_a_restart() -> None:
     clock = FakeClock()
     first = new_limiter(clock, {"rpm": 60})
     records: list[Record] = []
@@ -91,7 +91,7 @@ def test_a_provider_that_was_kept_at_its_limit_has_nothing_to_give_after_a_resta
     assert how_many(restarted(clock, {"rpm": 60}, records), tokens(0)) <= how_many(first, tokens(0)) == 1
 
 
-def test_a_day_that_was_used_up_stays_so_until_midnight() -> None:
+def test_a_used_up_daily_limit_stays_used_up_until_midnight() -> None:
     clock = FakeClock()
     limiter = new_limiter(clock, {"rpd": 5})
     limiter.restore(Demand(5, 0, 0, 0), [])
@@ -100,7 +100,7 @@ def test_a_day_that_was_used_up_stays_so_until_midnight() -> None:
     assert how_many(limiter, tokens(0)) == 5
 
 
-def test_the_books_begin_anew() -> None:
+def test_balances_begin_anew_after_a_restart() -> None:
     limiter = new_limiter(FakeClock(), {"rpm": 60, "rpd": 100})
     limiter.restore(Demand(40), [(1.0, Demand(30))])
     reservation = granted(limiter.reserve(Demand()))
@@ -121,7 +121,7 @@ class RecordedThresholds:
         self.thresholds.append((crossing.dimension, crossing.level))
 
 
-def test_what_the_earlier_process_announced_is_not_announced_again() -> None:
+def test_thresholds_announced_by_the_earlier_process_are_not_announced_again() -> None:
     clock, listener = FakeClock(), RecordedThresholds()
     store = MemoryStore("openai", AccountLimits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS, listener)
     limiter = Limiter("openai", store, clock, 600.0)
@@ -136,7 +136,7 @@ def test_what_the_earlier_process_announced_is_not_announced_again() -> None:
     assert listener.thresholds == [("rpm", "warning"), ("rpd", "warning")]
 
 
-def test_an_idle_provider_is_restored_without_anything_to_announce() -> None:
+def test_restoring_an_idle_provider_announces_nothing() -> None:
     clock = FakeClock(now=0.0)
     store = MemoryStore("openai", AccountLimits({"rpm": 100, "rpd": 100}), BreakerRules(), clock.wall, LEVELS)
     store.restore(clock.now(), NOTHING, [])
@@ -152,7 +152,7 @@ LIMITS = st.fixed_dictionaries({"rpm": st.integers(2, 120), "tpm": st.integers(4
 @given(LIMITS, STEPS, STEPS, st.floats(0, 20))
 @example({"rpm": 60, "tpm": 400, "rpd": 10**6}, [(1, 1.0)] * 200, [(1, 0.0)] * 60, 0.0)
 @settings(deadline=None, max_examples=200)
-def test_after_a_restart_it_admits_at_most_what_one_that_never_stopped_would_have(
+def test_a_restored_limiter_admits_at_most_what_an_uninterrupted_one_would(
     limits: dict[str, int], before: list[tuple[int, float]], after: list[tuple[int, float]], pause: float
 ) -> None:
     clock, records = FakeClock(), list[Record]()
@@ -176,7 +176,9 @@ def test_after_a_restart_it_admits_at_most_what_one_that_never_stopped_would_hav
 
 @given(LIMITS, st.lists(st.tuples(st.integers(1, 20), st.floats(0, 3)), max_size=30))
 @settings(deadline=None, max_examples=100)
-def test_what_has_long_been_idle_is_as_free_as_ever(limits: dict[str, int], before: list[tuple[int, float]]) -> None:
+def test_a_provider_idle_for_long_is_restored_with_free_limits(
+    limits: dict[str, int], before: list[tuple[int, float]]
+) -> None:
     clock, records = FakeClock(), list[Record]()
     first = new_limiter(clock, limits)
     for amount, seconds in before:

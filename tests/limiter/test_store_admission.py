@@ -1,4 +1,4 @@
-"""What one provider's state in memory admits and refuses."""
+"""What a store admits and denies."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_no_interval_sees_more_than_capacity_and_refill_in_any_dimension(
 
 @given(some_limits(), ARRIVALS)
 @settings(deadline=None)
-def test_a_refused_reservation_takes_nothing_from_any_dimension(
+def test_a_denied_reservation_takes_nothing_from_any_dimension(
     limits: AccountLimits, arrivals: list[tuple[float, Demand]]
 ) -> None:
     clock = FakeClock()
@@ -94,14 +94,16 @@ def test_waiting_as_long_as_predicted_is_enough_and_a_moment_less_is_not(
         ({"itpm": 600, "otpm": 60}, Demand(1, 60, 30, 30), "otpm", 30.0),
     ],
 )
-def test_the_longest_wait_is_the_reason(limits: dict[str, int], demand: Demand, reason: str, wait: float) -> None:
+def test_a_denial_names_the_dimension_of_the_longest_wait(
+    limits: dict[str, int], demand: Demand, reason: str, wait: float
+) -> None:
     store = new_store(FakeClock(), limits)
     full = {"requests": limits.get("rpm", 1), "tokens": limits.get("tpm", 0)}
     store.consume(5.0, Demand(**full, input=limits.get("itpm", 0), output=limits.get("otpm", 0)))
     assert denied(store.reserve(5.0, demand)) == (DenialReason.LIMIT, pytest.approx(wait), reason)
 
 
-def test_those_ahead_are_counted_in_the_wait() -> None:
+def test_the_wait_includes_the_demand_ahead() -> None:
     store = new_store(FakeClock(), {"tpm": 600})
     store.consume(5.0, tokens(600))
     assert store.check(5.0, tokens(10), tokens(40)) == (DenialReason.LIMIT, pytest.approx(5.0), "tpm")
@@ -138,19 +140,19 @@ def test_headroom_does_not_cost_one_more_by_rounding() -> None:
         ({"tpd": 100}, tokens(101), "tpd"),
     ],
 )
-def test_what_is_bigger_than_a_whole_limit_is_refused_for_good(
+def test_a_demand_larger_than_a_whole_limit_is_too_large(
     limits: dict[str, int], demand: Demand, dimension: str
 ) -> None:
     store = new_store(FakeClock(), limits)
-    store.pause(100.0)  # no matter what else stands in the way
+    store.pause(100.0)  # no other denial takes precedence
     assert denied(store.reserve(0.0, demand)) == (DenialReason.TOO_LARGE, inf, dimension)
 
 
-def test_what_is_as_big_as_a_whole_limit_is_not_too_large() -> None:
+def test_a_demand_as_large_as_a_whole_limit_is_admitted() -> None:
     granted(new_store(FakeClock(), {"tpm": 100}, headroom=0.1).reserve(0.0, tokens(90)))
 
 
-def test_concurrency_counts_what_is_in_flight() -> None:
+def test_concurrency_counts_reservations_in_flight() -> None:
     store = new_store(FakeClock(), {"concurrency": 2})
     first, _ = granted(store.reserve(0.0, Demand())), granted(store.reserve(0.0, Demand()))
     assert denied(store.reserve(0.0, Demand())).reason is DenialReason.CONCURRENCY
@@ -159,7 +161,7 @@ def test_concurrency_counts_what_is_in_flight() -> None:
     granted(store.reserve(0.0, Demand()))
 
 
-def test_those_ahead_take_places_too() -> None:
+def test_requests_ahead_take_slots_too() -> None:
     store = new_store(FakeClock(), {"concurrency": 2})
     assert store.check(0.0, Demand(), Demand(1)) is None
     assert denied(store.check(0.0, Demand(), Demand(2))).reason is DenialReason.CONCURRENCY
@@ -186,7 +188,7 @@ def fail(store: ProviderStore) -> None:
     store.on_breaker_report(0.0)
 
 
-def test_an_open_breaker_refuses_and_a_half_open_one_hands_out_its_probes() -> None:
+def test_an_open_breaker_denies_and_a_half_open_one_admits_its_probes() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
     assert denied(store.reserve(10.0, Demand())) == (DenialReason.CIRCUIT_OPEN, 20.0, None)
@@ -197,17 +199,17 @@ def test_an_open_breaker_refuses_and_a_half_open_one_hands_out_its_probes() -> N
     assert denied(store.reserve(30.0, Demand())).reason is DenialReason.CIRCUIT_OPEN
 
 
-def order(store: ProviderStore, name: str, now: float = 0.0) -> None:
-    getattr(store.breaker, name)()
+def act(store: ProviderStore, action: str, now: float = 0.0) -> None:
+    getattr(store.breaker, action)()
     store.on_breaker_report(now)
 
 
-def test_a_breaker_that_the_operator_releases_hands_out_a_probe_at_once() -> None:
+def test_a_breaker_released_by_an_operator_admits_a_probe_at_once() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
-    order(store, "force_open", 1.0)
+    act(store, "force_open", 1.0)
     assert denied(store.reserve(1.0, Demand())) == (DenialReason.CIRCUIT_OPEN, inf, None)
-    order(store, "release", 2.0)
+    act(store, "release", 2.0)
     assert store.breaker.state is BreakerState.HALF_OPEN
     probe = granted(store.reserve(2.0, Demand()))
     assert probe.probe
@@ -218,24 +220,24 @@ def test_a_breaker_that_the_operator_releases_hands_out_a_probe_at_once() -> Non
     assert [granted(store.reserve(3.0, Demand())).probe for _ in range(2)] == [0, 0]
 
 
-def test_a_probe_under_way_before_the_operators_orders_holds_nobody_back_after_them() -> None:
+def test_a_probe_from_before_an_operators_actions_blocks_no_probe_after_them() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
     granted(store.reserve(30.0, Demand()))
     assert denied(store.reserve(30.0, Demand())).reason is DenialReason.CIRCUIT_OPEN
-    order(store, "force_open", 30.0)
-    order(store, "release", 30.0)
+    act(store, "force_open", 30.0)
+    act(store, "release", 30.0)
     assert granted(store.reserve(30.0, Demand())).probe
 
 
 def test_releasing_an_open_breaker_does_not_shorten_its_time() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
-    order(store, "release", 10.0)
+    act(store, "release", 10.0)
     assert denied(store.reserve(10.0, Demand())) == (DenialReason.CIRCUIT_OPEN, 20.0, None)
 
 
-def test_a_refused_call_uses_up_no_probe() -> None:
+def test_a_denied_call_uses_up_no_probe() -> None:
     store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
     fail(store)
     store.consume(30.0, Demand(60))

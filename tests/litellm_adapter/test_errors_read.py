@@ -1,4 +1,4 @@
-"""What the adapter reads from the errors that LiteLLM raises for the vendors' answers."""
+"""The classification of the errors that LiteLLM raises for the vendors' answers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from support import messages
 from wallie_litellm import execute_ai_request, stream_ai_request
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
-from wallie_litellm.litellm_adapter.adapter import classify_error, output_limit
+from wallie_litellm.litellm_adapter.errors import classify_error
 from wallie_litellm.litellm_adapter.metadata import tags_of
+from wallie_litellm.litellm_adapter.requests import output_limit
 
 PROVIDERS = {
     "gpt-4o-mini": "openai",
@@ -34,41 +35,41 @@ def raised(kind, text="x", **kwargs):
 
 
 @pytest.mark.parametrize("kind", [litellm.RateLimitError, litellm.BadRequestError])
-def test_geminis_rate_limit_is_one_whatever_litellm_takes_it_for(kind):
-    ending = classify_error(raised(kind, GEMINI_429))
-    assert (ending.rate_limited, ending.pause_for, ending.verdict) == (True, 19, Verdict.IGNORED)
+def test_geminis_rate_limit_is_one_under_any_of_litellms_exceptions(kind):
+    result = classify_error(raised(kind, GEMINI_429))
+    assert (result.rate_limited, result.pause_for, result.verdict) == (True, 19, Verdict.IGNORED)
 
 
 def test_an_empty_account_is_a_failure_and_not_a_pause():
-    ending = classify_error(raised(litellm.RateLimitError, "You exceeded your current quota, please check your plan"))
-    assert (ending.rate_limited, ending.verdict) == (False, Verdict.FAILURE)
+    result = classify_error(raised(litellm.RateLimitError, "You exceeded your current quota, please check your plan"))
+    assert (result.rate_limited, result.verdict) == (False, Verdict.FAILURE)
 
 
 def test_an_answer_of_200_that_cannot_be_read_is_a_passing_failure():
-    ending = classify_error(litellm.APIError(200, "Expecting value: line 1 column 1", "p", "m"))
-    assert (ending.verdict, ending.transient) == (Verdict.FAILURE, True)
+    result = classify_error(litellm.APIError(200, "Expecting value: line 1 column 1", "p", "m"))
+    assert (result.verdict, result.transient) == (Verdict.FAILURE, True)
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), GeneratorExit(), KeyboardInterrupt()])
-def test_a_cancellation_says_nothing_about_the_provider(error):
+def test_a_cancellation_does_not_count_for_the_breaker(error):
     assert classify_error(error)[:2] == (Outcome.CUT, Verdict.IGNORED)
     assert classify_error(error, deadline_passed=True).verdict is Verdict.FAILURE
 
 
 @pytest.mark.parametrize("error", [httpx.ReadTimeout("late"), TimeoutError(), raised(litellm.Timeout)])
-def test_a_timeout_may_have_been_worked_on(error):
-    ending = classify_error(error)
-    assert (ending.outcome, ending.verdict, ending.transient) == (Outcome.CUT, Verdict.FAILURE, True)
+def test_a_timeout_keeps_its_reservation_as_a_cut_answer(error):
+    result = classify_error(error)
+    assert (result.outcome, result.verdict, result.transient) == (Outcome.CUT, Verdict.FAILURE, True)
 
 
-def test_a_connection_that_was_never_made_is_found_behind_other_errors():
+def test_a_connection_that_was_never_made_is_found_among_the_causes():
     error = raised(litellm.InternalServerError)
     error.__cause__ = OSError()
     error.__cause__.__context__ = httpx.ConnectError("refused")
     assert classify_error(error).outcome is Outcome.NOT_SENT
 
 
-def test_an_unknown_error_is_nobodys_fault():
+def test_an_unknown_error_does_not_count_for_the_breaker():
     assert classify_error(ValueError("a bug of the caller's"))[:2] == (Outcome.CUT, Verdict.IGNORED)
 
 
@@ -84,7 +85,7 @@ def test_an_unknown_error_is_nobodys_fault():
         ({}, None),
     ],
 )
-def test_a_feature_is_found_wherever_it_was_put(kwargs, feature):
+def test_a_feature_is_found_in_every_place_that_litellm_has_for_it(kwargs, feature):
     assert tags_of(kwargs).feature == feature
 
 
@@ -128,7 +129,7 @@ async def test_a_stream_that_falls_silent_times_out(make_router, fleet, group):
     assert (state["in_flight"], state["breaker"]["consecutive_failures"]) == (0, 1)
 
 
-async def test_a_stream_that_is_silent_from_the_start_goes_on_along_the_chain(make_router, fleet):
+async def test_a_stream_that_is_silent_from_the_start_falls_back(make_router, fleet):
     router = make_router(retry={"max_retries": 0})
     router.guard.open_circuit("openai")
     router.guard.open_circuit("anthropic")

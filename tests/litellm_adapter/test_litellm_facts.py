@@ -1,4 +1,4 @@
-"""What ``router.py`` rests on, asked of the installed LiteLLM: an upgrade that changes it fails here first."""
+"""Facts about LiteLLM that ``router.py`` rests on: an upgrade that changes one fails here first."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def plain_router(fleet, **arguments):
 
 
 class Recorder(litellm.Router):
-    """A bare Router that writes down its steps."""
+    """A bare Router that records its steps."""
 
     def __init__(self, *args, **kwargs):
         self.steps = []
@@ -86,7 +86,7 @@ def test_a_synchronous_call_takes_the_same_steps(bare):
     assert bare.steps == [("attempt", "c"), ("filter", 1)]
 
 
-async def test_it_sleeps_once_more_after_the_last_retry(bare, fleet):
+async def test_the_retry_loop_sleeps_once_more_after_the_last_retry(bare, fleet):
     fleet["openai"].fail(500)
     with pytest.raises(litellm.InternalServerError):
         await bare.acompletion("c", messages())
@@ -94,7 +94,7 @@ async def test_it_sleeps_once_more_after_the_last_retry(bare, fleet):
 
 
 async def test_a_fallbacks_own_fallbacks_come_before_the_rest_of_the_chain(bare, fleet):
-    """Why WallieRouter takes them away: a member's chain would replace the order of the first group's."""
+    """The reason why WallieRouter removes them: a member's chain would replace the order of the first group's."""
     fleet["groq"].fail(400)
     fleet["deepseek"].fail(400)
     await bare.acompletion("a", messages(), num_retries=0)
@@ -103,7 +103,7 @@ async def test_a_fallbacks_own_fallbacks_come_before_the_rest_of_the_chain(bare,
 
 
 async def test_a_model_without_a_price_costs_nothing_on_the_router(fleet):
-    """Why ``check`` reports unpriced models and a result's cost is ``None`` for them."""
+    """The reason why ``check`` reports unpriced models and a result's cost is ``None`` for them."""
     deployments = fleet.point([{"model_name": "a", "litellm_params": {"model": "openai/no-such-model"}}])
     router = litellm.Router(model_list=deployments)
     response = await router.acompletion("a", messages())
@@ -112,7 +112,7 @@ async def test_a_model_without_a_price_costs_nothing_on_the_router(fleet):
 
 
 async def test_a_refused_connection_is_called_an_internal_server_error(fleet):
-    """Why the adapter looks at the cause."""
+    """The reason why the classification looks at the causes."""
     deployments, _ = plain_router(fleet)
     fleet["openai"].refuse()
     with pytest.raises(litellm.InternalServerError):

@@ -1,4 +1,4 @@
-"""Who caused a request, as it may be recorded: bounded, printable, and without anybody's keys."""
+"""The origin of a request, as it may be recorded: bounded, printable, and without keys."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_key_in_the_place_of_a_name_is_masked(key: str) -> None:
     assert key[8:] not in str(name("x" * (LONGEST_NAME - 10) + " " + key))
 
 
-# Where the feature is named
+# The feature
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_key_in_the_place_of_a_name_is_masked(key: str) -> None:
         {"metadata": {"feature": None, "tags": ["feature:", "feature:chat"]}},
     ],
 )
-def test_the_feature_is_found_wherever_it_is_named(kwargs: dict[str, Any]) -> None:
+def test_the_feature_is_found_in_metadata_tags_and_headers(kwargs: dict[str, Any]) -> None:
     assert tags_of(kwargs).feature == "chat"
 
 
@@ -127,7 +127,7 @@ def test_the_feature_is_found_wherever_it_is_named(kwargs: dict[str, Any]) -> No
         {"proxy_server_request": {"headers": {"x-wallie-feature": 7}}},
     ],
 )
-def test_what_names_no_feature_is_passed_over(kwargs: dict[str, Any]) -> None:
+def test_entries_that_name_no_feature_are_skipped(kwargs: dict[str, Any]) -> None:
     assert tags_of(kwargs).feature is None
 
 
@@ -144,7 +144,7 @@ def test_what_names_no_feature_is_passed_over(kwargs: dict[str, Any]) -> None:
         ({"user": {"id": 1}}, None),
     ],
 )
-def test_the_user_is_the_one_that_was_named(kwargs: dict[str, Any], user: str | None) -> None:
+def test_the_user_is_the_argument_or_the_metadatas(kwargs: dict[str, Any], user: str | None) -> None:
     assert tags_of(kwargs).user_id == user
 
 
@@ -156,7 +156,7 @@ def test_plain_metadata_is_kept_as_it_is() -> None:
     assert recordable(given) == given
 
 
-def test_what_has_a_text_of_its_own_is_kept_as_text() -> None:
+def test_values_with_a_text_form_are_kept_as_text() -> None:
     moment = datetime(2026, 11, 23, tzinfo=UTC)
     given = {"id": UUID(int=7), "at": moment, "on": moment.date(), "price": Decimal("1.10"), "plan": Plan.PRO}
     assert recordable(given) == {
@@ -168,7 +168,7 @@ def test_what_has_a_text_of_its_own_is_kept_as_text() -> None:
     }
 
 
-def test_anything_else_leaves_only_its_kind() -> None:
+def test_any_other_value_is_kept_as_its_type() -> None:
     assert recordable({"a": object(), "b": b"bytes", "c": {1, 2}, "d": lambda: 0}) == {
         "a": "<object>",
         "b": "<bytes>",
@@ -212,19 +212,19 @@ def test_control_characters_are_replaced_and_line_breaks_kept() -> None:
     ],
 )
 @pytest.mark.parametrize("value", ["plain", 123456, ["a"], {"inner": "text"}])
-def test_what_is_called_a_secret_is_masked_whatever_it_is(key: str, value: object) -> None:
+def test_a_value_under_a_secret_key_is_masked(key: str, value: object) -> None:
     assert recordable({key: value}) == {key: "***"}
     assert recordable({"outer": {key: value}}) == {"outer": {key: "***"}}
     assert recordable({"outer": [{key: value}]}) == {"outer": [{key: "***"}]}
 
 
-def test_what_only_sounds_like_a_secret_is_kept() -> None:
+def test_a_value_that_only_resembles_a_secret_is_kept() -> None:
     given = {"max_tokens": 5, "totalTokens": 7, "keyboard": "qwerty", "has_password": True, "note": "a basic question"}
     assert recordable(given) == given
 
 
 @pytest.mark.parametrize("key", [*KEYS, "Bearer abcdefgh12345678"])
-def test_a_key_is_masked_wherever_it_stands(key: str) -> None:
+def test_a_key_is_masked_anywhere_in_a_text(key: str) -> None:
     given = {
         "note": f"my key is {key}, keep it",
         "list": [key],
@@ -256,7 +256,7 @@ def test_long_text_is_cut() -> None:
     assert recordable({"a": "x" * 100_000}) == {"a": "x" * LONGEST_TEXT}
 
 
-def test_deep_and_circular_metadata_ends_somewhere() -> None:
+def test_deep_and_circular_metadata_is_cut() -> None:
     circle: dict[str, Any] = {"a": 1}
     circle["self"] = circle
     assert recordable(circle)["self"] == {"a": 1, "self": {"a": 1, "self": {"a": 1, "self": "<dict>"}}}
@@ -266,7 +266,7 @@ def test_deep_and_circular_metadata_ends_somewhere() -> None:
     assert recordable({"deep": deep}) == {"deep": [[["<list>"]]]}
 
 
-def test_wide_metadata_is_not_walked_to_its_end() -> None:
+def test_wide_metadata_is_read_up_to_a_bound() -> None:
     looked_at = 0
 
     class Wide(dict[str, Any]):
@@ -292,7 +292,7 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(st.text() | st.integers(), VALUES, max_size=60))
 @settings(deadline=None, max_examples=80)
-def test_whatever_is_given_what_is_kept_can_be_written_anywhere(metadata: dict[Any, Any]) -> None:
+def test_recordable_metadata_can_always_be_written_as_json(metadata: dict[Any, Any]) -> None:
     kept = recordable(metadata)
     written = json.dumps(kept, allow_nan=False, ensure_ascii=False)
     written.encode()
@@ -303,7 +303,7 @@ def test_whatever_is_given_what_is_kept_can_be_written_anywhere(metadata: dict[A
     assert len(json.dumps(kept)) <= MOST_METADATA + 10 * MOST_KEYS
 
 
-# Where the caller's metadata is
+# The caller's own metadata
 
 
 def test_the_proxys_own_metadata_is_not_the_callers() -> None:

@@ -1,4 +1,4 @@
-"""What attempts cost, over real HTTP and by hand-made usage of every vendor's shape."""
+"""The cost of attempts, over real HTTP and for usage in every vendor's shape."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prices() -> PriceList:
 
 @pytest.fixture
 def price_map(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """A price map to write into; LiteLLM's own is as before afterwards."""
+    """A price map to write into; LiteLLM's own is restored afterwards."""
     monkeypatch.setattr(litellm, "model_cost", {name: dict(entry) for name, entry in litellm.model_cost.items()})
     litellm.utils._invalidate_model_cost_lowercase_map()
     yield litellm.model_cost
@@ -77,7 +77,7 @@ async def metered(stream: Any, source: Any = None) -> StreamMeter:
 # Over HTTP
 
 
-def doors(router: Any, group: str) -> dict[str, Callable[[], Awaitable[Any]]]:
+def entry_points(router: Any, group: str) -> dict[str, Callable[[], Awaitable[Any]]]:
     usage = {"stream_options": {"include_usage": True}}
     return {
         "chat": lambda: router.acompletion(group, messages()),
@@ -95,7 +95,7 @@ def doors(router: Any, group: str) -> dict[str, Callable[[], Awaitable[Any]]]:
 async def test_a_bill_is_what_litellm_charges_for_the_actual_usage(make_router: Any, prices: PriceList, group: str):
     router = make_router()
     deployment = router.get_model_list(model_name=group)[0]
-    for name, call in doors(router, group).items():
+    for name, call in entry_points(router, group).items():
         answer = await call()
         if name.endswith("stream"):
             meter = await metered(answer)
@@ -154,7 +154,7 @@ async def test_a_stream_whose_provider_reports_no_usage_is_estimated(
     assert bill.cost_usd == litellm_says(deployment, plain(meter.usage()))
 
 
-async def test_a_message_that_breaks_off_is_estimated_from_what_was_seen():
+async def test_a_message_that_breaks_off_is_estimated_from_its_delivered_part():
     meter = StreamMeter(GUESS)
     start = {"type": "message_start", "message": {"usage": {"input_tokens": 10, "output_tokens": 1}}}
     meter.see(start)
@@ -214,7 +214,7 @@ CACHED_AND_REASONED = {
         ("deepseek/deepseek-v4-flash", "deepseek"),
     ],
 )
-def test_cached_and_reasoning_tokens_cost_what_litellm_says(deploy: Any, prices: PriceList, model: str, shape: str):
+def test_cached_and_reasoning_tokens_cost_what_litellm_charges(deploy: Any, prices: PriceList, model: str, shape: str):
     usage, deployment = CACHED_AND_REASONED[shape], deploy(model)
     bill = bill_for(prices, deployment, usage)
     assert bill[:5] == (1000, 100, 1100, 400, 60)
@@ -245,7 +245,7 @@ def test_reasoning_tokens_of_the_responses_api_are_counted(deploy: Any, prices: 
     assert bill_for(prices, deploy("openai/o3"), usage).reasoning_tokens == 60
 
 
-# Prices of one's own
+# Prices of a deployment's own
 
 
 def test_own_prices_go_before_the_maps(deploy: Any, prices: PriceList):
@@ -277,7 +277,7 @@ async def test_own_prices_hold_for_streams_as_for_answers(make_router: Any, pric
     data["model_list"][0]["model_info"] = {"input_cost_per_token": 1e-3, "output_cost_per_token": "2e-3"}
     router = make_router(data=data)
     deployment = router.get_model_list(model_name="gpt-4o")[0]
-    calls = doors(router, "gpt-4o")
+    calls = entry_points(router, "gpt-4o")
     answer = await calls["chat"]()
     usage = answer_of(answer).usage
     assert usage is not None
@@ -307,16 +307,16 @@ def test_the_price_of_a_pattern_is_that_of_the_model_asked_for(deploy: Any, pric
 
 
 def test_an_unlisted_model_is_unpriced_not_free(deploy: Any, prices: PriceList):
-    deployment = deploy("openai/nobody-knows-it")
+    deployment = deploy("openai/unlisted")
     for own in (None, 0.0):
         bill = prices.bill(deployment, SOME, plain(SOME), response_cost=own)
         assert bill == Bill(1000, 100, 1100, cost_usd=None, unpriced=True)
     assert not prices.is_priced(deployment)
 
 
-async def test_what_litellm_itself_calls_free_is_unpriced(make_router: Any, fleet: Any, prices: PriceList):
+async def test_a_zero_that_litellm_makes_up_for_no_price_is_unpriced(make_router: Any, fleet: Any, prices: PriceList):
     data = shipped_config()
-    data["model_list"][0]["litellm_params"]["model"] = "openai/nobody-knows-it"
+    data["model_list"][0]["litellm_params"]["model"] = "openai/unlisted"
     router = make_router(data=data)
     answer = await router.acompletion("gpt-4o", messages())
     deployment = router.get_model_list(model_name="gpt-4o")[0]
@@ -341,7 +341,7 @@ def test_a_stated_price_of_nothing_is_a_price(
     assert prices.bill(deployment, SOME, plain(SOME), response_cost=0.0) == Bill(1000, 100, 1100, cost_usd=0.0)
 
 
-def test_a_price_by_the_second_says_nothing_of_a_stream_without_a_clock(deploy: Any, prices: PriceList):
+def test_a_price_per_second_leaves_a_stream_without_a_duration_unpriced(deploy: Any, prices: PriceList):
     deployment = deploy("openai/ours", {"input_cost_per_second": 0.5})
     assert prices.bill(deployment, SOME, plain(SOME)).unpriced
     assert prices.bill(deployment, SOME, plain(SOME), response_cost=1.5).cost_usd == 1.5
@@ -379,7 +379,7 @@ def test_a_deployment_that_is_replaced_under_its_id_has_its_new_price(deploy: An
     assert prices.bill(after, SOME, plain(SOME)).cost_usd == pytest.approx(1.2)
 
 
-# Discounts, margins, and what else LiteLLM knows
+# Discounts, margins, and other prices of LiteLLM's
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ async def test_discounts_and_margins_hold_with_and_without_litellms_own_price(
     monkeypatch.setattr(litellm, setting, {"openai": 0.25})
     router = make_router()
     deployment = router.get_model_list(model_name="gpt-4o")[0]
-    calls = doors(router, "gpt-4o")
+    calls = entry_points(router, "gpt-4o")
     answer, message = await calls["chat"](), await calls["messages"]()
     for data in (answer, message):
         usage = answer_of(data).usage
@@ -402,20 +402,20 @@ async def test_discounts_and_margins_hold_with_and_without_litellms_own_price(
 
 def test_a_margin_is_no_price(deploy: Any, prices: PriceList, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(litellm, "cost_margin_config", {"global": {"fixed_amount": 0.01}})
-    assert prices.bill(deploy("openai/nobody-knows-it"), SOME, plain(SOME), response_cost=0.01).unpriced
+    assert prices.bill(deploy("openai/unlisted"), SOME, plain(SOME), response_cost=0.01).unpriced
 
 
 def test_what_the_provider_itself_charges_is_a_price(deploy: Any, prices: PriceList):
-    assert prices.bill(deploy("openai/nobody-knows-it"), SOME, plain(SOME), response_cost=0.02).cost_usd == 0.02
+    assert prices.bill(deploy("openai/unlisted"), SOME, plain(SOME), response_cost=0.02).cost_usd == 0.02
 
 
-def test_a_picture_without_tokens_costs_what_litellm_says(deploy: Any, prices: PriceList):
+def test_an_image_without_tokens_costs_what_litellm_charges(deploy: Any, prices: PriceList):
     assert prices.bill(deploy("openai/gpt-4o"), None, None, response_cost=0.04) == Bill(cost_usd=0.04)
 
 
 @pytest.mark.parametrize("usage", [None, NOTHING, Demand(1, 0, 0, 0)])
 def test_nothing_used_costs_nothing_even_without_a_price(deploy: Any, prices: PriceList, usage: Demand | None):
-    assert prices.bill(deploy("openai/nobody-knows-it"), usage, None) == NO_BILL
+    assert prices.bill(deploy("openai/unlisted"), usage, None) == NO_BILL
 
 
 @pytest.mark.parametrize("own", [float("nan"), float("inf"), -1.0])
@@ -424,7 +424,7 @@ def test_a_senseless_price_of_litellms_is_not_taken(deploy: Any, prices: PriceLi
     assert bill.cost_usd == pytest.approx(0.0035)
 
 
-def test_what_litellm_fails_at_is_unpriced_and_said_once(
+def test_a_model_that_litellm_fails_to_price_is_unpriced_and_logged_once(
     deploy: Any, prices: PriceList, price_map: dict[str, Any], caplog: pytest.LogCaptureFixture
 ):
     deployment = deploy("openai/gpt-4o")
@@ -442,7 +442,7 @@ def test_calculate_cost_looks_up_the_same_price():
     assert calculate_cost("anthropic/claude-sonnet-4-6", 1000, 100) == pytest.approx(0.0045)
     assert calculate_cost("gpt-4o-mini", 0, 0) == 0.0
     assert calculate_cost("dashscope/qwen-flash", 1000, 100)
-    assert calculate_cost("openai/nobody-knows-it", 1000, 100) is None
+    assert calculate_cost("openai/unlisted", 1000, 100) is None
     assert calculate_cost("nonsense", 0, 0) is None
 
 
@@ -450,7 +450,7 @@ def test_calculate_cost_looks_up_the_same_price():
     ("operation", "cost", "unpriced"),
     [("aimage_generation", None, True), ("aspeech", None, True), ("acreate_batch", 0.0, False), ("chat", 0.0, False)],
 )
-def test_what_neither_reports_tokens_nor_has_a_price_is_no_zero(operation, cost, unpriced):
+def test_an_answer_without_tokens_and_price_is_unpriced_and_not_zero(operation, cost, unpriced):
     deployment = {"litellm_params": {"model": "openai/gpt-4o"}, "model_info": {"id": "1"}}
     bill = PriceList().bill(deployment, None, None, response_cost=0.0, operation=operation)
     assert (bill.cost_usd, bill.unpriced, bill.total_tokens) == (cost, unpriced, 0)

@@ -147,14 +147,14 @@ def _deployment(litellm: Any, index: int, entry: Mapping[str, Any]) -> _Deployme
 
 
 def _vendor(litellm: Any, model: str, params: Mapping[str, Any]) -> str | None:
-    quiet, litellm.suppress_debug_info = litellm.suppress_debug_info, True
-    try:
-        given = {name: params.get(name) for name in ("custom_llm_provider", "api_base")}
-        return str(litellm.get_llm_provider(model, **given)[1])
-    except Exception:  # noqa: BLE001  # LiteLLM has many ways to say that it does not know
-        return None
-    finally:
-        litellm.suppress_debug_info = quiet
+    from wallie_litellm.litellm_adapter.patches import debug_info_suppressed
+
+    given = {name: params.get(name) for name in ("custom_llm_provider", "api_base")}
+    with debug_info_suppressed():
+        try:
+            return str(litellm.get_llm_provider(model, **given)[1])
+        except Exception:  # noqa: BLE001  # LiteLLM has many ways to say that it does not know
+            return None
 
 
 def _model_problems(litellm: Any, deployment: _Deployment, today: date) -> Iterator[str]:

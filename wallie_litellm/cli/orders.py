@@ -218,8 +218,7 @@ def _join(config: WallieConfig, provider: str) -> tuple[Guard, bool, Path | None
     from wallie_litellm.telemetry.bus import Bus
 
     bus = Bus()
-    guard = Guard(config, bus=bus)
-    guard.leave_alerts_to_others()
+    guard = Guard(config, bus=bus, others_announce=True)
     created = None
     try:
         guard.limiter(provider)  # one without limits has a breaker all the same

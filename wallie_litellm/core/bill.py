@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Bill(NamedTuple):
@@ -23,4 +23,4 @@ class Bill(NamedTuple):
     estimated: bool = False
 
 
-NO_BILL = Bill()
+NO_BILL: Final = Bill()

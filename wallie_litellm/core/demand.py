@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from operator import sub
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from wallie_litellm.core.dimensions import DIMENSION_KINDS
 
@@ -30,7 +30,7 @@ class Demand(NamedTuple):
         return Demand(*map(sum, zip(self, other, strict=True)))
 
 
-NOTHING = Demand(0, 0, 0, 0)
+NOTHING: Final = Demand(0, 0, 0, 0)
 
 
 def shares(demands: Iterable[Demand], processes: int) -> Iterator[Demand]:
@@ -75,7 +75,7 @@ class Outcome(Enum):
 
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
-_SUCCESS = Outcome.SUCCESS
+_SUCCESS: Final = Outcome.SUCCESS
 
 
 def charge(outcome: Outcome, estimate: Demand, usage: Demand | None) -> Demand:

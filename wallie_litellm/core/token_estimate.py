@@ -12,7 +12,9 @@ CHARACTERS_PER_TOKEN: Final = 4  # on average, in English text
 DEFAULT_OUTPUT_TOKENS: Final = 150  # tokens of an answer without `max_tokens`
 
 # Binary content is not tokenised by its length in base64, and would dwarf the text around it; a part's type is no text.
-_NOT_TEXT = frozenset({"type", "image_url", "input_audio", "file", "source", "inline_data", "inlineData", "file_data"})
+_NOT_TEXT: Final = frozenset(
+    {"type", "image_url", "input_audio", "file", "source", "inline_data", "inlineData", "file_data"}
+)
 
 
 def count_characters(content: Any) -> int:

@@ -86,7 +86,7 @@ class GuardSource:
 
     def note_export(self, actor: str, detail: str) -> None:
         """As an order is."""
-        self._guard.reporter.acted(actor, EXPORTED, "", detail)
+        self._guard.reporter.on_action(actor, EXPORTED, "", detail)
 
 
 async def fellow_workers(config: WallieConfig, here: str) -> list[Worker]:

@@ -91,8 +91,7 @@ async def serve_config(loaded: RouterConfig, host: str, port: int, *, ready: Cal
         from wallie_litellm.bootstrap import ledger_sink
 
         bus = Bus()
-        guard = Guard(config, bus=bus)
-        guard.leave_alerts_to_others()
+        guard = Guard(config, bus=bus, others_announce=True)
         try:
             if (make := ledger_sink(config)) is not None:  # orders go on record
                 bus.add(make)

@@ -64,7 +64,7 @@ def run_live(config: str | None, write: Write, write_error: Write, env: Mapping[
 
 def find_candidates(config: RouterConfig, env: Mapping[str, str]) -> Iterator[Candidate]:
     """Each provider once: its first chat deployment that has a key, else its first one."""
-    from wallie_litellm.litellm_adapter.adapter import provider_of
+    from wallie_litellm.litellm_adapter.requests import provider_of
 
     found: dict[str, Candidate] = {}
     for deployment in config.model_list:
@@ -124,9 +124,9 @@ async def _ask_one(config: RouterConfig, candidate: Candidate) -> AIRequestResul
 
     It tells neither the ledger nor anybody else: what is asked here is no use of the product.
     """
+    from wallie_litellm.bootstrap import build_router
     from wallie_litellm.guard import Guard
     from wallie_litellm.guard.api import execute_ai_request
-    from wallie_litellm.guard.router import build_router
 
     params = dict(candidate.deployment["litellm_params"])
     if params.get("api_key"):  # else LiteLLM finds the vendor's variable by itself

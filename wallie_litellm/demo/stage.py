@@ -97,7 +97,7 @@ class Stage:
 
         ``wallie`` replaces settings of that section, key by key; ``models`` adds ``model_info`` to groups.
         """
-        from wallie_litellm.guard.router import build_router
+        from wallie_litellm.bootstrap import build_router
 
         self._opened += 1
         places = {

@@ -36,10 +36,9 @@ class _Wait(NamedTuple):
 
 
 class Admission:
-    """Takes the capacity for an attempt, or refuses it. ``providers_of`` returns the providers behind a group."""
+    """Takes the capacity for an attempt, or refuses it."""
 
     def __init__(self, config: WallieConfig, clock: Clock, limiters: LimiterRegistry) -> None:
-        self.providers_of: Callable[[str], Iterable[str]] = lambda _group: ()
         self._open_for = config.breaker.open_for
         self._switch_at = config.quota.switch_at
         self._clock = clock
@@ -86,7 +85,7 @@ class Admission:
         """
         await pacer().enter()
         limiter = self._limiters.provider(attempt.provider)
-        feature = self._features.get(context.feature) if context.feature is not None else None
+        feature = self._features.get(context.caller.feature) if context.caller.feature is not None else None
         if feature is None:
             attempt.reservation = await self._reserve(context, attempt, limiter, demand, guessed)
             return
@@ -99,12 +98,12 @@ class Admission:
         except BaseException:
             feature.settle(feature_reservation, NOTHING)
             raise
-        attempt.shared = (feature, feature_reservation)
+        attempt.feature_reservation = (feature, feature_reservation)
 
     def admit_blocking(self, context: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
         """:meth:`admit` for a thread without an event loop; the thread blocks while it waits."""
         limiter = self._limiters.provider(attempt.provider)
-        feature = self._features.get(context.feature) if context.feature is not None else None
+        feature = self._features.get(context.caller.feature) if context.caller.feature is not None else None
         if feature is None:
             attempt.reservation = self._reserve_blocking(context, attempt, limiter, demand, guessed)
             return
@@ -114,7 +113,7 @@ class Admission:
         except BaseException:
             feature.settle(feature_reservation, NOTHING)
             raise
-        attempt.shared = (feature, feature_reservation)
+        attempt.feature_reservation = (feature, feature_reservation)
 
     def later(self, callback: Callable[[], object]) -> None:
         """Have ``callback`` called in a moment, in the clock's thread."""
@@ -263,7 +262,9 @@ class Admission:
 
     def _another_could_serve(self, context: RequestContext, group: str, demand: Demand, below: float = inf) -> bool:
         """Whether a later member of the chain could serve now, from a provider that is used to less than ``below``."""
-        others = (provider for other in context.remaining(group) for provider in self.providers_of(other))
+        others = (
+            provider for other in context.remaining(group) for provider in context.route.router.providers_of(other)
+        )
         return any(
             limiter.check(demand, context.priority) is None and (below == inf or limiter.utilization()[1] < below)
             for limiter in map(self._limiters.provider, others)

@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 import litellm
 
 from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.operations import CHAT, EXECUTE
 from wallie_litellm.errors import DeadlineExceeded
 from wallie_litellm.events import Settled
 from wallie_litellm.guard.context import RequestContext
 from wallie_litellm.guard.current import prepared_context
 from wallie_litellm.guard.router import WallieRouter
-from wallie_litellm.litellm_adapter import adapter
+from wallie_litellm.litellm_adapter.errors import failure_from
 from wallie_litellm.litellm_adapter.metadata import name, recordable
 from wallie_litellm.litellm_adapter.pricing import PriceList
 from wallie_litellm.litellm_adapter.responses import answer_of
@@ -29,7 +30,7 @@ _prices = PriceList()
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a call of one's own should go: ``model`` as the vendor names it, ``group`` as callers ask for it."""
+    """Where an application's own call should go: ``model`` is the vendor's name, ``group`` the model group's."""
 
     provider: str
     model: str
@@ -38,7 +39,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class AIRequestResult:
-    """What a guarded request came to.
+    """The result of a guarded request.
 
     ``data`` is the provider's response and ``text`` the text in it; ``model`` is the model group that served and
     ``deployment`` LiteLLM's name of the model behind it. ``latency_ms`` is the whole request, ``waited_ms`` the part
@@ -87,18 +88,29 @@ async def execute_ai_request(
     """
     if litellm_arguments.get("stream"):
         raise TypeError("execute_ai_request answers in one piece: use stream_ai_request")
-    scope = _scope(router, model, feature, user_id, priority, deadline, estimated_tokens, metadata, litellm_arguments)
+    context = _open_context(
+        router,
+        model,
+        feature=feature,
+        user_id=user_id,
+        priority=priority,
+        deadline=deadline,
+        estimated_tokens=estimated_tokens,
+        metadata=metadata,
+        fallbacks=litellm_arguments.get("fallbacks"),
+        operation=CHAT if execute is None else EXECUTE,
+    )
     tags = _tags(feature, user_id, metadata)
     if execute is not None:
-        data = await _run(scope, _execute_along_chain(router, model, execute, tags))
+        data = await _run(context, _execute_along_chain(router, model, execute, tags))
     else:
         arguments = {**litellm_arguments, "metadata": tags, **({"user": user_id} if user_id is not None else {})}
-        data = await _run(scope, router.acompletion(model=model, messages=_messages(messages), **arguments))
-    return _result(router, scope, data)
+        data = await _run(context, router.acompletion(model=model, messages=_messages(messages), **arguments))
+    return _result(router, context, data)
 
 
 class _Answer:
-    """Keeps what ``execute`` returned out of reach: LiteLLM writes headers into the responses it passes on."""
+    """Wraps the value that ``execute`` returned: LiteLLM writes headers into the responses it passes on."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -106,15 +118,15 @@ class _Answer:
 
 
 class AIRequestStream:
-    """The text deltas of a guarded answer; ``result`` is there once the stream has ended.
+    """The text deltas of a guarded answer; ``result`` is set once the stream has ended.
 
-    Close it with ``aclose`` (or ``async with``) when you stop early; one that is dropped settles when collected.
+    Close it with ``aclose`` (or ``async with``) to stop early; a dropped stream is settled when it is collected.
     """
 
-    def __init__(self, router: WallieRouter, scope: RequestContext, start: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, router: WallieRouter, context: RequestContext, start: Callable[[], Awaitable[Any]]) -> None:
         self.result: AIRequestResult | None = None
         self._router = router
-        self._scope = scope
+        self._context = context
         self._start = start
         self._stream: Any = None
         self._chunks: list[Any] = []
@@ -129,7 +141,7 @@ class AIRequestStream:
         try:
             delta = await self._next_delta()
         except BaseException:
-            self._closed = True  # there is nothing to go on with
+            self._closed = True  # the stream has failed
             raise
         if delta is not None:
             return delta
@@ -151,7 +163,7 @@ class AIRequestStream:
         return None
 
     async def aclose(self) -> None:
-        """Stop here; what has been received is settled and, as far as it goes, in ``result``."""
+        """Stop reading: what has been received is settled, and is the ``result``."""
         if self._closed:
             return
         self._closed = True
@@ -168,7 +180,7 @@ class AIRequestStream:
     def _finish(self) -> None:
         chunks = [chunk for chunk in self._chunks if chunk is not None]
         whole = litellm.stream_chunk_builder(chunks) if chunks else None
-        self.result = _result(self._router, self._scope, whole)
+        self.result = _result(self._router, self._context, whole)
 
 
 def stream_ai_request(
@@ -185,7 +197,18 @@ def stream_ai_request(
     **litellm_arguments: Any,
 ) -> AIRequestStream:
     """:func:`execute_ai_request` as an async iterator of text deltas. The request starts with the first one."""
-    scope = _scope(router, model, feature, user_id, priority, deadline, estimated_tokens, metadata, litellm_arguments)
+    context = _open_context(
+        router,
+        model,
+        feature=feature,
+        user_id=user_id,
+        priority=priority,
+        deadline=deadline,
+        estimated_tokens=estimated_tokens,
+        metadata=metadata,
+        fallbacks=litellm_arguments.get("fallbacks"),
+        operation=CHAT,
+    )
     tags = _tags(feature, user_id, metadata)
     arguments = {
         "stream_options": {"include_usage": True},
@@ -196,9 +219,9 @@ def stream_ai_request(
 
     async def start() -> Any:
         request = router.acompletion(model=model, messages=_messages(messages), stream=True, **arguments)
-        return await _run(scope, request)
+        return await _run(context, request)
 
-    return AIRequestStream(router, scope, start)
+    return AIRequestStream(router, context, start)
 
 
 def execute_ai_request_sync(router: WallieRouter, model: str, *args: Any, **kwargs: Any) -> AIRequestResult:
@@ -215,7 +238,7 @@ def execute_ai_request_sync(router: WallieRouter, model: str, *args: Any, **kwar
 
 
 def extract_text(response: Any) -> str:
-    """The text of a chat, Responses or Anthropic answer, or of a string; empty when there is none."""
+    """The text of a chat, Responses or Anthropic answer, or a string itself; empty where there is none."""
     if isinstance(response, str):
         return response
     choices = _get(response, "choices")
@@ -237,37 +260,41 @@ def calculate_cost(model: str, prompt_tokens: int, completion_tokens: int) -> fl
     return _prices.bill(deployment, usage, None).cost_usd
 
 
-def _scope(
+def _open_context(
     router: WallieRouter,
     model: str,
+    *,
     feature: str | None,
     user_id: str | None,
     priority: int,
     deadline: float | None,
     estimated_tokens: int | None,
     metadata: Mapping[str, Any] | None,
-    arguments: Mapping[str, Any],
+    fallbacks: Any,
+    operation: str,
 ) -> RequestContext:
-    scope = router.guard.open_context(
+    context = router.guard.open_context(
         model,
-        chain=router.chain_of(model, arguments.get("fallbacks")),
+        chain=router.chain_of(model, fallbacks),
         feature=name(feature),
         user_id=name(user_id),
         priority=priority,
         deadline=deadline,
         estimated_tokens=estimated_tokens,
+        operation=operation,
         metadata=recordable(metadata or {}),
+        router=router.view,
     )
     try:
-        router.guard.check_deadline(scope)
+        router.guard.check_deadline(context)
     except DeadlineExceeded as error:
-        router.guard.end(scope, adapter.failure_from(error))
+        router.guard.end(context, failure_from(error))
         raise
-    return scope
+    return context
 
 
-async def _run(scope: RequestContext, request: Coroutine[Any, Any, T]) -> T:
-    token = prepared_context.set(scope)
+async def _run(context: RequestContext, request: Coroutine[Any, Any, T]) -> T:
+    token = prepared_context.set(context)
     try:
         return await request
     finally:
@@ -292,12 +319,12 @@ async def _execute_along_chain(
     return answered.value
 
 
-def _result(router: WallieRouter, scope: RequestContext, data: Any) -> AIRequestResult:
-    served = scope.served_by
+def _result(router: WallieRouter, context: RequestContext, data: Any) -> AIRequestResult:
+    served = context.served_by
     usage = answer_of(data).usage
-    if usage is None and served is not None and served.ending is not None:
-        usage = served.ending.usage
-    group = served.group if served is not None else scope.group
+    if usage is None and served is not None and served.result is not None:
+        usage = served.result.usage
+    group = served.group if served is not None else context.group
     return AIRequestResult(
         data=data,
         text=extract_text(data),
@@ -307,16 +334,16 @@ def _result(router: WallieRouter, scope: RequestContext, data: Any) -> AIRequest
         prompt_tokens=usage.input if usage is not None else 0,
         completion_tokens=usage.output if usage is not None else 0,
         total_tokens=usage.tokens if usage is not None else 0,
-        latency_ms=(router.guard.clock.now() - scope.started_at) * 1000,
-        waited_ms=scope.waited * 1000,
-        cost_usd=scope.attempts[-1].cost_usd if scope.attempts else None,
-        used_fallback=group != scope.group,
-        attempts=list(scope.attempts),
+        latency_ms=(router.guard.clock.now() - context.started_at) * 1000,
+        waited_ms=context.waited * 1000,
+        cost_usd=context.attempts[-1].cost_usd if context.attempts else None,
+        used_fallback=group != context.group,
+        attempts=list(context.attempts),
     )
 
 
 def _tags(feature: str | None, user_id: str | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    # A copy: LiteLLM writes into the metadata it is given, and the caller's own dict is not ours to change.
+    # A copy: LiteLLM writes into the metadata that it is given.
     tags = dict(metadata or {})
     if feature is not None:
         tags["feature"] = feature

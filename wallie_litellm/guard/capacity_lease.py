@@ -11,9 +11,9 @@ from wallie_litellm.limiter.store import Reservation
 
 
 class CapacityLease:
-    """Capacity taken by :meth:`Guard.wait_for_capacity`: a context manager that settles it.
+    """Capacity taken by ``Guard.wait_for_capacity``: a context manager that settles it.
 
-    Leaving the block keeps the estimate; :meth:`settle` says what was used instead, :meth:`release` gives it all back.
+    Leaving the block charges the estimate; :meth:`settle` charges what was used instead, :meth:`release` nothing.
     """
 
     def __init__(self, limiter: Limiter, reservation: Reservation, on_settled: Callable[[Demand], None]) -> None:
@@ -27,7 +27,7 @@ class CapacityLease:
         require_count("tokens", tokens)
         estimate = self._reservation.demand
         used = estimate if tokens is None else Demand(estimate.requests, tokens, tokens, 0)
-        # One that has expired was charged its estimate; what was used goes on record all the same.
+        # An expired reservation was charged its estimate; the actual usage is recorded all the same.
         self._limiter.settle(self._reservation, used)
         if not self._ended:
             self._ended = True

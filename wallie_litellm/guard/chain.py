@@ -1,12 +1,13 @@
-"""Chains as LiteLLM writes them down, and what is said when one has come to its end."""
+"""Chains of model groups as LiteLLM writes them, and the error at the end of one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from wallie_litellm.core.http_status import CALLER_STATUSES
 from wallie_litellm.errors import ChainExhausted, DeadlineExceeded
-from wallie_litellm.guard.context import CALLER_STATUSES, RequestContext
+from wallie_litellm.guard.context import RequestContext
 
 
 def configured_chains(fallbacks: Any) -> dict[str, tuple[str, ...]]:
@@ -19,7 +20,7 @@ def configured_chains(fallbacks: Any) -> dict[str, tuple[str, ...]]:
 
 
 def stated_chain(group: str, fallbacks: Any) -> tuple[str, ...]:
-    """The chain that a request brings along: LiteLLM takes a list of groups, or of mappings by group."""
+    """The chain that a request states for itself: LiteLLM takes a list of groups, or of mappings by group."""
     members: list[Any] = []
     for entry in fallbacks if isinstance(fallbacks, list | tuple) else ():
         if isinstance(entry, Mapping) and "model" not in entry:
@@ -29,15 +30,15 @@ def stated_chain(group: str, fallbacks: Any) -> tuple[str, ...]:
     return tuple(map(_group_of, members))
 
 
-def final_error(scope: RequestContext, error: Exception) -> Exception:
-    """What the caller gets to see when the whole chain has failed."""
-    last = {failure.model: failure for failure in scope.failures}
+def final_error(context: RequestContext, error: Exception) -> Exception:
+    """The error that the caller receives when the whole chain has failed."""
+    last = {failure.model: failure for failure in context.failures}
     if isinstance(error, DeadlineExceeded) or len(last) < 2:
         return error
     if next(iter(last.values())).status_code in CALLER_STATUSES:
-        return error  # the caller is better served by the provider's answer than by ours
-    if scope.feature_refusal is not None:
-        return scope.feature_refusal
+        return error  # the provider's own answer serves the caller better
+    if context.feature_refusal is not None:
+        return context.feature_refusal
     return ChainExhausted(tuple(last.values()))
 
 

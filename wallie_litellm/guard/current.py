@@ -9,7 +9,7 @@ from typing import Any
 
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.guard.context import Attempt, RequestContext
-from wallie_litellm.litellm_adapter import adapter
+from wallie_litellm.litellm_adapter.requests import demand_of
 
 
 class Call:
@@ -33,7 +33,7 @@ class Call:
             self.demand = Demand(1, stated, stated, 0)
             return
         prompt = prompt if prompt is not None else request_kwargs.get("prompt")
-        self.demand = adapter.demand_of(request_kwargs, prompt, limit, self.scope.operation)
+        self.demand = demand_of(request_kwargs, prompt, limit, self.scope.operation)
         self.guessed = limit is None
 
     def count(self) -> None:

@@ -1,26 +1,27 @@
-"""The guard: filter, admit and settle. Every decision about a provider is made here."""
+"""The guard: the facade of filter, admission and settlement, and of what operators and applications ask for."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.clock import Clock, SystemClock
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import StoreSettings
+from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
 from wallie_litellm.core.backoff import Backoff
-from wallie_litellm.core.circuit_breaker import Verdict
-from wallie_litellm.core.demand import Demand, charge
+from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.validation import require_count
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard.admission import Admission
 from wallie_litellm.guard.capacity_lease import CapacityLease
-from wallie_litellm.guard.context import Attempt, AttemptResult, RequestContext, RequestFailure
-from wallie_litellm.guard.reporter import Reporter
+from wallie_litellm.guard.context import Attempt, Caller, RequestContext, Route
+from wallie_litellm.guard.reporter import Announcer, Reporter, announce, announce_nothing
+from wallie_litellm.guard.router_view import RouterView
+from wallie_litellm.guard.settlement import Settlement
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.registry import LimiterRegistry
 from wallie_litellm.limiter.status import describe_all, health
@@ -29,19 +30,20 @@ from wallie_litellm.telemetry.bus import SHUTDOWN, Bus
 if TYPE_CHECKING:
     from wallie_litellm.limiter.redis.fleet import RedisFleet
 
-# Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
-_SUCCESS = Verdict.SUCCESS
-
-DRAIN = 5.0  # seconds that closing waits for calls under way
-
-ONE_REQUEST = Demand(1, 1, 1, 1)  # the least that a request can ask for
+DRAIN: Final = 5.0  # seconds that closing waits for calls under way
+ONE_REQUEST: Final = Demand(1, 1, 1, 1)  # the least that a request can ask for
 
 
 class Guard:
     """Holds every provider to its limits and keeps requests away from those that are down.
 
-    Safe to use from several event loops and threads at once. ``bus`` is told what happens; ``clock`` is for tests.
-    ``processes`` is how many guards share the limits: each keeps to its part, unless they share a store.
+    Safe to use from several event loops and threads at once, and by several routers: each request follows the chains
+    and prices of its own router.
+
+    ``bus`` receives the events; ``clock`` is for tests. ``processes`` is the number of guards that divide the limits
+    among them where they share no store. ``view`` stands in for a router's where none is attached; ``chains`` are
+    short for a view that has nothing else. ``trace_of_caller`` returns, as metadata, what makes a request part of its
+    caller's trace. With ``others_announce`` the alerts that a fleet publishes once are left to another guard.
     """
 
     def __init__(
@@ -52,39 +54,31 @@ class Guard:
         bus: Bus | None = None,
         *,
         processes: int = 1,
+        view: RouterView | None = None,
+        trace_of_caller: Callable[[], Mapping[str, str]] = dict,
+        others_announce: bool = False,
     ) -> None:
         self.config = config if config is not None else WallieConfig()
-        #: Among how many processes every limit is divided.
-        self.processes = processes if self.config.store.url == "memory" else 1
-        #: What makes a request part of the trace that its caller is in, as metadata; set where traces are wanted.
-        self.trace_of_caller: Callable[[], Mapping[str, str]] = dict
-        self.chains: Mapping[str, Sequence[str]] = chains or {}
+        self.processes = processes if self.config.store.url == "memory" else 1  # among which every limit is divided
         self.clock: Clock = clock or SystemClock()
-        self.backoff = Backoff(
-            self.config.retry.initial, self.config.retry.max, self.config.retry.multiplier, self.config.retry.jitter
-        )
+        self.bus = bus if bus is not None else Bus()
+        retry = self.config.retry
+        self.backoff = Backoff(retry.initial, retry.max, retry.multiplier, retry.jitter)
         self._now = self.clock.now
         self._waits = {feature: self.config.waits(feature) for feature in (None, *self.config.features)}
-        self.bus = bus if bus is not None else Bus()
-        self.reporter = Reporter(self.config, self.clock, self.bus.publish)
-        self._fleet = _join_fleet(self.config.store)
-        if self._fleet is not None:
-            self.reporter.once = self._fleet.once
+        self._view = view or RouterView(chains or {})
+        self._routers: list[RouterView] = []
+        self._trace_of_caller = trace_of_caller
+        self._fleet = _join_fleet(self.config.store, others_announce=others_announce)
+        announcer: Announcer = announce if self._fleet is None else self._fleet.once
+        self.reporter = Reporter(
+            self.config, self.clock, self.bus.publish, announce_nothing if others_announce else announcer
+        )
         self._limiters = LimiterRegistry(self.config, self.clock, self.reporter, self.processes, self._fleet)
         self._admission = Admission(self.config, self.clock, self._limiters)
-        self._lock = threading.Lock()
-        self._rejections: dict[str, int] = {}
+        self._settlement = Settlement(self._limiters, self.reporter, self.backoff)
         self._on_close: list[Callable[[], None]] = []
         self._closed = False
-
-    @property
-    def providers_of(self) -> Callable[[str], Iterable[str]]:
-        """The providers behind a model group; the router knows."""
-        return self._admission.providers_of
-
-    @providers_of.setter
-    def providers_of(self, look_up: Callable[[str], Iterable[str]]) -> None:
-        self._admission.providers_of = look_up
 
     # Requests
 
@@ -101,11 +95,13 @@ class Guard:
         operation: str = "chat",
         stream: bool = False,
         metadata: Mapping[str, Any] | None = None,
+        router: RouterView | None = None,
     ) -> RequestContext:
-        """Begin a request for ``group``; ``deadline`` is in seconds from now.
+        """Begin a request for ``group``, as ``router`` serves it; ``deadline`` is in seconds from now.
 
         Raises:
-            TypeError, ValueError: a number that is none, or makes no sense.
+            TypeError: ``priority`` or ``deadline`` is not a number, or ``estimated_tokens`` no whole number.
+            ValueError: ``estimated_tokens`` is negative or implausibly large.
         """
         require_count("estimated_tokens", estimated_tokens)
         if not isinstance(priority, int | None) or isinstance(priority, bool):
@@ -115,111 +111,99 @@ class Guard:
         now = self._now()
         settings = self.config.features.get(feature) if feature is not None else None
         patience, max_wait = self._waits[feature if settings is not None else None]
+        router = router or self._default_router()
         return RequestContext(
             group=group,
             patience=patience,
             max_wait=max_wait,
             started_at=now,
+            route=Route(router.chain_of(group) if chain is None else chain, router),
             priority=priority or (settings.priority if settings is not None else 0),
             deadline_at=None if deadline is None or deadline == math.inf else now + deadline,
-            feature=feature,
-            user_id=user_id,
+            caller=Caller(feature, user_id, {**(metadata or {}), **self._trace_of_caller()}),
             estimated_tokens=estimated_tokens,
-            chain=self.chain_of(group) if chain is None else chain,
             operation=operation,
             stream=stream,
-            metadata={**(metadata or {}), **self.trace_of_caller()},
         )
 
-    def begin_fallback(self, scope: RequestContext, group: str) -> None:
-        """The request goes on to ``group``, the next member of its chain.
+    def begin_fallback(self, context: RequestContext, group: str) -> None:
+        """Record that the request goes on to ``group``, the next member of its chain.
 
         Raises:
             Refused: its feature's own limit is used up, so that no member can help.
         """
-        if scope.feature_refusal is not None:
-            raise scope.feature_refusal
-        self.reporter.fell_back(scope, group)
+        if context.feature_refusal is not None:
+            raise context.feature_refusal
+        self.reporter.fell_back(context, group)
 
-    def end(self, scope: RequestContext, failure: RequestFailure | None = None) -> None:
-        """End a request, well unless there is a ``failure``. Only the first time counts."""
-        self.reporter.ended(scope, failure)
+    def end(self, context: RequestContext, failure: RequestFailure | None = None) -> None:
+        """End a request, as a success unless there is a ``failure``. Only the first call counts."""
+        self.reporter.ended(context, failure)
 
     def chain_of(self, group: str) -> Sequence[str]:
-        """The groups tried after ``group``; the chain of ``*`` serves every group that has none of its own."""
-        members = self.chains.get(group, self.chains.get("*", ()))
-        return tuple(member for member in members if member != group)
+        """The groups tried after ``group`` by the first router that has a chain for it."""
+        return next(filter(None, (router.chain_of(group) for router in self._views())), ())
 
-    def check_deadline(self, scope: RequestContext) -> None:
+    def check_deadline(self, context: RequestContext) -> None:
         """Raise :class:`~wallie_litellm.errors.DeadlineExceeded` once the caller's deadline has passed."""
-        self._admission.check_deadline(scope)
+        self._admission.check_deadline(context)
 
-    def preferred(self, scope: RequestContext, group: str, providers: Iterable[str], demand: Demand) -> frozenset[str]:
-        """The filter: which of ``providers`` an attempt should choose from, those that can serve soonest.
+    def preferred(
+        self, context: RequestContext, group: str, providers: Iterable[str], demand: Demand
+    ) -> frozenset[str]:
+        """The filter: those of ``providers`` that can serve an attempt soonest.
 
         Raises:
             Refused: none of them may be waited for.
         """
-        return self._admission.preferred(scope, group, providers, demand)
+        return self._admission.preferred(context, group, providers, demand)
 
-    async def admit(self, scope: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool = False) -> None:
+    async def admit(self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool = False) -> None:
         """Wait for ``attempt.provider``'s capacity and take it, and that of the request's feature if it is limited.
 
-        ``guessed`` says that the output part of ``demand`` is only a guess, which is no reason to call it too large.
+        With ``guessed`` the output part of ``demand`` is only an estimate, and is cut to what the limits can hold.
 
         Raises:
             Refused: the wait would be too long, or the provider is not being called.
             DeadlineExceeded: the caller's deadline passed.
         """
-        await self._admission.admit(scope, attempt, demand, guessed)
+        await self._admission.admit(context, attempt, demand, guessed)
 
-    def admit_blocking(self, scope: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool = False) -> None:
-        """:meth:`admit` for a thread that has no event loop to give way to."""
-        self._admission.admit_blocking(scope, attempt, demand, guessed)
+    def admit_blocking(
+        self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool = False
+    ) -> None:
+        """:meth:`admit` for a thread without an event loop."""
+        self._admission.admit_blocking(context, attempt, demand, guessed)
 
-    def settle(self, scope: RequestContext, attempt: Attempt, ending: AttemptResult) -> bool:
-        """End an attempt: usage to the buckets, a sample to the breaker, a pause if one was asked for. Once."""
-        reservation = attempt.reservation
-        if reservation is None or attempt.ending is not None:
-            return False
-        attempt.ending = ending
-        pause_for = ending.pause_for
-        if ending.rate_limited:
-            pause_for = self._pause_after_rejection(attempt.provider, ending.pause_for)
-        elif self._rejections and ending.verdict is _SUCCESS:
-            self._rejections.pop(attempt.provider, None)
-        charged = charge(ending.outcome, reservation.demand, ending.usage)
-        settled = self._limiters.provider(attempt.provider).settle(
-            reservation, charged, ending.verdict, reason=ending.reason, pause_for=pause_for
-        )
-        if attempt.shared is not None:
-            limiter, share = attempt.shared
-            limiter.settle(share, charge(ending.outcome, share.demand, ending.usage))
-        self.reporter.settled(scope, attempt, ending, charged)
-        return settled
+    def settle(self, context: RequestContext, attempt: Attempt, result: AttemptResult) -> bool:
+        """End an attempt: its usage to the limits, a sample to the breaker, a pause to the provider.
+
+        Only the first call counts. ``False`` for an attempt that was never admitted, has ended before, or has expired.
+        """
+        return self._settlement.settle(context, attempt, result)
 
     def later(self, callback: Callable[[], object]) -> None:
-        """Have ``callback`` called in a moment, by the clock.
+        """Have the clock's thread call ``callback`` as soon as it can.
 
-        For finalisers: a garbage collection may run them in a thread that is just holding the lock they would need.
+        For finalisers: a garbage collection may run them in a thread that already holds the lock they would need.
         """
         self._admission.later(callback)
 
-    # What operators and applications ask and order
+    # Questions and actions of operators and applications
 
     async def wait_for_capacity(self, provider: str, tokens: int = 0) -> CapacityLease:
         """Wait, at most ``admission.max_wait``, until ``provider`` can take one request of ``tokens`` tokens; take it.
 
-        For calls that are made outside the router. The lease is settled by what was used, or by itself.
+        For calls that are made outside the router. The lease is a context manager that settles itself.
 
         Raises:
             Refused: the wait would be too long, or the provider is not being called.
         """
         self._limiters.known(provider)
         require_count("tokens", tokens, optional=False)
-        scope = self.open_context(provider, chain=())
+        context = self.open_context(provider, chain=())
         attempt = Attempt(group=provider, provider=provider)
-        await self.admit(scope, attempt, Demand(1, tokens, tokens, 0))
+        await self.admit(context, attempt, Demand(1, tokens, tokens, 0))
         assert attempt.reservation is not None, "admit raises or reserves"  # noqa: S101 - narrows the type
         limiter, reporter = self._limiters.provider(provider), self.reporter
         return CapacityLease(limiter, attempt.reservation, lambda used: reporter.used_outside(provider, used, "lease"))
@@ -230,14 +214,15 @@ class Guard:
 
     def next_fallback(self, model: str, exclude: Sequence[str] = ()) -> str | None:
         """The first member of ``model``'s chain that can serve now and is not excluded, by group or by provider."""
-        for group in self.chain_of(model):
-            providers = [name for name in self.providers_of(group) if name not in exclude]
-            if group not in exclude and any(self.limiter(name).check(ONE_REQUEST) is None for name in providers):
-                return group
+        for router in self._views():
+            for group in router.chain_of(model):
+                providers = [name for name in router.providers_of(group) if name not in exclude]
+                if group not in exclude and any(self.limiter(name).check(ONE_REQUEST) is None for name in providers):
+                    return group
         return None
 
     def update_usage(self, provider: str, requests: int = 1, tokens: int = 0) -> None:
-        """Charge what was used of ``provider``'s limits by calls that did not go through the guard."""
+        """Charge ``provider``'s limits for calls that did not go through the guard."""
         require_count("requests", requests, optional=False)
         require_count("tokens", tokens, optional=False)
         used = Demand(requests, tokens, tokens, 0)
@@ -256,31 +241,31 @@ class Guard:
         quota = self.config.quota
         return limiter.utilization()[1] >= (quota.critical if quota.switch_at is None else quota.switch_at)
 
-    # Whoever gives one of these orders, ``actor``, goes on record, and so does ``detail``: why.
+    # Actions: ``actor``, and ``detail``, the reason, are recorded with each.
 
     def reset_quota(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
-        """Forget what ``provider`` has used, and any pause it asked for."""
+        """Set ``provider``'s usage to zero and end any pause that it asked for."""
         self._limiters.known(provider).reset()
-        self._rejections.pop(provider, None)
-        self.reporter.acted(actor, "reset_quota", provider, detail)
+        self._settlement.forget_rejections(provider)
+        self.reporter.on_action(actor, "reset_quota", provider, detail)
 
     def close_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
-        """Let requests through to ``provider`` again, whatever its breaker thought."""
+        """Let requests through to ``provider`` again, whatever the state of its breaker."""
         self._limiters.known(provider).act("close")
-        self.reporter.acted(actor, "close_circuit", provider, detail)
+        self.reporter.on_action(actor, "close_circuit", provider, detail)
 
     def open_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
         """Let no request through to ``provider`` until :meth:`close_circuit` or :meth:`release_circuit`."""
         self._limiters.known(provider).act("force_open")
-        self.reporter.acted(actor, "open_circuit", provider, detail)
+        self.reporter.on_action(actor, "open_circuit", provider, detail)
 
     def release_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
-        """End :meth:`open_circuit` carefully: the next request is a probe, and what comes of it decides."""
+        """End :meth:`open_circuit` by a probe: the result of the next request closes the breaker or opens it again."""
         self._limiters.known(provider).act("release")
-        self.reporter.acted(actor, "release_circuit", provider, detail)
+        self.reporter.on_action(actor, "release_circuit", provider, detail)
 
     def status(self) -> dict[str, Any]:
-        """All providers at this moment, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
+        """The state of all providers, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
         wall = self.clock.wall()
         return {
             "providers": describe_all(self._limiters.providers, wall),
@@ -292,24 +277,18 @@ class Guard:
             "budget": {"spent_usd": self.reporter.budget.spent_at(wall), "limit_usd": self.reporter.budget.limit},
         }
 
-    def leave_alerts_to_others(self) -> None:
-        """State no alert that a fleet states once: whoever has all the sinks shall."""
-        self.reporter.once = lambda _key, _ttl, _action: None
-        if self._fleet is not None:
-            self._fleet.others_announce = True
-
     async def flush(self, timeout: float = SHUTDOWN) -> bool:
-        """Wait until everything stated so far has reached its sinks; ``False`` after ``timeout`` seconds."""
+        """Wait until every event published so far has reached its sinks; ``False`` after ``timeout`` seconds."""
         return await self.bus.flush(timeout)
 
     async def aclose(self) -> None:
-        """Turn everybody who waits away, take the router's hooks out of LiteLLM, and drain the sinks.
+        """Refuse the requests that wait, take the router's hooks out of LiteLLM, and drain the sinks.
 
-        Calls under way are given five seconds to end; what ends later is not recorded. What the sinks cannot deliver
-        within ten seconds, those that have a spool leave there. Idempotent.
+        Calls under way have five seconds to end; the results of later ones are not recorded. Events that a sink cannot
+        deliver within ten seconds stay in its spool, where it has one. Idempotent.
         """
         self._shut()
-        # Calls that are under way are billed: they are given a moment to end, so that they are on record.
+        # Calls under way are billed by their providers, and should be recorded.
         deadline = time.monotonic() + DRAIN
         while time.monotonic() < deadline and self._calls_under_way():  # noqa: ASYNC110 - they end in any thread
             await asyncio.sleep(0.02)
@@ -338,25 +317,30 @@ class Guard:
         self.clock.close()
         self.bus.close()
 
+    def add_router(self, view: RouterView) -> None:
+        """Add a router's view to those that :meth:`next_fallback` and contexts without a router look up."""
+        self._routers.append(view)
+
+    def _views(self) -> Sequence[RouterView]:
+        return self._routers or (self._view,)
+
+    def _default_router(self) -> RouterView:
+        return self._routers[0] if self._routers else self._view
+
     def on_close(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called when the guard closes."""
         self._on_close.append(callback)
 
     def limiter(self, provider: str) -> Limiter:
-        """The queue and the state of one provider; a provider without limits still has a breaker."""
+        """The limiter of one provider; one without limits still has a breaker."""
         return self._limiters.provider(provider)
 
     def limiters(self) -> list[Limiter]:
-        """All limiters there are so far, those of features included."""
+        """The limiters of all providers met so far, and of the features that have limits."""
         return list(self._limiters)
 
-    def _pause_after_rejection(self, provider: str, asked: float | None) -> float:
-        with self._lock:
-            count = self._rejections[provider] = self._rejections.get(provider, 0) + 1
-        return asked if asked else self.backoff.seconds(count)
 
-
-def _join_fleet(store: StoreSettings) -> RedisFleet | None:
+def _join_fleet(store: StoreSettings, *, others_announce: bool) -> RedisFleet | None:
     """The processes that share the store's Redis, or ``None`` for a process on its own."""
     if store.url == "memory":
         return None
@@ -366,4 +350,4 @@ def _join_fleet(store: StoreSettings) -> RedisFleet | None:
         raise ConfigError(
             [f"wallie.store.url: {error.name} is not installed; install wallie-litellm[redis]"]
         ) from error
-    return RedisFleet(store.url, store.on_store_error)
+    return RedisFleet(store.url, store.on_store_error, others_announce=others_announce)

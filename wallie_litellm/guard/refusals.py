@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.errors import CircuitOpen, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.store import Denial, DenialReason
 
-_IN_LINE = (
+_IN_LINE: Final = (
     RateLimited,
     "{0.subject} has other requests in line{0.after}; there is no telling whether this one can be served in time.",
 )
-_TOO_LATE = "it has capacity in {0.wait:.1f} s, longer than this request may wait."
+_TOO_LATE: Final = "it has capacity in {0.wait:.1f} s, longer than this request may wait."
 
 # For each reason, the error's class and its message; the fields in braces are those of `_Refusal`.
-_ERRORS: Mapping[DenialReason, tuple[type[Refused], str]] = {
+_ERRORS: Final[Mapping[DenialReason, tuple[type[Refused], str]]] = {
     DenialReason.CIRCUIT_OPEN: (CircuitOpen, "{0.provider}'s circuit is open{0.after}{0.breaker_reason}."),
     DenialReason.TOO_LARGE: (
         RequestTooLarge,

@@ -15,32 +15,32 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from os import PathLike
 from typing import Any
 
 import litellm
 from litellm.router_utils.cooldown_cache import CooldownCache
 
-from wallie_litellm.bootstrap import open_guard
-from wallie_litellm.config import RouterConfig, load_config
+from wallie_litellm.core.attempt_result import CANCELLED, AttemptResult, RequestFailure
 from wallie_litellm.core.bill import Bill
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
+from wallie_litellm.core.http_status import KEY_REFUSED
+from wallie_litellm.core.operations import EXECUTE, operation_of
 from wallie_litellm.errors import DeadlineExceeded, Refused, WallieError
 from wallie_litellm.guard.chain import configured_chains, final_error, stated_chain
-from wallie_litellm.guard.context import CANCELLED, Attempt, AttemptResult, RequestContext, RequestFailure
+from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.current import Call, current_call, current_context, prepared_context
 from wallie_litellm.guard.guard import Guard
+from wallie_litellm.guard.router_view import RouterView
 from wallie_litellm.guard.streaming_router import SCOPE_KEY, StreamingRouter
-from wallie_litellm.litellm_adapter import adapter
-from wallie_litellm.litellm_adapter.metadata import operation_of, tags_of
+from wallie_litellm.litellm_adapter import requests
+from wallie_litellm.litellm_adapter.errors import classify_error, failure_from, timeout_error
+from wallie_litellm.litellm_adapter.metadata import tags_of
 from wallie_litellm.litellm_adapter.pricing import PriceList
-from wallie_litellm.litellm_adapter.responses import answer_of
+from wallie_litellm.litellm_adapter.requests import output_limit
+from wallie_litellm.litellm_adapter.responses import answer_of, iterates
 
 logger = logging.getLogger(__name__)
-
-_KEY_REFUSED = frozenset({401, 403})
-
 
 # Looking up an enum's member costs more than what is done with it (CPython 3.11).
 _SUCCESS, _HEALTHY = Outcome.SUCCESS, Verdict.SUCCESS
@@ -85,13 +85,12 @@ class WallieRouter(StreamingRouter):
         chains = configured_chains(self.fallbacks)
         # LiteLLM stops a chain after five members unless told otherwise.
         self.max_fallbacks: int = max([self.max_fallbacks or 0, *map(len, chains.values())])
-        self.guard.chains = chains
-        self.guard.providers_of = self.providers_of
         for deployment in self.model_list:
             self.guard.limiter(self.provider_of(deployment))
         self.guard.on_close(self.discard)
         self._prices = PriceList()
-        self.guard.reporter.price = self._bill
+        self.view = RouterView(chains, self.providers_of, self._bill)  # as this router's requests carry it
+        self.guard.add_router(self.view)
 
     def providers_of(self, group: str) -> frozenset[str]:
         """The providers behind a model group."""
@@ -99,7 +98,7 @@ class WallieRouter(StreamingRouter):
 
     def chain_of(self, group: str, fallbacks: Any = None) -> Sequence[str]:
         """The groups tried after ``group``: those a request brings along, else those of the config."""
-        return self.guard.chain_of(group) if fallbacks is None else stated_chain(group, fallbacks)
+        return self.view.chain_of(group) if fallbacks is None else stated_chain(group, fallbacks)
 
     @contextmanager
     def outside_request(self) -> Iterator[None]:
@@ -131,14 +130,15 @@ class WallieRouter(StreamingRouter):
         if prepared is not None:
             prepared_context.set(None)
         scope = prepared or self._new_scope(kwargs)
-        scope.operation = operation_of(kwargs.get("original_function"), kwargs)
+        if scope.operation != EXECUTE:
+            scope.operation = operation_of(kwargs.get("original_function"), kwargs)
         scope.stream = kwargs.get("stream") is True
         within = self._in_scope if scope.deadline_at is None else self._within_deadline
         try:
             response = await within(scope, args, kwargs)
         except Exception as error:
             final = final_error(scope, error)
-            self.guard.end(scope, adapter.failure_from(final))
+            self.guard.end(scope, failure_from(final))
             if final is error:
                 raise
             raise final from error
@@ -146,7 +146,7 @@ class WallieRouter(StreamingRouter):
             self.guard.later(lambda: self.guard.end(scope, RequestFailure(CANCELLED, by_caller=True)))
             raise
         except BaseException as error:
-            self.guard.end(scope, adapter.failure_from(error))
+            self.guard.end(scope, failure_from(error))
             raise
         self._conclude(scope)
         return response
@@ -183,6 +183,7 @@ class WallieRouter(StreamingRouter):
         return self.guard.open_context(
             group,
             chain=self.chain_of(group, kwargs.get("fallbacks")),
+            router=self.view,
             **tags_of(kwargs)._asdict(),
         )
 
@@ -205,8 +206,8 @@ class WallieRouter(StreamingRouter):
             return bool(super().should_retry_this_error(error, *args, **kwargs))
         if isinstance(error, WallieError):
             raise error
-        ending = adapter.classify_error(error)
-        if ending.status_code in _KEY_REFUSED and len(kwargs.get("all_deployments") or ()) > 1:
+        ending = classify_error(error)
+        if ending.status_code in KEY_REFUSED and len(kwargs.get("all_deployments") or ()) > 1:
             return True  # another deployment of the group may have a better key
         if not (ending.transient or ending.rate_limited) or not self._some_circuit_closed(scope):
             raise error
@@ -219,8 +220,8 @@ class WallieRouter(StreamingRouter):
         scope = current_context.get()
         if scope is None:
             return float(super()._time_to_sleep_before_retry(e, remaining_retries, num_retries, *args, **kwargs))
-        ending = adapter.classify_error(e)
-        if remaining_retries <= 0 or ending.rate_limited or ending.pause_for or ending.status_code in _KEY_REFUSED:
+        ending = classify_error(e)
+        if remaining_retries <= 0 or ending.rate_limited or ending.pause_for or ending.status_code in KEY_REFUSED:
             return 0.0
         seconds = self.guard.backoff.seconds(num_retries - remaining_retries + 1)
         if scope.deadline_at is not None and self.guard.clock.now() + seconds >= scope.deadline_at:
@@ -264,7 +265,7 @@ class WallieRouter(StreamingRouter):
         except TimeoutError as error:
             if not timeout.expired():
                 raise
-            raise adapter.timeout_error(call.attempt.deployment, call.attempt.provider) from error
+            raise timeout_error(call.attempt.deployment, call.attempt.provider) from error
         finally:
             call.opening = None  # it knows the task, and the task's result is the stream
 
@@ -272,7 +273,7 @@ class WallieRouter(StreamingRouter):
         scope.served_by = attempt
         if attempt.streaming or attempt.reservation is None:
             return response
-        if adapter.iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
+        if iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
             return self._guard_stream(scope, attempt, response)
         answer = answer_of(response)
         if answer.from_cache:
@@ -293,16 +294,16 @@ class WallieRouter(StreamingRouter):
             return
         passed = scope.deadline_at is not None and self.guard.clock.now() >= scope.deadline_at
         late = passed and self._is_slow(attempt)
-        ending = adapter.classify_error(error, deadline_passed=late)
+        ending = classify_error(error, deadline_passed=late)
         if isinstance(error, GeneratorExit):  # a coroutine that is collected: see Guard.later
             self.guard.later(lambda: self.guard.settle(scope, attempt, ending))
             return
         self.guard.settle(scope, attempt, ending)
         scope.fail_attempt(attempt, ending)
 
-    def _bill(self, operation: str, attempt: Attempt, ending: AttemptResult) -> Bill:
+    def _bill(self, operation: str, entry: Mapping[str, Any], ending: AttemptResult) -> Bill:
         return self._prices.bill(
-            attempt.entry,
+            entry,
             ending.usage,
             ending.reported,
             response_cost=ending.response_cost,
@@ -363,7 +364,7 @@ class WallieRouter(StreamingRouter):
         if call is None or call.attempt.reservation is not None or call.routing:
             return None  # not one of our attempts: LiteLLM asks for its own purposes
         call.routing = True
-        call.estimate(request_kwargs, prompt, adapter.output_limit(request_kwargs))
+        call.estimate(request_kwargs, prompt, output_limit(request_kwargs))
         return call
 
     def _choose(
@@ -373,7 +374,7 @@ class WallieRouter(StreamingRouter):
         call.attempt.provider = self.provider_of(deployment)
         call.attempt.deployment = params["model"]
         call.attempt.entry = deployment
-        if call.guessed and (limit := adapter.output_limit(params)) is not None:
+        if call.guessed and (limit := output_limit(params)) is not None:
             call.estimate(request_kwargs, prompt, limit)
 
     def _filter_blocked_deployments(self, healthy_deployments: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -393,7 +394,7 @@ class WallieRouter(StreamingRouter):
         key = (deployment.get("model_info") or {}).get("id")
         provider = self._providers.get(key) if key is not None else None
         if provider is None:
-            provider = adapter.provider_of(deployment)
+            provider = requests.provider_of(deployment)
             if key is not None:
                 self._providers[key] = provider
         return provider
@@ -420,23 +421,3 @@ class WallieRouter(StreamingRouter):
         for name in ("_async_success_callback", "success_callback", "_async_failure_callback", "failure_callback"):
             litellm.logging_callback_manager.remove_callback_from_list_by_object(getattr(litellm, name), self)
         self.cooldown_cache.__class__ = _NoCooldowns
-
-
-def build_router(
-    config: str | PathLike[str] | RouterConfig | None = None, *, guard: Guard | None = None, **overrides: Any
-) -> WallieRouter:
-    """A configured router from ``router_config.yaml`` (or ``WALLIE_CONFIG``).
-
-    ``overrides`` are LiteLLM Router arguments that replace those of the file.
-
-    Raises:
-        ConfigError: the file cannot be used; every problem is listed.
-    """
-    loaded = config if isinstance(config, RouterConfig) else load_config(config)
-    arguments = {key: value for key, value in loaded.router_settings.items() if key in litellm.Router.get_valid_args()}
-    for key in ("context_window_fallbacks", "content_policy_fallbacks"):
-        if key in loaded.litellm_settings:
-            arguments.setdefault(key, loaded.litellm_settings[key])
-    arguments["fallbacks"] = [{group: list(members)} for group, members in loaded.chains.items()]
-    arguments.update({"model_list": loaded.model_list, **overrides})
-    return WallieRouter(guard=guard or open_guard(loaded), **arguments)

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from wallie_litellm.core.attempt_result import ABANDONED, AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.errors import DeadlineExceeded
-from wallie_litellm.guard.context import ABANDONED, AttemptResult
-from wallie_litellm.litellm_adapter.adapter import classify_error, is_cached_stream, stream_timeout, stream_was_ended
-from wallie_litellm.litellm_adapter.responses import StreamMeter
+from wallie_litellm.litellm_adapter.errors import classify_error, stream_timeout
+from wallie_litellm.litellm_adapter.responses import StreamMeter, is_cached_stream, stream_was_ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +168,18 @@ class GuardedStream:
     def _seen(self, ending: AttemptResult) -> AttemptResult:
         """``ending`` with the usage that the stream has shown so far."""
         return ending._replace(usage=self._meter.usage(), reported=self._meter.reported)
+
+
+def aborter(stream: GuardedStream) -> Callable[[Exception], None]:
+    """A function that settles ``stream`` as one that ended with an error, and does not keep it alive."""
+    reference = weakref.WeakMethod(stream.fail)
+
+    def abort(error: Exception) -> None:
+        fail = reference()
+        if fail is not None:
+            fail(error)
+
+    return abort
 
 
 def closing_both(outer: Any, inner: Any) -> Any:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import litellm
 from litellm.exceptions import MidStreamFallbackError
 
+from wallie_litellm.core.attempt_result import ABANDONED, CANCELLED, AttemptResult, RequestFailure
 from wallie_litellm.guard.chain import final_error
-from wallie_litellm.guard.context import ABANDONED, CANCELLED, Attempt, AttemptResult, RequestContext, RequestFailure
+from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.current import current_call
 from wallie_litellm.guard.guard import Guard
-from wallie_litellm.guard.stream import GuardedStream, StreamWatch, closing_both
-from wallie_litellm.litellm_adapter import adapter
+from wallie_litellm.guard.stream import GuardedStream, StreamWatch, aborter, closing_both
+from wallie_litellm.litellm_adapter.errors import failure_from
+from wallie_litellm.litellm_adapter.patches import without_context_finaliser
 from wallie_litellm.litellm_adapter.responses import StreamMeter
 
 # Under this key a stream's fallback finds the request it belongs to; it is taken out before any call is made.
@@ -42,7 +43,7 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
         except Exception as error:
             self.guard.check_deadline(scope)
             final = final_error(scope, error)
-            self.guard.end(scope, adapter.failure_from(final))
+            self.guard.end(scope, failure_from(final))
             if final is error:
                 raise
             raise final from error
@@ -54,9 +55,8 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
     @staticmethod
     def _give_up(attempt: Attempt | None, error: object) -> None:
         """Settle the stream that LiteLLM turns away from: some of its wrappers hide the error from it."""
-        stream = attempt.guarded() if attempt is not None and attempt.guarded is not None else None
-        if stream is not None and isinstance(error, Exception):
-            stream.fail(error)
+        if attempt is not None and attempt.abort is not None and isinstance(error, Exception):
+            attempt.abort(error)
 
     def _conclude(self, scope: RequestContext) -> None:
         """The request has an answer; a stream says itself when it has ended."""
@@ -68,14 +68,14 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
     ) -> Any:
         guarded = self._take_over(model_response, initial_kwargs)
         stream = await super()._acompletion_streaming_iterator(guarded, messages, initial_kwargs, *args, **kwargs)
-        return closing_both(adapter.without_context_finaliser(stream), guarded)
+        return closing_both(without_context_finaliser(stream), guarded)
 
     def _completion_streaming_iterator(
         self, model_response: Any, messages: Any, initial_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
         guarded = self._take_over(model_response, initial_kwargs)
         stream = super()._completion_streaming_iterator(guarded, messages, initial_kwargs, *args, **kwargs)
-        return adapter.without_context_finaliser(stream)
+        return without_context_finaliser(stream)
 
     async def _aresponses_streaming_iterator(self, response: Any, initial_kwargs: dict[str, Any]) -> Any:
         guarded = self._take_over(response, initial_kwargs)
@@ -96,7 +96,7 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
             return stream
         scope, attempt = call.scope, call.attempt
         initial_kwargs[SCOPE_KEY] = scope
-        if scope.chain and not isinstance(initial_kwargs.get("fallbacks"), list):
+        if scope.route.chain and not isinstance(initial_kwargs.get("fallbacks"), list):
             initial_kwargs["fallbacks"] = [{attempt.group: list(scope.remaining(attempt.group))}]
         return self._guard_stream(scope, attempt, stream, self._chunk_timeout(initial_kwargs, call.params))
 
@@ -123,8 +123,8 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
 
         def end() -> None:
             # LiteLLM might have gone on along the chain after this stream's error, and has not.
-            if attempt.ending is not None and scope.served_by is attempt and not scope.fallbacks_under_way:
-                guard.end(scope, _failure_of(attempt.ending))
+            if attempt.result is not None and scope.served_by is attempt and not scope.fallbacks_under_way:
+                guard.end(scope, _failure_of(attempt.result))
 
         def gone() -> None:
             if not scope.ended:
@@ -141,8 +141,8 @@ class StreamingRouter(litellm.Router):  # type: ignore[misc] # LiteLLM is not ty
 
         meter = StreamMeter(attempt.reservation.demand, stream)
         watch = StreamWatch(settle, settle_later, gone, may_go_on, remaining, lambda: self._is_slow(attempt), idle)
-        guarded = GuardedStream(adapter.without_context_finaliser(stream), meter, watch)
-        attempt.guarded = weakref.ref(guarded)
+        guarded = GuardedStream(without_context_finaliser(stream), meter, watch)
+        attempt.abort = aborter(guarded)
         return guarded
 
     def _is_slow(self, attempt: Attempt) -> bool:

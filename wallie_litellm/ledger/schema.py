@@ -24,6 +24,9 @@ from sqlalchemy import (
     or_,
 )
 
+from wallie_litellm.core.attempt_result import ABANDONED, CANCELLED
+from wallie_litellm.core.http_status import PROVIDER_4XX
+
 VERSION = 1
 
 metadata = MetaData()
@@ -248,8 +251,7 @@ RECORD_TABLES = {
 
 # What a caller brings about by itself: it went away, or asked for what no provider accepts. Missing from the 4xx are an
 # account's troubles (401, 402, 403), time-outs and conflicts (408, 409) and the provider's limits (429).
-_CALLERS_ERRORS = frozenset({"cancelled", "abandoned"})
-_NOT_THE_CALLERS = frozenset({401, 402, 403, 408, 409, 429})
+_CALLERS_ERRORS = frozenset({CANCELLED, ABANDONED})
 
 
 def ended_by_caller(success: bool, error: str | None, status_code: int | None) -> bool:
@@ -259,7 +261,7 @@ def ended_by_caller(success: bool, error: str | None, status_code: int | None) -
     if error in _CALLERS_ERRORS:
         return True
     exhausted = (error or "").endswith("quota exhausted")
-    return 400 <= (status_code or 0) < 500 and status_code not in _NOT_THE_CALLERS and not exhausted
+    return 400 <= (status_code or 0) < 500 and status_code not in PROVIDER_4XX and not exhausted
 
 
 BY_CALLER = and_(
@@ -268,7 +270,7 @@ BY_CALLER = and_(
         func.coalesce(attempts.c.error, "").in_(sorted(_CALLERS_ERRORS)),
         and_(
             func.coalesce(attempts.c.status_code, 0).between(400, 499),
-            func.coalesce(attempts.c.status_code, 0).not_in(sorted(_NOT_THE_CALLERS)),
+            func.coalesce(attempts.c.status_code, 0).not_in(sorted(PROVIDER_4XX)),
             func.coalesce(attempts.c.error, "").not_like("%quota exhausted"),
         ),
     ),

@@ -25,10 +25,12 @@ from wallie_litellm.limiter.timer import ResettableTimer
 from wallie_litellm.limiter.waiter import GiveUps, Waiter, wake
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
-_CLOSED = BreakerState.CLOSED
-_SUCCESS = Verdict.SUCCESS
-_QUEUED = DenialReason.QUEUED
+_CLOSED: Final = BreakerState.CLOSED
+_SUCCESS: Final = Verdict.SUCCESS
+_QUEUED: Final = DenialReason.QUEUED
 _NOT_BY_WAITING: Final = (DenialReason.CIRCUIT_OPEN, DenialReason.STORE_DOWN)
+# Denials that end with an event, a call's end or the lease server's answer, and not at a time that is known now.
+_EVENT_WAITS: Final = (DenialReason.CONCURRENCY, DenialReason.LEASE_REQUESTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +47,13 @@ class LimiterState:
     usage: dict[str, LimitUsage]
 
 
-# Denials that end with an event, a call's end or the lease server's answer, and not at a time that is known now.
-EVENT_WAITS: Final = (DenialReason.CONCURRENCY, DenialReason.LEASE_REQUESTED)
-
-
 class Limiter:
     """The queue in front of a :class:`ProviderStore`, safe to use from any thread and any event loop.
 
     There is one timer: it fires when the head of the queue can be served, or the first waiter gives up.
     """
 
-    # The reason to deny a request that would fit, were it not for those in the queue.
+    # The reason to deny a request that would fit, were it not for the requests in the queue.
     _queue_reason: ClassVar[DenialReason] = _QUEUED
 
     def __init__(
@@ -293,7 +291,7 @@ class Limiter:
         while (head := self._queue.head()) is not None:
             result = self._store.reserve(now, head.demand)
             if isinstance(result, Denial) and self._worth_waiting(now, result, head):
-                next_at = now + result.retry_after if result.reason not in EVENT_WAITS else inf
+                next_at = now + result.retry_after if result.reason not in _EVENT_WAITS else inf
                 break
             if isinstance(result, Reservation):
                 self._expiry_at = min(self._expiry_at, now + self._ttl)

@@ -17,9 +17,9 @@ from wallie_litellm.limiter.listener import LimiterListener
 from wallie_litellm.limiter.store import Denial, DenialReason, LimitUsage, Reservation, limit_denial
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
-_CLOSED = BreakerState.CLOSED
-_CIRCUIT_OPEN = DenialReason.CIRCUIT_OPEN
-_PAUSED = DenialReason.PAUSED
+_CLOSED: Final = BreakerState.CLOSED
+_CIRCUIT_OPEN: Final = DenialReason.CIRCUIT_OPEN
+_PAUSED: Final = DenialReason.PAUSED
 
 # The wall clock may be set, and the monotonic one stand still while the machine sleeps.
 MIDNIGHT_LOOKUP: Final = 60.0  # seconds after which midnight is looked up again
@@ -58,11 +58,11 @@ class MemoryStore(StoreAccounting):
             self._roll_day(now)
         for counter, kind in self._counters:
             if counter.used + demand[kind] > counter.limit:
-                return self._denial(now, demand)
+                return self._limit_denial(now, demand)
         for bucket, kind in self._rates:
             if not bucket.take_if_there(now, demand[kind]):
                 self._untake(bucket, demand)
-                return self._denial(now, demand)
+                return self._limit_denial(now, demand)
         for counter, kind in self._counters:
             counter.used += demand[kind]
         for kind in self._token_kinds:
@@ -84,10 +84,10 @@ class MemoryStore(StoreAccounting):
                 return
             bucket.untake(demand[kind])
 
-    def _denial(self, now: float, demand: Demand) -> Denial:
-        denial = self.check(now, demand, NOTHING)
-        assert denial is not None, "the caller has just found one"  # noqa: S101 - narrows for the type checker
-        return denial
+    def _limit_denial(self, now: float, demand: Demand) -> Denial:
+        """The denial of ``demand``, which does not fit one of the limits."""
+        wait, dimension = self._longest_wait(now, demand, NOTHING)
+        return self._too_large(demand) or limit_denial(dimension, wait)
 
     def check(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
         """The denial of ``demand`` once ``ahead`` has been served, the one of the longest wait; ``None`` if it fits."""
@@ -99,6 +99,14 @@ class MemoryStore(StoreAccounting):
         blocked = self.breaker.wait(now)
         if blocked > 0:
             return Denial(_CIRCUIT_OPEN, blocked)
+        wait, dimension = self._longest_wait(now, demand, ahead)
+        paused_for = self.paused_until - now
+        if paused_for > wait:
+            return Denial(_PAUSED, paused_for)
+        return limit_denial(dimension, wait) if wait > 0 else None
+
+    def _longest_wait(self, now: float, demand: Demand, ahead: Demand) -> tuple[float, str]:
+        """Seconds until all limits have room for ``demand`` after ``ahead``, and the dimension that takes longest."""
         waits = [(0.0, "")]
         for dimension, bucket in self._buckets.items():
             kind = DIMENSION_KINDS[dimension]
@@ -109,11 +117,7 @@ class MemoryStore(StoreAccounting):
         if self._concurrency is not None:
             # The end of a call cannot be predicted: a slot counts as free in a moment, and the patience decides.
             waits.append((1e-3 if len(self._live) + ahead.requests >= self._concurrency else 0.0, "concurrency"))
-        wait, dimension = max(waits)
-        paused_for = self.paused_until - now
-        if paused_for > wait:
-            return Denial(_PAUSED, paused_for)
-        return limit_denial(dimension, wait) if wait > 0 else None
+        return max(waits)
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
         """Replace the reservation by ``charged``; ``False`` if it had been settled before."""

@@ -2,9 +2,11 @@
 
 Nothing here decides; it translates for ``core`` and ``guard``.
 
-``adapter``    requests into demands, errors into how an attempt ended
-``responses``  the tokens that responses and streams report
-``metadata``   feature, user and the caller's own metadata, as they may be recorded
+``requests``   the demand of a call, and the provider of a deployment
+``responses``  the tokens that responses and streams report, and what kind of response it is
+``errors``     exceptions, classified into how an attempt ended
+``metadata``   feature, user and the caller's own metadata
 ``pricing``    what an attempt cost
 ``price_map``  a model in LiteLLM's price map
+``patches``    what is written into LiteLLM
 """

@@ -1,4 +1,4 @@
-"""Who caused a request: the feature, the user and the caller's own metadata, as they may be recorded.
+"""The origin of a request in LiteLLM's arguments: its feature, its user and the caller's own metadata.
 
 They are read once, when a request begins, so that retries, fallbacks and streams all carry the same.
 """
@@ -14,7 +14,7 @@ from enum import Enum
 from functools import lru_cache
 from itertools import islice
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 LONGEST_NAME = 200  # characters of a feature or a user id
@@ -24,8 +24,8 @@ MOST_KEYS = 50
 MOST_VALUES = 100  # looked at inside one value
 LARGEST_NUMBER = 2**63  # that every receiver can take
 
-# What LiteLLM's Router adds to the metadata of a request, and what has a column of its own.
-_NOT_THE_CALLERS = frozenset(
+# Keys that LiteLLM's Router adds to the metadata of a request, and those that have a column of their own.
+_NOT_THE_CALLERS: Final = frozenset(
     {
         "api_base",
         "attempted_fallbacks",
@@ -46,9 +46,9 @@ _NOT_THE_CALLERS = frozenset(
         "user_id",
     }
 )
-# What LiteLLM's proxy has put beside the caller's own by the time it copies them to `requester_metadata`.
-_THE_PROXYS = frozenset({"headers", "used_client_oauth_token", "litellm_session_id_omitted"})
-Places = list[Mapping[str, Any]]
+# Keys that LiteLLM's proxy puts beside the caller's own before it copies them to ``requester_metadata``.
+_THE_PROXYS: Final = frozenset({"headers", "used_client_oauth_token", "litellm_session_id_omitted"})
+Sources = list[Mapping[str, Any]]
 
 _SECRET_KEY = re.compile(r"api.?key|secret|passw(or)?d|authorization|credential|cookie|token$", re.I)
 _SECRET_VALUE = re.compile(
@@ -62,27 +62,9 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _STRADDLING = 200  # characters: a secret is recognised before its end is cut off
 
-_OPERATIONS = {
-    "acompletion": "chat",
-    "completion": "chat",
-    "aembedding": "embedding",
-    "embedding": "embedding",
-    "atext_completion": "text_completion",
-    "text_completion": "text_completion",
-    "aresponses": "responses",
-    "responses": "responses",
-    "anthropic_messages": "messages",
-    "aanthropic_messages": "messages",
-    "attempt": "execute",
-}
-#: Operations whose answer is text, of which providers count the tokens.
-GENERATING = frozenset({"chat", "text_completion", "responses", "messages", "execute"})
-#: Those that are counted in tokens at all; for others none are made up.
-COUNTED = GENERATING | {"embedding"}
-
 
 class Tags(NamedTuple):
-    """Who caused a request."""
+    """The origin of a request."""
 
     feature: str | None
     user_id: str | None
@@ -90,18 +72,18 @@ class Tags(NamedTuple):
 
 
 def tags_of(kwargs: Mapping[str, Any]) -> Tags:
-    """Everything that the arguments of a LiteLLM call say of who caused it."""
-    places = _metadata(kwargs)
-    return Tags(_feature(kwargs, places), _user(kwargs, places), _own(places))
+    """The origin of a request, from the arguments of a LiteLLM call."""
+    sources = _metadata(kwargs)
+    return Tags(_feature(kwargs, sources), _user(kwargs, sources), _own(sources))
 
 
-def _feature(kwargs: Mapping[str, Any], places: Places) -> str | None:
+def _feature(kwargs: Mapping[str, Any], sources: Sources) -> str | None:
     """The product feature: metadata ``feature``, a tag ``feature:NAME``, or the header ``x-wallie-feature``."""
-    return next(filter(None, map(name, _named_features(kwargs, places))), None)
+    return next(filter(None, map(name, _named_features(kwargs, sources))), None)
 
 
-def _named_features(kwargs: Mapping[str, Any], places: Places) -> Iterator[object]:
-    for metadata in places:
+def _named_features(kwargs: Mapping[str, Any], sources: Sources) -> Iterator[object]:
+    for metadata in sources:
         if metadata.get("feature") is not None:
             yield metadata["feature"]
         for key in ("tags", "request_tags"):
@@ -116,9 +98,9 @@ def _named_features(kwargs: Mapping[str, Any], places: Places) -> Iterator[objec
             yield value
 
 
-def _user(kwargs: Mapping[str, Any], places: Places) -> str | None:
-    """The end user of a request, where one was named."""
-    users = (kwargs.get("user"), *(metadata.get("user_id") for metadata in places))
+def _user(kwargs: Mapping[str, Any], sources: Sources) -> str | None:
+    """The end user of a request: the argument ``user``, else metadata ``user_id``."""
+    users = (kwargs.get("user"), *(metadata.get("user_id") for metadata in sources))
     return next(filter(None, map(name, users)), None)
 
 
@@ -139,20 +121,13 @@ def _is_secret(label: str) -> bool:
     return _SECRET_KEY.search(label) is not None
 
 
-def operation_of(function: object, kwargs: Mapping[str, Any]) -> str:
-    """What is asked of the provider, from the Router's method (or LiteLLM's function) that will make the call."""
-    generic = kwargs.get("original_generic_function")
-    called = str(getattr(generic or function, "__name__", "")).lstrip("_")
-    return _OPERATIONS.get(called, called or "call")
-
-
-def _own(places: Places) -> dict[str, Any]:
-    """The caller's own metadata, without what LiteLLM and its proxy put beside it."""
-    for metadata in places:
+def _own(sources: Sources) -> dict[str, Any]:
+    """The caller's own metadata, without the keys that LiteLLM and its proxy add."""
+    for metadata in sources:
         stated = metadata.get("requester_metadata")
         if isinstance(stated, Mapping):
             return recordable({key: value for key, value in stated.items() if key not in _THE_PROXYS})
-    for metadata in places:
+    for metadata in sources:
         if any(str(key).startswith("user_api_key") for key in metadata):
             continue  # the proxy's own
         if own := recordable(metadata):
@@ -218,14 +193,14 @@ def _masked(text: str) -> str:
     return _SECRET_VALUE.sub("***", text)
 
 
-def _metadata(kwargs: Mapping[str, Any]) -> Places:
-    """The places where an endpoint of LiteLLM may keep a request's metadata."""
-    places: list[Mapping[str, Any]] = []
+def _metadata(kwargs: Mapping[str, Any]) -> Sources:
+    """The mappings in which an endpoint of LiteLLM may keep a request's metadata."""
+    sources: list[Mapping[str, Any]] = []
     for key in ("litellm_metadata", "metadata"):
         found = kwargs.get(key)
         if found is not None and isinstance(found, Mapping):
-            places.append(found)
+            sources.append(found)
             inner = found.get("requester_metadata")
             if inner is not None and isinstance(inner, Mapping):
-                places.append(inner)
-    return places
+                sources.append(inner)
+    return sources

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-_PER_TOKEN = ("input_cost_per_token", "output_cost_per_token", "tiered_pricing")
+_PER_TOKEN: Final = ("input_cost_per_token", "output_cost_per_token", "tiered_pricing")
 
 
 def price_entry(
     prices: Mapping[str, Any], model: str, vendor: str | None, base: object = None
 ) -> Mapping[str, Any] | None:
-    """The price map's entry; never `get_model_info`, which makes one up with a price of 0.
+    """The price map's entry; never ``get_model_info``, which makes one up with a price of 0.
 
-    `vendor` is whose API LiteLLM calls; `base` is `model_info.base_model`, LiteLLM's way to name the model behind a
-    name of one's own.
+    ``vendor`` is LiteLLM's name of the API that it calls; ``base`` is ``model_info.base_model``, which names the model
+    behind a deployment's own name.
     """
     if isinstance(base, str):
         return next((prices[name] for name in (base, f"{vendor}/{base}") if prices.get(name)), None)
@@ -31,10 +31,10 @@ def has_price(entry: Mapping[str, Any] | None) -> bool:
 
 
 def has_token_price(entry: Mapping[str, Any] | None) -> bool:
-    """Whether an entry says what tokens cost, be it 0: others are priced per second, page or picture."""
+    """Whether an entry has a price for tokens, be it 0: others are priced per second, page or image."""
     return any((entry or {}).get(key) is not None for key in _PER_TOKEN)
 
 
 def _is_of(vendor: str | None, entry: Mapping[str, Any]) -> bool:
-    """Whether the entry is this vendor's; some are listed by API, such as `bedrock_converse`."""
+    """Whether the entry is this vendor's; some are listed by API, such as ``bedrock_converse``."""
     return str(entry.get("litellm_provider") or "?").startswith(vendor or "")

@@ -1,10 +1,10 @@
 """What an attempt cost: LiteLLM's own price, and whether there is one at all.
 
-Who sets the price is up to LiteLLM: a deployment's own prices (``model_info`` or ``litellm_params``), else those of its
+LiteLLM decides which price counts: a deployment's own prices (``model_info`` or ``litellm_params``), else those of its
 ``base_model``, else the price map's, with LiteLLM's discounts and margins on top. Own prices replace the map's as a
 whole: of two token prices, the one that is not given is 0.
 
-LiteLLM also says 0 where it knows no price. Here that is ``None`` and ``unpriced``, unless a price of 0 is stated.
+LiteLLM also returns 0 where it has no price. Here that is ``None`` and ``unpriced``, unless a price of 0 is stated.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, Final
 
 import litellm
 from litellm.cost_calculator import get_usage_object, select_model_name_for_cost_calc
@@ -21,15 +21,16 @@ from litellm.litellm_core_utils.litellm_logging import use_custom_pricing_for_mo
 
 from wallie_litellm.core.bill import NO_BILL, Bill
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.litellm_adapter.metadata import COUNTED
+from wallie_litellm.core.operations import COUNTED
+from wallie_litellm.litellm_adapter.patches import debug_info_suppressed
 from wallie_litellm.litellm_adapter.price_map import has_price, has_token_price
 from wallie_litellm.litellm_adapter.responses import value_of
 
 logger = logging.getLogger(__name__)
 
-# What is only asked for or managed by these costs nothing by itself.
-_FREE = ("create_", "retrieve_", "list_", "cancel_", "delete_", "get_", "file_")
-_REMEMBERED = 1000  # deployments; one with a pattern for a name counts once for each model that is asked of it
+# Operations that only look something up, or manage it, cost nothing.
+_FREE: Final = ("create_", "retrieve_", "list_", "cancel_", "delete_", "get_", "file_")
+_CACHED: Final = 1000  # deployments; one with a pattern for a name counts once for each model asked of it
 
 Entry = Mapping[str, Any]
 _Key = tuple[str | None, str]
@@ -37,9 +38,9 @@ _Key = tuple[str | None, str]
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where a deployment's price comes from; ``params`` and ``info`` are those it was found out for."""
+    """Where a deployment's price comes from; it holds for these ``params`` and ``info`` only."""
 
-    params: Entry = field(repr=False)  # with the key of an API in it
+    params: Entry = field(repr=False)  # contains an API key
     info: Entry
     vendor: str | None
     custom: bool  # whether the deployment states prices of its own
@@ -49,7 +50,7 @@ class _Source:
     priced: bool
 
     def holds(self, params: Entry, info: Entry) -> bool:
-        """Whether this is still so: deployments are replaced, and prices registered, while the router runs."""
+        """Whether this still holds: deployments are replaced, and prices registered, while the router runs."""
         prices = litellm.model_cost
         if self.key is not None and prices.get(self.key) is not self.entry:
             return False
@@ -59,7 +60,7 @@ class _Source:
 
 
 class PriceList:
-    """Writes the bills of attempts. Any number of threads may use it."""
+    """Calculates the bills of attempts. Safe to use from several threads at once."""
 
     def __init__(self) -> None:
         self._sources: dict[_Key, _Source] = {}
@@ -78,7 +79,7 @@ class PriceList:
         """What an attempt used and cost.
 
         ``deployment`` is the entry of the router's ``model_list``; ``reported`` the usage as the provider wrote it
-        down, without which ``usage`` is an estimate; ``response_cost`` is what LiteLLM says the response cost, in US
+        down, without which ``usage`` is an estimate; ``response_cost`` is LiteLLM's own price of the response, in US
         dollars. Never raises: what LiteLLM cannot price is unpriced.
         """
         tokens = usage or NOTHING
@@ -98,17 +99,17 @@ class PriceList:
         )
 
     def is_priced(self, deployment: Entry) -> bool:
-        """Whether anybody states a price for this deployment, be it 0."""
+        """Whether the deployment, or the price map, states a price, be it 0."""
         return self._source(deployment).priced
 
     def _cost(
         self, deployment: Entry, tokens: Demand, reported: Any, response_cost: float | None, operation: str
     ) -> float | None:
         source = self._source(deployment)
-        if not response_cost and not source.custom:  # of a stream; with own prices it may be what the provider says
+        if not response_cost and not source.custom:  # of a stream; with own prices the report may be the provider's
             response_cost = getattr(reported, "cost", None)
         if _is_positive(response_cost) and (source.priced or not litellm.cost_margin_config):
-            return response_cost  # LiteLLM knew a price: only a fixed margin makes something out of nothing
+            return response_cost  # LiteLLM had a price: only a fixed margin makes a cost of no price
         if not source.priced:
             return None
         try:
@@ -123,7 +124,7 @@ class PriceList:
         key = _key(deployment)
         source = self._sources.get(key)
         if source is None or not source.holds(params, info):
-            if len(self._sources) >= _REMEMBERED:
+            if len(self._sources) >= _CACHED:
                 self._sources.clear()
             self._sources[key] = source = _find(params, info)
         return source
@@ -131,7 +132,7 @@ class PriceList:
     def _note_failure(self, key: _Key, error: Exception) -> None:
         if key in self._failed:
             return
-        if len(self._failed) >= _REMEMBERED:
+        if len(self._failed) >= _CACHED:
             self._failed.clear()
         self._failed.add(key)
         logger.warning("LiteLLM cannot price %s (%s): its calls count as unpriced", key[1], type(error).__name__)
@@ -159,7 +160,7 @@ def _find(params: Entry, info: Entry) -> _Source:
             router_model_id=info.get("id"),
         )
         key = litellm.get_model_info(name, custom_llm_provider=vendor)["key"]
-    except Exception:  # noqa: BLE001 # LiteLLM's way to say that it does not know the model
+    except Exception:  # noqa: BLE001 # raised for an unknown model
         logger.debug("LiteLLM has no entry for %s", model)
     # The entry itself: get_model_info fills in a price of 0 where there is none.
     entry = litellm.model_cost.get(key) if key is not None else None
@@ -167,16 +168,14 @@ def _find(params: Entry, info: Entry) -> _Source:
 
 
 def _vendor(model: str, params: Entry) -> str | None:
-    """Whose API LiteLLM calls."""
+    """LiteLLM's name of the API that it calls."""
     if params.get("custom_llm_provider"):
         return str(params["custom_llm_provider"])
-    quiet, litellm.suppress_debug_info = litellm.suppress_debug_info, True
-    try:
-        return str(litellm.get_llm_provider(model, api_base=params.get("api_base"))[1])
-    except Exception:  # noqa: BLE001 # LiteLLM has many ways to say that it does not know
-        return None
-    finally:
-        litellm.suppress_debug_info = quiet
+    with debug_info_suppressed():
+        try:
+            return str(litellm.get_llm_provider(model, api_base=params.get("api_base"))[1])
+        except Exception:  # noqa: BLE001 # LiteLLM has many exceptions for an unknown model
+            return None
 
 
 def _base_model(params: Entry, info: Entry) -> str | None:
@@ -198,7 +197,7 @@ def _completion_cost(source: _Source, usage: litellm.Usage, operation: str) -> f
 
 
 def _as_usage(tokens: Demand, reported: Any) -> litellm.Usage:
-    """The usage in LiteLLM's own form, from whichever of the three wire formats."""
+    """The usage in LiteLLM's own form, from any of the three wire formats."""
     usage = get_usage_object({"usage": reported}) if reported is not None else None
     if usage is not None:
         return usage
@@ -206,7 +205,7 @@ def _as_usage(tokens: Demand, reported: Any) -> litellm.Usage:
 
 
 def _details(reported: Any) -> tuple[int, int]:
-    """The tokens that a cache served, and those spent on reasoning."""
+    """The tokens read from the provider's prompt cache, and those spent on reasoning."""
     if isinstance(reported, litellm.Usage):
         read, thought = reported.prompt_tokens_details, reported.completion_tokens_details
     else:

@@ -1,11 +1,13 @@
-"""What LiteLLM's responses and streams report of the tokens they used."""
+"""LiteLLM's responses and streams: the tokens that they report, and how they end."""
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import litellm
 
@@ -13,21 +15,56 @@ from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.token_estimate import CHARACTERS_PER_TOKEN, count_characters
 
 # Under these names LiteLLM's wrappers for the Responses and Anthropic formats hold the chat stream they translate.
-_INNER_STREAMS = ("litellm_custom_stream_wrapper", "_anthropic_wrapper", "completion_stream")
-MOST_TOKENS = 10**9  # of one call; who reports more has not counted
-_LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete"})
+_INNER_STREAMS: Final = ("litellm_custom_stream_wrapper", "_anthropic_wrapper", "completion_stream")
+PLAUSIBLE_TOKENS: Final = 10**9  # tokens of one call: a report of more is wrong
+_LAST_EVENTS: Final = frozenset({"message_stop", "response.completed", "response.incomplete"})
 
 
 def value_of(thing: Any, name: str) -> Any:
-    """What a mapping or an object holds under ``name``, ``None`` if nothing: the wire formats come as either."""
+    """The value under ``name`` of a mapping or an object, else ``None``: the wire formats come as either."""
     return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
 
 
+@lru_cache(maxsize=256)
+def iterates(kind: type) -> bool:
+    """Whether responses of this type are streams. Cached: pydantic makes a missing attribute costly to ask for."""
+    return hasattr(kind, "__anext__") or hasattr(kind, "__next__")
+
+
+def is_cached_stream(stream: Any) -> bool:
+    """Whether LiteLLM streams an answer from its own cache."""
+    return getattr(stream, "custom_llm_provider", None) == "cached_response"
+
+
+def stream_was_ended(stream: Any, marked: bool) -> bool:
+    """Whether the provider ended an exhausted stream, rather than the connection just closing.
+
+    LiteLLM makes up a finish reason for a connection that closes, and keeps the received one apart. ``marked`` is
+    whether one of the chunks was an end. A plain generator is LiteLLM's own mock answer.
+    """
+    source = getattr(stream, "completion_stream", None)
+    if source is None or inspect.isasyncgen(source) or inspect.isgenerator(source):
+        return marked or source is not None
+    return any(getattr(stream, name, None) for name in ("received_finish_reason", "intermittent_finish_reason"))
+
+
+def response_headers(error: BaseException) -> Mapping[str, str] | None:
+    """The provider's response headers, from wherever this exception keeps them."""
+    for found in (
+        getattr(error, "litellm_response_headers", None),
+        getattr(getattr(error, "response", None), "headers", None),
+        getattr(error, "headers", None),
+    ):
+        if isinstance(found, Mapping) and found:
+            return dict(found)
+    return None
+
+
 class UsageReport(NamedTuple):
-    """What an answer in one piece says of what it took.
+    """The usage that an answer in one piece reports.
 
     ``usage`` are its tokens and ``reported`` the same as the provider wrote it down, with its details; ``cost`` is in
-    US dollars by LiteLLM's own reckoning. All are ``None`` where nothing is said.
+    US dollars by LiteLLM's own calculation. All are ``None`` where the answer reports nothing.
     """
 
     usage: Demand | None
@@ -37,7 +74,7 @@ class UsageReport(NamedTuple):
 
 
 def answer_of(response: Any) -> UsageReport:
-    """Look at a response once: asking pydantic's models for what they lack is costly."""
+    """The report of a response, read once: a missing attribute of pydantic's models is costly to ask for."""
     raw = value_of(response, "usage")
     usage = None if raw is None else tokens_of(raw)
     hidden = getattr(response, "_hidden_params", None)
@@ -53,35 +90,35 @@ def answer_of(response: Any) -> UsageReport:
 
 
 def tokens_of(usage: Any) -> Demand | None:
-    """The tokens that a reported usage comes to, those read from or written to a cache included."""
-    if isinstance(usage, litellm.Usage) and usage.total_tokens > 0:  # the usual case, without asking around
+    """The tokens of a reported usage, including those read from or written to the provider's prompt cache."""
+    if isinstance(usage, litellm.Usage) and usage.total_tokens > 0:  # the usual case, without any lookup by name
         return Demand(1, usage.total_tokens, usage.prompt_tokens, usage.completion_tokens)
     tokens_in = value_of(usage, "prompt_tokens")
     tokens_out = value_of(usage, "completion_tokens")
     if tokens_in is None:
         tokens_in, tokens_out = value_of(usage, "input_tokens"), value_of(usage, "output_tokens")
-        # Anthropic counts what it reads from and writes to its prompt cache apart from input_tokens.
+        # Anthropic counts the tokens of its prompt cache apart from input_tokens.
         cached = [value_of(usage, name) for name in ("cache_read_input_tokens", "cache_creation_input_tokens")]
         tokens_in = None if tokens_in is None else tokens_in + sum(count or 0 for count in cached)
-    if not isinstance(tokens_in, int) or not 0 <= tokens_in <= MOST_TOKENS:
+    if not isinstance(tokens_in, int) or not 0 <= tokens_in <= PLAUSIBLE_TOKENS:
         return None
     tokens_out = tokens_out if isinstance(tokens_out, int) and tokens_out > 0 else 0
     total = value_of(usage, "total_tokens")
     total = total if isinstance(total, int) and total else tokens_in + tokens_out
-    return Demand(1, total, tokens_in, tokens_out) if 0 < total <= MOST_TOKENS else None
+    return Demand(1, total, tokens_in, tokens_out) if 0 < total <= PLAUSIBLE_TOKENS else None
 
 
 class StreamMeter:
-    """Counts what a stream delivers, chunk by chunk: the usage it reports, else the characters seen.
+    """Counts what a stream delivers, chunk by chunk: the usage it reports, else the characters delivered.
 
-    ``source`` is LiteLLM's stream; by it one can tell the provider's count of tokens from LiteLLM's own.
+    ``source`` is LiteLLM's stream; it shows whether a count of tokens is the provider's or LiteLLM's own.
     """
 
     def __init__(self, estimate: Demand, source: Any = None) -> None:
         self._estimate = estimate
         self._source = source
         self._raw: Any = None
-        self._tokens: Demand | None = None  # what _raw comes to
+        self._tokens: Demand | None = None  # the tokens of _raw
         self._characters = 0
         self._sse = b""
         self.finished = False
@@ -95,11 +132,11 @@ class StreamMeter:
 
     @property
     def has_content(self) -> bool:
-        """Whether any part of an answer has been seen."""
+        """Whether any part of an answer has been delivered."""
         return self._characters > 0
 
     def see(self, chunk: Any) -> None:
-        """Take in one chunk: a chat chunk, a Responses event, or raw server-sent events."""
+        """Count one chunk: a chat chunk, a Responses event, or raw server-sent events."""
         if isinstance(chunk, bytes | bytearray | str):
             self._see_events(chunk.encode() if isinstance(chunk, str) else bytes(chunk))
         elif (choices := value_of(chunk, "choices")) is not None:
@@ -108,7 +145,7 @@ class StreamMeter:
             self._see_event(chunk)
 
     def usage(self) -> Demand:
-        """What has been used so far, as far as it can be known."""
+        """The usage so far: reported, else estimated from the characters delivered."""
         if self._tokens is not None and self._tokens.output:
             return self._tokens
         tokens_in = self._tokens.input if self._tokens is not None else self._estimate.input
@@ -129,7 +166,7 @@ class StreamMeter:
                 self._characters += len(arguments) if isinstance(arguments, str) else 0
         usage = value_of(chunk, "usage")
         if usage is None and self.finished and not isinstance(chunk, Mapping):
-            # Where the caller did not ask for the usage, LiteLLM puts aside what the provider says of it all the same.
+            # Where the caller did not ask for the usage, LiteLLM keeps the provider's report here.
             usage = (getattr(chunk, "_hidden_params", None) or {}).get("usage")
         self._note(usage)
 
@@ -152,7 +189,7 @@ class StreamMeter:
     def _note(self, usage: Any, *, begins: bool = False) -> None:
         if usage is None:
             return
-        if isinstance(usage, Mapping):  # Anthropic reports input at the start of a message and output at its end
+        if isinstance(usage, Mapping):  # Anthropic reports input and output in two events
             known = self._raw if isinstance(self._raw, Mapping) else {}
             usage = {**known, **{name: value for name, value in usage.items() if value is not None}}
             if begins:

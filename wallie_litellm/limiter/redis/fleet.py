@@ -110,17 +110,18 @@ class _Exchanger:
 class RedisFleet:
     """This process as a worker of the fleet that shares a Redis. Safe to use from any thread.
 
-    ``on_store_error`` is what holds while Redis is away: ``local``, ``open`` or ``closed``.
+    ``on_store_error`` is what holds while Redis is away: ``local``, ``open`` or ``closed``. With ``others_announce``,
+    :meth:`once` leaves its actions to other workers.
     """
 
-    def __init__(self, url: str, on_store_error: str) -> None:
+    def __init__(self, url: str, on_store_error: str, *, others_announce: bool = False) -> None:
         self.worker = new_worker()
         self.state = "connecting"
         self.error: str | None = None
-        self.others_announce = False  # what is done once in the fleet is left to other workers
         self.exchanges: Counter[str] = Counter()  # by provider
         self._url = url
         self._on_store_error = on_store_error
+        self._others_announce = others_announce
         self._exchangers: dict[str, _Exchanger] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -146,9 +147,9 @@ class RedisFleet:
     def once(self, key: str, ttl: float, action: Callable[[], object]) -> None:
         """Have ``action`` called unless another process has had it called under this key within ``ttl`` seconds.
 
-        While Redis is away it is called in each: better twice than not at all.
+        While Redis is away every process calls it: better twice than not at all.
         """
-        if self.others_announce:
+        if self._others_announce:
             return
         if self._closing or self.state == "down" or not self._schedule(self._once(key, ttl, action)):
             action()

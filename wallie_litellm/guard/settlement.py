@@ -1,0 +1,58 @@
+"""The end of an attempt: its usage to the limits, a sample to the breaker, a pause to its provider, an event."""
+
+from __future__ import annotations
+
+import threading
+
+from wallie_litellm.core.attempt_result import AttemptResult
+from wallie_litellm.core.backoff import Backoff
+from wallie_litellm.core.circuit_breaker import Verdict
+from wallie_litellm.core.demand import charge
+from wallie_litellm.guard.context import Attempt, RequestContext
+from wallie_litellm.guard.reporter import Reporter
+from wallie_litellm.limiter.registry import LimiterRegistry
+
+# Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
+_SUCCESS = Verdict.SUCCESS
+
+
+class Settlement:
+    """Settles attempts, and counts the rate limits that each provider has answered with in a row."""
+
+    def __init__(self, limiters: LimiterRegistry, reporter: Reporter, backoff: Backoff) -> None:
+        self._limiters = limiters
+        self._reporter = reporter
+        self._backoff = backoff
+        self._lock = threading.Lock()
+        self._rejections: dict[str, int] = {}  # by provider, since its last success
+
+    def settle(self, context: RequestContext, attempt: Attempt, result: AttemptResult) -> bool:
+        """End ``attempt``; ``False`` for one that was never admitted, has ended before, or has expired."""
+        reservation = attempt.reservation
+        if reservation is None or attempt.result is not None:
+            return False
+        attempt.result = result
+        pause_for = result.pause_for
+        if result.rate_limited:
+            pause_for = self._pause_after_rejection(attempt.provider, result.pause_for)
+        elif self._rejections and result.verdict is _SUCCESS:
+            self._rejections.pop(attempt.provider, None)
+        charged = charge(result.outcome, reservation.demand, result.usage)
+        settled = self._limiters.provider(attempt.provider).settle(
+            reservation, charged, result.verdict, reason=result.reason, pause_for=pause_for
+        )
+        if attempt.feature_reservation is not None:
+            limiter, part = attempt.feature_reservation
+            limiter.settle(part, charge(result.outcome, part.demand, result.usage))
+        self._reporter.settled(context, attempt, result, charged)
+        return settled
+
+    def forget_rejections(self, provider: str) -> None:
+        """Begin the count of ``provider``'s rate limits anew."""
+        self._rejections.pop(provider, None)
+
+    def _pause_after_rejection(self, provider: str, asked: float | None) -> float:
+        """Seconds that ``provider`` is paused: as long as it ``asked``, else longer with each rejection in a row."""
+        with self._lock:
+            count = self._rejections[provider] = self._rejections.get(provider, 0) + 1
+        return asked if asked else self._backoff.seconds(count)

@@ -1,0 +1,197 @@
+"""LiteLLM's exceptions, classified: what an error means for capacity, for the breaker, and for a retry."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any, Final
+
+import aiohttp
+import httpx
+import litellm
+import openai
+from litellm.exceptions import MidStreamFallbackError
+
+from wallie_litellm.core.attempt_result import CANCELLED, AttemptResult, RequestFailure
+from wallie_litellm.core.circuit_breaker import Verdict
+from wallie_litellm.core.demand import Outcome
+from wallie_litellm.core.http_status import CALLER_STATUSES, Fault, fault_of
+from wallie_litellm.core.retry_after import parse_retry_after
+from wallie_litellm.errors import RequestTooLarge, WallieError
+from wallie_litellm.litellm_adapter.responses import response_headers
+
+# Providers report in words that an account is out of money or quota, under statuses that also mean something else.
+_EXHAUSTED_STATUSES: Final = frozenset({400, 402, 403, 429})
+_EXHAUSTED_MARKS: Final = (
+    "insufficient_quota",
+    "credit balance is too low",
+    "billing_hard_limit_reached",
+    "billing hard limit",
+    "insufficient balance",
+)
+# OpenAI writes this of an empty account, and Gemini of any limit; Gemini adds when to come back.
+_EXHAUSTED_UNLESS_DELAYED: Final = "exceeded your current quota"
+# google.rpc.RetryInfo in the body: Gemini sends no Retry-After header.
+_RETRY_DELAY: Final = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
+# LiteLLM reads a Gemini error with "403" anywhere in its text, even in "retry in 4.0403s", as a bad request.
+_GEMINI_RATE_LIMIT: Final = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
+# LiteLLM's functions that parse an answer: an error raised in one shows that there was an answer.
+_READING: Final = frozenset({"transform_response", "transform_parsed_response", "convert_to_model_response_object"})
+_LOST_CONNECTION: Final = (
+    httpx.NetworkError,
+    httpx.RemoteProtocolError,
+    aiohttp.ClientConnectionError,
+    aiohttp.ClientPayloadError,
+    ConnectionError,
+)
+
+
+def timeout_error(model: str, provider: str) -> Exception:
+    """LiteLLM's error for a provider that did not answer in time."""
+    error: Exception = litellm.Timeout(f"{provider} did not answer in time.", model=model, llm_provider=provider)
+    return error
+
+
+def stream_timeout(stream: Any, *, started: bool) -> Exception:
+    """The error of a stream that fell silent; before its first chunk, one on which LiteLLM falls back."""
+    model, provider = (str(getattr(stream, name, None)) for name in ("model", "custom_llm_provider"))
+    error = timeout_error(model, provider)
+    if not started:
+        message = str(error)
+        error = MidStreamFallbackError(message, model, provider, original_exception=error, is_pre_first_chunk=True)
+    return error
+
+
+def failure_from(error: BaseException) -> RequestFailure:
+    """The failure of a whole request, from the error that reaches its caller."""
+    if isinstance(error, WallieError):
+        return RequestFailure(error.code, error.status_code, isinstance(error, RequestTooLarge))
+    result = classify_error(error)
+    own = result.verdict is Verdict.IGNORED and (result.reason == CANCELLED or result.status_code in CALLER_STATUSES)
+    return RequestFailure(result.reason or type(error).__name__, result.status_code, own)
+
+
+def classify_error(error: BaseException, *, deadline_passed: bool = False) -> AttemptResult:
+    """The result of the attempt that ``error`` ended. Never raises."""
+    try:
+        return _classify(error, deadline_passed)
+    except Exception:  # noqa: BLE001 - an error that cannot be read must not keep its attempt from being settled
+        return AttemptResult(Outcome.CUT, reason=type(error).__name__)
+
+
+def _classify(error: BaseException, deadline_passed: bool) -> AttemptResult:
+    if isinstance(error, WallieError):  # a refusal inside a call of the application's own
+        return AttemptResult(Outcome.CUT, reason=error.code, status_code=error.status_code)
+    if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
+        if deadline_passed:  # the provider had the request, and did not answer in time
+            return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="no answer before the deadline")
+        return AttemptResult(Outcome.CUT, reason=CANCELLED)
+    inner = getattr(error, "original_exception", None)
+    if isinstance(error, MidStreamFallbackError) and isinstance(inner, Exception):
+        return _classify(inner, deadline_passed)
+    causes = tuple(_causes(error))
+    if any(map(_is_refused_connection, causes)):
+        return AttemptResult(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection refused", transient=True)
+    if any(isinstance(cause, json.JSONDecodeError) for cause in causes):
+        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
+    if isinstance(error, openai.APITimeoutError | TimeoutError | httpx.TimeoutException):
+        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="timeout", status_code=408, transient=True)
+    if isinstance(error, openai.APIConnectionError) and any(isinstance(cause, _LOST_CONNECTION) for cause in causes):
+        # LiteLLM gives it a status of 500 of its own making.
+        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int | str) and str(status).isdigit():
+        if (int(status) >= 500 or int(status) == 422) and _is_litellms(error) and any(map(_was_reading, causes)):
+            return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
+        if int(status) >= 500 and _is_litellms(error) and not any(map(_shows_an_exchange, causes)):
+            # LiteLLM could not build the request: no fault of the provider's, whatever the status.
+            return AttemptResult(Outcome.NOT_SENT, reason=f"not sent: {type(causes[-1]).__name__}", status_code=400)
+        return _rejection(error, int(status))
+    if isinstance(error, openai.APIConnectionError | httpx.TransportError | OSError):
+        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
+    return AttemptResult(Outcome.CUT, reason=type(error).__name__)
+
+
+def _rejection(error: BaseException, status: int) -> AttemptResult:
+    text = str(error)
+    if status == 400 and _GEMINI_RATE_LIMIT.search(text):
+        status = 429
+    reason = f"HTTP {status}"
+    if status < 400:
+        return AttemptResult(
+            Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", status_code=status, transient=True
+        )
+    fault = fault_of(status)
+    asked = _asked_to_wait(error, text) if fault in (Fault.RATE_LIMIT, Fault.SERVER) else None
+    if status in _EXHAUSTED_STATUSES and _account_exhausted(text.lower(), asked):
+        return AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason=f"{reason}, quota exhausted", status_code=status)
+    return AttemptResult(
+        Outcome.REJECTED,
+        Verdict.FAILURE if fault in (Fault.SERVER, Fault.ACCOUNT) else Verdict.IGNORED,
+        reason=reason,
+        status_code=status,
+        pause_for=asked,
+        rate_limited=fault is Fault.RATE_LIMIT,
+        transient=fault in (Fault.SERVER, Fault.TRANSIENT),
+    )
+
+
+def _is_litellms(error: BaseException) -> bool:
+    return type(error).__module__.startswith("litellm")
+
+
+def _was_reading(cause: BaseException) -> bool:
+    """Whether LiteLLM failed to parse an answer: JSON of a shape that no vendor documents, for example."""
+    if "Empty or invalid response from LLM endpoint" in str(cause):
+        return True
+    return any(frame.f_code.co_name in _READING for frame, _ in traceback.walk_tb(cause.__traceback__))
+
+
+def _shows_an_exchange(cause: BaseException) -> bool:
+    """Whether only a provider, or the network, can have caused this: an answer, or a broken connection."""
+    if _is_litellms(cause):
+        return bool(getattr(cause, "litellm_response_headers", None)) or _answered(cause)
+    return _answered(cause) or isinstance(cause, openai.APIError | httpx.HTTPError | OSError | aiohttp.ClientError)
+
+
+def _answered(cause: BaseException) -> bool:
+    """Whether a provider's own answer is attached; LiteLLM attaches empty ones of its own making."""
+    response = getattr(cause, "response", None)
+    return isinstance(response, httpx.Response) and bool(response.headers)
+
+
+def _is_refused_connection(cause: BaseException) -> bool:
+    """Whether this is a connection that was never made, so that the provider received nothing."""
+    if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | ConnectionRefusedError):
+        return True
+    return type(cause).__name__ in ("ClientConnectorError", "ClientConnectorDNSError")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending and len(seen) < 16:
+        cause = pending.pop()
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        inner = getattr(cause, "original_exception", None)
+        pending += [cause.__cause__, cause.__context__, inner if isinstance(inner, BaseException) else None]
+
+
+def _asked_to_wait(error: BaseException, text: str) -> float | None:
+    asked = parse_retry_after(response_headers(error), time.time())
+    if asked is None and (delay := _RETRY_DELAY.search(text)):
+        asked = parse_retry_after({"retry-after": delay[1]}, time.time())
+    return asked
+
+
+def _account_exhausted(text: str, asked: float | None) -> bool:
+    if asked is None and _EXHAUSTED_UNLESS_DELAYED in text:
+        return True
+    return any(mark in text for mark in _EXHAUSTED_MARKS)

@@ -1,0 +1,45 @@
+"""LiteLLM's requests and deployments: the demand of a call, and the provider of a deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import litellm
+
+from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.operations import GENERATING
+from wallie_litellm.core.token_estimate import estimate
+
+_OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+def output_limit(params: Mapping[str, Any]) -> int | None:
+    """The largest output that these parameters allow in tokens, over all choices; ``None`` when nothing limits it."""
+    stated: list[int] = [limit for limit in map(params.get, _OUTPUT_LIMITS) if isinstance(limit, int)]
+    if not stated:
+        return None
+    choices = params.get("n")
+    return max(stated) * (choices if isinstance(choices, int) and choices > 1 else 1)
+
+
+def demand_of(kwargs: Mapping[str, Any], prompt: Any, limit: int | None, operation: str) -> Demand:
+    """What a call will use at most; ``operation`` as in :attr:`wallie_litellm.events.Settled.operation`."""
+    extra = [text for text in (kwargs.get("system"), kwargs.get("instructions")) if text]
+    if extra:
+        prompt = [*(prompt if isinstance(prompt, list | tuple) else [prompt]), *extra]
+    return estimate(prompt, limit, generates=operation in GENERATING)
+
+
+def provider_of(deployment: Mapping[str, Any]) -> str:
+    """The provider of a LiteLLM deployment: its ``model_info.wallie_provider``, else LiteLLM's own provider."""
+    named = (deployment.get("model_info") or {}).get("wallie_provider")
+    if named:
+        return str(named)
+    params = deployment["litellm_params"]
+    if params.get("custom_llm_provider"):
+        return str(params["custom_llm_provider"])
+    try:
+        return str(litellm.get_llm_provider(params["model"], api_base=params.get("api_base"))[1])
+    except litellm.BadRequestError:
+        return str(params["model"]).partition("/")[0]
