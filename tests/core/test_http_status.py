@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from wallie_litellm.core.http_status import CALLER_STATUSES, FAULTS, KEY_REFUSED, PROVIDER_4XX, Fault, fault_of
+from wallie_litellm.core.http_status import CALLER_STATUSES, FAULTS, KEY_REFUSED, PROVIDER_4XX, StatusFault, fault_of
 
 
 @pytest.mark.parametrize(
@@ -10,16 +10,16 @@ from wallie_litellm.core.http_status import CALLER_STATUSES, FAULTS, KEY_REFUSED
     [
         (200, None),
         (302, None),
-        (400, Fault.CALLER),
-        (401, Fault.ACCOUNT),
-        (408, Fault.TRANSIENT),
+        (400, StatusFault.CALLER),
+        (401, StatusFault.ACCOUNT),
+        (408, StatusFault.TRANSIENT),
         (418, None),
-        (429, Fault.RATE_LIMIT),
-        (500, Fault.SERVER),
-        (529, Fault.SERVER),
+        (429, StatusFault.RATE_LIMIT),
+        (500, StatusFault.SERVER),
+        (529, StatusFault.SERVER),
     ],
 )
-def test_a_status_is_the_fault_of(status: int, fault: Fault | None) -> None:
+def test_a_status_is_the_fault_of(status: int, fault: StatusFault | None) -> None:
     assert fault_of(status) is fault
 
 

@@ -9,11 +9,11 @@
 ``wait_queue``       the order in which waiting requests are served
 ``circuit_breaker``  when a provider is not called, and when it is tried again
 ``lease_server``     one provider's limits and breaker, leased to the workers of a fleet
+``lease_exchange``   the messages between a worker and the lease server
+``outage``           what a worker uses while the lease server is away, and charges afterwards
 ``operations``       what a request asks of a provider, and what of it is counted in tokens
 ``attempt_result``   how an attempt and a request ended
 ``http_status``      whose fault an HTTP status is
-``lease_exchange``   the messages between a worker and the lease server
-``outage``           what a worker uses while the lease server is away, and charges afterwards
 ``backoff``          the waits between retries
 ``retry_after``      the wait that a provider asks for
 ``bill``             what an attempt used and cost

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Final
 
 
-class Fault(Enum):
+class StatusFault(Enum):
     """Who or what has to change before the same request can succeed."""
 
     CALLER = "caller"  # the request itself: no provider accepts it
@@ -17,31 +17,31 @@ class Fault(Enum):
     SERVER = "server"  # the provider
 
 
-FAULTS: Final[Mapping[int, Fault]] = {
-    400: Fault.CALLER,
-    401: Fault.ACCOUNT,
-    402: Fault.ACCOUNT,
-    403: Fault.ACCOUNT,
-    404: Fault.CALLER,
-    405: Fault.CALLER,
-    408: Fault.TRANSIENT,
-    409: Fault.TRANSIENT,
-    413: Fault.CALLER,
-    415: Fault.CALLER,
-    422: Fault.CALLER,
-    429: Fault.RATE_LIMIT,
+FAULTS: Final[Mapping[int, StatusFault]] = {
+    400: StatusFault.CALLER,
+    401: StatusFault.ACCOUNT,
+    402: StatusFault.ACCOUNT,
+    403: StatusFault.ACCOUNT,
+    404: StatusFault.CALLER,
+    405: StatusFault.CALLER,
+    408: StatusFault.TRANSIENT,
+    409: StatusFault.TRANSIENT,
+    413: StatusFault.CALLER,
+    415: StatusFault.CALLER,
+    422: StatusFault.CALLER,
+    429: StatusFault.RATE_LIMIT,
 }
 
 
-def fault_of(status: int) -> Fault | None:
+def fault_of(status: int) -> StatusFault | None:
     """Whose fault ``status`` is; ``None`` for a success, a redirection, and a 4xx that providers do not document."""
-    return Fault.SERVER if status >= 500 else FAULTS.get(status)
+    return StatusFault.SERVER if status >= 500 else FAULTS.get(status)
 
 
-def _statuses(fault: Fault) -> frozenset[int]:
+def _statuses(fault: StatusFault) -> frozenset[int]:
     return frozenset(status for status, found in FAULTS.items() if found is fault)
 
 
-CALLER_STATUSES: Final = _statuses(Fault.CALLER)  # a request that fails with one of these failed by its caller
-KEY_REFUSED: Final = _statuses(Fault.ACCOUNT) - {402}  # another key of the same model group may be accepted
+CALLER_STATUSES: Final = _statuses(StatusFault.CALLER)  # a request that fails with one of these failed by its caller
+KEY_REFUSED: Final = _statuses(StatusFault.ACCOUNT) - {402}  # another key of the same model group may be accepted
 PROVIDER_4XX: Final = frozenset(FAULTS) - CALLER_STATUSES  # the ledger counts every other 4xx as the caller's

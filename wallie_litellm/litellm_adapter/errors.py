@@ -19,7 +19,7 @@ from litellm.exceptions import MidStreamFallbackError
 from wallie_litellm.core.attempt_result import CANCELLED, AttemptResult, RequestFailure
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
-from wallie_litellm.core.http_status import CALLER_STATUSES, Fault, fault_of
+from wallie_litellm.core.http_status import CALLER_STATUSES, StatusFault, fault_of
 from wallie_litellm.core.retry_after import parse_retry_after
 from wallie_litellm.errors import RequestTooLarge, WallieError
 from wallie_litellm.litellm_adapter.responses import response_headers
@@ -126,17 +126,17 @@ def _rejection(error: BaseException, status: int) -> AttemptResult:
             Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", status_code=status, transient=True
         )
     fault = fault_of(status)
-    asked = _asked_to_wait(error, text) if fault in (Fault.RATE_LIMIT, Fault.SERVER) else None
+    asked = _asked_to_wait(error, text) if fault in (StatusFault.RATE_LIMIT, StatusFault.SERVER) else None
     if status in _EXHAUSTED_STATUSES and _account_exhausted(text.lower(), asked):
         return AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason=f"{reason}, quota exhausted", status_code=status)
     return AttemptResult(
         Outcome.REJECTED,
-        Verdict.FAILURE if fault in (Fault.SERVER, Fault.ACCOUNT) else Verdict.IGNORED,
+        Verdict.FAILURE if fault in (StatusFault.SERVER, StatusFault.ACCOUNT) else Verdict.IGNORED,
         reason=reason,
         status_code=status,
         pause_for=asked,
-        rate_limited=fault is Fault.RATE_LIMIT,
-        transient=fault in (Fault.SERVER, Fault.TRANSIENT),
+        rate_limited=fault is StatusFault.RATE_LIMIT,
+        transient=fault in (StatusFault.SERVER, StatusFault.TRANSIENT),
     )
 
 

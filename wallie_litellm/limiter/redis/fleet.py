@@ -110,7 +110,8 @@ class _Exchanger:
 class RedisFleet:
     """This process as a worker of the fleet that shares a Redis. Safe to use from any thread.
 
-    ``on_store_error`` is what holds while Redis is away: ``local``, ``open`` or ``closed``.
+    ``on_store_error`` is what holds while Redis is away: ``local``, ``open`` or ``closed``. With ``others_announce``,
+    :meth:`once` leaves its actions to other workers.
     """
 
     def __init__(self, url: str, on_store_error: str, *, others_announce: bool = False) -> None:
@@ -146,7 +147,7 @@ class RedisFleet:
     def once(self, key: str, ttl: float, action: Callable[[], object]) -> None:
         """Have ``action`` called unless another process has had it called under this key within ``ttl`` seconds.
 
-        While Redis is away it is called in each: better twice than not at all.
+        While Redis is away every process calls it: better twice than not at all.
         """
         if self._others_announce:
             return
