@@ -1,4 +1,4 @@
-"""What the dashboard asks, of a SQLite ledger with a million attempts and their requests over 30 days."""
+"""The dashboard's queries of a SQLite ledger with a million attempts and their requests over 30 days."""
 
 from __future__ import annotations
 

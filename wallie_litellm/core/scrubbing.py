@@ -30,6 +30,8 @@ LARGEST_NUMBER: Final = 2**63  # that every receiver accepts
 _DEPTH: Final = 3  # levels of containers below a key of metadata
 _STRADDLING: Final = 200  # characters beyond a limit that are searched: a secret across it is recognised before the cut
 _MASK: Final = "***"
+_SCALARS: Final = (str, bytes, int, float, Enum)  # types that are never containers; a tuple, as a union is slower
+_HAS_TEXT: Final = (str, int, Decimal, UUID, date, Enum)  # types whose text is recorded
 _CACHED: Final = 4_096  # results; features, users and keys of metadata recur
 
 # Secrets
@@ -152,7 +154,7 @@ def _copy(value: object, depth: int, left: list[int], rules: JsonRules) -> Any:
     left[0] -= 1
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, str | bytes | int | float | Enum):
+    if isinstance(value, _SCALARS):
         return rules.leaf(value)
     if isinstance(value, Mapping):
         return _copy_mapping(value, depth, left, rules) if depth and left[0] > 0 else _cut(value, rules)
@@ -216,7 +218,7 @@ def _label(key: object) -> str:
 
 
 def _leaf(value: object) -> Any:
-    if isinstance(value, str | int | Decimal | UUID | date | Enum):
+    if isinstance(value, _HAS_TEXT):
         if isinstance(value, int) and not isinstance(value, Enum) and abs(value) <= LARGEST_NUMBER:
             return int(value)
         text = _UNSTORABLE.sub("\ufffd", _text(value)[: LONGEST_TEXT + _STRADDLING])

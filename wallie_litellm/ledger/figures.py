@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class Where:
     user_id: str | None = None
 
 
-EVERYTHING = Where()
+EVERYTHING: Final = Where()  # every record
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,9 +271,9 @@ def _request_totals(question: Question, key: Key, sums: Sums) -> RequestTotals:
     )
 
 
-_NO_GROUP = (None,) * 5  # no bucket, and no dimension
-_NO_ATTEMPTS = Totals(*_NO_GROUP, 0, 0, 0, 0, Latency(), 0.0, 0, 0, 0, 0, 0, 0.0, 0, 0)
-_NO_REQUESTS = RequestTotals(*_NO_GROUP, 0, 0, 0, 0, Latency(), 0.0)
+_NO_GROUP: Final = (None,) * 5  # no bucket, and no dimension
+_NO_ATTEMPTS: Final = Totals(*_NO_GROUP, 0, 0, 0, 0, Latency(), 0.0, 0, 0, 0, 0, 0, 0.0, 0, 0)
+_NO_REQUESTS: Final = RequestTotals(*_NO_GROUP, 0, 0, 0, 0, Latency(), 0.0)
 
 
 _Answer = TypeVar("_Answer", Totals, RequestTotals)

@@ -264,7 +264,7 @@ def ended_by_caller(success: bool, error: str | None, status_code: int | None) -
 
 
 # :func:`ended_by_caller`, of a row of ``attempts``.
-BY_CALLER = and_(
+BY_CALLER: Final = and_(
     not_(attempts.c.success),
     or_(
         func.coalesce(attempts.c.error, "").in_(sorted(_CALLERS_ERRORS)),
