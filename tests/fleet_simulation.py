@@ -22,7 +22,7 @@ from wallie_litellm.core.token_bucket import TokenBucket
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limits import AccountLimits
-from wallie_litellm.limiter.redis.fleet import HEARTBEAT, RECONNECT, TIMEOUT
+from wallie_litellm.limiter.redis.fleet import CONFIRMED_AFTER, HEARTBEAT, RECONNECT, TIMEOUT
 from wallie_litellm.limiter.store import Reservation
 from wallie_litellm.limiter.waiter import Waiter
 
@@ -234,8 +234,16 @@ class SimulatedWorker:
             return
         self._number += 1
         self._is_down, self._is_busy, self._is_broken = True, False, False
-        self.limiter.lease_server_lost(self.fleet.policy)
-        self.fleet.events.after(RECONNECT * self.fleet.chance.uniform(0.9, 1.3), self.awake(self._found))
+        self.limiter.lease_server_lost(self.fleet.policy, confirmed=False)
+        chance = self.fleet.chance
+        lasts = RECONNECT * chance.uniform(0.9, 1.3) + (chance.uniform(0, 4) if chance.random() < 0.2 else 0.0)
+        if lasts > CONFIRMED_AFTER:
+            self.fleet.events.after(CONFIRMED_AFTER, self.awake(self._confirm))
+        self.fleet.events.after(lasts, self.awake(self._found))
+
+    def _confirm(self) -> None:
+        if self._is_down:
+            self.limiter.confirm_outage()
 
     def _found(self) -> None:
         self._is_down = False
@@ -318,7 +326,10 @@ class FleetSimulation:
         self.events.run(self.events.now + 130.0)  # longer than any wait and any stall
         network, self.network = self.network, HEALTHY
         self.events.run(self.events.now + 10.0)
-        counted = sum(one.counts for one in self.admissions)
+        dead = {
+            worker.name for worker in self.workers if not worker.alive
+        }  # which have charged nothing since they died
+        counted = sum(one.counts and not (one.alone and one.worker in dead) for one in self.admissions)
         found = [f"{worker} still has {one.leased}" for worker, one in self.server.workers.items() if one.leased]
         charged = self.server.daily_usage["rpd"]
         lost = any(worker.stalled > 0.5 or not worker.alive for worker in self.workers)  # a lease may have expired

@@ -1,8 +1,9 @@
 """The messages between a worker and the lease server: one JSON request, one JSON answer.
 
-Times are seconds. Amounts are units of a dimension (``rpm``, ``tpd``, ...): requests or tokens. Instants travel as
-seconds from now, because JSON's numbers have 14 digits in Redis' Lua, too few for Unix time in microseconds; ``now``
-of an answer is therefore text there.
+Times are seconds. Amounts are units of a dimension (``rpm``, ``tpd``, ...): requests or tokens. Instants in an answer
+are seconds from now, because Redis' Lua writes numbers with 14 digits, too few for Unix time in microseconds; ``now``
+of an answer is therefore text there. Instants in a request are Unix time by the server's clock: a report may arrive
+late, or again, and what is "seconds ago" when it is written would then be too recent.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ VERSION: Final = 1  # of these messages and of the state in Redis; also in reque
 
 Amounts: TypeAlias = Mapping[str, float]  # units by dimension
 BreakerOutcome: TypeAlias = Sequence[Any]  # [breaker generation, verdict, permit (0: no probe), reason, count]
-Refund: TypeAlias = Sequence[Any]  # [dimension, units, seconds since the reservation]
+Refund: TypeAlias = Sequence[Any]  # [dimension, units, when they were reserved by the server's clock, or earlier]
 GrantedUnits: TypeAlias = Sequence[float]  # [units, part of them that is free now, seconds until the rest refills]
 
 

@@ -243,9 +243,9 @@ class LeaseServer:
             self._charge(now, report["spent"])
             worker.unlease(report["returned"])
         self._charge(now, report["charge"])
-        for name, amount, age in report["refunds"]:
+        for name, amount, reserved_at in report["refunds"]:
             if name in self.buckets:
-                self.buckets[name].give_back(now, now - age, amount)
+                self.buckets[name].give_back(now, min(now, reserved_at - self._origin), amount)
             elif name in self.daily_usage:
                 self.daily_usage[name] = max(0.0, self.daily_usage[name] - amount)
         if report["reset"]:

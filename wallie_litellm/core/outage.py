@@ -41,22 +41,46 @@ class Outage:
     days: Mapping[str, DayAtDisconnect]
     part_full_at: Mapping[str, float]  # when nothing is missing from this worker's part of a rate
     part_missing: Mapping[str, float]  # units that are missing from its part of a day
+    withheld: dict[str, float] = field(default_factory=dict)  # units of its part that wait for :meth:`confirm`
     charged: dict[str, int] = field(default_factory=dict)  # units reported to the server so far
     reconnected_at: float = -inf
     used_at_reconnect: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def begin(
-        cls, now: float, workers: int, rates: Mapping[str, RateAtDisconnect], days: Mapping[str, DayAtDisconnect]
+        cls,
+        now: float,
+        workers: int,
+        rates: Mapping[str, RateAtDisconnect],
+        days: Mapping[str, DayAtDisconnect],
+        *,
+        confirmed: bool = True,
     ) -> Self:
-        """The server has stopped answering."""
-        part_full_at = {}
+        """The server has stopped answering.
+
+        Unless that is ``confirmed``, the part of each rate begins with what is in hand, and with refills: the server
+        may have leased the rest to others since its last answer, and may be about to answer again.
+        """
+        part_full_at: dict[str, float] = {}
+        withheld: dict[str, float] = {}
         for name, rate in rates.items():
             used = max(0.0, rate.full_at - now) / rate.seconds_per_unit
             missing = max(0.0, (used + rate.leased) / workers - rate.in_hand)
+            if not confirmed:
+                withheld[name] = max(0.0, rate.capacity / workers - rate.in_hand - missing)
+                missing += withheld[name]
             part_full_at[name] = now + missing * rate.seconds_per_unit * workers
         part_missing = {name: max(0.0, (day.used + day.leased) / workers - day.in_hand) for name, day in days.items()}
-        return cls(workers, rates, days, part_full_at, part_missing)
+        return cls(workers, rates, days, part_full_at, part_missing, withheld)
+
+    def confirm(self) -> dict[str, float]:
+        """The outage lasts: the units that were withheld so far, by dimension, which are this worker's from now on."""
+        released, self.withheld = self.withheld, {}
+        self.part_full_at = {
+            name: full_at - released.get(name, 0.0) * self.rates[name].seconds_per_unit * self.workers
+            for name, full_at in self.part_full_at.items()
+        }
+        return released
 
     def is_new_day(self, name: str, ends_at: float) -> bool:
         """Whether a day that ends at ``ends_at`` began during the outage; clocks may differ by a second."""

@@ -16,7 +16,7 @@ def test_no_fleet_is_over_its_limit_and_every_lease_is_returned_or_charged() -> 
     assert tried
 
 
-@pytest.mark.parametrize("seed", [1013, 1072])
+@pytest.mark.parametrize("seed", [276, 632])
 def test_a_worker_that_holds_its_own_standstill_against_the_server_puts_the_fleet_over_its_limit(seed: int) -> None:
     # `within` in limiter/redis/fleet.py is why no worker does this; the simulation finds a worker that does.
     network = Network(0.01)

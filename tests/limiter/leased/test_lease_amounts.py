@@ -126,3 +126,66 @@ def test_a_lease_in_hand_may_be_spent_during_an_outage() -> None:
     assert leases.worker.check(now, Demand(int(in_hand) + 1, 0, 0, 0), NOTHING) is not None
     leases.worker.lease_server_lost(now, "local")
     assert leases.spend(600) == in_hand
+
+
+def test_an_unconfirmed_outage_withholds_what_others_may_have_leased_since() -> None:
+    leases = Leases()
+    leases.renew(queued=NOTHING)
+    lost_at = leases.clock.now()
+    leases.worker.lease_server_lost(lost_at, "local", confirmed=False)
+    assert leases.spend(600) == 0
+    leases.clock.advance(0.5)
+    assert leases.spend(600) == 5  # refilled since, at ten a second
+    leases.worker.confirm_outage(leases.clock.now())
+    assert leases.spend(1000) == 595  # as if nothing had been withheld
+    leases.worker.confirm_outage(leases.clock.now())  # which changes nothing the second time
+    assert leases.spend(1000) == 0
+    leases.worker.lease_server_found(leases.clock.now())
+    leases.renew(queued=NOTHING)
+    assert leases.server.daily_usage["rpd"] == 600
+
+
+def test_an_unconfirmed_outage_leaves_the_lease_in_hand() -> None:
+    leases = Leases()
+    leases.renew(head=Demand(40, 0, 0, 0), queued=Demand(40, 0, 0, 0))
+    in_hand = leases.leased["rpm"]
+    leases.worker.lease_server_lost(leases.clock.now(), "local", confirmed=False)
+    assert leases.spend(600) == in_hand
+    leases.worker.lease_server_found(leases.clock.now())
+    leases.renew(queued=NOTHING)
+    assert leases.server.daily_usage["rpd"] == in_hand
+    assert leases.leased == {}
+
+
+def test_a_reset_leaves_nothing_on_lease_that_its_worker_does_not_hold() -> None:
+    leases = Leases()
+    leases.renew(head=SEVERAL)
+    assert leases.spend(3) == 3
+    leases.worker.reset(leases.clock.now())
+    leases.clock.advance(2.0)  # idle: what is in hand goes back
+    leases.renew(queued=NOTHING)
+    assert leases.leased == {}
+
+
+def test_a_refund_that_arrives_late_counts_from_the_reservation() -> None:
+    leases = Leases()
+    leases.renew(head=Demand(300, 0, 0, 0), queued=Demand(300, 0, 0, 0))
+    unsent = leases.worker.reserve(leases.clock.now(), Demand(300, 0, 0, 0))
+    assert isinstance(unsent, Reservation)
+    leases.renew(queued=NOTHING)
+    leases.clock.advance(60.0)  # until the bucket is full again
+    other = LeasedStore("openai", leases.worker.limits, BreakerRules(), leases.clock.wall, worker="b")
+    leases.worker.settle(leases.clock.now(), unsent, NOTHING)
+    late = leases.worker.build_renewal(leases.clock.now())
+    now, everything = leases.clock.now(), Demand(600, 0, 0, 0)
+    while not other.apply_grant(now, now, leases.server.exchange(leases.clock.wall(), other.build_renewal(now))):
+        pass
+    other.apply_grant(
+        now, now, leases.server.exchange(leases.clock.wall(), other.build_renewal(now, everything, everything))
+    )
+    assert isinstance(other.reserve(now, everything), Reservation)
+    other.apply_grant(now, now, leases.server.exchange(leases.clock.wall(), other.build_renewal(now)))
+    leases.clock.advance(5.0)
+    used = leases.server.buckets["rpm"].used(leases.server._now)
+    leases.server.exchange(leases.clock.wall(), late)
+    assert leases.server.buckets["rpm"].used(leases.server._now) >= used - 50  # five seconds have been refilled

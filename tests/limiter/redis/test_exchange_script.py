@@ -146,7 +146,7 @@ class Exchanges:
                 "spent": {name: amount for name, amount in spent.items() if amount},
                 "returned": {name: amount for name, amount in back.items() if amount},
                 "charge": step["charge"],
-                "refunds": [list(refund) for refund in step["refunds"]],
+                "refunds": [[name, amount, self.now - age] for name, amount, age in step["refunds"]],
                 "outcomes": outcomes,
                 "actions": step["actions"],
                 "pause": step["pause"],

@@ -45,6 +45,7 @@ class ServerSession:
     """The exchange with one server: Redis, or the local one during an outage."""
 
     is_local: bool = False  # it answers at once, and leases nothing ahead
+    began_at: float = -inf  # seconds of the worker's clock, of a local one
     lease_id: int = 0
     acked: int = 0  # the last report that the server has applied, by its last answer
     unacknowledged: list[WorkerReport] = field(default_factory=list)
@@ -55,7 +56,7 @@ class PendingReport:
     """The next report, besides what was spent."""
 
     charge: dict[str, int] = field(default_factory=dict)  # units by dimension
-    refunds: list[tuple[str, int, float]] = field(default_factory=list)  # dimension, units, when they were reserved
+    refunds: list[tuple[str, float, float]] = field(default_factory=list)  # dimension, units, when they were reserved
     resets: int = 0
     pause: bool = False  # a pause was set here that the server does not have yet
     breaker_trip: BreakerSnapshot | None = None  # the breaker is open since an outage
@@ -201,13 +202,14 @@ class LeaseClient:
             for balance in self.balances.values():
                 balance.release(0 if idle else waiting[balance.kind])
         pending = self.pending
+        offset = 0.0 if self._session.is_local else self.mirror.server_offset
         report: WorkerReport = {
             "seq": self._seq,
             "lease_id": self._session.lease_id,
             "spent": spent,
             "returned": {name: balance.returned for name, balance in self.balances.items() if balance.returned},
             "charge": {name: amount for name, amount in pending.charge.items() if amount},
-            "refunds": [[name, amount, now - at] for name, amount, at in pending.refunds],
+            "refunds": [[name, amount, at + offset] for name, amount, at in pending.refunds],
             "outcomes": outcomes,
             "actions": actions,
             "pause": paused_for if pending.pause else 0.0,
@@ -255,7 +257,7 @@ class LeaseClient:
         self.slots.granted, self.slots.are_short = answer["slots"], answer["short_of_slots"]
         self.reclaim = answer["reclaim"]
         self.breaker.update(now, answer["breaker"])
-        self.mirror.update(now, answer)
+        self.mirror.update(now, answer, is_local=is_local)
 
     def _note_prefetch(self, now: float, answer: LeaseAnswer) -> None:
         prefetch = self.prefetch
@@ -275,19 +277,26 @@ class LeaseClient:
 
     # Outages
 
-    def disconnect(self, now: float, paused_for: float) -> None:
+    def disconnect(self, now: float, paused_for: float, *, confirmed: bool) -> None:
         """Begin a session with a local server: the one that all workers share does not answer."""
         is_live = now < self.expires_at
         in_hand = {name: balance.left if is_live else 0 for name, balance in self.balances.items()}
         self._session.unacknowledged.append(self._build_report(now, NOTHING, paused_for, idle=True))
         self._suspended, self._session = self._session, ServerSession(is_local=True)
         if self.outage is None:
-            self.outage = self.mirror.begin_outage(now, in_hand)
+            self.outage = self.mirror.begin_outage(now, in_hand, confirmed=confirmed)
             usage = self.outage.carried_usage(now, self.mirror.days_end_at())
         else:  # it was reconnected, and did not answer
             usage = self.outage.resumed_usage(now)
         self.seeding.is_requested, self.seeding.usage = True, usage
+        self._session.began_at = now
         self._void_lease()
+
+    def confirm_outage(self) -> None:
+        """Have the local server refund what is withheld from this worker's part, as if it had never been used."""
+        if self.outage is not None and self._session.is_local:
+            released = self.outage.confirm()
+            self.pending.refunds += [(name, units, self._session.began_at) for name, units in released.items()]
 
     def reconnect(self, now: float, outage: Outage, uncounted: Mapping[str, float]) -> None:
         """Resume the session with the server that all workers share, and charge it with the use meanwhile."""

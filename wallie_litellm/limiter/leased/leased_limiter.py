@@ -65,10 +65,17 @@ class LeasedLimiter(Limiter):
         wake(woken)
         return understood
 
-    def lease_server_lost(self, policy: str) -> None:
+    def lease_server_lost(self, policy: str, *, confirmed: bool = True) -> None:
         """Go on without the lease server: ``local``, ``open`` or ``closed``."""
         with self._lock:
-            self._store.lease_server_lost(self._now(), policy)
+            self._store.lease_server_lost(self._now(), policy, confirmed=confirmed)
+            woken = self._serve()
+        wake(woken)
+
+    def confirm_outage(self) -> None:
+        """The lease server stays away."""
+        with self._lock:
+            self._store.confirm_outage(self._now())
             woken = self._serve()
         wake(woken)
 

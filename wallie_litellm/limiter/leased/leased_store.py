@@ -280,7 +280,8 @@ class LeasedStore(StoreAccounting):
         pending.refunds.clear()
         self._lease.denial = LastDenial()
         self._mirror.reset(now)
-        for balance in self._balances.values():
+        for balance in self._balances.values():  # no longer on lease, and not charged
+            balance.returned += balance.spent
             balance.spent = 0
         self._renew_soon(now)
 
@@ -310,7 +311,7 @@ class LeasedStore(StoreAccounting):
         usage = super().usage(now)
         pending = self._lease.pending
         for name, balance in self._balances.items():
-            unreported = balance.spent + pending.charge.get(name, 0)
+            unreported: float = balance.spent + pending.charge.get(name, 0)
             unreported -= sum(amount for refunded, amount, _ in pending.refunds if refunded == name)
             if unreported:
                 usage[name] = usage[name]._replace(used=max(0.0, usage[name].used + unreported))
@@ -379,14 +380,23 @@ class LeasedStore(StoreAccounting):
         if not self.apply_grant(now, now, exchange(now, self.build_renewal(now, head, NOTHING, 0.0))):
             self.apply_grant(now, now, exchange(now, self.build_renewal(now, head, NOTHING, 0.0)))
 
-    def lease_server_lost(self, now: float, policy: str) -> None:
-        """Go on alone: with this worker's part of the limits, with none (``open``), or not at all (``closed``)."""
-        self._lease.disconnect(now, max(0.0, self.paused_until - now))
+    def lease_server_lost(self, now: float, policy: str, *, confirmed: bool = True) -> None:
+        """Go on alone: with this worker's part of the limits, with none (``open``), or not at all (``closed``).
+
+        Unless the outage is ``confirmed``, its part is what it has in hand and what is refilled.
+        """
+        self._lease.disconnect(now, max(0.0, self.paused_until - now), confirmed=confirmed)
         self._refuses_all, self._is_uncounted, self._uncounted = policy == "closed", policy != "local", {}
         server = LocalLeaseServer(self._mirror.workers, self.breaker.generation, counting=policy == "local")
         exchange: Exchange = lambda now, request: server.exchange(now, request, self._mirror.server_time())  # noqa: E731
         self._exchange = exchange
         self._exchange_now(now, exchange)
+
+    def confirm_outage(self, now: float) -> None:
+        """The lease server stays away: this worker has all of its part of the limits."""
+        self._lease.confirm_outage()
+        if self._exchange is not None:
+            self._exchange_now(now, self._exchange)
 
     def lease_server_found(self, now: float) -> None:
         """Charge the server that all workers share with what was used without it, and lease from it again."""

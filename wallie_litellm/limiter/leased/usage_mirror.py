@@ -30,7 +30,8 @@ class UsageMirror:
         self.leased: Mapping[str, float] = dict.fromkeys((*buckets, *days), 0.0)  # units, to all workers
         self.workers = 1
         self.quota_resets = 0  # by operators, so far
-        self.clock_skew = 0.0  # seconds that the server's clock is ahead of this process' clock
+        self.clock_skew = 0.0  # seconds that the server's clock is ahead of this process' Unix time
+        self.server_offset = 0.0  # seconds from this process' monotonic time to the server's clock, or a little less
         self._buckets = buckets
         self._days = days
         self._meters = meters
@@ -93,9 +94,11 @@ class UsageMirror:
         counter = self._days[name]
         return 0.0 if counter.used + amount <= counter.limit else max(0.0, counter.resets_at - now)
 
-    def update(self, now: float, answer: LeaseAnswer) -> None:
-        """Copy an answer."""
+    def update(self, now: float, answer: LeaseAnswer, *, is_local: bool) -> None:
+        """Copy an answer; a local server has the clock of this process."""
         self.clock_skew = float(answer["now"]) - self._wall()
+        if not is_local:
+            self.server_offset = float(answer["now"]) - now
         self.workers, self.quota_resets, self.leased = answer["workers"], answer["quota_resets"], answer["leased"]
         before = {meter.dimension: meter.used(now) for meter in self._meters}
         for name, bucket in self._buckets.items():
@@ -126,7 +129,7 @@ class UsageMirror:
         """Take the next answer for the first one."""
         self._is_empty = True
 
-    def begin_outage(self, now: float, in_hand: Mapping[str, float]) -> Outage:
+    def begin_outage(self, now: float, in_hand: Mapping[str, float], *, confirmed: bool) -> Outage:
         """The state of all limits now, with the units that this worker has ``in_hand``."""
         rates = {
             name: RateAtDisconnect(bucket.full_at, bucket.cost, bucket.capacity, self.leased[name], in_hand[name])
@@ -136,7 +139,7 @@ class UsageMirror:
             name: DayAtDisconnect(float(counter.used), counter.resets_at, self.leased[name], in_hand[name])
             for name, counter in self._days.items()
         }
-        return Outage.begin(now, self.workers, rates, days)
+        return Outage.begin(now, self.workers, rates, days, confirmed=confirmed)
 
     def end_outage(self, outage: Outage) -> None:
         """Go back to the fleet's usage before the outage: it is the seed of a server that has lost its state."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from wallie_litellm.core.lease_exchange import VERSION, LeaseAnswer, RenewalRequest, Uninitialised
 from wallie_litellm.limiter.redis.connection import Client, connect, reason_of
@@ -48,6 +49,7 @@ TIMEOUT: Final = 0.25  # seconds for one command
 SLICES: Final = 5  # parts of a timeout, of which each has to pass
 HEARTBEAT: Final = 2.0  # seconds between two exchanges about a provider, at most: broadcasts cause earlier ones
 RECONNECT: Final = 0.3  # seconds between two attempts
+CONFIRMED_AFTER: Final = 1.0  # seconds without an answer after which an outage is one, whatever this process was doing
 SPARE_CONNECTIONS: Final = 3  # besides one a provider
 WORKER_KEPT_FOR: Final = 86_400.0  # seconds that a killed worker is listed in Redis; clocks may differ
 
@@ -130,6 +132,7 @@ class RedisFleet:
         self._subscription: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._connection_lost = asyncio.Event()
+        self._unconfirmed: asyncio.TimerHandle | None = None  # an outage that may be this process' own slowness
         self._closing = False
         self._parents_objects: list[Any] = []
         self._started_at = time.time()
@@ -141,7 +144,7 @@ class RedisFleet:
         limiter.on_lease_needed(lambda: self._signal(exchanger))
         self._start()
         if self.state == "down":
-            limiter.lease_server_lost(self._on_store_error)
+            limiter.lease_server_lost(self._on_store_error, confirmed=self._unconfirmed is None)
         self._signal(exchanger)
 
     def once(self, key: str, ttl: float, action: Callable[[], object]) -> None:
@@ -185,6 +188,7 @@ class RedisFleet:
         self.worker = new_worker()
         self.state, self._thread, self._loop, self._client, self._subscription = "connecting", None, None, None, None
         self._lock, self._connection_lost, self._tasks = threading.Lock(), asyncio.Event(), set()
+        self._unconfirmed = None
         for exchanger in self._exchangers.values():
             exchanger.is_busy = exchanger.is_due = False
             exchanger.limiter.forked(self.worker)
@@ -328,7 +332,7 @@ class RedisFleet:
 
     async def _exchange_while_due(self, exchanger: _Exchanger) -> None:
         try:
-            is_broken = False
+            broken = 0
             while exchanger.is_due and self.state == "ok":
                 exchanger.is_due = False
                 exchanger.last_at = sent_at = time.monotonic()
@@ -336,11 +340,12 @@ class RedisFleet:
                 try:
                     answer = await within(TIMEOUT, self._exchange(exchanger.limiter.name, request))
                 except RedisConnectionError:  # of one connection, perhaps; the next answer acknowledges what arrived
-                    if is_broken:
+                    broken += 1
+                    if broken > SPARE_CONNECTIONS + len(self._exchangers):  # all that there were
                         raise
-                    is_broken = exchanger.is_due = True
+                    exchanger.is_due = True
                     continue
-                is_broken = False
+                broken = 0
                 if self.state == "ok" and not exchanger.limiter.apply_grant(answer, sent_at):
                     exchanger.is_due = True
         except Exception as error:  # noqa: BLE001 - as above
@@ -398,15 +403,30 @@ class RedisFleet:
         if not self._connection_lost.is_set():  # else it follows from an error that is noted already
             self.error = str(error) if isinstance(error, VersionMismatch) else reason_of(error)
         self._connection_lost.set()
+        confirmed = not isinstance(error, TimeoutError | RedisTimeoutError)
         if self.state == "down":
+            if confirmed:
+                self._confirm_outage()
             return
         self.state = "down"
         logger.warning("Redis does not serve (%s): on_store_error is %s", self.error, self._on_store_error)
+        if not confirmed:
+            self._unconfirmed = asyncio.get_running_loop().call_later(CONFIRMED_AFTER, self._confirm_outage)
         for exchanger in list(self._exchangers.values()):
-            exchanger.limiter.lease_server_lost(self._on_store_error)
+            exchanger.limiter.lease_server_lost(self._on_store_error, confirmed=confirmed)
+
+    def _confirm_outage(self) -> None:
+        timer, self._unconfirmed = self._unconfirmed, None
+        if timer is not None:
+            timer.cancel()
+            for exchanger in list(self._exchangers.values()):
+                exchanger.limiter.confirm_outage()
 
     def _on_found(self) -> None:
         before, self.state, self.error = self.state, "ok", None
+        if self._unconfirmed is not None:
+            self._unconfirmed.cancel()
+            self._unconfirmed = None
         if before == "down":
             logger.warning("Redis serves again")
         for exchanger in list(self._exchangers.values()):

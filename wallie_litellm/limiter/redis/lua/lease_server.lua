@@ -185,9 +185,9 @@ local function apply_report(worker, report)
   end
   charge(report.charge, now)
   for _, refund in ipairs(report.refunds) do
-    local name, amount, age = refund[1], refund[2], refund[3]
+    local name, amount, reserved_at = refund[1], refund[2], refund[3]
     if S.buckets[name] then
-      give_back(S.buckets[name], now - age, amount)
+      give_back(S.buckets[name], math.min(now, reserved_at - origin), amount)
     elseif S.daily_usage[name] then
       S.daily_usage[name] = math.max(0, S.daily_usage[name] - amount)
     end
