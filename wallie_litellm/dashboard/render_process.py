@@ -58,7 +58,7 @@ class RenderProcess:
     def ready(self) -> bool:
         """Whether the process can render; if not, it is being started, unless it failed a moment ago."""
         if self._child is not None and self._child.process.returncode is None:
-            return True
+            return self._reading is not None and not self._reading.done()  # else it still imports what it needs
         now = asyncio.get_running_loop().time()
         if self._starting is None and not self._closed and now - self._failed_at > RESTART_AFTER:
             self._starting = asyncio.ensure_future(self._start())
