@@ -394,7 +394,8 @@ async def test_a_flush_in_mid_flight_is_no_outage_and_the_usage_is_kept(
     guards[1].close_circuit("openai")
     await until(lambda: state_of(guards[0]) is BreakerState.CLOSED, "both are closed", AT_ONCE)
     counts += [await admitted(guard) for guard in guards]
-    assert sum(counts) <= 605 + 10 * (time.monotonic() - began)
+    # Redis is seeded with the usage that had been reported; what was not yet is forgotten.
+    assert sum(counts) <= 600 + 10 * max(8.0, time.monotonic() - began)
 
 
 def fill_up(server: RedisServer) -> None:
