@@ -24,6 +24,7 @@ LEASE_TTL: Final = 3.0  # seconds that a lease lives without a renewal
 LEASE_SAFETY: Final = 0.98  # part of that for which it is spent: clocks do not run equally fast
 RETRY_AFTER_DENIAL: Final = 0.2  # seconds until a denied need is asked for again, unless a broadcast comes
 IDLE_AFTER: Final = 1.0  # seconds without an admission after which a lease is returned
+SEEDED_WITHIN: Final = 1e-3  # seconds, more than the rounding of Unix time: a refund of the seed is later than the seed
 REPORTED_STATES: Final = (BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN, BreakerState.DISABLED)
 
 _IDLE, _ASKED = PrefetchState.IDLE, PrefetchState.ASKED
@@ -202,7 +203,7 @@ class LeaseClient:
             for balance in self.balances.values():
                 balance.release(0 if idle else waiting[balance.kind])
         pending = self.pending
-        offset = 0.0 if self._session.is_local else self.mirror.server_offset
+        offset = self.mirror.server_offset
         report: WorkerReport = {
             "seq": self._seq,
             "lease_id": self._session.lease_id,
@@ -257,7 +258,7 @@ class LeaseClient:
         self.slots.granted, self.slots.are_short = answer["slots"], answer["short_of_slots"]
         self.reclaim = answer["reclaim"]
         self.breaker.update(now, answer["breaker"])
-        self.mirror.update(now, answer, is_local=is_local)
+        self.mirror.update(now, answer)
 
     def _note_prefetch(self, now: float, answer: LeaseAnswer) -> None:
         prefetch = self.prefetch
@@ -296,7 +297,8 @@ class LeaseClient:
         """Have the local server refund what is withheld from this worker's part, as if it had never been used."""
         if self.outage is not None and self._session.is_local:
             released = self.outage.confirm()
-            self.pending.refunds += [(name, units, self._session.began_at) for name, units in released.items()]
+            since = self._session.began_at + SEEDED_WITHIN
+            self.pending.refunds += [(name, units, since) for name, units in released.items()]
 
     def reconnect(self, now: float, outage: Outage, uncounted: Mapping[str, float]) -> None:
         """Resume the session with the server that all workers share, and charge it with the use meanwhile."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised
+from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised, WorkerReport
 from wallie_litellm.core.lease_server import LeaseServer
 
 UNLIMITED_SLOTS: Final = 10**9  # calls in flight, where nothing is counted
@@ -54,6 +54,7 @@ class LocalLeaseServer:
             "daily_limits": {
                 name: [max(1, int(most * part)), ends_at - wall + now] for name, (most, ends_at) in days.items()
             },
+            "reports": [_on_own_clock(report, now - wall) for report in request["reports"]],
         }
         if "concurrency_limit" in request:
             limit = max(1, int(request["concurrency_limit"] * part))
@@ -62,3 +63,10 @@ class LocalLeaseServer:
             breaker = request["seed"]["breaker"]
             own["seed"] = {**request["seed"], "breaker": {**breaker, "generation": self._generation}}
         return own
+
+
+def _on_own_clock(report: WorkerReport, ahead: float) -> WorkerReport:
+    """The report with its instants on this process' clock, which is ``ahead`` of the server's, in seconds."""
+    if not report["refunds"]:
+        return report
+    return {**report, "refunds": [[name, units, at + ahead] for name, units, at in report["refunds"]]}

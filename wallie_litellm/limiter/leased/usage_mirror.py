@@ -94,11 +94,9 @@ class UsageMirror:
         counter = self._days[name]
         return 0.0 if counter.used + amount <= counter.limit else max(0.0, counter.resets_at - now)
 
-    def update(self, now: float, answer: LeaseAnswer, *, is_local: bool) -> None:
-        """Copy an answer; a local server has the clock of this process."""
-        self.clock_skew = float(answer["now"]) - self._wall()
-        if not is_local:
-            self.server_offset = float(answer["now"]) - now
+    def update(self, now: float, answer: LeaseAnswer) -> None:
+        """Copy an answer."""
+        self.clock_skew, self.server_offset = float(answer["now"]) - self._wall(), float(answer["now"]) - now
         self.workers, self.quota_resets, self.leased = answer["workers"], answer["quota_resets"], answer["leased"]
         before = {meter.dimension: meter.used(now) for meter in self._meters}
         for name, bucket in self._buckets.items():
