@@ -5,6 +5,7 @@ SQL is written nowhere else.
 ``schema``       the tables
 ``migrations``   creating them, and converting those of an earlier version
 ``engine``       connections to SQLite or PostgreSQL
+``forks``        no fork in the middle of a transaction
 ``records``      events as rows
 ``writer``       the sink that writes events, on a thread of its own
 ``backlog``      records that wait to be written: in memory, then on disk

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from wallie_litellm.config.values import mask_url
 from wallie_litellm.errors import ConfigError
+from wallie_litellm.ledger.forks import BARRIER
 
 CONNECT_TIMEOUT: Final = 5.0  # seconds, to connect to PostgreSQL
 COMMAND_TIMEOUT: Final = 30.0  # seconds, of a single statement
@@ -87,10 +88,11 @@ def _parsed(url: str) -> URL:
 @asynccontextmanager
 async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that writes: SQLite takes its write lock at the beginning, so no later statement waits for it."""
-    async with engine.connect() as connection:
-        await connection.execution_options(**{_WRITES: True})
-        async with connection.begin():
-            yield connection
+    with BARRIER.transaction():
+        async with engine.connect() as connection:
+            await connection.execution_options(**{_WRITES: True})
+            async with connection.begin():
+                yield connection
 
 
 def _sqlite(url: URL, pool_size: int, busy_timeout: float) -> AsyncEngine:
