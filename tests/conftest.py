@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import logging
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -52,8 +53,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """For ``--numprocesses auto``: tests spend half of their time waiting for a process, a server or a timer."""
-    return 2 * (os.cpu_count() or 1)
+    """For ``--numprocesses auto``: a test spends a third of its time waiting for a process, a server or a timer."""
+    return math.ceil((os.cpu_count() or 1) * 1.5)
 
 
 @pytest.hookimpl(optionalhook=True)  # there is no such hook in the processes that run the tests
