@@ -702,3 +702,22 @@ async def test_a_features_limit_is_shared(make_guard: MakeGuard, server: RedisSe
                 count += 1
     assert 55 <= count <= 61 + time.monotonic() - began
     (await begin(guards[0]))(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
+
+
+@pytest.mark.parametrize("fault", [hang, None])
+async def test_closing_leaves_no_task_behind(make_guard: MakeGuard, server: RedisServer, fault: Fault | None) -> None:
+    guard = make_guard(server.url)
+    await until_state("ok", [guard], RECOVERED)
+    if fault is not None:
+        fault(server)
+    assert guard._fleet is not None
+    loop = guard._fleet._loop
+    assert loop is not None
+    renew([guard])
+    await asyncio.sleep(0.05)
+    tasks = asyncio.all_tasks(loop)
+    await guard.aclose()
+    await until(loop.is_closed, "the loop is closed", 3)
+    assert tasks
+    assert all(task.done() for task in tasks)
+    server.resume()

@@ -87,6 +87,18 @@ async def within(seconds: float, work: Coroutine[Any, Any, _Result]) -> _Result:
         task.cancel()
 
 
+async def _end_tasks() -> None:
+    """Cancel what still runs in this loop, and wait until it has ended.
+
+    A coroutine that outlives its loop would be ended by a garbage collection, in any thread and at any point.
+    """
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=TIMEOUT)
+
+
 def _answer(reply: str) -> LeaseAnswer | Uninitialised:
     answer: LeaseAnswer | Uninitialised = json.loads(reply)
     if not answer["initialised"] and "error" in answer:
@@ -210,6 +222,7 @@ class RedisFleet:
         try:
             loop.run_until_complete(self._main())
         finally:
+            loop.run_until_complete(_end_tasks())
             loop.close()
 
     def _signal(self, exchanger: _Exchanger) -> None:
