@@ -156,6 +156,17 @@ async def mirrored(guards: Sequence[Guard], total: int, began: float) -> None:
     await until(all_have_it, "all have the others' usage", 6)
 
 
+async def returned(guards: Sequence[Guard]) -> None:
+    """Wait until ``guards``, which are idle, have returned their leases."""
+
+    def are_empty() -> bool:
+        renew(guards)
+        stores = [guard.limiter("openai")._store for guard in guards]
+        return not any(balance.left for store in stores for balance in store._balances.values())  # type: ignore[attr-defined]
+
+    await until(are_empty, "the leases are returned", 5)
+
+
 class Traffic:
     """Requests to several guards, one after the other; each must be answered soon."""
 
@@ -273,6 +284,7 @@ async def test_each_worker_keeps_to_its_part_while_redis_is_away_and_nothing_is_
         for _ in range(100):
             await call(guard)
     await mirrored(guards, 200, began)
+    await returned(guards)  # a lease in hand would be charged in full if the outage outlives it
     fault(server)
     await until_state("down", guards, NOTICED)
     if fault is hang:  # a shorter silence may be the processes' own slowness

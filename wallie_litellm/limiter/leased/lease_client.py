@@ -203,14 +203,13 @@ class LeaseClient:
             for balance in self.balances.values():
                 balance.release(0 if idle else waiting[balance.kind])
         pending = self.pending
-        offset = self.mirror.server_offset
         report: WorkerReport = {
             "seq": self._seq,
             "lease_id": self._session.lease_id,
             "spent": spent,
             "returned": {name: balance.returned for name, balance in self.balances.items() if balance.returned},
             "charge": {name: amount for name, amount in pending.charge.items() if amount},
-            "refunds": [[name, amount, at + offset] for name, amount, at in pending.refunds],
+            "refunds": [[name, units, self.mirror.server_time_at(at)] for name, units, at in pending.refunds],
             "outcomes": outcomes,
             "actions": actions,
             "pause": paused_for if pending.pause else 0.0,

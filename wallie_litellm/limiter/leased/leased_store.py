@@ -388,7 +388,7 @@ class LeasedStore(StoreAccounting):
         self._lease.disconnect(now, max(0.0, self.paused_until - now), confirmed=confirmed)
         self._refuses_all, self._is_uncounted, self._uncounted = policy == "closed", policy != "local", {}
         server = LocalLeaseServer(self._mirror.workers, self.breaker.generation, counting=policy == "local")
-        exchange: Exchange = lambda now, request: server.exchange(now, request, self._mirror.server_time())  # noqa: E731
+        exchange: Exchange = lambda now, request: server.exchange(now, request, self._mirror.server_time_at(now))  # noqa: E731
         self._exchange = exchange
         self._exchange_now(now, exchange)
 

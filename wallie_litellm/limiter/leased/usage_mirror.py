@@ -31,7 +31,7 @@ class UsageMirror:
         self.workers = 1
         self.quota_resets = 0  # by operators, so far
         self.clock_skew = 0.0  # seconds that the server's clock is ahead of this process' Unix time
-        self.server_offset = 0.0  # seconds from this process' monotonic time to the server's clock, or a little less
+        self._server_offset: float | None = None  # seconds from monotonic time to the server's clock, or a little less
         self._buckets = buckets
         self._days = days
         self._meters = meters
@@ -43,6 +43,12 @@ class UsageMirror:
     def server_time(self) -> float:
         """Unix time by the server's clock."""
         return self._wall() + self.clock_skew
+
+    def server_time_at(self, now: float) -> float:
+        """Unix time by the server's clock at ``now``, or a little earlier; by this process' clock before an answer."""
+        if self._server_offset is None:
+            self._server_offset = self._wall() - now
+        return now + self._server_offset
 
     def roll_day(self, now: float) -> None:
         """Begin a new day where the server's midnight has passed, before an answer reports it."""
@@ -96,7 +102,7 @@ class UsageMirror:
 
     def update(self, now: float, answer: LeaseAnswer) -> None:
         """Copy an answer."""
-        self.clock_skew, self.server_offset = float(answer["now"]) - self._wall(), float(answer["now"]) - now
+        self.clock_skew, self._server_offset = float(answer["now"]) - self._wall(), float(answer["now"]) - now
         self.workers, self.quota_resets, self.leased = answer["workers"], answer["quota_resets"], answer["leased"]
         before = {meter.dimension: meter.used(now) for meter in self._meters}
         for name, bucket in self._buckets.items():
