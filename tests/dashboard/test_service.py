@@ -127,6 +127,26 @@ async def test_the_next_panels_show_the_effect_of_an_action(service: DashboardSe
     assert b"healthy" in (await service.panels("24h", "en")).html
 
 
+async def test_the_next_panels_show_an_export(tmp_path: Path, wall: Wall) -> None:
+    config = WallieConfig(ledger=LedgerSettings(url=ledger_of(tmp_path)))
+    guard = Guard(config)
+    service = DashboardService(
+        GuardSource(guard),
+        config,
+        render=lambda snapshot, _: ", ".join(row.reason or "" for row in snapshot.figures.history),
+        now=wall,
+    )
+    try:
+        await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
+        assert (await service.panels("24h", "en")).html == b""
+        await service.record_export("maria", "attempt; 24h")
+        await write(ledger_of(tmp_path), [OperatorActed(new_id(NOW), NOW, "maria", "export_csv", "", "attempt; 24h")])
+        assert (await service.panels("24h", "en")).html == b"attempt; 24h"
+    finally:
+        service.close()
+        guard.close()
+
+
 async def test_an_action_on_an_unknown_provider_is_an_error(service: DashboardService) -> None:
     with pytest.raises(ValueError, match="unknown"):
         await service.act("open_circuit", "unknown", "maria")

@@ -194,7 +194,7 @@ class _LedgerRoutes:
         kinds = list(dict.fromkeys(kind or ["attempt"]))
         pieces = await self._service.export("csv", kinds, stretch.since, stretch.until)
         asked_for = stretch.name or f"since {iso(stretch.since)}"
-        self._service.source.record_export(visitor.actor, f"{', '.join(kinds)}; {asked_for}")
+        await self._service.record_export(visitor.actor, f"{', '.join(kinds)}; {asked_for}")
         headers = {"content-disposition": f'attachment; filename="{file_name(stretch, kinds, now)}"'}
         return StreamingResponse(pieces, media_type="text/csv", headers=headers)
 

@@ -86,6 +86,12 @@ class PanelFeed:
             self._acted_at = time.monotonic()
             self.forget()
 
+    async def record_export(self, actor: str, detail: str) -> None:
+        """Have the source put an export on record, and show it to the next viewer."""
+        self._source.record_export(actor, detail)
+        self._acted_at = time.monotonic()
+        self.forget()
+
     def forget(self) -> None:
         """Render the panels anew for the next viewer."""
         for cached in self._rendered.values():

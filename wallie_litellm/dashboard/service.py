@@ -97,6 +97,10 @@ class DashboardService:
         """
         await self._in_thread(lambda feed: feed.act(action, provider, actor, detail))
 
+    async def record_export(self, actor: str, detail: str) -> None:
+        """Put an export on record; the panels that are rendered next show it. ``detail`` says what was exported."""
+        await self._in_thread(lambda feed: feed.record_export(actor, detail))
+
     def release_waiting(self) -> None:
         """Answer the clients that wait for a change, and let none wait from now on: the server is about to end."""
         self._shutdown.set()
