@@ -65,7 +65,7 @@ class Guard:
         retry = self.config.retry
         self.backoff = Backoff(retry.initial, retry.max, retry.multiplier, retry.jitter)
         self._now = self.clock.now
-        self._waits = {feature: self.config.waits(feature) for feature in (None, *self.config.features)}
+        self._rules = {feature: self.config.for_feature(feature) for feature in (None, *self.config.features)}
         self._view = view or RouterView(chains or {})
         self._routers: list[RouterView] = []
         self._trace_of_caller = trace_of_caller
@@ -110,12 +110,12 @@ class Guard:
             raise TypeError(f"deadline: found {deadline!r}, expected seconds from now")
         now = self._now()
         settings = self.config.features.get(feature) if feature is not None else None
-        patience, max_wait = self._waits[feature if settings is not None else None]
+        rules = self._rules[feature if settings is not None else None]
         router = router or self._default_router()
         return RequestContext(
             group=group,
-            patience=patience,
-            max_wait=max_wait,
+            patience=rules.patience,
+            max_wait=rules.max_wait,
             started_at=now,
             route=Route(router.chain_of(group) if chain is None else chain, router),
             priority=priority or (settings.priority if settings is not None else 0),
