@@ -96,9 +96,12 @@ class Attempts:
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
         clock = self.guard.clock
-        cancel = clock.call_at(
-            clock.now() + seconds, lambda: loop.call_soon_threadsafe(lambda: over.done() or over.set_result(None))
-        )
+
+        def wake() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        cancel = clock.call_at(clock.now() + seconds, lambda: loop.call_soon_threadsafe(wake))
         try:
             await over
         finally:
@@ -162,7 +165,8 @@ class Attempts:
                 with picking.in_force():
                     return await self._inner.pick(picking.group, arguments, messages, prompt)
             except Exception as error:
-                self._note_no_pick(request, picking, error)
+                if not self._may_pick_again(request, picking, error):
+                    raise
 
     def _pick_blocking(self, request: Request, picking: Picking, arguments: dict[str, Any]) -> Deployment:
         messages, prompt = _prompts(request, arguments)
@@ -171,21 +175,23 @@ class Attempts:
                 with picking.in_force():
                     return self._inner.pick_blocking(picking.group, arguments, messages, prompt)
             except Exception as error:
-                self._note_no_pick(request, picking, error)
+                if not self._may_pick_again(request, picking, error):
+                    raise
 
-    def _note_no_pick(self, request: Request, picking: Picking, error: Exception) -> None:
-        """LiteLLM found no deployment: return for another pick among more of them.
+    def _may_pick_again(self, request: Request, picking: Picking, error: Exception) -> bool:
+        """Whether another pick may find a deployment, now that LiteLLM has found none.
 
         Raises:
-            Exception: there are no more.
+            Refused: this package's filter left none.
         """
         if picking.refused is not None:
             self._refuse(request, Attempt(picking.group), picking.refused)
             raise picking.refused from error
-        if not picking.widen():
-            result = classify_error(error)
-            request.context.fail(picking.group, "", result.reason or type(error).__name__, None, result.status_code)
-            raise error
+        if picking.widen():
+            return True
+        result = classify_error(error)
+        request.context.fail(picking.group, "", result.reason or type(error).__name__, None, result.status_code)
+        return False
 
     def _choose(
         self, request: Request, attempt: Attempt, arguments: Mapping[str, Any], deployment: Deployment, guessed: bool

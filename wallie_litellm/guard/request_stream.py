@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 from wallie_litellm.core.attempt_result import ABANDONED, CANCELLED, AttemptResult, RequestFailure
@@ -27,7 +28,8 @@ class RequestStream:
     breaks after content is the feature's ``stream_recovery``: the caller gets the ``error``; or everything is held back
     until the answer is whole (``hold``); or another model goes on from the text so far (``continue``).
 
-    ``decorate`` sets the headers of the answer on the stream of each attempt. ``error_for`` makes the caller's error of the loop's.
+    ``decorate`` sets the headers of the answer on the stream of each attempt. ``error_for`` makes the caller's error of
+    the loop's.
     """
 
     def __init__(
@@ -55,8 +57,8 @@ class RequestStream:
             raise AttributeError(name)
         return getattr(self._current.inner, name)
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override] # LiteLLM and others ask for its class of streams
+    @property  # type: ignore[misc] # `object` has it read-write
+    def __class__(self) -> type:  # LiteLLM and others ask for LiteLLM's class of streams
         return type(self._current.inner)
 
     # Asynchronous
@@ -71,7 +73,7 @@ class RequestStream:
                 chunk = await anext(current)
             except StopAsyncIteration:
                 self._finish()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised again, or another, by what follows
                 step = self._step_after(error)
                 self._replace(await self._run(step))
             except BaseException as error:
@@ -89,16 +91,16 @@ class RequestStream:
         Raises:
             Exception: the request has failed.
         """
-        try:
+        with suppress(StopAsyncIteration):
             self._held.appendleft(await anext(self))
-        except StopAsyncIteration:
-            pass
 
     async def _run(self, step: Step) -> AttemptStream:
         try:
             stream: AttemptStream = await self._attempts.run(self._request, step)
         except Exception as error:
-            raise self._failed(error) from error.__cause__
+            if (final := self._failed(error)) is error:
+                raise
+            raise final from error
         except BaseException as error:
             self._end(failure_from(error))
             raise
@@ -121,7 +123,7 @@ class RequestStream:
                 chunk = next(current)
             except StopIteration:
                 self._finish()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised again, or another, by what follows
                 step = self._step_after(error)
                 self._replace(self._run_blocking(step))
             except BaseException as error:
@@ -137,7 +139,9 @@ class RequestStream:
         try:
             stream: AttemptStream = self._attempts.run_blocking(self._request, step)
         except Exception as error:
-            raise self._failed(error) from error.__cause__
+            if (final := self._failed(error)) is error:
+                raise
+            raise final from error
         except BaseException as error:
             self._end(failure_from(error))
             raise
@@ -193,7 +197,11 @@ class RequestStream:
             step = self._request.loop.after(self._current.attempt, error)
             return step if prefill is None else self._continued(step, prefill, error)
         except Exception as final:
-            raise self._failed(error if prefill is not None else final, as_is=prefill is not None) from final.__cause__
+            if prefill is not None:  # no other model goes on: the stream's own error says more
+                raise self._failed(error, as_is=True) from None
+            if (mine := self._failed(final)) is final:
+                raise
+            raise mine from final
 
     def _continued(self, step: Step, prefill: str, error: Exception) -> Step:
         """The first ``step`` to a model that goes on from a text that it is given."""

@@ -1,4 +1,4 @@
-"""LiteLLM's own Router: the deployments that it has, its fallbacks, and its pick. Public means of 1.106 to 1.110 alone."""
+"""LiteLLM's own Router: its deployments, its fallbacks and its pick. Public means of 1.106 to 1.110 alone."""
 
 from __future__ import annotations
 
@@ -144,9 +144,10 @@ def id_of(deployment: Deployment) -> str | None:
     return None if found is None else str(found)
 
 
-def router_class() -> Any:
+def router_class() -> type:
     """LiteLLM's class of Routers, whatever stands in its place in the ``litellm`` module."""
-    return Router
+    found: type = Router
+    return found
 
 
 def make_router(*args: Any, **kwargs: Any) -> Any:

@@ -26,7 +26,7 @@ def as_openai_error(error: WallieError) -> WallieError:
     request = httpx.Request("POST", "https://wallie.invalid")
     response = httpx.Response(error.status_code, headers=headers, request=request)
     code, status, retry_after = error.code, error.status_code, error.retry_after
-    error.__class__ = _both(type(error), _kind(error))
+    error.__class__ = _both(type(error), _kind(error))  # type: ignore[arg-type] # classes are hashable
     error.__dict__.update(
         message=str(error), request=request, body=None, param=None, type=None, response=response, request_id=None
     )
@@ -45,7 +45,7 @@ def _may_help(error: WallieError) -> bool:
     return error.retry_after is None or isfinite(error.retry_after)
 
 
-@cache
+@cache  # its arguments are classes
 def _both(ours: type[WallieError], theirs: type[openai.APIError]) -> Any:
     """A class that is both; its name, and what it says of itself, are ours."""
 

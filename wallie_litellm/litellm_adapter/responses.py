@@ -49,8 +49,9 @@ def headers_of(response: Any) -> dict[str, Any] | None:
 
 def is_filtered(response: Any) -> bool:
     """Whether the provider's content filter has emptied an answer."""
-    choices = value_of(response, "choices") if isinstance(response, litellm.ModelResponse) else None
-    return bool(choices) and value_of(choices[0], "finish_reason") == "content_filter"
+    if not isinstance(response, litellm.ModelResponse):
+        return False
+    return any(value_of(choice, "finish_reason") == "content_filter" for choice in response.choices[:1])
 
 
 def text_of_chunk(chunk: Any) -> str | None:
