@@ -6,11 +6,20 @@ import importlib
 import importlib.metadata
 import logging
 import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from wallie_litellm import litellm_adapter
 from wallie_litellm.litellm_adapter import version
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 @pytest.fixture
@@ -61,3 +70,42 @@ def test_a_litellm_without_a_readable_version_is_used(install):
     install("unknown")
     importlib.reload(litellm_adapter)
     version.note_untested()
+
+
+def test_the_refusal_names_the_range_that_the_installer_is_given():
+    (stated,) = [text for text in PYPROJECT["dependencies"] if Requirement(text).name == "litellm"]
+    assert stated == version.SUPPORTED
+    supported = SpecifierSet(stated.removeprefix("litellm"))
+    oldest, newest = (".".join(map(str, ends)) for ends in (version.OLDEST, version.NEWEST_TESTED))
+    assert supported.contains(oldest)
+    assert supported.contains(newest)
+    assert not supported.contains("1.106.1")
+    assert not supported.contains(f"{version.NEVER[0]}.{version.NEVER[1]}.0")
+
+
+def requirements(texts: Iterable[str], extra: str = "") -> list[Requirement]:
+    """Those of the base, or those that an extra adds, that hold on this machine."""
+    found = map(Requirement, texts)
+    return [
+        one
+        for one in found
+        if (one.marker is None and not extra) or (one.marker is not None and one.marker.evaluate({"extra": extra}))
+    ]
+
+
+def test_the_proxy_extra_names_what_litellms_own_does():
+    """But its companions: an index may lack the one release that LiteLLM asks for, and the proxy starts without."""
+    extras = PYPROJECT["optional-dependencies"]
+    ours = {canonicalize_name(Requirement(text).name) for text in [*extras["proxy"], *PYPROJECT["dependencies"]]}
+    listed = importlib.metadata.requires("litellm") or []
+    base = {one.name for one in requirements(listed)}
+    theirs = {one.name: one.specifier for one in requirements(listed, "proxy") if one.name not in base}
+    companions = {name for name in theirs if name.startswith("litellm-")}
+    assert len(theirs) > 30
+    assert theirs.keys() - companions <= ours | {canonicalize_name(name) for name in base}
+    unfit = {
+        name: importlib.metadata.version(name)
+        for name in theirs.keys() - companions
+        if not theirs[name].contains(importlib.metadata.version(name))
+    }
+    assert not unfit
