@@ -296,6 +296,8 @@ class Attempts:
         late = context.deadline_at is not None and clock.now() >= context.deadline_at
         slow = clock.now() - attempt.started_at >= SLOW_ANSWER
         result = classify_error(error, deadline_passed=late and slow)
+        if request.execute is not None and result.reason == type(error).__name__:
+            result = result._replace(transient=False)  # the application's own error, of its own making
         if isinstance(error, GeneratorExit):  # a coroutine that is collected: see Guard.later
             self.guard.later(lambda: self.guard.settle(context, attempt, result))
             return

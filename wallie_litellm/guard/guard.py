@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,6 +61,8 @@ class Guard:
         self.config = config if config is not None else WallieConfig()
         self.processes = processes if self.config.store.url == "memory" else 1  # among which every limit is divided
         self.clock: Clock = clock or SystemClock()
+        if clock is None:
+            weakref.finalize(self, self.clock.close).atexit = False
         self.bus = bus if bus is not None else Bus()
         retry = self.config.retry
         self.backoff = Backoff(retry.initial, retry.max, retry.multiplier, retry.jitter)

@@ -75,6 +75,7 @@ class RequestLoop:
         self._guard = guard
         self._router = router
         self._retries = max_retries  # that are left
+        context.max_retries = max_retries
         self._member = Member(context.group)
         self._left = list(chains.ordinary)
         self._failed: frozenset[str] = frozenset()  # ids of deployments of the present group
@@ -101,7 +102,7 @@ class RequestLoop:
             return self._next_member(error)
         if result.by_request:
             raise error
-        return self._retry(attempt, result) or self._next_member(error)
+        return self._retry(attempt, result) or self._next_order(attempt) or self._next_member(error)
 
     def take_mock_fault(self) -> Exception | None:
         """The fault with which the first attempt is to fail, if the caller asked for one."""
@@ -146,6 +147,19 @@ class RequestLoop:
     def _serves_now(self, deployment: Mapping[str, Any], demand: Demand) -> bool:
         limiter = self._guard.limiter(self._router.provider_of(deployment))
         return limiter.check(demand, self.context.priority) is None
+
+    def _next_order(self, attempt: Attempt) -> Step | None:
+        """The deployments of the group with LiteLLM's next ``order``: a step of the chain, and no retry."""
+        orders = {
+            str((deployment.get("model_info") or {}).get("id")): order
+            for deployment in self._router.deployments_of(attempt.group)
+            if isinstance(order := deployment["litellm_params"].get("order"), int)
+        }
+        tried = orders.get(attempt.deployment_id or "")
+        if tried is None or not any(order > tried for order in orders.values()):
+            return None
+        self._failed |= {key for key, order in orders.items() if order <= tried}
+        return Step(self._member.group, self._member.parameters, excluded=self._failed)
 
     def _some_circuit_closed(self) -> bool:
         providers = self.context.route.router.providers_of(self._member.group)

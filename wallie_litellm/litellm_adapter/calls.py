@@ -47,6 +47,8 @@ _ROUTERS_ARGUMENTS: Final = frozenset(
         "specific_deployment", "tags",
     }
 )  # fmt: skip
+# Methods of the Router that know groups only, not the ids of deployments.
+_BY_GROUP: Final = frozenset({"amoderation"})
 # Settings of a Router under which a call is the same with and without it.
 _PLAIN_SETTINGS: Final = frozenset(
     {
@@ -156,8 +158,8 @@ class DeploymentCalls:
     ) -> dict[str, Any]:
         """The arguments of the Router's method that have it make one call, to this deployment."""
         key = id_of(deployment)
-        # A deployment of a wildcard would be asked for "*"; for a group, the selection leaves only the picked one.
-        name = group if key is None or _is_wildcard(deployment) else key
+        # By the group's name, the selection leaves only the picked one.
+        name = group if key is None or _is_wildcard(deployment) or endpoint.name in _BY_GROUP else key
         extra: dict[str, Any] = {"model": name, "num_retries": 0, "disable_fallbacks": True}
         if endpoint.operation == "embedding":
             extra["max_retries"] = NO_RETRIES
@@ -165,4 +167,5 @@ class DeploymentCalls:
 
 
 def _is_wildcard(deployment: Deployment) -> bool:
+    """Whether a call by the deployment's id would ask the provider for ``*``."""
     return "*" in str(deployment.get("model_name"))

@@ -48,6 +48,7 @@ _LIBRARIES: Final = sys.stdlib_module_names | {
     "aiohttp", "anyio", "boto3", "botocore", "google", "httpcore", "httpx", "jinja2", "litellm", "openai", "pydantic",
     "pydantic_core", "tenacity", "tiktoken", "tokenizers", "wallie_litellm",
 }  # fmt: skip
+_BUGS: Final = (TypeError, AttributeError, NameError, ImportError, AssertionError)
 _LOST_CONNECTION: Final = (
     httpx.NetworkError,
     httpx.RemoteProtocolError,
@@ -158,14 +159,15 @@ def _classify(error: BaseException, deadline_passed: bool) -> AttemptResult:
         exchanged = not _is_litellms(error) or any(map(_shows_an_exchange, causes))
         if int(status) >= 500 and not exchanged and _could_not_build(error, causes):
             return AttemptResult(Outcome.NOT_SENT, reason=f"not sent: {type(causes[-1]).__name__}", status_code=400)
-        if int(status) == 429 and not exchanged:
+        if int(status) == 429 and (not exchanged or (_is_litellms(error) and not getattr(error, "llm_provider", None))):
             # A limit of LiteLLM's own, of its Router's or of a hook's: it says nothing of the provider's.
             reason = "a limit of LiteLLM's own"
             return AttemptResult(Outcome.NOT_SENT, reason=reason, status_code=429, transient=True)
         return _rejection(error, int(status), exchanged)
     if isinstance(error, openai.APIConnectionError | httpx.TransportError | OSError):
         return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
-    return AttemptResult(Outcome.CUT, reason=type(error).__name__)
+    # An error of a hook or a handler of the application's; one in the program is there at the next attempt too.
+    return AttemptResult(Outcome.CUT, reason=type(error).__name__, transient=not isinstance(error, _BUGS))
 
 
 def _rejection(error: BaseException, status: int, exchanged: bool) -> AttemptResult:

@@ -151,6 +151,11 @@ def router_class() -> type:
     return found
 
 
+def chat_of(chat: Any, router: Any) -> Any:
+    """LiteLLM's OpenAI-like ``router.chat``, with calls that ``router`` makes."""
+    return type(chat)(params=chat.params, router_obj=router)
+
+
 def make_router(*args: Any, **kwargs: Any) -> Any:
     """A ``litellm.Router``, whatever stands in its place in the ``litellm`` module.
 

@@ -38,7 +38,7 @@ def is_cached_stream(stream: Any) -> bool:
 
 def headers_of(response: Any) -> dict[str, Any] | None:
     """The headers that LiteLLM keeps with a response or a stream, to be added to; ``None`` where it can keep none."""
-    hidden = getattr(response, "_hidden_params", None)
+    hidden = value_of(response, "_hidden_params")
     if not isinstance(hidden, dict):
         return None
     found = hidden.get("additional_headers")
