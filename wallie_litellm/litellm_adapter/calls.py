@@ -42,8 +42,8 @@ _PLAIN_PARAMETERS: Final = frozenset(
 # Arguments of a request that the Router reads; requests with one are called through it.
 _ROUTERS_ARGUMENTS: Final = frozenset(
     {
-        "api_base", "api_key", "base_url", "litellm_credential_name", "litellm_logging_obj", "litellm_metadata",
-        "prompt_id", "prompt_variables", "proxy_server_request", "reasoning_effort", "service_tier", "silent_model",
+        "api_base", "api_key", "base_url", "litellm_credential_name", "litellm_metadata",
+        "prompt_id", "prompt_variables", "reasoning_effort", "service_tier", "silent_model",
         "specific_deployment", "tags",
     }
 )  # fmt: skip
@@ -52,10 +52,13 @@ _BY_GROUP: Final = frozenset({"amoderation"})
 # Settings of a Router under which a call is the same with and without it.
 _PLAIN_SETTINGS: Final = frozenset(
     {
-        "allowed_fails", "allowed_fails_policy", "content_policy_fallbacks", "context_window_fallbacks",
-        "cooldown_time", "debug_level", "default_fallbacks", "disable_cooldowns", "enable_pre_call_checks",
-        "enable_tag_filtering", "fallbacks", "max_fallbacks", "model_group_alias", "model_list", "num_retries",
-        "retry_after", "set_verbose", "stream_timeout", "tag_filtering_match_any", "timeout",
+        "allowed_fails", "allowed_fails_policy", "assistants_config", "auto_router_capability_limit",
+        "content_policy_fallbacks", "context_window_fallbacks", "cooldown_time", "debug_level",
+        "default_fallbacks", "disable_cooldowns", "enable_pre_call_checks", "enable_tag_filtering",
+        "fallback_access_check", "fallback_budget_check", "fallbacks", "ignore_invalid_deployments",
+        "max_fallbacks", "model_group_alias", "model_list", "num_retries", "retry_after",
+        "router_general_settings", "search_tools", "set_verbose", "stream_timeout", "tag_filtering_match_any",
+        "timeout",
     }
 )  # fmt: skip
 
