@@ -15,6 +15,7 @@ def test_a_model_that_litellm_does_not_list_is_reported_with_those_it_does(check
     [problem] = check(entry("openai/gpt-4o-mino")).problems
     assert "model_list[0].litellm_params.model: 'openai/gpt-4o-mino' (group a) is not in LiteLLM's price map" in problem
     assert "name a listed model such as gpt-4o-mini" in problem
+    assert "its cost would be unknown" in problem
 
 
 def test_another_vendors_entry_of_the_same_name_does_not_count(check: Any) -> None:
@@ -64,6 +65,31 @@ def test_a_models_end_is_a_problem_after_it_and_a_note_shortly_before(
     monkeypatch.setitem(litellm.model_cost, "openai/ending", listed)
     report = check(entry("openai/ending"))
     assert (len(report.problems), len(report.notes)) == (problems, notes)
+
+
+def test_a_model_may_be_that_of_a_variable(check: Any) -> None:
+    own = entry("os.environ/MODEL", api_key="fake")
+    report = check(own, env={"MODEL": "groq/openai/gpt-oss-20b"})
+    assert report.ok
+    assert [(row.model, row.input_price is not None) for row in report.deployments] == [
+        ("groq/openai/gpt-oss-20b", True)
+    ]
+    assert [provider.name for provider in report.providers] == ["groq"]
+    assert (
+        "'openai/nope' (group a) is not in LiteLLM's price map" in check(own, env={"MODEL": "openai/nope"}).problems[0]
+    )
+
+
+def test_a_model_of_a_variable_that_is_not_set_is_one_problem_about_the_variable(check: Any) -> None:
+    own = entry("os.environ/MODEL", api_key="fake")
+    [problem] = check(own, env={}).problems
+    assert problem.endswith("model_list[0].litellm_params.model: the environment variable MODEL is not set")
+    assert check(own, env={}, ignore_keys=True).ok
+
+
+def test_a_file_whose_models_are_in_the_proxys_database_is_right(check: Any) -> None:
+    report = check(general_settings={"store_model_in_db": True})
+    assert (report.problems, report.notes, report.deployments) == ((), (), ())
 
 
 def test_a_pattern_is_not_looked_up(check: Any) -> None:

@@ -20,6 +20,14 @@ def test_variables_are_looked_for_in_every_section(check: Any) -> None:
     assert "general_settings.alerts[0].key: the environment variable NOPE is not set" in report.problems[0]
 
 
+def test_a_variable_that_the_file_sets_is_set(check: Any) -> None:
+    model = entry("openai/gpt-4o", api_key="os.environ/MINE")
+    assert check(model, env={}, environment_variables={"MINE": "fake"}).ok
+    assert check(entry("openai/gpt-4o"), env={}, environment_variables={"OPENAI_API_KEY": "fake"}).ok
+    [problem] = check(model, env={}, environment_variables={"MINE": "os.environ/NOPE"}).problems
+    assert "the environment variable MINE is not set" in problem
+
+
 def test_a_litellm_setting_that_wallie_overrides_is_a_note(check: Any) -> None:
     report = check(entry("openai/gpt-4o"), router_settings={"num_retries": 2, "disable_cooldowns": False})
     assert [note.split(": ")[1] for note in report.notes] == [

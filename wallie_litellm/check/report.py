@@ -81,8 +81,8 @@ def check_file(
         litellm = _import_litellm()
     except Exception as error:  # noqa: BLE001  # a broken installation is a finding, not a traceback
         return CheckReport(problems=(f"LiteLLM cannot be imported: {type(error).__name__}: {error}",))
-    today = today or _today()
-    deployments = read_deployments(litellm, config)
+    today, env = today or _today(), {**env, **config.environment_variables}
+    deployments = read_deployments(litellm, config, env)
     found = [*settings_problems(litellm, config), *store_problems(config), *sink_problems(config)]
     for deployment in deployments:
         found += model_problems(litellm, deployment, today)

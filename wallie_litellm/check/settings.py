@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from wallie_litellm.config import RouterConfig
-from wallie_litellm.config.load import ENV_REFERENCE
+from wallie_litellm.config.variables import ENV_REFERENCE
 
 _RETRY_SETTINGS: Final = ("num_retries", "retry_after", "retry_policy", "model_group_retry_policy")
 _SECTIONS: Final = ("model_list", "router_settings", "litellm_settings", "general_settings")

@@ -1,15 +1,14 @@
-"""The parts of the file that are LiteLLM's: their shape, and the chains they describe."""
+"""The parts of the file that are LiteLLM's: their shape."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from math import isfinite
 from typing import Any, Final
 
-from wallie_litellm.config.problems import Problem, did_you_mean, show, unknown_key, wrong
+from wallie_litellm.config.problems import Problem, show, unknown_key, wrong
 
 SECTIONS: Final = ("model_list", "router_settings", "litellm_settings", "general_settings", "wallie")
 # What LiteLLM's proxy reads too; not checked here.
@@ -21,15 +20,12 @@ OTHER_SECTIONS: Final = frozenset(
         *("prompts", "sandbox_tools", "search_tools", "vector_store_registry", "worker_registry"),
     }
 )
-ANY_GROUP: Final = "*"  # LiteLLM's head for a chain that serves every group without one of its own
 # LiteLLM's names of prices, as a deployment may give them in litellm_params or model_info.
 _PRICE_KEY: Final = re.compile(r"cost_per_|_token_cost")
 _PRICE_PLACES: Final = ("litellm_params", "model_info")
-_LISTS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 _PRICE: Final = "an amount in US dollars, 0 or more, such as 0.0000025 or 2.5e-6"
-_SHAPE: Final = "a list of one-key mappings such as [{gpt-4o: [claude-sonnet-4]}]"
-
-Chains = dict[str, tuple[str, ...]]
+_MODELS: Final = "a list with at least one model, or general_settings.store_model_in_db: true"
+_LOCAL_LIMITS: Final = ("rpm", "tpm")  # LiteLLM's own, of one deployment
 
 
 def check_top_level(data: Mapping[Any, Any]) -> list[Problem]:
@@ -42,10 +38,19 @@ def check_top_level(data: Mapping[Any, Any]) -> list[Problem]:
     return problems
 
 
-def check_model_list(models: object) -> list[Problem]:
+def models_from_database(data: Mapping[Any, Any], env: Mapping[str, str]) -> bool:
+    """Whether LiteLLM's proxy has models besides those of ``model_list``, from its database."""
+    settings = data.get("general_settings")
+    stored = settings.get("store_model_in_db") if isinstance(settings, Mapping) else None
+    return stored is True or str(env.get("STORE_MODEL_IN_DB")).strip().lower() == "true"
+
+
+def check_model_list(models: object, *, may_be_empty: bool) -> list[Problem]:
     """What is wrong in ``model_list``, by its shape alone."""
+    if may_be_empty and (models is None or models == []):
+        return []
     if not isinstance(models, list) or not models:
-        return [wrong("model_list", models, "a list with at least one model")]
+        return [wrong("model_list", models, _MODELS)]
     return [problem for index, entry in enumerate(models) for problem in _check_entry(f"model_list[{index}]", entry)]
 
 
@@ -64,11 +69,12 @@ def _check_entry(where: str, entry: object) -> list[Problem]:
 
 def _check_params(where: str, params: Mapping[Any, Any]) -> list[Problem]:
     problems = _check_text(params, "model", where, "a model such as openai/gpt-4o")
-    for name in ("rpm", "tpm"):
-        if params.get(name) is not None:
-            text = f"LiteLLM makes a cap on concurrent calls of it; set wallie.providers.<provider>.{name} instead"
-            problems.append(Problem(f"{where}.{name}", text))
-    return problems
+    given = ((name, params[name]) for name in _LOCAL_LIMITS if params.get(name) is not None)
+    return problems + [
+        wrong(f"{where}.{name}", value, "a number above 0")
+        for name, value in given
+        if not _is_elsewhere(value) and not _is_above_zero(value)
+    ]
 
 
 def _check_model_info(where: str, info: object) -> list[Problem]:
@@ -139,94 +145,6 @@ def group_names(models: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
-def read_chains(data: Mapping[Any, Any]) -> tuple[Chains, list[Problem]]:
-    """The fallback chains by their head, and what is wrong with them.
-
-    Chains that lead back to each other are fine: LiteLLM tries no group twice in one request.
-    """
-    groups = _callable_groups(data)
-    chains: Chains = {}
-    problems: list[Problem] = []
-    for place in ("router_settings", "litellm_settings"):
-        settings = data.get(place)
-        if not isinstance(settings, Mapping):
-            continue
-        for name in _LISTS:
-            found, wrongs = _read_list(f"{place}.{name}", settings.get(name), groups)
-            problems += [*wrongs, *(_merge(chains, found, f"{place}.{name}") if name == "fallbacks" else ())]
-        members, wrongs = _read_default(f"{place}.default_fallbacks", settings.get("default_fallbacks"), groups)
-        problems += [*wrongs, *_merge(chains, members, f"{place}.default_fallbacks")]
-    return chains, problems
-
-
-def _merge(chains: Chains, found: Chains, place: str) -> list[Problem]:
-    repeated = [head for head in found if head in chains and chains[head] != found[head]]
-    chains.update({head: members for head, members in found.items() if head not in chains})
-    return [Problem(place, f"the group '{head}' has another chain already") for head in repeated]
-
-
-def _callable_groups(data: Mapping[Any, Any]) -> tuple[str, ...]:
-    """What a chain may name; nothing if a group's name is missing, which is reported once and not per chain."""
-    models, settings = data.get("model_list"), data.get("router_settings")
-    if isinstance(models, list) and any(not isinstance(m, Mapping) or "model_name" not in m for m in models):
-        return ()
-    aliases = settings.get("model_group_alias") if isinstance(settings, Mapping) else None
-    return group_names(models) + tuple(aliases if isinstance(aliases, Mapping) else ())
-
-
-def _read_list(where: str, value: object, groups: Sequence[str]) -> tuple[Chains, list[Problem]]:
-    if value is None:
-        return {}, []
-    if not isinstance(value, list):
-        return {}, [wrong(where, value, _SHAPE)]
-    chains: Chains = {}
-    problems: list[Problem] = []
-    for index, entry in enumerate(value):
-        if not isinstance(entry, Mapping) or len(entry) != 1:
-            problems.append(Problem(f"{where}[{index}]", f"expected one group and its chain: {_SHAPE}"))
-            continue
-        [(head, members)] = entry.items()
-        chain, wrongs = _read_members(f"{where}[{index}].{head}", head, members, groups)
-        problems += [*_check_head(f"{where}[{index}]", head, groups), *wrongs, *_merge(chains, {head: chain}, where)]
-    return chains, problems
-
-
-def _read_default(where: str, value: object, groups: Sequence[str]) -> tuple[Chains, list[Problem]]:
-    if value is None:
-        return {}, []
-    members, problems = _read_members(where, ANY_GROUP, value, groups)
-    return {ANY_GROUP: members}, problems
-
-
-def _check_head(where: str, head: object, groups: Sequence[str]) -> list[Problem]:
-    return [] if head == ANY_GROUP or not groups or _is_group(head, groups) else [_no_group(where, head, groups)]
-
-
-def _read_members(
-    where: str, head: object, members: object, groups: Sequence[str]
-) -> tuple[tuple[str, ...], list[Problem]]:
-    if not isinstance(members, list) or not members or not all(isinstance(m, str) and m.strip() for m in members):
-        return (), [wrong(where, members, "a list of model groups, at least one")]
-    problems: list[Problem] = []
-    for index, member in enumerate(members):
-        if member == head:
-            problems.append(Problem(f"{where}[{index}]", f"the chain of '{head}' names its own group"))
-        elif member in members[:index]:
-            problems.append(Problem(f"{where}[{index}]", f"the chain of '{head}' names '{member}' twice"))
-        elif groups and not _is_group(member, groups):
-            problems.append(_no_group(f"{where}[{index}]", member, groups))
-    return tuple(members), problems
-
-
-def _is_group(name: object, groups: Sequence[str]) -> bool:
-    return any(name == group or ("*" in group and fnmatchcase(str(name), group)) for group in groups)
-
-
-def _no_group(where: str, name: object, groups: Sequence[str]) -> Problem:
-    hint = did_you_mean(str(name), groups)
-    return Problem(where, f"'{name}' is not a group of model_list{hint} Groups: {', '.join(groups)}")
-
-
 def check_timeouts(settings: object) -> list[Problem]:
     """LiteLLM's own timeouts, which take no units and would fail only at the first call."""
     if not isinstance(settings, Mapping):
@@ -242,4 +160,8 @@ def check_timeouts(settings: object) -> list[Problem]:
 def _is_seconds(value: object) -> bool:
     if isinstance(value, str):
         return value.startswith("os.environ/")
+    return _is_above_zero(value)
+
+
+def _is_above_zero(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.check.models import API_KEYS
 from wallie_litellm.config import RouterConfig, load_config
-from wallie_litellm.config.load import ENV_REFERENCE
+from wallie_litellm.config.variables import ENV_REFERENCE
 from wallie_litellm.demo.demo import quiet_litellm
 from wallie_litellm.demo.display import Write
 from wallie_litellm.errors import ConfigError

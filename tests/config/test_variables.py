@@ -1,0 +1,63 @@
+"""Environment variables that the file sets for itself."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wallie_litellm.config import RouterConfig, parse_config
+from wallie_litellm.config.variables import PROTECTED
+from wallie_litellm.errors import ConfigError
+
+MODELS = [{"model_name": "a", "litellm_params": {"model": "openai/a"}}]
+SECRET = "sk-0123456789abcdef0123456789abcdef"
+
+
+def parse(variables: Any, env: dict[str, str] | None = None, **sections: Any) -> RouterConfig:
+    return parse_config({"model_list": MODELS, "environment_variables": variables, **sections}, env=env or {})
+
+
+def test_a_value_is_text_or_refers_to_another_variable() -> None:
+    config = parse(
+        {"A": "one", "B": 2, "C": True, "D": "os.environ/GIVEN", "E": "os.environ/MISSING"}, env={"GIVEN": "three"}
+    )
+    assert config.environment_variables == {"A": "one", "B": "2", "C": "True", "D": "three"}
+
+
+def test_they_go_before_the_environment_in_our_own_settings_too() -> None:
+    sections = {"wallie": {"admin_token": "os.environ/TOKEN"}}
+    wallie = parse(
+        {"WALLIE_REDIS_URL": "redis://file", "TOKEN": "t"}, {"WALLIE_REDIS_URL": "redis://h"}, **sections
+    ).wallie
+    assert wallie.store.url == "redis://file"
+    assert wallie.admin_token is not None
+    assert wallie.admin_token.get_secret_value() == "t"
+
+
+def test_a_value_appears_in_no_message_and_no_repr() -> None:
+    assert SECRET not in repr(parse({"OPENAI_API_KEY": SECRET}))
+    for variables in ({"OPENAI_API_KEY": [SECRET]}, {"A": {"B": SECRET}}, SECRET, [SECRET], {"A": f"{SECRET}\0"}):
+        with pytest.raises(ConfigError) as caught:
+            parse(variables)
+        [problem] = caught.value.problems
+        assert SECRET not in problem
+        assert "environment_variables" in problem
+
+
+def test_variables_that_litellms_proxy_takes_from_no_file_are_passed_over() -> None:
+    package = find_spec("litellm")
+    assert package is not None
+    assert package.origin is not None
+    source = Path(package.origin).with_name("proxy").joinpath("proxy_server.py").read_text()  # its import takes seconds
+    assert set(re.findall(r'"(\w+)"', source.partition("_BLOCKED_ENV_KEYS")[2].partition("}")[0])) == PROTECTED
+    assert parse(dict.fromkeys(PROTECTED, "x")).environment_variables == {}
+
+
+def test_what_is_no_name_of_a_variable_is_refused() -> None:
+    for name in ("", "A=B", 1):
+        with pytest.raises(ConfigError, match="a key is no name of a variable"):
+            parse({name: "x"})
