@@ -30,6 +30,7 @@ IMPORTS_LITELLM: Final = (
     "litellm_adapter.patches",
     "litellm_adapter.pricing",
     "litellm_adapter.requests",
+    "litellm_adapter.response_cache",
     "litellm_adapter.responses",
     "proxy.installation",
 )

@@ -25,6 +25,11 @@ _PRICE_KEY: Final = re.compile(r"cost_per_|_token_cost")
 _PRICE_PLACES: Final = ("litellm_params", "model_info")
 _PRICE: Final = "an amount in US dollars, 0 or more, such as 0.0000025 or 2.5e-6"
 _MODELS: Final = "a list with at least one model, or general_settings.store_model_in_db: true"
+_TIMEOUTS: Final = (
+    ("router_settings", "timeout"),
+    ("router_settings", "stream_timeout"),
+    ("litellm_settings", "request_timeout"),
+)
 _LOCAL_LIMITS: Final = ("rpm", "tpm")  # LiteLLM's own, of one deployment
 
 
@@ -145,15 +150,13 @@ def group_names(models: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
-def check_timeouts(settings: object) -> list[Problem]:
+def check_timeouts(data: Mapping[Any, Any]) -> list[Problem]:
     """LiteLLM's own timeouts, which take no units and would fail only at the first call."""
-    if not isinstance(settings, Mapping):
-        return []
-    given = {name: settings[name] for name in ("timeout", "stream_timeout") if settings.get(name) is not None}
     return [
-        wrong(f"router_settings.{name}", value, "a number of seconds above 0: LiteLLM's own setting takes no unit")
-        for name, value in given.items()
-        if not _is_seconds(value)
+        wrong(f"{place}.{name}", settings[name], "a number of seconds above 0: LiteLLM's own setting takes no unit")
+        for place, name in _TIMEOUTS
+        if isinstance(settings := data.get(place), Mapping) and settings.get(name) is not None
+        if not _is_seconds(settings[name])
     ]
 
 

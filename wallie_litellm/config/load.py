@@ -94,7 +94,7 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
         *variable_problems,
         *litellm_sections.check_top_level(data),
         *litellm_sections.check_model_list(data.get("model_list"), may_be_empty=elsewhere),
-        *litellm_sections.check_timeouts(data.get("router_settings")),
+        *litellm_sections.check_timeouts(data),
         *chain_problems,
         *wallie_problems,
     ]

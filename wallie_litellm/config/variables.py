@@ -59,6 +59,15 @@ def resolved(value: object, env: Mapping[str, str]) -> object:
     return value
 
 
+def resolved_within(value: Any, env: Mapping[str, str]) -> Any:
+    """A copy of ``value`` in which every text that names a variable is that variable's value, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: resolved_within(inner, env) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [resolved_within(inner, env) for inner in value]
+    return resolved(value, env)
+
+
 class Overlay:
     """The ``wallie:`` section with the environment laid over it; the caller's mappings stay as they are."""
 
