@@ -26,11 +26,3 @@ def test_a_variable_that_the_file_sets_is_set(check: Any) -> None:
     assert check(entry("openai/gpt-4o"), env={}, environment_variables={"OPENAI_API_KEY": "fake"}).ok
     [problem] = check(model, env={}, environment_variables={"MINE": "os.environ/NOPE"}).problems
     assert "the environment variable MINE is not set" in problem
-
-
-def test_a_litellm_setting_that_wallie_overrides_is_a_note(check: Any) -> None:
-    report = check(entry("openai/gpt-4o"), router_settings={"num_retries": 2, "disable_cooldowns": False})
-    assert [note.split(": ")[1] for note in report.notes] == [
-        "router_settings.num_retries",
-        "router_settings.disable_cooldowns",
-    ]

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from wallie_litellm.check.litellm_notes import (
+    chains_that_end,
+    different_settings,
+    local_limits,
+    proxy_alone,
+    unused_lists,
+)
 from wallie_litellm.check.models import (
     INPUT_PRICE,
     OUTPUT_PRICE,
@@ -18,7 +25,7 @@ from wallie_litellm.check.models import (
     read_deployments,
     unmatched_providers,
 )
-from wallie_litellm.check.settings import overruled_settings, settings_problems, unset_references
+from wallie_litellm.check.settings import settings_problems, unset_references
 from wallie_litellm.check.sinks import secret_notes, sink_problems
 from wallie_litellm.check.store import store_problems
 from wallie_litellm.config import Dimension, RouterConfig, load_config
@@ -87,7 +94,11 @@ def check_file(
     for deployment in deployments:
         found += model_problems(litellm, deployment, today)
     notes = [
-        *overruled_settings(config),
+        *different_settings(config),
+        *local_limits(config),
+        *chains_that_end(config),
+        *unused_lists(config),
+        *proxy_alone(config),
         *expiring_models(deployments, today),
         *unmatched_providers(config, deployments),
     ]

@@ -9,7 +9,6 @@ from typing import Any, Final
 from wallie_litellm.config import RouterConfig
 from wallie_litellm.config.variables import ENV_REFERENCE
 
-_RETRY_SETTINGS: Final = ("num_retries", "retry_after", "retry_policy", "model_group_retry_policy")
 _SECTIONS: Final = ("model_list", "router_settings", "litellm_settings", "general_settings")
 
 
@@ -21,16 +20,6 @@ def settings_problems(litellm: Any, config: RouterConfig) -> Iterator[str]:
             close = get_close_matches(str(name), known, 1)
             hint = f"; did you mean '{close[0]}'?" if close else ""
             yield f"router_settings.{name}: litellm.Router has no such setting{hint}"
-
-
-def overruled_settings(config: RouterConfig) -> Iterator[str]:
-    """LiteLLM's settings that have no effect beside ``wallie:``."""
-    settings = config.router_settings
-    for name in _RETRY_SETTINGS:
-        if settings.get(name) is not None:
-            yield f"router_settings.{name}: wallie.retry is the only authority for retries; remove this"
-    if settings.get("disable_cooldowns", True) is not True:
-        yield "router_settings.disable_cooldowns: set it to true, else LiteLLM's cooldowns stay beside wallie.breaker"
 
 
 def unset_references(config: RouterConfig, env: Mapping[str, str]) -> Iterator[str]:

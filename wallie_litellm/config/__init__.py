@@ -4,6 +4,7 @@
 ``models``            the ``wallie:`` section
 ``litellm_sections``  the sections that are LiteLLM's
 ``chains``            the fallback chains in them
+``differences``       LiteLLM's settings that act otherwise here, and what to write instead
 ``includes``          the files that ``include`` names
 ``variables``         environment variables: those that the file sets, and those that override it
 ``values``            the kinds of value: durations, counts, shares, addresses, secrets
