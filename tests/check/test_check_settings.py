@@ -26,3 +26,12 @@ def test_a_variable_that_the_file_sets_is_set(check: Any) -> None:
     assert check(entry("openai/gpt-4o"), env={}, environment_variables={"OPENAI_API_KEY": "fake"}).ok
     [problem] = check(model, env={}, environment_variables={"MINE": "os.environ/NOPE"}).problems
     assert "the environment variable MINE is not set" in problem
+
+
+def test_a_reference_to_a_variable_that_only_the_file_sets_is_a_note_since_litellms_proxy_reads_it_too_early(
+    check: Any,
+) -> None:
+    model, variables = entry("os.environ/MODEL", api_key="fake"), {"MODEL": "openai/gpt-4o"}
+    [note] = check(model, env={}, environment_variables=variables).notes
+    assert "model_list[0].litellm_params.model: LiteLLM's proxy reads MODEL before it sets environment_var" in note
+    assert check(model, env=variables, environment_variables=variables).notes == ()

@@ -18,7 +18,8 @@ SECRET = "sk-0123456789abcdef0123456789abcdef"
 
 
 def parse(variables: Any, env: dict[str, str] | None = None, **sections: Any) -> RouterConfig:
-    return parse_config({"model_list": MODELS, "environment_variables": variables, **sections}, env=env or {})
+    data = {"model_list": MODELS, "environment_variables": variables, **sections}
+    return parse_config(data, env=env or {})
 
 
 def test_a_value_is_text_or_refers_to_another_variable() -> None:
@@ -55,6 +56,19 @@ def test_variables_that_litellms_proxy_takes_from_no_file_are_passed_over() -> N
     source = Path(package.origin).with_name("proxy").joinpath("proxy_server.py").read_text()  # its import takes seconds
     assert set(re.findall(r'"(\w+)"', source.partition("_BLOCKED_ENV_KEYS")[2].partition("}")[0])) == PROTECTED
     assert parse(dict.fromkeys(PROTECTED, "x")).environment_variables == {}
+
+
+def test_the_model_and_the_address_of_a_deployment_may_be_those_of_a_variable_and_a_key_stays_its_name() -> None:
+    params = {"model": "os.environ/MODEL", "api_base": "os.environ/BASE", "api_key": "os.environ/KEY"}
+    models = [{"model_name": "a", "litellm_params": dict(params)}]
+    config = parse({"MODEL": "openai/gpt-4o", "KEY": SECRET}, env={"BASE": "http://h"}, model_list=models)
+    assert config.model_list[0]["litellm_params"] == {
+        **params,
+        "model": "openai/gpt-4o",
+        "api_base": "http://h",
+    }
+    assert models[0]["litellm_params"] == params
+    assert parse({}, model_list=models).model_list == models
 
 
 def test_what_is_no_name_of_a_variable_is_refused() -> None:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from wallie_litellm.config import DEFAULT_PROVIDERS, RouterConfig
-from wallie_litellm.config.variables import ENV_REFERENCE, resolved
+from wallie_litellm.config.variables import ENV_REFERENCE
 from wallie_litellm.litellm_adapter.price_map import has_price, price_entry
 
 # The variables from which LiteLLM takes a key that the deployment does not give; one of them is enough.
@@ -81,16 +81,15 @@ def _amount(value: object) -> float | None:
         return None
 
 
-def read_deployments(litellm: Any, config: RouterConfig, env: Mapping[str, str]) -> list[DeploymentFacts]:
-    """The deployments of ``model_list``, in its order; what names a variable of ``env`` has its value."""
-    return [_read_deployment(litellm, index, entry, env) for index, entry in enumerate(config.model_list)]
+def read_deployments(litellm: Any, config: RouterConfig) -> list[DeploymentFacts]:
+    """The deployments of ``model_list``, in its order."""
+    return [_read_deployment(litellm, index, entry) for index, entry in enumerate(config.model_list)]
 
 
-def _read_deployment(litellm: Any, index: int, entry: Mapping[str, Any], env: Mapping[str, str]) -> DeploymentFacts:
+def _read_deployment(litellm: Any, index: int, entry: Mapping[str, Any]) -> DeploymentFacts:
     from wallie_litellm.litellm_adapter.pricing import vendor_of  # late: it imports LiteLLM
 
-    info = entry.get("model_info") or {}
-    params = {name: resolved(value, env) or value for name, value in entry["litellm_params"].items()}
+    params, info = entry["litellm_params"], entry.get("model_info") or {}
     model = str(params["model"])
     vendor = None if model.startswith(ENV_REFERENCE) else vendor_of(model, params)
     return DeploymentFacts(

@@ -25,7 +25,7 @@ from wallie_litellm.check.models import (
     read_deployments,
     unmatched_providers,
 )
-from wallie_litellm.check.settings import settings_problems, unset_references
+from wallie_litellm.check.settings import late_variables, settings_problems, unset_references
 from wallie_litellm.check.sinks import secret_notes, sink_problems
 from wallie_litellm.check.store import store_problems
 from wallie_litellm.config import Dimension, RouterConfig, load_config
@@ -88,8 +88,8 @@ def check_file(
         litellm = _import_litellm()
     except Exception as error:  # noqa: BLE001  # a broken installation is a finding, not a traceback
         return CheckReport(problems=(f"LiteLLM cannot be imported: {type(error).__name__}: {error}",))
-    today, env = today or _today(), {**env, **config.environment_variables}
-    deployments = read_deployments(litellm, config, env)
+    today = today or _today()
+    deployments = read_deployments(litellm, config)
     found = [*settings_problems(litellm, config), *store_problems(config), *sink_problems(config)]
     for deployment in deployments:
         found += model_problems(litellm, deployment, today)
@@ -103,8 +103,9 @@ def check_file(
         *unmatched_providers(config, deployments),
     ]
     if not ignore_keys:
-        found += [*unset_references(config, env), *missing_keys(deployments, env)]
-        notes += secret_notes(config)
+        found += unset_references(config, env)
+        found += missing_keys(deployments, {**env, **config.environment_variables})
+        notes += [*late_variables(config, env), *secret_notes(config)]
     return CheckReport(
         problems=tuple(one_line(f"{config.path}: {line}") for line in found),
         notes=tuple(one_line(f"{config.path}: {line}") for line in notes),

@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any, Final
 
 from wallie_litellm.config.problems import Problem, show, unknown_key, wrong
+from wallie_litellm.config.variables import ENV_REFERENCE, resolved
 
 SECTIONS: Final = ("model_list", "router_settings", "litellm_settings", "general_settings", "wallie")
 # What LiteLLM's proxy reads too; not checked here.
@@ -30,6 +31,8 @@ _TIMEOUTS: Final = (
     ("router_settings", "stream_timeout"),
     ("litellm_settings", "request_timeout"),
 )
+# What says which provider is called; a key stays the name of its variable.
+_RESOLVED: Final = frozenset({"model", "custom_llm_provider", "api_base", "base_url"})
 _LOCAL_LIMITS: Final = ("rpm", "tpm")  # LiteLLM's own, of one deployment
 
 
@@ -99,6 +102,15 @@ def _check_prices(where: str, entry: Mapping[Any, Any]) -> list[Problem]:
     ]
 
 
+def with_variables_named(entry: Mapping[Any, Any], env: Mapping[str, str]) -> dict[Any, Any]:
+    """A copy of a ``model_list`` entry whose model and address are those of the variables that it names, where set."""
+    params = {
+        name: (resolved(value, env) or value) if name in _RESOLVED else value
+        for name, value in entry["litellm_params"].items()
+    }
+    return {**entry, "litellm_params": params}
+
+
 def with_prices_as_numbers(entry: Mapping[Any, Any]) -> dict[Any, Any]:
     """A copy of a ``model_list`` entry whose prices are numbers: YAML reads ``1e-6`` (not ``1.0e-6``) as text."""
     copy = dict(entry)
@@ -118,7 +130,7 @@ def _prices(entry: Mapping[Any, Any]) -> Iterator[tuple[str, str, object]]:
 
 def _is_elsewhere(value: object) -> bool:
     """Whether a setting is left out, names a variable, or has parts of its own."""
-    return value is None or isinstance(value, Mapping) or (isinstance(value, str) and value.startswith("os.environ/"))
+    return value is None or isinstance(value, Mapping) or (isinstance(value, str) and value.startswith(ENV_REFERENCE))
 
 
 def _dollars(value: object) -> float | None:
@@ -162,7 +174,7 @@ def check_timeouts(data: Mapping[Any, Any]) -> list[Problem]:
 
 def _is_seconds(value: object) -> bool:
     if isinstance(value, str):
-        return value.startswith("os.environ/")
+        return value.startswith(ENV_REFERENCE)
     return _is_above_zero(value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from wallie_litellm.config.includes import with_includes
 from wallie_litellm.config.models import WallieConfig
 from wallie_litellm.config.problems import Problem, from_validation, show
 from wallie_litellm.config.variables import SECTION as VARIABLES
-from wallie_litellm.config.variables import Overlay, variables_of_file
+from wallie_litellm.config.variables import Overlay, references, variables_of_file
 from wallie_litellm.config.yaml_file import FileUnreadable, read_yaml
 from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.errors import ConfigError
@@ -29,8 +29,10 @@ class RouterConfig:
     """One router_config.yaml: LiteLLM's parts as they are written, and ours checked and complete.
 
     ``chains`` maps a model group to the groups that are tried after it; the head ``*`` serves every other group.
-    LiteLLM's parts can hold keys, so they stay out of the repr. ``environment_variables`` are those that the file sets;
-    ``model_list`` is empty where all models come from the proxy's database.
+    LiteLLM's parts can hold keys, so they stay out of the repr. ``model_list`` is empty where all models come from the
+    proxy's database; the models and addresses in it are those of the variables that they name. ``references`` are these
+    and all other variables that LiteLLM's parts name, each with its places; ``environment_variables`` those that the
+    file sets.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class RouterConfig:
     wallie: WallieConfig
     chains: Mapping[str, tuple[str, ...]]
     environment_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    references: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -101,9 +104,16 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
     if problems or wallie is None:
         raise _refusal(path, problems)
     sections = {name: dict(data.get(name) or {}) for name in litellm_sections.SECTIONS[1:4]}
-    models = [litellm_sections.with_prices_as_numbers(entry) for entry in data.get("model_list") or ()]
+    entries = (litellm_sections.with_variables_named(entry, env) for entry in data.get("model_list") or ())
+    models = [litellm_sections.with_prices_as_numbers(entry) for entry in entries]
     return RouterConfig(
-        path=path, model_list=models, wallie=wallie, chains=chains, environment_variables=variables, **sections
+        path=path,
+        model_list=models,
+        wallie=wallie,
+        chains=chains,
+        environment_variables=variables,
+        references=references({name: data.get(name) for name in litellm_sections.SECTIONS[:4]}),
+        **sections,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from wallie_litellm.config.problems import Problem, wrong
@@ -50,6 +50,30 @@ def variables_of_file(section: object, env: Mapping[str, str]) -> tuple[dict[str
         elif name not in PROTECTED and (text := resolved(value, env)) is not None:
             given[name] = str(text)
     return given, problems
+
+
+def references(sections: Mapping[str, object]) -> dict[str, list[str]]:
+    """The variables that ``sections`` name, each with its places in them."""
+    places: dict[str, list[str]] = {}
+    for section, value in sections.items():
+        for where, name in _named_in(section, value, set()):
+            places.setdefault(name, []).append(where)
+    return places
+
+
+def _named_in(where: str, value: object, seen: set[int]) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str) and value.startswith(ENV_REFERENCE):
+        yield where, value.removeprefix(ENV_REFERENCE)
+    if not isinstance(value, Mapping | list) or id(value) in seen:  # YAML aliases may repeat, even form a loop
+        return
+    seen.add(id(value))
+    inside: Iterable[tuple[str, object]]
+    if isinstance(value, Mapping):
+        inside = ((f".{key}", inner) for key, inner in value.items())
+    else:
+        inside = ((f"[{index}]", inner) for index, inner in enumerate(value))
+    for step, inner in inside:
+        yield from _named_in(where + step, inner, seen)
 
 
 def resolved(value: object, env: Mapping[str, str]) -> object:

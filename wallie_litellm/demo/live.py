@@ -48,7 +48,7 @@ def run_live(config: str | None, write: Write, env: Mapping[str, str] | None = N
     env = os.environ if env is None else env
     loaded = load_config(config, env=env)
     quiet_litellm()
-    candidates = list(find_candidates(loaded, env))
+    candidates = list(find_candidates(loaded, {**env, **loaded.environment_variables}))
     if not any(candidate.key for candidate in candidates):
         variables = ", ".join(sorted({candidate.variable for candidate in candidates}))
         raise ConfigError([f"No provider's API key is set; set at least one of {variables}."])
