@@ -65,6 +65,20 @@ def test_an_alias_and_a_pattern_are_groups_too() -> None:
     assert config.chain("small") == ("openai/gpt-4o",)
 
 
+async def test_a_member_may_be_a_single_deployment_by_its_id_or_its_model_as_in_litellms_router() -> None:
+    models = [*MODELS[:2], {**MODELS[2], "model_info": {"id": "the-third"}}]
+    for member in ("the-third", "openai/c"):
+        settings = {"fallbacks": [{"a": [member]}]}
+        assert parse_config({"model_list": models, "router_settings": settings}, env={}).chain("a") == (member,)
+        router = litellm.Router(model_list=models)
+        try:
+            chosen = await router.async_get_available_deployment(member, request_kwargs={})
+            assert chosen["model_name"] == "c"
+        finally:
+            router.discard()
+    assert "'openai/d' is not a group" in refusal(fallbacks=[{"a": ["openai/d"]}])
+
+
 GROUPS = st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True)
 FALLBACKS = st.none() | st.dictionaries(st.sampled_from(["a", "b", "c", "*"]), GROUPS, max_size=3)
 STATED = st.fixed_dictionaries({"fallbacks": FALLBACKS, "default_fallbacks": st.none() | GROUPS})

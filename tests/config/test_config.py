@@ -365,7 +365,10 @@ def test_a_chain_may_name_a_group_of_the_proxys_database() -> None:
 
 
 @pytest.mark.parametrize("name", ["rpm", "tpm"])
-@pytest.mark.parametrize(("value", "right"), [(5, True), (1e3, True), ("os.environ/N", True), (0, False), ("5", False)])
+@pytest.mark.parametrize(
+    ("value", "right"),
+    [(5, True), (1e3, True), ("os.environ/N", True), ("5", True), (-1, False), ("5k", False), (True, False)],
+)
 def test_litellms_own_limits_of_a_deployment_are_taken(name: str, value: Any, right: bool) -> None:
     models = [{"model_name": "a", "litellm_params": {"model": "openai/a", name: value}}]
     if right:

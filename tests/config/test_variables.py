@@ -24,7 +24,8 @@ def parse(variables: Any, env: dict[str, str] | None = None, **sections: Any) ->
 
 def test_a_value_is_text_or_refers_to_another_variable() -> None:
     config = parse(
-        {"A": "one", "B": 2, "C": True, "D": "os.environ/GIVEN", "E": "os.environ/MISSING"}, env={"GIVEN": "three"}
+        {"A": "one", "B": 2, "C": True, "D": "os.environ/GIVEN", "E": "os.environ/MISSING", "F": None},
+        env={"GIVEN": "three"},
     )
     assert config.environment_variables == {"A": "one", "B": "2", "C": "True", "D": "three"}
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from wallie_litellm.config.litellm_sections import group_names
+from wallie_litellm.config.litellm_sections import deployment_names, group_names
 from wallie_litellm.config.problems import Problem, did_you_mean, wrong
 
 ANY_GROUP: Final = "*"  # LiteLLM's head for a chain that serves every group without one of its own
@@ -24,7 +24,7 @@ def read_chains(data: Mapping[Any, Any], *, more_groups: bool = False) -> tuple[
     As in LiteLLM, ``router_settings`` go before ``litellm_settings``, ``default_fallbacks`` before the head ``*``, and
     a group's chain passes over the group itself. Chains that lead back to each other are fine.
     """
-    groups = () if more_groups else _callable_groups(data)
+    groups = _Callable() if more_groups else _callable(data)
     chains: Chains = {}
     default: tuple[str, ...] = ()
     problems: list[Problem] = []
@@ -49,16 +49,32 @@ def fallback_settings(router: Mapping[str, Any], general: Mapping[str, Any]) -> 
     return {name: list(value) for name, value in stated if value}  # LiteLLM appends to them
 
 
-def _callable_groups(data: Mapping[Any, Any]) -> tuple[str, ...]:
+class _Callable(NamedTuple):
+    """What LiteLLM's Router can be asked for: groups, and single deployments by id or model.
+
+    Without ``groups`` it is not known, and everything may be named.
+    """
+
+    groups: tuple[str, ...] = ()
+    deployments: frozenset[str] = frozenset()
+
+    def has(self, name: object) -> bool:
+        if not self.groups or name in self.deployments:
+            return True
+        return any(name == group or ("*" in group and fnmatchcase(str(name), group)) for group in self.groups)
+
+
+def _callable(data: Mapping[Any, Any]) -> _Callable:
     """What a chain may name; nothing if a group's name is missing, which is reported once and not per chain."""
     models, settings = data.get("model_list"), data.get("router_settings")
     if isinstance(models, list) and any(not isinstance(m, Mapping) or "model_name" not in m for m in models):
-        return ()
+        return _Callable()
     aliases = settings.get("model_group_alias") if isinstance(settings, Mapping) else None
-    return group_names(models) + tuple(aliases if isinstance(aliases, Mapping) else ())
+    groups = group_names(models) + tuple(aliases if isinstance(aliases, Mapping) else ())
+    return _Callable(groups, frozenset(deployment_names(models)))
 
 
-def _read_list(where: str, value: object, groups: Sequence[str]) -> tuple[Chains, list[Problem]]:
+def _read_list(where: str, value: object, groups: _Callable) -> tuple[Chains, list[Problem]]:
     if value is None:
         return {}, []
     if not isinstance(value, list):
@@ -77,16 +93,16 @@ def _read_list(where: str, value: object, groups: Sequence[str]) -> tuple[Chains
     return chains, problems
 
 
-def _read_default(where: str, value: object, groups: Sequence[str]) -> tuple[tuple[str, ...], list[Problem]]:
+def _read_default(where: str, value: object, groups: _Callable) -> tuple[tuple[str, ...], list[Problem]]:
     return ((), []) if value is None else _read_members(where, ANY_GROUP, value, groups)
 
 
-def _check_head(where: str, head: object, groups: Sequence[str]) -> list[Problem]:
-    return [] if head == ANY_GROUP or not groups or _is_group(head, groups) else [_no_group(where, head, groups)]
+def _check_head(where: str, head: object, groups: _Callable) -> list[Problem]:
+    return [] if head == ANY_GROUP or groups.has(head) else [_no_group(where, head, groups)]
 
 
 def _read_members(
-    where: str, head: object, members: object, groups: Sequence[str]
+    where: str, head: object, members: object, groups: _Callable
 ) -> tuple[tuple[str, ...], list[Problem]]:
     if not isinstance(members, list) or not members or any(_group_of(member) is None for member in members):
         return (), [wrong(where, members, _MEMBERS)]
@@ -94,7 +110,7 @@ def _read_members(
     for index, member in enumerate(members):
         if member in members[:index]:
             problems.append(Problem(f"{where}[{index}]", f"the chain of '{head}' names '{_group_of(member)}' twice"))
-        elif groups and not _is_group(_group_of(member), groups):
+        elif not groups.has(_group_of(member)):
             problems.append(_no_group(f"{where}[{index}]", _group_of(member), groups))
     return tuple(str(_group_of(member)) for member in members if member != head), problems
 
@@ -105,10 +121,6 @@ def _group_of(member: object) -> str | None:
     return name if isinstance(name, str) and name.strip() else None
 
 
-def _is_group(name: object, groups: Sequence[str]) -> bool:
-    return any(name == group or ("*" in group and fnmatchcase(str(name), group)) for group in groups)
-
-
-def _no_group(where: str, name: object, groups: Sequence[str]) -> Problem:
-    hint = did_you_mean(str(name), groups)
-    return Problem(where, f"'{name}' is not a group of model_list{hint} Groups: {', '.join(groups)}")
+def _no_group(where: str, name: object, groups: _Callable) -> Problem:
+    hint = did_you_mean(str(name), groups.groups)
+    return Problem(where, f"'{name}' is not a group of model_list{hint} Groups: {', '.join(groups.groups)}")

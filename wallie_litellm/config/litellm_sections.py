@@ -79,9 +79,9 @@ def _check_params(where: str, params: Mapping[Any, Any]) -> list[Problem]:
     problems = _check_text(params, "model", where, "a model such as openai/gpt-4o")
     given = ((name, params[name]) for name in _LOCAL_LIMITS if params.get(name) is not None)
     return problems + [
-        wrong(f"{where}.{name}", value, "a number above 0")
+        wrong(f"{where}.{name}", value, "a number, 0 or more")
         for name, value in given
-        if not _is_elsewhere(value) and not _is_above_zero(value)
+        if not _is_elsewhere(value) and _amount(value) is None
     ]
 
 
@@ -98,7 +98,7 @@ def _check_prices(where: str, entry: Mapping[Any, Any]) -> list[Problem]:
         # Shown without its place: a name that ends in "token" would be taken for a secret's.
         Problem(f"{where}.{place}.{key}", f"found {show(value)}, expected {_PRICE}")
         for place, key, value in _prices(entry)
-        if _dollars(value) is None
+        if _amount(value) is None
     ]
 
 
@@ -115,7 +115,7 @@ def with_prices_as_numbers(entry: Mapping[Any, Any]) -> dict[Any, Any]:
     """A copy of a ``model_list`` entry whose prices are numbers: YAML reads ``1e-6`` (not ``1.0e-6``) as text."""
     copy = dict(entry)
     for place, key, value in _prices(entry):
-        copy[place] = {**copy[place], key: _dollars(value)}
+        copy[place] = {**copy[place], key: _amount(value)}
     return copy
 
 
@@ -133,7 +133,7 @@ def _is_elsewhere(value: object) -> bool:
     return value is None or isinstance(value, Mapping) or (isinstance(value, str) and value.startswith(ENV_REFERENCE))
 
 
-def _dollars(value: object) -> float | None:
+def _amount(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -160,6 +160,16 @@ def group_names(models: object) -> tuple[str, ...]:
     entries = models if isinstance(models, list) else []
     names = (entry.get("model_name") for entry in entries if isinstance(entry, Mapping))
     return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
+
+
+def deployment_names(models: object) -> Iterator[str]:
+    """The names by which LiteLLM's Router finds a single deployment: its id, and its model."""
+    for entry in models if isinstance(models, list) else ():
+        for place, key in (("model_info", "id"), ("litellm_params", "model")):
+            inside = entry.get(place) if isinstance(entry, Mapping) else None
+            name = inside.get(key) if isinstance(inside, Mapping) else None
+            if isinstance(name, str):
+                yield name
 
 
 def check_timeouts(data: Mapping[Any, Any]) -> list[Problem]:

@@ -33,7 +33,7 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
 def variables_of_file(section: object, env: Mapping[str, str]) -> tuple[dict[str, str], list[Problem]]:
     """The variables that ``environment_variables`` sets, as LiteLLM's proxy does, and what is wrong with them.
 
-    One that refers to a variable which ``env`` does not have is not set.
+    One that is empty, or refers to a variable which ``env`` does not have, is not set.
     """
     if section is None:
         return {}, []
@@ -44,9 +44,9 @@ def variables_of_file(section: object, env: Mapping[str, str]) -> tuple[dict[str
     for name, value in section.items():
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
             problems.append(Problem(SECTION, "a key is no name of a variable"))
-        elif not isinstance(value, str | int | float) or "\0" in str(value):
-            kind = "nothing" if value is None else "a " + type(value).__name__  # never the value: it may be a key
-            problems.append(Problem(f"{SECTION}.{name}", f"found {kind}, expected text or a number"))
+        elif not isinstance(value, str | int | float | None) or "\0" in str(value):
+            kind = type(value).__name__  # never the value: it may be a key
+            problems.append(Problem(f"{SECTION}.{name}", f"found a {kind}, expected text or a number"))
         elif name not in PROTECTED and (text := resolved(value, env)) is not None:
             given[name] = str(text)
     return given, problems
