@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import litellm
 import pytest
+import yaml
 from check_support import entry
 
 from wallie_litellm.cli.check import summary_lines
@@ -119,3 +121,11 @@ def test_limits_that_match_no_deployment_are_a_note(check: Any) -> None:
     notes = check(named, wallie={"providers": {"openai-ue": {"rpm": 5}}}).notes
     assert "no limits for 'openai-eu'" in notes[0]
     assert "no deployment uses this provider; did you mean 'openai-eu'?" in notes[1]
+
+
+def test_a_model_of_an_included_file_is_named_with_that_file(check: Any, tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"model_list": [entry("openai/gpt-4o-mino")]}))
+    [problem] = check(entry("openai/gpt-4o"), include=["more.yaml"]).problems
+    assert (
+        f"router_config.yaml: {tmp_path}/more.yaml: model_list[0].litellm_params.model: 'openai/gpt-4o-mino'" in problem
+    )

@@ -76,6 +76,15 @@ def test_a_repeated_key_of_an_included_file_is_refused_with_its_place(folder: Pa
     assert problem.startswith(f"{folder / 'other.yaml'}: line 2, column 1: the key 'wallie' is there twice")
 
 
+def test_a_mistake_in_an_included_model_names_the_file_and_the_place_in_that(folder: Path) -> None:
+    wrong = folder / "wrong.yaml"
+    wrong.write_text("model_list: [{model_name: d, litellm_params: {model: 1}}]\n")
+    (folder / "z.yaml").write_text("wallie: {}\n")
+    main = write(folder, MODEL % ("a", "a") + "include: [more.yaml, z.yaml, wrong.yaml]\n")
+    [problem] = problems_of(main)
+    assert problem.startswith(f"{wrong}: model_list[0].litellm_params.model: found 1, expected a model")
+
+
 @pytest.mark.parametrize("value", ["other.yaml", "[1]", "[{a: b}]", "['']"])
 def test_what_is_no_list_of_paths_is_refused(folder: Path, value: str) -> None:
     [problem] = problems_of(write(folder, MODEL % ("a", "a") + f"include: {value}\n"))

@@ -107,8 +107,8 @@ def check_file(
         found += missing_keys(deployments, {**env, **config.environment_variables})
         notes += [*late_variables(config, env), *secret_notes(config)]
     return CheckReport(
-        problems=tuple(one_line(f"{config.path}: {line}") for line in found),
-        notes=tuple(one_line(f"{config.path}: {line}") for line in notes),
+        problems=tuple(one_line(f"{config.path}: {config.locate(line)}") for line in found),
+        notes=tuple(one_line(f"{config.path}: {config.locate(line)}") for line in notes),
         deployments=tuple(_deployment_rows(config, deployments)),
         providers=tuple(_provider_rows(config, deployments)),
     )

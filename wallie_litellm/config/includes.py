@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping
 from os.path import abspath
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from wallie_litellm.config.problems import Problem, show, wrong
 from wallie_litellm.config.yaml_file import FileUnreadable, read_yaml
 
 _INCLUDE: Final = "include"
+_MODELS: Final = "model_list"
+_MODEL: Final = re.compile(r"model_list\[(\d+)\]")
 
 
-def with_includes(data: Mapping[Any, Any], path: Path) -> tuple[dict[Any, Any], list[Problem]]:
-    """``data``, the content of ``path``, with everything that it includes, and what is wrong with that.
+class Included(NamedTuple):
+    """A file's content with all that it includes, what is wrong with that, and where the models come from.
+
+    ``models`` has each included file with the index in ``model_list`` at which its models begin.
+    """
+
+    data: dict[Any, Any]
+    problems: list[Problem]
+    models: list[tuple[int, Path]]
+
+    def locate(self, place: str) -> str:
+        """A key path, with the included file in front of it and the index in that, if it leads to a model of one."""
+        match = _MODEL.match(place)
+        if match is None:
+            return place
+        index = int(match[1])
+        begin, file = max(((at, file) for at, file in self.models if at <= index), default=(0, None))
+        return place if file is None else f"{file}: model_list[{index - begin}]{place[match.end() :]}"
+
+
+def with_includes(data: Mapping[Any, Any], path: Path) -> Included:
+    """``data``, the content of ``path``, with everything that it includes.
 
     Lists are joined; any other value of an included file replaces the one before it. A file is read once. Its path is
     relative to the file that names it, else to the first one.
     """
-    merged = dict(data)
+    merged, models = dict(data), []
     found, problems = _entries(merged.pop(_INCLUDE, None), path, "")
     pending, read = deque(found), {_location(path)}
     while pending:
@@ -32,8 +55,10 @@ def with_includes(data: Mapping[Any, Any], path: Path) -> tuple[dict[Any, Any], 
         more, refused = _entries(included.pop(_INCLUDE, None), path, f"{file}: ", beside=file)
         pending += more
         problems += [*wrongs, *refused]
+        if _length(included.get(_MODELS)):
+            models.append((_length(merged.get(_MODELS)), file))
         merged.update({key: _joined(merged.get(key), value) for key, value in included.items()})
-    return merged, problems
+    return Included(merged, problems, models)
 
 
 def _entries(value: object, root: Path, prefix: str, beside: Path | None = None) -> tuple[list[Path], list[Problem]]:
@@ -62,6 +87,10 @@ def _read(file: Path) -> tuple[dict[Any, Any], list[Problem]]:
 
 def _location(file: Path) -> str:
     return abspath(file)  # as LiteLLM tells files apart
+
+
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
 def _joined(before: object, value: object) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +32,7 @@ class RouterConfig:
     LiteLLM's parts can hold keys, so they stay out of the repr. ``model_list`` is empty where all models come from the
     proxy's database; the models and addresses in it are those of the variables that they name. ``references`` are these
     and all other variables that LiteLLM's parts name, each with its places; ``environment_variables`` those that the
-    file sets.
+    file sets. ``locate`` names the included file of a key path that begins with an index in ``model_list``.
     """
 
     path: Path
@@ -44,6 +44,7 @@ class RouterConfig:
     chains: Mapping[str, tuple[str, ...]]
     environment_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     references: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    locate: Callable[[str], str] = field(default=str, repr=False, compare=False)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -85,7 +86,8 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
     if not isinstance(data, Mapping) or not data:
         problems = [*problems, _no_content(data)]
         raise _refusal(path, problems)
-    data, include_problems = with_includes(data, path)
+    included = with_includes(data, path)
+    data = included.data
     variables, variable_problems = variables_of_file(data.get(VARIABLES), env)
     env = {**env, **variables}
     elsewhere = litellm_sections.models_from_database(data, env)
@@ -93,7 +95,7 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
     wallie, wallie_problems = _read_wallie(data.get("wallie"), env)
     problems = [
         *problems,
-        *include_problems,
+        *included.problems,
         *variable_problems,
         *litellm_sections.check_top_level(data),
         *litellm_sections.check_model_list(data.get("model_list"), may_be_empty=elsewhere),
@@ -102,7 +104,7 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
         *wallie_problems,
     ]
     if problems or wallie is None:
-        raise _refusal(path, problems)
+        raise _refusal(path, [problem._replace(where=included.locate(problem.where)) for problem in problems])
     sections = {name: dict(data.get(name) or {}) for name in litellm_sections.SECTIONS[1:4]}
     entries = (litellm_sections.with_variables_named(entry, env) for entry in data.get("model_list") or ())
     models = [litellm_sections.with_prices_as_numbers(entry) for entry in entries]
@@ -113,6 +115,7 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
         chains=chains,
         environment_variables=variables,
         references=references({name: data.get(name) for name in litellm_sections.SECTIONS[:4]}),
+        locate=included.locate,
         **sections,
     )
 
