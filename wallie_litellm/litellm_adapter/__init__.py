@@ -2,13 +2,18 @@
 
 Nothing here decides; it translates for ``core`` and ``guard``.
 
-``requests``          the demand of a call, and the provider of a deployment
-``responses``         the tokens that responses and streams report, and what kind of response it is
-``errors``            exceptions, classified into how an attempt ended
-``metadata``          feature, user and the caller's own metadata
-``pricing``           what an attempt cost
-``price_map``         a model in LiteLLM's price map
-``patches``           what is written into LiteLLM
+``requests``   the demand of a call, and the provider of a deployment
+``responses``  the tokens that responses and streams report, and what kind of response it is
+``errors``     exceptions, classified into how an attempt ended
+``metadata``   feature, user and the caller's own metadata
+``pricing``    what an attempt cost
+``price_map``  a model in LiteLLM's price map
+``patches``    what is written into LiteLLM
+``version``    which LiteLLM is refused, and which one noted
 ``router_arguments``  the sections of a file that concern calls, as the arguments of one Router
-``response_cache``    LiteLLM's response cache, kept to the calls of Routers
+``response_cache``  LiteLLM's response cache, kept to the calls of Routers
 """
+
+from wallie_litellm.litellm_adapter.version import require_supported
+
+require_supported()
