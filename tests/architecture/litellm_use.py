@@ -36,6 +36,9 @@ WRITES: Final = {
     ),
     ("demo.demo", "litellm.suppress_debug_info"): "documented setting: the demo owns its process and its output",
     ("demo.demo", "litellm.disable_hf_tokenizer_download"): "documented setting: the demo runs without a network",
+    ("litellm_adapter.response_cache", "litellm.cache"): (
+        "documented setting: the response cache that the file turns on, where there is none; it serves Routers alone"
+    ),
     ("proxy.installation", "litellm.Router"): "the proxy builds its router by this name: it builds a guarded one",
     ("proxy.installation", "litellm.proxy.proxy_server.app.router.routes"): (
         "the dashboard's routes, in front of the one that takes any path"

@@ -58,7 +58,7 @@ def test_a_listed_model_without_a_price_is_reported(check: Any, monkeypatch: pyt
 
 @pytest.mark.parametrize(
     ("ends", "problems", "notes"),
-    [("2026-11-21", 1, 0), ("2026-11-22", 0, 1), ("2026-12-22", 0, 1), ("2027-06-01", 0, 0), ("soon", 0, 0)],
+    [("2026-10-31", 1, 0), ("2026-11-01", 0, 1), ("2026-12-31", 0, 1), ("2027-01-01", 0, 0), ("soon", 0, 0)],
 )
 def test_a_models_end_is_a_problem_after_it_and_a_note_shortly_before(
     check: Any, monkeypatch: pytest.MonkeyPatch, ends: str, problems: int, notes: int
