@@ -102,6 +102,26 @@ def _check_prices(where: str, entry: Mapping[Any, Any]) -> list[Problem]:
     ]
 
 
+def credentials(section: object) -> dict[str, Mapping[Any, Any]]:
+    """The values of each credential of ``credential_list``, by its name."""
+    found: dict[str, Mapping[Any, Any]] = {}
+    for entry in section if isinstance(section, list) else ():
+        values = entry.get("credential_values") if isinstance(entry, Mapping) else None
+        if isinstance(values, Mapping) and isinstance(entry.get("credential_name"), str):
+            found[entry["credential_name"]] = values
+    return found
+
+
+def with_credentials(entry: Mapping[Any, Any], known: Mapping[str, Mapping[Any, Any]]) -> dict[Any, Any]:
+    """A copy of a ``model_list`` entry with the values of the credential that it names, where that is ``known``."""
+    params = dict(entry["litellm_params"])
+    values = known.get(str(params.get("litellm_credential_name")))
+    if values is None:
+        return dict(entry)
+    del params["litellm_credential_name"]
+    return {**entry, "litellm_params": {**values, **params}}
+
+
 def with_variables_named(entry: Mapping[Any, Any], env: Mapping[str, str]) -> dict[Any, Any]:
     """A copy of a ``model_list`` entry whose model and address are those of the variables that it names, where set."""
     params = {

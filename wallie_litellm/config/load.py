@@ -21,6 +21,7 @@ from wallie_litellm.config.yaml_file import FileUnreadable, read_yaml
 from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.errors import ConfigError
 
+CREDENTIALS: Final = "credential_list"
 DEFAULT_FILE: Final = "router_config.yaml"
 
 
@@ -30,9 +31,10 @@ class RouterConfig:
 
     ``chains`` maps a model group to the groups that are tried after it; the head ``*`` serves every other group.
     LiteLLM's parts can hold keys, so they stay out of the repr. ``model_list`` is empty where all models come from the
-    proxy's database; the models and addresses in it are those of the variables that they name. ``references`` are these
-    and all other variables that LiteLLM's parts name, each with its places; ``environment_variables`` those that the
-    file sets. ``locate`` names the included file of a key path that begins with an index in ``model_list``.
+    proxy's database; it has the values of the file's credentials, and the models and addresses of the variables that it
+    names. ``references`` are these and all other variables that LiteLLM's parts name, each with its places;
+    ``environment_variables`` those that the file sets. ``locate`` names the included file of a key path that begins
+    with an index in ``model_list``.
     """
 
     path: Path
@@ -106,18 +108,24 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
     if problems or wallie is None:
         raise _refusal(path, [problem._replace(where=included.locate(problem.where)) for problem in problems])
     sections = {name: dict(data.get(name) or {}) for name in litellm_sections.SECTIONS[1:4]}
-    entries = (litellm_sections.with_variables_named(entry, env) for entry in data.get("model_list") or ())
-    models = [litellm_sections.with_prices_as_numbers(entry) for entry in entries]
     return RouterConfig(
         path=path,
-        model_list=models,
+        model_list=_complete_models(data, env),
         wallie=wallie,
         chains=chains,
         environment_variables=variables,
-        references=references({name: data.get(name) for name in litellm_sections.SECTIONS[:4]}),
+        references=references({name: data.get(name) for name in (*litellm_sections.SECTIONS[:4], CREDENTIALS)}),
         locate=included.locate,
         **sections,
     )
+
+
+def _complete_models(data: Mapping[Any, Any], env: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The ``model_list`` with what it refers to: credentials, variables that say what is called, prices as numbers."""
+    credentials = litellm_sections.credentials(data.get(CREDENTIALS))
+    entries = (litellm_sections.with_credentials(entry, credentials) for entry in data.get("model_list") or ())
+    named = (litellm_sections.with_variables_named(entry, env) for entry in entries)
+    return [litellm_sections.with_prices_as_numbers(entry) for entry in named]
 
 
 def _no_content(data: object) -> Problem:
