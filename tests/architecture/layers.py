@@ -31,6 +31,7 @@ IMPORTS_LITELLM: Final = (
     "litellm_adapter.mock_faults",
     "litellm_adapter.pricing",
     "litellm_adapter.requests",
+    "litellm_adapter.response_cache",
     "litellm_adapter.responses",
     "litellm_adapter.selection",
     "proxy.errors",

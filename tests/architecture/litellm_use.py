@@ -36,6 +36,9 @@ WRITES: Final = {
     ),
     ("demo.demo", "litellm.suppress_debug_info"): "documented setting: the demo owns its process and its output",
     ("demo.demo", "litellm.disable_hf_tokenizer_download"): "documented setting: the demo runs without a network",
+    ("litellm_adapter.response_cache", "litellm.cache"): (
+        "documented setting: the response cache that the file turns on, where there is none; it serves Routers alone"
+    ),
     ("litellm_adapter.selection", "litellm.callbacks"): "documented callbacks: the filter of each pick",
     ("proxy.installation", "litellm.proxy.proxy_server.general_settings"): (
         "documented setting cancel_on_disconnect: on by default, since a client that has left holds no place"
