@@ -59,8 +59,9 @@ class DeepSeekWire(OpenAIWire):
 
     def error_events(self, ask: Ask, answer: WireAnswer, status: int) -> bytes:
         """In the format that was asked for."""
-        wire = self._messages if ask.kind == "messages" else super()
-        return wire.error_events(ask, answer, status)
+        if ask.kind == "messages":
+            return self._messages.error_events(ask, answer, status)
+        return super().error_events(ask, answer, status)
 
     def usage(self, answer: WireAnswer) -> Json:
         """DeepSeek counts prompt tokens by whether its cache had them."""

@@ -100,7 +100,7 @@ class OpenAIWire(Wire):
     def _chunks(self, ask: Ask, answer: WireAnswer) -> Iterator[Event]:
         head = self._head(ask, answer, "chat.completion.chunk")
         wants_usage = answer.with_usage and bool((ask.body.get("stream_options") or {}).get("include_usage"))
-        usage = {"usage": None} if wants_usage else {}
+        usage: Json = {"usage": None} if wants_usage else {}
         if not answer.with_finish:
             usage = {"usage": self.usage(answer)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -132,8 +133,8 @@ class SimulatedProvider:
         ``after_headers`` sends the status and the headers first. With ``after_chunks`` a stream stalls after so many
         chunks of text; 0 is after what precedes the text, such as OpenAI's chunk with the role.
         """
-        place = {"after_chunks": after_chunks, "after_headers": after_headers}
-        self._add(Fault(FaultKind.HANG, times, model, seconds=seconds, **place))
+        fault = Fault(FaultKind.HANG, times, model, seconds=seconds)
+        self._add(replace(fault, after_chunks=after_chunks, after_headers=after_headers))
 
     def slow(
         self,
@@ -145,8 +146,8 @@ class SimulatedProvider:
         model: str | None = None,
     ) -> None:
         """Answer correctly, with a pause of ``seconds`` where :meth:`hang` would begin."""
-        place = {"after_chunks": after_chunks, "after_headers": after_headers}
-        self._add(Fault(FaultKind.SLOW, times, model, seconds=seconds, **place))
+        fault = Fault(FaultKind.SLOW, times, model, seconds=seconds)
+        self._add(replace(fault, after_chunks=after_chunks, after_headers=after_headers))
 
     def reset_connection(self, times: int | None = None, *, model: str | None = None) -> None:
         """Reset the connection (RST) once the request has been read."""
