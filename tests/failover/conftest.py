@@ -12,6 +12,9 @@ from failover_rows import BACKUPS, MESSAGES, MODELS, SCALE, SLACK, TEXT, Receive
 from support import assert_nothing_leaked, until
 from turns import Turns
 
+from wallie_litellm import build_router
+from wallie_litellm.config import parse_config
+from wallie_litellm.guard import Guard
 from wallie_litellm.simulator import SimulatedProviders
 
 UNLIMITED: dict[str, Any] = {"rpm": None, "tpm": None, "rpd": None}
@@ -49,6 +52,22 @@ async def _call_each(fleet: SimulatedProviders) -> None:
 def clock() -> Iterator[Turns]:
     with Turns() as clock:
         yield clock
+
+
+@pytest.fixture
+def open_router() -> Iterator[Callable[[dict[str, Any]], Any]]:
+    """Routers over the addresses that a configuration names."""
+    made: list[Any] = []
+
+    def make(data: dict[str, Any], bus: Any = None) -> Any:
+        config = parse_config(data)
+        router = build_router(config, guard=Guard(config.wallie, bus=bus))
+        made.append(router)
+        return router
+
+    yield make
+    for router in made:
+        router.guard.close()
 
 
 @pytest.fixture

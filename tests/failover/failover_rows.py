@@ -79,19 +79,24 @@ FROM_BACKUP: Final[Mapping[str, tuple[Calls, Calls]]] = {"backup": (2, 8)}
 CLEAN: Final = (openai.APIError, WallieError)
 
 
-def scaled(values: Any) -> Any:
+def scaled(values: Any, scale: float = SCALE) -> Any:
     """``values`` with every duration divided by the scale."""
     if not isinstance(values, Mapping):
         return values
     return {
-        key: value / SCALE if key in _DURATIONS and isinstance(value, int | float) else scaled(value)
+        key: value / scale if key in _DURATIONS and isinstance(value, int | float) else scaled(value, scale)
         for key, value in values.items()
     }
 
 
+def fast_defaults(settings: Mapping[str, Any], scale: float = SCALE) -> dict[str, Any]:
+    """The ``wallie:`` section with ``settings``, and the package's defaults beside them, ``scale`` times as fast."""
+    defaults = {name: {**section.model_dump(), **settings.get(name, {})} for name, section in _DEFAULTS.items()}
+    return {"ledger": None, **scaled({**settings, **defaults}, scale)}
+
+
 def configuration(row: Row) -> dict[str, Any]:
-    """The file of a row: the package's defaults, ten times as fast."""
-    wallie = {name: {**section.model_dump(), **row.settings.get(name, {})} for name, section in _DEFAULTS.items()}
+    """The file of a row."""
     return {
         "model_list": [
             {"model_name": name, "litellm_params": {"model": model, "api_key": "sk-simulated"}}
@@ -103,7 +108,7 @@ def configuration(row: Row) -> dict[str, Any]:
             "timeout": TIMEOUT / SCALE,
             **row.router,
         },
-        "wallie": {"ledger": None, **scaled({**row.settings, **wallie})},
+        "wallie": fast_defaults(row.settings),
     }
 
 
