@@ -44,7 +44,7 @@ def asked(open_router, fleet) -> Callable[..., Any]:
                 ],
                 "router_settings": {
                     "disable_cooldowns": True,
-                    "fallbacks": [{"faulty": ["backup"]}] if fallback else [],
+                    "fallbacks": chains,
                 },
                 "wallie": fast_defaults({"retry": {"max_retries": 0}}),
             },
@@ -66,13 +66,9 @@ async def messages(router: Any) -> str:
     return "".join([event if isinstance(event, str) else event.decode() async for event in answer])
 
 
-def breaker(router: Any) -> str:
-    (state,) = {
-        provider["breaker"]["state"]
-        for name, provider in router.guard.status()["providers"].items()
-        if provider["breaker"]["state"] != "closed"
-    } or {"closed"}
-    return state
+def is_open(router: Any) -> bool:
+    """Whether some circuit is open; only the faulty provider's can be."""
+    return "open" in {provider["breaker"]["state"] for provider in router.guard.status()["providers"].values()}
 
 
 @pytest.mark.parametrize("place", AFTER)
@@ -89,7 +85,7 @@ async def test_an_error_inside_a_200_is_the_providers_failure(asked, prefix, pla
     assert [(ended.success, ended.by_caller, ended.status_code) for ended in recorded] == [
         (False, False, status)
     ] * REQUESTS
-    assert breaker(router) == "open"
+    assert is_open(router)
 
 
 @pytest.mark.parametrize("place", ["before content", "after the role"])
@@ -117,7 +113,7 @@ async def test_anthropics_error_event_on_its_own_route_is_a_failure(asked, place
         assert isinstance(outcome, CLEAN) or "event: error" in outcome
         assert "message_stop" not in str(outcome)
     assert [(ended.success, ended.status_code) for ended in bus.of(Ended)] == [(False, 529)] * REQUESTS
-    assert breaker(router) == "open"
+    assert is_open(router)
 
 
 async def test_anthropics_error_event_before_content_goes_on_along_the_chain(asked, fleet):
@@ -139,7 +135,7 @@ async def test_anthropics_own_route_without_an_end_is_cut(asked, way):
         with pytest.raises(CLEAN):
             await messages(router)
     assert [ended.success for ended in bus.of(Ended)] == [False] * REQUESTS
-    assert breaker(router) == "open"
+    assert is_open(router)
 
 
 async def test_a_local_server_that_never_says_finished_is_well(asked):
@@ -147,4 +143,4 @@ async def test_a_local_server_that_never_says_finished_is_well(asked):
     provider.omit_finish()
     assert [await chat(router) for _ in range(REQUESTS)] == [TEXT] * REQUESTS
     assert [ended.success for ended in bus.of(Ended)] == [True] * REQUESTS
-    assert breaker(router) == "closed"
+    assert not is_open(router)

@@ -118,7 +118,7 @@ async def test_a_key_that_is_refused_does_not_hold_back_another_at_its_address(o
     vendor.fail(401, model="refused")
     assert max([await ask(router, "gpt", clock) for _ in range(12)]) <= SLACK
     assert vendor.counts().by_model["good"] == 12
-    assert vendor.counts().by_model.get("refused", 0) <= 1
+    assert vendor.counts().by_model.get("refused", 0) <= 5
 
 
 async def test_a_limit_of_litellms_own_refuses_its_group_only(open_router, pair, clock):
