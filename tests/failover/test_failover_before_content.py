@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from failover_rows import FEATURE, FROM_BACKUP, JITTER, MESSAGES, RETRIES, SCALE, TIMEOUT, Row, configuration
 
-FIRST_TOKEN = 2.0
+FIRST_TOKEN = 5.0
 BY_FEATURE: dict[str, Any] = {"features": {FEATURE: {"first_token": FIRST_TOKEN}}}
 BY_PROVIDER: dict[str, Any] = {"providers": {"openai": {"first_token": FIRST_TOKEN}}}
 LATE = 20.0 / SCALE
@@ -64,12 +64,12 @@ BOTH = [
     Row("503 to everything", lambda fleet: fleet["openai"].fail(503), **UNTIL_OPEN),
     Row("refuses connections", lambda fleet: fleet["openai"].refuse(), **{**UNTIL_OPEN, "primary": 0}),
     Row(
-        "500 to everything, patience 3 s",
+        "500 to everything, patience 3.5 s",
         lambda fleet: fleet["openai"].fail(500),
-        within=3.0,
+        within=3.5,
         primary=(6, 24),  # waits of 1 and 2 s
         others=FROM_BACKUP,
-        settings={"admission": {"patience": 3.0}, "retry": {"jitter": 0.0}, "breaker": {"failures": 100}},
+        settings={"admission": {"patience": 3.5}, "retry": {"jitter": 0.0}, "breaker": {"failures": 100}},
     ),
     Row(
         "429 to everything, without Retry-After",
