@@ -10,12 +10,12 @@ from failover_rows import MESSAGES, TEXT, Row, configuration, fast_defaults
 
 from wallie_litellm import execute_ai_request
 
-SPEED = 40  # seconds of the outage in one second of the test
+SPEED = 20  # seconds of the outage in one second of the test
 OUTAGE = 60.0
 EVERY = 4.0
 BACK_WITHIN = 30.0
-SLACK = 8.0  # 0.2 s of the test
-A_HANDFUL = 10
+SLACK = 8.0  # 0.4 s of the test
+A_HANDFUL = 12
 
 
 @pytest.mark.parametrize("fault", ["fail", "refuse", "reset_connection"])
