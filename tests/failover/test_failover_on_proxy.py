@@ -84,6 +84,7 @@ LIMITED = {"rpm": 600, "burst": {"rpm": 1}}  # one call in a tenth of a second
 OWN: dict[str, dict[str, Any]] = {
     **{row.group: {} for row in ROWS},
     **{name: {"rpm": 60, "burst": {"rpm": 1}} if name.startswith("queued") else {} for name in LEAVING},
+    "warm": {},
     "asked-too-often": {},
     "too-small": {"tpm": 40},
     "crowded": LIMITED,
@@ -99,7 +100,9 @@ def proxy(running_fleet: SimulatedProviders, tmp_path_factory: pytest.TempPathFa
     running = start(tmp_path_factory.mktemp("failover"), configuration(OWN, ALONE), running_fleet)
     client = Client(running)
     for stream in (WHOLE, STREAM):  # LiteLLM imports much with a first request, which no row is to wait for
-        assert client.ask("backup", stream).text == TEXT
+        for group in ("warm", "backup"):
+            client.ask(group, stream)
+            assert client.ask(group, stream).text == TEXT
     yield running
     running.stop()
 

@@ -10,6 +10,7 @@ from wallie_litellm.simulator.faults import Fault, FaultKind
 from wallie_litellm.simulator.wire import Event, sse
 
 BROKEN_JSON: Final = '{"id": "sim", "choices": [{"message": {"content": "Hel'
+BEFORE_CUT: Final = 0.1  # seconds from the last chunk to the cut: some clients discard what they have not read by then
 
 Step = bytes | float  # a payload, or a pause in seconds
 
@@ -36,7 +37,7 @@ def script_of(events: Sequence[Event], fault: Fault | None, error: bytes) -> Str
         case FaultKind.SLOW if fault.after_headers or fault.after_chunks is not None:
             return StreamScript((*before, fault.seconds, *after))
         case FaultKind.CUT_STREAM:
-            return StreamScript(tuple(before), whole=False, aborted=True)
+            return StreamScript((*before, BEFORE_CUT), whole=False, aborted=True)
         case FaultKind.TRUNCATE_STREAM:
             return StreamScript(tuple(before), whole=False)
         case FaultKind.MALFORMED:
