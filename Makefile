@@ -8,7 +8,11 @@ FAST := tests/core tests/config tests/guard tests/limiter tests/telemetry tests/
 # LiteLLM downloads its price map at import unless told to use the one it ships.
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 
-.PHONY: demo test test-fast lint bench screenshot format clean
+# What is tested on another LiteLLM, in an environment of its own.
+OTHER := .venv-litellm-$(VERSION)
+ON_OTHER := $(wildcard $(addprefix tests/,litellm_adapter guard failover drop_in proxy))
+
+.PHONY: demo test test-fast test-litellm lint bench screenshot format clean
 
 demo: $(STAMP)
 	$(BIN)/wallie-litellm demo $(if $(filter 0,$(SERVE)),--no-serve)
@@ -20,6 +24,12 @@ test: $(STAMP)
 # The rules, without proxies, browsers, databases and Redis: less than a minute.
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses auto $(FAST)
+
+# The seam to LiteLLM on another release of it: make test-litellm VERSION=1.106.2
+test-litellm:
+	@test -n "$(VERSION)" || { echo "which LiteLLM? make test-litellm VERSION=1.106.2" >&2; exit 2; }
+	PYTHON=$(PYTHON) sh tests/install_litellm.sh $(VERSION) $(OTHER)
+	$(OTHER)/bin/python -m pytest --numprocesses auto $(ON_OTHER)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -44,4 +54,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-litellm-* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -52,13 +52,13 @@ if TYPE_CHECKING:
     from wallie_litellm.guard.api import (
         AIRequestResult,
         AIRequestStream,
-        Target,
         calculate_cost,
         execute_ai_request,
         execute_ai_request_sync,
         extract_text,
         stream_ai_request,
     )
+    from wallie_litellm.guard.request import Target
     from wallie_litellm.guard.router import WallieRouter
 
 __all__ = [
@@ -91,13 +91,13 @@ __all__ = [
 
 # LiteLLM takes seconds to import: the modules that need it are imported with the first use of one of their names.
 _LAZY = {
+    "Target": "guard.request",
     "WallieRouter": "guard.router",
     "build_router": "bootstrap",
     **dict.fromkeys(
         (
             "AIRequestResult",
             "AIRequestStream",
-            "Target",
             "calculate_cost",
             "execute_ai_request",
             "execute_ai_request_sync",

@@ -3,6 +3,7 @@
 ``sources``          the files of a checkout, parsed once; violations
 ``imports``          the import graph: runtime, lazy and typing imports, and its cycles
 ``layers``           which package may import which, and which modules import LiteLLM
+``litellm_use``      no subclass of LiteLLM's Router, no private name, no unlisted write
 ``core``             the arithmetic stays pure
 ``shape``            sizes: lines of a file, attributes of an ``__init__``; class names
 ``maps``             every module is named in its package's map; tests mirror packages

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from architecture import core, layers, maps, shape, style, voice
+from architecture import core, layers, litellm_use, maps, shape, style, voice
 from architecture.sources import Checkout, Violation
 
 Contract = Callable[[Checkout], Iterable[Violation]]
@@ -14,6 +14,9 @@ CONTRACTS: Final[dict[str, Contract]] = {
     "layers": layers.layers,
     "no-cycles": layers.no_cycles,
     "litellm-seam": layers.litellm_seam,
+    "litellm-subclass": litellm_use.no_router_subclass,
+    "litellm-private": litellm_use.no_private_name,
+    "litellm-writes": litellm_use.no_write,
     "core-imports": core.core_imports,
     "core-computes": core.core_computes,
     "file-length": shape.file_length,

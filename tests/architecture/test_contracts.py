@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from architecture import core, layers, maps, shape
+from architecture import core, layers, litellm_use, maps, shape
 from architecture.contracts import CONTRACTS
 from architecture.imports import imports_of, top
 from architecture.layers import is_within, litellm_imports
@@ -56,6 +56,24 @@ def test_what_is_listed_as_importing_litellm_does(checkout: Checkout, name: str)
 def test_these_are_never_listed_as_importing_litellm(name: str) -> None:
     listed = (*layers.IMPORTS_LITELLM, *layers.IMPORTS_LITELLM_LATE)
     assert not any(f"{other}.".startswith(f"{name}.") or f"{name}.".startswith(f"{other}.") for other in listed)
+
+
+def test_what_is_listed_as_a_use_of_litellm_is_one(checkout: Checkout) -> None:
+    subclasses, names, written = (
+        {(use.module, use.name) for use in find(checkout)}
+        for find in (litellm_use.router_subclasses, litellm_use.private_names, litellm_use.writes)
+    )
+    known = litellm_use.UNTIL_THE_ROUTER_IS_REPLACED
+    assert known.get("litellm-subclass", set()) <= subclasses
+    assert known.get("litellm-private", set()) <= names
+    assert known.get("litellm-writes", set()) | litellm_use.WRITES.keys() <= written
+    assert litellm_use.PRIVATE_NAMES.keys() <= {name for _, name in names}
+
+
+def test_nothing_is_both_allowed_and_known() -> None:
+    known = litellm_use.UNTIL_THE_ROUTER_IS_REPLACED
+    assert not {name for _, name in known.get("litellm-private", set())} & litellm_use.PRIVATE_NAMES.keys()
+    assert not known.get("litellm-writes", set()) & litellm_use.WRITES.keys()
 
 
 @pytest.mark.parametrize("module", core.BESIDES)

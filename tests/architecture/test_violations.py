@@ -160,6 +160,92 @@ CASES = [
         "2: imports litellm when a function is called: architecture.layers does not list it",
     ),
     module(
+        "litellm-subclass",
+        "subclass_of_the_router",
+        "guard/api.py",
+        "import litellm\n\n\nclass Router(litellm.Router):\n    pass\n",
+        "4: Router is a subclass of litellm.Router",
+    ),
+    module(
+        "litellm-subclass",
+        "subclass_of_the_imported_router",
+        "guard/api.py",
+        "from litellm.router import Router as Base\n\n\nclass Router(Base):\n    pass\n",
+        "4: Router is a subclass of litellm.Router",
+    ),
+    module(
+        "litellm-subclass",
+        "subclass_by_a_call",
+        "guard/api.py",
+        'import litellm\n\nRouter = type("Router", (litellm.Router,), {})\n',
+        "3: 'Router' is a subclass of litellm.Router",
+    ),
+    module(
+        "litellm-private",
+        "private_module_imported",
+        "guard/api.py",
+        "from litellm._service_logger import ServiceLogging\n",
+        "1: uses litellm._service_logger.ServiceLogging, a private name of LiteLLM's",
+    ),
+    module(
+        "litellm-private",
+        "private_method_called",
+        "guard/api.py",
+        "import litellm\n\n\ndef pick(router: litellm.Router):\n    return router._get_client()\n",
+        "5: uses _get_client, a private name of LiteLLM's",
+    ),
+    module(
+        "litellm-private",
+        "private_attribute_of_a_subclass_of_litellms",
+        "guard/api.py",
+        "from litellm.integrations.custom_logger import CustomLogger\n\n\n"
+        "class Filter(CustomLogger):\n    def act(self):\n        return self._client\n",
+        "6: uses _client, a private name of LiteLLM's",
+    ),
+    module(
+        "litellm-private",
+        "private_attribute_by_its_name",
+        "guard/api.py",
+        'import litellm\n\nnames = ("chunks", "_wrapper")\n',
+        "3: uses _wrapper, a private name of LiteLLM's",
+    ),
+    module(
+        "litellm-writes",
+        "setting_assigned",
+        "guard/api.py",
+        "import litellm\n\nbefore, litellm.num_retries = litellm.num_retries, 0\n",
+        "3: writes litellm.num_retries: architecture.litellm_use does not list it for guard.api",
+    ),
+    module(
+        "litellm-writes",
+        "setting_assigned_by_its_name",
+        "guard/api.py",
+        'import litellm\n\nsetattr(litellm, "num_retries", 0)\n',
+        "3: writes litellm.num_retries: architecture.litellm_use does not list it for guard.api",
+    ),
+    module(
+        "litellm-writes",
+        "callback_added",
+        "guard/api.py",
+        "import litellm as llm\n\nllm.callbacks.append(print)\n",
+        "3: writes litellm.callbacks: architecture.litellm_use does not list it for guard.api",
+    ),
+    module(
+        "litellm-writes",
+        "price_map_changed",
+        "guard/api.py",
+        'from litellm import model_cost\n\nmodel_cost["m"] = {}\n',
+        "3: writes litellm.model_cost: architecture.litellm_use does not list it for guard.api",
+    ),
+    module(
+        "litellm-writes",
+        "module_found_by_its_name",
+        "guard/api.py",
+        'import sys\n\nimport litellm\n\nserver = sys.modules.get("litellm.proxy.proxy_server")\n'
+        "server.shutdown = print\n",
+        "6: writes litellm.proxy.proxy_server.shutdown: architecture.litellm_use does not list it for guard.api",
+    ),
+    module(
         "core-imports", "third_party_in_the_core", "core/demand.py", "import yaml\n", "1: imports yaml: core is pure"
     ),
     module(
@@ -357,6 +443,21 @@ ALLOWED = {
     "words_that_contain_others": {"wallie_litellm/config/models.py": "outdoors = 1  # indoor, silent\n"},
     "litellm_for_type_checkers_of_a_listed_module": {
         "wallie_litellm/guard/api.py": "if TYPE_CHECKING:\n    import litellm\n"
+    },
+    "private_names_of_the_packages_own": {
+        "wallie_litellm/guard/api.py": "from litellm.integrations.custom_logger import CustomLogger\n\n\n"
+        "class Filter(CustomLogger):\n    def __init__(self):\n        self._seen = 0\n\n"
+        "    def act(self, view):\n        return self._seen, view._count, view._replace()\n\n\n"
+        "class View:\n    _count = 0\n"
+    },
+    "documented_private_name": {
+        "wallie_litellm/guard/api.py": 'import litellm\n\n\ndef read(a):\n    return getattr(a, "_hidden_params")\n'
+    },
+    "listed_write": {
+        "wallie_litellm/demo/__init__.py": '"""The demo.\n\n``demo``  it\n"""\n',
+        "wallie_litellm/demo/demo.py": "def quiet():\n    import litellm\n\n    litellm.suppress_debug_info = True\n",
+        "tests/demo/test_demo.py": "",
+        "CONTRIBUTING.md": f"{GUIDE}`wallie_litellm/demo/`\n",
     },
     "constant_explained_at_its_end": {"wallie_litellm/config/models.py": "LIMIT: Final = 1  # a minute\n"},
     "roles_and_code_in_docstrings": {"wallie_litellm/config/models.py": '"""A :class:`Limit` of ``rpm``."""\n'},

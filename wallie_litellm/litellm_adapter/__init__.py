@@ -9,4 +9,9 @@ Nothing here decides; it translates for ``core`` and ``guard``.
 ``pricing``    what an attempt cost
 ``price_map``  a model in LiteLLM's price map
 ``patches``    what is written into LiteLLM
+``version``    which LiteLLM is refused, and which one noted
 """
+
+from wallie_litellm.litellm_adapter.version import require_supported
+
+require_supported()
