@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from itertools import count
 
 import pytest
@@ -19,13 +20,13 @@ A_HANDFUL = 12
 
 
 @pytest.mark.parametrize("fault", ["fail", "refuse", "reset_connection"])
-async def test_a_minute_of_failures_is_survived_and_left_behind(make_router, fleet, clock, fault):
+async def test_a_minute_of_failures_is_survived_and_left_behind(make_router, fleet, fault):
     data = configuration(Row("outage", lambda fleet: None))
     router = make_router(data={**data, "wallie": fast_defaults({}, SPEED)})
-    primary, started = fleet["openai"], clock.now()
+    primary, started = fleet["openai"], time.monotonic()
 
     def passed() -> float:
-        return (clock.now() - started) * SPEED
+        return (time.monotonic() - started) * SPEED
 
     asked: list[asyncio.Task[tuple[float, str]]] = []
 
