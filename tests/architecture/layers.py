@@ -24,13 +24,15 @@ FLOOR: Final = {name: len(LAYERS) - row for row, names in enumerate(LAYERS) for 
 # Modules that import LiteLLM when they are imported.
 IMPORTS_LITELLM: Final = (
     "guard.api",
-    "guard.router",
-    "guard.streaming_router",
+    "litellm_adapter.calls",
+    "litellm_adapter.debug_info",
     "litellm_adapter.errors",
-    "litellm_adapter.patches",
+    "litellm_adapter.inner_router",
+    "litellm_adapter.mock_faults",
     "litellm_adapter.pricing",
     "litellm_adapter.requests",
     "litellm_adapter.responses",
+    "litellm_adapter.selection",
     "proxy.installation",
 )
 # Packages that import it in functions only: it takes seconds, and their commands answer without it.

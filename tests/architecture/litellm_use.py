@@ -31,36 +31,19 @@ PRIVATE_NAMES: Final = {
 }
 # Settings, callbacks and routes that the package writes: in which module, and why.
 WRITES: Final = {
-    ("litellm_adapter.patches", "litellm.suppress_debug_info"): (
+    ("litellm_adapter.debug_info", "litellm.suppress_debug_info"): (
         "documented setting: no hint is printed while the provider of an unknown model is looked up; restored at once"
     ),
     ("demo.demo", "litellm.suppress_debug_info"): "documented setting: the demo owns its process and its output",
     ("demo.demo", "litellm.disable_hf_tokenizer_download"): "documented setting: the demo runs without a network",
+    ("litellm_adapter.selection", "litellm.callbacks"): "documented callbacks: the filter of each pick",
+    ("proxy.installation", "litellm.proxy.proxy_server.proxy_shutdown_event"): (
+        "uvicorn ends the process right after it, and LiteLLM calls no callback there: the sinks are drained in it"
+    ),
     ("proxy.installation", "litellm.Router"): "the proxy builds its router by this name: it builds a guarded one",
     ("proxy.installation", "litellm.proxy.proxy_server.app.router.routes"): (
         "the dashboard's routes, in front of the one that takes any path"
     ),
-}
-
-# What is left of the router that is a subclass, by contract, module and name. Nothing may be added.
-UNTIL_THE_ROUTER_IS_REPLACED: Final[Mapping[str, Set[tuple[str, str]]]] = {
-    "litellm-subclass": {("guard.streaming_router", "StreamingRouter")},
-    "litellm-private": {
-        ("guard.router", "_async_failure_callback"),
-        ("guard.router", "_async_success_callback"),
-        ("guard.streaming_router", "_aanthropic_messages_streaming_iterator"),
-        ("guard.streaming_router", "_acompletion_streaming_iterator"),
-        ("guard.streaming_router", "_aresponses_streaming_iterator"),
-        ("guard.streaming_router", "_completion_streaming_iterator"),
-        ("guard.streaming_router", "_get_timeout"),
-        ("litellm_adapter.patches", "_restore_consumer_correlation_context"),
-        ("litellm_adapter.responses", "_anthropic_wrapper"),
-    },
-    "litellm-writes": {
-        ("guard.router", "litellm.DEFAULT_MAX_RETRIES"),
-        ("guard.router", "litellm.disable_hf_tokenizer_download"),
-        ("proxy.installation", "litellm.proxy.proxy_server.proxy_shutdown_event"),
-    },
 }
 
 
@@ -89,20 +72,20 @@ class _Defined(NamedTuple):
 
 def no_router_subclass(checkout: Checkout) -> Iterator[Violation]:
     """No class is a subclass of LiteLLM's Router: LiteLLM 1.109 and later refuse one."""
-    for use in _judged("litellm-subclass", router_subclasses(checkout)):
+    for use in router_subclasses(checkout):
         yield use.file.violation(use.line, f"{use.name} is a subclass of litellm.Router")
 
 
 def no_private_name(checkout: Checkout) -> Iterator[Violation]:
     """No private name of LiteLLM's is imported, read, called or named in a text."""
-    for use in _judged("litellm-private", private_names(checkout)):
+    for use in private_names(checkout):
         if use.name not in PRIVATE_NAMES:
             yield use.file.violation(use.line, f"uses {use.name}, a private name of LiteLLM's")
 
 
 def no_write(checkout: Checkout) -> Iterator[Violation]:
     """No attribute of LiteLLM's modules is assigned but the listed ones, each in one module."""
-    for use in _judged("litellm-writes", writes(checkout)):
+    for use in writes(checkout):
         if (use.module, use.name) not in WRITES:
             yield use.file.violation(use.line, f"writes {use.name}: {__name__} does not list it for {use.module}")
 
@@ -145,11 +128,6 @@ def writes(checkout: Checkout) -> Iterator[Use]:
                 origin = _origin(node.args[0], file)
                 if origin is not None:
                     yield Use(file, node.lineno, f"{origin}.{_text(node.args[1]) or '*'}")
-
-
-def _judged(contract: str, uses: Iterator[Use]) -> Iterator[Use]:
-    known = UNTIL_THE_ROUTER_IS_REPLACED.get(contract, frozenset())
-    return (use for use in uses if (use.module, use.name) not in known)
 
 
 def _written(node: ast.AST) -> Iterator[ast.expr]:

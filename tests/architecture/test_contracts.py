@@ -59,21 +59,11 @@ def test_these_are_never_listed_as_importing_litellm(name: str) -> None:
 
 
 def test_what_is_listed_as_a_use_of_litellm_is_one(checkout: Checkout) -> None:
-    subclasses, names, written = (
-        {(use.module, use.name) for use in find(checkout)}
-        for find in (litellm_use.router_subclasses, litellm_use.private_names, litellm_use.writes)
+    names, written = (
+        {(use.module, use.name) for use in find(checkout)} for find in (litellm_use.private_names, litellm_use.writes)
     )
-    known = litellm_use.UNTIL_THE_ROUTER_IS_REPLACED
-    assert known.get("litellm-subclass", set()) <= subclasses
-    assert known.get("litellm-private", set()) <= names
-    assert known.get("litellm-writes", set()) | litellm_use.WRITES.keys() <= written
+    assert litellm_use.WRITES.keys() <= written
     assert litellm_use.PRIVATE_NAMES.keys() <= {name for _, name in names}
-
-
-def test_nothing_is_both_allowed_and_known() -> None:
-    known = litellm_use.UNTIL_THE_ROUTER_IS_REPLACED
-    assert not {name for _, name in known.get("litellm-private", set())} & litellm_use.PRIVATE_NAMES.keys()
-    assert not known.get("litellm-writes", set()) & litellm_use.WRITES.keys()
 
 
 @pytest.mark.parametrize("module", core.BESIDES)

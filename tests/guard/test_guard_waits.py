@@ -317,6 +317,19 @@ async def test_rejections_without_a_retry_after_pause_longer_each_time(make_guar
     assert pauses == pytest.approx([1, 2, 4, 1])
 
 
+async def test_a_crowd_that_meets_a_rate_limit_lengthens_the_pause_once(
+    make_guard: MakeGuard, clock: FakeClock
+) -> None:
+    guard = make_guard(retry={"jitter": 0})
+    crowd = []
+    for _ in range(8):
+        context = guard.open_context("o")
+        crowd.append((context, await admitted(guard, clock, context, tokens(1), 0)))
+    for context, made in crowd:
+        guard.settle(context, made, AttemptResult(Outcome.REJECTED, rate_limited=True))
+    assert guard.status()["providers"]["openai"]["paused_for"] == pytest.approx(1)
+
+
 # Waiting requests that are cancelled
 
 

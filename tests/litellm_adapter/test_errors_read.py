@@ -34,15 +34,28 @@ def raised(kind, text="x", **kwargs):
     return kind(text, model="m", llm_provider="p", **kwargs)
 
 
+def answered(kind, text):
+    """An error that LiteLLM makes of a provider's answer."""
+    error = raised(kind, text)
+    error.litellm_response_headers = httpx.Headers({"content-type": "application/json"})
+    return error
+
+
 @pytest.mark.parametrize("kind", [litellm.RateLimitError, litellm.BadRequestError])
 def test_geminis_rate_limit_is_one_under_any_of_litellms_exceptions(kind):
-    result = classify_error(raised(kind, GEMINI_429))
+    result = classify_error(answered(kind, GEMINI_429))
     assert (result.rate_limited, result.pause_for, result.verdict) == (True, 19, Verdict.IGNORED)
 
 
 def test_an_empty_account_is_a_failure_and_not_a_pause():
-    result = classify_error(raised(litellm.RateLimitError, "You exceeded your current quota, please check your plan"))
+    result = classify_error(answered(litellm.RateLimitError, "You exceeded your current quota, please check your plan"))
     assert (result.rate_limited, result.verdict) == (False, Verdict.FAILURE)
+
+
+def test_a_limit_of_litellms_own_says_nothing_of_the_provider():
+    result = classify_error(raised(litellm.RateLimitError, "No deployments available: max parallel requests"))
+    assert (result.outcome, result.rate_limited, result.pause_for) == (Outcome.NOT_SENT, False, None)
+    assert (result.verdict, result.transient) == (Verdict.IGNORED, True)
 
 
 def test_an_answer_of_200_that_cannot_be_read_is_a_passing_failure():

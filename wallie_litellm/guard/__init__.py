@@ -1,22 +1,27 @@
 """A request's path, from the call to the recorded result. In the order in which a request meets them:
 
- 1. ``api``               the helpers that applications call
- 2. ``router``            LiteLLM's Router with the guard around every attempt
- 3. ``streaming_router``  the same for streams
- 4. ``current``           the request and the attempt of the present context
- 5. ``guard``             the facade: filter, admit, settle; what operators and applications ask for
- 6. ``admission``         takes an attempt's capacity, or queues it, for a bounded time, or refuses it
- 7. ``pacing``            lets a burst of requests reserve a few at a time
- 8. ``refusals``          from a limiter's denial to the error that the caller receives
- 9. ``settlement``        ends an attempt: limits, breaker, pause, event
-10. ``reporter``          builds and publishes the events
+ 1. ``api``              the helpers that applications call
+ 2. ``router``           a LiteLLM Router by interface; opens requests, and passes on what is not guarded
+ 3. ``batch``            the Router's batch methods
+ 4. ``request_loop``     chain( retry( attempt )): what comes after each attempt
+ 5. ``attempts``         carries the loop's steps out, for coroutines and for threads
+ 6. ``picking``          what LiteLLM picks a deployment from
+ 7. ``guard``            the facade: filter, admit, settle; what operators and applications ask for
+ 8. ``admission``        takes an attempt's capacity, or queues it, for a bounded time, or refuses it
+ 9. ``pacing``           lets a burst of requests reserve a few at a time
+10. ``refusals``         from a limiter's denial to the error that the caller receives
+11. ``attempt_stream``   a provider's stream that settles its attempt however it ends
+12. ``request_stream``   the caller's stream, which goes on along the chain until content has come
+13. ``settlement``       ends an attempt: limits, breaker, pause, event
+14. ``answer_headers``   the headers of an answer that say how it came about
+15. ``reporter``         builds and publishes the events
 
 Values that they pass on:
 
+``request``           one call of a router's method: what is sent, under which rules, along which chain
 ``context``           a request and its attempts
 ``router_view``       one router's chains, providers and prices
 ``chain``             the chain of groups, and the error at its end
-``stream``            a provider's stream that settles its attempt however it ends
 ``background_loop``   an event loop for code without one
 ``capacity_lease``    capacity for a call that is made outside the router
 """

@@ -29,7 +29,7 @@ _prices = PriceList()
 
 @dataclass(frozen=True, slots=True)
 class AIRequestResult:
-    """The result of a guarded request.
+    """The result of a guarded request, which ``request_id`` names in events, in the ledger and in headers.
 
     ``data`` is the provider's response and ``text`` the text in it; ``model`` is the model group that served and
     ``deployment`` LiteLLM's name of the model behind it. ``latency_ms`` is the whole request, ``waited_ms`` the part
@@ -48,6 +48,7 @@ class AIRequestResult:
     waited_ms: float
     cost_usd: float | None
     used_fallback: bool
+    request_id: str = ""
     attempts: list[Settled] = field(default_factory=list)
 
 
@@ -310,6 +311,7 @@ def _result(router: WallieRouter, context: RequestContext, data: Any) -> AIReque
         waited_ms=context.waited * 1000,
         cost_usd=context.attempts[-1].cost_usd if context.attempts else None,
         used_fallback=group != context.group,
+        request_id=context.request_id,
         attempts=list(context.attempts),
     )
 

@@ -17,7 +17,7 @@ from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.picking import Picking
 from wallie_litellm.guard.request import Request, Target
 from wallie_litellm.guard.request_loop import Step
-from wallie_litellm.litellm_adapter.calls import Calls
+from wallie_litellm.litellm_adapter.calls import DeploymentCalls
 from wallie_litellm.litellm_adapter.errors import (
     FirstTokenTimeout,
     classify_error,
@@ -40,7 +40,7 @@ SLOW_ANSWER: Final = 5.0
 class Attempts:
     """Carries out the steps of a request's loop."""
 
-    def __init__(self, guard: Guard, inner: InnerRouter, calls: Calls) -> None:
+    def __init__(self, guard: Guard, inner: InnerRouter, calls: DeploymentCalls) -> None:
         self.guard = guard
         self._inner = inner
         self._calls = calls

@@ -75,7 +75,7 @@ class Guard:
         )
         self._limiters = LimiterRegistry(self.config, self.clock, self.reporter, self.processes, self._fleet)
         self._admission = Admission(self.config, self.clock, self._limiters)
-        self._settlement = Settlement(self._limiters, self.reporter, self.backoff)
+        self._settlement = Settlement(self._limiters, self.reporter, self.backoff, self._now)
         self._on_close: list[Callable[[], None]] = []
         self._closed = False
 

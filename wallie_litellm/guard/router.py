@@ -31,7 +31,7 @@ from wallie_litellm.guard.request import Request, Target
 from wallie_litellm.guard.request_loop import Chains, RequestLoop
 from wallie_litellm.guard.request_stream import RequestStream
 from wallie_litellm.guard.router_view import RouterView
-from wallie_litellm.litellm_adapter.calls import Calls
+from wallie_litellm.litellm_adapter.calls import DeploymentCalls
 from wallie_litellm.litellm_adapter.endpoints import ASYNC, SYNC, Endpoint
 from wallie_litellm.litellm_adapter.errors import failure_from
 from wallie_litellm.litellm_adapter.inner_router import CHANGES, InnerRouter, make_router, router_class
@@ -71,7 +71,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     guard: Guard
     view: RouterView
     _inner: InnerRouter
-    _calls: Calls
+    _calls: DeploymentCalls
     _attempts: Attempts
     _chains: _ConfiguredChains
 
@@ -91,7 +91,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         own = self.__dict__
         own["guard"] = guard = guard or self.default_guard or Guard()
         own["_inner"] = inner = InnerRouter(router)
-        own["_calls"] = calls = Calls(inner, settings)
+        own["_calls"] = calls = DeploymentCalls(inner, settings)
         own["_attempts"] = Attempts(guard, inner, calls)
         own["_chains"] = chains = _ConfiguredChains(inner)
         own["view"] = view = RouterView(chains.names_after, inner.providers_of, _Prices())
@@ -183,7 +183,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    # Calls
+    # DeploymentCalls
 
     async def acompletion(self, model: str, messages: Any, stream: bool = False, **kwargs: Any) -> Any:
         """LiteLLM's ``Router.acompletion``, guarded."""

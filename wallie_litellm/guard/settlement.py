@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import NamedTuple
 
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.backoff import Backoff
@@ -19,12 +21,15 @@ _SUCCESS = Verdict.SUCCESS
 class Settlement:
     """Settles attempts, and counts the rate limits that each provider has answered with in a row."""
 
-    def __init__(self, limiters: LimiterRegistry, reporter: Reporter, backoff: Backoff) -> None:
+    def __init__(
+        self, limiters: LimiterRegistry, reporter: Reporter, backoff: Backoff, now: Callable[[], float]
+    ) -> None:
         self._limiters = limiters
         self._reporter = reporter
         self._backoff = backoff
+        self._now = now
         self._lock = threading.Lock()
-        self._rejections: dict[str, int] = {}  # by provider, since its last success
+        self._rejections: dict[str, _Rejections] = {}  # by provider, since its last success
 
     def settle(self, context: RequestContext, attempt: Attempt, result: AttemptResult) -> bool:
         """End ``attempt``; ``False`` for one that was never admitted, has ended before, or has expired."""
@@ -34,7 +39,7 @@ class Settlement:
         attempt.result = result
         pause_for = result.pause_for
         if result.rate_limited:
-            pause_for = self._pause_after_rejection(attempt.provider, result.pause_for)
+            pause_for = self._pause_after_rejection(attempt, result.pause_for)
         elif self._rejections and result.verdict is _SUCCESS:
             self._rejections.pop(attempt.provider, None)
         charged = charge(result.outcome, reservation.demand, result.usage)
@@ -51,8 +56,22 @@ class Settlement:
         """Begin the count of ``provider``'s rate limits anew."""
         self._rejections.pop(provider, None)
 
-    def _pause_after_rejection(self, provider: str, asked: float | None) -> float:
-        """Seconds that ``provider`` is paused: as long as it ``asked``, else longer with each rejection in a row."""
+    def _pause_after_rejection(self, attempt: Attempt, asked: float | None) -> float | None:
+        """Seconds that a provider is paused: as long as it ``asked``, else longer with each rejection in a row.
+
+        Calls that were under way when the provider first rejected one say nothing new: a crowd lengthens a pause once.
+        """
         with self._lock:
-            count = self._rejections[provider] = self._rejections.get(provider, 0) + 1
+            seen = self._rejections.get(attempt.provider)
+            if seen is not None and attempt.started_at <= seen.at:
+                return asked
+            count = 1 if seen is None else seen.number + 1
+            self._rejections[attempt.provider] = _Rejections(count, self._now())
         return asked if asked else self._backoff.seconds(count)
+
+
+class _Rejections(NamedTuple):
+    """How many rejections in a row a provider has answered with, and when the last of them came, in seconds."""
+
+    number: int
+    at: float

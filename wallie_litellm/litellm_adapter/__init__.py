@@ -1,15 +1,25 @@
-"""What LiteLLM's objects look like: its requests, responses, errors, metadata and prices.
+"""LiteLLM, by its public means: its Router, its calls, and what its objects look like.
 
-Nothing here decides; it translates for ``core`` and ``guard``.
+Nothing here decides; it calls and translates for ``core`` and ``guard``. What is done with the Router:
 
-``requests``   the demand of a call, and the provider of a deployment
-``responses``  the tokens that responses and streams report, and what kind of response it is
-``errors``     exceptions, classified into how an attempt ended
-``metadata``   feature, user and the caller's own metadata
-``pricing``    what an attempt cost
-``price_map``  a model in LiteLLM's price map
-``patches``    what is written into LiteLLM
-``version``    which LiteLLM is refused, and which one noted
+``inner_router``   its deployments, its fallbacks and its pick
+``selection``      the filter that LiteLLM calls for each pick
+``calls``          one call to one deployment
+``endpoints``      the Router's methods that make a call
+``mock_faults``    LiteLLM's ``mock_testing_*`` arguments
+``run_ready``      coroutines that do not wait, run without an event loop
+
+What its objects look like:
+
+``requests``       the demand of a call, and the provider of a deployment
+``responses``      the tokens that responses and streams report, and what kind of response it is
+``errors``         exceptions, classified into how an attempt ended
+``openai_errors``  this package's errors as OpenAI's
+``metadata``       feature, user and the caller's own metadata
+``pricing``        what an attempt cost
+``price_map``      a model in LiteLLM's price map
+``debug_info``     LiteLLM's printed hints, suppressed
+``version``        which LiteLLM is refused, and which one noted
 """
 
 from wallie_litellm.litellm_adapter.version import require_supported

@@ -75,8 +75,8 @@ class Timeouts(NamedTuple):
         return next(filter(None, (source.get(name) for source in sources for name in names)), self.timeout)
 
 
-class Calls:
-    """Calls deployments of one Router, which was built with ``settings``."""
+class DeploymentCalls:
+    """DeploymentCalls deployments of one Router, which was built with ``settings``."""
 
     def __init__(self, inner: InnerRouter, settings: Mapping[str, Any]) -> None:
         self._inner = inner

@@ -9,6 +9,7 @@ from litellm.router import Router
 
 from wallie_litellm.litellm_adapter.requests import provider_of
 from wallie_litellm.litellm_adapter.run_ready import NotReady, run_ready
+from wallie_litellm.litellm_adapter.version import note_untested
 
 Deployment = Mapping[str, Any]  # an entry of the Router's ``model_list``
 
@@ -155,4 +156,5 @@ def make_router(*args: Any, **kwargs: Any) -> Any:
 
     Cooldowns and retries are this package's: breakers and the request loop stand in their place.
     """
+    note_untested()
     return Router(*args, **{**kwargs, "disable_cooldowns": kwargs.get("disable_cooldowns", True), "num_retries": 0})

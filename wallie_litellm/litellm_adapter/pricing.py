@@ -22,7 +22,7 @@ from litellm.litellm_core_utils.litellm_logging import use_custom_pricing_for_mo
 from wallie_litellm.core.bill import NO_BILL, Bill
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.operations import COUNTED
-from wallie_litellm.litellm_adapter.patches import debug_info_suppressed
+from wallie_litellm.litellm_adapter.debug_info import debug_info_suppressed
 from wallie_litellm.litellm_adapter.price_map import has_price, has_token_price
 from wallie_litellm.litellm_adapter.responses import value_of
 

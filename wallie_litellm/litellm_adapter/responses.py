@@ -15,7 +15,7 @@ from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.token_estimate import CHARACTERS_PER_TOKEN, count_characters
 
 # Under these names LiteLLM's wrappers for the Responses and Anthropic formats hold the chat stream they translate.
-_INNER_STREAMS: Final = ("litellm_custom_stream_wrapper", "_anthropic_wrapper", "completion_stream")
+_INNER_STREAMS: Final = ("litellm_custom_stream_wrapper", "completion_stream")
 PLAUSIBLE_TOKENS: Final = 10**9  # tokens of one call: a report of more is wrong
 _LAST_EVENTS: Final = frozenset({"message_stop", "response.completed", "response.incomplete"})
 

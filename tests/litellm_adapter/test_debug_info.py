@@ -8,7 +8,7 @@ from contextlib import suppress
 import litellm
 import pytest
 
-from wallie_litellm.litellm_adapter.patches import debug_info_suppressed
+from wallie_litellm.litellm_adapter.debug_info import debug_info_suppressed
 
 
 @pytest.mark.parametrize("before", [False, True])

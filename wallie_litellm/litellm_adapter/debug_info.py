@@ -1,11 +1,10 @@
-"""What this package writes into LiteLLM's objects and settings, one function each."""
+"""LiteLLM's printed hints, kept from the output while this package looks up an unknown model."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import litellm
 
@@ -42,18 +41,3 @@ def debug_info_suppressed() -> Iterator[None]:
         yield
     finally:
         _debug_info.restore()
-
-
-def without_context_finaliser(stream: Any) -> Any:
-    """Keep a LiteLLM stream's finaliser from writing context variables.
-
-    Written in the middle of a garbage collection, they crash CPython up to 3.11 (python/cpython#148891). LiteLLM
-    writes them for ``request_correlation_in_logs``, which is off by default.
-    """
-    if not litellm.request_correlation_in_logs and hasattr(stream, "_restore_consumer_correlation_context"):
-        stream._restore_consumer_correlation_context = _restore_nothing
-    return stream
-
-
-def _restore_nothing(**_: Any) -> None:
-    pass
