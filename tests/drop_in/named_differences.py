@@ -1,0 +1,12 @@
+"""Where ``WallieRouter`` deliberately does other than plain LiteLLM, each with its reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+NAMED_DIFFERENCES: Final = {
+    "callers-error-ends": "a 400 that the caller caused would be a 400 elsewhere too, or an answer to another question",
+    "own-chains-only": "a prompt that is too long, or refused content, goes along the chain for that error only",
+    "chain-exhausted": "the error of a chain names every member and why; its status is 429 or 503, its class openai's",
+    "retries-of-the-client": "OpenAI's client does not ask again by itself: such a retry would pass the limits by",
+}
