@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -37,20 +35,10 @@ TABLES: Final = (
 )
 ROWS: Final[tuple[Row, ...]] = tuple(row for table in TABLES for row in table.ROWS)
 AT_LEAST: Final = 80  # documented behaviours
-MATTERS: Final = pytest.mark.asyncio(loop_scope="module")  # clients are kept for a loop: one loop saves their set-up
+ONE_LOOP: Final = pytest.mark.asyncio(loop_scope="module")  # clients are kept for a loop: one loop saves their set-up
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    for name in ("LiteLLM", "LiteLLM Router"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    server = Upstream()
-    server.start()
-    yield server
-    server.stop()
-
-
-@MATTERS
+@ONE_LOOP
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.behaviour)
 async def test_a_row_has_the_same_outcome_with_both_routers(row: Row, upstream: Upstream) -> None:
     plain = await observe(row, upstream, plain_router)
