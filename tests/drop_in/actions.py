@@ -92,10 +92,11 @@ def times(count: int, action: Action) -> Action:
 
 
 def at_once(count: int, action: Action) -> Action:
-    """The same action several times at once; errors are part of the answer."""
+    """The same action several times at once: the texts, and the errors."""
 
     async def act(stage: Stage) -> Any:
-        return await asyncio.gather(*(outcome_of(action(stage)) for _ in range(count)))
+        answers = await asyncio.gather(*(outcome_of(action(stage)) for _ in range(count)))
+        return [answer if isinstance(answer, Exception) else answer.choices[0].message.content for answer in answers]
 
     return act
 

@@ -17,21 +17,34 @@ from drop_in.callbacks import LISTS, EventLog, registered
 from drop_in.routers import our_router, pointed
 from drop_in.row import deployment
 from drop_in.upstream import Upstream, failing
-from wallie_litellm.config import WallieConfig
+from wallie_litellm import build_router
+from wallie_litellm.config import WallieConfig, parse_config
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.router import WallieRouter
 
 MANY: Final = 60  # routers
 SOME: Final = 20  # routers
+MODELS: Final = [
+    {"model_name": "m", "litellm_params": {"model": "openai/x", "mock_response": "made up", "api_key": "sk-a"}}
+]
 ONE: Final = [deployment("m", "a", mock_response="made up")]
 SHORTLY: Final = failing(500, retry_after_ms="1")
 OWN_CALLS: Final = 3  # OpenAI's client asks twice more after a 500
 
 
-def new_router(**arguments: Any) -> WallieRouter:
-    models = [{"model_name": "m", "litellm_params": {"model": "openai/x", "mock_response": "made up", "api_key": "k"}}]
-    guard = Guard(WallieConfig.model_validate({"ledger": None}))
-    return WallieRouter(model_list=models, guard=guard, **arguments)
+def new_router() -> WallieRouter:
+    """A router with a guard that is its own alone."""
+    return WallieRouter(model_list=MODELS, guard=Guard(WallieConfig.model_validate({"ledger": None})))
+
+
+def router_of_litellms_arguments() -> WallieRouter:
+    """A router as LiteLLM's proxy builds it."""
+    return WallieRouter(model_list=MODELS)
+
+
+def router_of_file() -> WallieRouter:
+    """A router as an application builds it."""
+    return build_router(parse_config({"model_list": MODELS, "wallie": {"ledger": None}}))
 
 
 async def use(router: WallieRouter) -> None:
@@ -75,6 +88,7 @@ async def blocking_use(router: WallieRouter) -> None:
     await asyncio.to_thread(router.completion, model="m", messages=PROMPT)
 
 
+End = Callable[[WallieRouter], Awaitable[None]]
 ENDS: Final = [dropped, discarded, closed, entered, guard_closed, unused, streamed_and_dropped, blocking_use]
 
 
@@ -87,23 +101,28 @@ def threads() -> set[threading.Thread]:
 
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
-async def test_a_router_leaves_no_thread_no_callback_and_no_reference(
-    end: Callable[[WallieRouter], Awaitable[None]],
-) -> None:
+async def test_a_router_leaves_no_thread_no_callback_and_no_reference(end: End) -> None:
+    await assert_nothing_is_left(new_router, end, MANY if end in (dropped, discarded) else SOME)
+
+
+@pytest.mark.parametrize("build", [router_of_litellms_arguments, router_of_file], ids=lambda build: build.__name__)
+async def test_a_dropped_router_leaves_nothing_however_it_was_built(build: Callable[[], WallieRouter]) -> None:
+    await assert_nothing_is_left(build, dropped, SOME)
+
+
+async def assert_nothing_is_left(build: Callable[[], WallieRouter], end: End, count: int) -> None:
     for _ in range(2):
-        await end(new_router())  # what LiteLLM and the interpreter keep for themselves is there from now on
-    gc.collect()
-    await asyncio.sleep(0.05)
+        await end(build())  # what LiteLLM and the interpreter keep for themselves is there from now on
+    await until(lambda: not gc.collect(), 1)
     before, registered_before = threads(), callbacks()
     alive = []
-    for _ in range(MANY if end in (dropped, discarded) else SOME):
-        router = new_router()
+    for _ in range(count):
+        router = build()
         alive.append(weakref.ref(router))
         await end(router)
         del router
     gc.collect()
-    await until(lambda: len(threads() - before) <= 1, 3)
-    gc.collect()
+    await until(lambda: len(threads() - before) <= 1 and callbacks() == registered_before, 1)
     assert callbacks() == registered_before
     assert sum(reference() is not None for reference in alive) <= 2, "as many as plain LiteLLM keeps"
     assert len(threads() - before) <= 1, "one thread of a pool that had been idle"
