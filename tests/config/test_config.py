@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from wallie_litellm.config import (
     DIMENSIONS,
     AdmissionSettings,
     BreakerSettings,
+    FeatureRules,
     FeatureSettings,
     LimitSettings,
     ProviderLimits,
@@ -23,6 +26,8 @@ from wallie_litellm.config import (
 )
 from wallie_litellm.errors import ConfigError
 
+WAITS = st.floats(0, 90)
+FIRST_TOKENS = st.floats(0.001, 90)
 MODELS = [{"model_name": name, "litellm_params": {"model": f"openai/{name}"}} for name in ("a", "b", "c")]
 
 
@@ -47,14 +52,19 @@ def test_defaults_are_the_designs(section: dict[str, Any] | None) -> None:
         "groq": {"rpm": 500, "tpm": 50_000, "rpd": 10_000},
         "deepseek": {"rpm": 300, "tpm": 100_000, "rpd": 5_000},
     }
-    assert wallie.admission.model_dump() == {"max_wait": 30, "patience": None, "reservation_ttl": 600}
+    assert wallie.admission.model_dump() == {
+        "max_wait": 30,
+        "patience": None,
+        "pause_patience": 3,
+        "reservation_ttl": 600,
+    }
     assert wallie.breaker.model_dump() == {
         "failures": 5,
         "error_rate": None,
         "window": 60,
         "min_calls": 20,
-        "open_for": 30,
-        "max_open_for": 300,
+        "open_for": 10,
+        "max_open_for": 60,
         "probes": 1,
     }
     assert wallie.retry.model_dump() == {"max_retries": 3, "initial": 1, "max": 16, "multiplier": 2, "jitter": 0.25}
@@ -150,14 +160,24 @@ def test_every_setting_can_be_set() -> None:
                     "burst": {"rpm": 10, "otpm": 3},
                     "headroom": 0.1,
                     "reset_timezone": "Europe/Berlin",
+                    "first_token": "20s",
                 }
             },
-            "admission": {"max_wait": "1m", "patience": 0, "reservation_ttl": "1h"},
+            "admission": {"max_wait": "1m", "patience": 0, "pause_patience": 0, "reservation_ttl": "1h"},
             "breaker": {"error_rate": 0.5, "window": "2m", "min_calls": 3, "open_for": "250ms", "max_open_for": 1},
             "retry": {"max_retries": 0, "initial": 0, "max": 0, "multiplier": 1, "jitter": 0},
             "store": {"url": "redis+cluster://a:6379", "on_store_error": "closed"},
             "telemetry": {"posthog": {"api_key": "phc_1", "host": "http://localhost"}, "prometheus": {}},
-            "features": {"chat": {"priority": -1, "max_wait": "5s", "patience": "1s", "limits": {"tpd": 9}}},
+            "features": {
+                "chat": {
+                    "priority": -1,
+                    "max_wait": "5s",
+                    "patience": "1s",
+                    "first_token": "8s",
+                    "stream_recovery": "hold",
+                    "limits": {"tpd": 9},
+                }
+            },
             "kpis": {"critical_alerts": 2, "p95_latency": "1s"},
             "admin_token": "t",
         }
@@ -165,7 +185,10 @@ def test_every_setting_can_be_set() -> None:
     assert wallie.providers["openai"].by_dimension() == dict.fromkeys(DIMENSIONS, 7)
     assert wallie.providers["openai"].burst == {"rpm": 10, "otpm": 3}
     assert wallie.breaker.open_for == 0.25
+    assert wallie.providers["openai"].first_token == 20
+    assert wallie.admission.pause_patience == 0
     assert wallie.features["chat"].limits.by_dimension() == {"tpd": 9}
+    assert wallie.for_feature("chat") == FeatureRules(1, 5, 0, 8, "hold")
     assert wallie.telemetry.prometheus is not None
     assert wallie.telemetry.slack is None
 
@@ -179,17 +202,43 @@ def test_a_section_left_empty_has_its_defaults() -> None:
 
 
 def test_patience_is_as_max_wait_unless_set() -> None:
-    assert WallieConfig().waits() == (30, 30)
-    assert WallieConfig(admission=AdmissionSettings(max_wait=10, patience=2)).waits("chat") == (2, 10)
+    assert WallieConfig().for_feature() == FeatureRules(30, 30, 3, None, "error")
+    rules = WallieConfig(admission=AdmissionSettings(max_wait=10, patience=4)).for_feature("chat")
+    assert rules == FeatureRules(4, 10, 3, None, "error")
 
 
 def test_a_features_waits_go_before_the_general_ones() -> None:
-    general = AdmissionSettings(max_wait=10, patience=4)
+    general = AdmissionSettings(max_wait=10, patience=4, pause_patience=4)
     features = {"chat": FeatureSettings(patience=1), "batch": FeatureSettings(max_wait=3)}
     config = WallieConfig(admission=general, features=features)
-    assert config.waits("chat") == (1, 10)
-    assert config.waits("batch") == (3, 3)
-    assert config.waits("other") == (4, 10)
+    assert config.for_feature("chat")[:3] == (1, 10, 1)
+    assert config.for_feature("batch")[:3] == (3, 3, 3)
+    assert config.for_feature("other")[:3] == (4, 10, 4)
+
+
+@pytest.mark.parametrize("general", [{"max_wait": 1}, {"patience": "1s"}, {"max_wait": 2, "patience": 1}])
+def test_a_pause_is_waited_for_no_longer_than_anything_else(general: dict[str, Any]) -> None:
+    assert parse({"admission": general}).wallie.for_feature().pause_patience == 1
+
+
+@pytest.mark.parametrize("recovery", ["error", "hold", "continue"])
+def test_a_feature_states_its_first_token_and_what_becomes_of_a_broken_stream(recovery: str) -> None:
+    wallie = parse({"features": {"chat": {"first_token": "8s", "stream_recovery": recovery}}}).wallie
+    assert wallie.for_feature("chat")[3:] == (8, recovery)
+    assert wallie.for_feature("other")[3:] == (None, "error")
+
+
+@given(st.builds(dict, max_wait=WAITS, pause_patience=WAITS), st.none() | WAITS, st.none() | FIRST_TOKENS)
+def test_what_was_read_can_be_written_and_read_again(
+    admission: dict[str, float], patience: float | None, first_token: float | None
+) -> None:
+    chat = {"patience": patience, "max_wait": 90, "first_token": first_token, "stream_recovery": "continue"}
+    wallie = parse({"admission": admission, "features": {"chat": chat}}).wallie
+    again = WallieConfig.model_validate(wallie.model_dump())
+    assert again == wallie
+    assert again.for_feature("chat") == wallie.for_feature("chat")
+    rules = wallie.for_feature("chat")
+    assert rules.pause_patience <= rules.patience <= rules.max_wait
 
 
 def test_models_are_frozen_and_refuse_unknown_keys() -> None:

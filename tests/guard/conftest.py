@@ -9,7 +9,7 @@ from recording import RecordingBus
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.guard import Guard
-from wallie_litellm.guard.router_view import Pricer, RouterView, tokens_only
+from wallie_litellm.guard.router_view import Pricer, RouterView, chains_of, tokens_only
 
 # Group names stand for their one provider: "o" is served by openai, and so on.
 SERVED_BY = {"o": ["openai"], "a": ["anthropic"], "g": ["gemini"], "both": ["openai", "anthropic"]}
@@ -40,7 +40,7 @@ def make_guard(clock: FakeClock, bus: RecordingBus) -> Iterator[Callable[..., Gu
         limits = {**NO_LIMITS, "openai": {"tpm": 60}, **(providers or {})}
         config = WallieConfig.model_validate({"providers": limits, **wallie})
         served = {"o": ["a", "g"]} if chains is None else chains
-        view = RouterView(served, lambda group: SERVED_BY.get(group, ()), price)
+        view = RouterView(chains_of(served), lambda group: SERVED_BY.get(group, ()), price)
         guard = Guard(config, clock=clock, bus=bus, view=view)
         made.append(guard)
         return guard

@@ -44,7 +44,7 @@ async def test_of_fifty_requests_after_open_for_one_probes_and_its_success_close
     fleet["openai"].heal()
     fleet["openai"].slow(0.3)
     fleet["openai"].reset()
-    clock.advance(30)
+    clock.advance(10)
     results = await asyncio.gather(*(execute_ai_request(router, "gpt-4o-mini", messages()) for _ in range(50)))
     assert [result.provider for result in results].count("openai") == 1
     assert fleet["openai"].counts().received == 1
@@ -57,7 +57,7 @@ async def test_a_failed_probe_doubles_the_time_that_the_breaker_stays_open(make_
     router = make_router(clock=clock, retry=NO_RETRIES)
     fleet["openai"].fail(500)
     await trip(router)
-    for expected in (60, 120, 240, 300, 300):
+    for expected in (20, 40, 60, 60):
         clock.advance(breaker(router)["next_probe_in"])
         await trip(router, times=1)
         assert breaker(router)["state"] == "open"
@@ -71,7 +71,7 @@ async def test_a_group_with_a_single_deployment_and_no_chain_is_protected_too(ma
     with pytest.raises(CircuitOpen, match="groq's circuit is open") as caught:
         await router.acompletion("llama-3.1-8b", messages())
     assert caught.value.status_code == 503
-    assert 0 < caught.value.retry_after <= 30
+    assert 0 < caught.value.retry_after <= 10
     assert fleet["groq"].counts().received == 5
 
 
@@ -114,7 +114,7 @@ async def test_a_cancelled_probe_does_not_count_and_frees_the_probe(make_router,
     await trip(router)
     fleet["openai"].heal()
     fleet["openai"].hang(times=1)
-    clock.advance(30)
+    clock.advance(10)
     probe = asyncio.create_task(router.acompletion("gpt-4o-mini", messages()))
     await until(lambda: fleet["openai"].counts().in_flight == 1)
     assert breaker(router)["state"] == "half_open"

@@ -47,7 +47,7 @@ async def test_when_all_members_are_down_one_error_names_each_and_the_soonest_re
     assert time.monotonic() - started < 1  # the Router's own retries would sleep for seconds
     assert CHAINS["gpt-4o"] == [failure.provider for failure in caught.value.failures]
     assert all(f"{provider}'s circuit is open" in str(caught.value) for provider in CHAINS["gpt-4o"])
-    assert (caught.value.status_code, caught.value.retry_after) == (503, 30)
+    assert (caught.value.status_code, caught.value.retry_after) == (503, 10)
 
 
 async def test_a_chain_that_only_limits_refuse_answers_429(make_router):
@@ -77,7 +77,7 @@ async def test_an_error_of_a_group_without_a_chain_is_the_providers_own(make_rou
 
 
 async def test_a_stream_that_breaks_before_its_first_chunk_falls_back(make_router, fleet):
-    router = make_router()
+    router = make_router(retry={"max_retries": 0})
     fleet["openai"].cut_stream(0, times=1)
     fleet["anthropic"].cut_stream(0, times=1)
     stream = stream_ai_request(router, "gpt-4o-mini", messages())

@@ -166,14 +166,7 @@ CASES = {
         lambda fleet: fleet["openai"].cut_stream(0),
         (("openai", "cut", ANYTHING), NEXT),
         sections=NO_RETRY,
-        entry_points=(chat_stream, sync_stream, anthropic_stream, helper_stream),
-    ),
-    "cut, where LiteLLM does not go on": Case(
-        lambda fleet: fleet["openai"].cut_stream(0),
-        (("openai", "cut", "connection lost"),),
-        "connection lost",
-        sections=NO_RETRY,
-        entry_points=(responses_stream,),
+        entry_points=(chat_stream, sync_stream, anthropic_stream, helper_stream, responses_stream),
     ),
     "400": Case(
         lambda fleet: fleet["deepseek"].fail(400),

@@ -155,7 +155,12 @@ FEATURES = {"features": {"chat": {"patience": 2, "priority": 5}, "batch": {"max_
 async def test_a_feature_has_its_own_patience_and_priority(make_guard: MakeGuard, clock: FakeClock) -> None:
     guard = make_guard(**FEATURES)
     context = guard.open_context("o", feature="chat", user_id="u1")
-    assert (context.patience, context.max_wait, context.priority, context.caller.user_id) == (2, 30, 5, "u1")
+    assert (context.rules.patience, context.rules.max_wait, context.priority, context.caller.user_id) == (
+        2,
+        30,
+        5,
+        "u1",
+    )
     use_up(guard)
     await refusal(guard, context, tokens(3))
     await admitted(guard, clock, guard.open_context("o", feature="other"), tokens(3), 3)
@@ -237,9 +242,9 @@ async def test_an_open_circuit_is_not_waited_for(make_guard: MakeGuard, clock: F
     context = guard.open_context("o")
     made = await admitted(guard, clock, context, tokens(1), 0)
     guard.settle(context, made, AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason="InternalServerError"))
-    clock.advance(10)
+    clock.advance(4)
     error = await refusal(guard, guard.open_context("o"), tokens(1), CircuitOpen)
-    assert (error.status_code, error.code, error.retry_after) == (503, "wallie_circuit_open", 20)
+    assert (error.status_code, error.code, error.retry_after) == (503, "wallie_circuit_open", 6)
     assert "InternalServerError" in str(error)
 
 

@@ -95,13 +95,13 @@ async def test_an_open_breaker_ends_the_retries(make_router, fleet):
 async def test_a_429_pauses_the_provider_for_every_request_and_its_own_waits_it_out(make_router, fleet):
     clock = FakeClock()
     router = make_router(clock=clock)
-    fleet["openai"].rate_limit(5, times=1)
+    fleet["openai"].rate_limit(2, times=1)
     first = asyncio.create_task(execute_ai_request(router, "gpt-4o-mini", messages()))
     await until(lambda: router.guard.status()["providers"]["openai"]["waiting"] == 1)
     second = asyncio.create_task(execute_ai_request(router, "gpt-4o", messages()))
     await until(lambda: router.guard.status()["providers"]["openai"]["waiting"] == 2)
     assert fleet["openai"].counts().received == 1
-    clock.advance(5)
+    clock.advance(2)
     assert {"openai"} == {result.provider for result in await asyncio.gather(first, second)}
 
 

@@ -60,7 +60,7 @@ def test_embeddings_answer(proxy, fleet):
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_a_failing_provider_is_fallen_back_from(proxy, fleet, kind, stream):
-    fleet["openai"].fail(400)
+    fleet["openai"].fail(401)
     answer = ask(proxy, kind, "gpt-4o-mini", stream=stream)
     assert answer.status == 200
     assert fleet["anthropic"].counts().received == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -13,6 +13,7 @@ from wallie_litellm.config.values import (
     Duration,
     DurationOrZero,
     Factor,
+    FirstToken,
     Folder,
     Host,
     LedgerUrl,
@@ -36,6 +37,10 @@ from wallie_litellm.core.dimensions import DIMENSIONS, Dimension, RateDimension
 
 # Google resets requests per day at midnight Pacific time: https://ai.google.dev/gemini-api/docs/rate-limits
 RESET_TIMEZONES: Final[Mapping[str, str]] = {"gemini": "America/Los_Angeles"}
+
+# What becomes of a stream that breaks after text: the caller gets an error; it is delivered only when whole, and begun
+# anew elsewhere; or it goes on elsewhere from where it broke.
+StreamRecovery = Literal["error", "hold", "continue"]
 
 
 class Section(BaseModel):
@@ -70,11 +75,13 @@ class ProviderLimits(LimitSettings):
 
     ``burst``: capacity of a per-minute dimension's bucket, one minute's limit unless set. ``headroom``: share of
     every limit that stays unused. ``reset_timezone``: where the day of ``rpd`` and ``tpd`` begins at midnight.
+    ``first_token``: seconds to an attempt's first content, after which it has failed; ``None`` is no such bound.
     """
 
     burst: Mapping[RateDimension, Count] = Field(default_factory=dict)
     headroom: ShareBelowOne = 0.0
     reset_timezone: TimeZone = "UTC"
+    first_token: FirstToken | None = None
 
     @model_validator(mode="after")
     def _bursts_have_limits(self) -> ProviderLimits:
@@ -101,11 +108,13 @@ class AdmissionSettings(Section):
     """How long an attempt may wait for capacity, in seconds.
 
     ``patience``: while another member of the chain could serve now; as ``max_wait`` unless set. ``max_wait``: when none
-    can. ``reservation_ttl``: seconds after which an unsettled reservation expires.
+    can. ``pause_patience``: as ``patience``, where the wait is for the end of a pause that the provider imposed.
+    ``reservation_ttl``: seconds after which an unsettled reservation expires.
     """
 
     max_wait: DurationOrZero = 30.0
     patience: DurationOrZero | None = None
+    pause_patience: DurationOrZero = 3.0
     reservation_ttl: Duration = 600.0
 
     @model_validator(mode="after")
@@ -127,8 +136,8 @@ class BreakerSettings(Section):
     error_rate: ShareAboveZero | None = None
     window: Duration = 60.0
     min_calls: Count = 20
-    open_for: Duration = 30.0
-    max_open_for: Duration = 300.0
+    open_for: Duration = 10.0
+    max_open_for: Duration = 60.0
     probes: Count = 1
 
     @model_validator(mode="after")
@@ -253,12 +262,32 @@ class TelemetrySettings(Section):
 
 
 class FeatureSettings(Section):
-    """What one product feature gets; a wait of ``None`` is as under ``admission``. Higher ``priority`` goes first."""
+    """What one product feature gets; a wait of ``None`` is as under ``admission``. Higher ``priority`` goes first.
+
+    ``first_token``: seconds to an attempt's first content, after which it has failed; ``None`` leaves that to its
+    provider. ``stream_recovery``: what becomes of a stream that breaks after text.
+    """
 
     patience: DurationOrZero | None = None
     max_wait: DurationOrZero | None = None
+    first_token: FirstToken | None = None
+    stream_recovery: StreamRecovery = "error"
     priority: Priority = 0
     limits: LimitSettings = LimitSettings()
+
+
+class FeatureRules(NamedTuple):
+    """What holds for the requests of one feature, completed from ``admission``. Durations are seconds.
+
+    ``patience`` is at most ``max_wait``, and ``pause_patience`` at most ``patience``. A ``first_token`` of ``None``
+    leaves the bound to the provider.
+    """
+
+    patience: float
+    max_wait: float
+    pause_patience: float
+    first_token: float | None
+    stream_recovery: StreamRecovery
 
 
 class KpiSettings(Section):
@@ -287,12 +316,14 @@ class WallieConfig(Section):
     kpis: KpiSettings = KpiSettings()
     admin_token: Secret | None = None
 
-    def waits(self, feature: str | None = None) -> tuple[float, float]:
-        """Patience and max_wait, in seconds, that hold for ``feature``."""
+    def for_feature(self, feature: str | None = None) -> FeatureRules:
+        """What holds for the requests of ``feature``; of none, or of one that the file does not name, the general."""
         own = self.features.get(feature or "", FeatureSettings())
         longest = self.admission.max_wait if own.max_wait is None else own.max_wait
-        patience = self.admission.patience if own.patience is None else own.patience
-        return (longest if patience is None else min(patience, longest)), longest
+        wanted = self.admission.patience if own.patience is None else own.patience
+        patience = longest if wanted is None else min(wanted, longest)
+        pause_patience = min(self.admission.pause_patience, patience)
+        return FeatureRules(patience, longest, pause_patience, own.first_token, own.stream_recovery)
 
     @model_validator(mode="before")
     @classmethod
@@ -311,7 +342,7 @@ class WallieConfig(Section):
     @model_validator(mode="after")
     def _feature_waits_fit(self) -> WallieConfig:
         for name, own in self.features.items():
-            longest = self.waits(name)[1]
+            longest = self.for_feature(name).max_wait
             if own.patience is not None and own.patience > longest:
                 where = "max_wait" if own.max_wait is not None else "admission.max_wait"
                 raise conflict(f"features.{name}.patience", _too_long(own.patience, where, longest))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 60  # characters of a text that are shown
 
+_SHOWN_SETTINGS: Final = frozenset({"first_token"})  # named like a secret, and none
+
 _NEEDED: Final = {  # pydantic's own error types → what was expected
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
@@ -60,9 +62,14 @@ def show(value: object, where: str = "") -> str:
     return _show_scalar(value, where)
 
 
+def _hides(where: str) -> bool:
+    name = where.rpartition(".")[2]
+    return name not in _SHOWN_SETTINGS and is_secret_setting(name)
+
+
 def _show_text(value: str, where: str) -> str:
     scheme, separator, _ = value.partition("://")
-    if is_secret_setting(where.rpartition(".")[2]):
+    if _hides(where):
         return "'***'" if value.strip() else "empty text"
     if separator and scheme.replace("+", "").isalnum() and len(scheme) < 20:
         return f"'{scheme}://***'"
@@ -76,7 +83,7 @@ def _show_scalar(value: object, where: str) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    if is_secret_setting(where.rpartition(".")[2]):
+    if _hides(where):
         return "***"
     if isinstance(value, int) and value.bit_length() > 200:
         return "a very long number"

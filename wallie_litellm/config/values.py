@@ -70,6 +70,12 @@ def _positive_duration(value: object) -> float:
     return seconds
 
 
+def _first_token(value: object) -> float:
+    if value == "auto":
+        raise expected(f"{DURATION_FORMS}, above 0: a bound by what was measured is not supported, so state one")
+    return _positive_duration(value)
+
+
 def _whole_number(minimum: int | None, text: str) -> Callable[[object], int]:
     def check(value: object) -> int:
         if isinstance(value, str) and value.strip().isdecimal():
@@ -176,6 +182,7 @@ _web_url = _url("https://", "http://")
 
 Duration = Annotated[float, BeforeValidator(_positive_duration)]  # seconds, above 0
 DurationOrZero = Annotated[float, BeforeValidator(parse_duration)]  # seconds, 0 allowed
+FirstToken = Annotated[float, BeforeValidator(_first_token)]  # seconds, above 0
 Count = Annotated[int, BeforeValidator(_whole_number(1, "a whole number above 0"))]
 CountOrZero = Annotated[int, BeforeValidator(_whole_number(0, "a whole number, 0 or more"))]
 Priority = Annotated[int, BeforeValidator(_whole_number(None, "a whole number"))]

@@ -14,7 +14,8 @@ ABANDONED: Final = "abandoned"  # reason: the caller stopped reading a stream
 class AttemptResult(NamedTuple):
     """How an attempt ended: what it means for capacity, for the breaker, and for the provider's pause (seconds).
 
-    ``reported`` is the usage as the provider wrote it down, ``None`` when ``usage`` is an estimate; ``response_cost``
+    ``timed_out``: the provider did not answer in time. ``by_request``: the provider refuses this very request, so that
+    neither a repetition nor another model helps. ``reported`` is the usage as the provider wrote it down, ``None`` when ``usage`` is an estimate; ``response_cost``
     is LiteLLM's own price, in US dollars, where it has one already.
     """
 
@@ -26,6 +27,8 @@ class AttemptResult(NamedTuple):
     pause_for: float | None = None
     rate_limited: bool = False
     transient: bool = False
+    timed_out: bool = False
+    by_request: bool = False
     reported: Any = None
     response_cost: float | None = None
 

@@ -31,6 +31,7 @@ class Demand(NamedTuple):
 
 
 NOTHING: Final = Demand(0, 0, 0, 0)
+ONE_REQUEST: Final = Demand(1, 1, 1, 1)  # the least that a request can ask for
 
 
 def shares(demands: Iterable[Demand], processes: int) -> Iterator[Demand]:

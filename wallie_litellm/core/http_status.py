@@ -45,3 +45,5 @@ def _statuses(fault: StatusFault) -> frozenset[int]:
 CALLER_STATUSES: Final = _statuses(StatusFault.CALLER)  # a request that fails with one of these failed by its caller
 KEY_REFUSED: Final = _statuses(StatusFault.ACCOUNT) - {402}  # another key of the same model group may be accepted
 PROVIDER_4XX: Final = frozenset(FAULTS) - CALLER_STATUSES  # the ledger counts every other 4xx as the caller's
+ELSEWHERE: Final = frozenset({402, 404})  # of this account or deployment: another of the same group may have the model
+REQUEST_REFUSED: Final = CALLER_STATUSES - ELSEWHERE  # no repetition and no other model helps

@@ -22,7 +22,7 @@ from wallie_litellm.limiter.waiter import Waiter
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CIRCUIT_OPEN, _CONCURRENCY = DenialReason.CIRCUIT_OPEN, DenialReason.CONCURRENCY
-_TOO_LARGE, _LEASE_REQUESTED = DenialReason.TOO_LARGE, DenialReason.LEASE_REQUESTED
+_TOO_LARGE, _LEASE_REQUESTED, _PAUSED = DenialReason.TOO_LARGE, DenialReason.LEASE_REQUESTED, DenialReason.PAUSED
 
 SHORTEST_PATIENCE: Final = 0.1  # seconds; the shortest time between two looks for another provider while waiting
 LEASE_ANSWER: Final = 0.5  # seconds that the lease server may take to answer, or to be found unreachable
@@ -52,29 +52,29 @@ class Admission:
             raise DeadlineExceeded(f"The deadline passed before {context.group} could answer.")
 
     def preferred(
-        self, context: RequestContext, group: str, providers: Iterable[str], demand: Demand
+        self, context: RequestContext, group: str, providers: Iterable[str], demand: Demand, *, soonest: bool = True
     ) -> frozenset[str]:
-        """The providers that an attempt chooses from: those of ``providers`` that can serve soonest.
+        """The providers that an attempt chooses from: those of ``providers`` that can serve ``soonest``, or all.
 
         Raises:
             Refused: none of them may be waited for.
         """
-        soonest: dict[str, tuple[float, bool]] = {}
+        ranks: dict[str, tuple[float, bool]] = {}
         refusals: list[Refused] = []
         for provider in providers:
             limiter = self._limiters.provider(provider)
             denial = limiter.check(demand, context.priority)
             used_up = self._switch_at is not None and limiter.utilization()[1] >= self._switch_at
             if denial is None:
-                soonest[provider] = (0.0, used_up)
+                ranks[provider] = (0.0, used_up)
             elif self._may_wait(context, Attempt(group), limiter, denial, demand) is None:
                 refusals.append(self._refusal(denial, limiter, group))
             else:
-                soonest[provider] = (denial.retry_after, used_up)
-        if not soonest:
+                ranks[provider] = (denial.retry_after, used_up)
+        if not ranks:
             raise min(refusals, key=lambda refusal: refusal.retry_after)
-        best = min(soonest.values())
-        return frozenset(provider for provider, rank in soonest.items() if rank == best)
+        best = min(ranks.values())
+        return frozenset(provider for provider, rank in ranks.items() if rank == best or not soonest)
 
     async def admit(self, context: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
         """Wait for the capacity of ``attempt.provider``, and that of the request's feature, and take it.
@@ -195,8 +195,9 @@ class Admission:
     ) -> Waiter:
         waiter = Waiter(wait.demand, context.priority, attempt.started_at + wait.allowed, wake)
         limiter.enqueue(waiter)
-        if context.patience < wait.allowed and not limiter.is_feature:
-            self._watch_patience(context, attempt.group, limiter, waiter)
+        rules = context.rules
+        if min(rules.patience, rules.pause_patience) < context.waited + wait.allowed and not limiter.is_feature:
+            self._watch_patience(context, attempt, limiter, waiter)
         return waiter
 
     def _resolver(
@@ -236,31 +237,43 @@ class Admission:
         self, context: RequestContext, attempt: Attempt, limiter: Limiter, denial: Denial, demand: Demand
     ) -> float | None:
         """How many seconds this request may wait here, ``None`` for not at all."""
-        allowed = context.max_wait - attempt.waited
+        rules = context.rules
+        allowed = rules.max_wait - context.waited
         if denial.reason is _CIRCUIT_OPEN or denial.retry_after > allowed:
             return None
+        patience = self._patience(context, paused=denial.reason is _PAUSED)
         uncertain = denial.reason is _CONCURRENCY
-        impatient = context.patience < allowed and (uncertain or denial.retry_after > context.patience)
-        if impatient and not limiter.is_feature and self._another_could_serve(context, attempt.group, demand):
-            allowed = context.patience
+        impatient = patience < allowed and (uncertain or denial.retry_after > patience)
+        if impatient and not limiter.is_feature and self.another_could_serve(context, attempt.group, demand):
+            allowed = patience
         if context.deadline_at is not None:
             allowed = min(allowed, context.deadline_at - self._now())
         return allowed if denial.retry_after <= allowed else None
 
-    def _watch_patience(self, context: RequestContext, group: str, limiter: Limiter, waiter: Waiter) -> None:
-        """Evict ``waiter`` when its patience has run out and another provider can serve; look again each patience."""
+    def _patience(self, context: RequestContext, *, paused: bool) -> float:
+        """Seconds that this request still waits while another member of its chain could serve."""
+        rules = context.rules
+        return max(0.0, (rules.pause_patience if paused else rules.patience) - context.waited)
+
+    def _watch_patience(self, context: RequestContext, attempt: Attempt, limiter: Limiter, waiter: Waiter) -> None:
+        """Evict ``waiter`` once its patience has run out and another provider can serve; look at it now and again."""
 
         def look() -> None:
             if waiter.result is not None:
                 return
-            if self._another_could_serve(context, group, waiter.demand):
+            patience = self._patience(context, paused=limiter.is_paused())
+            impatient = self._now() - attempt.started_at >= patience
+            if impatient and self.another_could_serve(context, attempt.group, waiter.demand):
                 limiter.evict(waiter)
             else:
-                self._watch_patience(context, group, limiter, waiter)
+                self._watch_patience(context, attempt, limiter, waiter)
 
-        self._clock.call_at(self._now() + max(context.patience, SHORTEST_PATIENCE), look)
+        spent = self._now() - attempt.started_at
+        bounds = self._patience(context, paused=False), self._patience(context, paused=True)
+        ahead = [bound - spent for bound in bounds if bound > spent]
+        self._clock.call_at(self._now() + min(ahead, default=max(*bounds, SHORTEST_PATIENCE)), look)
 
-    def _another_could_serve(self, context: RequestContext, group: str, demand: Demand, below: float = inf) -> bool:
+    def another_could_serve(self, context: RequestContext, group: str, demand: Demand, below: float = inf) -> bool:
         """Whether a later member of the chain could serve now, from a provider that is used to less than ``below``."""
         others = (
             provider for other in context.remaining(group) for provider in context.route.router.providers_of(other)
@@ -281,7 +294,7 @@ class Admission:
         dimension, share = limiter.utilization()
         if limiter.is_feature or share < switch_at:
             return
-        if self._another_could_serve(context, attempt.group, demand, below=switch_at):
+        if self.another_could_serve(context, attempt.group, demand, below=switch_at):
             raise RateLimited(
                 f"{limiter.name} has used {share:.0%} of its {dimension} limit, and another provider can serve "
                 f"(wallie.quota.switch_at is {switch_at:.0%}).",

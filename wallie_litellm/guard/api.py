@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import litellm
 
@@ -17,25 +17,14 @@ from wallie_litellm.errors import DeadlineExceeded
 from wallie_litellm.events import Settled
 from wallie_litellm.guard.background_loop import run_in_background
 from wallie_litellm.guard.context import RequestContext
-from wallie_litellm.guard.current import prepared_context
+from wallie_litellm.guard.request import Target
 from wallie_litellm.guard.router import WallieRouter
 from wallie_litellm.litellm_adapter.errors import failure_from
 from wallie_litellm.litellm_adapter.metadata import recordable
 from wallie_litellm.litellm_adapter.pricing import PriceList
 from wallie_litellm.litellm_adapter.responses import answer_of
 
-T = TypeVar("T")
-
 _prices = PriceList()
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where an application's own call should go: ``model`` is the vendor's name, ``group`` the model group's."""
-
-    provider: str
-    model: str
-    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +92,11 @@ async def execute_ai_request(
     )
     tags = _tags(feature, user_id, metadata)
     if execute is not None:
-        data = await _run(context, _execute_along_chain(router, model, execute, tags))
+        data = await _execute_along_chain(router, model, execute, context, tags)
     else:
         arguments = {**litellm_arguments, "metadata": tags, **({"user": user_id} if user_id is not None else {})}
-        data = await _run(context, router.acompletion(model=model, messages=_messages(messages), **arguments))
+        data = await router.chat(model, {"messages": _messages(messages), **arguments}, context)
     return _result(router, context, data)
-
-
-class _Answer:
-    """Wraps the value that ``execute`` returned: LiteLLM writes headers into the responses it passes on."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-        self.usage = value.get("usage") if isinstance(value, Mapping) else getattr(value, "usage", None)
 
 
 class AIRequestStream:
@@ -209,6 +190,7 @@ def stream_ai_request(
         metadata=metadata,
         fallbacks=litellm_arguments.get("fallbacks"),
         operation=CHAT,
+        stream=True,
     )
     tags = _tags(feature, user_id, metadata)
     arguments = {
@@ -219,8 +201,7 @@ def stream_ai_request(
     }
 
     async def start() -> Any:
-        request = router.acompletion(model=model, messages=_messages(messages), stream=True, **arguments)
-        return await _run(context, request)
+        return await router.chat(model, {"messages": _messages(messages), "stream": True, **arguments}, context)
 
     return AIRequestStream(router, context, start)
 
@@ -273,6 +254,7 @@ def _open_context(
     metadata: Mapping[str, Any] | None,
     fallbacks: Any,
     operation: str,
+    stream: bool = False,
 ) -> RequestContext:
     context = router.guard.open_context(
         model,
@@ -283,6 +265,7 @@ def _open_context(
         deadline=deadline,
         estimated_tokens=estimated_tokens,
         operation=operation,
+        stream=stream,
         metadata=recordable(metadata or {}),
         router=router.view,
     )
@@ -294,30 +277,18 @@ def _open_context(
     return context
 
 
-async def _run(context: RequestContext, request: Coroutine[Any, Any, T]) -> T:
-    token = prepared_context.set(context)
-    try:
-        return await request
-    finally:
-        prepared_context.reset(token)
-
-
 async def _execute_along_chain(
-    router: WallieRouter, model: str, execute: Callable[[Target], Awaitable[Any]], tags: dict[str, Any]
+    router: WallieRouter,
+    model: str,
+    execute: Callable[[Target], Awaitable[Any]],
+    context: RequestContext,
+    tags: dict[str, Any],
 ) -> Any:
-    async def attempt(model: str, **kwargs: Any) -> Any:
-        deployment = await router.async_get_available_deployment(model=model, request_kwargs=kwargs)
-        name = str(deployment["litellm_params"]["model"])
-        provider = router.provider_of(deployment)
-        target = Target(provider, name.partition("/")[2] or name, model)
-        with router.outside_request():
-            answer = execute(target)
-            return _Answer(await answer if inspect.isawaitable(answer) else answer)
+    async def call(target: Target) -> Any:
+        answer = execute(target)
+        return await answer if inspect.isawaitable(answer) else answer
 
-    answered = await router.async_function_with_fallbacks(
-        model=model, original_function=attempt, metadata={**tags, "model_group": model}
-    )
-    return answered.value
+    return await router.execute(model, call, context, {**tags, "model_group": model})
 
 
 def _result(router: WallieRouter, context: RequestContext, data: Any) -> AIRequestResult:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from wallie_litellm.core.http_status import CALLER_STATUSES
 from wallie_litellm.errors import ChainExhausted, DeadlineExceeded
 from wallie_litellm.guard.context import RequestContext
 
+ANY_GROUP = "*"  # the group under which LiteLLM keeps the fallbacks of all groups that have none of their own
 
-def configured_chains(fallbacks: Any) -> dict[str, tuple[str, ...]]:
+
+class Member(NamedTuple):
+    """A model group of a chain, and the parameters that a request to it has instead of the caller's own."""
+
+    group: str
+    parameters: Mapping[str, Any] = {}
+
+
+def configured_chains(fallbacks: Any) -> dict[str, tuple[Member, ...]]:
     """The chains of a router's ``fallbacks``: a list of mappings from a group to those tried after it."""
-    chains: dict[str, tuple[str, ...]] = {}
-    for entry in fallbacks or ():
+    chains: dict[str, tuple[Member, ...]] = {}
+    for entry in fallbacks if isinstance(fallbacks, list | tuple) else ():
         if isinstance(entry, Mapping):
-            chains.update({group: tuple(map(_group_of, members)) for group, members in entry.items()})
+            chains.update({str(group): tuple(_members(members)) for group, members in entry.items()})
     return chains
 
 
-def stated_chain(group: str, fallbacks: Any) -> tuple[str, ...]:
+def stated_chain(group: str, fallbacks: Any) -> tuple[Member, ...]:
     """The chain that a request states for itself: LiteLLM takes a list of groups, or of mappings by group."""
     members: list[Any] = []
     for entry in fallbacks if isinstance(fallbacks, list | tuple) else ():
@@ -27,7 +36,19 @@ def stated_chain(group: str, fallbacks: Any) -> tuple[str, ...]:
             members += entry.get(group) or ()
         else:
             members.append(entry)
-    return tuple(map(_group_of, members))
+    return without(group, _members(members))
+
+
+def chain_after(names: Iterable[str], chains: Mapping[str, Sequence[Member]]) -> tuple[Member, ...]:
+    """The chain of the first of ``names`` that has one, else that of all groups; ``names`` are one group's."""
+    names = tuple(names)
+    found = next((chains[name] for name in names if name in chains), chains.get(ANY_GROUP, ()))
+    return tuple(member for member in found if member.group not in names or member.parameters)
+
+
+def without(group: str, members: Iterable[Member]) -> tuple[Member, ...]:
+    """``members`` but those that would repeat the request to ``group`` as it is."""
+    return tuple(member for member in members if member.group != group or member.parameters)
 
 
 def final_error(context: RequestContext, error: Exception) -> Exception:
@@ -42,5 +63,10 @@ def final_error(context: RequestContext, error: Exception) -> Exception:
     return ChainExhausted(tuple(last.values()))
 
 
-def _group_of(member: Any) -> str:
-    return str(member.get("model")) if isinstance(member, Mapping) else str(member)
+def _members(members: Any) -> Iterable[Member]:
+    for member in members if isinstance(members, list | tuple) else (members,):
+        if isinstance(member, Mapping):
+            parameters = {key: value for key, value in member.items() if key != "model"}
+            yield Member(str(member.get("model")), parameters)
+        elif member is not None:
+            yield Member(str(member))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wallie_litellm.config import FeatureRules
 from wallie_litellm.core.attempt_result import AttemptResult
+from wallie_litellm.core.demand import ONE_REQUEST, Demand
 from wallie_litellm.errors import MemberFailure, Refused
 from wallie_litellm.events import Settled, new_id
 from wallie_litellm.guard.router_view import RouterView
@@ -42,14 +44,15 @@ class Attempt:
     group: str
     provider: str = ""
     deployment: str = ""
+    deployment_id: str | None = None
     entry: Mapping[str, Any] = field(default_factory=dict)
+    demand: Demand = ONE_REQUEST
     reservation: Reservation | None = None
     feature_reservation: tuple[Limiter, Reservation] | None = None  # of the feature's own limits
     started_at: float = 0.0
     waited: float = 0.0
     result: AttemptResult | None = None
     streaming: bool = False
-    abort: Callable[[Exception], None] | None = None  # settles its stream as one that ended with this error
 
 
 @dataclass(slots=True)
@@ -57,8 +60,7 @@ class RequestContext:
     """One request: what the caller asked for, and what has happened so far. Times are seconds."""
 
     group: str
-    patience: float
-    max_wait: float
+    rules: FeatureRules
     started_at: float
     route: Route
     priority: int = 0
@@ -70,17 +72,16 @@ class RequestContext:
     request_id: str = field(default_factory=new_id)
     attempts: list[Settled] = field(default_factory=list)
     failures: list[MemberFailure] = field(default_factory=list)
-    calls: dict[str, int] = field(default_factory=dict)  # by group
-    waited: float = 0.0
+    retries: int = 0  # attempts that repeated an earlier one with the same group
+    fallbacks: int = 0  # members of the chain that were tried after the first
+    waited: float = 0.0  # for capacity, between retries, and for first tokens that did not come
     served_by: Attempt | None = None
     feature_refusal: Refused | None = None  # no member of the chain can help against it
-    fallbacks_under_way: int = 0  # from inside a stream
     ended: bool = False
 
-    @property
-    def retries(self) -> int:
-        """Calls that repeated an earlier one to the same group."""
-        return sum(self.calls.values()) - len(self.calls)
+    def reroute(self, group: str, chain: Sequence[str]) -> None:
+        """Go on from ``group`` along another ``chain``."""
+        self.route = Route((group, *chain) if group != self.group else chain, self.route.router)
 
     def fail(self, group: str, provider: str, reason: str, retry_after: float | None, status_code: int | None) -> None:
         """Record why ``group`` did not serve; ``retry_after`` is in seconds."""

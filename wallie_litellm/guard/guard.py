@@ -13,14 +13,14 @@ from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import StoreSettings
 from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
 from wallie_litellm.core.backoff import Backoff
-from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.demand import ONE_REQUEST, Demand
 from wallie_litellm.core.validation import require_count
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard.admission import Admission
 from wallie_litellm.guard.capacity_lease import CapacityLease
 from wallie_litellm.guard.context import Attempt, Caller, RequestContext, Route
 from wallie_litellm.guard.reporter import Announcer, Reporter, announce, announce_nothing
-from wallie_litellm.guard.router_view import RouterView
+from wallie_litellm.guard.router_view import RouterView, chains_of
 from wallie_litellm.guard.settlement import Settlement
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.registry import LimiterRegistry
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from wallie_litellm.limiter.redis.fleet import RedisFleet
 
 DRAIN: Final = 5.0  # seconds that closing waits for calls under way
-ONE_REQUEST: Final = Demand(1, 1, 1, 1)  # the least that a request can ask for
 
 
 class Guard:
@@ -65,8 +64,8 @@ class Guard:
         retry = self.config.retry
         self.backoff = Backoff(retry.initial, retry.max, retry.multiplier, retry.jitter)
         self._now = self.clock.now
-        self._waits = {feature: self.config.waits(feature) for feature in (None, *self.config.features)}
-        self._view = view or RouterView(chains or {})
+        self._rules = {feature: self.config.for_feature(feature) for feature in (None, *self.config.features)}
+        self._view = view or RouterView(chains_of(chains or {}))
         self._routers: list[RouterView] = []
         self._trace_of_caller = trace_of_caller
         self._fleet = _join_fleet(self.config.store, others_announce=others_announce)
@@ -110,12 +109,11 @@ class Guard:
             raise TypeError(f"deadline: found {deadline!r}, expected seconds from now")
         now = self._now()
         settings = self.config.features.get(feature) if feature is not None else None
-        patience, max_wait = self._waits[feature if settings is not None else None]
+        rules = self._rules[feature if settings is not None else None]
         router = router or self._default_router()
         return RequestContext(
             group=group,
-            patience=patience,
-            max_wait=max_wait,
+            rules=rules,
             started_at=now,
             route=Route(router.chain_of(group) if chain is None else chain, router),
             priority=priority or (settings.priority if settings is not None else 0),
@@ -149,14 +147,18 @@ class Guard:
         self._admission.check_deadline(context)
 
     def preferred(
-        self, context: RequestContext, group: str, providers: Iterable[str], demand: Demand
+        self, context: RequestContext, group: str, providers: Iterable[str], demand: Demand, *, soonest: bool = True
     ) -> frozenset[str]:
-        """The filter: those of ``providers`` that can serve an attempt soonest.
+        """The filter: those of ``providers`` that can serve an attempt soonest, else all that may be waited for.
 
         Raises:
             Refused: none of them may be waited for.
         """
-        return self._admission.preferred(context, group, providers, demand)
+        return self._admission.preferred(context, group, providers, demand, soonest=soonest)
+
+    def another_could_serve(self, context: RequestContext, group: str, demand: Demand) -> bool:
+        """Whether a member of the chain after ``group`` could serve an attempt now."""
+        return self._admission.another_could_serve(context, group, demand)
 
     async def admit(self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool = False) -> None:
         """Wait for ``attempt.provider``'s capacity and take it, and that of the request's feature if it is limited.
@@ -320,6 +322,10 @@ class Guard:
     def add_router(self, view: RouterView) -> None:
         """Add a router's view to those that :meth:`next_fallback` and contexts without a router look up."""
         self._routers.append(view)
+
+    def remove_router(self, view: RouterView) -> None:
+        """Forget a router that is gone."""
+        self._routers = [other for other in self._routers if other is not view]
 
     def _views(self) -> Sequence[RouterView]:
         return self._routers or (self._view,)

@@ -1,307 +1,359 @@
-"""``WallieRouter``: LiteLLM's Router with the guard around every attempt.
+"""``WallieRouter``: a LiteLLM Router by interface, with the request loop and the guard around every call.
 
-LiteLLM runs the chain and the retry loop; this class decides. The order of composition is
+It holds a ``litellm.Router`` and passes on what it does not guard: names, deployments and strategies are LiteLLM's. The
+order of composition is
 
     chain( retry( breaker( limiter( provider call ))))
-
-An attempt is one ``make_call``: it begins when routing has chosen a deployment and its capacity has been taken, and it
-is settled in the frame that began it, whatever happens in between. A stream takes its attempt along and settles it when
-it ends, breaks off, or is dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+import weakref
+from abc import ABCMeta
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial, wraps
+from typing import Any, Final
 
-import litellm
-from litellm.router_utils.cooldown_cache import CooldownCache
-
-from wallie_litellm.core.attempt_result import CANCELLED, AttemptResult, RequestFailure
+from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.bill import Bill
-from wallie_litellm.core.circuit_breaker import Verdict
-from wallie_litellm.core.demand import Outcome
-from wallie_litellm.core.http_status import KEY_REFUSED
-from wallie_litellm.core.operations import EXECUTE, operation_of
-from wallie_litellm.errors import DeadlineExceeded, Refused, WallieError
-from wallie_litellm.guard.chain import configured_chains, final_error, stated_chain
-from wallie_litellm.guard.context import Attempt, RequestContext
-from wallie_litellm.guard.current import Call, current_call, current_context, prepared_context
+from wallie_litellm.core.operations import EXECUTE
+from wallie_litellm.errors import WallieError
+from wallie_litellm.guard.answer_headers import add_headers
+from wallie_litellm.guard.attempt_stream import AttemptStream
+from wallie_litellm.guard.attempts import Attempts
+from wallie_litellm.guard.batch import BatchCalls
+from wallie_litellm.guard.chain import Member, chain_after, configured_chains, stated_chain
+from wallie_litellm.guard.context import RequestContext
 from wallie_litellm.guard.guard import Guard
+from wallie_litellm.guard.request import Request, Target
+from wallie_litellm.guard.request_loop import Chains, RequestLoop
+from wallie_litellm.guard.request_stream import RequestStream
 from wallie_litellm.guard.router_view import RouterView
-from wallie_litellm.guard.streaming_router import SCOPE_KEY, StreamingRouter
-from wallie_litellm.litellm_adapter import requests
-from wallie_litellm.litellm_adapter.errors import classify_error, failure_from, timeout_error
+from wallie_litellm.litellm_adapter.calls import Calls
+from wallie_litellm.litellm_adapter.endpoints import ASYNC, SYNC, Endpoint
+from wallie_litellm.litellm_adapter.errors import failure_from
+from wallie_litellm.litellm_adapter.inner_router import CHANGES, InnerRouter, make_router, router_class
 from wallie_litellm.litellm_adapter.metadata import tags_of
+from wallie_litellm.litellm_adapter.mock_faults import take_mock_fault
+from wallie_litellm.litellm_adapter.openai_errors import as_openai_error
 from wallie_litellm.litellm_adapter.pricing import PriceList
-from wallie_litellm.litellm_adapter.requests import output_limit
-from wallie_litellm.litellm_adapter.responses import answer_of, iterates
+from wallie_litellm.litellm_adapter.selection import take_part
 
 logger = logging.getLogger(__name__)
 
-# Looking up an enum's member costs more than what is done with it (CPython 3.11).
-_SUCCESS, _HEALTHY = Outcome.SUCCESS, Verdict.SUCCESS
-_FROM_CACHE = AttemptResult(Outcome.CACHE_HIT)
+_CHAT, _CHAT_BLOCKING = ASYNC["acompletion"], SYNC["completion"]
+_EXECUTE: Final = Endpoint("execute", EXECUTE, prompt="messages")
+# Settings of LiteLLM's retries; ``wallie.retry`` stands in their place.
+IGNORED: Final = ("num_retries", "retry_policy", "model_group_retry_policy")
 
 
-class _NoCooldowns(CooldownCache):  # type: ignore[misc] # LiteLLM is not type-checked here
-    """LiteLLM asks for cooled-down deployments on every call; where cooldowns are off there are none."""
+class _LikeRouter(ABCMeta):
+    """Class attributes that ``WallieRouter`` does not have are those of LiteLLM's Router."""
 
-    async def async_get_active_cooldowns(self, *_: Any, **__: Any) -> list[Any]:
-        return []
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(router_class(), name)
 
-    def get_active_cooldowns(self, *_: Any, **__: Any) -> list[Any]:
-        return []
 
-
-class WallieRouter(StreamingRouter):
+class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     """A ``litellm.Router`` that waits for capacity, keeps away from dead providers and walks its chains in order.
 
-    Takes ``guard`` besides LiteLLM's own arguments; without one, it builds its own from the defaults.
+    Takes ``guard`` besides LiteLLM's own arguments; without one, it builds its own from the defaults and closes it when
+    it is dropped. May be used with ``async with``.
     """
 
-    guard: Guard
     #: The guard of routers that are built without one: the proxy builds its router by LiteLLM's arguments alone.
     default_guard: Guard | None = None
 
+    guard: Guard
+    view: RouterView
+    _inner: InnerRouter
+    _calls: Calls
+    _attempts: Attempts
+    _chains: _ConfiguredChains
+
     def __init__(self, *args: Any, guard: Guard | None = None, **kwargs: Any) -> None:
-        self.guard = guard or self.default_guard or Guard()
-        kwargs.setdefault("disable_cooldowns", True)
-        kwargs["num_retries"] = self.guard.config.retry.max_retries
-        for setting in ("retry_policy", "model_group_retry_policy"):
-            if kwargs.pop(setting, None):
-                logger.warning("router_settings.%s is ignored: wallie.retry is the only authority for retries", setting)
-        self._providers: dict[str, str] = {}
-        # Counting a Llama model's tokens would first try, and without a network block for half a minute, to download
-        # its tokenizer.
-        litellm.disable_hf_tokenizer_download = True
-        # For embeddings LiteLLM takes the Router's 0 for "not set", and OpenAI's client would retry behind our back.
-        litellm.DEFAULT_MAX_RETRIES = 0
-        super().__init__(*args, **kwargs)
-        self._drop_own_tracking()
-        chains = configured_chains(self.fallbacks)
-        # LiteLLM stops a chain after five members unless told otherwise.
-        self.max_fallbacks: int = max([self.max_fallbacks or 0, *map(len, chains.values())])
-        for deployment in self.model_list:
-            self.guard.limiter(self.provider_of(deployment))
-        self.guard.on_close(self.discard)
-        self._prices = PriceList()
-        self.view = RouterView(chains, self.providers_of, self._bill)  # as this router's requests carry it
-        self.guard.add_router(self.view)
+        settings = {name: value for name, value in kwargs.items() if name not in IGNORED}
+        _warn_of_ignored(name for name in IGNORED if kwargs.get(name) and name != "num_retries")
+        self._take(make_router(*args, **settings), {**settings, **_positional(args)}, guard)
+
+    @classmethod
+    def from_config(cls, config: Any, *args: Any) -> WallieRouter:
+        """A router from LiteLLM's own ``RouterConfig``, as LiteLLM's proxy builds it since 1.109."""
+        arguments = {name: value for name, value in config.arguments.items() if name not in IGNORED}
+        return cls(**arguments)
+
+    def _take(self, router: Any, settings: Mapping[str, Any], guard: Guard | None) -> None:
+        owned = guard is None and self.default_guard is None
+        own = self.__dict__
+        own["guard"] = guard = guard or self.default_guard or Guard()
+        own["_inner"] = inner = InnerRouter(router)
+        own["_calls"] = calls = Calls(inner, settings)
+        own["_attempts"] = Attempts(guard, inner, calls)
+        own["_chains"] = chains = _ConfiguredChains(inner)
+        own["view"] = view = RouterView(chains.names_after, inner.providers_of, _Prices())
+        for deployment in inner.deployments():
+            guard.limiter(inner.provider_of(deployment))
+        guard.add_router(view)
+        guard.on_close(inner.discard)
+        take_part(self)
+        weakref.finalize(self, _drop, guard, view, inner, close=owned).atexit = False
+
+    # LiteLLM's Router
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override] # other libraries ask whether this is LiteLLM's Router
+        return router_class()
+
+    def __getattr__(self, name: str) -> Any:
+        inner = self.__dict__.get("_inner")
+        if inner is None:  # not made yet
+            raise AttributeError(name)
+        value = getattr(inner.router, name)
+        if name in ASYNC:
+            return partial(self._call, ASYNC[name])
+        if name in SYNC:
+            return partial(self._call_blocking, SYNC[name])
+        return self._noting_changes(name, value) if name in CHANGES else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._inner.router, name, value)
+        self._changed({name: value})
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._inner.router, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *dir(self._inner.router)})
+
+    def _noting_changes(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        """One of the Router's methods that change it: what is kept of it is read anew afterwards."""
+
+        @wraps(method)
+        def changing(*args: Any, **kwargs: Any) -> Any:
+            settings = kwargs if name == "update_settings" else _settings_in(args, kwargs)
+            _warn_of_ignored(setting for setting in IGNORED if setting in settings)
+            result = method(*args, **{key: value for key, value in kwargs.items() if key not in IGNORED})
+            self._changed(settings)
+            if not asyncio.iscoroutine(result):
+                return result
+
+            async def awaited() -> Any:
+                try:
+                    return await result
+                finally:
+                    self._changed(settings)
+
+            return awaited()
+
+        return changing
+
+    def _changed(self, settings: Mapping[str, Any]) -> None:
+        self._inner.changed()
+        self._calls.change(settings)
+        self._chains.changed()
+
+    # What is asked of the router beside calls
 
     def providers_of(self, group: str) -> frozenset[str]:
         """The providers behind a model group."""
-        return frozenset(map(self.provider_of, self.get_model_list(model_name=group) or ()))
+        return self._inner.providers_of(group)
+
+    def provider_of(self, deployment: Mapping[str, Any]) -> str:
+        """The provider whose limits and breaker a deployment of this router is under."""
+        return self._inner.provider_of(deployment)
 
     def chain_of(self, group: str, fallbacks: Any = None) -> Sequence[str]:
         """The groups tried after ``group``: those a request brings along, else those of the config."""
-        return self.view.chain_of(group) if fallbacks is None else stated_chain(group, fallbacks)
+        return [member.group for member in self._chain(group, fallbacks)]
 
-    @contextmanager
-    def outside_request(self) -> Iterator[None]:
-        """A context in which a call to a router is a request of its own, not part of the present attempt."""
-        scope, call = current_context.set(None), current_call.set(None)
+    def _chain(self, group: str, fallbacks: Any) -> Sequence[Member]:
+        return self._chains.after(group) if fallbacks is None else stated_chain(group, fallbacks)
+
+    async def aclose(self) -> None:
+        """Close the guard, and take the Router's hooks out of LiteLLM. Idempotent."""
+        await self.guard.aclose()
+
+    async def __aenter__(self) -> WallieRouter:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    # Calls
+
+    async def acompletion(self, model: str, messages: Any, stream: bool = False, **kwargs: Any) -> Any:
+        """LiteLLM's ``Router.acompletion``, guarded."""
+        return await self.request(_CHAT, model, {"messages": messages, "stream": stream, **kwargs})
+
+    def completion(self, model: str, messages: Any, **kwargs: Any) -> Any:
+        """LiteLLM's ``Router.completion``, guarded."""
+        return self.request_blocking(_CHAT_BLOCKING, model, {"messages": messages, **kwargs})
+
+    async def _call(self, endpoint: Endpoint, *args: Any, **kwargs: Any) -> Any:
+        arguments = endpoint.arguments(args, kwargs)
+        model = arguments.pop("model", None)
+        if model is None or not self._inner.serves(str(model)):
+            # LiteLLM's Router may know another way, by the id in a file's or an answer's name for example.
+            return await getattr(self._inner.router, endpoint.name)(*args, **kwargs)
+        return await self.request(endpoint, str(model), arguments)
+
+    def _call_blocking(self, endpoint: Endpoint, *args: Any, **kwargs: Any) -> Any:
+        arguments = endpoint.arguments(args, kwargs)
+        model = arguments.pop("model", None)
+        if model is None or not self._inner.serves(str(model)):
+            return getattr(self._inner.router, endpoint.name)(*args, **kwargs)
+        return self.request_blocking(endpoint, str(model), arguments)
+
+    async def chat(self, model: str, arguments: dict[str, Any], context: RequestContext) -> Any:
+        """:meth:`acompletion` for a request that has been opened."""
+        return await self.request(_CHAT, model, arguments, context)
+
+    async def execute(
+        self, model: str, execute: Callable[[Target], Awaitable[Any]], context: RequestContext, metadata: dict[str, Any]
+    ) -> Any:
+        """A call of the application's own along ``model``'s chain."""
+        return await self.request(_EXECUTE, model, {"metadata": metadata}, context, execute)
+
+    async def request(
+        self,
+        endpoint: Endpoint,
+        model: str,
+        arguments: dict[str, Any],
+        context: RequestContext | None = None,
+        execute: Callable[[Target], Awaitable[Any]] | None = None,
+    ) -> Any:
+        """One request along its chain: the answer, or a stream of it.
+
+        Raises:
+            WallieError: a refusal, an exhausted chain or a missed deadline.
+            Exception: the provider's own error, as LiteLLM raises it.
+        """
+        request = self._open(endpoint, model, arguments, context, execute)
+        context = request.context
         try:
-            yield
-        finally:
-            current_call.reset(call)
-            current_context.reset(scope)
-
-    # The chain
-
-    async def async_function_with_fallbacks(self, *args: Any, **kwargs: Any) -> Any:
-        """One request, or one hop of its chain."""
-        from_stream = kwargs.pop(SCOPE_KEY, None)
-        if not isinstance(from_stream, RequestContext):  # a caller's own idea
-            from_stream = None
-        if kwargs.get("fallback_depth") and (from_stream or current_context.get()):
-            # The chain is the first group's; a member's own fallbacks would break its order.
-            kwargs["fallbacks"] = []
-            scope = from_stream or current_context.get()
-            assert scope is not None  # noqa: S101 - narrows the type
-            self.guard.begin_fallback(scope, str(kwargs.get("model")))
-            if from_stream is not None and scope.deadline_at is not None:
-                return await self._within_deadline(scope, args, kwargs)
-            return await self._in_scope(scope, args, kwargs)
-        prepared = prepared_context.get()
-        if prepared is not None:
-            prepared_context.set(None)
-        scope = prepared or self._new_scope(kwargs)
-        if scope.operation != EXECUTE:
-            scope.operation = operation_of(kwargs.get("original_function"), kwargs)
-        scope.stream = kwargs.get("stream") is True
-        within = self._in_scope if scope.deadline_at is None else self._within_deadline
-        try:
-            response = await within(scope, args, kwargs)
+            response = await self._attempts.run(request, request.loop.first())
         except Exception as error:
-            final = final_error(scope, error)
-            self.guard.end(scope, failure_from(final))
-            if final is error:
+            self.guard.end(context, failure_from(error))
+            if (final := self._error_for(error)) is error:
                 raise
             raise final from error
-        except GeneratorExit:  # a coroutine that is collected: see Guard.later
-            self.guard.later(lambda: self.guard.end(scope, RequestFailure(CANCELLED, by_caller=True)))
+        except GeneratorExit as error:  # a coroutine that is collected: see Guard.later
+            failure = failure_from(error)
+            self.guard.later(lambda: self.guard.end(context, failure))
             raise
         except BaseException as error:
-            self.guard.end(scope, failure_from(error))
+            self.guard.end(context, failure_from(error))
             raise
-        self._conclude(scope)
+        if isinstance(response, AttemptStream):
+            return await self._deliver(RequestStream(request, self._attempts, response, add_headers, self._error_for))
+        self.guard.end(context)
+        add_headers(request.context, response)
         return response
 
-    def _update_kwargs_before_fallbacks(self, model: str, kwargs: dict[str, Any], *args: Any, **more: Any) -> None:
-        for key in ("metadata", "litellm_metadata"):
-            given = kwargs.get(key)
-            # LiteLLM writes errors and keys into it, and a caller may use the same dict for the next request. The
-            # proxy's own, which is made for one request and read afterwards, stays the same object.
-            if isinstance(given, dict) and "user_api_key" not in given:
-                kwargs[key] = dict(given)
-        super()._update_kwargs_before_fallbacks(model, kwargs, *args, **more)
-
-    async def _within_deadline(self, scope: RequestContext, args: Any, kwargs: dict[str, Any]) -> Any:
-        assert scope.deadline_at is not None  # noqa: S101 - narrows the type
-        timeout = asyncio.timeout(max(0.0, scope.deadline_at - self.guard.clock.now()))
+    def request_blocking(self, endpoint: Endpoint, model: str, arguments: dict[str, Any]) -> Any:
+        """:meth:`request` for code without an event loop."""
+        request = self._open(endpoint, model, arguments)
         try:
-            async with timeout:
-                return await self._in_scope(scope, args, kwargs)
-        except TimeoutError as error:
-            if timeout.expired():
-                raise DeadlineExceeded(f"The deadline passed before {scope.group} could answer.") from error
-            raise
-
-    async def _in_scope(self, scope: RequestContext | None, args: Any, kwargs: dict[str, Any]) -> Any:
-        token = current_context.set(scope)
-        try:
-            return await super().async_function_with_fallbacks(*args, **kwargs)
-        finally:
-            current_context.reset(token)
-
-    def _new_scope(self, kwargs: Mapping[str, Any]) -> RequestContext:
-        group = str(kwargs.get("model"))
-        return self.guard.open_context(
-            group,
-            chain=self.chain_of(group, kwargs.get("fallbacks")),
-            router=self.view,
-            **tags_of(kwargs)._asdict(),
-        )
-
-    # The retry
-
-    async def async_function_with_retries(self, *args: Any, **kwargs: Any) -> Any:
-        """The retry loop of one group, with what is left of the request's retries."""
-        scope = current_context.get()
-        if scope is not None:
-            stated = kwargs.get("num_retries")
-            left = self.guard.config.retry.max_retries - scope.retries
-            kwargs["num_retries"] = max(0, min(left, stated) if isinstance(stated, int) else left)
-            kwargs.pop("model_group_retry_policy", None)
-        return await super().async_function_with_retries(*args, **kwargs)
-
-    def should_retry_this_error(self, error: Exception, *args: Any, **kwargs: Any) -> bool:
-        """Whether the same group may help: only after transient errors, and while a breaker lets it."""
-        scope = current_context.get()
-        if scope is None:
-            return bool(super().should_retry_this_error(error, *args, **kwargs))
-        if isinstance(error, WallieError):
-            raise error
-        result = classify_error(error)
-        if result.status_code in KEY_REFUSED and len(kwargs.get("all_deployments") or ()) > 1:
-            return True  # another deployment of the group may have a better key
-        if not (result.transient or result.rate_limited) or not self._some_circuit_closed(scope):
-            raise error
-        return True
-
-    def _time_to_sleep_before_retry(
-        self, e: Exception, remaining_retries: int, num_retries: int, *args: Any, **kwargs: Any
-    ) -> float:
-        """Seconds to wait before the next attempt. A pause is waited out in the limiter, not here."""
-        scope = current_context.get()
-        if scope is None:
-            return float(super()._time_to_sleep_before_retry(e, remaining_retries, num_retries, *args, **kwargs))
-        result = classify_error(e)
-        if remaining_retries <= 0 or result.rate_limited or result.pause_for or result.status_code in KEY_REFUSED:
-            return 0.0
-        seconds = self.guard.backoff.seconds(num_retries - remaining_retries + 1)
-        if scope.deadline_at is not None and self.guard.clock.now() + seconds >= scope.deadline_at:
-            raise e
-        return seconds
-
-    def _some_circuit_closed(self, scope: RequestContext) -> bool:
-        group = next(reversed(scope.calls), scope.group)
-        providers = self.providers_of(group)
-        return not providers or any(not self.guard.limiter(name).is_open() for name in providers)
-
-    # The attempt
-
-    async def make_call(self, original_function: Any, *args: Any, **kwargs: Any) -> Any:
-        """One attempt, from routing to settlement."""
-        scope = current_context.get()
-        if scope is None:
-            return await super().make_call(original_function, *args, **kwargs)
-        self.guard.check_deadline(scope)
-        attempt = Attempt(group=str(kwargs.get("model")))
-        call = Call(scope, attempt)
-        token = current_call.set(call)
-        try:
-            if kwargs.get("stream") is True:
-                response = await self._open_stream(call, original_function, args, kwargs)
-            else:
-                response = await super().make_call(original_function, *args, **kwargs)
+            response = self._attempts.run_blocking(request, request.loop.first())
         except BaseException as error:
-            self._fail(scope, attempt, error)
-            raise
-        finally:
-            current_call.reset(token)
-        return self._succeed(scope, attempt, response)
-
-    async def _open_stream(self, call: Call, original_function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Make a streamed call, and keep its beginning to the timeout: LiteLLM does so for most vendors only."""
-        call.opening = timeout = asyncio.timeout(None)
-        try:
-            async with timeout:
-                return await super().make_call(original_function, *args, **kwargs)
-        except TimeoutError as error:
-            if not timeout.expired():
+            self.guard.end(request.context, failure_from(error))
+            if not isinstance(error, Exception) or (final := self._error_for(error)) is error:
                 raise
-            raise timeout_error(call.attempt.deployment, call.attempt.provider) from error
-        finally:
-            call.opening = None  # it knows the task, and the task's result is the stream
-
-    def _succeed(self, scope: RequestContext, attempt: Attempt, response: Any) -> Any:
-        scope.served_by = attempt
-        if attempt.streaming or attempt.reservation is None:
-            return response
-        if iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
-            return self._guard_stream(scope, attempt, response)
-        answer = answer_of(response)
-        if answer.from_cache:
-            self.guard.settle(scope, attempt, _FROM_CACHE)
-        else:
-            result = AttemptResult(
-                _SUCCESS, _HEALTHY, answer.usage, reported=answer.reported, response_cost=answer.cost
-            )
-            self.guard.settle(scope, attempt, result)
+            raise final from error
+        if isinstance(response, AttemptStream):
+            return RequestStream(request, self._attempts, response, add_headers, self._error_for)
+        self.guard.end(request.context)
+        add_headers(request.context, response)
         return response
 
-    def _fail(self, scope: RequestContext, attempt: Attempt, error: BaseException) -> None:
-        if isinstance(error, Refused) and attempt.reservation is None:
-            reason = str(error).rstrip(".")
-            scope.fail(attempt.group, error.provider, reason, error.retry_after, error.status_code)
-            return
-        if attempt.reservation is None:
-            return
-        passed = scope.deadline_at is not None and self.guard.clock.now() >= scope.deadline_at
-        late = passed and self._is_slow(attempt)
-        result = classify_error(error, deadline_passed=late)
-        if isinstance(error, GeneratorExit):  # a coroutine that is collected: see Guard.later
-            self.guard.later(lambda: self.guard.settle(scope, attempt, result))
-            return
-        self.guard.settle(scope, attempt, result)
-        scope.fail_attempt(attempt, result)
+    async def _deliver(self, stream: RequestStream) -> Any:
+        return stream
 
-    def _bill(self, operation: str, entry: Mapping[str, Any], result: AttemptResult) -> Bill:
+    def _error_for(self, error: Exception) -> Exception:
+        """The error that the caller receives: ours can be caught as OpenAI's, of the fitting kind."""
+        return as_openai_error(error) if isinstance(error, WallieError) else error
+
+    def _open(
+        self,
+        endpoint: Endpoint,
+        model: str,
+        arguments: dict[str, Any],
+        context: RequestContext | None = None,
+        execute: Callable[[Target], Awaitable[Any]] | None = None,
+    ) -> Request:
+        """A request with its rules, from the arguments of a call; those that are not for the provider are taken out."""
+        arguments = dict(arguments)
+        mock_fault = take_mock_fault(arguments)
+        stated = {name: arguments.pop(name, None) for name in ("fallbacks", *_OWN_CHAINS)}
+        disabled = arguments.pop("disable_fallbacks", None) is True
+        retries, first_token = arguments.pop("num_retries", None), arguments.pop("first_token", None)
+        priority = arguments.pop("priority", None)
+        for name in _LEFT_OUT:
+            arguments.pop(name, None)
+        members = () if disabled else self._chain(model, stated["fallbacks"])
+        if context is None:
+            context = self.guard.open_context(
+                model,
+                chain=[member.group for member in members],
+                router=self.view,
+                priority=-priority if isinstance(priority, int) else None,  # LiteLLM's 0 is its highest
+                operation=endpoint.operation,
+                stream=arguments.get("stream") is True,
+                **tags_of(arguments)._asdict(),
+            )
+        chains = Chains(
+            members,
+            *(_nothing if disabled else partial(self._own_chain, name, stated[name]) for name in _OWN_CHAINS),
+        )
+        most = self.guard.config.retry.max_retries
+        most = min(most, retries) if isinstance(retries, int) and not isinstance(retries, bool) else most
+        loop = RequestLoop(context, chains, self.guard, self._inner, max(0, most), mock_fault)
+        return Request(context, endpoint, loop, arguments, first_token, execute)
+
+    def _own_chain(self, name: str, stated: Any, group: str) -> Sequence[Member]:
+        return stated_chain(group, stated) if stated is not None else self._chains.own(name, group)
+
+
+_OWN_CHAINS: Final = ("context_window_fallbacks", "content_policy_fallbacks")
+_LEFT_OUT: Final = ("max_fallbacks", "include_fallback_errors", "retry_policy", "fallback_depth")
+
+
+class _ConfiguredChains:
+    """The chains of the Router's settings, by kind and group."""
+
+    def __init__(self, inner: InnerRouter) -> None:
+        self._inner = inner
+        self.changed()
+
+    def changed(self) -> None:
+        """Read the settings anew."""
+        self._by_kind = {name: configured_chains(value) for name, value in self._inner.fallbacks().items()}
+
+    def after(self, group: str) -> Sequence[Member]:
+        """The members of ``group``'s chain after the first."""
+        return self.own("fallbacks", group)
+
+    def own(self, kind: str, group: str) -> Sequence[Member]:
+        """The chain after a fault of this ``kind``."""
+        target = self._inner.alias_target(group)
+        return chain_after((group,) if target is None else (group, target), self._by_kind[kind])
+
+    def names_after(self, group: str) -> Sequence[str]:
+        """The names of :meth:`after`."""
+        return tuple(member.group for member in self.after(group))
+
+
+class _Prices:
+    """Prices attempts by LiteLLM's price map and the deployments' own prices."""
+
+    def __init__(self) -> None:
+        self._prices = PriceList()
+
+    def __call__(self, operation: str, entry: Mapping[str, Any], result: AttemptResult) -> Bill:
         return self._prices.bill(
             entry,
             result.usage,
@@ -311,113 +363,29 @@ class WallieRouter(StreamingRouter):
             estimated=result.reported is None,
         )
 
-    # Routing: the filter and the admission
 
-    async def async_get_available_deployment(
-        self,
-        model: str,
-        request_kwargs: dict[str, Any],
-        messages: Any = None,
-        input: Any = None,  # noqa: A002 - LiteLLM's own word
-        **kwargs: Any,
-    ) -> Any:
-        """Choose a deployment, then wait for its provider's capacity and take it."""
-        prompt = messages if messages is not None else input
-        call = self._begin_routing(request_kwargs, prompt)
-        if call is None:
-            return await super().async_get_available_deployment(model, request_kwargs, messages, input, **kwargs)
-        try:
-            deployment = await super().async_get_available_deployment(model, request_kwargs, messages, input, **kwargs)
-        finally:
-            call.routing = False
-        self._choose(call, deployment, request_kwargs, prompt)
-        await self.guard.admit(call.scope, call.attempt, call.demand, guessed=call.guessed)
-        call.count()
-        if call.opening is not None and (seconds := self._chunk_timeout(request_kwargs, call.params)) is not None:
-            call.opening.reschedule(asyncio.get_running_loop().time() + seconds)
-        return deployment
+def _drop(guard: Guard, view: RouterView, inner: InnerRouter, *, close: bool) -> None:
+    """A router is gone: what it had put into LiteLLM goes too, and its guard if no other can use it."""
+    guard.remove_router(view)
+    inner.discard()
+    if close:
+        guard.close()
 
-    def get_available_deployment(
-        self,
-        model: str,
-        messages: Any = None,
-        input: Any = None,  # noqa: A002 - LiteLLM's own word
-        specific_deployment: bool | None = False,
-        request_kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """:meth:`async_get_available_deployment` for the synchronous calls, which have a thread to themselves."""
-        prompt = messages if messages is not None else input
-        call = self._begin_routing(request_kwargs or {}, prompt)
-        if call is None:
-            return super().get_available_deployment(model, messages, input, specific_deployment, request_kwargs)
-        try:
-            deployment = super().get_available_deployment(model, messages, input, specific_deployment, request_kwargs)
-        finally:
-            call.routing = False
-        self._choose(call, deployment, request_kwargs or {}, prompt)
-        self.guard.admit_blocking(call.scope, call.attempt, call.demand, guessed=call.guessed)
-        call.count()
-        return deployment
 
-    def _begin_routing(self, request_kwargs: Mapping[str, Any], prompt: Any) -> Call | None:
-        call = current_call.get()
-        if call is None or call.attempt.reservation is not None or call.routing:
-            return None  # not one of our attempts: LiteLLM asks for its own purposes
-        call.routing = True
-        call.estimate(request_kwargs, prompt, output_limit(request_kwargs))
-        return call
+def _nothing(_group: str) -> Sequence[Member]:
+    return ()
 
-    def _choose(
-        self, call: Call, deployment: Mapping[str, Any], request_kwargs: Mapping[str, Any], prompt: Any
-    ) -> None:
-        call.params = params = deployment["litellm_params"]
-        call.attempt.provider = self.provider_of(deployment)
-        call.attempt.deployment = params["model"]
-        call.attempt.entry = deployment
-        if call.guessed and (limit := output_limit(params)) is not None:
-            call.estimate(request_kwargs, prompt, limit)
 
-    def _filter_blocked_deployments(self, healthy_deployments: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """LiteLLM's last filter before it picks: keep the providers that can serve soonest."""
-        deployments: list[dict[str, Any]] = super()._filter_blocked_deployments(healthy_deployments)
-        call = current_call.get()
-        if call is None or not call.routing or len(deployments) < 2:
-            return deployments
-        providers = {self.provider_of(deployment) for deployment in deployments}
-        if len(providers) < 2:
-            return deployments
-        preferred = self.guard.preferred(call.scope, call.attempt.group, providers, call.demand)
-        return [deployment for deployment in deployments if self.provider_of(deployment) in preferred]
+def _positional(args: Sequence[Any]) -> dict[str, Any]:
+    return {"model_list": args[0]} if args else {}
 
-    def provider_of(self, deployment: Mapping[str, Any]) -> str:
-        """The provider whose limits and breaker a deployment of this router is under."""
-        key = (deployment.get("model_info") or {}).get("id")
-        provider = self._providers.get(key) if key is not None else None
-        if provider is None:
-            provider = requests.provider_of(deployment)
-            if key is not None:
-                self._providers[key] = provider
-        return provider
 
-    # What the limiter replaces
+def _settings_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in LiteLLM's ``ChangeSet``, the argument of ``apply`` since 1.109."""
+    changes = next(iter((*args, *kwargs.values())), None)
+    return {**(getattr(changes, "assign", None) or {}), **(getattr(changes, "settings", None) or {})}
 
-    async def increment_deployment_usage_for_response(
-        self, response: object, request_kwargs: dict[str, object]
-    ) -> None:
-        """LiteLLM's own usage counting, only where LiteLLM's own limits or strategies read it."""
-        if self._counts_usage():
-            await super().increment_deployment_usage_for_response(response, request_kwargs)
 
-    async def _increment_deployment_usage(self, **kwargs: Any) -> str | None:
-        return await super()._increment_deployment_usage(**kwargs) if self._counts_usage() else None
-
-    def _counts_usage(self) -> bool:
-        return self.routing_strategy != "simple-shuffle" or bool(self.optional_callbacks)
-
-    def _drop_own_tracking(self) -> None:
-        """Leave out what LiteLLM counts after each call for its cooldowns and limits, where neither is on."""
-        if self._counts_usage() or not self.disable_cooldowns:
-            return
-        for name in ("_async_success_callback", "success_callback", "_async_failure_callback", "failure_callback"):
-            litellm.logging_callback_manager.remove_callback_from_list_by_object(getattr(litellm, name), self)
-        self.cooldown_cache.__class__ = _NoCooldowns
+def _warn_of_ignored(names: Iterator[str]) -> None:
+    for name in names:
+        logger.warning("router_settings.%s is ignored: wallie.retry is the only authority for retries", name)

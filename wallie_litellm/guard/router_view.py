@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from wallie_litellm.core.attempt_result import AttemptResult
@@ -24,15 +24,25 @@ def tokens_only(_operation: str, _entry: Mapping[str, Any], result: AttemptResul
     return NO_BILL if usage is None else Bill(usage.input, usage.output, usage.tokens, cost_usd=None)
 
 
+def no_chain(_group: str) -> Sequence[str]:
+    """The chain of a guard that has no router."""
+    return ()
+
+
+def chains_of(chains: Mapping[str, Sequence[str]]) -> Callable[[str], Sequence[str]]:
+    """The groups tried after a group; the chain of ``*`` serves every group that has none of its own."""
+
+    def chain_of(group: str) -> Sequence[str]:
+        members = chains.get(group, chains.get("*", ()))
+        return tuple(member for member in members if member != group)
+
+    return chain_of
+
+
 @dataclass(frozen=True, slots=True)
 class RouterView:
-    """A router's chains by group, the providers behind each of its groups, and its prices."""
+    """The chains of a router's groups, the providers behind each of them, and its prices."""
 
-    chains: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    chain_of: Callable[[str], Sequence[str]] = no_chain
     providers_of: Callable[[str], Iterable[str]] = no_providers
     price: Pricer = tokens_only
-
-    def chain_of(self, group: str) -> Sequence[str]:
-        """The groups tried after ``group``; the chain of ``*`` serves every group that has none of its own."""
-        members = self.chains.get(group, self.chains.get("*", ()))
-        return tuple(member for member in members if member != group)

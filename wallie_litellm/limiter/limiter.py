@@ -111,6 +111,10 @@ class Limiter:
             denial = self._store.check(self._now(), demand, ahead)
             return denial or (Denial(_QUEUED, 0.0) if ahead.requests else None)
 
+    def is_paused(self) -> bool:
+        """Whether the provider has asked for a pause that has not passed."""
+        return self._store.paused_until > self._now()
+
     def fit(self, demand: Demand) -> Demand:
         """``demand`` with its output, a guess, cut to the capacity of the limits."""
         return self._store.fit(demand)

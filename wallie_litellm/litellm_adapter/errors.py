@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 import time
 import traceback
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Final
 
 import aiohttp
 import httpx
@@ -19,7 +21,7 @@ from litellm.exceptions import MidStreamFallbackError
 from wallie_litellm.core.attempt_result import CANCELLED, AttemptResult, RequestFailure
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
-from wallie_litellm.core.http_status import CALLER_STATUSES, StatusFault, fault_of
+from wallie_litellm.core.http_status import CALLER_STATUSES, REQUEST_REFUSED, StatusFault, fault_of
 from wallie_litellm.core.retry_after import parse_retry_after
 from wallie_litellm.errors import RequestTooLarge, WallieError
 from wallie_litellm.litellm_adapter.responses import response_headers
@@ -41,6 +43,11 @@ _RETRY_DELAY: Final = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
 _GEMINI_RATE_LIMIT: Final = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
 # LiteLLM's functions that parse an answer: an error raised in one shows that there was an answer.
 _READING: Final = frozenset({"transform_response", "transform_parsed_response", "convert_to_model_response_object"})
+# Packages in whose code an exception may be raised while LiteLLM builds or makes a request.
+_LIBRARIES: Final = sys.stdlib_module_names | {
+    "aiohttp", "anyio", "boto3", "botocore", "google", "httpcore", "httpx", "jinja2", "litellm", "openai", "pydantic",
+    "pydantic_core", "tenacity", "tiktoken", "tokenizers", "wallie_litellm",
+}  # fmt: skip
 _LOST_CONNECTION: Final = (
     httpx.NetworkError,
     httpx.RemoteProtocolError,
@@ -50,20 +57,56 @@ _LOST_CONNECTION: Final = (
 )
 
 
+class FirstTokenTimeout(litellm.Timeout):  # type: ignore[misc] # LiteLLM is not type-checked here
+    """A provider sent no content within ``first_token``."""
+
+
+class StreamCut(litellm.APIConnectionError):  # type: ignore[misc] # LiteLLM is not type-checked here
+    """A stream ended without the end mark of its wire format: what came is not the whole answer."""
+
+
+class Special(Enum):
+    """Faults that have chains of their own in LiteLLM."""
+
+    CONTEXT_WINDOW = "context window"
+    CONTENT_POLICY = "content policy"
+
+
+def special_of(error: BaseException) -> Special | None:
+    """The fault with a chain of its own that ``error`` is, if any."""
+    if isinstance(error, litellm.ContextWindowExceededError):
+        return Special.CONTEXT_WINDOW
+    return Special.CONTENT_POLICY if isinstance(error, litellm.ContentPolicyViolationError) else None
+
+
 def timeout_error(model: str, provider: str) -> Exception:
     """LiteLLM's error for a provider that did not answer in time."""
     error: Exception = litellm.Timeout(f"{provider} did not answer in time.", model=model, llm_provider=provider)
     return error
 
 
-def stream_timeout(stream: Any, *, started: bool) -> Exception:
-    """The error of a stream that fell silent; before its first chunk, one on which LiteLLM falls back."""
-    model, provider = (str(getattr(stream, name, None)) for name in ("model", "custom_llm_provider"))
-    error = timeout_error(model, provider)
-    if not started:
-        message = str(error)
-        error = MidStreamFallbackError(message, model, provider, original_exception=error, is_pre_first_chunk=True)
+def first_token_timeout(model: str, provider: str, seconds: float) -> Exception:
+    """The error for a provider that sent no content within ``first_token`` seconds."""
+    return FirstTokenTimeout(f"{provider} sent no content within {seconds:g} s.", model=model, llm_provider=provider)
+
+
+def stream_cut(model: str, provider: str) -> Exception:
+    """The error of a stream that ended without its end mark."""
+    return StreamCut(
+        message=f"{provider} ended the stream before the answer was complete.", model=model, llm_provider=provider
+    )
+
+
+def content_filtered(model: str) -> Exception:
+    """The error for an answer that the provider's filter has emptied, as LiteLLM's Router raises it."""
+    error: Exception = litellm.ContentPolicyViolationError("Response output was blocked.", model=model, llm_provider="")
     return error
+
+
+def original_error(error: Exception) -> Exception:
+    """The provider's error inside the one with which LiteLLM's streams ask for a fallback."""
+    inner = getattr(error, "original_exception", None)
+    return inner if isinstance(error, MidStreamFallbackError) and isinstance(inner, Exception) else error
 
 
 def failure_from(error: BaseException) -> RequestFailure:
@@ -99,7 +142,12 @@ def _classify(error: BaseException, deadline_passed: bool) -> AttemptResult:
     if any(isinstance(cause, json.JSONDecodeError) for cause in causes):
         return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
     if isinstance(error, openai.APITimeoutError | TimeoutError | httpx.TimeoutException):
-        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="timeout", status_code=408, transient=True)
+        reason = "no first token" if isinstance(error, FirstTokenTimeout) else "timeout"
+        return AttemptResult(
+            Outcome.CUT, Verdict.FAILURE, reason=reason, status_code=408, transient=True, timed_out=True
+        )
+    if isinstance(error, StreamCut):
+        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="stream cut off", transient=True)
     if isinstance(error, openai.APIConnectionError) and any(isinstance(cause, _LOST_CONNECTION) for cause in causes):
         # LiteLLM gives it a status of 500 of its own making.
         return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
@@ -107,16 +155,20 @@ def _classify(error: BaseException, deadline_passed: bool) -> AttemptResult:
     if isinstance(status, int | str) and str(status).isdigit():
         if (int(status) >= 500 or int(status) == 422) and _is_litellms(error) and any(map(_was_reading, causes)):
             return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
-        if int(status) >= 500 and _is_litellms(error) and not any(map(_shows_an_exchange, causes)):
-            # LiteLLM could not build the request: no fault of the provider's, whatever the status.
+        exchanged = not _is_litellms(error) or any(map(_shows_an_exchange, causes))
+        if int(status) >= 500 and not exchanged and _could_not_build(error, causes):
             return AttemptResult(Outcome.NOT_SENT, reason=f"not sent: {type(causes[-1]).__name__}", status_code=400)
-        return _rejection(error, int(status))
+        if int(status) == 429 and not exchanged:
+            # A limit of LiteLLM's own, of its Router's or of a hook's: it says nothing of the provider's.
+            reason = "a limit of LiteLLM's own"
+            return AttemptResult(Outcome.NOT_SENT, reason=reason, status_code=429, transient=True)
+        return _rejection(error, int(status), exchanged)
     if isinstance(error, openai.APIConnectionError | httpx.TransportError | OSError):
         return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
     return AttemptResult(Outcome.CUT, reason=type(error).__name__)
 
 
-def _rejection(error: BaseException, status: int) -> AttemptResult:
+def _rejection(error: BaseException, status: int, exchanged: bool) -> AttemptResult:
     text = str(error)
     if status == 400 and _GEMINI_RATE_LIMIT.search(text):
         status = 429
@@ -137,11 +189,28 @@ def _rejection(error: BaseException, status: int) -> AttemptResult:
         pause_for=asked,
         rate_limited=fault is StatusFault.RATE_LIMIT,
         transient=fault in (StatusFault.SERVER, StatusFault.TRANSIENT),
+        timed_out=status in (408, 504),
+        by_request=exchanged and status in REQUEST_REFUSED,
     )
 
 
 def _is_litellms(error: BaseException) -> bool:
     return type(error).__module__.startswith("litellm")
+
+
+def _could_not_build(error: BaseException, causes: Sequence[BaseException]) -> bool:
+    """Whether LiteLLM failed while it built the request, rather than a handler or a hook of the application's.
+
+    LiteLLM makes a connection error, or a server's, of whatever is raised then.
+    """
+    inside = any(not isinstance(cause, openai.OpenAIError) for cause in causes)
+    return (inside or isinstance(error, openai.APIConnectionError)) and not any(map(_raised_by_application, causes))
+
+
+def _raised_by_application(cause: BaseException) -> bool:
+    """Whether code that is neither a library's nor this package's raised ``cause``."""
+    modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(cause.__traceback__))
+    return any(module.partition(".")[0] not in _LIBRARIES for module in modules)
 
 
 def _was_reading(cause: BaseException) -> bool:

@@ -43,3 +43,15 @@ def provider_of(deployment: Mapping[str, Any]) -> str:
         return str(litellm.get_llm_provider(params["model"], api_base=params.get("api_base"))[1])
     except litellm.BadRequestError:
         return str(params["model"]).partition("/")[0]
+
+
+def accepts_prefill(deployment: Mapping[str, Any]) -> bool:
+    """Whether a deployment's model goes on from the beginning of an answer, by its ``model_info`` or LiteLLM's list."""
+    name, params = "supports_assistant_prefill", deployment["litellm_params"]
+    stated = (deployment.get("model_info") or {}).get(name)
+    if stated is not None:
+        return bool(stated)
+    try:
+        return bool(litellm.get_model_info(params["model"], params.get("custom_llm_provider")).get(name))
+    except Exception:  # noqa: BLE001 - LiteLLM does not list the model
+        return False

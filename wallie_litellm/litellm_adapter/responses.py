@@ -36,6 +36,35 @@ def is_cached_stream(stream: Any) -> bool:
     return getattr(stream, "custom_llm_provider", None) == "cached_response"
 
 
+def headers_of(response: Any) -> dict[str, Any] | None:
+    """The headers that LiteLLM keeps with a response or a stream, to be added to; ``None`` where it can keep none."""
+    hidden = getattr(response, "_hidden_params", None)
+    if not isinstance(hidden, dict):
+        return None
+    found = hidden.get("additional_headers")
+    if not isinstance(found, dict):
+        found = hidden["additional_headers"] = {}
+    return found
+
+
+def is_filtered(response: Any) -> bool:
+    """Whether the provider's content filter has emptied an answer."""
+    choices = value_of(response, "choices") if isinstance(response, litellm.ModelResponse) else None
+    return bool(choices) and value_of(choices[0], "finish_reason") == "content_filter"
+
+
+def text_of_chunk(chunk: Any) -> str | None:
+    """The text in a chat chunk; ``None`` where it has anything else of an answer, such as a part of a tool call."""
+    choices = value_of(chunk, "choices")
+    if choices is None or len(choices) > 1:
+        return None
+    delta = value_of(choices[0], "delta") if choices else None
+    others = ("tool_calls", "function_call", "audio", "images", "reasoning_content", "thinking_blocks")
+    if any(value_of(delta, name) for name in others):
+        return None
+    return str(value_of(delta, "content") or "")
+
+
 def stream_was_ended(stream: Any, marked: bool) -> bool:
     """Whether the provider ended an exhausted stream, rather than the connection just closing.
 
@@ -121,6 +150,7 @@ class StreamMeter:
         self._tokens: Demand | None = None  # the tokens of _raw
         self._characters = 0
         self._sse = b""
+        self.begun = False  # a chunk has come
         self.finished = False
 
     @property
@@ -137,6 +167,7 @@ class StreamMeter:
 
     def see(self, chunk: Any) -> None:
         """Count one chunk: a chat chunk, a Responses event, or raw server-sent events."""
+        self.begun = True
         if isinstance(chunk, bytes | bytearray | str):
             self._see_events(chunk.encode() if isinstance(chunk, str) else bytes(chunk))
         elif (choices := value_of(chunk, "choices")) is not None:

@@ -21,6 +21,7 @@ from wallie_litellm.bootstrap import open_guard
 from wallie_litellm.config import load_config
 from wallie_litellm.errors import ConfigError, WallieError
 from wallie_litellm.guard import Guard
+from wallie_litellm.guard.request_stream import RequestStream
 from wallie_litellm.guard.router import WallieRouter
 from wallie_litellm.proxy.workers import NOTED, divided, worker_count
 
@@ -55,15 +56,13 @@ class WallieProxyError(ProxyException):  # type: ignore[misc] # LiteLLM is not t
 class ProxyRouter(WallieRouter):
     """The router in the place of the proxy's own; its errors are the proxy's kind of errors."""
 
-    async def async_function_with_fallbacks(self, *args: Any, **kwargs: Any) -> Any:
-        """One request with its fallbacks; the error that ends it is a :class:`WallieProxyError`."""
-        is_fallback = bool(kwargs.get("fallback_depth"))
-        try:
-            return await super().async_function_with_fallbacks(*args, **kwargs)
-        except WallieError as error:
-            if is_fallback:
-                raise
-            raise WallieProxyError(error) from error
+    def _error_for(self, error: Exception) -> Exception:
+        return WallieProxyError(error) if isinstance(error, WallieError) else error
+
+    async def _deliver(self, stream: RequestStream) -> RequestStream:
+        """Answer once content has come: a failure until then has a status, and the headers name what serves."""
+        await stream.prime()
+        return stream
 
 
 class WallieHandler(CustomLogger):  # type: ignore[misc] # LiteLLM is not type-checked here

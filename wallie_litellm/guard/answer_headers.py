@@ -1,0 +1,27 @@
+"""The headers of an answer that say how it came about. LiteLLM's proxy sends them on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wallie_litellm.guard.context import RequestContext
+from wallie_litellm.litellm_adapter.responses import headers_of
+
+
+def add_headers(context: RequestContext, response: Any) -> None:
+    """Add what ``context`` says of the request to the headers of its answer, whole or streamed."""
+    headers = headers_of(response)
+    served = context.served_by
+    if headers is None or served is None:
+        return
+    headers["x-litellm-model-group"] = served.group
+    headers["x-litellm-attempted-retries"] = context.retries
+    headers["x-litellm-attempted-fallbacks"] = context.fallbacks
+    headers["x-wallie-request-id"] = context.request_id
+    headers["x-wallie-provider"] = served.provider
+    headers["x-wallie-model-group"] = served.group
+    headers["x-wallie-fallback"] = int(served.group != context.group)
+    headers["x-wallie-waited-ms"] = round(context.waited * 1000)
+    last = context.attempts[-1] if context.attempts and not served.streaming else None
+    if last is not None and last.cost_usd is not None:
+        headers["x-wallie-cost-usd"] = f"{last.cost_usd:.8f}"

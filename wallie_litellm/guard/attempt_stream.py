@@ -1,0 +1,220 @@
+"""A provider's stream that carries its attempt along and settles it however the stream ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, NamedTuple
+
+from wallie_litellm.core.attempt_result import ABANDONED, AttemptResult
+from wallie_litellm.core.circuit_breaker import Verdict
+from wallie_litellm.core.demand import Outcome
+from wallie_litellm.core.operations import GENERATING
+from wallie_litellm.errors import DeadlineExceeded
+from wallie_litellm.guard.context import Attempt
+from wallie_litellm.litellm_adapter.errors import (
+    classify_error,
+    first_token_timeout,
+    original_error,
+    stream_cut,
+    timeout_error,
+)
+from wallie_litellm.litellm_adapter.responses import StreamMeter, is_cached_stream, stream_was_ended
+
+# Seconds a provider must have had a request before a caller's deadline counts as its failure.
+SLOW_STREAM: Final = 5.0
+
+
+class StreamBounds(NamedTuple):
+    """How long a stream may take. ``idle`` is the longest gap between two chunks, in seconds.
+
+    Times named ``_at`` are of ``now``'s clock: content must have come by ``first_token_at``, ``first_token`` seconds
+    after the call; the caller's deadline is ``deadline_at``.
+    """
+
+    idle: float | None
+    first_token_at: float | None
+    first_token: float | None
+    deadline_at: float | None
+    now: Callable[[], float]
+
+
+class AttemptStream:
+    """Stands in for a LiteLLM stream, synchronous or not, and passes everything through.
+
+    It settles its attempt once: when the stream is exhausted, fails, is closed, or is collected without having been
+    any of these. A stream that ends without its wire's end mark raises an error.
+    """
+
+    def __init__(
+        self,
+        inner: Any,
+        attempt: Attempt,
+        bounds: StreamBounds,
+        settle: Callable[[AttemptResult], object],
+        later: Callable[[Callable[[], object]], object],
+        operation: str,
+    ) -> None:
+        assert attempt.reservation is not None, "a stream's attempt was admitted"  # noqa: S101 - narrows the type
+        attempt.streaming = True
+        self.inner = inner
+        self.attempt = attempt
+        self._bounds = bounds
+        self._settle_with = settle
+        self._later = later
+        self._has_end_mark = operation in GENERATING
+        self._meter = StreamMeter(attempt.reservation.demand, inner)
+        self._iterator: Any = None
+        self._settled = False
+
+    @property
+    def has_content(self) -> bool:
+        """Whether any part of an answer has come."""
+        return self._meter.has_content
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._iterator is None:
+            self._iterator = aiter(self.inner)
+        try:
+            chunk = await self._next_in_time()
+        except StopAsyncIteration:
+            self._end()
+            raise
+        except BaseException as error:
+            if (cause := self._failed(error)) is error:
+                raise
+            raise cause  # noqa: B904 - the error around it is LiteLLM's request for a fallback
+        self._meter.see(chunk)
+        return chunk
+
+    async def _next_in_time(self) -> Any:
+        bound = self._nearest_bound()
+        if bound is None:
+            return await anext(self._iterator)
+        seconds, error_for = bound
+        timeout = asyncio.timeout(seconds)
+        try:
+            async with timeout:
+                return await anext(self._iterator)
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            # Not every provider's adapter in LiteLLM keeps to the timeout while it streams.
+            raise error_for() from error
+
+    def _nearest_bound(self) -> tuple[float, Callable[[], Exception]] | None:
+        bounds, attempt = self._bounds, self.attempt
+        found: list[tuple[float, Callable[[], Exception]]] = []
+        if bounds.idle is not None:
+            found.append((bounds.idle, lambda: timeout_error(attempt.deployment, attempt.provider)))
+        if bounds.first_token_at is not None and bounds.first_token is not None and not self._meter.has_content:
+            seconds = bounds.first_token
+            error = lambda: first_token_timeout(attempt.deployment, attempt.provider, seconds)  # noqa: E731
+            found.append((bounds.first_token_at - bounds.now(), error))
+        if bounds.deadline_at is not None:
+            late = lambda: DeadlineExceeded("The deadline passed in the middle of the answer.")  # noqa: E731
+            found.append((bounds.deadline_at - bounds.now(), late))
+        return min(found, key=lambda bound: bound[0]) if found else None
+
+    def __iter__(self) -> AttemptStream:
+        return self
+
+    def __next__(self) -> Any:
+        if self._iterator is None:
+            self._iterator = iter(self.inner)
+        try:
+            chunk = next(self._iterator)
+        except StopIteration:
+            self._end()
+            raise
+        except BaseException as error:
+            if (cause := self._failed(error)) is error:
+                raise
+            raise cause  # noqa: B904 - the error around it is LiteLLM's request for a fallback
+        self._meter.see(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        """Stop reading; what has been seen so far is settled."""
+        self.abandon()
+        close = getattr(self.inner, "aclose", None)
+        if close is not None:
+            await close()
+
+    def close(self) -> None:
+        """:meth:`aclose` for a synchronous stream."""
+        self.abandon()
+        close = getattr(self.inner, "close", None)
+        if close is not None:
+            close()
+
+    def abandon(self) -> None:
+        """Settle what has come so far: the rest is not wanted."""
+        if not self._settled:
+            self._settle(self._abandoned())
+
+    def abandon_later(self) -> None:
+        """:meth:`abandon` for finalisers, which may run in the middle of anything and must not take a lock.
+
+        The clock's thread drops LiteLLM's stream too, whose own finaliser is not fit for a garbage collection.
+        """
+        inner = self.inner
+        if self._settled:
+            self._later(lambda: inner)
+            return
+        self._settled = True
+        result, settle = self._abandoned(), self._settle_with
+        self._later(lambda: (settle(result), inner))
+
+    def _settle(self, result: AttemptResult) -> None:
+        self._settled = True
+        self._settle_with(result)
+
+    def _end(self) -> None:
+        if self._settled:
+            return
+        if is_cached_stream(self.inner):
+            self._settle(AttemptResult(Outcome.CACHE_HIT))
+        elif (
+            not self._has_end_mark
+            or self._meter.reported is not None
+            or stream_was_ended(self.inner, self._meter.finished)
+        ):
+            self._settle(self._seen(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)))
+        else:
+            error = stream_cut(self.attempt.deployment, self.attempt.provider)
+            self._settle(self._seen(classify_error(error)))
+            raise error
+
+    def _failed(self, error: BaseException) -> BaseException:
+        """Settle the attempt; returns the error that the caller receives."""
+        cause = original_error(error) if isinstance(error, Exception) else error
+        if self._settled:
+            return cause
+        if isinstance(cause, DeadlineExceeded):
+            slow = self._bounds.now() - self.attempt.started_at >= SLOW_STREAM
+            verdict = Verdict.FAILURE if slow else Verdict.IGNORED
+            result = AttemptResult(Outcome.CUT, verdict, reason="no answer before the deadline")
+        else:
+            result = classify_error(error)
+        if self._iterator is not None and (self._meter.begun or result.outcome is not Outcome.REJECTED):
+            result = self._seen(result._replace(outcome=Outcome.CUT))
+        if isinstance(error, GeneratorExit):
+            self._settled = True
+            settle = self._settle_with
+            self._later(lambda: settle(result))
+        else:
+            self._settle(result)
+        return cause
+
+    def _abandoned(self) -> AttemptResult:
+        if self._meter.finished:
+            return self._seen(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
+        return self._seen(AttemptResult(Outcome.CUT, reason=ABANDONED))
+
+    def _seen(self, result: AttemptResult) -> AttemptResult:
+        """``result`` with the usage that the stream has shown so far."""
+        return result._replace(usage=self._meter.usage(), reported=self._meter.reported)

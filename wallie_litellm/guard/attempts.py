@@ -1,0 +1,305 @@
+"""Attempts: a deployment is picked, its capacity waited for, one call made and settled. For coroutines and threads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from wallie_litellm.core.attempt_result import AttemptResult
+from wallie_litellm.core.circuit_breaker import Verdict
+from wallie_litellm.core.demand import Outcome
+from wallie_litellm.errors import DeadlineExceeded, Refused
+from wallie_litellm.guard.attempt_stream import AttemptStream, StreamBounds
+from wallie_litellm.guard.context import Attempt
+from wallie_litellm.guard.guard import Guard
+from wallie_litellm.guard.picking import Picking
+from wallie_litellm.guard.request import Request, Target
+from wallie_litellm.guard.request_loop import Step
+from wallie_litellm.litellm_adapter.calls import Calls
+from wallie_litellm.litellm_adapter.errors import (
+    FirstTokenTimeout,
+    classify_error,
+    content_filtered,
+    first_token_timeout,
+    timeout_error,
+)
+from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter, id_of
+from wallie_litellm.litellm_adapter.responses import answer_of, is_filtered, iterates
+
+# Looking up an enum's member costs more than what is done with it (CPython 3.11).
+_SUCCESS, _HEALTHY = Outcome.SUCCESS, Verdict.SUCCESS
+_FROM_CACHE: Final = AttemptResult(Outcome.CACHE_HIT)
+
+# Seconds a provider must have had a request before a caller's deadline counts as its failure: short deadlines of a few
+# callers must not open its breaker, and a provider that hangs must not go unnoticed because all calls have deadlines.
+SLOW_ANSWER: Final = 5.0
+
+
+class Attempts:
+    """Carries out the steps of a request's loop."""
+
+    def __init__(self, guard: Guard, inner: InnerRouter, calls: Calls) -> None:
+        self.guard = guard
+        self._inner = inner
+        self._calls = calls
+        self._providers = guard.config.providers
+
+    def deployments_of(self, group: str) -> Sequence[Deployment]:
+        """The deployments behind a group."""
+        return self._inner.deployments_of(group)
+
+    async def run(self, request: Request, step: Step) -> Any:
+        """The first answer, from ``step`` on: a response, or an :class:`AttemptStream`.
+
+        Raises:
+            Exception: the error that the caller receives.
+        """
+        deadline_at = request.context.deadline_at
+        if deadline_at is None:
+            return await self._run(request, step)
+        timeout = asyncio.timeout(max(0.0, deadline_at - self.guard.clock.now()))
+        try:
+            async with timeout:
+                return await self._run(request, step)
+        except TimeoutError as error:
+            if timeout.expired():
+                group = request.context.group
+                raise DeadlineExceeded(f"The deadline passed before {group} could answer.") from error
+            raise
+
+    async def _run(self, request: Request, step: Step) -> Any:
+        while True:
+            if step.delay:
+                await self._sleep(request, step.delay)
+            attempt = Attempt(step.group)
+            try:
+                return await self._make(request, step, attempt)
+            except Exception as error:  # noqa: BLE001 - the loop raises it again, or another
+                step = request.loop.after(attempt, error)
+
+    def run_blocking(self, request: Request, step: Step) -> Any:
+        """:meth:`run` for code without an event loop."""
+        while True:
+            if step.delay:
+                request.context.waited += step.delay
+                time.sleep(step.delay)
+            attempt = Attempt(step.group)
+            try:
+                return self._make_blocking(request, step, attempt)
+            except Exception as error:  # noqa: BLE001 - the loop raises it again, or another
+                step = request.loop.after(attempt, error)
+
+    async def _sleep(self, request: Request, seconds: float) -> None:
+        request.context.waited += seconds
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        clock = self.guard.clock
+        cancel = clock.call_at(
+            clock.now() + seconds, lambda: loop.call_soon_threadsafe(lambda: over.done() or over.set_result(None))
+        )
+        try:
+            await over
+        finally:
+            cancel()
+
+    # One attempt
+
+    async def _make(self, request: Request, step: Step, attempt: Attempt) -> Any:
+        context, arguments = request.context, request.arguments_of(step)
+        self.guard.check_deadline(context)
+        if (fault := request.loop.take_mock_fault()) is not None:
+            raise fault
+        guessed = request.estimate(attempt, arguments, {})
+        picking = Picking(self.guard, self._inner, context, attempt, step.excluded)
+        deployment = await self._pick(request, picking, arguments)
+        guessed = self._choose(request, attempt, arguments, deployment, guessed)
+        try:
+            await self.guard.admit(context, attempt, attempt.demand, guessed=guessed)
+        except Refused as refused:
+            self._refuse(request, attempt, refused)
+            raise
+        try:
+            with picking.settled_on(deployment):
+                response = await self._call(request, attempt, deployment, arguments)
+            return self._succeed(request, attempt, arguments, response)
+        except BaseException as error:
+            self._fail(request, attempt, error)
+            raise
+
+    def _make_blocking(self, request: Request, step: Step, attempt: Attempt) -> Any:
+        context, arguments = request.context, request.arguments_of(step)
+        self.guard.check_deadline(context)
+        if (fault := request.loop.take_mock_fault()) is not None:
+            raise fault
+        guessed = request.estimate(attempt, arguments, {})
+        picking = Picking(self.guard, self._inner, context, attempt, step.excluded)
+        deployment = self._pick_blocking(request, picking, arguments)
+        guessed = self._choose(request, attempt, arguments, deployment, guessed)
+        try:
+            self.guard.admit_blocking(context, attempt, attempt.demand, guessed=guessed)
+        except Refused as refused:
+            self._refuse(request, attempt, refused)
+            raise
+        try:
+            if (bound := self._first_token(request, attempt)) is not None:
+                stated = self._calls.timeouts.of(arguments, deployment["litellm_params"], stream=request.streams)
+                arguments["timeout"] = min(bound, stated) if isinstance(stated, int | float) else bound
+            with picking.settled_on(deployment):
+                response = self._calls.call_blocking(request.endpoint, attempt.group, deployment, arguments)
+            return self._succeed(request, attempt, arguments, response)
+        except BaseException as error:
+            self._fail(request, attempt, error)
+            raise
+
+    # The pick
+
+    async def _pick(self, request: Request, picking: Picking, arguments: dict[str, Any]) -> Deployment:
+        messages, prompt = _prompts(request, arguments)
+        while True:
+            try:
+                with picking.in_force():
+                    return await self._inner.pick(picking.group, arguments, messages, prompt)
+            except Exception as error:
+                self._note_no_pick(request, picking, error)
+
+    def _pick_blocking(self, request: Request, picking: Picking, arguments: dict[str, Any]) -> Deployment:
+        messages, prompt = _prompts(request, arguments)
+        while True:
+            try:
+                with picking.in_force():
+                    return self._inner.pick_blocking(picking.group, arguments, messages, prompt)
+            except Exception as error:
+                self._note_no_pick(request, picking, error)
+
+    def _note_no_pick(self, request: Request, picking: Picking, error: Exception) -> None:
+        """LiteLLM found no deployment: return for another pick among more of them.
+
+        Raises:
+            Exception: there are no more.
+        """
+        if picking.refused is not None:
+            self._refuse(request, Attempt(picking.group), picking.refused)
+            raise picking.refused from error
+        if not picking.widen():
+            result = classify_error(error)
+            request.context.fail(picking.group, "", result.reason or type(error).__name__, None, result.status_code)
+            raise error
+
+    def _choose(
+        self, request: Request, attempt: Attempt, arguments: Mapping[str, Any], deployment: Deployment, guessed: bool
+    ) -> bool:
+        parameters = deployment["litellm_params"]
+        attempt.provider = self._inner.provider_of(deployment)
+        attempt.deployment = parameters["model"]
+        attempt.deployment_id = id_of(deployment)
+        attempt.entry = deployment
+        return request.estimate(attempt, arguments, parameters) if guessed else False
+
+    @staticmethod
+    def _refuse(request: Request, attempt: Attempt, refused: Refused) -> None:
+        reason = str(refused).rstrip(".")
+        request.context.fail(attempt.group, refused.provider, reason, refused.retry_after, refused.status_code)
+
+    # The call
+
+    async def _call(self, request: Request, attempt: Attempt, deployment: Deployment, arguments: dict[str, Any]) -> Any:
+        """Make the call; its beginning, of a stream, and its whole, under ``first_token``, are bounded in time."""
+        bound = first_token = self._first_token(request, attempt)
+        if request.streams:
+            # LiteLLM keeps a stream's beginning to the timeout for most vendors only.
+            stated = self._calls.timeouts.of(arguments, deployment["litellm_params"], stream=True)
+            if isinstance(stated, int | float) and (bound is None or stated < bound):
+                bound, first_token = float(stated), None
+        if bound is None:
+            return await self._send(request, attempt, deployment, arguments)
+        timeout = asyncio.timeout(bound)
+        try:
+            async with timeout:
+                return await self._send(request, attempt, deployment, arguments)
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            if first_token is None:
+                raise timeout_error(attempt.deployment, attempt.provider) from error
+            raise first_token_timeout(attempt.deployment, attempt.provider, first_token) from error
+
+    async def _send(self, request: Request, attempt: Attempt, deployment: Deployment, arguments: dict[str, Any]) -> Any:
+        if request.execute is None:
+            return await self._calls.call(request.endpoint, attempt.group, deployment, arguments)
+        name = attempt.deployment
+        return await request.execute(Target(attempt.provider, name.partition("/")[2] or name, attempt.group))
+
+    def _first_token(self, request: Request, attempt: Attempt) -> float | None:
+        """Seconds in which content must come: the request's own, the feature's, or the provider's."""
+        for seconds in (request.first_token, request.context.rules.first_token):
+            if seconds is not None:
+                return seconds
+        limits = self._providers.get(attempt.provider)
+        return None if limits is None else limits.first_token
+
+    # The settlement
+
+    def _succeed(self, request: Request, attempt: Attempt, arguments: dict[str, Any], response: Any) -> Any:
+        context = request.context
+        if request.execute is None and iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
+            context.served_by = attempt
+            return self._stream(request, attempt, arguments, response)
+        answer = answer_of(response)
+        if answer.from_cache:
+            self.guard.settle(context, attempt, _FROM_CACHE)
+        else:
+            result = AttemptResult(
+                _SUCCESS, _HEALTHY, answer.usage, reported=answer.reported, response_cost=answer.cost
+            )
+            self.guard.settle(context, attempt, result)
+        if is_filtered(response) and request.loop.has_content_policy_chain():
+            raise content_filtered(attempt.group)
+        context.served_by = attempt
+        return response
+
+    def _stream(self, request: Request, attempt: Attempt, arguments: dict[str, Any], stream: Any) -> AttemptStream:
+        context, guard = request.context, self.guard
+        stated = self._calls.timeouts.of(arguments, attempt.entry["litellm_params"], stream=True)
+        first_token = self._first_token(request, attempt)
+
+        def settle(result: AttemptResult) -> None:
+            if guard.settle(context, attempt, result) and result.reason is not None:
+                context.fail_attempt(attempt, result)
+
+        return AttemptStream(
+            stream,
+            attempt,
+            StreamBounds(
+                idle=float(stated) if isinstance(stated, int | float) else None,
+                first_token_at=None if first_token is None else attempt.started_at + first_token,
+                first_token=first_token,
+                deadline_at=context.deadline_at,
+                now=guard.clock.now,
+            ),
+            settle,
+            guard.later,
+            context.operation,
+        )
+
+    def _fail(self, request: Request, attempt: Attempt, error: BaseException) -> None:
+        context, clock = request.context, self.guard.clock
+        if attempt.result is not None:
+            return
+        late = context.deadline_at is not None and clock.now() >= context.deadline_at
+        slow = clock.now() - attempt.started_at >= SLOW_ANSWER
+        result = classify_error(error, deadline_passed=late and slow)
+        if isinstance(error, GeneratorExit):  # a coroutine that is collected: see Guard.later
+            self.guard.later(lambda: self.guard.settle(context, attempt, result))
+            return
+        if isinstance(error, FirstTokenTimeout):
+            context.waited += clock.now() - attempt.started_at
+        self.guard.settle(context, attempt, result)
+        context.fail_attempt(attempt, result)
+
+
+def _prompts(request: Request, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What is sent, as messages or as an input: LiteLLM's pick counts either for its checks."""
+    prompt = request.prompt(arguments)
+    return (prompt, None) if request.endpoint.prompt == "messages" else (None, prompt)

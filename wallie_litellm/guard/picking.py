@@ -1,0 +1,82 @@
+"""The pick of one attempt: LiteLLM chooses among the deployments that can serve soonest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from wallie_litellm.errors import Refused
+from wallie_litellm.guard.context import Attempt, RequestContext
+from wallie_litellm.guard.guard import Guard
+from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter, id_of
+from wallie_litellm.litellm_adapter.selection import current_selection, ensure_registered
+
+
+class Picking:
+    """What this package's filter keeps for one attempt.
+
+    The first pick is among the providers that can serve soonest. LiteLLM's own filters, by tags for example, come
+    later and may leave none of these: then :meth:`widen` leaves all that may be waited for.
+    """
+
+    __slots__ = ("_attempt", "_context", "_excluded", "_guard", "_inner", "_only", "_wide", "group", "refused")
+
+    def __init__(
+        self, guard: Guard, inner: InnerRouter, context: RequestContext, attempt: Attempt, excluded: frozenset[str]
+    ) -> None:
+        self.group = attempt.group
+        self.refused: Refused | None = None
+        self._guard = guard
+        self._inner = inner
+        self._context = context
+        self._attempt = attempt
+        self._excluded = excluded
+        self._wide = False
+        self._only: str | None = None
+
+    def keep(self, deployments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those of ``deployments`` that LiteLLM may pick."""
+        if self._only is not None:
+            # None is left only where another router picks, in a handler or a hook of the application's.
+            return [deployment for deployment in deployments if id_of(deployment) == self._only] or deployments
+        left = [deployment for deployment in deployments if id_of(deployment) not in self._excluded]
+        if not left or self._wide:
+            left = deployments
+        if len(left) < 2:
+            return left
+        providers = {self._inner.provider_of(deployment) for deployment in left}
+        if len(providers) < 2:
+            return left
+        try:
+            preferred = self._guard.preferred(
+                self._context, self.group, providers, self._attempt.demand, soonest=not self._wide
+            )
+        except Refused as refused:
+            self.refused = refused
+            return []
+        return [deployment for deployment in left if self._inner.provider_of(deployment) in preferred]
+
+    def widen(self) -> bool:
+        """Keep more at the next pick; ``False`` if there are no more."""
+        if self._wide or self.refused is not None:
+            return False
+        self._wide = True
+        return True
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Have LiteLLM's filter ask this selection."""
+        ensure_registered()
+        token = current_selection.set(self)
+        try:
+            yield
+        finally:
+            current_selection.reset(token)
+
+    @contextmanager
+    def settled_on(self, deployment: Deployment) -> Iterator[None]:
+        """The same with only the deployment that was picked: the Router picks again when it calls a group."""
+        self._only = id_of(deployment)
+        with self.in_force():
+            yield

@@ -1,0 +1,211 @@
+"""chain( retry( attempt )): what comes after each attempt of a request. The only place that decides it.
+
+The loop makes no call and waits for nothing: it returns the next :class:`Step`, or raises the error that the caller
+receives. ``attempts`` carries the steps out, for coroutines and for threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from wallie_litellm.core.attempt_result import AttemptResult
+from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.http_status import ELSEWHERE, KEY_REFUSED
+from wallie_litellm.errors import DeadlineExceeded, Refused, WallieError
+from wallie_litellm.guard.chain import Member, final_error
+from wallie_litellm.guard.context import Attempt, RequestContext
+from wallie_litellm.guard.guard import Guard
+from wallie_litellm.litellm_adapter.errors import Special, special_of
+
+NO_PARAMETERS: Final[Mapping[str, Any]] = {}
+
+
+class Step(NamedTuple):
+    """One attempt to make: a group, after ``delay`` seconds, not at the deployments whose ids are ``excluded``.
+
+    ``parameters`` replace the caller's own; ``prefill`` is text of the answer that the caller has already.
+    """
+
+    group: str
+    parameters: Mapping[str, Any] = NO_PARAMETERS
+    delay: float = 0.0
+    excluded: frozenset[str] = frozenset()
+    prefill: str | None = None
+
+
+class Deployments(Protocol):
+    """What the loop asks of the Router."""
+
+    def deployments_of(self, group: str) -> Sequence[Mapping[str, Any]]:
+        """The deployments behind a group."""
+
+    def provider_of(self, deployment: Mapping[str, Any]) -> str:
+        """The provider of a deployment."""
+
+
+class Chains(NamedTuple):
+    """Where a request may go, by the kind of fault: ``ordinary`` are the members after the first.
+
+    ``context_window`` and ``content_policy`` return the members after a group whose answer was that fault.
+    """
+
+    ordinary: Sequence[Member]
+    context_window: Callable[[str], Sequence[Member]]
+    content_policy: Callable[[str], Sequence[Member]]
+
+
+class RequestLoop:
+    """The state of one request's way along its chain."""
+
+    __slots__ = ("_chains", "_failed", "_guard", "_left", "_member", "_mock_fault", "_retries", "_router", "context")
+
+    def __init__(
+        self,
+        context: RequestContext,
+        chains: Chains,
+        guard: Guard,
+        router: Deployments,
+        max_retries: int,
+        mock_fault: Callable[[str], Exception] | None = None,
+    ) -> None:
+        self.context = context
+        self._mock_fault = mock_fault
+        self._chains = chains
+        self._guard = guard
+        self._router = router
+        self._retries = max_retries  # that are left
+        self._member = Member(context.group)
+        self._left = list(chains.ordinary)
+        self._failed: frozenset[str] = frozenset()  # ids of deployments of the present group
+
+    def first(self) -> Step:
+        """The first attempt."""
+        return Step(self._member.group, self._member.parameters)
+
+    def after(self, attempt: Attempt, error: Exception) -> Step:
+        """What follows an ``attempt`` that ended with ``error``.
+
+        Raises:
+            Exception: the error that the caller receives, as nothing follows.
+        """
+        if isinstance(error, WallieError):
+            if not isinstance(error, Refused):
+                raise error
+            return self._next_member(error)
+        self._check_deadline(error)
+        if (special := special_of(error)) is not None:
+            return self._along_own_chain(special, error)
+        result = attempt.result
+        if result is None:  # no call was made: LiteLLM found no deployment
+            return self._next_member(error)
+        if result.by_request:
+            raise error
+        return self._retry(attempt, result) or self._next_member(error)
+
+    def take_mock_fault(self) -> Exception | None:
+        """The fault with which the first attempt is to fail, if the caller asked for one."""
+        fault, self._mock_fault = self._mock_fault, None
+        return None if fault is None else fault(self._member.group)
+
+    def has_content_policy_chain(self) -> bool:
+        """Whether another group is to be asked after an answer that the present one's filter has emptied."""
+        return bool(self._chains.content_policy(self._member.group))
+
+    # The retry
+
+    def _retry(self, attempt: Attempt, result: AttemptResult) -> Step | None:
+        """Another attempt with the same group, unless the next member is the better one."""
+        if self._retries <= 0:
+            return None
+        failed = self._failed if attempt.deployment_id is None else self._failed | {attempt.deployment_id}
+        if (elsewhere := self._step_elsewhere(attempt, failed)) is not None and _may_help_elsewhere(result):
+            self._failed = failed
+            return self._repeat(elsewhere)
+        if not (result.transient or result.rate_limited) or not self._some_circuit_closed():
+            return None
+        delay = self._delay(result)
+        if self._takes_too_long(attempt, result, delay):
+            return None
+        self._failed = frozenset()
+        return self._repeat(Step(self._member.group, self._member.parameters, delay))
+
+    def _repeat(self, step: Step) -> Step:
+        self._retries -= 1
+        self.context.retries += 1
+        return step
+
+    def _step_elsewhere(self, attempt: Attempt, failed: frozenset[str]) -> Step | None:
+        """A step to another deployment of the group that can serve now."""
+        for deployment in self._router.deployments_of(attempt.group):
+            key = (deployment.get("model_info") or {}).get("id")
+            if key is not None and str(key) not in failed and self._serves_now(deployment, attempt.demand):
+                return Step(self._member.group, self._member.parameters, excluded=failed)
+        return None
+
+    def _serves_now(self, deployment: Mapping[str, Any], demand: Demand) -> bool:
+        limiter = self._guard.limiter(self._router.provider_of(deployment))
+        return limiter.check(demand, self.context.priority) is None
+
+    def _some_circuit_closed(self) -> bool:
+        providers = self.context.route.router.providers_of(self._member.group)
+        return not providers or any(not self._guard.limiter(name).is_open() for name in providers)
+
+    def _delay(self, result: AttemptResult) -> float:
+        """Seconds before the next attempt. A pause is waited for in the limiter, not here."""
+        if result.rate_limited or result.pause_for:
+            return 0.0
+        return self._guard.backoff.seconds(self.context.retries + 1)
+
+    def _takes_too_long(self, attempt: Attempt, result: AttemptResult, delay: float) -> bool:
+        """Whether a repetition after ``delay`` seconds would be worse than the next member, or come too late."""
+        context = self.context
+        if context.deadline_at is not None and self._guard.clock.now() + delay >= context.deadline_at:
+            return True
+        another = self._guard.another_could_serve(context, attempt.group, attempt.demand)
+        if another and result.timed_out:
+            return True
+        longest = context.rules.patience if another else context.rules.max_wait
+        return delay > 0 and context.waited + delay > longest
+
+    # The chain
+
+    def _next_member(self, error: Exception) -> Step:
+        """The first attempt with the next member of the chain.
+
+        Raises:
+            Exception: the error that the caller receives, as there is none.
+        """
+        context = self.context
+        if not self._left or context.feature_refusal is not None:
+            final = final_error(context, error)
+            if final is error:
+                raise error
+            raise final from error
+        self._member = self._left.pop(0)
+        self._failed = frozenset()
+        self._guard.begin_fallback(context, self._member.group)
+        context.fallbacks += 1
+        return Step(self._member.group, self._member.parameters)
+
+    def _along_own_chain(self, special: Special, error: Exception) -> Step:
+        """The way after a fault that has a chain of its own; without one, the request ends."""
+        by_fault = self._chains.context_window if special is Special.CONTEXT_WINDOW else self._chains.content_policy
+        members = by_fault(self._member.group)
+        if not members:
+            raise error
+        self._left = list(members)
+        self.context.reroute(self._member.group, [member.group for member in members])
+        return self._next_member(error)
+
+    def _check_deadline(self, error: Exception) -> None:
+        context = self.context
+        if context.deadline_at is not None and self._guard.clock.now() >= context.deadline_at:
+            raise DeadlineExceeded(f"The deadline passed before {context.group} could answer.") from error
+
+
+def _may_help_elsewhere(result: AttemptResult) -> bool:
+    """Whether another deployment of the same group may serve what this one did not."""
+    if result.transient or result.rate_limited or result.timed_out:
+        return True
+    return result.status_code in KEY_REFUSED or result.status_code in ELSEWHERE

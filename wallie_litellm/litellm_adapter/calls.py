@@ -1,0 +1,168 @@
+"""One call to one deployment: straight through LiteLLM where nothing special is asked, else through its Router."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import litellm
+
+from wallie_litellm.litellm_adapter.endpoints import Endpoint
+from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter, id_of
+
+
+class _NoRetries(int):
+    """Zero that is true: for embeddings LiteLLM takes a false ``max_retries`` for "not set", and OpenAI's client
+    would retry behind the request loop's back."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+NO_RETRIES: Final = _NoRetries(0)
+
+# Functions of LiteLLM that take a deployment's parameters and a request's alike.
+_DIRECT: Final[Mapping[str, Any]] = {
+    "acompletion": litellm.acompletion,
+    "completion": litellm.completion,
+    "aembedding": litellm.aembedding,
+    "embedding": litellm.embedding,
+}
+# Parameters of a deployment that LiteLLM's functions take, or leave out, by themselves. With any other, the Router
+# does something of its own: deployments with one are called through it.
+_PLAIN_PARAMETERS: Final = frozenset(
+    {
+        "allow_client_keepalive_override", "api_base", "api_key", "api_version", "base_url", "custom_llm_provider",
+        "extra_headers", "frequency_penalty", "input_cost_per_token", "max_completion_tokens", "max_retries",
+        "max_tokens", "merge_reasoning_content_in_choices", "mock_response", "model", "num_retries", "order",
+        "organization", "output_cost_per_token", "presence_penalty", "seed", "stream_timeout", "temperature", "timeout",
+        "top_p", "use_in_pass_through", "use_litellm_proxy", "use_xai_oauth", "weight",
+    }
+)  # fmt: skip
+# Arguments of a request that the Router reads; requests with one are called through it.
+_ROUTERS_ARGUMENTS: Final = frozenset(
+    {
+        "api_base", "api_key", "base_url", "litellm_credential_name", "litellm_logging_obj", "litellm_metadata",
+        "prompt_id", "prompt_variables", "proxy_server_request", "reasoning_effort", "service_tier", "silent_model",
+        "specific_deployment", "tags",
+    }
+)  # fmt: skip
+# Settings of a Router under which a call is the same with and without it.
+_PLAIN_SETTINGS: Final = frozenset(
+    {
+        "allowed_fails", "allowed_fails_policy", "content_policy_fallbacks", "context_window_fallbacks",
+        "cooldown_time", "debug_level", "default_fallbacks", "disable_cooldowns", "enable_pre_call_checks",
+        "enable_tag_filtering", "fallbacks", "max_fallbacks", "model_group_alias", "model_list", "num_retries",
+        "retry_after", "set_verbose", "stream_timeout", "tag_filtering_match_any", "timeout",
+    }
+)  # fmt: skip
+
+
+class Timeouts(NamedTuple):
+    """A Router's own timeouts in seconds, for deployments and requests that state none."""
+
+    timeout: float | None = None
+    stream_timeout: float | None = None
+
+    def of(self, arguments: Mapping[str, Any], parameters: Mapping[str, Any], *, stream: bool) -> Any:
+        """The timeout of one call; of a stream, it bounds its beginning and every gap."""
+        sources = (arguments, parameters)
+        if stream:
+            found = next(filter(None, (source.get("stream_timeout") for source in sources)), self.stream_timeout)
+            if found:
+                return found
+        names = ("timeout", "request_timeout")
+        return next(filter(None, (source.get(name) for source in sources for name in names)), self.timeout)
+
+
+class Calls:
+    """Calls deployments of one Router, which was built with ``settings``."""
+
+    def __init__(self, inner: InnerRouter, settings: Mapping[str, Any]) -> None:
+        self._inner = inner
+        self._plain = False
+        self.timeouts = Timeouts()
+        self.use(settings)
+
+    def use(self, settings: Mapping[str, Any]) -> None:
+        """Call by these ``settings`` of the Router from now on."""
+        self._settings = dict(settings)
+        set_to_something = {name for name, value in settings.items() if value not in (None, False, (), [], {})}
+        strategy = settings.get("routing_strategy", "simple-shuffle")
+        self._plain = set_to_something - {"routing_strategy"} <= _PLAIN_SETTINGS and strategy == "simple-shuffle"
+        self.timeouts = Timeouts(settings.get("timeout"), settings.get("stream_timeout"))
+
+    def change(self, settings: Mapping[str, Any]) -> None:
+        """Some ``settings`` have changed."""
+        self.use({**self._settings, **settings})
+
+    async def call(self, endpoint: Endpoint, group: str, deployment: Deployment, arguments: dict[str, Any]) -> Any:
+        """The answer, or the stream, of one call."""
+        direct = self._direct_arguments(endpoint, group, deployment, arguments)
+        if direct is not None:
+            response = await _DIRECT[endpoint.name](**direct)
+        else:
+            response = await getattr(self._inner.router, endpoint.name)(
+                **self._router_arguments(endpoint, group, deployment, arguments)
+            )
+        if getattr(response, "completion_stream", self) is None and getattr(response, "make_call", None) is not None:
+            await response.fetch_stream()  # LiteLLM puts the request off until the first chunk is asked for
+        return response
+
+    def call_blocking(self, endpoint: Endpoint, group: str, deployment: Deployment, arguments: dict[str, Any]) -> Any:
+        """:meth:`call` for code without an event loop."""
+        direct = self._direct_arguments(endpoint, group, deployment, arguments)
+        if direct is not None:
+            return _DIRECT[endpoint.name](**direct)
+        return getattr(self._inner.router, endpoint.name)(
+            **self._router_arguments(endpoint, group, deployment, arguments)
+        )
+
+    def _direct_arguments(
+        self, endpoint: Endpoint, group: str, deployment: Deployment, arguments: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """The arguments of LiteLLM's own function, ``None`` where only the Router makes the right call."""
+        parameters = deployment["litellm_params"]
+        if not self._plain or endpoint.name not in _DIRECT:
+            return None
+        if not parameters.keys() <= _PLAIN_PARAMETERS or not arguments.keys().isdisjoint(_ROUTERS_ARGUMENTS):
+            return None
+        model_info = dict(deployment.get("model_info") or {})
+        metadata = arguments.get(endpoint.metadata)
+        if not isinstance(metadata, dict):
+            metadata = {}
+        metadata |= {
+            "model_group": group,
+            "model_group_alias": group if self._inner.alias_target(group) else None,
+            "deployment": parameters["model"],
+            "model_info": model_info,
+            "api_base": parameters.get("api_base"),
+            "deployment_model_name": deployment["model_name"],
+        }
+        return {
+            "max_retries": NO_RETRIES,
+            **parameters,
+            "caching": False,
+            **arguments,
+            "model": parameters["model"],
+            "num_retries": None,
+            "metadata": metadata,
+            "model_info": model_info,
+            "timeout": self.timeouts.of(arguments, parameters, stream=arguments.get("stream") is True),
+        }
+
+    def _router_arguments(
+        self, endpoint: Endpoint, group: str, deployment: Deployment, arguments: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The arguments of the Router's method that have it make one call, to this deployment."""
+        key = id_of(deployment)
+        # A deployment of a wildcard would be asked for "*"; for a group, the selection leaves only the picked one.
+        name = group if key is None or _is_wildcard(deployment) else key
+        extra: dict[str, Any] = {"model": name, "num_retries": 0, "disable_fallbacks": True}
+        if endpoint.operation == "embedding":
+            extra["max_retries"] = NO_RETRIES
+        return {**arguments, **extra}
+
+
+def _is_wildcard(deployment: Deployment) -> bool:
+    return "*" in str(deployment.get("model_name"))

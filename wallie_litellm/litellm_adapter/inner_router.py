@@ -1,0 +1,157 @@
+"""LiteLLM's own Router: the deployments that it has, its fallbacks, and its pick. Public means of 1.106 to 1.110 alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from litellm.router import Router
+
+from wallie_litellm.litellm_adapter.requests import provider_of
+from wallie_litellm.litellm_adapter.run_ready import NotReady, run_ready
+
+Deployment = Mapping[str, Any]  # an entry of the Router's ``model_list``
+
+#: The Router's methods that change its deployments or settings; 1.110 has ``apply`` and ``aapply`` for all of them.
+CHANGES: Final = frozenset(
+    {
+        "aapply",
+        "add_deployment",
+        "apply",
+        "delete_deployment",
+        "register_plugin",
+        "set_custom_routing_strategy",
+        "set_model_list",
+        "update_settings",
+        "upsert_deployment",
+    }
+)
+MOST_GROUPS: Final = 1_000  # groups whose providers are kept: with a wildcard, callers invent names
+FALLBACKS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+
+
+class InnerRouter:
+    """A ``litellm.Router``, and what the request loop asks of it. Answers are kept until :meth:`changed` is called."""
+
+    def __init__(self, router: Any) -> None:
+        self.router = router
+        self._select = getattr(router, "select", None)  # LiteLLM 1.109 and newer
+        self._registry = getattr(router, "registry", None)  # likewise
+        self._groups: dict[str, tuple[Deployment, ...]] = {}
+        self._providers: dict[str, frozenset[str]] = {}
+        self._names: dict[str, str] = {}  # provider, by the deployment's id
+
+    def discard(self) -> None:
+        """Take the Router's own callbacks out of LiteLLM. Idempotent."""
+        (self.router.retire if self._registry is not None else self.router.discard)()
+
+    def serves(self, model: str) -> bool:
+        """Whether ``model`` is a group, an alias, a wildcard's match or a deployment's id."""
+        return bool(self.deployments_of(model)) or self._has_deployment(model) or self._default() is not None
+
+    def changed(self) -> None:
+        """Read deployments anew."""
+        self._groups.clear()
+        self._providers.clear()
+        self._names.clear()
+
+    def deployments(self) -> Sequence[Deployment]:
+        """All entries of the Router's ``model_list``."""
+        found = self._registry().all() if self._registry is not None else self.router.model_list
+        return tuple(found or ())
+
+    def deployments_of(self, group: str) -> tuple[Deployment, ...]:
+        """The deployments behind a model group, an alias or a name that a wildcard matches."""
+        found = self._groups.get(group)
+        if found is None:
+            listed = (
+                self._registry().deployments(group)
+                if self._registry is not None
+                else self.router.get_model_list(model_name=group)
+            )
+            found = tuple(listed or ())
+            if len(self._groups) < MOST_GROUPS:
+                self._groups[group] = found
+        return found
+
+    def providers_of(self, group: str) -> frozenset[str]:
+        """The providers behind a model group."""
+        found = self._providers.get(group)
+        if found is None:
+            found = frozenset(map(self.provider_of, self.deployments_of(group)))
+            if len(self._providers) < MOST_GROUPS:
+                self._providers[group] = found
+        return found
+
+    def provider_of(self, deployment: Deployment) -> str:
+        """The provider whose limits and breaker a deployment is under."""
+        key = id_of(deployment)
+        name = self._names.get(key) if key is not None else None
+        if name is None:
+            name = provider_of(deployment)
+            if key is not None:
+                self._names[key] = name
+        return name
+
+    def fallbacks(self) -> dict[str, Any]:
+        """The Router's chains as LiteLLM writes them, under the names in ``FALLBACKS``."""
+        source = self.router.settings() if self._registry is not None else self.router
+        return {name: getattr(source, name, None) for name in FALLBACKS}
+
+    def alias_target(self, group: str) -> str | None:
+        """The group that ``group`` is an alias of."""
+        aliases = self._registry().aliases() if self._registry is not None else self.router.model_group_alias
+        target = (aliases or {}).get(group)
+        return str(target["model"]) if isinstance(target, Mapping) else target
+
+    async def pick(self, group: str, request: dict[str, Any], messages: Any, prompt: Any) -> Deployment:
+        """The deployment that the Router's strategy chooses among those that its filters leave.
+
+        Raises:
+            Exception: LiteLLM's own, when no deployment is left.
+        """
+        chosen: Deployment = await self._picking(group, request, messages, prompt)
+        return chosen
+
+    def pick_blocking(self, group: str, request: dict[str, Any], messages: Any, prompt: Any) -> Deployment:
+        """:meth:`pick` for code without an event loop. Filters hold only where the Router's pick does not wait."""
+        try:
+            return run_ready(self.pick(group, request, messages, prompt))
+        except NotReady:  # its strategy asks Redis
+            chosen: Deployment = self.router.get_available_deployment(
+                group, messages=messages, input=prompt, request_kwargs=request
+            )
+            return chosen
+
+    def _has_deployment(self, key: str) -> bool:
+        return bool(
+            self._registry().has_deployment(key) if self._registry is not None else self.router.has_model_id(key)
+        )
+
+    def _default(self) -> Any:
+        source = self.router.settings() if self._registry is not None else self.router
+        return getattr(source, "default_deployment", None)
+
+    def _picking(self, group: str, request: dict[str, Any], messages: Any, prompt: Any) -> Any:
+        if self._select is not None:
+            return self._select(group, request, messages=messages, input=prompt)
+        return self.router.async_get_available_deployment(group, request, messages=messages, input=prompt)
+
+
+def id_of(deployment: Deployment) -> str | None:
+    """LiteLLM's ``model_info.id`` of a deployment."""
+    found = (deployment.get("model_info") or {}).get("id")
+    return None if found is None else str(found)
+
+
+def router_class() -> Any:
+    """LiteLLM's class of Routers, whatever stands in its place in the ``litellm`` module."""
+    return Router
+
+
+def make_router(*args: Any, **kwargs: Any) -> Any:
+    """A ``litellm.Router``, whatever stands in its place in the ``litellm`` module.
+
+    Cooldowns and retries are this package's: breakers and the request loop stand in their place.
+    """
+    return Router(*args, **{**kwargs, "disable_cooldowns": kwargs.get("disable_cooldowns", True), "num_retries": 0})

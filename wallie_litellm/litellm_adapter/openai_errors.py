@@ -1,0 +1,63 @@
+"""This package's errors as OpenAI's: code that catches ``openai.APIError`` and its kinds catches them too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from math import isfinite
+from typing import Any, Final
+
+import httpx
+import openai
+
+from wallie_litellm.errors import ConfigError, WallieError
+
+_KINDS: Final[Mapping[int, type[openai.APIError]]] = {429: openai.RateLimitError}
+
+
+def as_openai_error(error: WallieError) -> WallieError:
+    """``error`` itself, which from now on is an ``openai.APIError`` of the fitting kind as well.
+
+    A deadline is an ``APITimeoutError``, status 429 a ``RateLimitError``, status 503 an ``InternalServerError``.
+    """
+    if isinstance(error, openai.APIError | ConfigError):
+        return error
+    headers = {**error.headers, **({} if _may_help(error) else {"x-should-retry": "false"})}
+    request = httpx.Request("POST", "https://wallie.invalid")
+    response = httpx.Response(error.status_code, headers=headers, request=request)
+    code, status, retry_after = error.code, error.status_code, error.retry_after
+    error.__class__ = _both(type(error), _kind(error))
+    error.__dict__.update(
+        message=str(error), request=request, body=None, param=None, type=None, response=response, request_id=None
+    )
+    error.__dict__.update(code=code, status_code=status, retry_after=retry_after)
+    return error
+
+
+def _kind(error: WallieError) -> type[openai.APIError]:
+    if isinstance(error, TimeoutError):
+        return openai.APITimeoutError
+    return _KINDS.get(error.status_code, openai.InternalServerError)
+
+
+def _may_help(error: WallieError) -> bool:
+    """Whether asking again can help."""
+    return error.retry_after is None or isfinite(error.retry_after)
+
+
+@cache
+def _both(ours: type[WallieError], theirs: type[openai.APIError]) -> Any:
+    """A class that is both; its name, and what it says of itself, are ours."""
+
+    def reduce(self: WallieError) -> tuple[Any, ...]:
+        state = {key: value for key, value in self.__dict__.items() if key not in ("request", "response")}
+        return _restored, (ours, self.args, state)
+
+    return type(ours.__name__, (ours, theirs), {"__module__": ours.__module__, "__reduce__": reduce})
+
+
+def _restored(kind: type[WallieError], args: tuple[Any, ...], state: dict[str, Any]) -> WallieError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return as_openai_error(error)
