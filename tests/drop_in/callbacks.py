@@ -12,18 +12,10 @@ import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
 from drop_in.actions import outcome_of, until
+from drop_in.litellm_state import LISTS
 from drop_in.observation import Facets, plain_data
 from drop_in.row import Action, Stage
 
-LISTS: Final = (
-    "callbacks",
-    "input_callback",
-    "service_callback",
-    "success_callback",
-    "failure_callback",
-    "_async_success_callback",
-    "_async_failure_callback",
-)  # LiteLLM's lists of callbacks
 _MARK: Final = "observation"  # the metadata that tells this observation's payloads from late ones of an earlier one
 _LATE: Final = 0.02  # seconds in which one event too many would come
 

@@ -55,6 +55,7 @@ ROWS: Final = [
         {"answer": "from c", "accounts": ["a", "b", "c"]},
         {**DOWN, "b": [failing()]},
         {"fallbacks": [{"m": ["n"]}, {"n": ["o"]}]},
+        difference=Difference("chains-of-members", {"error": ("InternalServerError", 503), "accounts": ["a", "b"]}),
     ),
     Row(
         "default fallbacks",

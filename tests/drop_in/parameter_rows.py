@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from drop_in.actions import at_once, chat, streamed, times
 from drop_in.observation import Facets
-from drop_in.row import Action, Row, Stage, deployment
+from drop_in.row import Action, Difference, Row, Stage, deployment
 from drop_in.upstream import Fault, failing
 
 ONE: Final = [deployment("m", "a")]
@@ -220,6 +220,15 @@ ROWS: Final = [
         chat(num_retries=2),
         {"answer": "from a", "accounts": ["a", "a", "a"]},
         {"a": [failing(), failing()]},
+        difference=Difference("retries-are-ours", {"error": ("InternalServerError", 500), "accounts": ["a"]}),
+    ),
+    Row(
+        "no retries by request",
+        TWINS,
+        chat(num_retries=0),
+        {"error": ("InternalServerError", 500), "accounts": ["a"]},
+        {"a": [failing()]},
+        retries=2,
     ),
     Row(
         "num_retries of a deployment",
@@ -228,6 +237,7 @@ ROWS: Final = [
         {"error": ("InternalServerError", 500), "accounts": ["a", "a"]},
         {"a": [failing()] * 3},
         retries=2,
+        difference=Difference("retries-are-ours", {"accounts": ["a", "a", "a"]}),
     ),
     Row("caching of answers", ONE, asked_again(), {"accounts": ["a"]}, settings={"cache_responses": True}),
     Row(

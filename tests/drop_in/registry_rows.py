@@ -10,7 +10,7 @@ from litellm.types.router import Deployment
 from drop_in.actions import away_from_minutes_end, chat, outcome_of, reading, times
 from drop_in.observation import Facets, plain_data
 from drop_in.routers import pointed
-from drop_in.row import Action, Row, Stage, deployment
+from drop_in.row import Action, Difference, Row, Stage, deployment
 from drop_in.upstream import failing
 
 ONE: Final = [deployment("m", "a")]
@@ -236,6 +236,7 @@ ROWS: Final = [
         {"error": ("InternalServerError", 500), "accounts": ["a"]},
         {"a": [failing()] * 3},
         retries=2,
+        difference=Difference("retries-are-ours", {"accounts": ["a", "a", "a"]}),
     ),
     Row(
         "update_settings, timeout",

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import litellm
 
+from drop_in.litellm_state import LISTS
 from drop_in.upstream import Upstream
 
 _BASES: Final = {"openai": "/v1", "text-completion-openai": "/v1", "cohere": "/v2/rerank"}
@@ -41,7 +42,7 @@ async def plain_router(
     models: list[dict[str, Any]], retries: int = 0, **settings: Any
 ) -> AsyncIterator[litellm.Router]:
     """A ``litellm.Router``."""
-    with _cache_kept():
+    with _process_kept():
         router = litellm.Router(model_list=models, num_retries=retries, **settings)
         try:
             yield router
@@ -60,7 +61,7 @@ async def our_router(
 
     sections = {**UNGUARDED, "retry": {**UNGUARDED["retry"], "max_retries": retries}, **(wallie or {})}
     guard = Guard(WallieConfig.model_validate(sections))
-    with _cache_kept():
+    with _process_kept():
         try:
             yield WallieRouter(model_list=models, num_retries=retries, guard=guard, **settings)
         finally:
@@ -68,10 +69,13 @@ async def our_router(
 
 
 @contextmanager
-def _cache_kept() -> Iterator[None]:
-    """LiteLLM's cache is that of the process: a router with ``cache_responses`` leaves its own there."""
-    before = litellm.cache
+def _process_kept() -> Iterator[None]:
+    """What a router leaves in LiteLLM's module and another would find: the cache of answers, a strategy's callback."""
+    cache = litellm.cache
+    callbacks = {name: list(getattr(litellm, name)) for name in LISTS}
     try:
         yield
     finally:
-        litellm.cache = before
+        litellm.cache = cache
+        for name, before in callbacks.items():
+            getattr(litellm, name)[:] = before

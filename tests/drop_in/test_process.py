@@ -13,7 +13,8 @@ import litellm
 import pytest
 
 from drop_in.actions import PROMPT, until
-from drop_in.callbacks import LISTS, EventLog, registered
+from drop_in.callbacks import EventLog, registered
+from drop_in.litellm_state import LISTS
 from drop_in.routers import our_router, pointed
 from drop_in.row import deployment
 from drop_in.upstream import Upstream, failing
