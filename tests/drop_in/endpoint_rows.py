@@ -266,6 +266,12 @@ ROWS: Final = [
         {"answer": "from a", "accounts": ["a"]},
     ),
     Row(
+        "schedule_acompletion",
+        ONE,
+        call("schedule_acompletion", model="m", messages=PROMPT, priority=0),
+        {"answer": "from a", "accounts": ["a"]},
+    ),
+    Row(
         "several models at once",
         TWO,
         texts("abatch_completion", models=["m", "n"], messages=PROMPT),

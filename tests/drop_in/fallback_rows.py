@@ -229,6 +229,22 @@ ROWS: Final = [
         difference=Difference("own-chains-only", {"error": ("ContentPolicyViolationError", 400), "accounts": ["a"]}),
     ),
     Row(
+        "fallbacks for refused content of a fallback for refused content",
+        THREE,
+        chat(),
+        {"answer": "from c", "accounts": ["a", "b", "c"]},
+        {"a": [NOT_ALLOWED], "b": [NOT_ALLOWED]},
+        {"content_policy_fallbacks": [{"m": ["n"]}, {"n": ["o"]}]},
+    ),
+    Row(
+        "an ordinary fallback whose prompt is too long",
+        THREE,
+        chat(),
+        {"answer": "from c", "accounts": ["a", "b", "c"]},
+        {**DOWN, "b": [TOO_LONG]},
+        {**ONWARD, "context_window_fallbacks": [{"n": ["o"]}]},
+    ),
+    Row(
         "mock_testing_fallbacks",
         THREE,
         chat(mock_testing_fallbacks=True),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
-from drop_in.actions import at_once, chat, drained, outcome_of, streamed
+from drop_in.actions import at_once, away_from_minutes_end, chat, drained, outcome_of, streamed
 from drop_in.callbacks import logged, picked
 from drop_in.observation import Facets, Raised, plain_data
 from drop_in.row import Action, Row, Stage, deployment
@@ -13,8 +14,26 @@ from drop_in.upstream import LIMITED, NOT_ALLOWED, TOO_LONG, Fault, failing
 ONE: Final = [deployment("m", "a")]
 TWINS: Final = [deployment("m", "a"), deployment("m", "a", info={"id": "twin"})]
 TWO: Final = [*ONE, deployment("n", "b")]
+LEFT: Final = (
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+)
 HEADERS: Final = ("x-litellm-model-group", "x-litellm-attempted-retries", "x-litellm-attempted-fallbacks")
 LOGGED: Final = picked("model_group", "model_id", "api_base", "model", "request_tags", "status", "call_type")
+
+
+def twice(action: Action) -> Action:
+    """The second of two answers, with what both have used counted."""
+
+    async def act(stage: Stage) -> Any:
+        await away_from_minutes_end()
+        await action(stage)
+        await asyncio.sleep(0.05)  # LiteLLM counts a call after its answer
+        return await action(stage)
+
+    return act
 
 
 def hidden(action: Action, *names: str) -> Action:
@@ -204,6 +223,12 @@ ROWS: Final = [
         ONE,
         hidden(chat(stream=True), "model_id", *HEADERS),
         {"found": ["m-a", "m", 0, 0]},
+    ),
+    Row(
+        "what is left of a deployment's rpm and tpm",
+        [deployment("m", "a", rpm=60, tpm=1000)],
+        hidden(twice(chat()), *LEFT),
+        {"found": [60, 1000, 58, 990]},
     ),
     Row(
         "a price of the deployment",

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Any, Final
+
+from litellm.types.router import AllowedFailsPolicy, RetryPolicy
 
 from drop_in.actions import at_once, chat, streamed, times
 from drop_in.observation import Facets
@@ -13,6 +17,7 @@ from drop_in.upstream import Fault, failing
 ONE: Final = [deployment("m", "a")]
 SLOW: Final = {"a": [Fault(delay=0.6)]}
 TIMED_OUT: Final = ("Timeout", 408)
+FAILED: Final = ("InternalServerError", 500)
 # Two deployments that are one account: a retry finds a sibling, so that LiteLLM does not sleep before it.
 TWINS: Final = [deployment("m", "a"), deployment("m", "a", info={"id": "twin"})]
 TOOL: Final = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
@@ -30,6 +35,15 @@ def sending(*names: str, **arguments: Any) -> Action:
     return act
 
 
+def elsewhere(action: Callable[..., Action], account: str) -> Action:
+    """A request that says itself where it goes."""
+
+    async def act(stage: Stage) -> Any:
+        return await action(api_base=stage.upstream.base(account) + "/v1", api_key="sk-own")(stage)
+
+    return act
+
+
 def busiest(count: int, action: Action) -> Action:
     """The most requests at one time, and how each ended."""
 
@@ -37,6 +51,30 @@ def busiest(count: int, action: Action) -> Action:
         results = await at_once(count, action)(stage)
         failed = sum(isinstance(result, Exception) for result in results)
         return Facets(at_once=stage.upstream.at_once["a"], failed=failed)
+
+    return act
+
+
+def waiting(action: Action, seconds: float) -> Action:
+    """Whether an action took at least so many seconds."""
+
+    async def act(stage: Stage) -> Any:
+        begun = time.monotonic()
+        await action(stage)
+        return Facets(waited=time.monotonic() - begun >= seconds)
+
+    return act
+
+
+def afterwards(first: Action, then: Action) -> Action:
+    """Only what is asked upstream after a first action."""
+
+    async def act(stage: Stage) -> Any:
+        await first(stage)
+        await asyncio.sleep(0.05)  # LiteLLM notes a failure after its error
+        stage.upstream.requests.clear()
+        await then(stage)
+        return Facets()
 
     return act
 
@@ -133,6 +171,13 @@ ROWS: Final = [
         chat(api_key="sk-own"),
         {"answer": "from a", "accounts": ["a"]},
     ),
+    Row("a request's own address", ONE, elsewhere(chat, "b"), {"answer": "from b", "accounts": ["b"]}),
+    Row(
+        "mock_timeout",
+        ONE,
+        chat(mock_timeout=True, timeout=0.05),
+        {"error": TIMED_OUT, "accounts": []},
+    ),
     Row(
         "a deployment's timeout",
         [deployment("m", "a", timeout=0.1)],
@@ -184,7 +229,7 @@ ROWS: Final = [
         "mock_response, an error",
         ONE,
         chat(mock_response=ValueError("made up")),
-        {"error": ("InternalServerError", 500), "accounts": []},
+        {"error": FAILED, "accounts": []},
     ),
     Row(
         "mock_response, an error by name",
@@ -209,6 +254,54 @@ ROWS: Final = [
         {"default_max_parallel_requests": 2},
     ),
     Row(
+        "retry_policy",
+        TWINS,
+        chat(),
+        {"error": FAILED, "accounts": ["a"]},
+        {"a": [failing()] * 3},
+        {"retry_policy": RetryPolicy(InternalServerErrorRetries=0)},
+        retries=2,
+        difference=Difference("retries-are-ours", {"error": FAILED, "accounts": ["a", "a", "a"]}),
+    ),
+    Row(
+        "model_group_retry_policy",
+        TWINS,
+        chat(),
+        {"error": FAILED, "accounts": ["a"]},
+        {"a": [failing()] * 3},
+        {"model_group_retry_policy": {"m": RetryPolicy(InternalServerErrorRetries=0)}},
+        retries=2,
+        difference=Difference("retries-are-ours", {"error": FAILED, "accounts": ["a", "a", "a"]}),
+    ),
+    Row(
+        "retry_after",
+        ONE,
+        waiting(chat(), 0.9),
+        {"waited": True, "accounts": ["a", "a"]},
+        {"a": [failing()]},
+        {"retry_after": 1},
+        retries=1,
+        difference=Difference("retries-are-ours", {"waited": False, "accounts": ["a", "a"]}),
+    ),
+    Row(
+        "allowed_fails and cooldown_time",
+        [deployment("m", "a"), deployment("m", "b")],
+        afterwards(times(8, chat()), times(8, chat())),
+        {"accounts": ["b"] * 8},
+        {"a": [failing()] * 20},
+        {"allowed_fails": 0, "cooldown_time": 60},
+        difference=Difference("breakers-for-cooldowns", {}),
+    ),
+    Row(
+        "allowed_fails_policy",
+        [deployment("m", "a"), deployment("m", "b")],
+        afterwards(times(8, chat()), times(8, chat())),
+        {"accounts": ["b"] * 8},
+        {"a": [failing()] * 20},
+        {"allowed_fails_policy": AllowedFailsPolicy(InternalServerErrorAllowedFails=0), "cooldown_time": 60},
+        difference=Difference("breakers-for-cooldowns", {}),
+    ),
+    Row(
         "a priority",
         ONE,
         times(2, chat(priority=1)),
@@ -220,13 +313,13 @@ ROWS: Final = [
         chat(num_retries=2),
         {"answer": "from a", "accounts": ["a", "a", "a"]},
         {"a": [failing(), failing()]},
-        difference=Difference("retries-are-ours", {"error": ("InternalServerError", 500), "accounts": ["a"]}),
+        difference=Difference("retries-are-ours", {"error": FAILED, "accounts": ["a"]}),
     ),
     Row(
         "no retries by request",
         TWINS,
         chat(num_retries=0),
-        {"error": ("InternalServerError", 500), "accounts": ["a"]},
+        {"error": FAILED, "accounts": ["a"]},
         {"a": [failing()]},
         retries=2,
     ),
@@ -234,7 +327,7 @@ ROWS: Final = [
         "num_retries of a deployment",
         [deployment("m", "a", num_retries=1), deployment("m", "a", info={"id": "twin"}, num_retries=1)],
         chat(),
-        {"error": ("InternalServerError", 500), "accounts": ["a", "a"]},
+        {"error": FAILED, "accounts": ["a", "a"]},
         {"a": [failing()] * 3},
         retries=2,
         difference=Difference("retries-are-ours", {"accounts": ["a", "a", "a"]}),

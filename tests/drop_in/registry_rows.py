@@ -11,7 +11,7 @@ from drop_in.actions import away_from_minutes_end, chat, outcome_of, reading, ti
 from drop_in.observation import Facets, plain_data
 from drop_in.routers import pointed
 from drop_in.row import Action, Difference, Row, Stage, deployment
-from drop_in.upstream import failing
+from drop_in.upstream import TOO_LONG, failing
 
 ONE: Final = [deployment("m", "a")]
 TWO: Final = [*ONE, deployment("n", "b")]
@@ -91,6 +91,28 @@ def availability(**arguments: Any) -> Action:
             model="m", request_kwargs={}, messages=[{"role": "user", "content": "Hello"}], **arguments
         )
         return Facets(found=picked["model_info"]["id"])
+
+    return act
+
+
+def by_position() -> Action:
+    """The pick with positional arguments."""
+
+    async def act(stage: Stage) -> Any:
+        messages = [{"role": "user", "content": "Hello"}]
+        picked = await stage.router.async_get_available_deployment("m", {}, messages, None, False)
+        return Facets(found=picked["model_info"]["id"])
+
+    return act
+
+
+def assigned(action: Action, **settings: Any) -> Action:
+    """Settings assigned at run time."""
+
+    async def act(stage: Stage) -> Any:
+        for name, value in settings.items():
+            setattr(stage.router, name, value)
+        return await action(stage)
 
     return act
 
@@ -205,6 +227,7 @@ ROWS: Final = [
         settings=SETTINGS,
     ),
     Row("an async pick", ONE, availability(), {"found": "m-a"}),
+    Row("an async pick by position", ONE, by_position(), {"found": "m-a"}),
     Row(
         "get_available_deployment",
         ONE,
@@ -228,6 +251,20 @@ ROWS: Final = [
         updated(chat(), fallbacks=[{"m": ["n"]}]),
         {"answer": "from b", "accounts": ["a", "b"]},
         {"a": [failing()]},
+    ),
+    Row(
+        "fallbacks assigned",
+        TWO,
+        assigned(chat(), fallbacks=[{"m": ["n"]}]),
+        {"answer": "from b", "accounts": ["a", "b"]},
+        {"a": [failing()]},
+    ),
+    Row(
+        "context_window_fallbacks assigned",
+        TWO,
+        assigned(chat(), context_window_fallbacks=[{"m": ["n"]}]),
+        {"answer": "from b", "accounts": ["a", "b"]},
+        {"a": [TOO_LONG]},
     ),
     Row(
         "update_settings, num_retries",

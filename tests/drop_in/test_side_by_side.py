@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -34,6 +35,7 @@ TABLES: Final = (
     registry_rows,
 )
 ROWS: Final[tuple[Row, ...]] = tuple(row for table in TABLES for row in table.ROWS)
+DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "differences.md"
 AT_LEAST: Final = 80  # documented behaviours
 ONE_LOOP: Final = pytest.mark.asyncio(loop_scope="module")  # clients are kept for a loop: one loop saves their set-up
 
@@ -63,3 +65,8 @@ def test_the_rows_are_as_many_as_promised_and_each_is_named_once() -> None:
 
 def test_every_named_difference_is_that_of_a_row() -> None:
     assert {row.difference.name for row in ROWS if row.difference} == set(NAMED_DIFFERENCES)
+
+
+@pytest.mark.parametrize("name", NAMED_DIFFERENCES)
+def test_a_named_difference_is_documented(name: str) -> None:
+    assert NAMED_DIFFERENCES[name].documented in DOCUMENT.read_text()
