@@ -10,7 +10,7 @@ import litellm
 import pytest
 from check_support import entry
 
-from wallie_litellm.config.differences import DEPLOYMENT, DIFFERENCES, PROCESS_WIDE, Difference
+from wallie_litellm.config.differences import DEPLOYMENT, DIFFERENCES, PROCESS_WIDE, PROXY_SECTIONS, Difference
 
 PAGE = (Path(__file__).parents[2] / "docs" / "differences.md").read_text()
 NEWER = {"enable_mid_stream_fallback_continuation"}  # LiteLLM has it from 1.110 on
@@ -111,3 +111,18 @@ def test_settings_that_only_the_proxy_makes_are_one_note(check: Any) -> None:
     [note] = check(entry(MODEL), litellm_settings=settings).notes
     assert "litellm_settings: modify_params, callbacks: only the proxy sets these" in note
     assert check(entry(MODEL), litellm_settings={"callbacks": "callbacks.wallie.handler"}).notes == ()
+
+
+def test_sections_that_only_the_proxy_applies_are_one_note(check: Any) -> None:
+    sections = {
+        "guardrails": [{"guardrail_name": "pii"}],
+        "prompts": [{"prompt_id": "p"}],
+        "policies": {},
+        "include": [],
+    }
+    [note] = check(entry(MODEL), **sections).notes
+    assert "guardrails, prompts: only the proxy applies these" in note
+
+
+def test_the_page_names_what_only_the_proxy_applies() -> None:
+    assert all(f"`{name}`" in PAGE for name in PROXY_SECTIONS)

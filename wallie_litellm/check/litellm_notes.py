@@ -7,7 +7,14 @@ from typing import Any, Final
 
 from wallie_litellm.config import RouterConfig
 from wallie_litellm.config.chains import ANY_GROUP, FALLBACK_LISTS
-from wallie_litellm.config.differences import DEPLOYMENT, DIFFERENCES, PROCESS_WIDE, SECTIONS, Difference
+from wallie_litellm.config.differences import (
+    DEPLOYMENT,
+    DIFFERENCES,
+    PROCESS_WIDE,
+    PROXY_SECTIONS,
+    SECTIONS,
+    Difference,
+)
 
 _COOLDOWNS: Final = "disable_cooldowns"
 
@@ -87,7 +94,9 @@ def unused_lists(config: RouterConfig) -> Iterator[str]:
 
 
 def proxy_alone(config: RouterConfig) -> Iterator[str]:
-    """The settings that ``build_router`` does not set, since they would hold for all of the process."""
+    """What holds on the proxy and not for a router of ``build_router``."""
+    if sections := sorted(config.other_sections & PROXY_SECTIONS):
+        yield f"{', '.join(sections)}: only the proxy applies these; a router of build_router does not"
     names = [name for name in config.litellm_settings if name in PROCESS_WIDE]
     callbacks = config.litellm_settings.get("callbacks")
     given = callbacks if isinstance(callbacks, list) else [callbacks]

@@ -105,3 +105,5 @@ PROCESS_WIDE: Final = frozenset(
         *("cost_discount_config", "cost_margin_config", "redact_messages_in_exceptions", "set_verbose"),
     }
 )
+# Sections of the file that concern calls and that LiteLLM's proxy alone applies.
+PROXY_SECTIONS: Final = frozenset({"guardrails", "policies", "policy_attachments", "prompts", "vector_store_registry"})
