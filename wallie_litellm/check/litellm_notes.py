@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from wallie_litellm.config import RouterConfig
@@ -73,16 +73,19 @@ def chains_that_end(config: RouterConfig) -> Iterator[str]:
 
 
 def _in_litellm(config: RouterConfig, head: str) -> list[str]:
-    """The groups that LiteLLM tries after ``head``: each member's own chain comes before the next member."""
+    """The groups that LiteLLM tries after ``head``.
+
+    A member's own chain comes before the next member; the one of ``*`` is followed for the head alone.
+    """
     tried = [head]
 
-    def walk(group: str) -> None:
-        for member in config.chain(group):
+    def walk(chain: Sequence[str]) -> None:
+        for member in chain:
             if member not in tried:
                 tried.append(member)
-                walk(member)
+                walk(config.chains.get(member, ()))
 
-    walk(head)
+    walk(config.chain(head))
     return tried[1:]
 
 
