@@ -34,6 +34,7 @@ IMPORTS_LITELLM: Final = (
     "litellm_adapter.response_cache",
     "litellm_adapter.responses",
     "litellm_adapter.selection",
+    "proxy.errors",
     "proxy.installation",
 )
 # Packages that import it in functions only: it takes seconds, and their commands answer without it.

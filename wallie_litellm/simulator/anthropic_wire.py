@@ -142,6 +142,23 @@ class AnthropicWire(Wire):
         )
         return self._error(400, message, serial)
 
+    def prefill_refused(self, model: str, serial: int) -> WireReply:
+        """A 400, as the models since Claude Opus 4.6 answer."""
+        message = (
+            "This model does not support assistant message prefill. The conversation must end with a user message."
+        )
+        return self._error(400, message, serial)
+
+    def invalid(self, ask: Ask, serial: int) -> WireReply | None:
+        """A prefill must not end in white space."""
+        if ask.prefill == ask.prefill.rstrip():
+            return None
+        return self._error(400, "messages: final assistant content cannot end with trailing whitespace", serial)
+
+    def error_events(self, ask: Ask, answer: WireAnswer, status: int) -> bytes:
+        """``event: error`` with the error object of the same status."""
+        return sse(self.failure(status, ask.model, answer.serial).body, "error")
+
     def limit_headers(self, meters: Meters) -> dict[str, str]:
         """``anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}``; a reset is an RFC 3339 time."""
         headers: dict[str, str] = {}

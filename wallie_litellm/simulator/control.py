@@ -14,10 +14,13 @@ Action = Callable[[], Awaitable[None]]
 
 
 def control_routes(engine: Engine, refuse: Action, accept: Action) -> list[web.RouteDef]:
-    """GET counts, GET/POST/DELETE faults, POST reset, refuse and accept."""
+    """GET counts and bodies, GET/POST/DELETE faults, POST reset, refuse and accept."""
 
     async def counts(_: web.Request) -> web.Response:
         return web.json_response(engine.tally.to_json())
+
+    async def bodies(_: web.Request) -> web.Response:
+        return web.json_response(list(engine.tally.bodies))
 
     async def list_faults(_: web.Request) -> web.Response:
         return web.json_response(engine.faults.list())
@@ -47,6 +50,7 @@ def control_routes(engine: Engine, refuse: Action, accept: Action) -> list[web.R
 
     return [
         web.get("/_sim/counts", counts),
+        web.get("/_sim/bodies", bodies),
         web.get("/_sim/faults", list_faults),
         web.post("/_sim/faults", add_fault),
         web.delete("/_sim/faults", clear_faults),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import socket
+import struct
 import time
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
@@ -13,10 +16,11 @@ from aiohttp import web
 from wallie_litellm.simulator.faults import Fault, FaultKind, FaultQueue
 from wallie_litellm.simulator.limits import SimulatedLimits
 from wallie_litellm.simulator.settings import WIRES, ProviderSettings
+from wallie_litellm.simulator.stream_script import BROKEN_JSON, StreamScript, script_of
 from wallie_litellm.simulator.tally import RequestTally, Visit
 from wallie_litellm.simulator.wire import Ask, Wire, WireAnswer, WireReply, retry_after_header, sse
 
-_BROKEN_JSON: Final = '{"id": "sim", "choices": [{"message": {"content": "Hel'
+_LINGER_ZERO: Final = struct.pack("ii", 1, 0)  # closing the socket discards what is unsent, and sends a reset
 
 
 class Engine:
@@ -45,7 +49,7 @@ class Engine:
             body = None
         ask = self.wire.parse(request.path, body) if isinstance(body, dict) else None
         # From here to the verdict nothing awaits: arrivals, counts and limits see the same order.
-        visit = self.tally.arrive(ask.model if ask else "")
+        visit = self.tally.arrive(ask.model if ask else "", body)
         self._serial += 1
         try:
             if ask is None:
@@ -59,7 +63,7 @@ class Engine:
             visit.end("failed")
 
     def _answer(self, ask: Ask) -> WireAnswer:
-        text = self.settings.text or f"Hello from {self.settings.name}."
+        text = (self.settings.text or f"Hello from {self.settings.name}.").removeprefix(ask.prefill)
         counted = self.settings.completion_tokens
         completion = math.ceil(len(text) / 4) if counted is None else counted
         return WireAnswer(self._serial, int(time.time()), text, ask.prompt_tokens, completion if ask.answers else 0)
@@ -94,22 +98,46 @@ class _Exchange:
         verdict = engine.limits.admit(self._answer.total_tokens)
         if not verdict.admitted:
             return self._send(engine.wire.limited(verdict, engine.limits.meters(), ask.model, serial))
-        fault = engine.faults.take(ask.model, stream=ask.stream)
-        refusal = self._refusal(fault) if fault else None
+        fault = engine.faults.take(ask.model, stream=ask.stream, prefilled=bool(ask.prefill))
+        refusal = engine.wire.invalid(ask, serial) or (self._refusal(fault) if fault else None)
         if refusal:
             engine.limits.refund_tokens(self._answer.total_tokens)
         await asyncio.sleep(engine.settings.latency)
         if refusal:
             return self._send(refusal)
-        if fault and fault.kind is FaultKind.SLOW:
-            await asyncio.sleep(fault.seconds)
-        if fault and fault.kind is FaultKind.HANG and fault.after_chunks is None:
-            return await self._hang(fault)
-        if fault and fault.kind is FaultKind.MALFORMED:
-            return self._malformed()
-        if ask.stream:
+        return await self._answered(fault)
+
+    async def _answered(self, fault: Fault | None) -> web.StreamResponse:
+        if fault is None:
+            return await self._stream(None) if self._ask.stream else self._send(self._whole())
+        begins = fault.after_headers or fault.after_chunks is not None
+        match fault.kind:
+            case FaultKind.RESET:
+                return self._reset()
+            case FaultKind.HANG if not begins:
+                return await self._hang(fault)
+            case FaultKind.SLOW if not begins:
+                await asyncio.sleep(fault.seconds)
+            case FaultKind.MALFORMED if not begins:
+                return self._malformed()
+        if self._ask.stream:
             return await self._stream(fault)
-        return self._send(WireReply(200, engine.wire.complete(ask, self._answer)))
+        return await self._in_one_piece(fault)
+
+    def _whole(self) -> WireReply:
+        return WireReply(200, self._engine.wire.complete(self._ask, self._answer))
+
+    async def _in_one_piece(self, fault: Fault) -> web.StreamResponse:
+        if fault.kind is FaultKind.ERROR_IN_200:
+            self._visit.end("failed")
+            failure = self._engine.wire.failure(fault.status, self._ask.model, self._answer.serial)
+            return self._send(WireReply(200, failure.body))
+        if not fault.after_headers:
+            return self._send(self._whole())
+        script = StreamScript((fault.seconds, self._whole().payload()))
+        if fault.kind is FaultKind.HANG:
+            script = StreamScript((fault.seconds,), whole=False, aborted=True)
+        return await self._play(script, "application/json")
 
     def _refusal(self, fault: Fault) -> WireReply | None:
         wire, model, serial = self._engine.wire, self._ask.model, self._answer.serial
@@ -126,6 +154,8 @@ class _Exchange:
                 return wire.context_window(model, serial)
             case FaultKind.QUOTA_EXHAUSTED:
                 return wire.quota_exhausted(model, serial)
+            case FaultKind.REFUSE_PREFILL:
+                return wire.prefill_refused(model, serial)
         return None
 
     def _send(self, reply: WireReply) -> web.Response:
@@ -133,7 +163,7 @@ class _Exchange:
 
     def _malformed(self) -> web.Response:
         self._visit.end("failed")
-        body = sse(_BROKEN_JSON).decode() if self._ask.stream else _BROKEN_JSON
+        body = sse(BROKEN_JSON).decode() if self._ask.stream else BROKEN_JSON
         response = self._send(WireReply(200, body))
         if self._ask.stream:
             response.content_type = "text/event-stream"
@@ -145,37 +175,41 @@ class _Exchange:
         self._abort()
         return web.Response()
 
+    def _reset(self) -> web.Response:
+        self._visit.end("failed")
+        transport = self._request.transport
+        sock = transport.get_extra_info("socket") if transport is not None else None
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+        self._abort()
+        return web.Response()
+
     async def _stream(self, fault: Fault | None) -> web.StreamResponse:
-        kind = fault.kind if fault else None
-        answer = self._answer
-        if kind is FaultKind.OMIT_USAGE:
-            answer = WireAnswer(**{**vars(answer), "with_usage": False})
-        stop_after = fault.after_chunks if fault else None
-        response = web.StreamResponse(headers={**self._engine.headers(answer.serial), "cache-control": "no-cache"})
-        response.content_type = "text/event-stream"
+        answer, wire = self._answer, self._engine.wire
+        if fault is not None and fault.kind is FaultKind.OMIT_USAGE:
+            answer = replace(answer, with_usage=False)
+        if fault is not None and fault.kind is FaultKind.OMIT_FINISH:
+            answer = replace(answer, with_finish=False)
+        error = wire.error_events(self._ask, answer, fault.status if fault else 500)
+        script = script_of(list(wire.stream(self._ask, answer)), fault, error)
+        return await self._play(script, "text/event-stream")
+
+    async def _play(self, script: StreamScript, content_type: str) -> web.StreamResponse:
+        headers = {**self._engine.headers(self._answer.serial), "cache-control": "no-cache"}
+        response = web.StreamResponse(headers=headers)
+        response.content_type = content_type
         self._visit.status(200)
         await response.prepare(self._request)
-        events = list(self._engine.wire.stream(self._ask, answer))
-        # Never past the last piece of text: a cut stream must not look complete.
-        content = sum(event.content for event in events)
-        limit = None if stop_after is None else min(stop_after, content)
-        sent = 0
-        for event in events:
-            if limit is not None and sent == limit and (event.content or sent == content):
-                return await self._break_off(fault, response)
-            if event is events[-1]:
-                self._visit.end("failed" if limit is not None else "succeeded")
-            await response.write(event.payload)
-            sent += event.content
-        if limit is not None:
-            return await self._break_off(fault, response)
-        return response
-
-    async def _break_off(self, fault: Fault | None, response: web.StreamResponse) -> web.StreamResponse:
-        if fault and fault.kind is FaultKind.HANG:
-            await asyncio.sleep(fault.seconds)
-        self._visit.end("failed")
-        self._abort()
+        for number, step in enumerate(script.steps, start=1):
+            if not isinstance(step, bytes):
+                await asyncio.sleep(step)
+                continue
+            if number == len(script.steps):  # before it is sent: its receiver finds it counted
+                self._visit.end("succeeded" if script.whole else "failed")
+            await response.write(step)
+        self._visit.end("succeeded" if script.whole else "failed")
+        if script.aborted:
+            self._abort()
         return response
 
     def _abort(self) -> None:

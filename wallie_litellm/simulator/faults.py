@@ -14,17 +14,31 @@ class FaultKind(StrEnum):
     STATUS = "status"
     HANG = "hang"
     SLOW = "slow"
+    RESET = "reset"
     CUT_STREAM = "cut_stream"
+    TRUNCATE_STREAM = "truncate_stream"
+    OMIT_END = "omit_end"
+    OMIT_FINISH = "omit_finish"
     OMIT_USAGE = "omit_usage"
     MALFORMED = "malformed"
+    ERROR_IN_200 = "error_in_200"
     RATE_LIMIT = "rate_limit"
     CONTENT_POLICY = "content_policy"
     CONTEXT_WINDOW = "context_window"
     QUOTA_EXHAUSTED = "quota_exhausted"
+    REFUSE_PREFILL = "refuse_prefill"
 
 
 # Faults that mean nothing for an answer in one piece; such requests leave them for the next stream.
-STREAM_ONLY: Final = frozenset({FaultKind.CUT_STREAM, FaultKind.OMIT_USAGE})
+STREAM_ONLY: Final = frozenset(
+    {
+        FaultKind.CUT_STREAM,
+        FaultKind.TRUNCATE_STREAM,
+        FaultKind.OMIT_END,
+        FaultKind.OMIT_FINISH,
+        FaultKind.OMIT_USAGE,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,8 @@ class Fault:
     retry_after: float | str | None = None  # sent as it is: seconds or an HTTP date, true or not
     body: Any = None  # replaces the vendor's error body: JSON, or a string that is sent raw
     seconds: float = 0.0  # how long a hang or a slow answer takes
-    after_chunks: int | None = None  # content chunks a stream delivers before it is cut or hangs
+    after_chunks: int | None = None  # content chunks that a stream delivers first; 0 is what precedes the content
+    after_headers: bool = False  # a hang or a slow answer begins with its status and headers, and only then pauses
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", FaultKind(self.kind))
@@ -49,9 +64,11 @@ class Fault:
         if self.seconds < 0:
             raise ValueError(f"seconds must not be negative: {self.seconds}")
 
-    def fits(self, model: str, *, stream: bool) -> bool:
-        """Whether a request for ``model`` would get this fault."""
+    def fits(self, model: str, *, stream: bool, prefilled: bool = False) -> bool:
+        """Whether a request for ``model`` would get this fault; ``prefilled`` ones begin the answer themselves."""
         streams_only = self.kind in STREAM_ONLY or self.after_chunks is not None
+        if self.kind is FaultKind.REFUSE_PREFILL and not prefilled:
+            return False
         return (self.model is None or self.model == model) and (stream or not streams_only)
 
     def to_json(self) -> dict[str, Any]:
@@ -81,10 +98,10 @@ class FaultQueue:
         """Drop every fault."""
         self._faults.clear()
 
-    def take(self, model: str, *, stream: bool) -> Fault | None:
+    def take(self, model: str, *, stream: bool, prefilled: bool = False) -> Fault | None:
         """The fault for this request, using up one of its ``times``."""
         for index, fault in enumerate(self._faults):
-            if not fault.fits(model, stream=stream):
+            if not fault.fits(model, stream=stream, prefilled=prefilled):
                 continue
             if fault.times == 1:
                 del self._faults[index]

@@ -137,6 +137,10 @@ class GeminiWire(Wire):
         message = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
         return self._error(400, message)
 
+    def prefill_refused(self, model: str, serial: int) -> WireReply:
+        """``INVALID_ARGUMENT``, as models that think answer."""
+        return self._error(400, "Please ensure that the last turn is a user turn.")
+
     def quota_exhausted(self, model: str, serial: int) -> WireReply:
         """A 429 like any other, but for the day's quota and without a delay."""
         metric, quota_id = _QUOTA["rpd"]

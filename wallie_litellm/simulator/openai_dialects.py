@@ -57,6 +57,12 @@ class DeepSeekWire(OpenAIWire):
         """In the format that was asked for."""
         return self._messages.stream(ask, answer) if ask.kind == "messages" else super().stream(ask, answer)
 
+    def error_events(self, ask: Ask, answer: WireAnswer, status: int) -> bytes:
+        """In the format that was asked for."""
+        if ask.kind == "messages":
+            return self._messages.error_events(ask, answer, status)
+        return super().error_events(ask, answer, status)
+
     def usage(self, answer: WireAnswer) -> Json:
         """DeepSeek counts prompt tokens by whether its cache had them."""
         cache = {"prompt_cache_hit_tokens": 0, "prompt_cache_miss_tokens": answer.prompt_tokens}

@@ -23,6 +23,13 @@ def stream(ask: Ask, answer: WireAnswer) -> Iterator[Event]:
         yield Event(sse(data, kind), content=kind == "response.output_text.delta")
 
 
+def failed(ask: Ask, answer: WireAnswer) -> bytes:
+    """The event ``response.failed``."""
+    error = {"code": "server_error", "message": "The model failed to generate a response."}
+    response = {**_head(ask, answer, "failed"), "error": error, "output": [], "usage": None}
+    return sse({"type": "response.failed", "sequence_number": 0, "response": response}, "response.failed")
+
+
 def _events(ask: Ask, answer: WireAnswer) -> Iterator[tuple[str, Json]]:
     started = {**_head(ask, answer, "in_progress"), "output": [], "usage": None}
     item = {"output_index": 0}

@@ -100,17 +100,20 @@ class OpenAIWire(Wire):
     def _chunks(self, ask: Ask, answer: WireAnswer) -> Iterator[Event]:
         head = self._head(ask, answer, "chat.completion.chunk")
         wants_usage = answer.with_usage and bool((ask.body.get("stream_options") or {}).get("include_usage"))
-        null_usage = {"usage": None} if wants_usage else {}
+        usage: Json = {"usage": None} if wants_usage else {}
+        if not answer.with_finish:
+            usage = {"usage": self.usage(answer)}
 
         def chunk(delta: Json, finish: str | None = None) -> bytes:
             choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-            return sse({**head, "choices": [choice], **null_usage})
+            return sse({**head, "choices": [choice], **usage})
 
         yield Event(chunk({"role": "assistant", "content": "", "refusal": None}))
         for piece in answer.pieces:
             yield Event(chunk({"content": piece}), content=True)
-        yield Event(chunk({}, "stop"))
-        if wants_usage:
+        if answer.with_finish:
+            yield Event(chunk({}, "stop"))
+        if wants_usage and answer.with_finish:
             yield Event(sse({**head, "choices": [], "usage": self.usage(answer)}))
         yield Event(sse("[DONE]"))
 
@@ -194,6 +197,18 @@ class OpenAIWire(Wire):
             "on this error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors."
         )
         return WireReply(429, error_body(message, "insufficient_quota", "insufficient_quota"))
+
+    def prefill_refused(self, model: str, serial: int) -> WireReply:
+        """The words of servers behind this format that take no prefill; OpenAI itself begins a new message."""
+        message = "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant"
+        return WireReply(400, error_body(message, "invalid_request_error", None))
+
+    def error_events(self, ask: Ask, answer: WireAnswer, status: int) -> bytes:
+        """An error object with the status as its code, and ``[DONE]``, as vLLM and OpenRouter send it."""
+        if ask.kind == "responses":
+            return openai_responses.failed(ask, answer)
+        message, kind, _ = _ERRORS.get(status, ("Engine queue is full", "server_error", None))
+        return sse({"error": {"message": message, "type": kind, "code": status}}) + sse("[DONE]")
 
     def subject(self, model: str) -> str:
         """How a 429 names what was limited."""

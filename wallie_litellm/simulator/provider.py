@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -26,7 +27,8 @@ class SimulatedProvider:
     The fault methods may be called at any time, from any thread. A fault with ``times=N`` applies to
     the next N requests that it fits, without ``times`` until ``heal()``; a request gets the first fault,
     in the order they were set, that fits its ``model`` (the name on the wire) and its kind. Requests
-    over a limit get their 429 first and use up no fault.
+    over a limit get their 429 first and use up no fault. A request that ends with an assistant's message is
+    answered with the rest of ``text``, where that message is its beginning.
     """
 
     def __init__(
@@ -123,14 +125,33 @@ class SimulatedProvider:
         seconds: float = 3600.0,
         *,
         after_chunks: int | None = None,
+        after_headers: bool = False,
         model: str | None = None,
     ) -> None:
-        """Send nothing for ``seconds``, then close; with ``after_chunks``, in the middle of a stream."""
-        self._add(Fault(FaultKind.HANG, times, model, seconds=seconds, after_chunks=after_chunks))
+        """Send nothing for ``seconds``, then close.
 
-    def slow(self, seconds: float, times: int | None = None, *, model: str | None = None) -> None:
-        """Answer correctly after ``seconds``."""
-        self._add(Fault(FaultKind.SLOW, times, model, seconds=seconds))
+        ``after_headers`` sends the status and the headers first. With ``after_chunks`` a stream stalls after so many
+        chunks of text; 0 is after what precedes the text, such as OpenAI's chunk with the role.
+        """
+        fault = Fault(FaultKind.HANG, times, model, seconds=seconds)
+        self._add(replace(fault, after_chunks=after_chunks, after_headers=after_headers))
+
+    def slow(
+        self,
+        seconds: float,
+        times: int | None = None,
+        *,
+        after_chunks: int | None = None,
+        after_headers: bool = False,
+        model: str | None = None,
+    ) -> None:
+        """Answer correctly, with a pause of ``seconds`` where :meth:`hang` would begin."""
+        fault = Fault(FaultKind.SLOW, times, model, seconds=seconds)
+        self._add(replace(fault, after_chunks=after_chunks, after_headers=after_headers))
+
+    def reset_connection(self, times: int | None = None, *, model: str | None = None) -> None:
+        """Reset the connection (RST) once the request has been read."""
+        self._add(Fault(FaultKind.RESET, times, model))
 
     def cut_stream(self, after_chunks: int = 2, times: int | None = None, *, model: str | None = None) -> None:
         """Close the connection after so many chunks of text, without an end; only streams have it."""
@@ -140,9 +161,32 @@ class SimulatedProvider:
         """Stream without usage; answers in one piece keep theirs."""
         self._add(Fault(FaultKind.OMIT_USAGE, times, model))
 
-    def malformed(self, times: int | None = None, *, model: str | None = None) -> None:
-        """Answer 200 with broken JSON."""
-        self._add(Fault(FaultKind.MALFORMED, times, model))
+    def truncate_stream(self, after_chunks: int = 2, times: int | None = None, *, model: str | None = None) -> None:
+        """End a stream after so many chunks of text as HTTP has it, but without an end mark."""
+        self._add(Fault(FaultKind.TRUNCATE_STREAM, times, model, after_chunks=after_chunks))
+
+    def omit_end(self, times: int | None = None, *, model: str | None = None) -> None:
+        """Stream everything but the last event: ``[DONE]``, ``message_stop`` or ``response.completed``."""
+        self._add(Fault(FaultKind.OMIT_END, times, model))
+
+    def omit_finish(self, times: int | None = None, *, model: str | None = None) -> None:
+        """Stream the text and ``[DONE]``, usage on every chunk, and no finish reason; OpenAI's format only."""
+        self._add(Fault(FaultKind.OMIT_FINISH, times, model))
+
+    def malformed(self, times: int | None = None, *, after_chunks: int | None = None, model: str | None = None) -> None:
+        """Answer 200 with broken JSON; with ``after_chunks``, a stream is right but for one event there."""
+        self._add(Fault(FaultKind.MALFORMED, times, model, after_chunks=after_chunks))
+
+    def error_in_200(
+        self,
+        status: int = 503,
+        times: int | None = None,
+        *,
+        after_chunks: int | None = None,
+        model: str | None = None,
+    ) -> None:
+        """Answer 200 with an error object that says ``status``; a stream has it after so many chunks of text."""
+        self._add(Fault(FaultKind.ERROR_IN_200, times, model, status=status, after_chunks=after_chunks))
 
     def rate_limit(
         self, retry_after: float | str | None, times: int | None = None, *, model: str | None = None
@@ -162,6 +206,10 @@ class SimulatedProvider:
         """Refuse the account, as the vendor does when money or quota has run out."""
         self._add(Fault(FaultKind.QUOTA_EXHAUSTED, times, model))
 
+    def refuse_prefill(self, times: int | None = None, *, model: str | None = None) -> None:
+        """Refuse requests whose last message is the assistant's; others do not meet this fault."""
+        self._add(Fault(FaultKind.REFUSE_PREFILL, times, model))
+
     def refuse(self) -> None:
         """Refuse connections, and drop those that exist."""
         self._control("POST", "refuse")
@@ -180,6 +228,11 @@ class SimulatedProvider:
     def counts(self) -> Counts:
         """What it has received since the start or the last ``reset()``."""
         return Counts.from_json(self._control("GET", "counts"))
+
+    def bodies(self) -> list[Any]:
+        """The bodies of the last requests, at most 100, since the start or the last ``reset()``."""
+        bodies: list[Any] = self._control("GET", "bodies")
+        return bodies
 
     def reset(self) -> None:
         """Count from zero and fill the limits; faults stay until ``heal()``."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+MAX_BODIES: Final = 100  # bodies of requests kept; older ones are dropped
 MAX_ARRIVALS: Final = 200_000  # arrival times kept; older ones are dropped, so that memory stays bounded
 
 Outcome = Literal["succeeded", "rejected_429", "failed", "disconnected"]
@@ -47,10 +48,12 @@ class RequestTally:
         self.by_model: Counter[str] = Counter()
         self.by_status: Counter[int] = Counter()
         self.arrivals: deque[float] = deque(maxlen=MAX_ARRIVALS)
+        self.bodies: deque[Any] = deque(maxlen=MAX_BODIES)
 
-    def arrive(self, model: str) -> Visit:
+    def arrive(self, model: str, body: Any) -> Visit:
         """Count a request that has been read."""
         self.received += 1
+        self.bodies.append(body)
         self.by_model[model] += 1
         self.arrivals.append(time.monotonic() - self.started)
         return Visit(self)

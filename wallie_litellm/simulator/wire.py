@@ -33,6 +33,15 @@ class Ask:
         """A quarter of the characters, rounded up."""
         return math.ceil(self.prompt_chars / 4)
 
+    @property
+    def prefill(self) -> str:
+        """The beginning of the answer, where the last message is the assistant's; else empty."""
+        messages = self.body.get("messages")
+        last = messages[-1] if isinstance(messages, list) and messages else None
+        if not isinstance(last, dict) or last.get("role") != "assistant":
+            return ""
+        return text_of(last.get("content"))
+
 
 @dataclass(frozen=True)
 class WireAnswer:
@@ -44,6 +53,7 @@ class WireAnswer:
     prompt_tokens: int
     completion_tokens: int
     with_usage: bool = True
+    with_finish: bool = True  # without it a stream never says why it ended, and has usage on every chunk
 
     @property
     def total_tokens(self) -> int:
@@ -119,6 +129,18 @@ class Wire(ABC):
     def quota_exhausted(self, model: str, serial: int) -> WireReply:
         """The vendor's refusal of an account without money or quota."""
 
+    @abstractmethod
+    def prefill_refused(self, model: str, serial: int) -> WireReply:
+        """The refusal of a request whose last message is the assistant's."""
+
+    def invalid(self, ask: Ask, serial: int) -> WireReply | None:
+        """The vendor's refusal of a request that breaks its rules; None for one that keeps them."""
+        return None
+
+    def error_events(self, ask: Ask, answer: WireAnswer, status: int) -> bytes:
+        """An error in the middle of a 200: what the vendor sends in place of the rest of the stream."""
+        return sse(self.failure(status, ask.model, answer.serial).body)
+
     def limit_headers(self, meters: Meters) -> dict[str, str]:
         """The rate-limit headers of every answer; none unless the vendor sends some."""
         return {}
@@ -137,6 +159,13 @@ def text_chars(value: Any) -> int:
     if isinstance(value, dict):
         return sum(text_chars(value[key]) for key in ("text", "content", "parts", "input") if key in value)
     return 0
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content, a string or a list of parts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
 
 
 def retry_after_header(retry_after: RetryAfter) -> dict[str, str]:
