@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-TODAY = date(2026, 11, 22)
+TODAY = date(2026, 11, 1)  # 60 days before the end of no model that the tests name
 OPENAI = {"OPENAI_API_KEY": "fake"}
 
 

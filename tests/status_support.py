@@ -57,7 +57,7 @@ def exchange(server: RedisServer, name: str, at: float, **more: Any) -> dict[str
         "rate_limits": {"rpm": [60.0, 60.0], "tpm": [6000.0, 6000.0]},
         "daily_limits": {"rpd": [100, at + 1000]},
         "breaker_rules": SECTIONS["breaker"]
-        | {"error_rate": None, "window": 60.0, "min_calls": 20, "max_open_for": 300.0, "probes": 1},
+        | {"error_rate": None, "window": 60.0, "min_calls": 20, "max_open_for": 60.0, "probes": 1},
         "reports": [],
         "max_wait": 30.0,
         "queued": {},

@@ -19,6 +19,7 @@ from wallie_litellm.clock import Clock
 from wallie_litellm.config import RouterConfig, WallieConfig, load_config
 from wallie_litellm.core.daily_quota import last_midnight
 from wallie_litellm.core.demand import NOTHING, shares
+from wallie_litellm.core.scrubbing import mask_secrets
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
 from wallie_litellm.telemetry.bus import Bus
@@ -39,22 +40,41 @@ def build_router(
 ) -> WallieRouter:
     """A configured router from ``router_config.yaml`` (or ``WALLIE_CONFIG``).
 
-    ``overrides`` are LiteLLM Router arguments that replace those of the file.
+    ``overrides`` are LiteLLM Router arguments that replace those of the file. The file's ``environment_variables``
+    become variables of this process, as in LiteLLM's proxy; ``litellm_settings`` hold for this router alone.
 
     Raises:
         ConfigError: the file cannot be used; every problem is listed.
     """
     from wallie_litellm.guard.router import WallieRouter  # LiteLLM takes seconds to import
+    from wallie_litellm.litellm_adapter.router_arguments import router_arguments
 
     loaded = config if isinstance(config, RouterConfig) else load_config(config)
-    known = WallieRouter.get_valid_args()
-    arguments = {key: value for key, value in loaded.router_settings.items() if key in known}
-    for key in ("context_window_fallbacks", "content_policy_fallbacks"):
-        if key in loaded.litellm_settings:
-            arguments.setdefault(key, loaded.litellm_settings[key])
-    arguments["fallbacks"] = [{group: list(members)} for group, members in loaded.chains.items()]
-    arguments.update({"model_list": loaded.model_list, **overrides})
+    if not loaded.model_list and "model_list" not in overrides:
+        raise ConfigError([f"{loaded.path}: model_list: missing; only the proxy can read models from its database"])
+    os.environ.update(loaded.environment_variables)
+    arguments = router_arguments(loaded, WallieRouter.get_valid_args(), overrides, os.environ)
+    _open_cache(loaded)
     return WallieRouter(guard=guard or open_guard(loaded), **arguments)
+
+
+def _open_cache(loaded: RouterConfig) -> None:
+    """Open the response cache that the file turns on.
+
+    Raises:
+        ConfigError: LiteLLM cannot open it.
+    """
+    from wallie_litellm.litellm_adapter.response_cache import use_cache
+    from wallie_litellm.litellm_adapter.router_arguments import cache_parameters
+
+    parameters = cache_parameters(loaded, os.environ)
+    if parameters is None:
+        return
+    try:
+        use_cache(parameters)
+    except Exception as error:  # of the cache's own package
+        said = mask_secrets(f"{type(error).__name__}: {error}")
+        raise ConfigError([f"{loaded.path}: litellm_settings.cache: LiteLLM cannot open it ({said})"]) from error
 
 
 def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: int = 1) -> Guard:

@@ -85,6 +85,7 @@ class SystemClock:
                     closing = True
                 elif timer[2]:
                     heapq.heappush(timers, timer)
+                timer = None  # what it calls must not live until the next timer comes
             while timers and timers[0][0] <= time.monotonic():
                 _fire(heapq.heappop(timers)[2])
 

@@ -40,9 +40,14 @@ class WallieError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The HTTP headers that belong to the error: ``Retry-After`` in whole seconds, where it is known."""
-        if self.retry_after is None or not isfinite(self.retry_after):
+        """The HTTP headers that belong to the error: ``Retry-After`` in whole seconds, where it is known.
+
+        OpenAI's clients read ``x-should-retry``: false where asking again cannot help.
+        """
+        if self.retry_after is None:
             return {}
+        if not isfinite(self.retry_after):
+            return {"x-should-retry": "false"}
         return {"Retry-After": str(max(1, ceil(self.retry_after)))}
 
 

@@ -31,8 +31,10 @@ IMPORTS_LITELLM: Final = (
     "litellm_adapter.mock_faults",
     "litellm_adapter.pricing",
     "litellm_adapter.requests",
+    "litellm_adapter.response_cache",
     "litellm_adapter.responses",
     "litellm_adapter.selection",
+    "proxy.errors",
     "proxy.installation",
 )
 # Packages that import it in functions only: it takes seconds, and their commands answer without it.

@@ -36,8 +36,14 @@ WRITES: Final = {
     ),
     ("demo.demo", "litellm.suppress_debug_info"): "documented setting: the demo owns its process and its output",
     ("demo.demo", "litellm.disable_hf_tokenizer_download"): "documented setting: the demo runs without a network",
+    ("litellm_adapter.response_cache", "litellm.cache"): (
+        "documented setting: the response cache that the file turns on, where there is none; it serves Routers alone"
+    ),
     ("litellm_adapter.selection", "litellm.callbacks"): "documented callbacks: the filter of each pick",
-    ("proxy.installation", "litellm.proxy.proxy_server.proxy_shutdown_event"): (
+    ("proxy.installation", "litellm.proxy.proxy_server.general_settings"): (
+        "documented setting cancel_on_disconnect: on by default, since a client that has left holds no place"
+    ),
+    ("proxy.shutdown", "litellm.proxy.proxy_server.proxy_shutdown_event"): (
         "uvicorn ends the process right after it, and LiteLLM calls no callback there: the sinks are drained in it"
     ),
     ("proxy.installation", "litellm.Router"): "the proxy builds its router by this name: it builds a guarded one",

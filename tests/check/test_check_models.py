@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import litellm
 import pytest
+import yaml
 from check_support import entry
 
 from wallie_litellm.cli.check import summary_lines
@@ -15,6 +17,7 @@ def test_a_model_that_litellm_does_not_list_is_reported_with_those_it_does(check
     [problem] = check(entry("openai/gpt-4o-mino")).problems
     assert "model_list[0].litellm_params.model: 'openai/gpt-4o-mino' (group a) is not in LiteLLM's price map" in problem
     assert "name a listed model such as gpt-4o-mini" in problem
+    assert "its cost would be unknown" in problem
 
 
 def test_another_vendors_entry_of_the_same_name_does_not_count(check: Any) -> None:
@@ -55,7 +58,7 @@ def test_a_listed_model_without_a_price_is_reported(check: Any, monkeypatch: pyt
 
 @pytest.mark.parametrize(
     ("ends", "problems", "notes"),
-    [("2026-11-21", 1, 0), ("2026-11-22", 0, 1), ("2026-12-22", 0, 1), ("2027-06-01", 0, 0), ("soon", 0, 0)],
+    [("2026-10-31", 1, 0), ("2026-11-01", 0, 1), ("2026-12-31", 0, 1), ("2027-01-01", 0, 0), ("soon", 0, 0)],
 )
 def test_a_models_end_is_a_problem_after_it_and_a_note_shortly_before(
     check: Any, monkeypatch: pytest.MonkeyPatch, ends: str, problems: int, notes: int
@@ -64,6 +67,31 @@ def test_a_models_end_is_a_problem_after_it_and_a_note_shortly_before(
     monkeypatch.setitem(litellm.model_cost, "openai/ending", listed)
     report = check(entry("openai/ending"))
     assert (len(report.problems), len(report.notes)) == (problems, notes)
+
+
+def test_a_model_may_be_that_of_a_variable(check: Any) -> None:
+    own = entry("os.environ/MODEL", api_key="fake")
+    report = check(own, env={"MODEL": "groq/openai/gpt-oss-20b"})
+    assert report.ok
+    assert [(row.model, row.input_price is not None) for row in report.deployments] == [
+        ("groq/openai/gpt-oss-20b", True)
+    ]
+    assert [provider.name for provider in report.providers] == ["groq"]
+    assert (
+        "'openai/nope' (group a) is not in LiteLLM's price map" in check(own, env={"MODEL": "openai/nope"}).problems[0]
+    )
+
+
+def test_a_model_of_a_variable_that_is_not_set_is_one_problem_about_the_variable(check: Any) -> None:
+    own = entry("os.environ/MODEL", api_key="fake")
+    [problem] = check(own, env={}).problems
+    assert problem.endswith("model_list[0].litellm_params.model: the environment variable MODEL is not set")
+    assert check(own, env={}, ignore_keys=True).ok
+
+
+def test_a_file_whose_models_are_in_the_proxys_database_is_right(check: Any) -> None:
+    report = check(general_settings={"store_model_in_db": True})
+    assert (report.problems, report.notes, report.deployments) == ((), (), ())
 
 
 def test_a_pattern_is_not_looked_up(check: Any) -> None:
@@ -93,3 +121,11 @@ def test_limits_that_match_no_deployment_are_a_note(check: Any) -> None:
     notes = check(named, wallie={"providers": {"openai-ue": {"rpm": 5}}}).notes
     assert "no limits for 'openai-eu'" in notes[0]
     assert "no deployment uses this provider; did you mean 'openai-eu'?" in notes[1]
+
+
+def test_a_model_of_an_included_file_is_named_with_that_file(check: Any, tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"model_list": [entry("openai/gpt-4o-mino")]}))
+    [problem] = check(entry("openai/gpt-4o"), include=["more.yaml"]).problems
+    assert (
+        f"router_config.yaml: {tmp_path}/more.yaml: model_list[0].litellm_params.model: 'openai/gpt-4o-mino'" in problem
+    )

@@ -20,9 +20,18 @@ def test_variables_are_looked_for_in_every_section(check: Any) -> None:
     assert "general_settings.alerts[0].key: the environment variable NOPE is not set" in report.problems[0]
 
 
-def test_a_litellm_setting_that_wallie_overrides_is_a_note(check: Any) -> None:
-    report = check(entry("openai/gpt-4o"), router_settings={"num_retries": 2, "disable_cooldowns": False})
-    assert [note.split(": ")[1] for note in report.notes] == [
-        "router_settings.num_retries",
-        "router_settings.disable_cooldowns",
-    ]
+def test_a_variable_that_the_file_sets_is_set(check: Any) -> None:
+    model = entry("openai/gpt-4o", api_key="os.environ/MINE")
+    assert check(model, env={}, environment_variables={"MINE": "fake"}).ok
+    assert check(entry("openai/gpt-4o"), env={}, environment_variables={"OPENAI_API_KEY": "fake"}).ok
+    [problem] = check(model, env={}, environment_variables={"MINE": "os.environ/NOPE"}).problems
+    assert "the environment variable MINE is not set" in problem
+
+
+def test_a_reference_to_a_variable_that_only_the_file_sets_is_a_note_since_litellms_proxy_reads_it_too_early(
+    check: Any,
+) -> None:
+    model, variables = entry("os.environ/MODEL", api_key="fake"), {"MODEL": "openai/gpt-4o"}
+    [note] = check(model, env={}, environment_variables=variables).notes
+    assert "model_list[0].litellm_params.model: LiteLLM's proxy reads MODEL before it sets environment_var" in note
+    assert check(model, env=variables, environment_variables=variables).notes == ()

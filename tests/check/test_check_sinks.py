@@ -76,6 +76,12 @@ def test_the_package_of_a_sink_that_is_off_is_not_missed(check: Any, monkeypatch
     assert len(report.notes) == 2
 
 
+def test_a_folder_where_the_ledgers_file_should_be_is_a_problem(check: Any, tmp_path: Path) -> None:
+    (tmp_path / "wallie.db").mkdir()
+    [problem] = check(entry("openai/gpt-4o"), wallie={"ledger": {"url": f"sqlite:///{tmp_path}/wallie.db"}}).problems
+    assert problem.endswith(f"wallie.ledger.url: {tmp_path}/wallie.db is a folder, expected a file, or none yet")
+
+
 def test_an_own_sink_is_looked_for_beside_the_file_and_among_installed_modules(check: Any, tmp_path: Path) -> None:
     wallie = {"telemetry": {"sinks": ["beside:Sink", "json:JSONEncoder", "nowhere.at_all:Sink"]}}
     (tmp_path / "beside.py").write_text("raise SystemExit('a check runs nobody else's code')")

@@ -158,6 +158,15 @@ def test_a_missing_file_is_named_and_not_created(
 
 
 @pytest.mark.parametrize("command", [export, kpis])
+def test_a_folder_in_the_place_of_the_file_is_one_line(
+    command: Callable[..., Result], config_file: ConfigMaker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "wallie.db"
+    folder.mkdir()
+    refused(command("--config", config_file(f'{{url: "sqlite:///{folder}"}}')), f"{folder} is a folder")
+
+
+@pytest.mark.parametrize("command", [export, kpis])
 def test_a_file_that_is_no_database_is_one_line(
     command: Callable[..., Result], config_file: ConfigMaker, tmp_path: Path
 ) -> None:

@@ -55,7 +55,7 @@ def test_five_mistakes_are_reported_at_once(tmp_path: Path, clean_env: pytest.Mo
         """
 model_list:
   - model_name: gpt-4o
-    litellm_params: {model: openai/gpt-4o, rpm: 5}
+    litellm_params: {model: openai/gpt-4o, rpm: 5 per minute}
 router_settings:
   fallbacks: [{gpt-4o: [gpt-5]}]
 wallie:

@@ -248,36 +248,6 @@ def test_models_are_frozen_and_refuse_unknown_keys() -> None:
         BreakerSettings(failure=1)  # type: ignore[call-arg]
 
 
-def test_chains_come_from_the_router_and_from_litellm_settings() -> None:
-    config = parse(
-        router_settings={"fallbacks": [{"a": ["b", "c"]}], "default_fallbacks": ["c"]},
-        litellm_settings={"fallbacks": [{"b": ["c"]}]},
-    )
-    assert config.chains == {"a": ("b", "c"), "b": ("c",), "*": ("c",)}
-    assert config.groups == ("a", "b", "c")
-    assert [config.chain(group) for group in config.groups] == [("b", "c"), ("c",), ()]
-
-
-def test_two_groups_may_fall_back_to_each_other() -> None:
-    config = parse(router_settings={"fallbacks": [{"a": ["b"]}, {"b": ["a"]}]})
-    assert config.chains == {"a": ("b",), "b": ("a",)}
-
-
-def test_an_alias_and_a_pattern_are_groups_too() -> None:
-    pattern = {"model_name": "openai/*", "litellm_params": {"model": "openai/*"}}
-    config = parse_config(
-        {
-            "model_list": [*MODELS, pattern],
-            "router_settings": {
-                "model_group_alias": {"small": "a"},
-                "fallbacks": [{"small": ["openai/gpt-4o"]}, {"*": ["a"]}],
-            },
-        },
-        env={},
-    )
-    assert config.chain("small") == ("openai/gpt-4o",)
-
-
 def test_litellms_parts_are_kept_as_they_are_written() -> None:
     settings = {"general_settings": {"master_key": "x"}, "litellm_settings": {"cache": True}}
     config = parse(router_settings={"timeout": 60}, environment_variables={"A": "b"}, **settings)
@@ -377,6 +347,35 @@ def test_reading_a_configuration_does_not_import_litellm() -> None:
     names |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
     assert "pydantic" in names
     assert not {name for name in names if name.split(".")[0] == "litellm"}
+
+
+@pytest.mark.parametrize("where", ["file", "environment"])
+@pytest.mark.parametrize("models", [{}, {"model_list": None}, {"model_list": []}])
+def test_models_may_come_from_the_proxys_database_alone(models: dict[str, Any], where: str) -> None:
+    data = {"general_settings": {"store_model_in_db": where == "file"}, **models}
+    config = parse_config(data, env={} if where == "file" else {"STORE_MODEL_IN_DB": "True"})
+    assert (config.model_list, config.groups) == ([], ())
+
+
+def test_a_chain_may_name_a_group_of_the_proxys_database() -> None:
+    fallbacks = {"fallbacks": [{"a": ["of-the-database"]}]}
+    stored = parse(router_settings=fallbacks, general_settings={"store_model_in_db": True})
+    assert stored.chain("a") == ("of-the-database",)
+    assert "is not a group" in problems_of(router_settings=fallbacks)[0]
+
+
+@pytest.mark.parametrize("name", ["rpm", "tpm"])
+@pytest.mark.parametrize(
+    ("value", "right"),
+    [(5, True), (1e3, True), ("os.environ/N", True), ("5", True), (-1, False), ("5k", False), (True, False)],
+)
+def test_litellms_own_limits_of_a_deployment_are_taken(name: str, value: Any, right: bool) -> None:
+    models = [{"model_name": "a", "litellm_params": {"model": "openai/a", name: value}}]
+    if right:
+        assert parse(model_list=models).model_list == models
+    else:
+        [problem] = problems_of(model_list=models)
+        assert f"model_list[0].litellm_params.{name}: found " in problem
 
 
 @pytest.mark.parametrize(

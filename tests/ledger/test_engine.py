@@ -31,6 +31,12 @@ def test_only_a_file_that_does_not_exist_is_missing(tmp_path: Path) -> None:
     assert missing_file("postgresql://localhost/db") is None
 
 
+async def test_a_folder_in_the_place_of_the_file_is_refused_when_the_database_is_used(tmp_path: Path) -> None:
+    (tmp_path / "wallie.db").mkdir()
+    with pytest.raises(ConfigError, match="is a folder, expected a file, or none yet"):
+        await fetch(f"sqlite:///{tmp_path}/wallie.db", text("SELECT 1"))
+
+
 def test_postgresql_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "asyncpg", None)
     with pytest.raises(ConfigError, match=r"pip install 'wallie-litellm\[postgres\]'"):

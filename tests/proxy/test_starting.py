@@ -6,6 +6,7 @@ import os
 import subprocess
 
 import pytest
+import yaml
 from ports import free_port
 from proxy_support import MASTER_KEY, executable, launch, lay_out
 from support import shipped_config
@@ -28,8 +29,18 @@ def test_a_model_a_chain_and_a_limit_are_swapped_in_the_yaml_alone(start_proxy, 
     assert (first, second) == ("Hello from deepseek.", "Hello from gemini.")
 
 
-def test_wallie_litellm_proxy_starts_the_same_on_loopback(tmp_path, fleet):
-    path = lay_out(tmp_path, pointed(fleet))
+def test_wallie_litellm_proxy_starts_the_same_on_loopback_from_several_files_and_with_variables_of_theirs(
+    tmp_path, fleet
+):
+    config = pointed(fleet)
+    models = config.pop("model_list")
+    next(entry for entry in models if entry["model_name"] == "gpt-4o-mini")["litellm_params"] |= {
+        "model": "os.environ/MINI",
+        "api_key": "os.environ/MINE",
+    }
+    (tmp_path / "models.yaml").write_text(yaml.safe_dump({"model_list": models}))
+    variables = {"MINI": "openai/gpt-4o-mini", "MINE": "sk-of-the-file"}
+    path = lay_out(tmp_path, {**config, "include": ["models.yaml"], "environment_variables": variables})
     port = free_port()
     command = [executable("wallie-litellm"), "proxy", "--config", str(path), "--port", str(port)]
     proxy = launch(command, tmp_path, port)

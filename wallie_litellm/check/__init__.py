@@ -1,9 +1,10 @@
 """What ``wallie-litellm check`` finds out about a configuration: values, which ``cli/check`` prints.
 
-``report``    the check as a whole: problems, notes, and the rows of the summary
-``models``    each deployment: its vendor, price, key and deprecation date
-``settings``  LiteLLM's settings, and the environment variables that the file names
-``store``     Redis: its package is installed, its URL can be read
-``sinks``     the ledger and the sinks: each complete, its package installed
-``packages``  whether an optional package is installed
+``report``         the check as a whole: problems, notes, and the rows of the summary
+``models``         each deployment: its vendor, price, key and deprecation date
+``settings``       LiteLLM's settings that exist, and the environment variables that the file names
+``litellm_notes``  LiteLLM's settings that act otherwise here, and what to write instead
+``store``          Redis: its package is installed, its URL can be read
+``sinks``          the ledger and the sinks: each complete, its package installed
+``packages``       whether an optional package is installed
 """

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from wallie_litellm.config import DEFAULT_PROVIDERS, RouterConfig
+from wallie_litellm.config.variables import ENV_REFERENCE
 from wallie_litellm.litellm_adapter.price_map import has_price, price_entry
 
 # The variables from which LiteLLM takes a key that the deployment does not give; one of them is enough.
@@ -33,7 +34,7 @@ class DeploymentFacts:
     model: str
     provider: str | None  # whose limits it counts against
     vendor: str | None  # whose API LiteLLM calls; None where LiteLLM has no provider for the model
-    params: Mapping[str, Any]
+    params: Mapping[str, Any] = field(repr=False)  # may hold a key
     info: Mapping[str, Any]
     entry: Mapping[str, Any] | None = field(repr=False)  # LiteLLM's price map on this model
 
@@ -41,6 +42,11 @@ class DeploymentFacts:
     def is_pattern(self) -> bool:
         """Whether the model stands for several."""
         return "*" in self.model
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the model is that of a variable which is not set."""
+        return self.model.startswith(ENV_REFERENCE)
 
     def price(self, name: str) -> float | None:
         """US dollars per token; the deployment's own price goes before the map's."""
@@ -85,7 +91,7 @@ def _read_deployment(litellm: Any, index: int, entry: Mapping[str, Any]) -> Depl
 
     params, info = entry["litellm_params"], entry.get("model_info") or {}
     model = str(params["model"])
-    vendor = vendor_of(model, params)
+    vendor = None if model.startswith(ENV_REFERENCE) else vendor_of(model, params)
     return DeploymentFacts(
         where=f"model_list[{index}].litellm_params.model",
         group=entry["model_name"],
@@ -100,14 +106,14 @@ def _read_deployment(litellm: Any, index: int, entry: Mapping[str, Any]) -> Depl
 
 def model_problems(litellm: Any, deployment: DeploymentFacts, today: date) -> Iterator[str]:
     """What is wrong with one deployment's model: unknown, unpriced, or past its end."""
-    if deployment.is_pattern:
+    if deployment.is_pattern or deployment.is_unknown:
         return
     where, model, group = deployment.where, deployment.model, deployment.group
     if deployment.vendor is None:
         yield f"{where}: LiteLLM cannot tell the provider of '{model}' (group {group}); write provider/model"
     elif deployment.entry is None and not deployment.has_own_price:
         yield (
-            f"{where}: '{model}' (group {group}) is not in LiteLLM's price map, so its calls would count as free; "
+            f"{where}: '{model}' (group {group}) is not in LiteLLM's price map, so its cost would be unknown; "
             f"name a listed model{_similar(litellm.model_cost, model, deployment.vendor)} or set "
             f"{INPUT_PRICE} and {OUTPUT_PRICE} in model_info"
         )

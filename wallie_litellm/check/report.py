@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from wallie_litellm.check.litellm_notes import (
+    chains_that_end,
+    different_settings,
+    local_limits,
+    proxy_alone,
+    unused_lists,
+)
 from wallie_litellm.check.models import (
     INPUT_PRICE,
     OUTPUT_PRICE,
@@ -18,7 +25,7 @@ from wallie_litellm.check.models import (
     read_deployments,
     unmatched_providers,
 )
-from wallie_litellm.check.settings import overruled_settings, settings_problems, unset_references
+from wallie_litellm.check.settings import late_variables, settings_problems, unset_references
 from wallie_litellm.check.sinks import secret_notes, sink_problems
 from wallie_litellm.check.store import store_problems
 from wallie_litellm.config import Dimension, RouterConfig, load_config
@@ -87,16 +94,21 @@ def check_file(
     for deployment in deployments:
         found += model_problems(litellm, deployment, today)
     notes = [
-        *overruled_settings(config),
+        *different_settings(config),
+        *local_limits(config),
+        *chains_that_end(config),
+        *unused_lists(config),
+        *proxy_alone(config),
         *expiring_models(deployments, today),
         *unmatched_providers(config, deployments),
     ]
     if not ignore_keys:
-        found += [*unset_references(config, env), *missing_keys(deployments, env)]
-        notes += secret_notes(config)
+        found += unset_references(config, env)
+        found += missing_keys(deployments, {**env, **config.environment_variables})
+        notes += [*late_variables(config, env), *secret_notes(config)]
     return CheckReport(
-        problems=tuple(one_line(f"{config.path}: {line}") for line in found),
-        notes=tuple(one_line(f"{config.path}: {line}") for line in notes),
+        problems=tuple(one_line(f"{config.path}: {config.locate(line)}") for line in found),
+        notes=tuple(one_line(f"{config.path}: {config.locate(line)}") for line in notes),
         deployments=tuple(_deployment_rows(config, deployments)),
         providers=tuple(_provider_rows(config, deployments)),
     )

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any
 
 from wallie_litellm.config import RouterConfig
-from wallie_litellm.config.load import ENV_REFERENCE
-
-_RETRY_SETTINGS: Final = ("num_retries", "retry_after", "retry_policy", "model_group_retry_policy")
-_SECTIONS: Final = ("model_list", "router_settings", "litellm_settings", "general_settings")
 
 
 def settings_problems(litellm: Any, config: RouterConfig) -> Iterator[str]:
@@ -23,38 +19,22 @@ def settings_problems(litellm: Any, config: RouterConfig) -> Iterator[str]:
             yield f"router_settings.{name}: litellm.Router has no such setting{hint}"
 
 
-def overruled_settings(config: RouterConfig) -> Iterator[str]:
-    """LiteLLM's settings that have no effect beside ``wallie:``."""
-    settings = config.router_settings
-    for name in _RETRY_SETTINGS:
-        if settings.get(name) is not None:
-            yield f"router_settings.{name}: wallie.retry is the only authority for retries; remove this"
-    if settings.get("disable_cooldowns", True) is not True:
-        yield "router_settings.disable_cooldowns: set it to true, else LiteLLM's cooldowns stay beside wallie.breaker"
-
-
 def unset_references(config: RouterConfig, env: Mapping[str, str]) -> Iterator[str]:
     """Each variable that is named and not set, once, with the first place that names it."""
-    places: dict[str, list[str]] = {}
-    for section in _SECTIONS:
-        for where, name in _references(section, getattr(config, section), set()):
-            places.setdefault(name, []).append(where)
-    for name, used in places.items():
-        if not env.get(name):
-            more = f" (and {len(used) - 1} more)" if len(used) > 1 else ""
-            yield f"{used[0]}{more}: the environment variable {name} is not set"
+    for name, places in config.references.items():
+        if not (env.get(name) or config.environment_variables.get(name)):
+            yield f"{_first(places)}: the environment variable {name} is not set"
 
 
-def _references(where: str, value: object, seen: set[int]) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str) and value.startswith(ENV_REFERENCE):
-        yield where, value.removeprefix(ENV_REFERENCE)
-    if not isinstance(value, Mapping | list) or id(value) in seen:  # YAML aliases may repeat, even form a loop
-        return
-    seen.add(id(value))
-    inside: Iterable[tuple[str, object]]
-    if isinstance(value, Mapping):
-        inside = ((f".{key}", inner) for key, inner in value.items())
-    else:
-        inside = ((f"[{index}]", inner) for index, inner in enumerate(value))
-    for step, inner in inside:
-        yield from _references(where + step, inner, seen)
+def late_variables(config: RouterConfig, env: Mapping[str, str]) -> Iterator[str]:
+    """Each variable that is named and that only the file itself sets."""
+    for name, places in config.references.items():
+        if not env.get(name) and config.environment_variables.get(name):
+            yield (
+                f"{_first(places)}: LiteLLM's proxy reads {name} before it sets environment_variables; start it with "
+                "`wallie-litellm proxy`, which sets them first, or set the variable outside of the file"
+            )
+
+
+def _first(places: Sequence[str]) -> str:
+    return places[0] + (f" (and {len(places) - 1} more)" if len(places) > 1 else "")

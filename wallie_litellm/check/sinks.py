@@ -47,10 +47,11 @@ def _ledger_problems(config: RouterConfig) -> Iterator[str]:
     if config.wallie.ledger.url.startswith("postgresql:") and not is_installed("asyncpg"):
         yield "wallie.ledger.url: PostgreSQL's driver is missing; install wallie-litellm[postgres]"
         return
-    from wallie_litellm.ledger.engine import open_engine  # late: SQLAlchemy takes a moment to import
+    from wallie_litellm.ledger.engine import open_engine, require_no_folder  # late: SQLAlchemy takes a moment to import
 
     try:
         open_engine(config.wallie.ledger.url)  # connects to nothing
+        require_no_folder(config.wallie.ledger.url)
     except ConfigError as error:
         yield from error.problems
 

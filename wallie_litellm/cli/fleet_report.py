@@ -79,10 +79,13 @@ def _holders(states: Iterable[Mapping[str, Any]]) -> set[str]:
 
 def named_by_models(loaded: RouterConfig) -> set[str]:
     """Providers that have no limits and yet a breaker, as far as the models name them without LiteLLM."""
+    from wallie_litellm.config.variables import ENV_REFERENCE  # late: `--help` stays quick
+
     names = set()
     for entry in loaded.model_list:
         params, info = entry["litellm_params"], entry.get("model_info") or {}
-        vendor, slash, _ = str(params["model"]).partition("/")
+        model = str(params["model"])
+        vendor, slash, _ = ("", "", "") if model.startswith(ENV_REFERENCE) else model.partition("/")
         names.add(info.get("wallie_provider") or params.get("custom_llm_provider") or (vendor if slash else ""))
     return {str(name) for name in names if name}
 

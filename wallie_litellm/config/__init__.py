@@ -2,7 +2,11 @@
 
 ``load``              from a file and the environment to a ``RouterConfig``, or to one error with every problem
 ``models``            the ``wallie:`` section
-``litellm_sections``  the sections that are LiteLLM's, and the chains in them
+``litellm_sections``  the sections that are LiteLLM's
+``chains``            the fallback chains in them
+``differences``       LiteLLM's settings that act otherwise here, and what to write instead
+``includes``          the files that ``include`` names
+``variables``         environment variables: those that the file sets, and those that override it
 ``values``            the kinds of value: durations, counts, shares, addresses, secrets
 ``problems``          the messages: where, what was found, what is expected
 ``yaml_file``         reading YAML, with line and column of every mistake

@@ -1,15 +1,15 @@
-"""The parts of the file that are LiteLLM's: their shape, and the chains they describe."""
+"""The parts of the file that are LiteLLM's: their shape."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from math import isfinite
 from typing import Any, Final
 
-from wallie_litellm.config.problems import Problem, did_you_mean, show, unknown_key, wrong
+from wallie_litellm.config.problems import Problem, show, unknown_key, wrong
+from wallie_litellm.config.variables import ENV_REFERENCE, resolved
 
 SECTIONS: Final = ("model_list", "router_settings", "litellm_settings", "general_settings", "wallie")
 # What LiteLLM's proxy reads too; not checked here.
@@ -21,15 +21,19 @@ OTHER_SECTIONS: Final = frozenset(
         *("prompts", "sandbox_tools", "search_tools", "vector_store_registry", "worker_registry"),
     }
 )
-ANY_GROUP: Final = "*"  # LiteLLM's head for a chain that serves every group without one of its own
 # LiteLLM's names of prices, as a deployment may give them in litellm_params or model_info.
 _PRICE_KEY: Final = re.compile(r"cost_per_|_token_cost")
 _PRICE_PLACES: Final = ("litellm_params", "model_info")
-_LISTS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 _PRICE: Final = "an amount in US dollars, 0 or more, such as 0.0000025 or 2.5e-6"
-_SHAPE: Final = "a list of one-key mappings such as [{gpt-4o: [claude-sonnet-4]}]"
-
-Chains = dict[str, tuple[str, ...]]
+_MODELS: Final = "a list with at least one model, or general_settings.store_model_in_db: true"
+_TIMEOUTS: Final = (
+    ("router_settings", "timeout"),
+    ("router_settings", "stream_timeout"),
+    ("litellm_settings", "request_timeout"),
+)
+# What says which provider is called; a key stays the name of its variable.
+_RESOLVED: Final = frozenset({"model", "custom_llm_provider", "api_base", "base_url"})
+_LOCAL_LIMITS: Final = ("rpm", "tpm")  # LiteLLM's own, of one deployment
 
 
 def check_top_level(data: Mapping[Any, Any]) -> list[Problem]:
@@ -42,10 +46,19 @@ def check_top_level(data: Mapping[Any, Any]) -> list[Problem]:
     return problems
 
 
-def check_model_list(models: object) -> list[Problem]:
+def models_from_database(data: Mapping[Any, Any], env: Mapping[str, str]) -> bool:
+    """Whether LiteLLM's proxy has models besides those of ``model_list``, from its database."""
+    settings = data.get("general_settings")
+    stored = settings.get("store_model_in_db") if isinstance(settings, Mapping) else None
+    return stored is True or str(env.get("STORE_MODEL_IN_DB")).strip().lower() == "true"
+
+
+def check_model_list(models: object, *, may_be_empty: bool) -> list[Problem]:
     """What is wrong in ``model_list``, by its shape alone."""
+    if may_be_empty and (models is None or models == []):
+        return []
     if not isinstance(models, list) or not models:
-        return [wrong("model_list", models, "a list with at least one model")]
+        return [wrong("model_list", models, _MODELS)]
     return [problem for index, entry in enumerate(models) for problem in _check_entry(f"model_list[{index}]", entry)]
 
 
@@ -64,11 +77,12 @@ def _check_entry(where: str, entry: object) -> list[Problem]:
 
 def _check_params(where: str, params: Mapping[Any, Any]) -> list[Problem]:
     problems = _check_text(params, "model", where, "a model such as openai/gpt-4o")
-    for name in ("rpm", "tpm"):
-        if params.get(name) is not None:
-            text = f"LiteLLM makes a cap on concurrent calls of it; set wallie.providers.<provider>.{name} instead"
-            problems.append(Problem(f"{where}.{name}", text))
-    return problems
+    given = ((name, params[name]) for name in _LOCAL_LIMITS if params.get(name) is not None)
+    return problems + [
+        wrong(f"{where}.{name}", value, "a number, 0 or more")
+        for name, value in given
+        if not _is_elsewhere(value) and _amount(value) is None
+    ]
 
 
 def _check_model_info(where: str, info: object) -> list[Problem]:
@@ -84,15 +98,44 @@ def _check_prices(where: str, entry: Mapping[Any, Any]) -> list[Problem]:
         # Shown without its place: a name that ends in "token" would be taken for a secret's.
         Problem(f"{where}.{place}.{key}", f"found {show(value)}, expected {_PRICE}")
         for place, key, value in _prices(entry)
-        if _dollars(value) is None
+        if _amount(value) is None
     ]
+
+
+def credentials(section: object) -> dict[str, Mapping[Any, Any]]:
+    """The values of each credential of ``credential_list``, by its name."""
+    found: dict[str, Mapping[Any, Any]] = {}
+    for entry in section if isinstance(section, list) else ():
+        values = entry.get("credential_values") if isinstance(entry, Mapping) else None
+        if isinstance(values, Mapping) and isinstance(entry.get("credential_name"), str):
+            found[entry["credential_name"]] = values
+    return found
+
+
+def with_credentials(entry: Mapping[Any, Any], known: Mapping[str, Mapping[Any, Any]]) -> dict[Any, Any]:
+    """A copy of a ``model_list`` entry with the values of the credential that it names, where that is ``known``."""
+    params = dict(entry["litellm_params"])
+    values = known.get(str(params.get("litellm_credential_name")))
+    if values is None:
+        return dict(entry)
+    del params["litellm_credential_name"]
+    return {**entry, "litellm_params": {**values, **params}}
+
+
+def with_variables_named(entry: Mapping[Any, Any], env: Mapping[str, str]) -> dict[Any, Any]:
+    """A copy of a ``model_list`` entry whose model and address are those of the variables that it names, where set."""
+    params = {
+        name: (resolved(value, env) or value) if name in _RESOLVED else value
+        for name, value in entry["litellm_params"].items()
+    }
+    return {**entry, "litellm_params": params}
 
 
 def with_prices_as_numbers(entry: Mapping[Any, Any]) -> dict[Any, Any]:
     """A copy of a ``model_list`` entry whose prices are numbers: YAML reads ``1e-6`` (not ``1.0e-6``) as text."""
     copy = dict(entry)
     for place, key, value in _prices(entry):
-        copy[place] = {**copy[place], key: _dollars(value)}
+        copy[place] = {**copy[place], key: _amount(value)}
     return copy
 
 
@@ -107,10 +150,10 @@ def _prices(entry: Mapping[Any, Any]) -> Iterator[tuple[str, str, object]]:
 
 def _is_elsewhere(value: object) -> bool:
     """Whether a setting is left out, names a variable, or has parts of its own."""
-    return value is None or isinstance(value, Mapping) or (isinstance(value, str) and value.startswith("os.environ/"))
+    return value is None or isinstance(value, Mapping) or (isinstance(value, str) and value.startswith(ENV_REFERENCE))
 
 
-def _dollars(value: object) -> float | None:
+def _amount(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -139,107 +182,31 @@ def group_names(models: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
-def read_chains(data: Mapping[Any, Any]) -> tuple[Chains, list[Problem]]:
-    """The fallback chains by their head, and what is wrong with them.
-
-    Chains that lead back to each other are fine: LiteLLM tries no group twice in one request.
-    """
-    groups = _callable_groups(data)
-    chains: Chains = {}
-    problems: list[Problem] = []
-    for place in ("router_settings", "litellm_settings"):
-        settings = data.get(place)
-        if not isinstance(settings, Mapping):
-            continue
-        for name in _LISTS:
-            found, wrongs = _read_list(f"{place}.{name}", settings.get(name), groups)
-            problems += [*wrongs, *(_merge(chains, found, f"{place}.{name}") if name == "fallbacks" else ())]
-        members, wrongs = _read_default(f"{place}.default_fallbacks", settings.get("default_fallbacks"), groups)
-        problems += [*wrongs, *_merge(chains, members, f"{place}.default_fallbacks")]
-    return chains, problems
+def deployment_names(models: object) -> Iterator[str]:
+    """The names by which LiteLLM's Router finds a single deployment: its id, and its model."""
+    for entry in models if isinstance(models, list) else ():
+        for place, key in (("model_info", "id"), ("litellm_params", "model")):
+            inside = entry.get(place) if isinstance(entry, Mapping) else None
+            name = inside.get(key) if isinstance(inside, Mapping) else None
+            if isinstance(name, str):
+                yield name
 
 
-def _merge(chains: Chains, found: Chains, place: str) -> list[Problem]:
-    repeated = [head for head in found if head in chains and chains[head] != found[head]]
-    chains.update({head: members for head, members in found.items() if head not in chains})
-    return [Problem(place, f"the group '{head}' has another chain already") for head in repeated]
-
-
-def _callable_groups(data: Mapping[Any, Any]) -> tuple[str, ...]:
-    """What a chain may name; nothing if a group's name is missing, which is reported once and not per chain."""
-    models, settings = data.get("model_list"), data.get("router_settings")
-    if isinstance(models, list) and any(not isinstance(m, Mapping) or "model_name" not in m for m in models):
-        return ()
-    aliases = settings.get("model_group_alias") if isinstance(settings, Mapping) else None
-    return group_names(models) + tuple(aliases if isinstance(aliases, Mapping) else ())
-
-
-def _read_list(where: str, value: object, groups: Sequence[str]) -> tuple[Chains, list[Problem]]:
-    if value is None:
-        return {}, []
-    if not isinstance(value, list):
-        return {}, [wrong(where, value, _SHAPE)]
-    chains: Chains = {}
-    problems: list[Problem] = []
-    for index, entry in enumerate(value):
-        if not isinstance(entry, Mapping) or len(entry) != 1:
-            problems.append(Problem(f"{where}[{index}]", f"expected one group and its chain: {_SHAPE}"))
-            continue
-        [(head, members)] = entry.items()
-        chain, wrongs = _read_members(f"{where}[{index}].{head}", head, members, groups)
-        problems += [*_check_head(f"{where}[{index}]", head, groups), *wrongs, *_merge(chains, {head: chain}, where)]
-    return chains, problems
-
-
-def _read_default(where: str, value: object, groups: Sequence[str]) -> tuple[Chains, list[Problem]]:
-    if value is None:
-        return {}, []
-    members, problems = _read_members(where, ANY_GROUP, value, groups)
-    return {ANY_GROUP: members}, problems
-
-
-def _check_head(where: str, head: object, groups: Sequence[str]) -> list[Problem]:
-    return [] if head == ANY_GROUP or not groups or _is_group(head, groups) else [_no_group(where, head, groups)]
-
-
-def _read_members(
-    where: str, head: object, members: object, groups: Sequence[str]
-) -> tuple[tuple[str, ...], list[Problem]]:
-    if not isinstance(members, list) or not members or not all(isinstance(m, str) and m.strip() for m in members):
-        return (), [wrong(where, members, "a list of model groups, at least one")]
-    problems: list[Problem] = []
-    for index, member in enumerate(members):
-        if member == head:
-            problems.append(Problem(f"{where}[{index}]", f"the chain of '{head}' names its own group"))
-        elif member in members[:index]:
-            problems.append(Problem(f"{where}[{index}]", f"the chain of '{head}' names '{member}' twice"))
-        elif groups and not _is_group(member, groups):
-            problems.append(_no_group(f"{where}[{index}]", member, groups))
-    return tuple(members), problems
-
-
-def _is_group(name: object, groups: Sequence[str]) -> bool:
-    return any(name == group or ("*" in group and fnmatchcase(str(name), group)) for group in groups)
-
-
-def _no_group(where: str, name: object, groups: Sequence[str]) -> Problem:
-    hint = did_you_mean(str(name), groups)
-    return Problem(where, f"'{name}' is not a group of model_list{hint} Groups: {', '.join(groups)}")
-
-
-def check_timeouts(settings: object) -> list[Problem]:
+def check_timeouts(data: Mapping[Any, Any]) -> list[Problem]:
     """LiteLLM's own timeouts, which take no units and would fail only at the first call."""
-    if not isinstance(settings, Mapping):
-        return []
-    given = {name: settings[name] for name in ("timeout", "stream_timeout") if settings.get(name) is not None}
     return [
-        wrong(f"router_settings.{name}", value, "a number of seconds above 0: LiteLLM's own setting takes no unit")
-        for name, value in given.items()
-        if not _is_seconds(value)
+        wrong(f"{place}.{name}", settings[name], "a number of seconds above 0: LiteLLM's own setting takes no unit")
+        for place, name in _TIMEOUTS
+        if isinstance(settings := data.get(place), Mapping) and settings.get(name) is not None
+        if not _is_seconds(settings[name])
     ]
 
 
 def _is_seconds(value: object) -> bool:
     if isinstance(value, str):
-        return value.startswith("os.environ/")
+        return value.startswith(ENV_REFERENCE)
+    return _is_above_zero(value)
+
+
+def _is_above_zero(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -11,25 +11,18 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from wallie_litellm.config import litellm_sections
+from wallie_litellm.config.chains import ANY_GROUP, read_chains
+from wallie_litellm.config.includes import with_includes
 from wallie_litellm.config.models import WallieConfig
 from wallie_litellm.config.problems import Problem, from_validation, show
+from wallie_litellm.config.variables import SECTION as VARIABLES
+from wallie_litellm.config.variables import Overlay, references, variables_of_file
 from wallie_litellm.config.yaml_file import FileUnreadable, read_yaml
 from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.errors import ConfigError
 
+CREDENTIALS: Final = "credential_list"
 DEFAULT_FILE: Final = "router_config.yaml"
-ENV_REFERENCE: Final = "os.environ/"  # LiteLLM's way to name a variable in the file
-
-# Variables that override the file, and the keys that they set under wallie:.
-ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
-    "WALLIE_REDIS_URL": ("store", "url"),
-    "WALLIE_DATABASE_URL": ("ledger", "url"),
-    "WALLIE_ADMIN_TOKEN": ("admin_token",),
-    "POSTHOG_API_KEY": ("telemetry", "posthog", "api_key"),
-    "POSTHOG_HOST": ("telemetry", "posthog", "host"),
-    "SLACK_WEBHOOK_URL": ("telemetry", "slack", "webhook_url"),
-    "SENTRY_DSN": ("telemetry", "sentry", "dsn"),
-}
 
 
 @dataclass(frozen=True)
@@ -37,7 +30,11 @@ class RouterConfig:
     """One router_config.yaml: LiteLLM's parts as they are written, and ours checked and complete.
 
     ``chains`` maps a model group to the groups that are tried after it; the head ``*`` serves every other group.
-    LiteLLM's parts can hold keys, so they stay out of the repr.
+    LiteLLM's parts can hold keys, so they stay out of the repr. ``model_list`` is empty where all models come from the
+    proxy's database; it has the values of the file's credentials, and the models and addresses of the variables that it
+    names. ``references`` are these and all other variables that LiteLLM's parts name, each with its places;
+    ``environment_variables`` those that the file sets. ``locate`` names the included file of a key path that begins
+    with an index in ``model_list``.
     """
 
     path: Path
@@ -47,6 +44,9 @@ class RouterConfig:
     general_settings: dict[str, Any] = field(repr=False)
     wallie: WallieConfig
     chains: Mapping[str, tuple[str, ...]]
+    environment_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    references: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    locate: Callable[[str], str] = field(default=str, repr=False, compare=False)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ class RouterConfig:
 
     def chain(self, group: str) -> tuple[str, ...]:
         """The groups that are tried after ``group``, in order."""
-        members = self.chains.get(group, self.chains.get(litellm_sections.ANY_GROUP, ()))
+        members = self.chains.get(group, self.chains.get(ANY_GROUP, ()))
         return tuple(member for member in members if member != group)
 
 
@@ -80,7 +80,7 @@ def load_config(path: str | os.PathLike[str] | None = None, *, env: Mapping[str,
 def parse_config(
     data: Mapping[str, Any], path: str | os.PathLike[str] = DEFAULT_FILE, *, env: Mapping[str, str] | None = None
 ) -> RouterConfig:
-    """The same for what a file would hold; ``path`` is only what messages name."""
+    """The same for what a file would hold; messages name ``path``, and files that it includes are beside that."""
     return _build(data, Path(path), os.environ if env is None else env, [])
 
 
@@ -88,21 +88,44 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
     if not isinstance(data, Mapping) or not data:
         problems = [*problems, _no_content(data)]
         raise _refusal(path, problems)
-    chains, chain_problems = litellm_sections.read_chains(data)
+    included = with_includes(data, path)
+    data = included.data
+    variables, variable_problems = variables_of_file(data.get(VARIABLES), env)
+    env = {**env, **variables}
+    elsewhere = litellm_sections.models_from_database(data, env)
+    chains, chain_problems = read_chains(data, more_groups=elsewhere)
     wallie, wallie_problems = _read_wallie(data.get("wallie"), env)
     problems = [
         *problems,
+        *included.problems,
+        *variable_problems,
         *litellm_sections.check_top_level(data),
-        *litellm_sections.check_model_list(data.get("model_list")),
-        *litellm_sections.check_timeouts(data.get("router_settings")),
+        *litellm_sections.check_model_list(data.get("model_list"), may_be_empty=elsewhere),
+        *litellm_sections.check_timeouts(data),
         *chain_problems,
         *wallie_problems,
     ]
     if problems or wallie is None:
-        raise _refusal(path, problems)
+        raise _refusal(path, [problem._replace(where=included.locate(problem.where)) for problem in problems])
     sections = {name: dict(data.get(name) or {}) for name in litellm_sections.SECTIONS[1:4]}
-    models = [litellm_sections.with_prices_as_numbers(entry) for entry in data["model_list"]]
-    return RouterConfig(path=path, model_list=models, wallie=wallie, chains=chains, **sections)
+    return RouterConfig(
+        path=path,
+        model_list=_complete_models(data, env),
+        wallie=wallie,
+        chains=chains,
+        environment_variables=variables,
+        references=references({name: data.get(name) for name in (*litellm_sections.SECTIONS[:4], CREDENTIALS)}),
+        locate=included.locate,
+        **sections,
+    )
+
+
+def _complete_models(data: Mapping[Any, Any], env: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The ``model_list`` with what it refers to: credentials, variables that say what is called, prices as numbers."""
+    credentials = litellm_sections.credentials(data.get(CREDENTIALS))
+    entries = (litellm_sections.with_credentials(entry, credentials) for entry in data.get("model_list") or ())
+    named = (litellm_sections.with_variables_named(entry, env) for entry in entries)
+    return [litellm_sections.with_prices_as_numbers(entry) for entry in named]
 
 
 def _no_content(data: object) -> Problem:
@@ -119,60 +142,9 @@ def _refusal(path: Path, problems: list[Problem]) -> ConfigError:
 def _read_wallie(section: object, env: Mapping[str, str]) -> tuple[WallieConfig | None, list[Problem]]:
     if section is not None and not isinstance(section, Mapping):
         return None, []  # its shape is reported with the other sections
-    data = _Overlay(dict(section or {}), env)
+    data = Overlay(dict(section or {}), env)
     try:
         return WallieConfig.model_validate(data.values), data.problems
     except ValidationError as error:
         found = from_validation(error, WallieConfig, "wallie")
         return None, [*data.problems, *(data.with_source(problem) for problem in found)]
-
-
-class _Overlay:
-    """The ``wallie:`` section with the environment laid over it; the caller's mappings stay as they are."""
-
-    def __init__(self, values: dict[Any, Any], env: Mapping[str, str]) -> None:
-        self.values = values
-        self.problems: list[Problem] = []
-        self._sources: dict[str, str] = {}
-        for name, keys in ENVIRONMENT.items():
-            self._resolve_reference(keys, env)
-            if env.get(name) and self._applies(name):
-                self._put(keys, env[name], name)
-
-    def with_source(self, problem: Problem) -> Problem:
-        """The problem, naming the variable if its value did not come from the file."""
-        source = self._sources.get(problem.where)
-        return problem._replace(where=f"{problem.where} (from {source})") if source else problem
-
-    def _applies(self, name: str) -> bool:
-        if name == "WALLIE_DATABASE_URL":  # `ledger: null` is a decision, the variable only a place
-            return self.values.get("ledger", {}) is not None
-        if name == "POSTHOG_HOST":  # a host alone turns nothing on
-            return bool(self._parent(ENVIRONMENT[name]))
-        return True
-
-    def _parent(self, keys: tuple[str, ...]) -> Mapping[Any, Any] | None:
-        place: object = self.values
-        for key in keys[:-1]:
-            place = place.get(key) if isinstance(place, Mapping) else None
-        return place if isinstance(place, Mapping) else None
-
-    def _put(self, keys: tuple[str, ...], value: str, source: str) -> None:
-        place = self.values
-        for key in keys[:-1]:
-            inner = place.get(key)
-            if inner is not None and not isinstance(inner, Mapping):
-                return  # validation reports that it must be a mapping
-            place[key] = place = dict(inner or {})
-        place[keys[-1]] = value
-        self._sources[".".join(("wallie", *keys))] = source
-
-    def _resolve_reference(self, keys: tuple[str, ...], env: Mapping[str, str]) -> None:
-        value = (self._parent(keys) or {}).get(keys[-1])
-        if not isinstance(value, str) or not value.startswith(ENV_REFERENCE):
-            return
-        name = value.removeprefix(ENV_REFERENCE)
-        if env.get(name):
-            self._put(keys, env[name], name)
-        else:
-            self.problems.append(Problem(".".join(("wallie", *keys)), f"the variable {name} is not set"))

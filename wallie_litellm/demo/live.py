@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.check.models import API_KEYS
 from wallie_litellm.config import RouterConfig, load_config
-from wallie_litellm.config.load import ENV_REFERENCE
+from wallie_litellm.config.variables import ENV_REFERENCE
 from wallie_litellm.demo.demo import quiet_litellm
 from wallie_litellm.demo.display import Write
 from wallie_litellm.errors import ConfigError
@@ -48,7 +48,7 @@ def run_live(config: str | None, write: Write, env: Mapping[str, str] | None = N
     env = os.environ if env is None else env
     loaded = load_config(config, env=env)
     quiet_litellm()
-    candidates = list(find_candidates(loaded, env))
+    candidates = list(find_candidates(loaded, {**env, **loaded.environment_variables}))
     if not any(candidate.key for candidate in candidates):
         variables = ", ".join(sorted({candidate.variable for candidate in candidates}))
         raise ConfigError([f"No provider's API key is set; set at least one of {variables}."])

@@ -16,6 +16,8 @@ def add_headers(context: RequestContext, response: Any) -> None:
         return
     headers["x-litellm-model-group"] = served.group
     headers["x-litellm-attempted-retries"] = context.retries
+    if context.retries:
+        headers["x-litellm-max-retries"] = context.max_retries
     headers["x-litellm-attempted-fallbacks"] = context.fallbacks
     headers["x-wallie-request-id"] = context.request_id
     headers["x-wallie-provider"] = served.provider

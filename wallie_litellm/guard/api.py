@@ -96,7 +96,7 @@ async def execute_ai_request(
         data = await _execute_along_chain(router, model, execute, context, tags)
     else:
         arguments = {**litellm_arguments, "metadata": tags, **({"user": user_id} if user_id is not None else {})}
-        data = await router.chat(model, {"messages": _messages(messages), **arguments}, context)
+        data = await router.opened_chat(model, {"messages": _messages(messages), **arguments}, context)
     return _result(router, context, data)
 
 
@@ -202,7 +202,7 @@ def stream_ai_request(
     }
 
     async def start() -> Any:
-        return await router.chat(model, {"messages": _messages(messages), "stream": True, **arguments}, context)
+        return await router.opened_chat(model, {"messages": _messages(messages), "stream": True, **arguments}, context)
 
     return AIRequestStream(router, context, start)
 

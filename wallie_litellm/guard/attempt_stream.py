@@ -16,6 +16,7 @@ from wallie_litellm.litellm_adapter.errors import (
     classify_error,
     first_token_timeout,
     original_error,
+    readable,
     stream_cut,
     timeout_error,
 )
@@ -179,9 +180,7 @@ class AttemptStream:
         if is_cached_stream(self.inner):
             self._settle(AttemptResult(Outcome.CACHE_HIT))
         elif (
-            not self._has_end_mark
-            or self._meter.reported is not None
-            or stream_was_ended(self.inner, self._meter.finished)
+            not self._has_end_mark or self._meter.ends_with_usage or stream_was_ended(self.inner, self._meter.finished)
         ):
             self._settle(self._seen(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)))
         else:
@@ -199,7 +198,9 @@ class AttemptStream:
             verdict = Verdict.FAILURE if slow else Verdict.IGNORED
             result = AttemptResult(Outcome.CUT, verdict, reason="no answer before the deadline")
         else:
-            result = classify_error(error)
+            result = classify_error(error, exchanged=True)
+            if isinstance(cause, Exception):
+                cause = readable(cause, self.attempt.deployment, self.attempt.provider, result.status_code)
         if self._iterator is not None and (self._meter.begun or result.outcome is not Outcome.REJECTED):
             result = self._seen(result._replace(outcome=Outcome.CUT))
         if isinstance(error, GeneratorExit):

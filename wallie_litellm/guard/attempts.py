@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from wallie_litellm.core.attempt_result import AttemptResult
@@ -32,6 +32,8 @@ from wallie_litellm.litellm_adapter.responses import answer_of, is_filtered, ite
 _SUCCESS, _HEALTHY = Outcome.SUCCESS, Verdict.SUCCESS
 _FROM_CACHE: Final = AttemptResult(Outcome.CACHE_HIT)
 
+Follow = Callable[[Attempt, Exception], Step]  # what comes after a failed attempt, else the error that is raised
+
 # Seconds a provider must have had a request before a caller's deadline counts as its failure: short deadlines of a few
 # callers must not open its breaker, and a provider that hangs must not go unnoticed because all calls have deadlines.
 SLOW_ANSWER: Final = 5.0
@@ -50,62 +52,60 @@ class Attempts:
         """The deployments behind a group."""
         return self._inner.deployments_of(group)
 
-    async def run(self, request: Request, step: Step) -> Any:
+    async def run(self, request: Request, step: Step, follow: Follow | None = None) -> Any:
         """The first answer, from ``step`` on: a response, or an :class:`AttemptStream`.
+
+        ``follow`` returns what comes after a failed attempt; unless given, the request's loop does.
 
         Raises:
             Exception: the error that the caller receives.
         """
         deadline_at = request.context.deadline_at
         if deadline_at is None:
-            return await self._run(request, step)
+            return await self._run(request, step, follow or request.loop.after)
         timeout = asyncio.timeout(max(0.0, deadline_at - self.guard.clock.now()))
         try:
             async with timeout:
-                return await self._run(request, step)
+                return await self._run(request, step, follow or request.loop.after)
         except TimeoutError as error:
             if timeout.expired():
                 group = request.context.group
                 raise DeadlineExceeded(f"The deadline passed before {group} could answer.") from error
             raise
 
-    async def _run(self, request: Request, step: Step) -> Any:
+    async def _run(self, request: Request, step: Step, follow: Follow) -> Any:
         while True:
             if step.delay:
-                await self._sleep(request, step.delay)
+                request.context.waited += step.delay
+                await self.guard.sleep(step.delay)
+            if step.is_fallback:
+                if not await self._inner.may_fall_back(step.group, request.arguments_of(step)):
+                    step = request.loop.skip()
+                    continue
+                self._begin_fallback(request, step)
             attempt = Attempt(step.group)
             try:
                 return await self._make(request, step, attempt)
             except Exception as error:  # noqa: BLE001 - the loop raises it again, or another
-                step = request.loop.after(attempt, error)
+                step = follow(attempt, error)
 
-    def run_blocking(self, request: Request, step: Step) -> Any:
+    def run_blocking(self, request: Request, step: Step, follow: Follow | None = None) -> Any:
         """:meth:`run` for code without an event loop."""
         while True:
             if step.delay:
                 request.context.waited += step.delay
                 time.sleep(step.delay)
+            if step.is_fallback:
+                self._begin_fallback(request, step)
             attempt = Attempt(step.group)
             try:
                 return self._make_blocking(request, step, attempt)
             except Exception as error:  # noqa: BLE001 - the loop raises it again, or another
-                step = request.loop.after(attempt, error)
+                step = (follow or request.loop.after)(attempt, error)
 
-    async def _sleep(self, request: Request, seconds: float) -> None:
-        request.context.waited += seconds
-        loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
-        clock = self.guard.clock
-
-        def wake() -> None:
-            if not over.done():
-                over.set_result(None)
-
-        cancel = clock.call_at(clock.now() + seconds, lambda: loop.call_soon_threadsafe(wake))
-        try:
-            await over
-        finally:
-            cancel()
+    def _begin_fallback(self, request: Request, step: Step) -> None:
+        request.context.fallbacks += 1
+        self.guard.begin_fallback(request.context, step.group)
 
     # One attempt
 
@@ -296,6 +296,8 @@ class Attempts:
         late = context.deadline_at is not None and clock.now() >= context.deadline_at
         slow = clock.now() - attempt.started_at >= SLOW_ANSWER
         result = classify_error(error, deadline_passed=late and slow)
+        if request.execute is not None and result.reason == type(error).__name__:
+            result = result._replace(transient=False)  # the application's own error, of its own making
         if isinstance(error, GeneratorExit):  # a coroutine that is collected: see Guard.later
             self.guard.later(lambda: self.guard.settle(context, attempt, result))
             return

@@ -39,11 +39,9 @@ def stated_chain(group: str, fallbacks: Any) -> tuple[Member, ...]:
     return without(group, _members(members))
 
 
-def chain_after(names: Iterable[str], chains: Mapping[str, Sequence[Member]]) -> tuple[Member, ...]:
-    """The chain of the first of ``names`` that has one, else that of all groups; ``names`` are one group's."""
-    names = tuple(names)
-    found = next((chains[name] for name in names if name in chains), chains.get(ANY_GROUP, ()))
-    return tuple(member for member in found if member.group not in names or member.parameters)
+def chain_after(group: str, chains: Mapping[str, Sequence[Member]]) -> tuple[Member, ...]:
+    """The chain of ``group``, else that of all groups that have none of their own."""
+    return without(group, chains[group] if group in chains else chains.get(ANY_GROUP, ()))
 
 
 def without(group: str, members: Iterable[Member]) -> tuple[Member, ...]:

@@ -72,6 +72,7 @@ class RequestContext:
     request_id: str = field(default_factory=new_id)
     attempts: list[Settled] = field(default_factory=list)
     failures: list[MemberFailure] = field(default_factory=list)
+    max_retries: int = 0
     retries: int = 0  # attempts that repeated an earlier one with the same group
     fallbacks: int = 0  # members of the chain that were tried after the first
     waited: float = 0.0  # for capacity, between retries, and for first tokens that did not come

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.clock import Clock, SystemClock
@@ -60,6 +62,8 @@ class Guard:
         self.config = config if config is not None else WallieConfig()
         self.processes = processes if self.config.store.url == "memory" else 1  # among which every limit is divided
         self.clock: Clock = clock or SystemClock()
+        if clock is None:
+            weakref.finalize(self, self.clock.close).atexit = False
         self.bus = bus if bus is not None else Bus()
         retry = self.config.retry
         self.backoff = Backoff(retry.initial, retry.max, retry.multiplier, retry.jitter)
@@ -76,6 +80,7 @@ class Guard:
         self._limiters = LimiterRegistry(self.config, self.clock, self.reporter, self.processes, self._fleet)
         self._admission = Admission(self.config, self.clock, self._limiters)
         self._settlement = Settlement(self._limiters, self.reporter, self.backoff, self._now)
+        self._sleepers: set[Callable[[], None]] = set()  # between two attempts
         self._on_close: list[Callable[[], None]] = []
         self._closed = False
 
@@ -191,6 +196,23 @@ class Guard:
         """
         self._admission.later(callback)
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait between two attempts, by the guard's clock. The end of the guard ends it."""
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(lambda: None if over.done() else over.set_result(None))
+
+        cancel = self.clock.call_at(self._now() + seconds, wake)
+        self._sleepers.add(wake)
+        try:
+            await over
+        finally:
+            self._sleepers.discard(wake)
+            cancel()
+
     # Questions and actions of operators and applications
 
     async def wait_for_capacity(self, provider: str, tokens: int = 0) -> CapacityLease:
@@ -301,6 +323,15 @@ class Guard:
         self._shut()
         self._end()
 
+    def refuse(self) -> None:
+        """Refuse the requests that wait, and all that come from now on. Calls under way go on; nothing is repeated."""
+        self._shut()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the guard admits nothing any more."""
+        return self._closed
+
     def _shut(self) -> None:
         if self._closed:
             return
@@ -309,6 +340,8 @@ class Guard:
             callback()
         for limiter in self._limiters:
             limiter.close()
+        for wake in tuple(self._sleepers):
+            wake()
 
     def _calls_under_way(self) -> bool:
         return any(limiter.in_flight for limiter in self._limiters)

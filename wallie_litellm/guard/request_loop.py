@@ -24,7 +24,8 @@ NO_PARAMETERS: Final[Mapping[str, Any]] = {}
 class Step(NamedTuple):
     """One attempt to make: a group, after ``delay`` seconds, not at the deployments whose ids are ``excluded``.
 
-    ``parameters`` replace the caller's own; ``prefill`` is text of the answer that the caller has already.
+    ``parameters`` replace the caller's own; ``prefill`` is text of the answer that the caller has already;
+    ``is_fallback``: it is the first with the next member of the chain.
     """
 
     group: str
@@ -32,6 +33,7 @@ class Step(NamedTuple):
     delay: float = 0.0
     excluded: frozenset[str] = frozenset()
     prefill: str | None = None
+    is_fallback: bool = False
 
 
 class Deployments(Protocol):
@@ -58,7 +60,18 @@ class Chains(NamedTuple):
 class RequestLoop:
     """The state of one request's way along its chain."""
 
-    __slots__ = ("_chains", "_failed", "_guard", "_left", "_member", "_mock_fault", "_retries", "_router", "context")
+    __slots__ = (
+        "_chains",
+        "_error",
+        "_failed",
+        "_guard",
+        "_left",
+        "_member",
+        "_mock_fault",
+        "_retries",
+        "_router",
+        "context",
+    )
 
     def __init__(
         self,
@@ -75,20 +88,24 @@ class RequestLoop:
         self._guard = guard
         self._router = router
         self._retries = max_retries  # that are left
+        context.max_retries = max_retries
         self._member = Member(context.group)
         self._left = list(chains.ordinary)
+        self._error: Exception = RuntimeError("no attempt has ended")
         self._failed: frozenset[str] = frozenset()  # ids of deployments of the present group
 
     def first(self) -> Step:
         """The first attempt."""
         return Step(self._member.group, self._member.parameters)
 
-    def after(self, attempt: Attempt, error: Exception) -> Step:
-        """What follows an ``attempt`` that ended with ``error``.
+    def after(self, attempt: Attempt, error: Exception, *, elsewhere: bool = False) -> Step:
+        """What follows an ``attempt`` that ended with ``error``; ``elsewhere``, if that is possible.
 
         Raises:
             Exception: the error that the caller receives, as nothing follows.
         """
+        if self._guard.closed:
+            raise error
         if isinstance(error, WallieError):
             if not isinstance(error, Refused):
                 raise error
@@ -101,7 +118,17 @@ class RequestLoop:
             return self._next_member(error)
         if result.by_request:
             raise error
-        return self._retry(attempt, result) or self._next_member(error)
+        if elsewhere and (step := self._elsewhere(attempt, result, error)) is not None:
+            return step
+        return self._retry(attempt, result) or self._next_order(attempt) or self._next_member(error)
+
+    def skip(self) -> Step:
+        """What follows the last step instead, as the caller may not use its group.
+
+        Raises:
+            Exception: the error that the caller receives, as nothing follows.
+        """
+        return self._next_member(self._error)
 
     def take_mock_fault(self) -> Exception | None:
         """The fault with which the first attempt is to fail, if the caller asked for one."""
@@ -118,10 +145,8 @@ class RequestLoop:
         """Another attempt with the same group, unless the next member is the better one."""
         if self._retries <= 0:
             return None
-        failed = self._failed if attempt.deployment_id is None else self._failed | {attempt.deployment_id}
-        if (elsewhere := self._step_elsewhere(attempt, failed)) is not None and _may_help_elsewhere(result):
-            self._failed = failed
-            return self._repeat(elsewhere)
+        if (step := self._at_another_deployment(attempt, result)) is not None:
+            return step
         if not (result.transient or result.rate_limited) or not self._some_circuit_closed():
             return None
         delay = self._delay(result)
@@ -129,6 +154,19 @@ class RequestLoop:
             return None
         self._failed = frozenset()
         return self._repeat(Step(self._member.group, self._member.parameters, delay))
+
+    def _elsewhere(self, attempt: Attempt, result: AttemptResult, error: Exception) -> Step | None:
+        """Another deployment or the next member, whichever comes first."""
+        if self._retries > 0 and (step := self._at_another_deployment(attempt, result)) is not None:
+            return step
+        return self._next_order(attempt) or (self._next_member(error) if self._left else None)
+
+    def _at_another_deployment(self, attempt: Attempt, result: AttemptResult) -> Step | None:
+        failed = self._failed if attempt.deployment_id is None else self._failed | {attempt.deployment_id}
+        if not _may_help_elsewhere(result) or (step := self._step_elsewhere(attempt, failed)) is None:
+            return None
+        self._failed = failed
+        return self._repeat(step)
 
     def _repeat(self, step: Step) -> Step:
         self._retries -= 1
@@ -146,6 +184,19 @@ class RequestLoop:
     def _serves_now(self, deployment: Mapping[str, Any], demand: Demand) -> bool:
         limiter = self._guard.limiter(self._router.provider_of(deployment))
         return limiter.check(demand, self.context.priority) is None
+
+    def _next_order(self, attempt: Attempt) -> Step | None:
+        """The deployments of the group with LiteLLM's next ``order``: a step of the chain, and no retry."""
+        orders = {
+            str((deployment.get("model_info") or {}).get("id")): order
+            for deployment in self._router.deployments_of(attempt.group)
+            if isinstance(order := deployment["litellm_params"].get("order"), int)
+        }
+        tried = orders.get(attempt.deployment_id or "")
+        if tried is None or not any(order > tried for order in orders.values()):
+            return None
+        self._failed |= {key for key, order in orders.items() if order <= tried}
+        return Step(self._member.group, self._member.parameters, excluded=self._failed)
 
     def _some_circuit_closed(self) -> bool:
         providers = self.context.route.router.providers_of(self._member.group)
@@ -176,7 +227,7 @@ class RequestLoop:
         Raises:
             Exception: the error that the caller receives, as there is none.
         """
-        context = self.context
+        context, self._error = self.context, error
         if not self._left or context.feature_refusal is not None:
             final = final_error(context, error)
             if final is error:
@@ -184,9 +235,7 @@ class RequestLoop:
             raise final from error
         self._member = self._left.pop(0)
         self._failed = frozenset()
-        self._guard.begin_fallback(context, self._member.group)
-        context.fallbacks += 1
-        return Step(self._member.group, self._member.parameters)
+        return Step(self._member.group, self._member.parameters, is_fallback=True)
 
     def _along_own_chain(self, special: Special, error: Exception) -> Step:
         """The way after a fault that has a chain of its own; without one, the request ends."""

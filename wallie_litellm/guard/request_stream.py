@@ -47,7 +47,9 @@ class RequestStream:
         self._recovery = request.context.rules.stream_recovery
         self._held: deque[Any] = deque()
         self._delivered = False  # content, not only chunks
-        self._text: list[str] | None = [] if self._recovery == "continue" else None  # None: cannot be continued
+        self._text: list[str] = []  # that came, where it can be continued
+        self._is_text = self._recovery == "continue" and request.context.operation == CHAT
+        self._broken: Exception | None = None  # the error of the stream whose text was delivered
         self._exhausted = False
         self._current = stream
         decorate(request.context, stream.inner)
@@ -96,7 +98,7 @@ class RequestStream:
 
     async def _run(self, step: Step) -> AttemptStream:
         try:
-            stream: AttemptStream = await self._attempts.run(self._request, step)
+            stream: AttemptStream = await self._attempts.run(self._request, step, self._follow)
         except Exception as error:
             if (final := self._failed(error)) is error:
                 raise
@@ -137,7 +139,7 @@ class RequestStream:
 
     def _run_blocking(self, step: Step) -> AttemptStream:
         try:
-            stream: AttemptStream = self._attempts.run_blocking(self._request, step)
+            stream: AttemptStream = self._attempts.run_blocking(self._request, step, self._follow)
         except Exception as error:
             if (final := self._failed(error)) is error:
                 raise
@@ -169,10 +171,11 @@ class RequestStream:
 
     def _take(self, chunk: Any) -> None:
         self._held.append(chunk)
-        if self._text is not None:
-            text = text_of_chunk(chunk) if self._request.context.operation == CHAT else None
-            if text is None:
-                self._text = None
+        if self._is_text:
+            text = text_of_chunk(chunk)
+            if text is None:  # a tool call, for example: no model goes on from a part of one
+                self._is_text = False
+                self._text.clear()
             else:
                 self._text.append(text)
         if self._current.has_content and self._recovery != "hold":
@@ -188,30 +191,32 @@ class RequestStream:
         Raises:
             Exception: the error that the caller receives.
         """
-        prefill = None
-        if self._delivered:
-            prefill = "".join(self._text or ()) or None
-            if self._recovery != "continue" or prefill is None:
-                raise self._failed(error, as_is=True)
+        if self._delivered and not self._text:
+            raise self._failed(error, as_is=True)
         try:
-            step = self._request.loop.after(self._current.attempt, error)
-            return step if prefill is None else self._continued(step, prefill, error)
+            return self._follow(self._current.attempt, error)
         except Exception as final:
-            if prefill is not None:  # no other model goes on: the stream's own error says more
-                raise self._failed(error, as_is=True) from None
             if (mine := self._failed(final)) is final:
                 raise
             raise mine from final
 
-    def _continued(self, step: Step, prefill: str, error: Exception) -> Step:
-        """The first ``step`` to a model that goes on from a text that it is given."""
-        loop = self._request.loop
-        while True:
-            deployments = self._attempts.deployments_of(step.group)
-            unfit = {str(id_of(deployment)) for deployment in deployments if not accepts_prefill(deployment)}
-            if len(unfit) < len(deployments):
-                return step._replace(prefill=prefill, excluded=step.excluded | unfit)
-            step = loop.after(Attempt(step.group), error)
+    def _follow(self, attempt: Attempt, error: Exception) -> Step:
+        """What comes after a failed attempt. Where text has been delivered, only what goes on from it."""
+        has_content = attempt is self._current.attempt and self._current.has_content
+        if not self._delivered:
+            return self._request.loop.after(attempt, error, elsewhere=has_content)
+        prefill, broken = "".join(self._text or ()), self._broken or error
+        self._broken = broken
+        try:
+            step = self._request.loop.after(attempt, error, elsewhere=has_content)
+            while True:
+                deployments = self._attempts.deployments_of(step.group)
+                unfit = {str(id_of(deployment)) for deployment in deployments if not accepts_prefill(deployment)}
+                if len(unfit) < len(deployments):
+                    return step._replace(prefill=prefill, excluded=step.excluded | unfit)
+                step = self._request.loop.after(Attempt(step.group), error)
+        except Exception:  # noqa: BLE001 - that no other model goes on says less than why this one broke
+            raise broken from None
 
     def _replace(self, stream: AttemptStream) -> None:
         self._current = stream

@@ -34,7 +34,7 @@ from wallie_litellm.guard.router_view import RouterView
 from wallie_litellm.litellm_adapter.calls import DeploymentCalls
 from wallie_litellm.litellm_adapter.endpoints import ASYNC, SYNC, Endpoint
 from wallie_litellm.litellm_adapter.errors import failure_from
-from wallie_litellm.litellm_adapter.inner_router import CHANGES, InnerRouter, make_router, router_class
+from wallie_litellm.litellm_adapter.inner_router import CHANGES, InnerRouter, chat_of, make_router, router_class
 from wallie_litellm.litellm_adapter.metadata import tags_of
 from wallie_litellm.litellm_adapter.mock_faults import take_mock_fault
 from wallie_litellm.litellm_adapter.openai_errors import as_openai_error
@@ -113,6 +113,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         if inner is None:  # not made yet
             raise AttributeError(name)
         value = getattr(inner.router, name)
+        if name == "chat":
+            return chat_of(value, self)
         if name in ASYNC:
             return partial(self._call, ASYNC[name])
         if name in SYNC:
@@ -208,7 +210,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
             return getattr(self._inner.router, endpoint.name)(*args, **kwargs)
         return self.request_blocking(endpoint, str(model), arguments)
 
-    async def chat(self, model: str, arguments: dict[str, Any], context: RequestContext) -> Any:
+    async def opened_chat(self, model: str, arguments: dict[str, Any], context: RequestContext) -> Any:
         """:meth:`acompletion` for a request that has been opened."""
         return await self.request(_CHAT, model, arguments, context)
 
@@ -339,8 +341,7 @@ class _ConfiguredChains:
 
     def own(self, kind: str, group: str) -> Sequence[Member]:
         """The chain after a fault of this ``kind``."""
-        target = self._inner.alias_target(group)
-        return chain_after((group,) if target is None else (group, target), self._by_kind[kind])
+        return chain_after(group, self._by_kind[kind])
 
     def names_after(self, group: str) -> Sequence[str]:
         """The names of :meth:`after`."""

@@ -55,6 +55,17 @@ def missing_file(url: str) -> Path | None:
     return None if file is None or file.exists() else file
 
 
+def require_no_folder(url: str) -> None:
+    """Refuse the URL of a SQLite database whose file is a folder; the driver would say so in a thread's traceback.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    file = file_of(url)
+    if file is not None and file.is_dir():
+        raise ConfigError([f"wallie.ledger.url: {_parsed(url).database} is a folder, expected a file, or none yet"])
+
+
 def inode_of(file: Path | None) -> tuple[int, int] | None:
     """Device and inode of ``file``; ``None`` for a server's database, and for a file that does not exist."""
     if file is None:
@@ -109,13 +120,14 @@ def _sqlite(url: URL, pool_size: int, busy_timeout: float) -> AsyncEngine:
         hide_parameters=True,  # an error's text may end up in a log
         connect_args={"timeout": busy_timeout},
     )
-    event.listen(engine.sync_engine, "do_connect", _make_directory)
+    event.listen(engine.sync_engine, "do_connect", _prepare_place)
     event.listen(engine.sync_engine, "connect", _set_up_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
 
-def _make_directory(_dialect: Any, _record: Any, arguments: list[Any], _keywords: dict[str, Any]) -> None:
+def _prepare_place(_dialect: Any, _record: Any, arguments: list[Any], _keywords: dict[str, Any]) -> None:
+    require_no_folder(f"sqlite:///{arguments[0]}")
     Path(arguments[0]).parent.mkdir(parents=True, exist_ok=True)
 
 

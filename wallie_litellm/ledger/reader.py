@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from wallie_litellm.config.values import mask_url
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.ledger.engine import missing_file, open_engine
+from wallie_litellm.ledger.engine import missing_file, open_engine, require_no_folder
 from wallie_litellm.ledger.migrations import version_of
 from wallie_litellm.ledger.schema import VERSION
 
@@ -45,6 +45,7 @@ def reason(error: BaseException) -> str:
 
 
 def _require_file(url: str) -> None:
+    require_no_folder(url)
     if missing_file(url):
         raise _problem(
             f"there is no file {make_url(url).database} yet; it is created when the first request has ended "

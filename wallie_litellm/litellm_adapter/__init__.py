@@ -8,6 +8,8 @@ Nothing here decides; it calls and translates for ``core`` and ``guard``. What i
 ``endpoints``      the Router's methods that make a call
 ``mock_faults``    LiteLLM's ``mock_testing_*`` arguments
 ``run_ready``      coroutines that do not wait, run without an event loop
+``router_arguments``  the sections of a file that concern calls, as the arguments of one Router
+``response_cache``  LiteLLM's response cache, kept to the calls of Routers
 
 What its objects look like:
 

@@ -42,18 +42,23 @@ _PLAIN_PARAMETERS: Final = frozenset(
 # Arguments of a request that the Router reads; requests with one are called through it.
 _ROUTERS_ARGUMENTS: Final = frozenset(
     {
-        "api_base", "api_key", "base_url", "litellm_credential_name", "litellm_logging_obj", "litellm_metadata",
-        "prompt_id", "prompt_variables", "proxy_server_request", "reasoning_effort", "service_tier", "silent_model",
+        "api_base", "api_key", "base_url", "litellm_credential_name", "litellm_metadata",
+        "prompt_id", "prompt_variables", "reasoning_effort", "service_tier", "silent_model",
         "specific_deployment", "tags",
     }
 )  # fmt: skip
+# Methods of the Router that know groups only, not the ids of deployments.
+_BY_GROUP: Final = frozenset({"amoderation"})
 # Settings of a Router under which a call is the same with and without it.
 _PLAIN_SETTINGS: Final = frozenset(
     {
-        "allowed_fails", "allowed_fails_policy", "content_policy_fallbacks", "context_window_fallbacks",
-        "cooldown_time", "debug_level", "default_fallbacks", "disable_cooldowns", "enable_pre_call_checks",
-        "enable_tag_filtering", "fallbacks", "max_fallbacks", "model_group_alias", "model_list", "num_retries",
-        "retry_after", "set_verbose", "stream_timeout", "tag_filtering_match_any", "timeout",
+        "allowed_fails", "allowed_fails_policy", "assistants_config", "auto_router_capability_limit",
+        "content_policy_fallbacks", "context_window_fallbacks", "cooldown_time", "debug_level",
+        "default_fallbacks", "disable_cooldowns", "enable_pre_call_checks", "enable_tag_filtering",
+        "fallback_access_check", "fallback_budget_check", "fallbacks", "ignore_invalid_deployments",
+        "max_fallbacks", "model_group_alias", "model_list", "num_retries", "retry_after",
+        "router_general_settings", "search_tools", "set_verbose", "stream_timeout", "tag_filtering_match_any",
+        "timeout",
     }
 )  # fmt: skip
 
@@ -156,8 +161,8 @@ class DeploymentCalls:
     ) -> dict[str, Any]:
         """The arguments of the Router's method that have it make one call, to this deployment."""
         key = id_of(deployment)
-        # A deployment of a wildcard would be asked for "*"; for a group, the selection leaves only the picked one.
-        name = group if key is None or _is_wildcard(deployment) else key
+        # By the group's name, the selection leaves only the picked one.
+        name = group if key is None or _is_wildcard(deployment) or endpoint.name in _BY_GROUP else key
         extra: dict[str, Any] = {"model": name, "num_retries": 0, "disable_fallbacks": True}
         if endpoint.operation == "embedding":
             extra["max_retries"] = NO_RETRIES
@@ -165,4 +170,5 @@ class DeploymentCalls:
 
 
 def _is_wildcard(deployment: Deployment) -> bool:
+    """Whether a call by the deployment's id would ask the provider for ``*``."""
     return "*" in str(deployment.get("model_name"))

@@ -48,6 +48,8 @@ _LIBRARIES: Final = sys.stdlib_module_names | {
     "aiohttp", "anyio", "boto3", "botocore", "google", "httpcore", "httpx", "jinja2", "litellm", "openai", "pydantic",
     "pydantic_core", "tenacity", "tiktoken", "tokenizers", "wallie_litellm",
 }  # fmt: skip
+_BUGS: Final = (TypeError, AttributeError, NameError, ImportError, AssertionError)
+_TIMEOUTS: Final = (TimeoutError, httpx.TimeoutException)
 _LOST_CONNECTION: Final = (
     httpx.NetworkError,
     httpx.RemoteProtocolError,
@@ -97,6 +99,17 @@ def stream_cut(model: str, provider: str) -> Exception:
     )
 
 
+def readable(error: Exception, deployment: str, provider: str, status: int | None) -> Exception:
+    """The error of a stream as its caller receives it: OpenAI's of a kind, with the status in the error's own text."""
+    if not isinstance(error, openai.APIError | WallieError) and isinstance(error, (*_LOST_CONNECTION, *_TIMEOUTS)):
+        cut = stream_cut(deployment, provider)
+        cut.__cause__ = error
+        return cut
+    if status is not None and getattr(error, "status_code", status) != status:
+        error.status_code = status  # type: ignore[attr-defined] # LiteLLM gives it 500
+    return error
+
+
 def content_filtered(model: str) -> Exception:
     """The error for an answer that the provider's filter has emptied, as LiteLLM's Router raises it."""
     error: Exception = litellm.ContentPolicyViolationError("Response output was blocked.", model=model, llm_provider="")
@@ -118,15 +131,18 @@ def failure_from(error: BaseException) -> RequestFailure:
     return RequestFailure(result.reason or type(error).__name__, result.status_code, own)
 
 
-def classify_error(error: BaseException, *, deadline_passed: bool = False) -> AttemptResult:
-    """The result of the attempt that ``error`` ended. Never raises."""
+def classify_error(error: BaseException, *, deadline_passed: bool = False, exchanged: bool = False) -> AttemptResult:
+    """The result of the attempt that ``error`` ended. Never raises.
+
+    ``exchanged``: the provider has answered, with a stream in which the error came.
+    """
     try:
-        return _classify(error, deadline_passed)
+        return _classify(error, deadline_passed, exchanged)
     except Exception:  # noqa: BLE001 - an error that cannot be read must not keep its attempt from being settled
         return AttemptResult(Outcome.CUT, reason=type(error).__name__)
 
 
-def _classify(error: BaseException, deadline_passed: bool) -> AttemptResult:
+def _classify(error: BaseException, deadline_passed: bool, exchanged: bool) -> AttemptResult:
     if isinstance(error, WallieError):  # a refusal inside a call of the application's own
         return AttemptResult(Outcome.CUT, reason=error.code, status_code=error.status_code)
     if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
@@ -135,13 +151,14 @@ def _classify(error: BaseException, deadline_passed: bool) -> AttemptResult:
         return AttemptResult(Outcome.CUT, reason=CANCELLED)
     inner = getattr(error, "original_exception", None)
     if isinstance(error, MidStreamFallbackError) and isinstance(inner, Exception):
-        return _classify(inner, deadline_passed)
+        return _classify(inner, deadline_passed, exchanged)
     causes = tuple(_causes(error))
     if any(map(_is_refused_connection, causes)):
         return AttemptResult(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection refused", transient=True)
     if any(isinstance(cause, json.JSONDecodeError) for cause in causes):
         return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
-    if isinstance(error, openai.APITimeoutError | TimeoutError | httpx.TimeoutException):
+    # The timer that ends a read may be LiteLLM's own: then it makes a lost connection of it.
+    if isinstance(error, openai.APITimeoutError) or any(isinstance(cause, _TIMEOUTS) for cause in causes):
         reason = "no first token" if isinstance(error, FirstTokenTimeout) else "timeout"
         return AttemptResult(
             Outcome.CUT, Verdict.FAILURE, reason=reason, status_code=408, transient=True, timed_out=True
@@ -151,21 +168,24 @@ def _classify(error: BaseException, deadline_passed: bool) -> AttemptResult:
     if isinstance(error, openai.APIConnectionError) and any(isinstance(cause, _LOST_CONNECTION) for cause in causes):
         # LiteLLM gives it a status of 500 of its own making.
         return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
-    status = getattr(error, "status_code", None)
+    status = _status_in_body(causes) or getattr(error, "status_code", None)
     if isinstance(status, int | str) and str(status).isdigit():
         if (int(status) >= 500 or int(status) == 422) and _is_litellms(error) and any(map(_was_reading, causes)):
             return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
-        exchanged = not _is_litellms(error) or any(map(_shows_an_exchange, causes))
+        exchanged = exchanged or not _is_litellms(error) or any(map(_shows_an_exchange, causes))
         if int(status) >= 500 and not exchanged and _could_not_build(error, causes):
             return AttemptResult(Outcome.NOT_SENT, reason=f"not sent: {type(causes[-1]).__name__}", status_code=400)
-        if int(status) == 429 and not exchanged:
+        if int(status) == 429 and (not exchanged or (_is_litellms(error) and not getattr(error, "llm_provider", None))):
             # A limit of LiteLLM's own, of its Router's or of a hook's: it says nothing of the provider's.
             reason = "a limit of LiteLLM's own"
             return AttemptResult(Outcome.NOT_SENT, reason=reason, status_code=429, transient=True)
         return _rejection(error, int(status), exchanged)
+    if isinstance(error, litellm.APIError):  # LiteLLM found no answer in the provider's 200
+        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="an error in the answer", transient=True)
     if isinstance(error, openai.APIConnectionError | httpx.TransportError | OSError):
         return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
-    return AttemptResult(Outcome.CUT, reason=type(error).__name__)
+    # An error of a hook or a handler of the application's; one in the program is there at the next attempt too.
+    return AttemptResult(Outcome.CUT, reason=type(error).__name__, transient=not isinstance(error, _BUGS))
 
 
 def _rejection(error: BaseException, status: int, exchanged: bool) -> AttemptResult:
@@ -196,6 +216,15 @@ def _rejection(error: BaseException, status: int, exchanged: bool) -> AttemptRes
 
 def _is_litellms(error: BaseException) -> bool:
     return type(error).__module__.startswith("litellm")
+
+
+def _status_in_body(causes: Sequence[BaseException]) -> int | None:
+    """The HTTP status in an error object inside a 200, where OpenAI's client keeps it."""
+    for cause in causes:
+        code = getattr(cause, "code", None) if type(cause) is openai.APIError else None
+        if isinstance(code, int | str) and str(code).isdigit() and 400 <= int(code) < 600:
+            return int(code)
+    return None
 
 
 def _could_not_build(error: BaseException, causes: Sequence[BaseException]) -> bool:

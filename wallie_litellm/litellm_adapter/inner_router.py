@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any, Final
 
 from litellm.router import Router
@@ -38,6 +39,7 @@ class InnerRouter:
         self.router = router
         self._select = getattr(router, "select", None)  # LiteLLM 1.109 and newer
         self._registry = getattr(router, "registry", None)  # likewise
+        self._for_checks = {"llm_router": router} if self._registry is None else {"ctx": _context_of(router)}
         self._groups: dict[str, tuple[Deployment, ...]] = {}
         self._providers: dict[str, frozenset[str]] = {}
         self._names: dict[str, str] = {}  # provider, by the deployment's id
@@ -105,6 +107,15 @@ class InnerRouter:
         target = (aliases or {}).get(group)
         return str(target["model"]) if isinstance(target, Mapping) else target
 
+    async def may_fall_back(self, group: str, request: Mapping[str, Any]) -> bool:
+        """Whether the Router's own checks let this request go on to ``group``: its caller may have no access to it."""
+        source = self.router.settings() if self._registry is not None else self.router
+        for name in ("fallback_access_check", "fallback_budget_check"):
+            check = getattr(source, name, None)
+            if check is not None and not await check(model=group, request_kwargs=request, **self._for_checks):
+                return False
+        return True
+
     async def pick(self, group: str, request: dict[str, Any], messages: Any, prompt: Any) -> Deployment:
         """The deployment that the Router's strategy chooses among those that its filters leave.
 
@@ -139,6 +150,10 @@ class InnerRouter:
         return self.router.async_get_available_deployment(group, request, messages=messages, input=prompt)
 
 
+def _context_of(router: Any) -> Any:
+    return import_module("litellm.router_api").RoutingContext(router)  # LiteLLM 1.109 and newer
+
+
 def id_of(deployment: Deployment) -> str | None:
     """LiteLLM's ``model_info.id`` of a deployment."""
     found = (deployment.get("model_info") or {}).get("id")
@@ -149,6 +164,11 @@ def router_class() -> type:
     """LiteLLM's class of Routers, whatever stands in its place in the ``litellm`` module."""
     found: type = Router
     return found
+
+
+def chat_of(chat: Any, router: Any) -> Any:
+    """LiteLLM's OpenAI-like ``router.chat``, with calls that ``router`` makes."""
+    return type(chat)(params=chat.params, router_obj=router)
 
 
 def make_router(*args: Any, **kwargs: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from math import isfinite
 from typing import Any, Final
 
 import httpx
@@ -22,9 +21,8 @@ def as_openai_error(error: WallieError) -> WallieError:
     """
     if isinstance(error, openai.APIError | ConfigError):
         return error
-    headers = {**error.headers, **({} if _may_help(error) else {"x-should-retry": "false"})}
     request = httpx.Request("POST", "https://wallie.invalid")
-    response = httpx.Response(error.status_code, headers=headers, request=request)
+    response = httpx.Response(error.status_code, headers=error.headers, request=request)
     code, status, retry_after = error.code, error.status_code, error.retry_after
     error.__class__ = _both(type(error), _kind(error))  # type: ignore[arg-type] # classes are hashable
     error.__dict__.update(
@@ -38,11 +36,6 @@ def _kind(error: WallieError) -> type[openai.APIError]:
     if isinstance(error, TimeoutError):
         return openai.APITimeoutError
     return _KINDS.get(error.status_code, openai.InternalServerError)
-
-
-def _may_help(error: WallieError) -> bool:
-    """Whether asking again can help."""
-    return error.retry_after is None or isfinite(error.retry_after)
 
 
 @cache  # its arguments are classes

@@ -38,7 +38,7 @@ def is_cached_stream(stream: Any) -> bool:
 
 def headers_of(response: Any) -> dict[str, Any] | None:
     """The headers that LiteLLM keeps with a response or a stream, to be added to; ``None`` where it can keep none."""
-    hidden = getattr(response, "_hidden_params", None)
+    hidden = value_of(response, "_hidden_params")
     if not isinstance(hidden, dict):
         return None
     found = hidden.get("additional_headers")
@@ -152,6 +152,7 @@ class StreamMeter:
         self._characters = 0
         self._sse = b""
         self.begun = False  # a chunk has come
+        self._last_has_usage = False
         self.finished = False
 
     @property
@@ -166,9 +167,15 @@ class StreamMeter:
         """Whether any part of an answer has been delivered."""
         return self._characters > 0
 
+    @property
+    def ends_with_usage(self) -> bool:
+        """Whether the provider's usage was the last that came: some local servers end a chat without a reason."""
+        return self._last_has_usage and self.reported is not None
+
     def see(self, chunk: Any) -> None:
         """Count one chunk: a chat chunk, a Responses event, or raw server-sent events."""
         self.begun = True
+        self._last_has_usage = False
         if isinstance(chunk, bytes | bytearray | str):
             self._see_events(chunk.encode() if isinstance(chunk, str) else bytes(chunk))
         elif (choices := value_of(chunk, "choices")) is not None:
@@ -197,6 +204,7 @@ class StreamMeter:
                 arguments = value_of(value_of(call, "function"), "arguments")
                 self._characters += len(arguments) if isinstance(arguments, str) else 0
         usage = value_of(chunk, "usage")
+        self._last_has_usage = usage is not None
         if usage is None and self.finished and not isinstance(chunk, Mapping):
             # Where the caller did not ask for the usage, LiteLLM keeps the provider's report here.
             usage = (getattr(chunk, "_hidden_params", None) or {}).get("usage")

@@ -1,6 +1,8 @@
 """LiteLLM's proxy with the guard in it.
 
-``installation``  installs the guarded router, the dashboard and the draining of the sinks in a running proxy
+``installation``  installs the guarded router and the dashboard in a running proxy
+``errors``        errors as the proxy's clients get them, and its log
+``shutdown``      the end of its process: waits end, calls have some seconds, the sinks are drained
 ``launch``        ``wallie-litellm proxy``: the command and the environment it starts with
 ``workers``       how many processes a proxy has, and what that means for limits in memory
 """

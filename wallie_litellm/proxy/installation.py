@@ -11,53 +11,40 @@ import os
 import sys
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
-from litellm.proxy._types import ProxyException
 
 from wallie_litellm.bootstrap import open_guard
 from wallie_litellm.config import load_config
-from wallie_litellm.errors import ConfigError, WallieError
+from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.request_stream import RequestStream
 from wallie_litellm.guard.router import WallieRouter
+from wallie_litellm.proxy.errors import log_refusals_in_one_line, passed_on
+from wallie_litellm.proxy.shutdown import CallsUnderWay, end_with_process
 from wallie_litellm.proxy.workers import NOTED, divided, worker_count
 
 logger = logging.getLogger(__name__)
-
-_TYPES: Final = {429: "rate_limit_error", 503: "service_unavailable_error", 504: "timeout_error"}
-
-
-class WallieProxyError(ProxyException):  # type: ignore[misc] # LiteLLM is not type-checked here
-    """One of our errors as the proxy passes errors on: OpenAI's shape, our status, ``Retry-After``.
-
-    The proxy drops the headers of any other exception on ``/v1/messages``.
-    """
-
-    def __init__(self, error: WallieError) -> None:
-        super().__init__(
-            message=str(error),
-            type=_TYPES.get(error.status_code, "api_error"),
-            param=None,
-            code=error.status_code,
-            headers=error.headers,
-            openai_code=error.code,
-        )
-        self.status_code = error.status_code
-        self.retry_after = error.retry_after
-
-    def to_dict(self) -> dict[str, Any]:
-        """The body's ``error`` object, with our code rather than the status in it."""
-        return {**super().to_dict(), "code": self.openai_code}
 
 
 class ProxyRouter(WallieRouter):
     """The router in the place of the proxy's own; its errors are the proxy's kind of errors."""
 
+    under_way = CallsUnderWay()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _cancel_calls_of_clients_that_left()
+
+    async def request(self, *args: Any, **kwargs: Any) -> Any:
+        """One request along its chain; the error that ends it is the proxy's kind."""
+        with self.under_way:
+            return await super().request(*args, **kwargs)
+
     def _error_for(self, error: Exception) -> Exception:
-        return WallieProxyError(error) if isinstance(error, WallieError) else error
+        return passed_on(error)
 
     async def _deliver(self, stream: RequestStream) -> RequestStream:
         """Answer once content has come: a failure until then has a status, and the headers name what serves."""
@@ -94,7 +81,8 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
             logger.warning("%s", note)
         ProxyRouter.default_guard = guard
         litellm.Router = ProxyRouter
-        _drain_at_shutdown(guard)
+        end_with_process(guard, ProxyRouter.under_way)
+        log_refusals_in_one_line()
         _show_dashboard(guard)
         _installed = WallieHandler(guard)
     return _installed
@@ -119,20 +107,11 @@ def _show_dashboard(guard: Guard) -> None:
     guard.on_close(service.close)
 
 
-def _drain_at_shutdown(guard: Guard) -> None:
-    """Make the proxy's shutdown wait for the sinks: after SIGTERM uvicorn ends the process without ``atexit``."""
+def _cancel_calls_of_clients_that_left() -> None:
+    """LiteLLM's own setting, on unless the file says otherwise: a client that has left holds no place in a queue."""
     server = sys.modules.get("litellm.proxy.proxy_server")
-    shutdown = getattr(server, "proxy_shutdown_event", None)
-    if server is None or shutdown is None:
-        return
-
-    async def proxy_shutdown_event(*args: Any, **kwargs: Any) -> None:
-        try:
-            await shutdown(*args, **kwargs)
-        finally:
-            await guard.aclose()
-
-    server.proxy_shutdown_event = proxy_shutdown_event  # type: ignore[attr-defined] # its lifespan looks it up here
+    if server is not None and isinstance(getattr(server, "general_settings", None), dict):
+        server.general_settings.setdefault("cancel_on_disconnect", True)
 
 
 def _config_path(default: str | PathLike[str] | None) -> str | PathLike[str] | None:

@@ -29,7 +29,8 @@ def proxy_command(
     loaded = load_config(config)
     _require_callback(loaded)
     path = str(loaded.path.resolve())
-    prepared = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", **environment, "WALLIE_CONFIG": path}
+    own = loaded.environment_variables  # LiteLLM itself sets them after it has read what refers to them
+    prepared = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", **environment, **own, "WALLIE_CONFIG": path}
     notes = []
     if not (prepared.get("LITELLM_MASTER_KEY") or loaded.general_settings.get("master_key")):
         if not is_loopback(host):
