@@ -9,12 +9,23 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from failover_rows import FEATURE, FROM_BACKUP, JITTER, MESSAGES, RETRIES, SCALE, TIMEOUT, Row, configuration
+from failover_rows import (
+    FEATURE,
+    FROM_BACKUP,
+    JITTER,
+    MESSAGES,
+    RETRIES,
+    SCALE,
+    TIMEOUT,
+    Row,
+    configuration,
+    through_router,
+)
 
-FIRST_TOKEN = 5.0
+FIRST_TOKEN = 8.0
 BY_FEATURE: dict[str, Any] = {"features": {FEATURE: {"first_token": FIRST_TOKEN}}}
 BY_PROVIDER: dict[str, Any] = {"providers": {"openai": {"first_token": FIRST_TOKEN}}}
-LATE = 20.0 / SCALE
+LATE = 40.0 / SCALE
 # One request makes four calls; the second one's is the fifth failure in a row, which opens the circuit. Of eight at
 # once, five fail before it is open, and none comes back.
 UNTIL_OPEN: dict[str, Any] = {
@@ -25,31 +36,30 @@ UNTIL_OPEN: dict[str, Any] = {
 }
 # The same for faults inside a 200, which a stream may leave behind without a repetition.
 NO_CONTENT: dict[str, Any] = {**UNTIL_OPEN, "primary": (range(2, 6), range(5, 9))}
-TIMED_OUT: dict[str, Any] = {"within": TIMEOUT, "others": FROM_BACKUP, "circuit": "open"}
+TIMED_OUT: dict[str, Any] = {"within": TIMEOUT, "timeout": TIMEOUT, "others": FROM_BACKUP, "circuit": "open"}
 NO_TOKEN: dict[str, Any] = {
     "within": FIRST_TOKEN,
     "others": FROM_BACKUP,
     "circuit": "open",
-    "router": {"timeout": 60 / SCALE},
 }
 
 BOTH = [
     Row("accepts and never answers", lambda fleet: fleet["openai"].hang(), **TIMED_OUT),
     Row("headers at once, then nothing", lambda fleet: fleet["openai"].hang(after_headers=True), **TIMED_OUT),
     Row(
-        "headers at once, no content for 20 s, first_token of the feature",
+        "headers at once, no content for 40 s, first_token of the feature",
         lambda fleet: fleet["openai"].slow(LATE, after_headers=True),
         settings=BY_FEATURE,
         **NO_TOKEN,
     ),
     Row(
-        "headers at once, no content for 20 s, first_token of the provider",
+        "headers at once, no content for 40 s, first_token of the provider",
         lambda fleet: fleet["openai"].slow(LATE, after_headers=True),
         settings=BY_PROVIDER,
         **NO_TOKEN,
     ),
     Row(
-        "headers at once, no content for 20 s, first_token of the request",
+        "headers at once, no content for 40 s, first_token of the request",
         lambda fleet: fleet["openai"].slow(LATE, after_headers=True),
         arguments={"first_token": FIRST_TOKEN / SCALE},
         **NO_TOKEN,
@@ -154,6 +164,11 @@ async def test_a_fault_before_the_answer_costs_the_caller_nothing_but_time(judge
 @pytest.mark.parametrize("row", STREAMS, ids=str)
 async def test_a_stream_without_content_is_begun_anew(judge, row, at_once):
     await judge(row, stream=True, at_once=at_once)
+
+
+@pytest.mark.parametrize("row", [through_router(row) for row in STREAMS], ids=str)
+async def test_a_stream_of_litellms_router_without_content_is_begun_anew(judge, row):
+    await judge(row, stream=True, at_once=False)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
