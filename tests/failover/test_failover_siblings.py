@@ -71,8 +71,7 @@ async def ask(router: Any, group: str, clock: Turns) -> float:
     return clock.now() - started
 
 
-@pytest.mark.parametrize("at_once", [False, True], ids=["in-turn", "at-once"])
-@pytest.mark.parametrize("prefix", ["azure", "openai"])
+@pytest.mark.parametrize(("prefix", "at_once"), [("azure", False), ("openai", True)], ids=["in-turn", "at-once"])
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_what_one_deployment_cannot_serve_its_sibling_does(open_router, pair, clock, fault, prefix, at_once):
     faulty, healthy = pair
