@@ -8,7 +8,20 @@ from typing import Any
 
 import litellm
 import pytest
-from failover_rows import CHUNKS, CLEAN, FEATURE, FROM_BACKUP, MESSAGES, PART, TEXT, TIMEOUT, Row, ask, configuration
+from failover_rows import (
+    CHUNKS,
+    CLEAN,
+    FEATURE,
+    FROM_BACKUP,
+    MESSAGES,
+    PART,
+    TEXT,
+    TIMEOUT,
+    Row,
+    ask,
+    configuration,
+    through_router,
+)
 
 from wallie_litellm.simulator import SimulatedProvider, SimulatedProviders
 
@@ -30,7 +43,8 @@ def recovery(mode: str) -> dict[str, Any]:
 
 
 def row_of(name: str, **more: Any) -> Row:
-    return Row(name, broken(name), within=TIMEOUT if name == "it stalls" else 0.0, circuit="open", **more)
+    bounds = {"within": TIMEOUT, "timeout": TIMEOUT} if name == "it stalls" else {}
+    return Row(name, broken(name), circuit="open", **bounds, **more)
 
 
 BY_DEFAULT = [
@@ -61,6 +75,11 @@ NOT_CONTINUED = [
         circuit="open",
     ),
 ]
+THROUGH_ROUTER = [
+    *map(through_router, BY_DEFAULT),
+    *map(through_router, HELD),
+    *map(through_router, CONTINUED[: len(BREAKS)]),
+]
 crowds = pytest.mark.parametrize("at_once", [False, True], ids=["in-turn", "at-once"])
 
 
@@ -86,6 +105,11 @@ async def test_a_continued_stream_goes_on_where_it_broke(judge, row, at_once):
 @pytest.mark.parametrize("row", NOT_CONTINUED, ids=str)
 async def test_a_stream_that_no_member_can_continue_is_an_error(judge, row, at_once):
     await judge(row, stream=True, at_once=at_once)
+
+
+@pytest.mark.parametrize("row", THROUGH_ROUTER, ids=lambda row: f"{row}, {row.settings or 'error'}")
+async def test_a_stream_of_litellms_router_ends_in_the_same_ways(judge, row):
+    await judge(row, stream=True, at_once=False)
 
 
 @pytest.mark.parametrize("mode", ["error", "hold", "continue"])
