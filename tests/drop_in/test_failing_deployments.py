@@ -9,6 +9,7 @@ import litellm
 import openai
 import pytest
 from litellm.integrations.custom_logger import CustomLogger
+from ports import free_port
 
 from drop_in.actions import PROMPT, outcome_of
 from drop_in.callbacks import registered
@@ -40,6 +41,14 @@ async def test_a_deployment_that_always_fails_costs_no_request_and_no_wait(upstr
         answers = [await outcome_of(ask(router)) for _ in range(40)]
     assert [answer for answer in answers if isinstance(answer, Exception)] == []
     assert {answer.choices[0].message.content for answer in answers} == {"from b"}
+
+
+async def test_a_deployment_that_refuses_connections_costs_no_request_and_no_wait(upstream: Upstream) -> None:
+    refused = f"http://127.0.0.1:{free_port()}/v1"
+    models = [deployment("m", "a", api_base=refused), deployment("m", "b")]
+    async with our_router(pointed(upstream, models), 3, USUAL) as router, asyncio.timeout(AT_MOST):
+        answers = [await outcome_of(ask(router)) for _ in range(20)]
+    assert [answer for answer in answers if isinstance(answer, Exception)] == []
 
 
 @pytest.mark.parametrize("models", [TWO, APART], ids=["two keys", "two addresses"])
