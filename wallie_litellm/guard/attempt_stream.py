@@ -14,6 +14,7 @@ from wallie_litellm.errors import DeadlineExceeded
 from wallie_litellm.guard.context import Attempt
 from wallie_litellm.litellm_adapter.errors import (
     classify_error,
+    error_event,
     first_token_timeout,
     original_error,
     readable,
@@ -88,7 +89,7 @@ class AttemptStream:
             if (cause := self._failed(error)) is error:
                 raise
             raise cause  # noqa: B904 - the error around it is LiteLLM's request for a fallback
-        self._meter.see(chunk)
+        self._see(chunk)
         return chunk
 
     async def _next_in_time(self) -> Any:
@@ -135,8 +136,15 @@ class AttemptStream:
             if (cause := self._failed(error)) is error:
                 raise
             raise cause  # noqa: B904 - the error around it is LiteLLM's request for a fallback
-        self._meter.see(chunk)
+        self._see(chunk)
         return chunk
+
+    def _see(self, chunk: Any) -> None:
+        self._meter.see(chunk)
+        if self._meter.failed is not None and not self._settled:
+            error = error_event(self.attempt.deployment, self.attempt.provider, self._meter.failed)
+            self._failed(error)
+            raise error
 
     async def aclose(self) -> None:
         """Stop reading; what has been seen so far is settled."""

@@ -49,6 +49,7 @@ class RequestStream:
         self._delivered = False  # content, not only chunks
         self._text: list[str] = []  # that came, where it can be continued
         self._is_text = self._recovery == "continue" and request.context.operation == CHAT
+        self._last: Exception | None = None  # the error of the present attempt's stream
         self._broken: Exception | None = None  # the error of the stream whose text was delivered
         self._exhausted = False
         self._current = stream
@@ -192,6 +193,7 @@ class RequestStream:
             Exception: the error that the caller receives.
         """
         if self._delivered and not self._text:
+            self._last = error
             raise self._failed(error, as_is=True)
         try:
             return self._follow(self._current.attempt, error)
@@ -202,7 +204,9 @@ class RequestStream:
 
     def _follow(self, attempt: Attempt, error: Exception) -> Step:
         """What comes after a failed attempt. Where text has been delivered, only what goes on from it."""
-        has_content = attempt is self._current.attempt and self._current.has_content
+        own = attempt is self._current.attempt
+        self._last = error if own else self._last
+        has_content = own and self._current.has_content
         if not self._delivered:
             return self._request.loop.after(attempt, error, elsewhere=has_content)
         prefill, broken = "".join(self._text or ()), self._broken or error
@@ -230,7 +234,9 @@ class RequestStream:
         """End the request as a failure; returns the error that the caller receives."""
         self._exhausted = True
         self._held.clear()
-        self._end(failure_from(error))
+        # The stream knows of its error that it came in an answer.
+        own = None if isinstance(error, WallieError) else _failure_of(self._current.attempt.result)
+        self._end(own if own is not None and error is self._last else failure_from(error))
         return error if as_is and not isinstance(error, WallieError) else self._error_for(error)
 
     def _stop(self) -> None:

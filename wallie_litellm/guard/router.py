@@ -138,6 +138,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         def changing(*args: Any, **kwargs: Any) -> Any:
             settings = kwargs if name == "update_settings" else _settings_in(args, kwargs)
             _warn_of_ignored(setting for setting in IGNORED if setting in settings)
+            if name in ("set_custom_routing_strategy", "register_plugin"):
+                self._calls.use_own_strategy()
             result = method(*args, **{key: value for key, value in kwargs.items() if key not in IGNORED})
             self._changed(settings)
             if not asyncio.iscoroutine(result):

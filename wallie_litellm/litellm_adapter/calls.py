@@ -47,8 +47,6 @@ _ROUTERS_ARGUMENTS: Final = frozenset(
         "specific_deployment", "tags",
     }
 )  # fmt: skip
-# Methods of the Router that know groups only, not the ids of deployments.
-_BY_GROUP: Final = frozenset({"amoderation"})
 # Settings of a Router under which a call is the same with and without it.
 _PLAIN_SETTINGS: Final = frozenset(
     {
@@ -86,6 +84,7 @@ class DeploymentCalls:
     def __init__(self, inner: InnerRouter, settings: Mapping[str, Any]) -> None:
         self._inner = inner
         self._plain = False
+        self._own_strategy = False  # the application's, which does not ask LiteLLM's filters
         self.timeouts = Timeouts()
         self.use(settings)
 
@@ -96,6 +95,10 @@ class DeploymentCalls:
         strategy = settings.get("routing_strategy", "simple-shuffle")
         self._plain = set_to_something - {"routing_strategy"} <= _PLAIN_SETTINGS and strategy == "simple-shuffle"
         self.timeouts = Timeouts(settings.get("timeout"), settings.get("stream_timeout"))
+
+    def use_own_strategy(self) -> None:
+        """The application has a routing strategy of its own."""
+        self._own_strategy = True
 
     def change(self, settings: Mapping[str, Any]) -> None:
         """Some ``settings`` have changed."""
@@ -108,7 +111,7 @@ class DeploymentCalls:
             response = await _DIRECT[endpoint.name](**direct)
         else:
             response = await getattr(self._inner.router, endpoint.name)(
-                **self._router_arguments(endpoint, group, deployment, arguments)
+                **self._router_arguments(endpoint, group, deployment, arguments, by_id=self._own_strategy)
             )
         if getattr(response, "completion_stream", self) is None and getattr(response, "make_call", None) is not None:
             await response.fetch_stream()  # LiteLLM puts the request off until the first chunk is asked for
@@ -120,7 +123,7 @@ class DeploymentCalls:
         if direct is not None:
             return _DIRECT[endpoint.name](**direct)
         return getattr(self._inner.router, endpoint.name)(
-            **self._router_arguments(endpoint, group, deployment, arguments)
+            **self._router_arguments(endpoint, group, deployment, arguments, by_id=True)
         )
 
     def _direct_arguments(
@@ -157,18 +160,16 @@ class DeploymentCalls:
         }
 
     def _router_arguments(
-        self, endpoint: Endpoint, group: str, deployment: Deployment, arguments: dict[str, Any]
+        self, endpoint: Endpoint, group: str, deployment: Deployment, arguments: dict[str, Any], *, by_id: bool
     ) -> dict[str, Any]:
-        """The arguments of the Router's method that have it make one call, to this deployment."""
+        """The arguments of the Router's method that have it make one call, to this deployment.
+
+        By the group's name the Router picks again, and the selection leaves only this one: what it records, and the
+        headers of the answer, are the group's then.
+        """
         key = id_of(deployment)
-        # By the group's name, the selection leaves only the picked one.
-        name = group if key is None or _is_wildcard(deployment) or endpoint.name in _BY_GROUP else key
+        name = group if key is None or not by_id else key
         extra: dict[str, Any] = {"model": name, "num_retries": 0, "disable_fallbacks": True}
         if endpoint.operation == "embedding":
             extra["max_retries"] = NO_RETRIES
         return {**arguments, **extra}
-
-
-def _is_wildcard(deployment: Deployment) -> bool:
-    """Whether a call by the deployment's id would ask the provider for ``*``."""
-    return "*" in str(deployment.get("model_name"))

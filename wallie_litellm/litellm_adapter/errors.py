@@ -110,6 +110,12 @@ def readable(error: Exception, deployment: str, provider: str, status: int | Non
     return error
 
 
+def error_event(model: str, provider: str, status: int) -> Exception:
+    """The error for an error event in a stream that LiteLLM passes on as it is."""
+    error: Exception = litellm.APIError(status, f"{provider} broke the answer off with an error.", provider, model)
+    return error
+
+
 def content_filtered(model: str) -> Exception:
     """The error for an answer that the provider's filter has emptied, as LiteLLM's Router raises it."""
     error: Exception = litellm.ContentPolicyViolationError("Response output was blocked.", model=model, llm_provider="")

@@ -17,6 +17,19 @@ from wallie_litellm.core.token_estimate import CHARACTERS_PER_TOKEN, count_chara
 # Under these names LiteLLM's wrappers for the Responses and Anthropic formats hold the chat stream they translate.
 _INNER_STREAMS: Final = ("litellm_custom_stream_wrapper", "completion_stream")
 PLAUSIBLE_TOKENS: Final = 10**9  # tokens of one call: a report of more is wrong
+# Anthropic's names of errors: https://docs.anthropic.com/en/api/errors
+_ERROR_TYPES: Final = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
 _LAST_EVENTS: Final = frozenset({"message_stop", "response.completed", "response.incomplete"})
 
 
@@ -154,6 +167,7 @@ class StreamMeter:
         self.begun = False  # a chunk has come
         self._last_has_usage = False
         self.finished = False
+        self.failed: int | None = None  # the HTTP status in an error event
 
     @property
     def reported(self) -> Any | None:
@@ -169,13 +183,12 @@ class StreamMeter:
 
     @property
     def ends_with_usage(self) -> bool:
-        """Whether the provider's usage was the last that came: some local servers end a chat without a reason."""
+        """Whether usage came with the last text: some local servers say it on every chunk, and no finish reason."""
         return self._last_has_usage and self.reported is not None
 
     def see(self, chunk: Any) -> None:
         """Count one chunk: a chat chunk, a Responses event, or raw server-sent events."""
         self.begun = True
-        self._last_has_usage = False
         if isinstance(chunk, bytes | bytearray | str):
             self._see_events(chunk.encode() if isinstance(chunk, str) else bytes(chunk))
         elif (choices := value_of(chunk, "choices")) is not None:
@@ -192,6 +205,7 @@ class StreamMeter:
         return Demand(1, tokens_in + tokens_out, tokens_in, tokens_out)
 
     def _see_chat(self, chunk: Any, choices: Any) -> None:
+        before = self._characters
         for choice in choices:
             if value_of(choice, "finish_reason"):
                 self.finished = True
@@ -204,7 +218,8 @@ class StreamMeter:
                 arguments = value_of(value_of(call, "function"), "arguments")
                 self._characters += len(arguments) if isinstance(arguments, str) else 0
         usage = value_of(chunk, "usage")
-        self._last_has_usage = usage is not None
+        if self._characters > before:
+            self._last_has_usage = usage is not None
         if usage is None and self.finished and not isinstance(chunk, Mapping):
             # Where the caller did not ask for the usage, LiteLLM keeps the provider's report here.
             usage = (getattr(chunk, "_hidden_params", None) or {}).get("usage")
@@ -221,6 +236,8 @@ class StreamMeter:
             self._characters += count_characters([text for text in texts if text])
         if kind in _LAST_EVENTS:
             self.finished = True
+        elif kind == "error":
+            self.failed = _ERROR_TYPES.get(str(value_of(value_of(event, "error"), "type")), 500)
         for name in ("response", "message"):
             if (holder := value_of(event, name)) is not None:
                 self._note(value_of(holder, "usage"), begins=kind == "message_start")
