@@ -99,6 +99,24 @@ def _texts(answers: Any) -> Any:
     return plain_data(answers) if isinstance(answers, Exception) else answers.choices[0].message.content
 
 
+def by_position(method: str, *arguments: Any, **more: Any) -> Action:
+    """One call with positional arguments."""
+
+    async def act(stage: Stage) -> Any:
+        return await getattr(stage.router, method)(*arguments, **more)
+
+    return act
+
+
+def blocking_by_position(method: str, *arguments: Any) -> Action:
+    """The same of a call for threads."""
+
+    async def act(stage: Stage) -> Any:
+        return await asyncio.to_thread(getattr(stage.router, method), *arguments)
+
+    return act
+
+
 def abandoned(method: str, **arguments: Any) -> Action:
     """A call that is cancelled while the provider is silent."""
 
@@ -270,6 +288,23 @@ ROWS: Final = [
         ONE,
         call("schedule_acompletion", model="m", messages=PROMPT, priority=0),
         {"answer": "from a", "accounts": ["a"]},
+    ),
+    Row("acompletion by position", ONE, by_position("acompletion", "m", PROMPT), {"answer": "from a"}),
+    Row("completion by position", ONE, blocking_by_position("completion", "m", PROMPT), {"answer": "from a"}),
+    Row("atext_completion by position", ONE, by_position("atext_completion", "m", "Hello"), {"answer": "from a"}),
+    Row("aembedding by position", VECTORS, by_position("aembedding", "m", "one"), {"accounts": ["a"]}),
+    Row("embedding by position", VECTORS, blocking_by_position("embedding", "m", "one"), {"accounts": ["a"]}),
+    Row(
+        "aimage_generation by position",
+        [deployment("m", "a", "openai/dall-e-3")],
+        by_position("aimage_generation", "a cat", "m"),
+        {"accounts": ["a"]},
+    ),
+    Row(
+        "arerank by position",
+        [deployment("m", "a", "cohere/rerank-v3.5")],
+        by_position("arerank", "m", query="q", documents=["one", "two"]),
+        {"accounts": ["a"]},
     ),
     Row(
         "several models at once",

@@ -19,6 +19,7 @@ SEED: Final = 7  # of the random picks, for both routers
 _BY_CHANCE: Final = {"created", "created_at", "citations"}  # parts of an answer that say when it came
 # Identifiers that LiteLLM makes: a UUID, and one that has a UUID in it, in base64.
 _MADE_UP: Final = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}|\bresp_bGl0ZWxs[A-Za-z0-9+/=]+")
+_OURS: Final = "x-wallie-"  # headers that only our router adds
 # Headers and fields of a body that differ from call to call.
 _BY_CALL: Final = {"x-request-id", "x-litellm-call-id"}
 
@@ -74,10 +75,14 @@ def plain_data(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return plain_data(value.model_dump())
     if isinstance(value, Mapping):
-        return {key: plain_data(each) for key, each in value.items() if key not in _BY_CHANCE}
+        return {key: plain_data(each) for key, each in value.items() if not _is_left_out(str(key))}
     if isinstance(value, list | tuple):
         return [plain_data(each) for each in value]
     return _MADE_UP.sub("<made up>", value) if isinstance(value, str) else value
+
+
+def _is_left_out(key: str) -> bool:
+    return key in _BY_CHANCE or key.startswith(_OURS)
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import litellm
+
 from drop_in.actions import PROMPT, drained, streamed, until
 from drop_in.observation import Facets
 from drop_in.row import Action, Row, Stage, deployment
@@ -112,6 +114,29 @@ def headers_of_stream() -> Action:
     return act
 
 
+def kind_of_stream(*names: str) -> Action:
+    """What a stream is, and some of its attributes."""
+
+    async def act(stage: Stage) -> Any:
+        stream = await stage.router.acompletion(model="m", messages=PROMPT, stream=True)
+        found = [getattr(stream, name) for name in names]
+        await drained(stream)
+        return Facets(is_litellms=isinstance(stream, litellm.CustomStreamWrapper), found=found)
+
+    return act
+
+
+def rebuilt() -> Action:
+    """An answer put together from the chunks of a stream, as LiteLLM's documents show it."""
+
+    async def act(stage: Stage) -> Any:
+        stream = await stage.router.acompletion(model="m", messages=PROMPT, stream=True)
+        chunks = [chunk async for chunk in stream]
+        return litellm.stream_chunk_builder(chunks, messages=PROMPT)
+
+    return act
+
+
 def _delta(line: str) -> str:
     before, found, rest = line.partition('"type": "text_delta", "text": "')
     if not found:
@@ -175,5 +200,12 @@ ROWS: Final = [
         {"a": [failing()]},
         ONWARD,
     ),
+    Row(
+        "the class of a stream",
+        ONE,
+        kind_of_stream("model", "custom_llm_provider"),
+        {"is_litellms": True, "found": ["gpt-4o-mini", "openai"]},
+    ),
+    Row("an answer rebuilt from a stream", ONE, rebuilt(), {"answer": "from a"}),
     Row("a stream of text", ONE, text_stream(), {"answer": "from a", "accounts": ["a"]}),
 ]

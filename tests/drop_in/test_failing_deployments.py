@@ -9,6 +9,7 @@ import litellm
 import openai
 import pytest
 from litellm.integrations.custom_logger import CustomLogger
+from ports import free_port
 
 from drop_in.actions import PROMPT, outcome_of
 from drop_in.callbacks import registered
@@ -19,6 +20,7 @@ from drop_in.upstream import LIMITED, Fault, Upstream, failing
 
 BOTH: Final = pytest.mark.parametrize("router_of", [plain_router, our_router], ids=["plain", "ours"])
 TWO: Final = [deployment("m", "a"), deployment("m", "b")]
+APART: Final = [deployment("m", "a"), deployment("m", "b", info={"wallie_provider": "openai-b"})]
 USUAL: Final = {"retry": {"max_retries": 3}, "breaker": {}}  # the waits and the breaker that a file without them has
 AT_MOST: Final = 5.0  # seconds for forty calls: none of them waits for a deployment that fails
 AT_ONCE: Final = 1.0  # seconds for a call that waits for nothing
@@ -41,9 +43,18 @@ async def test_a_deployment_that_always_fails_costs_no_request_and_no_wait(upstr
     assert {answer.choices[0].message.content for answer in answers} == {"from b"}
 
 
-async def test_a_deployment_that_always_fails_costs_nothing_under_load(upstream: Upstream) -> None:
+async def test_a_deployment_that_refuses_connections_costs_no_request_and_no_wait(upstream: Upstream) -> None:
+    refused = f"http://127.0.0.1:{free_port()}/v1"
+    models = [deployment("m", "a", api_base=refused), deployment("m", "b")]
+    async with our_router(pointed(upstream, models), 3, USUAL) as router, asyncio.timeout(AT_MOST):
+        answers = [await outcome_of(ask(router)) for _ in range(20)]
+    assert [answer for answer in answers if isinstance(answer, Exception)] == []
+
+
+@pytest.mark.parametrize("models", [TWO, APART], ids=["two keys", "two addresses"])
+async def test_a_deployment_that_always_fails_costs_nothing_under_load(upstream: Upstream, models: Any) -> None:
     upstream.prepare({"a": [failing(500), ...]})
-    async with our_router(pointed(upstream, TWO), 3, USUAL) as router, asyncio.timeout(AT_MOST):
+    async with our_router(pointed(upstream, models), 3, USUAL) as router, asyncio.timeout(AT_MOST):
         answers = [await asyncio.gather(*(outcome_of(ask(router)) for _ in range(8))) for _ in range(5)]
     assert [answer for eight in answers for answer in eight if isinstance(answer, Exception)] == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import openai
@@ -52,6 +53,16 @@ async def test_a_chain_that_is_down_is_a_server_error(upstream: Upstream) -> Non
     assert isinstance(error, ChainExhausted)
     assert isinstance(error, openai.InternalServerError)
     assert error.status_code == 503
+
+
+async def test_a_chain_that_is_down_is_a_server_error_for_streams_and_threads_too(upstream: Upstream) -> None:
+    upstream.prepare({"a": [failing(500), ...], "b": [failing(503), ...]})
+    async with our_router(pointed(upstream, THREE), **ONWARD) as router:
+        streamed = await outcome_of(ask(router, stream=True))
+        blocking = await outcome_of(asyncio.to_thread(router.completion, model="m", messages=PROMPT))
+    for error in (streamed, blocking):
+        assert isinstance(error, ChainExhausted)
+        assert isinstance(error, openai.InternalServerError)
 
 
 async def test_a_chain_whose_every_member_is_limited_is_a_rate_limit(upstream: Upstream) -> None:

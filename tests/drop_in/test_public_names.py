@@ -20,8 +20,9 @@ from wallie_litellm.guard.router import WallieRouter
 MODELS: Final = [
     {"model_name": "m", "litellm_params": {"model": "openai/x", "mock_response": "made up", "api_key": "sk-a"}}
 ]
-# Names of ours that LiteLLM's Router has too: calls that are guarded.
+# Names of ours that LiteLLM's Router has too: calls that are guarded, and a constructor.
 GUARDED: Final = {
+    "from_config",
     "acompletion",
     "completion",
     "abatch_completion",

@@ -123,8 +123,8 @@ async def test_a_held_stream_that_no_member_can_finish_delivers_nothing_but_an_e
         "both break",
         lambda fleet: (fleet["openai"].cut_stream(CHUNKS), fleet["anthropic"].truncate_stream(CHUNKS)),
         error=CLEAN,
-        settings=recovery("hold"),
-        others={"backup": range(2, 9)},  # no other member is left: it may be asked again
+        settings={**recovery("hold"), "retry": {"max_retries": 0}},
+        others=FROM_BACKUP,
     )
     await judge(row, stream=True, at_once=False)
 

