@@ -61,6 +61,10 @@ _PLAIN_SETTINGS: Final = frozenset(
 )  # fmt: skip
 
 
+_STRATEGY_SETTINGS: Final = frozenset({"routing_strategy", "routing_strategy_args"})
+_CALLBACK_STRATEGIES: Final = ("simple-shuffle", "least-busy", "latency-based-routing", "cost-based-routing")
+
+
 class Timeouts(NamedTuple):
     """A Router's own timeouts in seconds, for deployments and requests that state none."""
 
@@ -92,8 +96,11 @@ class DeploymentCalls:
         """Call by these ``settings`` of the Router from now on."""
         self._settings = dict(settings)
         set_to_something = {name for name, value in settings.items() if value not in (None, False, (), [], {})}
-        strategy = settings.get("routing_strategy", "simple-shuffle")
-        self._plain = set_to_something - {"routing_strategy"} <= _PLAIN_SETTINGS and strategy == "simple-shuffle"
+        strategy = str(settings.get("routing_strategy") or "simple-shuffle")
+        # Until 1.108 these strategies learn from LiteLLM's callbacks, which see every call, and the Router's streams
+        # hide how the provider's ended.
+        strategies = ("simple-shuffle",) if self._inner.has_entry_points else _CALLBACK_STRATEGIES
+        self._plain = set_to_something - _STRATEGY_SETTINGS <= _PLAIN_SETTINGS and strategy in strategies
         self.timeouts = Timeouts(settings.get("timeout"), settings.get("stream_timeout"))
 
     def use_own_strategy(self) -> None:
