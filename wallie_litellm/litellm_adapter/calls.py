@@ -51,12 +51,12 @@ _ROUTERS_ARGUMENTS: Final = frozenset(
 _PLAIN_SETTINGS: Final = frozenset(
     {
         "allowed_fails", "allowed_fails_policy", "assistants_config", "auto_router_capability_limit",
-        "content_policy_fallbacks", "context_window_fallbacks", "cooldown_time", "debug_level",
-        "default_fallbacks", "disable_cooldowns", "enable_pre_call_checks", "enable_tag_filtering",
-        "fallback_access_check", "fallback_budget_check", "fallbacks", "ignore_invalid_deployments",
-        "max_fallbacks", "model_group_alias", "model_list", "num_retries", "retry_after",
-        "router_general_settings", "search_tools", "set_verbose", "stream_timeout", "tag_filtering_match_any",
-        "timeout",
+        "cache_responses", "content_policy_fallbacks", "context_window_fallbacks", "cooldown_time",
+        "debug_level", "default_fallbacks", "default_litellm_params", "disable_cooldowns",
+        "enable_pre_call_checks", "enable_tag_filtering", "fallback_access_check", "fallback_budget_check",
+        "fallbacks", "ignore_invalid_deployments", "max_fallbacks", "model_group_alias", "model_list",
+        "num_retries", "retry_after", "router_general_settings", "search_tools", "set_verbose",
+        "stream_timeout", "tag_filtering_match_any", "timeout",
     }
 )  # fmt: skip
 
@@ -100,7 +100,14 @@ class DeploymentCalls:
         # Until 1.108 these strategies learn from LiteLLM's callbacks, which see every call, and the Router's streams
         # hide how the provider's ended.
         strategies = ("simple-shuffle",) if self._inner.has_entry_points else _CALLBACK_STRATEGIES
-        self._plain = set_to_something - _STRATEGY_SETTINGS <= _PLAIN_SETTINGS and strategy in strategies
+        given = settings.get("default_litellm_params") or {}
+        self._defaults = {name: value for name, value in given.items() if value is not None}
+        self._caching = bool(settings.get("cache_responses"))
+        self._plain = (
+            set_to_something - _STRATEGY_SETTINGS <= _PLAIN_SETTINGS
+            and strategy in strategies
+            and "metadata" not in self._defaults
+        )
         self.timeouts = Timeouts(settings.get("timeout"), settings.get("stream_timeout"))
 
     def use_own_strategy(self) -> None:
@@ -157,7 +164,8 @@ class DeploymentCalls:
         return {
             "max_retries": NO_RETRIES,
             **parameters,
-            "caching": False,
+            "caching": self._caching,
+            **self._defaults,
             **arguments,
             "model": parameters["model"],
             "num_retries": None,
