@@ -40,7 +40,7 @@ WRITES: Final = {
         "documented setting: the response cache that the file turns on, where there is none; it serves Routers alone"
     ),
     ("litellm_adapter.selection", "litellm.callbacks"): "documented callbacks: the filter of each pick",
-    ("proxy.installation", "litellm.proxy.proxy_server.general_settings"): (
+    ("proxy.disconnects", "litellm.proxy.proxy_server.general_settings"): (
         "documented setting cancel_on_disconnect: on by default, since a client that has left holds no place"
     ),
     ("proxy.shutdown", "litellm.proxy.proxy_server.proxy_shutdown_event"): (

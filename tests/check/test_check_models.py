@@ -94,6 +94,13 @@ def test_a_file_whose_models_are_in_the_proxys_database_is_right(check: Any) -> 
     assert (report.problems, report.notes, report.deployments) == ((), (), ())
 
 
+@pytest.mark.parametrize("route", ["", "converse/", "invoke/", "us-east-1/", "converse/us-east-1/"])
+def test_a_bedrock_model_is_listed_by_whatever_api_and_region_it_is_called(check: Any, route: str) -> None:
+    [row] = check(entry(f"bedrock/{route}us.anthropic.claude-sonnet-4-6")).deployments
+    assert row.input_price == litellm.model_cost["us.anthropic.claude-sonnet-4-6"]["input_cost_per_token"]
+    assert "is not in LiteLLM's price map" in check(entry(f"bedrock/{route}anthropic.nope")).problems[0]
+
+
 def test_a_pattern_is_not_looked_up(check: Any) -> None:
     assert check(entry("openai/*")).ok
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import openai
-from failover_rows import SCALE, TIMEOUT, fast_defaults
+from failover_rows import LONG_TIMEOUT, SCALE, TIMEOUT, fast_defaults
 from ports import free_port
 from proxy_support import MASTER_KEY, Proxy, executable, launch, lay_out
 
@@ -31,7 +31,11 @@ def configuration(groups: Mapping[str, Mapping[str, Any]], alone: frozenset[str]
     simulated provider has faults for each.
     """
     own = [
-        {"model_name": name, "litellm_params": {"model": f"openai/{name}"}, "model_info": {"wallie_provider": name}}
+        {
+            "model_name": name,
+            "litellm_params": {"model": f"openai/{name}", "timeout": TIMEOUT / SCALE},
+            "model_info": {"wallie_provider": name},
+        }
         for name in groups
     ]
     backups = [{"model_name": name, "litellm_params": {"model": model}} for name, model in MODELS.items()]
@@ -41,7 +45,7 @@ def configuration(groups: Mapping[str, Mapping[str, Any]], alone: frozenset[str]
         "router_settings": {
             "fallbacks": [{name: ["backup"]} for name in groups if name not in alone],
             "disable_cooldowns": True,
-            "timeout": TIMEOUT / SCALE,
+            "timeout": LONG_TIMEOUT / SCALE,
         },
         "litellm_settings": {"callbacks": "callbacks.wallie.handler"},
         "wallie": {**wallie, "providers": {name: dict(limits) for name, limits in groups.items()}},

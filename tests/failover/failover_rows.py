@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import openai
@@ -20,7 +20,8 @@ from wallie_litellm.simulator import SimulatedProviders
 
 SCALE: Final = 10  # seconds of a configuration in one second of a test
 SLACK: Final = 1.5  # seconds of a test that eight requests may take on a busy machine, besides what they wait for
-TIMEOUT: Final = 5.0  # seconds of one call, or between two chunks of a stream
+TIMEOUT: Final = 5.0  # seconds of one call to a faulty deployment, or between two chunks of its stream
+LONG_TIMEOUT: Final = 60.0  # seconds, the same for all others
 JITTER: Final = 1 + RetrySettings().jitter
 RETRIES: Final = (1 + 2 + 4) * JITTER  # seconds that the default's retries wait for at most
 
@@ -65,6 +66,7 @@ class Row:
     status: int | None = None
     delivered: str = ""
     circuit: str = "closed"  # after eight at once
+    timeout: float = LONG_TIMEOUT  # of the deployment behind ``chat``
     group: str = "chat"
     chain: tuple[str, ...] = ("backup",)
     settings: Mapping[str, Any] = field(default_factory=dict)  # sections of ``wallie:``
@@ -99,17 +101,25 @@ def configuration(row: Row) -> dict[str, Any]:
     """The file of a row."""
     return {
         "model_list": [
-            {"model_name": name, "litellm_params": {"model": model, "api_key": "sk-simulated"}}
+            {
+                "model_name": name,
+                "litellm_params": {"model": model, **({"timeout": row.timeout / SCALE} if name == "chat" else {})},
+            }
             for name, model in MODELS.items()
         ],
         "router_settings": {
             "fallbacks": [{"chat": [*row.chain]}],
             "disable_cooldowns": True,
-            "timeout": TIMEOUT / SCALE,
+            "timeout": LONG_TIMEOUT / SCALE,
             **row.router,
         },
         "wallie": fast_defaults(row.settings),
     }
+
+
+def through_router(row: Row) -> Row:
+    """``row`` with a setting that has each call go through LiteLLM's Router, rather than straight to the deployment."""
+    return replace(row, name=f"{row.name}, through the Router", router={**row.router, "routing_strategy": "least-busy"})
 
 
 @dataclass

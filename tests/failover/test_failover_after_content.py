@@ -8,7 +8,20 @@ from typing import Any
 
 import litellm
 import pytest
-from failover_rows import CHUNKS, CLEAN, FEATURE, FROM_BACKUP, MESSAGES, PART, TEXT, TIMEOUT, Row, ask, configuration
+from failover_rows import (
+    CHUNKS,
+    CLEAN,
+    FEATURE,
+    FROM_BACKUP,
+    MESSAGES,
+    PART,
+    TEXT,
+    TIMEOUT,
+    Row,
+    ask,
+    configuration,
+    through_router,
+)
 
 from wallie_litellm.simulator import SimulatedProvider, SimulatedProviders
 
@@ -30,7 +43,8 @@ def recovery(mode: str) -> dict[str, Any]:
 
 
 def row_of(name: str, **more: Any) -> Row:
-    return Row(name, broken(name), within=TIMEOUT if name == "it stalls" else 0.0, circuit="open", **more)
+    bounds = {"within": TIMEOUT, "timeout": TIMEOUT} if name == "it stalls" else {}
+    return Row(name, broken(name), circuit="open", **bounds, **more)
 
 
 BY_DEFAULT = [
@@ -61,6 +75,11 @@ NOT_CONTINUED = [
         circuit="open",
     ),
 ]
+THROUGH_ROUTER = [
+    *map(through_router, BY_DEFAULT),
+    *map(through_router, HELD),
+    *map(through_router, CONTINUED[: len(BREAKS)]),
+]
 crowds = pytest.mark.parametrize("at_once", [False, True], ids=["in-turn", "at-once"])
 
 
@@ -88,6 +107,11 @@ async def test_a_stream_that_no_member_can_continue_is_an_error(judge, row, at_o
     await judge(row, stream=True, at_once=at_once)
 
 
+@pytest.mark.parametrize("row", THROUGH_ROUTER, ids=lambda row: f"{row}, {row.settings or 'error'}")
+async def test_a_stream_of_litellms_router_ends_in_the_same_ways(judge, row):
+    await judge(row, stream=True, at_once=False)
+
+
 @pytest.mark.parametrize("mode", ["error", "hold", "continue"])
 async def test_a_healthy_stream_is_the_same_in_every_mode(judge, mode):
     row = Row("healthy", lambda fleet: None, settings=recovery(mode))
@@ -99,7 +123,7 @@ async def test_a_held_stream_that_no_member_can_finish_delivers_nothing_but_an_e
         "both break",
         lambda fleet: (fleet["openai"].cut_stream(CHUNKS), fleet["anthropic"].truncate_stream(CHUNKS)),
         error=CLEAN,
-        settings=recovery("hold"),
+        settings={**recovery("hold"), "retry": {"max_retries": 0}},
         others=FROM_BACKUP,
     )
     await judge(row, stream=True, at_once=False)

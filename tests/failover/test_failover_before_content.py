@@ -9,12 +9,23 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from failover_rows import FEATURE, FROM_BACKUP, JITTER, MESSAGES, RETRIES, SCALE, TIMEOUT, Row, configuration
+from failover_rows import (
+    FEATURE,
+    FROM_BACKUP,
+    JITTER,
+    MESSAGES,
+    RETRIES,
+    SCALE,
+    TIMEOUT,
+    Row,
+    configuration,
+    through_router,
+)
 
-FIRST_TOKEN = 5.0
+FIRST_TOKEN = 8.0
 BY_FEATURE: dict[str, Any] = {"features": {FEATURE: {"first_token": FIRST_TOKEN}}}
 BY_PROVIDER: dict[str, Any] = {"providers": {"openai": {"first_token": FIRST_TOKEN}}}
-LATE = 20.0 / SCALE
+LATE = 40.0 / SCALE
 # One request makes four calls; the second one's is the fifth failure in a row, which opens the circuit. Of eight at
 # once, five fail before it is open, and none comes back.
 UNTIL_OPEN: dict[str, Any] = {
@@ -25,33 +36,20 @@ UNTIL_OPEN: dict[str, Any] = {
 }
 # The same for faults inside a 200, which a stream may leave behind without a repetition.
 NO_CONTENT: dict[str, Any] = {**UNTIL_OPEN, "primary": (range(2, 6), range(5, 9))}
-TIMED_OUT: dict[str, Any] = {"within": TIMEOUT, "others": FROM_BACKUP, "circuit": "open"}
+TIMED_OUT: dict[str, Any] = {"within": TIMEOUT, "timeout": TIMEOUT, "others": FROM_BACKUP, "circuit": "open"}
 NO_TOKEN: dict[str, Any] = {
     "within": FIRST_TOKEN,
     "others": FROM_BACKUP,
     "circuit": "open",
-    "router": {"timeout": 60 / SCALE},
 }
 
 BOTH = [
     Row("accepts and never answers", lambda fleet: fleet["openai"].hang(), **TIMED_OUT),
     Row("headers at once, then nothing", lambda fleet: fleet["openai"].hang(after_headers=True), **TIMED_OUT),
     Row(
-        "headers at once, no content for 20 s, first_token of the feature",
+        "headers at once, no content for 40 s, first_token of the feature",
         lambda fleet: fleet["openai"].slow(LATE, after_headers=True),
         settings=BY_FEATURE,
-        **NO_TOKEN,
-    ),
-    Row(
-        "headers at once, no content for 20 s, first_token of the provider",
-        lambda fleet: fleet["openai"].slow(LATE, after_headers=True),
-        settings=BY_PROVIDER,
-        **NO_TOKEN,
-    ),
-    Row(
-        "headers at once, no content for 20 s, first_token of the request",
-        lambda fleet: fleet["openai"].slow(LATE, after_headers=True),
-        arguments={"first_token": FIRST_TOKEN / SCALE},
         **NO_TOKEN,
     ),
     Row(
@@ -75,13 +73,13 @@ BOTH = [
         "429 to everything, without Retry-After",
         lambda fleet: fleet["openai"].rate_limit(None),
         within=3.0,  # pause_patience
-        primary=(range(1, 7), range(1, 25)),  # pauses of 1 and 2 s: at most three calls a request
+        primary=(range(1, 9), range(1, 33)),  # pauses of 1 and 2 s, and a late 429 meets one that is over
         others=FROM_BACKUP,
     ),
     Row(
         "429 to everything, without Retry-After, pause_patience 0",
         lambda fleet: fleet["openai"].rate_limit(None),
-        primary=(range(1, 3), range(1, 9)),
+        primary=(range(1, 3), range(1, 17)),  # a late 429 meets a pause that is over
         others=FROM_BACKUP,
         settings={"admission": {"pause_patience": 0.0}},
     ),
@@ -119,6 +117,20 @@ BOTH = [
         group="alone",
     ),
 ]
+OTHER_FIRST_TOKENS = [
+    Row(
+        "headers at once, no content for 40 s, first_token of the provider",
+        lambda fleet: fleet["openai"].slow(LATE, after_headers=True),
+        settings=BY_PROVIDER,
+        **NO_TOKEN,
+    ),
+    Row(
+        "headers at once, no content for 40 s, first_token of the request",
+        lambda fleet: fleet["openai"].slow(LATE, after_headers=True),
+        arguments={"first_token": FIRST_TOKEN / SCALE},
+        **NO_TOKEN,
+    ),
+]
 STREAMS = [
     Row("the role, and then nothing", lambda fleet: fleet["openai"].hang(after_chunks=0), **TIMED_OUT),
     Row(
@@ -150,10 +162,21 @@ async def test_a_fault_before_the_answer_costs_the_caller_nothing_but_time(judge
     await judge(row, stream=stream, at_once=at_once)
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("row", OTHER_FIRST_TOKENS, ids=str)
+async def test_a_provider_and_a_request_can_have_a_first_token_too(judge, row, stream):
+    await judge(row, stream=stream, at_once=False)
+
+
 @pytest.mark.parametrize("at_once", [False, True], ids=["in-turn", "at-once"])
 @pytest.mark.parametrize("row", STREAMS, ids=str)
 async def test_a_stream_without_content_is_begun_anew(judge, row, at_once):
     await judge(row, stream=True, at_once=at_once)
+
+
+@pytest.mark.parametrize("row", [through_router(row) for row in STREAMS], ids=str)
+async def test_a_stream_of_litellms_router_without_content_is_begun_anew(judge, row):
+    await judge(row, stream=True, at_once=False)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

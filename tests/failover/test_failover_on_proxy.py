@@ -135,7 +135,7 @@ def test_a_client_that_retries_by_itself_is_told_when_that_is_no_use(proxy, flee
     heard = Client(proxy, retries=2).ask("asked-too-often")
     assert isinstance(heard.error, openai.RateLimitError)
     assert heard.headers["x-should-retry"] == "false"
-    assert int(heard.headers["retry-after"]) >= 1
+    assert float(heard.headers["retry-after"]) > 0
     assert fleet["openai"].counts().by_model["asked-too-often"] == 4  # one call, and three retries of ours
 
 

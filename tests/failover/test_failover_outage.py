@@ -1,55 +1,107 @@
-"""An outage that ends: served throughout, with few calls to the provider meanwhile, and back soon after it."""
+"""The package's own settings, on a clock of the test's: outages that end, errors and pauses that do not."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from itertools import count
+from typing import Any
 
 import pytest
-from failover_rows import MESSAGES, TEXT, Row, configuration, fast_defaults
+from failover_rows import JITTER, MESSAGES, TEXT, Row, configuration
+from fake_clock import FakeClock
 
-from wallie_litellm import execute_ai_request
+from wallie_litellm import AIRequestResult, execute_ai_request
 
-SPEED = 20  # seconds of the outage in one second of the test
-OUTAGE = 60.0
-EVERY = 4.0
-BACK_WITHIN = 30.0
-SLACK = 8.0  # 0.4 s of the test
-A_HANDFUL = 12
+OUTAGE = 60.0  # seconds
+EVERY = 4  # seconds from one request to the next
+BACK_WITHIN = 30.0  # seconds after the outage
+A_HANDFUL = 10  # calls to a provider that is down
+STEP = 0.5  # seconds that the clock is advanced at once
+RETRIES = (1 + 2 + 4) * JITTER  # seconds
 
 
-@pytest.mark.parametrize("fault", ["fail", "refuse", "reset_connection"])
-async def test_a_minute_of_failures_is_survived_and_left_behind(make_router, fleet, fault):
-    data = configuration(Row("outage", lambda fleet: None))
-    router = make_router(data={**data, "wallie": fast_defaults({}, SPEED)})
-    primary, started = fleet["openai"], time.monotonic()
+class Time:
+    """Lets seconds pass for a router, and its requests go on meanwhile."""
 
-    def passed() -> float:
-        return (time.monotonic() - started) * SPEED
+    def __init__(self, make_router: Any) -> None:
+        self.clock = FakeClock()
+        data = configuration(Row("defaults", lambda fleet: None))
+        data["router_settings"]["timeout"] = 60
+        self.router = make_router(clock=self.clock, data={**data, "wallie": {"ledger": None}})
 
-    asked: list[asyncio.Task[tuple[float, str]]] = []
+    async def passes(self, seconds: float) -> None:
+        await self._settle()
+        for _ in range(round(seconds / STEP)):
+            self.clock.advance(STEP)
+            await self._settle()
 
-    async def ask() -> tuple[float, str]:
-        result = await execute_ai_request(router, "chat", MESSAGES)
+    async def _settle(self) -> None:
+        """Wait until every request has ended, or waits for the clock."""
+        calm = 0
+        while calm < 3:
+            await asyncio.sleep(0.002)
+            calm = 0 if any(one["in_flight"] for one in self.router.guard.status()["providers"].values()) else calm + 1
+
+    def ask(self) -> asyncio.Task[tuple[AIRequestResult, float]]:
+        """A request, with the seconds that it took."""
+        return asyncio.create_task(self._ask(self.clock.now()))
+
+    async def _ask(self, started: float) -> tuple[AIRequestResult, float]:
+        result = await execute_ai_request(self.router, "chat", MESSAGES)
         assert result.text == TEXT
-        return passed(), result.provider
+        return result, self.clock.now() - started
 
-    primary.fail(503) if fault == "fail" else getattr(primary, fault)()
-    for number in count():
-        asked.append(asyncio.create_task(ask()))
-        await asyncio.sleep(max(0.0, (number + 1) * EVERY - passed()) / SPEED)
-        if passed() >= OUTAGE:
+    async def ends(self, requests: list[asyncio.Task[tuple[AIRequestResult, float]]]) -> list[float]:
+        """The seconds that each of ``requests`` took."""
+        while not all(request.done() for request in requests):
+            await self.passes(STEP)
+        return [(await request)[1] for request in requests]
+
+
+@pytest.fixture
+def time(make_router: Any) -> Time:
+    return Time(make_router)
+
+
+def begin(fleet: Any, fault: str) -> None:
+    if fault == "503":
+        fleet["openai"].fail(503)
+    elif fault == "429":
+        fleet["openai"].rate_limit(None)
+    else:
+        getattr(fleet["openai"], fault)()
+
+
+@pytest.mark.parametrize("fault", ["503", "refuse", "reset_connection", "429"])
+async def test_a_minute_of_failures_is_survived_and_left_behind(time, fleet, fault):
+    begin(fleet, fault)
+    requests = []
+    for _ in range(round(OUTAGE / EVERY)):
+        requests.append(time.ask())
+        await time.passes(EVERY)
+    assert fleet["openai"].counts().received <= A_HANDFUL
+    fleet["openai"].heal()
+    for number in count(1):
+        requests.append(time.ask())
+        await time.passes(EVERY)
+        if requests[-1].done() and requests[-1].result()[0].provider == "openai":
             break
-    while_down = primary.counts().received
-    primary.heal()
-    healed = passed()
-    for number in count(len(asked)):
-        asked.append(asyncio.create_task(ask()))
-        await asyncio.sleep(max(0.0, (number + 1) * EVERY - passed()) / SPEED)
-        if asked[-1].done() and asked[-1].result()[1] == "openai":
-            break
-        assert passed() < healed + 2 * BACK_WITHIN
-    assert passed() - healed <= BACK_WITHIN + SLACK
-    assert while_down <= A_HANDFUL
-    await asyncio.gather(*asked)
+        assert number * EVERY <= BACK_WITHIN
+    assert max(await time.ends(requests)) <= RETRIES + STEP
+
+
+@pytest.mark.parametrize(("fault", "calls", "seconds"), [("503", 5, RETRIES), ("429", 6, 3.0)])
+async def test_failures_that_do_not_end_cost_two_requests_in_turn_a_few_seconds(time, fleet, fault, calls, seconds):
+    begin(fleet, fault)
+    for _ in range(2):
+        assert max(await time.ends([time.ask()])) <= seconds + STEP
+    assert fleet["openai"].counts().received <= calls
+    assert fleet["anthropic"].counts().received == 2
+
+
+@pytest.mark.parametrize(("fault", "calls", "seconds"), [("503", 8, 1 * JITTER), ("429", 24, 3.0)])
+async def test_failures_that_do_not_end_cost_eight_requests_at_once_no_more(time, fleet, fault, calls, seconds):
+    begin(fleet, fault)
+    assert max(await time.ends([time.ask() for _ in range(8)])) <= seconds + STEP
+    assert fleet["openai"].counts().received <= calls
+    assert fleet["anthropic"].counts().received == 8

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from wallie_litellm.config import RouterConfig
 from wallie_litellm.config.chains import ANY_GROUP, FALLBACK_LISTS
-from wallie_litellm.config.differences import DEPLOYMENT, DIFFERENCES, PROCESS_WIDE, SECTIONS, Difference
+from wallie_litellm.config.differences import (
+    DEPLOYMENT,
+    DIFFERENCES,
+    PROCESS_WIDE,
+    PROXY_SECTIONS,
+    SECTIONS,
+    Difference,
+)
 
 _COOLDOWNS: Final = "disable_cooldowns"
 
@@ -66,16 +73,19 @@ def chains_that_end(config: RouterConfig) -> Iterator[str]:
 
 
 def _in_litellm(config: RouterConfig, head: str) -> list[str]:
-    """The groups that LiteLLM tries after ``head``: each member's own chain comes before the next member."""
+    """The groups that LiteLLM tries after ``head``.
+
+    A member's own chain comes before the next member; the one of ``*`` is followed for the head alone.
+    """
     tried = [head]
 
-    def walk(group: str) -> None:
-        for member in config.chain(group):
+    def walk(chain: Sequence[str]) -> None:
+        for member in chain:
             if member not in tried:
                 tried.append(member)
-                walk(member)
+                walk(config.chains.get(member, ()))
 
-    walk(head)
+    walk(config.chain(head))
     return tried[1:]
 
 
@@ -87,7 +97,9 @@ def unused_lists(config: RouterConfig) -> Iterator[str]:
 
 
 def proxy_alone(config: RouterConfig) -> Iterator[str]:
-    """The settings that ``build_router`` does not set, since they would hold for all of the process."""
+    """What holds on the proxy and not for a router of ``build_router``."""
+    if sections := sorted(config.other_sections & PROXY_SECTIONS):
+        yield f"{', '.join(sections)}: only the proxy applies these; a router of build_router does not"
     names = [name for name in config.litellm_settings if name in PROCESS_WIDE]
     callbacks = config.litellm_settings.get("callbacks")
     given = callbacks if isinstance(callbacks, list) else [callbacks]

@@ -2,6 +2,9 @@
 
 ``load``              from a file and the environment to a ``RouterConfig``, or to one error with every problem
 ``models``            the ``wallie:`` section
+``limits``            its limits, and those of known providers
+``telemetry``         its sinks
+``section``           what its sections are built on
 ``litellm_sections``  the sections that are LiteLLM's
 ``chains``            the fallback chains in them
 ``differences``       LiteLLM's settings that act otherwise here, and what to write instead
@@ -12,27 +15,27 @@
 ``yaml_file``         reading YAML, with line and column of every mistake
 """
 
+from wallie_litellm.config.limits import DEFAULT_PROVIDERS, LimitSettings, ProviderLimits
 from wallie_litellm.config.load import DEFAULT_FILE, RouterConfig, load_config, parse_config
 from wallie_litellm.config.models import (
-    DEFAULT_PROVIDERS,
     AdmissionSettings,
     BreakerSettings,
     FeatureRules,
     FeatureSettings,
     KpiSettings,
     LedgerSettings,
-    LimitSettings,
-    PostHogSettings,
-    PrometheusSettings,
-    ProviderLimits,
     QuotaSettings,
     RetrySettings,
-    SentrySettings,
-    SlackSettings,
     StoreSettings,
     StreamRecovery,
-    TelemetrySettings,
     WallieConfig,
+)
+from wallie_litellm.config.telemetry import (
+    PostHogSettings,
+    PrometheusSettings,
+    SentrySettings,
+    SlackSettings,
+    TelemetrySettings,
 )
 from wallie_litellm.config.values import parse_duration
 from wallie_litellm.core.dimensions import DIMENSIONS, Dimension, RateDimension

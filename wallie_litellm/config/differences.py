@@ -75,9 +75,9 @@ DIFFERENCES: Final = (
     Difference(
         "max_fallbacks",
         SECTIONS,
-        "how many fallbacks one request may take, those of fallbacks among them",
-        "a chain has the members that it states",
-        "write a shorter chain",
+        "how many fallbacks a request takes before the chains of members are no longer followed",
+        "they are not followed, and a chain is tried to its end",
+        "remove it",
     ),
     Difference(
         "enable_weighted_failover",
@@ -105,3 +105,5 @@ PROCESS_WIDE: Final = frozenset(
         *("cost_discount_config", "cost_margin_config", "redact_messages_in_exceptions", "set_verbose"),
     }
 )
+# Sections of the file that concern calls and that LiteLLM's proxy alone applies.
+PROXY_SECTIONS: Final = frozenset({"guardrails", "policies", "policy_attachments", "prompts", "vector_store_registry"})

@@ -33,8 +33,8 @@ class RouterConfig:
     LiteLLM's parts can hold keys, so they stay out of the repr. ``model_list`` is empty where all models come from the
     proxy's database; it has the values of the file's credentials, and the models and addresses of the variables that it
     names. ``references`` are these and all other variables that LiteLLM's parts name, each with its places;
-    ``environment_variables`` those that the file sets. ``locate`` names the included file of a key path that begins
-    with an index in ``model_list``.
+    ``environment_variables`` those that the file sets, ``other_sections`` the names of the sections that are the
+    proxy's alone. ``locate`` names the included file of a key path that begins with an index in ``model_list``.
     """
 
     path: Path
@@ -46,6 +46,7 @@ class RouterConfig:
     chains: Mapping[str, tuple[str, ...]]
     environment_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     references: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    other_sections: frozenset[str] = frozenset()
     locate: Callable[[str], str] = field(default=str, repr=False, compare=False)
 
     @property
@@ -115,6 +116,7 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
         chains=chains,
         environment_variables=variables,
         references=references({name: data.get(name) for name in (*litellm_sections.SECTIONS[:4], CREDENTIALS)}),
+        other_sections=frozenset(litellm_sections.OTHER_SECTIONS.intersection(filter(data.get, data))),
         locate=included.locate,
         **sections,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from wallie_litellm.config.limits import DEFAULT_PROVIDERS, LimitSettings, ProviderLimits, in_its_time_zone
+from wallie_litellm.config.section import Place, Section
+from wallie_litellm.config.telemetry import TelemetrySettings
 from wallie_litellm.config.values import (
     Count,
     CountOrZero,
@@ -14,94 +17,19 @@ from wallie_litellm.config.values import (
     DurationOrZero,
     Factor,
     FirstToken,
-    Folder,
-    Host,
     LedgerUrl,
     Money,
-    Port,
     Priority,
     Secret,
-    SecretUrl,
     Share,
     ShareAboveZero,
-    ShareBelowOne,
-    SinkPaths,
     StoreUrl,
-    Switch,
-    TimeZone,
-    WebUrl,
     conflict,
-    mask_url,
 )
-from wallie_litellm.core.dimensions import DIMENSIONS, Dimension, RateDimension
-
-# Google resets requests per day at midnight Pacific time: https://ai.google.dev/gemini-api/docs/rate-limits
-RESET_TIMEZONES: Final[Mapping[str, str]] = {"gemini": "America/Los_Angeles"}
 
 # What becomes of a stream that breaks after text: the caller gets an error; it is delivered only when whole, and begun
 # anew elsewhere; or it goes on elsewhere from where it broke.
 StreamRecovery = Literal["error", "hold", "continue"]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class LimitSettings(Section):
-    """Limits by dimension; ``None`` is no limit.
-
-    ``rpm``, ``rpd``: requests per minute and per day. ``tpm``, ``tpd``: tokens per minute and per day.
-    ``itpm``, ``otpm``: input and output tokens per minute. ``concurrency``: calls in flight.
-    """
-
-    rpm: Count | None = None
-    tpm: Count | None = None
-    itpm: Count | None = None
-    otpm: Count | None = None
-    rpd: Count | None = None
-    tpd: Count | None = None
-    concurrency: Count | None = None
-
-    def by_dimension(self) -> dict[Dimension, int]:
-        """The limits that are set, in the order of ``DIMENSIONS``."""
-        values = ((dimension, getattr(self, dimension)) for dimension in DIMENSIONS)
-        return {dimension: value for dimension, value in values if value is not None}
-
-
-class ProviderLimits(LimitSettings):
-    """What one provider's account allows.
-
-    ``burst``: capacity of a per-minute dimension's bucket, one minute's limit unless set. ``headroom``: share of
-    every limit that stays unused. ``reset_timezone``: where the day of ``rpd`` and ``tpd`` begins at midnight.
-    ``first_token``: seconds to an attempt's first content, after which it has failed; ``None`` is no such bound.
-    """
-
-    burst: Mapping[RateDimension, Count] = Field(default_factory=dict)
-    headroom: ShareBelowOne = 0.0
-    reset_timezone: TimeZone = "UTC"
-    first_token: FirstToken | None = None
-
-    @model_validator(mode="after")
-    def _bursts_have_limits(self) -> ProviderLimits:
-        for dimension in self.burst:
-            if getattr(self, dimension) is None:
-                raise conflict(f"burst.{dimension}", f"there is no {dimension} limit for it to belong to; set one too")
-        return self
-
-
-# Limits of the known providers that the file does not mention.
-DEFAULT_PROVIDERS: Final[Mapping[str, ProviderLimits]] = {
-    name: ProviderLimits(rpm=rpm, tpm=tpm, rpd=rpd, reset_timezone=RESET_TIMEZONES.get(name, "UTC"))
-    for name, rpm, tpm, rpd in (
-        ("openai", 500, 150_000, 10_000),
-        ("anthropic", 1_000, 100_000, 50_000),
-        ("gemini", 2_000, 200_000, 100_000),
-        ("groq", 500, 50_000, 10_000),
-        ("deepseek", 300, 100_000, 5_000),
-    )
-}
 
 
 class AdmissionSettings(Section):
@@ -183,17 +111,7 @@ class QuotaSettings(Section):
         return self
 
 
-class _Place(Section):
-    """A section with a ``url``; a password in it stays out of its repr."""
-
-    url: str
-
-    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        for name, value in super().__repr_args__():
-            yield name, mask_url(value) if name == "url" else value
-
-
-class StoreSettings(_Place):
+class StoreSettings(Place):
     """Where shared state lives, and what holds while it cannot be reached.
 
     ``on_store_error``: ``local`` keeps a local share of the limit, ``open`` admits, ``closed`` refuses.
@@ -203,62 +121,11 @@ class StoreSettings(_Place):
     on_store_error: Literal["local", "open", "closed"] = "local"
 
 
-class LedgerSettings(_Place):
+class LedgerSettings(Place):
     """Where the durable record is written, and for how many seconds single records are kept."""
 
     url: LedgerUrl = "sqlite:///wallie.db"
     retention: Duration = 90 * 86400.0
-
-
-class PostHogSettings(Section):
-    """PostHog's project key and host."""
-
-    api_key: Secret | None = None
-    host: WebUrl = "https://us.i.posthog.com"
-
-
-class SlackSettings(Section):
-    """Slack's incoming webhook."""
-
-    webhook_url: SecretUrl | None = None
-
-
-class SentrySettings(Section):
-    """Sentry's DSN."""
-
-    dsn: SecretUrl | None = None
-
-
-class PrometheusSettings(Section):
-    """Naming Prometheus turns its metrics on; ``port`` also serves them, on ``host``."""
-
-    port: Port | None = None
-    host: Host = "127.0.0.1"
-
-
-class OpenTelemetrySettings(Section):
-    """Naming OpenTelemetry turns it on, with the providers that the application has set up.
-
-    ``user_ids`` puts the user's id on spans.
-    """
-
-    user_ids: Switch = False
-
-
-class TelemetrySettings(Section):
-    """Where events go; a section that is ``None`` is off.
-
-    ``sinks``: the application's own sinks, as ``module:Class``. ``spool``: the folder in which records wait on disk
-    while the ledger's database or PostHog is away.
-    """
-
-    posthog: PostHogSettings | None = None
-    slack: SlackSettings | None = None
-    sentry: SentrySettings | None = None
-    prometheus: PrometheusSettings | None = None
-    opentelemetry: OpenTelemetrySettings | None = None
-    sinks: SinkPaths = ()
-    spool: Folder = "wallie-spool"
 
 
 class FeatureSettings(Section):
@@ -337,7 +204,7 @@ class WallieConfig(Section):
     def _known_providers_have_limits(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        return {**DEFAULT_PROVIDERS, **{name: _in_its_time_zone(name, limits) for name, limits in given.items()}}
+        return {**DEFAULT_PROVIDERS, **{name: in_its_time_zone(name, limits) for name, limits in given.items()}}
 
     @model_validator(mode="after")
     def _feature_waits_fit(self) -> WallieConfig:
@@ -347,17 +214,6 @@ class WallieConfig(Section):
                 where = "max_wait" if own.max_wait is not None else "admission.max_wait"
                 raise conflict(f"features.{name}.patience", _too_long(own.patience, where, longest))
         return self
-
-
-def _in_its_time_zone(name: str, limits: Any) -> Any:
-    """``limits`` with the time zone in which this provider's day begins, unless they name one."""
-    zone = RESET_TIMEZONES.get(name)
-    if zone is None:
-        return limits
-    if isinstance(limits, ProviderLimits):
-        named = "reset_timezone" in limits.model_fields_set
-        return limits if named else limits.model_copy(update={"reset_timezone": zone})
-    return {"reset_timezone": zone, **limits} if isinstance(limits, Mapping) else limits
 
 
 def _too_long(value: float, other: str, limit: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args, get_origin
 
-from wallie_litellm.config.models import Section
+from wallie_litellm.config.section import Section
 from wallie_litellm.core.scrubbing import is_secret_setting, may_be_secret
 
 if TYPE_CHECKING:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+# LiteLLM's names of Bedrock's APIs and regions, in front of a model: bedrock/converse/..., bedrock/us-east-1/...
+_BEDROCK_ROUTE: Final = re.compile(
+    r"^(?:(?:converse|converse_like|invoke|async_invoke)/)?(?:[a-z]{2}(?:-[a-z]+)+-\d/)?"
+)
 _PER_TOKEN: Final = ("input_cost_per_token", "output_cost_per_token", "tiered_pricing")
 
 
@@ -19,8 +24,15 @@ def price_entry(
     if isinstance(base, str):
         return next((prices[name] for name in (base, f"{vendor}/{base}") if prices.get(name)), None)
     bare = model.removeprefix(f"{vendor}/")
-    candidates = (prices.get(name) for name in (model, f"{vendor}/{bare}", bare))
+    names = (model, f"{vendor}/{bare}", bare, *_without_route(bare, vendor))
+    candidates = (prices.get(name) for name in names)
     return next((entry for entry in candidates if entry and _is_of(vendor, entry)), None)
+
+
+def _without_route(model: str, vendor: str | None) -> tuple[str, ...]:
+    """The model behind a name that also says by which of the vendor's APIs, or where, it is called."""
+    inner = _BEDROCK_ROUTE.sub("", model) if vendor == "bedrock" else model
+    return (inner,) if inner != model else ()
 
 
 def has_price(entry: Mapping[str, Any] | None) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
+from math import ceil
 from typing import Any, Final
 
 import openai
 from litellm.proxy._types import ProxyException
 
+from wallie_litellm.core.retry_after import parse_retry_after
 from wallie_litellm.errors import WallieError
 from wallie_litellm.litellm_adapter.responses import response_headers
 
@@ -45,8 +48,9 @@ def passed_on(error: Exception) -> Exception:
     if isinstance(error, openai.APIError):
         found = response_headers(error) or {}
         headers = {f"llm_provider-{name.lower()}": value for name, value in found.items()}
-        after = next((value for name, value in found.items() if name.lower() == "retry-after"), None)
-        headers |= {"x-should-retry": "false"} | ({} if after is None else {"retry-after": after})
+        headers["x-should-retry"] = "false"
+        if (after := parse_retry_after(found, time.time())) is not None:
+            headers["retry-after"] = str(max(1, ceil(after)))
         error.headers = headers  # type: ignore[attr-defined] # the proxy sends them
     return error
 

@@ -22,6 +22,7 @@ from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.request_stream import RequestStream
 from wallie_litellm.guard.router import WallieRouter
+from wallie_litellm.proxy.disconnects import cancel_when_clients_leave_once_started
 from wallie_litellm.proxy.errors import log_refusals_in_one_line, passed_on
 from wallie_litellm.proxy.shutdown import CallsUnderWay, end_with_process
 from wallie_litellm.proxy.workers import NOTED, divided, worker_count
@@ -33,10 +34,6 @@ class ProxyRouter(WallieRouter):
     """The router in the place of the proxy's own; its errors are the proxy's kind of errors."""
 
     under_way = CallsUnderWay()
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        _cancel_calls_of_clients_that_left()
 
     async def request(self, *args: Any, **kwargs: Any) -> Any:
         """One request along its chain; the error that ends it is the proxy's kind."""
@@ -83,6 +80,7 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
         litellm.Router = ProxyRouter
         end_with_process(guard, ProxyRouter.under_way)
         log_refusals_in_one_line()
+        cancel_when_clients_leave_once_started()
         _show_dashboard(guard)
         _installed = WallieHandler(guard)
     return _installed
@@ -105,13 +103,6 @@ def _show_dashboard(guard: Guard) -> None:
     app, service = dashboard_app(guard, tokens=lambda: [*own(), str(getattr(server, "master_key", None) or "")])
     server.app.router.routes.insert(0, Mount(PREFIX, app=app))  # before the route that takes any path
     guard.on_close(service.close)
-
-
-def _cancel_calls_of_clients_that_left() -> None:
-    """LiteLLM's own setting, on unless the file says otherwise: a client that has left holds no place in a queue."""
-    server = sys.modules.get("litellm.proxy.proxy_server")
-    if server is not None and isinstance(getattr(server, "general_settings", None), dict):
-        server.general_settings.setdefault("cancel_on_disconnect", True)
 
 
 def _config_path(default: str | PathLike[str] | None) -> str | PathLike[str] | None:

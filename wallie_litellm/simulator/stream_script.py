@@ -10,7 +10,7 @@ from wallie_litellm.simulator.faults import Fault, FaultKind
 from wallie_litellm.simulator.wire import Event, sse
 
 BROKEN_JSON: Final = '{"id": "sim", "choices": [{"message": {"content": "Hel'
-BEFORE_CUT: Final = 0.1  # seconds from the last chunk to the cut: some clients discard what they have not read by then
+BEFORE_CUT: Final = 0.25  # seconds from the last chunk to the cut: some clients discard what they have not read by then
 
 Step = bytes | float  # a payload, or a pause in seconds
 

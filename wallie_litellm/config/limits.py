@@ -1,0 +1,81 @@
+"""Limits: a provider's and a feature's, and those of the known providers that the file does not mention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import Field, model_validator
+
+from wallie_litellm.config.section import Section
+from wallie_litellm.config.values import Count, FirstToken, ShareBelowOne, TimeZone, conflict
+from wallie_litellm.core.dimensions import DIMENSIONS, Dimension, RateDimension
+
+# Google resets requests per day at midnight Pacific time: https://ai.google.dev/gemini-api/docs/rate-limits
+RESET_TIMEZONES: Final[Mapping[str, str]] = {"gemini": "America/Los_Angeles"}
+
+
+class LimitSettings(Section):
+    """Limits by dimension; ``None`` is no limit.
+
+    ``rpm``, ``rpd``: requests per minute and per day. ``tpm``, ``tpd``: tokens per minute and per day.
+    ``itpm``, ``otpm``: input and output tokens per minute. ``concurrency``: calls in flight.
+    """
+
+    rpm: Count | None = None
+    tpm: Count | None = None
+    itpm: Count | None = None
+    otpm: Count | None = None
+    rpd: Count | None = None
+    tpd: Count | None = None
+    concurrency: Count | None = None
+
+    def by_dimension(self) -> dict[Dimension, int]:
+        """The limits that are set, in the order of ``DIMENSIONS``."""
+        values = ((dimension, getattr(self, dimension)) for dimension in DIMENSIONS)
+        return {dimension: value for dimension, value in values if value is not None}
+
+
+class ProviderLimits(LimitSettings):
+    """What one provider's account allows.
+
+    ``burst``: capacity of a per-minute dimension's bucket, one minute's limit unless set. ``headroom``: share of
+    every limit that stays unused. ``reset_timezone``: where the day of ``rpd`` and ``tpd`` begins at midnight.
+    ``first_token``: seconds to an attempt's first content, after which it has failed; ``None`` is no such bound.
+    """
+
+    burst: Mapping[RateDimension, Count] = Field(default_factory=dict)
+    headroom: ShareBelowOne = 0.0
+    reset_timezone: TimeZone = "UTC"
+    first_token: FirstToken | None = None
+
+    @model_validator(mode="after")
+    def _bursts_have_limits(self) -> ProviderLimits:
+        for dimension in self.burst:
+            if getattr(self, dimension) is None:
+                raise conflict(f"burst.{dimension}", f"there is no {dimension} limit for it to belong to; set one too")
+        return self
+
+
+# Limits of the known providers that the file does not mention.
+DEFAULT_PROVIDERS: Final[Mapping[str, ProviderLimits]] = {
+    name: ProviderLimits(rpm=rpm, tpm=tpm, rpd=rpd, reset_timezone=RESET_TIMEZONES.get(name, "UTC"))
+    for name, rpm, tpm, rpd in (
+        ("openai", 500, 150_000, 10_000),
+        ("anthropic", 1_000, 100_000, 50_000),
+        ("gemini", 2_000, 200_000, 100_000),
+        ("groq", 500, 50_000, 10_000),
+        ("deepseek", 300, 100_000, 5_000),
+    )
+}
+
+
+def in_its_time_zone(name: str, limits: Any) -> Any:
+    """``limits`` with the time zone in which this provider's day begins, unless they name one."""
+    zone = RESET_TIMEZONES.get(name)
+    if zone is None:
+        return limits
+    if isinstance(limits, ProviderLimits):
+        named = "reset_timezone" in limits.model_fields_set
+        return limits if named else limits.model_copy(update={"reset_timezone": zone})
+    return {"reset_timezone": zone, **limits} if isinstance(limits, Mapping) else limits
