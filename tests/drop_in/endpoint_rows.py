@@ -358,7 +358,7 @@ ROWS: Final = [
         call("abatch_completion_fastest_response", model="m, n", messages=PROMPT),
         {"answer": "from b"},
         {"a": [Fault(delay=LONGEST)]},
-        any_order=True,
+        any_request=True,
     ),
     Row(
         "several requests of one model at once",
