@@ -15,7 +15,7 @@ fi
 if [ -n "$own" ]; then
     names=$(cut -d = -f 1 "$own")
 else
-    names='litellm litellm-enterprise litellm-proxy-extras openai'
+    names='litellm litellm-enterprise litellm-proxy-extras openai filelock huggingface_hub'
 fi
 grep -viE "^($(echo $names | tr ' ' '|'))==" constraints.txt | cat - ${own:-/dev/null} >"$folder/constraints.txt"
 "$folder/bin/python" -m pip install --disable-pip-version-check --quiet --constraint "$folder/constraints.txt" \

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from importlib import import_module
@@ -55,7 +56,12 @@ def build_router(
     os.environ.update(loaded.environment_variables)
     arguments = router_arguments(loaded, WallieRouter.get_valid_args(), overrides, os.environ)
     _open_cache(loaded)
-    return WallieRouter(guard=guard or open_guard(loaded), **arguments)
+    if guard is not None:
+        return WallieRouter(guard=guard, **arguments)
+    own = open_guard(loaded)
+    router = WallieRouter(guard=own, **arguments)
+    weakref.finalize(router, own.close).atexit = False  # its sinks are drained when the router is dropped
+    return router
 
 
 def _open_cache(loaded: RouterConfig) -> None:

@@ -46,6 +46,9 @@ WRITES: Final = {
     ("proxy.shutdown", "litellm.proxy.proxy_server.proxy_shutdown_event"): (
         "uvicorn ends the process right after it, and LiteLLM calls no callback there: the sinks are drained in it"
     ),
+    ("proxy.installation", "litellm.disable_hf_tokenizer_download"): (
+        "documented setting: the proxy's event loop does not stand still for a download"
+    ),
     ("proxy.installation", "litellm.Router"): "the proxy builds its router by this name: it builds a guarded one",
     ("proxy.installation", "litellm.proxy.proxy_server.app.router.routes"): (
         "the dashboard's routes, in front of the one that takes any path"

@@ -17,7 +17,7 @@ from litellm.router import Router
 from support import messages, until
 
 from wallie_litellm.core.circuit_breaker import Verdict
-from wallie_litellm.litellm_adapter.errors import classify_error
+from wallie_litellm.litellm_adapter.errors import Special, classify_error, special_of
 from wallie_litellm.litellm_adapter.responses import response_headers, stream_was_ended
 
 MODELS = {
@@ -109,6 +109,34 @@ async def test_a_providers_error_comes_at_once_after_one_request(make_plain, fle
     assert classify_error(raised.value).status_code == RENAMED.get((provider, status), status)
     assert {name.lower(): value for name, value in response_headers(raised.value).items()}["retry-after"] == "7"
     assert fleet[provider].counts().received == 1
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "groq", "deepseek"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_content_policy_refusal_is_one_whatever_its_exception_is_called(make_plain, fleet, provider, stream):
+    """With version 3 of OpenAI's client LiteLLM calls it a bad request: the code is only in the body."""
+    router = make_plain()
+    fleet[provider].content_policy()
+    with pytest.raises(litellm.BadRequestError) as raised:
+        await router.acompletion(f"id-of-{provider}", messages(), stream=stream, **ONCE)
+    assert special_of(raised.value) is Special.CONTENT_POLICY
+
+
+async def test_an_empty_account_is_one_by_the_code_alone(make_plain, fleet):
+    router = make_plain()
+    fleet["openai"].fail(429, body={"error": {"message": "No.", "type": "x", "code": "insufficient_quota"}})
+    with pytest.raises(litellm.RateLimitError) as raised:
+        await router.acompletion("id-of-openai", messages(), **ONCE)
+    assert classify_error(raised.value).verdict is Verdict.FAILURE
+
+
+@pytest.mark.parametrize("body", [{"error": {"message": "overloaded", "code": 502}}, {"id": "x"}, [], "text"])
+async def test_geminis_answer_of_no_known_shape_is_unreadable(make_plain, fleet, body):
+    router = make_plain()
+    fleet["gemini"].fail(200, body=body)
+    with pytest.raises(litellm.BadRequestError) as raised:
+        await router.acompletion("id-of-gemini", messages(), **ONCE)
+    assert classify_error(raised.value).reason == "unreadable answer"
 
 
 @pytest.mark.parametrize("provider", MODELS)

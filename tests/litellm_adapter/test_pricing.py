@@ -14,6 +14,7 @@ from support import messages, shipped_config
 from wallie_litellm import calculate_cost
 from wallie_litellm.core.bill import NO_BILL, Bill
 from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.litellm_adapter.inner_router import InnerRouter
 from wallie_litellm.litellm_adapter.pricing import PriceList
 from wallie_litellm.litellm_adapter.responses import StreamMeter, answer_of, tokens_of
 
@@ -21,6 +22,10 @@ GROUPS = [entry["model_name"] for entry in shipped_config()["model_list"]]
 CHATS = [group for group in GROUPS if "embedding" not in group]
 GUESS = Demand(1, 40, 20, 20)
 SOME = Demand(1, 1100, 1000, 100)
+
+
+def deployment_of(router: Any, group: str) -> Mapping[str, Any]:
+    return InnerRouter(router).deployments_of(group)[0]
 
 
 @pytest.fixture
@@ -46,12 +51,11 @@ def deploy(price_map: dict[str, Any]) -> Iterator[Callable[..., dict[str, Any]]]
     def make(model: str, info: Mapping[str, Any] | None = None, **params: Any) -> dict[str, Any]:
         entry = {"model_name": "group", "litellm_params": {"model": model, "api_key": "fake", **params}}
         routers.append(litellm.Router(model_list=[{**entry, "model_info": dict(info or {})}]))
-        deployment: dict[str, Any] = routers[-1].model_list[0]
-        return deployment
+        return dict(InnerRouter(routers[-1]).deployments()[0])
 
     yield make
     for router in routers:
-        router.discard()
+        InnerRouter(router).discard()
 
 
 def litellm_says(deployment: Mapping[str, Any], usage: Any) -> float:
@@ -94,7 +98,7 @@ def entry_points(router: Any, group: str) -> dict[str, Callable[[], Awaitable[An
 @pytest.mark.parametrize("group", CHATS)
 async def test_a_bill_is_what_litellm_charges_for_the_actual_usage(make_router: Any, prices: PriceList, group: str):
     router = make_router()
-    deployment = router.get_model_list(model_name=group)[0]
+    deployment = deployment_of(router, group)
     for name, call in entry_points(router, group).items():
         answer = await call()
         if name.endswith("stream"):
@@ -114,7 +118,7 @@ async def test_a_bill_is_what_litellm_charges_for_the_actual_usage(make_router: 
 async def test_embeddings_are_billed(make_router: Any, prices: PriceList):
     router = make_router()
     answer = await router.aembedding(model="text-embedding-3-small", input=["Hello there", "you"])
-    deployment = router.get_model_list(model_name="text-embedding-3-small")[0]
+    deployment = deployment_of(router, "text-embedding-3-small")
     usage = answer_of(answer).usage
     assert usage is not None
     cost = litellm_says(deployment, plain(usage))
@@ -128,7 +132,7 @@ async def test_embeddings_are_billed(make_router: Any, prices: PriceList):
 async def test_a_stream_that_was_not_asked_for_its_usage_may_report_it(make_router: Any, prices: PriceList, group: str):
     router = make_router()
     meter = await metered(await router.acompletion(group, messages(), stream=True))
-    bill = prices.bill(router.get_model_list(model_name=group)[0], meter.usage(), meter.reported)
+    bill = prices.bill(deployment_of(router, group), meter.usage(), meter.reported)
     assert (bill.prompt_tokens, bill.estimated) == (7, False)
     assert bill.cost_usd
 
@@ -276,7 +280,7 @@ async def test_own_prices_hold_for_streams_as_for_answers(make_router: Any, pric
     data = shipped_config()
     data["model_list"][0]["model_info"] = {"input_cost_per_token": 1e-3, "output_cost_per_token": "2e-3"}
     router = make_router(data=data)
-    deployment = router.get_model_list(model_name="gpt-4o")[0]
+    deployment = deployment_of(router, "gpt-4o")
     calls = entry_points(router, "gpt-4o")
     answer = await calls["chat"]()
     usage = answer_of(answer).usage
@@ -319,7 +323,7 @@ async def test_a_zero_that_litellm_makes_up_for_no_price_is_unpriced(make_router
     data["model_list"][0]["litellm_params"]["model"] = "openai/unlisted"
     router = make_router(data=data)
     answer = await router.acompletion("gpt-4o", messages())
-    deployment = router.get_model_list(model_name="gpt-4o")[0]
+    deployment = deployment_of(router, "gpt-4o")
     assert not answer_of(answer).cost
     bill = prices.bill(deployment, answer_of(answer).usage, answer.usage, response_cost=answer_of(answer).cost)
     assert (bill.cost_usd, bill.unpriced) == (None, True)
@@ -390,7 +394,7 @@ async def test_discounts_and_margins_hold_with_and_without_litellms_own_price(
 ):
     monkeypatch.setattr(litellm, setting, {"openai": 0.25})
     router = make_router()
-    deployment = router.get_model_list(model_name="gpt-4o")[0]
+    deployment = deployment_of(router, "gpt-4o")
     calls = entry_points(router, "gpt-4o")
     answer, message = await calls["chat"](), await calls["messages"]()
     for data in (answer, message):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 import httpx
@@ -166,13 +167,15 @@ async def test_geminis_429_says_in_its_body_how_long_to_wait() -> None:
         assert "retryDelay" in str(await refusal(limited))
 
 
-async def test_litellm_takes_a_403_anywhere_in_geminis_429_for_a_refused_permission() -> None:
-    # Why the simulated Gemini avoids those digits; should LiteLLM mend it, `_delay` can say the decimals again.
+async def test_litellm_before_1_110_takes_a_403_anywhere_in_geminis_429_for_a_refused_permission() -> None:
+    # Why the simulated Gemini avoids those digits; without those releases, `_delay` can say the decimals again.
     error = {"code": 429, "message": "Please retry in 19.978048403s.", "status": "RESOURCE_EXHAUSTED"}
     with provider("gemini") as limited:
         limited.fail(429, body={"error": error})
-        with pytest.raises(litellm.BadRequestError):
+        with pytest.raises((litellm.BadRequestError, litellm.RateLimitError)) as caught:
             await ask(limited)
+    mended = version("litellm").startswith("1.110.")
+    assert isinstance(caught.value, litellm.RateLimitError) is mended
 
 
 def test_geminis_delay_never_has_the_digits_403() -> None:

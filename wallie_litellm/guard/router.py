@@ -8,7 +8,7 @@ order of composition is
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import logging
 import weakref
 from abc import ABCMeta
@@ -134,26 +134,34 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     def _noting_changes(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         """One of the Router's methods that change it: what is kept of it is read anew afterwards."""
 
-        @wraps(method)
-        def changing(*args: Any, **kwargs: Any) -> Any:
+        def begin(args: Any, kwargs: Any) -> Mapping[str, Any]:
             settings = kwargs if name == "update_settings" else _settings_in(args, kwargs)
             _warn_of_ignored(setting for setting in IGNORED if setting in settings)
             if name in ("set_custom_routing_strategy", "register_plugin"):
                 self._calls.use_own_strategy()
-            result = method(*args, **{key: value for key, value in kwargs.items() if key not in IGNORED})
-            self._changed(settings)
-            if not asyncio.iscoroutine(result):
-                return result
+            return settings
 
-            async def awaited() -> Any:
+        if inspect.iscoroutinefunction(method):
+
+            @wraps(method)
+            async def changing(*args: Any, **kwargs: Any) -> Any:
+                settings = begin(args, kwargs)
                 try:
-                    return await result
+                    return await method(*args, **kwargs)
                 finally:
                     self._changed(settings)
 
-            return awaited()
+            return changing
 
-        return changing
+        @wraps(method)
+        def changing_at_once(*args: Any, **kwargs: Any) -> Any:
+            settings = begin(args, kwargs)
+            try:
+                return method(*args, **{key: value for key, value in kwargs.items() if key not in IGNORED})
+            finally:
+                self._changed(settings)
+
+        return changing_at_once
 
     def _changed(self, settings: Mapping[str, Any]) -> None:
         self._inner.changed()

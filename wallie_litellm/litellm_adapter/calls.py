@@ -51,14 +51,18 @@ _ROUTERS_ARGUMENTS: Final = frozenset(
 _PLAIN_SETTINGS: Final = frozenset(
     {
         "allowed_fails", "allowed_fails_policy", "assistants_config", "auto_router_capability_limit",
-        "content_policy_fallbacks", "context_window_fallbacks", "cooldown_time", "debug_level",
-        "default_fallbacks", "disable_cooldowns", "enable_pre_call_checks", "enable_tag_filtering",
-        "fallback_access_check", "fallback_budget_check", "fallbacks", "ignore_invalid_deployments",
-        "max_fallbacks", "model_group_alias", "model_list", "num_retries", "retry_after",
-        "router_general_settings", "search_tools", "set_verbose", "stream_timeout", "tag_filtering_match_any",
-        "timeout",
+        "cache_responses", "content_policy_fallbacks", "context_window_fallbacks", "cooldown_time",
+        "debug_level", "default_fallbacks", "default_litellm_params", "disable_cooldowns",
+        "enable_pre_call_checks", "enable_tag_filtering", "fallback_access_check", "fallback_budget_check",
+        "fallbacks", "ignore_invalid_deployments", "max_fallbacks", "model_group_alias", "model_list",
+        "num_retries", "retry_after", "router_general_settings", "search_tools", "set_verbose",
+        "stream_timeout", "tag_filtering_match_any", "timeout",
     }
 )  # fmt: skip
+
+
+_STRATEGY_SETTINGS: Final = frozenset({"routing_strategy", "routing_strategy_args"})
+_CALLBACK_STRATEGIES: Final = ("simple-shuffle", "least-busy", "latency-based-routing", "cost-based-routing")
 
 
 class Timeouts(NamedTuple):
@@ -92,8 +96,18 @@ class DeploymentCalls:
         """Call by these ``settings`` of the Router from now on."""
         self._settings = dict(settings)
         set_to_something = {name for name, value in settings.items() if value not in (None, False, (), [], {})}
-        strategy = settings.get("routing_strategy", "simple-shuffle")
-        self._plain = set_to_something - {"routing_strategy"} <= _PLAIN_SETTINGS and strategy == "simple-shuffle"
+        strategy = str(settings.get("routing_strategy") or "simple-shuffle")
+        # Until 1.108 these strategies learn from LiteLLM's callbacks, which see every call, and the Router's streams
+        # hide how the provider's ended.
+        strategies = ("simple-shuffle",) if self._inner.has_entry_points else _CALLBACK_STRATEGIES
+        given = settings.get("default_litellm_params") or {}
+        self._defaults = {name: value for name, value in given.items() if value is not None}
+        self._caching = bool(settings.get("cache_responses"))
+        self._plain = (
+            set_to_something - _STRATEGY_SETTINGS <= _PLAIN_SETTINGS
+            and strategy in strategies
+            and "metadata" not in self._defaults
+        )
         self.timeouts = Timeouts(settings.get("timeout"), settings.get("stream_timeout"))
 
     def use_own_strategy(self) -> None:
@@ -150,7 +164,8 @@ class DeploymentCalls:
         return {
             "max_retries": NO_RETRIES,
             **parameters,
-            "caching": False,
+            "caching": self._caching,
+            **self._defaults,
             **arguments,
             "model": parameters["model"],
             "num_retries": None,

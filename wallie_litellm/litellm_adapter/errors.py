@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
@@ -43,6 +43,9 @@ _RETRY_DELAY: Final = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
 _GEMINI_RATE_LIMIT: Final = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
 # LiteLLM's functions that parse an answer: an error raised in one shows that there was an answer.
 _READING: Final = frozenset({"transform_response", "transform_parsed_response", "convert_to_model_response_object"})
+# What LiteLLM writes of an answer that it cannot read, under various statuses.
+_UNREADABLE: Final = ("Empty or invalid response from LLM endpoint", "Error converting to valid response block")
+_CONTENT_POLICY: Final = "content_policy_violation"  # OpenAI's code of a request that its filter refuses
 # Packages in whose code an exception may be raised while LiteLLM builds or makes a request.
 _LIBRARIES: Final = sys.stdlib_module_names | {
     "aiohttp", "anyio", "boto3", "botocore", "google", "httpcore", "httpx", "jinja2", "litellm", "openai", "pydantic",
@@ -78,7 +81,8 @@ def special_of(error: BaseException) -> Special | None:
     """The fault with a chain of its own that ``error`` is, if any."""
     if isinstance(error, litellm.ContextWindowExceededError):
         return Special.CONTEXT_WINDOW
-    return Special.CONTENT_POLICY if isinstance(error, litellm.ContentPolicyViolationError) else None
+    filtered = isinstance(error, litellm.ContentPolicyViolationError) or _code_of(error) == _CONTENT_POLICY
+    return Special.CONTENT_POLICY if filtered else None
 
 
 def timeout_error(model: str, provider: str) -> Exception:
@@ -205,7 +209,7 @@ def _rejection(error: BaseException, status: int, exchanged: bool) -> AttemptRes
         )
     fault = fault_of(status)
     asked = _asked_to_wait(error, text) if fault in (StatusFault.RATE_LIMIT, StatusFault.SERVER) else None
-    if status in _EXHAUSTED_STATUSES and _account_exhausted(text.lower(), asked):
+    if status in _EXHAUSTED_STATUSES and _account_exhausted(f"{text} {_code_of(error)}".lower(), asked):
         return AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason=f"{reason}, quota exhausted", status_code=status)
     return AttemptResult(
         Outcome.REJECTED,
@@ -218,6 +222,12 @@ def _rejection(error: BaseException, status: int, exchanged: bool) -> AttemptRes
         timed_out=status in (408, 504),
         by_request=exchanged and status in REQUEST_REFUSED,
     )
+
+
+def _code_of(error: BaseException) -> str:
+    """The code in an error body of OpenAI's form; OpenAI's client 3 no longer writes it into the error's text."""
+    body = getattr(error, "body", None)
+    return str(body.get("code") or "") if isinstance(body, Mapping) else ""
 
 
 def _is_litellms(error: BaseException) -> bool:
@@ -250,7 +260,7 @@ def _raised_by_application(cause: BaseException) -> bool:
 
 def _was_reading(cause: BaseException) -> bool:
     """Whether LiteLLM failed to parse an answer: JSON of a shape that no vendor documents, for example."""
-    if "Empty or invalid response from LLM endpoint" in str(cause):
+    if any(words in str(cause) for words in _UNREADABLE):
         return True
     return any(frame.f_code.co_name in _READING for frame, _ in traceback.walk_tb(cause.__traceback__))
 

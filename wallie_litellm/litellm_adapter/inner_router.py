@@ -44,6 +44,11 @@ class InnerRouter:
         self._providers: dict[str, frozenset[str]] = {}
         self._names: dict[str, str] = {}  # provider, by the deployment's id
 
+    @property
+    def has_entry_points(self) -> bool:
+        """Whether LiteLLM is 1.109 or newer, where a facade stands before the Router's core."""
+        return self._registry is not None
+
     def discard(self) -> None:
         """Take the Router's own callbacks out of LiteLLM. Idempotent."""
         (self.router.retire if self._registry is not None else self.router.discard)()

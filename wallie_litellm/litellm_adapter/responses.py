@@ -165,7 +165,6 @@ class StreamMeter:
         self._characters = 0
         self._sse = b""
         self.begun = False  # a chunk has come
-        self._last_has_usage = False
         self.finished = False
         self.failed: int | None = None  # the HTTP status in an error event
 
@@ -184,7 +183,11 @@ class StreamMeter:
     @property
     def ends_with_usage(self) -> bool:
         """Whether usage came with the last text: some local servers say it on every chunk, and no finish reason."""
-        return self._last_has_usage and self.reported is not None
+        for chunk in reversed(getattr(self._source, "chunks", None) or ()):
+            choices = value_of(chunk, "choices")
+            if choices and value_of(value_of(choices[0], "delta"), "content"):
+                return value_of(chunk, "usage") is not None
+        return False
 
     def see(self, chunk: Any) -> None:
         """Count one chunk: a chat chunk, a Responses event, or raw server-sent events."""
@@ -205,7 +208,6 @@ class StreamMeter:
         return Demand(1, tokens_in + tokens_out, tokens_in, tokens_out)
 
     def _see_chat(self, chunk: Any, choices: Any) -> None:
-        before = self._characters
         for choice in choices:
             if value_of(choice, "finish_reason"):
                 self.finished = True
@@ -218,8 +220,6 @@ class StreamMeter:
                 arguments = value_of(value_of(call, "function"), "arguments")
                 self._characters += len(arguments) if isinstance(arguments, str) else 0
         usage = value_of(chunk, "usage")
-        if self._characters > before:
-            self._last_has_usage = usage is not None
         if usage is None and self.finished and not isinstance(chunk, Mapping):
             # Where the caller did not ask for the usage, LiteLLM keeps the provider's report here.
             usage = (getattr(chunk, "_hidden_params", None) or {}).get("usage")

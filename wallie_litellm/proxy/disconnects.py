@@ -1,4 +1,4 @@
-"""Clients that leave: their requests end at once, wherever they are. LiteLLM's proxy does it if it is told to."""
+"""Clients that leave: their requests end at once, wherever they are. It is a setting of LiteLLM's proxy."""
 
 from __future__ import annotations
 

@@ -76,6 +76,9 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
         note = divided(guard.config, guard.processes)
         if note is not None and not os.environ.get(NOTED):
             logger.warning("%s", note)
+        # For the usage of a broken stream of a Llama model LiteLLM counts tokens, and would first download a tokenizer:
+        # without a network, the event loop would stand still for up to a minute.
+        litellm.disable_hf_tokenizer_download = True
         ProxyRouter.default_guard = guard
         litellm.Router = ProxyRouter
         end_with_process(guard, ProxyRouter.under_way)
