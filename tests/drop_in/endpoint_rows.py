@@ -355,7 +355,7 @@ ROWS: Final = [
     Row(
         "the fastest of several models",
         TWO,
-        call("abatch_completion_fastest_response", model="m, n", messages=PROMPT),
+        texts("abatch_completion_fastest_response", model="m, n", messages=PROMPT),
         {"answer": "from b"},
         {"a": [Fault(delay=LONGEST)]},
         any_request=True,

@@ -174,9 +174,9 @@ ROWS: Final = [
     Row(
         "a fallback after a timeout",
         THREE,
-        chat(timeout=0.1),
+        chat(timeout=0.25),
         {"answer": "from b", "accounts": ["a", "b"]},
-        {"a": [Fault(delay=0.5)]},
+        {"a": [Fault(delay=1.0)]},
         ONWARD,
     ),
     Row(
