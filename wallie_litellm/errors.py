@@ -121,6 +121,11 @@ class MemberFailure:
     retry_after: float | None = None
     status_code: int | None = None
 
+    @property
+    def place(self) -> str:
+        """The provider and the model, or the model alone where no provider is known for it."""
+        return f"{self.provider} ({self.model})" if self.provider else self.model
+
 
 class ChainExhausted(WallieError):
     """No member of the chain could serve the request.
@@ -135,7 +140,7 @@ class ChainExhausted(WallieError):
         self.failures = tuple(failures)
         waits = [failure.retry_after for failure in failures if failure.retry_after is not None]
         soonest = min(waits, default=None)
-        reasons = "; ".join(f"{failure.provider} ({failure.model}): {failure.reason}" for failure in failures)
+        reasons = "; ".join(f"{failure.place}: {failure.reason}" for failure in failures)
         hint = "" if soonest is None or soonest == inf else f". Try again in {soonest:.1f} s"
         super().__init__(f"No provider could serve the request. {reasons}{hint}", soonest)
         self.status_code = 429 if all(failure.status_code == 429 for failure in failures) else 503

@@ -117,6 +117,28 @@ def blocking_by_position(method: str, *arguments: Any) -> Action:
     return act
 
 
+def followed(count: int) -> Action:
+    """Responses each of which names the one before."""
+
+    async def act(stage: Stage) -> Any:
+        answer = await stage.router.aresponses(model="m", input="Hello")
+        for _ in range(count):
+            answer = await stage.router.aresponses(model="m", input="Go on", previous_response_id=answer.id)
+        return Facets(accounts_used=len({request.account for request in stage.upstream.requests}))
+
+    return act
+
+
+def read_again(method: str) -> Action:
+    """A response, and another call about it."""
+
+    async def act(stage: Stage) -> Any:
+        answer = await stage.router.aresponses(model="m", input="Hello")
+        return await getattr(stage.router, method)(response_id=answer.id)
+
+    return act
+
+
 def abandoned(method: str, **arguments: Any) -> Action:
     """A call that is cancelled while the provider is silent."""
 
@@ -176,6 +198,16 @@ ROWS: Final = [
         difference=Difference("retries-of-the-client", {"accounts": ["a", "b"]}),
     ),
     Row("responses", ONE, call("aresponses", model="m", input="Hello"), {"answer": "from a", "accounts": ["a"]}),
+    Row(
+        "responses that follow one another stay with their deployment",
+        [deployment("m", "a"), deployment("m", "b")],
+        followed(5),
+        {"accounts_used": 1},
+        settings={"optional_pre_call_checks": ["responses_api_deployment_check"]},
+        any_request=True,
+    ),
+    Row("a response that is read again", ONE, read_again("aget_responses"), {"accounts": ["a", "a"]}),
+    Row("a response that is deleted", ONE, read_again("adelete_responses"), {"accounts": ["a", "a"]}),
     Row(
         "a fallback of responses",
         TWO,
@@ -323,10 +355,10 @@ ROWS: Final = [
     Row(
         "the fastest of several models",
         TWO,
-        call("abatch_completion_fastest_response", model="m, n", messages=PROMPT),
+        texts("abatch_completion_fastest_response", model="m, n", messages=PROMPT),
         {"answer": "from b"},
         {"a": [Fault(delay=LONGEST)]},
-        any_order=True,
+        any_request=True,
     ),
     Row(
         "several requests of one model at once",

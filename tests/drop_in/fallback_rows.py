@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from drop_in.actions import chat, streamed, times
+from drop_in.actions import PROMPT, blocking, call, chat, streamed, times
 from drop_in.row import Difference, Row, deployment
 from drop_in.upstream import LIMITED, NOT_ALLOWED, TOO_LONG, Fault, failing
 
@@ -174,9 +174,9 @@ ROWS: Final = [
     Row(
         "a fallback after a timeout",
         THREE,
-        chat(timeout=0.1),
+        chat(timeout=0.25),
         {"answer": "from b", "accounts": ["a", "b"]},
-        {"a": [Fault(delay=0.5)]},
+        {"a": [Fault(delay=1.0)]},
         ONWARD,
     ),
     Row(
@@ -278,6 +278,116 @@ ROWS: Final = [
         {"answer": "from b", "accounts": ["a", "b"]},
         DOWN,
         ONWARD,
+    ),
+    Row(
+        "a stream's fallbacks of the request",
+        THREE,
+        streamed(fallbacks=["o"]),
+        {"answer": "from c", "accounts": ["a", "c"]},
+        DOWN,
+        ONWARD,
+    ),
+    Row(
+        "a stream's fallback with parameters of its own",
+        THREE,
+        streamed(fallbacks=[{"model": "n", "max_tokens": 5}]),
+        {"answer": "from b", "accounts": ["a", "b"]},
+        DOWN,
+    ),
+    Row(
+        "a stream's fallback for long prompts",
+        THREE,
+        streamed(),
+        {"answer": "from c", "accounts": ["a", "c"]},
+        {"a": [TOO_LONG]},
+        {**ONWARD, "context_window_fallbacks": [{"m": ["o"]}]},
+    ),
+    Row(
+        "a stream's fallback for refused content",
+        THREE,
+        streamed(),
+        {"answer": "from c", "accounts": ["a", "c"]},
+        {"a": [NOT_ALLOWED]},
+        {**ONWARD, "content_policy_fallbacks": [{"m": ["o"]}]},
+    ),
+    Row(
+        "a stream without its fallbacks",
+        THREE,
+        streamed(disable_fallbacks=True),
+        {"error": ("InternalServerError", 500), "accounts": ["a"]},
+        DOWN,
+        ONWARD,
+    ),
+    Row(
+        "mock_testing_fallbacks of a stream",
+        THREE,
+        streamed(mock_testing_fallbacks=True),
+        {"answer": "from b", "accounts": ["b"]},
+        settings=ONWARD,
+    ),
+    Row(
+        "a fallback for long prompts in a thread",
+        THREE,
+        blocking("completion", model="m", messages=PROMPT),
+        {"answer": "from c", "accounts": ["a", "c"]},
+        {"a": [TOO_LONG]},
+        {**ONWARD, "context_window_fallbacks": [{"m": ["o"]}]},
+    ),
+    Row(
+        "fallbacks of the request in a thread",
+        THREE,
+        blocking("completion", model="m", messages=PROMPT, fallbacks=[{"model": "o", "max_tokens": 5}]),
+        {"answer": "from c", "accounts": ["a", "c"]},
+        DOWN,
+        ONWARD,
+    ),
+    Row(
+        "fallbacks of a request for responses",
+        THREE,
+        call("aresponses", model="m", input="Hello", fallbacks=["o"]),
+        {"answer": "from c", "accounts": ["a", "c"]},
+        DOWN,
+        ONWARD,
+    ),
+    Row(
+        "fallbacks of a request for messages",
+        THREE,
+        call("aanthropic_messages", model="m", messages=PROMPT, max_tokens=20, fallbacks=["o"]),
+        {"answer": "from c", "accounts": ["a", "c"]},
+        DOWN,
+        ONWARD,
+    ),
+    Row(
+        "fallbacks of a request to a wildcard",
+        [deployment("openai/*", "a", "openai/*"), deployment("n", "b")],
+        chat("openai/gpt-zz", fallbacks=["n"]),
+        {"answer": "from b", "accounts": ["a", "b"]},
+        DOWN,
+    ),
+    Row(
+        "a fallback to a wildcard",
+        [deployment("openai/*", "a", "openai/*"), deployment("m", "b")],
+        chat(),
+        {"answer": "from a", "accounts": ["b", "a"]},
+        {"b": [failing()]},
+        {"fallbacks": [{"m": ["openai/gpt-zz"]}]},
+    ),
+    Row(
+        "a fallback to a deployment's id",
+        THREE,
+        chat(),
+        {"answer": "from c", "accounts": ["a", "c"]},
+        DOWN,
+        {"fallbacks": [{"m": ["o-c"]}]},
+    ),
+    Row(
+        "a fallback to an unknown group",
+        THREE,
+        chat(),
+        {"error": ("InternalServerError", 500), "accounts": ["a"]},
+        DOWN,
+        {"fallbacks": [{"m": ["unknown"]}]},
+        difference=Difference("chain-exhausted", {"error": ("InternalServerError", 503), "accounts": ["a"]}),
     ),
     Row(
         "each request begins with its own group again",

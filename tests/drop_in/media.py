@@ -39,6 +39,8 @@ def answer(path: str, method: str, body: Json, text: str) -> web.Response:
 
 def _json(path: str, method: str, body: Json, text: str) -> Json | None:
     model = body.get("model")
+    if "/responses/" in path:
+        return _response(path, method)
     match path.rpartition("/")[2]:
         case "completions":
             return _text_completion(model, text)
@@ -61,6 +63,14 @@ def _json(path: str, method: str, body: Json, text: str) -> Json | None:
         case "assistants":
             return _assistant(text)
     return None
+
+
+def _response(path: str, method: str) -> Json:
+    identity = path.rpartition("/")[2]
+    if method == "DELETE":
+        return {"id": identity, "object": "response", "deleted": True}
+    usual = {"object": "response", "created_at": 1, "model": "gpt-4o-mini", "status": "completed", "output": []}
+    return {"id": identity, **usual, "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
 
 
 def _text_completion(model: Any, text: str) -> Json:

@@ -37,6 +37,10 @@ NAMED_DIFFERENCES: Final = {
         "the breaker stands in the place of cooldowns: it works for a single deployment, and probes",
         "`cooldown_time`",
     ),
+    "counts-of-the-whole-request": NamedDifference(
+        "retries are those of the whole request, fallbacks are the other groups asked: LiteLLM counts the last hop's",
+        "`x-litellm-attempted-fallbacks`",
+    ),
     "retries-of-the-client": NamedDifference(
         "OpenAI's client does not ask again by itself: such a retry would pass the limits by",
         "OpenAI's client",

@@ -21,7 +21,12 @@ _BY_CHANCE: Final = {"created", "created_at", "citations"}  # parts of an answer
 _MADE_UP: Final = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}|\bresp_bGl0ZWxs[A-Za-z0-9+/=]+")
 _OURS: Final = "x-wallie-"  # headers that only our router adds
 # Headers and fields of a body that differ from call to call.
-_BY_CALL: Final = {"x-request-id", "x-litellm-call-id"}
+_BY_CALL: Final = {"x-request-id", "x-litellm-call-id", "llm_provider-date"}
+
+
+# Rows of their own compare how often was tried.
+_COUNTS: Final = {"x-litellm-attempted-retries", "x-litellm-attempted-fallbacks", "x-litellm-max-retries"}
+_HIDDEN: Final = ("model_id", "api_base", "custom_llm_provider", "response_cost", "cache_hit", "litellm_model_name")
 
 
 class Raised:
@@ -54,7 +59,7 @@ async def observe(row: Row, upstream: Upstream, router_of: RouterOf, **more: Any
         except Exception as error:  # noqa: BLE001 - the outcome of the row
             outcome["error"] = Raised(error)
         else:
-            outcome |= answer if isinstance(answer, Facets) else {"answer": plain_data(answer)}
+            outcome |= answer if isinstance(answer, Facets) else _of_answer(answer)
     requests = list(upstream.requests)
     if row.any_order:
         requests.sort(key=repr)
@@ -81,6 +86,25 @@ def plain_data(value: Any) -> Any:
     return _MADE_UP.sub("<made up>", value) if isinstance(value, str) else value
 
 
+def _of_answer(answer: Any) -> dict[str, Any]:
+    return {"answer": plain_data(answer), "hidden": _hidden(answer)}
+
+
+class AtLeast(dict[str, Any]):
+    """Data to which the other router may add."""
+
+
+def _hidden(answer: Any) -> Any:
+    """What LiteLLM says of an answer beside it: its deployment, its cost, the provider's headers."""
+    params = getattr(answer, "_hidden_params", None)
+    if not isinstance(params, Mapping):
+        return None
+    headers = params.get("additional_headers") or {}
+    found = {name: params.get(name) for name in _HIDDEN}
+    left_out = _BY_CALL | _COUNTS
+    return AtLeast(plain_data({**found, **{name: value for name, value in headers.items() if name not in left_out}}))
+
+
 def _is_left_out(key: str) -> bool:
     return key in _BY_CHANCE or key.startswith(_OURS)
 
@@ -96,6 +120,8 @@ def alike(one: Any, other: Any) -> bool:
     """Equal, and for errors: caught alike."""
     if isinstance(one, Raised):
         return one.matches(other)
+    if isinstance(one, AtLeast):
+        return isinstance(other, dict) and all(name in other and alike(one[name], other[name]) for name in one)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(alike, one, other))
     if isinstance(one, dict) and isinstance(other, dict):

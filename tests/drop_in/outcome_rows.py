@@ -8,7 +8,7 @@ from typing import Any, Final
 from drop_in.actions import at_once, away_from_minutes_end, chat, drained, outcome_of, streamed
 from drop_in.callbacks import logged, picked
 from drop_in.observation import Facets, Raised, plain_data
-from drop_in.row import Action, Row, Stage, deployment
+from drop_in.row import Action, Difference, Row, Stage, deployment
 from drop_in.upstream import LIMITED, NOT_ALLOWED, TOO_LONG, Fault, failing
 
 ONE: Final = [deployment("m", "a")]
@@ -210,6 +210,33 @@ ROWS: Final = [
         {"found": ["n", 0, 1, "n-b"]},
         {"a": [failing()]},
         {"fallbacks": [{"m": ["n"]}]},
+    ),
+    Row(
+        "response headers after two fallbacks",
+        [*TWO, deployment("o", "c")],
+        hidden(chat(), *HEADERS),
+        {"found": ["o", 0, 1]},
+        {"a": [failing()], "b": [failing()]},
+        {"fallbacks": [{"m": ["n", "o"]}]},
+        difference=Difference("counts-of-the-whole-request", {"found": ["o", 0, 2]}),
+    ),
+    Row(
+        "response headers after retries and a fallback",
+        [*TWINS, deployment("n", "b")],
+        hidden(chat(), *HEADERS),
+        {"found": ["n", 0, 1]},
+        {"a": [failing()] * 3},
+        {"fallbacks": [{"m": ["n"]}]},
+        retries=1,
+        difference=Difference("counts-of-the-whole-request", {"found": ["n", 1, 1]}),
+    ),
+    Row(
+        "response headers after the next order",
+        [deployment("m", "a", order=1), deployment("m", "b", order=2)],
+        hidden(chat(), *HEADERS),
+        {"found": ["m", 0, 1]},
+        {"a": [failing()]},
+        difference=Difference("counts-of-the-whole-request", {"found": ["m", 0, 0]}),
     ),
     Row(
         "the provider's response headers",

@@ -15,7 +15,7 @@ from drop_in.row import Action, Difference, Row, Stage, deployment
 from drop_in.upstream import Fault, failing
 
 ONE: Final = [deployment("m", "a")]
-SLOW: Final = {"a": [Fault(delay=0.6)]}
+SLOW: Final = {"a": [Fault(delay=1.0)]}
 TIMED_OUT: Final = ("Timeout", 408)
 FAILED: Final = ("InternalServerError", 500)
 # Two deployments that are one account: a retry finds a sibling, so that LiteLLM does not sleep before it.
@@ -180,20 +180,20 @@ ROWS: Final = [
     ),
     Row(
         "a deployment's timeout",
-        [deployment("m", "a", timeout=0.1)],
+        [deployment("m", "a", timeout=0.25)],
         chat(),
         {"error": TIMED_OUT, "accounts": ["a"]},
         SLOW,
     ),
-    Row("a request's timeout", ONE, chat(timeout=0.1), {"error": TIMED_OUT, "accounts": ["a"]}, SLOW),
-    Row("the router's timeout", ONE, chat(), {"error": TIMED_OUT, "accounts": ["a"]}, SLOW, {"timeout": 0.1}),
+    Row("a request's timeout", ONE, chat(timeout=0.25), {"error": TIMED_OUT, "accounts": ["a"]}, SLOW),
+    Row("the router's timeout", ONE, chat(), {"error": TIMED_OUT, "accounts": ["a"]}, SLOW, {"timeout": 0.25}),
     Row(
         "a request's timeout before the router's",
         ONE,
         chat(timeout=3),
         {"answer": "from a"},
-        {"a": [Fault(delay=0.2)]},
-        {"timeout": 0.1},
+        {"a": [Fault(delay=0.4)]},
+        {"timeout": 0.25},
     ),
     Row(
         "the router's stream_timeout",
@@ -201,19 +201,19 @@ ROWS: Final = [
         streamed(),
         {"error": TIMED_OUT, "accounts": ["a"]},
         SLOW,
-        {"stream_timeout": 0.1, "timeout": 3},
+        {"stream_timeout": 0.25, "timeout": 3},
     ),
     Row(
         "stream_timeout bounds no whole answer",
         ONE,
         chat(),
         {"answer": "from a"},
-        {"a": [Fault(delay=0.2)]},
-        {"stream_timeout": 0.1, "timeout": 3},
+        {"a": [Fault(delay=0.4)]},
+        {"stream_timeout": 0.25, "timeout": 3},
     ),
     Row(
         "a deployment's stream_timeout",
-        [deployment("m", "a", stream_timeout=0.1, timeout=3)],
+        [deployment("m", "a", stream_timeout=0.25, timeout=3)],
         streamed(),
         {"error": TIMED_OUT, "accounts": ["a"]},
         SLOW,

@@ -19,7 +19,7 @@ from wallie_litellm.config.models import AdmissionSettings, BreakerSettings, Ret
 from wallie_litellm.simulator import SimulatedProviders
 
 SCALE: Final = 10  # seconds of a configuration in one second of a test
-SLACK: Final = 1.5  # seconds of a test that eight requests may take on a busy machine, besides what they wait for
+SLACK: Final = 2.0  # seconds of a test that eight requests may take on a busy machine, besides what they wait for
 TIMEOUT: Final = 5.0  # seconds of one call to a faulty deployment, or between two chunks of its stream
 LONG_TIMEOUT: Final = 60.0  # seconds, the same for all others
 JITTER: Final = 1 + RetrySettings().jitter
@@ -44,23 +44,33 @@ _DURATIONS: Final = frozenset(
 )
 _DEFAULTS: Final = {"admission": AdmissionSettings(), "breaker": BreakerSettings(), "retry": RetrySettings()}
 
-Calls = int | range
+Calls = int | range | Callable[[int], int]  # a number, its bounds, or what it is for a number of requests
+
+
+def each(requests: int) -> int:
+    """One call for each request."""
+    return requests
+
+
+def once_more(requests: int) -> int:
+    """One call for each request, and one more."""
+    return requests + 1
 
 
 @dataclass(frozen=True)
 class Row:
     """A fault of the provider behind ``chat``, and what must come of it.
 
-    Of a pair the first is for two requests one after the other, the second for eight at once: ``primary`` counts the
-    calls to the faulty provider, ``others`` those to each provider of :data:`BACKUPS` that is asked at all, ``within``
-    is in seconds that one request may take. ``served`` is whether the caller gets the whole answer; else it gets
+    Of a pair the first is for requests one after the other, the second for eight at once: ``primary`` counts the calls
+    to the faulty provider, ``others`` those to each provider of :data:`BACKUPS` that is asked at all, ``within`` is in
+    seconds that one request may take. ``served`` is whether the caller gets the whole answer; else it gets
     ``error`` after ``delivered``, with ``status`` where one is stated.
     """
 
     name: str
     fault: Callable[[SimulatedProviders], object]
     within: float | tuple[float, float] = 0.0
-    primary: Calls | tuple[Calls, Calls] = (2, 8)
+    primary: Calls | tuple[Calls, Calls] = each
     others: Mapping[str, Calls | tuple[Calls, Calls]] = field(default_factory=dict)
     error: type[Exception] | tuple[type[Exception], ...] | None = None
     status: int | None = None
@@ -77,7 +87,7 @@ class Row:
         return self.name
 
 
-FROM_BACKUP: Final[Mapping[str, tuple[Calls, Calls]]] = {"backup": (2, 8)}
+FROM_BACKUP: Final[Mapping[str, Calls]] = {"backup": each}
 CLEAN: Final = (openai.APIError, WallieError)
 
 
@@ -166,14 +176,22 @@ async def _plain(router: Any, row: Row, stream: bool) -> Any:
 
 
 _ENTRANCES: Final = {"helper": _helper, "plain": _plain}
-KINDS: Final = tuple(_ENTRANCES)
 
 
-async def several(router: Any, row: Row, *, stream: bool, at_once: bool, clock: Turns) -> list[Received]:
-    """Two requests one after the other, or eight at once, half of them of each kind."""
-    if at_once:
-        return await asyncio.gather(*(ask(router, row, kind, stream=stream, clock=clock) for kind in KINDS * 4))
-    return [await ask(router, row, kind, stream=stream, clock=clock) for kind in KINDS]
+Kind = tuple[str, bool]
+
+
+def kinds(*, whole: bool, stream: bool, at_once: bool) -> list[Kind]:
+    """The entrance and the form of each request: every combination, one after the other, or eight in all at once."""
+    forms = [form for form, wanted in ((False, whole), (True, stream)) if wanted]
+    combinations = [(entrance, form) for form in forms for entrance in _ENTRANCES]
+    return combinations * (8 // len(combinations)) if at_once else combinations
+
+
+async def several(router: Any, row: Row, asked: list[Kind], *, at_once: bool, clock: Turns) -> list[Received]:
+    """The requests of ``asked``."""
+    requests = [ask(router, row, entrance, stream=stream, clock=clock) for entrance, stream in asked]
+    return await asyncio.gather(*requests) if at_once else [await request for request in requests]
 
 
 def pick(pair: Any, at_once: bool) -> Any:

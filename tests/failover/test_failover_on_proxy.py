@@ -26,7 +26,11 @@ ROUTES: dict[str, tuple[str, dict[str, Any]]] = {
     "messages": ("/v1/messages", {"messages": messages(), "max_tokens": 20}),
     "responses": ("/v1/responses", {"input": "Hello there"}),
 }
-PHASES = ("queued", "in-flight", "between-retries")
+PREPARED: dict[str, Callable[[SimulatedProvider, str], object]] = {
+    "queued": lambda at, model: at.slow(2.0, model=model),
+    "in-flight": lambda at, model: at.hang(model=model),
+    "between-retries": lambda at, model: at.fail(500, model=model),
+}
 
 
 @dataclass(frozen=True)
@@ -79,17 +83,17 @@ ROWS = [
     *both("content policy", lambda at, model: at.content_policy(model=model), backup=0, error=openai.BadRequestError),
     *both("a 400", lambda at, model: at.fail(400, model=model), backup=0, error=openai.BadRequestError),
 ]
-LEAVING = [f"{phase}-{route}-{kind}" for phase in PHASES for route in ROUTES for kind in ("whole", "stream")]
-LIMITED = {"rpm": 600, "burst": {"rpm": 1}}  # one call in a tenth of a second
+LEAVING = [f"{phase}-{route}-{kind}" for phase in PREPARED for route in ROUTES for kind in ("whole", "stream")]
+LIMITED = {"rpm": 300, "burst": {"rpm": 1}}  # one call in a fifth of a second
 OWN: dict[str, dict[str, Any]] = {
     **{row.group: {} for row in ROWS},
-    **{name: {"rpm": 60, "burst": {"rpm": 1}} if name.startswith("queued") else {} for name in LEAVING},
+    **{name: {"concurrency": 1} if name.startswith("queued") else {} for name in LEAVING},
     "warm": {},
     "asked-too-often": {},
     "too-small": {"tpm": 40},
     "crowded": LIMITED,
     "crowded-by-sdk": LIMITED,
-    "waited-for": {"rpm": 1},
+    "waited-for": {"rpm": 30, "burst": {"rpm": 1}},
     "retried": {},
 }
 ALONE = frozenset({*LEAVING, "asked-too-often", "too-small", "crowded", "crowded-by-sdk", "waited-for", "retried"})
@@ -103,6 +107,8 @@ def proxy(running_fleet: SimulatedProviders, tmp_path_factory: pytest.TempPathFa
         for group in ("warm", "backup"):
             client.ask(group, stream)
             assert client.ask(group, stream).text == TEXT
+        for path, body in ROUTES.values():
+            assert running.post(path, {**body, "model": "warm", "stream": stream}).status == 200
     yield running
     running.stop()
 
@@ -147,27 +153,29 @@ def test_a_request_that_can_never_be_served_is_not_asked_for_again(client, fleet
     assert fleet["openai"].counts().received == 0
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", PREPARED)
 def test_clients_that_leave_are_not_called_for(proxy, fleet, phase):
     """On every route, streamed and not, all at once: each in a group of its own."""
     asked = {(route, kind): f"{phase}-{route}-{kind}" for route in ROUTES for kind in ("whole", "stream")}
     for group in asked.values():
-        if phase == "in-flight":
-            fleet["openai"].hang(model=group)
-        if phase == "between-retries":
-            fleet["openai"].fail(500, model=group)
+        PREPARED[phase](fleet["openai"], group)
     connections = [leaving(proxy, route, group, kind) for (route, kind), group in asked.items()]
-    if phase == "queued":  # behind one that was served, and the next second has not begun
-        wait_until(lambda: fleet["openai"].counts().succeeded == len(asked))
-        connections += [leaving(proxy, route, group, kind) for (route, kind), group in asked.items()]
-        time.sleep(0.3)
     wait_until(lambda: all(fleet["openai"].counts().by_model.get(group, 0) == 1 for group in asked.values()), 5)
+    if phase == "queued":  # behind these
+        stay, connections = connections, [leaving(proxy, route, group, kind) for (route, kind), group in asked.items()]
+        time.sleep(0.3)
     for connection in connections:
         proxy.hang_up(connection)
+    if phase == "queued":
+        wait_until(lambda: fleet["openai"].counts().succeeded == len(asked))
+        for connection in stay:
+            connection.close()
     if phase == "in-flight":
         wait_until(lambda: fleet["openai"].counts().disconnected == len(asked), 3)
-    time.sleep(1.2)  # a place in the queue would have come, or a retry
-    assert fleet["openai"].counts().by_model == dict.fromkeys(asked.values(), 1)
+    time.sleep(1.0)  # a place in the queue would have come, or more retries
+    most = 2 if phase == "between-retries" else 1  # of four: the first retry may have begun
+    calls = fleet["openai"].counts().by_model
+    assert max(calls.values()) <= most, calls
 
 
 def leaving(proxy: Proxy, route: str, group: str, kind: str) -> http.client.HTTPConnection:
@@ -189,22 +197,22 @@ def answered_within(seconds: float, proxy: Proxy, model: str) -> bool:
 
 
 def test_a_crowd_that_gives_up_leaves_the_capacity_to_those_who_wait(proxy, fleet):
-    """Twice as many requests as the limit allows, for three seconds; each waits for half a second at most."""
-    asked = 60
+    """Twice as many requests as the limit allows, for four seconds; each waits for one second at most."""
+    asked = 40
 
     def ask(number: int) -> bool:
-        time.sleep(number / 20)
-        return answered_within(0.5, proxy, "crowded")
+        time.sleep(number / 10)
+        return answered_within(1.0, proxy, "crowded")
 
     with ThreadPoolExecutor(asked) as pool:
         answered = sum(pool.map(ask, range(asked)))
-    assert answered >= asked * 0.4
+    assert answered >= asked * 0.35
     assert fleet["openai"].counts().by_model["crowded"] <= answered + asked * 0.1
 
 
 def test_clients_with_retries_of_their_own_are_nearly_all_answered(proxy, fleet):
     with ThreadPoolExecutor(12) as pool:
-        heard = list(pool.map(lambda _: Client(proxy, retries=2, timeout=0.6).ask("crowded-by-sdk"), range(12)))
+        heard = list(pool.map(lambda _: Client(proxy, retries=2, timeout=1.0).ask("crowded-by-sdk"), range(12)))
     assert sum(one.text == TEXT for one in heard) >= 10
     assert fleet["openai"].counts().by_model["crowded-by-sdk"] <= 16
 
@@ -219,6 +227,10 @@ def test_waits_and_retries_end_with_the_proxy(proxy, fleet):
         wait_until(lambda: fleet["openai"].counts().by_model.get("retried", 0) == 1)
         started = time.monotonic()
         assert proxy.stop(signal.SIGTERM) is not None
-        assert time.monotonic() - started < 3
-        assert all(wait.result().error is not None for wait in waits)
-    assert fleet["openai"].counts().by_model == {"waited-for": 1, "retried": 1}
+        ended = time.monotonic() - started
+        heard = [wait.result() for wait in waits]
+    assert all(one.error is not None for one in heard)
+    assert ended < 3, proxy.log.read_text()[-2000:]
+    calls = fleet["openai"].counts().by_model
+    assert calls["waited-for"] == 1
+    assert calls["retried"] <= 2  # of four; one may go out before the signal has arrived

@@ -86,7 +86,10 @@ class Attempts:
             attempt = Attempt(step.group)
             try:
                 return await self._make(request, step, attempt)
-            except Exception as error:  # noqa: BLE001 - the loop raises it again, or another
+            except Exception as error:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():  # and LiteLLM has made an error of it
+                    raise asyncio.CancelledError from error
                 step = follow(attempt, error)
 
     def run_blocking(self, request: Request, step: Step, follow: Follow | None = None) -> Any:

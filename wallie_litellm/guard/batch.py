@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from wallie_litellm.litellm_adapter.responses import headers_of
+
 
 class BatchCalls(ABC):
     """Several chat requests in one call, as LiteLLM's Router has them: errors are returned among the answers."""
@@ -58,7 +60,10 @@ class BatchCalls(ABC):
         self, model: str, messages: Any, priority: int, stream: bool = False, **kwargs: Any
     ) -> Any:
         """A chat request with a place in the queue: LiteLLM's priority 0 is the highest."""
-        return await self.acompletion(model, messages, stream=stream, priority=priority, **kwargs)
+        response = await self.acompletion(model, messages, stream=stream, priority=priority, **kwargs)
+        if (headers := headers_of(response)) is not None:
+            headers["x-litellm-request-prioritization-used"] = True
+        return response
 
     async def _answer_or_error(self, model: str, messages: Any, **kwargs: Any) -> Any:
         try:
