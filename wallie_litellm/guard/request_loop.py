@@ -268,6 +268,6 @@ class RequestLoop:
 
 def _may_help_elsewhere(result: AttemptResult) -> bool:
     """Whether another deployment of the same group may serve what this one did not."""
-    if result.transient or result.rate_limited or result.timed_out:
+    if result.transient or result.rate_limited or result.timed_out or result.by_account:
         return True
     return result.status_code in KEY_REFUSED or result.status_code in ELSEWHERE
