@@ -30,6 +30,7 @@ IMPORTS_LITELLM: Final = (
     "litellm_adapter.inner_router",
     "litellm_adapter.mock_faults",
     "litellm_adapter.pricing",
+    "litellm_adapter.providers",
     "litellm_adapter.requests",
     "litellm_adapter.response_cache",
     "litellm_adapter.responses",

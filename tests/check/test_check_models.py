@@ -130,6 +130,38 @@ def test_limits_that_match_no_deployment_are_a_note(check: Any) -> None:
     assert "no deployment uses this provider; did you mean 'openai-eu'?" in notes[1]
 
 
+def test_deployments_of_a_vendor_with_several_addresses_are_shown_with_their_providers(check: Any) -> None:
+    resources = [entry("azure/gpt-4o", api_base=f"https://{name}.openai.azure.com", api_key="sk-1") for name in "ab"]
+    report = check(entry("openai/gpt-4o"), *resources, env={"OPENAI_API_KEY": "fake"})
+    found = [note for note in report.notes if "belongs to" in note]
+    assert [note.partition(": ")[2] for note in found] == [
+        "model_list[1]: 'azure/gpt-4o' (group a) belongs to the provider 'azure/a.openai.azure.com'",
+        "model_list[2]: 'azure/gpt-4o' (group a) belongs to the provider 'azure/b.openai.azure.com'",
+    ]
+
+
+def test_deployments_of_a_provider_with_several_keys_are_shown_with_a_digest_of_each(check: Any) -> None:
+    keys = [entry("openai/gpt-4o", api_key=key) for key in ("os.environ/OPENAI_API_KEY", "os.environ/SECOND")]
+    report = check(*keys, env={"OPENAI_API_KEY": "sk-first", "SECOND": "sk-second"})
+    first, second = (note.rpartition("'openai#")[2] for note in report.notes if "to the account 'openai#" in note)
+    assert first != second
+    assert "sk-" not in "".join(report.notes)
+    assert not any(
+        "belongs to" in note for note in check(*keys, env={"OPENAI_API_KEY": "same", "SECOND": "same"}).notes
+    )
+
+
+def test_default_limits_are_shown_for_the_vendors_own_address_alone(check: Any) -> None:
+    elsewhere = check(entry("openai/gpt-4o", api_base="http://127.0.0.1:8000/v1"))
+    assert "no limits for 'openai'" in elsewhere.notes[-1]
+    assert elsewhere.providers == ()
+    stated = {"providers": {"openai": {"rpm": 5}}}
+    assert [row.limits for row in check(entry("openai/gpt-4o", api_base="http://a/v1"), wallie=stated).providers] == [
+        {"rpm": 5}
+    ]
+    assert check(entry("openai/gpt-4o")).providers[0].limits["rpm"] == 500
+
+
 def test_a_model_of_an_included_file_is_named_with_that_file(check: Any, tmp_path: Path) -> None:
     (tmp_path / "more.yaml").write_text(yaml.safe_dump({"model_list": [entry("openai/gpt-4o-mino")]}))
     [problem] = check(entry("openai/gpt-4o"), include=["more.yaml"]).problems

@@ -42,6 +42,17 @@ def test_a_servers_status_is_shown_as_a_table(stand_in: StandIn) -> None:
     assert stand_in.asked[1].parameters == [("range", "24h"), ("by", "provider")]
 
 
+def test_what_keeps_an_account_away_is_remarked_below_the_table_and_it_is_no_row_of_its_own(stand_in: StandIn) -> None:
+    openai = STATUS["providers"]["openai"]
+    breaker = {"state": "open", "reason": "HTTP 401", "consecutive_failures": 0, "next_probe_in": 7.2}
+    away = {"health": "down", "breaker": breaker, "paused_for": 0.0, "in_flight": 0, "waiting": 0}
+    providers = {**STATUS["providers"], "openai": {**openai, "accounts": {"1a2b3c4d": away}}}
+    stand_in.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "providers": providers})
+    lines = run("status", "--url", stand_in.url).stdout.splitlines()
+    [line] = [line for line in lines if "1a2b3c4d" in line]
+    assert line == "openai#1a2b3c4d: open: HTTP 401; next probe in 7.2 s"
+
+
 def test_json_is_the_servers_own_status(stand_in: StandIn) -> None:
     result = run("status", "--url", f"{stand_in.url}/wallie/", "--json")
     assert json.loads(result.stdout) == {**STATUS, "usage": USAGE}

@@ -19,7 +19,7 @@ from simulator_support import SHIPPED
 
 from wallie_litellm.cli import main
 from wallie_litellm.cli.exits import exit_code
-from wallie_litellm.config import parse_config
+from wallie_litellm.config import DEFAULT_PROVIDERS, parse_config
 from wallie_litellm.core.thresholds import ThresholdWatch
 from wallie_litellm.demo import display
 from wallie_litellm.demo.findings import Findings, Row, Scenario, ScenarioResult
@@ -194,6 +194,20 @@ def test_the_stage_writes_to_nothing_outside(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(data))
     wallie = parse_config(read_data(file)[1], file, env={}).wallie
     assert (wallie.telemetry.slack, wallie.ledger, wallie.store.url) == (None, None, "memory")
+
+
+def test_limits_that_the_file_does_not_state_hold_for_the_simulated_providers(tmp_path: Path) -> None:
+    data = yaml.safe_load(SHIPPED.read_text())
+    data["wallie"]["providers"] = {"groq": {"rpm": 7}}
+    file = tmp_path / "router_config.yaml"
+    file.write_text(yaml.safe_dump(data))
+    wallie = parse_config(read_data(file)[1], file, env={}).wallie
+    assert all(map(wallie.states_limits_of, wallie.providers))
+    assert (wallie.providers["openai"], wallie.providers["gemini"]) == (
+        DEFAULT_PROVIDERS["openai"],
+        DEFAULT_PROVIDERS["gemini"],
+    )
+    assert wallie.providers["groq"].by_dimension() == {"rpm": 7}
 
 
 def test_a_file_without_the_groups_of_the_scenarios_is_refused(tmp_path: Path) -> None:

@@ -123,6 +123,15 @@ def test_fallbacks_alerts_and_changes_are_counted() -> None:
     assert sink.stats() == {"delivered": 6}
 
 
+def test_an_account_is_no_provider_of_the_gauges() -> None:
+    sink = PrometheusSink()
+    sink.handle([BreakerChanged("1", NOON, "openai#1a2b3c4d", "closed", "open", "HTTP 401", 30.0)])
+    sink.handle([HealthChanged("2", NOON, "openai#1a2b3c4d", "healthy", "down", "HTTP 401")])
+    assert value(sink, "wallie_breaker_changes_total", provider="openai#1a2b3c4d", state="open") == 1
+    assert "wallie_breaker_state" not in samples(sink)
+    assert "wallie_provider_health" not in samples(sink)
+
+
 async def test_gauges_show_the_guards_status_at_the_moment_of_the_scrape(guard: Guard) -> None:
     sink = PrometheusSink(status=guard.status)
     openai = {"provider": "openai"}

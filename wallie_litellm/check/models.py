@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from wallie_litellm.config import DEFAULT_PROVIDERS, RouterConfig
+from wallie_litellm.config import DEFAULT_PROVIDERS, ProviderLimits, RouterConfig
 from wallie_litellm.config.variables import ENV_REFERENCE
 from wallie_litellm.litellm_adapter.price_map import has_price, price_entry
+
+if TYPE_CHECKING:
+    from wallie_litellm.litellm_adapter.providers import Destination
 
 # The variables from which LiteLLM takes a key that the deployment does not give; one of them is enough.
 API_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -33,6 +36,8 @@ class DeploymentFacts:
     group: str
     model: str
     provider: str | None  # whose limits it counts against
+    account: str  # whose breaker and pauses hold for it: the provider's name, or that of one of its keys
+    has_default_limits: bool  # where the file says nothing: the limits are those of the vendor's own address
     vendor: str | None  # whose API LiteLLM calls; None where LiteLLM has no provider for the model
     params: Mapping[str, Any] = field(repr=False)  # may hold a key
     info: Mapping[str, Any]
@@ -81,13 +86,20 @@ def _amount(value: object) -> float | None:
         return None
 
 
-def read_deployments(litellm: Any, config: RouterConfig) -> list[DeploymentFacts]:
+def read_deployments(litellm: Any, config: RouterConfig, env: Mapping[str, str]) -> list[DeploymentFacts]:
     """The deployments of ``model_list``, in its order."""
-    return [_read_deployment(litellm, index, entry) for index, entry in enumerate(config.model_list)]
+    from wallie_litellm.litellm_adapter.providers import Providers  # late: it imports LiteLLM
+
+    providers = Providers({**env, **config.environment_variables})
+    providers.learn(config.model_list)
+    return [
+        _read_deployment(litellm, index, entry, providers.destination_of(entry))
+        for index, entry in enumerate(config.model_list)
+    ]
 
 
-def _read_deployment(litellm: Any, index: int, entry: Mapping[str, Any]) -> DeploymentFacts:
-    from wallie_litellm.litellm_adapter.pricing import vendor_of  # late: it imports LiteLLM
+def _read_deployment(litellm: Any, index: int, entry: Mapping[str, Any], destination: Destination) -> DeploymentFacts:
+    from wallie_litellm.litellm_adapter.providers import vendor_of  # late: it imports LiteLLM
 
     params, info = entry["litellm_params"], entry.get("model_info") or {}
     model = str(params["model"])
@@ -96,7 +108,9 @@ def _read_deployment(litellm: Any, index: int, entry: Mapping[str, Any]) -> Depl
         where=f"model_list[{index}].litellm_params.model",
         group=entry["model_name"],
         model=model,
-        provider=info.get("wallie_provider") or vendor,
+        provider=destination.provider if vendor or info.get("wallie_provider") else None,
+        account=destination.account,
+        has_default_limits=destination.is_vendors_own,
         vendor=vendor,
         params=params,
         info=info,
@@ -143,6 +157,21 @@ def missing_keys(deployments: Sequence[DeploymentFacts], env: Mapping[str, str])
             yield f"{where}: no API key for '{deployment.model}' (group {deployment.group}); set {variables[0]}"
 
 
+def several_destinations(deployments: Sequence[DeploymentFacts]) -> Iterator[str]:
+    """The provider of each deployment whose vendor has several addresses, and the account where it has several keys."""
+    addresses: dict[str | None, set[str]] = {}
+    for one in deployments:
+        addresses.setdefault(one.vendor, set()).add(one.provider or "")
+    for one in deployments:
+        if one.provider and (one.account != one.provider or len(addresses[one.vendor]) > 1):
+            where = one.where.removesuffix(".litellm_params.model")
+            yield f"{where}: '{one.model}' (group {one.group}) belongs to the {_kind(one)} '{one.account}'"
+
+
+def _kind(one: DeploymentFacts) -> str:
+    return "provider" if one.account == one.provider else "account"
+
+
 def expiring_models(deployments: Sequence[DeploymentFacts], today: date) -> Iterator[str]:
     """Models whose deprecation date is near."""
     for deployment in deployments:
@@ -150,10 +179,20 @@ def expiring_models(deployments: Sequence[DeploymentFacts], today: date) -> Iter
             yield f"{deployment.where}: '{deployment.model}' (group {deployment.group}) ends on {deployment.ends}"
 
 
+def limits_in_force(config: RouterConfig, deployments: Sequence[DeploymentFacts]) -> Mapping[str, ProviderLimits]:
+    """The limits by provider: those of the file, and at a vendor's own address those that hold without a word."""
+    elsewhere = {one.provider for one in deployments if not one.has_default_limits}
+    return {
+        name: limits
+        for name, limits in config.wallie.providers.items()
+        if name not in elsewhere or config.wallie.states_limits_of(name)
+    }
+
+
 def unmatched_providers(config: RouterConfig, deployments: Sequence[DeploymentFacts]) -> Iterator[str]:
     """Providers without limits, and limits without a deployment."""
     used = {deployment.provider for deployment in deployments if deployment.provider}
-    limits = config.wallie.providers
+    limits = limits_in_force(config, deployments)
     for provider in sorted(used - set(limits)):
         yield f"wallie.providers: no limits for '{provider}', so its calls do not wait"
     for provider in sorted(set(limits) - used - set(DEFAULT_PROVIDERS)):

@@ -20,9 +20,11 @@ from wallie_litellm.check.models import (
     OUTPUT_PRICE,
     DeploymentFacts,
     expiring_models,
+    limits_in_force,
     missing_keys,
     model_problems,
     read_deployments,
+    several_destinations,
     unmatched_providers,
 )
 from wallie_litellm.check.settings import late_variables, settings_problems, unset_references
@@ -89,7 +91,7 @@ def check_file(
     except Exception as error:  # noqa: BLE001  # a broken installation is a finding, not a traceback
         return CheckReport(problems=(f"LiteLLM cannot be imported: {type(error).__name__}: {error}",))
     today = today or _today()
-    deployments = read_deployments(litellm, config)
+    deployments = read_deployments(litellm, config, env)
     found = [*settings_problems(litellm, config), *store_problems(config), *sink_problems(config)]
     for deployment in deployments:
         found += model_problems(litellm, deployment, today)
@@ -101,6 +103,7 @@ def check_file(
         *proxy_alone(config),
         *expiring_models(deployments, today),
         *unmatched_providers(config, deployments),
+        *several_destinations(deployments),
     ]
     if not ignore_keys:
         found += unset_references(config, env)
@@ -133,6 +136,6 @@ def _deployment_rows(config: RouterConfig, deployments: Sequence[DeploymentFacts
 
 def _provider_rows(config: RouterConfig, deployments: Sequence[DeploymentFacts]) -> Iterator[ProviderRow]:
     used = {deployment.provider for deployment in deployments}
-    for name, limits in config.wallie.providers.items():
+    for name, limits in limits_in_force(config, deployments).items():
         if name in used:
             yield ProviderRow(name, limits.by_dimension())

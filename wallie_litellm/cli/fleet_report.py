@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
@@ -79,15 +80,22 @@ def _holders(states: Iterable[Mapping[str, Any]]) -> set[str]:
 
 def named_by_models(loaded: RouterConfig) -> set[str]:
     """Providers that have no limits and yet a breaker, as far as the models name them without LiteLLM."""
-    from wallie_litellm.config.variables import ENV_REFERENCE  # late: `--help` stays quick
+    from wallie_litellm.config.variables import resolved_within  # late: `--help` stays quick
+    from wallie_litellm.core.provider_names import ProviderNames, address_of
 
-    names = set()
+    env = {**os.environ, **loaded.environment_variables}
+    given, addresses = set(), set()
     for entry in loaded.model_list:
-        params, info = entry["litellm_params"], entry.get("model_info") or {}
-        model = str(params["model"])
-        vendor, slash, _ = ("", "", "") if model.startswith(ENV_REFERENCE) else model.partition("/")
-        names.add(info.get("wallie_provider") or params.get("custom_llm_provider") or (vendor if slash else ""))
-    return {str(name) for name in names if name}
+        params = resolved_within(entry["litellm_params"], env)
+        vendor, slash, _ = str(params["model"] or "").partition("/")
+        vendor = str(params.get("custom_llm_provider") or (vendor if slash else ""))
+        if name := (entry.get("model_info") or {}).get("wallie_provider"):
+            given.add(str(name))
+        elif vendor:
+            addresses.add(address_of(vendor, params, env))
+    names = ProviderNames()
+    names.learn(addresses)
+    return given | {names.name_of(address) for address in addresses}
 
 
 def _worker(name: str, about: Mapping[str, Any], now: float) -> dict[str, Any]:

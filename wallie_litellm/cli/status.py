@@ -15,6 +15,7 @@ from wallie_litellm.cli.exits import DONE, FAILED, INTERRUPTED, echo_error, load
 from wallie_litellm.cli.fleet_report import FleetUnavailable, fleet_lines, fleet_report, nothing
 from wallie_litellm.cli.remote import running_client, url_options
 from wallie_litellm.cli.tables import aligned, moment, text
+from wallie_litellm.core.provider_names import ACCOUNT_MARK
 
 if TYPE_CHECKING:
     from wallie_litellm.cli.http_client import Client
@@ -189,7 +190,12 @@ def _provider_lines(status: Mapping[str, Any]) -> Iterator[str]:
     for name, state in described:
         rows += _rows(name, state)
     yield from aligned(rows, right=(3, 4, 7))
-    for name, state in described:
+    accounts = [
+        (f"{name}{ACCOUNT_MARK}{digest}", own)
+        for name, state in described
+        for digest, own in state.get("accounts", {}).items()
+    ]
+    for name, state in (*described, *accounts):
         if remark := "; ".join(_remarks(state)):
             yield f"{name}: {remark}"
 

@@ -192,6 +192,10 @@ class WallieConfig(Section):
         pause_patience = min(self.admission.pause_patience, patience)
         return FeatureRules(patience, longest, pause_patience, own.first_token, own.stream_recovery)
 
+    def states_limits_of(self, provider: str) -> bool:
+        """Whether the file names ``provider``, rather than the defaults alone."""
+        return provider in self.providers and self.providers[provider] is not DEFAULT_PROVIDERS.get(provider)
+
     @model_validator(mode="before")
     @classmethod
     def _empty_sections_are_defaults(cls, data: Any) -> Any:

@@ -15,7 +15,8 @@ class AttemptResult(NamedTuple):
     """How an attempt ended: what it means for capacity, for the breaker, and for the provider's pause (seconds).
 
     ``timed_out``: the provider did not answer in time. ``by_request``: the provider refuses this very request, so that
-    neither a repetition nor another model helps. ``reported`` is the usage as the provider wrote it down, ``None`` when
+    neither a repetition nor another model helps. ``by_account``: it refuses the key, or the account is empty, so that
+    another key may be served. ``reported`` is the usage as the provider wrote it down, ``None`` when
     ``usage`` is an estimate; ``response_cost`` is LiteLLM's own price, in US dollars, where it has one already.
     """
 
@@ -29,6 +30,7 @@ class AttemptResult(NamedTuple):
     transient: bool = False
     timed_out: bool = False
     by_request: bool = False
+    by_account: bool = False
     reported: Any = None
     response_cost: float | None = None
 

@@ -40,6 +40,16 @@ class QuotaStatus(BaseModel):
     reset_at: str
 
 
+class AccountStatus(BaseModel):
+    """One of several keys of a provider. ``paused_for`` is in seconds."""
+
+    health: str = Field(description="healthy, degraded or down")
+    breaker: BreakerStatus
+    paused_for: float
+    in_flight: int
+    waiting: int
+
+
 class OwnerStatus(BaseModel):
     """A provider, or a feature with limits of its own, at this moment. ``paused_for`` is in seconds."""
 
@@ -49,6 +59,9 @@ class OwnerStatus(BaseModel):
     in_flight: int
     waiting: int
     quota: dict[str, QuotaStatus] = Field(description="by dimension: rpm, tpm, itpm, otpm, rpd, tpd, concurrency")
+    accounts: dict[str, AccountStatus] = Field(
+        default={}, description="by a digest of the key, where a provider is called with several"
+    )
 
 
 class StoreStatus(BaseModel):

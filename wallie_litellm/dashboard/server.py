@@ -110,6 +110,8 @@ async def _serve_fleet(
 
     bus = Bus()
     guard = Guard(config, bus=bus, others_announce=True)
+    for provider in config.providers:
+        guard.limiter(provider)  # its state is the fleet's from now on
     try:
         if (make := ledger_sink(config)) is not None:  # actions go on record
             bus.add(make)

@@ -57,11 +57,13 @@ def run_live(config: str | None, write: Write, env: Mapping[str, str] | None = N
 
 def find_candidates(config: RouterConfig, env: Mapping[str, str]) -> Iterator[Candidate]:
     """Each provider once: its first chat deployment that has a key, else its first one."""
-    from wallie_litellm.litellm_adapter.requests import provider_of
+    from wallie_litellm.litellm_adapter.providers import Providers
 
     found: dict[str, Candidate] = {}
+    providers = Providers(env)
+    providers.learn(config.model_list)
     for deployment in config.model_list:
-        provider = provider_of(deployment)
+        provider = providers.destination_of(deployment).provider
         if not _chats(deployment) or (provider in found and found[provider].key):
             continue
         key, variable = _key_of(deployment, provider, env)
@@ -87,7 +89,8 @@ def _key_of(deployment: Mapping[str, Any], provider: str, env: Mapping[str, str]
     stated = str(deployment["litellm_params"].get("api_key") or "")
     if stated and not stated.startswith(ENV_REFERENCE):
         return stated, "api_key"
-    usual = API_KEYS.get(provider, (f"{provider.upper().replace('-', '_')}_API_KEY",))
+    vendor = provider.partition("/")[0]
+    usual = API_KEYS.get(vendor, (f"{vendor.upper().replace('-', '_')}_API_KEY",))
     names = (stated.removeprefix(ENV_REFERENCE),) if stated else usual
     return next((env[name] for name in names if env.get(name)), None), names[0]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from wallie_litellm.config import RouterConfig, load_config, parse_config
+from wallie_litellm.config import DEFAULT_PROVIDERS, RouterConfig, load_config, parse_config
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.simulator.providers import SimulatedProviders
 
@@ -53,8 +53,15 @@ def read_data(path: str | Path | None) -> tuple[Path, dict[str, Any]]:
     if problems:
         raise ConfigError([f"{config.path}: {problem}" for problem in problems], str(config.path))
     data: dict[str, Any] = yaml.safe_load(config.path.read_text(encoding="utf-8"))
-    data["wallie"] = {**(data.get("wallie") or {}), **_OUTSIDE}
+    section = data.get("wallie") or {}
+    data["wallie"] = {**section, "providers": _stated_limits(section.get("providers") or {}), **_OUTSIDE}
     return config.path, data
+
+
+def _stated_limits(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The limits of the file, and those of the vendors' own addresses: the simulated providers are at others."""
+    usual = {name: limits.model_dump(exclude_defaults=True) for name, limits in DEFAULT_PROVIDERS.items()}
+    return {**usual, **stated}
 
 
 def build_providers(config: RouterConfig) -> SimulatedProviders:

@@ -16,7 +16,7 @@ from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.pacing import pacer
 from wallie_litellm.guard.refusals import refusal
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.registry import LimiterRegistry
+from wallie_litellm.limiter.registry import Account, LimiterRegistry
 from wallie_litellm.limiter.store import Denial, DenialReason, Reservation
 from wallie_litellm.limiter.waiter import Waiter
 
@@ -45,6 +45,7 @@ class Admission:
         self._now = clock.now
         self._limiters = limiters
         self._features = limiters.features
+        self._accounts = limiters.accounts
 
     def check_deadline(self, context: RequestContext) -> None:
         """Raise :class:`DeadlineExceeded` once the caller's deadline has passed."""
@@ -52,32 +53,36 @@ class Admission:
             raise DeadlineExceeded(f"The deadline passed before {context.group} could answer.")
 
     def preferred(
-        self, context: RequestContext, group: str, providers: Iterable[str], demand: Demand, *, soonest: bool = True
+        self, context: RequestContext, group: str, accounts: Iterable[str], demand: Demand, *, soonest: bool = True
     ) -> frozenset[str]:
-        """The providers that an attempt chooses from: those of ``providers`` that can serve ``soonest``, or all.
+        """The accounts that an attempt chooses from: those of ``accounts`` that can serve ``soonest``, or all.
 
         Raises:
             Refused: none of them may be waited for.
         """
         ranks: dict[str, tuple[float, bool]] = {}
         refusals: list[Refused] = []
-        for provider in providers:
-            limiter = self._limiters.provider(provider)
-            denial = limiter.check(demand, context.priority)
-            used_up = self._switch_at is not None and limiter.utilization()[1] >= self._switch_at
-            if denial is None:
-                ranks[provider] = (0.0, used_up)
-            elif self._may_wait(context, Attempt(group), limiter, denial, demand) is None:
+        for name, found in self._limiters.denials_of(accounts, demand, context.priority).items():
+            used_up = self._switch_at is not None and self._limits_of(name).utilization()[1] >= self._switch_at
+            if found is None:
+                ranks[name] = (0.0, used_up)
+                continue
+            denial, limiter = found
+            if self._may_wait(context, Attempt(group), limiter, denial, demand) is None:
                 refusals.append(self._refusal(denial, limiter, group))
             else:
-                ranks[provider] = (denial.retry_after, used_up)
+                ranks[name] = (denial.retry_after, used_up)
         if not ranks:
             raise min(refusals, key=lambda refusal: refusal.retry_after)
         best = min(ranks.values())
-        return frozenset(provider for provider, rank in ranks.items() if rank == best or not soonest)
+        return frozenset(name for name, rank in ranks.items() if rank == best or not soonest)
+
+    def _limits_of(self, name: str) -> Limiter:
+        account = self._accounts.get(name)
+        return self._limiters.provider(name) if account is None else account.provider
 
     async def admit(self, context: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
-        """Wait for the capacity of ``attempt.provider``, and that of the request's feature, and take it.
+        """Wait for the capacity of ``attempt.provider``, its account and the request's feature, and take it.
 
         Raises:
             Refused: the wait would be too long, or the provider is not being called.
@@ -86,34 +91,61 @@ class Admission:
         await pacer().enter()
         limiter = self._limiters.provider(attempt.provider)
         feature = self._features.get(context.caller.feature) if context.caller.feature is not None else None
-        if feature is None:
+        account = self._accounts.get(attempt.account)
+        if feature is None and account is None:
             attempt.reservation = await self._reserve(context, attempt, limiter, demand, guessed)
             return
-        feature_reservation = await self._reserve(context, attempt, feature, demand, guessed)
+        taken: list[tuple[Limiter, Reservation]] = []
         try:
-            attempt.reservation = await self._reserve(context, attempt, limiter, demand, guessed)
+            for one in _in_order(feature, account, limiter):
+                taken.append((one, await self._reserve(context, attempt, one, demand, guessed)))
+            self._check_account(context, attempt, account, taken)
         except GeneratorExit:
-            self.later(lambda: feature.settle(feature_reservation, NOTHING))
+            self.later(lambda: _give_back(taken))
             raise
         except BaseException:
-            feature.settle(feature_reservation, NOTHING)
+            _give_back(taken)
             raise
-        attempt.feature_reservation = (feature, feature_reservation)
+        _hand_over(attempt, taken, feature, account)
 
     def admit_blocking(self, context: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
         """:meth:`admit` for a thread without an event loop; the thread blocks while it waits."""
         limiter = self._limiters.provider(attempt.provider)
         feature = self._features.get(context.caller.feature) if context.caller.feature is not None else None
-        if feature is None:
+        account = self._accounts.get(attempt.account)
+        if feature is None and account is None:
             attempt.reservation = self._reserve_blocking(context, attempt, limiter, demand, guessed)
             return
-        feature_reservation = self._reserve_blocking(context, attempt, feature, demand, guessed)
+        taken: list[tuple[Limiter, Reservation]] = []
         try:
-            attempt.reservation = self._reserve_blocking(context, attempt, limiter, demand, guessed)
+            for one in _in_order(feature, account, limiter):
+                taken.append((one, self._reserve_blocking(context, attempt, one, demand, guessed)))
+            self._check_account(context, attempt, account, taken)
         except BaseException:
-            feature.settle(feature_reservation, NOTHING)
+            _give_back(taken)
             raise
-        attempt.feature_reservation = (feature, feature_reservation)
+        _hand_over(attempt, taken, feature, account)
+
+    def _check_account(
+        self,
+        context: RequestContext,
+        attempt: Attempt,
+        account: Account | None,
+        taken: list[tuple[Limiter, Reservation]],
+    ) -> None:
+        """Look at the account again: while the request waited for its provider, its key may have been refused.
+
+        Raises:
+            Refused: its breaker has opened, or it is paused.
+        """
+        if account is None or not attempt.waited:
+            return
+        limiter = account.limiter
+        reservation = next(reservation for one, reservation in taken if one is limiter)
+        if limiter.is_paused() or limiter.has_opened_since(reservation):
+            denial = limiter.check(reservation.demand, context.priority)
+            if denial is not None:
+                raise self._refuse(context, attempt, limiter, denial)
 
     def later(self, callback: Callable[[], object]) -> None:
         """Have ``callback`` called in a moment, in the clock's thread."""
@@ -275,12 +307,12 @@ class Admission:
 
     def another_could_serve(self, context: RequestContext, group: str, demand: Demand, below: float = inf) -> bool:
         """Whether a later member of the chain could serve now, from a provider that is used to less than ``below``."""
-        others = (
-            provider for other in context.remaining(group) for provider in context.route.router.providers_of(other)
-        )
+        router = context.route.router
         return any(
-            limiter.check(demand, context.priority) is None and (below == inf or limiter.utilization()[1] < below)
-            for limiter in map(self._limiters.provider, others)
+            self._limiters.denial_of(name, demand, context.priority) is None
+            and (below == inf or self._limits_of(name).utilization()[1] < below)
+            for other in context.remaining(group)
+            for name in router.accounts(other)
         )
 
     def _check_switch(
@@ -310,4 +342,25 @@ class Admission:
         return refused
 
     def _refusal(self, denial: Denial, limiter: Limiter, group: str, waited: float = 0.0) -> Refused:
-        return refusal(denial, limiter, group, waited=waited, open_for=self._open_for)
+        provider = self._limiters.provider_name(limiter.name)
+        return refusal(denial, limiter, group, provider=provider, waited=waited, open_for=self._open_for)
+
+
+def _in_order(feature: Limiter | None, account: Account | None, provider: Limiter) -> list[Limiter]:
+    """The limiters of an attempt. The provider's comes last: its capacity is not held while another is waited for."""
+    return [one for one in (feature, None if account is None else account.limiter, provider) if one is not None]
+
+
+def _give_back(taken: list[tuple[Limiter, Reservation]]) -> None:
+    for limiter, reservation in taken:
+        limiter.settle(reservation, NOTHING)
+
+
+def _hand_over(
+    attempt: Attempt, taken: list[tuple[Limiter, Reservation]], feature: Limiter | None, account: Account | None
+) -> None:
+    attempt.reservation = taken[-1][1]
+    if feature is not None:
+        attempt.feature_reservation = taken[0]
+    if account is not None:
+        attempt.account_reservation = taken[-2]

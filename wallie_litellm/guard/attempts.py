@@ -200,7 +200,7 @@ class Attempts:
         self, request: Request, attempt: Attempt, arguments: Mapping[str, Any], deployment: Deployment, guessed: bool
     ) -> bool:
         parameters = deployment["litellm_params"]
-        attempt.provider = self._inner.provider_of(deployment)
+        attempt.provider, attempt.account, _ = self._inner.destination_of(deployment)
         attempt.deployment = parameters["model"]
         attempt.deployment_id = id_of(deployment)
         attempt.entry = deployment

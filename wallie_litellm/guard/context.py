@@ -43,12 +43,14 @@ class Attempt:
 
     group: str
     provider: str = ""
+    account: str = ""  # the provider's name, or that of one of its accounts
     deployment: str = ""
     deployment_id: str | None = None
     entry: Mapping[str, Any] = field(default_factory=dict)
     demand: Demand = ONE_REQUEST
     reservation: Reservation | None = None
     feature_reservation: tuple[Limiter, Reservation] | None = None  # of the feature's own limits
+    account_reservation: tuple[Limiter, Reservation] | None = None  # of one of the provider's accounts
     started_at: float = 0.0
     waited: float = 0.0
     result: AttemptResult | None = None

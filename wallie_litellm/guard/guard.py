@@ -26,7 +26,7 @@ from wallie_litellm.guard.router_view import RouterView, chains_of
 from wallie_litellm.guard.settlement import Settlement
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.registry import LimiterRegistry
-from wallie_litellm.limiter.status import describe_all, health
+from wallie_litellm.limiter.status import describe_all, describe_providers, health
 from wallie_litellm.telemetry.bus import SHUTDOWN, Bus
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class Guard:
             self.config, self.clock, self.bus.publish, announce_nothing if others_announce else announcer
         )
         self._limiters = LimiterRegistry(self.config, self.clock, self.reporter, self.processes, self._fleet)
+        #: A router calls this provider and this account of it. No method: a router that keeps it keeps no guard.
+        self.meet = self._limiters.meet
         self._admission = Admission(self.config, self.clock, self._limiters)
         self._settlement = Settlement(self._limiters, self.reporter, self.backoff, self._now)
         self._sleepers: set[Callable[[], None]] = set()  # between two attempts
@@ -152,21 +154,21 @@ class Guard:
         self._admission.check_deadline(context)
 
     def preferred(
-        self, context: RequestContext, group: str, providers: Iterable[str], demand: Demand, *, soonest: bool = True
+        self, context: RequestContext, group: str, accounts: Iterable[str], demand: Demand, *, soonest: bool = True
     ) -> frozenset[str]:
-        """The filter: those of ``providers`` that can serve an attempt soonest, else all that may be waited for.
+        """The filter: those of ``accounts`` that can serve an attempt soonest, else all that may be waited for.
 
         Raises:
             Refused: none of them may be waited for.
         """
-        return self._admission.preferred(context, group, providers, demand, soonest=soonest)
+        return self._admission.preferred(context, group, accounts, demand, soonest=soonest)
 
     def another_could_serve(self, context: RequestContext, group: str, demand: Demand) -> bool:
         """Whether a member of the chain after ``group`` could serve an attempt now."""
         return self._admission.another_could_serve(context, group, demand)
 
     async def admit(self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool = False) -> None:
-        """Wait for ``attempt.provider``'s capacity and take it, and that of the request's feature if it is limited.
+        """Wait for the capacity of ``attempt.provider`` and of its account, and of the request's feature; take it.
 
         With ``guessed`` the output part of ``demand`` is only an estimate, and is cut to what the limits can hold.
 
@@ -224,6 +226,7 @@ class Guard:
             Refused: the wait would be too long, or the provider is not being called.
         """
         self._limiters.known(provider)
+        provider = self._limiters.provider_name(provider)
         require_count("tokens", tokens, optional=False)
         context = self.open_context(provider, chain=())
         attempt = Attempt(group=provider, provider=provider)
@@ -233,15 +236,18 @@ class Guard:
         return CapacityLease(limiter, attempt.reservation, lambda used: reporter.used_outside(provider, used, "lease"))
 
     def is_provider_available(self, provider: str) -> bool:
-        """Whether ``provider`` would take a request now, without waiting."""
-        return self._limiters.known(provider).check(ONE_REQUEST) is None
+        """Whether ``provider`` would take a request now, without waiting; of several keys, one is enough."""
+        own, *accounts = self._limiters.limiters_of(provider)
+        return _admits_one(own) and (not accounts or any(map(_admits_one, accounts)))
 
     def next_fallback(self, model: str, exclude: Sequence[str] = ()) -> str | None:
         """The first member of ``model``'s chain that can serve now and is not excluded, by group or by provider."""
         for router in self._views():
             for group in router.chain_of(model):
-                providers = [name for name in router.providers_of(group) if name not in exclude]
-                if group not in exclude and any(self.limiter(name).check(ONE_REQUEST) is None for name in providers):
+                accounts = [
+                    name for name in router.accounts(group) if self._limiters.provider_name(name) not in exclude
+                ]
+                if group not in exclude and any(self.could_serve(name, ONE_REQUEST) for name in accounts):
                     return group
         return None
 
@@ -258,24 +264,25 @@ class Guard:
 
         The share is ``quota.switch_at``, else ``quota.critical``.
         """
-        limiter = self._limiters.known(provider)
-        state = limiter.state()
-        if state.paused_for > 0 or health(state) == "down":
+        own, *accounts = self._limiters.limiters_of(provider)
+        if _is_away(own) or (accounts and all(map(_is_away, accounts))):
             return True
         quota = self.config.quota
-        return limiter.utilization()[1] >= (quota.critical if quota.switch_at is None else quota.switch_at)
+        return own.utilization()[1] >= (quota.critical if quota.switch_at is None else quota.switch_at)
 
     # Actions: ``actor``, and ``detail``, the reason, are recorded with each.
 
     def reset_quota(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
-        """Set ``provider``'s usage to zero and end any pause that it asked for."""
-        self._limiters.known(provider).reset()
-        self._settlement.forget_rejections(provider)
+        """Set ``provider``'s usage to zero and end any pause that it, or an account of it, asked for."""
+        for limiter in self._limiters.limiters_of(provider):
+            limiter.reset()
+            self._settlement.forget_rejections(limiter.name)
         self.reporter.on_action(actor, "reset_quota", provider, detail)
 
     def close_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
-        """Let requests through to ``provider`` again, whatever the state of its breaker."""
-        self._limiters.known(provider).act("close")
+        """Let requests through to ``provider`` again, whatever the state of its breaker and its accounts'."""
+        for limiter in self._limiters.limiters_of(provider):
+            limiter.act("close")
         self.reporter.on_action(actor, "close_circuit", provider, detail)
 
     def open_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
@@ -292,7 +299,7 @@ class Guard:
         """The state of all providers, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
         wall = self.clock.wall()
         return {
-            "providers": describe_all(self._limiters.providers, wall),
+            "providers": describe_providers(self._limiters.providers, dict(self._limiters.accounts), wall),
             "features": describe_all(self._limiters.features, wall),
             "store": {"scope": "process", "state": "ok", "processes": self.processes}
             if self._fleet is None
@@ -370,6 +377,14 @@ class Guard:
         """Have ``callback`` called when the guard closes."""
         self._on_close.append(callback)
 
+    def could_serve(self, account: str, demand: Demand, priority: int = 0) -> bool:
+        """Whether a provider, or one of its accounts, would admit ``demand`` now."""
+        return self._limiters.denial_of(account, demand, priority) is None
+
+    def is_open(self, account: str) -> bool:
+        """Whether the breaker of a provider, or of one of its accounts, admits nothing at the moment."""
+        return self._limiters.is_open(account)
+
     def limiter(self, provider: str) -> Limiter:
         """The limiter of one provider; one without limits still has a breaker."""
         return self._limiters.provider(provider)
@@ -377,6 +392,15 @@ class Guard:
     def limiters(self) -> list[Limiter]:
         """The limiters of all providers met so far, and of the features that have limits."""
         return list(self._limiters)
+
+
+def _admits_one(limiter: Limiter) -> bool:
+    return limiter.check(ONE_REQUEST) is None
+
+
+def _is_away(limiter: Limiter) -> bool:
+    state = limiter.state()
+    return state.paused_for > 0 or health(state) == "down"
 
 
 def _join_fleet(store: StoreSettings, *, others_announce: bool) -> RedisFleet | None:

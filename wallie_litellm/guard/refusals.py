@@ -46,8 +46,8 @@ _ERRORS: Final[Mapping[DenialReason, tuple[type[Refused], str]]] = {
 }
 
 
-def refusal(denial: Denial, limiter: Limiter, group: str, *, waited: float, open_for: float) -> Refused:
-    """The error for ``denial`` by ``limiter``.
+def refusal(denial: Denial, limiter: Limiter, group: str, *, provider: str, waited: float, open_for: float) -> Refused:
+    """The error for ``denial`` by ``limiter``, of ``provider`` or of one of its accounts.
 
     ``waited`` is how many seconds the request has waited already; ``open_for`` is the ``retry_after`` of a breaker
     that only an operator closes again.
@@ -58,9 +58,8 @@ def refusal(denial: Denial, limiter: Limiter, group: str, *, waited: float, open
         retry_after = open_for
     elif denial.reason is DenialReason.CONCURRENCY:
         retry_after = 1.0
-    return error(
-        message.format(_Refusal(denial, limiter, waited)), provider=limiter.name, model=group, retry_after=retry_after
-    )
+    text = message.format(_Refusal(denial, limiter, waited))
+    return error(text, provider=provider, model=group, retry_after=retry_after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,8 @@ class Deployments(Protocol):
     def deployments_of(self, group: str) -> Sequence[Mapping[str, Any]]:
         """The deployments behind a group."""
 
-    def provider_of(self, deployment: Mapping[str, Any]) -> str:
-        """The provider of a deployment."""
+    def account_of(self, deployment: Mapping[str, Any]) -> str:
+        """The account of a deployment: its provider's name, where that has only one key."""
 
 
 class Chains(NamedTuple):
@@ -109,7 +109,7 @@ class RequestLoop:
         if isinstance(error, WallieError):
             if not isinstance(error, Refused):
                 raise error
-            return self._next_member(error)
+            return self._after_refusal(attempt) or self._next_member(error)
         self._check_deadline(error)
         if (special := special_of(error)) is not None:
             return self._along_own_chain(special, error)
@@ -163,7 +163,10 @@ class RequestLoop:
 
     def _at_another_deployment(self, attempt: Attempt, result: AttemptResult) -> Step | None:
         failed = self._failed if attempt.deployment_id is None else self._failed | {attempt.deployment_id}
-        if not _may_help_elsewhere(result) or (step := self._step_elsewhere(attempt, failed)) is None:
+        if not _may_help_elsewhere(result):
+            return None
+        # A refused key is no reason to give up while another may be waited for: the pick decides on the wait.
+        if (step := self._step_elsewhere(attempt, failed, now=not result.by_account)) is None:
             return None
         self._failed = failed
         return self._repeat(step)
@@ -173,17 +176,27 @@ class RequestLoop:
         self.context.retries += 1
         return step
 
-    def _step_elsewhere(self, attempt: Attempt, failed: frozenset[str]) -> Step | None:
-        """A step to another deployment of the group that can serve now."""
+    def _after_refusal(self, attempt: Attempt) -> Step | None:
+        """After a refusal, which was no call: another deployment of the group, unless it is known to be down too."""
+        refused = attempt.deployment_id
+        if refused is None or refused in self._failed or self.context.feature_refusal is not None:
+            return None
+        self._failed |= {refused}
+        return self._step_elsewhere(attempt, self._failed, now=False)
+
+    def _step_elsewhere(self, attempt: Attempt, failed: frozenset[str], *, now: bool) -> Step | None:
+        """A step to another deployment of the group that can serve ``now``, or perhaps after a wait."""
         for deployment in self._router.deployments_of(attempt.group):
             key = (deployment.get("model_info") or {}).get("id")
-            if key is not None and str(key) not in failed and self._serves_now(deployment, attempt.demand):
+            if key is None or str(key) in failed:
+                continue
+            account = self._router.account_of(deployment)
+            if self._serves_now(account, attempt.demand) if now else not self._guard.is_open(account):
                 return Step(self._member.group, self._member.parameters, excluded=failed)
         return None
 
-    def _serves_now(self, deployment: Mapping[str, Any], demand: Demand) -> bool:
-        limiter = self._guard.limiter(self._router.provider_of(deployment))
-        return limiter.check(demand, self.context.priority) is None
+    def _serves_now(self, account: str, demand: Demand) -> bool:
+        return self._guard.could_serve(account, demand, self.context.priority)
 
     def _next_order(self, attempt: Attempt) -> Step | None:
         """The deployments of the group with LiteLLM's next ``order``: a step of the chain, and no retry."""
@@ -199,8 +212,8 @@ class RequestLoop:
         return Step(self._member.group, self._member.parameters, excluded=self._failed)
 
     def _some_circuit_closed(self) -> bool:
-        providers = self.context.route.router.providers_of(self._member.group)
-        return not providers or any(not self._guard.limiter(name).is_open() for name in providers)
+        accounts = frozenset(self.context.route.router.accounts(self._member.group))
+        return not accounts or any(not self._guard.is_open(name) for name in accounts)
 
     def _delay(self, result: AttemptResult) -> float:
         """Seconds before the next attempt. A pause is waited for in the limiter, not here."""

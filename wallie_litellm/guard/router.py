@@ -90,13 +90,13 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         owned = guard is None and self.default_guard is None
         own = self.__dict__
         own["guard"] = guard = guard or self.default_guard or Guard()
-        own["_inner"] = inner = InnerRouter(router)
+        own["_inner"] = inner = InnerRouter(router, guard.meet)
         own["_calls"] = calls = DeploymentCalls(inner, settings)
         own["_attempts"] = Attempts(guard, inner, calls)
         own["_chains"] = chains = _ConfiguredChains(inner)
-        own["view"] = view = RouterView(chains.names_after, inner.providers_of, _Prices())
+        own["view"] = view = RouterView(chains.names_after, inner.providers_of, _Prices(), inner.accounts_of)
         for deployment in inner.deployments():
-            guard.limiter(inner.provider_of(deployment))
+            inner.destination_of(deployment)
         guard.add_router(view)
         guard.on_close(inner.discard)
         take_part(self)

@@ -41,8 +41,16 @@ def chains_of(chains: Mapping[str, Sequence[str]]) -> Callable[[str], Sequence[s
 
 @dataclass(frozen=True, slots=True)
 class RouterView:
-    """The chains of a router's groups, the providers behind each of them, and its prices."""
+    """The chains of a router's groups, the providers behind each of them, and its prices.
+
+    ``accounts_of`` is as ``providers_of`` where no provider is called with several keys.
+    """
 
     chain_of: Callable[[str], Sequence[str]] = no_chain
     providers_of: Callable[[str], Iterable[str]] = no_providers
     price: Pricer = tokens_only
+    accounts_of: Callable[[str], Iterable[str]] | None = None
+
+    def accounts(self, group: str) -> Iterable[str]:
+        """The accounts behind a group."""
+        return (self.accounts_of or self.providers_of)(group)

@@ -1,4 +1,4 @@
-"""The end of an attempt: its usage to the limits, a sample to the breaker, a pause to its provider, an event."""
+"""The end of an attempt: usage to the limits, a sample to the breaker, a pause to provider or account, an event."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from wallie_litellm.guard.reporter import Reporter
 from wallie_litellm.limiter.registry import LimiterRegistry
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
-_SUCCESS = Verdict.SUCCESS
+_SUCCESS, _IGNORED = Verdict.SUCCESS, Verdict.IGNORED
 
 
 class Settlement:
-    """Settles attempts, and counts the rate limits that each provider has answered with in a row."""
+    """Settles attempts, and counts the rate limits that each account has been answered with in a row."""
 
     def __init__(
         self, limiters: LimiterRegistry, reporter: Reporter, backoff: Backoff, now: Callable[[], float]
@@ -29,7 +29,7 @@ class Settlement:
         self._backoff = backoff
         self._now = now
         self._lock = threading.Lock()
-        self._rejections: dict[str, _Rejections] = {}  # by provider, since its last success
+        self._rejections: dict[str, _Rejections] = {}  # by provider, or account, since its last success
 
     def settle(self, context: RequestContext, attempt: Attempt, result: AttemptResult) -> bool:
         """End ``attempt``; ``False`` for one that was never admitted, has ended before, or has expired."""
@@ -41,10 +41,17 @@ class Settlement:
         if result.rate_limited:
             pause_for = self._pause_after_rejection(attempt, result.pause_for)
         elif self._rejections and result.verdict is _SUCCESS:
-            self._rejections.pop(attempt.provider, None)
-        charged = charge(result.outcome, reservation.demand, result.usage)
+            self._rejections.pop(attempt.account or attempt.provider, None)
+        charged, verdict = charge(result.outcome, reservation.demand, result.usage), result.verdict
+        if attempt.account_reservation is not None:
+            limiter, part = attempt.account_reservation
+            if result.rate_limited or result.by_account:
+                limiter.settle(part, charged, verdict, reason=result.reason, pause_for=pause_for)
+                verdict, pause_for = _IGNORED, None  # the provider serves other keys
+            else:
+                limiter.settle(part, charged, verdict if verdict is _SUCCESS else _IGNORED)
         settled = self._limiters.provider(attempt.provider).settle(
-            reservation, charged, result.verdict, reason=result.reason, pause_for=pause_for
+            reservation, charged, verdict, reason=result.reason, pause_for=pause_for
         )
         if attempt.feature_reservation is not None:
             limiter, part = attempt.feature_reservation
@@ -53,20 +60,21 @@ class Settlement:
         return settled
 
     def forget_rejections(self, provider: str) -> None:
-        """Begin the count of ``provider``'s rate limits anew."""
+        """Begin the count of the rate limits of ``provider``, or of an account, anew."""
         self._rejections.pop(provider, None)
 
     def _pause_after_rejection(self, attempt: Attempt, asked: float | None) -> float | None:
-        """Seconds that a provider is paused: as long as it ``asked``, else longer with each rejection in a row.
+        """Seconds of a provider's or account's pause: as it ``asked``, else longer with each rejection in a row.
 
         Calls that were under way when the provider first rejected one say nothing new: a crowd lengthens a pause once.
         """
+        name = attempt.account or attempt.provider
         with self._lock:
-            seen = self._rejections.get(attempt.provider)
+            seen = self._rejections.get(name)
             if seen is not None and attempt.started_at <= seen.at:
                 return asked
             count = 1 if seen is None else seen.number + 1
-            self._rejections[attempt.provider] = _Rejections(count, self._now())
+            self._rejections[name] = _Rejections(count, self._now())
         return asked if asked else self._backoff.seconds(count)
 
 

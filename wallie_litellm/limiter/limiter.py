@@ -115,6 +115,12 @@ class Limiter:
         """Whether the provider has asked for a pause that has not passed."""
         return self._store.paused_until > self._now()
 
+    def has_opened_since(self, reservation: Reservation) -> bool:
+        """Whether the breaker has changed since, and admits nothing at the moment."""
+        with self._lock:
+            breaker = self._store.breaker
+            return breaker.generation != reservation.generation and breaker.wait(self._now()) > 0
+
     def fit(self, demand: Demand) -> Demand:
         """``demand`` with its output, a guess, cut to the capacity of the limits."""
         return self._store.fit(demand)

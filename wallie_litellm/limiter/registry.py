@@ -1,14 +1,15 @@
-"""All limiters of one guard: one per provider, and one per feature with limits of its own."""
+"""All limiters of one guard: one per provider and account, and one per feature with limits of its own."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import LimitSettings, ProviderLimits, WallieConfig
 from wallie_litellm.core.circuit_breaker import BreakerRules
+from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
@@ -16,13 +17,29 @@ from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.listener import LimiterListener, OncePerFleet
 from wallie_litellm.limiter.memory_store import MemoryStore
+from wallie_litellm.limiter.store import Denial, DenialReason
 
 if TYPE_CHECKING:
     from wallie_litellm.limiter.redis.fleet import RedisFleet
 
 
+_CIRCUIT_OPEN = DenialReason.CIRCUIT_OPEN
+
+FoundDenial = tuple[Denial, Limiter]  # what keeps a demand from being admitted, and whose denial it is
+
+
+class Account(NamedTuple):
+    """One of several keys at a provider: ``limiter`` has its breaker and its pauses, and no limits."""
+
+    limiter: Limiter
+    provider: Limiter
+
+
 class LimiterRegistry:
-    """Finds a limiter by name; a provider's is built at its first use."""
+    """Finds a limiter by name; a provider's is built at its first use.
+
+    The name of an account stands for its provider's limits together with the account's own breaker and pauses.
+    """
 
     def __init__(
         self,
@@ -40,34 +57,108 @@ class LimiterRegistry:
         self._processes = processes  # each keeps to its part of the limits
         self._lock = threading.Lock()
         self._features = {
-            name: self._build(FEATURE + name, _limits(settings.limits))
+            name: self._attached(self._build(FEATURE + name, _limits(settings.limits)))
             for name, settings in config.features.items()
             if settings.limits.by_dimension()
         }
         self._providers: dict[str, Limiter] = {}
-        for name in config.providers:
-            self.provider(name)
+        self._accounts: dict[str, Account] = {}
+        # With the limits of the vendor's own address, which has not been called yet: a router may name another.
+        self._by_default: dict[str, Limiter] = {}
+        for name, settings in config.providers.items():
+            if config.states_limits_of(name):
+                self.provider(name)
+            else:
+                self._by_default[name] = self._build(name, _limits(settings))
 
     def provider(self, name: str) -> Limiter:
         """The limiter of one provider; without limits it still has a breaker."""
         limiter = self._providers.get(name)
         if limiter is None:
             with self._lock:
-                limits = _limits(self._config.providers.get(name))
-                limiter = self._providers.get(name) or self._build(name, limits)
+                limiter = self._providers.get(name) or self._first(name)
                 self._providers[name] = limiter
         return limiter
 
+    def meet(self, provider: str, account: str, at_own_address: bool) -> None:
+        """A router calls this account of this provider, at the vendor's own address or at another.
+
+        The limits that hold where the file says nothing are those of the vendors' own addresses. Of several routers
+        that mean different addresses by one name, the first decides.
+        """
+        with self._lock:
+            if not at_own_address and provider in self._by_default:
+                self._by_default[provider] = self._build(provider, AccountLimits())
+        shared = self.provider(provider)
+        if account != provider:
+            with self._lock:
+                if account not in self._accounts:
+                    limiter = self._attached(self._build(account, AccountLimits()))
+                    self._accounts[account] = Account(limiter, shared)
+
+    @property
+    def accounts(self) -> Mapping[str, Account]:
+        """The accounts of providers that are called with several keys, by name."""
+        return self._accounts
+
+    def provider_name(self, name: str) -> str:
+        """The name of the provider that an account belongs to; a provider's own."""
+        account = self._accounts.get(name)
+        return name if account is None else account.provider.name
+
+    def limiters_of(self, name: str) -> tuple[Limiter, ...]:
+        """The limiter of a provider and those of its accounts, or of an account.
+
+        Raises:
+            ValueError: there is no such provider or account.
+        """
+        if (account := self._accounts.get(name)) is not None:
+            return (account.limiter,)
+        shared = self.known(name)
+        accounts = list(self._accounts.values())  # another thread may add one
+        return (shared, *(account.limiter for account in accounts if account.provider is shared))
+
+    def denial_of(self, name: str, demand: Demand, priority: int = 0) -> FoundDenial | None:
+        """What keeps a provider, or an account, from admitting ``demand`` now, and whose denial it is."""
+        return self._longest_denial(name, lambda limiter: limiter.check(demand, priority))
+
+    def denials_of(self, names: Iterable[str], demand: Demand, priority: int) -> dict[str, FoundDenial | None]:
+        """:meth:`denial_of` each of ``names`` at one moment: accounts of one provider wait equally long for it."""
+        seen: dict[str, Denial | None] = {}
+
+        def check(limiter: Limiter) -> Denial | None:
+            if limiter.name not in seen:
+                seen[limiter.name] = limiter.check(demand, priority)
+            return seen[limiter.name]
+
+        return {name: self._longest_denial(name, check) for name in names}
+
+    def _longest_denial(self, name: str, check: Callable[[Limiter], Denial | None]) -> FoundDenial | None:
+        account = self._accounts.get(name)
+        if account is None:
+            limiter = self.provider(name)
+            denial = check(limiter)
+            return None if denial is None else (denial, limiter)
+        found = [(denial, one) for one in account if (denial := check(one)) is not None]
+        return max(found, key=_longest, default=None)
+
+    def is_open(self, name: str) -> bool:
+        """Whether the breaker of a provider, or of an account or its provider, admits nothing at the moment."""
+        account = self._accounts.get(name)
+        return self.provider(name).is_open() if account is None else any(one.is_open() for one in account)
+
     def known(self, name: str) -> Limiter:
-        """:meth:`provider`, for names that people type.
+        """:meth:`provider`, or an account's, for names that people type.
 
         Raises:
             ValueError: there is no such provider.
         """
-        limiter = self._providers.get(name)
-        if limiter is None:
-            raise ValueError(f"unknown provider {name!r}; known: {', '.join(sorted(self._providers))}")
-        return limiter
+        if (account := self._accounts.get(name)) is not None:
+            return account.limiter
+        if name not in self._providers and name not in self._by_default:
+            known = sorted((*self._providers, *self._by_default))
+            raise ValueError(f"unknown provider {name!r}; known: {', '.join(known)}")
+        return self.provider(name)
 
     @property
     def features(self) -> Mapping[str, Limiter]:
@@ -77,10 +168,21 @@ class LimiterRegistry:
     @property
     def providers(self) -> Mapping[str, Limiter]:
         """The limiters of providers, by name."""
-        return self._providers
+        return {**self._by_default, **self._providers}
 
     def __iter__(self) -> Iterator[Limiter]:
-        return iter([*self._providers.values(), *self._features.values()])
+        accounts = [account.limiter for account in list(self._accounts.values())]
+        return iter([*self.providers.values(), *self._features.values(), *accounts])
+
+    def _first(self, name: str) -> Limiter:
+        limiter = self._by_default.pop(name, None) or self._build(name, _limits(self._config.providers.get(name)))
+        return self._attached(limiter)
+
+    def _attached(self, limiter: Limiter) -> Limiter:
+        """``limiter``, which leases from the fleet's store from now on, where there is one."""
+        if self._fleet is not None and isinstance(limiter, LeasedLimiter):
+            self._fleet.attach(limiter)
+        return limiter
 
     def _build(self, name: str, limits: AccountLimits) -> Limiter:
         limits, rules = limits.share(self._processes), BreakerRules(**dict(self._config.breaker))
@@ -89,9 +191,11 @@ class LimiterRegistry:
         if fleet is None:
             return Limiter(name, MemoryStore(*terms, self._listener), self._clock, ttl, self._listener)
         store = LeasedStore(*terms, OncePerFleet(self._listener, fleet.once), worker=fleet.worker)
-        limiter = LeasedLimiter(name, store, self._clock, ttl, self._listener)
-        fleet.attach(limiter)
-        return limiter
+        return LeasedLimiter(name, store, self._clock, ttl, self._listener)
+
+
+def _longest(found: FoundDenial) -> tuple[bool, float]:
+    return found[0].reason is _CIRCUIT_OPEN, found[0].retry_after
 
 
 def _limits(settings: LimitSettings | None) -> AccountLimits:

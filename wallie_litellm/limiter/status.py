@@ -8,7 +8,12 @@ from typing import Any, Final
 from wallie_litellm.core.circuit_breaker import BreakerState, health_of
 from wallie_litellm.core.dimensions import DIMENSIONS
 from wallie_litellm.core.iso_time import iso_time
+from wallie_litellm.core.provider_names import ACCOUNT_MARK
 from wallie_litellm.limiter.limiter import Limiter, LimiterState
+from wallie_litellm.limiter.registry import Account
+
+_HEALTHS: Final = ("healthy", "degraded", "down")
+_DOWN: Final = 2  # its place among them
 
 LONGEST_RESET: Final = 366 * 86_400.0  # seconds; a debt may last longer than a date can express
 
@@ -21,6 +26,30 @@ def health(state: LimiterState) -> str:
 def describe_all(limiters: Mapping[str, Limiter], wall: float) -> dict[str, Any]:
     """The state of all ``limiters``, by name; ``wall`` is the present Unix time."""
     return {name: describe(limiter.state(), wall) for name, limiter in sorted(limiters.items())}
+
+
+def describe_providers(
+    providers: Mapping[str, Limiter], accounts: Mapping[str, Account], wall: float
+) -> dict[str, Any]:
+    """:func:`describe_all`, with the accounts of providers that are called with several keys, by their digests.
+
+    A provider all of whose accounts are down, or paused, is so too.
+    """
+    described = describe_all(providers, wall)
+    for name, account in sorted(accounts.items()):
+        own = describe(account.limiter.state(), wall)
+        digest = name.removeprefix(account.provider.name + ACCOUNT_MARK)
+        shown = {key: own[key] for key in ("health", "breaker", "paused_for", "in_flight", "waiting")}
+        described[account.provider.name].setdefault("accounts", {})[digest] = shown
+    for provider in described.values():
+        if own_accounts := list(provider.get("accounts", {}).values()):
+            provider["paused_for"] = max(provider["paused_for"], min(one["paused_for"] for one in own_accounts))
+            provider["waiting"] += sum(one["waiting"] for one in own_accounts)
+            worst = max(_HEALTHS.index(one["health"]) for one in own_accounts)
+            best = min(_HEALTHS.index(one["health"]) for one in own_accounts)
+            seen = best if best == _DOWN else min(worst, _DOWN - 1)
+            provider["health"] = _HEALTHS[max(seen, _HEALTHS.index(provider["health"]))]
+    return described
 
 
 def describe(state: LimiterState, wall: float) -> dict[str, Any]:

@@ -13,7 +13,8 @@ Nothing here decides; it calls and translates for ``core`` and ``guard``. What i
 
 What its objects look like:
 
-``requests``       the demand of a call, and the provider of a deployment
+``requests``       the demand of a call
+``providers``      the provider and the account of a deployment
 ``responses``      the tokens that responses and streams report, and what kind of response it is
 ``errors``         exceptions, classified into how an attempt ended
 ``openai_errors``  this package's errors as OpenAI's

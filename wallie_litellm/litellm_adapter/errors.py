@@ -215,7 +215,8 @@ def _rejection(error: BaseException, status: int, exchanged: bool) -> AttemptRes
     fault = fault_of(status)
     asked = _asked_to_wait(error, text) if fault in (StatusFault.RATE_LIMIT, StatusFault.SERVER) else None
     if status in _EXHAUSTED_STATUSES and _account_exhausted(f"{text} {_code_of(error)}".lower(), asked):
-        return AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason=f"{reason}, quota exhausted", status_code=status)
+        reason = f"{reason}, quota exhausted"
+        return AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason=reason, status_code=status, by_account=True)
     return AttemptResult(
         Outcome.REJECTED,
         Verdict.FAILURE if fault in (StatusFault.SERVER, StatusFault.ACCOUNT) else Verdict.IGNORED,
@@ -226,6 +227,7 @@ def _rejection(error: BaseException, status: int, exchanged: bool) -> AttemptRes
         transient=fault in (StatusFault.SERVER, StatusFault.TRANSIENT),
         timed_out=status in (408, 504),
         by_request=exchanged and status in REQUEST_REFUSED,
+        by_account=fault is StatusFault.ACCOUNT,
     )
 
 

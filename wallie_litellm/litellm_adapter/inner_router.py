@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
 
 from litellm.router import Router
 
-from wallie_litellm.litellm_adapter.requests import provider_of
+from wallie_litellm.litellm_adapter.providers import Destination, Providers
 from wallie_litellm.litellm_adapter.run_ready import NotReady, run_ready
 from wallie_litellm.litellm_adapter.version import note_untested
 
@@ -35,14 +35,18 @@ FALLBACKS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fal
 class InnerRouter:
     """A ``litellm.Router``, and what the request loop asks of it. Answers are kept until :meth:`changed` is called."""
 
-    def __init__(self, router: Any) -> None:
+    def __init__(self, router: Any, on_destination: Callable[[str, str, bool], object] | None = None) -> None:
         self.router = router
+        self._on_destination = on_destination  # called with the parts of each destination before it is first returned
         self._select = getattr(router, "select", None)  # LiteLLM 1.109 and newer
         self._registry = getattr(router, "registry", None)  # likewise
         self._for_checks = {"llm_router": router} if self._registry is None else {"ctx": _context_of(router)}
         self._groups: dict[str, tuple[Deployment, ...]] = {}
         self._providers: dict[str, frozenset[str]] = {}
-        self._names: dict[str, str] = {}  # provider, by the deployment's id
+        self._accounts: dict[str, frozenset[str]] = {}
+        self._naming = Providers()
+        self._are_named = False  # whether the present deployments are
+        self._destinations: dict[str, Destination] = {}  # by the deployment's id
 
     @property
     def has_entry_points(self) -> bool:
@@ -61,7 +65,9 @@ class InnerRouter:
         """Read deployments anew."""
         self._groups.clear()
         self._providers.clear()
-        self._names.clear()
+        self._accounts.clear()
+        self._are_named = False
+        self._destinations.clear()
 
     def deployments(self) -> Sequence[Deployment]:
         """All entries of the Router's ``model_list``."""
@@ -91,15 +97,37 @@ class InnerRouter:
                 self._providers[group] = found
         return found
 
+    def accounts_of(self, group: str) -> frozenset[str]:
+        """The accounts behind a model group."""
+        found = self._accounts.get(group)
+        if found is None:
+            found = frozenset(self.destination_of(deployment).account for deployment in self.deployments_of(group))
+            if len(self._accounts) < MOST_GROUPS:
+                self._accounts[group] = found
+        return found
+
     def provider_of(self, deployment: Deployment) -> str:
         """The provider whose limits and breaker a deployment is under."""
+        return self.destination_of(deployment).provider
+
+    def account_of(self, deployment: Deployment) -> str:
+        """The account whose breaker and pauses a deployment is under: its provider's name, where that has one key."""
+        return self.destination_of(deployment).account
+
+    def destination_of(self, deployment: Deployment) -> Destination:
+        """The provider and the account of a deployment."""
         key = id_of(deployment)
-        name = self._names.get(key) if key is not None else None
-        if name is None:
-            name = provider_of(deployment)
+        destination = self._destinations.get(key) if key is not None else None
+        if destination is None:
+            if not self._are_named:
+                self._naming.learn(self.deployments())
+                self._are_named = True
+            destination = self._naming.destination_of(deployment)
+            if self._on_destination is not None:
+                self._on_destination(*destination)
             if key is not None:
-                self._names[key] = name
-        return name
+                self._destinations[key] = destination
+        return destination
 
     def fallbacks(self) -> dict[str, Any]:
         """The Router's chains as LiteLLM writes them, under the names in ``FALLBACKS``."""

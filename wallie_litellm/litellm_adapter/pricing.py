@@ -22,8 +22,8 @@ from litellm.litellm_core_utils.litellm_logging import use_custom_pricing_for_mo
 from wallie_litellm.core.bill import NO_BILL, Bill
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.operations import COUNTED
-from wallie_litellm.litellm_adapter.debug_info import debug_info_suppressed
 from wallie_litellm.litellm_adapter.price_map import has_price, has_token_price
+from wallie_litellm.litellm_adapter.providers import vendor_of
 from wallie_litellm.litellm_adapter.responses import value_of
 
 logger = logging.getLogger(__name__)
@@ -165,17 +165,6 @@ def _find(params: Entry, info: Entry) -> _Source:
     # The entry itself: get_model_info fills in a price of 0 where there is none.
     entry = litellm.model_cost.get(key) if key is not None else None
     return _Source(params, info, vendor, custom, len(litellm.model_cost), key, entry, has_price(entry))
-
-
-def vendor_of(model: str, params: Entry) -> str | None:
-    """LiteLLM's name of the API that it calls."""
-    if params.get("custom_llm_provider"):
-        return str(params["custom_llm_provider"])
-    with debug_info_suppressed():
-        try:
-            return str(litellm.get_llm_provider(model, api_base=params.get("api_base"))[1])
-        except Exception:  # noqa: BLE001 # LiteLLM has many exceptions for an unknown model
-            return None
 
 
 def _base_model(params: Entry, info: Entry) -> str | None:

@@ -1,4 +1,4 @@
-"""LiteLLM's requests and deployments: the demand of a call, and the provider of a deployment."""
+"""LiteLLM's requests and deployments: the demand of a call, and what a deployment's model accepts."""
 
 from __future__ import annotations
 
@@ -29,20 +29,6 @@ def demand_of(kwargs: Mapping[str, Any], prompt: Any, limit: int | None, operati
     if extra:
         prompt = [*(prompt if isinstance(prompt, list | tuple) else [prompt]), *extra]
     return estimate(prompt, limit, generates=operation in GENERATING)
-
-
-def provider_of(deployment: Mapping[str, Any]) -> str:
-    """The provider of a LiteLLM deployment: its ``model_info.wallie_provider``, else LiteLLM's own provider."""
-    named = (deployment.get("model_info") or {}).get("wallie_provider")
-    if named:
-        return str(named)
-    params = deployment["litellm_params"]
-    if params.get("custom_llm_provider"):
-        return str(params["custom_llm_provider"])
-    try:
-        return str(litellm.get_llm_provider(params["model"], api_base=params.get("api_base"))[1])
-    except litellm.BadRequestError:
-        return str(params["model"]).partition("/")[0]
 
 
 def accepts_prefill(deployment: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from wallie_litellm.core.provider_names import is_account
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import (
     BreakerChanged,
@@ -170,10 +171,12 @@ class PrometheusSink:
     def _breaker_changed(self, event: BreakerChanged) -> None:
         provider = self._provider(event.provider)
         self._metrics.breaker_changes.labels(provider, event.after).inc()
-        self._source.breaker[provider] = event.after
+        if not is_account(event.provider):
+            self._source.breaker[provider] = event.after
 
     def _health_changed(self, event: HealthChanged) -> None:
-        self._source.health[self._provider(event.provider)] = event.status
+        if not is_account(event.provider):
+            self._source.health[self._provider(event.provider)] = event.status
 
     def _quota_crossed(self, event: QuotaCrossed) -> None:
         self._metrics.quota_alerts.labels(self._provider(event.provider), event.dimension, event.level).inc()

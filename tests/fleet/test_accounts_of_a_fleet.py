@@ -1,0 +1,48 @@
+"""What a key has met at one worker holds for that key at every worker, and for no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from redis_support import RedisServer
+from support import until
+
+from wallie_litellm.core.attempt_result import AttemptResult
+from wallie_litellm.core.circuit_breaker import Verdict
+from wallie_litellm.core.demand import ONE_REQUEST, Demand, Outcome
+from wallie_litellm.guard import Guard
+from wallie_litellm.guard.context import Attempt
+
+PAUSED = AttemptResult(Outcome.REJECTED, status_code=429, pause_for=20.0, rate_limited=True)
+REFUSED = AttemptResult(Outcome.REJECTED, Verdict.FAILURE, status_code=401, by_account=True)
+KEYS = ("openai#aaaaaaaa", "openai#bbbbbbbb", "openai#cccccccc")
+
+
+async def call(guard: Guard, account: str, result: AttemptResult) -> None:
+    context, attempt = guard.open_context("o"), Attempt("o", "openai", account)
+    await guard.admit(context, attempt, Demand(1, 1, 1, 0))
+    guard.settle(context, attempt, result)
+
+
+def ready(guard: Guard) -> list[bool]:
+    return [guard.could_serve(key, ONE_REQUEST) for key in KEYS]
+
+
+async def test_a_key_that_is_paused_or_refused_at_one_worker_is_left_alone_by_all_and_no_other_key_is(
+    server: RedisServer, make_guard: Callable[..., Guard]
+) -> None:
+    one, other = (make_guard(server.url, breaker={"failures": 1}) for _ in range(2))
+    for guard in (one, other):
+        for key in KEYS:
+            guard.meet("openai", key, at_own_address=True)
+    await until(lambda: all(guard.status()["store"]["state"] == "ok" for guard in (one, other)))
+    await until(lambda: ready(other) == [True, True, True])
+    await call(one, KEYS[0], PAUSED)
+    await call(one, KEYS[1], REFUSED)
+    await until(lambda: ready(other) == [False, False, True])
+    provider = other.status()["providers"]["openai"]
+    assert (provider["paused_for"], provider["breaker"]["state"]) == (0.0, "closed")
+    accounts = provider["accounts"]
+    assert 15 < accounts["aaaaaaaa"]["paused_for"] <= 20
+    assert [one["breaker"]["state"] for one in accounts.values()] == ["closed", "open", "closed"]
+    await call(other, KEYS[2], AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
