@@ -270,7 +270,7 @@ async def test_a_request_bigger_than_the_limit_is_refused_with_advice(make_guard
     guard = make_guard()
     error = await refusal(guard, guard.open_context("o"), tokens(61), RequestTooLarge)
     assert (error.status_code, error.code, error.retry_after) == (429, "wallie_request_too_large", inf)
-    assert error.headers == {}
+    assert error.headers == {"x-should-retry": "false"}
     assert "tpm limit of 60" in str(error)
     assert isinstance(error, RateLimited)
 

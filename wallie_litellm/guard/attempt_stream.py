@@ -16,6 +16,7 @@ from wallie_litellm.litellm_adapter.errors import (
     classify_error,
     error_event,
     first_token_timeout,
+    is_missing_end,
     original_error,
     readable,
     stream_cut,
@@ -86,6 +87,8 @@ class AttemptStream:
             self._end()
             raise
         except BaseException as error:
+            if self._was_whole(error):
+                raise StopAsyncIteration from error
             if (cause := self._failed(error)) is error:
                 raise
             raise cause  # noqa: B904 - the error around it is LiteLLM's request for a fallback
@@ -133,6 +136,8 @@ class AttemptStream:
             self._end()
             raise
         except BaseException as error:
+            if self._was_whole(error):
+                raise StopIteration from error
             if (cause := self._failed(error)) is error:
                 raise
             raise cause  # noqa: B904 - the error around it is LiteLLM's request for a fallback
@@ -181,6 +186,13 @@ class AttemptStream:
     def _settle(self, result: AttemptResult) -> None:
         self._settled = True
         self._settle_with(result)
+
+    def _was_whole(self, error: BaseException) -> bool:
+        """Settle a stream whose end LiteLLM (1.110) misses, but that usage on its last text shows to be whole."""
+        if self._settled or not is_missing_end(error) or not self._meter.ends_with_usage:
+            return False
+        self._settle(self._seen(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)))
+        return True
 
     def _end(self) -> None:
         if self._settled:

@@ -114,6 +114,11 @@ def readable(error: Exception, deployment: str, provider: str, status: int | Non
     return error
 
 
+def is_missing_end(error: BaseException) -> bool:
+    """Whether LiteLLM misses the end mark of a stream that has ended."""
+    return any(isinstance(cause, httpx.RemoteProtocolError) for cause in _causes(error))
+
+
 def error_event(model: str, provider: str, status: int) -> Exception:
     """The error for an error event in a stream that LiteLLM passes on as it is."""
     error: Exception = litellm.APIError(status, f"{provider} broke the answer off with an error.", provider, model)
