@@ -15,7 +15,7 @@ from wallie_litellm.guard.reporter import Reporter
 from wallie_litellm.limiter.registry import LimiterRegistry
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
-_SUCCESS, _IGNORED = Verdict.SUCCESS, Verdict.IGNORED
+_SUCCESS, _FAILURE, _IGNORED = Verdict.SUCCESS, Verdict.FAILURE, Verdict.IGNORED
 
 
 class Settlement:
@@ -29,6 +29,7 @@ class Settlement:
         self._backoff = backoff
         self._now = now
         self._lock = threading.Lock()
+        self._served: dict[str, _Served] = {}  # by provider
         self._rejections: dict[str, _Rejections] = {}  # by provider, or account, since its last success
 
     def settle(self, context: RequestContext, attempt: Attempt, result: AttemptResult) -> bool:
@@ -42,7 +43,8 @@ class Settlement:
             pause_for = self._pause_after_rejection(attempt, result.pause_for)
         elif self._rejections and result.verdict is _SUCCESS:
             self._rejections.pop(attempt.account or attempt.provider, None)
-        charged, verdict = charge(result.outcome, reservation.demand, result.usage), result.verdict
+        charged = charge(result.outcome, reservation.demand, result.usage)
+        verdict = self._verdict_on_provider(attempt, result.verdict)
         if attempt.account_reservation is not None:
             limiter, part = attempt.account_reservation
             if result.rate_limited or result.by_account:
@@ -58,6 +60,15 @@ class Settlement:
             limiter.settle(part, charge(result.outcome, part.demand, result.usage))
         self._reporter.settled(context, attempt, result, charged)
         return settled
+
+    def _verdict_on_provider(self, attempt: Attempt, verdict: Verdict) -> Verdict:
+        """A failure says nothing of the provider where another deployment of its has served since the call began."""
+        if verdict is _SUCCESS:
+            self._served[attempt.provider] = _Served(attempt.deployment_id, self._now())
+        elif verdict is _FAILURE and (served := self._served.get(attempt.provider)) is not None:
+            if served.deployment_id != attempt.deployment_id and served.at > attempt.started_at:
+                return _IGNORED
+        return verdict
 
     def forget_rejections(self, provider: str) -> None:
         """Begin the count of the rate limits of ``provider``, or of an account, anew."""
@@ -76,6 +87,13 @@ class Settlement:
             count = 1 if seen is None else seen.number + 1
             self._rejections[name] = _Rejections(count, self._now())
         return asked if asked else self._backoff.seconds(count)
+
+
+class _Served(NamedTuple):
+    """The deployment of a provider that has served last, and when, in seconds."""
+
+    deployment_id: str | None
+    at: float
 
 
 class _Rejections(NamedTuple):
