@@ -98,13 +98,22 @@ async def test_eight_at_once_that_meet_a_paused_key_are_served_by_the_other(upst
         assert await asyncio.gather(*(ask(router) for _ in range(8))) == ["from b"] * 8
 
 
-async def test_a_failing_server_is_the_providers_fault_whatever_the_key(upstream: Upstream) -> None:
+async def test_a_server_that_fails_for_every_key_is_down(upstream: Upstream) -> None:
     upstream.prepare({"a": [failing(500), ...], "b": [failing(500), ...]})
-    async with our_router(two_keys(upstream), 0, USUAL) as router:
-        await asyncio.gather(*(ask(router) for _ in range(6)), return_exceptions=True)
+    async with our_router(two_keys(upstream), 3, USUAL) as router:
+        await asyncio.gather(*(ask(router) for _ in range(8)), return_exceptions=True)
         provider = router.guard.status()["providers"]["openai"]
-    assert provider["breaker"]["state"] == "open"
-    assert {one["breaker"]["state"] for one in provider["accounts"].values()} == {"closed"}
+    assert provider["health"] == "down"
+    assert {one["breaker"]["state"] for one in provider["accounts"].values()} == {"open"}
+
+
+async def test_a_server_that_fails_for_one_key_alone_serves_the_other(upstream: Upstream) -> None:
+    upstream.prepare({"a": [failing(500), ...]})
+    async with our_router(two_keys(upstream), 3, USUAL) as router:
+        assert [await ask(router) for _ in range(12)] == ["from b"] * 12
+        provider = router.guard.status()["providers"]["openai"]
+    assert provider["breaker"]["state"] == "closed"
+    assert provider["health"] != "down"
 
 
 async def test_keys_at_one_address_share_its_limits(upstream: Upstream) -> None:

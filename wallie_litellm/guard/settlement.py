@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from math import inf
+from typing import Final, NamedTuple
 
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.circuit_breaker import Verdict
-from wallie_litellm.core.demand import charge
+from wallie_litellm.core.demand import Outcome, charge
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.reporter import Reporter
 from wallie_litellm.limiter.registry import LimiterRegistry
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _SUCCESS, _FAILURE, _IGNORED = Verdict.SUCCESS, Verdict.FAILURE, Verdict.IGNORED
+_REJECTED = Outcome.REJECTED
 
 
 class Settlement:
@@ -47,7 +49,8 @@ class Settlement:
         verdict = self._verdict_on_provider(attempt, result.verdict)
         if attempt.account_reservation is not None:
             limiter, part = attempt.account_reservation
-            if result.rate_limited or result.by_account:
+            # A key's answers say something of the provider only once those of all its keys do.
+            if result.rate_limited or result.by_account or result.outcome is _REJECTED:
                 limiter.settle(part, charged, verdict, reason=result.reason, pause_for=pause_for)
                 verdict, pause_for = _IGNORED, None  # the provider serves other keys
             else:
@@ -65,7 +68,8 @@ class Settlement:
         """A failure says nothing of the provider where another deployment of its has served since the call began."""
         if verdict is _SUCCESS:
             self._served[attempt.provider] = _Served(attempt.deployment_id, self._now())
-        elif verdict is _FAILURE and (served := self._served.get(attempt.provider)) is not None:
+        elif verdict is _FAILURE:
+            served = self._served.get(attempt.provider, _NEVER)
             if served.deployment_id != attempt.deployment_id and served.at > attempt.started_at:
                 return _IGNORED
         return verdict
@@ -94,6 +98,9 @@ class _Served(NamedTuple):
 
     deployment_id: str | None
     at: float
+
+
+_NEVER: Final = _Served(None, -inf)
 
 
 class _Rejections(NamedTuple):
