@@ -8,6 +8,7 @@ from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 
 CANCELLED: Final = "cancelled"  # reason: the caller's task was cancelled
+NO_CONTENT: Final = "no first token"  # reason: no content came within ``first_token``
 ABANDONED: Final = "abandoned"  # reason: the caller stopped reading a stream
 
 

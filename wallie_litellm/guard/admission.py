@@ -25,6 +25,7 @@ _CIRCUIT_OPEN, _CONCURRENCY = DenialReason.CIRCUIT_OPEN, DenialReason.CONCURRENC
 _TOO_LARGE, _LEASE_REQUESTED, _PAUSED = DenialReason.TOO_LARGE, DenialReason.LEASE_REQUESTED, DenialReason.PAUSED
 
 SHORTEST_PATIENCE: Final = 0.1  # seconds; the shortest time between two looks for another provider while waiting
+NEXT_LOOK: Final = 1e-3  # seconds; what is left of a patience may be too little to move the clock
 LEASE_ANSWER: Final = 0.5  # seconds that the lease server may take to answer, or to be found unreachable
 
 
@@ -303,7 +304,8 @@ class Admission:
         spent = self._now() - attempt.started_at
         bounds = self._patience(context, paused=False), self._patience(context, paused=True)
         ahead = [bound - spent for bound in bounds if bound > spent]
-        self._clock.call_at(self._now() + min(ahead, default=max(*bounds, SHORTEST_PATIENCE)), look)
+        wait = max(min(ahead, default=max(*bounds, SHORTEST_PATIENCE)), NEXT_LOOK)
+        self._clock.call_at(self._now() + wait, look)
 
     def another_could_serve(self, context: RequestContext, group: str, demand: Demand, below: float = inf) -> bool:
         """Whether a later member of the chain could serve now, from a provider that is used to less than ``below``."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from wallie_litellm.core.attempt_result import AttemptResult
+from wallie_litellm.core.attempt_result import NO_CONTENT, AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.errors import DeadlineExceeded, Refused
@@ -275,6 +275,8 @@ class Attempts:
 
         def settle(result: AttemptResult) -> None:
             if guard.settle(context, attempt, result) and result.reason is not None:
+                if result.reason == NO_CONTENT:
+                    context.waited += guard.clock.now() - attempt.started_at
                 context.fail_attempt(attempt, result)
 
         return AttemptStream(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from wallie_litellm.errors import Refused
@@ -72,7 +72,8 @@ class Picking:
         try:
             yield
         finally:
-            current_selection.reset(token)
+            with suppress(ValueError):  # a coroutine that is collected ends in another context
+                current_selection.reset(token)
 
     @contextmanager
     def settled_on(self, deployment: Deployment) -> Iterator[None]:

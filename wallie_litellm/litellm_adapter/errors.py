@@ -18,7 +18,7 @@ import litellm
 import openai
 from litellm.exceptions import MidStreamFallbackError
 
-from wallie_litellm.core.attempt_result import CANCELLED, AttemptResult, RequestFailure
+from wallie_litellm.core.attempt_result import CANCELLED, NO_CONTENT, AttemptResult, RequestFailure
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.core.http_status import CALLER_STATUSES, REQUEST_REFUSED, StatusFault, fault_of
@@ -174,7 +174,7 @@ def _classify(error: BaseException, deadline_passed: bool, exchanged: bool) -> A
         return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
     # The timer that ends a read may be LiteLLM's own: then it makes a lost connection of it.
     if isinstance(error, openai.APITimeoutError) or any(isinstance(cause, _TIMEOUTS) for cause in causes):
-        reason = "no first token" if isinstance(error, FirstTokenTimeout) else "timeout"
+        reason = NO_CONTENT if isinstance(error, FirstTokenTimeout) else "timeout"
         return AttemptResult(
             Outcome.CUT, Verdict.FAILURE, reason=reason, status_code=408, transient=True, timed_out=True
         )
