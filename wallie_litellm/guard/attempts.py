@@ -114,7 +114,7 @@ class Attempts:
         self.guard.check_deadline(context)
         if (fault := request.loop.take_mock_fault()) is not None:
             raise fault
-        guessed = request.estimate(attempt, arguments, {})
+        guessed = request.estimate(attempt, arguments)
         picking = Picking(self.guard, self._inner, context, attempt, step.excluded)
         deployment = await self._pick(request, picking, arguments)
         guessed = self._choose(request, attempt, arguments, deployment, guessed)
@@ -124,7 +124,8 @@ class Attempts:
             self._refuse(request, attempt, refused)
             raise
         try:
-            with picking.settled_on(deployment):
+            picking.settle_on(deployment)
+            with picking:
                 response = await self._call(request, attempt, deployment, arguments)
             return self._succeed(request, attempt, arguments, response)
         except BaseException as error:
@@ -136,7 +137,7 @@ class Attempts:
         self.guard.check_deadline(context)
         if (fault := request.loop.take_mock_fault()) is not None:
             raise fault
-        guessed = request.estimate(attempt, arguments, {})
+        guessed = request.estimate(attempt, arguments)
         picking = Picking(self.guard, self._inner, context, attempt, step.excluded)
         deployment = self._pick_blocking(request, picking, arguments)
         guessed = self._choose(request, attempt, arguments, deployment, guessed)
@@ -149,7 +150,8 @@ class Attempts:
             if (bound := self._first_token(request, attempt)) is not None:
                 stated = self._calls.timeouts.of(arguments, deployment["litellm_params"], stream=request.streams)
                 arguments["timeout"] = min(bound, stated) if isinstance(stated, int | float) else bound
-            with picking.settled_on(deployment):
+            picking.settle_on(deployment)
+            with picking:
                 response = self._calls.call_blocking(request.endpoint, attempt.group, deployment, arguments)
             return self._succeed(request, attempt, arguments, response)
         except BaseException as error:
@@ -162,7 +164,7 @@ class Attempts:
         messages, prompt = _prompts(request, arguments)
         while True:
             try:
-                with picking.in_force():
+                with picking:
                     return await self._inner.pick(picking.group, arguments, messages, prompt)
             except Exception as error:
                 if not self._may_pick_again(request, picking, error):
@@ -172,7 +174,7 @@ class Attempts:
         messages, prompt = _prompts(request, arguments)
         while True:
             try:
-                with picking.in_force():
+                with picking:
                     return self._inner.pick_blocking(picking.group, arguments, messages, prompt)
             except Exception as error:
                 if not self._may_pick_again(request, picking, error):
@@ -201,7 +203,7 @@ class Attempts:
         attempt.deployment = parameters["model"]
         attempt.deployment_id = id_of(deployment)
         attempt.entry = deployment
-        return request.estimate(attempt, arguments, parameters) if guessed else False
+        return guessed and request.estimate_at(attempt, arguments, parameters)
 
     @staticmethod
     def _refuse(request: Request, attempt: Attempt, refused: Refused) -> None:
@@ -260,7 +262,7 @@ class Attempts:
                 _SUCCESS, _HEALTHY, answer.usage, reported=answer.reported, response_cost=answer.cost
             )
             self.guard.settle(context, attempt, result)
-        if is_filtered(response) and request.loop.has_content_policy_chain():
+        if request.loop.has_content_policy_chain() and is_filtered(response):
             raise content_filtered(attempt.group)
         context.served_by = attempt
         return response
