@@ -10,6 +10,7 @@ from pathlib import Path
 NAMES = (
     "call_overhead",
     "own_time",
+    "proxy_overhead",
     "bucket_micro",
     "sustained_load",
     "telemetry_overhead",

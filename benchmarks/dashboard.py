@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from benchmarks import proxies
 from benchmarks.dashboard_client import CALLS, OPENED_WITHIN, VIEWERS
 from benchmarks.harness import Estimate, Report, estimate, module_process, percentile, read_line, write_line
 from benchmarks.ledger_queries import fill
 from wallie_litellm.ledger.engine import open_engine
-from wallie_litellm.simulator.providers import FAKE_KEY, SimulatedProviders
+from wallie_litellm.simulator.providers import SimulatedProviders
 
 PAGE_MS = 200.0  # goal: 95 % of the pages within
 SLOWER = 0.05  # goal: by less than that
-KEY = "sk-benchmark-master-key"
 LATENCIES = (0.0, 0.3)  # seconds that the provider takes for an answer
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(quick: bool) -> Report:
@@ -69,9 +60,12 @@ def _measure(report: Report, folder: Path, latency: float, rounds: int, seconds:
     with ExitStack() as stack:
         provider = {"rpm": None, "tpm": None, "rpd": None, "latency": latency, "in_process": False}
         fleet = stack.enter_context(SimulatedProviders({"openai": provider}))
-        base = stack.enter_context(_proxy(folder, fleet["openai"].api_base))
+        proxy = stack.enter_context(
+            proxies.started(folder, _config(folder, fleet["openai"].api_base), "wallie-litellm", "proxy")
+        )
         callers, viewers = (
-            stack.enter_context(module_process("dashboard_client", kind, base, KEY)) for kind in ("calls", "viewers")
+            stack.enter_context(module_process("dashboard_client", kind, proxy.url, proxies.KEY))
+            for kind in ("calls", "viewers")
         )
         _work(callers, 3.0)  # LiteLLM loads what it needs with its first calls
         _work(viewers, 3.0)
@@ -135,15 +129,9 @@ def _percent(ratio: Estimate) -> str:
     return " … ".join(f"{(value - 1) * 100:+.1f} %" for value in (ratio.low, ratio.median, ratio.high))
 
 
-@contextmanager
-def _proxy(folder: Path, api_base: str) -> Iterator[str]:
-    config = {
-        "model_list": [
-            {
-                "model_name": "gpt-4o-mini",
-                "litellm_params": {"model": "openai/gpt-4o-mini", "api_base": api_base, "api_key": FAKE_KEY},
-            }
-        ],
+def _config(folder: Path, api_base: str) -> dict[str, Any]:
+    return {
+        **proxies.one_model(api_base),
         "litellm_settings": {"callbacks": ["callbacks.wallie.handler"]},
         "wallie": {
             "providers": {"openai": {"rpm": 100_000, "tpm": 100_000_000, "rpd": 100_000_000}},
@@ -151,32 +139,6 @@ def _proxy(folder: Path, api_base: str) -> Iterator[str]:
             "telemetry": {"spool": str(folder / "spool")},
         },
     }
-    path = folder / "router_config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    if not (folder / "callbacks").exists():
-        shutil.copytree(_ROOT / "callbacks", folder / "callbacks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [str(Path(sys.executable).parent / "wallie-litellm"), "proxy", "--config", str(path), "--port", str(port)]
-    environment = {**os.environ, "LITELLM_MASTER_KEY": KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    with (folder / "proxy.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-    base = f"http://127.0.0.1:{port}"
-    try:
-        end = time.monotonic() + 90
-        while time.monotonic() < end and process.poll() is None:
-            with suppress(OSError), urllib.request.urlopen(f"{base}/health/liveliness", timeout=5):  # noqa: S310 - http
-                break
-            time.sleep(0.2)
-        yield base
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _work(client: subprocess.Popen[str], seconds: float) -> dict[str, Any]:

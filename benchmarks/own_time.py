@@ -1,7 +1,8 @@
 """The time inside this package's code in one guarded call, with LiteLLM's parts taken out.
 
-The methods of LiteLLM's Router that ``WallieRouter`` overrides are replaced by the smallest coroutines that keep the
-order of calls; both routers are timed like that, and the difference is reported.
+LiteLLM's pick and its call are replaced by the smallest coroutines: the pick still calls this package's filter, as
+LiteLLM's does. The request, its loop, the attempt, the estimate, admission, settlement, the events and the answer's
+headers are left. The same coroutines alone are timed too, and the difference is reported.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import cProfile
 import pstats
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ import wallie_litellm
 from benchmarks import harness, routers
 from benchmarks.harness import Report, Side
 from wallie_litellm import execute_ai_request
+from wallie_litellm.litellm_adapter import calls
+from wallie_litellm.litellm_adapter.inner_router import InnerRouter
+from wallie_litellm.litellm_adapter.selection import DeploymentFilter
 
-_GOAL_US = 60
+_GOAL_US = 50
 _OUR_FILES = str(Path(wallie_litellm.__file__).parent)
 
 
@@ -40,32 +44,31 @@ def run(quick: bool) -> Report:
 
 async def _measure(report: Report, rounds: int) -> None:
     response = await _real_response()
-    config = routers.roomy_config()
-    ours, theirs = routers.guarded(config), routers.bare(config)
+    contender = routers.guarded(routers.roomy_config())
+    router = contender.router
     tags = {"feature": "wallie-chat", "conversationId": "123"}
 
-    async def helper(router: Any) -> Any:
+    async def helper() -> Any:
         return await execute_ai_request(
             router, routers.MODEL, routers.MESSAGES, feature="wallie-chat", user_id="u1", metadata=tags
         )
 
-    async def plain(router: Any) -> Any:
+    async def plain() -> Any:
         return await router.acompletion(model=routers.MODEL, messages=routers.MESSAGES, metadata={})
 
     try:
-        with _stubbed_litellm(response):
+        with _stubbed_litellm(response) as stubs:
             for name, call in (("router.acompletion", plain), ("execute_ai_request", helper)):
                 sides = [
-                    Side("ours", _repeated(call, ours.router)),
-                    Side("stubs", _repeated(plain, theirs.router)),
-                    Side("stubs again", _repeated(plain, theirs.router)),
+                    Side("ours", _repeated(call)),
+                    Side("stubs", _repeated(stubs)),
+                    Side("stubs again", _repeated(stubs)),
                 ]
                 await harness.interleave(sides, 3, 100)
                 samples = await harness.interleave(sides, rounds, 100)
                 _add(report, name, samples)
     finally:
-        ours.close()
-        theirs.close()
+        contender.close()
 
 
 def _add(report: Report, name: str, samples: Any) -> None:
@@ -76,10 +79,10 @@ def _add(report: Report, name: str, samples: Any) -> None:
     report.data[name] = {"own_us": own.as_dict(), "stubs_us": stubs, "control_us": control.as_dict()}
 
 
-def _repeated(call: Callable[[Any], Awaitable[Any]], router: Any) -> harness.Work:
+def _repeated(call: Callable[[], Awaitable[Any]]) -> harness.Work:
     async def work(operations: int) -> None:
         for _ in repeat(None, operations):
-            await call(router)
+            await call()
 
     return work
 
@@ -89,60 +92,37 @@ async def _real_response() -> Any:
 
 
 @contextmanager
-def _stubbed_litellm(response: Any) -> Iterator[None]:
-    """LiteLLM's Router reduced to the order in which it calls itself."""
+def _stubbed_litellm(response: Any) -> Iterator[Callable[[], Awaitable[Any]]]:
+    """LiteLLM reduced to a pick that asks the filter and a call that has its answer; yields both without the guard."""
+    asked = DeploymentFilter()
+    deployments = routers.roomy_config().model_list
 
-    async def acompletion(self: Any, model: str, messages: Any, **kwargs: Any) -> Any:
-        kwargs["metadata"]["model_group"] = model
-        kwargs |= {"model": model, "messages": messages, "original_function": self._acompletion}
-        return await self.async_function_with_fallbacks(**kwargs)
+    async def pick(self: InnerRouter, group: str, request: Any, messages: Any, prompt: Any) -> Any:
+        found = await asked.async_filter_deployments(group, [*self.deployments_of(group)], messages, request)
+        return found[0]
 
-    async def fallbacks(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return await self.async_function_with_retries(*args, **kwargs)
+    async def pick_any(request: Any, messages: Any) -> Any:
+        return deployments[0]
 
-    async def retries(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return await self.make_call(kwargs.pop("original_function"), *args, **kwargs)
-
-    async def make_call(self: Any, original_function: Any, *args: Any, **kwargs: Any) -> Any:
-        answer = await original_function(*args, **kwargs)
-        await self.increment_deployment_usage_for_response(response=answer, request_kwargs=kwargs)
-        return answer
-
-    async def _acompletion(self: Any, model: str, messages: Any, **kwargs: Any) -> Any:
-        await self.async_get_available_deployment(model=model, messages=messages, request_kwargs=kwargs)
+    async def call(**_: Any) -> Any:
         return response
 
-    async def choose(self: Any, model: str, request_kwargs: Any, messages: Any = None, *_: Any, **__: Any) -> Any:
-        found = self.get_model_list(model_name=model)
-        return self._filter_blocked_deployments(found)[0]
+    async def stubs() -> Any:
+        await pick_any({}, routers.MESSAGES)
+        return await call(model=routers.MODEL, messages=routers.MESSAGES, metadata={})
 
-    async def count_usage(self: Any, response: Any, request_kwargs: Any) -> None:
-        pass
-
-    stubs = {
-        "acompletion": acompletion,
-        "async_function_with_fallbacks": fallbacks,
-        "async_function_with_retries": retries,
-        "make_call": make_call,
-        "_acompletion": _acompletion,
-        "async_get_available_deployment": choose,
-        "_filter_blocked_deployments": lambda self, deployments: deployments,
-        "increment_deployment_usage_for_response": count_usage,
-    }
-    with ExitStack() as stack:
-        for name, stub in stubs.items():
-            stack.enter_context(patch.object(litellm.Router, name, stub))
-        yield
+    with patch.object(InnerRouter, "pick", pick), patch.dict(calls._DIRECT, {"acompletion": call}):
+        yield stubs
 
 
-async def _profile(report: Report, calls: int) -> None:
+async def _profile(report: Report, operations: int) -> None:
     """The cross-check: real calls under cProfile, whose own cost is included and is most of the figure."""
     contender = routers.guarded(routers.roomy_config())
     contender.take_turn()
     profile = cProfile.Profile()
 
-    async def work(operations: int) -> None:
-        for _ in repeat(None, operations):
+    async def work(times: int) -> None:
+        for _ in repeat(None, times):
             await contender.router.acompletion(
                 model=routers.MODEL, messages=routers.MESSAGES, mock_response=routers.ANSWER
             )
@@ -151,12 +131,12 @@ async def _profile(report: Report, calls: int) -> None:
     try:
         await work(100)
         with profile:
-            await work(calls)
+            await work(operations)
     finally:
         contender.close()
     entries = pstats.Stats(profile).stats.items()  # type: ignore[attr-defined] # there, but not in typeshed
-    own = sum(entry[2] for (file, *_), entry in entries if file.startswith(_OUR_FILES)) / calls * 1e6
-    total = sum(entry[2] for (file, _, name), entry in entries if "poll" not in name) / calls * 1e6
+    own = sum(entry[2] for (file, *_), entry in entries if file.startswith(_OUR_FILES)) / operations * 1e6
+    total = sum(entry[2] for (file, _, name), entry in entries if "poll" not in name) / operations * 1e6
     report.notes.append(
         f"Cross-check: under cProfile, our functions take {own:.0f} of {total:.0f} µs of a real call "
         f"({own / total:.1%}), profiler included."

@@ -32,6 +32,7 @@ from wallie_litellm.guard.router_view import RouterView
 from wallie_litellm.litellm_adapter.calls import Timeouts
 from wallie_litellm.litellm_adapter.endpoints import ASYNC, SYNC
 from wallie_litellm.litellm_adapter.inner_router import FALLBACKS
+from wallie_litellm.litellm_adapter.providers import Destination
 from wallie_litellm.litellm_adapter.selection import current_selection, take_part
 
 EXAMPLES = 40  # of each property; more find no more in a suite that runs often
@@ -228,6 +229,13 @@ class SimulatedGroups:
 
     def provider_of(self, deployment: Mapping[str, Any]) -> str:
         return str(deployment["model_info"]["wallie_provider"])
+
+    def account_of(self, deployment: Mapping[str, Any]) -> str:
+        return self.provider_of(deployment)
+
+    def destination_of(self, deployment: Mapping[str, Any]) -> Destination:
+        provider = self.provider_of(deployment)
+        return Destination(provider, provider, is_vendors_own=False)
 
     def providers_of(self, group: str) -> frozenset[str]:
         return frozenset(map(self.provider_of, self.deployments_of(group)))

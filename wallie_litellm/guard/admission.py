@@ -24,7 +24,7 @@ from wallie_litellm.limiter.waiter import Waiter
 _CIRCUIT_OPEN, _CONCURRENCY = DenialReason.CIRCUIT_OPEN, DenialReason.CONCURRENCY
 _TOO_LARGE, _LEASE_REQUESTED, _PAUSED = DenialReason.TOO_LARGE, DenialReason.LEASE_REQUESTED, DenialReason.PAUSED
 
-SHORTEST_PATIENCE: Final = 0.1  # seconds; the shortest time between two looks for another provider while waiting
+LOOK_AGAIN: Final = 0.5  # seconds between two looks for another provider once a patience is spent
 NEXT_LOOK: Final = 1e-3  # seconds; what is left of a patience may be too little to move the clock
 LEASE_ANSWER: Final = 0.5  # seconds that the lease server may take to answer, or to be found unreachable
 
@@ -147,6 +147,11 @@ class Admission:
             denial = limiter.check(reservation.demand, context.priority)
             if denial is not None:
                 raise self._refuse(context, attempt, limiter, denial)
+
+    def closed(self, attempt: Attempt) -> Refused:
+        """The refusal of a guard that admits nothing any more."""
+        limiter = self._limiters.provider(attempt.provider)
+        return self._refusal(Denial(DenialReason.GUARD_CLOSED, 0.0), limiter, attempt.group)
 
     def later(self, callback: Callable[[], object]) -> None:
         """Have ``callback`` called in a moment, in the clock's thread."""
@@ -303,8 +308,10 @@ class Admission:
 
         spent = self._now() - attempt.started_at
         bounds = self._patience(context, paused=False), self._patience(context, paused=True)
-        ahead = [bound - spent for bound in bounds if bound > spent]
-        wait = max(min(ahead, default=max(*bounds, SHORTEST_PATIENCE)), NEXT_LOOK)
+        looks = [bound - spent for bound in bounds if bound > spent]
+        if len(looks) < len(bounds):  # one is spent: whether another provider can serve may change at any time
+            looks.append(LOOK_AGAIN)
+        wait = max(min(looks), NEXT_LOOK)
         self._clock.call_at(self._now() + wait, look)
 
     def another_could_serve(self, context: RequestContext, group: str, demand: Demand, below: float = inf) -> bool:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import openai
+
 from wallie_litellm.core.attempt_result import NO_CONTENT, AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
@@ -74,23 +76,30 @@ class Attempts:
             raise
 
     async def _run(self, request: Request, step: Step, follow: Follow) -> Any:
-        while True:
-            if step.delay:
-                request.context.waited += step.delay
-                await self.guard.sleep(step.delay)
-            if step.is_fallback:
-                if not await self._inner.may_fall_back(step.group, request.arguments_of(step)):
-                    step = request.loop.skip()
-                    continue
-                self._begin_fallback(request, step)
-            attempt = Attempt(step.group)
-            try:
-                return await self._make(request, step, attempt)
-            except Exception as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():  # and LiteLLM has made an error of it
-                    raise asyncio.CancelledError from error
-                step = follow(attempt, error)
+        last: Exception = RuntimeError("no attempt has been made")
+        try:
+            while True:
+                if step.delay:
+                    request.context.waited += step.delay
+                    await self.guard.sleep(step.delay)
+                    if self.guard.closed:
+                        raise last
+                if step.is_fallback:
+                    if not await self._inner.may_fall_back(step.group, request.arguments_of(step)):
+                        step = request.loop.skip(last)
+                        continue
+                    self._begin_fallback(request, step)
+                attempt = Attempt(step.group)
+                try:
+                    return await self._make(request, step, attempt)
+                except Exception as error:
+                    task = asyncio.current_task()
+                    if task is not None and task.cancelling():  # and LiteLLM has made an error of it
+                        raise asyncio.CancelledError from error
+                    last = error
+                    step = follow(attempt, error)
+        finally:
+            del last  # its traceback holds this frame
 
     def run_blocking(self, request: Request, step: Step, follow: Follow | None = None) -> Any:
         """:meth:`run` for code without an event loop."""
@@ -117,7 +126,7 @@ class Attempts:
         self.guard.check_deadline(context)
         if (fault := request.loop.take_mock_fault()) is not None:
             raise fault
-        guessed = request.estimate(attempt, arguments, {})
+        guessed = request.estimate(attempt, arguments)
         picking = Picking(self.guard, self._inner, context, attempt, step.excluded)
         deployment = await self._pick(request, picking, arguments)
         guessed = self._choose(request, attempt, arguments, deployment, guessed)
@@ -127,7 +136,8 @@ class Attempts:
             self._refuse(request, attempt, refused)
             raise
         try:
-            with picking.settled_on(deployment):
+            picking.settle_on(deployment)
+            with picking:
                 response = await self._call(request, attempt, deployment, arguments)
             return self._succeed(request, attempt, arguments, response)
         except BaseException as error:
@@ -139,7 +149,7 @@ class Attempts:
         self.guard.check_deadline(context)
         if (fault := request.loop.take_mock_fault()) is not None:
             raise fault
-        guessed = request.estimate(attempt, arguments, {})
+        guessed = request.estimate(attempt, arguments)
         picking = Picking(self.guard, self._inner, context, attempt, step.excluded)
         deployment = self._pick_blocking(request, picking, arguments)
         guessed = self._choose(request, attempt, arguments, deployment, guessed)
@@ -149,15 +159,27 @@ class Attempts:
             self._refuse(request, attempt, refused)
             raise
         try:
-            if (bound := self._first_token(request, attempt)) is not None:
-                stated = self._calls.timeouts.of(arguments, deployment["litellm_params"], stream=request.streams)
-                arguments["timeout"] = min(bound, stated) if isinstance(stated, int | float) else bound
-            with picking.settled_on(deployment):
-                response = self._calls.call_blocking(request.endpoint, attempt.group, deployment, arguments)
+            picking.settle_on(deployment)
+            with picking:
+                response = self._call_blocking(request, attempt, deployment, arguments)
             return self._succeed(request, attempt, arguments, response)
         except BaseException as error:
             self._fail(request, attempt, error)
             raise
+
+    def _call_blocking(
+        self, request: Request, attempt: Attempt, deployment: Deployment, arguments: dict[str, Any]
+    ) -> Any:
+        """Make the call; of a stream, LiteLLM's timeout is all that bounds its beginning."""
+        bound = None if request.streams else self._first_token(request, attempt)
+        stated = self._calls.timeouts.of(arguments, deployment["litellm_params"], stream=request.streams)
+        if bound is None or (isinstance(stated, int | float) and stated <= bound):
+            return self._calls.call_blocking(request.endpoint, attempt.group, deployment, arguments)
+        try:
+            late = {**arguments, "timeout": bound}
+            return self._calls.call_blocking(request.endpoint, attempt.group, deployment, late)
+        except openai.APITimeoutError as error:
+            raise first_token_timeout(attempt.deployment, attempt.provider, bound) from error
 
     # The pick
 
@@ -165,7 +187,7 @@ class Attempts:
         messages, prompt = _prompts(request, arguments)
         while True:
             try:
-                with picking.in_force():
+                with picking:
                     return await self._inner.pick(picking.group, arguments, messages, prompt)
             except Exception as error:
                 if not self._may_pick_again(request, picking, error):
@@ -175,7 +197,7 @@ class Attempts:
         messages, prompt = _prompts(request, arguments)
         while True:
             try:
-                with picking.in_force():
+                with picking:
                     return self._inner.pick_blocking(picking.group, arguments, messages, prompt)
             except Exception as error:
                 if not self._may_pick_again(request, picking, error):
@@ -204,7 +226,7 @@ class Attempts:
         attempt.deployment = parameters["model"]
         attempt.deployment_id = id_of(deployment)
         attempt.entry = deployment
-        return request.estimate(attempt, arguments, parameters) if guessed else False
+        return guessed and request.estimate_at(attempt, arguments, parameters)
 
     @staticmethod
     def _refuse(request: Request, attempt: Attempt, refused: Refused) -> None:
@@ -263,7 +285,7 @@ class Attempts:
                 _SUCCESS, _HEALTHY, answer.usage, reported=answer.reported, response_cost=answer.cost
             )
             self.guard.settle(context, attempt, result)
-        if is_filtered(response) and request.loop.has_content_policy_chain():
+        if request.loop.has_content_policy_chain() and is_filtered(response):
             raise content_filtered(attempt.group)
         context.served_by = attempt
         return response

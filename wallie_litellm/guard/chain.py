@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from wallie_litellm.core.http_status import CALLER_STATUSES
@@ -24,7 +24,7 @@ def configured_chains(fallbacks: Any) -> dict[str, tuple[Member, ...]]:
     chains: dict[str, tuple[Member, ...]] = {}
     for entry in fallbacks if isinstance(fallbacks, list | tuple) else ():
         if isinstance(entry, Mapping):
-            chains.update({str(group): tuple(_members(members)) for group, members in entry.items()})
+            chains.update({str(group): without(str(group), _members(members)) for group, members in entry.items()})
     return chains
 
 
@@ -39,9 +39,10 @@ def stated_chain(group: str, fallbacks: Any) -> tuple[Member, ...]:
     return without(group, _members(members))
 
 
-def chain_after(group: str, chains: Mapping[str, Sequence[Member]]) -> tuple[Member, ...]:
+def chain_after(group: str, chains: Mapping[str, tuple[Member, ...]]) -> tuple[Member, ...]:
     """The chain of ``group``, else that of all groups that have none of their own."""
-    return without(group, chains[group] if group in chains else chains.get(ANY_GROUP, ()))
+    own = chains.get(group)
+    return without(group, chains.get(ANY_GROUP, ())) if own is None else own
 
 
 def without(group: str, members: Iterable[Member]) -> tuple[Member, ...]:

@@ -74,6 +74,7 @@ class RequestContext:
     request_id: str = field(default_factory=new_id)
     attempts: list[Settled] = field(default_factory=list)
     failures: list[MemberFailure] = field(default_factory=list)
+    ahead: Sequence[str] | None = None  # groups that may still be asked, where a loop decides it
     max_retries: int = 0
     retries: int = 0  # attempts that repeated an earlier one with the same group
     fallbacks: int = 0  # members of the chain that were tried after the first
@@ -81,10 +82,6 @@ class RequestContext:
     served_by: Attempt | None = None
     feature_refusal: Refused | None = None  # no member of the chain can help against it
     ended: bool = False
-
-    def reroute(self, group: str, chain: Sequence[str]) -> None:
-        """Go on from ``group`` along another ``chain``."""
-        self.route = Route((group, *chain) if group != self.group else chain, self.route.router)
 
     def fail(self, group: str, provider: str, reason: str, retry_after: float | None, status_code: int | None) -> None:
         """Record why ``group`` did not serve; ``retry_after`` is in seconds."""
@@ -103,5 +100,7 @@ class RequestContext:
 
     def remaining(self, group: str) -> Sequence[str]:
         """The members of the chain after ``group``."""
+        if self.ahead is not None:
+            return self.ahead
         members = (self.group, *self.route.chain)
         return members[members.index(group) + 1 :] if group in members else ()

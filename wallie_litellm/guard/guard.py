@@ -176,12 +176,16 @@ class Guard:
             Refused: the wait would be too long, or the provider is not being called.
             DeadlineExceeded: the caller's deadline passed.
         """
+        if self._closed:
+            raise self._admission.closed(attempt)
         await self._admission.admit(context, attempt, demand, guessed)
 
     def admit_blocking(
         self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool = False
     ) -> None:
         """:meth:`admit` for a thread without an event loop."""
+        if self._closed:
+            raise self._admission.closed(attempt)
         self._admission.admit_blocking(context, attempt, demand, guessed)
 
     def settle(self, context: RequestContext, attempt: Attempt, result: AttemptResult) -> bool:

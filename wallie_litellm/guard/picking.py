@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from contextvars import Token
 from typing import Any
 
 from wallie_litellm.errors import Refused
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter, id_of
-from wallie_litellm.litellm_adapter.selection import current_selection, ensure_registered
+from wallie_litellm.litellm_adapter.selection import Selection, current_selection, ensure_registered
 
 
 class Picking:
     """What this package's filter keeps for one attempt.
 
     The first pick is among the accounts that can serve soonest. LiteLLM's own filters, by tags for example, come
-    later and may leave none of these: then :meth:`widen` leaves all that may be waited for.
+    later and may leave none of these: then :meth:`widen` leaves all that may be waited for, but for the excluded ones.
+    LiteLLM's filter asks it inside a ``with`` block of its own.
     """
 
-    __slots__ = ("_attempt", "_context", "_excluded", "_guard", "_inner", "_only", "_wide", "group", "refused")
+    __slots__ = (
+        "_attempt",
+        "_context",
+        "_excluded",
+        "_guard",
+        "_inner",
+        "_only",
+        "_token",
+        "_wide",
+        "group",
+        "refused",
+    )
 
     def __init__(
         self, guard: Guard, inner: InnerRouter, context: RequestContext, attempt: Attempt, excluded: frozenset[str]
@@ -34,6 +46,7 @@ class Picking:
         self._excluded = excluded
         self._wide = False
         self._only: str | None = None
+        self._token: Token[Selection | None]
 
     def keep(self, deployments: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those of ``deployments`` that LiteLLM may pick."""
@@ -41,8 +54,6 @@ class Picking:
             # None is left only where another router picks, in a handler or a hook of the application's.
             return [deployment for deployment in deployments if id_of(deployment) == self._only] or deployments
         left = [deployment for deployment in deployments if id_of(deployment) not in self._excluded]
-        if not left or self._wide:
-            left = deployments
         if len(left) < 2:
             return left
         accounts = {self._inner.account_of(deployment) for deployment in left}
@@ -64,20 +75,14 @@ class Picking:
         self._wide = True
         return True
 
-    @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """Have LiteLLM's filter ask this selection."""
-        ensure_registered()
-        token = current_selection.set(self)
-        try:
-            yield
-        finally:
-            with suppress(ValueError):  # a coroutine that is collected ends in another context
-                current_selection.reset(token)
-
-    @contextmanager
-    def settled_on(self, deployment: Deployment) -> Iterator[None]:
-        """The same with only the deployment that was picked: the Router picks again when it calls a group."""
+    def settle_on(self, deployment: Deployment) -> None:
+        """Keep only the deployment that was picked: the Router picks again when it calls a group."""
         self._only = id_of(deployment)
-        with self.in_force():
-            yield
+
+    def __enter__(self) -> None:
+        ensure_registered()
+        self._token = current_selection.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ValueError):  # a coroutine that is collected ends in another context
+            current_selection.reset(self._token)

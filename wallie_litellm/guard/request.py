@@ -54,18 +54,26 @@ class Request:
             arguments["messages"] = [*arguments["messages"], answer]
         return arguments
 
-    def estimate(self, attempt: Attempt, arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-        """Set what ``attempt`` will use; ``parameters`` are the deployment's. True if its output is only a guess."""
-        context = self.context
-        stated = context.estimated_tokens
+    def estimate(self, attempt: Attempt, arguments: Mapping[str, Any]) -> bool:
+        """Set what ``attempt`` will use, by the caller's arguments. True if its output is only a guess."""
+        stated = self.context.estimated_tokens
         if stated is not None:
             attempt.demand = Demand(1, stated, stated, 0)
             return False
         limit = output_limit(arguments)
-        if limit is None:
-            limit = output_limit(parameters)
-        attempt.demand = demand_of(arguments, self.prompt(arguments), limit, context.operation)
+        attempt.demand = self._demand(arguments, limit)
         return limit is None
+
+    def estimate_at(self, attempt: Attempt, arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+        """Correct a guessed estimate by the deployment's ``parameters``. True if its output is still a guess."""
+        limit = output_limit(parameters)
+        if limit is None:
+            return True
+        attempt.demand = self._demand(arguments, limit)
+        return False
+
+    def _demand(self, arguments: Mapping[str, Any], limit: int | None) -> Demand:
+        return demand_of(arguments, self.prompt(arguments), limit, self.context.operation)
 
     def prompt(self, arguments: Mapping[str, Any]) -> Any:
         """What is sent to the model."""

@@ -61,17 +61,9 @@ class RequestLoop:
     """The state of one request's way along its chain."""
 
     __slots__ = (
-        "_chains",
-        "_error",
-        "_failed",
-        "_guard",
-        "_left",
-        "_member",
-        "_mock_fault",
-        "_retries",
-        "_router",
-        "context",
-    )
+        "_asked", "_chains", "_failed", "_guard", "_last", "_left", "_member", "_mock_fault", "_repeating", "_retries",
+        "_router", "_sleeps", "_timed_out", "context",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -91,8 +83,13 @@ class RequestLoop:
         context.max_retries = max_retries
         self._member = Member(context.group)
         self._left = list(chains.ordinary)
-        self._error: Exception = RuntimeError("no attempt has ended")
-        self._failed: frozenset[str] = frozenset()  # ids of deployments of the present group
+        self._asked = {_key(self._member)}
+        self._repeating = False  # the last step was a retry
+        self._sleeps = 0
+        self._last: tuple[Attempt, AttemptResult] | None = None  # the last attempt that was made with the present group
+        self._failed: frozenset[str] = frozenset()  # ids of deployments of the present group, as those
+        self._timed_out: frozenset[str] = frozenset()
+        context.ahead = [member.group for member in self._left]
 
     def first(self) -> Step:
         """The first attempt."""
@@ -109,26 +106,30 @@ class RequestLoop:
         if isinstance(error, WallieError):
             if not isinstance(error, Refused):
                 raise error
+            self._give_back()
             return self._after_refusal(attempt) or self._next_member(error)
         self._check_deadline(error)
         if (special := special_of(error)) is not None:
             return self._along_own_chain(special, error)
         result = attempt.result
         if result is None:  # no call was made: LiteLLM found no deployment
-            return self._next_member(error)
+            return self._after_no_pick() or self._next_member(error)
+        self._last = attempt, result
+        if result.timed_out and attempt.deployment_id is not None:
+            self._timed_out |= {attempt.deployment_id}
         if result.by_request:
             raise error
         if elsewhere and (step := self._elsewhere(attempt, result, error)) is not None:
             return step
         return self._retry(attempt, result) or self._next_order(attempt) or self._next_member(error)
 
-    def skip(self) -> Step:
-        """What follows the last step instead, as the caller may not use its group.
+    def skip(self, error: Exception) -> Step:
+        """What follows the last step instead, as the caller may not use its group; ``error`` led to it.
 
         Raises:
             Exception: the error that the caller receives, as nothing follows.
         """
-        return self._next_member(self._error)
+        return self._next_member(error)
 
     def take_mock_fault(self) -> Exception | None:
         """The fault with which the first attempt is to fail, if the caller asked for one."""
@@ -145,15 +146,42 @@ class RequestLoop:
         """Another attempt with the same group, unless the next member is the better one."""
         if self._retries <= 0:
             return None
-        if (step := self._at_another_deployment(attempt, result)) is not None:
-            return step
+        return self._at_another_deployment(attempt, result) or self._again(attempt, result)
+
+    def _again(self, attempt: Attempt, result: AttemptResult) -> Step | None:
+        """The same group again, after a wait."""
         if not (result.transient or result.rate_limited) or not self._some_circuit_closed():
             return None
         delay = self._delay(result)
-        if self._takes_too_long(attempt, result, delay):
+        another = self._guard.another_could_serve(self.context, attempt.group, attempt.demand)
+        if self._takes_too_long(delay, another=another):
             return None
-        self._failed = frozenset()
-        return self._repeat(Step(self._member.group, self._member.parameters, delay))
+        # A timeout is not repeated while another member could serve.
+        excluded = self._timed_out if another else frozenset()
+        if another and (result.timed_out or (excluded and not self._any_besides(excluded))):
+            return None
+        self._failed = excluded
+        self._sleeps += delay > 0
+        return self._repeat(Step(self._member.group, self._member.parameters, delay, excluded))
+
+    def _any_besides(self, excluded: frozenset[str]) -> bool:
+        deployments = self._router.deployments_of(self._member.group)
+        return any(str((deployment.get("model_info") or {}).get("id")) not in excluded for deployment in deployments)
+
+    def _after_no_pick(self) -> Step | None:
+        """LiteLLM's own filters left none of the other deployments: the same ones again, if they may be repeated."""
+        last, self._last = self._last, None
+        if last is None or not self._failed:
+            return None
+        self._give_back()
+        return self._again(*last) if self._retries > 0 else None
+
+    def _give_back(self) -> None:
+        """The last step made no call: it was no retry."""
+        if self._repeating:
+            self._repeating = False
+            self._retries += 1
+            self.context.retries -= 1
 
     def _elsewhere(self, attempt: Attempt, result: AttemptResult, error: Exception) -> Step | None:
         """Another deployment or the next member, whichever comes first."""
@@ -172,6 +200,7 @@ class RequestLoop:
         return self._repeat(step)
 
     def _repeat(self, step: Step) -> Step:
+        self._repeating = True
         self._retries -= 1
         self.context.retries += 1
         return step
@@ -181,6 +210,7 @@ class RequestLoop:
         refused = attempt.deployment_id
         if refused is None or refused in self._failed or self.context.feature_refusal is not None:
             return None
+        self._repeating = False
         self._failed |= {refused}
         return self._step_elsewhere(attempt, self._failed, now=False)
 
@@ -219,15 +249,12 @@ class RequestLoop:
         """Seconds before the next attempt. A pause is waited for in the limiter, not here."""
         if result.rate_limited or result.pause_for:
             return 0.0
-        return self._guard.backoff.seconds(self.context.retries + 1)
+        return self._guard.backoff.seconds(self._sleeps + 1)
 
-    def _takes_too_long(self, attempt: Attempt, result: AttemptResult, delay: float) -> bool:
+    def _takes_too_long(self, delay: float, *, another: bool) -> bool:
         """Whether a repetition after ``delay`` seconds would be worse than the next member, or come too late."""
         context = self.context
         if context.deadline_at is not None and self._guard.clock.now() + delay >= context.deadline_at:
-            return True
-        another = self._guard.another_could_serve(context, attempt.group, attempt.demand)
-        if another and result.timed_out:
             return True
         longest = context.rules.patience if another else context.rules.max_wait
         return delay > 0 and context.waited + delay > longest
@@ -240,30 +267,37 @@ class RequestLoop:
         Raises:
             Exception: the error that the caller receives, as there is none.
         """
-        context, self._error = self.context, error
+        context = self.context
         if not self._left or context.feature_refusal is not None:
             final = final_error(context, error)
             if final is error:
                 raise error
             raise final from error
         self._member = self._left.pop(0)
-        self._failed = frozenset()
+        self._asked.add(_key(self._member))
+        self._failed = self._timed_out = frozenset()
+        self._last, self._repeating = None, False
+        context.ahead = [member.group for member in self._left]
         return Step(self._member.group, self._member.parameters, is_fallback=True)
 
     def _along_own_chain(self, special: Special, error: Exception) -> Step:
         """The way after a fault that has a chain of its own; without one, the request ends."""
         by_fault = self._chains.context_window if special is Special.CONTEXT_WINDOW else self._chains.content_policy
-        members = by_fault(self._member.group)
+        members = [member for member in by_fault(self._member.group) if _key(member) not in self._asked]
         if not members:
             raise error
-        self._left = list(members)
-        self.context.reroute(self._member.group, [member.group for member in members])
+        self._left = members
         return self._next_member(error)
 
     def _check_deadline(self, error: Exception) -> None:
         context = self.context
         if context.deadline_at is not None and self._guard.clock.now() >= context.deadline_at:
             raise DeadlineExceeded(f"The deadline passed before {context.group} could answer.") from error
+
+
+def _key(member: Member) -> tuple[str, bool]:
+    """What is asked once: chains of their own may lead back."""
+    return member.group, bool(member.parameters)
 
 
 def _may_help_elsewhere(result: AttemptResult) -> bool:

@@ -15,7 +15,7 @@ from wallie_litellm.guard.attempts import Attempts
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.request import Request
 from wallie_litellm.guard.request_loop import Step
-from wallie_litellm.litellm_adapter.errors import failure_from
+from wallie_litellm.litellm_adapter.errors import failure_from, stream_cut
 from wallie_litellm.litellm_adapter.inner_router import id_of
 from wallie_litellm.litellm_adapter.requests import accepts_prefill
 from wallie_litellm.litellm_adapter.responses import text_of_chunk
@@ -52,6 +52,7 @@ class RequestStream:
         self._last: Exception | None = None  # the error of the present attempt's stream
         self._broken: Exception | None = None  # the error of the stream whose text was delivered
         self._exhausted = False
+        self._broken_off = False
         self._current = stream
         decorate(request.context, stream.inner)
 
@@ -78,9 +79,13 @@ class RequestStream:
                 self._finish()
             except Exception as error:  # noqa: BLE001 - raised again, or another, by what follows
                 step = self._step_after(error)
-                self._replace(await self._run(step))
+                stream = await self._run(step)
+                if self._exhausted:  # closed in the meantime
+                    await stream.aclose()
+                else:
+                    self._replace(stream)
             except BaseException as error:
-                self._end(failure_from(error))
+                self._break_off(error)
                 raise
             else:
                 self._take(chunk)
@@ -99,13 +104,15 @@ class RequestStream:
 
     async def _run(self, step: Step) -> AttemptStream:
         try:
-            stream: AttemptStream = await self._attempts.run(self._request, step, self._follow)
+            stream = await self._attempts.run(self._request, step, self._follow)
+            if not isinstance(stream, AttemptStream):
+                raise TypeError(f"found {type(stream).__name__}, expected a stream, as the first attempt's was")
         except Exception as error:
             if (final := self._failed(error)) is error:
                 raise
             raise final from error
         except BaseException as error:
-            self._end(failure_from(error))
+            self._break_off(error)
             raise
         return stream
 
@@ -130,7 +137,7 @@ class RequestStream:
                 step = self._step_after(error)
                 self._replace(self._run_blocking(step))
             except BaseException as error:
-                self._end(failure_from(error))
+                self._break_off(error)
                 raise
             else:
                 self._take(chunk)
@@ -140,13 +147,15 @@ class RequestStream:
 
     def _run_blocking(self, step: Step) -> AttemptStream:
         try:
-            stream: AttemptStream = self._attempts.run_blocking(self._request, step, self._follow)
+            stream = self._attempts.run_blocking(self._request, step, self._follow)
+            if not isinstance(stream, AttemptStream):
+                raise TypeError(f"found {type(stream).__name__}, expected a stream, as the first attempt's was")
         except Exception as error:
             if (final := self._failed(error)) is error:
                 raise
             raise final from error
         except BaseException as error:
-            self._end(failure_from(error))
+            self._break_off(error)
             raise
         return stream
 
@@ -166,6 +175,8 @@ class RequestStream:
     # What comes and what goes
 
     def _has_next(self) -> bool:
+        if self._broken_off:
+            raise stream_cut(self._current.attempt.deployment, self._current.attempt.provider)
         if self._exhausted:
             return True
         return bool(self._held) and self._delivered and self._recovery != "hold"
@@ -224,11 +235,21 @@ class RequestStream:
 
     def _replace(self, stream: AttemptStream) -> None:
         self._current = stream
+        self._last = None  # its traceback holds this stream
         if not self._delivered:
             self._held.clear()
         self._decorate(self._request.context, stream.inner)
 
     # The request's end
+
+    def _break_off(self, error: BaseException) -> None:
+        """The caller was cancelled, or is collected: reading on is an error, and no answer that ends well."""
+        self._broken_off = True
+        failure = failure_from(error)
+        if isinstance(error, GeneratorExit):  # a coroutine that is collected: see Guard.later
+            self._attempts.guard.later(lambda: self._end(failure))
+        else:
+            self._end(failure)
 
     def _failed(self, error: Exception, *, as_is: bool = False) -> Exception:
         """End the request as a failure; returns the error that the caller receives."""
@@ -249,6 +270,7 @@ class RequestStream:
         self._end(_failure_of(self._current.attempt.result))
 
     def _end(self, failure: RequestFailure | None) -> None:
+        self._last = self._broken = None  # their tracebacks hold this stream
         self._attempts.guard.end(self._request.context, failure)
 
 

@@ -300,13 +300,10 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         """A request with its rules, from the arguments of a call; those that are not for the provider are taken out."""
         arguments = dict(arguments)
         mock_fault = take_mock_fault(arguments)
-        stated = {name: arguments.pop(name, None) for name in ("fallbacks", *_OWN_CHAINS)}
-        disabled = arguments.pop("disable_fallbacks", None) is True
-        retries, first_token = arguments.pop("num_retries", None), arguments.pop("first_token", None)
-        priority = arguments.pop("priority", None)
-        for name in _LEFT_OUT:
-            arguments.pop(name, None)
-        members = () if disabled else self._chain(model, stated["fallbacks"])
+        stated = {name: arguments.pop(name) for name in _NOT_SENT.intersection(arguments)}
+        disabled = stated.get("disable_fallbacks") is True
+        retries, priority = stated.get("num_retries"), stated.get("priority")
+        members = () if disabled else self._chain(model, stated.get("fallbacks"))
         if context is None:
             context = self.guard.open_context(
                 model,
@@ -319,19 +316,25 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
             )
         chains = Chains(
             members,
-            *(_nothing if disabled else partial(self._own_chain, name, stated[name]) for name in _OWN_CHAINS),
+            *(_nothing if disabled else partial(self._own_chain, name, stated.get(name)) for name in _OWN_CHAINS),
         )
         most = self.guard.config.retry.max_retries
         most = min(most, retries) if isinstance(retries, int) and not isinstance(retries, bool) else most
         loop = RequestLoop(context, chains, self.guard, self._inner, max(0, most), mock_fault)
-        return Request(context, endpoint, loop, arguments, first_token, execute)
+        return Request(context, endpoint, loop, arguments, stated.get("first_token"), execute)
 
     def _own_chain(self, name: str, stated: Any, group: str) -> Sequence[Member]:
         return stated_chain(group, stated) if stated is not None else self._chains.own(name, group)
 
 
 _OWN_CHAINS: Final = ("context_window_fallbacks", "content_policy_fallbacks")
-_LEFT_OUT: Final = ("max_fallbacks", "include_fallback_errors", "retry_policy", "fallback_depth")
+# Arguments of a call that say how it is made, and are not for the provider.
+_NOT_SENT: Final = frozenset(
+    {
+        "disable_fallbacks", "fallback_depth", "fallbacks", "first_token", "include_fallback_errors", "max_fallbacks",
+        "num_retries", "priority", "retry_policy", *_OWN_CHAINS,
+    }
+)  # fmt: skip
 
 
 class _ConfiguredChains:

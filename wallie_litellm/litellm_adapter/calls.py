@@ -9,6 +9,7 @@ import litellm
 
 from wallie_litellm.litellm_adapter.endpoints import Endpoint
 from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter, id_of
+from wallie_litellm.litellm_adapter.responses import iterates
 
 
 class _NoRetries(int):
@@ -127,8 +128,8 @@ class DeploymentCalls:
             response = await getattr(self._inner.router, endpoint.name)(
                 **self._router_arguments(endpoint, group, deployment, arguments, by_id=self._own_strategy)
             )
-        if getattr(response, "completion_stream", self) is None and getattr(response, "make_call", None) is not None:
-            await response.fetch_stream()  # LiteLLM puts the request off until the first chunk is asked for
+        if iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
+            await _begun(response)
         return response
 
     def call_blocking(self, endpoint: Endpoint, group: str, deployment: Deployment, arguments: dict[str, Any]) -> Any:
@@ -188,3 +189,9 @@ class DeploymentCalls:
         if endpoint.operation == "embedding":
             extra["max_retries"] = NO_RETRIES
         return {**arguments, **extra}
+
+
+async def _begun(stream: Any) -> None:
+    """Have the request of a stream made, which LiteLLM puts off for some vendors until the first chunk is asked for."""
+    if getattr(stream, "completion_stream", stream) is None and getattr(stream, "make_call", None) is not None:
+        await stream.fetch_stream()

@@ -47,6 +47,7 @@ class InnerRouter:
         self._naming = Providers()
         self._are_named = False  # whether the present deployments are
         self._destinations: dict[str, Destination] = {}  # by the deployment's id
+        self._aliases: dict[str, Any] | None = None
 
     @property
     def has_entry_points(self) -> bool:
@@ -68,6 +69,7 @@ class InnerRouter:
         self._accounts.clear()
         self._are_named = False
         self._destinations.clear()
+        self._aliases = None
 
     def deployments(self) -> Sequence[Deployment]:
         """All entries of the Router's ``model_list``."""
@@ -136,8 +138,10 @@ class InnerRouter:
 
     def alias_target(self, group: str) -> str | None:
         """The group that ``group`` is an alias of."""
-        aliases = self._registry().aliases() if self._registry is not None else self.router.model_group_alias
-        target = (aliases or {}).get(group)
+        if self._aliases is None:
+            aliases = self._registry().aliases() if self._registry is not None else self.router.model_group_alias
+            self._aliases = dict(aliases or {})
+        target = self._aliases.get(group)
         return str(target["model"]) if isinstance(target, Mapping) else target
 
     async def may_fall_back(self, group: str, request: Mapping[str, Any]) -> bool:

@@ -102,7 +102,7 @@ def _metadata(kwargs: Mapping[str, Any]) -> Sources:
     sources: list[Mapping[str, Any]] = []
     for key in ("litellm_metadata", "metadata"):
         found = kwargs.get(key)
-        if found is not None and isinstance(found, Mapping):
+        if found and isinstance(found, Mapping):
             sources.append(found)
             inner = found.get("requester_metadata")
             if inner is not None and isinstance(inner, Mapping):
