@@ -102,7 +102,7 @@ def test_no_more_attempts_than_the_budget(world, blocking, stream):
     orders = sum(len({order for _, _, order in world.groups[name].deployments}) - 1 for name in world.chain)
     retries = dict(world.wallie)["retry"]["max_retries"]
     assert len(world.made) <= 1 + retries + len(world.chain) - 1 + orders
-    assert world.context.retries <= retries
+    assert world.context.tried.retries <= retries
 
 
 @bounded

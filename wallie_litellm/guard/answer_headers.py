@@ -15,10 +15,10 @@ def add_headers(context: RequestContext, response: Any) -> None:
     if headers is None or served is None:
         return
     headers["x-litellm-model-group"] = served.group
-    headers["x-litellm-attempted-retries"] = context.retries
-    if context.retries:
-        headers["x-litellm-max-retries"] = context.max_retries
-    headers["x-litellm-attempted-fallbacks"] = context.fallbacks
+    headers["x-litellm-attempted-retries"] = context.tried.retries
+    if context.tried.retries:
+        headers["x-litellm-max-retries"] = context.tried.max_retries
+    headers["x-litellm-attempted-fallbacks"] = context.tried.fallbacks
     headers["x-wallie-request-id"] = context.request_id
     headers["x-wallie-provider"] = served.provider
     headers["x-wallie-model-group"] = served.group

@@ -116,7 +116,7 @@ class Attempts:
                 step = (follow or request.loop.after)(attempt, error)
 
     def _begin_fallback(self, request: Request, step: Step) -> None:
-        request.context.fallbacks += 1
+        request.context.tried.fallbacks += 1
         self.guard.begin_fallback(request.context, step.group)
 
     # One attempt

@@ -58,6 +58,18 @@ class Attempt:
 
 
 @dataclass(slots=True)
+class Tried:
+    """What was tried for a request: ``retries`` repeated an earlier attempt with the same group.
+
+    ``fallbacks`` are the members of the chain that were tried after the first.
+    """
+
+    max_retries: int = 0
+    retries: int = 0
+    fallbacks: int = 0
+
+
+@dataclass(slots=True)
 class RequestContext:
     """One request: what the caller asked for, and what has happened so far. Times are seconds."""
 
@@ -75,9 +87,7 @@ class RequestContext:
     attempts: list[Settled] = field(default_factory=list)
     failures: list[MemberFailure] = field(default_factory=list)
     ahead: Sequence[str] | None = None  # groups that may still be asked, where a loop decides it
-    max_retries: int = 0
-    retries: int = 0  # attempts that repeated an earlier one with the same group
-    fallbacks: int = 0  # members of the chain that were tried after the first
+    tried: Tried = field(default_factory=Tried)
     waited: float = 0.0  # for capacity, between retries, and for first tokens that did not come
     served_by: Attempt | None = None
     feature_refusal: Refused | None = None  # no member of the chain can help against it

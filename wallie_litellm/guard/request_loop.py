@@ -80,7 +80,7 @@ class RequestLoop:
         self._guard = guard
         self._router = router
         self._retries = max_retries  # that are left
-        context.max_retries = max_retries
+        context.tried.max_retries = max_retries
         self._member = Member(context.group)
         self._left = list(chains.ordinary)
         self._asked = {_key(self._member)}
@@ -181,7 +181,7 @@ class RequestLoop:
         if self._repeating:
             self._repeating = False
             self._retries += 1
-            self.context.retries -= 1
+            self.context.tried.retries -= 1
 
     def _elsewhere(self, attempt: Attempt, result: AttemptResult, error: Exception) -> Step | None:
         """Another deployment or the next member, whichever comes first."""
@@ -202,7 +202,7 @@ class RequestLoop:
     def _repeat(self, step: Step) -> Step:
         self._repeating = True
         self._retries -= 1
-        self.context.retries += 1
+        self.context.tried.retries += 1
         return step
 
     def _after_refusal(self, attempt: Attempt) -> Step | None:
