@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 from wallie_litellm.core.attempt_result import ABANDONED, AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
@@ -89,9 +89,7 @@ class AttemptStream:
         except BaseException as error:
             if self._was_whole(error):
                 raise StopAsyncIteration from error
-            if (cause := self._failed(error)) is error:
-                raise
-            raise cause  # noqa: B904 - the error around it is LiteLLM's request for a fallback
+            self._raise(error)
         self._see(chunk)
         return chunk
 
@@ -138,9 +136,7 @@ class AttemptStream:
         except BaseException as error:
             if self._was_whole(error):
                 raise StopIteration from error
-            if (cause := self._failed(error)) is error:
-                raise
-            raise cause  # noqa: B904 - the error around it is LiteLLM's request for a fallback
+            self._raise(error)
         self._see(chunk)
         return chunk
 
@@ -207,6 +203,14 @@ class AttemptStream:
             error = stream_cut(self.attempt.deployment, self.attempt.provider)
             self._settle(self._seen(classify_error(error)))
             raise error
+
+    def _raise(self, error: BaseException) -> NoReturn:
+        """Settle the attempt, and raise the error that the caller receives."""
+        cause = self._failed(error)
+        try:
+            raise cause
+        finally:  # its traceback holds this frame: no cycle is to keep a dropped stream
+            del cause, error
 
     def _failed(self, error: BaseException) -> BaseException:
         """Settle the attempt; returns the error that the caller receives."""

@@ -161,7 +161,7 @@ class RequestLoop:
         if another and (result.timed_out or (excluded and not self._any_besides(excluded))):
             return None
         self._failed = excluded
-        self._sleeps += delay > 0
+        self._sleeps += not (result.rate_limited or result.pause_for)
         return self._repeat(Step(self._member.group, self._member.parameters, delay, excluded))
 
     def _any_besides(self, excluded: frozenset[str]) -> bool:
