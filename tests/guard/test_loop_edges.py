@@ -86,28 +86,6 @@ def test_the_first_sleep_is_the_first_of_the_backoff_whatever_was_asked_elsewher
     assert [round(seconds) for seconds, _ in world.waits()] == [0, 0, 1]
 
 
-def test_a_dropped_stream_settles_without_a_collection_after_an_attempt_that_failed():
-    from simulated_groups import waiting_on
-
-    from wallie_litellm.litellm_adapter.endpoints import SYNC
-
-    world = World(GROUPS, [Call("stream broken")], CHAIN)
-    import gc
-
-    gc.disable()
-    try:
-        world.open(stream=True)
-        with waiting_on(world.clock, world.log):
-            world.others = lambda group: ()
-            stream = world.router.request_blocking(SYNC["completion"], "a", {"messages": [], "stream": True})
-            next(stream)
-        del stream
-        world.clock.advance(1)
-        assert [limiter.in_flight for limiter in world.guard.limiters()] == [0] * len(world.guard.limiters())
-    finally:
-        gc.enable()
-
-
 def test_a_blocking_first_token_that_did_not_come_counts_as_a_wait():
     world = World(GROUPS, [Call("success", 9.0)], CHAIN)
     world.ask_blocking(first_token=4.0)

@@ -101,4 +101,4 @@ async def test_ten_thousand_requests_leave_nothing_behind(make_router, fleet, mo
 
     await until(all_settled, 30)
     assert_nothing_leaked(router)
-    assert sum(provider["quota"]["rpm"]["reserved"] for provider in state()["providers"].values()) > 5_000
+    assert sum(provider["quota"]["rpm"]["reserved"] for provider in state()["providers"].values()) > 4_500
