@@ -258,10 +258,13 @@ def take_all_actions(page: Page, other: Guard) -> None:
     expect(page.locator("#panel-fleet [data-field=store]")).to_have_attribute("data-value", "redis")
 
 
+OPENAI = {"openai": {"rpm": 500, "tpm": 150_000, "rpd": 10_000}}
+
+
 def test_each_action_reaches_the_other_workers_of_a_fleet(
     make_stage: Callable[..., Stage], open_page: OpenPage, redis: RedisServer
 ) -> None:
-    stage = make_stage(store={"url": redis.url})
+    stage = make_stage(store={"url": redis.url}, providers=OPENAI)
     other = Guard(stage.guard.config, bus=Bus())
     try:
         wait_until(lambda: other.status()["store"]["state"] == "ok")
@@ -276,7 +279,7 @@ def test_a_dashboard_beside_a_fleet_passes_actions_to_it(
     path = tmp_path / "router_config.yaml"
     path.write_text(
         "model_list: [{model_name: gpt, litellm_params: {model: openai/gpt-4o}}]\n"
-        f"wallie: {{store: {{url: '{redis.url}'}}, ledger: {{url: 'sqlite:///{tmp_path}/wallie.db'}},"
+        f"wallie: {{store: {{url: '{redis.url}'}}, providers: {OPENAI}, ledger: {{url: 'sqlite:///{tmp_path}/wallie.db'}},"
         f" telemetry: {{spool: '{tmp_path}/spool'}}}}\n"
     )
     loaded = load_config(path)

@@ -105,8 +105,7 @@ def proxy(running_fleet: SimulatedProviders, tmp_path_factory: pytest.TempPathFa
     client = Client(running)
     for stream in (WHOLE, STREAM):  # LiteLLM imports much with a first request, which no row is to wait for
         for group in ("warm", "backup"):
-            client.ask(group, stream)
-            assert client.ask(group, stream).text == TEXT
+            wait_until(lambda group=group, stream=stream: client.ask(group, stream).text == TEXT, 30)
         for path, body in ROUTES.values():
             assert running.post(path, {**body, "model": "warm", "stream": stream}).status == 200
     yield running

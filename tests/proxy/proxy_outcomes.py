@@ -77,7 +77,7 @@ CASES = {
     "refused connection": Case(
         (*twice("not_sent", "connection refused"), NEXT), lambda at: at.openai.refuse(), chain=True
     ),
-    "timeout": Case((*twice("cut", "timeout"), NEXT), lambda at: at.openai.hang(), chain=True, timeout=0.2),
+    "timeout": Case(((OWN, "cut", "timeout"), NEXT), lambda at: at.openai.hang(), chain=True, timeout=0.2),
     "malformed": Case(
         (*twice("cut", "unreadable answer"), NEXT), lambda at: at.openai.malformed(), chain=True, endpoints=WHOLE
     ),

@@ -51,10 +51,10 @@ class Settlement:
             limiter, part = attempt.account_reservation
             # A key's answers say something of the provider only once those of all its keys do.
             if result.rate_limited or result.by_account or result.outcome is _REJECTED:
-                limiter.settle(part, charged, verdict, reason=result.reason, pause_for=pause_for)
-                verdict, pause_for = _IGNORED, None  # the provider serves other keys
+                limiter.settle(part, charged, result.verdict, reason=result.reason, pause_for=pause_for)
+                verdict, pause_for = _IGNORED, None
             else:
-                limiter.settle(part, charged, verdict if verdict is _SUCCESS else _IGNORED)
+                limiter.settle(part, charged, result.verdict if result.verdict is _SUCCESS else _IGNORED)
         settled = self._limiters.provider(attempt.provider).settle(
             reservation, charged, verdict, reason=result.reason, pause_for=pause_for
         )

@@ -116,7 +116,8 @@ def readable(error: Exception, deployment: str, provider: str, status: int | Non
 
 def is_missing_end(error: BaseException) -> bool:
     """Whether LiteLLM misses the end mark of a stream that has ended."""
-    return any(isinstance(cause, httpx.RemoteProtocolError) for cause in _causes(error))
+    ends = httpx.RemoteProtocolError, StopAsyncIteration, StopIteration
+    return any(isinstance(cause, ends) for cause in _causes(error))
 
 
 def error_event(model: str, provider: str, status: int) -> Exception:
