@@ -48,6 +48,13 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.01)
 
 
+async def early_in_a_minute(seconds: float = 5.0) -> None:
+    """Return when at least ``seconds`` of the present minute are left: LiteLLM counts its own limits by the clock."""
+    left = 60 - time.time() % 60
+    if left < seconds:
+        await asyncio.sleep(left + 0.1)
+
+
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     """Let the loop run until ``condition`` holds; fail when it does not within ``seconds``."""
     end = time.monotonic() + seconds

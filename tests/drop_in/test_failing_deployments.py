@@ -10,6 +10,7 @@ import openai
 import pytest
 from litellm.integrations.custom_logger import CustomLogger
 from ports import free_port
+from support import early_in_a_minute
 
 from drop_in.actions import PROMPT, outcome_of
 from drop_in.callbacks import registered
@@ -73,6 +74,7 @@ async def test_a_deployment_that_never_answers_is_not_asked_twice_for_one_reques
 
 @BOTH
 async def test_a_local_limit_per_minute_holds_back_its_own_group_alone(upstream: Upstream, router_of: RouterOf) -> None:
+    await early_in_a_minute()
     limited = [deployment("m", "a", rpm=1), deployment("n", "b")]
     settings: dict[str, Any] = {"optional_pre_call_checks": ["enforce_model_rate_limits"]}
     async with router_of(pointed(upstream, limited), **settings) as router:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from failover_rows import CLEAN, LONG_TIMEOUT, MESSAGES, SCALE, SLACK, TEXT, fast_defaults
-from support import assert_nothing_leaked
+from support import assert_nothing_leaked, early_in_a_minute
 from turns import Turns
 
 from wallie_litellm import execute_ai_request
@@ -121,6 +121,7 @@ async def test_a_key_that_is_refused_does_not_hold_back_another_at_its_address(o
 
 
 async def test_a_limit_of_litellms_own_refuses_its_group_only(open_router, pair, clock):
+    await early_in_a_minute()
     _, vendor = pair
     small, other = entry("small", "openai/small", vendor, rpm=1), entry("other", "openai/other", vendor)
     router = open_router(configuration_of(small, other, optional_pre_call_checks=["enforce_model_rate_limits"]))

@@ -381,9 +381,10 @@ async def test_a_connection_that_breaks_is_no_outage(
                 if int(one["id"]) != own and one["sub"] == "0":
                     with suppress(redis.ResponseError):  # it has gone by itself
                         client.client_kill_filter(_id=one["id"])
+            before = sum(store(guard)["exchanges"].values())
             (await ask(guard)).settle()
             renew([guard])
-            await asyncio.sleep(0.02)
+            await until(lambda before=before: sum(store(guard)["exchanges"].values()) > before, "an answer", 5)
     assert store(guard)["state"] == "ok"
     assert not caplog.records
 
