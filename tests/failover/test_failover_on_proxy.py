@@ -19,7 +19,7 @@ from support import messages, wait_until
 
 from wallie_litellm.simulator import SimulatedProvider, SimulatedProviders
 
-SLACK = 2.0  # seconds that a proxy takes for eight requests on a busy machine
+SLACK = 5.0  # seconds that a proxy takes for eight requests on a busy machine
 STREAM, WHOLE = True, False
 ROUTES: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": ("/v1/chat/completions", {"messages": messages()}),
@@ -209,7 +209,7 @@ def test_a_crowd_that_gives_up_leaves_the_capacity_to_those_who_wait(proxy, flee
     with ThreadPoolExecutor(asked) as pool:
         answered = sum(pool.map(ask, range(asked)))
     assert answered >= asked * 0.35
-    assert fleet["openai"].counts().by_model["crowded"] <= answered + asked * 0.1
+    assert fleet["openai"].counts().by_model["crowded"] <= answered + asked * 0.25
 
 
 def test_clients_with_retries_of_their_own_are_nearly_all_answered(proxy, fleet):
