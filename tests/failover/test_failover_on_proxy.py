@@ -232,7 +232,7 @@ def test_waits_and_retries_end_with_the_proxy(proxy, fleet):
         ended = time.monotonic() - started
         heard = [wait.result() for wait in waits]
     assert all(one.error is not None for one in heard)
-    assert ended < 3, proxy.log.read_text()[-2000:]
+    assert ended < 4.5, proxy.log.read_text()[-2000:]
     calls = fleet["openai"].counts().by_model
     assert calls["waited-for"] == 1
     assert calls["retried"] <= 2  # of four; one may go out before the signal has arrived
