@@ -22,6 +22,7 @@ from wallie_litellm.simulator.providers import FAKE_KEY
 KEY: Final = "sk-benchmark-master-key"
 MODEL: Final = "gpt-4o-mini"
 STARTED_WITHIN: Final = 120.0  # seconds
+_LOGGED: Final = 2_000  # characters of a proxy's log in an error
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _TICKS: Final = os.sysconf("SC_CLK_TCK")  # a second; the unit of /proc
 
@@ -63,7 +64,7 @@ def started(folder: Path, config: Mapping[str, Any], *command: str) -> Iterator[
         process = subprocess.Popen(line, cwd=folder, env=environment, stdout=log, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait_until_it_answers(process, url)
+        _wait_until_it_answers(process, url, folder / "proxy.log")
         yield Proxy(url, process.pid)
     finally:
         process.terminate()
@@ -74,10 +75,10 @@ def started(folder: Path, config: Mapping[str, Any], *command: str) -> Iterator[
             process.wait()
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str) -> None:
+def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     end = time.monotonic() + STARTED_WITHIN
     while time.monotonic() < end and process.poll() is None:
         with suppress(OSError), urllib.request.urlopen(f"{url}/health/liveliness", timeout=5):  # noqa: S310 - http
             return
         time.sleep(0.2)
-    raise RuntimeError(f"the proxy did not start: its process ended with {process.poll()}")
+    raise RuntimeError(f"the proxy did not start (status {process.poll()}): {log.read_text()[-_LOGGED:]}")

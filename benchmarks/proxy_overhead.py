@@ -16,7 +16,7 @@ from benchmarks.harness import Report, Side
 from wallie_litellm.simulator import SimulatedProvider
 
 _CONCURRENCY: Final = 20
-_CALLS: Final = 10 * _CONCURRENCY  # in one round
+_CALLS: Final = 5 * _CONCURRENCY  # in one round
 _WARM_UP: Final = 2  # rounds
 _SETTLED: Final = 0.3  # seconds after a round in which the proxy's logging and the ledger's writer end
 _ROOMY: Final = {"rpm": 10_000_000, "tpm": 10_000_000_000, "rpd": 1_000_000_000}
