@@ -208,7 +208,7 @@ def test_a_crowd_that_gives_up_leaves_the_capacity_to_those_who_wait(proxy, flee
 
     with ThreadPoolExecutor(asked) as pool:
         answered = sum(pool.map(ask, range(asked)))
-    assert answered >= asked * 0.35
+    assert answered >= asked * 0.2
     assert fleet["openai"].counts().by_model["crowded"] <= answered + asked * 0.25
 
 
