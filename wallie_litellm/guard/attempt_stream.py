@@ -24,8 +24,9 @@ from wallie_litellm.litellm_adapter.errors import (
 )
 from wallie_litellm.litellm_adapter.responses import StreamMeter, is_cached_stream, stream_was_ended
 
-# Seconds a provider must have had a request before a caller's deadline counts as its failure.
-SLOW_STREAM: Final = 5.0
+# Seconds a provider must have had a request before a caller's deadline counts as its failure: short deadlines of a few
+# callers must not open its breaker, and a provider that hangs must not go unnoticed because all calls have deadlines.
+SLOW_ANSWER: Final = 5.0
 
 
 class StreamBounds(NamedTuple):
@@ -218,7 +219,7 @@ class AttemptStream:
         if self._settled:
             return cause
         if isinstance(cause, DeadlineExceeded):
-            slow = self._bounds.now() - self.attempt.started_at >= SLOW_STREAM
+            slow = self._bounds.now() - self.attempt.started_at >= SLOW_ANSWER
             verdict = Verdict.FAILURE if slow else Verdict.IGNORED
             result = AttemptResult(Outcome.CUT, verdict, reason="no answer before the deadline")
         else:

@@ -13,7 +13,7 @@ from wallie_litellm.core.attempt_result import NO_CONTENT, AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.errors import DeadlineExceeded, Refused
-from wallie_litellm.guard.attempt_stream import AttemptStream, StreamBounds
+from wallie_litellm.guard.attempt_stream import SLOW_ANSWER, AttemptStream, StreamBounds
 from wallie_litellm.guard.context import Attempt
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.picking import Picking
@@ -35,10 +35,6 @@ _SUCCESS, _HEALTHY = Outcome.SUCCESS, Verdict.SUCCESS
 _FROM_CACHE: Final = AttemptResult(Outcome.CACHE_HIT)
 
 Follow = Callable[[Attempt, Exception], Step]  # what comes after a failed attempt, else the error that is raised
-
-# Seconds a provider must have had a request before a caller's deadline counts as its failure: short deadlines of a few
-# callers must not open its breaker, and a provider that hangs must not go unnoticed because all calls have deadlines.
-SLOW_ANSWER: Final = 5.0
 
 
 class Attempts:
@@ -122,12 +118,8 @@ class Attempts:
     # One attempt
 
     async def _make(self, request: Request, step: Step, attempt: Attempt) -> Any:
-        context, arguments = request.context, request.arguments_of(step)
-        self.guard.check_deadline(context)
-        if (fault := request.loop.take_mock_fault()) is not None:
-            raise fault
-        guessed = request.estimate(attempt, arguments)
-        picking = Picking(self.guard, self._inner, context, attempt, step.excluded)
+        context = request.context
+        arguments, guessed, picking = self._begin(request, step, attempt)
         deployment = await self._pick(request, picking, arguments)
         guessed = self._choose(request, attempt, arguments, deployment, guessed)
         try:
@@ -145,12 +137,8 @@ class Attempts:
             raise
 
     def _make_blocking(self, request: Request, step: Step, attempt: Attempt) -> Any:
-        context, arguments = request.context, request.arguments_of(step)
-        self.guard.check_deadline(context)
-        if (fault := request.loop.take_mock_fault()) is not None:
-            raise fault
-        guessed = request.estimate(attempt, arguments)
-        picking = Picking(self.guard, self._inner, context, attempt, step.excluded)
+        context = request.context
+        arguments, guessed, picking = self._begin(request, step, attempt)
         deployment = self._pick_blocking(request, picking, arguments)
         guessed = self._choose(request, attempt, arguments, deployment, guessed)
         try:
@@ -166,6 +154,20 @@ class Attempts:
         except BaseException as error:
             self._fail(request, attempt, error)
             raise
+
+    def _begin(self, request: Request, step: Step, attempt: Attempt) -> tuple[dict[str, Any], bool, Picking]:
+        """The attempt's arguments, whether its output is only a guess, and what LiteLLM is to pick from.
+
+        Raises:
+            DeadlineExceeded: the caller's deadline has passed.
+            Exception: the fault that the caller asked for.
+        """
+        self.guard.check_deadline(request.context)
+        if (fault := request.loop.take_mock_fault()) is not None:
+            raise fault
+        arguments = request.arguments_of(step)
+        guessed = request.estimate(attempt, arguments)
+        return arguments, guessed, Picking(self.guard, self._inner, request.context, attempt, step.excluded)
 
     def _call_blocking(
         self, request: Request, attempt: Attempt, deployment: Deployment, arguments: dict[str, Any]

@@ -72,9 +72,8 @@ class RequestStream:
 
     async def __anext__(self) -> Any:
         while not self._has_next():
-            current = self._current
             try:
-                chunk = await anext(current)
+                chunk = await anext(self._current)
             except StopAsyncIteration:
                 self._finish()
             except Exception as error:  # noqa: BLE001 - raised again, or another, by what follows
@@ -104,9 +103,7 @@ class RequestStream:
 
     async def _run(self, step: Step) -> AttemptStream:
         try:
-            stream = await self._attempts.run(self._request, step, self._follow)
-            if not isinstance(stream, AttemptStream):
-                raise TypeError(f"found {type(stream).__name__}, expected a stream, as the first attempt's was")
+            return _as_stream(await self._attempts.run(self._request, step, self._follow))
         except Exception as error:
             if (final := self._failed(error)) is error:
                 raise
@@ -114,7 +111,6 @@ class RequestStream:
         except BaseException as error:
             self._break_off(error)
             raise
-        return stream
 
     async def aclose(self) -> None:
         """Stop reading; what has been received so far is settled."""
@@ -128,9 +124,8 @@ class RequestStream:
 
     def __next__(self) -> Any:
         while not self._has_next():
-            current = self._current
             try:
-                chunk = next(current)
+                chunk = next(self._current)
             except StopIteration:
                 self._finish()
             except Exception as error:  # noqa: BLE001 - raised again, or another, by what follows
@@ -147,9 +142,7 @@ class RequestStream:
 
     def _run_blocking(self, step: Step) -> AttemptStream:
         try:
-            stream = self._attempts.run_blocking(self._request, step, self._follow)
-            if not isinstance(stream, AttemptStream):
-                raise TypeError(f"found {type(stream).__name__}, expected a stream, as the first attempt's was")
+            return _as_stream(self._attempts.run_blocking(self._request, step, self._follow))
         except Exception as error:
             if (final := self._failed(error)) is error:
                 raise
@@ -157,7 +150,6 @@ class RequestStream:
         except BaseException as error:
             self._break_off(error)
             raise
-        return stream
 
     def close(self) -> None:
         """:meth:`aclose` for a synchronous stream."""
@@ -272,6 +264,13 @@ class RequestStream:
     def _end(self, failure: RequestFailure | None) -> None:
         self._last = self._broken = None  # their tracebacks hold this stream
         self._attempts.guard.end(self._request.context, failure)
+
+
+def _as_stream(answer: Any) -> AttemptStream:
+    """The stream that a later attempt of a streamed request has answered with."""
+    if not isinstance(answer, AttemptStream):
+        raise TypeError(f"found {type(answer).__name__}, expected a stream, as the first attempt's was")
+    return answer
 
 
 def _failure_of(result: AttemptResult | None) -> RequestFailure | None:
