@@ -383,6 +383,35 @@ def test_a_deployment_that_is_replaced_under_its_id_has_its_new_price(deploy: An
     assert prices.bill(after, SOME, plain(SOME)).cost_usd == pytest.approx(1.2)
 
 
+def test_a_lookup_that_fails_beside_another_thread_is_repeated(
+    deploy: Any, prices: PriceList, monkeypatch: pytest.MonkeyPatch
+):
+    deployment, look_up = deploy("openai/gpt-4o"), litellm.get_model_info
+    failures = [RuntimeError("dictionary changed size during iteration"), Exception("This model isn't mapped yet.")]
+
+    def fail_twice(*args: Any, **kwargs: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return look_up(*args, **kwargs)
+
+    monkeypatch.setattr(litellm, "get_model_info", fail_twice)
+    assert prices.bill(deployment, SOME, plain(SOME)).cost_usd == pytest.approx(0.0035)
+
+
+def test_a_lookup_that_goes_on_failing_leaves_the_call_unpriced_and_says_why(
+    deploy: Any, prices: PriceList, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    deployment = deploy("openai/gpt-4o")
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    monkeypatch.setattr(litellm, "get_model_info", fail)
+    assert prices.bill(deployment, SOME, plain(SOME)).unpriced
+    assert "cannot look up the price of openai/gpt-4o" in caplog.text
+    assert "dictionary changed size" in caplog.text
+
+
 # Discounts, margins, and other prices of LiteLLM's
 
 

@@ -10,13 +10,14 @@ LiteLLM also returns 0 where it has no price. Here that is ``None`` and ``unpric
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final
 
 import litellm
 from litellm.cost_calculator import get_usage_object, select_model_name_for_cost_calc
+from litellm.exceptions import ModelNotMappedError
 from litellm.litellm_core_utils.litellm_logging import use_custom_pricing_for_model
 
 from wallie_litellm.core.bill import NO_BILL, Bill
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 # Operations that only look something up, or manage it, cost nothing.
 _FREE: Final = ("create_", "retrieve_", "list_", "cancel_", "delete_", "get_", "file_")
+_LOOKUPS: Final = 3  # of a price that LiteLLM fails to look up; as many as LiteLLM's own
 _CACHED: Final = 1000  # deployments; one with a pattern for a name counts once for each model asked of it
 
 Entry = Mapping[str, Any]
@@ -149,8 +151,9 @@ def _key(deployment: Entry) -> _Key:
 def _find(params: Entry, info: Entry) -> _Source:
     custom = use_custom_pricing_for_model({**params, "metadata": {"model_info": info}})
     model = str(params.get("model", ""))
-    vendor, key = vendor_of(model, params), None
-    try:
+    vendor = vendor_of(model, params)
+
+    def look_up() -> str:
         name = select_model_name_for_cost_calc(
             model=model,
             completion_response=None,
@@ -159,12 +162,25 @@ def _find(params: Entry, info: Entry) -> _Source:
             custom_llm_provider=vendor,
             router_model_id=info.get("id"),
         )
-        key = litellm.get_model_info(name, custom_llm_provider=vendor)["key"]
-    except Exception:  # noqa: BLE001 # raised for an unknown model
-        logger.debug("LiteLLM has no entry for %s", model)
+        return str(litellm.get_model_info(name, custom_llm_provider=vendor)["key"])
+
+    key = _found(look_up, model)
     # The entry itself: get_model_info fills in a price of 0 where there is none.
     entry = litellm.model_cost.get(key) if key is not None else None
     return _Source(params, info, vendor, custom, len(litellm.model_cost), key, entry, has_price(entry))
+
+
+def _found(look_up: Callable[[], str], model: str) -> str | None:
+    """The key that ``look_up`` finds in the price map; ``None`` where the map does not have ``model``."""
+    for _ in range(_LOOKUPS):
+        try:
+            return look_up()
+        except ModelNotMappedError:
+            return None
+        except Exception as error:  # noqa: BLE001 # of any kind, beside a thread that registers prices or imports
+            failure = error
+    logger.warning("LiteLLM cannot look up the price of %s: its calls count as unpriced", model, exc_info=failure)
+    return None
 
 
 def _base_model(params: Entry, info: Entry) -> str | None:
