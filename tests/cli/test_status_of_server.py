@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -217,7 +218,7 @@ def test_watch_repeats_every_two_seconds_by_default(stand_in: StandIn, monkeypat
         if len(slept) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("wallie_litellm.cli.status.time.sleep", sleep)
+    monkeypatch.setattr("wallie_litellm.cli.status.time", SimpleNamespace(sleep=sleep, strftime=time.strftime))
     result = run("status", "--watch", "--url", stand_in.url)
     assert result.exit_code == 130
     assert slept == [2.0, 2.0]
@@ -229,7 +230,7 @@ def test_a_terminal_is_cleared(stand_in: StandIn, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     cleared: list[bool] = []
-    monkeypatch.setattr("wallie_litellm.cli.status.time.sleep", sleep)
+    monkeypatch.setattr("wallie_litellm.cli.status.time", SimpleNamespace(sleep=sleep, strftime=time.strftime))
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
     monkeypatch.setattr("click.clear", lambda: cleared.append(True))
     assert run("status", "--watch", "--url", stand_in.url).exit_code == 130

@@ -100,19 +100,32 @@ ALONE = frozenset({*LEAVING, "asked-too-often", "too-small", "crowded", "crowded
 
 
 @pytest.fixture(scope="module")
-def proxy(running_fleet: SimulatedProviders, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    running = start(tmp_path_factory.mktemp("failover"), configuration(OWN, ALONE), running_fleet)
+def proxies(running_fleet: SimulatedProviders, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Proxy]]:
+    """The proxies that were started: one for all tests, and another after the test that ends it."""
+    started: list[Proxy] = []
+    yield started
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def proxy(proxies: list[Proxy], fleet: SimulatedProviders, tmp_path_factory: pytest.TempPathFactory) -> Proxy:
+    if not proxies or proxies[-1].process.poll() is not None:
+        proxies.append(start(tmp_path_factory.mktemp("failover"), configuration(OWN, ALONE), fleet))
+        warm_up(proxies[-1])
+        for name in fleet:
+            fleet[name].reset()
+    return proxies[-1]
+
+
+def warm_up(running: Proxy) -> None:
+    """LiteLLM imports much with a first request of a kind, which no row is to wait for."""
     client = Client(running)
-    for name in running_fleet:  # another test of this process may have left faults
-        running_fleet[name].heal()
-        running_fleet[name].reset()
-    for stream in (WHOLE, STREAM):  # LiteLLM imports much with a first request, which no row is to wait for
+    for stream in (WHOLE, STREAM):
         for group in ("warm", "backup"):
             wait_until(lambda group=group, stream=stream: client.ask(group, stream).text == TEXT, 30)
         for path, body in ROUTES.values():
             assert running.post(path, {**body, "model": "warm", "stream": stream}).status == 200
-    yield running
-    running.stop()
 
 
 @pytest.fixture
@@ -220,7 +233,6 @@ def test_clients_with_retries_of_their_own_are_nearly_all_answered(proxy, fleet)
 
 
 def test_waits_and_retries_end_with_the_proxy(proxy, fleet):
-    """The last test of the file: it ends the proxy."""
     fleet["openai"].fail(503, model="retried")
     with ThreadPoolExecutor(2) as pool:
         client = Client(proxy)
