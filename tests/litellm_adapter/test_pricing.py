@@ -377,9 +377,9 @@ def test_a_price_that_changes_is_noticed(deploy: Any, prices: PriceList, price_m
 
 
 def test_a_deployment_that_is_replaced_under_its_id_has_its_new_price(deploy: Any, prices: PriceList):
-    before = deploy("openai/ours", {"id": "one"})
+    before = deploy("openai/ours", {"id": "replaced"})
     assert prices.bill(before, SOME, plain(SOME)).unpriced
-    after = deploy("openai/ours", {"id": "one", "input_cost_per_token": 1e-3, "output_cost_per_token": 2e-3})
+    after = deploy("openai/ours", {"id": "replaced", "input_cost_per_token": 1e-3, "output_cost_per_token": 2e-3})
     assert prices.bill(after, SOME, plain(SOME)).cost_usd == pytest.approx(1.2)
 
 
