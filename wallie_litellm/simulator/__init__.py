@@ -10,6 +10,7 @@ Nothing here imports LiteLLM, so a provider in a process of its own starts at on
 ``control``           its control routes: faults, counts, refused connections
 ``engine``            what happens to a request: counted, limited, failed, answered
 ``faults``            what it can do wrong
+``tool_calls``        calls of tools, and answers in a JSON schema
 ``stream_script``     what a stream sends, as a fault changes it
 ``limits``            the limits that it enforces
 ``tally``             what it counted

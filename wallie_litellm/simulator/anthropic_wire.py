@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from wallie_litellm.simulator.limits import LimitName, LimitVerdict
+from wallie_litellm.simulator.tool_calls import ToolCall
 from wallie_litellm.simulator.wire import (
     Ask,
     Event,
@@ -43,6 +44,20 @@ _LIMIT_WORDS: dict[LimitName, str] = {
 }
 
 
+def _stop_reason(answer: WireAnswer) -> str:
+    return "end_turn" if answer.call is None else "tool_use"
+
+
+def _tool_use(call: ToolCall, given: Json) -> Json:
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": given}
+
+
+def _deltas(answer: WireAnswer) -> list[Json]:
+    if answer.call is None:
+        return [{"type": "text_delta", "text": piece} for piece in answer.pieces]
+    return [{"type": "input_json_delta", "partial_json": piece} for piece in answer.call.pieces]
+
+
 class AnthropicWire(Wire):
     """``POST /v1/messages``, streamed and not."""
 
@@ -55,9 +70,11 @@ class AnthropicWire(Wire):
 
     def complete(self, ask: Ask, answer: WireAnswer) -> Json:
         """A whole message."""
-        content = [{"type": "text", "text": answer.text}]
+        content: list[Json] = [{"type": "text", "text": answer.text}]
+        if answer.call is not None:
+            content = [_tool_use(answer.call, answer.call.arguments)]
         usage = self._usage(answer, answer.completion_tokens)
-        return {**self._head(ask, answer), "content": content, "stop_reason": "end_turn", "usage": usage}
+        return {**self._head(ask, answer), "content": content, "stop_reason": _stop_reason(answer), "usage": usage}
 
     def stream(self, ask: Ask, answer: WireAnswer) -> Iterator[Event]:
         """The documented order of events; input tokens come first, output tokens with the end."""
@@ -69,13 +86,13 @@ class AnthropicWire(Wire):
         usage = self._usage(answer, 1) if answer.with_usage else {"input_tokens": 0, "output_tokens": 0}
         end = {"usage": {"output_tokens": answer.completion_tokens}} if answer.with_usage else {}
         yield event("message_start", {"message": {**self._head(ask, answer), "usage": usage}})
-        yield event("content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}})
+        block = {"type": "text", "text": ""} if answer.call is None else _tool_use(answer.call, {})
+        yield event("content_block_start", {"index": 0, "content_block": block})
         yield event("ping")
-        for piece in answer.pieces:
-            delta = {"type": "text_delta", "text": piece}
+        for delta in _deltas(answer):
             yield event("content_block_delta", {"index": 0, "delta": delta}, content=True)
         yield event("content_block_stop", {"index": 0})
-        yield event("message_delta", {"delta": {"stop_reason": "end_turn", "stop_sequence": None}, **end})
+        yield event("message_delta", {"delta": {"stop_reason": _stop_reason(answer), "stop_sequence": None}, **end})
         yield event("message_stop")
 
     def _head(self, ask: Ask, answer: WireAnswer) -> Json:

@@ -18,6 +18,7 @@ from wallie_litellm.simulator.limits import SimulatedLimits
 from wallie_litellm.simulator.settings import WIRES, ProviderSettings
 from wallie_litellm.simulator.stream_script import BROKEN_JSON, StreamScript, script_of
 from wallie_litellm.simulator.tally import RequestTally, Visit
+from wallie_litellm.simulator.tool_calls import structured_text, tool_call
 from wallie_litellm.simulator.wire import Ask, Wire, WireAnswer, WireReply, retry_after_header, sse
 
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)  # closing the socket discards what is unsent, and sends a reset
@@ -64,9 +65,13 @@ class Engine:
 
     def _answer(self, ask: Ask) -> WireAnswer:
         text = (self.settings.text or f"Hello from {self.settings.name}.").removeprefix(ask.prefill)
+        call = tool_call(ask.body, self._serial) if self.settings.uses_tools else None
+        if self.settings.uses_tools:
+            text = structured_text(ask.body) or text
         counted = self.settings.completion_tokens
-        completion = math.ceil(len(text) / 4) if counted is None else counted
-        return WireAnswer(self._serial, int(time.time()), text, ask.prompt_tokens, completion if ask.answers else 0)
+        completion = math.ceil(len(call.text if call else text) / 4) if counted is None else counted
+        tokens = ask.prompt_tokens, completion if ask.answers else 0
+        return WireAnswer(self._serial, int(time.time()), text, *tokens, call=call)
 
     def reply(self, visit: Visit, reply: WireReply, serial: int, *, stream: bool = False) -> web.Response:
         """Send a complete answer. It is counted before it is sent, so that its receiver finds it counted."""

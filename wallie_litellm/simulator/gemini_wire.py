@@ -74,16 +74,17 @@ class GeminiWire(Wire):
             return {"embeddings": [vector for _ in ask.body.get("requests", [])]}
         if ask.kind == "embedContent":
             return {"embedding": vector}
-        return self._part(ask, answer, answer.text, last=True)
+        part = {"text": answer.text} if answer.call is None else _parts(answer)[0]
+        return self._part(ask, answer, part, last=True)
 
     def stream(self, ask: Ask, answer: WireAnswer) -> Iterator[Event]:
         """One whole object per piece; the last one says why it ends. There is no ``[DONE]``."""
-        last = len(answer.pieces) - 1
-        for index, piece in enumerate(answer.pieces):
-            yield Event(sse(self._part(ask, answer, piece, last=index == last)), content=True)
+        parts = _parts(answer)
+        for number, part in enumerate(parts, start=1):
+            yield Event(sse(self._part(ask, answer, part, last=number == len(parts))), content=True)
 
-    def _part(self, ask: Ask, answer: WireAnswer, text: str, *, last: bool) -> Json:
-        candidate: Json = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
+    def _part(self, ask: Ask, answer: WireAnswer, part: Json, *, last: bool) -> Json:
+        candidate: Json = {"content": {"parts": [part], "role": "model"}, "index": 0}
         if last:
             candidate["finishReason"] = "STOP"
         body = {
@@ -151,6 +152,13 @@ class GeminiWire(Wire):
         where = {"location": "global", "model": model}
         hit = {"quotaMetric": metric, "quotaId": quota_id, "quotaDimensions": where, "quotaValue": str(limit)}
         return {"@type": f"{_RPC}QuotaFailure", "violations": [hit]}
+
+
+def _parts(answer: WireAnswer) -> list[Json]:
+    """What a stream delivers piece by piece; a call comes whole."""
+    if answer.call is not None:
+        return [{"functionCall": {"name": answer.call.name, "args": answer.call.arguments}}]
+    return [{"text": piece} for piece in answer.pieces]
 
 
 def _delay(seconds: float) -> int:

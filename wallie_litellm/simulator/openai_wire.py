@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from wallie_litellm.simulator import openai_responses
 from wallie_litellm.simulator.limits import LimitName, LimitVerdict
+from wallie_litellm.simulator.tool_calls import ToolCall
 from wallie_litellm.simulator.wire import (
     Ask,
     Event,
@@ -66,6 +67,24 @@ def error_body(message: str, kind: str, code: str | None, param: str | None = No
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+def _finish(answer: WireAnswer) -> str:
+    return "stop" if answer.call is None else "tool_calls"
+
+
+def _tool_call(call: ToolCall) -> Json:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.text}}
+
+
+def _deltas(answer: WireAnswer) -> Iterator[Json]:
+    if answer.call is None:
+        yield from ({"content": piece} for piece in answer.pieces)
+        return
+    first = _tool_call(answer.call)
+    yield {"tool_calls": [{"index": 0, **first, "function": {**first["function"], "arguments": ""}}]}
+    for piece in answer.call.pieces:
+        yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
+
+
 class OpenAIWire(Wire):
     """Chat completions, embeddings and responses as OpenAI speaks them."""
 
@@ -90,7 +109,9 @@ class OpenAIWire(Wire):
         if ask.kind == "embeddings":
             return self._embeddings(ask, answer)
         message: Json = {"role": "assistant", "content": answer.text, "refusal": None, "annotations": []}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+        if answer.call is not None:
+            message |= {"content": None, "tool_calls": [_tool_call(answer.call)]}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(answer)}
         return {**self._head(ask, answer, "chat.completion"), "choices": [choice], "usage": self.usage(answer)}
 
     def stream(self, ask: Ask, answer: WireAnswer) -> Iterable[Event]:
@@ -109,10 +130,10 @@ class OpenAIWire(Wire):
             return sse({**head, "choices": [choice], **usage})
 
         yield Event(chunk({"role": "assistant", "content": "", "refusal": None}))
-        for piece in answer.pieces:
-            yield Event(chunk({"content": piece}), content=True)
+        for delta in _deltas(answer):
+            yield Event(chunk(delta), content=True)
         if answer.with_finish:
-            yield Event(chunk({}, "stop"))
+            yield Event(chunk({}, _finish(answer)))
         if wants_usage and answer.with_finish:
             yield Event(sse({**head, "choices": [], "usage": self.usage(answer)}))
         yield Event(sse("[DONE]"))

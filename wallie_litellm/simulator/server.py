@@ -106,6 +106,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--slack", type=float, default=2.0, help="seconds of rate above each limit")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument("--text", default="", help="what it answers")
+    parser.add_argument(
+        "--uses-tools", type="True".__eq__, default=False, help="True: calls the tools that it is offered"
+    )
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     options = vars(parser.parse_args(arguments))
     options["vendor"] = options["vendor"] or options["name"]

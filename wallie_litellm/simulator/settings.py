@@ -44,6 +44,7 @@ class ProviderSettings:
     latency: float = 0.0  # seconds before each answer begins
     text: str = ""
     completion_tokens: int | None = None  # counted for every answer; None counts a quarter of its characters
+    uses_tools: bool = False  # calls a tool that the request offers, and keeps to the JSON schema that it asks for
     port: int = 0  # the model port on 127.0.0.1; 0 takes a free one
 
     def __post_init__(self) -> None:

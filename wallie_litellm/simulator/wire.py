@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wallie_litellm.simulator.limits import LimitName, LimitVerdict, Meter
+from wallie_litellm.simulator.tool_calls import ToolCall
 
 Json = dict[str, Any]
 Meters = Mapping[LimitName, Meter]
@@ -54,6 +55,7 @@ class WireAnswer:
     completion_tokens: int
     with_usage: bool = True
     with_finish: bool = True  # without it a stream never says why it ended, and has usage on every chunk
+    call: ToolCall | None = None  # in place of the text
 
     @property
     def total_tokens(self) -> int:
