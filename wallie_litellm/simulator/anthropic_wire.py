@@ -108,9 +108,9 @@ class AnthropicWire(Wire):
 
     def _usage(self, answer: WireAnswer, output_tokens: int) -> Json:
         return {
-            "input_tokens": answer.prompt_tokens,
+            "input_tokens": answer.prompt_tokens - answer.cached_tokens,
             "cache_creation_input_tokens": 0,
-            "cache_read_input_tokens": 0,
+            "cache_read_input_tokens": answer.cached_tokens,
             "output_tokens": output_tokens,
             "service_tier": "standard",
         }

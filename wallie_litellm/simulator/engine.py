@@ -71,7 +71,8 @@ class Engine:
         counted = self.settings.completion_tokens
         completion = math.ceil(len(call.text if call else text) / 4) if counted is None else counted
         tokens = ask.prompt_tokens, completion if ask.answers else 0
-        return WireAnswer(self._serial, int(time.time()), text, *tokens, call=call)
+        cached = min(self.settings.cached_tokens, ask.prompt_tokens)
+        return WireAnswer(self._serial, int(time.time()), text, *tokens, call=call, cached_tokens=cached)
 
     def reply(self, visit: Visit, reply: WireReply, serial: int, *, stream: bool = False) -> web.Response:
         """Send a complete answer. It is counted before it is sent, so that its receiver finds it counted."""

@@ -96,6 +96,8 @@ class GeminiWire(Wire):
 
     def _usage(self, answer: WireAnswer, *, last: bool) -> Json:
         usage: Json = {"promptTokenCount": answer.prompt_tokens, "totalTokenCount": answer.prompt_tokens}
+        if answer.cached_tokens:
+            usage["cachedContentTokenCount"] = answer.cached_tokens
         if last:
             usage |= {"candidatesTokenCount": answer.completion_tokens, "totalTokenCount": answer.total_tokens}
         return usage

@@ -22,8 +22,9 @@ class SimulatedProvider:
     ``rpm``, ``tpm`` and ``rpd`` are its own limits (None: unlimited), enforced with ``slack`` seconds of
     their rate on top; ``latency`` is in seconds before each answer. ``vendor`` selects the wire
     format, by default that of its name. ``in_process=False`` runs it as a process of its own.
-    ``completion_tokens`` is counted for every answer, ``text`` is what it says. With ``uses_tools`` it calls a tool
-    that a request offers, until the request brings its result, and answers in the JSON schema that a request asks for.
+    ``completion_tokens`` is counted for every answer, ``cached_tokens`` of its prompt as read from the cache; ``text``
+    is what it says. With ``uses_tools`` it calls a tool that a request offers, until the request brings its result, and
+    answers in the JSON schema that a request asks for.
 
     The fault methods may be called at any time, from any thread. A fault with ``times=N`` applies to
     the next N requests that it fits, without ``times`` until ``heal()``; a request gets the first fault,
@@ -45,6 +46,7 @@ class SimulatedProvider:
         vendor: str | None = None,
         completion_tokens: int | None = None,
         text: str = "",
+        cached_tokens: int = 0,
         uses_tools: bool = False,
         port: int = 0,
     ) -> None:
@@ -59,6 +61,7 @@ class SimulatedProvider:
             latency=latency,
             text=text,
             completion_tokens=completion_tokens,
+            cached_tokens=cached_tokens,
             uses_tools=uses_tools,
             port=port,
         )

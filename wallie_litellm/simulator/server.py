@@ -105,6 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument(option, type=int)
     parser.add_argument("--slack", type=float, default=2.0, help="seconds of rate above each limit")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--cached-tokens", type=int, default=0, help="of every prompt, read from the cache")
     parser.add_argument("--text", default="", help="what it answers")
     parser.add_argument(
         "--uses-tools", type="True".__eq__, default=False, help="True: calls the tools that it is offered"

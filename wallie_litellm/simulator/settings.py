@@ -44,6 +44,7 @@ class ProviderSettings:
     latency: float = 0.0  # seconds before each answer begins
     text: str = ""
     completion_tokens: int | None = None  # counted for every answer; None counts a quarter of its characters
+    cached_tokens: int = 0  # of every prompt read from the cache, as far as it is that long
     uses_tools: bool = False  # calls a tool that the request offers, and keeps to the JSON schema that it asks for
     port: int = 0  # the model port on 127.0.0.1; 0 takes a free one
 
@@ -54,5 +55,7 @@ class ProviderSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, or None for no limit: {value}")
+        if self.cached_tokens < 0:
+            raise ValueError("cached_tokens must not be negative")
         if self.slack < 0 or self.latency < 0:
             raise ValueError("slack and latency must not be negative")

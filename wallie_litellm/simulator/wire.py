@@ -56,6 +56,7 @@ class WireAnswer:
     with_usage: bool = True
     with_finish: bool = True  # without it a stream never says why it ended, and has usage on every chunk
     call: ToolCall | None = None  # in place of the text
+    cached_tokens: int = 0  # tokens of the prompt that were read from the cache
 
     @property
     def total_tokens(self) -> int:
