@@ -12,7 +12,7 @@ export LITELLM_LOCAL_MODEL_COST_MAP = True
 OTHER := .venv-litellm-$(VERSION)
 ON_OTHER := $(wildcard $(addprefix tests/,litellm_adapter guard failover drop_in proxy))
 
-.PHONY: demo test test-fast test-litellm lint bench screenshot format clean
+.PHONY: demo test test-fast test-litellm sdk-trials lint bench screenshot format clean
 
 demo: $(STAMP)
 	$(BIN)/wallie-litellm demo $(if $(filter 0,$(SERVE)),--no-serve)
@@ -30,6 +30,10 @@ test-litellm:
 	@test -n "$(VERSION)" || { echo "which LiteLLM? make test-litellm VERSION=1.106.2" >&2; exit 2; }
 	PYTHON=$(PYTHON) sh tests/install_litellm.sh $(VERSION) $(OTHER)
 	$(OTHER)/bin/python -m pytest --numprocesses auto $(ON_OTHER)
+
+# LangChain, Instructor, the Agents SDK, OpenAI's, Anthropic's and Vercel's against the library and a proxy.
+sdk-trials:
+	$(PYTHON) examples/sdk_trials/run.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -54,4 +58,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv .venv-litellm-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-litellm-* .venv-sdk-trials examples/sdk_trials/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
