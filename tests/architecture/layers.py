@@ -35,6 +35,7 @@ IMPORTS_LITELLM: Final = (
     "litellm_adapter.response_cache",
     "litellm_adapter.responses",
     "litellm_adapter.selection",
+    "litellm_adapter.usage_count",
     "proxy.errors",
     "proxy.installation",
 )

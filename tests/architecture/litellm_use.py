@@ -23,6 +23,7 @@ HOLDERS: Final = ("litellm_adapter", "guard", "proxy", "check", "demo")
 PRIVATE: Final = re.compile(r"_(?!wallie_)[a-z]\w*")  # a private name; those with the package's own prefix are its own
 NAMED_TUPLE: Final = {"_replace", "_asdict", "_fields", "_make"}  # public, whatever they look like
 MUTATIONS: Final = {"append", "extend", "insert", "remove", "pop", "clear", "update", "setdefault", "add", "discard"}
+CALLBACK_MUTATION: Final = re.compile(r"(add_litellm|remove_callback)\w*")  # methods of LiteLLM's callback manager
 
 # Private names that LiteLLM's documentation names, or that have no public counterpart, each with its reason.
 PRIVATE_NAMES: Final = {
@@ -40,6 +41,9 @@ WRITES: Final = {
         "documented setting: the response cache that the file turns on, where there is none; it serves Routers alone"
     ),
     ("litellm_adapter.selection", "litellm.callbacks"): "documented callbacks: the filter of each pick",
+    ("litellm_adapter.usage_count", "litellm.logging_callback_manager"): (
+        "its own manager of callbacks: of what a Router counts after each success, only what is read is counted"
+    ),
     ("proxy.disconnects", "litellm.proxy.proxy_server.general_settings"): (
         "documented setting cancel_on_disconnect: on by default, since a client that has left holds no place"
     ),
@@ -143,8 +147,12 @@ def _written(node: ast.AST) -> Iterator[ast.expr]:
     """The attributes that a statement assigns or deletes, or that a call mutates."""
     if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
         yield node.value if isinstance(node, ast.Subscript) else node
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATIONS:
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _mutates(node.func.attr):
         yield node.func.value
+
+
+def _mutates(method: str) -> bool:
+    return method in MUTATIONS or CALLBACK_MUTATION.fullmatch(method) is not None
 
 
 def _private_attributes(file: SourceFile, defined: _Defined) -> Iterator[Use]:

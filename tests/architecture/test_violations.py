@@ -232,6 +232,13 @@ CASES = [
     ),
     module(
         "litellm-writes",
+        "callback_removed_by_litellms_manager",
+        "guard/api.py",
+        "import litellm\n\nlitellm.logging_callback_manager.remove_callback_from_all_lists(print)\n",
+        "3: writes litellm.logging_callback_manager: architecture.litellm_use does not list it for guard.api",
+    ),
+    module(
+        "litellm-writes",
         "price_map_changed",
         "guard/api.py",
         'from litellm import model_cost\n\nmodel_cost["m"] = {}\n',

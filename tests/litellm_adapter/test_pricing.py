@@ -25,7 +25,7 @@ SOME = Demand(1, 1100, 1000, 100)
 
 
 def deployment_of(router: Any, group: str) -> Mapping[str, Any]:
-    return InnerRouter(router).deployments_of(group)[0]
+    return next(entry for entry in router.model_list if entry["model_name"] == group)
 
 
 @pytest.fixture

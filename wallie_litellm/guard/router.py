@@ -115,6 +115,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         value = getattr(inner.router, name)
         if name == "chat":
             return chat_of(value, self)
+        if name == "discard":
+            return inner.discard
         if name in ASYNC:
             return partial(self._call, ASYNC[name])
         if name in SYNC:

@@ -10,6 +10,7 @@ from litellm.router import Router
 
 from wallie_litellm.litellm_adapter.providers import Destination, Providers
 from wallie_litellm.litellm_adapter.run_ready import NotReady, run_ready
+from wallie_litellm.litellm_adapter.usage_count import UsageCount
 from wallie_litellm.litellm_adapter.version import note_untested
 
 Deployment = Mapping[str, Any]  # an entry of the Router's ``model_list``
@@ -33,7 +34,10 @@ FALLBACKS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fal
 
 
 class InnerRouter:
-    """A ``litellm.Router``, and what the request loop asks of it. Answers are kept until :meth:`changed` is called."""
+    """A ``litellm.Router`` of its own, and what the request loop asks of it.
+
+    Answers are kept until :meth:`changed` is called.
+    """
 
     def __init__(self, router: Any, on_destination: Callable[[str, str, bool], object] | None = None) -> None:
         self.router = router
@@ -41,6 +45,7 @@ class InnerRouter:
         self._select = getattr(router, "select", None)  # LiteLLM 1.109 and newer
         self._registry = getattr(router, "registry", None)  # likewise
         self._for_checks = {"llm_router": router} if self._registry is None else {"ctx": _context_of(router)}
+        self._usage = UsageCount(router) if self._registry is None else None
         self._groups: dict[str, tuple[Deployment, ...]] = {}
         self._providers: dict[str, frozenset[str]] = {}
         self._accounts: dict[str, frozenset[str]] = {}
@@ -56,6 +61,8 @@ class InnerRouter:
 
     def discard(self) -> None:
         """Take the Router's own callbacks out of LiteLLM. Idempotent."""
+        if self._usage is not None:
+            self._usage.discard()
         (self.router.retire if self._registry is not None else self.router.discard)()
 
     def serves(self, model: str) -> bool:
@@ -70,6 +77,8 @@ class InnerRouter:
         self._are_named = False
         self._destinations.clear()
         self._aliases = None
+        if self._usage is not None:
+            self._usage.changed()
 
     def deployments(self) -> Sequence[Deployment]:
         """All entries of the Router's ``model_list``."""
