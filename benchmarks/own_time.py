@@ -1,8 +1,8 @@
 """The time inside this package's code in one guarded call, with LiteLLM's parts taken out.
 
-LiteLLM's pick and its call are replaced by the smallest coroutines: the pick still calls this package's filter, as
-LiteLLM's does. The request, its loop, the attempt, the estimate, admission, settlement, the events and the answer's
-headers are left. The same coroutines alone are timed too, and the difference is reported.
+LiteLLM's call is replaced by the smallest coroutine; its pick is asked for once, as the group has one deployment. The
+request, its loop, the attempt, the estimate, admission, settlement, the events and the answer's headers are left. The
+coroutine alone is timed too, and the difference is reported.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from benchmarks import harness, routers
 from benchmarks.harness import Report, Side
 from wallie_litellm import execute_ai_request
 from wallie_litellm.litellm_adapter import calls
-from wallie_litellm.litellm_adapter.inner_router import InnerRouter
-from wallie_litellm.litellm_adapter.selection import DeploymentFilter
 
 _GOAL_US = 50
 _OUR_FILES = str(Path(wallie_litellm.__file__).parent)
@@ -34,8 +32,8 @@ _OUR_FILES = str(Path(wallie_litellm.__file__).parent)
 def run(quick: bool) -> Report:
     report = Report(
         "Time inside our own code, per guarded call",
-        ("call", "our code", "the stubs alone", "control: the stubs again"),
-        notes=[f"Median and 95 % interval in µs of CPU; the stubs alone are subtracted. Goal: at most {_GOAL_US} µs."],
+        ("call", "our code", "the stub alone", "control: the stub again"),
+        notes=[f"Median and 95 % interval in µs of CPU; the stub alone is subtracted. Goal: at most {_GOAL_US} µs."],
     )
     asyncio.run(_measure(report, 30 if quick else 200))
     asyncio.run(_profile(report, 300 if quick else 1000))
@@ -57,12 +55,13 @@ async def _measure(report: Report, rounds: int) -> None:
         return await router.acompletion(model=routers.MODEL, messages=routers.MESSAGES, metadata={})
 
     try:
-        with _stubbed_litellm(response) as stubs:
+        contender.take_turn()
+        with _stubbed_litellm(response) as stub:
             for name, call in (("router.acompletion", plain), ("execute_ai_request", helper)):
                 sides = [
                     Side("ours", _repeated(call)),
-                    Side("stubs", _repeated(stubs)),
-                    Side("stubs again", _repeated(stubs)),
+                    Side("stub", _repeated(stub)),
+                    Side("stub again", _repeated(stub)),
                 ]
                 await harness.interleave(sides, 3, 100)
                 samples = await harness.interleave(sides, rounds, 100)
@@ -72,11 +71,11 @@ async def _measure(report: Report, rounds: int) -> None:
 
 
 def _add(report: Report, name: str, samples: Any) -> None:
-    own = harness.difference(samples, "ours", "stubs", "cpu").scaled(1e6)
-    control = harness.difference(samples, "stubs again", "stubs", "cpu").scaled(1e6)
-    stubs = harness.median(samples, "stubs", "cpu") * 1e6
-    report.rows.append((name, f"{own:.1f} µs", f"{stubs:.1f} µs", f"{control:.1f} µs"))
-    report.data[name] = {"own_us": own.as_dict(), "stubs_us": stubs, "control_us": control.as_dict()}
+    own = harness.difference(samples, "ours", "stub", "cpu").scaled(1e6)
+    control = harness.difference(samples, "stub again", "stub", "cpu").scaled(1e6)
+    stub = harness.median(samples, "stub", "cpu") * 1e6
+    report.rows.append((name, f"{own:.1f} µs", f"{stub:.1f} µs", f"{control:.1f} µs"))
+    report.data[name] = {"own_us": own.as_dict(), "stub_us": stub, "control_us": control.as_dict()}
 
 
 def _repeated(call: Callable[[], Awaitable[Any]]) -> harness.Work:
@@ -93,26 +92,16 @@ async def _real_response() -> Any:
 
 @contextmanager
 def _stubbed_litellm(response: Any) -> Iterator[Callable[[], Awaitable[Any]]]:
-    """LiteLLM reduced to a pick that asks the filter and a call that has its answer; yields both without the guard."""
-    asked = DeploymentFilter()
-    deployments = routers.roomy_config().model_list
-
-    async def pick(self: InnerRouter, group: str, request: Any, messages: Any, prompt: Any) -> Any:
-        found = await asked.async_filter_deployments(group, [*self.deployments_of(group)], messages, request)
-        return found[0]
-
-    async def pick_any(request: Any, messages: Any) -> Any:
-        return deployments[0]
+    """LiteLLM reduced to a call that has its answer; yields that call without the guard."""
 
     async def call(**_: Any) -> Any:
         return response
 
-    async def stubs() -> Any:
-        await pick_any({}, routers.MESSAGES)
+    async def stub() -> Any:
         return await call(model=routers.MODEL, messages=routers.MESSAGES, metadata={})
 
-    with patch.object(InnerRouter, "pick", pick), patch.dict(calls._DIRECT, {"acompletion": call}):
-        yield stubs
+    with patch.dict(calls._DIRECT, {"acompletion": call}):
+        yield stub
 
 
 async def _profile(report: Report, operations: int) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import httpx
 import litellm
@@ -34,6 +34,7 @@ from wallie_litellm.litellm_adapter.endpoints import ASYNC, SYNC
 from wallie_litellm.litellm_adapter.inner_router import FALLBACKS
 from wallie_litellm.litellm_adapter.providers import Destination
 from wallie_litellm.litellm_adapter.selection import current_selection, take_part
+from wallie_litellm.litellm_adapter.sole_picks import SolePicks
 
 EXAMPLES = 40  # of each property; more find no more in a suite that runs often
 FOR_EVER = 1e6  # seconds that a provider takes to answer when it never does
@@ -265,6 +266,8 @@ class SimulatedGroups:
 class SimulatedCalls:
     """In the place of ``DeploymentCalls``: each call ends as the script has it, and then with a success."""
 
+    shuffles_only: Final = False  # every pick is asked for
+
     def __init__(self, clock: FakeClock, script: Sequence[Call], log: list[tuple[str, str]]) -> None:
         self.timeouts = Timeouts()
         self.made: list[Answered] = []
@@ -272,7 +275,7 @@ class SimulatedCalls:
         self._script = iter(script)
         self._log = log
 
-    async def call(self, endpoint: Any, group: str, deployment: Mapping[str, Any], arguments: Any) -> Any:
+    async def call(self, _endpoint: Any, group: str, deployment: Mapping[str, Any], arguments: Any, _: Any) -> Any:
         answered = self._begin(group, deployment, streams=arguments.get("stream") is True)
         call = answered.made.call
         try:
@@ -281,7 +284,7 @@ class SimulatedCalls:
         finally:
             self._note(answered)
 
-    def call_blocking(self, endpoint: Any, group: str, deployment: Mapping[str, Any], arguments: Any) -> Any:
+    def call_blocking(self, _endpoint: Any, group: str, deployment: Mapping[str, Any], arguments: Any, _: Any) -> Any:
         answered = self._begin(group, deployment, streams=arguments.get("stream") is True)
         call = answered.made.call
         try:
@@ -539,11 +542,13 @@ def _router(guard: Guard, inner: SimulatedGroups, calls: SimulatedCalls) -> Wall
     """The real router over simulated groups."""
     router = object.__new__(WallieRouter)
     chains = _ConfiguredChains(inner)  # type: ignore[arg-type]
+    picks = SolePicks(inner, calls)  # type: ignore[arg-type]
     own: dict[str, Any] = {
         "guard": guard,
         "_inner": inner,
         "_calls": calls,
-        "_attempts": Attempts(guard, inner, calls),  # type: ignore[arg-type]
+        "_picks": picks,
+        "_attempts": Attempts(guard, inner, calls, picks),  # type: ignore[arg-type]
         "_chains": chains,
         "view": RouterView(chains.names_after, inner.providers_of),
     }

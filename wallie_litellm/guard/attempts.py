@@ -29,6 +29,7 @@ from wallie_litellm.litellm_adapter.errors import (
 )
 from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter, id_of
 from wallie_litellm.litellm_adapter.responses import answer_of, is_filtered, iterates
+from wallie_litellm.litellm_adapter.sole_picks import SolePicks
 
 # Looking up an enum's member costs more than what is done with it (CPython 3.11).
 _SUCCESS, _HEALTHY = Outcome.SUCCESS, Verdict.SUCCESS
@@ -40,10 +41,11 @@ Follow = Callable[[Attempt, Exception], Step]  # what comes after a failed attem
 class Attempts:
     """Carries out the steps of a request's loop."""
 
-    def __init__(self, guard: Guard, inner: InnerRouter, calls: DeploymentCalls) -> None:
+    def __init__(self, guard: Guard, inner: InnerRouter, calls: DeploymentCalls, picks: SolePicks) -> None:
         self.guard = guard
         self._inner = inner
         self._calls = calls
+        self._picks = picks
         self._providers = guard.config.providers
 
     def deployments_of(self, group: str) -> Sequence[Deployment]:
@@ -129,8 +131,7 @@ class Attempts:
             raise
         try:
             picking.settle_on(deployment)
-            with picking:
-                response = await self._call(request, attempt, deployment, arguments)
+            response = await self._call(request, attempt, picking, arguments)
             return self._succeed(request, attempt, arguments, response)
         except BaseException as error:
             self._fail(request, attempt, error)
@@ -148,8 +149,7 @@ class Attempts:
             raise
         try:
             picking.settle_on(deployment)
-            with picking:
-                response = self._call_blocking(request, attempt, deployment, arguments)
+            response = self._call_blocking(request, attempt, picking, arguments)
             return self._succeed(request, attempt, arguments, response)
         except BaseException as error:
             self._fail(request, attempt, error)
@@ -169,41 +169,50 @@ class Attempts:
         guessed = request.estimate(attempt, arguments)
         return arguments, guessed, Picking(self.guard, self._inner, request.context, attempt, step.excluded)
 
-    def _call_blocking(
-        self, request: Request, attempt: Attempt, deployment: Deployment, arguments: dict[str, Any]
-    ) -> Any:
+    def _call_blocking(self, request: Request, attempt: Attempt, picking: Picking, arguments: dict[str, Any]) -> Any:
         """Make the call; of a stream, LiteLLM's timeout is all that bounds its beginning."""
+        deployment = attempt.entry
         bound = None if request.streams else self._first_token(request, attempt)
         stated = self._calls.timeouts.of(arguments, deployment["litellm_params"], stream=request.streams)
         if bound is None or (isinstance(stated, int | float) and stated <= bound):
-            return self._calls.call_blocking(request.endpoint, attempt.group, deployment, arguments)
+            return self._calls.call_blocking(request.endpoint, attempt.group, deployment, arguments, picking)
         try:
             late = {**arguments, "timeout": bound}
-            return self._calls.call_blocking(request.endpoint, attempt.group, deployment, late)
+            return self._calls.call_blocking(request.endpoint, attempt.group, deployment, late, picking)
         except openai.APITimeoutError as error:
             raise first_token_timeout(attempt.deployment, attempt.provider, bound) from error
 
     # The pick
 
     async def _pick(self, request: Request, picking: Picking, arguments: dict[str, Any]) -> Deployment:
+        if (sole := self._sole_pick(picking, arguments)) is not None:
+            return sole
         messages, prompt = _prompts(request, arguments)
         while True:
             try:
                 with picking:
-                    return await self._inner.pick(picking.group, arguments, messages, prompt)
+                    picked = await self._inner.pick(picking.group, arguments, messages, prompt)
+                return self._picks.learn(picking.group, picked)
             except Exception as error:
                 if not self._may_pick_again(request, picking, error):
                     raise
 
     def _pick_blocking(self, request: Request, picking: Picking, arguments: dict[str, Any]) -> Deployment:
+        if (sole := self._sole_pick(picking, arguments)) is not None:
+            return sole
         messages, prompt = _prompts(request, arguments)
         while True:
             try:
                 with picking:
-                    return self._inner.pick_blocking(picking.group, arguments, messages, prompt)
+                    picked = self._inner.pick_blocking(picking.group, arguments, messages, prompt)
+                return self._picks.learn(picking.group, picked)
             except Exception as error:
                 if not self._may_pick_again(request, picking, error):
                     raise
+
+    def _sole_pick(self, picking: Picking, arguments: Mapping[str, Any]) -> Deployment | None:
+        """The deployment that LiteLLM would pick, where it need not be asked."""
+        return None if picking.excluded else self._picks.of(picking.group, arguments)
 
     def _may_pick_again(self, request: Request, picking: Picking, error: Exception) -> bool:
         """Whether another pick may find a deployment, now that LiteLLM has found none.
@@ -237,20 +246,20 @@ class Attempts:
 
     # The call
 
-    async def _call(self, request: Request, attempt: Attempt, deployment: Deployment, arguments: dict[str, Any]) -> Any:
+    async def _call(self, request: Request, attempt: Attempt, picking: Picking, arguments: dict[str, Any]) -> Any:
         """Make the call; its beginning, of a stream, and its whole, under ``first_token``, are bounded in time."""
         bound = first_token = self._first_token(request, attempt)
         if request.streams:
             # LiteLLM keeps a stream's beginning to the timeout for most vendors only.
-            stated = self._calls.timeouts.of(arguments, deployment["litellm_params"], stream=True)
+            stated = self._calls.timeouts.of(arguments, attempt.entry["litellm_params"], stream=True)
             if isinstance(stated, int | float) and (bound is None or stated < bound):
                 bound, first_token = float(stated), None
         if bound is None:
-            return await self._send(request, attempt, deployment, arguments)
+            return await self._send(request, attempt, picking, arguments)
         timeout = asyncio.timeout(bound)
         try:
             async with timeout:
-                return await self._send(request, attempt, deployment, arguments)
+                return await self._send(request, attempt, picking, arguments)
         except TimeoutError as error:
             if not timeout.expired():
                 raise
@@ -258,9 +267,9 @@ class Attempts:
                 raise timeout_error(attempt.deployment, attempt.provider) from error
             raise first_token_timeout(attempt.deployment, attempt.provider, first_token) from error
 
-    async def _send(self, request: Request, attempt: Attempt, deployment: Deployment, arguments: dict[str, Any]) -> Any:
+    async def _send(self, request: Request, attempt: Attempt, picking: Picking, arguments: dict[str, Any]) -> Any:
         if request.execute is None:
-            return await self._calls.call(request.endpoint, attempt.group, deployment, arguments)
+            return await self._calls.call(request.endpoint, attempt.group, attempt.entry, arguments, picking)
         name = attempt.deployment
         return await request.execute(Target(attempt.provider, name.partition("/")[2] or name, attempt.group))
 

@@ -24,12 +24,12 @@ class Picking:
     __slots__ = (
         "_attempt",
         "_context",
-        "_excluded",
         "_guard",
         "_inner",
         "_only",
         "_token",
         "_wide",
+        "excluded",
         "group",
         "refused",
     )
@@ -43,7 +43,7 @@ class Picking:
         self._inner = inner
         self._context = context
         self._attempt = attempt
-        self._excluded = excluded
+        self.excluded = excluded
         self._wide = False
         self._only: str | None = None
         self._token: Token[Selection | None]
@@ -53,7 +53,7 @@ class Picking:
         if self._only is not None:
             # None is left only where another router picks, in a handler or a hook of the application's.
             return [deployment for deployment in deployments if id_of(deployment) == self._only] or deployments
-        left = [deployment for deployment in deployments if id_of(deployment) not in self._excluded]
+        left = [deployment for deployment in deployments if id_of(deployment) not in self.excluded]
         if len(left) < 2:
             return left
         accounts = {self._inner.account_of(deployment) for deployment in left}

@@ -40,6 +40,7 @@ from wallie_litellm.litellm_adapter.mock_faults import take_mock_fault
 from wallie_litellm.litellm_adapter.openai_errors import as_openai_error
 from wallie_litellm.litellm_adapter.pricing import PriceList
 from wallie_litellm.litellm_adapter.selection import take_part
+from wallie_litellm.litellm_adapter.sole_picks import SolePicks
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     view: RouterView
     _inner: InnerRouter
     _calls: DeploymentCalls
+    _picks: SolePicks
     _attempts: Attempts
     _chains: _ConfiguredChains
 
@@ -92,7 +94,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         own["guard"] = guard = guard or self.default_guard or Guard()
         own["_inner"] = inner = InnerRouter(router, guard.meet)
         own["_calls"] = calls = DeploymentCalls(inner, settings)
-        own["_attempts"] = Attempts(guard, inner, calls)
+        own["_picks"] = picks = SolePicks(inner, calls)
+        own["_attempts"] = Attempts(guard, inner, calls, picks)
         own["_chains"] = chains = _ConfiguredChains(inner)
         own["view"] = view = RouterView(chains.names_after, inner.providers_of, _Prices(), inner.accounts_of)
         for deployment in inner.deployments():
@@ -168,6 +171,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     def _changed(self, settings: Mapping[str, Any]) -> None:
         self._inner.changed()
         self._calls.change(settings)
+        self._picks.changed()
         self._chains.changed()
 
     # What is asked of the router beside calls

@@ -3,6 +3,7 @@
 Nothing here decides; it calls and translates for ``core`` and ``guard``. What is done with the Router:
 
 ``inner_router``   its deployments, its fallbacks and its pick
+``sole_picks``     the picks of groups in which LiteLLM has nothing to choose
 ``usage_count``    LiteLLM's count of usage per minute, where something reads it
 ``selection``      the filter that LiteLLM calls for each pick
 ``calls``          one call to one deployment

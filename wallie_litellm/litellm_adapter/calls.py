@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
 
 import litellm
@@ -31,7 +32,7 @@ _DIRECT: Final[Mapping[str, Any]] = {
 }
 # Parameters of a deployment that LiteLLM's functions take, or leave out, by themselves. With any other, the Router
 # does something of its own: deployments with one are called through it.
-_PLAIN_PARAMETERS: Final = frozenset(
+PLAIN_PARAMETERS: Final = frozenset(
     {
         "allow_client_keepalive_override", "api_base", "api_key", "api_version", "base_url", "custom_llm_provider",
         "extra_headers", "frequency_penalty", "input_cost_per_token", "max_completion_tokens", "max_retries",
@@ -63,6 +64,7 @@ _PLAIN_SETTINGS: Final = frozenset(
 
 
 _STRATEGY_SETTINGS: Final = frozenset({"routing_strategy", "routing_strategy_args"})
+_FILTERS: Final = ("enable_pre_call_checks", "enable_tag_filtering")
 _CALLBACK_STRATEGIES: Final = ("simple-shuffle", "least-busy", "latency-based-routing", "cost-based-routing")
 
 
@@ -89,6 +91,7 @@ class DeploymentCalls:
     def __init__(self, inner: InnerRouter, settings: Mapping[str, Any]) -> None:
         self._inner = inner
         self._plain = False
+        self._shuffles = False  # of the group's deployments any may be picked, at any time
         self._own_strategy = False  # the application's, which does not ask LiteLLM's filters
         self.timeouts = Timeouts()
         self.use(settings)
@@ -109,7 +112,18 @@ class DeploymentCalls:
             and strategy in strategies
             and "metadata" not in self._defaults
         )
+        self._shuffles = (
+            self._plain
+            and strategy == "simple-shuffle"
+            and set_to_something.isdisjoint(_FILTERS)
+            and settings.get("disable_cooldowns", True) is True
+        )
         self.timeouts = Timeouts(settings.get("timeout"), settings.get("stream_timeout"))
+
+    @property
+    def shuffles_only(self) -> bool:
+        """Whether LiteLLM picks at random, from all deployments of a group, by the Router's settings."""
+        return self._shuffles and not self._own_strategy
 
     def use_own_strategy(self) -> None:
         """The application has a routing strategy of its own."""
@@ -119,27 +133,41 @@ class DeploymentCalls:
         """Some ``settings`` have changed."""
         self.use({**self._settings, **settings})
 
-    async def call(self, endpoint: Endpoint, group: str, deployment: Deployment, arguments: dict[str, Any]) -> Any:
-        """The answer, or the stream, of one call."""
+    async def call(
+        self,
+        endpoint: Endpoint,
+        group: str,
+        deployment: Deployment,
+        arguments: dict[str, Any],
+        picking: AbstractContextManager[object],
+    ) -> Any:
+        """The answer, or the stream, of one call; LiteLLM's Router is asked for it within ``picking``."""
         direct = self._direct_arguments(endpoint, group, deployment, arguments)
         if direct is not None:
             response = await _DIRECT[endpoint.name](**direct)
         else:
-            response = await getattr(self._inner.router, endpoint.name)(
-                **self._router_arguments(endpoint, group, deployment, arguments, by_id=self._own_strategy)
-            )
+            named = self._router_arguments(endpoint, group, deployment, arguments, by_id=self._own_strategy)
+            with picking:
+                response = await getattr(self._inner.router, endpoint.name)(**named)
         if iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
             await _begun(response)
         return response
 
-    def call_blocking(self, endpoint: Endpoint, group: str, deployment: Deployment, arguments: dict[str, Any]) -> Any:
+    def call_blocking(
+        self,
+        endpoint: Endpoint,
+        group: str,
+        deployment: Deployment,
+        arguments: dict[str, Any],
+        picking: AbstractContextManager[object],
+    ) -> Any:
         """:meth:`call` for code without an event loop."""
         direct = self._direct_arguments(endpoint, group, deployment, arguments)
         if direct is not None:
             return _DIRECT[endpoint.name](**direct)
-        return getattr(self._inner.router, endpoint.name)(
-            **self._router_arguments(endpoint, group, deployment, arguments, by_id=True)
-        )
+        named = self._router_arguments(endpoint, group, deployment, arguments, by_id=True)
+        with picking:
+            return getattr(self._inner.router, endpoint.name)(**named)
 
     def _direct_arguments(
         self, endpoint: Endpoint, group: str, deployment: Deployment, arguments: dict[str, Any]
@@ -148,7 +176,7 @@ class DeploymentCalls:
         parameters = deployment["litellm_params"]
         if not self._plain or endpoint.name not in _DIRECT:
             return None
-        if not parameters.keys() <= _PLAIN_PARAMETERS or not arguments.keys().isdisjoint(_ROUTERS_ARGUMENTS):
+        if not parameters.keys() <= PLAIN_PARAMETERS or not arguments.keys().isdisjoint(_ROUTERS_ARGUMENTS):
             return None
         model_info = dict(deployment.get("model_info") or {})
         metadata = arguments.get(endpoint.metadata)

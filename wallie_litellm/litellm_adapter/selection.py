@@ -57,6 +57,7 @@ def _id_in(metadata: Mapping[str, Any]) -> Any:
 
 
 _filter = DeploymentFilter()
+_filter_alone = [_filter]
 _routers: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -71,6 +72,11 @@ def ensure_registered() -> None:
     """Put the filter among LiteLLM's callbacks, if the application has replaced them."""
     if _filter not in litellm.callbacks:
         litellm.callbacks.append(_filter)
+
+
+def filters_alone() -> bool:
+    """Whether the filter is LiteLLM's only callback: another one may filter too, or watch the picks."""
+    return litellm.callbacks == _filter_alone
 
 
 def _leave() -> None:
