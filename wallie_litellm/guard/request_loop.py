@@ -13,12 +13,14 @@ from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.http_status import ELSEWHERE, KEY_REFUSED
 from wallie_litellm.errors import DeadlineExceeded, Refused, WallieError
-from wallie_litellm.guard.chain import Member, final_error
+from wallie_litellm.guard.chain import Member, final_error, stated_chain
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.litellm_adapter.errors import Special, special_of
 
 NO_PARAMETERS: Final[Mapping[str, Any]] = {}
+OWN_CHAINS: Final = ("context_window_fallbacks", "content_policy_fallbacks")  # of the faults in ``Special``
+_CONTEXT_WINDOW, _CONTENT_POLICY = OWN_CHAINS
 
 
 class Step(NamedTuple):
@@ -47,14 +49,20 @@ class Deployments(Protocol):
 
 
 class Chains(NamedTuple):
-    """Where a request may go, by the kind of fault: ``ordinary`` are the members after the first.
+    """Where a request may go: ``ordinary`` are the members after the first.
 
-    ``context_window`` and ``content_policy`` return the members after a group whose answer was that fault.
+    Faults with chains of their own, by LiteLLM's names in ``OWN_CHAINS``, have them from ``stated``, the request's
+    arguments, else from ``configured``, which returns the members after the group whose answer was the fault.
     """
 
     ordinary: Sequence[Member]
-    context_window: Callable[[str], Sequence[Member]]
-    content_policy: Callable[[str], Sequence[Member]]
+    stated: Mapping[str, Any]
+    configured: Callable[[str, str], Sequence[Member]]
+
+    def own(self, name: str, group: str) -> Sequence[Member]:
+        """The members after a ``group`` whose answer was the fault with the chains of this ``name``."""
+        stated = self.stated.get(name)
+        return self.configured(name, group) if stated is None else stated_chain(group, stated)
 
 
 class RequestLoop:
@@ -138,7 +146,7 @@ class RequestLoop:
 
     def has_content_policy_chain(self) -> bool:
         """Whether another group is to be asked after an answer that the present one's filter has emptied."""
-        return bool(self._chains.content_policy(self._member.group))
+        return bool(self._chains.own(_CONTENT_POLICY, self._member.group))
 
     # The retry
 
@@ -282,8 +290,8 @@ class RequestLoop:
 
     def _along_own_chain(self, special: Special, error: Exception) -> Step:
         """The way after a fault that has a chain of its own; without one, the request ends."""
-        by_fault = self._chains.context_window if special is Special.CONTEXT_WINDOW else self._chains.content_policy
-        members = [member for member in by_fault(self._member.group) if _key(member) not in self._asked]
+        name = _CONTEXT_WINDOW if special is Special.CONTEXT_WINDOW else _CONTENT_POLICY
+        members = [member for member in self._chains.own(name, self._member.group) if _key(member) not in self._asked]
         if not members:
             raise error
         self._left = members

@@ -28,7 +28,7 @@ from wallie_litellm.guard.chain import Member, chain_after, configured_chains, s
 from wallie_litellm.guard.context import RequestContext
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.request import Request, Target
-from wallie_litellm.guard.request_loop import Chains, RequestLoop
+from wallie_litellm.guard.request_loop import OWN_CHAINS, Chains, RequestLoop
 from wallie_litellm.guard.request_stream import RequestStream
 from wallie_litellm.guard.router_view import RouterView
 from wallie_litellm.litellm_adapter.calls import DeploymentCalls
@@ -311,6 +311,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         retries, priority = stated.get("num_retries"), stated.get("priority")
         members = () if disabled else self._chain(model, stated.get("fallbacks"))
         if context is None:
+            feature, user_id, metadata = tags_of(arguments)
             context = self.guard.open_context(
                 model,
                 chain=[member.group for member in members],
@@ -318,27 +319,23 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
                 priority=-priority if isinstance(priority, int) else None,  # LiteLLM's 0 is its highest
                 operation=endpoint.operation,
                 stream=arguments.get("stream") is True,
-                **tags_of(arguments)._asdict(),
+                feature=feature,
+                user_id=user_id,
+                metadata=metadata,
             )
-        chains = Chains(
-            members,
-            *(_nothing if disabled else partial(self._own_chain, name, stated.get(name)) for name in _OWN_CHAINS),
-        )
+        chains = Chains(members, _NO_CHAINS if disabled else stated, self._chains.own)
         most = self.guard.config.retry.max_retries
         most = min(most, retries) if isinstance(retries, int) and not isinstance(retries, bool) else most
         loop = RequestLoop(context, chains, self.guard, self._inner, max(0, most), mock_fault)
         return Request(context, endpoint, loop, arguments, stated.get("first_token"), execute)
 
-    def _own_chain(self, name: str, stated: Any, group: str) -> Sequence[Member]:
-        return stated_chain(group, stated) if stated is not None else self._chains.own(name, group)
 
-
-_OWN_CHAINS: Final = ("context_window_fallbacks", "content_policy_fallbacks")
+_NO_CHAINS: Final[Mapping[str, Any]] = dict.fromkeys(OWN_CHAINS, ())
 # Arguments of a call that say how it is made, and are not for the provider.
 _NOT_SENT: Final = frozenset(
     {
         "disable_fallbacks", "fallback_depth", "fallbacks", "first_token", "include_fallback_errors", "max_fallbacks",
-        "num_retries", "priority", "retry_policy", *_OWN_CHAINS,
+        "num_retries", "priority", "retry_policy", *OWN_CHAINS,
     }
 )  # fmt: skip
 
@@ -390,10 +387,6 @@ def _drop(guard: Guard, view: RouterView, inner: InnerRouter, *, close: bool) ->
     inner.discard()
     if close:
         guard.close()
-
-
-def _nothing(_group: str) -> Sequence[Member]:
-    return ()
 
 
 def _positional(args: Sequence[Any]) -> dict[str, Any]:

@@ -45,9 +45,15 @@ class Tags(NamedTuple):
     metadata: dict[str, Any]
 
 
+UNTAGGED: Final = Tags(None, None, {})
+_STATED_BESIDES: Final = frozenset({"proxy_server_request", "user"})  # arguments that state an origin, beside metadata
+
+
 def tags_of(kwargs: Mapping[str, Any]) -> Tags:
     """The origin of a request, from the arguments of a LiteLLM call."""
     sources = _metadata(kwargs)
+    if not sources and _STATED_BESIDES.isdisjoint(kwargs):
+        return UNTAGGED
     return Tags(_feature(kwargs, sources), _user(kwargs, sources), _own(sources))
 
 
