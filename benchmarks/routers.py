@@ -63,7 +63,7 @@ class Contender:
     bookkeeping of all.
     """
 
-    def __init__(self, build: Callable[[], litellm.Router]) -> None:
+    def __init__(self, build: Callable[[], Any]) -> None:
         _set_hooks({})
         self.router = build()
         self._hooks = {name: list(getattr(litellm, name)) for name in _HOOK_LISTS}
@@ -91,6 +91,27 @@ def guarded(config: RouterConfig, api_base: str | None = None) -> Contender:
     """A guarded router."""
     arguments = router_arguments(config, api_base)
     return Contender(lambda: WallieRouter(guard=Guard(config.wallie), **arguments))
+
+
+def direct(config: RouterConfig, api_base: str | None = None) -> Contender:
+    """No Router at all: ``litellm.acompletion`` with a deployment's parameters, below which no router can come."""
+    arguments = router_arguments(config, api_base)
+    return Contender(lambda: _Direct(arguments["model_list"], arguments["timeout"]))
+
+
+class _Direct:
+    """The calls of a Router, made without one."""
+
+    def __init__(self, model_list: list[dict[str, Any]], timeout: float) -> None:
+        self._parameters = {entry["model_name"]: entry["litellm_params"] for entry in model_list}
+        self._timeout = timeout
+
+    async def acompletion(self, model: str, messages: Any, **arguments: Any) -> Any:
+        parameters = self._parameters[model]
+        return await litellm.acompletion(**parameters, messages=messages, timeout=self._timeout, **arguments)
+
+    def discard(self) -> None:
+        """Nothing to take out of LiteLLM."""
 
 
 async def background_done() -> None:

@@ -76,7 +76,7 @@ def ensure_registered() -> None:
 
 def filters_alone() -> bool:
     """Whether the filter is LiteLLM's only callback: another one may filter too, or watch the picks."""
-    return litellm.callbacks == _filter_alone
+    return bool(litellm.callbacks == _filter_alone)
 
 
 def _leave() -> None:

@@ -67,5 +67,4 @@ def _is_read(request: Mapping[str, Any]) -> bool:
     """Whether the request has something that LiteLLM's pick may go by."""
     if not request.keys().isdisjoint(_READ_BY_PICKS):
         return True
-    metadata = request.get("metadata")
-    return bool(metadata) and any(str(name).startswith(_OF_THE_CALLERS_KEY) for name in metadata)
+    return any(str(name).startswith(_OF_THE_CALLERS_KEY) for name in request.get("metadata") or ())
