@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any, Final
 
 from litellm.types.router import CustomRoutingStrategyBase
+from support import until
 
 from drop_in.actions import at_once, away_from_minutes_end, chat, times
 from drop_in.observation import Facets
@@ -63,7 +64,7 @@ def beside_another() -> Action:
 
     async def act(stage: Stage) -> Any:
         first = asyncio.create_task(chat()(stage))
-        await asyncio.sleep(0.05)
+        await until(lambda: bool(_calls(stage)))
         await chat()(stage)
         await first
         return Facets(apart=len(_calls(stage)) == 2)
