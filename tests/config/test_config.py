@@ -24,6 +24,7 @@ from wallie_litellm.config import (
     load_config,
     parse_config,
 )
+from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.errors import ConfigError
 
 WAITS = st.floats(0, 90)
@@ -67,6 +68,7 @@ def test_defaults_are_the_designs(section: dict[str, Any] | None) -> None:
         "max_open_for": 60,
         "probes": 1,
     }
+    assert BreakerRules(**dict(wallie.breaker)) == BreakerRules()
     assert wallie.retry.model_dump() == {"max_retries": 3, "initial": 1, "max": 16, "multiplier": 2, "jitter": 0.25}
     assert wallie.quota.model_dump() == {"warning": 0.80, "critical": 0.95, "switch_at": None}
     assert wallie.store.model_dump() == {"url": "memory", "on_store_error": "local"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 import pytest
 from hypothesis import assume, settings
@@ -15,6 +16,7 @@ from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Circ
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 FORCED_OPEN, DISABLED = BreakerState.FORCED_OPEN, BreakerState.DISABLED
 SUCCESS, FAILURE, IGNORED = Verdict
+TIMES: dict[str, Any] = {"open_for": 30.0, "max_open_for": 300.0}  # seconds
 
 
 @dataclass
@@ -39,7 +41,7 @@ def fail(breaker: CircuitBreaker, now: float, times: int = 1) -> None:
 
 
 def opened(rules: BreakerRules | None = None, now: float = 0.0) -> CircuitBreaker:
-    breaker = CircuitBreaker(rules or BreakerRules())
+    breaker = CircuitBreaker(rules or BreakerRules(**TIMES))
     fail(breaker, now, breaker.rules.failures)
     assert breaker.state is OPEN
     return breaker
@@ -47,7 +49,7 @@ def opened(rules: BreakerRules | None = None, now: float = 0.0) -> CircuitBreake
 
 @pytest.mark.parametrize("failures", [1, 2, 5])
 def test_the_breaker_opens_after_exactly_the_configured_consecutive_failures(failures: int) -> None:
-    breaker = CircuitBreaker(BreakerRules(failures=failures))
+    breaker = CircuitBreaker(BreakerRules(failures=failures, **TIMES))
     fail(breaker, 0.0, failures - 1)
     assert (breaker.state, breaker.failures) == (CLOSED, failures - 1)
     assert end(breaker, 0.0, begin(breaker, 0.0), FAILURE, "502")
@@ -55,7 +57,7 @@ def test_the_breaker_opens_after_exactly_the_configured_consecutive_failures(fai
 
 
 def test_a_success_starts_the_count_again_and_an_ignored_result_does_not() -> None:
-    breaker = CircuitBreaker(BreakerRules(failures=3))
+    breaker = CircuitBreaker(BreakerRules(failures=3, **TIMES))
     fail(breaker, 0.0, 2)
     assert not end(breaker, 0.0, begin(breaker, 0.0), SUCCESS)
     fail(breaker, 0.0, 2)
@@ -90,7 +92,7 @@ def test_each_failed_probe_doubles_the_open_time_up_to_the_maximum_and_closing_r
 
 
 def test_a_half_open_breaker_admits_the_configured_probes_and_closes_when_all_succeed() -> None:
-    breaker = opened(BreakerRules(probes=3))
+    breaker = opened(BreakerRules(probes=3, **TIMES))
     calls = [begin(breaker, 30.0) for _ in range(3)]
     assert breaker.wait(30.0) > 0
     assert not end(breaker, 31.0, calls[0], SUCCESS)
@@ -101,7 +103,7 @@ def test_a_half_open_breaker_admits_the_configured_probes_and_closes_when_all_su
 
 
 def test_one_failed_probe_of_several_opens_the_breaker_again() -> None:
-    breaker = opened(BreakerRules(probes=2))
+    breaker = opened(BreakerRules(probes=2, **TIMES))
     first, second = begin(breaker, 30.0), begin(breaker, 30.0)
     assert end(breaker, 31.0, first, FAILURE, "503")
     assert not end(breaker, 31.0, second, SUCCESS)
@@ -145,7 +147,7 @@ def test_a_lost_probe_that_ends_after_all_still_counts(verdict: Verdict, state: 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_a_result_of_an_earlier_generation_changes_nothing(verdict: Verdict) -> None:
-    breaker = CircuitBreaker(BreakerRules(failures=1))
+    breaker = CircuitBreaker(BreakerRules(failures=1, **TIMES))
     old = begin(breaker, 0.0)
     fail(breaker, 0.0)
     assert not end(breaker, 1.0, old, verdict)
@@ -185,7 +187,7 @@ def test_calls_older_than_the_window_do_not_count() -> None:
 
 
 def test_an_operators_action_holds_until_the_next() -> None:
-    breaker = CircuitBreaker(BreakerRules(failures=2))
+    breaker = CircuitBreaker(BreakerRules(failures=2, **TIMES))
     breaker.force_open()
     assert breaker.wait(1e9) == inf
     breaker.disable()
@@ -216,7 +218,7 @@ def test_a_released_breaker_whose_probe_fails_opens_again() -> None:
 
 
 def test_a_disabled_breaker_that_is_released_counts_again() -> None:
-    breaker = CircuitBreaker(BreakerRules(failures=1))
+    breaker = CircuitBreaker(BreakerRules(failures=1, **TIMES))
     breaker.disable()
     breaker.release()
     fail(breaker, 0.0)
@@ -224,7 +226,7 @@ def test_a_disabled_breaker_that_is_released_counts_again() -> None:
 
 
 def test_releasing_a_breaker_that_no_operator_holds_changes_nothing() -> None:
-    breaker = CircuitBreaker(BreakerRules(failures=2))
+    breaker = CircuitBreaker(BreakerRules(failures=2, **TIMES))
     fail(breaker, 0.0)
     generation = breaker.generation
     breaker.release()

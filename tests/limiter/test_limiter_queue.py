@@ -236,7 +236,7 @@ def test_a_pause_from_a_call_already_settled_holds_all_the_same(clock: FakeClock
 
 
 def test_an_opening_breaker_denies_the_waiters(clock: FakeClock) -> None:
-    limiter = new_limiter(clock, PER_SECOND, BreakerRules(failures=1))
+    limiter = new_limiter(clock, PER_SECOND, BreakerRules(failures=1, open_for=30, max_open_for=60))
     queue, reservation = RecordedQueue(clock, limiter), granted(limiter.reserve(tokens(60)))
     waiters = [queue.join(tokens(1), priority) for priority in (0, 1)]
     limiter.settle(reservation, reservation.demand, Verdict.FAILURE, reason="500")
@@ -290,7 +290,7 @@ def test_successes_count_towards_the_error_rate(clock: FakeClock) -> None:
 
 
 def test_a_successful_probe_closes_the_breaker(clock: FakeClock) -> None:
-    limiter = new_limiter(clock, {}, BreakerRules(failures=1))
+    limiter = new_limiter(clock, {}, BreakerRules(failures=1, open_for=30, max_open_for=60))
     limiter.settle(granted(limiter.reserve(Demand())), Demand(), Verdict.FAILURE)
     clock.advance(30)
     probe = granted(limiter.reserve(Demand()))
@@ -300,7 +300,7 @@ def test_a_successful_probe_closes_the_breaker(clock: FakeClock) -> None:
 
 
 def test_only_one_of_several_waiters_becomes_the_probe(clock: FakeClock) -> None:
-    limiter = new_limiter(clock, PER_SECOND, BreakerRules(failures=1))
+    limiter = new_limiter(clock, PER_SECOND, BreakerRules(failures=1, open_for=30, max_open_for=60))
     limiter.settle(granted(limiter.reserve(tokens(60))), tokens(85), Verdict.FAILURE)
     clock.advance(30)
     queue = RecordedQueue(clock, limiter)
@@ -311,7 +311,7 @@ def test_only_one_of_several_waiters_becomes_the_probe(clock: FakeClock) -> None
 
 
 def test_an_abandoned_probe_frees_its_permit_at_once(clock: FakeClock) -> None:
-    limiter = new_limiter(clock, PER_SECOND, BreakerRules(failures=1))
+    limiter = new_limiter(clock, PER_SECOND, BreakerRules(failures=1, open_for=30, max_open_for=60))
     limiter.settle(granted(limiter.reserve(tokens(60))), tokens(85), Verdict.FAILURE)
     clock.advance(30)
     queue = RecordedQueue(clock, limiter)

@@ -189,7 +189,7 @@ def fail(store: ProviderStore) -> None:
 
 
 def test_an_open_breaker_denies_and_a_half_open_one_admits_its_probes() -> None:
-    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
+    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1, open_for=30, max_open_for=60))
     fail(store)
     assert denied(store.reserve(10.0, Demand())) == (DenialReason.CIRCUIT_OPEN, 20.0, None)
     probe = granted(store.reserve(30.0, Demand()))
@@ -205,7 +205,7 @@ def act(store: ProviderStore, action: str, now: float = 0.0) -> None:
 
 
 def test_a_breaker_released_by_an_operator_admits_a_probe_at_once() -> None:
-    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
+    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1, open_for=30, max_open_for=60))
     fail(store)
     act(store, "force_open", 1.0)
     assert denied(store.reserve(1.0, Demand())) == (DenialReason.CIRCUIT_OPEN, inf, None)
@@ -221,7 +221,7 @@ def test_a_breaker_released_by_an_operator_admits_a_probe_at_once() -> None:
 
 
 def test_a_probe_from_before_an_operators_actions_blocks_no_probe_after_them() -> None:
-    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
+    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1, open_for=30, max_open_for=60))
     fail(store)
     granted(store.reserve(30.0, Demand()))
     assert denied(store.reserve(30.0, Demand())).reason is DenialReason.CIRCUIT_OPEN
@@ -231,14 +231,14 @@ def test_a_probe_from_before_an_operators_actions_blocks_no_probe_after_them() -
 
 
 def test_releasing_an_open_breaker_does_not_shorten_its_time() -> None:
-    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
+    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1, open_for=30, max_open_for=60))
     fail(store)
     act(store, "release", 10.0)
     assert denied(store.reserve(10.0, Demand())) == (DenialReason.CIRCUIT_OPEN, 20.0, None)
 
 
 def test_a_denied_call_uses_up_no_probe() -> None:
-    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1))
+    store = new_store(FakeClock(), {"rpm": 60}, BreakerRules(failures=1, open_for=30, max_open_for=60))
     fail(store)
     store.consume(30.0, Demand(60))
     assert used_up_dimension(store.reserve(30.0, Demand())) == "rpm"

@@ -46,8 +46,8 @@ class BreakerRules:
     error_rate: float | None = None
     window: float = 60.0
     min_calls: int = 20
-    open_for: float = 30.0
-    max_open_for: float = 300.0
+    open_for: float = 10.0
+    max_open_for: float = 60.0
     probes: int = 1
 
 
