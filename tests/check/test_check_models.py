@@ -17,7 +17,7 @@ def test_a_model_that_litellm_does_not_list_is_reported_with_those_it_does(check
     [problem] = check(entry("openai/gpt-4o-mino")).problems
     assert "model_list[0].litellm_params.model: 'openai/gpt-4o-mino' (group a) is not in LiteLLM's price map" in problem
     assert "name a listed model such as gpt-4o-mini" in problem
-    assert "its cost would be unknown" in problem
+    assert "its calls would be on record as unpriced" in problem
 
 
 def test_another_vendors_entry_of_the_same_name_does_not_count(check: Any) -> None:

@@ -147,6 +147,65 @@ def test_the_user_is_the_argument_or_the_metadatas(kwargs: dict[str, Any], user:
     assert tags_of(kwargs).user_id == user
 
 
+DEVICE, ACCOUNT = "5f" * 32, "0b6b3c1e-3f5a-4c1d-9a7e-2f4d1c0a9b8e"
+
+
+def in_json(**fields: object) -> str:
+    return json.dumps({"device_id": DEVICE, "account_uuid": ACCOUNT, **fields})
+
+
+@pytest.mark.parametrize(
+    ("user_id", "recorded"),
+    [
+        (f"user_{DEVICE}_account_{ACCOUNT}_session_{{}}", f"user_{DEVICE}_account_{ACCOUNT}"),
+        (f"user_{DEVICE}_account__session_{{}}", f"user_{DEVICE}"),
+        (in_json(session_id="{}"), f"user_{DEVICE}_account_{ACCOUNT}"),
+        (in_json(session_id="{}", account_uuid=""), f"user_{DEVICE}"),
+        (in_json(session_id="{}", account_uuid=None, more=[1]), f"user_{DEVICE}"),
+    ],
+)
+def test_claude_codes_user_is_the_same_in_every_session_and_version(user_id: str, recorded: str) -> None:
+    sessions = "1c9e6a52-77d0-4a0e-8a34-0c2f6a1b7d11", "9f1b2c3d-0000-4a0e-8a34-0c2f6a1b7d99"
+    user_ids = [user_id.replace("{}", session) for session in sessions]
+    for kwargs in ({"user": ""}, {"user": None}, {"metadata": {"user_id": "a person"}}):
+        users = {tags_of({**kwargs, "litellm_metadata": {"user_id": user_id}}).user_id for user_id in user_ids}
+        assert users == {recorded}
+
+
+@pytest.mark.parametrize(
+    "user_id",
+    [
+        "user_of_the_session",
+        f"user_{DEVICE}_account_{ACCOUNT}",
+        f"a_user_{DEVICE}_account_{ACCOUNT}_session_1c9e6a52",
+        '{"device_id": 7, "session_id": "s"}',
+        '{"device_id": "d"}',
+        '{"device_id":',
+        "{}",
+    ],
+)
+def test_a_user_of_another_form_is_recorded_as_it_is(user_id: str) -> None:
+    assert tags_of({"user": user_id}).user_id == user_id
+
+
+@pytest.mark.parametrize(
+    ("sent", "recorded"),
+    [
+        ("müde-ünïcödé".encode(), "müde-ünïcödé"),
+        ("聊天 🙂".encode(), "聊天 🙂"),
+        ("müde".encode("latin-1"), "müde"),
+        (b"wallie-chat", "wallie-chat"),
+    ],
+)
+def test_a_feature_in_a_header_may_be_utf8_or_latin1(sent: bytes, recorded: str) -> None:
+    headers = {"x-wallie-feature": sent.decode("latin-1")}  # as ASGI servers read them
+    assert tags_of({"proxy_server_request": {"headers": headers}}).feature == recorded
+
+
+def test_a_feature_in_a_header_that_was_read_as_utf8_stays() -> None:
+    assert tags_of({"proxy_server_request": {"headers": {"x-wallie-feature": "聊天"}}}).feature == "聊天"
+
+
 # Metadata
 
 

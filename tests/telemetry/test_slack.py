@@ -86,6 +86,11 @@ def counted(texts: list[str]) -> int:
             "All of it is free again in 9 h 46 min (2026-09-22 00:00:00 UTC).",
         ),
         (
+            [quota(dimension="tpd", utilization=1.2, used=1_200_000, limit=1_000_000, reset_in=35_200 - 0.000159)],
+            "*Quota critical:* `openai` is at 120 % of its `tpd` limit (1,200,000 of 1,000,000). "
+            "All of it is free again in 9 h 46 min (2026-09-22 00:00:00 UTC).",
+        ),
+        (
             [opened()],
             "*Breaker opened:* `openai` is not called any more after: HTTP 500. "
             "Next probe in 30 s (2026-09-21 14:13:50 UTC).",

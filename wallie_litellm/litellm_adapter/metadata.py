@@ -5,7 +5,10 @@ They are read once, when a request begins, so that retries, fallbacks and stream
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from wallie_litellm.core.scrubbing import scrubbed_metadata, scrubbed_name
@@ -34,6 +37,9 @@ _NOT_THE_CALLERS: Final = frozenset(
 )
 # Keys that LiteLLM's proxy puts beside the caller's own before it copies them to ``requester_metadata``.
 _THE_PROXYS: Final = frozenset({"headers", "used_client_oauth_token", "litellm_session_id_omitted"})
+# Claude Code's ``metadata.user_id``: a device, an account that may be empty, and a session, which is new each time.
+# Newer versions write the same three as JSON.
+_CLAUDE_CODE: Final = re.compile(r"user_([0-9a-f]+)_account_([0-9a-f-]*)_session_[0-9a-f-]+")
 Sources = list[Mapping[str, Any]]
 
 
@@ -75,13 +81,38 @@ def _named_features(kwargs: Mapping[str, Any], sources: Sources) -> Iterator[obj
     headers = request.get("headers") if request is not None and isinstance(request, Mapping) else None
     for header, value in headers.items() if isinstance(headers, Mapping) else ():
         if str(header).lower() == "x-wallie-feature" and isinstance(value, str):
-            yield value
+            yield _as_utf8(value)
+
+
+def _as_utf8(header: str) -> str:
+    """A header's value as UTF-8, where it is that: servers read all headers as Latin-1."""
+    with suppress(UnicodeError):
+        return header.encode("latin-1").decode()
+    return header
 
 
 def _user(kwargs: Mapping[str, Any], sources: Sources) -> str | None:
     """The end user of a request: the argument ``user``, else metadata ``user_id``."""
     users = (kwargs.get("user"), *(metadata.get("user_id") for metadata in sources))
-    return next(filter(None, map(scrubbed_name, users)), None)
+    return next(filter(None, (scrubbed_name(_without_session(user)) for user in users)), None)
+
+
+def _without_session(user: object) -> object:
+    """``user``; of one that names device, account and session, as Claude Code's does, device and account alone."""
+    if not isinstance(user, str):
+        return user
+    if (found := _CLAUDE_CODE.fullmatch(user)) is not None:
+        return _device_and_account(*found.groups())
+    if user.startswith("{"):
+        with suppress(ValueError, RecursionError):
+            stated = json.loads(user)
+            if isinstance(stated.get("device_id"), str) and "session_id" in stated:
+                return _device_and_account(stated["device_id"], str(stated.get("account_uuid") or ""))
+    return user
+
+
+def _device_and_account(device: str, account: str) -> str:
+    return "_".join(("user", device, "account", account) if account else ("user", device))
 
 
 def _own(sources: Sources) -> dict[str, Any]:
