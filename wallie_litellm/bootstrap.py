@@ -89,7 +89,8 @@ def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: i
     ``processes`` is as for :class:`~wallie_litellm.guard.Guard`.
 
     Raises:
-        ConfigError: a sink's package is not installed, or a sink of one's own cannot be loaded.
+        ConfigError: a sink's package is not installed, a sink of one's own cannot be loaded, or the ledger's file is a
+            folder.
     """
     bus = Bus()
     traced = loaded.wallie.telemetry.opentelemetry is not None
@@ -140,12 +141,18 @@ def _sink(name: str) -> Any:
 
 
 def ledger_sink(config: WallieConfig) -> Callable[[], Sink] | None:
-    """A factory for the sink that writes the configured ledger; ``None`` where none is configured."""
+    """A factory for the sink that writes the configured ledger; ``None`` where none is configured.
+
+    Raises:
+        ConfigError: the file of the ledger is a folder.
+    """
     if (settings := config.ledger) is None:
         return None
+    from wallie_litellm.ledger.engine import identity_of, require_no_folder  # late: SQLAlchemy takes a moment to import
+
+    require_no_folder(settings.url)
 
     def make() -> Sink:
-        from wallie_litellm.ledger.engine import identity_of
         from wallie_litellm.ledger.writer import LedgerSink
 
         spool = _spool(Path(config.telemetry.spool), "ledger", identity_of(settings.url))

@@ -18,9 +18,10 @@ __all__ = ["clean_env", "fake_keys", "shipped"]
 @pytest.fixture
 def check(tmp_path: Path) -> Any:
     def run(*entries: dict[str, Any], env: dict[str, str] | None = None, **sections: Any) -> CheckReport:
-        ignore_keys = sections.pop("ignore_keys", False)
+        options = {"ignore_keys": False, "library": True}
+        options |= {name: sections.pop(name) for name in options.keys() & sections.keys()}
         file = tmp_path / "router_config.yaml"
         file.write_text(yaml.safe_dump({"model_list": list(entries), **sections}))
-        return check_file(file, today=TODAY, env=OPENAI if env is None else env, ignore_keys=ignore_keys)
+        return check_file(file, today=TODAY, env=OPENAI if env is None else env, **options)
 
     return run

@@ -59,7 +59,7 @@ def test_notes_do_not_change_the_exit_code(tmp_path: Path, fake_keys: pytest.Mon
     file = tmp_path / "c.yaml"
     model = "model_list: [{model_name: a, litellm_params: {model: openai/gpt-4o}}]"
     file.write_text(f"{model}\nwallie: {{telemetry: {{slack: {{}}}}}}\n")
-    result = CliRunner().invoke(main, ["check", "--config", str(file)])
+    result = CliRunner().invoke(main, ["check", "--library", "--config", str(file)])
     assert result.exit_code == 0
     assert f"note: {file}: wallie.telemetry.slack: " in result.stdout
 

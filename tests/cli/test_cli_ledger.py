@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cli_support import one_line_of, run
 from click.testing import CliRunner, Result
 from ledger_query_fixtures import FileWriter
 from ledger_support import ended, settled
@@ -164,6 +165,14 @@ def test_a_folder_in_the_place_of_the_file_is_one_line(
     folder = tmp_path / "wallie.db"
     folder.mkdir()
     refused(command("--config", config_file(f'{{url: "sqlite:///{folder}"}}')), f"{folder} is a folder")
+
+
+def test_the_dashboard_does_not_start_on_a_folder_in_the_place_of_the_file(
+    config_file: ConfigMaker, tmp_path: Path
+) -> None:
+    result = run("dashboard", "--port", 0, "--config", config_file(f'{{url: "sqlite:///{tmp_path}"}}'))
+    assert result.exit_code == 1
+    assert one_line_of(result) == f"wallie.ledger.url: {tmp_path} is a folder, expected a file, or none yet\n"
 
 
 @pytest.mark.parametrize("command", [export, kpis])

@@ -36,7 +36,7 @@ def test_there_are_at_least_thirty_broken_files() -> None:
 
 @pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
 def test_one_mistake_is_one_line_that_names_file_place_and_remedy(path: Path, clean_env: pytest.MonkeyPatch) -> None:
-    result = CliRunner().invoke(main, ["check", str(path)])
+    result = CliRunner().invoke(main, ["check", "--library", str(path)])
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert_one_problem(path, result.exit_code, result.stderr)
 
@@ -45,7 +45,9 @@ def test_one_mistake_is_one_line_that_names_file_place_and_remedy(path: Path, cl
 def test_the_installed_command_answers_the_same(name: str) -> None:
     path = next(path for path in BROKEN if path.stem == name)
     env = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    done = subprocess.run([SCRIPT, "check", path], capture_output=True, text=True, env=env, timeout=60, check=False)
+    done = subprocess.run(
+        [SCRIPT, "check", "--library", path], capture_output=True, text=True, env=env, timeout=60, check=False
+    )
     assert_one_problem(path, done.returncode, done.stderr)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import litellm
@@ -119,6 +120,13 @@ def test_a_cache_that_cannot_be_opened_is_one_line(build: Build) -> None:
 
 
 # environment_variables
+
+
+def test_a_folder_where_the_ledgers_file_should_be_is_one_line(build: Build, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder, expected a file, or none yet") as caught:
+        build(wallie={"ledger": {"url": f"sqlite:///{tmp_path}"}})
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
 
 
 async def test_variables_of_the_file_are_those_of_the_process(build: Build, fleet: SimulatedProviders) -> None:

@@ -27,6 +27,9 @@ def test_a_model_a_chain_and_a_limit_are_swapped_in_the_yaml_alone(start_proxy, 
     proxy = start_proxy(config)
     first, second = (proxy.chat("gpt-4o-mini").json["choices"][0]["message"]["content"] for _ in range(2))
     assert (first, second) == ("Hello from deepseek.", "Hello from gemini.")
+    said = proxy.log.read_text()
+    assert "wallie-litellm: guarded by " in said
+    assert "limits in memory; no ledger; page /wallie/" in said
 
 
 def test_wallie_litellm_proxy_starts_the_same_on_loopback_from_several_files_and_with_variables_of_theirs(
@@ -40,7 +43,11 @@ def test_wallie_litellm_proxy_starts_the_same_on_loopback_from_several_files_and
     }
     (tmp_path / "models.yaml").write_text(yaml.safe_dump({"model_list": models}))
     variables = {"MINI": "openai/gpt-4o-mini", "MINE": "sk-of-the-file"}
-    path = lay_out(tmp_path, {**config, "include": ["models.yaml"], "environment_variables": variables})
+    ledger = {"ledger": {"url": "sqlite:///calls.db"}}
+    config |= {"include": ["models.yaml"], "environment_variables": variables, "wallie": {**config["wallie"], **ledger}}
+    subprocess.run([executable("wallie-litellm"), "init", str(tmp_path)], check=True)
+    path = tmp_path / "router_config.yaml"
+    path.write_text(yaml.safe_dump(config))
     port = free_port()
     command = [executable("wallie-litellm"), "proxy", "--config", str(path), "--port", str(port)]
     proxy = launch(command, tmp_path, port)
@@ -48,6 +55,12 @@ def test_wallie_litellm_proxy_starts_the_same_on_loopback_from_several_files_and
         assert proxy.chat("gpt-4o-mini").status == 200
     finally:
         proxy.stop()
+    said = [line for line in proxy.log.read_text().splitlines() if line.startswith("wallie-litellm: ")]
+    assert said == [
+        f"wallie-litellm: guarded by {path}: 10 model groups, 5 providers (anthropic, deepseek, gemini, groq, openai)",
+        f"wallie-litellm: limits in memory; ledger {tmp_path}/calls.db; page http://127.0.0.1:{port}/wallie/",
+        "wallie-litellm: the file is read at the start alone: restart the proxy after an edit",
+    ]
 
 
 @pytest.mark.parametrize("starter", ["litellm", "wallie-litellm"])

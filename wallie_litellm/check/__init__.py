@@ -4,6 +4,7 @@
 ``models``         each deployment: its vendor, price, key and deprecation date
 ``settings``       LiteLLM's settings that exist, and the environment variables that the file names
 ``litellm_notes``  LiteLLM's settings that act otherwise here, and what to write instead
+``callback``       the callbacks that the proxy loads: this package's is among them, and their modules can be loaded
 ``store``          Redis: its package is installed, its URL can be read
 ``sinks``          the ledger and the sinks: each complete, its package installed
 ``packages``       whether an optional package is installed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from wallie_litellm.check.callback import is_ours
 from wallie_litellm.config import RouterConfig
 from wallie_litellm.config.chains import ANY_GROUP, FALLBACK_LISTS
 from wallie_litellm.config.differences import (
@@ -17,8 +18,6 @@ from wallie_litellm.config.differences import (
 )
 
 _COOLDOWNS: Final = "disable_cooldowns"
-
-_OUR_CALLBACK: Final = "wallie"  # in the name of the proxy's callback that is this package's
 
 
 def different_settings(config: RouterConfig) -> Iterator[str]:
@@ -103,7 +102,7 @@ def proxy_alone(config: RouterConfig) -> Iterator[str]:
     names = [name for name in config.litellm_settings if name in PROCESS_WIDE]
     callbacks = config.litellm_settings.get("callbacks")
     given = callbacks if isinstance(callbacks, list) else [callbacks]
-    if any(callback and _OUR_CALLBACK not in str(callback) for callback in given):
+    if any(callback and not is_ours(callback) for callback in given):
         names.append("callbacks")
     if names:
         yield (

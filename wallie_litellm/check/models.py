@@ -127,8 +127,8 @@ def model_problems(litellm: Any, deployment: DeploymentFacts, today: date) -> It
         yield f"{where}: LiteLLM cannot tell the provider of '{model}' (group {group}); write provider/model"
     elif deployment.entry is None and not deployment.has_own_price:
         yield (
-            f"{where}: '{model}' (group {group}) is not in LiteLLM's price map, so its calls would be on record as unpriced; "
-            f"name a listed model{_similar(litellm.model_cost, model, deployment.vendor)} or set "
+            f"{where}: '{model}' (group {group}) is not in LiteLLM's price map, so its calls would be on record as "
+            f"unpriced; name a listed model{_similar(litellm.model_cost, model, deployment.vendor)} or set "
             f"{INPUT_PRICE} and {OUTPUT_PRICE} in model_info"
         )
     elif not deployment.has_price:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from wallie_litellm.check.callback import callback_problems
 from wallie_litellm.check.litellm_notes import (
     chains_that_end,
     different_settings,
@@ -27,6 +28,7 @@ from wallie_litellm.check.models import (
     several_destinations,
     unmatched_providers,
 )
+from wallie_litellm.check.packages import proxy_package_problems
 from wallie_litellm.check.settings import late_variables, settings_problems, unset_references
 from wallie_litellm.check.sinks import secret_notes, sink_problems
 from wallie_litellm.check.store import store_problems
@@ -74,12 +76,14 @@ def check_file(
     *,
     today: date | None = None,
     ignore_keys: bool = False,
+    library: bool = False,
     env: Mapping[str, str] | None = None,
 ) -> CheckReport:
     """Check a router_config.yaml (the default one as in ``load_config``) and the models it names.
 
     ``today`` is the day on which models must not be past their deprecation date. ``ignore_keys`` leaves out whether
-    the environment holds the keys. Whatever is wrong with the file is a problem in the report; nothing is raised.
+    the environment holds the keys, ``library`` what only the proxy needs. Whatever is wrong with the file is a problem
+    in the report; nothing is raised.
     """
     env = os.environ if env is None else env
     try:
@@ -105,6 +109,9 @@ def check_file(
         *unmatched_providers(config, deployments),
         *several_destinations(deployments),
     ]
+    if not library:
+        found += callback_problems(config)
+        notes += proxy_package_problems()
     if not ignore_keys:
         found += unset_references(config, env)
         found += missing_keys(deployments, {**env, **config.environment_variables})

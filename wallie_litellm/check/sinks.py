@@ -34,14 +34,15 @@ def sink_problems(config: RouterConfig) -> Iterator[str]:
     for sink, is_on in _configured(config):
         if is_on and sink.module is not None and not is_installed(sink.module):
             yield f"wallie.telemetry.{sink.section}: its package is missing; install wallie-litellm[{sink.extra}]"
-    yield from _ledger_problems(config)
+    yield from ledger_problems(config)
     for path in config.wallie.telemetry.sinks:
         module = path.partition(":")[0]
         if not (config.path.parent / f"{module}.py").is_file() and not is_installed(module):
             yield f"wallie.telemetry.sinks: {path}: no {module}.py beside this file, and no installed module {module}"
 
 
-def _ledger_problems(config: RouterConfig) -> Iterator[str]:
+def ledger_problems(config: RouterConfig) -> Iterator[str]:
+    """What keeps the ledger from being opened, as far as it shows without a connection."""
     if config.wallie.ledger is None:
         return
     if config.wallie.ledger.url.startswith("postgresql:") and not is_installed("asyncpg"):

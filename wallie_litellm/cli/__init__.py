@@ -1,6 +1,7 @@
 """The ``wallie-litellm`` command, a file for each group of subcommands.
 
 ``command``       the list of subcommands, with ``demo`` and ``proxy``
+``init``          ``init``: the files to begin with
 ``check``         ``check``
 ``status``        ``status``
 ``actions``       an operator's actions: ``reset-quota``, ``open-circuit``, ``close-circuit``, ``release-circuit``

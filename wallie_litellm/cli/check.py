@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 @click.argument("file", required=False)
 @click.option("--config", metavar="FILE", help="The same as FILE.")
 @click.option("--ignore-keys", is_flag=True, help="Do not ask whether the environment holds the API keys.")
-def check_command(file: str | None, config: str | None, ignore_keys: bool) -> None:
-    """Check FILE: its settings, models, prices, chains, keys, and the packages that it needs.
+@click.option("--library", is_flag=True, help="FILE is for build_router alone: leave out what only the proxy needs.")
+def check_command(file: str | None, config: str | None, ignore_keys: bool, library: bool) -> None:
+    """Check FILE: its settings, models, prices, chains, keys, the proxy's callback, and the packages that it needs.
 
     FILE is $WALLIE_CONFIG, else router_config.yaml in the working directory, unless given. The exit code is 0 if
     all is right and 1 if anything is wrong.
@@ -29,7 +30,7 @@ def check_command(file: str | None, config: str | None, ignore_keys: bool) -> No
 
     if file and config and file != config:
         raise click.UsageError("give FILE or --config, not both")
-    report = check_file(file or config, ignore_keys=ignore_keys)
+    report = check_file(file or config, ignore_keys=ignore_keys, library=library)
     if report.ok:
         for line in summary_lines(report.deployments, report.providers):
             click.echo(line)

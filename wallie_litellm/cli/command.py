@@ -10,6 +10,7 @@ from wallie_litellm.cli.actions import action_commands
 from wallie_litellm.cli.check import check_command
 from wallie_litellm.cli.dashboard import dashboard_command
 from wallie_litellm.cli.exits import exit_code
+from wallie_litellm.cli.init import init_command
 from wallie_litellm.cli.ledger import export_command, kpis_command
 from wallie_litellm.cli.status import status_command
 
@@ -59,6 +60,7 @@ for command in (
     dashboard_command,
     demo_command,
     export_command,
+    init_command,
     kpis_command,
     proxy_command,
     status_command,

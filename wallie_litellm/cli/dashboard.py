@@ -23,6 +23,7 @@ def dashboard_command(config: str | None, host: str, port: int) -> None:
     """
 
     def serve() -> bool:
+        from wallie_litellm.check.sinks import ledger_problems  # late: `--help` stays quick
         from wallie_litellm.config import load_config
 
         try:
@@ -30,6 +31,8 @@ def dashboard_command(config: str | None, host: str, port: int) -> None:
         except ImportError as error:
             raise ConfigError([f"{error.name} is not installed; install wallie-litellm[dashboard]"]) from error
         loaded = load_config(config)
+        if problems := list(ledger_problems(loaded)):
+            raise ConfigError(problems)
         with suppress(KeyboardInterrupt):  # the usual end
             asyncio.run(serve_config(loaded, host, port, ready=_print_address))
         return True

@@ -17,7 +17,7 @@ from wallie_litellm.config.models import WallieConfig
 from wallie_litellm.config.problems import Problem, from_validation, show
 from wallie_litellm.config.variables import SECTION as VARIABLES
 from wallie_litellm.config.variables import Overlay, references, variables_of_file
-from wallie_litellm.config.yaml_file import FileUnreadable, read_yaml
+from wallie_litellm.config.yaml_file import FileMissing, FileUnreadable, read_yaml
 from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.errors import ConfigError
 
@@ -74,7 +74,8 @@ def load_config(path: str | os.PathLike[str] | None = None, *, env: Mapping[str,
     try:
         data, repeated = read_yaml(file)
     except FileUnreadable as error:
-        raise _refusal(file, [Problem("", str(error))]) from None
+        hint = "; `wallie-litellm init` writes one to begin with" if isinstance(error, FileMissing) else ""
+        raise _refusal(file, [Problem("", f"{error}{hint}")]) from None
     return _build(data, file, env, repeated)
 
 

@@ -16,6 +16,10 @@ class FileUnreadable(Exception):  # noqa: N818  # caught one level up, never see
     """The file cannot be read as YAML; the message says why."""
 
 
+class FileMissing(FileUnreadable):
+    """There is no such file."""
+
+
 class _Loader(yaml.SafeLoader):
     """A safe loader that notes repeated keys, of which YAML would silently keep the last."""
 
@@ -70,7 +74,7 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
-        raise FileUnreadable("no such file") from None
+        raise FileMissing("no such file") from None
     except (OSError, ValueError) as error:
         raise FileUnreadable(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > LARGEST_FILE:

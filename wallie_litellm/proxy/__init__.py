@@ -5,6 +5,7 @@
 ``errors``        errors as the proxy's clients get them, and its log
 ``shutdown``      the end of its process: waits end, calls have some seconds, the sinks are drained
 ``launch``        ``wallie-litellm proxy``: the command and the environment it starts with
+``start_report``  what a process of the proxy says when it is guarded
 ``workers``       how many processes a proxy has, and what that means for limits in memory
 """
 

@@ -25,6 +25,7 @@ from wallie_litellm.guard.router import WallieRouter
 from wallie_litellm.proxy.disconnects import cancel_when_clients_leave_once_started
 from wallie_litellm.proxy.errors import log_refusals_in_one_line, passed_on
 from wallie_litellm.proxy.shutdown import CallsUnderWay, end_with_process
+from wallie_litellm.proxy.start_report import ADDRESS, start_report
 from wallie_litellm.proxy.workers import NOTED, divided, worker_count
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
     global _installed  # noqa: PLW0603 - one guard for the process, however often the proxy runs the callback module
     if _installed is None:
         try:
-            guard = open_guard(load_config(_config_path(default_config)), processes=worker_count(os.environ))
+            config = load_config(_config_path(default_config))
+            guard = open_guard(config, processes=worker_count(os.environ))
         except ConfigError as error:
             print(error, file=sys.stderr)  # noqa: T201 - the proxy's log would bury it in a traceback
             raise SystemExit(1) from None
@@ -84,28 +86,32 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
         end_with_process(guard, ProxyRouter.under_way)
         log_refusals_in_one_line()
         cancel_when_clients_leave_once_started()
-        _show_dashboard(guard)
+        page = _show_dashboard(guard)
         _installed = WallieHandler(guard)
+        # The proxy's log leaves out what is no warning.
+        report = start_report(config, processes=guard.processes, address=os.environ.get(ADDRESS, ""), page=page)
+        print(report, file=sys.stderr, flush=True)  # noqa: T201
     return _installed
 
 
-def _show_dashboard(guard: Guard) -> None:
-    """Serve the operator's view under ``/wallie``; the proxy's master key logs an operator in too."""
+def _show_dashboard(guard: Guard) -> bool:
+    """Serve the operator's view under ``/wallie``, if that can be; the proxy's master key logs an operator in too."""
     server = sys.modules.get("litellm.proxy.proxy_server")
     if server is None or not hasattr(server, "app"):
-        return
+        return False
     try:
         from starlette.routing import Mount
 
         from wallie_litellm.dashboard.server import PREFIX, dashboard_app, tokens_of
     except ImportError as error:
         logger.warning("no dashboard: %s is not installed; install wallie-litellm[dashboard]", error.name)
-        return
+        return False
     own = tokens_of(guard.config)
     # The proxy may read its key after this.
     app, service = dashboard_app(guard, tokens=lambda: [*own(), str(getattr(server, "master_key", None) or "")])
     server.app.router.routes.insert(0, Mount(PREFIX, app=app))  # before the route that takes any path
     guard.on_close(service.close)
+    return True
 
 
 def _config_path(default: str | PathLike[str] | None) -> str | PathLike[str] | None:
