@@ -80,6 +80,20 @@ def test_a_limit_reaches_the_client_as_a_429_with_retry_after(proxy, fleet, kind
     assert "deepseek is at its rpm limit" in answer.json["error"]["message"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", REQUESTS)
+@pytest.mark.parametrize(("model", "status"), [("deepseek-chat", 429), ("llama-3.1-8b", 503)])
+def test_an_expected_error_is_one_line_of_the_log(proxy, fleet, kind, stream, model, status):
+    fleet["groq"].fail(status)
+    for _ in range(3 if model == "deepseek-chat" else 0):  # up to its limit
+        ask(proxy, kind, model)
+    before = proxy.log.stat().st_size
+    assert ask(proxy, kind, model, stream=stream).status == status
+    written = proxy.log.read_bytes()[before:].decode()
+    assert written.count("ERROR") == 1
+    assert all(line.lstrip().startswith("INFO") or "LiteLLM Proxy:ERROR" in line for line in written.splitlines())
+
+
 def test_when_all_are_down_the_client_gets_one_503_that_names_them(proxy, fleet):
     for name in fleet:
         fleet[name].fail(500)

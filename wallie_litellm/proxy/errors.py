@@ -1,4 +1,4 @@
-"""Errors as the proxy passes them on: OpenAI's shape, with the headers that clients read, and one line of log."""
+"""Errors as the proxy passes them on: OpenAI's shape, the headers that clients read, and one line of log."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from typing import Any, Final
 import openai
 from litellm.proxy._types import ProxyException
 
+from wallie_litellm.core.circuit_breaker import Verdict
+from wallie_litellm.core.demand import Outcome
 from wallie_litellm.core.retry_after import parse_retry_after
+from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.errors import WallieError
+from wallie_litellm.litellm_adapter.errors import classify_error
 from wallie_litellm.litellm_adapter.responses import response_headers
 
 _TYPES: Final = {429: "rate_limit_error", 503: "service_unavailable_error", 504: "timeout_error"}
-_PROXYS_LOG: Final = "LiteLLM Proxy"  # LiteLLM's logger of its proxy
+_LIMITED: Final = 429  # whose limit it was makes no difference to the log
+_LOGS: Final = ("LiteLLM Proxy", "LiteLLM Router", "LiteLLM")  # LiteLLM's loggers
 
 
 class WallieProxyError(ProxyException):  # type: ignore[misc] # LiteLLM is not type-checked here
@@ -55,19 +60,34 @@ def passed_on(error: Exception) -> Exception:
     return error
 
 
+def _is_expected(error: BaseException) -> bool:
+    """Whether it is a refusal, or the provider or the network ended the call: LiteLLM's stack says nothing of it."""
+    if isinstance(error, WallieProxyError | WallieError):
+        return True
+    result = classify_error(error)
+    return result.outcome is Outcome.REJECTED or result.verdict is Verdict.FAILURE or result.status_code == _LIMITED
+
+
 class _OneLine(logging.Filter):
-    """Leaves the traceback out of the log of a refusal: it is expected, and its text says all."""
+    """Leaves the traceback out of the log of what is expected, refusals and providers' errors: the text says all."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep every record."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        if isinstance(error, WallieProxyError):
+        if error is not None and _is_expected(error):
             record.exc_info = record.exc_text = None
+            record.msg, record.args = _first_line(record.getMessage()), None
         return True
 
 
-def log_refusals_in_one_line() -> None:
-    """Have the proxy's log say a refusal in one line. Idempotent."""
-    log = logging.getLogger(_PROXYS_LOG)
-    if not any(isinstance(found, _OneLine) for found in log.filters):
-        log.addFilter(_OneLine())
+def _first_line(text: str) -> str:
+    """``text`` without the traceback that LiteLLM writes into the text of some errors, on one line."""
+    return one_line(text.partition("\nTraceback (most recent call last)")[0].rstrip(), " ")
+
+
+def log_expected_errors_in_one_line() -> None:
+    """Have the proxy's log say an expected error in one line. Idempotent."""
+    for name in _LOGS:
+        log = logging.getLogger(name)
+        if not any(isinstance(found, _OneLine) for found in log.filters):
+            log.addFilter(_OneLine())

@@ -23,7 +23,7 @@ from wallie_litellm.guard import Guard
 from wallie_litellm.guard.request_stream import RequestStream
 from wallie_litellm.guard.router import WallieRouter
 from wallie_litellm.proxy.disconnects import cancel_when_clients_leave_once_started
-from wallie_litellm.proxy.errors import log_refusals_in_one_line, passed_on
+from wallie_litellm.proxy.errors import log_expected_errors_in_one_line, passed_on
 from wallie_litellm.proxy.shutdown import CallsUnderWay, end_with_process
 from wallie_litellm.proxy.start_report import ADDRESS, start_report
 from wallie_litellm.proxy.workers import NOTED, divided, worker_count
@@ -84,7 +84,7 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
         ProxyRouter.default_guard = guard
         litellm.Router = ProxyRouter
         end_with_process(guard, ProxyRouter.under_way)
-        log_refusals_in_one_line()
+        log_expected_errors_in_one_line()
         cancel_when_clients_leave_once_started()
         page = _show_dashboard(guard)
         _installed = WallieHandler(guard)
