@@ -4,6 +4,7 @@
 
     WallieError
     ├── ConfigError               the configuration cannot be used; every problem is listed
+    │   └── PackageMissing        the installation lacks a package that a call needs; says what to install
     ├── Refused                   an attempt that was not made, with a reason and ``retry_after``
     │   ├── RateLimited           429  the provider's limit, or a pause it asked for, takes too long to wait out
     │   │   └── RequestTooLarge   429  the request is bigger than a whole limit: it can never be served
@@ -67,6 +68,12 @@ class ConfigError(WallieError):
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
         self.path = path
+
+
+class PackageMissing(ConfigError):
+    """The installation lacks a package that a call needs."""
+
+    code = "wallie_package_missing"
 
 
 class Refused(WallieError):

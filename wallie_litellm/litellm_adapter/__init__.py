@@ -8,6 +8,7 @@ Nothing here decides; it calls and translates for ``core`` and ``guard``. What i
 ``selection``      the filter that LiteLLM calls for each pick
 ``calls``          one call to one deployment
 ``endpoints``      the Router's methods that make a call
+``missing_packages``  packages that LiteLLM needs for some calls and a plain installation lacks
 ``mock_faults``    LiteLLM's ``mock_testing_*`` arguments
 ``run_ready``      coroutines that do not wait, run without an event loop
 ``router_arguments``  the sections of a file that concern calls, as the arguments of one Router

@@ -10,6 +10,7 @@ import litellm
 
 from wallie_litellm.litellm_adapter.endpoints import Endpoint
 from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter, id_of
+from wallie_litellm.litellm_adapter.missing_packages import missing_package
 from wallie_litellm.litellm_adapter.responses import iterates
 
 
@@ -141,14 +142,24 @@ class DeploymentCalls:
         arguments: dict[str, Any],
         picking: AbstractContextManager[object],
     ) -> Any:
-        """The answer, or the stream, of one call; LiteLLM's Router is asked for it within ``picking``."""
+        """The answer, or the stream, of one call; LiteLLM's Router is asked for it within ``picking``.
+
+        Raises:
+            PackageMissing: LiteLLM needs more for it than is installed.
+            Exception: LiteLLM's own.
+        """
         direct = self._direct_arguments(endpoint, group, deployment, arguments)
-        if direct is not None:
-            response = await _DIRECT[endpoint.name](**direct)
-        else:
-            named = self._router_arguments(endpoint, group, deployment, arguments, by_id=self._own_strategy)
-            with picking:
-                response = await getattr(self._inner.router, endpoint.name)(**named)
+        try:
+            if direct is not None:
+                response = await _DIRECT[endpoint.name](**direct)
+            else:
+                named = self._router_arguments(endpoint, group, deployment, arguments, by_id=self._own_strategy)
+                with picking:
+                    response = await getattr(self._inner.router, endpoint.name)(**named)
+        except Exception as error:
+            if (missing := missing_package(error, endpoint.name)) is not None:
+                raise missing from error
+            raise
         if iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
             await _begun(response)
         return response
