@@ -13,13 +13,17 @@ _ROUTER: Final = ("router_settings",)
 
 
 class Difference(NamedTuple):
-    """A setting of LiteLLM's that acts otherwise here, in each of the sections ``places``."""
+    """A setting of LiteLLM's that acts otherwise here, in each of the sections ``places``.
+
+    ``is_ignored``: the Router is built, and asked, without it.
+    """
 
     setting: str
     places: tuple[str, ...]
     in_litellm: str
     here: str
     instead: str
+    is_ignored: bool = False
 
 
 DIFFERENCES: Final = (
@@ -29,6 +33,7 @@ DIFFERENCES: Final = (
         "how often a failed call is repeated",
         "wallie.retry is the only authority for retries",
         "write wallie.retry.max_retries",
+        is_ignored=True,
     ),
     Difference(
         "retry_after",
@@ -43,6 +48,7 @@ DIFFERENCES: Final = (
         "retries for each kind of error",
         "only errors that may pass are repeated, each as often as wallie.retry says",
         "write wallie.retry.max_retries",
+        is_ignored=True,
     ),
     Difference(
         "model_group_retry_policy",
@@ -50,6 +56,7 @@ DIFFERENCES: Final = (
         "retries for each kind of error and group",
         "only errors that may pass are repeated, each as often as wallie.retry says",
         "write wallie.retry.max_retries",
+        is_ignored=True,
     ),
     Difference(
         "allowed_fails",
@@ -94,6 +101,8 @@ DIFFERENCES: Final = (
         "write wallie.features.<name>.stream_recovery: continue",
     ),
 )
+
+IGNORED: Final = tuple(one.setting for one in DIFFERENCES if one.is_ignored)
 
 # Settings of litellm_settings that concern calls and that LiteLLM has for the whole process alone.
 PROCESS_WIDE: Final = frozenset(

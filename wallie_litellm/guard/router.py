@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial, wraps
 from typing import Any, Final
 
+from wallie_litellm.config.differences import IGNORED
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.bill import Bill
 from wallie_litellm.core.operations import EXECUTE
@@ -46,8 +47,6 @@ logger = logging.getLogger(__name__)
 
 _CHAT, _CHAT_BLOCKING = ASYNC["acompletion"], SYNC["completion"]
 _EXECUTE: Final = Endpoint("execute", EXECUTE, prompt="messages")
-# Settings of LiteLLM's retries; ``wallie.retry`` stands in their place.
-IGNORED: Final = ("num_retries", "retry_policy", "model_group_retry_policy")
 
 
 class _LikeRouter(ABCMeta):
