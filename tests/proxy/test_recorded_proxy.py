@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +130,19 @@ def check_ledger(ledger: RecordedLedger, name: str, endpoint: str, calls: int) -
         assert not (row["success"] and row["estimated"]), "the provider's own figures are there"
 
 
+def test_claude_codes_sessions_are_one_user_and_a_header_in_utf8_is_read(recorded, fleet) -> None:
+    device, session = "5f" * 32, "1c9e6a52-77d0-4a0e-8a34-0c2f6a1b7d1"
+    path, body = ENDPOINTS["messages"]
+    older = f"user_{device}_account__session_{session}1"
+    newer = json.dumps({"device_id": device, "account_uuid": "", "session_id": f"{session}2"})
+    for number, form in enumerate((older, newer)):
+        asked = {**body, "model": "claude-sonnet-4", "metadata": {"user_id": form}, "stream": number == 1}
+        utf8 = "wallie-чат".encode().decode("latin-1")  # http.client writes Latin-1
+        assert recorded.proxy.post(path, asked, {"x-wallie-feature": utf8}).status == 200
+    wait_until(lambda: len(recorded.ledger.requests(f"user_{device}")) == 2)
+    assert {row["feature"] for row in recorded.ledger.requests(f"user_{device}")} == {"wallie-чат"}
+
+
 # What the client brings about, or the provider in the middle of an answer
 
 
@@ -253,7 +267,7 @@ def test_an_interrupted_proxy_has_recorded_whatever_it_answered(recorded, fleet)
     requests = recorded.ledger.select("wallie_requests")
     named = [row["user_id"] for row in requests]
     assert set(crowd.answered) <= set(named)
-    once = [user for user in named if user and not user.startswith("fills-the-cache")]
+    once = [user for user in named if user and not user.startswith(("fills-the-cache", "user_"))]
     assert len(once) == len(set(once)), "a request is on record twice"
     attempts = recorded.ledger.select("wallie_attempts")
     assert sorted((row["request_id"], row["number"]) for row in attempts) == sorted(
