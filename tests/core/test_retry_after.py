@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wallie_litellm.core.retry_after import LONGEST, parse_retry_after
+from wallie_litellm.core.retry_after import LONGEST, parse_retry_after, parse_wait_in_text
 
 WALL = 1_790_000_000.0
 
@@ -29,7 +29,13 @@ WALL = 1_790_000_000.0
         ("1e999", None),
         ("soon", None),
         ("", None),
-        ("20s", None),
+        ("20s", 20.0),
+        ("1m30s", 90.0),
+        ("6m0s", 360.0),
+        ("250ms", 0.25),
+        ("48h", LONGEST),
+        ("1m 30s", None),
+        ("m", None),
     ],
 )
 def test_seconds_are_read(value: str, seconds: float | None) -> None:
@@ -63,6 +69,34 @@ def test_milliseconds_take_precedence_over_seconds() -> None:
     assert parse_retry_after({"retry-after": "2", "Retry-After-Ms": "1250"}, WALL) == 1.25
     assert parse_retry_after({"retry-after-ms": "-10"}, WALL) == 0.0
     assert parse_retry_after({"retry-after-ms": "1e12"}, WALL) == LONGEST
+
+
+def test_azures_own_header_is_in_milliseconds() -> None:
+    assert parse_retry_after({"x-ms-retry-after-ms": "2500"}, WALL) == 2.5
+    assert parse_retry_after({"retry-after": "3", "x-ms-retry-after-ms": "2500"}, WALL) == 2.5
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("please retry in 13.403s.", 13.403),
+        ("please try again in 7m12s. visit", 432.0),
+        ("please try again in 644ms.", 0.644),
+        ("please retry after 7 seconds.", 7.0),
+        ("try again in 2 minutes", 120.0),
+        ("please try again in 114h18m0s.", LONGEST),
+        ('"retrydelay": "13s"', 13.0),
+        ('please retry in 13.4s", "retrydelay":"13s"', 13.4),
+        ("you will regain access on 2026-09-21 at 14:33 utc.", 1180.0),
+        ("you will regain access on 2027-12-01 at 00:00 utc.", LONGEST),
+        ("you will regain access on 2020-12-01 at 00:00 utc.", 0.0),
+        ("you will regain access on 2026-13-41 at 00:00 utc.", None),
+        ("please retry shortly", None),
+        ("", None),
+    ],
+)
+def test_a_wait_in_the_text_of_an_answer_is_read(text: str, seconds: float | None) -> None:
+    assert parse_wait_in_text(text, WALL) == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_seconds_are_read_where_milliseconds_are_unusable() -> None:

@@ -37,6 +37,7 @@ class Fault:
     pieces: int | None = None  # pieces of text after which a stream breaks, or stays silent
     silent: bool = False  # the stream stays open without a word instead of breaking
     text: str | None = None
+    body: Json | None = None  # of an error, in place of the vendor's usual one
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,8 @@ def _seen(account: str, path: str, headers: Mapping[str, str], body: Json) -> Re
 
 def _failure(wire: Wire, fault: Fault, body: Json, serial: int) -> WireReply:
     model = str(body.get("model", ""))
+    if fault.body is not None:
+        return WireReply(fault.status, fault.body)
     if fault.kind == "rate_limited":
         return wire.rate_limited(None, model, serial)
     if fault.kind == "context_window":

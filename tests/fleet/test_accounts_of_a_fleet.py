@@ -10,11 +10,12 @@ from support import until
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import ONE_REQUEST, Demand, Outcome
+from wallie_litellm.core.fault_domain import FaultDomain
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.context import Attempt
 
 PAUSED = AttemptResult(Outcome.REJECTED, status_code=429, pause_for=20.0, rate_limited=True)
-REFUSED = AttemptResult(Outcome.REJECTED, Verdict.FAILURE, status_code=401, by_account=True)
+REFUSED = AttemptResult(Outcome.REJECTED, Verdict.FAILURE, status_code=401, fault=FaultDomain.ACCOUNT)
 KEYS = ("openai#aaaaaaaa", "openai#bbbbbbbb", "openai#cccccccc")
 
 

@@ -21,6 +21,7 @@ from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import ONE_REQUEST, Demand, Outcome
+from wallie_litellm.core.fault_domain import FaultDomain
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.context import Attempt
 from wallie_litellm.guard.router import WallieRouter
@@ -153,7 +154,7 @@ async def test_a_wait_for_the_providers_limit_ends_in_a_refusal_if_the_key_was_r
     waiting = asyncio.create_task(guard.admit(contexts[1], second, Demand(1, 10, 10, 0)))
     await until(lambda: guard.limiter("openai").state().waiting == 1)
     clock.advance(1)
-    refused = AttemptResult(Outcome.REJECTED, Verdict.FAILURE, status_code=401, by_account=True)
+    refused = AttemptResult(Outcome.REJECTED, Verdict.FAILURE, status_code=401, fault=FaultDomain.ACCOUNT)
     guard.settle(contexts[0], first, refused)
     with pytest.raises(CircuitOpen, match="openai#1a2b3c4d's circuit is open") as caught:
         await waiting

@@ -178,6 +178,8 @@ def _mixture() -> list[Event]:
         ("cancelled", None, True),
         ("abandoned", None, True),
         ("HTTP 400, quota exhausted", 400, False),
+        ("HTTP 400, account refused", 400, False),
+        ("HTTP 429, request too large", 429, True),
         ("HTTP 401", 401, False),
         ("timeout", 408, False),
         ("HTTP 429", 429, False),

@@ -44,7 +44,7 @@ def answered(kind, text):
 @pytest.mark.parametrize("kind", [litellm.RateLimitError, litellm.BadRequestError])
 def test_geminis_rate_limit_is_one_under_any_of_litellms_exceptions(kind):
     result = classify_error(answered(kind, GEMINI_429))
-    assert (result.rate_limited, result.pause_for, result.verdict) == (True, 19, Verdict.IGNORED)
+    assert (result.rate_limited, result.pause_for, result.verdict) == (True, 19.978048403, Verdict.IGNORED)
 
 
 def test_an_empty_account_is_a_failure_and_not_a_pause():

@@ -15,6 +15,7 @@
 ``operations``       what a request asks of a provider, and what of it is counted in tokens
 ``attempt_result``   how an attempt and a request ended
 ``http_status``      whose fault an HTTP status is
+``fault_domain``     whose failure an error is
 ``backoff``          the waits between retries
 ``retry_after``      the wait that a provider asks for
 ``bill``             what an attempt used and cost

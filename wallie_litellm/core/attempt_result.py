@@ -6,19 +6,24 @@ from typing import Any, Final, NamedTuple
 
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
+from wallie_litellm.core.fault_domain import FaultDomain
 
 CANCELLED: Final = "cancelled"  # reason: the caller's task was cancelled
 NO_CONTENT: Final = "no first token"  # reason: no content came within ``first_token``
 ABANDONED: Final = "abandoned"  # reason: the caller stopped reading a stream
+# Ends of reasons that say more than the status does; the ledger reads them.
+EXHAUSTED: Final = "quota exhausted"  # the account has no money or quota left
+KEY_REFUSED: Final = "account refused"  # under a status that is usually the caller's
+TOO_LARGE: Final = "request too large"  # for a limit of the account's
 
 
 class AttemptResult(NamedTuple):
-    """How an attempt ended: what it means for capacity, for the breaker, and for the provider's pause (seconds).
+    """How an attempt ended: what it means for capacity, for the breaker, and for a pause (``pause_for`` seconds).
 
-    ``timed_out``: the provider did not answer in time. ``by_request``: the provider refuses this very request, so that
-    neither a repetition nor another model helps. ``by_account``: it refuses the key, or the account is empty, so that
-    another key may be served. ``reported`` is the usage as the provider wrote it down, ``None`` when
-    ``usage`` is an estimate; ``response_cost`` is LiteLLM's own price, in US dollars, where it has one already.
+    ``fault`` is whose failure it was, where that is known. A ``rate_limited`` attempt pauses that scope: the model, the
+    account, and where none is known the account too. ``timed_out``: the provider did not answer in time. ``reported``
+    is the usage as the provider wrote it down, ``None`` when ``usage`` is an estimate; ``response_cost`` is LiteLLM's
+    own price, in US dollars, where it has one already.
     """
 
     outcome: Outcome
@@ -30,10 +35,24 @@ class AttemptResult(NamedTuple):
     rate_limited: bool = False
     transient: bool = False
     timed_out: bool = False
-    by_request: bool = False
-    by_account: bool = False
+    fault: FaultDomain | None = None
     reported: Any = None
     response_cost: float | None = None
+
+    @property
+    def too_large(self) -> bool:
+        """Whether the request alone exceeds a limit of the account's: waiting does not help."""
+        return self.fault is FaultDomain.REQUEST and (self.reason or "").endswith(TOO_LARGE)
+
+    @property
+    def by_caller(self) -> bool:
+        """Whether neither a repetition nor another model helps: no provider takes this request."""
+        return self.fault is FaultDomain.CALLER
+
+    @property
+    def by_account(self) -> bool:
+        """Whether the provider refuses the key, or the account is empty: another key may be served."""
+        return self.fault is FaultDomain.ACCOUNT and not self.rate_limited
 
 
 class RequestFailure(NamedTuple):

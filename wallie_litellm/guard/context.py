@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wallie_litellm.config import FeatureRules
@@ -100,7 +101,8 @@ class RequestContext:
     def fail_attempt(self, attempt: Attempt, result: AttemptResult) -> None:
         """Record why an attempt that was made did not serve."""
         reason = result.reason or "failed"
-        self.fail(attempt.group, attempt.provider, reason, result.pause_for, result.status_code)
+        retry_after = inf if result.too_large else result.pause_for
+        self.fail(attempt.group, attempt.provider, reason, retry_after, result.status_code)
 
     def last_provider(self) -> str:
         """The provider that was tried or found unavailable last; empty before the first."""

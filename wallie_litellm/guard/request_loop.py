@@ -11,13 +11,16 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.fault_domain import FaultDomain
 from wallie_litellm.core.http_status import ELSEWHERE, KEY_REFUSED
 from wallie_litellm.errors import DeadlineExceeded, Refused, WallieError
 from wallie_litellm.guard.chain import Member, final_error, stated_chain
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.guard import Guard
-from wallie_litellm.litellm_adapter.errors import Special, special_of
+from wallie_litellm.litellm_adapter.errors import Special, special_of, too_large_error
 
+# A fault of this account's or model's, or of this request at this account: another may serve it.
+_THIS_ONES: Final = (FaultDomain.ACCOUNT, FaultDomain.MODEL, FaultDomain.REQUEST)
 NO_PARAMETERS: Final[Mapping[str, Any]] = {}
 OWN_CHAINS: Final = ("context_window_fallbacks", "content_policy_fallbacks")  # of the faults in ``Special``
 _CONTEXT_WINDOW, _CONTENT_POLICY = OWN_CHAINS
@@ -125,8 +128,10 @@ class RequestLoop:
         self._last = attempt, result
         if result.timed_out and attempt.deployment_id is not None:
             self._timed_out |= {attempt.deployment_id}
-        if result.by_request:
+        if result.by_caller:
             raise error
+        if result.too_large:
+            error = too_large_error(error, attempt.deployment, attempt.provider)
         if elsewhere and (step := self._elsewhere(attempt, result, error)) is not None:
             return step
         return self._retry(attempt, result) or self._next_order(attempt) or self._next_member(error)
@@ -310,6 +315,6 @@ def _key(member: Member) -> tuple[str, bool]:
 
 def _may_help_elsewhere(result: AttemptResult) -> bool:
     """Whether another deployment of the same group may serve what this one did not."""
-    if result.transient or result.rate_limited or result.timed_out or result.by_account:
+    if result.transient or result.rate_limited or result.timed_out or result.fault in _THIS_ONES:
         return True
     return result.status_code in KEY_REFUSED or result.status_code in ELSEWHERE

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from wallie_litellm.clock import DAY as DAY
-from wallie_litellm.core.attempt_result import ABANDONED, CANCELLED
+from wallie_litellm.core.attempt_result import ABANDONED, CANCELLED, EXHAUSTED, KEY_REFUSED, TOO_LARGE
 from wallie_litellm.core.http_status import PROVIDER_4XX
 
 VERSION: Final = 1  # of the tables
@@ -248,8 +248,9 @@ RECORD_TABLES: Final = {  # kind of record, as an export names it → table
     "outside_usage": outside_usage,
 }
 
-# Failures that the caller causes: it cancelled or disconnected, or sent an invalid request. Not among the 4xx are
-# errors of the account (401, 402, 403), timeouts and conflicts (408, 409) and the provider's limits (429).
+# Failures that the caller causes: it cancelled or disconnected, or sent an invalid request, or one that is larger than
+# a limit of the account's. Not among the 4xx are errors of the account (401, 402, 403, and what its reason says),
+# timeouts and conflicts (408, 409) and the provider's limits (429).
 _CALLERS_ERRORS: Final = frozenset({CANCELLED, ABANDONED})
 
 
@@ -259,8 +260,10 @@ def ended_by_caller(success: bool, error: str | None, status_code: int | None) -
         return False
     if error in _CALLERS_ERRORS:
         return True
-    exhausted = (error or "").endswith("quota exhausted")
-    return 400 <= (status_code or 0) < 500 and status_code not in PROVIDER_4XX and not exhausted
+    if (error or "").endswith(TOO_LARGE):
+        return True
+    by_account = (error or "").endswith((EXHAUSTED, KEY_REFUSED))
+    return 400 <= (status_code or 0) < 500 and status_code not in PROVIDER_4XX and not by_account
 
 
 # :func:`ended_by_caller`, of a row of ``attempts``.
@@ -268,10 +271,12 @@ BY_CALLER: Final = and_(
     not_(attempts.c.success),
     or_(
         func.coalesce(attempts.c.error, "").in_(sorted(_CALLERS_ERRORS)),
+        func.coalesce(attempts.c.error, "").like(f"%{TOO_LARGE}"),
         and_(
             func.coalesce(attempts.c.status_code, 0).between(400, 499),
             func.coalesce(attempts.c.status_code, 0).not_in(sorted(PROVIDER_4XX)),
-            func.coalesce(attempts.c.error, "").not_like("%quota exhausted"),
+            func.coalesce(attempts.c.error, "").not_like(f"%{EXHAUSTED}"),
+            func.coalesce(attempts.c.error, "").not_like(f"%{KEY_REFUSED}"),
         ),
     ),
 )

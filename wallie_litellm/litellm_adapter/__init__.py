@@ -20,6 +20,9 @@ What its objects look like:
 ``providers``      the provider and the account of a deployment
 ``responses``      the tokens that responses and streams report, and what kind of response it is
 ``errors``         exceptions, classified into how an attempt ended
+``error_table``    whose failure an answer is, by vendor, status, code and wording
+``error_evidence``  what an exception shows of its origin
+``http_answer``    the provider's own answer behind an exception
 ``openai_errors``  this package's errors as OpenAI's
 ``metadata``       feature, user and the caller's own metadata
 ``pricing``        what an attempt cost

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sys
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Final
+from math import inf
+from typing import Any, Final
 
 import aiohttp
 import httpx
@@ -18,39 +17,42 @@ import litellm
 import openai
 from litellm.exceptions import MidStreamFallbackError
 
-from wallie_litellm.core.attempt_result import CANCELLED, NO_CONTENT, AttemptResult, RequestFailure
-from wallie_litellm.core.circuit_breaker import Verdict
-from wallie_litellm.core.demand import Outcome
-from wallie_litellm.core.http_status import CALLER_STATUSES, REQUEST_REFUSED, StatusFault, fault_of
-from wallie_litellm.core.retry_after import parse_retry_after
-from wallie_litellm.errors import RequestTooLarge, WallieError
-from wallie_litellm.litellm_adapter.responses import response_headers
-
-# Providers report in words that an account is out of money or quota, under statuses that also mean something else.
-_EXHAUSTED_STATUSES: Final = frozenset({400, 402, 403, 429})
-_EXHAUSTED_MARKS: Final = (
-    "insufficient_quota",
-    "credit balance is too low",
-    "billing_hard_limit_reached",
-    "billing hard limit",
-    "insufficient balance",
+from wallie_litellm.core.attempt_result import (
+    CANCELLED,
+    EXHAUSTED,
+    KEY_REFUSED,
+    NO_CONTENT,
+    TOO_LARGE,
+    AttemptResult,
+    RequestFailure,
 )
-# OpenAI writes this of an empty account, and Gemini of any limit; Gemini adds when to come back.
-_EXHAUSTED_UNLESS_DELAYED: Final = "exceeded your current quota"
-# google.rpc.RetryInfo in the body: Gemini sends no Retry-After header.
-_RETRY_DELAY: Final = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
-# LiteLLM reads a Gemini error with "403" anywhere in its text, even in "retry in 4.0403s", as a bad request.
+from wallie_litellm.core.circuit_breaker import Verdict
+from wallie_litellm.core.daily_quota import next_midnight
+from wallie_litellm.core.demand import Outcome
+from wallie_litellm.core.fault_domain import FaultDomain
+from wallie_litellm.core.http_status import CALLER_STATUSES, REQUEST_REFUSED, StatusFault, fault_of
+from wallie_litellm.core.retry_after import parse_retry_after, parse_wait_in_text
+from wallie_litellm.errors import RequestTooLarge, WallieError
+from wallie_litellm.litellm_adapter.error_evidence import (
+    causes_of,
+    could_not_build,
+    is_litellms,
+    is_refused_connection,
+    shows_an_exchange,
+    status_in_body,
+    was_reading,
+)
+from wallie_litellm.litellm_adapter.error_table import ErrorRow, find_row
+from wallie_litellm.litellm_adapter.http_answer import HttpAnswer, answer_behind
+
+# LiteLLM 1.106 reads a Gemini error with "403" anywhere in its text, even in "retry in 4.0403s", as a bad request.
 _GEMINI_RATE_LIMIT: Final = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
-# LiteLLM's functions that parse an answer: an error raised in one shows that there was an answer.
-_READING: Final = frozenset({"transform_response", "transform_parsed_response", "convert_to_model_response_object"})
-# What LiteLLM writes of an answer that it cannot read, under various statuses.
-_UNREADABLE: Final = ("Empty or invalid response from LLM endpoint", "Error converting to valid response block")
+# How OpenAI and those who follow it say that a request alone exceeds a limit: the limit's name, and two numbers.
+_TOO_LARGE: Final = re.compile(r"on ([^:]+): limit ([\d,]+), requested ([\d,]+)", re.IGNORECASE)
+_NOT_READABLE: Final = "unreadable answer"  # the reason of an attempt whose answer LiteLLM could not read
+_OURS: Final = FaultDomain.OURS
 _CONTENT_POLICY: Final = "content_policy_violation"  # OpenAI's code of a request that its filter refuses
-# Packages in whose code an exception may be raised while LiteLLM builds or makes a request.
-_LIBRARIES: Final = sys.stdlib_module_names | {
-    "aiohttp", "anyio", "boto3", "botocore", "google", "httpcore", "httpx", "jinja2", "litellm", "openai", "pydantic",
-    "pydantic_core", "tenacity", "tiktoken", "tokenizers", "wallie_litellm",
-}  # fmt: skip
+_CALLERS: Final = (FaultDomain.CALLER, FaultDomain.REQUEST)
 _BUGS: Final = (TypeError, AttributeError, NameError, ImportError, AssertionError)
 _TIMEOUTS: Final = (TimeoutError, httpx.TimeoutException)
 _LOST_CONNECTION: Final = (
@@ -117,7 +119,7 @@ def readable(error: Exception, deployment: str, provider: str, status: int | Non
 def is_missing_end(error: BaseException) -> bool:
     """Whether LiteLLM misses the end mark of a stream that has ended."""
     ends = httpx.RemoteProtocolError, StopAsyncIteration, StopIteration
-    return any(isinstance(cause, ends) for cause in _causes(error))
+    return any(isinstance(cause, ends) for cause in causes_of(error))
 
 
 def error_event(model: str, provider: str, status: int) -> Exception:
@@ -138,12 +140,29 @@ def original_error(error: Exception) -> Exception:
     return inner if isinstance(error, MidStreamFallbackError) and isinstance(inner, Exception) else error
 
 
+def too_large_error(error: Exception, model: str, provider: str) -> RequestTooLarge:
+    """The error for a request that alone exceeds a limit of the account's: waiting does not help."""
+    found = _TOO_LARGE.search(str(error))
+    what = "it is larger than a limit of the account's"
+    if found is not None:
+        limit, requested = (int(number.replace(",", "")) for number in found.groups()[1:])
+        what = f"it asks for {requested:,}, and the account's limit on {found[1]} is {limit:,}"
+    refused = RequestTooLarge(
+        f"{provider} refuses the request to {model}: {what}. Shorten it, lower max_tokens, or raise the limit.",
+        provider=provider,
+        model=model,
+        retry_after=inf,
+    )
+    refused.__cause__ = error
+    return refused
+
+
 def failure_from(error: BaseException) -> RequestFailure:
     """The failure of a whole request, from the error that reaches its caller."""
     if isinstance(error, WallieError):
         return RequestFailure(error.code, error.status_code, isinstance(error, RequestTooLarge))
     result = classify_error(error)
-    own = result.verdict is Verdict.IGNORED and (result.reason == CANCELLED or result.status_code in CALLER_STATUSES)
+    own = result.fault in _CALLERS or (result.verdict is Verdict.IGNORED and result.status_code in CALLER_STATUSES)
     return RequestFailure(result.reason or type(error).__name__, result.status_code, own)
 
 
@@ -160,76 +179,141 @@ def classify_error(error: BaseException, *, deadline_passed: bool = False, excha
 
 def _classify(error: BaseException, deadline_passed: bool, exchanged: bool) -> AttemptResult:
     if isinstance(error, WallieError):  # a refusal inside a call of the application's own
-        return AttemptResult(Outcome.CUT, reason=error.code, status_code=error.status_code)
+        return AttemptResult(Outcome.CUT, reason=error.code, status_code=error.status_code, fault=_OURS)
     if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
         if deadline_passed:  # the provider had the request, and did not answer in time
-            return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="no answer before the deadline")
-        return AttemptResult(Outcome.CUT, reason=CANCELLED)
+            return _provider_failed("no answer before the deadline", transient=False)
+        return AttemptResult(Outcome.CUT, reason=CANCELLED, fault=FaultDomain.CALLER)
     inner = getattr(error, "original_exception", None)
     if isinstance(error, MidStreamFallbackError) and isinstance(inner, Exception):
         return _classify(inner, deadline_passed, exchanged)
-    causes = tuple(_causes(error))
-    if any(map(_is_refused_connection, causes)):
-        return AttemptResult(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection refused", transient=True)
+    causes = tuple(causes_of(error))
+    if any(map(is_refused_connection, causes)):
+        return _provider_failed("connection refused", outcome=Outcome.NOT_SENT)
     if any(isinstance(cause, json.JSONDecodeError) for cause in causes):
-        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
+        return _provider_failed(_NOT_READABLE)
     # The timer that ends a read may be LiteLLM's own: then it makes a lost connection of it.
     if isinstance(error, openai.APITimeoutError) or any(isinstance(cause, _TIMEOUTS) for cause in causes):
         reason = NO_CONTENT if isinstance(error, FirstTokenTimeout) else "timeout"
-        return AttemptResult(
-            Outcome.CUT, Verdict.FAILURE, reason=reason, status_code=408, transient=True, timed_out=True
-        )
+        return _provider_failed(reason, status_code=408, timed_out=True)
     if isinstance(error, StreamCut):
-        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="stream cut off", transient=True)
+        return _provider_failed("stream cut off")
     if isinstance(error, openai.APIConnectionError) and any(isinstance(cause, _LOST_CONNECTION) for cause in causes):
-        # LiteLLM gives it a status of 500 of its own making.
-        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
-    status = _status_in_body(causes) or getattr(error, "status_code", None)
-    if isinstance(status, int | str) and str(status).isdigit():
-        if (int(status) >= 500 or int(status) == 422) and _is_litellms(error) and any(map(_was_reading, causes)):
-            return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", transient=True)
-        exchanged = exchanged or not _is_litellms(error) or any(map(_shows_an_exchange, causes))
-        if int(status) >= 500 and not exchanged and _could_not_build(error, causes):
-            return AttemptResult(Outcome.NOT_SENT, reason=f"not sent: {type(causes[-1]).__name__}", status_code=400)
-        if int(status) == 429 and (not exchanged or (_is_litellms(error) and not getattr(error, "llm_provider", None))):
+        return _provider_failed("connection lost")  # LiteLLM gives it a status of 500 of its own making
+    answer = answer_behind(error, causes)
+    status = status_in_body(causes) or answer.status or _status_of(error)
+    if status is not None:
+        return _classify_status(error, status, causes, answer, exchanged=exchanged)
+    if isinstance(error, litellm.APIError):  # LiteLLM found no answer in the provider's 200
+        return _provider_failed("an error in the answer")
+    if isinstance(error, openai.APIConnectionError | httpx.TransportError | OSError):
+        return _provider_failed("connection lost")
+    # An error of a hook or a handler of the application's; one in the program is there at the next attempt too.
+    return AttemptResult(Outcome.CUT, reason=type(error).__name__, transient=not isinstance(error, _BUGS), fault=_OURS)
+
+
+def _classify_status(
+    error: BaseException, status: int, causes: Sequence[BaseException], answer: HttpAnswer, *, exchanged: bool
+) -> AttemptResult:
+    """The result of an attempt that ended with a status: the provider's, or one that LiteLLM made up."""
+    if answer.status is None:
+        if (status >= 500 or status == 422) and is_litellms(error) and any(map(was_reading, causes)):
+            return _provider_failed(_NOT_READABLE)
+        exchanged = exchanged or not is_litellms(error) or any(map(shows_an_exchange, causes))
+        if status >= 500 and not exchanged and could_not_build(error, causes):
+            reason = f"not sent: {type(causes[-1]).__name__}"
+            return AttemptResult(Outcome.NOT_SENT, reason=reason, status_code=400, fault=FaultDomain.CALLER)
+        if status == 429 and (not exchanged or (is_litellms(error) and not getattr(error, "llm_provider", None))):
             # A limit of LiteLLM's own, of its Router's or of a hook's: it says nothing of the provider's.
             reason = "a limit of LiteLLM's own"
-            return AttemptResult(Outcome.NOT_SENT, reason=reason, status_code=429, transient=True)
-        return _rejection(error, int(status), exchanged)
-    if isinstance(error, litellm.APIError):  # LiteLLM found no answer in the provider's 200
-        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="an error in the answer", transient=True)
-    if isinstance(error, openai.APIConnectionError | httpx.TransportError | OSError):
-        return AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="connection lost", transient=True)
-    # An error of a hook or a handler of the application's; one in the program is there at the next attempt too.
-    return AttemptResult(Outcome.CUT, reason=type(error).__name__, transient=not isinstance(error, _BUGS))
-
-
-def _rejection(error: BaseException, status: int, exchanged: bool) -> AttemptResult:
-    text = str(error)
-    if status == 400 and _GEMINI_RATE_LIMIT.search(text):
-        status = 429
-    reason = f"HTTP {status}"
+            return AttemptResult(Outcome.NOT_SENT, reason=reason, status_code=429, transient=True, fault=_OURS)
+        if status == 400 and _GEMINI_RATE_LIMIT.search(str(error)):
+            status = 429
     if status < 400:
+        return _provider_failed(_NOT_READABLE, status_code=status)
+    row = find_row(str(getattr(error, "llm_provider", None) or ""), status, answer.codes, answer.text)
+    if row is not None:
+        return _by_row(row, status, answer, error)
+    return _by_status(error, status, answer, exchanged=exchanged or answer.status is not None)
+
+
+def _by_row(row: ErrorRow, status: int, answer: HttpAnswer, error: BaseException) -> AttemptResult:
+    """The result of an answer that the error table knows."""
+    reason = f"HTTP {status}"
+    if row.is_limit:
+        pause_for = _asked_to_wait(answer)
+        if row.reset_timezone and (row.at_least or not pause_for):
+            now = time.time()
+            pause_for = max(pause_for or 0.0, next_midnight(now, row.reset_timezone) - now)
         return AttemptResult(
-            Outcome.CUT, Verdict.FAILURE, reason="unreadable answer", status_code=status, transient=True
+            Outcome.REJECTED, reason=reason, status_code=status, pause_for=pause_for, rate_limited=True, fault=row.fault
         )
+    if row.fault is FaultDomain.REQUEST:
+        reason = f"{reason}, {TOO_LARGE}" if _TOO_LARGE.search(answer.text) else reason
+    elif row.fault is FaultDomain.ACCOUNT:
+        if row.is_empty:
+            reason = f"{reason}, {EXHAUSTED}"
+        elif fault_of(status) is StatusFault.CALLER:
+            reason = f"{reason}, {KEY_REFUSED}"
+    failed = row.fault in (FaultDomain.PROVIDER, FaultDomain.ACCOUNT)
+    return AttemptResult(
+        Outcome.REJECTED,
+        Verdict.FAILURE if failed else Verdict.IGNORED,
+        reason=reason,
+        status_code=status,
+        pause_for=_asked_to_wait(answer) if failed else None,
+        transient=row.fault is FaultDomain.PROVIDER,
+        fault=FaultDomain.REQUEST if special_of(error) is not None else row.fault,
+    )
+
+
+def _by_status(error: BaseException, status: int, answer: HttpAnswer, *, exchanged: bool) -> AttemptResult:
+    """The result of an answer of which only the status is understood."""
     fault = fault_of(status)
-    asked = _asked_to_wait(error, text) if fault in (StatusFault.RATE_LIMIT, StatusFault.SERVER) else None
-    if status in _EXHAUSTED_STATUSES and _account_exhausted(f"{text} {_code_of(error)}".lower(), asked):
-        reason = f"{reason}, quota exhausted"
-        return AttemptResult(Outcome.REJECTED, Verdict.FAILURE, reason=reason, status_code=status, by_account=True)
     return AttemptResult(
         Outcome.REJECTED,
         Verdict.FAILURE if fault in (StatusFault.SERVER, StatusFault.ACCOUNT) else Verdict.IGNORED,
-        reason=reason,
+        reason=f"HTTP {status}",
         status_code=status,
-        pause_for=asked,
+        pause_for=_asked_to_wait(answer) if fault in (StatusFault.RATE_LIMIT, StatusFault.SERVER) else None,
         rate_limited=fault is StatusFault.RATE_LIMIT,
         transient=fault in (StatusFault.SERVER, StatusFault.TRANSIENT),
         timed_out=status in (408, 504),
-        by_request=exchanged and status in REQUEST_REFUSED,
-        by_account=fault is StatusFault.ACCOUNT,
+        fault=FaultDomain.REQUEST if special_of(error) is not None else _domain_of(status, fault, exchanged=exchanged),
     )
+
+
+def _domain_of(status: int, fault: StatusFault | None, *, exchanged: bool) -> FaultDomain | None:
+    if fault is StatusFault.ACCOUNT:
+        return FaultDomain.ACCOUNT
+    if fault in (StatusFault.SERVER, StatusFault.TRANSIENT):
+        return FaultDomain.PROVIDER
+    return FaultDomain.CALLER if exchanged and status in REQUEST_REFUSED else None
+
+
+def _provider_failed(
+    reason: str,
+    *,
+    outcome: Outcome = Outcome.CUT,
+    status_code: int | None = None,
+    transient: bool = True,
+    timed_out: bool = False,
+) -> AttemptResult:
+    return AttemptResult(
+        outcome,
+        Verdict.FAILURE,
+        reason=reason,
+        status_code=status_code,
+        transient=transient,
+        timed_out=timed_out,
+        fault=FaultDomain.PROVIDER,
+    )
+
+
+def _status_of(error: BaseException) -> int | None:
+    """The status that LiteLLM, or another library, has given to ``error``."""
+    status: Any = getattr(error, "status_code", None)
+    return int(status) if isinstance(status, int | str) and str(status).isdigit() else None
 
 
 def _code_of(error: BaseException) -> str:
@@ -238,82 +322,8 @@ def _code_of(error: BaseException) -> str:
     return str(body.get("code") or "") if isinstance(body, Mapping) else ""
 
 
-def _is_litellms(error: BaseException) -> bool:
-    return type(error).__module__.startswith("litellm")
-
-
-def _status_in_body(causes: Sequence[BaseException]) -> int | None:
-    """The HTTP status in an error object inside a 200, where OpenAI's client keeps it."""
-    for cause in causes:
-        code = getattr(cause, "code", None) if type(cause) is openai.APIError else None
-        if isinstance(code, int | str) and str(code).isdigit() and 400 <= int(code) < 600:
-            return int(code)
-    return None
-
-
-def _could_not_build(error: BaseException, causes: Sequence[BaseException]) -> bool:
-    """Whether LiteLLM failed while it built the request, rather than a handler or a hook of the application's.
-
-    LiteLLM makes a connection error, or a server's, of whatever is raised then.
-    """
-    inside = any(not isinstance(cause, openai.OpenAIError) for cause in causes)
-    return (inside or isinstance(error, openai.APIConnectionError)) and not any(map(_raised_by_application, causes))
-
-
-def _raised_by_application(cause: BaseException) -> bool:
-    """Whether code that is neither a library's nor this package's raised ``cause``."""
-    modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(cause.__traceback__))
-    return any(module.partition(".")[0] not in _LIBRARIES for module in modules)
-
-
-def _was_reading(cause: BaseException) -> bool:
-    """Whether LiteLLM failed to parse an answer: JSON of a shape that no vendor documents, for example."""
-    if any(words in str(cause) for words in _UNREADABLE):
-        return True
-    return any(frame.f_code.co_name in _READING for frame, _ in traceback.walk_tb(cause.__traceback__))
-
-
-def _shows_an_exchange(cause: BaseException) -> bool:
-    """Whether only a provider, or the network, can have caused this: an answer, or a broken connection."""
-    if _is_litellms(cause):
-        return bool(getattr(cause, "litellm_response_headers", None)) or _answered(cause)
-    return _answered(cause) or isinstance(cause, openai.APIError | httpx.HTTPError | OSError | aiohttp.ClientError)
-
-
-def _answered(cause: BaseException) -> bool:
-    """Whether a provider's own answer is attached; LiteLLM attaches empty ones of its own making."""
-    response = getattr(cause, "response", None)
-    return isinstance(response, httpx.Response) and bool(response.headers)
-
-
-def _is_refused_connection(cause: BaseException) -> bool:
-    """Whether this is a connection that was never made, so that the provider received nothing."""
-    if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | ConnectionRefusedError):
-        return True
-    return type(cause).__name__ in ("ClientConnectorError", "ClientConnectorDNSError")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    pending: list[BaseException | None] = [error]
-    while pending and len(seen) < 16:
-        cause = pending.pop()
-        if cause is None or id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        yield cause
-        inner = getattr(cause, "original_exception", None)
-        pending += [cause.__cause__, cause.__context__, inner if isinstance(inner, BaseException) else None]
-
-
-def _asked_to_wait(error: BaseException, text: str) -> float | None:
-    asked = parse_retry_after(response_headers(error), time.time())
-    if asked is None and (delay := _RETRY_DELAY.search(text)):
-        asked = parse_retry_after({"retry-after": delay[1]}, time.time())
-    return asked
-
-
-def _account_exhausted(text: str, asked: float | None) -> bool:
-    if asked is None and _EXHAUSTED_UNLESS_DELAYED in text:
-        return True
-    return any(mark in text for mark in _EXHAUSTED_MARKS)
+def _asked_to_wait(answer: HttpAnswer) -> float | None:
+    """Seconds that the answer asks to wait, by its headers, else by its text."""
+    now = time.time()
+    asked = parse_retry_after(answer.headers, now)
+    return parse_wait_in_text(answer.text, now) if asked is None else asked

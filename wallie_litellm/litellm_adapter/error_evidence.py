@@ -1,0 +1,92 @@
+"""What an exception shows of its origin: a provider, the network, LiteLLM's own code, or the application's."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import aiohttp
+import httpx
+import openai
+
+# LiteLLM's functions that parse an answer: an error raised in one shows that there was an answer.
+_READING: Final = frozenset({"transform_response", "transform_parsed_response", "convert_to_model_response_object"})
+# What LiteLLM writes of an answer that it cannot read, under various statuses.
+_UNREADABLE: Final = ("Empty or invalid response from LLM endpoint", "Error converting to valid response block")
+# Packages in whose code an exception may be raised while LiteLLM builds or makes a request.
+_LIBRARIES: Final = sys.stdlib_module_names | {
+    "aiohttp", "anyio", "boto3", "botocore", "google", "httpcore", "httpx", "jinja2", "litellm", "openai", "pydantic",
+    "pydantic_core", "tenacity", "tiktoken", "tokenizers", "wallie_litellm",
+}  # fmt: skip
+
+
+def is_litellms(error: BaseException) -> bool:
+    """Whether this is an exception of LiteLLM's own."""
+    return type(error).__module__.startswith("litellm")
+
+
+def status_in_body(causes: Sequence[BaseException]) -> int | None:
+    """The HTTP status in an error object inside a 200, where OpenAI's client keeps it."""
+    for cause in causes:
+        code = getattr(cause, "code", None) if type(cause) is openai.APIError else None
+        if isinstance(code, int | str) and str(code).isdigit() and 400 <= int(code) < 600:
+            return int(code)
+    return None
+
+
+def could_not_build(error: BaseException, causes: Sequence[BaseException]) -> bool:
+    """Whether LiteLLM failed while it built the request, rather than a handler or a hook of the application's.
+
+    LiteLLM makes a connection error, or a server's, of whatever is raised then.
+    """
+    inside = any(not isinstance(cause, openai.OpenAIError) for cause in causes)
+    return (inside or isinstance(error, openai.APIConnectionError)) and not any(map(_raised_by_application, causes))
+
+
+def _raised_by_application(cause: BaseException) -> bool:
+    """Whether code that is neither a library's nor this package's raised ``cause``."""
+    modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(cause.__traceback__))
+    return any(module.partition(".")[0] not in _LIBRARIES for module in modules)
+
+
+def was_reading(cause: BaseException) -> bool:
+    """Whether LiteLLM failed to parse an answer: JSON of a shape that no vendor documents, for example."""
+    if any(words in str(cause) for words in _UNREADABLE):
+        return True
+    return any(frame.f_code.co_name in _READING for frame, _ in traceback.walk_tb(cause.__traceback__))
+
+
+def shows_an_exchange(cause: BaseException) -> bool:
+    """Whether only a provider, or the network, can have caused this: an answer, or a broken connection."""
+    if is_litellms(cause):
+        return bool(getattr(cause, "litellm_response_headers", None)) or _answered(cause)
+    return _answered(cause) or isinstance(cause, openai.APIError | httpx.HTTPError | OSError | aiohttp.ClientError)
+
+
+def _answered(cause: BaseException) -> bool:
+    """Whether a provider's own answer is attached; LiteLLM attaches empty ones of its own making."""
+    response = getattr(cause, "response", None)
+    return isinstance(response, httpx.Response) and bool(response.headers)
+
+
+def is_refused_connection(cause: BaseException) -> bool:
+    """Whether this is a connection that was never made, so that the provider received nothing."""
+    if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | ConnectionRefusedError):
+        return True
+    return type(cause).__name__ in ("ClientConnectorError", "ClientConnectorDNSError")
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """``error`` and what led to it: nearer causes first, sixteen at most."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending and len(seen) < 16:
+        cause = pending.pop()
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        inner = getattr(cause, "original_exception", None)
+        pending += [cause.__cause__, cause.__context__, inner if isinstance(inner, BaseException) else None]
