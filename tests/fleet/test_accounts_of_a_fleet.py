@@ -47,3 +47,33 @@ async def test_a_key_that_is_paused_or_refused_at_one_worker_is_left_alone_by_al
     assert 15 < accounts["aaaaaaaa"]["paused_for"] <= 20
     assert [one["breaker"]["state"] for one in accounts.values()] == ["closed", "open", "closed"]
     await call(other, KEYS[2], AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
+
+
+OF_A_MODEL = PAUSED._replace(fault=FaultDomain.MODEL)
+
+
+def paused_for(guard: Guard, model: str) -> float:
+    found: float = guard.status()["providers"]["openai"].get("models", {}).get(model, {}).get("paused_for", 0.0)
+    return found
+
+
+async def test_a_model_that_is_paused_at_one_worker_is_left_alone_by_all_and_by_later_ones_and_no_other_model_is(
+    server: RedisServer, make_guard: Callable[..., Guard]
+) -> None:
+    one, other = (make_guard(server.url) for _ in range(2))
+    await until(lambda: all(guard.status()["store"]["state"] == "ok" for guard in (one, other)))
+    context, attempt = one.open_context("o"), Attempt("o", "openai", "openai", "openai|a", "openai/a")
+    await one.admit(context, attempt, Demand(1, 1, 1, 0))
+    one.settle(context, attempt, OF_A_MODEL)
+    await until(lambda: paused_for(other, "a") > 0)
+    later = make_guard(server.url)
+    await until(lambda: paused_for(later, "a") > 0)
+    for guard in (one, other, later):
+        assert 15 < paused_for(guard, "a") <= 20
+        assert not guard.could_serve("openai|a", ONE_REQUEST)
+        assert guard.status()["providers"]["openai"]["paused_for"] == 0
+    await until(lambda: other.could_serve("openai|b", ONE_REQUEST))
+    operators = make_guard(server.url)
+    await until(lambda: operators.status()["store"]["state"] == "ok")
+    operators.reset_quota("openai")
+    await until(lambda: not any(paused_for(guard, "a") for guard in (one, other, later)))

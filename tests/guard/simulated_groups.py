@@ -231,7 +231,7 @@ class SimulatedGroups:
     def provider_of(self, deployment: Mapping[str, Any]) -> str:
         return str(deployment["model_info"]["wallie_provider"])
 
-    def account_of(self, deployment: Mapping[str, Any]) -> str:
+    def scope_of(self, deployment: Mapping[str, Any]) -> str:
         return self.provider_of(deployment)
 
     def destination_of(self, deployment: Mapping[str, Any]) -> Destination:

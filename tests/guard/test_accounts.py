@@ -86,7 +86,7 @@ async def test_a_key_that_is_paused_holds_back_no_other_and_is_left_alone(upstre
         assert [await ask(router) for _ in range(12)] == ["from b"] * 12
         assert await asyncio.gather(*(ask(router) for _ in range(8))) == ["from b"] * 8
         provider = router.guard.status()["providers"]["openai"]
-        waits = sorted(one["paused_for"] for one in provider["accounts"].values())
+        waits = sorted(one["paused_for"] for one in provider["accounts"].values())  # as its only model is paused
     assert [request.account for request in upstream.requests].count("a") == 1
     assert provider["paused_for"] == 0
     assert waits[0] == 0

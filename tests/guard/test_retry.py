@@ -92,15 +92,16 @@ async def test_an_open_breaker_ends_the_retries(make_router, fleet):
     assert [attempt.provider for attempt in result.attempts] == ["openai", "openai", "anthropic"]
 
 
-async def test_a_429_pauses_the_provider_for_every_request_and_its_own_waits_it_out(make_router, fleet):
+async def test_a_429_pauses_its_model_for_every_request_and_its_own_waits_it_out(make_router, fleet):
     clock = FakeClock()
     router = make_router(clock=clock)
     fleet["openai"].rate_limit(2, times=1)
     first = asyncio.create_task(execute_ai_request(router, "gpt-4o-mini", messages()))
     await until(lambda: router.guard.status()["providers"]["openai"]["waiting"] == 1)
-    second = asyncio.create_task(execute_ai_request(router, "gpt-4o", messages()))
+    second = asyncio.create_task(execute_ai_request(router, "gpt-4o-mini", messages()))
     await until(lambda: router.guard.status()["providers"]["openai"]["waiting"] == 2)
     assert fleet["openai"].counts().received == 1
+    assert (await execute_ai_request(router, "gpt-4o", messages())).provider == "openai"
     clock.advance(2)
     assert {"openai"} == {result.provider for result in await asyncio.gather(first, second)}
 
@@ -127,8 +128,9 @@ async def test_a_429_without_a_retry_after_pauses_longer_each_time(make_router, 
     for expected in (1, 2, 4):
         with pytest.raises(litellm.RateLimitError):
             await router.acompletion("llama-3.1-8b", messages())
-        paused = router.guard.status()["providers"]["groq"]["paused_for"]
-        assert near(expected) == paused
+        ((model, found),) = router.guard.status()["providers"]["groq"]["models"].items()
+        paused = found["paused_for"]
+        assert (model, near(expected)) == ("openai/gpt-oss-20b", paused)
         clock.advance(paused)
 
 

@@ -82,6 +82,14 @@ def test_a_connection_that_was_never_made_is_found_among_the_causes():
     assert classify_error(error).outcome is Outcome.NOT_SENT
 
 
+def test_what_ended_an_earlier_attempt_says_nothing_of_a_later_one():
+    """A stream's next attempt is made while the error of the last is handled."""
+    earlier, later = raised(litellm.Timeout), answered(litellm.InternalServerError, "x")
+    assert classify_error(earlier).timed_out
+    later.__context__ = earlier
+    assert (classify_error(later).reason, classify_error(later).timed_out) == ("HTTP 500", False)
+
+
 def test_an_unknown_error_does_not_count_for_the_breaker():
     assert classify_error(ValueError("a bug of the caller's"))[:2] == (Outcome.CUT, Verdict.IGNORED)
 
@@ -153,10 +161,12 @@ async def test_a_stream_that_is_silent_from_the_start_falls_back(make_router, fl
 
 
 @pytest.mark.parametrize("group", list(PROVIDERS))
-async def test_a_vendors_own_429_pauses_it(make_router, fleet, group):
+async def test_a_vendors_own_429_pauses_it_or_the_model_that_it_names(make_router, fleet, group):
     provider = PROVIDERS[group]
     router = make_router(retry={"max_retries": 0})
     fleet[provider].rate_limit(120, times=1)
     with pytest.raises(litellm.RateLimitError):
         await execute_ai_request(router, group, messages(), fallbacks=[])
-    assert router.guard.status()["providers"][provider]["paused_for"] == pytest.approx(120, abs=3)
+    status = router.guard.status()["providers"][provider]
+    paused = [status["paused_for"], *(one["paused_for"] for one in status.get("models", {}).values())]
+    assert max(paused) == pytest.approx(120, abs=3)

@@ -83,8 +83,8 @@ def test_a_credential_of_the_proxys_gives_address_and_key(monkeypatch: pytest.Mo
 
 def test_a_deployment_that_is_added_keeps_the_names_in_use_and_one_that_is_replaced_has_its_own() -> None:
     router = litellm.Router(model_list=[entry("openai/tiny", {"id": "a"}, api_base=LOCAL)])
-    met: list[Destination] = []
-    inner = InnerRouter(router, lambda *parts: met.append(Destination(*parts)))
+    met: list[tuple[str, str]] = []
+    inner = InnerRouter(router, lambda provider, _account, _own, scope: met.append((provider, scope)))
 
     def provider_of(key: str) -> str:
         return next(inner.provider_of(one) for one in inner.deployments() if one["model_info"]["id"] == key)
@@ -97,6 +97,10 @@ def test_a_deployment_that_is_added_keeps_the_names_in_use_and_one_that_is_repla
         router.upsert_deployment(litellm.types.router.Deployment(**entry("groq/x", {"id": "b"})))
         inner.changed()
         assert (provider_of("a"), provider_of("b")) == ("openai", "groq")
-        assert {destination.provider for destination in met} == {"openai", "openai/api.openai.com", "groq"}
+        assert set(met) == {
+            ("openai", "openai|tiny"),
+            ("openai/api.openai.com", "openai/api.openai.com|gpt-4o"),
+            ("groq", "groq|x"),
+        }
     finally:
         inner.discard()

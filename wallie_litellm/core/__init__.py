@@ -16,6 +16,7 @@
 ``attempt_result``   how an attempt and a request ended
 ``http_status``      whose fault an HTTP status is
 ``fault_domain``     whose failure an error is
+``scopes``           the names of what a pause holds for
 ``backoff``          the waits between retries
 ``retry_after``      the wait that a provider asks for
 ``bill``             what an attempt used and cost

@@ -40,6 +40,15 @@ class QuotaStatus(BaseModel):
     reset_at: str
 
 
+class ModelStatus(BaseModel):
+    """A model that is paused, for ``paused_for`` seconds."""
+
+    model_config = ConfigDict(extra="allow")
+
+    paused_for: float
+    waiting: int
+
+
 class AccountStatus(BaseModel):
     """One of several keys of a provider. ``paused_for`` is in seconds."""
 
@@ -48,6 +57,7 @@ class AccountStatus(BaseModel):
     paused_for: float
     in_flight: int
     waiting: int
+    models: dict[str, ModelStatus] = Field(default={}, description="those that are paused for this key")
 
 
 class OwnerStatus(BaseModel):
@@ -62,6 +72,7 @@ class OwnerStatus(BaseModel):
     accounts: dict[str, AccountStatus] = Field(
         default={}, description="by a digest of the key, where a provider is called with several"
     )
+    models: dict[str, ModelStatus] = Field(default={}, description="those that are paused")
 
 
 class StoreStatus(BaseModel):

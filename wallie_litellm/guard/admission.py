@@ -54,16 +54,16 @@ class Admission:
             raise DeadlineExceeded(f"The deadline passed before {context.group} could answer.")
 
     def preferred(
-        self, context: RequestContext, group: str, accounts: Iterable[str], demand: Demand, *, soonest: bool = True
+        self, context: RequestContext, group: str, scopes: Iterable[str], demand: Demand, *, soonest: bool = True
     ) -> frozenset[str]:
-        """The accounts that an attempt chooses from: those of ``accounts`` that can serve ``soonest``, or all.
+        """The scopes that an attempt chooses from: those of ``scopes`` that can serve ``soonest``, or all.
 
         Raises:
             Refused: none of them may be waited for.
         """
         ranks: dict[str, tuple[float, bool]] = {}
         refusals: list[Refused] = []
-        for name, found in self._limiters.denials_of(accounts, demand, context.priority).items():
+        for name, found in self._limiters.denials_of(scopes, demand, context.priority).items():
             used_up = self._switch_at is not None and self._limits_of(name).utilization()[1] >= self._switch_at
             if found is None:
                 ranks[name] = (0.0, used_up)
@@ -78,9 +78,8 @@ class Admission:
         best = min(ranks.values())
         return frozenset(name for name, rank in ranks.items() if rank == best or not soonest)
 
-    def _limits_of(self, name: str) -> Limiter:
-        account = self._accounts.get(name)
-        return self._limiters.provider(name) if account is None else account.provider
+    def _limits_of(self, scope: str) -> Limiter:
+        return self._limiters.provider(self._limiters.provider_name(scope))
 
     async def admit(self, context: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
         """Wait for the capacity of ``attempt.provider``, its account and the request's feature, and take it.
@@ -92,61 +91,54 @@ class Admission:
         await pacer().enter()
         limiter = self._limiters.provider(attempt.provider)
         feature = self._features.get(context.caller.feature) if context.caller.feature is not None else None
-        account = self._accounts.get(attempt.account)
-        if feature is None and account is None:
+        account, model = self._accounts.get(attempt.account), self._limiters.model(attempt.scope)
+        if feature is None and account is None and model is None:
             attempt.reservation = await self._reserve(context, attempt, limiter, demand, guessed)
             return
         taken: list[tuple[Limiter, Reservation]] = []
         try:
-            for one in _in_order(feature, account, limiter):
+            for one in _in_order(feature, model, account, limiter):
                 taken.append((one, await self._reserve(context, attempt, one, demand, guessed)))
-            self._check_account(context, attempt, account, taken)
+            self._check_again(context, attempt, taken)
         except GeneratorExit:
             self.later(lambda: _give_back(taken))
             raise
         except BaseException:
             _give_back(taken)
             raise
-        _hand_over(attempt, taken, feature, account)
+        _hand_over(attempt, taken, feature, model, account)
 
     def admit_blocking(self, context: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
         """:meth:`admit` for a thread without an event loop; the thread blocks while it waits."""
         limiter = self._limiters.provider(attempt.provider)
         feature = self._features.get(context.caller.feature) if context.caller.feature is not None else None
-        account = self._accounts.get(attempt.account)
-        if feature is None and account is None:
+        account, model = self._accounts.get(attempt.account), self._limiters.model(attempt.scope)
+        if feature is None and account is None and model is None:
             attempt.reservation = self._reserve_blocking(context, attempt, limiter, demand, guessed)
             return
         taken: list[tuple[Limiter, Reservation]] = []
         try:
-            for one in _in_order(feature, account, limiter):
+            for one in _in_order(feature, model, account, limiter):
                 taken.append((one, self._reserve_blocking(context, attempt, one, demand, guessed)))
-            self._check_account(context, attempt, account, taken)
+            self._check_again(context, attempt, taken)
         except BaseException:
             _give_back(taken)
             raise
-        _hand_over(attempt, taken, feature, account)
+        _hand_over(attempt, taken, feature, model, account)
 
-    def _check_account(
-        self,
-        context: RequestContext,
-        attempt: Attempt,
-        account: Account | None,
-        taken: list[tuple[Limiter, Reservation]],
-    ) -> None:
-        """Look at the account again: while the request waited for its provider, its key may have been refused.
+    def _check_again(self, context: RequestContext, attempt: Attempt, taken: list[tuple[Limiter, Reservation]]) -> None:
+        """Look at account and model again: while the request waited for its provider, its key may have been refused.
 
         Raises:
-            Refused: its breaker has opened, or it is paused.
+            Refused: a breaker has opened, or there is a pause.
         """
-        if account is None or not attempt.waited:
+        if not attempt.waited:
             return
-        limiter = account.limiter
-        reservation = next(reservation for one, reservation in taken if one is limiter)
-        if limiter.is_paused() or limiter.has_opened_since(reservation):
-            denial = limiter.check(reservation.demand, context.priority)
-            if denial is not None:
-                raise self._refuse(context, attempt, limiter, denial)
+        for limiter, reservation in taken[:-1]:
+            if not limiter.is_feature and (limiter.is_paused() or limiter.has_opened_since(reservation)):
+                denial = limiter.check(reservation.demand, context.priority)
+                if denial is not None:
+                    raise self._refuse(context, attempt, limiter, denial)
 
     def closed(self, attempt: Attempt) -> Refused:
         """The refusal of a guard that admits nothing any more."""
@@ -318,10 +310,10 @@ class Admission:
         """Whether a later member of the chain could serve now, from a provider that is used to less than ``below``."""
         router = context.route.router
         return any(
-            self._limiters.denial_of(name, demand, context.priority) is None
-            and (below == inf or self._limits_of(name).utilization()[1] < below)
+            self._limiters.denial_of(scope, demand, context.priority) is None
+            and (below == inf or self._limits_of(scope).utilization()[1] < below)
             for other in context.remaining(group)
-            for name in router.accounts(other)
+            for scope in router.scopes(other)
         )
 
     def _check_switch(
@@ -355,9 +347,12 @@ class Admission:
         return refusal(denial, limiter, group, provider=provider, waited=waited, open_for=self._open_for)
 
 
-def _in_order(feature: Limiter | None, account: Account | None, provider: Limiter) -> list[Limiter]:
+def _in_order(
+    feature: Limiter | None, model: Limiter | None, account: Account | None, provider: Limiter
+) -> list[Limiter]:
     """The limiters of an attempt. The provider's comes last: its capacity is not held while another is waited for."""
-    return [one for one in (feature, None if account is None else account.limiter, provider) if one is not None]
+    in_order = (feature, model, None if account is None else account.limiter, provider)
+    return [one for one in in_order if one is not None]
 
 
 def _give_back(taken: list[tuple[Limiter, Reservation]]) -> None:
@@ -366,10 +361,16 @@ def _give_back(taken: list[tuple[Limiter, Reservation]]) -> None:
 
 
 def _hand_over(
-    attempt: Attempt, taken: list[tuple[Limiter, Reservation]], feature: Limiter | None, account: Account | None
+    attempt: Attempt,
+    taken: list[tuple[Limiter, Reservation]],
+    feature: Limiter | None,
+    model: Limiter | None,
+    account: Account | None,
 ) -> None:
     attempt.reservation = taken[-1][1]
     if feature is not None:
         attempt.feature_reservation = taken[0]
+    if model is not None:
+        attempt.model_reservation = taken[0 if feature is None else 1]
     if account is not None:
         attempt.account_reservation = taken[-2]

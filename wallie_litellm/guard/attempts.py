@@ -234,6 +234,7 @@ class Attempts:
     ) -> bool:
         parameters = deployment["litellm_params"]
         attempt.provider, attempt.account, _ = self._inner.destination_of(deployment)
+        attempt.scope = self._inner.scope_of(deployment)
         attempt.deployment = parameters["model"]
         attempt.deployment_id = id_of(deployment)
         attempt.entry = deployment

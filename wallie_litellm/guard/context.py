@@ -45,6 +45,7 @@ class Attempt:
     group: str
     provider: str = ""
     account: str = ""  # the provider's name, or that of one of its accounts
+    scope: str = ""  # of the model at that account
     deployment: str = ""
     deployment_id: str | None = None
     entry: Mapping[str, Any] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class Attempt:
     reservation: Reservation | None = None
     feature_reservation: tuple[Limiter, Reservation] | None = None  # of the feature's own limits
     account_reservation: tuple[Limiter, Reservation] | None = None  # of one of the provider's accounts
+    model_reservation: tuple[Limiter, Reservation] | None = None  # of a model that has been paused
     started_at: float = 0.0
     waited: float = 0.0
     result: AttemptResult | None = None

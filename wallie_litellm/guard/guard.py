@@ -154,14 +154,14 @@ class Guard:
         self._admission.check_deadline(context)
 
     def preferred(
-        self, context: RequestContext, group: str, accounts: Iterable[str], demand: Demand, *, soonest: bool = True
+        self, context: RequestContext, group: str, scopes: Iterable[str], demand: Demand, *, soonest: bool = True
     ) -> frozenset[str]:
-        """The filter: those of ``accounts`` that can serve an attempt soonest, else all that may be waited for.
+        """The filter: those of ``scopes`` that can serve an attempt soonest, else all that may be waited for.
 
         Raises:
             Refused: none of them may be waited for.
         """
-        return self._admission.preferred(context, group, accounts, demand, soonest=soonest)
+        return self._admission.preferred(context, group, scopes, demand, soonest=soonest)
 
     def another_could_serve(self, context: RequestContext, group: str, demand: Demand) -> bool:
         """Whether a member of the chain after ``group`` could serve an attempt now."""
@@ -242,16 +242,14 @@ class Guard:
     def is_provider_available(self, provider: str) -> bool:
         """Whether ``provider`` would take a request now, without waiting; of several keys, one is enough."""
         own, *accounts = self._limiters.limiters_of(provider)
-        return _admits_one(own) and (not accounts or any(map(_admits_one, accounts)))
+        return self._admits_one(own) and (not accounts or any(map(self._admits_one, accounts)))
 
     def next_fallback(self, model: str, exclude: Sequence[str] = ()) -> str | None:
         """The first member of ``model``'s chain that can serve now and is not excluded, by group or by provider."""
         for router in self._views():
             for group in router.chain_of(model):
-                accounts = [
-                    name for name in router.accounts(group) if self._limiters.provider_name(name) not in exclude
-                ]
-                if group not in exclude and any(self.could_serve(name, ONE_REQUEST) for name in accounts):
+                scopes = [scope for scope in router.scopes(group) if self._limiters.provider_name(scope) not in exclude]
+                if group not in exclude and any(self.could_serve(scope, ONE_REQUEST) for scope in scopes):
                     return group
         return None
 
@@ -269,7 +267,7 @@ class Guard:
         The share is ``quota.switch_at``, else ``quota.critical``.
         """
         own, *accounts = self._limiters.limiters_of(provider)
-        if _is_away(own) or (accounts and all(map(_is_away, accounts))):
+        if self._is_away(own) or (accounts and all(map(self._is_away, accounts))):
             return True
         quota = self.config.quota
         return own.utilization()[1] >= (quota.critical if quota.switch_at is None else quota.switch_at)
@@ -277,8 +275,8 @@ class Guard:
     # Actions: ``actor``, and ``detail``, the reason, are recorded with each.
 
     def reset_quota(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
-        """Set ``provider``'s usage to zero and end any pause that it, or an account of it, asked for."""
-        for limiter in self._limiters.limiters_of(provider):
+        """Set ``provider``'s usage to zero and end any pause of it, of its accounts and of their models."""
+        for limiter in (*self._limiters.limiters_of(provider), *self._limiters.models_of(provider)):
             limiter.reset()
             self._settlement.forget_rejections(limiter.name)
         self.reporter.on_action(actor, "reset_quota", provider, detail)
@@ -303,7 +301,7 @@ class Guard:
         """The state of all providers, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
         wall = self.clock.wall()
         return {
-            "providers": describe_providers(self._limiters.providers, dict(self._limiters.accounts), wall),
+            "providers": describe_providers(self._limiters, wall),
             "features": describe_all(self._limiters.features, wall),
             "store": {"scope": "process", "state": "ok", "processes": self.processes}
             if self._fleet is None
@@ -381,13 +379,19 @@ class Guard:
         """Have ``callback`` called when the guard closes."""
         self._on_close.append(callback)
 
-    def could_serve(self, account: str, demand: Demand, priority: int = 0) -> bool:
-        """Whether a provider, or one of its accounts, would admit ``demand`` now."""
-        return self._limiters.denial_of(account, demand, priority) is None
+    def could_serve(self, scope: str, demand: Demand, priority: int = 0) -> bool:
+        """Whether an attempt in ``scope`` would be admitted now."""
+        return self._limiters.denial_of(scope, demand, priority) is None
 
-    def is_open(self, account: str) -> bool:
-        """Whether the breaker of a provider, or of one of its accounts, admits nothing at the moment."""
-        return self._limiters.is_open(account)
+    def is_open(self, scope: str) -> bool:
+        """Whether the breaker of the provider or of the account of ``scope`` admits nothing at the moment."""
+        return self._limiters.is_open(scope)
+
+    def _admits_one(self, limiter: Limiter) -> bool:
+        return limiter.check(ONE_REQUEST) is None and not self._limiters.paused_for(limiter.name)
+
+    def _is_away(self, limiter: Limiter) -> bool:
+        return self._limiters.paused_for(limiter.name) > 0 or health(limiter.state()) == "down"
 
     def limiter(self, provider: str) -> Limiter:
         """The limiter of one provider; one without limits still has a breaker."""
@@ -396,15 +400,6 @@ class Guard:
     def limiters(self) -> list[Limiter]:
         """The limiters of all providers met so far, and of the features that have limits."""
         return list(self._limiters)
-
-
-def _admits_one(limiter: Limiter) -> bool:
-    return limiter.check(ONE_REQUEST) is None
-
-
-def _is_away(limiter: Limiter) -> bool:
-    state = limiter.state()
-    return state.paused_for > 0 or health(state) == "down"
 
 
 def _join_fleet(store: StoreSettings, *, others_announce: bool) -> RedisFleet | None:

@@ -16,7 +16,7 @@ from wallie_litellm.litellm_adapter.selection import Selection, current_selectio
 class Picking:
     """What this package's filter keeps for one attempt.
 
-    The first pick is among the accounts that can serve soonest. LiteLLM's own filters, by tags for example, come
+    The first pick is among the scopes that can serve soonest. LiteLLM's own filters, by tags for example, come
     later and may leave none of these: then :meth:`widen` leaves all that may be waited for, but for the excluded ones.
     LiteLLM's filter asks it inside a ``with`` block of its own.
     """
@@ -56,17 +56,17 @@ class Picking:
         left = [deployment for deployment in deployments if id_of(deployment) not in self.excluded]
         if len(left) < 2:
             return left
-        accounts = {self._inner.account_of(deployment) for deployment in left}
-        if len(accounts) < 2:
+        scopes = {self._inner.scope_of(deployment) for deployment in left}
+        if len(scopes) < 2:
             return left
         try:
             preferred = self._guard.preferred(
-                self._context, self.group, accounts, self._attempt.demand, soonest=not self._wide
+                self._context, self.group, scopes, self._attempt.demand, soonest=not self._wide
             )
         except Refused as refused:
             self.refused = refused
             return []
-        return [deployment for deployment in left if self._inner.account_of(deployment) in preferred]
+        return [deployment for deployment in left if self._inner.scope_of(deployment) in preferred]
 
     def widen(self) -> bool:
         """Keep more at the next pick; ``False`` if there are no more."""

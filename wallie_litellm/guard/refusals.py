@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wallie_litellm.core.dimensions import FEATURE
+from wallie_litellm.core.scopes import in_words
 from wallie_litellm.errors import CircuitOpen, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.store import Denial, DenialReason
@@ -47,7 +48,7 @@ _ERRORS: Final[Mapping[DenialReason, tuple[type[Refused], str]]] = {
 
 
 def refusal(denial: Denial, limiter: Limiter, group: str, *, provider: str, waited: float, open_for: float) -> Refused:
-    """The error for ``denial`` by ``limiter``, of ``provider`` or of one of its accounts.
+    """The error for ``denial`` by ``limiter``, of ``provider``, of one of its accounts or of a model.
 
     ``waited`` is how many seconds the request has waited already; ``open_for`` is the ``retry_after`` of a breaker
     that only an operator closes again.
@@ -82,7 +83,7 @@ class _Refusal:
     @property
     def subject(self) -> str:
         """The same at the beginning of a sentence."""
-        return f"The feature {self._feature}" if self.limiter.is_feature else self.limiter.name
+        return f"The feature {self._feature}" if self.limiter.is_feature else in_words(self.limiter.name)
 
     @property
     def setting(self) -> str:

@@ -47,8 +47,8 @@ class Deployments(Protocol):
     def deployments_of(self, group: str) -> Sequence[Mapping[str, Any]]:
         """The deployments behind a group."""
 
-    def account_of(self, deployment: Mapping[str, Any]) -> str:
-        """The account of a deployment: its provider's name, where that has only one key."""
+    def scope_of(self, deployment: Mapping[str, Any]) -> str:
+        """The scope of a deployment's model."""
 
 
 class Chains(NamedTuple):
@@ -233,13 +233,13 @@ class RequestLoop:
             key = (deployment.get("model_info") or {}).get("id")
             if key is None or str(key) in failed:
                 continue
-            account = self._router.account_of(deployment)
-            if self._serves_now(account, attempt.demand) if now else not self._guard.is_open(account):
+            scope = self._router.scope_of(deployment)
+            if self._serves_now(scope, attempt.demand) if now else not self._guard.is_open(scope):
                 return Step(self._member.group, self._member.parameters, excluded=failed)
         return None
 
-    def _serves_now(self, account: str, demand: Demand) -> bool:
-        return self._guard.could_serve(account, demand, self.context.priority)
+    def _serves_now(self, scope: str, demand: Demand) -> bool:
+        return self._guard.could_serve(scope, demand, self.context.priority)
 
     def _next_order(self, attempt: Attempt) -> Step | None:
         """The deployments of the group with LiteLLM's next ``order``: a step of the chain, and no retry."""
@@ -255,8 +255,8 @@ class RequestLoop:
         return Step(self._member.group, self._member.parameters, excluded=self._failed)
 
     def _some_circuit_closed(self) -> bool:
-        accounts = frozenset(self.context.route.router.accounts(self._member.group))
-        return not accounts or any(not self._guard.is_open(name) for name in accounts)
+        scopes = frozenset(self.context.route.router.scopes(self._member.group))
+        return not scopes or any(not self._guard.is_open(scope) for scope in scopes)
 
     def _delay(self, result: AttemptResult) -> float:
         """Seconds before the next attempt. A pause is waited for in the limiter, not here."""

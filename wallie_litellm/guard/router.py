@@ -96,7 +96,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         own["_picks"] = picks = SolePicks(inner, calls)
         own["_attempts"] = Attempts(guard, inner, calls, picks)
         own["_chains"] = chains = _ConfiguredChains(inner)
-        own["view"] = view = RouterView(chains.names_after, inner.providers_of, _Prices(), inner.accounts_of)
+        own["view"] = view = RouterView(chains.names_after, inner.providers_of, _Prices(), inner.scopes_of)
         for deployment in inner.deployments():
             inner.destination_of(deployment)
         guard.add_router(view)

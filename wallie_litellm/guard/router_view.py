@@ -43,14 +43,14 @@ def chains_of(chains: Mapping[str, Sequence[str]]) -> Callable[[str], Sequence[s
 class RouterView:
     """The chains of a router's groups, the providers behind each of them, and its prices.
 
-    ``accounts_of`` is as ``providers_of`` where no provider is called with several keys.
+    ``scopes_of`` are the scopes of the models behind a group; without it, they are as ``providers_of``.
     """
 
     chain_of: Callable[[str], Sequence[str]] = no_chain
     providers_of: Callable[[str], Iterable[str]] = no_providers
     price: Pricer = tokens_only
-    accounts_of: Callable[[str], Iterable[str]] | None = None
+    scopes_of: Callable[[str], Iterable[str]] | None = None
 
-    def accounts(self, group: str) -> Iterable[str]:
-        """The accounts behind a group."""
-        return (self.accounts_of or self.providers_of)(group)
+    def scopes(self, group: str) -> Iterable[str]:
+        """The scopes behind a group."""
+        return (self.scopes_of or self.providers_of)(group)

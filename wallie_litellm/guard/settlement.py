@@ -1,4 +1,4 @@
-"""The end of an attempt: usage to the limits, a sample to the breaker, a pause to provider or account, an event."""
+"""The end of an attempt: usage to the limits, a sample to the breaker, a pause to what a 429 was about, an event."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome, charge
+from wallie_litellm.core.fault_domain import FaultDomain
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.reporter import Reporter
 from wallie_litellm.limiter.registry import LimiterRegistry
@@ -21,7 +22,7 @@ _REJECTED = Outcome.REJECTED
 
 
 class Settlement:
-    """Settles attempts, and counts the rate limits that each account has been answered with in a row."""
+    """Settles attempts, and counts the rate limits that each scope has been answered with in a row."""
 
     def __init__(
         self, limiters: LimiterRegistry, reporter: Reporter, backoff: Backoff, now: Callable[[], float]
@@ -32,7 +33,7 @@ class Settlement:
         self._now = now
         self._lock = threading.Lock()
         self._served: dict[str, _Served] = {}  # by provider
-        self._rejections: dict[str, _Rejections] = {}  # by provider, or account, since its last success
+        self._rejections: dict[str, _Rejections] = {}  # by scope, since its last success
 
     def settle(self, context: RequestContext, attempt: Attempt, result: AttemptResult) -> bool:
         """End ``attempt``; ``False`` for one that was never admitted, has ended before, or has expired."""
@@ -42,8 +43,9 @@ class Settlement:
         attempt.result = result
         pause_for = result.pause_for
         if result.rate_limited:
-            pause_for = self._pause_after_rejection(attempt, result.pause_for)
+            pause_for = self._pause_after_rejection(attempt, result)
         elif self._rejections and result.verdict is _SUCCESS:
+            self._rejections.pop(attempt.scope, None)
             self._rejections.pop(attempt.account or attempt.provider, None)
         charged = charge(result.outcome, reservation.demand, result.usage)
         verdict = self._verdict_on_provider(attempt, result.verdict)
@@ -58,6 +60,9 @@ class Settlement:
         settled = self._limiters.provider(attempt.provider).settle(
             reservation, charged, verdict, reason=result.reason, pause_for=pause_for
         )
+        if attempt.model_reservation is not None:
+            limiter, part = attempt.model_reservation
+            limiter.settle(part, charged)
         if attempt.feature_reservation is not None:
             limiter, part = attempt.feature_reservation
             limiter.settle(part, charge(result.outcome, part.demand, result.usage))
@@ -74,22 +79,30 @@ class Settlement:
                 return _IGNORED
         return verdict
 
-    def forget_rejections(self, provider: str) -> None:
-        """Begin the count of the rate limits of ``provider``, or of an account, anew."""
-        self._rejections.pop(provider, None)
+    def forget_rejections(self, scope: str) -> None:
+        """Begin the count of the rate limits of ``scope`` anew."""
+        self._rejections.pop(scope, None)
 
-    def _pause_after_rejection(self, attempt: Attempt, asked: float | None) -> float | None:
-        """Seconds of a provider's or account's pause: as it ``asked``, else longer with each rejection in a row.
+    def _pause_after_rejection(self, attempt: Attempt, result: AttemptResult) -> float | None:
+        """Seconds for which the account, or the provider, pauses; a model that the rate limit is of is paused here."""
+        if result.fault is not FaultDomain.MODEL or not attempt.scope:
+            return self._pause(attempt.account or attempt.provider, attempt, result.pause_for)
+        seconds = self._pause(attempt.scope, attempt, result.pause_for)
+        if seconds:
+            self._limiters.pause_model(attempt.scope, seconds)
+        return None
+
+    def _pause(self, scope: str, attempt: Attempt, asked: float | None) -> float | None:
+        """Seconds of a pause of ``scope``: as the provider ``asked``, else longer with each rejection in a row.
 
         Calls that were under way when the provider first rejected one say nothing new: a crowd lengthens a pause once.
         """
-        name = attempt.account or attempt.provider
         with self._lock:
-            seen = self._rejections.get(name)
+            seen = self._rejections.get(scope)
             if seen is not None and attempt.started_at <= seen.at:
                 return asked
             count = 1 if seen is None else seen.number + 1
-            self._rejections[name] = _Rejections(count, self._now())
+            self._rejections[scope] = _Rejections(count, self._now())
         return asked if asked else self._backoff.seconds(count)
 
 
@@ -104,7 +117,7 @@ _NEVER: Final = _Served(None, -inf)
 
 
 class _Rejections(NamedTuple):
-    """How many rejections in a row a provider has answered with, and when the last of them came, in seconds."""
+    """How many rejections in a row a scope has been answered with, and when the last of them came, in seconds."""
 
     number: int
     at: float

@@ -188,6 +188,13 @@ class Limiter:
         wake(woken)
         return settled
 
+    def pause(self, seconds: float) -> None:
+        """Admit nothing for so long; an earlier, longer pause stands."""
+        with self._lock:
+            self._store.pause(self._now() + seconds)
+            woken = self._serve()
+        wake(woken)
+
     def consume(self, amount: Demand) -> None:
         """Charge ``amount``, which was used without a reservation."""
         with self._lock:

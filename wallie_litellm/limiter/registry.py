@@ -1,4 +1,4 @@
-"""All limiters of one guard: one per provider and account, and one per feature with limits of its own."""
+"""All limiters of one guard: one per provider, account and paused model, and one per feature with limits of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from wallie_litellm.config import LimitSettings, ProviderLimits, WallieConfig
 from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import FEATURE
+from wallie_litellm.core.scopes import account_in
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limiter import Limiter
@@ -36,9 +37,10 @@ class Account(NamedTuple):
 
 
 class LimiterRegistry:
-    """Finds a limiter by name; a provider's is built at its first use.
+    """Finds a limiter by name; a provider's is built at its first use, a model's when the model is first paused.
 
-    The name of an account stands for its provider's limits together with the account's own breaker and pauses.
+    A scope (:mod:`~wallie_litellm.core.scopes`) stands for all limiters that an attempt there passes: the model's
+    pauses, the account's breaker and pauses, and the provider's limits and breaker.
     """
 
     def __init__(
@@ -63,8 +65,12 @@ class LimiterRegistry:
         }
         self._providers: dict[str, Limiter] = {}
         self._accounts: dict[str, Account] = {}
+        self._models: dict[str, Limiter] = {}  # without limits, by scope
+        self._scopes: dict[str, set[str]] = {}  # of the models that routers call, by provider or account
         # With the limits of the vendor's own address, which has not been called yet: a router may name another.
         self._by_default: dict[str, Limiter] = {}
+        if fleet is not None:
+            fleet.on_paused_model(self._model)
         for name, settings in config.providers.items():
             if config.states_limits_of(name):
                 self.provider(name)
@@ -80,13 +86,15 @@ class LimiterRegistry:
                 self._providers[name] = limiter
         return limiter
 
-    def meet(self, provider: str, account: str, at_own_address: bool) -> None:
-        """A router calls this account of this provider, at the vendor's own address or at another.
+    def meet(self, provider: str, account: str, at_own_address: bool, scope: str = "") -> None:
+        """A router calls this account of this provider, at the vendor's own address or at another, for a model.
 
         The limits that hold where the file says nothing are those of the vendors' own addresses. Of several routers
         that mean different addresses by one name, the first decides.
         """
         with self._lock:
+            if scope:
+                self._scopes.setdefault(account, set()).add(scope)
             if not at_own_address and provider in self._by_default:
                 self._by_default[provider] = self._build(provider, AccountLimits())
         shared = self.provider(provider)
@@ -101,8 +109,45 @@ class LimiterRegistry:
         """The accounts of providers that are called with several keys, by name."""
         return self._accounts
 
-    def provider_name(self, name: str) -> str:
-        """The name of the provider that an account belongs to; a provider's own."""
+    def model(self, scope: str) -> Limiter | None:
+        """The limiter of a model that has been paused."""
+        return self._models.get(scope) if self._models else None
+
+    def pause_model(self, scope: str, seconds: float) -> None:
+        """Have no worker of the fleet call this model for so long."""
+        self._model(scope).pause(seconds)
+        if self._fleet is not None:
+            self._fleet.announce_pause(scope, seconds)
+
+    def paused_for(self, name: str) -> float:
+        """Seconds for which a provider, or an account, is paused, or all its models are that routers call."""
+        own = self.known(name).state().paused_for
+        with self._lock:
+            models = [self._models.get(scope) for scope in self._scopes.get(name, ())]
+        return max(own, min((0.0 if model is None else model.state().paused_for for model in models), default=0.0))
+
+    @property
+    def models(self) -> Mapping[str, Limiter]:
+        """The limiters of models that have been paused, by scope."""
+        return dict(self._models)
+
+    def models_of(self, provider: str) -> tuple[Limiter, ...]:
+        """The limiters of the paused models of a provider and of its accounts, or of an account."""
+        models = list(self._models.values())  # another thread may add one
+        return tuple(
+            limiter for limiter in models if provider in (account_in(limiter.name), self.provider_name(limiter.name))
+        )
+
+    def _model(self, scope: str) -> Limiter:
+        with self._lock:
+            limiter = self._models.get(scope)
+            if limiter is None:
+                limiter = self._models[scope] = self._attached(self._build(scope, AccountLimits()))
+            return limiter
+
+    def provider_name(self, scope: str) -> str:
+        """The name of the provider whose scope this is."""
+        name = account_in(scope)
         account = self._accounts.get(name)
         return name if account is None else account.provider.name
 
@@ -118,12 +163,12 @@ class LimiterRegistry:
         accounts = list(self._accounts.values())  # another thread may add one
         return (shared, *(account.limiter for account in accounts if account.provider is shared))
 
-    def denial_of(self, name: str, demand: Demand, priority: int = 0) -> FoundDenial | None:
-        """What keeps a provider, or an account, from admitting ``demand`` now, and whose denial it is."""
-        return self._longest_denial(name, lambda limiter: limiter.check(demand, priority))
+    def denial_of(self, scope: str, demand: Demand, priority: int = 0) -> FoundDenial | None:
+        """What keeps a scope from admitting ``demand`` now, and whose denial it is."""
+        return self._longest_denial(scope, lambda limiter: limiter.check(demand, priority))
 
-    def denials_of(self, names: Iterable[str], demand: Demand, priority: int) -> dict[str, FoundDenial | None]:
-        """:meth:`denial_of` each of ``names`` at one moment: accounts of one provider wait equally long for it."""
+    def denials_of(self, scopes: Iterable[str], demand: Demand, priority: int) -> dict[str, FoundDenial | None]:
+        """:meth:`denial_of` each of ``scopes`` at one moment: those of one provider wait equally long for it."""
         seen: dict[str, Denial | None] = {}
 
         def check(limiter: Limiter) -> Denial | None:
@@ -131,21 +176,22 @@ class LimiterRegistry:
                 seen[limiter.name] = limiter.check(demand, priority)
             return seen[limiter.name]
 
-        return {name: self._longest_denial(name, check) for name in names}
+        return {scope: self._longest_denial(scope, check) for scope in scopes}
 
-    def _longest_denial(self, name: str, check: Callable[[Limiter], Denial | None]) -> FoundDenial | None:
-        account = self._accounts.get(name)
-        if account is None:
-            limiter = self.provider(name)
-            denial = check(limiter)
-            return None if denial is None else (denial, limiter)
-        found = [(denial, one) for one in account if (denial := check(one)) is not None]
-        return max(found, key=_longest, default=None)
+    def _longest_denial(self, scope: str, check: Callable[[Limiter], Denial | None]) -> FoundDenial | None:
+        found = [(denial, one) for one in self._passed_in(scope) if (denial := check(one)) is not None]
+        return max(found, key=_longest) if found else None
 
-    def is_open(self, name: str) -> bool:
-        """Whether the breaker of a provider, or of an account or its provider, admits nothing at the moment."""
-        account = self._accounts.get(name)
-        return self.provider(name).is_open() if account is None else any(one.is_open() for one in account)
+    def _passed_in(self, scope: str) -> tuple[Limiter, ...]:
+        """The limiters that an attempt in ``scope`` passes."""
+        name = account_in(scope)
+        passed: tuple[Limiter, ...] = self._accounts.get(name) or (self.provider(name),)
+        model = self.model(scope)
+        return passed if model is None else (model, *passed)
+
+    def is_open(self, scope: str) -> bool:
+        """Whether a breaker that an attempt in ``scope`` passes admits nothing at the moment."""
+        return any(one.is_open() for one in self._passed_in(scope))
 
     def known(self, name: str) -> Limiter:
         """:meth:`provider`, or an account's, for names that people type.
@@ -172,7 +218,7 @@ class LimiterRegistry:
 
     def __iter__(self) -> Iterator[Limiter]:
         accounts = [account.limiter for account in list(self._accounts.values())]
-        return iter([*self.providers.values(), *self._features.values(), *accounts])
+        return iter([*self.providers.values(), *self._features.values(), *accounts, *list(self._models.values())])
 
     def _first(self, name: str) -> Limiter:
         limiter = self._by_default.pop(name, None) or self._build(name, _limits(self._config.providers.get(name)))

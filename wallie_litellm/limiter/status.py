@@ -9,8 +9,9 @@ from wallie_litellm.core.circuit_breaker import BreakerState, health_of
 from wallie_litellm.core.dimensions import DIMENSIONS
 from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.core.provider_names import ACCOUNT_MARK
+from wallie_litellm.core.scopes import account_in, model_in
 from wallie_litellm.limiter.limiter import Limiter, LimiterState
-from wallie_litellm.limiter.registry import Account
+from wallie_litellm.limiter.registry import Account, LimiterRegistry
 
 _HEALTHS: Final = ("healthy", "degraded", "down")
 _DOWN: Final = 2  # its place among them
@@ -28,19 +29,29 @@ def describe_all(limiters: Mapping[str, Limiter], wall: float) -> dict[str, Any]
     return {name: describe(limiter.state(), wall) for name, limiter in sorted(limiters.items())}
 
 
-def describe_providers(
-    providers: Mapping[str, Limiter], accounts: Mapping[str, Account], wall: float
-) -> dict[str, Any]:
-    """:func:`describe_all`, with the accounts of providers that are called with several keys, by their digests.
+def describe_providers(limiters: LimiterRegistry, wall: float) -> dict[str, Any]:
+    """:func:`describe_all` providers, with the accounts of those that are called with several keys, by their digests.
 
-    A provider all of whose accounts are down, or paused, is so too.
+    A provider all of whose accounts are down, or paused, is so too. Models that are paused are with their provider, or
+    with the account for which they are; one all of whose models are paused is so too.
     """
-    described = describe_all(providers, wall)
+    accounts = dict(limiters.accounts)
+    described = describe_all(limiters.providers, wall)
     for name, account in sorted(accounts.items()):
         own = describe(account.limiter.state(), wall)
-        digest = name.removeprefix(account.provider.name + ACCOUNT_MARK)
-        shown = {key: own[key] for key in ("health", "breaker", "paused_for", "in_flight", "waiting")}
-        described[account.provider.name].setdefault("accounts", {})[digest] = shown
+        shown = {key: own[key] for key in ("health", "breaker", "in_flight", "waiting")}
+        shown["paused_for"] = limiters.paused_for(name)
+        described[account.provider.name].setdefault("accounts", {})[_digest(name, account)] = shown
+    for name, provider in described.items():
+        provider["paused_for"] = limiters.paused_for(name)
+    for scope, limiter in sorted(limiters.models.items()):
+        state = limiter.state()
+        owner = _described(described, accounts, account_in(scope))
+        if owner is not None:
+            owner["waiting"] += state.waiting
+            if state.paused_for:
+                shown = {"paused_for": state.paused_for, "waiting": state.waiting}
+                owner.setdefault("models", {})[model_in(scope)] = shown
     for provider in described.values():
         if own_accounts := list(provider.get("accounts", {}).values()):
             provider["paused_for"] = max(provider["paused_for"], min(one["paused_for"] for one in own_accounts))
@@ -50,6 +61,21 @@ def describe_providers(
             seen = best if best == _DOWN else min(worst, _DOWN - 1)
             provider["health"] = _HEALTHS[max(seen, _HEALTHS.index(provider["health"]))]
     return described
+
+
+def _described(
+    described: Mapping[str, dict[str, Any]], accounts: Mapping[str, Account], name: str
+) -> dict[str, Any] | None:
+    """What is described under the name of a provider or an account."""
+    account = accounts.get(name)
+    if account is None:
+        return described.get(name)
+    found: dict[str, Any] = described[account.provider.name]["accounts"][_digest(name, account)]
+    return found
+
+
+def _digest(name: str, account: Account) -> str:
+    return name.removeprefix(account.provider.name + ACCOUNT_MARK)
 
 
 def describe(state: LimiterState, wall: float) -> dict[str, Any]:

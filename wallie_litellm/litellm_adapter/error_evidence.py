@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 import aiohttp
@@ -20,6 +21,14 @@ _LIBRARIES: Final = sys.stdlib_module_names | {
     "aiohttp", "anyio", "boto3", "botocore", "google", "httpcore", "httpx", "jinja2", "litellm", "openai", "pydantic",
     "pydantic_core", "tenacity", "tiktoken", "tokenizers", "wallie_litellm",
 }  # fmt: skip
+
+_MARK: Final = "wallie_ended_attempt"  # attribute of an exception that has ended an attempt
+
+
+def mark_as_end(error: BaseException) -> None:
+    """Note that ``error`` has ended an attempt: it is no cause of what ends a later one."""
+    with suppress(Exception):  # one that takes no attributes
+        setattr(error, _MARK, True)
 
 
 def is_litellms(error: BaseException) -> bool:
@@ -79,12 +88,12 @@ def is_refused_connection(cause: BaseException) -> bool:
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """``error`` and what led to it: nearer causes first, sixteen at most."""
+    """``error`` and what led to it, sixteen at most; not the end of an earlier attempt, in whose handling it came."""
     seen: set[int] = set()
     pending: list[BaseException | None] = [error]
     while pending and len(seen) < 16:
         cause = pending.pop()
-        if cause is None or id(cause) in seen:
+        if cause is None or id(cause) in seen or (cause is not error and getattr(cause, _MARK, False)):
             continue
         seen.add(id(cause))
         yield cause

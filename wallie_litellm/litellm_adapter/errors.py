@@ -38,6 +38,7 @@ from wallie_litellm.litellm_adapter.error_evidence import (
     could_not_build,
     is_litellms,
     is_refused_connection,
+    mark_as_end,
     shows_an_exchange,
     status_in_body,
     was_reading,
@@ -48,7 +49,9 @@ from wallie_litellm.litellm_adapter.http_answer import HttpAnswer, answer_behind
 # LiteLLM 1.106 reads a Gemini error with "403" anywhere in its text, even in "retry in 4.0403s", as a bad request.
 _GEMINI_RATE_LIMIT: Final = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
 # How OpenAI and those who follow it say that a request alone exceeds a limit: the limit's name, and two numbers.
-_TOO_LARGE: Final = re.compile(r"on ([^:]+): limit ([\d,]+), requested ([\d,]+)", re.IGNORECASE)
+_TOO_LARGE: Final = re.compile(
+    r" on ([a-z ]+ per [a-z]+(?: \([a-z]+\))?): limit ([\d,]+), requested ([\d,]+)", re.IGNORECASE
+)
 _NOT_READABLE: Final = "unreadable answer"  # the reason of an attempt whose answer LiteLLM could not read
 _OURS: Final = FaultDomain.OURS
 _CONTENT_POLICY: Final = "content_policy_violation"  # OpenAI's code of a request that its filter refuses
@@ -172,7 +175,9 @@ def classify_error(error: BaseException, *, deadline_passed: bool = False, excha
     ``exchanged``: the provider has answered, with a stream in which the error came.
     """
     try:
-        return _classify(error, deadline_passed, exchanged)
+        result = _classify(error, deadline_passed, exchanged)
+        mark_as_end(error)
+        return result
     except Exception:  # noqa: BLE001 - an error that cannot be read must not keep its attempt from being settled
         return AttemptResult(Outcome.CUT, reason=type(error).__name__)
 

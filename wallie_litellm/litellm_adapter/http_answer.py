@@ -14,7 +14,7 @@ import httpx
 
 from wallie_litellm.litellm_adapter.responses import response_headers
 
-_LONGEST_TEXT: Final = 20_000  # characters of a body that are read
+_LONGEST_TEXT: Final = 8_000  # characters of a body that are read
 _DEEPEST: Final = 6  # levels of a body that are searched for codes
 _CODE_KEYS: Final = ("code", "type", "status", "reason")
 _TYPE_HEADER: Final = "x-amzn-errortype"  # Bedrock's code

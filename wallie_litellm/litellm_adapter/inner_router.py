@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from litellm.router import Router
 
+from wallie_litellm.core.scopes import model_scope
 from wallie_litellm.litellm_adapter.providers import Destination, Providers
 from wallie_litellm.litellm_adapter.run_ready import NotReady, run_ready
 from wallie_litellm.litellm_adapter.usage_count import UsageCount
@@ -39,16 +40,18 @@ class InnerRouter:
     Answers are kept until :meth:`changed` is called.
     """
 
-    def __init__(self, router: Any, on_destination: Callable[[str, str, bool], object] | None = None) -> None:
+    def __init__(self, router: Any, on_destination: Callable[[str, str, bool, str], object] | None = None) -> None:
         self.router = router
-        self._on_destination = on_destination  # called with the parts of each destination before it is first returned
+        self._on_destination = (
+            on_destination  # called with each destination, and the model's scope, before it is first returned
+        )
         self._select = getattr(router, "select", None)  # LiteLLM 1.109 and newer
         self._registry = getattr(router, "registry", None)  # likewise
         self._for_checks = {"llm_router": router} if self._registry is None else {"ctx": _context_of(router)}
         self._usage = UsageCount(router) if self._registry is None else None
         self._groups: dict[str, tuple[Deployment, ...]] = {}
         self._providers: dict[str, frozenset[str]] = {}
-        self._accounts: dict[str, frozenset[str]] = {}
+        self._scopes: dict[str, frozenset[str]] = {}
         self._naming = Providers()
         self._are_named = False  # whether the present deployments are
         self._destinations: dict[str, Destination] = {}  # by the deployment's id
@@ -73,7 +76,7 @@ class InnerRouter:
         """Read deployments anew."""
         self._groups.clear()
         self._providers.clear()
-        self._accounts.clear()
+        self._scopes.clear()
         self._are_named = False
         self._destinations.clear()
         self._aliases = None
@@ -108,22 +111,22 @@ class InnerRouter:
                 self._providers[group] = found
         return found
 
-    def accounts_of(self, group: str) -> frozenset[str]:
-        """The accounts behind a model group."""
-        found = self._accounts.get(group)
+    def scopes_of(self, group: str) -> frozenset[str]:
+        """The scopes of the models behind a model group."""
+        found = self._scopes.get(group)
         if found is None:
-            found = frozenset(self.destination_of(deployment).account for deployment in self.deployments_of(group))
-            if len(self._accounts) < MOST_GROUPS:
-                self._accounts[group] = found
+            found = frozenset(map(self.scope_of, self.deployments_of(group)))
+            if len(self._scopes) < MOST_GROUPS:
+                self._scopes[group] = found
         return found
 
     def provider_of(self, deployment: Deployment) -> str:
         """The provider whose limits and breaker a deployment is under."""
         return self.destination_of(deployment).provider
 
-    def account_of(self, deployment: Deployment) -> str:
-        """The account whose breaker and pauses a deployment is under: its provider's name, where that has one key."""
-        return self.destination_of(deployment).account
+    def scope_of(self, deployment: Deployment) -> str:
+        """The scope of a deployment's model: a pause may hold for it, for its account or for its provider."""
+        return _scope(self.destination_of(deployment), deployment)
 
     def destination_of(self, deployment: Deployment) -> Destination:
         """The provider and the account of a deployment."""
@@ -135,7 +138,7 @@ class InnerRouter:
                 self._are_named = True
             destination = self._naming.destination_of(deployment)
             if self._on_destination is not None:
-                self._on_destination(*destination)
+                self._on_destination(*destination, _scope(destination, deployment))
             if key is not None:
                 self._destinations[key] = destination
         return destination
@@ -198,6 +201,10 @@ class InnerRouter:
 
 def _context_of(router: Any) -> Any:
     return import_module("litellm.router_api").RoutingContext(router)  # LiteLLM 1.109 and newer
+
+
+def _scope(destination: Destination, deployment: Deployment) -> str:
+    return model_scope(destination.account, deployment["litellm_params"]["model"])
 
 
 def id_of(deployment: Deployment) -> str | None:

@@ -4,6 +4,7 @@
 both.
 
 ``fleet``       the thread that makes the exchanges of all providers of a guard
+``paused_models``  the models that any worker has paused
 ``layout``      keys, channel and scripts in Redis
 ``connection``  a client for the URL: one server, TLS, Sentinel, or a cluster
 ``inspect``     a fleet's state, read without changing it

@@ -27,6 +27,7 @@ from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from wallie_litellm.core.lease_exchange import VERSION, LeaseAnswer, RenewalRequest, Uninitialised
+from wallie_litellm.core.scopes import model_in
 from wallie_litellm.limiter.redis.connection import Client, connect, reason_of
 from wallie_litellm.limiter.redis.layout import (
     CHANNEL,
@@ -39,6 +40,7 @@ from wallie_litellm.limiter.redis.layout import (
     once_key_of,
     trial_key_of,
 )
+from wallie_litellm.limiter.redis.paused_models import announce, paused_models
 
 if TYPE_CHECKING:
     from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
@@ -137,6 +139,7 @@ class RedisFleet:
         self._on_store_error = on_store_error
         self._others_announce = others_announce  # what is done once in the fleet is left to other workers
         self._exchangers: dict[str, _Exchanger] = {}
+        self._on_paused_model: Callable[[str], object] = lambda _scope: None
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -168,6 +171,15 @@ class RedisFleet:
             return
         if self._closing or self.state == "down" or not self._schedule(self._once(key, ttl, action)):
             action()
+
+    def on_paused_model(self, callback: Callable[[str], object]) -> None:
+        """Have ``callback`` called with the scope of each model that a worker has paused, to attach its limiter."""
+        self._on_paused_model = callback
+
+    def announce_pause(self, scope: str, seconds: float) -> None:
+        """Let the other workers know, and those that start later, that a model is paused for so long."""
+        if not self._closing and self.state != "down":
+            self._schedule(self._announce_pause(scope, time.time() + seconds))
 
     def status(self) -> dict[str, Any]:
         """The store's part of the guard's status, ready for JSON."""
@@ -279,7 +291,12 @@ class RedisFleet:
         # long over a slow link that Redis would count as away.
         spare = (client.ping() for _ in range(SPARE_CONNECTIONS))
         await asyncio.gather(*spare, *(self._try_out(name) for name in list(self._exchangers)))
+        await self._find_paused_models()
         self._subscription = asyncio.ensure_future(self._subscribe())
+
+    async def _find_paused_models(self) -> None:
+        for scope in await paused_models(self._command, time.time()):
+            self._on_paused_model(scope)
 
     async def _try_out(self, name: str) -> None:
         """Load the script, and fail unless the state of ``name`` is of its version and a script may write beside it."""
@@ -383,6 +400,10 @@ class RedisFleet:
         if first:
             action()
 
+    async def _announce_pause(self, scope: str, until: float) -> None:
+        with suppress(Exception):  # as while Redis is away: other workers meet the provider's refusal themselves
+            await within(TIMEOUT, announce(self._command, self.worker, scope, until))
+
     async def _subscribe(self) -> None:
         """Renew where other workers broadcast a change."""
         client = connect(self._url, None)
@@ -390,6 +411,7 @@ class RedisFleet:
             await client.ping()  # a cluster's client has to find the servers before it can subscribe
             channel = client.pubsub()
             await channel.subscribe(CHANNEL)
+            await self._find_paused_models()
             for exchanger in list(self._exchangers.values()):  # broadcasts from before
                 exchanger.is_due = True
                 self._kick(exchanger)
@@ -405,10 +427,14 @@ class RedisFleet:
 
     def _on_broadcast(self, message: str) -> None:
         worker, _, name = message.partition(" ")
+        if worker == self.worker:
+            return
         exchanger = self._exchangers.get(name)
-        if exchanger is not None and worker != self.worker:
+        if exchanger is not None:
             exchanger.is_due = True
             self._kick(exchanger)
+        elif model_in(name):
+            self._on_paused_model(name)
 
     def _on_lost(self, error: BaseException) -> None:
         if self._closing:
