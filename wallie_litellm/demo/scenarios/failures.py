@@ -174,8 +174,9 @@ async def _note_pause(stage: Stage, found: Findings) -> None:
         stage.providers["openai"].rate_limit(120, times=1)
         first = await ask(router, "gpt-4o-mini")
         crowd = await asyncio.gather(*(ask(router, "gpt-4o-mini") for _ in range(5)))
-        paused = router.guard.status()["providers"]["openai"]["paused_for"]
-        found.within("429 with Retry-After 120: openai is paused", paused, 118, 120)
+        models = router.guard.status()["providers"]["openai"].get("models", {})
+        paused = max((model["paused_for"] for model in models.values()), default=0.0)
+        found.within("429 with Retry-After 120: the model at openai is paused", paused, 118, 120)
         servers = {result.provider for result in (first, *crowd)}
         received = stage.providers["openai"].counts().received
         found.same("  6 requests: served by, openai sees", "anthropic, 1", f"{', '.join(sorted(servers))}, {received}")
