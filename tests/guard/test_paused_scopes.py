@@ -118,6 +118,34 @@ async def test_a_429_about_the_account_pauses_all_its_models(upstream: Upstream)
         assert models(router) == {}
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [recorded("deepseek", "limit", **{"retry-after": "20"}), recorded("openai", "slow down", **{"retry-after": "20"})],
+    ids=["a 429 of unknown scope", "a 503 with a Retry-After"],
+)
+async def test_what_names_no_scope_pauses_the_model_that_was_called(upstream: Upstream, answer: Fault) -> None:
+    upstream.prepare({"a": [answer, ...]})
+    deployments = [deployment(upstream, "m", "a"), deployment(upstream, "n", "b")]
+    async with our_router(deployments, 0, NOT_WAITING) as router, asyncio.timeout(AT_MOST):
+        with pytest.raises((litellm.RateLimitError, litellm.ServiceUnavailableError)):
+            await ask(router)
+        assert await ask(router, "n") == "from b"
+        assert {name: 15 < seconds <= 20 for name, seconds in models(router).items()} == {"a": True}
+
+
+async def test_a_provider_all_of_whose_models_are_paused_is_paused(upstream: Upstream) -> None:
+    upstream.prepare({"a": [recorded("openai", "requests per minute")], "b": [recorded("azure", "short")]})
+    deployments = [deployment(upstream, "m", "a"), deployment(upstream, "n", "b")]
+    async with our_router(deployments, 0, NOT_WAITING) as router, asyncio.timeout(AT_MOST):
+        for group in "mn":
+            assert router.guard.is_provider_available("openai")
+            with pytest.raises(litellm.RateLimitError):
+                await ask(router, group)
+        assert 0 < router.guard.status()["providers"]["openai"]["paused_for"] <= 2
+        assert not router.guard.is_provider_available("openai")
+        assert router.guard.should_switch_provider("openai")
+
+
 async def test_a_model_is_paused_for_one_key_alone(upstream: Upstream) -> None:
     upstream.prepare({"a": [recorded("openai", "requests per minute"), ...]})
     deployments = [deployment(upstream, "m", "x", "a", "sk-a"), deployment(upstream, "m", "x", "b", "sk-b")]

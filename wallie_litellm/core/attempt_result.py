@@ -20,10 +20,10 @@ TOO_LARGE: Final = "request too large"  # for a limit of the account's
 class AttemptResult(NamedTuple):
     """How an attempt ended: what it means for capacity, for the breaker, and for a pause (``pause_for`` seconds).
 
-    ``fault`` is whose failure it was, where that is known. A ``rate_limited`` attempt pauses that scope: the model, the
-    account, and where none is known the account too. ``timed_out``: the provider did not answer in time. ``reported``
-    is the usage as the provider wrote it down, ``None`` when ``usage`` is an estimate; ``response_cost`` is LiteLLM's
-    own price, in US dollars, where it has one already.
+    ``fault`` is whose failure it was, where that is known. A pause is of the account where that is the account's, else
+    of the model. ``timed_out``: the provider did not answer in time. ``reported`` is the usage as the provider wrote it
+    down, ``None`` when ``usage`` is an estimate; ``response_cost`` is LiteLLM's own price, in US dollars, where it has
+    one already.
     """
 
     outcome: Outcome

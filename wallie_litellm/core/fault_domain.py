@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class FaultDomain(Enum):
-    """Where a failure lies. A rate limit with one of these is that scope's; one without is of an unknown scope."""
+    """Where a failure lies. A rate limit without one is of an unknown scope."""
 
     PROVIDER = "provider"  # its servers, or the network on the way
     ACCOUNT = "account"  # the key, its permissions, its money or a limit of all its models

@@ -42,8 +42,8 @@ class Settlement:
             return False
         attempt.result = result
         pause_for = result.pause_for
-        if result.rate_limited:
-            pause_for = self._pause_after_rejection(attempt, result)
+        if result.rate_limited or pause_for:
+            pause_for = self._pause(attempt, result)
         elif self._rejections and result.verdict is _SUCCESS:
             self._rejections.pop(attempt.scope, None)
             self._rejections.pop(attempt.account or attempt.provider, None)
@@ -83,16 +83,23 @@ class Settlement:
         """Begin the count of the rate limits of ``scope`` anew."""
         self._rejections.pop(scope, None)
 
-    def _pause_after_rejection(self, attempt: Attempt, result: AttemptResult) -> float | None:
-        """Seconds for which the account, or the provider, pauses; a model that the rate limit is of is paused here."""
-        if result.fault is not FaultDomain.MODEL or not attempt.scope:
-            return self._pause(attempt.account or attempt.provider, attempt, result.pause_for)
-        seconds = self._pause(attempt.scope, attempt, result.pause_for)
+    def _pause(self, attempt: Attempt, result: AttemptResult) -> float | None:
+        """Pause what the answer is about: the model unless it names the account.
+
+        Returns the seconds for which the account, or the provider, is to pause; a model is paused here.
+        """
+        is_models = bool(attempt.scope) and result.fault is not FaultDomain.ACCOUNT
+        seconds = result.pause_for
+        if result.rate_limited:
+            scope = attempt.scope if is_models else attempt.account or attempt.provider
+            seconds = self._after_rejection(scope, attempt, seconds)
+        if not is_models:
+            return seconds
         if seconds:
             self._limiters.pause_model(attempt.scope, seconds)
         return None
 
-    def _pause(self, scope: str, attempt: Attempt, asked: float | None) -> float | None:
+    def _after_rejection(self, scope: str, attempt: Attempt, asked: float | None) -> float | None:
         """Seconds of a pause of ``scope``: as the provider ``asked``, else longer with each rejection in a row.
 
         Calls that were under way when the provider first rejected one say nothing new: a crowd lengthens a pause once.

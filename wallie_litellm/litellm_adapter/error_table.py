@@ -22,7 +22,7 @@ LIMITED: Final = frozenset({429})
 class ErrorRow(NamedTuple):
     """One kind of answer, and whose ``fault`` it is.
 
-    ``is_limit``: a rate limit, which pauses its scope: the model, the account, or with no ``fault`` an unknown one.
+    ``is_limit``: a rate limit, which pauses the account where the fault is the account's, else the model.
     With a ``reset_timezone`` it is a limit of a day's: where the answer does not say for how long the pause lasts until
     the vendor's next midnight, and with ``at_least`` even where it does. ``is_empty``: the account has no money or
     quota left.
