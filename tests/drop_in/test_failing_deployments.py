@@ -133,6 +133,7 @@ OWN: Final = [
 ]
 ERRORS: Final = {
     "its own": lambda: litellm.llms.custom_llm.CustomLLMError(status_code=500, message="once"),
+    "its own 429": lambda: litellm.llms.custom_llm.CustomLLMError(status_code=429, message="once"),
     "ServiceUnavailableError": lambda: litellm.ServiceUnavailableError("once", "own-llm", "one"),
     "RuntimeError": lambda: RuntimeError("once"),
 }

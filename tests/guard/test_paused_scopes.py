@@ -263,6 +263,15 @@ async def test_a_models_pauses_grow_with_each_rejection_until_a_success(guard: G
     assert guard.status()["providers"]["openai"]["models"]["a"]["paused_for"] == pytest.approx(1, rel=0.26)
 
 
+def test_a_look_at_the_status_does_not_settle_where_a_provider_is() -> None:
+    guard = Guard(WallieConfig())
+    assert guard.status()["providers"]["openai"]["quota"]
+    assert guard.is_provider_available("anthropic")
+    guard.meet("openai", "openai", at_own_address=False, scope="openai|a")
+    assert guard.status()["providers"]["openai"]["quota"] == {}
+    guard.close()
+
+
 async def test_a_closed_guard_ends_the_wait_for_a_paused_model(guard: Guard) -> None:
     await call(guard, "a", OF_A_MODEL)
     waiting = asyncio.create_task(call(guard, "a", SERVED))

@@ -121,10 +121,12 @@ class LimiterRegistry:
 
     def paused_for(self, name: str) -> float:
         """Seconds for which a provider, or an account, is paused, or all its models are that routers call."""
-        own = self.known(name).state().paused_for
+        account = self._accounts.get(name)
+        limiter = self.providers[name] if account is None else account.limiter
         with self._lock:
             models = [self._models.get(scope) for scope in self._scopes.get(name, ())]
-        return max(own, min((0.0 if model is None else model.state().paused_for for model in models), default=0.0))
+        of_models = min((0.0 if model is None else model.state().paused_for for model in models), default=0.0)
+        return max(limiter.state().paused_for, of_models)
 
     @property
     def models(self) -> Mapping[str, Limiter]:

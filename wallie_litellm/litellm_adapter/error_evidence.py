@@ -22,6 +22,7 @@ _LIBRARIES: Final = sys.stdlib_module_names | {
     "pydantic_core", "tenacity", "tiktoken", "tokenizers", "wallie_litellm",
 }  # fmt: skip
 
+_CALLING: Final = "litellm.main"  # LiteLLM's module that calls providers; hooks and limits of its own are elsewhere
 _MARK: Final = "wallie_ended_attempt"  # attribute of an exception that has ended an attempt
 
 
@@ -54,9 +55,23 @@ def could_not_build(error: BaseException, causes: Sequence[BaseException]) -> bo
     return (inside or isinstance(error, openai.APIConnectionError)) and not any(map(_raised_by_application, causes))
 
 
+def raised_by_handler(cause: BaseException) -> bool:
+    """Whether a provider of the application's own raised ``cause``, a ``CustomLLM``: LiteLLM's calls are made there."""
+    modules = _modules_of(cause)
+    return _CALLING in modules and _are_applications(modules[modules.index(_CALLING) :])
+
+
 def _raised_by_application(cause: BaseException) -> bool:
     """Whether code that is neither a library's nor this package's raised ``cause``."""
-    modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(cause.__traceback__))
+    return _are_applications(_modules_of(cause))
+
+
+def _modules_of(cause: BaseException) -> list[str]:
+    """The modules through which ``cause`` was raised, the innermost last."""
+    return [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(cause.__traceback__)]
+
+
+def _are_applications(modules: Sequence[str]) -> bool:
     return any(module.partition(".")[0] not in _LIBRARIES for module in modules)
 
 

@@ -39,6 +39,7 @@ from wallie_litellm.litellm_adapter.error_evidence import (
     is_litellms,
     is_refused_connection,
     mark_as_end,
+    raised_by_handler,
     shows_an_exchange,
     status_in_body,
     was_reading,
@@ -224,11 +225,13 @@ def _classify_status(
     if answer.status is None:
         if (status >= 500 or status == 422) and is_litellms(error) and any(map(was_reading, causes)):
             return _provider_failed(_NOT_READABLE)
-        exchanged = exchanged or not is_litellms(error) or any(map(shows_an_exchange, causes))
+        by_handler = any(map(raised_by_handler, causes))
+        exchanged = exchanged or by_handler or not is_litellms(error) or any(map(shows_an_exchange, causes))
         if status >= 500 and not exchanged and could_not_build(error, causes):
             reason = f"not sent: {type(causes[-1]).__name__}"
             return AttemptResult(Outcome.NOT_SENT, reason=reason, status_code=400, fault=FaultDomain.CALLER)
-        if status == 429 and (not exchanged or (is_litellms(error) and not getattr(error, "llm_provider", None))):
+        names_none = is_litellms(error) and not getattr(error, "llm_provider", None)
+        if status == 429 and not by_handler and (not exchanged or names_none):
             # A limit of LiteLLM's own, of its Router's or of a hook's: it says nothing of the provider's.
             reason = "a limit of LiteLLM's own"
             return AttemptResult(Outcome.NOT_SENT, reason=reason, status_code=429, transient=True, fault=_OURS)
