@@ -239,6 +239,8 @@ async def test_requests_wait_for_a_paused_model_and_hold_up_no_other(guard: Guar
     await asyncio.gather(*waiting)
     assert "models" not in guard.status()["providers"]["openai"]
     assert guard.limiter("openai").in_flight == 0
+    await call(guard, "a", SERVED)
+    assert "openai|a" not in [limiter.name for limiter in guard.limiters()]
 
 
 async def test_an_operators_reset_ends_the_pauses_of_models(guard: Guard) -> None:

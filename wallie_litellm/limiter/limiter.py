@@ -115,6 +115,10 @@ class Limiter:
         """Whether the provider has asked for a pause that has not passed."""
         return self._store.paused_until > self._now()
 
+    def is_idle(self) -> bool:
+        """Whether there is no pause, no request in the queue, and no call under way."""
+        return not (self._waiting or self._store.in_flight or self.is_paused())
+
     def has_opened_since(self, reservation: Reservation) -> bool:
         """Whether the breaker has changed since, and admits nothing at the moment."""
         with self._lock:

@@ -70,7 +70,7 @@ class LimiterRegistry:
         # With the limits of the vendor's own address, which has not been called yet: a router may name another.
         self._by_default: dict[str, Limiter] = {}
         if fleet is not None:
-            fleet.on_paused_model(self._model)
+            fleet.on_paused_model(self._on_paused_model)
         for name, settings in config.providers.items():
             if config.states_limits_of(name):
                 self.provider(name)
@@ -110,12 +110,22 @@ class LimiterRegistry:
         return self._accounts
 
     def model(self, scope: str) -> Limiter | None:
-        """The limiter of a model that has been paused."""
-        return self._models.get(scope) if self._models else None
+        """The limiter of a model that has been paused.
+
+        In a process of its own it is given up once it is neither paused nor in use; a fleet may pause it again.
+        """
+        limiter = self._models.get(scope) if self._models else None
+        if limiter is not None and self._fleet is None and limiter.is_idle():
+            with self._lock:  # a pause is set under it, too
+                if limiter.is_idle():
+                    self._models.pop(scope, None)
+                    return None
+        return limiter
 
     def pause_model(self, scope: str, seconds: float) -> None:
         """Have no worker of the fleet call this model for so long."""
-        self._model(scope).pause(seconds)
+        with self._lock:
+            self._attached_model(scope).pause(seconds)
         if self._fleet is not None:
             self._fleet.announce_pause(scope, seconds)
 
@@ -140,12 +150,16 @@ class LimiterRegistry:
             limiter for limiter in models if provider in (account_in(limiter.name), self.provider_name(limiter.name))
         )
 
-    def _model(self, scope: str) -> Limiter:
+    def _on_paused_model(self, scope: str) -> None:
+        """Another worker has paused a model: its limiter learns for how long from the lease server."""
         with self._lock:
-            limiter = self._models.get(scope)
-            if limiter is None:
-                limiter = self._models[scope] = self._attached(self._build(scope, AccountLimits()))
-            return limiter
+            self._attached_model(scope)
+
+    def _attached_model(self, scope: str) -> Limiter:
+        limiter = self._models.get(scope)
+        if limiter is None:
+            limiter = self._models[scope] = self._attached(self._build(scope, AccountLimits()))
+        return limiter
 
     def provider_name(self, scope: str) -> str:
         """The name of the provider whose scope this is."""
