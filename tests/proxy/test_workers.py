@@ -116,7 +116,7 @@ def two_workers_together_admit_no_more_than_the_limit(tmp_path, fleet, server):
         with ThreadPoolExecutor(8) as clients:
             while len({row["worker"] for row in ledger.select("wallie_attempts")}) < 2:
                 assert time.monotonic() - started < 40, "only one worker serves"
-                list(clients.map(lambda _: proxy.chat("gpt-4o-mini"), range(20)))
+                list(clients.map(lambda _: proxy.chat("claude-sonnet-4"), range(8)))  # of another provider's limits
             answers = list(clients.map(lambda _: proxy.chat("gpt-4o-mini"), range(60)))
     finally:
         proxy.stop()
