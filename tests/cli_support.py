@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 
 from wallie_litellm.cli import main
 
-QUOTA = {"used": 12, "limit": 60, "utilization": 0.2, "reset_at": "2026-11-26T09:59:59.999990+00:00", "reserved": 12}
+QUOTA = {"used": 12, "limit": 60, "utilization": 0.2, "left": 47}
+QUOTA |= {"reset_at": "2026-11-26T09:59:59.999990+00:00", "reserved": 12}
 STATUS: dict[str, Any] = {
     "providers": {
         "openai": {
@@ -22,7 +23,7 @@ STATUS: dict[str, Any] = {
             "paused_for": 3.0,
             "in_flight": 2,
             "waiting": 1,
-            "quota": {"rpm": QUOTA, "concurrency": {**QUOTA, "used": 2, "limit": 5, "utilization": 0.4}},
+            "quota": {"rpm": QUOTA, "concurrency": {**QUOTA, "used": 2, "limit": 5, "utilization": 0.4, "left": 3}},
         },
         "spare": {
             "health": "healthy",

@@ -39,7 +39,7 @@ HOSTILE: Mapping[str, str] = {
 
 
 def quota(dimension: str, used: float, limit: float, level: str = "", reset_in: float = 31.0) -> Quota:
-    return Quota(dimension, used, limit, used / limit, level, reset_in)
+    return Quota(dimension, used, limit, used / limit, level, reset_in, max(0.0, limit - used))
 
 
 def totals(provider: str | None, attempts: int = 1_736, failures: int = 17, cost: float | None = 3.45) -> Totals:

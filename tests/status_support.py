@@ -64,7 +64,12 @@ def exchange(server: RedisServer, name: str, at: float, **more: Any) -> dict[str
         "in_flight": 0,
         "slots_wanted": 0,
         "probe": False,
-        "seed": {"used": {}, "pause": 0.0, "breaker": {"state": "closed", "reopens_in": 0.0, "open_for": 20.0}},
+        "seed": {
+            "used": {},
+            "last_minute": {},
+            "pause": 0.0,
+            "breaker": {"state": "closed", "reopens_in": 0.0, "open_for": 20.0},
+        },
         **more,
     }
     with server.client() as client:
@@ -81,6 +86,7 @@ def report_of(**more: Any) -> dict[str, Any]:
         "returned": {},
         "charge": {},
         "refunds": [],
+        "recent": [],
         "outcomes": [],
         "actions": [],
     }

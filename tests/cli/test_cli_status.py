@@ -60,7 +60,8 @@ async def test_two_workers_and_what_they_have_taken_are_seen(
     assert set(openai["leases"]) <= names
     assert set(openai["slots"]) == names
     leased = sum(openai["slots"].values())
-    assert openai["quota"]["concurrency"] == {"used": None, "limit": 5, "leased": leased, "reset_at": None}
+    unknown = {"used": None, "utilization": None, "left": None, "reset_at": None}
+    assert openai["quota"]["concurrency"] == {**unknown, "limit": 5, "leased": leased}
     assert set(report["features"]) == {"chat"}
     assert report["features"]["chat"]["quota"]["rpm"]["limit"] == 30
     for lease in leases:
@@ -104,15 +105,17 @@ def test_the_table_has_one_line_a_limit_and_no_password(server: RedisServer, sta
         client.hset(WORKERS, "w", json.dumps({"pid": 7, "host": "box", "since": now - 90, "seen": now}))
     exchange(server, "openai", now)
     slots = {"concurrency_limit": 5, "in_flight": 2, "slots_wanted": 3}
-    exchange(server, "openai", now, need={"rpm": 4}, reports=[report_of(charge={"rpm": 40})], **slots)
+    used = report_of(charge={"rpm": 40}, recent=[["rpm", 40, now]])
+    exchange(server, "openai", now, need={"rpm": 4}, reports=[used], **slots)
     shown = status(server.url).stdout
     assert PASSWORD not in shown
     lines = [line.split() for line in shown.splitlines()]
     assert ["#1", "w", "7", "box"] in [line[:4] for line in lines]
     rpm = next(line for line in lines if line[:3] == ["openai", "closed", "rpm"])
-    assert rpm[4:7] == ["/", "60", "4"]
+    assert [*rpm[3:7], rpm[8]] == ["40", "/", "60", "67", "4"]
+    assert 20 <= int(rpm[7]) <= 60
     assert rpm[-2:] == ["#1", "4"]
-    assert ["concurrency", "-", "/", "5", "3", "-", "#1", "3"] in lines
+    assert ["concurrency", "-", "/", "5", "-", "-", "3", "-", "#1", "3"] in lines
     assert ["feature:chat", "nothing", "in", "Redis", "rpm"] in [line[:5] for line in lines]
 
 

@@ -63,15 +63,17 @@ def test_the_holder_of_the_probe_is_shown_until_it_releases_it(
     assert "openai: half_open: timeout; probe held by #1" in status(server.url).stdout
 
 
-def test_used_capacity_refills_and_an_expired_lease_counts_as_used(
+def test_what_is_left_refills_and_an_expired_lease_is_not_left(
     server: RedisServer, read: Callable[..., dict[str, Any]]
 ) -> None:
     now = time.time()
     exchange(server, "openai", now - 10)
-    exchange(server, "openai", now - 10, need={"rpm": 4, "rpd": 4}, reports=[report_of(charge={"rpm": 40, "rpd": 40})])
+    report = report_of(charge={"rpm": 40, "rpd": 40}, recent=[["rpm", 39, now - 15], ["rpm", 7, now - 61]])
+    exchange(server, "openai", now - 10, need={"rpm": 4, "rpd": 4}, reports=[report])
     openai = read()["providers"]["openai"]
     assert openai["leases"] == {}
-    assert 25 < openai["quota"]["rpm"]["used"] <= 34  # 40 less ten seconds, and the lease of 4
+    assert (openai["quota"]["rpm"]["used"], openai["quota"]["rpm"]["utilization"]) == (39, 0.65)
+    assert 26 <= openai["quota"]["rpm"]["left"] < 35  # 60 - 40, ten seconds' refill, and less the lease of 4
     assert openai["quota"]["rpd"]["used"] == 44
     assert openai["quota"]["tpm"]["used"] == 0
 
@@ -79,6 +81,7 @@ def test_used_capacity_refills_and_an_expired_lease_counts_as_used(
     spare = read()["providers"]["spare"]
     assert spare["leases"] == {"w": {"rpm": 4}}
     assert (spare["quota"]["rpm"]["used"], spare["quota"]["rpm"]["leased"]) == (0, 4)
+    assert spare["quota"]["rpm"]["left"] == 60
 
 
 def test_a_day_that_is_over_begins_anew(server: RedisServer, read: Callable[..., dict[str, Any]]) -> None:

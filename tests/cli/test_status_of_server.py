@@ -34,8 +34,8 @@ def test_a_servers_status_is_shown_as_a_table(stand_in: StandIn) -> None:
     result = run("status", "--url", stand_in.url)
     lines = lines_of(result)
     assert result.stdout.startswith(f"{stand_in.url}/wallie: limits shared through Redis by 3 workers, ok\n")
-    assert ["openai", "down", "open", "2", "1", "rpm", "12", "/", "60", "20", "2026-11-26", "10:00:00"] in lines
-    assert ["concurrency", "2", "/", "5", "40", "-"] in lines
+    assert ["openai", "down", "open", "2", "1", "rpm", "12", "/", "60", "20", "47", "2026-11-26", "10:00:00"] in lines
+    assert ["concurrency", "2", "/", "5", "40", "3", "-"] in lines
     assert ["spare", "healthy", "closed", "0", "0", "-"] in lines
     assert ["openai:", "open:", "timeout;", "next", "probe", "in", "7.2", "s;", "paused", "for", "3.0", "s"] in lines
     assert ["openai", "1,234", "56,789", "1.2500"] in lines

@@ -10,7 +10,7 @@ from importlib.resources import files
 from string import Formatter
 
 import pytest
-from dashboard_samples import HOSTILE, SAMPLES, healthy, ill, without_ledger
+from dashboard_samples import HOSTILE, SAMPLES, healthy, ill, provider, quota, snapshot, without_ledger
 
 from wallie_litellm.dashboard.html import (
     render_confirm,
@@ -226,3 +226,10 @@ def test_the_language_follows_the_accept_language_header(accepted: str | None, l
 
 def test_a_value_may_look_like_a_placeholder() -> None:
     assert "{provider}" in translator("en")("notice.reset_quota", provider="{provider}")
+
+
+def test_a_quota_shows_what_the_minute_used_and_what_admission_has_left() -> None:
+    near = replace(quota("rpm", 292, 300, "critical", 0.2), left=299)
+    html = render_panels(snapshot([provider("openai", quotas=[near])], None), "en")
+    text = " ".join(re.sub(r"<[^>]*>", " ", html).replace("\u202f", " ").split())
+    assert "critical 97.3 % 292 of 300 299 left now all of it in 1 s" in text

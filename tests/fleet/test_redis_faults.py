@@ -21,6 +21,7 @@ from turns import Turns
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import BreakerState, Verdict
 from wallie_litellm.core.demand import Demand, Outcome
+from wallie_litellm.core.lease_exchange import VERSION
 from wallie_litellm.errors import CircuitOpen, RateLimited, Refused
 from wallie_litellm.events import QuotaCrossed
 from wallie_litellm.guard import Guard
@@ -402,7 +403,9 @@ async def test_a_flush_in_mid_flight_is_no_outage_and_the_usage_is_kept(
     guards[0].open_circuit("openai")
     await until(lambda: state_of(guards[1]) is BreakerState.FORCED_OPEN, "both are open", AT_ONCE)
     server.flush()
-    await until(lambda: bool(server.client().exists("wallie:v1:{openai}:state")), "they seeded Redis again", 4)
+    await until(
+        lambda: bool(server.client().exists(f"wallie:v{VERSION}:{{openai}}:state")), "they seeded Redis again", 4
+    )
     assert all(store(guard)["state"] == "ok" and state_of(guard) is BreakerState.FORCED_OPEN for guard in guards)
     guards[1].close_circuit("openai")
     await until(lambda: state_of(guards[0]) is BreakerState.CLOSED, "both are closed", AT_ONCE)
@@ -464,12 +467,12 @@ async def test_a_state_of_another_version_is_reported_once_and_the_policy_holds(
 ) -> None:
     caplog.set_level(logging.WARNING)
     with server.client() as client:
-        later = client.register_script("redis.call('SET', KEYS[1], cmsgpack.pack({version = 2}))")
+        later = client.register_script("redis.call('SET', KEYS[1], cmsgpack.pack({version = 99}))")
         later([key_of("openai")])
         stored = client.get(key_of("openai"))
         guard = make_guard(server.url, "closed")
         await until_state("down", [guard], NOTICED)
-        for part in ("different versions", "the state is of version 2", "upgrade all workers"):
+        for part in ("different versions", "the state is of version 99", "upgrade all workers"):
             assert part in store(guard)["error"]
         with pytest.raises(RateLimited, match="store"):
             await ask(guard)

@@ -47,6 +47,12 @@ def state_of(guard: Guard, name: str) -> dict[str, Any]:
     return found
 
 
+def taken(guard: Guard, name: str, dimension: str) -> int:
+    """Units that admission does not have, reserved ones among them."""
+    quota = state_of(guard, name)["quota"][dimension]
+    return int(quota["limit"] - quota["left"])
+
+
 def used(guard: Guard, name: str, dimension: str) -> int:
     found: int = state_of(guard, name)["quota"][dimension]["used"]
     return found
@@ -129,9 +135,9 @@ async def test_a_guessed_output_is_cut_to_each_limit_separately(make_guard: Make
     guard = make_guard(WIDE, features=chat(tpm=100))
     context, made = context_of(guard), attempt()
     await guard.admit(context, made, Demand(1, 160, 10, 150), guessed=True)
-    assert (used(guard, "chat", "tpm"), used(guard, "openai", "tpm")) == (100, 160)
+    assert (taken(guard, "chat", "tpm"), taken(guard, "openai", "tpm")) == (100, 160)
     guard.settle(context, made, SUCCESS._replace(usage=tokens(40)))
-    assert (used(guard, "chat", "tpm"), used(guard, "openai", "tpm")) == (40, 40)
+    assert (taken(guard, "chat", "tpm"), taken(guard, "openai", "tpm")) == (40, 40)
     assert_balanced(guard)
 
 
@@ -197,7 +203,7 @@ async def test_a_waiter_cancelled_in_either_queue_leaves_nothing_behind(
     task.cancel()
     await settled_down()
     assert task.cancelled()
-    assert used(guard, "chat", "tpm") == {"feature": 50 if granted else 60, "provider": 0}[where]
+    assert taken(guard, "chat", "tpm") == {"feature": 50 if granted else 60, "provider": 0}[where]
     assert_balanced(guard)
 
 
@@ -248,7 +254,7 @@ async def test_max_wait_covers_both_waits(make_guard: MakeGuard, clock: FakeCloc
             await task
         assert caught.value.provider == "openai"
         assert "after waiting 20.0 s" in str(caught.value)
-        assert used(guard, "chat", "tpm") == 40
+        assert taken(guard, "chat", "tpm") == 40
         return
     clock.advance(11)
     await task

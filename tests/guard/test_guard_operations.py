@@ -111,12 +111,15 @@ async def test_the_status_shows_what_is_used_and_when_it_is_free_again(make_guar
     guard = make_guard({"openai": {"rpm": 60, "tpm": 600}})
     guard.update_usage("openai", requests=30, tokens=90)
     quota = shown(guard)["quota"]
-    assert (quota["rpm"]["used"], quota["tpm"]["used"]) == (30, 90)
+    assert [(quota[name]["used"], quota[name]["left"]) for name in ("rpm", "tpm")] == [(30, 30), (90, 510)]
     resets = [datetime.fromisoformat(quota[name]["reset_at"]).timestamp() for name in ("rpm", "tpm")]
     assert resets == pytest.approx([clock.wall() + 30, clock.wall() + 9], abs=0.01)
     clock.advance(9)
     quota = shown(guard)["quota"]
-    assert (quota["rpm"]["used"], quota["tpm"]["used"]) == (21, 0)
+    assert [(quota[name]["used"], quota[name]["left"]) for name in ("rpm", "tpm")] == [(30, 39), (90, 600)]
+    clock.advance(51)
+    quota = shown(guard)["quota"]
+    assert [(quota[name]["used"], quota[name]["left"]) for name in ("rpm", "tpm")] == [(0, 60), (0, 600)]
 
 
 async def test_health_follows_errors_and_the_breaker(make_guard: MakeGuard, clock: FakeClock) -> None:

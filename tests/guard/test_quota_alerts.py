@@ -110,16 +110,21 @@ async def test_with_headroom_the_share_is_that_of_the_usable_limit(make_guard: M
     assert not guard.is_provider_available("openai")
 
 
-async def test_with_a_burst_the_share_is_that_of_the_burst(make_guard: MakeGuard, bus: RecordingBus) -> None:
+async def test_with_a_burst_the_share_is_that_of_the_minute(
+    make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
+) -> None:
     guard = make_guard({"openai": {"rpm": 600, "burst": {"rpm": 10}}})
     for _ in range(8):
         await call(guard, tokens(0))
-    (alert,) = bus.of(QuotaCrossed)
-    assert (alert.level, alert.utilization, alert.used, alert.limit) == ("warning", 0.8, 8, 10)
+    assert bus.of(QuotaCrossed) == []
     quota = guard.status()["providers"]["openai"]["quota"]["rpm"]
-    assert (quota["used"], quota["limit"], quota["utilization"]) == (8, 600, 0.8)
-    guard.update_usage("openai", 2)
-    assert guard.should_switch_provider("openai")
+    assert (quota["used"], quota["limit"], quota["utilization"], quota["left"]) == (8, 600, 8 / 600, 2)
+    for _ in range(59):
+        clock.advance(1)
+        for _ in range(8):
+            await call(guard, tokens(0))
+    (alert,) = bus.of(QuotaCrossed)
+    assert (alert.level, alert.utilization, alert.used, alert.limit) == ("warning", 0.8, 480, 600)
 
 
 async def test_a_settlement_above_its_estimate_is_announced(make_guard: MakeGuard, bus: RecordingBus) -> None:
@@ -158,6 +163,103 @@ async def test_a_refused_request_announces_nothing(make_guard: MakeGuard, bus: R
     refused = await asyncio.gather(*(call(guard, tokens(90)) for _ in range(5)), return_exceptions=True)
     assert all(isinstance(error, Exception) for error in refused)
     assert announced(bus) == []
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.07, 0.49])
+async def test_a_steady_load_near_the_limit_is_seen_as_such_and_announced_once(
+    make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock, offset: float
+) -> None:
+    guard = make_guard({"openai": {"rpm": 300, "tpm": 30_000}})
+    clock.advance(offset)
+    crossed, shares = [], []
+    for number in range(1, 292 * 5 + 1):
+        await call(guard, tokens(0))
+        crossed += [(number, *alert) for alert in announced(bus)]
+        shares.append(guard.status()["providers"]["openai"]["quota"]["rpm"]["utilization"])
+        clock.advance(60 / 292)
+    assert crossed == [(240, "rpm", "warning"), (285, "rpm", "critical")]
+    assert all(share == pytest.approx(292 / 300, abs=1 / 300 + 1e-9) for share in shares[292:])
+    quota = guard.status()["providers"]["openai"]["quota"]["rpm"]
+    assert round(100 * quota["utilization"]) == 97
+    assert quota["left"] >= 299, "the bucket refills as fast as it is emptied"
+
+
+async def test_a_steady_load_of_tokens_is_seen_as_such_however_long_the_calls_are(
+    make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
+) -> None:
+    guard = make_guard({"openai": {"tpm": 30_000}})
+    calls: list[Callable[[AttemptResult], bool]] = []
+    for second in range(300):
+        calls.append(await begin(guard, tokens(500)))
+        if second >= 90:  # each call takes a minute and a half
+            calls.pop(0)(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS, usage=tokens(490)))
+        clock.advance(1)
+    assert announced(bus) == [("tpm", "warning"), ("tpm", "critical")]
+    assert guard.status()["providers"]["openai"]["quota"]["tpm"]["used"] == pytest.approx(490 * 60, abs=490)
+
+
+@pytest.mark.parametrize(("lowest", "expected"), [(71, []), (69, [("rpm", "warning")])])
+async def test_a_level_is_armed_again_ten_points_below_it(
+    make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock, lowest: int, expected: list[tuple[str, str]]
+) -> None:
+    guard, began = make_guard({"openai": {"rpm": 100}}), clock.now()
+
+    def use(second: float, requests: int) -> list[tuple[str, str]]:
+        clock.advance(began + second - clock.now())
+        guard.update_usage("openai", requests)
+        return announced(bus)
+
+    assert use(0, 40) + use(30, 40) == [("rpm", "warning")]
+    assert use(59, lowest - 40) == [("rpm", "critical")]
+    assert use(89, 40) == []  # the first forty have left: it was at the lowest, and the warning's minute is not over
+    assert use(95, 80 - lowest) == expected  # and so have the second forty: it was there again
+
+
+# Settlements in a later minute
+
+
+async def test_tokens_count_in_the_second_of_their_settlement(
+    make_guard: MakeGuard, bus: RecordingBus, clock: FakeClock
+) -> None:
+    guard = make_guard({"openai": {"rpm": 100, "tpm": 1000}})
+    late = await begin(guard, tokens(700))
+
+    def figures() -> list[tuple[int, int]]:
+        quota = guard.status()["providers"]["openai"]["quota"]
+        return [(quota[name]["used"], quota[name]["left"]) for name in ("rpm", "tpm")]
+
+    assert figures() == [(1, 99), (0, 300)]  # reserved tokens are not there for others, and not used yet
+    clock.advance(70)
+    assert figures() == [(0, 100), (0, 1000)]
+    late(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS, usage=tokens(850)))
+    assert figures() == [(0, 100), (850, 850)]  # the bucket is charged with the 150 above the estimate
+    assert announced(bus) == [("tpm", "warning")]
+    clock.advance(60)
+    assert figures() == [(0, 100), (0, 1000)]
+
+
+@pytest.mark.parametrize(("later", "used"), [(0.0, 1), (30.0, 1), (70.0, 1)])
+async def test_a_request_that_was_not_sent_is_taken_back_in_the_second_of_its_admission(
+    make_guard: MakeGuard, clock: FakeClock, later: float, used: int
+) -> None:
+    guard = make_guard({"openai": {"rpm": 100}})
+    unsent = await begin(guard, tokens(0))
+    clock.advance(later)
+    await call(guard, tokens(0))
+    unsent(AttemptResult(Outcome.NOT_SENT))
+    assert guard.status()["providers"]["openai"]["quota"]["rpm"]["used"] == used
+
+
+async def test_a_request_from_before_a_reset_takes_nothing_back_after_it(
+    make_guard: MakeGuard, clock: FakeClock
+) -> None:
+    guard = make_guard({"openai": {"rpm": 100}})
+    unsent = await begin(guard, tokens(0))
+    clock.advance(1)
+    guard.reset_quota("openai")
+    await call(guard, tokens(0))
+    unsent(AttemptResult(Outcome.NOT_SENT))
+    assert guard.status()["providers"]["openai"]["quota"]["rpm"]["used"] == 1
 
 
 # Windows

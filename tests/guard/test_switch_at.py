@@ -7,6 +7,9 @@ from collections.abc import Callable
 import pytest
 from limiter_support import tokens
 
+from wallie_litellm.core.attempt_result import AttemptResult
+from wallie_litellm.core.circuit_breaker import Verdict
+from wallie_litellm.core.demand import Outcome
 from wallie_litellm.errors import RateLimited
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.context import Attempt, RequestContext
@@ -139,6 +142,18 @@ def test_a_provider_above_switch_at_that_can_serve_now_is_preferred_to_one_with_
     guard.update_usage("anthropic", 1, 500)
     both = ["openai", "anthropic"]
     assert guard.preferred(guard.open_context("both"), "both", both, tokens(200)) == {"openai"}
+
+
+async def test_tokens_that_calls_in_flight_have_reserved_count_for_switch_at(make_guard: MakeGuard) -> None:
+    guard = make_guard({**HUNDRED, "openai": {"tpm": 100}}, quota=AT_HALF)
+    context, attempt = guard.open_context("o"), Attempt(group="o", provider="openai")
+    await guard.admit(context, attempt, tokens(50))
+    assert guard.status()["providers"]["openai"]["quota"]["tpm"]["utilization"] == 0
+    assert guard.should_switch_provider("openai")
+    with pytest.raises(RateLimited, match="50% of its tpm limit"):
+        await admit(guard)
+    guard.settle(context, attempt, AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS, usage=tokens(49)))
+    assert not guard.should_switch_provider("openai")
 
 
 @pytest.mark.parametrize(("used", "switch"), [(49, False), (50, True)])

@@ -53,12 +53,8 @@ def test_recent_usage_is_restored() -> None:
     clock = FakeClock()
     limiter = new_limiter(clock, {"rpm": 60, "tpm": 600, "rpd": 100, "tpd": 1000})
     limiter.restore(Demand(40, 700, 700, 0), [(10.0, Demand(30, 300, 300, 0))])
-    assert {name: usage.units for name, usage in limiter.state().usage.items()} == {
-        "rpm": 20,
-        "tpm": 200,
-        "rpd": 40,
-        "tpd": 700,
-    }
+    found = {name: (usage.units, round(usage.left)) for name, usage in limiter.state().usage.items()}
+    assert found == {"rpm": (30, 40), "tpm": (300, 400), "rpd": (40, 60), "tpd": (700, 300)}
     assert used_up_dimension(limiter.reserve(tokens(301))) == "tpd"
     granted(limiter.reserve(tokens(300)))
 
@@ -70,14 +66,14 @@ def test_restoring_nothing_leaves_the_limits_free() -> None:
     assert how_many(limiter, tokens(1)) == 60
 
 
-def test_a_clock_that_has_just_started_restores_no_usage() -> None:
+def test_what_is_restored_may_lie_before_the_clocks_zero() -> None:
     """Its monotonic clock may begin at zero, and what is restored then lies before that."""
     limiter = new_limiter(FakeClock(now=0.0), {"rpm": 60})
     limiter.restore(NOTHING, [(50.0, Demand(20))])
-    assert limiter.state().usage["rpm"].used == 0
+    assert (limiter.state().usage["rpm"].used, limiter.state().usage["rpm"].left) == (20, 60)
     limiter = new_limiter(FakeClock(now=0.0), {"rpm": 60})
-    limiter.restore(NOTHING, [(10.0, Demand(30))])
-    assert limiter.state().usage["rpm"].units == 20
+    limiter.restore(NOTHING, [(10.0, Demand(30)), (61.0, Demand(5))])
+    assert (limiter.state().usage["rpm"].used, round(limiter.state().usage["rpm"].left)) == (30, 40)
 
 
 def test_a_provider_kept_at_its_limit_admits_nothing_after_a_restart() -> None:
@@ -167,7 +163,7 @@ def test_a_restored_limiter_admits_at_most_what_an_uninterrupted_one_would(
         clock.advance(seconds)
         usage, free = second.state().usage, uninterrupted.state().usage
         for dimension in limits:
-            assert usage[dimension].used >= free[dimension].used - 1e-3, dimension
+            assert usage[dimension].left <= free[dimension].left + 1e-3, dimension
         if admitted(second, tokens(amount)):
             result = uninterrupted.reserve(tokens(amount))
             assert isinstance(result, Reservation), "would have been refused without the restart"
@@ -188,4 +184,5 @@ def test_a_provider_idle_for_long_is_restored_with_free_limits(
     clock.advance(new_store(clock, limits).lookback)
     second = restarted(clock, limits, records)
     assert second.state().usage["rpm"].used == first.state().usage["rpm"].used == 0
+    assert second.state().usage["rpm"].left == first.state().usage["rpm"].left == limits["rpm"]
     assert second.state().usage["rpd"].used == first.state().usage["rpd"].used

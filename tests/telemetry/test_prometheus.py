@@ -140,6 +140,8 @@ async def test_gauges_show_the_guards_status_at_the_moment_of_the_scrape(guard: 
     lease = await guard.wait_for_capacity("openai")
     assert value(sink, "wallie_quota_used", **openai, dimension="rpd") == 8
     assert value(sink, "wallie_quota_limit", **openai, dimension="rpm") == 500
+    assert value(sink, "wallie_quota_utilization", **openai, dimension="rpm") == 8 / 500
+    assert value(sink, "wallie_quota_left", **openai, dimension="rpm") == 492
     assert value(sink, "wallie_requests_in_flight", **openai) == 1
     assert value(sink, "wallie_requests_waiting", **openai) == 0
     assert value(sink, "wallie_provider_paused_seconds", **openai) == 0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from math import ceil
+from math import ceil, floor
 from typing import TYPE_CHECKING, Any, Final
 
-from wallie_litellm.cli.tables import aligned, moment, text
+from wallie_litellm.cli.tables import aligned, moment, percent, text
 from wallie_litellm.core.iso_time import iso_time
 
 if TYPE_CHECKING:
@@ -140,15 +140,27 @@ def _quota(
     dimension: str, limit: int, found: Mapping[str, Any] | None, limits: Limits | None, now: float, slots: int
 ) -> dict[str, Any]:
     if dimension == "concurrency":  # Redis has how many calls each worker may have, not how many there are
-        return {"used": None, "limit": limit, "leased": slots, "reset_at": None}
+        return {"used": None, "limit": limit, "utilization": None, "left": None, "leased": slots, "reset_at": None}
     leased = sum(worker["leased"].get(dimension, 0) for worker in found["workers"].values()) if found else 0
-    used = found["used"].get(dimension, 0.0) if found else 0.0
+    headroom = getattr(limits, "headroom", 0.0)
+    daily = dimension in ("rpd", "tpd")
+    used = max(0, ceil((found["used" if daily else "last_minute"].get(dimension, 0.0) if found else 0.0) - 1e-6))
+    full = max(1.0, limit * (1 - headroom))
+    empty = getattr(limits, "burst", {}).get(dimension, limit) * (1 - headroom)  # nothing of it has been used
+    left = full - used if daily else found["left"].get(dimension, empty) if found else empty
     reset_in = found["full_in"].get(dimension, 0.0) if found else 0.0
-    if dimension in ("rpd", "tpd"):
+    if daily:
         reset_in = found["day_ends_in"].get(dimension, 0.0) if found else 0.0
         reset_in = reset_in or _day_left(now, getattr(limits, "reset_timezone", "UTC"))
     reset_at = iso_time(now + min(reset_in, _LONGEST_RESET), "milliseconds")
-    return {"used": max(0, ceil(used - 1e-6)), "limit": limit, "leased": leased, "reset_at": reset_at}
+    return {
+        "used": used,
+        "limit": limit,
+        "utilization": used / full,
+        "left": max(0, floor(left + 1e-6)),
+        "leased": leased,
+        "reset_at": reset_at,
+    }
 
 
 def _day_left(now: float, timezone: str) -> float:
@@ -176,7 +188,7 @@ def fleet_lines(report: Mapping[str, Any], shown_url: str) -> Iterator[str]:
             rows.append((numbers[worker["name"]], *own, since, seen))
         yield ""
         yield from map(one_line, aligned(rows))
-    rows = [("", "breaker", "limit", "used", "leased", "reset (UTC)", "to workers")]
+    rows = [("", "breaker", "limit", "used", "%", "left", "leased", "reset (UTC)", "to workers")]
     for kind in ("providers", "features"):
         for name, state in report[kind].items():
             rows += _rows(name if kind == "providers" else f"feature:{name}", state, numbers)
@@ -195,12 +207,11 @@ def _rows(name: str, state: Mapping[str, Any], numbers: Mapping[str, str]) -> It
         if dimension == "concurrency":
             leases = state["slots"]
         workers = ", ".join(f"{numbers.get(worker, worker)} {amount:g}" for worker, amount in leases.items() if amount)
-        used = f"{text(quota['used'])} / {quota['limit']}"
-        reset = moment(quota["reset_at"])
-        yield name, breaker, dimension, used, f"{quota['leased']:g}", reset, workers
+        used, left, leased = f"{text(quota['used'])} / {quota['limit']}", text(quota["left"]), f"{quota['leased']:g}"
+        yield name, breaker, dimension, used, percent(quota), left, leased, moment(quota["reset_at"]), workers
         name = breaker = ""
     if not state["quota"]:
-        yield name, breaker, "-", "", "", "", ""
+        yield name, breaker, "-", "", "", "", "", "", ""
 
 
 def _remark(state: Mapping[str, Any], numbers: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ import click
 from wallie_litellm.cli.exits import DONE, FAILED, INTERRUPTED, echo_error, load_or_refuse
 from wallie_litellm.cli.fleet_report import FleetUnavailable, fleet_lines, fleet_report, nothing
 from wallie_litellm.cli.remote import running_client, url_options
-from wallie_litellm.cli.tables import aligned, moment, text
+from wallie_litellm.cli.tables import aligned, moment, percent, text
 from wallie_litellm.core.provider_names import ACCOUNT_MARK
 
 if TYPE_CHECKING:
@@ -183,13 +183,13 @@ def _store_line(store: Mapping[str, Any]) -> str:
 
 def _provider_lines(status: Mapping[str, Any]) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [
-        ("", "health", "breaker", "in flight", "waiting", "limit", "used", "%", "reset (UTC)"),
+        ("", "health", "breaker", "in flight", "waiting", "limit", "used", "%", "left", "reset (UTC)"),
     ]
     described = [(name, state) for name, state in status["providers"].items()]
     described += [(f"feature:{name}", state) for name, state in status["features"].items()]
     for name, state in described:
         rows += _rows(name, state)
-    yield from aligned(rows, right=(3, 4, 7))
+    yield from aligned(rows, right=(3, 4, 7, 8))
     accounts = [
         (f"{name}{ACCOUNT_MARK}{digest}", own)
         for name, state in described
@@ -203,12 +203,12 @@ def _provider_lines(status: Mapping[str, Any]) -> Iterator[str]:
 def _rows(name: str, state: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
     own = (name, state["health"], state["breaker"]["state"], text(state["in_flight"]), text(state["waiting"]))
     if not state["quota"]:
-        yield (*own, "-", "", "", "")
+        yield (*own, "-", "", "", "", "")
     for dimension, quota in state["quota"].items():
-        used, share = f"{quota['used']:g} / {quota['limit']:g}", f"{100 * quota['utilization']:.0f}"
+        used = f"{quota['used']:g} / {quota['limit']:g}"
         # Calls in flight are free again when they end.
         reset = "-" if dimension == "concurrency" else moment(quota["reset_at"])
-        yield (*own, dimension, used, share, reset)
+        yield (*own, dimension, used, percent(quota), text(quota.get("left")), reset)
         own = ("",) * len(own)  # type: ignore[assignment]
 
 

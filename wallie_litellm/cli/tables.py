@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 
 def aligned(rows: Sequence[tuple[str, ...]], right: Sequence[int] = ()) -> Iterator[str]:
@@ -29,3 +30,9 @@ def moment(iso: object) -> str:
     except (ValueError, OverflowError):
         return text(iso)
     return f"{nearest:%Y-%m-%d %H:%M:%S}"
+
+
+def percent(quota: Mapping[str, Any]) -> str:
+    """The share of a limit that is used, in per cent."""
+    share = quota["utilization"]
+    return "-" if share is None else f"{100 * share:.0f}"

@@ -4,6 +4,7 @@
 ``demand``           what a request demands of the limits, and what is charged for its result
 ``token_estimate``   an estimate of the tokens that a request will use
 ``token_bucket``     a limit per minute
+``sliding_window``   what the last 60 seconds used of a limit per minute
 ``daily_quota``      a limit per calendar day
 ``thresholds``       when a limit that runs out is announced
 ``wait_queue``       the order in which waiting requests are served

@@ -13,10 +13,11 @@ from typing import Any, Final, Literal, NotRequired, TypeAlias, TypedDict
 
 from wallie_litellm.core.circuit_breaker import BreakerAction
 
-VERSION: Final = 1  # of these messages and of the state in Redis; also in request.lua, inspect.lua and Redis' keys
+VERSION: Final = 2  # of these messages and of the state in Redis; also in request.lua, inspect.lua and Redis' keys
 
 Amounts: TypeAlias = Mapping[str, float]  # units by dimension
 BreakerOutcome: TypeAlias = Sequence[Any]  # [breaker generation, verdict, permit (0: no probe), reason, count]
+RecentUse: TypeAlias = Sequence[Any]  # [dimension, units, when by the server's clock]; below 0: taken back
 Refund: TypeAlias = Sequence[Any]  # [dimension, units, when they were reserved by the server's clock, or earlier]
 GrantedUnits: TypeAlias = Sequence[float]  # [units, part of them that is free now, seconds until the rest refills]
 
@@ -35,6 +36,7 @@ class Seed(TypedDict):
     """What a worker has of the fleet's state, for a server that has none."""
 
     used: Amounts
+    last_minute: Amounts
     pause: float
     breaker: BreakerSnapshot
 
@@ -48,6 +50,7 @@ class WorkerReport(TypedDict):
     returned: Amounts  # of the lease, unspent
     charge: Amounts  # used, and not from the lease
     refunds: Sequence[Refund]
+    recent: Sequence[RecentUse]  # of limits per minute; tokens at their settlement
     outcomes: Sequence[BreakerOutcome]
     actions: Sequence[BreakerAction]  # of an operator
     pause: float
@@ -100,7 +103,8 @@ class LeaseAnswer(TypedDict):
     expires_in: float
     grants: Mapping[str, GrantedUnits]
     denied: NotRequired[Sequence[Any] | None]  # [dimension, seconds], of the need
-    used: Amounts  # by all workers
+    used: Amounts  # by all workers: what is missing from a bucket, or used of a day
+    last_minute: Amounts  # used by all workers in the last 60 s, of limits per minute
     leased: Amounts  # to all workers, unspent as far as reported
     day_ends_in: Mapping[str, float]
     slots: int

@@ -30,6 +30,7 @@ from wallie_litellm.core.lease_exchange import (
     WorkerReport,
     version_error,
 )
+from wallie_litellm.core.sliding_window import SlidingWindow
 from wallie_litellm.core.token_bucket import TOLERANCE, TokenBucket
 
 WORKER_TIMEOUT: Final = 5.0  # seconds without a request after which a worker's slots and claims are free again
@@ -105,6 +106,7 @@ class LeaseServer:
         self.paused_until = 0.0
         self.workers: dict[str, _Worker] = {}
         self.buckets: dict[str, TokenBucket] = {}
+        self.windows: dict[str, SlidingWindow] = {}
         self.daily_usage: dict[str, float] = {}
         self.day_ends_at: dict[str, float] = {}
         self.breaker = CircuitBreaker(BreakerRules())
@@ -152,6 +154,7 @@ class LeaseServer:
             bucket = self.buckets.get(name)
             if bucket is None:
                 bucket = self.buckets[name] = TokenBucket(per_minute, capacity, MAX_LOWS)
+                self.windows[name] = SlidingWindow()
             bucket.resize(per_minute, capacity)
         for name, (_, ends_at) in request["daily_limits"].items():
             if now >= self.day_ends_at.get(name, 0.0):
@@ -169,6 +172,9 @@ class LeaseServer:
                 self.buckets[name].take(now, units)
             elif name in self.daily_usage:
                 self.daily_usage[name] = units
+        for name, units in seed["last_minute"].items():
+            if name in self.windows:
+                self.windows[name].add(now, units)
         self._set_breaker(now, seed["breaker"], seed["breaker"].get("generation", 0))
 
     def _may_merge_seed(self, now: float, request: RenewalRequest) -> bool:
@@ -187,6 +193,9 @@ class LeaseServer:
                 bucket.take(now, max(0.0, units - bucket.used(now)))
             elif name in self.daily_usage:
                 self.daily_usage[name] = max(units, self.daily_usage[name])
+        for name, units in seed["last_minute"].items():
+            if name in self.windows:
+                self.windows[name].add(now, max(0.0, units - self.windows[name].used(now)))
         self.paused_until = max(self.paused_until, now + seed["pause"])
         breaker = seed["breaker"]
         if self.breaker.state is BreakerState.CLOSED and breaker["state"] != BreakerState.CLOSED.value:
@@ -248,8 +257,13 @@ class LeaseServer:
                 self.buckets[name].give_back(now, min(now, reserved_at - self._origin), amount)
             elif name in self.daily_usage:
                 self.daily_usage[name] = max(0.0, self.daily_usage[name] - amount)
+        for name, units, used_at in report["recent"]:
+            if name in self.windows and units > 0:
+                self.windows[name].add_at(now, used_at - self._origin, units)
+            elif name in self.windows:
+                self.windows[name].take_back(now, used_at - self._origin, -units)
         if report["reset"]:
-            self._reset()
+            self._reset(now)
         if report["pause"]:
             self.paused_until = max(self.paused_until, now + report["pause"])
         self._apply_breaker_report(now, report)
@@ -264,11 +278,13 @@ class LeaseServer:
         if trip is not None and self.breaker.state is BreakerState.CLOSED:
             self._set_breaker(now, trip, self.breaker.generation + 1)
 
-    def _reset(self) -> None:
+    def _reset(self, now: float) -> None:
         self.quota_resets += 1
         self.paused_until = 0.0
         for bucket in self.buckets.values():
             bucket.reset()
+        for window in self.windows.values():
+            window.reset(now)
         self.daily_usage = dict.fromkeys(self.daily_usage, 0.0)
 
     # Leases
@@ -419,6 +435,7 @@ class LeaseServer:
                 **{name: max(0.0, bucket.full_at - now) / bucket.cost for name, bucket in self.buckets.items()},
                 **self.daily_usage,
             },
+            "last_minute": {name: window.used(now) for name, window in self.windows.items()},
             "leased": {name: self._leased(name) for name in (*self.buckets, *self.daily_usage)},
             "day_ends_in": {name: ends_at - now for name, ends_at in self.day_ends_at.items()},
             "slots": worker.slots,

@@ -30,13 +30,17 @@ class BreakerStatus(BaseModel):
 
 
 class QuotaStatus(BaseModel):
-    """One limit: its use, when all of it is free again, and its sums (reserved, settled, refunded)."""
+    """One limit: its use, when all of it is free again, and its sums (reserved, settled, refunded).
+
+    ``used`` of a limit per minute is what the last 60 seconds used; ``left`` is what admission has at the moment.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     used: float
     limit: float
     utilization: float
+    left: float
     reset_at: str
 
 

@@ -39,7 +39,7 @@ DEFAULT_RANGE: Final = "24h"
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """One limit. ``level`` is ``warning`` or ``critical`` from the configured shares on, else empty."""
+    """One limit. ``share`` is its utilisation, ``left`` what admission has of it at the moment; ``level`` is ``warning`` or ``critical`` from the configured shares on, else empty."""
 
     dimension: str
     used: float
@@ -47,6 +47,7 @@ class Quota:
     share: float
     level: str
     reset_in: float
+    left: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +246,7 @@ def _quotas(own: Mapping[str, Any], at: float, levels: tuple[float, float]) -> l
             quota["utilization"],
             _level(quota["utilization"], levels),
             max(0.0, datetime.fromisoformat(quota["reset_at"]).timestamp() - at),
+            quota["left"],
         )
         for dimension in DIMENSIONS
         if (quota := own["quota"].get(dimension)) is not None

@@ -9,8 +9,9 @@ from typing import Final
 from wallie_litellm.core.daily_quota import DailyQuota
 from wallie_litellm.core.demand import Demand, Tally
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS, RATE_DIMENSIONS, Kind
+from wallie_litellm.core.sliding_window import SlidingWindow
 from wallie_litellm.core.thresholds import ThresholdWatch
-from wallie_litellm.core.token_bucket import TokenBucket
+from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE, TokenBucket
 from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.listener import Crossing, LimiterListener
 from wallie_litellm.limiter.quota_meter import QuotaMeter
@@ -38,6 +39,7 @@ class StoreAccounting:
             for dimension in RATE_DIMENSIONS
             if dimension in limits.per_dimension
         }
+        self._windows = {dimension: SlidingWindow() for dimension in self._buckets}
         self._days: dict[str, DailyQuota] = {
             dimension: DailyQuota(limits.whole(dimension))
             for dimension in DAY_DIMENSIONS
@@ -48,19 +50,22 @@ class StoreAccounting:
             self._concurrency = max(1, limits.whole("concurrency"))
         meters = {name: self._meter(name, levels) for name in (*self._buckets, *self._days)} if levels else {}
         self._meters = tuple(meters.values())
-        self._token_kinds = tuple({meter.kind for meter in self._meters if meter.kind != Kind.REQUESTS})
+        kinds = {int(DIMENSION_KINDS[name]) for name in (*self._buckets, *self._days)}
+        self._token_kinds = tuple(kinds - {int(Kind.REQUESTS)})
         self._reserved, self._settled = Tally(), Tally()
-        self._held = [0] * len(KINDS)  # reserved and not yet settled, of the kinds that a meter counts in tokens
+        self._held = [0] * len(KINDS)  # tokens reserved and not yet settled, of the kinds that a limit counts
         self._overrun, self._refunded = [0, 0, 0, 0], [0, 0, 0, 0]
 
     def _meter(self, name: str, levels: Mapping[str, float]) -> QuotaMeter:
         kind, watch = int(DIMENSION_KINDS[name]), ThresholdWatch(levels)
-        return QuotaMeter(name, kind, self.capacity(name), watch, self._buckets.get(name), self._days.get(name))
+        if name in self._windows:
+            return QuotaMeter(name, kind, self.limits.per_minute(name), watch, self._windows[name])
+        return QuotaMeter(name, kind, self._days[name].limit, watch, self._days[name])
 
     @property
     def lookback(self) -> float:
-        """For how many seconds usage may still be missing from a bucket: twice its refill, in case of debt."""
-        return 2 * max((bucket.depth for bucket in self._buckets.values()), default=0.0)
+        """For how many seconds usage still counts: a minute, or twice a bucket's refill, in case of debt."""
+        return max((SECONDS_PER_MINUTE, *(2 * bucket.depth for bucket in self._buckets.values())))
 
     @property
     def in_flight(self) -> int:
@@ -122,28 +127,36 @@ class StoreAccounting:
 
     def _report(self, meter: QuotaMeter, now: float, before: float) -> None:
         """Announce the thresholds that are reached; ``before`` were used until a moment ago."""
-        held = self._held[meter.kind]
-        used = meter.used(now) - held
-        if used < meter.near and before >= meter.low:
+        reserved = self._held[meter.kind]
+        if meter.used(now, reserved) < meter.near and before >= meter.low:
             return
-        for level, share in meter.announce(now, before, held):
+        for level, used in meter.announce(now, before, reserved):
             if self._listener is not None:
-                usage = self.usage(now)[meter.dimension]
-                self._listener.on_threshold(self.name, Crossing(meter.dimension, level, share, usage, self.epoch))
+                usage = self.usage(now)[meter.dimension]._replace(used=used)
+                crossing = Crossing(meter.dimension, level, usage.utilization, usage, self.epoch)
+                self._listener.on_threshold(self.name, crossing)
 
     def usage(self, now: float) -> dict[str, LimitUsage]:
         """The usage of each configured dimension."""
-        limits = self.limits.per_dimension
+        stated = self.limits.per_dimension
         usage = {
-            name: LimitUsage(bucket.used(now), limits[name], bucket.capacity, bucket.full_in(now), self._balance(name))
+            name: LimitUsage(
+                used=self._windows[name].used(now),
+                limit=stated[name],
+                full=self.limits.per_minute(name),
+                left=max(0.0, bucket.capacity - bucket.used(now)),
+                reset_in=bucket.full_in(now),
+                balance=self._balance(name),
+                reserved=self._held[DIMENSION_KINDS[name]],
+            )
             for name, bucket in self._buckets.items()
         }
         for name, counter in self._days.items():
-            left = counter.resets_at - now
-            usage[name] = LimitUsage(counter.used, limits[name], counter.limit, left, self._balance(name))
-        if self._concurrency is not None:
-            most, balance = self._concurrency, self._balance("concurrency")
-            usage["concurrency"] = LimitUsage(len(self._live), most, most, 0.0, balance)
+            left, reset_in = max(0.0, counter.limit - counter.used), counter.resets_at - now
+            usage[name] = LimitUsage(counter.used, stated[name], counter.limit, left, reset_in, self._balance(name))
+        if (most := self._concurrency) is not None:
+            used, balance = len(self._live), self._balance("concurrency")
+            usage["concurrency"] = LimitUsage(used, most, most, max(0.0, most - used), 0.0, balance)
         return usage
 
     def _balance(self, dimension: str) -> Balance:

@@ -242,10 +242,13 @@ class Limiter:
         return self._store.in_flight
 
     def utilization(self) -> tuple[str, float]:
-        """The dimension that is used most, and the share of its limit that is used; ``("", 0.0)`` without limits."""
+        """The dimension that is used most, and the share of its limit that is used; ``("", 0.0)`` without limits.
+
+        Tokens that calls in flight have reserved count as used.
+        """
         with self._lock:
             usage = self._store.usage(self._now())
-        return max(((name, one.utilization) for name, one in usage.items()), key=lambda one: one[1], default=("", 0.0))
+        return max(((name, one.committed) for name, one in usage.items()), key=lambda one: one[1], default=("", 0.0))
 
     def lookback(self) -> float:
         """For how many seconds usage may still be missing from a bucket."""

@@ -23,6 +23,10 @@ class AccountLimits:
         """What the bucket of a rate holds: at least one unit, or it would admit nothing."""
         return max(1.0, self.burst.get(dimension, self.per_dimension[dimension]) * (1 - self.headroom))
 
+    def per_minute(self, dimension: str) -> float:
+        """What of a rate counts as all of it: :meth:`usable`, and at least one unit."""
+        return max(1.0, self.usable(dimension))
+
     def whole(self, dimension: str) -> int:
         """:meth:`usable`, in whole units."""
         return int(self.usable(dimension) + 1e-9)  # 100 * (1 - 0.9) is a little below 10

@@ -42,6 +42,11 @@ class MemoryStore(StoreAccounting):
         self._wall = wall
         # The hot path iterates over plain tuples: (bucket, position of its kind in a demand).
         self._rates = tuple((bucket, int(DIMENSION_KINDS[name])) for name, bucket in self._buckets.items())
+        # A request counts in the window when it is admitted, tokens when they are settled: an estimate is no use.
+        self._request_window = self._windows.get("rpm")
+        self._token_windows = tuple(
+            (window, int(DIMENSION_KINDS[name])) for name, window in self._windows.items() if name != "rpm"
+        )
         self._counters = tuple((counter, int(DIMENSION_KINDS[name])) for name, counter in self._days.items())
         self._midnight_lookup = -inf if self._days else inf
         self._request_meters = tuple(meter for meter in self._meters if meter.kind == Kind.REQUESTS)
@@ -67,6 +72,8 @@ class MemoryStore(StoreAccounting):
             counter.used += demand[kind]
         for kind in self._token_kinds:
             self._held[kind] += demand[kind]
+        if self._request_window is not None:
+            self._request_window.add(now, demand[0])
         # Only thresholds of requests are announced here: reserved tokens may be refunded.
         for meter in self._request_meters:
             used = meter.used(now)
@@ -124,6 +131,8 @@ class MemoryStore(StoreAccounting):
         if not self._enter_settlement(reservation, charged):
             return False
         demand = reservation.demand
+        for window, kind in self._token_windows:
+            window.add(now, charged[kind])
         if charged == demand:
             self._report_tokens(now, charged)
             return True
@@ -138,6 +147,11 @@ class MemoryStore(StoreAccounting):
         for counter, kind in self._counters:
             if reservation.at >= counter.started_at:
                 counter.used += charged[kind] - demand[kind]
+        if self._request_window is not None and charged[0] != demand[0]:
+            if charged[0] > demand[0]:
+                self._request_window.add(now, charged[0] - demand[0])
+            else:
+                self._request_window.take_back(now, reservation.at, demand[0] - charged[0])
         self._report_tokens(now, charged)
         return True
 
@@ -149,14 +163,16 @@ class MemoryStore(StoreAccounting):
             bucket.take(now, amount[kind])
         for counter, kind in self._counters:
             counter.used += amount[kind]
+        for name, window in self._windows.items():
+            window.add(now, amount.of(name))
         for meter in self._meters:
-            self._report(meter, now, meter.used(now) - amount[meter.kind])
+            self._report(meter, now, meter.used(now, self._held[meter.kind]) - amount[meter.kind])
         self._reserved.add(amount)
         self._settled.add(amount)
 
     def _report_tokens(self, now: float, charged: Demand) -> None:
         for meter in self._token_meters:
-            used = meter.used(now) - self._held[meter.kind]
+            used = meter.used(now, self._held[meter.kind])
             if used >= meter.near or used - charged[meter.kind] < meter.low:
                 self._report(meter, now, used - charged[meter.kind])
 
@@ -173,6 +189,8 @@ class MemoryStore(StoreAccounting):
         for age, amount in sorted(recent, key=lambda use: -use[0]):
             for bucket, kind in self._rates:
                 bucket.take(now - age, amount[kind])
+            for name, window in self._windows.items():
+                window.add_at(now, now - age, amount.of(name))
         for counter, kind in self._counters:
             counter.used += day[kind]
         for meter in self._meters:
@@ -190,6 +208,8 @@ class MemoryStore(StoreAccounting):
         self.paused_until = -inf
         for bucket in self._buckets.values():
             bucket.reset()
+        for window in self._windows.values():
+            window.reset(now)
         for counter in self._days.values():
             counter.reset(now)
         for meter in self._meters:
@@ -214,5 +234,5 @@ class MemoryStore(StoreAccounting):
 
     def _new_day(self) -> None:
         for meter in self._meters:
-            if meter.bucket is None:
+            if meter.is_daily:
                 meter.restart()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import ceil
 
 from wallie_litellm.core.daily_quota import DailyQuota
+from wallie_litellm.core.sliding_window import SlidingWindow
 from wallie_litellm.core.thresholds import ThresholdWatch
-from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE, TokenBucket
+from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE
 
 
 class QuotaMeter:
@@ -16,44 +17,39 @@ class QuotaMeter:
     to announce, which the hot path checks with these two numbers alone.
     """
 
-    __slots__ = ("_counter", "_limit", "_per_second", "_watch", "bucket", "dimension", "kind", "low", "near")
+    __slots__ = ("_counter", "_limit", "_watch", "_window", "dimension", "kind", "low", "near")
 
     def __init__(
-        self,
-        dimension: str,
-        kind: int,
-        limit: float,
-        watch: ThresholdWatch,
-        bucket: TokenBucket | None,
-        counter: DailyQuota | None,
+        self, dimension: str, kind: int, limit: float, watch: ThresholdWatch, source: SlidingWindow | DailyQuota
     ) -> None:
         self.dimension = dimension
         self.kind = kind
-        self.bucket = bucket
-        self._counter = counter
+        self._window = source if isinstance(source, SlidingWindow) else None
+        self._counter = source if isinstance(source, DailyQuota) else None
         self._limit = limit
         self._watch = watch
-        self._per_second = 1 / bucket.cost if bucket is not None else 0.0
         self._set_bounds()
 
-    def used(self, now: float) -> float:
-        """Units used; below 0 for a bucket that has been full for a while."""
-        if self.bucket is not None:
-            return (self.bucket.full_at - now) * self._per_second
-        return self._counter.used if self._counter is not None else 0
+    @property
+    def is_daily(self) -> bool:
+        """Whether the limit is one per day."""
+        return self._counter is not None
 
-    def announce(self, now: float, before: float, held: int = 0) -> list[tuple[str, float]]:
-        """The levels to announce, each with the share that is used; ``before`` were used until a moment ago.
+    def used(self, now: float, reserved: int = 0) -> float:
+        """Units used, ``reserved`` ones not among them: a daily counter has them, the window of a minute has not."""
+        if self._window is not None:
+            return self._window.used(now)
+        return self._counter.used - reserved if self._counter is not None else 0
 
-        ``held`` units are only reserved and do not count.
-        """
+    def announce(self, now: float, before: float, reserved: int = 0) -> list[tuple[str, int]]:
+        """The levels to announce, each with the units that are used; ``before`` were used until a moment ago."""
         if before < self.low:
             self._watch.fell(max(0.0, before) / self._limit)
-        share = ceil(max(0.0, self.used(now) - held - 1e-6)) / self._limit
+        used = ceil(max(0.0, self.used(now, reserved) - 1e-6))
         ends = now + SECONDS_PER_MINUTE if self._counter is None else self._counter.resets_at
-        levels = self._watch.rose(share, now, ends)
+        levels = self._watch.rose(used / self._limit, now, ends)
         self._set_bounds()
-        return [(level, share) for level in levels]
+        return [(level, used) for level in levels]
 
     def restart(self) -> None:
         """Begin a window in which no level has been announced yet."""

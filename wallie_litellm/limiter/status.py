@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import floor
 from typing import Any, Final
 
 from wallie_litellm.core.circuit_breaker import BreakerState, health_of
@@ -97,6 +98,7 @@ def describe(state: LimiterState, wall: float) -> dict[str, Any]:
                 "used": state.usage[dimension].units,
                 "limit": state.usage[dimension].limit,
                 "utilization": state.usage[dimension].utilization,
+                "left": floor(state.usage[dimension].left + 1e-6),
                 "reset_at": iso_time(wall + min(state.usage[dimension].reset_in, LONGEST_RESET), "milliseconds"),
                 **state.usage[dimension].balance._asdict(),
             }

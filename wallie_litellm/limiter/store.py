@@ -73,16 +73,20 @@ class Balance(NamedTuple):
 
 
 class LimitUsage(NamedTuple):
-    """How much of a limit is used, in units of its dimension, and in how many seconds it is free again.
+    """How much of a limit is used, in units of its dimension, and in how many seconds all of it is free again.
 
-    ``full`` is the usage at which nothing is left: the limit, or its ``burst``, less the headroom.
+    ``used``: of a limit per minute what the last 60 seconds used, where tokens count once their call is settled; of a
+    limit per day what was used or reserved since midnight. ``full`` is the limit less the headroom. ``left`` is what
+    admission would let through at once. ``reserved`` tokens of calls in flight are in ``left``, and not in ``used``.
     """
 
     used: float
     limit: int
     full: float
+    left: float
     reset_in: float
     balance: Balance
+    reserved: int = 0
 
     @property
     def units(self) -> int:
@@ -93,6 +97,11 @@ class LimitUsage(NamedTuple):
     def utilization(self) -> float:
         """The share of ``full`` that is used: 0 to 1, above 1 in debt."""
         return self.units / self.full
+
+    @property
+    def committed(self) -> float:
+        """:attr:`utilization` as it would be if the calls in flight used what they have reserved."""
+        return ceil(self.used + self.reserved - 1e-6) / self.full
 
 
 class ProviderStore(Protocol):

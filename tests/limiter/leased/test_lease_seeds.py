@@ -31,10 +31,15 @@ class Fleet:
             pass
 
     def used(self, worker: LeasedStore) -> dict[str, int]:
+        """Units used: in the last minute, or today."""
         return {name: usage.units for name, usage in worker.usage(self.clock.now()).items()}
 
+    def left(self, worker: LeasedStore) -> dict[str, int]:
+        return {name: round(usage.left) for name, usage in worker.usage(self.clock.now()).items()}
 
-EXPECTED = {"rpm": 20, "tpm": 200, "rpd": 40, "tpd": 700}
+
+USED_OF = {"rpm": 30, "tpm": 300, "rpd": 40, "tpd": 700}
+LEFT = {"rpm": 40, "tpm": 400, "rpd": 60, "tpd": 300}  # a bucket has refilled for ten seconds
 
 
 def test_a_server_without_a_state_begins_with_the_usage_in_the_ledger() -> None:
@@ -42,7 +47,7 @@ def test_a_server_without_a_state_begins_with_the_usage_in_the_ledger() -> None:
     worker = fleet.worker("a")
     worker.restore(fleet.clock.now(), USED, RECENT)
     fleet.renew(worker)
-    assert fleet.used(worker) == EXPECTED
+    assert (fleet.used(worker), fleet.left(worker)) == (USED_OF, LEFT)
 
 
 def test_the_ledger_may_be_read_after_the_first_exchange() -> None:
@@ -51,7 +56,7 @@ def test_the_ledger_may_be_read_after_the_first_exchange() -> None:
     fleet.renew(worker)
     worker.restore(fleet.clock.now(), USED, RECENT)
     fleet.renew(worker)
-    assert fleet.used(worker) == EXPECTED
+    assert (fleet.used(worker), fleet.left(worker)) == (USED_OF, LEFT)
 
 
 def test_only_the_first_workers_seed_counts() -> None:
@@ -63,4 +68,4 @@ def test_only_the_first_workers_seed_counts() -> None:
         worker.restore(fleet.clock.now(), USED, RECENT)
         fleet.renew(worker)
     fleet.renew(second)
-    assert fleet.used(second) == EXPECTED
+    assert (fleet.used(second), fleet.left(second)) == (USED_OF, LEFT)

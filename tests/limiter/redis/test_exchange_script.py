@@ -52,6 +52,7 @@ steps = st.fixed_dictionaries(
         "give_back": st.booleans(),
         "charge": SOME,
         "refunds": st.lists(st.tuples(st.sampled_from(NAMES), st.integers(1, 12), st.floats(0, 9)), max_size=2),
+        "recent": st.lists(st.tuples(st.sampled_from(NAMES), st.integers(-9, 12), st.floats(-1, 70)), max_size=3),
         "outcomes": st.lists(outcomes, max_size=2),
         "actions": st.lists(st.sampled_from(ACTIONS), max_size=1) | st.just([]) | st.just([]),
         "pause": st.sampled_from([0.0, 0.0, 0.0, 2.0]),
@@ -104,6 +105,7 @@ class Exchanges:
             assert redis_["initialised"] is False
             seed = {
                 "used": {"rpm": 3.0, "rpd": 5.0},
+                "last_minute": {"rpm": 4.0, "otpm": 1.0},
                 "pause": 0.0,
                 "breaker": {"state": "closed", "generation": 0, "reason": None, "reopens_in": 0.0, "open_for": 5.0},
             }
@@ -147,6 +149,7 @@ class Exchanges:
                 "returned": {name: amount for name, amount in back.items() if amount},
                 "charge": step["charge"],
                 "refunds": [[name, amount, self.now - age] for name, amount, age in step["refunds"]],
+                "recent": [[name, amount, self.now - age] for name, amount, age in step["recent"]],
                 "outcomes": outcomes,
                 "actions": step["actions"],
                 "pause": step["pause"],
@@ -221,13 +224,13 @@ def request_of(worker: str, ack: int, used: float, state: str) -> dict[str, Any]
         "in_flight": 0,
         "slots_wanted": 0,
         "probe": False,
-        "seed": {"used": {"rpm": used, "rpd": used}, "pause": 0.0, "breaker": breaker},
+        "seed": {"used": {"rpm": used, "rpd": used}, "last_minute": {"rpm": used}, "pause": 0.0, "breaker": breaker},
     }
 
 
 def reporting(worker: str, seq: int, *actions: str) -> dict[str, Any]:
     """A request with an operator's ``actions``, that asks for the permit to probe as well."""
-    nothing: dict[str, Any] = {"spent": {}, "returned": {}, "charge": {}, "refunds": [], "outcomes": []}
+    nothing: dict[str, Any] = {"spent": {}, "returned": {}, "charge": {}, "refunds": [], "recent": [], "outcomes": []}
     report = {**nothing, "seq": seq, "lease_id": 0, "actions": list(actions), "pause": 0.0, "reset": False}
     return {**request_of(worker, 0, 0.0, "closed"), "reports": [report], "probe": True}
 
@@ -273,6 +276,7 @@ def test_seeds_of_workers_with_an_earlier_state_are_merged_after_a_worker_withou
         assert answers[0]["breaker"]["state"] == "forced_open"
         assert answers[0]["used"]["rpd"] == 12
         assert answers[0]["used"]["rpm"] == pytest.approx(12)
+        assert answers[0]["last_minute"]["rpm"] == 12
 
 
 def test_no_seed_is_merged_where_the_first_worker_had_an_earlier_state_too(script: Any) -> None:
@@ -291,7 +295,7 @@ def test_a_request_of_another_version_is_refused_and_changes_nothing(script: Any
     core, answer = fleet.exchange(other)
     assert core == answer
     assert core["initialised"] is False
-    assert core["error"] == "the request is of version 2, the lease server of version 1"
+    assert core["error"] == f"the request is of version {VERSION + 1}, the lease server of version {VERSION}"
     assert script.registered_client.get(key_of("p")) == stored
     assert (fleet.core.breaker.state, fleet.core.workers["a"].seq) == (BreakerState.CLOSED, 0)
 
@@ -299,13 +303,13 @@ def test_a_request_of_another_version_is_refused_and_changes_nothing(script: Any
 def test_a_state_of_another_version_is_refused_and_left_as_it_is(script: Any) -> None:
     fleet = Exchanges(script)
     client = script.registered_client
-    later = client.register_script(SCRIPT.replace("local VERSION = 1", "local VERSION = 2"))
-    request = {**request_of("a", 4, 5.0, "closed"), "version": 2}
+    later = client.register_script(SCRIPT.replace(f"local VERSION = {VERSION}", f"local VERSION = {VERSION + 1}"))
+    request = {**request_of("a", 4, 5.0, "closed"), "version": VERSION + 1}
     assert json.loads(later([key_of("p")], [json.dumps(request), CHANNEL, "p", 1000]))["initialised"] is True
     stored = client.get(key_of("p"))
     refused = json.loads(script([key_of("p")], [json.dumps(request_of("b", 4, 5.0, "closed")), CHANNEL, "p", 1000]))
     assert refused["initialised"] is False
-    assert refused["error"] == "the state is of version 2, the lease server of version 1"
+    assert refused["error"] == f"the state is of version {VERSION + 1}, the lease server of version {VERSION}"
     assert client.get(key_of("p")) == stored
     assert fleet.core.initialised is False
 

@@ -8,6 +8,7 @@ The server's rule is ``core/lease_server.py``; it runs in Redis, or in this proc
 ``lease_balance``       how much of a lease is left, now and as time passes
 ``prefetch``            when more capacity is asked for before a call waits for it, and how much
 ``usage_mirror``        the fleet's usage, as the server last answered
+``minute_usage``        what the last minute used: the server's answer, and what is not reported yet
 ``local_lease_server``  a lease server in this process while Redis is away
 ``breaker_replica``     the fleet's circuit breaker, as the server last answered
 """

@@ -70,6 +70,7 @@ class Seeding:
     is_requested: bool = False
     is_done: bool = False  # the server began with this worker's seed
     usage: dict[str, float] = field(default_factory=dict)  # in place of the mirror's
+    last_minute: dict[str, float] = field(default_factory=dict)  # likewise
 
 
 @dataclass
@@ -187,6 +188,7 @@ class LeaseClient:
     def _build_seed(self, now: float, paused_for: float) -> Seed:
         return {
             "used": {**self.mirror.used(now), **self.seeding.usage},
+            "last_minute": {**self.mirror.minute.answered, **self.seeding.last_minute},
             "pause": paused_for,
             "breaker": self.breaker.snapshot(now),
         }
@@ -210,6 +212,7 @@ class LeaseClient:
             "returned": {name: balance.returned for name, balance in self.balances.items() if balance.returned},
             "charge": {name: amount for name, amount in pending.charge.items() if amount},
             "refunds": [[name, units, self.mirror.server_time_at(at)] for name, units, at in pending.refunds],
+            "recent": self.mirror.minute.report(self.mirror.server_time_at(0.0)),
             "outcomes": outcomes,
             "actions": actions,
             "pause": paused_for if pending.pause else 0.0,
@@ -288,7 +291,8 @@ class LeaseClient:
             usage = self.outage.carried_usage(now, self.mirror.days_end_at())
         else:  # it was reconnected, and did not answer
             usage = self.outage.resumed_usage(now)
-        self.seeding.is_requested, self.seeding.usage = True, usage
+        self.seeding = Seeding(True, self.seeding.is_done, usage, self.mirror.minute.used(now))
+        self.mirror.minute.begin_outage(now)
         self._session.began_at = now
         self._void_lease()
 
@@ -304,6 +308,7 @@ class LeaseClient:
         charge = outage.reconcile(now, self.mirror.used(now), uncounted, self.mirror.days_end_at())
         self._session = self._suspended
         self.pending.charge = charge
+        self.mirror.minute.reconnect(now)
         self.mirror.end_outage(outage)
         is_reported = self.breaker.state in REPORTED_STATES
         self.pending.breaker_trip = self.breaker.snapshot(now) if is_reported else None
@@ -322,3 +327,4 @@ class LeaseClient:
         self._session, self._seq, self.expires_at, self.outage = ServerSession(), 0, -inf, None
         self.pending = PendingReport(pause=self.pending.pause, breaker_trip=self.pending.breaker_trip)
         self.mirror.forget()
+        self.mirror.minute.forked()

@@ -10,6 +10,7 @@ from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS
 from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised
+from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE
 from wallie_litellm.limiter.accounting import StoreAccounting
 from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
 from wallie_litellm.limiter.leased.lease_balance import LeaseBalance
@@ -60,7 +61,11 @@ class LeasedStore(StoreAccounting):
         self.breaker = BreakerReplica(rules)
         # Called, under the limiter's lock, when a request to the lease server is due.
         self.on_renewal_due: Callable[[], None] = lambda: None
-        self._mirror = UsageMirror(self._buckets, self._days, self._meters, self._report, limits.reset_timezone, wall)
+        self._mirror = UsageMirror(
+            self._buckets, self._windows, self._days, self._meters, self._report, limits.reset_timezone, wall
+        )
+        self._minute = self._mirror.minute
+        self._token_rates = tuple((name, int(DIMENSION_KINDS[name])) for name in self._windows if name != "rpm")
         self._balances = {name: LeaseBalance(int(DIMENSION_KINDS[name])) for name in (*self._buckets, *self._days)}
         self._balance_kinds = tuple((balance, balance.kind) for balance in self._balances.values())
         self._lease = LeaseClient(
@@ -116,6 +121,7 @@ class LeasedStore(StoreAccounting):
         else:
             for name, balance in self._balances.items():
                 self._uncounted[name] = self._uncounted.get(name, 0) + demand[balance.kind]
+        self._minute.add(now, "rpm", demand[0])
         self._spent_at = now
         for kind in self._token_kinds:
             self._held[kind] += demand[kind]
@@ -222,8 +228,14 @@ class LeasedStore(StoreAccounting):
         if not self._enter_settlement(reservation, charged):
             return False
         demand = reservation.demand
+        for name, kind in self._token_rates:
+            self._minute.add(now, name, charged[kind])
         if charged != demand:
             self._mirror.roll_day(now)
+            if charged[0] > demand[0]:
+                self._minute.add(now, "rpm", charged[0] - demand[0])
+            else:
+                self._minute.take_back(now, "rpm", reservation.at, demand[0] - charged[0])
             for name, balance in self._balances.items():
                 delta = charged[balance.kind] - demand[balance.kind]
                 counter = self._days.get(name)
@@ -259,6 +271,7 @@ class LeasedStore(StoreAccounting):
         """Charge an amount that was used without a reservation."""
         for name, balance in self._balances.items():
             self._charge(now, name, balance, amount[balance.kind])
+            self._minute.add(now, name, amount[balance.kind])
         self._reserved.add(amount)
         self._settled.add(amount)
         self._renew_soon(now)
@@ -298,15 +311,21 @@ class LeasedStore(StoreAccounting):
             found[name] = max(0.0, missing - last / bucket.cost)
         for name in self._days:
             found[name] = day.of(name)
+        in_a_minute = [(age, amount) for age, amount in oldest_first if age < SECONDS_PER_MINUTE]
         if self._lease.seeding.is_done:
             charge = self._lease.pending.charge
             self._lease.pending.charge = {name: charge.get(name, 0) + ceil(units) for name, units in found.items()}
+            for age, amount in in_a_minute:
+                self._minute.note(now - age, amount)
         else:
             self._lease.seeding.usage = found
+            self._lease.seeding.last_minute = {
+                name: sum(amount.of(name) for _, amount in in_a_minute) for name in self._windows
+            }
         self._renew_soon(now)
 
     def usage(self, now: float) -> dict[str, LimitUsage]:
-        """How much of each configured dimension is used: by the server's last answer, and here since."""
+        """How much of each configured dimension is used and left: by the server's last answer, and here since."""
         self._mirror.roll_day(now)
         usage = super().usage(now)
         pending = self._lease.pending
@@ -314,7 +333,9 @@ class LeasedStore(StoreAccounting):
             unreported: float = balance.spent + pending.charge.get(name, 0)
             unreported -= sum(amount for refunded, amount, _ in pending.refunds if refunded == name)
             if unreported:
-                usage[name] = usage[name]._replace(used=max(0.0, usage[name].used + unreported))
+                own = usage[name]
+                used = own.used if name in self._buckets else max(0.0, own.used + unreported)
+                usage[name] = own._replace(used=used, left=max(0.0, own.left - unreported))
         return usage
 
     # The exchange with the lease server

@@ -37,6 +37,7 @@ class LocalLeaseServer:
             **answer,
             "now": wall,
             "used": {**uncounted, **answer["used"]},
+            "last_minute": {**dict.fromkeys(rates, 0.0), **answer["last_minute"]},
             "leased": {**uncounted, **answer["leased"]},
             "day_ends_in": {**{name: ends_at - wall for name, (_, ends_at) in days.items()}, **answer["day_ends_in"]},
             "workers": self._workers,
@@ -67,6 +68,6 @@ class LocalLeaseServer:
 
 def _on_own_clock(report: WorkerReport, ahead: float) -> WorkerReport:
     """The report with its instants on this process' clock, which is ``ahead`` of the server's, in seconds."""
-    if not report["refunds"]:
-        return report
-    return {**report, "refunds": [[name, units, at + ahead] for name, units, at in report["refunds"]]}
+    refunds = [[name, units, at + ahead] for name, units, at in report["refunds"]]
+    recent = [[name, units, at + ahead] for name, units, at in report["recent"]]
+    return {**report, "refunds": refunds, "recent": recent} if refunds or recent else report

@@ -8,7 +8,9 @@ from math import inf
 from wallie_litellm.core.daily_quota import DailyQuota, next_midnight
 from wallie_litellm.core.lease_exchange import LeaseAnswer
 from wallie_litellm.core.outage import DayAtDisconnect, Outage, RateAtDisconnect
+from wallie_litellm.core.sliding_window import SlidingWindow
 from wallie_litellm.core.token_bucket import TOLERANCE, TokenBucket
+from wallie_litellm.limiter.leased.minute_usage import MinuteUsage
 from wallie_litellm.limiter.quota_meter import QuotaMeter
 
 
@@ -21,6 +23,7 @@ class UsageMirror:
     def __init__(
         self,
         buckets: Mapping[str, TokenBucket],
+        windows: Mapping[str, SlidingWindow],
         days: Mapping[str, DailyQuota],
         meters: Sequence[QuotaMeter],
         report: Callable[[QuotaMeter, float, float], None],
@@ -28,6 +31,7 @@ class UsageMirror:
         wall: Callable[[], float],
     ) -> None:
         self.leased: Mapping[str, float] = dict.fromkeys((*buckets, *days), 0.0)  # units, to all workers
+        self.minute = MinuteUsage(windows)
         self.workers = 1
         self.quota_resets = 0  # by operators, so far
         self.clock_skew = 0.0  # seconds that the server's clock is ahead of this process' Unix time
@@ -107,6 +111,7 @@ class UsageMirror:
         before = {meter.dimension: meter.used(now) for meter in self._meters}
         for name, bucket in self._buckets.items():
             bucket.full_at = now + answer["used"][name] * bucket.cost
+        self.minute.update(now, answer["last_minute"])
         for name, counter in self._days.items():
             ends_at = now + answer["day_ends_in"][name]
             if inf > ends_at > counter.resets_at + 1:
@@ -124,6 +129,7 @@ class UsageMirror:
         """An operator has reset the quota."""
         for bucket in self._buckets.values():
             bucket.reset()
+        self.minute.reset(now)
         for counter in self._days.values():
             counter.reset(now)
         for meter in self._meters:

@@ -14,7 +14,13 @@ PAUSED_MODELS: Final = f"wallie:v{VERSION}:paused-models"  # hash: scope to the 
 STATE_TTL: Final = 2 * 86_400  # seconds that an unused provider's state is kept: a day's usage, and a weekend's pause
 
 _LUA = files("wallie_litellm.limiter.redis").joinpath("lua")
-_EXCHANGE = ("request", "token_bucket", "circuit_breaker", "lease_server")  # one script: Lua in Redis has no modules
+_EXCHANGE = (
+    "request",
+    "token_bucket",
+    "sliding_window",
+    "circuit_breaker",
+    "lease_server",
+)  # one script: Lua in Redis has no modules
 
 SCRIPT: Final = "\n".join(_LUA.joinpath(f"{part}.lua").read_text() for part in _EXCHANGE)
 SCRIPT_ID: Final = sha1(SCRIPT.encode()).hexdigest()  # noqa: S324 - Redis' own name for a script

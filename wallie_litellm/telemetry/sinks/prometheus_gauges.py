@@ -74,16 +74,21 @@ def _gauges(
         "wallie_breaker_state", "1 for the state that a provider's breaker is in.", "state", _BREAKER_STATES, breaker
     )
     yield _one_hot("wallie_provider_health", "1 for the health that a provider has.", "status", _HEALTH, health)
-    for what, text in (("used", "How much of a limit is used."), ("limit", "The limit itself.")):
-        yield _gauge(
-            f"wallie_quota_{what}", text, ("provider", "dimension"), {key: quota[what] for key, quota in quotas.items()}
-        )
+    for what, text in (
+        ("used", "How much of a limit is used: of a limit per minute, by the last 60 seconds."),
+        ("limit", "The limit itself."),
+        ("utilization", "The share of a limit that is used, its headroom left out: 0 to 1, above 1 in debt."),
+        ("left", "What admission has left of a limit at this moment."),
+    ):
+        values = {key: quota[what] for key, quota in quotas.items() if what in quota}
+        yield _gauge(f"wallie_quota_{what}", text, ("provider", "dimension"), values)
     for key, metric, text in (
         ("in_flight", "wallie_requests_in_flight", "Attempts that are being served."),
         ("waiting", "wallie_requests_waiting", "Attempts that wait for capacity."),
         ("paused_for", "wallie_provider_paused_seconds", "For how long yet a provider asked not to be called."),
     ):
-        yield _gauge(metric, text, ("provider",), {(name,): one[key] for name, one in providers.items()})
+        known = {(name,): one[key] for name, one in providers.items() if one[key] is not None}
+        yield _gauge(metric, text, ("provider",), known)
     yield _gauge(
         "wallie_sink_events",
         "Each sink's own counters, such as delivered, failed, dropped and pending.",

@@ -1,4 +1,4 @@
--- Part 3 of 4: core/circuit_breaker.py in Lua. Probes are {permit, when it is lost, worker}.
+-- Part 4 of 5: core/circuit_breaker.py in Lua. Probes are {permit, when it is lost, worker}.
 
 local function text(value) if value == cjson.null then return nil end return value end
 

@@ -2,8 +2,9 @@
 -- KEYS[1]: the provider's state. Returns JSON. Instants are given as seconds from now, and ages as seconds until now:
 -- JSON's numbers have 14 digits here, too few for Unix time in microseconds.
 
-local VERSION = 1
+local VERSION = 2
 local WORKER_FORGOTTEN_AFTER = 60
+local SLOTS_PER_SECOND, SLOTS = 4, 240
 
 local stored = redis.call('GET', KEYS[1])
 local time = redis.call('TIME')
@@ -20,13 +21,20 @@ if S.now > now then now = S.now end
 
 local state = {
   initialised = true, now = string.format('%.6f', now + S.origin), pause = math.max(0, S.paused_until - now),
-  used = {}, full_in = {}, day_ends_in = {}, workers = {},
+  used = {}, last_minute = {}, left = {}, full_in = {}, day_ends_in = {}, workers = {},
   breaker = {
     state = S.breaker.state, reason = S.breaker.reason, failures = S.breaker.failures,
     reopens_in = math.max(0, S.breaker.reopens_at - now), probes = {},
   },
 }
 for name, bucket in pairs(S.buckets) do state.used[name] = math.max(0, bucket.full_at - now) / bucket.cost end
+for name, window in pairs(S.windows) do
+  local total = 0
+  for slot, units in pairs(window.units) do
+    if slot > math.floor(now * SLOTS_PER_SECOND) - SLOTS then total = total + units end
+  end
+  state.last_minute[name] = total
+end
 for name, units in pairs(S.daily_usage) do
   local left = S.day_ends_at[name] - now
   state.used[name] = left > 0 and units or 0
@@ -46,7 +54,10 @@ for name, worker in pairs(S.workers) do
     state.workers[name] = {age = now - worker.seen_at, leased = leased, slots = worker.slots}
   end
 end
-for name, bucket in pairs(S.buckets) do state.full_in[name] = state.used[name] * bucket.cost end
+for name, bucket in pairs(S.buckets) do
+  state.left[name] = math.max(0, bucket.capacity - state.used[name])
+  state.full_in[name] = state.used[name] * bucket.cost
+end
 local probes = state.breaker.probes
 for _, probe in ipairs(S.breaker.probes) do
   if probe[2] > now then probes[#probes + 1] = {worker = probe[3], lost_in = probe[2] - now} end

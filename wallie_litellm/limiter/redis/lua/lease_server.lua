@@ -1,4 +1,4 @@
--- Part 4 of 4: core/lease_server.py in Lua.
+-- Part 5 of 5: core/lease_server.py in Lua.
 
 -- State.
 
@@ -13,6 +13,7 @@ local function new_state()
     last_ticket = 0,
     workers = {},
     buckets = {},
+    windows = {},
     daily_usage = {},
     day_ends_at = {},
     breaker = {
@@ -30,6 +31,7 @@ local function configure()
       if not bucket then
         bucket = {full_at = 0, was_full_at = 0, lows = {}}
         S.buckets[name] = bucket
+        S.windows[name] = new_window()
       end
       bucket.cost = 60 / limit[1]
       bucket.capacity = limit[2]
@@ -54,6 +56,9 @@ local function seed_state(seed)
       S.daily_usage[name] = units
     end
   end
+  for name, units in pairs(seed.last_minute) do
+    if S.windows[name] then window_add_at(S.windows[name], now, units) end
+  end
   set_breaker(seed.breaker, seed.breaker.generation or 0)
 end
 
@@ -65,6 +70,10 @@ local function merge_seed(seed)
     elseif S.daily_usage[name] then
       S.daily_usage[name] = math.max(units, S.daily_usage[name])
     end
+  end
+  for name, units in pairs(seed.last_minute) do
+    local window = S.windows[name]
+    if window then window_add_at(window, now, math.max(0, units - window_used(window))) end
   end
   S.paused_until = math.max(S.paused_until, now + seed.pause)
   local breaker = seed.breaker
@@ -164,6 +173,7 @@ local function reset_quota()
   S.quota_resets = S.quota_resets + 1
   S.paused_until = 0
   for _, bucket in pairs(S.buckets) do bucket.full_at = 0 end
+  for _, window in pairs(S.windows) do window_reset(window) end
   for name in pairs(S.daily_usage) do S.daily_usage[name] = 0 end
 end
 
@@ -190,6 +200,14 @@ local function apply_report(worker, report)
       give_back(S.buckets[name], math.min(now, reserved_at - origin), amount)
     elseif S.daily_usage[name] then
       S.daily_usage[name] = math.max(0, S.daily_usage[name] - amount)
+    end
+  end
+  for _, use in ipairs(report.recent) do
+    local window, units, at = S.windows[use[1]], use[2], use[3] - origin
+    if window and units > 0 then
+      window_add_at(window, at, units)
+    elseif window then
+      window_take_back(window, at, -units)
     end
   end
   if report.reset then reset_quota() end
@@ -337,6 +355,7 @@ local function answer_for(worker, grants, denied, permit, before)
     grants = grants,
     denied = denied,
     used = {},
+    last_minute = {},
     leased = {},
     day_ends_in = {},
     slots = worker.slots,
@@ -359,6 +378,7 @@ local function answer_for(worker, grants, denied, permit, before)
   }
   for name, bucket in pairs(S.buckets) do
     answer.used[name] = used_of(bucket)
+    answer.last_minute[name] = window_used(S.windows[name])
     answer.leased[name] = leased_of(name)
   end
   for name, units in pairs(S.daily_usage) do

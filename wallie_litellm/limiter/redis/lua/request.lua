@@ -1,12 +1,12 @@
--- The lease server's script, part 1 of 4: the request and the stored state. The parts are request, token_bucket,
--- circuit_breaker and lease_server; limiter/redis/layout.py joins them. They are core/lease_server.py,
--- core/token_bucket.py and core/circuit_breaker.py in Lua, function for function; the messages are those of
--- core/lease_exchange.py. Times are seconds.
+-- The lease server's script, part 1 of 5: the request and the stored state. The parts are request, token_bucket,
+-- sliding_window, circuit_breaker and lease_server; limiter/redis/layout.py joins them. They are core/lease_server.py,
+-- core/token_bucket.py, core/sliding_window.py and core/circuit_breaker.py in Lua, function for function; the messages
+-- are those of core/lease_exchange.py. Times are seconds.
 --
 -- KEYS[1]: the provider's state. ARGV: the request (JSON), the channel of broadcasts, the provider's name, seconds to
 -- keep the state, and for tests an instant instead of Redis' own time. Returns the answer as JSON.
 
-local VERSION = 1
+local VERSION = 2
 local WORKER_TIMEOUT, WORKER_FORGOTTEN_AFTER = 5, 60
 local FUTURE_SECONDS, SMALLEST_GRANT, SURPLUS_DIVISOR, MAX_LOWS = 0.5, 12, 2, 64
 local ROUNDING, TOLERANCE = 1e-6, 1e-6

@@ -1,4 +1,4 @@
--- Part 2 of 4: core/token_bucket.py in Lua. full_at is when a bucket is full again; lows are
+-- Part 2 of 5: core/token_bucket.py in Lua. full_at is when a bucket is full again; lows are
 -- {instant, missing seconds}.
 
 local function note_low(bucket, at, missing)
