@@ -116,10 +116,12 @@ class _Load:
         """The provider's state at this worker."""
         status = self.guard.status()
         provider = status["providers"]["openai"]
+        limiter = self.guard.limiter("openai")
         return {
             "state": provider["breaker"]["state"],
-            "generation": self.guard.limiter("openai")._store.breaker.generation,
-            "used": {name: quota["used"] for name, quota in provider["quota"].items()},
+            "generation": limiter._store.breaker.generation,
+            # As Redis counts: what a bucket does not have, and what a day has used.
+            "used": {name: limiter.capacity(name) - one.left for name, one in limiter.state().usage.items()},
             "store": status["store"]["state"],
             "workers": status["store"]["workers"],
             "running": len(self._running),
@@ -387,7 +389,7 @@ def disagreements(fleet: dict[str, Any], workers: Sequence[dict[str, Any]], spen
             if worker[name] != fleet[name]
         ]
         found += [
-            f"worker {number}: {used} {name} used, Redis {fleet['used'].get(name, 0.0):.2f}"
+            f"worker {number}: {used:.2f} {name} used, Redis {fleet['used'].get(name, 0.0):.2f}"
             for name, used in worker["used"].items()
             if abs(used - fleet["used"].get(name, 0.0)) > spent + 1
         ]

@@ -119,6 +119,15 @@ class HealthChanged(NamedTuple):
     reason: str | None
 
 
+class ProviderDown(NamedTuple):
+    """An outage has begun: failures have opened the breaker of a provider, or of one of its accounts."""
+
+    id: str
+    at: float
+    provider: str
+    reason: str | None
+
+
 class QuotaCrossed(NamedTuple):
     """A limit's utilisation reached the ``warning`` or the ``critical`` share."""
 
@@ -185,6 +194,7 @@ Event = (
     | FellBack
     | BreakerChanged
     | HealthChanged
+    | ProviderDown
     | QuotaCrossed
     | Unpriced
     | BudgetCrossed

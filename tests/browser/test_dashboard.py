@@ -227,11 +227,11 @@ def test_each_action_works_from_the_button_to_the_guard_and_goes_on_record(
     page = open_page(stage.address)
     take_action(page, "Reset quota")
     assert stage.guard.status()["providers"]["openai"]["quota"]["rpd"]["used"] == 0
-    take_action(page, "Force open", reason="bad answers")
+    take_action(page, "Stop traffic", reason="bad answers")
     assert stage.breaker() == "forced_open"
-    take_action(page, "Release")
+    take_action(page, "Resume by a probe")
     assert stage.breaker() == "half_open"
-    take_action(page, "Force close")
+    take_action(page, "Resume traffic")
     assert stage.breaker() == "closed"
     assert stage.guard.bus.flush_blocking(10)
     log = page.locator("#panel-history [data-kind=action]")
@@ -252,7 +252,11 @@ def take_all_actions(page: Page, other: Guard) -> None:
     wait_until(lambda: there()["quota"]["rpd"]["used"] == 40)
     take_action(page, "Reset quota")
     wait_until(lambda: there()["quota"]["rpd"]["used"] == 0)
-    for name, state in (("Force open", "forced_open"), ("Release", "half_open"), ("Force close", "closed")):
+    for name, state in (
+        ("Stop traffic", "forced_open"),
+        ("Resume by a probe", "half_open"),
+        ("Resume traffic", "closed"),
+    ):
         take_action(page, name)
         wait_until(lambda state=state: there()["breaker"]["state"] == state)  # type: ignore[misc]
     expect(page.locator("#panel-fleet [data-field=store]")).to_have_attribute("data-value", "redis")
@@ -305,7 +309,8 @@ def test_a_dashboard_beside_one_process_shows_its_ledger_and_is_read_only(
     assert stage.guard.bus.flush_blocking(10)
     path = tmp_path / "router_config.yaml"
     path.write_text(
-        "model_list: [{model_name: gpt, litellm_params: {model: openai/gpt-4o}}]\n"
+        "model_list: [{model_name: gpt, litellm_params: {model: openai/gpt-4o}},"
+        " {model_name: fast, litellm_params: {model: groq/llama}}]\n"
         f"wallie: {{providers: {{openai: {{rpm: 100, rpd: 10}}}}, ledger: {{url: 'sqlite:///{tmp_path}/wallie.db'}}}}\n"
     )
     with served_beside(load_config(path)) as address:
@@ -313,7 +318,7 @@ def test_a_dashboard_beside_one_process_shows_its_ledger_and_is_read_only(
         assert value(page, "#panel-health [data-provider=openai] [data-field=attempts]") == "9"
         assert value(page, "#panel-health [data-provider=groq] [data-field=health]") == "down"
         assert float(value(page, "#panel-quota [data-provider=openai] [data-dimension=rpd]")) == pytest.approx(0.9)
-        assert page.get_by_role("link", name="Force open").count() == 0
+        assert page.get_by_role("link", name="Stop traffic").count() == 0
         expect(page.locator("#panel-health")).to_contain_text("WALLIE_REDIS_URL")
         assert page.context.request.post(f"{address}api/providers/openai/circuit/open").status == 409
         page.close()  # before its server ends
@@ -322,7 +327,7 @@ def test_a_dashboard_beside_one_process_shows_its_ledger_and_is_read_only(
 def test_an_action_can_be_cancelled(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
     stage = make_stage()
     page = open_page(stage.address)
-    page.locator("#panel-health [data-provider=openai]").get_by_role("link", name="Force open").click()
+    page.locator("#panel-health [data-provider=openai]").get_by_role("link", name="Stop traffic").click()
     page.get_by_role("link", name="Cancel").click()
     expect(page.locator("#panel-health")).to_be_visible()
     assert stage.breaker() == "closed"
@@ -358,7 +363,7 @@ def test_people_log_in_see_their_name_and_log_out(make_stage: Callable[..., Stag
     assert cookie["httpOnly"]
     assert cookie["sameSite"] == "Lax"
     assert "wallie_session" not in page.evaluate("document.cookie")
-    take_action(page, "Force open")
+    take_action(page, "Stop traffic")
     stage.guard.bus.flush_blocking(10)
     expect(page.locator("#panel-history")).to_contain_text("María (page, 127.0.0.1)")
     page.get_by_role("button", name="Log out").click()
@@ -372,7 +377,7 @@ def test_the_page_works_without_scripts(make_stage: Callable[..., Stage], open_p
     page.get_by_label("Token").fill(TOKEN)
     page.get_by_role("button").click()
     expect(page.locator("#panel-health [data-provider=openai]")).to_be_visible()
-    take_action(page, "Force open")
+    take_action(page, "Stop traffic")
     assert stage.breaker() == "forced_open"
 
 
@@ -406,9 +411,9 @@ def test_scripts_in_names_and_messages_are_text(make_stage: Callable[..., Stage]
         expect(page.locator(f"#panel-{panel}")).to_contain_text("<script>window.pwned=1</script>")
     assert page.evaluate("window.pwned") is None
     assert page.locator("#panels script, #panels img").count() == 0
-    page.locator("#panel-health tbody tr", has_text="<script>").get_by_role("link", name="Force open").click()
+    page.locator("#panel-health tbody tr", has_text="<script>").get_by_role("link", name="Stop traffic").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("<script>")
-    page.get_by_role("button", name="Force open").click()
+    page.get_by_role("button", name="Stop traffic").click()
     expect(page.locator(".notice[role=status]")).to_contain_text("<script>")
     assert stage.breaker(HOSTILE) == "forced_open"
     assert page.evaluate("window.pwned") is None
@@ -439,7 +444,7 @@ def test_keyboard_focus_survives_a_refresh(make_stage: Callable[..., Stage], ope
     page = open_page(stage.address)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    link = page.locator("#panel-health [data-provider=gemini]").get_by_role("link", name="Force open")
+    link = page.locator("#panel-health [data-provider=gemini]").get_by_role("link", name="Stop traffic")
     link.focus()
     focused = page.evaluate("document.activeElement.id")
     stage.guard.open_circuit("groq")

@@ -22,6 +22,7 @@ from status_support import MODELS, PASSWORD, SECTIONS
 from support import wait_until
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.provider_names import key_digest
 from wallie_litellm.guard import Guard
 from wallie_litellm.ledger.schema import actions, transitions
 from wallie_litellm.limiter.redis.layout import WORKERS
@@ -235,6 +236,28 @@ def test_actions_reach_a_provider_that_only_a_model_names(server: RedisServer, a
     assert "the ledger" not in result.stdout
     result = act(server.url, "open-circuit", "openai-eu", models=models)
     assert result.stdout == "openai-eu: circuit forced open (was forced open). On record as maria@host.\n"
+
+
+def test_actions_reach_all_keys_of_a_provider_or_one(server: RedisServer, worker: Guard, act: Act) -> None:
+    keys = ["sk-one-0123456789", "sk-two-0123456789"]
+    models = [{"model_name": "gpt", "litellm_params": {"model": "openai/gpt-4o", "api_key": key}} for key in keys]
+    accounts = [f"openai#{key_digest('openai', {'api_key': key}, {})}" for key in keys]
+    for account in accounts:
+        worker.meet("openai", account, at_own_address=True)
+
+    def states() -> list[str]:
+        found = worker.status()["providers"]["openai"]["accounts"]
+        return [found[account.removeprefix("openai#")]["breaker"]["state"] for account in accounts]
+
+    for account in accounts:
+        result = act(server.url, "open-circuit", account, models=models)
+        assert result.stdout == f"{account}: circuit forced open (was closed). On record as maria@host.\n"
+    wait_until(lambda: states() == ["forced_open"] * 2)
+    assert act(server.url, "close-circuit", accounts[0], models=models).exit_code == 0
+    wait_until(lambda: states() == ["closed", "forced_open"])
+    assert act(server.url, "reset-quota", "openai", models=models).exit_code == 0
+    assert act(server.url, "close-circuit", "openai", models=models).exit_code == 0
+    wait_until(lambda: states() == ["closed"] * 2)
 
 
 def test_a_new_ledger_is_pointed_out_once(server: RedisServer, act: Act, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from click.testing import Result
 from redis_support import RedisServer
 from status_support import MODELS, exchange, report_of
 
+from wallie_litellm.core.provider_names import key_digest
 from wallie_litellm.limiter.redis.layout import WORKERS, key_of
 
 
@@ -107,11 +108,40 @@ def test_reading_changes_nothing(server: RedisServer, status: Callable[..., Resu
         assert client.ttl(key_of("openai")) <= left
 
 
-def test_a_provider_that_only_a_model_names_is_shown_once_redis_has_it(
+def test_keys_that_are_kept_away_are_shown_by_their_accounts_and_removed_ones_are_not(
+    server: RedisServer, read: Callable[..., dict[str, Any]], status: Callable[..., Result]
+) -> None:
+    keys = ["sk-refused-0123456789", "sk-paused-0123456789", "sk-well-0123456789"]
+    models = [{"model_name": "gpt", "litellm_params": {"model": "openai/gpt-4o", "api_key": key}} for key in keys]
+    refused, paused, well = (f"openai#{key_digest('openai', {'api_key': key}, {})}" for key in keys)
+    now = time.time()
+    for account in (refused, paused, well):
+        exchange(server, account, now - 2, rate_limits={}, daily_limits={})
+    failure = report_of(outcomes=[[0, "failure", 0, "HTTP 401", 1]])
+    exchange(server, refused, now - 1, rate_limits={}, daily_limits={}, reports=[failure])
+    exchange(server, paused, now - 1, rate_limits={}, daily_limits={}, reports=[report_of(pause=30.0)])
+    openai = read(models=models)["providers"]["openai"]
+    found = {name: (own["breaker"]["state"], own["paused_for"] > 0) for name, own in openai["accounts"].items()}
+    states = {refused: ("open", False), paused: ("closed", True), well: ("closed", False)}
+    assert found == {name.removeprefix("openai#"): state for name, state in states.items()}
+    shown = status(server.url, models=models).stdout
+    assert f"{refused}: open: HTTP 401; next probe in" in shown
+    assert f"{paused}: paused for" in shown
+    assert well not in shown
+    assert not any(key in shown for key in keys)
+    assert refused not in status(server.url, models=models[1:]).stdout
+    assert "accounts" not in read(models=models[2:])["providers"]["openai"]
+
+
+def test_a_provider_that_only_a_model_names_is_shown_and_one_that_nothing_names_once_redis_has_it(
     server: RedisServer, read: Callable[..., dict[str, Any]]
 ) -> None:
     models = [{**MODELS[0], "model_info": {"wallie_provider": "openai-eu"}}]
-    assert "openai-eu" not in read(models=models)["providers"]
+    before = read(models=models)["providers"]
+    assert set(before) == {"openai", "openai-eu", "spare"}
+    assert before["openai-eu"]["breaker"]["state"] is None
+    exchange(server, "groq", time.time())
+    assert set(read(models=models)["providers"]) == {"groq", *before}
     exchange(server, "openai-eu", time.time(), rate_limits={}, daily_limits={})
     found = read(models=models)["providers"]["openai-eu"]
     assert (found["breaker"]["state"], found["quota"]) == ("closed", {})

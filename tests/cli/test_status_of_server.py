@@ -47,11 +47,12 @@ def test_what_keeps_an_account_away_is_remarked_below_the_table_and_it_is_no_row
     openai = STATUS["providers"]["openai"]
     breaker = {"state": "open", "reason": "HTTP 401", "consecutive_failures": 0, "next_probe_in": 7.2}
     away = {"health": "down", "breaker": breaker, "paused_for": 0.0, "in_flight": 0, "waiting": 0}
+    away["models"] = {"gpt-4o": {"paused_for": 3.0, "waiting": 0}}
     providers = {**STATUS["providers"], "openai": {**openai, "accounts": {"1a2b3c4d": away}}}
     stand_in.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "providers": providers})
     lines = run("status", "--url", stand_in.url).stdout.splitlines()
     [line] = [line for line in lines if "1a2b3c4d" in line]
-    assert line == "openai#1a2b3c4d: open: HTTP 401; next probe in 7.2 s"
+    assert line == "openai#1a2b3c4d: open: HTTP 401; next probe in 7.2 s; gpt-4o paused for 3.0 s"
 
 
 def test_json_is_the_servers_own_status(stand_in: StandIn) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from wallie_litellm.cli.fleet_report import named_by_models
 from wallie_litellm.config import RouterConfig, parse_config
+from wallie_litellm.config.used_providers import used_providers
 from wallie_litellm.config.variables import PROTECTED
 from wallie_litellm.errors import ConfigError
 
@@ -75,8 +75,8 @@ def test_the_model_and_the_address_of_a_deployment_may_be_those_of_a_variable_an
 
 def test_a_model_of_a_variable_that_is_not_set_names_no_provider() -> None:
     models = [{"model_name": "a", "litellm_params": {"model": "os.environ/MODEL"}}]
-    assert named_by_models(parse({}, model_list=models)) == set()
-    assert named_by_models(parse({"MODEL": "openai/gpt-4o"}, model_list=models)) == {"openai"}
+    assert used_providers(parse({}, model_list=models)) == []
+    assert used_providers(parse({"MODEL": "openai/gpt-4o"}, model_list=models)) == [("openai", "openai", True)]
 
 
 def test_what_is_no_name_of_a_variable_is_refused() -> None:

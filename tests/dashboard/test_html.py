@@ -10,8 +10,10 @@ from importlib.resources import files
 from string import Formatter
 
 import pytest
-from dashboard_samples import HOSTILE, SAMPLES, healthy, ill, provider, quota, snapshot, without_ledger
+from dashboard_samples import HOSTILE, NOW, SAMPLES, figures, healthy, ill, quota, snapshot, without_ledger
+from dashboard_samples import provider as provider_of
 
+from wallie_litellm.dashboard.formats import UNKNOWN
 from wallie_litellm.dashboard.html import (
     render_confirm,
     render_export,
@@ -22,7 +24,8 @@ from wallie_litellm.dashboard.html import (
 )
 from wallie_litellm.dashboard.source import ACTIONS
 from wallie_litellm.dashboard.translations import CATALOGUES, LANGUAGES, choose_language, translator
-from wallie_litellm.dashboard.view_model import Snapshot
+from wallie_litellm.dashboard.view_model import AccountState, Snapshot
+from wallie_litellm.ledger.figures import Alert
 
 PANELS = ("health", "quota", "cost", "alerts", "history", "performance", "kpis", "fleet")
 _VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -230,6 +233,60 @@ def test_a_value_may_look_like_a_placeholder() -> None:
 
 def test_a_quota_shows_what_the_minute_used_and_what_admission_has_left() -> None:
     near = replace(quota("rpm", 292, 300, "critical", 0.2), left=299)
-    html = render_panels(snapshot([provider("openai", quotas=[near])], None), "en")
-    text = " ".join(re.sub(r"<[^>]*>", " ", html).replace("\u202f", " ").split())
-    assert "critical 97.3 % 292 of 300 299 left now all of it in 1 s" in text
+    html = render_panels(snapshot([provider_of("openai", quotas=[near])], None), "en")
+    assert "critical 97.3 % 292 of 300 299 left now all of it in 1 s" in visible(html)
+
+
+def visible(html: str) -> str:
+    """The text of the page, its spaces as they are seen."""
+    return " ".join(re.sub(r"<[^>]*>", " ", html).replace("\u202f", " ").split())
+
+
+def test_calls_that_cannot_be_known_are_a_dash_with_the_reason() -> None:
+    unknown = replace(provider_of("openai"), in_flight=None, waiting=None)
+    html = row(render_panels(snapshot([unknown], None), "en"), "openai")
+    assert visible(html).count(f"{UNKNOWN} not on record") == 2
+
+
+def test_a_key_that_is_kept_away_is_shown_below_its_provider_and_one_that_serves_is_not() -> None:
+    away = [
+        AccountState("openai#1a2b3c4d", "down", "open", "HTTP 401", 7.2, 0.0),
+        AccountState("openai#5e6f7a8b", "degraded", "closed", None, None, 42.0, {"gpt-4o": 7.0}),
+        AccountState("openai#9c0d1e2f", "healthy", "closed", None, None, 0.0),
+    ]
+    html = render_panels(snapshot([replace(provider_of("openai"), accounts=away)], None), "en")
+    shown = re.findall(r'<tr class="account" data-account="([^"]*)".*?</tr>', html, re.DOTALL)
+    assert shown == ["openai#1a2b3c4d", "openai#5e6f7a8b"]
+    text = visible(html)
+    assert "openai#1a2b3c4d down open next probe in 8 s HTTP 401" in text
+    assert "openai#5e6f7a8b degraded closed paused for 42 s more gpt-4o paused for 7 s more" in text
+
+
+@pytest.mark.parametrize(("language", "one", "more"), [("es", "1 caído", "2 caídos"), ("en", "1 down", "2 down")])
+def test_numbers_of_providers_agree_with_their_nouns(language: str, one: str, more: str) -> None:
+    down = [provider_of(name, "down", "open") for name in ("a", "b")]
+    assert one in visible(render_panels(snapshot(down[:1], None), language))
+    assert more in visible(render_panels(snapshot(down, None), language))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_charts_and_history_name_their_time_zone(language: str) -> None:
+    html = render_panels(ill(), language)
+    captions = re.findall(r"<figcaption.*?</figcaption>", html, re.DOTALL)
+    assert len(captions) == 3
+    assert all("(UTC)" in caption for caption in captions)
+    assert "(UTC)" in re.findall(r'<h2 id="title-history">.*?</h2>', html, re.DOTALL)[0]
+
+
+def test_actions_say_what_becomes_of_the_traffic() -> None:
+    html = row(render_panels(ill(), "en"), "mistral")
+    assert "Resume traffic" in visible(html)
+    assert 'title="Resume traffic (close circuit)"' in html
+    assert "Stop traffic" in visible(row(render_panels(ill(), "en"), "anthropic"))
+
+
+def test_a_provider_that_is_down_is_an_alert() -> None:
+    alert = Alert("1", NOW, "provider_down", "critical", "openai", "", "", None, None, None, "server error")
+    html = render_panels(snapshot([provider_of("openai")], figures(["openai"], alerts=[alert])), "en")
+    assert 'data-alert="1" data-type="provider_down" data-level="critical"' in html
+    assert "openai provider down server error" in visible(html)

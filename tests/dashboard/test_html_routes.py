@@ -127,7 +127,7 @@ def test_the_page_shows_an_actions_notice_once(make_app: MakeApp) -> None:
     app = make_app(())
     answer = take_action(app)
     assert answer.headers["location"] == "/wallie/?range=7d"
-    notice = "forced open"
+    notice = "circuit is open: its traffic is stopped"
     assert notice in app.client.get("/wallie/").text.partition("<main")[0]
     assert notice not in app.client.get("/wallie/").text.partition("<main")[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from recording import RecordingBus
 from redis_support import RedisServer
 from support import until
 
@@ -11,6 +12,7 @@ from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import ONE_REQUEST, Demand, Outcome
 from wallie_litellm.core.fault_domain import FaultDomain
+from wallie_litellm.events import ProviderDown
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.context import Attempt
 
@@ -46,6 +48,10 @@ async def test_a_key_that_is_paused_or_refused_at_one_worker_is_left_alone_by_al
     accounts = provider["accounts"]
     assert 15 < accounts["aaaaaaaa"]["paused_for"] <= 20
     assert [one["breaker"]["state"] for one in accounts.values()] == ["closed", "open", "closed"]
+    assert [one["health"] for one in accounts.values()] == ["degraded", "down", "healthy"]
+    buses = [guard.bus for guard in (one, other)]
+    assert all(isinstance(bus, RecordingBus) for bus in buses)
+    await until(lambda: [event.provider for bus in buses for event in bus.of(ProviderDown)] == [KEYS[1]])
     await call(other, KEYS[2], AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
 
 

@@ -149,6 +149,15 @@ async def test_a_request_waits_for_a_concurrency_slot_only_for_its_patience(
         await admitted(guard, clock, guard.open_context("o"), tokens(1), 3)
 
 
+@pytest.mark.parametrize(("used", "wait"), [(60, "1.0"), (59.01, "0.1"), (60.96, "2.0")])
+async def test_a_refusal_rounds_the_wait_up(make_guard: MakeGuard, clock: FakeClock, used: float, wait: str) -> None:
+    guard = make_guard({"openai": {"rpm": 60}}, chains={}, admission={"max_wait": 0})
+    guard.update_usage("openai", 61)
+    clock.advance(61 - used)
+    with pytest.raises(RateLimited, match=rf"it has capacity in {wait} s, longer than this request may wait"):
+        await admitted(guard, clock, guard.open_context("o"), tokens(1), 0)
+
+
 FEATURES = {"features": {"chat": {"patience": 2, "priority": 5}, "batch": {"max_wait": 120}}}
 
 

@@ -24,6 +24,7 @@ from wallie_litellm.events import (
     FellBack,
     HealthChanged,
     OperatorActed,
+    ProviderDown,
     QuotaCrossed,
     Unpriced,
     UsageReported,
@@ -61,6 +62,7 @@ def one_of_each() -> list[Event]:
         ended(success=False, error="cancelled", status_code=None, by_caller=True),
         BreakerChanged(new_id(), now + 2, "openai", "closed", "open", "5 failures", 30.0),
         HealthChanged(new_id(), now + 3, "openai", "healthy", "down", None),
+        ProviderDown(new_id(), now + 3, "openai", "server error"),
         QuotaCrossed(new_id(), now + 4, "openai", "rpm", "warning", 0.8, 400.0, 500, 12.0),
         Unpriced(new_id(), now + 5, "openai", "new", "openai/new"),
         BudgetCrossed(new_id(), now + 6, "critical", 0.95, 475.0, 500.0, "2026-11"),
@@ -92,7 +94,13 @@ def test_a_record_has_the_values_of_its_event(database_url: str, open_sink: Sink
     breaker, health = rows(database_url, select(transitions).order_by("at"))
     assert (breaker.type, breaker.before, breaker.after, breaker.reason) == ("breaker", "closed", "open", "5 failures")
     assert (health.type, health.before, health.after, health.reason) == ("health", "healthy", "down", None)
-    quota, unpriced, budget = rows(database_url, select(alerts).order_by("at"))
+    down, quota, unpriced, budget = rows(database_url, select(alerts).order_by("at"))
+    assert (down.type, down.level, down.provider, down.detail) == (
+        "provider_down",
+        "critical",
+        "openai",
+        "server error",
+    )
     assert (quota.type, quota.dimension, quota.level, quota.used, quota.limit) == ("quota", "rpm", "warning", 400, 500)
     assert (unpriced.type, unpriced.model, unpriced.detail) == ("unpriced", "new", "openai/new")
     assert (budget.type, budget.used, budget.limit, budget.detail) == ("budget", 475.0, 500.0, "2026-11")

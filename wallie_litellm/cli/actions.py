@@ -8,8 +8,10 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
@@ -17,13 +19,13 @@ from urllib.parse import quote
 import click
 
 from wallie_litellm.cli.exits import DONE, FAILED, UNUSABLE, echo_error, load_or_refuse, refuse, say
-from wallie_litellm.cli.fleet_report import named_by_models
 from wallie_litellm.cli.remote import running_client, url_options
+from wallie_litellm.core.provider_names import ACCOUNT_MARK, is_account
 from wallie_litellm.errors import ConfigError
 
 if TYPE_CHECKING:
     from wallie_litellm.cli.http_client import Client
-    from wallie_litellm.config import LedgerSettings, RouterConfig, WallieConfig
+    from wallie_litellm.config import LedgerSettings, RouterConfig
     from wallie_litellm.guard import Guard
     from wallie_litellm.limiter.redis.watch import ActionMarks
 
@@ -173,8 +175,11 @@ def _load_fleet(config: str | None, provider: str) -> RouterConfig:
     loaded = load_or_refuse(config)
     if loaded.wallie.store.url == "memory":
         refuse(_PER_PROCESS)
-    known = {*loaded.wallie.providers, *named_by_models(loaded)}
-    if provider not in known:
+    from wallie_litellm.config.used_providers import used_providers  # late: `--help` stays quick
+
+    known = set(filter(loaded.wallie.states_limits_of, loaded.wallie.providers))
+    known.update(name for used in used_providers(loaded) for name in (used.provider, used.account))
+    if provider not in known | set(loaded.wallie.providers):
         refuse(f"unknown provider {provider!r}; known: {', '.join(sorted(known))}")
     return loaded
 
@@ -187,11 +192,11 @@ def _act_on_fleet(loaded: RouterConfig, action: _Action, provider: str, actor: s
     """Join the fleet for as long as the action takes, and see that Redis has it."""
     logging.getLogger("wallie_litellm").addHandler(logging.NullHandler())  # the command's own lines say what matters
     try:
-        guard, is_recorded, created = _join(loaded.wallie, provider)
+        guard, is_recorded, created = _join(loaded, provider)
     except ConfigError as error:
         refuse(*error.problems)
     try:
-        message = asyncio.run(_perform(guard, action, provider, actor, reason))
+        message = asyncio.run(_perform(guard, action, provider, actor, reason, _reached(loaded, action, provider)))
         recorded = is_recorded and guard.bus.flush_blocking(_LEDGER_TIMEOUT)
     except _Failed as error:
         say(str(error), err=True)
@@ -210,16 +215,30 @@ def _act_on_fleet(loaded: RouterConfig, action: _Action, provider: str, actor: s
     return DONE
 
 
-def _join(config: WallieConfig, provider: str) -> tuple[Guard, bool, Path | None]:
+def _reached(loaded: RouterConfig, action: _Action, provider: str) -> list[str]:
+    """The accounts that the action on ``provider`` reaches too."""
+    from wallie_litellm.config.used_providers import used_providers
+
+    if action.method not in ("reset_quota", "close_circuit"):
+        return []
+    return [used.account for used in used_providers(loaded) if used.provider == provider != used.account]
+
+
+def _join(loaded: RouterConfig, provider: str) -> tuple[Guard, bool, Path | None]:
     """A guard whose only sink is the ledger; whether there is a ledger, and its file, if that is new."""
     from wallie_litellm.bootstrap import ledger_sink
+    from wallie_litellm.config.used_providers import used_providers
     from wallie_litellm.guard import Guard
     from wallie_litellm.telemetry.bus import Bus
 
-    bus = Bus()
+    config, bus = loaded.wallie, Bus()
     guard = Guard(config, bus=bus, others_announce=True)
     try:
-        guard.limiter(provider)  # a provider without limits has a breaker all the same
+        for used in used_providers(loaded):
+            if provider in (used.provider, used.account):
+                guard.meet(*used)
+        if not is_account(provider):
+            guard.limiter(provider)  # a provider without limits has a breaker all the same
         make, created = ledger_sink(config), None
         if make is not None and config.ledger is not None:
             created = _new_file(config.ledger)
@@ -237,8 +256,10 @@ def _new_file(ledger: LedgerSettings) -> Path | None:
     return missing_file(ledger.url)
 
 
-async def _perform(guard: Guard, action: _Action, provider: str, actor: str, reason: str | None) -> str:
-    """What the action has changed, in a sentence.
+async def _perform(
+    guard: Guard, action: _Action, provider: str, actor: str, reason: str | None, accounts: Sequence[str]
+) -> str:
+    """What the action has changed, in a sentence; it reaches ``accounts`` as well.
 
     Raises:
         _Failed: Redis does not have it.
@@ -250,14 +271,20 @@ async def _perform(guard: Guard, action: _Action, provider: str, actor: str, rea
     if not await _within(_REDIS_TIMEOUT, lambda: _is_connected(guard)):
         error = guard.status()["store"]["error"] or f"no answer within {_REDIS_TIMEOUT:g} s"
         raise _Failed(f"wallie.store.url: {mask_url(url)} cannot be used: {error}")
-    async with watch_marks(url, provider) as look:
+    async with AsyncExitStack() as looks:
+        look = await looks.enter_async_context(watch_marks(url, provider))
+        others = [await looks.enter_async_context(watch_marks(url, name)) for name in accounts]
         before = await _within(_REDIS_TIMEOUT, look)
+        befores = [await _within(_REDIS_TIMEOUT, other) for other in others]
         if before is None:
             raise _Failed(f"wallie.store.url: {mask_url(url)} does not take in {provider}'s state")
         # The recorded transition begins with the state that this process has of the breaker.
         await _within(_REPLICA_TIMEOUT, lambda: _has_state(guard, provider, before.state))
         getattr(guard, action.method)(provider, actor, reason)
         after = await _within(_REDIS_TIMEOUT, lambda: _done(look, action, before))
+        for other, was in zip(others, befores, strict=True):
+            if was is None or not await _within(_REDIS_TIMEOUT, partial(_done, other, action, was)):
+                after = None
     if after is None:
         raise _Failed(f"{provider}: Redis does not show that it was carried out; see `wallie-litellm status`")
     return _sentence(action, provider, before.state, after.state)
@@ -268,7 +295,9 @@ async def _is_connected(guard: Guard) -> bool:
 
 
 async def _has_state(guard: Guard, provider: str, state: str) -> bool:
-    return bool(guard.status()["providers"][provider]["breaker"]["state"] == state)
+    name, _, digest = provider.partition(ACCOUNT_MARK) if is_account(provider) else (provider, "", "")
+    described = guard.status()["providers"][name]
+    return bool((described["accounts"][digest] if digest else described)["breaker"]["state"] == state)
 
 
 async def _done(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from math import ceil, floor
 from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.cli.tables import aligned, moment, percent, text
 from wallie_litellm.core.iso_time import iso_time
+from wallie_litellm.core.provider_names import ACCOUNT_MARK
 
 if TYPE_CHECKING:
     from wallie_litellm.config import LimitSettings as Limits
@@ -45,17 +45,29 @@ def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
         from wallie_litellm.limiter.redis.inspect import FleetUnreadable, read_fleet
     except ImportError as error:
         raise FleetUnavailable(f"{error.name} is not installed; install wallie-litellm[redis]") from error
+    from wallie_litellm.config.used_providers import used_providers  # late: `--help` stays quick
     from wallie_litellm.core.dimensions import FEATURE
 
     limited = {name: own.limits for name, own in wallie.features.items() if own.limits.by_dimension()}
-    unlimited = named_by_models(loaded) - set(wallie.providers)
+    used = used_providers(loaded)
+    accounts = {one.account: one.provider for one in used if one.account != one.provider}
+    limits: dict[str, Limits | None] = {**{one.provider: None for one in used}, **wallie.providers}
+    shown = {one.provider for one in used}.union(filter(wallie.states_limits_of, wallie.providers))
+    for one in used:  # default limits are those of the vendors' own addresses
+        if not one.at_own_address and not wallie.states_limits_of(one.provider):
+            limits[one.provider] = None
     try:
-        found = read_fleet(wallie.store.url, [*wallie.providers, *unlimited, *(FEATURE + name for name in limited)])
+        found = read_fleet(wallie.store.url, [*limits, *accounts, *(FEATURE + name for name in limited)])
     except FleetUnreadable as error:
         raise FleetUnavailable(str(error)) from error
     now, states = found["now"], found["states"]
-    limits: dict[str, Limits | None] = {**wallie.providers, **{name: None for name in unlimited if states[name]}}
-    providers = {name: _state(states[name], own, now) for name, own in sorted(limits.items())}
+    providers = {
+        name: _state(states[name], own, now) for name, own in sorted(limits.items()) if name in shown or states[name]
+    }
+    for account, provider in sorted(accounts.items()):
+        own = _state(states[account], None, now)
+        digest = account.removeprefix(provider + ACCOUNT_MARK)
+        providers[provider].setdefault("accounts", {})[digest] = {key: own[key] for key in ("breaker", "paused_for")}
     features = {name: _state(states[FEATURE + name], own, now) for name, own in sorted(limited.items())}
     holders = _holders([*providers.values(), *features.values()])
     return {
@@ -76,26 +88,6 @@ def _holders(states: Iterable[Mapping[str, Any]]) -> set[str]:
     return {
         name for state in states for name in (*state["leases"], *state["slots"], *state["breaker"]["probe_held_by"])
     }
-
-
-def named_by_models(loaded: RouterConfig) -> set[str]:
-    """Providers that have no limits and yet a breaker, as far as the models name them without LiteLLM."""
-    from wallie_litellm.config.variables import resolved_within  # late: `--help` stays quick
-    from wallie_litellm.core.provider_names import ProviderNames, address_of
-
-    env = {**os.environ, **loaded.environment_variables}
-    given, addresses = set(), set()
-    for entry in loaded.model_list:
-        params = resolved_within(entry["litellm_params"], env)
-        vendor, slash, _ = str(params["model"] or "").partition("/")
-        vendor = str(params.get("custom_llm_provider") or (vendor if slash else ""))
-        if name := (entry.get("model_info") or {}).get("wallie_provider"):
-            given.add(str(name))
-        elif vendor:
-            addresses.add(address_of(vendor, params, env))
-    names = ProviderNames()
-    names.learn(addresses)
-    return given | {names.name_of(address) for address in addresses}
 
 
 def _worker(name: str, about: Mapping[str, Any], now: float) -> dict[str, Any]:
@@ -196,8 +188,10 @@ def fleet_lines(report: Mapping[str, Any], shown_url: str) -> Iterator[str]:
     yield from map(one_line, aligned(rows))
     for kind in ("providers", "features"):
         for name, state in report[kind].items():
-            if remark := _remark(state, numbers):
-                yield one_line(f"{name}: {remark}")
+            accounts = {f"{name}{ACCOUNT_MARK}{digest}": own for digest, own in state.get("accounts", {}).items()}
+            for who, own in {name: state, **accounts}.items():
+                if remark := _remark(own, numbers):
+                    yield one_line(f"{who}: {remark}")
 
 
 def _rows(name: str, state: Mapping[str, Any], numbers: Mapping[str, str]) -> Iterator[tuple[str, ...]]:

@@ -220,3 +220,5 @@ def _remarks(state: Mapping[str, Any]) -> Iterator[str]:
         yield f"next probe in {breaker['next_probe_in']:.1f} s"
     if state["paused_for"]:
         yield f"paused for {state['paused_for']:.1f} s"
+    for model, own in state.get("models", {}).items():
+        yield f"{model} paused for {own['paused_for']:.1f} s"

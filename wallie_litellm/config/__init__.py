@@ -6,6 +6,7 @@
 ``telemetry``         its sinks
 ``section``           what its sections are built on
 ``litellm_sections``  the sections that are LiteLLM's
+``used_providers``    the providers and accounts that the models in them name
 ``chains``            the fallback chains in them
 ``differences``       LiteLLM's settings that act otherwise here, and what to write instead
 ``includes``          the files that ``include`` names

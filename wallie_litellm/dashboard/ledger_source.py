@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from wallie_litellm.bootstrap import restore_limits, usage_windows
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import LedgerSettings
+from wallie_litellm.config.used_providers import UsedProvider
 from wallie_litellm.core.circuit_breaker import BreakerState
+from wallie_litellm.core.demand import NOTHING
+from wallie_litellm.core.dimensions import FEATURE
+from wallie_litellm.core.provider_names import ACCOUNT_MARK
 from wallie_litellm.dashboard.source import Action, ActionRefused
 from wallie_litellm.dashboard.view_model import Fleet
 from wallie_litellm.errors import ConfigError
@@ -24,6 +28,7 @@ READ_ONLY: Final = (
     "share the limits through WALLIE_REDIS_URL, or mount the dashboard in the application"
 )
 RECENT: Final = 500  # changes of breakers and health, the latest of each provider among them is shown
+LATELY: Final = 300.0  # seconds in which a provider that was called, and has served nothing, is degraded
 FRESH_FOR: Final = 1.0  # seconds, how long one answer is reused
 
 
@@ -31,14 +36,15 @@ class LedgerSource:
     """Limits from the sums of the ledger's records, breakers and health from their last recorded change.
 
     Calls in flight and waiting are not on record, and neither is a breaker's next probe. ``ledger`` is the ledger of
-    ``config``, which the caller has found to be configured.
+    ``config``, which the caller has found to be configured; ``used`` are the providers that the file's models name.
     """
 
     read_only: str | None = READ_ONLY
 
-    def __init__(self, config: WallieConfig, ledger: LedgerSettings) -> None:
+    def __init__(self, config: WallieConfig, ledger: LedgerSettings, used: Sequence[UsedProvider] = ()) -> None:
         self._config = config.model_copy(update={"store": config.store.model_copy(update={"url": "memory"})})
         self._url = ledger.url
+        self._used = used
         self._error: str | None = None
         self._last: tuple[float, Mapping[str, Any]] = (float("-inf"), {})
 
@@ -50,12 +56,23 @@ class LedgerSource:
         # A guard that admits no calls: only its arithmetic of limits is used.
         guard = Guard(self._config, bus=Bus())
         try:
-            changes = await self._read(guard)
+            guard.call_only(self._used)
+            changes, unserved = await self._read(guard)
             status = guard.status()
         finally:
             guard.close()
+        for described in (*status["providers"].values(), *status["features"].values()):
+            _forget_present(described)
         for kind, provider, after, why in changes:
-            _apply_change(status["providers"].get(provider), kind, after, why)
+            name, _, digest = provider.partition(ACCOUNT_MARK)
+            described = status["providers"].get(name)
+            _apply_change(
+                described and described.get("accounts", {}).get(digest) if digest else described, kind, after, why
+            )
+        for provider in unserved:
+            described = status["providers"].get(provider)
+            if described is not None and described["health"] == "healthy":
+                described["health"] = "degraded"
         status["store"] = {"scope": "ledger", "state": "down" if self._error else "ok", "error": self._error}
         self._last = now, status
         return status
@@ -76,24 +93,42 @@ class LedgerSource:
     def record_export(self, actor: str, detail: str) -> None:
         """Do nothing: this process only reads the ledger."""
 
-    async def _read(self, guard: Guard) -> list[tuple[str, str, str, str | None]]:
-        """Fill the guard's limits; returns the last changes, oldest first: kind, provider, state, reason."""
+    async def _read(self, guard: Guard) -> tuple[list[tuple[str, str, str, str | None]], set[str]]:
+        """Fill the guard's limits.
+
+        Returns the last changes, oldest first, as kind, provider, state and reason; and the providers that have been
+        called lately and have served nothing.
+        """
         wall = guard.clock.wall()
         try:
             async with open_reader(self._url) as engine:
                 async with engine.connect() as connection:
                     found = await read_usage(connection, usage_windows(guard), wall)
+                for name, charged in found.day.items():
+                    if charged != NOTHING and not name.startswith(FEATURE):
+                        guard.limiter(name)  # it is used, whatever the models of the file are
                 restore_limits(guard, found, wall)
                 guard.reporter.budget.restore(wall, found.month_cost, found.budget_levels)
-                changes = await LedgerQueries(engine).transitions(RECENT)
+                queries = LedgerQueries(engine)
+                changes = await queries.transitions(RECENT)
+                lately = await queries.totals(wall - LATELY, by=("provider",), percentiles=False)
         except ConfigError as error:
             self._error = "; ".join(error.problems)
-            return []
+            return [], set()
         except Exception as error:  # noqa: BLE001 - the database's and the network's
             self._error = f"the ledger cannot be read: {reason(error)}"
-            return []
+            return [], set()
         self._error = None
-        return [(one.type, one.provider, one.after, one.reason) for one in reversed(changes)]
+        unserved = {one.provider or "" for one in lately if one.attempts > one.by_caller and not one.successes}
+        return [(one.type, one.provider, one.after, one.reason) for one in reversed(changes)], unserved
+
+
+def _forget_present(described: dict[str, Any]) -> None:
+    """What a ledger cannot tell is unknown."""
+    described["in_flight"] = described["waiting"] = None
+    described["quota"].pop("concurrency", None)
+    for account in described.get("accounts", {}).values():
+        account["in_flight"] = account["waiting"] = None
 
 
 def _apply_change(described: dict[str, Any] | None, kind: str, after: str, reason: str | None) -> None:

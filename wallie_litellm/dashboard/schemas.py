@@ -59,19 +59,22 @@ class AccountStatus(BaseModel):
     health: str = Field(description="healthy, degraded or down")
     breaker: BreakerStatus
     paused_for: float
-    in_flight: int
-    waiting: int
+    in_flight: int | None
+    waiting: int | None
     models: dict[str, ModelStatus] = Field(default={}, description="those that are paused for this key")
 
 
 class OwnerStatus(BaseModel):
-    """A provider, or a feature with limits of its own, at this moment. ``paused_for`` is in seconds."""
+    """A provider, or a feature with limits of its own, at this moment. ``paused_for`` is in seconds.
+
+    ``in_flight`` and ``waiting`` are null where they cannot be known: beside an application with limits in its memory.
+    """
 
     health: str = Field(description="healthy, degraded or down")
     breaker: BreakerStatus
     paused_for: float
-    in_flight: int
-    waiting: int
+    in_flight: int | None
+    waiting: int | None
     quota: dict[str, QuotaStatus] = Field(description="by dimension: rpm, tpm, itpm, otpm, rpd, tpd, concurrency")
     accounts: dict[str, AccountStatus] = Field(
         default={}, description="by a digest of the key, where a provider is called with several"
@@ -145,7 +148,7 @@ class Usage(BaseModel):
 
 
 class AlertRow(BaseModel):
-    """``type`` is quota, unpriced or budget, ``level`` warning, critical or empty."""
+    """``type`` is quota, provider_down, unpriced or budget, ``level`` warning, critical or empty."""
 
     id: str
     at: str

@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Mount, Route
 
 from wallie_litellm.config import RouterConfig, WallieConfig
+from wallie_litellm.config.used_providers import used_providers
 from wallie_litellm.core.loopback import is_loopback
 from wallie_litellm.dashboard.app import Metrics, create_app
 from wallie_litellm.dashboard.auth import Authenticator
@@ -89,7 +90,7 @@ async def serve_config(loaded: RouterConfig, host: str, port: int, *, ready: Cal
     if not tokens() and not is_loopback(host):
         raise ConfigError([f"WALLIE_ADMIN_TOKEN is not set: without a token the dashboard may not listen on {host}"])
     if config.store.url != "memory":
-        await _serve_fleet(config, tokens, host, port, ready)
+        await _serve_fleet(loaded, tokens, host, port, ready)
         return
     if config.ledger is None:
         raise ConfigError(
@@ -98,20 +99,19 @@ async def serve_config(loaded: RouterConfig, host: str, port: int, *, ready: Cal
                 "outside of the application; mount wallie_litellm.dashboard.server.dashboard_app(router.guard) in it"
             ]
         )
-    source = LedgerSource(config, config.ledger)
+    source = LedgerSource(config, config.ledger, used_providers(loaded))
     app, service = _application(source, config, tokens, None, aside=False)
     await _serve(_mounted(app), service, host, port, ready)
 
 
 async def _serve_fleet(
-    config: WallieConfig, tokens: Tokens, host: str, port: int, ready: Callable[[str], object]
+    loaded: RouterConfig, tokens: Tokens, host: str, port: int, ready: Callable[[str], object]
 ) -> None:
     from wallie_litellm.bootstrap import ledger_sink
 
-    bus = Bus()
+    config, bus = loaded.wallie, Bus()
     guard = Guard(config, bus=bus, others_announce=True)
-    for provider in config.providers:
-        guard.limiter(provider)  # its state is the fleet's from now on
+    guard.call_only(used_providers(loaded))  # their state is the fleet's from now on
     try:
         if (make := ledger_sink(config)) is not None:  # actions go on record
             bus.add(make)

@@ -7,11 +7,12 @@ shares 0 to 1. Nothing is formatted here: that depends on the language.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from wallie_litellm.core.dimensions import DIMENSIONS
+from wallie_litellm.core.provider_names import ACCOUNT_MARK
 from wallie_litellm.ledger.figures import Alert, MonthCost, RequestTotals, Totals
 from wallie_litellm.ledger.kpis import Kpi
 
@@ -39,7 +40,9 @@ DEFAULT_RANGE: Final = "24h"
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """One limit. ``share`` is its utilisation, ``left`` what admission has of it at the moment; ``level`` is ``warning`` or ``critical`` from the configured shares on, else empty."""
+    """One limit. ``share`` is its utilisation, ``left`` what admission has of it at the moment.
+
+    ``level`` is ``warning`` or ``critical`` from the configured shares on, else empty."""
 
     dimension: str
     used: float
@@ -61,11 +64,26 @@ class Provider:
     failures: int
     next_probe_in: float | None
     paused_for: float
-    in_flight: int
-    waiting: int
+    in_flight: int | None  # None where it cannot be known
+    waiting: int | None
     quotas: Sequence[Quota]
     attempts: Totals | None
     requests: RequestTotals | None
+    accounts: Sequence[AccountState] = ()
+    paused_models: Mapping[str, float] = field(default_factory=dict)  # seconds, by model
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """One of several keys of a provider, by its stable name (``openai#1a2b3c4d``), and what keeps it away."""
+
+    name: str
+    health: str
+    breaker: str
+    reason: str | None
+    next_probe_in: float | None
+    paused_for: float
+    paused_models: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +91,7 @@ class FeatureLimits:
     """The present state of a feature with limits of its own."""
 
     name: str
-    waiting: int
+    waiting: int | None
     quotas: Sequence[Quota]
 
 
@@ -228,13 +246,32 @@ def _provider(
         _quotas(own, at, levels),
         figures.by_provider.get(name) if figures is not None else None,
         figures.requests_by_provider.get(name) if figures is not None else None,
+        [_account(f"{name}{ACCOUNT_MARK}{digest}", one) for digest, one in sorted(own.get("accounts", {}).items())],
+        _paused_models(own),
+    )
+
+
+def _paused_models(own: Mapping[str, Any]) -> dict[str, float]:
+    return {model: one["paused_for"] for model, one in own.get("models", {}).items()}
+
+
+def _account(name: str, own: Mapping[str, Any]) -> AccountState:
+    breaker = own["breaker"]
+    return AccountState(
+        name,
+        own["health"],
+        breaker["state"],
+        breaker["reason"],
+        breaker["next_probe_in"],
+        own["paused_for"],
+        _paused_models(own),
     )
 
 
 def _recorded_provider(name: str, figures: Figures) -> Provider:
     """A provider of the ledger that this process's guard has not met, or that has another name now."""
     found = figures.by_provider[name], figures.requests_by_provider.get(name)
-    return Provider(name, "", "", None, 0, None, 0.0, 0, 0, (), *found)
+    return Provider(name, "", "", None, 0, None, 0.0, None, None, (), *found)
 
 
 def _quotas(own: Mapping[str, Any], at: float, levels: tuple[float, float]) -> list[Quota]:

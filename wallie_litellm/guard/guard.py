@@ -301,7 +301,7 @@ class Guard:
         """The state of all providers, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
         wall = self.clock.wall()
         return {
-            "providers": describe_providers(self._limiters, wall),
+            "providers": describe_providers(self._limiters, wall, self._settlement.rejected),
             "features": describe_all(self._limiters.features, wall),
             "store": {"scope": "process", "state": "ok", "processes": self.processes}
             if self._fleet is None
@@ -364,6 +364,17 @@ class Guard:
     def add_router(self, view: RouterView) -> None:
         """Add a router's view to those that :meth:`next_fallback` and contexts without a router look up."""
         self._routers.append(view)
+        self._limiters.has_router = True
+
+    def call_only(self, destinations: Iterable[tuple[str, str, bool]]) -> None:
+        """List these providers and accounts, as if a router called them: see :meth:`LimiterRegistry.meet`."""
+        self._limiters.has_router = True
+        for destination in destinations:
+            self._limiters.meet(*destination)
+
+    def routers_changed(self) -> None:
+        """The deployments of a router have changed: status shows the providers and accounts that are left."""
+        self._limiters.retain({name for view in self._routers for name in view.destinations()})
 
     def remove_router(self, view: RouterView) -> None:
         """Forget a router that is gone."""

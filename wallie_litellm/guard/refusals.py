@@ -17,7 +17,7 @@ _IN_LINE: Final = (
     RateLimited,
     "{0.subject} has other requests in line{0.after}; there is no telling whether this one can be served in time.",
 )
-_TOO_LATE: Final = "it has capacity in {0.wait:.1f} s, longer than this request may wait."
+_TOO_LATE: Final = "it has capacity in {0.wait} s, longer than this request may wait."
 
 # For each reason, the error's class and its message; the fields in braces are those of `_Refusal`.
 _ERRORS: Final[Mapping[DenialReason, tuple[type[Refused], str]]] = {
@@ -102,8 +102,10 @@ class _Refusal:
         return f" after waiting {self.waited:.1f} s" if self.waited >= 0.1 else ""
 
     @property
-    def wait(self) -> float:
-        return self.denial.retry_after
+    def wait(self) -> str:
+        """Seconds, rounded up: none is shown as over."""
+        seconds = self.denial.retry_after
+        return f"{max(1, math.ceil(seconds * 10 - 1e-6)) / 10:.1f}" if math.isfinite(seconds) else str(seconds)
 
     @property
     def dimension(self) -> str:

@@ -23,6 +23,7 @@ from wallie_litellm.events import (
     FellBack,
     HealthChanged,
     OperatorActed,
+    ProviderDown,
     QuotaCrossed,
     Settled,
     Unpriced,
@@ -161,6 +162,10 @@ class Reporter:
         health, was = health_of(*after), health_of(*before)
         if health != was:
             self._publish(HealthChanged(new_id(wall), wall, provider, was, health, breaker.reason))
+        # A failed probe opens a breaker that was half open: the same outage.
+        if before[0] is BreakerState.CLOSED and after[0] is BreakerState.OPEN:
+            event = ProviderDown(new_id(wall), wall, provider, breaker.reason)
+            self._once(f"down:{provider}:{breaker.generation}", DAY, partial(self._publish, event))
 
     def on_threshold(self, provider: str, crossing: Crossing) -> None:
         """A limit's utilisation has reached a threshold."""

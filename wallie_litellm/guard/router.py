@@ -96,9 +96,10 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         own["_picks"] = picks = SolePicks(inner, calls)
         own["_attempts"] = Attempts(guard, inner, calls, picks)
         own["_chains"] = chains = _ConfiguredChains(inner)
-        own["view"] = view = RouterView(chains.names_after, inner.providers_of, _Prices(), inner.scopes_of)
-        for deployment in inner.deployments():
-            inner.destination_of(deployment)
+        own["view"] = view = RouterView(
+            chains.names_after, inner.providers_of, _Prices(), inner.scopes_of, inner.destinations
+        )
+        inner.destinations()
         guard.add_router(view)
         guard.on_close(inner.discard)
         take_part(self)
@@ -172,6 +173,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         self._calls.change(settings)
         self._picks.changed()
         self._chains.changed()
+        self.guard.routers_changed()
 
     # What is asked of the router beside calls
 

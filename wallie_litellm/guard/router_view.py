@@ -44,12 +44,14 @@ class RouterView:
     """The chains of a router's groups, the providers behind each of them, and its prices.
 
     ``scopes_of`` are the scopes of the models behind a group; without it, they are as ``providers_of``.
+    ``destinations`` are all providers and accounts that the router calls.
     """
 
     chain_of: Callable[[str], Sequence[str]] = no_chain
     providers_of: Callable[[str], Iterable[str]] = no_providers
     price: Pricer = tokens_only
     scopes_of: Callable[[str], Iterable[str]] | None = None
+    destinations: Callable[[], Iterable[str]] = tuple
 
     def scopes(self, group: str) -> Iterable[str]:
         """The scopes behind a group."""

@@ -34,6 +34,8 @@ class Settlement:
         self._lock = threading.Lock()
         self._served: dict[str, _Served] = {}  # by provider
         self._rejections: dict[str, _Rejections] = {}  # by scope, since its last success
+        #: Providers and accounts whose last answer was a rate limit.
+        self.rejected: set[str] = set()
 
     def settle(self, context: RequestContext, attempt: Attempt, result: AttemptResult) -> bool:
         """End ``attempt``; ``False`` for one that was never admitted, has ended before, or has expired."""
@@ -42,6 +44,10 @@ class Settlement:
             return False
         attempt.result = result
         pause_for = result.pause_for
+        if result.rate_limited:
+            self.rejected.add(attempt.account or attempt.provider)
+        elif self.rejected and result.verdict is _SUCCESS:
+            self.rejected.discard(attempt.account or attempt.provider)
         if result.rate_limited or pause_for:
             pause_for = self._pause(attempt, result)
         elif self._rejections and result.verdict is _SUCCESS:
@@ -82,6 +88,7 @@ class Settlement:
     def forget_rejections(self, scope: str) -> None:
         """Begin the count of the rate limits of ``scope`` anew."""
         self._rejections.pop(scope, None)
+        self.rejected.discard(scope)
 
     def _pause(self, attempt: Attempt, result: AttemptResult) -> float | None:
         """Pause what the answer is about: the model unless it names the account.

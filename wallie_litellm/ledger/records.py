@@ -20,6 +20,7 @@ from wallie_litellm.events import (
     FellBack,
     HealthChanged,
     OperatorActed,
+    ProviderDown,
     QuotaCrossed,
     Settled,
     Unpriced,
@@ -145,6 +146,13 @@ def _unpriced_alert(event: Unpriced, worker: str) -> Row:
     )
 
 
+def _down_alert(event: ProviderDown, worker: str) -> Row:
+    return (
+        *(event.id, event.at, worker, "provider_down", "critical", _name(event.provider), "", ""),
+        *(None, None, None, _text(event.reason)),
+    )
+
+
 def _budget_alert(event: BudgetCrossed, worker: str) -> Row:
     return (
         *(event.id, event.at, worker, "budget", _name(event.level), "", "", ""),
@@ -212,6 +220,7 @@ _ROWS: dict[type, tuple[str, Callable[[Any, str], Row]]] = {
     Ended: ("request", _request),
     QuotaCrossed: ("alert", _quota_alert),
     Unpriced: ("alert", _unpriced_alert),
+    ProviderDown: ("alert", _down_alert),
     BudgetCrossed: ("alert", _budget_alert),
     BreakerChanged: ("transition", _breaker),
     HealthChanged: ("transition", _health),

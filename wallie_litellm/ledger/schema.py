@@ -125,7 +125,8 @@ requests = Table(
     Index("wallie_requests_at", "at"),
 )
 
-# events.QuotaCrossed (type quota), events.Unpriced (unpriced) and events.BudgetCrossed (budget).
+# events.QuotaCrossed (type quota), events.ProviderDown (provider_down), events.Unpriced (unpriced) and
+# events.BudgetCrossed (budget).
 alerts = Table(
     "wallie_alerts",
     metadata,

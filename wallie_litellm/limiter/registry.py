@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from wallie_litellm.clock import Clock
@@ -67,6 +67,9 @@ class LimiterRegistry:
         self._accounts: dict[str, Account] = {}
         self._models: dict[str, Limiter] = {}  # without limits, by scope
         self._scopes: dict[str, set[str]] = {}  # of the models that routers call, by provider or account
+        self._met: set[str] = set()  # providers and accounts that routers have called
+        self._left: frozenset[str] = frozenset()  # of those, what no router calls any more
+        self.has_router = False
         # With the limits of the vendor's own address, which has not been called yet: a router may name another.
         self._by_default: dict[str, Limiter] = {}
         if fleet is not None:
@@ -95,6 +98,8 @@ class LimiterRegistry:
         with self._lock:
             if scope:
                 self._scopes.setdefault(account, set()).add(scope)
+            self._met.update((provider, account))
+            self._left -= {provider, account}
             if not at_own_address and provider in self._by_default:
                 self._by_default[provider] = self._build(provider, AccountLimits())
         shared = self.provider(provider)
@@ -103,6 +108,11 @@ class LimiterRegistry:
                 if account not in self._accounts:
                     limiter = self._attached(self._build(account, AccountLimits()))
                     self._accounts[account] = Account(limiter, shared)
+
+    def retain(self, called: Collection[str]) -> None:
+        """Routers call these providers and accounts alone from now on; status reports list the others no longer."""
+        with self._lock:
+            self._left = frozenset(self._met.difference(called))
 
     @property
     def accounts(self) -> Mapping[str, Account]:
@@ -229,8 +239,23 @@ class LimiterRegistry:
 
     @property
     def providers(self) -> Mapping[str, Limiter]:
-        """The limiters of providers, by name."""
+        """The limiters of providers, by name; those included that nothing has called or named yet."""
         return {**self._by_default, **self._providers}
+
+    @property
+    def listed_providers(self) -> Mapping[str, Limiter]:
+        """The limiters of the providers that the file gives limits, or that are called; without a router, of all."""
+        if not self.has_router:
+            return self.providers
+        with self._lock:
+            found, left = dict(self._providers), self._left
+        return {name: one for name, one in found.items() if name not in left or self._config.states_limits_of(name)}
+
+    @property
+    def listed_accounts(self) -> Mapping[str, Account]:
+        """The accounts that routers call."""
+        with self._lock:
+            return {name: account for name, account in self._accounts.items() if name not in self._left}
 
     def __iter__(self) -> Iterator[Limiter]:
         accounts = [account.limiter for account in list(self._accounts.values())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import floor
 from typing import Any, Final
 
@@ -30,15 +30,18 @@ def describe_all(limiters: Mapping[str, Limiter], wall: float) -> dict[str, Any]
     return {name: describe(limiter.state(), wall) for name, limiter in sorted(limiters.items())}
 
 
-def describe_providers(limiters: LimiterRegistry, wall: float) -> dict[str, Any]:
+def describe_providers(limiters: LimiterRegistry, wall: float, rejected: Collection[str] = ()) -> dict[str, Any]:
     """:func:`describe_all` providers, with the accounts of those that are called with several keys, by their digests.
 
     A provider all of whose accounts are down, or paused, is so too. Models that are paused are with their provider, or
-    with the account for which they are; one all of whose models are paused is so too.
+    with the account for which they are; one all of whose models are paused is so too. The last answer of those in
+    ``rejected`` was a rate limit: they are degraded, and so is what is paused, or has a model that is.
     """
-    accounts = dict(limiters.accounts)
-    described = describe_all(limiters.providers, wall)
+    accounts = limiters.listed_accounts
+    described = describe_all(limiters.listed_providers, wall)
     for name, account in sorted(accounts.items()):
+        if account.provider.name not in described:
+            continue
         own = describe(account.limiter.state(), wall)
         shown = {key: own[key] for key in ("health", "breaker", "in_flight", "waiting")}
         shown["paused_for"] = limiters.paused_for(name)
@@ -53,6 +56,10 @@ def describe_providers(limiters: LimiterRegistry, wall: float) -> dict[str, Any]
             if state.paused_for:
                 shown = {"paused_for": state.paused_for, "waiting": state.waiting}
                 owner.setdefault("models", {})[model_in(scope)] = shown
+    for name, provider in described.items():
+        _degrade(provider, is_rejected=name in rejected)
+        for digest, own in provider.get("accounts", {}).items():
+            _degrade(own, is_rejected=f"{name}{ACCOUNT_MARK}{digest}" in rejected)
     for provider in described.values():
         if own_accounts := list(provider.get("accounts", {}).values()):
             provider["paused_for"] = max(provider["paused_for"], min(one["paused_for"] for one in own_accounts))
@@ -67,16 +74,23 @@ def describe_providers(limiters: LimiterRegistry, wall: float) -> dict[str, Any]
 def _described(
     described: Mapping[str, dict[str, Any]], accounts: Mapping[str, Account], name: str
 ) -> dict[str, Any] | None:
-    """What is described under the name of a provider or an account."""
+    """What is described under the name of a provider or an account; ``None`` if it is not listed."""
     account = accounts.get(name)
     if account is None:
         return described.get(name)
-    found: dict[str, Any] = described[account.provider.name]["accounts"][_digest(name, account)]
+    own_accounts = described.get(account.provider.name, {}).get("accounts", {})
+    found: dict[str, Any] | None = own_accounts.get(_digest(name, account))
     return found
 
 
 def _digest(name: str, account: Account) -> str:
     return name.removeprefix(account.provider.name + ACCOUNT_MARK)
+
+
+def _degrade(described: dict[str, Any], *, is_rejected: bool) -> None:
+    is_held_back = is_rejected or described["paused_for"] > 0 or "models" in described
+    if described["health"] == "healthy" and is_held_back:
+        described["health"] = "degraded"
 
 
 def describe(state: LimiterState, wall: float) -> dict[str, Any]:

@@ -120,6 +120,10 @@ class InnerRouter:
                 self._scopes[group] = found
         return found
 
+    def destinations(self) -> frozenset[str]:
+        """The providers and accounts of all deployments."""
+        return frozenset(name for one in map(self.destination_of, self.deployments()) for name in one[:2])
+
     def provider_of(self, deployment: Deployment) -> str:
         """The provider whose limits and breaker a deployment is under."""
         return self.destination_of(deployment).provider

@@ -80,14 +80,16 @@ def _gauges(
         ("utilization", "The share of a limit that is used, its headroom left out: 0 to 1, above 1 in debt."),
         ("left", "What admission has left of a limit at this moment."),
     ):
-        values = {key: quota[what] for key, quota in quotas.items() if what in quota}
+        values: dict[tuple[str, ...], float] = {key: quota[what] for key, quota in quotas.items() if what in quota}
         yield _gauge(f"wallie_quota_{what}", text, ("provider", "dimension"), values)
     for key, metric, text in (
         ("in_flight", "wallie_requests_in_flight", "Attempts that are being served."),
         ("waiting", "wallie_requests_waiting", "Attempts that wait for capacity."),
         ("paused_for", "wallie_provider_paused_seconds", "For how long yet a provider asked not to be called."),
     ):
-        known = {(name,): one[key] for name, one in providers.items() if one[key] is not None}
+        known: dict[tuple[str, ...], float] = {
+            (name,): one[key] for name, one in providers.items() if one[key] is not None
+        }
         yield _gauge(metric, text, ("provider",), known)
     yield _gauge(
         "wallie_sink_events",
