@@ -13,7 +13,7 @@ from redis_support import RedisServer
 from status_support import MODELS, exchange, report_of
 
 from wallie_litellm.core.provider_names import key_digest
-from wallie_litellm.limiter.redis.layout import WORKERS, key_of
+from wallie_litellm.limiter.redis.layout import PAUSED_MODELS, WORKERS, key_of
 
 
 def test_a_worker_not_seen_for_a_minute_is_left_out(server: RedisServer, read: Callable[..., dict[str, Any]]) -> None:
@@ -120,14 +120,20 @@ def test_keys_that_are_kept_away_are_shown_by_their_accounts_and_removed_ones_ar
     failure = report_of(outcomes=[[0, "failure", 0, "HTTP 401", 1]])
     exchange(server, refused, now - 1, rate_limits={}, daily_limits={}, reports=[failure])
     exchange(server, paused, now - 1, rate_limits={}, daily_limits={}, reports=[report_of(pause=30.0)])
+    with server.client() as client:
+        for scope, until in ((f"{well}|gpt-4o", now + 30), (f"{well}|o3", now - 1), ("openai|o3", now + 30)):
+            client.hset(PAUSED_MODELS, scope, until)
     openai = read(models=models)["providers"]["openai"]
+    assert set(openai["models"]) == {"o3"}
+    assert set(openai["accounts"][well.removeprefix("openai#")]["models"]) == {"gpt-4o"}
     found = {name: (own["breaker"]["state"], own["paused_for"] > 0) for name, own in openai["accounts"].items()}
     states = {refused: ("open", False), paused: ("closed", True), well: ("closed", False)}
     assert found == {name.removeprefix("openai#"): state for name, state in states.items()}
     shown = status(server.url, models=models).stdout
     assert f"{refused}: open: HTTP 401; next probe in" in shown
     assert f"{paused}: paused for" in shown
-    assert well not in shown
+    assert f"{well}: gpt-4o paused for" in shown
+    assert "openai: o3 paused for" in shown
     assert not any(key in shown for key in keys)
     assert refused not in status(server.url, models=models[1:]).stdout
     assert "accounts" not in read(models=models[2:])["providers"]["openai"]

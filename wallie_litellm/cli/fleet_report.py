@@ -47,6 +47,7 @@ def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
         raise FleetUnavailable(f"{error.name} is not installed; install wallie-litellm[redis]") from error
     from wallie_litellm.config.used_providers import used_providers  # late: `--help` stays quick
     from wallie_litellm.core.dimensions import FEATURE
+    from wallie_litellm.core.scopes import account_in, model_in
 
     limited = {name: own.limits for name, own in wallie.features.items() if own.limits.by_dimension()}
     used = used_providers(loaded)
@@ -68,6 +69,13 @@ def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
         own = _state(states[account], None, now)
         digest = account.removeprefix(provider + ACCOUNT_MARK)
         providers[provider].setdefault("accounts", {})[digest] = {key: own[key] for key in ("breaker", "paused_for")}
+    for scope, seconds in sorted(found["paused_models"].items()):
+        name = account_in(scope)
+        provider = accounts.get(name, name)
+        owner = providers.get(provider, {})
+        if name in accounts:
+            owner = owner["accounts"][name.removeprefix(provider + ACCOUNT_MARK)]
+        owner.setdefault("models", {})[model_in(scope)] = {"paused_for": round(seconds, 3)}
     features = {name: _state(states[FEATURE + name], own, now) for name, own in sorted(limited.items())}
     holders = _holders([*providers.values(), *features.values()])
     return {
@@ -217,4 +225,5 @@ def _remark(state: Mapping[str, Any], numbers: Mapping[str, str]) -> str:
         parts.append("probe held by " + ", ".join(numbers.get(name, name) for name in breaker["probe_held_by"]))
     if state["paused_for"]:
         parts.append(f"paused for {state['paused_for']:.1f} s")
+    parts += [f"{model} paused for {own['paused_for']:.1f} s" for model, own in state.get("models", {}).items()]
     return "; ".join(parts)

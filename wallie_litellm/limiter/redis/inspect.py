@@ -13,10 +13,12 @@ from redis.exceptions import TimeoutError as SocketTimeout
 
 from wallie_litellm.core.lease_server import WORKER_FORGOTTEN_AFTER
 from wallie_litellm.limiter.redis.connection import Client, connect, reason_of
-from wallie_litellm.limiter.redis.layout import INSPECT_SCRIPT, WORKERS, key_of
+from wallie_litellm.limiter.redis.layout import INSPECT_SCRIPT, PAUSED_MODELS, WORKERS, key_of
 
 MAX_CONNECTIONS: Final = 8
 CLOSE_TIMEOUT: Final = 0.2  # seconds, for closing the connections
+
+_Hash = Mapping[bytes, bytes]  # in Redis
 
 
 class FleetUnreadable(Exception):  # noqa: N818 - names the condition
@@ -26,6 +28,7 @@ class FleetUnreadable(Exception):  # noqa: N818 - names the condition
 def read_fleet(url: str, names: Iterable[str], timeout: float = 2.0) -> dict[str, Any]:
     """The workers, and the state of each of ``names`` as ``inspect.lua`` returns it, ``None`` where there is none.
 
+    ``paused_models`` are seconds by the scope of a model.
     For code without an event loop. ``now`` is Unix time by Redis' clock. Workers not seen for a minute are left out.
 
     Raises:
@@ -39,7 +42,7 @@ async def inspect_fleet(url: str, names: Sequence[str], timeout: float = 2.0) ->
     client: Client | None = None
     try:
         client = connect(url, timeout)
-        stored, found = await asyncio.wait_for(_ask(client, names), timeout)
+        stored, listed, found = await asyncio.wait_for(_ask(client, names), timeout)
     except (TimeoutError, SocketTimeout):
         raise FleetUnreadable(f"no answer within {timeout:g} s") from None
     except FleetUnreadable:
@@ -52,10 +55,16 @@ async def inspect_fleet(url: str, names: Sequence[str], timeout: float = 2.0) ->
                 await asyncio.wait_for(client.aclose(), CLOSE_TIMEOUT)
     now = max((float(state["now"]) for state in found.values()), default=time.time())
     states = {name: state if state["initialised"] else None for name, state in found.items()}
-    return {"now": now, "workers": _workers(now, stored, states), "states": states}
+    paused = {scope.decode(errors="replace"): float(until) - now for scope, until in listed.items()}
+    return {
+        "now": now,
+        "workers": _workers(now, stored, states),
+        "states": states,
+        "paused_models": {scope: seconds for scope, seconds in paused.items() if seconds > 0},
+    }
 
 
-async def _ask(client: Client, names: Sequence[str]) -> tuple[Mapping[bytes, bytes], dict[str, dict[str, Any]]]:
+async def _ask(client: Client, names: Sequence[str]) -> tuple[_Hash, _Hash, dict[str, dict[str, Any]]]:
     connections = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def state_of(name: str) -> dict[str, Any]:
@@ -65,8 +74,8 @@ async def _ask(client: Client, names: Sequence[str]) -> tuple[Mapping[bytes, byt
                 raise FleetUnreadable(state["error"])
             return state
 
-    stored = await client.hgetall(WORKERS)
-    return stored, dict(zip(names, await asyncio.gather(*map(state_of, names)), strict=True))
+    stored, paused = await client.hgetall(WORKERS), await client.hgetall(PAUSED_MODELS)
+    return stored, paused, dict(zip(names, await asyncio.gather(*map(state_of, names)), strict=True))
 
 
 def _workers(
