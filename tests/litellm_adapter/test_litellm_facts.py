@@ -18,7 +18,8 @@ from support import messages, until
 
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.litellm_adapter.errors import Special, classify_error, special_of
-from wallie_litellm.litellm_adapter.responses import response_headers, stream_was_ended
+from wallie_litellm.litellm_adapter.responses import response_headers
+from wallie_litellm.litellm_adapter.wires.translated import chat_was_ended
 
 MODELS = {
     "openai": "openai/gpt-4o-mini",
@@ -157,7 +158,7 @@ async def test_a_cut_stream_is_an_error_or_can_be_seen_to_have_no_end(make_plain
     fleet[provider].cut_stream(after_chunks=2)
     stream = await router.acompletion(f"id-of-{provider}", messages(), stream=True, **ONCE)
     received, error = await read(stream)
-    seen = not stream_was_ended(stream, False) if error is None else classify_error(error).verdict is Verdict.FAILURE
+    seen = not chat_was_ended(stream) if error is None else classify_error(error).verdict is Verdict.FAILURE
     assert seen, error
     assert any(chunk.choices and chunk.choices[0].delta.content for chunk in received)
     assert fleet[provider].counts().received == 1

@@ -16,11 +16,14 @@ from wallie_litellm.core.bill import NO_BILL, Bill
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.litellm_adapter.inner_router import InnerRouter
 from wallie_litellm.litellm_adapter.pricing import PriceList
-from wallie_litellm.litellm_adapter.responses import StreamMeter, answer_of, tokens_of
+from wallie_litellm.litellm_adapter.responses import answer_of
+from wallie_litellm.litellm_adapter.wires import wire_of
+from wallie_litellm.litellm_adapter.wires.reader import Seen
+from wallie_litellm.litellm_adapter.wires.usage import tokens_of
 
 GROUPS = [entry["model_name"] for entry in shipped_config()["model_list"]]
 CHATS = [group for group in GROUPS if "embedding" not in group]
-GUESS = Demand(1, 40, 20, 20)
+PROMPT = 20  # tokens, as estimated
 SOME = Demand(1, 1100, 1000, 100)
 
 
@@ -71,11 +74,11 @@ def bill_for(prices: PriceList, deployment: Mapping[str, Any], usage: Any, **mor
     return prices.bill(deployment, tokens_of(usage), usage, **more)
 
 
-async def metered(stream: Any, source: Any = None) -> StreamMeter:
-    meter = StreamMeter(GUESS, source)
+async def read(stream: Any, operation: str = "chat", source: Any = None) -> Seen:
+    reader = wire_of(operation)(source)
     async for chunk in stream:
-        meter.see(chunk)
-    return meter
+        reader.see(chunk)
+    return reader.seen(PROMPT)
 
 
 # Over HTTP
@@ -102,8 +105,8 @@ async def test_a_bill_is_what_litellm_charges_for_the_actual_usage(make_router: 
     for name, call in entry_points(router, group).items():
         answer = await call()
         if name.endswith("stream"):
-            meter = await metered(answer)
-            usage, reported, own = meter.usage(), meter.reported, None
+            seen = await read(answer, name.removesuffix(" stream"))
+            usage, reported, own = seen.usage, seen.reported, None
         else:
             usage, reported, own = answer_of(answer).usage, answer_of(answer).reported, answer_of(answer).cost
         assert usage is not None, name
@@ -131,8 +134,8 @@ async def test_embeddings_are_billed(make_router: Any, prices: PriceList):
 @pytest.mark.parametrize("group", ["claude-sonnet-4", "gemini-2.0-flash"])
 async def test_a_stream_that_was_not_asked_for_its_usage_may_report_it(make_router: Any, prices: PriceList, group: str):
     router = make_router()
-    meter = await metered(await router.acompletion(group, messages(), stream=True))
-    bill = prices.bill(deployment_of(router, group), meter.usage(), meter.reported)
+    seen = await read(await router.acompletion(group, messages(), stream=True))
+    bill = prices.bill(deployment_of(router, group), seen.usage, seen.reported)
     assert (bill.prompt_tokens, bill.estimated) == (7, False)
     assert bill.cost_usd
 
@@ -149,31 +152,32 @@ async def test_a_stream_whose_provider_reports_no_usage_is_estimated(
     stream = await litellm.acompletion(
         model, messages(), stream=True, api_base=fleet[vendor].api_base, api_key="fake", **arguments
     )
-    meter = await metered(stream, stream)
+    seen = await read(stream, source=stream)
     deployment = deploy(model)
-    bill = prices.bill(deployment, meter.usage(), meter.reported)
-    assert meter.reported is None
+    bill = prices.bill(deployment, seen.usage, seen.reported, estimated=seen.estimated)
     assert bill.estimated
     assert bill.completion_tokens > 0
-    assert bill.cost_usd == litellm_says(deployment, plain(meter.usage()))
+    assert bill.cost_usd == litellm_says(deployment, plain(seen.usage))
 
 
-async def test_a_message_that_breaks_off_is_estimated_from_its_delivered_part():
-    meter = StreamMeter(GUESS)
-    start = {"type": "message_start", "message": {"usage": {"input_tokens": 10, "output_tokens": 1}}}
-    meter.see(start)
-    meter.see({"type": "content_block_delta", "delta": {"text": "x" * 40}})
-    assert meter.usage() == Demand(1, 20, 10, 10)
-    assert meter.reported is None
+def test_a_message_that_breaks_off_is_estimated_from_its_delivered_part():
+    reader = wire_of("messages")()
+    usage = {"input_tokens": 10, "cache_read_input_tokens": 4, "output_tokens": 1}
+    reader.see({"type": "message_start", "message": {"usage": usage}})
+    reader.see({"type": "content_block_delta", "delta": {"text": "x" * 40}})
+    seen = reader.seen(PROMPT)
+    assert (seen.usage, seen.estimated) == (Demand(1, 24, 14, 10), True)
+    assert seen.reported == {**usage, "output_tokens": 10}
 
 
-async def test_the_usage_of_a_message_is_put_together_from_its_events(deploy: Any, prices: PriceList):
-    meter = StreamMeter(GUESS)
+def test_the_usage_of_a_message_is_put_together_from_its_events(deploy: Any, prices: PriceList):
+    reader = wire_of("messages")()
     beginning = {"input_tokens": 10, "cache_read_input_tokens": 500, "output_tokens": 1}
-    meter.see({"type": "message_start", "message": {"usage": beginning}})
-    meter.see({"type": "message_delta", "usage": {"output_tokens": 50, "input_tokens": None}})
-    assert meter.reported == {**beginning, "output_tokens": 50}
-    bill = prices.bill(deploy("anthropic/claude-sonnet-4-6"), meter.usage(), meter.reported)
+    reader.see({"type": "message_start", "message": {"usage": beginning}})
+    reader.see({"type": "message_delta", "usage": {"output_tokens": 50, "input_tokens": None}})
+    seen = reader.seen(PROMPT)
+    assert seen.reported == {**beginning, "output_tokens": 50}
+    bill = prices.bill(deploy("anthropic/claude-sonnet-4-6"), seen.usage, seen.reported, estimated=seen.estimated)
     assert bill[:5] == (510, 50, 560, 500, 0)
     assert bill.cost_usd == pytest.approx(10 * 3e-6 + 500 * 3e-7 + 50 * 15e-6)
     assert not bill.estimated
@@ -288,8 +292,8 @@ async def test_own_prices_hold_for_streams_as_for_answers(make_router: Any, pric
     own = answer_of(answer).cost
     expected = pytest.approx(usage.input * 1e-3 + usage.output * 2e-3)
     assert prices.bill(deployment, usage, answer_of(answer).reported, response_cost=own).cost_usd == own == expected
-    meter = await metered(await calls["chat stream"]())
-    assert prices.bill(deployment, meter.usage(), meter.reported).cost_usd == expected
+    seen = await read(await calls["chat stream"]())
+    assert prices.bill(deployment, seen.usage, seen.reported).cost_usd == expected
 
 
 def test_a_base_model_gives_its_price(deploy: Any, prices: PriceList):

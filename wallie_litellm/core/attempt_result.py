@@ -22,8 +22,9 @@ class AttemptResult(NamedTuple):
 
     ``fault`` is whose failure it was, where that is known. A pause is of the account where that is the account's, else
     of the model. ``timed_out``: the provider did not answer in time. ``reported`` is the usage as the provider wrote it
-    down, ``None`` when ``usage`` is an estimate; ``response_cost`` is LiteLLM's own price, in US dollars, where it has
-    one already.
+    down, with the details that its price depends on; ``estimated``: some of ``usage`` is not the provider's figure.
+    ``response_cost`` is LiteLLM's own price, in US dollars, where it has one already; ``service_tier`` the one that
+    served.
     """
 
     outcome: Outcome
@@ -38,6 +39,8 @@ class AttemptResult(NamedTuple):
     fault: FaultDomain | None = None
     reported: Any = None
     response_cost: float | None = None
+    estimated: bool = False
+    service_tier: str | None = None
 
     @property
     def too_large(self) -> bool:

@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple, NoReturn
 from wallie_litellm.core.attempt_result import ABANDONED, AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
-from wallie_litellm.core.operations import GENERATING
 from wallie_litellm.errors import DeadlineExceeded
 from wallie_litellm.guard.context import Attempt
 from wallie_litellm.litellm_adapter.errors import (
@@ -21,8 +20,10 @@ from wallie_litellm.litellm_adapter.errors import (
     readable,
     stream_cut,
     timeout_error,
+    unreadable_event,
 )
-from wallie_litellm.litellm_adapter.responses import StreamMeter, is_cached_stream, stream_was_ended
+from wallie_litellm.litellm_adapter.responses import is_cached_stream
+from wallie_litellm.litellm_adapter.wires import wire_of
 
 # Seconds a provider must have had a request before a caller's deadline counts as its failure: short deadlines of a few
 # callers must not open its breaker, and a provider that hangs must not go unnoticed because all calls have deadlines.
@@ -66,15 +67,15 @@ class AttemptStream:
         self._bounds = bounds
         self._settle_with = settle
         self._later = later
-        self._has_end_mark = operation in GENERATING
-        self._meter = StreamMeter(attempt.reservation.demand, inner)
+        self._reader = wire_of(operation)(inner)
+        self._prompt_tokens = attempt.reservation.demand.input  # as estimated
         self._iterator: Any = None
         self._settled = False
 
     @property
     def has_content(self) -> bool:
         """Whether any part of an answer has come."""
-        return self._meter.has_content
+        return self._reader.has_content
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -114,7 +115,7 @@ class AttemptStream:
         found: list[tuple[float, Callable[[], Exception]]] = []
         if bounds.idle is not None:
             found.append((bounds.idle, lambda: timeout_error(attempt.deployment, attempt.provider)))
-        if bounds.first_token_at is not None and bounds.first_token is not None and not self._meter.has_content:
+        if bounds.first_token_at is not None and bounds.first_token is not None and not self._reader.has_content:
             seconds = bounds.first_token
             error = lambda: first_token_timeout(attempt.deployment, attempt.provider, seconds)  # noqa: E731
             found.append((bounds.first_token_at - bounds.now(), error))
@@ -142,11 +143,15 @@ class AttemptStream:
         return chunk
 
     def _see(self, chunk: Any) -> None:
-        self._meter.see(chunk)
-        if self._meter.failed is not None and not self._settled:
-            error = error_event(self.attempt.deployment, self.attempt.provider, self._meter.failed)
-            self._failed(error)
-            raise error
+        reader = self._reader
+        reader.see(chunk)
+        if (reader.failed is not None or reader.unreadable) and not self._settled:
+            self._raise(self._error_within())
+
+    def _error_within(self) -> Exception:
+        """The error for what the provider sent in place of the rest of the answer."""
+        deployment, provider, status = self.attempt.deployment, self.attempt.provider, self._reader.failed
+        return unreadable_event(deployment, provider) if status is None else error_event(deployment, provider, status)
 
     async def aclose(self) -> None:
         """Stop reading; what has been seen so far is settled."""
@@ -186,7 +191,7 @@ class AttemptStream:
 
     def _was_whole(self, error: BaseException) -> bool:
         """Settle a stream whose end LiteLLM (1.110) misses, but that usage on its last text shows to be whole."""
-        if self._settled or not is_missing_end(error) or not self._meter.ends_with_usage:
+        if self._settled or not is_missing_end(error) or not self._reader.forgives_missing_end():
             return False
         self._settle(self._seen(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)))
         return True
@@ -194,16 +199,16 @@ class AttemptStream:
     def _end(self) -> None:
         if self._settled:
             return
+        reader = self._reader
+        reader.end()
         if is_cached_stream(self.inner):
             self._settle(AttemptResult(Outcome.CACHE_HIT))
-        elif (
-            not self._has_end_mark or self._meter.ends_with_usage or stream_was_ended(self.inner, self._meter.finished)
-        ):
+        elif reader.failed is not None or reader.unreadable:
+            self._raise(self._error_within())
+        elif reader.was_ended():
             self._settle(self._seen(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)))
         else:
-            error = stream_cut(self.attempt.deployment, self.attempt.provider)
-            self._settle(self._seen(classify_error(error)))
-            raise error
+            self._raise(stream_cut(self.attempt.deployment, self.attempt.provider))
 
     def _raise(self, error: BaseException) -> NoReturn:
         """Settle the attempt, and raise the error that the caller receives."""
@@ -226,7 +231,7 @@ class AttemptStream:
             result = classify_error(error, exchanged=True)
             if isinstance(cause, Exception):
                 cause = readable(cause, self.attempt.deployment, self.attempt.provider, result.status_code)
-        if self._iterator is not None and (self._meter.begun or result.outcome is not Outcome.REJECTED):
+        if self._iterator is not None and (self._reader.begun or result.outcome is not Outcome.REJECTED):
             result = self._seen(result._replace(outcome=Outcome.CUT))
         if isinstance(error, GeneratorExit):
             self._settled = True
@@ -237,10 +242,13 @@ class AttemptStream:
         return cause
 
     def _abandoned(self) -> AttemptResult:
-        if self._meter.finished:
+        if self._reader.finished:
             return self._seen(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
         return self._seen(AttemptResult(Outcome.CUT, reason=ABANDONED))
 
     def _seen(self, result: AttemptResult) -> AttemptResult:
         """``result`` with the usage that the stream has shown so far."""
-        return result._replace(usage=self._meter.usage(), reported=self._meter.reported)
+        seen = self._reader.seen(self._prompt_tokens)
+        return result._replace(
+            usage=seen.usage, reported=seen.reported, estimated=seen.estimated, service_tier=seen.service_tier
+        )

@@ -12,6 +12,7 @@ import openai
 from wallie_litellm.core.attempt_result import NO_CONTENT, AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
+from wallie_litellm.core.operations import CHAT, EXECUTE, GENERATING
 from wallie_litellm.errors import DeadlineExceeded, Refused
 from wallie_litellm.guard.attempt_stream import SLOW_ANSWER, AttemptStream, StreamBounds
 from wallie_litellm.guard.context import Attempt
@@ -24,12 +25,14 @@ from wallie_litellm.litellm_adapter.errors import (
     FirstTokenTimeout,
     classify_error,
     content_filtered,
+    error_event,
     first_token_timeout,
     timeout_error,
 )
 from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter, id_of
-from wallie_litellm.litellm_adapter.responses import answer_of, is_filtered, iterates
+from wallie_litellm.litellm_adapter.responses import UsageReport, answer_of, counted_usage, is_filtered, iterates
 from wallie_litellm.litellm_adapter.sole_picks import SolePicks
+from wallie_litellm.litellm_adapter.wires import wire_of
 
 # Looking up an enum's member costs more than what is done with it (CPython 3.11).
 _SUCCESS, _HEALTHY = Outcome.SUCCESS, Verdict.SUCCESS
@@ -289,9 +292,11 @@ class Attempts:
         if request.execute is None and iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
             context.served_by = attempt
             return self._stream(request, attempt, arguments, response)
-        answer = answer_of(response)
+        answer = answer_of(response) if context.operation == CHAT else self._read(attempt, context.operation, response)
         if answer.from_cache:
             self.guard.settle(context, attempt, _FROM_CACHE)
+        elif answer.usage is None and context.operation in GENERATING:
+            self.guard.settle(context, attempt, _without_usage(request, attempt, response, answer))
         else:
             result = AttemptResult(
                 _SUCCESS, _HEALTHY, answer.usage, reported=answer.reported, response_cost=answer.cost
@@ -301,6 +306,18 @@ class Attempts:
             raise content_filtered(attempt.group)
         context.served_by = attempt
         return response
+
+    @staticmethod
+    def _read(attempt: Attempt, operation: str, response: Any) -> UsageReport:
+        """The report of an answer in one piece.
+
+        Raises:
+            Exception: the answer is an error, under a status of 200.
+        """
+        wire = wire_of(operation)
+        if operation != EXECUTE and (status := wire.failure_in(response)) is not None:
+            raise error_event(attempt.deployment, attempt.provider, status)
+        return answer_of(response, wire)
 
     def _stream(self, request: Request, attempt: Attempt, arguments: dict[str, Any], stream: Any) -> AttemptStream:
         context, guard = request.context, self.guard
@@ -344,6 +361,17 @@ class Attempts:
             context.waited += clock.now() - attempt.started_at
         self.guard.settle(context, attempt, result)
         context.fail_attempt(attempt, result)
+
+
+def _without_usage(request: Request, attempt: Attempt, response: Any, answer: UsageReport) -> AttemptResult:
+    """The result of an answer that reports no usage."""
+    assert attempt.reservation is not None, "the attempt was admitted"  # noqa: S101 - narrows the type
+    demand, operation = attempt.reservation.demand, request.context.operation
+    if operation == EXECUTE and request.context.estimated_tokens is not None:
+        usage = demand  # the application's own figure
+    else:
+        usage = counted_usage(response, wire_of(operation), demand.input)
+    return AttemptResult(_SUCCESS, _HEALTHY, usage, response_cost=answer.cost, estimated=True)
 
 
 def _prompts(request: Request, arguments: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -39,7 +39,7 @@ class Request:
     @property
     def streams(self) -> bool:
         """Whether the answer comes as a stream."""
-        return self.arguments.get("stream") is True
+        return self.endpoint.streams or self.arguments.get("stream") is True
 
     def arguments_of(self, step: Step) -> dict[str, Any]:
         """The arguments of one attempt. LiteLLM writes into them: the caller's own stay as they are."""

@@ -319,7 +319,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
                 router=self.view,
                 priority=-priority if isinstance(priority, int) else None,  # LiteLLM's 0 is its highest
                 operation=endpoint.operation,
-                stream=arguments.get("stream") is True,
+                stream=endpoint.streams or arguments.get("stream") is True,
                 feature=feature,
                 user_id=user_id,
                 metadata=metadata,
@@ -378,7 +378,8 @@ class _Prices:
             result.reported,
             response_cost=result.response_cost,
             operation=operation,
-            estimated=result.reported is None,
+            estimated=result.estimated,
+            service_tier=result.service_tier,
         )
 
 

@@ -18,7 +18,8 @@ What its objects look like:
 
 ``requests``       the demand of a call
 ``providers``      the provider and the account of a deployment
-``responses``      the tokens that responses and streams report, and what kind of response it is
+``responses``      answers in one piece: their usage, headers, and of which kind they are
+``wires``          a reader for the answers of each wire: text, usage, errors, end mark
 ``errors``         exceptions, classified into how an attempt ended
 ``error_table``    whose failure an answer is, by vendor, status, code and wording
 ``error_evidence``  what an exception shows of its origin

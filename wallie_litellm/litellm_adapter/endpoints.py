@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from wallie_litellm.core.operations import CHAT
+from wallie_litellm.core.operations import CHAT, GENERATE_CONTENT
 
 
 class Endpoint(NamedTuple):
@@ -13,7 +13,7 @@ class Endpoint(NamedTuple):
 
     ``operation`` as in :attr:`wallie_litellm.events.Settled.operation`. ``parameters`` are the names of its positional
     arguments, in order. ``prompt`` is the argument that holds what is sent, ``metadata`` the one under which LiteLLM
-    keeps the request's metadata.
+    keeps the request's metadata. ``streams``: the answer is a stream, whatever the arguments.
     """
 
     name: str
@@ -21,6 +21,7 @@ class Endpoint(NamedTuple):
     parameters: Sequence[str] = ("model",)
     prompt: str = "input"
     metadata: str = "metadata"
+    streams: bool = False
 
     def arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """All arguments of a call, by name.
@@ -47,8 +48,10 @@ ASYNC: Final[Mapping[str, Endpoint]] = {
         Endpoint("aresponses", "responses", metadata=_LITELLM_METADATA),
         Endpoint("anthropic_messages", "messages", prompt="messages", metadata=_LITELLM_METADATA),
         Endpoint("aanthropic_messages", "messages", prompt="messages", metadata=_LITELLM_METADATA),
-        Endpoint("agenerate_content", "agenerate_content", prompt="contents", metadata=_LITELLM_METADATA),
-        Endpoint("agenerate_content_stream", "agenerate_content_stream", prompt="contents", metadata=_LITELLM_METADATA),
+        Endpoint("agenerate_content", GENERATE_CONTENT, prompt="contents", metadata=_LITELLM_METADATA),
+        Endpoint(
+            "agenerate_content_stream", GENERATE_CONTENT, prompt="contents", metadata=_LITELLM_METADATA, streams=True
+        ),
         Endpoint("aimage_generation", "aimage_generation", ("prompt", "model"), "prompt"),
         Endpoint("aimage_edit", "aimage_edit", prompt="prompt", metadata=_LITELLM_METADATA),
         Endpoint("atranscription", "atranscription", ("file", "model"), ""),

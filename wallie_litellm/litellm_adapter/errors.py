@@ -132,6 +132,15 @@ def error_event(model: str, provider: str, status: int) -> Exception:
     return error
 
 
+def unreadable_event(model: str, provider: str) -> Exception:
+    """The error for an event of a stream that LiteLLM passes on as it is, and that is no valid JSON."""
+    error: Exception = litellm.APIConnectionError(
+        message=f"{provider} sent an event that cannot be read.", model=model, llm_provider=provider
+    )
+    error.__cause__ = json.JSONDecodeError("invalid event", "", 0)
+    return error
+
+
 def content_filtered(model: str) -> Exception:
     """The error for an answer that the provider's filter has emptied, as LiteLLM's Router raises it."""
     error: Exception = litellm.ContentPolicyViolationError("Response output was blocked.", model=model, llm_provider="")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 # LiteLLM's names of Bedrock's APIs and regions, in front of a model: bedrock/converse/..., bedrock/us-east-1/...
@@ -37,9 +37,14 @@ def _without_route(model: str, vendor: str | None) -> tuple[str, ...]:
 
 def has_price(entry: Mapping[str, Any] | None) -> bool:
     """Whether an entry of the map prices anything, be it at 0."""
-    return any(
-        ("cost_per_" in key or key == "tiered_pricing") and value is not None for key, value in (entry or {}).items()
-    )
+    return next(prices_of(entry), None) is not None
+
+
+def prices_of(entry: Mapping[str, Any] | None) -> Iterator[Any]:
+    """All prices that an entry states."""
+    for key, value in (entry or {}).items():
+        if ("cost_per_" in key or key == "tiered_pricing") and value is not None:
+            yield value
 
 
 def has_token_price(entry: Mapping[str, Any] | None) -> bool:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import litellm
 from litellm.cost_calculator import get_usage_object, select_model_name_for_cost_calc
@@ -23,9 +23,9 @@ from litellm.litellm_core_utils.litellm_logging import use_custom_pricing_for_mo
 from wallie_litellm.core.bill import NO_BILL, Bill
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.operations import COUNTED
-from wallie_litellm.litellm_adapter.price_map import has_price, has_token_price
+from wallie_litellm.litellm_adapter.price_map import has_price, has_token_price, prices_of
 from wallie_litellm.litellm_adapter.providers import vendor_of
-from wallie_litellm.litellm_adapter.responses import value_of
+from wallie_litellm.litellm_adapter.wires.usage import cached_tokens, reasoning_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,15 @@ class _Source:
         return self.priced or (len(prices) == self.map_size and not has_price(self.entry))
 
 
+class _Use(NamedTuple):
+    """What is priced: tokens, their details as the provider wrote them down, and what changes their price."""
+
+    tokens: Demand
+    reported: Any
+    operation: str
+    service_tier: str | None
+
+
 class PriceList:
     """Calculates the bills of attempts. Safe to use from several threads at once."""
 
@@ -77,24 +86,27 @@ class PriceList:
         response_cost: float | None = None,
         operation: str = "chat",
         estimated: bool = False,
+        service_tier: str | None = None,
     ) -> Bill:
         """What an attempt used and cost.
 
         ``deployment`` is the entry of the router's ``model_list``; ``reported`` the usage as the provider wrote it
         down, without which ``usage`` is an estimate; ``response_cost`` is LiteLLM's own price of the response, in US
-        dollars. Never raises: what LiteLLM cannot price is unpriced.
+        dollars; ``service_tier`` is the one that served. Never raises: what LiteLLM cannot price is unpriced.
         """
         tokens = usage or NOTHING
         if not (tokens.tokens or response_cost):
             # Images, speech and the like are priced by LiteLLM or not at all.
-            free = operation in COUNTED or operation.removeprefix("a").startswith(_FREE)
+            free = operation in COUNTED or operation.removeprefix("a").startswith(_FREE) or self._is_free(deployment)
             return NO_BILL if free else NO_BILL._replace(cost_usd=None, unpriced=True)
-        cost = self._cost(deployment, tokens, reported, response_cost, operation)
+        source = self._source(deployment)
+        cost = self._cost(source, deployment, _Use(tokens, reported, operation, service_tier), response_cost)
         return Bill(
             tokens.input,
             tokens.output,
             tokens.tokens,
-            *_details(reported),
+            cached_tokens(reported),
+            reasoning_tokens(reported),
             cost_usd=cost,
             unpriced=cost is None,
             estimated=estimated or (reported is None and tokens.tokens > 0),
@@ -104,18 +116,20 @@ class PriceList:
         """Whether the deployment, or the price map, states a price, be it 0."""
         return self._source(deployment).priced
 
-    def _cost(
-        self, deployment: Entry, tokens: Demand, reported: Any, response_cost: float | None, operation: str
-    ) -> float | None:
-        source = self._source(deployment)
+    def _is_free(self, deployment: Entry) -> bool:
+        """Whether all prices of the deployment are stated, and 0."""
+        entry = self._source(deployment).entry
+        return has_price(entry) and not any(prices_of(entry))
+
+    def _cost(self, source: _Source, deployment: Entry, use: _Use, response_cost: float | None) -> float | None:
         if not response_cost and not source.custom:  # of a stream; with own prices the report may be the provider's
-            response_cost = getattr(reported, "cost", None)
+            response_cost = getattr(use.reported, "cost", None)
         if _is_positive(response_cost) and (source.priced or not litellm.cost_margin_config):
             return response_cost  # LiteLLM had a price: only a fixed margin makes a cost of no price
         if not source.priced:
             return None
         try:
-            cost = _completion_cost(source, _as_usage(tokens, reported), operation)
+            cost = _completion_cost(source, use)
         except Exception as error:  # noqa: BLE001 # LiteLLM raises plain Exceptions, and pricing must not fail a call
             self._note_failure(_key(deployment), error)
             return None
@@ -188,11 +202,14 @@ def _base_model(params: Entry, info: Entry) -> str | None:
     return base if isinstance(base, str) else None
 
 
-def _completion_cost(source: _Source, usage: litellm.Usage, operation: str) -> float:
+def _completion_cost(source: _Source, use: _Use) -> float:
+    answer: dict[str, Any] = {"usage": _as_usage(use.tokens, use.reported)}
+    if use.service_tier is not None:
+        answer["service_tier"] = use.service_tier
     cost: float = litellm.completion_cost(
-        completion_response={"usage": usage},
+        completion_response=answer,
         model=source.params["model"],
-        call_type="aembedding" if operation == "embedding" else "acompletion",
+        call_type="aembedding" if use.operation == "embedding" else "acompletion",
         custom_llm_provider=source.vendor,
         custom_pricing=source.custom,
         base_model=_base_model(source.params, source.info),
@@ -207,21 +224,6 @@ def _as_usage(tokens: Demand, reported: Any) -> litellm.Usage:
     if usage is not None:
         return usage
     return litellm.Usage(prompt_tokens=tokens.input, completion_tokens=tokens.output, total_tokens=tokens.tokens)
-
-
-def _details(reported: Any) -> tuple[int, int]:
-    """The tokens read from the provider's prompt cache, and those spent on reasoning."""
-    if isinstance(reported, litellm.Usage):
-        read, thought = reported.prompt_tokens_details, reported.completion_tokens_details
-    else:
-        read = value_of(reported, "prompt_tokens_details") or value_of(reported, "input_tokens_details")
-        thought = value_of(reported, "completion_tokens_details") or value_of(reported, "output_tokens_details")
-    cached = value_of(read, "cached_tokens") if read is not None else value_of(reported, "cache_read_input_tokens")
-    return _count(cached), _count(value_of(thought, "reasoning_tokens"))
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _is_positive(value: Any) -> bool:
