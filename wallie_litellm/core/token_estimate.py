@@ -37,7 +37,7 @@ def _message_characters(message: Any) -> int:
         return sum(map(_message_characters, message))
     if not isinstance(message, Mapping):
         return count_characters(message)
-    content = message.get("content")
+    content = message.get("content", message.get("parts"))  # Gemini's name for it
     return len(content) if isinstance(content, str) else count_characters(content)
 
 

@@ -223,6 +223,9 @@ class AttemptStream:
         cause = original_error(error) if isinstance(error, Exception) else error
         if self._settled:
             return cause
+        if is_missing_end(error):
+            cut = stream_cut(self.attempt.deployment, self.attempt.provider)
+            cut.__cause__, error, cause = cause, cut, cut
         if isinstance(cause, DeadlineExceeded):
             slow = self._bounds.now() - self.attempt.started_at >= SLOW_ANSWER
             verdict = Verdict.FAILURE if slow else Verdict.IGNORED

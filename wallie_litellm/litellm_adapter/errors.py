@@ -121,9 +121,13 @@ def readable(error: Exception, deployment: str, provider: str, status: int | Non
 
 
 def is_missing_end(error: BaseException) -> bool:
-    """Whether LiteLLM misses the end mark of a stream that has ended."""
+    """Whether LiteLLM misses the end mark of a stream that has ended: it makes a server's error of its own of that."""
+    if not isinstance(error, openai.APIError | StopAsyncIteration | StopIteration):
+        return False
     ends = httpx.RemoteProtocolError, StopAsyncIteration, StopIteration
-    return any(isinstance(cause, ends) for cause in causes_of(error))
+    causes = tuple(causes_of(error))
+    statuses = {getattr(cause, "status_code", None) for cause in causes} | {status_in_body(causes)}
+    return statuses <= {None, 500} and any(isinstance(cause, ends) for cause in causes)
 
 
 def error_event(model: str, provider: str, status: int) -> Exception:
