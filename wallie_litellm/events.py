@@ -7,6 +7,7 @@ holds a prompt, an answer, a key or a provider's own error text.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import time
@@ -218,3 +219,9 @@ def new_id(at: float | None = None) -> str:
     """An identifier that sorts by time: 12 hex digits of milliseconds, the process, a count within it."""
     milliseconds = int((time.time() if at is None else at) * 1000)
     return f"{milliseconds:012x}-{_process}-{next(_numbers):06x}"
+
+
+def named_id(at: float, name: str) -> str:
+    """An identifier that sorts by time as :func:`new_id`'s does, and is the same in every process that names it."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"{int(at * 1000):012x}-{digest[:10]}-{digest[10:16]}"

@@ -6,8 +6,9 @@ from typing import Final
 
 CHAT: Final = "chat"
 EXECUTE: Final = "execute"  # a call of the application's own, made by ``execute_ai_request(execute=...)``
+RESPONSES: Final = "responses"
 GENERATE_CONTENT: Final = "generate_content"  # Gemini's own wire
 
 # They answer with text.
-GENERATING: Final = frozenset({CHAT, "text_completion", "responses", "messages", GENERATE_CONTENT, EXECUTE})
+GENERATING: Final = frozenset({CHAT, "text_completion", RESPONSES, "messages", GENERATE_CONTENT, EXECUTE})
 COUNTED: Final = GENERATING | {"embedding"}  # providers count their tokens; none are estimated for any other

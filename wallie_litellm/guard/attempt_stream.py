@@ -56,7 +56,7 @@ class AttemptStream:
         inner: Any,
         attempt: Attempt,
         bounds: StreamBounds,
-        settle: Callable[[AttemptResult], object],
+        settle: Callable[[AttemptResult, str | None], object],
         later: Callable[[Callable[[], object]], object],
         operation: str,
     ) -> None:
@@ -182,12 +182,12 @@ class AttemptStream:
             self._later(lambda: inner)
             return
         self._settled = True
-        result, settle = self._abandoned(), self._settle_with
-        self._later(lambda: (settle(result), inner))
+        result, settle, response = self._abandoned(), self._settle_with, self._reader.billed_response
+        self._later(lambda: (settle(result, response), inner))
 
     def _settle(self, result: AttemptResult) -> None:
         self._settled = True
-        self._settle_with(result)
+        self._settle_with(result, self._reader.billed_response)
 
     def _was_whole(self, error: BaseException) -> bool:
         """Settle a stream whose end LiteLLM (1.110) misses, but that usage on its last text shows to be whole."""
@@ -238,8 +238,8 @@ class AttemptStream:
             result = self._seen(result._replace(outcome=Outcome.CUT))
         if isinstance(error, GeneratorExit):
             self._settled = True
-            settle = self._settle_with
-            self._later(lambda: settle(result))
+            settle, response = self._settle_with, self._reader.billed_response
+            self._later(lambda: settle(result, response))
         else:
             self._settle(result)
         return cause

@@ -12,9 +12,10 @@ import openai
 from wallie_litellm.core.attempt_result import NO_CONTENT, AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
-from wallie_litellm.core.operations import CHAT, EXECUTE, GENERATING
+from wallie_litellm.core.operations import CHAT, EXECUTE, GENERATING, RESPONSES
 from wallie_litellm.errors import DeadlineExceeded, Refused
 from wallie_litellm.guard.attempt_stream import SLOW_ANSWER, AttemptStream, StreamBounds
+from wallie_litellm.guard.background_responses import BackgroundResponses
 from wallie_litellm.guard.context import Attempt
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.picking import Picking
@@ -33,10 +34,17 @@ from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter,
 from wallie_litellm.litellm_adapter.responses import UsageReport, answer_of, counted_usage, is_filtered, iterates
 from wallie_litellm.litellm_adapter.sole_picks import SolePicks
 from wallie_litellm.litellm_adapter.wires import wire_of
+from wallie_litellm.litellm_adapter.wires.openai_responses import (
+    ONE_CALL,
+    is_finished_in_background,
+    is_under_way,
+    vendors_id,
+)
 
 # Looking up an enum's member costs more than what is done with it (CPython 3.11).
 _SUCCESS, _HEALTHY = Outcome.SUCCESS, Verdict.SUCCESS
 _FROM_CACHE: Final = AttemptResult(Outcome.CACHE_HIT)
+_UNDER_WAY: Final = AttemptResult(_SUCCESS, _HEALTHY, ONE_CALL)  # a response that is finished in the background
 
 Follow = Callable[[Attempt, Exception], Step]  # what comes after a failed attempt, else the error that is raised
 
@@ -50,6 +58,7 @@ class Attempts:
         self._calls = calls
         self._picks = picks
         self._providers = guard.config.providers
+        self.background = BackgroundResponses(guard, inner)
 
     def deployments_of(self, group: str) -> Sequence[Deployment]:
         """The deployments behind a group."""
@@ -295,6 +304,9 @@ class Attempts:
         answer = answer_of(response) if context.operation == CHAT else self._read(attempt, context.operation, response)
         if answer.from_cache:
             self.guard.settle(context, attempt, _FROM_CACHE)
+        elif context.operation == RESPONSES and is_under_way(response):
+            self.background.begun(response, attempt.group, context.caller)
+            self.guard.settle(context, attempt, _UNDER_WAY)
         elif answer.usage is None and context.operation in GENERATING:
             self.guard.settle(context, attempt, _without_usage(request, attempt, response, answer))
         else:
@@ -302,6 +314,8 @@ class Attempts:
                 _SUCCESS, _HEALTHY, answer.usage, reported=answer.reported, response_cost=answer.cost
             )
             self.guard.settle(context, attempt, result)
+            if context.operation == RESPONSES and is_finished_in_background(response):
+                self.background.billed(vendors_id(response))
         if request.loop.has_content_policy_chain() and is_filtered(response):
             raise content_filtered(attempt.group)
         context.served_by = attempt
@@ -324,7 +338,11 @@ class Attempts:
         stated = self._calls.timeouts.of(arguments, attempt.entry["litellm_params"], stream=True)
         first_token = self._first_token(request, attempt)
 
-        def settle(result: AttemptResult) -> None:
+        background = self.background
+
+        def settle(result: AttemptResult, billed_response: str | None) -> None:
+            if billed_response is not None:
+                background.billed(billed_response)
             if guard.settle(context, attempt, result) and result.reason is not None:
                 if result.reason == NO_CONTENT:
                     context.waited += guard.clock.now() - attempt.started_at

@@ -28,6 +28,7 @@ from wallie_litellm.events import (
     Settled,
     Unpriced,
     UsageReported,
+    named_id,
     new_id,
 )
 from wallie_litellm.guard.context import Attempt, RequestContext
@@ -60,19 +61,26 @@ class Reporter:
         self.levels: Mapping[str, float] = {"warning": config.quota.warning, "critical": config.quota.critical}
         self.budget = Budget(config.kpis.monthly_cost, self.levels)
         self.unpriced_announced: set[str] = set()
-        self._once = once
+        self.once = once  #: has an action done once in the fleet
         self._lock = threading.Lock()  # for budget and unpriced_announced
         self._publish = publish
         self._now, self._wall = clock.now, clock.wall
 
-    def settled(self, context: RequestContext, attempt: Attempt, result: AttemptResult, charged: Demand) -> None:
-        """An attempt has ended."""
+    def settled(
+        self,
+        context: RequestContext,
+        attempt: Attempt,
+        result: AttemptResult,
+        charged: Demand,
+        record_id: str | None = None,
+    ) -> None:
+        """An attempt has ended; ``record_id`` where a repetition is to have the same."""
         outcome, wall = result.outcome, self._wall()
         bill = self._bill(context, attempt, result)
         served = outcome is _SUCCESS or outcome is _CACHE_HIT
         # By position: 27 keywords would cost another 1.3 µs per attempt (CPython 3.11). A test names every field.
         record = Settled(
-            new_id(wall),
+            record_id or new_id(wall),
             wall,  # at
             context.request_id,
             len(context.attempts) + 1,  # number
@@ -98,7 +106,23 @@ class Reporter:
         elif bill.cost_usd:
             self._spend(wall, bill.cost_usd)
 
-    def ended(self, context: RequestContext, failure: RequestFailure | None) -> None:
+    def finished_later(
+        self, context: RequestContext, attempt: Attempt, result: AttemptResult, charged: Demand, key: tuple[str, float]
+    ) -> None:
+        """What an earlier request has begun is finished.
+
+        The records have ids made of ``key``, a name and a time in Unix seconds: in whatever process and how often this
+        is reported, the ledger has it once.
+        """
+        name, at = key
+        context.request_id, record_id, ended_id = (
+            named_id(at, f"{kind}:{name}") for kind in ("request", "attempt", "end")
+        )
+        self.settled(context, attempt, result, charged, record_id)
+        context.served_by = attempt
+        self.ended(context, None, ended_id)
+
+    def ended(self, context: RequestContext, failure: RequestFailure | None, record_id: str | None = None) -> None:
         """A request has ended. Only the first time counts."""
         if context.ended:
             return
@@ -106,7 +130,7 @@ class Reporter:
         wall, served, caller = self._wall(), context.served_by if failure is None else None, context.caller
         self._publish(
             Ended(
-                id=new_id(wall),
+                id=record_id or new_id(wall),
                 at=wall,
                 request_id=context.request_id,
                 model=context.group,
@@ -165,7 +189,7 @@ class Reporter:
         # A failed probe opens a breaker that was half open: the same outage.
         if before[0] is BreakerState.CLOSED and after[0] is BreakerState.OPEN:
             event = ProviderDown(new_id(wall), wall, provider, breaker.reason)
-            self._once(f"down:{provider}:{breaker.generation}", DAY, partial(self._publish, event))
+            self.once(f"down:{provider}:{breaker.generation}", DAY, partial(self._publish, event))
 
     def on_threshold(self, provider: str, crossing: Crossing) -> None:
         """A limit's utilisation has reached a threshold."""
@@ -203,7 +227,7 @@ class Reporter:
                 return
             self.unpriced_announced.add(record.deployment)
         event = Unpriced(new_id(record.at), record.at, record.provider, record.model, record.deployment)
-        self._once(f"unpriced:{record.deployment}", DAY, partial(self._publish, event))
+        self.once(f"unpriced:{record.deployment}", DAY, partial(self._publish, event))
 
     def _spend(self, wall: float, cost: float) -> None:
         budget = self.budget
@@ -212,4 +236,4 @@ class Reporter:
         for level in levels:
             month = month_of(wall)
             event = BudgetCrossed(new_id(wall), wall, level, budget.utilization, budget.spent, budget.limit, month)
-            self._once(f"budget:{level}:{month}", 32 * DAY, partial(self._publish, event))
+            self.once(f"budget:{level}:{month}", 32 * DAY, partial(self._publish, event))

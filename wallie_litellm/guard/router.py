@@ -122,6 +122,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
             return inner.discard
         if name in ASYNC:
             return partial(self._call, ASYNC[name])
+        if name == "aget_responses":
+            return partial(self._attempts.background.get, self.view)
         if name in SYNC:
             return partial(self._call_blocking, SYNC[name])
         return self._noting_changes(name, value) if name in CHANGES else value

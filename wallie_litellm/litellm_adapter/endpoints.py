@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from wallie_litellm.core.operations import CHAT, GENERATE_CONTENT
+from wallie_litellm.core.operations import CHAT, GENERATE_CONTENT, RESPONSES
 
 
 class Endpoint(NamedTuple):
@@ -45,7 +45,7 @@ ASYNC: Final[Mapping[str, Endpoint]] = {
         Endpoint("acompletion", CHAT, ("model", "messages", "stream"), "messages"),
         Endpoint("atext_completion", "text_completion", ("model", "prompt"), "prompt"),
         Endpoint("aembedding", "embedding", ("model", "input")),
-        Endpoint("aresponses", "responses", metadata=_LITELLM_METADATA),
+        Endpoint("aresponses", RESPONSES, metadata=_LITELLM_METADATA),
         Endpoint("anthropic_messages", "messages", prompt="messages", metadata=_LITELLM_METADATA),
         Endpoint("aanthropic_messages", "messages", prompt="messages", metadata=_LITELLM_METADATA),
         Endpoint("agenerate_content", GENERATE_CONTENT, prompt="contents", metadata=_LITELLM_METADATA),

@@ -102,6 +102,10 @@ class InnerRouter:
                 self._groups[group] = found
         return found
 
+    def deployment_with(self, key: str | None) -> Deployment | None:
+        """The deployment with this id."""
+        return next((one for one in self.deployments() if id_of(one) == key), None) if key is not None else None
+
     def providers_of(self, group: str) -> frozenset[str]:
         """The providers behind a model group."""
         found = self._providers.get(group)

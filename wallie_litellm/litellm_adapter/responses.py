@@ -39,6 +39,12 @@ def headers_of(response: Any) -> dict[str, Any] | None:
     return found
 
 
+def deployment_id_of(response: Any) -> str | None:
+    """The id of the deployment that answered."""
+    key = value_of(value_of(response, "_hidden_params"), "model_id")
+    return str(key) if key else None
+
+
 def is_filtered(response: Any) -> bool:
     """Whether the provider's content filter has emptied an answer."""
     if not isinstance(response, litellm.ModelResponse):

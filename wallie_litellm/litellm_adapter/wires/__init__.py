@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from wallie_litellm.core.operations import CHAT, EXECUTE, GENERATE_CONTENT
+from wallie_litellm.core.operations import CHAT, EXECUTE, GENERATE_CONTENT, RESPONSES
 from wallie_litellm.litellm_adapter.wires.anthropic_messages import MessagesReader
 from wallie_litellm.litellm_adapter.wires.chat import ChatReader
 from wallie_litellm.litellm_adapter.wires.generate_content import GenerateContentReader
@@ -44,7 +44,7 @@ _WIRES: Final[Mapping[str, type[StreamReader]]] = {
     EXECUTE: ChatReader,
     "text_completion": TextCompletionReader,
     "messages": MessagesReader,
-    "responses": ResponsesReader,
+    RESPONSES: ResponsesReader,
     GENERATE_CONTENT: GenerateContentReader,
     "embedding": EmbeddingsReader,
     "aimage_generation": ImagesReader,

@@ -47,6 +47,11 @@ class StreamReader:
         self.report = UsageSoFar()
         self._sse: SSEDecoder | None = None
 
+    @property
+    def billed_response(self) -> str | None:
+        """The id of a background response that the stream has shown to its end, so that no poll is to bill it."""
+        return None
+
     # The stream
 
     def see(self, chunk: Any) -> None:

@@ -61,6 +61,8 @@ OPERATION_NAMES: Final = {  # ours → the conventions', where they differ
     "embedding": "embeddings",
     "messages": "chat",
     "responses": "chat",
+    "background_response": "chat",
+    "generate_content": "generate_content",
 }
 
 _CACHE_HIT: Final = Outcome.CACHE_HIT.value
