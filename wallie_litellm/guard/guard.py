@@ -84,6 +84,7 @@ class Guard:
         self._settlement = Settlement(self._limiters, self.reporter, self.backoff, self._now)
         self._sleepers: set[Callable[[], None]] = set()  # between two attempts
         self._on_close: list[Callable[[], None]] = []
+        self._streams: weakref.WeakSet[Any] = weakref.WeakSet()  # that are being read
         self._closed = False
 
     # Requests
@@ -317,8 +318,9 @@ class Guard:
     async def aclose(self) -> None:
         """Refuse the requests that wait, take the router's hooks out of LiteLLM, and drain the sinks.
 
-        Calls under way have five seconds to end; the results of later ones are not recorded. Events that a sink cannot
-        deliver within ten seconds stay in its spool, where it has one. Idempotent.
+        Calls under way have five seconds to end. Then streams are on record as far as they have been read; the results
+        of other calls that end later are not recorded. Events that a sink cannot deliver within ten seconds stay in its
+        spool, where it has one. Idempotent.
         """
         self._shut()
         # Calls under way are billed by their providers, and should be recorded.
@@ -356,10 +358,23 @@ class Guard:
         return any(limiter.in_flight for limiter in self._limiters)
 
     def _end(self) -> None:
+        for stream in self._being_read():
+            stream.break_off()
         if self._fleet is not None:
             self._fleet.close()
         self.clock.close()
         self.bus.close()
+
+    def watch(self, stream: Any) -> None:
+        """Have ``stream.break_off()`` called when the guard closes while the stream is still being read."""
+        self._streams.add(stream)
+
+    def _being_read(self) -> Sequence[Any]:
+        while True:
+            try:
+                return list(self._streams)
+            except RuntimeError:  # another thread has begun a stream
+                continue
 
     def add_router(self, view: RouterView) -> None:
         """Add a router's view to those that :meth:`next_fallback` and contexts without a router look up."""

@@ -54,6 +54,7 @@ class RequestStream:
         self._exhausted = False
         self._broken_off = False
         self._current = stream
+        attempts.guard.watch(self)
         decorate(request.context, stream.inner)
 
     def __getattr__(self, name: str) -> Any:
@@ -77,6 +78,7 @@ class RequestStream:
             except StopAsyncIteration:
                 self._finish()
             except Exception as error:  # noqa: BLE001 - raised again, or another, by what follows
+                _forget_frame(error)
                 step = self._step_after(error)
                 stream = await self._run(step)
                 if self._exhausted:  # closed in the meantime
@@ -129,6 +131,7 @@ class RequestStream:
             except StopIteration:
                 self._finish()
             except Exception as error:  # noqa: BLE001 - raised again, or another, by what follows
+                _forget_frame(error)
                 step = self._step_after(error)
                 self._replace(self._run_blocking(step))
             except BaseException as error:
@@ -258,12 +261,28 @@ class RequestStream:
         self._current.abandon()
         self._end(_failure_of(self._current.attempt.result))
 
+    def break_off(self) -> None:
+        """Settle what has been received so far: the guard closes. Reading on is an error."""
+        if not self._exhausted:
+            self._broken_off = True
+            self._current.abandon()
+            self._end_as_abandoned()
+
     def _end_as_abandoned(self) -> None:
         self._end(_failure_of(self._current.attempt.result))
 
     def _end(self, failure: RequestFailure | None) -> None:
         self._last = self._broken = None  # their tracebacks hold this stream
         self._attempts.guard.end(self._request.context, failure)
+
+
+def _forget_frame(error: BaseException) -> None:
+    """Take the frame that caught ``error`` out of its traceback.
+
+    LiteLLM keeps errors in cycles of its own; with this frame, they would keep a stream that its reader drops.
+    """
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
 
 
 def _as_stream(answer: Any) -> AttemptStream:
