@@ -24,11 +24,11 @@ ESTIMATE = Demand(1, 250, 100, 150)
         # A provider counts a request that it rejects, but not its tokens.
         (Outcome.REJECTED, None, Demand(1, 0, 0, 0)),
         (Outcome.REJECTED, Demand(1, 90, 60, 30), Demand(1, 0, 0, 0)),
-        # What broke off may have been worked on in full: the larger of the two, kind by kind.
-        (Outcome.CUT, None, ESTIMATE),
-        (Outcome.CUT, Demand(1, 90, 60, 30), ESTIMATE),
-        (Outcome.CUT, Demand(1, 400, 90, 310), Demand(1, 400, 100, 310)),
-        (Outcome.CUT, Demand(0, 400, 90, 310), Demand(1, 400, 100, 310)),
+        # Of a call cut short, a provider has had the prompt, and has worked on what came: not on all that might have.
+        (Outcome.CUT, None, Demand(1, 100, 100, 0)),
+        (Outcome.CUT, Demand(1, 90, 60, 30), Demand(1, 90, 60, 30)),
+        (Outcome.CUT, Demand(1, 400, 90, 310), Demand(1, 400, 90, 310)),
+        (Outcome.CUT, Demand(0, 400, 90, 310), Demand(1, 400, 90, 310)),
     ],
 )
 def test_the_charge_of_every_outcome(outcome: Outcome, usage: Demand | None, charged: Demand) -> None:

@@ -64,7 +64,8 @@ async def test_an_attempt_leaves_a_record(make_guard: MakeGuard, clock: FakeCloc
         (AttemptResult(Outcome.NOT_SENT, Verdict.FAILURE), 0, 0),
         (FAILURE, 1, 0),
         (AttemptResult(Outcome.CUT, usage=Demand(1, 70, 40, 30)), 1, 70),
-        (AttemptResult(Outcome.CUT, usage=Demand(1, 7, 4, 3)), 1, 50),
+        (AttemptResult(Outcome.CUT, usage=Demand(1, 7, 4, 3)), 1, 7),
+        (AttemptResult(Outcome.CUT), 1, 40),
     ],
 )
 async def test_an_attempt_is_charged_by_its_outcome(

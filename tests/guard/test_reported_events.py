@@ -312,8 +312,8 @@ async def test_a_settled_attempt_is_published_with_every_field(
             Demand(1, 0, 0, 0),
         ),
         (AttemptResult(Outcome.NOT_SENT, Verdict.FAILURE, reason="connection"), False, 0, NOTHING),
-        (AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="timeout"), False, 40, Demand(1, 50, 40, 10)),
-        (AttemptResult(Outcome.CUT, usage=Demand(1, 45, 40, 5), reason="cancelled"), False, 45, Demand(1, 50, 40, 10)),
+        (AttemptResult(Outcome.CUT, Verdict.FAILURE, reason="timeout"), False, 40, Demand(1, 40, 40, 0)),
+        (AttemptResult(Outcome.CUT, usage=Demand(1, 45, 40, 5), reason="cancelled"), False, 45, Demand(1, 45, 40, 5)),
         (SUCCESS, True, 50, Demand(1, 50, 40, 10)),
     ],
 )

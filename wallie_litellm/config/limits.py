@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,12 @@ from wallie_litellm.core.dimensions import DIMENSIONS, Dimension, RateDimension
 
 # Google resets requests per day at midnight Pacific time: https://ai.google.dev/gemini-api/docs/rate-limits
 RESET_TIMEZONES: Final[Mapping[str, str]] = {"gemini": "America/Los_Angeles"}
+# Vendors whose limits do not count prompt tokens that their cache had: https://docs.claude.com/en/api/rate-limits,
+# https://console.groq.com/docs/rate-limits
+CACHE_EXCLUDED: Final = frozenset({"anthropic", "groq"})
+
+
+CachedTokens = Literal["include", "exclude"]
 
 
 class LimitSettings(Section):
@@ -42,12 +48,15 @@ class ProviderLimits(LimitSettings):
     ``burst``: capacity of a per-minute dimension's bucket, one minute's limit unless set. ``headroom``: share of
     every limit that stays unused. ``reset_timezone``: where the day of ``rpd`` and ``tpd`` begins at midnight.
     ``first_token``: seconds to an attempt's first content, after which it has failed; ``None`` is no such bound.
+    ``cached_tokens``: whether ``tpm``, ``itpm`` and ``tpd`` count prompt tokens that were read from the vendor's cache;
+    ``None`` is as that vendor does.
     """
 
     burst: Mapping[RateDimension, Count] = Field(default_factory=dict)
     headroom: ShareBelowOne = 0.0
     reset_timezone: TimeZone = "UTC"
     first_token: FirstToken | None = None
+    cached_tokens: CachedTokens | None = None
 
     @model_validator(mode="after")
     def _bursts_have_limits(self) -> ProviderLimits:
@@ -55,6 +64,12 @@ class ProviderLimits(LimitSettings):
             if getattr(self, dimension) is None:
                 raise conflict(f"burst.{dimension}", f"there is no {dimension} limit for it to belong to; set one too")
         return self
+
+
+def counts_cached_tokens(limits: ProviderLimits | None, vendor: str) -> bool:
+    """Whether a provider's limits count prompt tokens that were read from its cache."""
+    stated = None if limits is None else limits.cached_tokens
+    return vendor not in CACHE_EXCLUDED if stated is None else stated == "include"
 
 
 # Limits of the known providers that the file does not mention.

@@ -82,14 +82,15 @@ _SUCCESS: Final = Outcome.SUCCESS
 def charge(outcome: Outcome, estimate: Demand, usage: Demand | None) -> Demand:
     """What an attempt is charged, from the ``estimate`` it reserved and the ``usage`` that was seen.
 
-    A provider counts a request that it rejects, but not its tokens; a call cut short may have been worked on in
-    full, so the larger of the estimate and the tokens seen is charged. A success without reported usage keeps the
-    estimate.
+    A provider counts a request that it rejects, but not its tokens; of a call cut short, the prompt and the output seen
+    so far. A success without reported usage keeps the estimate.
     """
     if outcome is _SUCCESS:
         return estimate if usage is None else Demand(estimate.requests, usage.tokens, usage.input, usage.output)
     if outcome is Outcome.REJECTED:
         return Demand(estimate.requests, 0, 0, 0)
     if outcome is Outcome.CUT:
-        return estimate if usage is None else Demand(*map(max, zip(estimate, usage, strict=True)))
+        if usage is None:
+            return Demand(estimate.requests, estimate.input, estimate.input, 0)
+        return Demand(estimate.requests, usage.tokens, usage.input, usage.output)
     return NOTHING

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import openai
 
 from wallie_litellm.core.attempt_result import NO_CONTENT, AttemptResult
-from wallie_litellm.core.circuit_breaker import Verdict
-from wallie_litellm.core.demand import Outcome
-from wallie_litellm.core.operations import CHAT, EXECUTE, GENERATING, RESPONSES
 from wallie_litellm.errors import DeadlineExceeded, Refused
+from wallie_litellm.guard.answers import Answers
 from wallie_litellm.guard.attempt_stream import SLOW_ANSWER, AttemptStream, StreamBounds
 from wallie_litellm.guard.background_responses import BackgroundResponses
 from wallie_litellm.guard.context import Attempt
@@ -26,25 +24,12 @@ from wallie_litellm.litellm_adapter.errors import (
     FirstTokenTimeout,
     classify_error,
     content_filtered,
-    error_event,
     first_token_timeout,
     timeout_error,
 )
 from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter, id_of
-from wallie_litellm.litellm_adapter.responses import UsageReport, answer_of, counted_usage, is_filtered, iterates
+from wallie_litellm.litellm_adapter.responses import is_filtered, iterates
 from wallie_litellm.litellm_adapter.sole_picks import SolePicks
-from wallie_litellm.litellm_adapter.wires import wire_of
-from wallie_litellm.litellm_adapter.wires.openai_responses import (
-    ONE_CALL,
-    is_finished_in_background,
-    is_under_way,
-    vendors_id,
-)
-
-# Looking up an enum's member costs more than what is done with it (CPython 3.11).
-_SUCCESS, _HEALTHY = Outcome.SUCCESS, Verdict.SUCCESS
-_FROM_CACHE: Final = AttemptResult(Outcome.CACHE_HIT)
-_UNDER_WAY: Final = AttemptResult(_SUCCESS, _HEALTHY, ONE_CALL)  # a response that is finished in the background
 
 Follow = Callable[[Attempt, Exception], Step]  # what comes after a failed attempt, else the error that is raised
 
@@ -59,6 +44,7 @@ class Attempts:
         self._picks = picks
         self._providers = guard.config.providers
         self.background = BackgroundResponses(guard, inner)
+        self._answers = Answers(self.background, self._providers)
 
     def deployments_of(self, group: str) -> Sequence[Deployment]:
         """The deployments behind a group."""
@@ -301,48 +287,23 @@ class Attempts:
         if request.execute is None and iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
             context.served_by = attempt
             return self._stream(request, attempt, arguments, response)
-        answer = answer_of(response) if context.operation == CHAT else self._read(attempt, context.operation, response)
-        if answer.from_cache:
-            self.guard.settle(context, attempt, _FROM_CACHE)
-        elif context.operation == RESPONSES and is_under_way(response):
-            self.background.begun(response, attempt.group, context.caller)
-            self.guard.settle(context, attempt, _UNDER_WAY)
-        elif answer.usage is None and context.operation in GENERATING:
-            self.guard.settle(context, attempt, _without_usage(request, attempt, response, answer))
-        else:
-            result = AttemptResult(
-                _SUCCESS, _HEALTHY, answer.usage, reported=answer.reported, response_cost=answer.cost
-            )
-            self.guard.settle(context, attempt, result)
-            if context.operation == RESPONSES and is_finished_in_background(response):
-                self.background.billed(vendors_id(response))
+        self.guard.settle(context, attempt, self._answers.result_of(context, attempt, response))
         if request.loop.has_content_policy_chain() and is_filtered(response):
             raise content_filtered(attempt.group)
         context.served_by = attempt
         return response
-
-    @staticmethod
-    def _read(attempt: Attempt, operation: str, response: Any) -> UsageReport:
-        """The report of an answer in one piece.
-
-        Raises:
-            Exception: the answer is an error, under a status of 200.
-        """
-        wire = wire_of(operation)
-        if operation != EXECUTE and (status := wire.failure_in(response)) is not None:
-            raise error_event(attempt.deployment, attempt.provider, status)
-        return answer_of(response, wire)
 
     def _stream(self, request: Request, attempt: Attempt, arguments: dict[str, Any], stream: Any) -> AttemptStream:
         context, guard = request.context, self.guard
         stated = self._calls.timeouts.of(arguments, attempt.entry["litellm_params"], stream=True)
         first_token = self._first_token(request, attempt)
 
-        background = self.background
+        background, answers = self.background, self._answers
 
         def settle(result: AttemptResult, billed_response: str | None) -> None:
             if billed_response is not None:
                 background.billed(billed_response)
+            result = result._replace(uncounted=answers.uncounted(attempt, result.reported))
             if guard.settle(context, attempt, result) and result.reason is not None:
                 if result.reason == NO_CONTENT:
                     context.waited += guard.clock.now() - attempt.started_at
@@ -379,17 +340,6 @@ class Attempts:
             context.waited += clock.now() - attempt.started_at
         self.guard.settle(context, attempt, result)
         context.fail_attempt(attempt, result)
-
-
-def _without_usage(request: Request, attempt: Attempt, response: Any, answer: UsageReport) -> AttemptResult:
-    """The result of an answer that reports no usage."""
-    assert attempt.reservation is not None, "the attempt was admitted"  # noqa: S101 - narrows the type
-    demand, operation = attempt.reservation.demand, request.context.operation
-    if operation == EXECUTE and request.context.estimated_tokens is not None:
-        usage = demand  # the application's own figure
-    else:
-        usage = counted_usage(response, wire_of(operation), demand.input)
-    return AttemptResult(_SUCCESS, _HEALTHY, usage, response_cost=answer.cost, estimated=True)
 
 
 def _prompts(request: Request, arguments: Mapping[str, Any]) -> tuple[Any, Any]:

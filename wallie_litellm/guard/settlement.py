@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.circuit_breaker import Verdict
-from wallie_litellm.core.demand import Outcome, charge
+from wallie_litellm.core.demand import Demand, Outcome, charge
 from wallie_litellm.core.fault_domain import FaultDomain
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.reporter import Reporter
@@ -53,7 +53,8 @@ class Settlement:
         elif self._rejections and result.verdict is _SUCCESS:
             self._rejections.pop(attempt.scope, None)
             self._rejections.pop(attempt.account or attempt.provider, None)
-        charged = charge(result.outcome, reservation.demand, result.usage)
+        usage = _counted(result)
+        charged = charge(result.outcome, reservation.demand, usage)
         verdict = self._verdict_on_provider(attempt, result.verdict)
         if attempt.account_reservation is not None:
             limiter, part = attempt.account_reservation
@@ -71,7 +72,7 @@ class Settlement:
             limiter.settle(part, charged)
         if attempt.feature_reservation is not None:
             limiter, part = attempt.feature_reservation
-            limiter.settle(part, charge(result.outcome, part.demand, result.usage))
+            limiter.settle(part, charge(result.outcome, part.demand, usage))
         self._reporter.settled(context, attempt, result, charged)
         return settled
 
@@ -118,6 +119,15 @@ class Settlement:
             count = 1 if seen is None else seen.number + 1
             self._rejections[scope] = _Rejections(count, self._now())
         return asked if asked else self._backoff.seconds(count)
+
+
+def _counted(result: AttemptResult) -> Demand | None:
+    """The usage that limits count."""
+    usage = result.usage
+    if usage is None or not result.uncounted:
+        return usage
+    uncounted = min(result.uncounted, usage.input)
+    return usage._replace(tokens=usage.tokens - uncounted, input=usage.input - uncounted)
 
 
 class _Served(NamedTuple):

@@ -104,6 +104,10 @@ async def test_a_stream_without_its_end_mark_is_cut(router, wire, vendor, bus, a
             await read(router, wire)
     assert [record.outcome for record in bus.of(Settled)] == ["cut"] * TO_OPEN
     assert {record.error for record in bus.of(Settled)} <= {"stream cut off", "connection lost"}
+    assert {record.charged.output for record in bus.of(Settled)} <= {
+        0,
+        2,
+    }  # tokens of the text that came, not max_tokens
     assert [ended.success for ended in bus.of(Ended)] == [False] * TO_OPEN
     assert is_open(router)
 

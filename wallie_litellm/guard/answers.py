@@ -1,0 +1,98 @@
+"""From an answer in one piece to the result of its attempt: what it used, and what of that the limits count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from wallie_litellm.config.limits import ProviderLimits, counts_cached_tokens
+from wallie_litellm.core.attempt_result import AttemptResult
+from wallie_litellm.core.circuit_breaker import Verdict
+from wallie_litellm.core.demand import Outcome
+from wallie_litellm.core.operations import CHAT, EXECUTE, GENERATING, RESPONSES
+from wallie_litellm.guard.background_responses import BackgroundResponses
+from wallie_litellm.guard.context import Attempt, RequestContext
+from wallie_litellm.litellm_adapter.errors import error_event
+from wallie_litellm.litellm_adapter.providers import vendor_of
+from wallie_litellm.litellm_adapter.responses import UsageReport, answer_of, counted_usage
+from wallie_litellm.litellm_adapter.wires import wire_of
+from wallie_litellm.litellm_adapter.wires.openai_responses import (
+    ONE_CALL,
+    is_finished_in_background,
+    is_under_way,
+    vendors_id,
+)
+from wallie_litellm.litellm_adapter.wires.usage import cached_tokens
+
+# Looking up an enum's member costs more than what is done with it (CPython 3.11).
+_SUCCESS, _HEALTHY = Outcome.SUCCESS, Verdict.SUCCESS
+_FROM_CACHE: Final = AttemptResult(Outcome.CACHE_HIT)
+_UNDER_WAY: Final = AttemptResult(_SUCCESS, _HEALTHY, ONE_CALL)  # a response that is finished in the background
+
+
+class Answers:
+    """Reads the answers to one router's calls. ``providers`` are the limits in the configuration."""
+
+    def __init__(self, background: BackgroundResponses, providers: Mapping[str, ProviderLimits]) -> None:
+        self._background = background
+        self._providers = providers
+        self._counts_cached: dict[str, bool] = {}  # whether its limits count tokens from its cache, by provider
+
+    def result_of(self, context: RequestContext, attempt: Attempt, response: Any) -> AttemptResult:
+        """The result of an attempt that was answered in one piece.
+
+        Raises:
+            Exception: the answer is an error, under a status of 200.
+        """
+        operation = context.operation
+        answer = answer_of(response) if operation == CHAT else self._read(attempt, operation, response)
+        if answer.from_cache:
+            return _FROM_CACHE
+        if operation == RESPONSES:
+            if is_under_way(response):
+                self._background.begun(response, attempt.group, context.caller)
+                return _UNDER_WAY
+            if is_finished_in_background(response):
+                self._background.billed(vendors_id(response))
+        if answer.usage is None and operation in GENERATING:
+            return _without_usage(context, attempt, response, answer)
+        return AttemptResult(
+            _SUCCESS,
+            _HEALTHY,
+            answer.usage,
+            reported=answer.reported,
+            response_cost=answer.cost,
+            uncounted=self.uncounted(attempt, answer.reported),
+        )
+
+    def uncounted(self, attempt: Attempt, reported: Any) -> int:
+        """The prompt tokens in a reported usage that the provider's limits do not count."""
+        if reported is None or self._are_cached_tokens_counted(attempt):
+            return 0
+        return cached_tokens(reported)
+
+    def _are_cached_tokens_counted(self, attempt: Attempt) -> bool:
+        counted = self._counts_cached.get(attempt.provider)
+        if counted is None:
+            vendor = vendor_of(attempt.deployment, attempt.entry.get("litellm_params") or {}) or attempt.provider
+            counted = counts_cached_tokens(self._providers.get(attempt.provider), vendor)
+            self._counts_cached[attempt.provider] = counted
+        return counted
+
+    @staticmethod
+    def _read(attempt: Attempt, operation: str, response: Any) -> UsageReport:
+        wire = wire_of(operation)
+        if operation != EXECUTE and (status := wire.failure_in(response)) is not None:
+            raise error_event(attempt.deployment, attempt.provider, status)
+        return answer_of(response, wire)
+
+
+def _without_usage(context: RequestContext, attempt: Attempt, response: Any, answer: UsageReport) -> AttemptResult:
+    """The result of an answer that reports no usage."""
+    assert attempt.reservation is not None, "the attempt was admitted"  # noqa: S101 - narrows the type
+    demand = attempt.reservation.demand
+    if context.operation == EXECUTE and context.estimated_tokens is not None:
+        usage = demand  # the application's own figure
+    else:
+        usage = counted_usage(response, wire_of(context.operation), demand.input)
+    return AttemptResult(_SUCCESS, _HEALTHY, usage, response_cost=answer.cost, estimated=True)
