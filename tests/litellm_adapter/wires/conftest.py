@@ -47,9 +47,14 @@ def open_router(vendor: ScriptedVendor, bus: RecordingBus) -> Iterator[Callable[
     """Routers on the scripted vendor: groups by name, each with its model, and sections of ``wallie:``."""
     made: list[Any] = []
 
-    def make(models: dict[str, str], fallbacks: list[Any] | None = None, **sections: Any) -> Any:
+    def make(
+        models: dict[str, str],
+        fallbacks: list[Any] | None = None,
+        parameters: dict[str, Any] | None = None,
+        **sections: Any,
+    ) -> Any:
         data = {
-            "model_list": [_deployment(vendor, group, model) for group, model in models.items()],
+            "model_list": [_deployment(vendor, group, model, parameters) for group, model in models.items()],
             "router_settings": {"disable_cooldowns": True, "fallbacks": fallbacks or []},
             "wallie": {"ledger": None, "retry": {"max_retries": 0}, **sections},
         }
@@ -62,8 +67,8 @@ def open_router(vendor: ScriptedVendor, bus: RecordingBus) -> Iterator[Callable[
         router.guard.close()
 
 
-def _deployment(vendor: ScriptedVendor, group: str, model: str) -> dict[str, Any]:
+def _deployment(vendor: ScriptedVendor, group: str, model: str, more: dict[str, Any] | None) -> dict[str, Any]:
     prefix = model.partition("/")[0]
     path = next((wire.path for wire in WIRES.values() if wire.model.startswith(f"{prefix}/")), "/v1")
-    parameters = {"model": model, "api_base": vendor.base + path, "api_key": "sk-simulated"}
+    parameters = {"model": model, "api_base": vendor.base + path, "api_key": "sk-simulated", **(more or {})}
     return {"model_name": group, "litellm_params": parameters}

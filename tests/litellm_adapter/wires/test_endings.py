@@ -178,3 +178,16 @@ async def test_streams_at_once_settle_each_by_itself(router, wire, vendor, bus):
     await asyncio.gather(*(read(router, wire) for _ in range(4)))
     assert [record.total_tokens for record in bus.of(Settled)] == [1_200] * 4
     assert_nothing_leaked(router)
+
+
+async def test_a_call_through_litellms_router_is_read_alike(open_router, vendor, bus):
+    """LiteLLM's Router puts streams of its own around the provider's."""
+    router = open_router({"group": WIRES["chat"].model}, parameters={"tags": ["any"]})
+    vendor.stream(*WIRES["chat"].whole())
+    await read(router, WIRES["chat"])
+    vendor.stream(*WIRES["chat"].broken(1))
+    with pytest.raises(CLEAN):
+        await read(router, WIRES["chat"])
+    whole, cut = bus.of(Settled)
+    assert (whole.success, whole.total_tokens, whole.estimated) == (True, 1_200, False)
+    assert (cut.outcome, cut.error) == ("cut", "stream cut off")

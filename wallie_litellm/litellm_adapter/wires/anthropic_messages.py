@@ -7,7 +7,7 @@ from typing import Any, Final
 from wallie_litellm.core.token_estimate import count_characters
 from wallie_litellm.litellm_adapter.wires.fields import items_of, length_of, value_of
 from wallie_litellm.litellm_adapter.wires.reader import StreamReader
-from wallie_litellm.litellm_adapter.wires.translated import chat_stream_within, chat_was_ended, has_usage
+from wallie_litellm.litellm_adapter.wires.translated import chat_stream_within, chat_was_ended, has_usage, is_mock
 
 _TEXTS: Final = ("text", "thinking", "partial_json")
 _TOOLS: Final = ("tool_use", "server_tool_use", "mcp_tool_use")
@@ -19,11 +19,13 @@ class MessagesReader(StreamReader):
     def __init__(self, source: Any = None) -> None:
         super().__init__(source)
         self._chat: Any = None  # LiteLLM's chat stream, where that is translated
+        self._is_mock = False
 
     def see(self, chunk: Any) -> None:
         """Read one chunk."""
         if not self.begun:
             self._chat = chat_stream_within(self.source)
+            self._is_mock = is_mock(self._chat)
         super().see(chunk)
 
     def read(self, event: Any) -> None:
@@ -59,7 +61,7 @@ class MessagesReader(StreamReader):
 
     def was_ended(self) -> bool:
         """Whether ``message_stop`` came; in a translated stream LiteLLM makes it up."""
-        return self.finished and (self._chat is None or chat_was_ended(self._chat))
+        return self.finished and (self._chat is None or self._is_mock or chat_was_ended(self._chat))
 
     def counted_by_litellm(self) -> bool:
         """Whether LiteLLM translated a chat stream without usage, and put in a count of its own."""

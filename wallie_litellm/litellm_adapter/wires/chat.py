@@ -12,6 +12,7 @@ from wallie_litellm.litellm_adapter.wires.translated import (
     chat_was_ended,
     ends_with_usage,
     has_usage,
+    is_mock,
     kept_chunks,
 )
 from wallie_litellm.litellm_adapter.wires.usage import tokens_of
@@ -25,11 +26,13 @@ class ChatReader(StreamReader):
     def __init__(self, source: Any = None) -> None:
         super().__init__(source)
         self._stream = chat_stream_within(source)
+        self._is_mock = is_mock(self._stream)
 
     def see(self, chunk: Any) -> None:
         """Read one chunk. A generator of LiteLLM's has the chat stream only from its first chunk on."""
         if self._stream is None and not self.begun:
             self._stream = chat_stream_within(self.source)
+            self._is_mock = is_mock(self._stream)
         super().see(chunk)
 
     def read(self, event: Any) -> None:
@@ -58,7 +61,9 @@ class ChatReader(StreamReader):
 
     def was_ended(self) -> bool:
         """LiteLLM makes up a finish reason for a connection that closes, and keeps the received one apart."""
-        return self.finished if self._stream is None else chat_was_ended(self._stream)
+        if self._stream is None or self._is_mock:
+            return self.finished or self._is_mock
+        return chat_was_ended(self._stream)
 
     def forgives_missing_end(self) -> bool:
         """Whether usage came with the last text or after it."""

@@ -54,19 +54,21 @@ def ends_with_usage(stream: Any) -> bool:
     return False
 
 
+def is_mock(stream: Any) -> bool:
+    """Whether a chat stream is LiteLLM's own mock answer: a plain generator, which LiteLLM drops at its end."""
+    inner = getattr(stream, "completion_stream", None)
+    return inspect.isasyncgen(inner) or inspect.isgenerator(inner)
+
+
 def chat_was_ended(stream: Any) -> bool:
-    """Whether the provider ended an exhausted chat stream. A plain generator is LiteLLM's own mock answer."""
-    inner = stream.completion_stream
-    if inspect.isasyncgen(inner) or inspect.isgenerator(inner):
-        return True
+    """Whether the provider ended an exhausted chat stream."""
     names = ("received_finish_reason", "intermittent_finish_reason")
     return any(getattr(stream, name, None) for name in names) or ends_with_usage(stream)
 
 
 def _is_outer(stream: Any) -> bool:
-    """Whether this is the stream of a generator that reads another one: LiteLLM's text completions."""
-    inner = stream.completion_stream
-    return (inspect.isasyncgen(inner) or inspect.isgenerator(inner)) and chat_stream_within(inner) is not None
+    """Whether this is the stream of a generator that reads another one, as LiteLLM's Router (1.106) has it."""
+    return is_mock(stream) and chat_stream_within(stream.completion_stream) is not None
 
 
 def _within(stream: Any) -> Iterator[Any]:
