@@ -47,7 +47,7 @@ def prompt_characters(prompt: Any) -> int:
         return len(prompt)
     if isinstance(prompt, list | tuple):
         return sum(map(_message_characters, prompt))
-    return 0
+    return count_characters(prompt) if isinstance(prompt, Mapping) else 0  # a request in a vendor's own format
 
 
 def estimate(prompt: Any, max_tokens: int | None, *, generates: bool = True) -> Demand:

@@ -285,7 +285,7 @@ class Attempts:
     def _succeed(self, request: Request, attempt: Attempt, arguments: dict[str, Any], response: Any) -> Any:
         context = request.context
         if request.execute is None and iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
-            context.served_by = attempt
+            context.served_by, context.stream = attempt, True
             return self._stream(request, attempt, arguments, response)
         self.guard.settle(context, attempt, self._answers.result_of(context, attempt, response))
         if request.loop.has_content_policy_chain() and is_filtered(response):

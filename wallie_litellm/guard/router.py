@@ -214,7 +214,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         """LiteLLM's ``Router.completion``, guarded."""
         return self.request_blocking(_CHAT_BLOCKING, model, {"messages": messages, **kwargs})
 
-    async def _call(self, endpoint: Endpoint, *args: Any, **kwargs: Any) -> Any:
+    async def _call(self, endpoint: Endpoint, /, *args: Any, **kwargs: Any) -> Any:
         arguments = endpoint.arguments(args, kwargs)
         model = arguments.pop("model", None)
         if model is None or not self._inner.serves(str(model)):
@@ -222,7 +222,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
             return await getattr(self._inner.router, endpoint.name)(*args, **kwargs)
         return await self.request(endpoint, str(model), arguments)
 
-    def _call_blocking(self, endpoint: Endpoint, *args: Any, **kwargs: Any) -> Any:
+    def _call_blocking(self, endpoint: Endpoint, /, *args: Any, **kwargs: Any) -> Any:
         arguments = endpoint.arguments(args, kwargs)
         model = arguments.pop("model", None)
         if model is None or not self._inner.serves(str(model)):
@@ -320,7 +320,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
                 chain=[member.group for member in members],
                 router=self.view,
                 priority=-priority if isinstance(priority, int) else None,  # LiteLLM's 0 is its highest
-                operation=endpoint.operation,
+                operation=endpoint.operation_of(arguments),
                 stream=endpoint.streams or arguments.get("stream") is True,
                 feature=feature,
                 user_id=user_id,

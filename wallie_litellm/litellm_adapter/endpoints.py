@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from wallie_litellm.core.operations import CHAT, GENERATE_CONTENT, RESPONSES
+from wallie_litellm.core.operations import BEDROCK, CHAT, GENERATE_CONTENT, PASS_THROUGH, RESPONSES
 
 
 class Endpoint(NamedTuple):
@@ -23,6 +23,12 @@ class Endpoint(NamedTuple):
     metadata: str = "metadata"
     streams: bool = False
 
+    def operation_of(self, arguments: Mapping[str, Any]) -> str:
+        """The operation of one call; of a request in a vendor's own format, its path says it."""
+        if self.operation == PASS_THROUGH and str(arguments.get("endpoint")).endswith(_BEDROCK_PATHS):
+            return BEDROCK
+        return self.operation
+
     def arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """All arguments of a call, by name.
 
@@ -37,6 +43,7 @@ class Endpoint(NamedTuple):
         return {**positional, **kwargs}
 
 
+_BEDROCK_PATHS: Final = ("/converse", "/converse-stream", "/invoke", "/invoke-with-response-stream")
 _LITELLM_METADATA: Final = "litellm_metadata"  # where the wire format has a ``metadata`` of its own
 
 ASYNC: Final[Mapping[str, Endpoint]] = {
@@ -58,6 +65,7 @@ ASYNC: Final[Mapping[str, Endpoint]] = {
         Endpoint("aspeech", "aspeech", ("model", "input", "voice")),
         Endpoint("arerank", "arerank", ("model", "query"), "documents"),
         Endpoint("amoderation", "amoderation", ("model", "input")),
+        Endpoint("allm_passthrough_route", PASS_THROUGH, prompt="json", metadata=_LITELLM_METADATA),
     )
 }
 SYNC: Final[Mapping[str, Endpoint]] = {

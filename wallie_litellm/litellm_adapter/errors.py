@@ -46,6 +46,7 @@ from wallie_litellm.litellm_adapter.error_evidence import (
 )
 from wallie_litellm.litellm_adapter.error_table import ErrorRow, find_row
 from wallie_litellm.litellm_adapter.http_answer import HttpAnswer, answer_behind
+from wallie_litellm.litellm_adapter.wires.bedrock_events import came_in_events
 
 # LiteLLM 1.106 reads a Gemini error with "403" anywhere in its text, even in "retry in 4.0403s", as a bad request.
 _GEMINI_RATE_LIMIT: Final = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
@@ -189,7 +190,7 @@ def classify_error(error: BaseException, *, deadline_passed: bool = False, excha
     ``exchanged``: the provider has answered, with a stream in which the error came.
     """
     try:
-        result = _classify(error, deadline_passed, exchanged)
+        result = _classify(error, deadline_passed, exchanged or came_in_events(error))
         mark_as_end(error)
         return result
     except Exception:  # noqa: BLE001 - an error that cannot be read must not keep its attempt from being settled

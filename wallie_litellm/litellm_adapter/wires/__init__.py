@@ -7,6 +7,7 @@ A wire is found by the operation that was called, never by what its objects look
 ``anthropic_messages``  Anthropic's ``/v1/messages``
 ``openai_responses``    OpenAI's Responses API, background responses included
 ``generate_content``    Gemini's ``generateContent``
+``bedrock_events``      Bedrock's event stream, where LiteLLM passes it through
 ``media``               embeddings, images, speech, transcriptions, reranking, moderation
 ``unknown``             every other operation
 ``translated``          LiteLLM's chat stream inside the streams of other wires
@@ -22,8 +23,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from wallie_litellm.core.operations import CHAT, EXECUTE, GENERATE_CONTENT, RESPONSES
+from wallie_litellm.core.operations import BEDROCK, CHAT, EXECUTE, GENERATE_CONTENT, RESPONSES
 from wallie_litellm.litellm_adapter.wires.anthropic_messages import MessagesReader
+from wallie_litellm.litellm_adapter.wires.bedrock_events import BedrockReader
 from wallie_litellm.litellm_adapter.wires.chat import ChatReader
 from wallie_litellm.litellm_adapter.wires.generate_content import GenerateContentReader
 from wallie_litellm.litellm_adapter.wires.media import (
@@ -45,6 +47,7 @@ _WIRES: Final[Mapping[str, type[StreamReader]]] = {
     "text_completion": TextCompletionReader,
     "messages": MessagesReader,
     RESPONSES: ResponsesReader,
+    BEDROCK: BedrockReader,
     GENERATE_CONTENT: GenerateContentReader,
     "embedding": EmbeddingsReader,
     "aimage_generation": ImagesReader,
