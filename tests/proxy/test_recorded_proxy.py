@@ -143,6 +143,26 @@ def test_claude_codes_sessions_are_one_user_and_a_header_in_utf8_is_read(recorde
     assert {row["feature"] for row in recorded.ledger.requests(f"user_{device}")} == {"wallie-чат"}
 
 
+def test_geminis_own_wire_is_served_eight_times_and_has_its_tokens_and_cost_on_record(recorded, fleet) -> None:
+    """As Gemini's CLI asks: the feature in a header, no metadata."""
+    path = "/v1beta/models/gemini-2.0-flash:streamGenerateContent?alt=sse"
+    body = {"contents": [{"role": "user", "parts": [{"text": "Hello there"}]}]}
+    feature = {"x-wallie-feature": "gemini-cli"}
+    for _ in range(8):
+        answer = recorded.proxy.post(path, body, feature)
+        assert answer.status == 200
+        assert '"finishReason"' in answer.text
+    wait_until(lambda: len(recorded.ledger.select("wallie_requests", "feature = 'gemini-cli'")) == 8)
+    rows = recorded.ledger.select("wallie_attempts", "feature = 'gemini-cli'")
+    assert {(row["provider"], row["outcome"], row["operation"]) for row in rows} == {
+        ("gemini", "success", "generate_content")
+    }
+    assert {(row["prompt_tokens"] > 0, row["completion_tokens"] > 0, row["cost_usd"] > 0) for row in rows} == {
+        (True, True, True)
+    }
+    assert recorded.proxy.chat("gemini-2.0-flash").status == 200
+
+
 # What the client brings about, or the provider in the middle of an answer
 
 
