@@ -42,7 +42,8 @@ class ChatReader(StreamReader):
                 self.finished = True
             self.read_choice(choice)
         self.report.note(self._usage_on(event))
-        self.note_tier(event)
+        if self.finished:  # a missing attribute of pydantic's models is costly to ask for
+            self.note_tier(event)
         if isinstance(event, Mapping) and event.get("error"):
             self.fail(event["error"])
 
