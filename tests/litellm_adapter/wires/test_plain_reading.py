@@ -313,6 +313,34 @@ def test_raw_bytes_are_read_alike_however_they_are_split(name):
     check()
 
 
+FIELDS: Final = (
+    "type", "choices", "delta", "content", "tool_calls", "function", "finish_reason", "usage", "error", "response",
+    "message", "candidates", "parts", "text", "usageMetadata", "promptTokensDetails", "item", "output", "status",
+)  # fmt: skip
+KINDS: Final = ("content_block_delta", "message_start", "message_delta", "response.failed", "response.x.delta", "error")
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3) | st.sampled_from(KINDS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("operation", [*(wire.operation for wire in WIRES.values()), "bedrock", "aocr"])
+def test_events_of_any_shape_end_in_no_error_of_the_readers(operation):
+    @settings(max_examples=10 * EXAMPLES, deadline=None)
+    @given(st.lists(st.dictionaries(st.sampled_from(FIELDS), values, max_size=5) | st.binary(max_size=30), max_size=4))
+    def check(chunks: list[Any]) -> None:
+        reader = wire_of(operation)()
+        for chunk in chunks:
+            reader.see(chunk)
+        reader.end()
+        seen = reader.seen(PROMPT_ESTIMATE)
+        assert seen.usage.tokens >= 0
+        assert reader.was_ended() in (True, False)
+
+    check()
+
+
 def _again_split(data: bytes, parts: int) -> list[bytes]:
     size = max(1, len(data) // parts)
     return [data[start : start + size] for start in range(0, len(data), size)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from math import ceil
 from typing import Any, ClassVar, NamedTuple
@@ -12,6 +13,8 @@ from wallie_litellm.litellm_adapter.wires.fields import value_of
 from wallie_litellm.litellm_adapter.wires.sse import SSEDecoder, UnreadableEventError
 from wallie_litellm.litellm_adapter.wires.statuses import status_in
 from wallie_litellm.litellm_adapter.wires.usage import UsageSoFar
+
+logger = logging.getLogger(__name__)
 
 
 class Seen(NamedTuple):
@@ -55,12 +58,16 @@ class StreamReader:
     # The stream
 
     def see(self, chunk: Any) -> None:
-        """Read one chunk: an object of the wire, or a piece of its bytes."""
+        """Read one chunk: an object of the wire, or a piece of its bytes. Never raises."""
         self.begun = True
-        if isinstance(chunk, bytes | bytearray | str):
-            self.decode(chunk)
-        else:
-            self.read(chunk)
+        try:
+            if isinstance(chunk, bytes | bytearray | str):
+                self.decode(chunk)
+            else:
+                self.read(chunk)
+        except Exception:
+            self.has_content = True
+            logger.debug("A chunk of a stream has an unknown shape", exc_info=True)
 
     def decode(self, piece: bytes | bytearray | str) -> None:
         """Read a piece of the raw stream: server-sent events, unless the wire has others."""
