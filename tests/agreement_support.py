@@ -44,6 +44,7 @@ class Row:
     name: str
     vendor: str
     ask: Callable[..., Any]
+    at_full_price: bool = False  # LiteLLM's translation drops the cached tokens, and its callback has them
 
     @property
     def group(self) -> str:
@@ -146,7 +147,10 @@ def check_agreement(asked: Asked, observations: Observations, row: Row) -> None:
         found
     )
     costs = {source: cost for source, (_, cost) in found.items() if source not in ("provider", "client")}
-    assert costs == dict.fromkeys(costs, pytest.approx(costs["callback"], rel=1e-9)), costs
+    if row.at_full_price:
+        discounted = costs.pop("callback")
+        assert 0 < discounted < costs["ledger"]
+    assert costs == dict.fromkeys(costs, pytest.approx(next(iter(costs.values())), rel=1e-9)), costs
     assert costs["ledger"] is not None
     assert costs["ledger"] > 0
 
@@ -172,3 +176,8 @@ def of_message_events(events: list[Json]) -> Tokens:
         usage |= {name: value for name, value in said.items() if value is not None}
     assert events[-1]["type"] == "message_stop"
     return of_anthropic(usage)
+
+
+def of_gemini(answer: Json) -> Tokens:
+    usage = answer["usageMetadata"]
+    return usage["promptTokenCount"], usage["candidatesTokenCount"]

@@ -26,6 +26,7 @@ from agreement_support import (
     events_of,
     of_anthropic,
     of_callback,
+    of_gemini,
     of_ledger,
     of_message_events,
     of_page,
@@ -111,6 +112,19 @@ async def _messages_stream(router: Any, model: str) -> Tokens | None:
     return of_message_events(events_of(await _text(stream)))
 
 
+async def _gemini(router: Any, model: str) -> Tokens | None:
+    answer = await router.agenerate_content(
+        model=model, contents=[{"role": "user", "parts": [{"text": "Hello there"}]}]
+    )
+    return of_gemini(answer.model_dump(by_alias=True) if hasattr(answer, "model_dump") else answer)
+
+
+async def _gemini_stream(router: Any, model: str) -> Tokens | None:
+    contents = [{"role": "user", "parts": [{"text": "Hello there"}]}]
+    stream = await router.agenerate_content_stream(model=model, contents=contents, stream=True)
+    return of_gemini(events_of(await _text(stream))[-1])
+
+
 async def _embedding(router: Any, model: str) -> Tokens | None:
     return (await router.aembedding(model, "Hello there")).usage.prompt_tokens, 0
 
@@ -130,6 +144,8 @@ ROWS = [
     *(Row(f"responses stream, {vendor}", vendor, _responses_stream) for vendor in ("openai", "anthropic")),
     *(Row(f"messages, {vendor}", vendor, _messages) for vendor in ("openai", "anthropic")),
     *(Row(f"messages stream, {vendor}", vendor, _messages_stream) for vendor in ("openai", "anthropic")),
+    Row("generateContent, gemini", "gemini", _gemini),
+    Row("streamGenerateContent, gemini", "gemini", _gemini_stream),
     Row(EMBEDDING, "openai", _embedding),
 ]
 Outcome = tuple[Asked, Observations]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import Any
 
 import openai
@@ -15,6 +16,7 @@ from agreement_support import (
     Tokens,
     events_of,
     of_anthropic,
+    of_gemini,
     of_message_events,
 )
 from proxy_support import MASTER_KEY
@@ -23,8 +25,11 @@ from request_shapes import (
     CLAUDE_CODE_PATH,
     CODEX_HEADERS,
     CODEX_PATH,
+    GEMINI_CLI_HEADERS,
     claude_code,
     codex,
+    gemini_cli,
+    gemini_cli_path,
 )
 from support import messages
 
@@ -129,6 +134,23 @@ def _codex(client: Client, model: str) -> Tokens | None:
     return last["response"]["usage"]["input_tokens"], last["response"]["usage"]["output_tokens"]
 
 
+def _gemini_cli(client: Client, model: str) -> Tokens | None:
+    headers = {**GEMINI_CLI_HEADERS, "x-goog-api-key": MASTER_KEY}
+    return of_gemini(client.events(gemini_cli_path(model), gemini_cli(), headers)[-1])
+
+
+def _gemini(client: Client, model: str) -> Tokens | None:
+    body = {"contents": [{"role": "user", "parts": [{"text": "Hello there"}]}]}
+    headers = {"x-goog-api-key": MASTER_KEY}
+    return of_gemini(json.loads(client.post(f"/v1beta/models/{model}:generateContent", body, headers)))
+
+
+# LiteLLM 1.106 asks OpenAI for no usage here, and says 0 tokens to its client and its callback.
+_GEMINI_CLI_TRANSLATED = (
+    [Row("Gemini CLI, openai", "openai", _gemini_cli, at_full_price=True)]
+    if version("litellm").startswith("1.110.")
+    else []
+)
 _ASK_USAGE: Json = {"stream_options": {"include_usage": True}}
 
 ROWS = [
@@ -153,4 +175,7 @@ ROWS = [
     Row("Claude Code, openai", "openai", _claude_code),
     Row("Codex, openai", "openai", _codex),
     Row("Codex, anthropic", "anthropic", _codex),
+    Row("generateContent, gemini", "gemini", _gemini),
+    Row("Gemini CLI, gemini", "gemini", _gemini_cli),
+    *_GEMINI_CLI_TRANSLATED,
 ]

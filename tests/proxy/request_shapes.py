@@ -91,3 +91,33 @@ def codex(model: str) -> Json:
         "include": ["reasoning.encrypted_content"],
         "prompt_cache_key": "44444444-5555-6666",
     }
+
+
+GEMINI_CLI_HEADERS = {
+    "user-agent": "GeminiCLI/v0.10.0 (linux; x64)",
+    "x-goog-api-client": "google-genai-sdk/1.16.0 gl-node",
+}
+
+
+def gemini_cli_path(model: str) -> str:
+    """The method of a stream; the model is in the path."""
+    return f"/v1beta/models/{model}:streamGenerateContent?alt=sse"
+
+
+def gemini_cli() -> Json:
+    """A turn of Gemini CLI: system instruction, function declarations by JSON schema, thoughts included."""
+    declared = {"name": "run_shell_command", "description": "Runs a command.", "parametersJsonSchema": _COMMAND}
+    return {
+        "contents": [
+            {"role": "user", "parts": [{"text": _REMINDER}]},
+            {"role": "model", "parts": [{"text": "Got it."}]},
+            {"role": "user", "parts": [{"text": _TASK}]},
+        ],
+        "systemInstruction": {"role": "user", "parts": [{"text": _SYSTEM}]},
+        "tools": [{"functionDeclarations": [declared]}],
+        "generationConfig": {
+            "temperature": 0,
+            "topP": 1,
+            "thinkingConfig": {"includeThoughts": True, "thinkingBudget": 8192},
+        },
+    }
