@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from wallie_litellm.core.iso_time import Precision, iso_time
+from wallie_litellm.core.iso_time import Precision, iso_time, reset_time
 
 MIDNIGHT = datetime(2026, 11, 28, tzinfo=UTC).timestamp()
 
@@ -40,3 +40,8 @@ def test_the_zone_is_written_as_asked_for() -> None:
 def test_a_year_beyond_9999_is_an_error() -> None:
     with pytest.raises(ValueError, match="year"):
         iso_time(1e12)
+
+
+def test_a_limit_is_as_good_as_new_after_a_year_at_most():
+    assert reset_time(MIDNIGHT, 1.5) == "2026-11-28T00:00:01.500Z"
+    assert reset_time(MIDNIGHT, float("inf")) == "2027-11-29T00:00:00.000Z"

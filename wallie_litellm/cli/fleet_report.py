@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from math import ceil, floor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from wallie_litellm.cli.tables import aligned, moment, percent, text
-from wallie_litellm.core.iso_time import iso_time
+from wallie_litellm.core.iso_time import iso_time, reset_time
 from wallie_litellm.core.provider_names import ACCOUNT_MARK
 
 if TYPE_CHECKING:
     from wallie_litellm.config import LimitSettings as Limits
     from wallie_litellm.config import RouterConfig
-
-_LONGEST_RESET: Final = 366 * 86_400.0  # seconds; a debt may be longer than dates reach
 
 
 class FleetUnavailable(Exception):  # noqa: N818 - names the condition
@@ -152,7 +150,7 @@ def _quota(
     if daily:
         reset_in = found["day_ends_in"].get(dimension, 0.0) if found else 0.0
         reset_in = reset_in or _day_left(now, getattr(limits, "reset_timezone", "UTC"))
-    reset_at = iso_time(now + min(reset_in, _LONGEST_RESET), "milliseconds")
+    reset_at = reset_time(now, reset_in)
     return {
         "used": used,
         "limit": limit,

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
+from wallie_litellm.clock import DAY
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.guard.context import Attempt, Caller
 from wallie_litellm.guard.guard import Guard
-from wallie_litellm.guard.reporter import DAY
 from wallie_litellm.guard.router_view import RouterView
 from wallie_litellm.litellm_adapter.inner_router import InnerRouter
 from wallie_litellm.litellm_adapter.metadata import tags_of

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from wallie_litellm.clock import Clock
+from wallie_litellm.clock import DAY, Clock
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
 from wallie_litellm.core.bill import NO_BILL, Bill
@@ -36,7 +36,6 @@ from wallie_litellm.limiter.listener import Crossing
 
 _SUCCESS, _CACHE_HIT, _CUT = Outcome.SUCCESS, Outcome.CACHE_HIT, Outcome.CUT
 
-DAY: Final = 86_400.0  # seconds
 MOST_UNPRICED: Final = 1_000  # deployments announced: with a wildcard, callers invent names
 
 # Has an action done once in the fleet: a key, the seconds for which this holds, the action.

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from wallie_litellm.core.circuit_breaker import BreakerState, health_of
 from wallie_litellm.core.dimensions import DIMENSIONS
-from wallie_litellm.core.iso_time import iso_time
+from wallie_litellm.core.iso_time import reset_time
 from wallie_litellm.core.provider_names import ACCOUNT_MARK
 from wallie_litellm.core.scopes import account_in, model_in
 from wallie_litellm.limiter.limiter import Limiter, LimiterState
@@ -16,8 +16,6 @@ from wallie_litellm.limiter.registry import Account, LimiterRegistry
 
 _HEALTHS: Final = ("healthy", "degraded", "down")
 _DOWN: Final = 2  # its place among them
-
-LONGEST_RESET: Final = 366 * 86_400.0  # seconds; a debt may last longer than a date can express
 
 
 def health(state: LimiterState) -> str:
@@ -113,7 +111,7 @@ def describe(state: LimiterState, wall: float) -> dict[str, Any]:
                 "limit": state.usage[dimension].limit,
                 "utilization": state.usage[dimension].utilization,
                 "left": floor(state.usage[dimension].left + 1e-6),
-                "reset_at": iso_time(wall + min(state.usage[dimension].reset_in, LONGEST_RESET), "milliseconds"),
+                "reset_at": reset_time(wall, state.usage[dimension].reset_in),
                 **state.usage[dimension].balance._asdict(),
             }
             for dimension in DIMENSIONS
