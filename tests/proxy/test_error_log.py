@@ -26,6 +26,9 @@ def answer(status: int) -> httpx.Response:
 def logged() -> Iterator[Callable[[str, Exception], list[str]]]:
     """The lines that LiteLLM's loggers write of an error that it has caught."""
     before = {name: list(logging.getLogger(name).filters) for name in LOGGERS}
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)  # other tests keep them from writing
     log_expected_errors_in_one_line()
     log_expected_errors_in_one_line()
 
@@ -45,6 +48,7 @@ def logged() -> Iterator[Callable[[str, Exception], list[str]]]:
     for name, filters in before.items():
         assert len(logging.getLogger(name).filters) <= len(filters) + 1
         logging.getLogger(name).filters[:] = filters
+        logging.getLogger(name).setLevel(levels[name])
 
 
 @pytest.mark.parametrize("name", LOGGERS)
