@@ -440,9 +440,7 @@ class World:
         assert self.context is not None
         later = [one for one in self.context.remaining(group) if self.groups[one].allowed]
         return tuple(
-            one
-            for one in later
-            if any(self.guard.limiter(name).check(_ANY) is None for name in self.inner.providers_of(one))
+            one for one in later if any(self.guard.could_serve(scope, _ANY) for scope in self.inner.providers_of(one))
         )
 
     def open(self, deadline: float | None = None, stream: bool = False, feature: str | None = None) -> RequestContext:
