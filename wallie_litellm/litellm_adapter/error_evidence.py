@@ -41,7 +41,7 @@ def status_in_body(causes: Sequence[BaseException]) -> int | None:
     """The HTTP status in an error object inside a 200, where OpenAI's client keeps it."""
     for cause in causes:
         code = getattr(cause, "code", None) if type(cause) is openai.APIError else None
-        if isinstance(code, int | str) and str(code).isdigit() and 400 <= int(code) < 600:
+        if isinstance(code, int | str) and str(code).isdecimal() and 400 <= int(code) < 600:
             return int(code)
     return None
 

@@ -335,7 +335,7 @@ def _provider_failed(
 def _status_of(error: BaseException) -> int | None:
     """The status that LiteLLM, or another library, has given to ``error``."""
     status: Any = getattr(error, "status_code", None)
-    return int(status) if isinstance(status, int | str) and str(status).isdigit() else None
+    return int(status) if isinstance(status, int | str) and str(status).isdecimal() else None
 
 
 def _code_of(error: BaseException) -> str:

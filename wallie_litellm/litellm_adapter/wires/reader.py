@@ -60,14 +60,24 @@ class StreamReader:
     def see(self, chunk: Any) -> None:
         """Read one chunk: an object of the wire, or a piece of its bytes. Never raises."""
         self.begun = True
-        try:
-            if isinstance(chunk, bytes | bytearray | str):
+        if isinstance(chunk, bytes | bytearray | str):
+            try:
                 self.decode(chunk)
-            else:
-                self.read(chunk)
-        except Exception:
-            self.has_content = True
-            logger.debug("A chunk of a stream has an unknown shape", exc_info=True)
+            except Exception:  # noqa: BLE001 - of any kind; it is logged
+                self._note_unknown()
+        else:
+            self.take(chunk)
+
+    def take(self, event: Any) -> None:
+        """:meth:`read` one object of the wire; what follows one of an unknown shape is read all the same."""
+        try:
+            self.read(event)
+        except Exception:  # noqa: BLE001 - likewise
+            self._note_unknown()
+
+    def _note_unknown(self) -> None:
+        self.has_content = True
+        logger.debug("A chunk of a stream has an unknown shape", exc_info=True)
 
     def decode(self, piece: bytes | bytearray | str) -> None:
         """Read a piece of the raw stream: server-sent events, unless the wire has others."""
@@ -75,7 +85,7 @@ class StreamReader:
             self._sse = SSEDecoder()
         try:
             for event in self._sse.feed(piece):
-                self.read(event)
+                self.take(event)
         except UnreadableEventError:
             self.unreadable = True
 
@@ -85,7 +95,7 @@ class StreamReader:
             return
         try:
             for event in self._sse.flush():
-                self.read(event)
+                self.take(event)
         except UnreadableEventError:
             pass  # a line that the connection's end has cut: the end mark is missing too
 

@@ -22,7 +22,8 @@ class SSEDecoder:
     """Puts events together from pieces of a stream."""
 
     def __init__(self) -> None:
-        self._rest = b""  # the beginning of a line
+        self._line: list[bytes] = []  # pieces of a line that is not complete yet: an image is one line of megabytes
+        self._ends_with_cr = False  # it may be the first half of a CRLF: it waits for what follows
         self._data: list[bytes] = []  # of the event that is not complete yet
 
     def feed(self, piece: bytes | bytearray | str) -> Iterator[Any]:
@@ -31,11 +32,15 @@ class SSEDecoder:
         Raises:
             UnreadableEventError: an event is no valid JSON.
         """
-        text = self._rest + (piece.encode() if isinstance(piece, str) else bytes(piece))
-        # A CR at the end may be the first half of a CRLF: it waits for what follows.
-        end = len(text) - 1 if text.endswith(b"\r") else len(text)
-        *lines, rest = _LINE_END.split(text[:end])
-        self._rest = rest + text[end:]
+        text = piece.encode() if isinstance(piece, str) else bytes(piece)
+        if self._ends_with_cr:
+            text = b"\r" + text
+        self._ends_with_cr = text.endswith(b"\r")
+        beginning, *lines = _LINE_END.split(text[:-1] if self._ends_with_cr else text)
+        self._line.append(beginning)
+        if lines:
+            lines.insert(0, b"".join(self._line))
+            self._line = [lines.pop()]
         return self._events(lines)
 
     def flush(self) -> Iterator[Any]:
@@ -44,7 +49,7 @@ class SSEDecoder:
         Raises:
             UnreadableEventError: it is no valid JSON.
         """
-        line, self._rest = self._rest.rstrip(b"\r"), b""
+        line, self._line, self._ends_with_cr = b"".join(self._line), [], False
         return self._events([line, b""])
 
     def _events(self, lines: list[bytes]) -> Iterator[Any]:

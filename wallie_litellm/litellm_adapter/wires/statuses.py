@@ -60,6 +60,6 @@ def status_in(error: Any) -> int:
         return _STATUSES.get(error, SERVER_ERROR)
     named = [value_of(error, name) for name in ("code", "status", "type")]
     for value in named:
-        if isinstance(value, int | str) and str(value).isdigit() and 400 <= int(value) < 600:
+        if isinstance(value, int | str) and str(value).isdecimal() and 400 <= int(value) < 600:
             return int(value)
     return next((_STATUSES[value] for value in named if isinstance(value, str) and value in _STATUSES), SERVER_ERROR)
