@@ -23,6 +23,8 @@ from wallie_litellm.core.demand import ONE_REQUEST, Outcome
 from wallie_litellm.core.fault_domain import FaultDomain
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.context import Attempt
+from wallie_litellm.guard.settlement import MOST_REJECTED
+from wallie_litellm.limiter.registry import MOST_IDLE_MODELS
 
 AT_MOST: Final = 10.0  # seconds for calls none of which waits for a pause
 USUAL: Final[dict[str, Any]] = {"breaker": {}}
@@ -241,6 +243,19 @@ async def test_requests_wait_for_a_paused_model_and_hold_up_no_other(guard: Guar
     assert guard.limiter("openai").in_flight == 0
     await call(guard, "a", SERVED)
     assert "openai|a" not in [limiter.name for limiter in guard.limiters()]
+
+
+async def test_models_that_are_never_asked_again_are_forgotten_once_their_pauses_are_over(
+    guard: Guard, clock: FakeClock
+) -> None:
+    for at in range(2 * MOST_IDLE_MODELS):
+        await call(guard, f"invented-{at}", OF_A_MODEL)
+        clock.advance(1)
+    assert guard.limiter("openai").in_flight == 0
+    paused = [limiter for limiter in guard.limiters() if limiter.is_paused()]
+    assert len(paused) == 89  # seconds, one model in each
+    assert len(list(guard.limiters())) < MOST_IDLE_MODELS + 100
+    assert len(guard._settlement._rejections) <= MOST_REJECTED
 
 
 async def test_an_operators_reset_ends_the_pauses_of_models(guard: Guard) -> None:

@@ -19,6 +19,7 @@ from wallie_litellm.limiter.registry import LimiterRegistry
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _SUCCESS, _FAILURE, _IGNORED = Verdict.SUCCESS, Verdict.FAILURE, Verdict.IGNORED
 _REJECTED = Outcome.REJECTED
+MOST_REJECTED: Final = 1_000  # scopes whose rejections are counted: with a wildcard, callers invent models
 
 
 class Settlement:
@@ -117,7 +118,10 @@ class Settlement:
             if seen is not None and attempt.started_at <= seen.at:
                 return asked
             count = 1 if seen is None else seen.number + 1
+            self._rejections.pop(scope, None)  # the order is that of the last rejections
             self._rejections[scope] = _Rejections(count, self._now())
+            if len(self._rejections) > MOST_REJECTED:
+                self._rejections.pop(next(iter(self._rejections)), None)
         return asked if asked else self._backoff.seconds(count)
 
 

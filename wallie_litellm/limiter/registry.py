@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import LimitSettings, ProviderLimits, WallieConfig
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 _CIRCUIT_OPEN = DenialReason.CIRCUIT_OPEN
+
+MOST_IDLE_MODELS: Final = 1_000  # limiters of models; with a wildcard, callers invent names that are never asked again
 
 FoundDenial = tuple[Denial, Limiter]  # what keeps a demand from being admitted, and whose denial it is
 
@@ -168,6 +170,9 @@ class LimiterRegistry:
     def _attached_model(self, scope: str) -> Limiter:
         limiter = self._models.get(scope)
         if limiter is None:
+            if self._fleet is None and len(self._models) >= MOST_IDLE_MODELS:
+                # A copy in its place: other threads read without the lock.
+                self._models = {name: one for name, one in self._models.items() if not one.is_idle()}
             limiter = self._models[scope] = self._attached(self._build(scope, AccountLimits()))
         return limiter
 
