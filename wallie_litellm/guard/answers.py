@@ -16,6 +16,7 @@ from wallie_litellm.litellm_adapter.errors import error_event
 from wallie_litellm.litellm_adapter.providers import vendor_of
 from wallie_litellm.litellm_adapter.responses import UsageReport, answer_of, counted_usage
 from wallie_litellm.litellm_adapter.wires import wire_of
+from wallie_litellm.litellm_adapter.wires.fields import value_of
 from wallie_litellm.litellm_adapter.wires.openai_responses import (
     ONE_CALL,
     is_finished_in_background,
@@ -83,7 +84,7 @@ class Answers:
     def _read(attempt: Attempt, operation: str, response: Any) -> UsageReport:
         wire = wire_of(operation)
         if operation != EXECUTE and (status := wire.failure_in(response)) is not None:
-            raise error_event(attempt.deployment, attempt.provider, status)
+            raise error_event(attempt.deployment, attempt.provider, status, value_of(response, "error"))
         return answer_of(response, wire)
 
 

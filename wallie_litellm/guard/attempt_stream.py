@@ -150,8 +150,10 @@ class AttemptStream:
 
     def _error_within(self) -> Exception:
         """The error for what the provider sent in place of the rest of the answer."""
-        deployment, provider, status = self.attempt.deployment, self.attempt.provider, self._reader.failed
-        return unreadable_event(deployment, provider) if status is None else error_event(deployment, provider, status)
+        deployment, provider, reader = self.attempt.deployment, self.attempt.provider, self._reader
+        if reader.failed is None:
+            return unreadable_event(deployment, provider)
+        return error_event(deployment, provider, reader.failed, reader.error)
 
     async def aclose(self) -> None:
         """Stop reading; what has been seen so far is settled."""

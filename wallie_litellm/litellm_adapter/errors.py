@@ -47,6 +47,7 @@ from wallie_litellm.litellm_adapter.error_evidence import (
 from wallie_litellm.litellm_adapter.error_table import ErrorRow, find_row
 from wallie_litellm.litellm_adapter.http_answer import HttpAnswer, answer_behind
 from wallie_litellm.litellm_adapter.wires.bedrock_events import came_in_events
+from wallie_litellm.litellm_adapter.wires.fields import value_of
 
 # LiteLLM 1.106 reads a Gemini error with "403" anywhere in its text, even in "retry in 4.0403s", as a bad request.
 _GEMINI_RATE_LIMIT: Final = re.compile(r'"code":\s*429|RESOURCE_EXHAUSTED')
@@ -131,9 +132,13 @@ def is_missing_end(error: BaseException) -> bool:
     return statuses <= {None, 500} and any(isinstance(cause, ends) for cause in causes)
 
 
-def error_event(model: str, provider: str, status: int) -> Exception:
-    """The error for an error event in a stream that LiteLLM passes on as it is."""
-    error: Exception = litellm.APIError(status, f"{provider} broke the answer off with an error.", provider, model)
+def error_event(model: str, provider: str, status: int, found: Any = None) -> Exception:
+    """The error for an error in an answer that LiteLLM passes on as it is, in the words that were ``found``."""
+    said = value_of(found, "message")
+    message = f"{provider} broke the answer off with an error"
+    message = f"{message}: {said}" if isinstance(said, str) and said else f"{message}."
+    error: Exception = litellm.APIError(status, message, provider, model)
+    error.body = found if isinstance(found, Mapping) else None  # type: ignore[attr-defined] # as OpenAI's client has it
     return error
 
 

@@ -34,10 +34,9 @@ def answer_behind(error: BaseException, causes: Sequence[BaseException]) -> Http
     """The provider's answer; of an error without one, what the error says itself."""
     response = next((found for cause in causes if (found := _response_of(cause)) is not None), None)
     if response is None:
-        text = str(error)[:_LONGEST_TEXT]
-        return HttpAnswer(
-            None, response_headers(error) or {}, frozenset(_codes(getattr(error, "body", None))), text.lower()
-        )
+        found = getattr(error, "body", None)  # of an error inside a 200
+        text = f"{error}\n{_as_json(found)}"[:_LONGEST_TEXT]
+        return HttpAnswer(None, response_headers(error) or {}, frozenset(_codes(found)), text.lower())
     headers = {**(response_headers(error) or {}), **response.headers}
     body = _body(response)
     text = f"{error}\n{body}"[:_LONGEST_TEXT]
@@ -59,6 +58,13 @@ def _body(response: httpx.Response) -> str:
     try:
         return response.text
     except httpx.StreamError:  # LiteLLM has not read it, or keeps what it has read elsewhere
+        return ""
+
+
+def _as_json(body: Any) -> str:
+    try:
+        return json.dumps(body) if isinstance(body, Mapping) else ""
+    except (TypeError, ValueError):
         return ""
 
 

@@ -82,3 +82,22 @@ async def test_an_error_as_an_answer_in_one_piece_is_the_providers_failure(open_
     (ended,) = bus.of(Ended)
     assert (ended.success, ended.by_caller) == (False, False)
     assert router.guard.status()["providers"][ended.provider]["breaker"]["state"] == "open"
+
+
+# Errors of Anthropic's: whose they are is said by their words alone.
+ON_RECORD = {
+    ("invalid_request_error", "Your credit balance is too low to access the API."): "HTTP 400, quota exhausted",
+    ("rate_limit_error", "This request would exceed your account's rate limit."): "HTTP 429",
+    ("invalid_request_error", "max_tokens is too large"): "HTTP 400",
+}
+
+
+@pytest.mark.parametrize("error", ON_RECORD, ids=lambda error: error[1])
+async def test_an_error_that_is_passed_on_keeps_its_words_and_is_judged_by_them(open_router, vendor, bus, error):
+    wire = WIRES["messages"]
+    router = open_router({"group": wire.model})
+    vendor.stream(*wire.begin, sse({"type": "error", "error": dict(zip(("type", "message"), error, strict=True))}))
+    with pytest.raises(openai.APIError, match=error[1]):
+        _ = [chunk async for chunk in await wire.ask(router, "group")]
+    assert [record.error for record in bus.of(Settled)] == [ON_RECORD[error]]
+    assert router.guard.status()["providers"]["anthropic"].get("models", {}) == {}

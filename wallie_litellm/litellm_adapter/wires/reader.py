@@ -44,6 +44,7 @@ class StreamReader:
         self.finished = False  # the wire's end mark has come
         self.has_content = False  # any part of an answer has come
         self.failed: int | None = None  # the HTTP status of an error inside the stream
+        self.error: Any = None  # that error: an object, or its name
         self.unreadable = False  # an event could not be read
         self.characters = 0
         self.service_tier: str | None = None
@@ -122,7 +123,7 @@ class StreamReader:
     def fail(self, error: Any) -> None:
         """An error has come inside the stream: an object, or its name."""
         if self.failed is None:
-            self.failed = status_in(error)
+            self.failed, self.error = status_in(error), error
 
     def note_tier(self, holder: Any) -> None:
         """Keep the service tier that ``holder`` names."""
