@@ -19,6 +19,7 @@ from wallie_litellm.litellm_adapter.wires import wire_of
 from wallie_litellm.litellm_adapter.wires.fields import value_of
 from wallie_litellm.litellm_adapter.wires.openai_responses import (
     ONE_CALL,
+    created_at,
     is_finished_in_background,
     is_under_way,
     vendors_id,
@@ -54,7 +55,7 @@ class Answers:
                 self._background.begun(response, attempt.group, context.caller)
                 return _UNDER_WAY
             if is_finished_in_background(response):
-                self._background.billed(vendors_id(response))
+                self._background.served(context, (vendors_id(response), created_at(response)))
         if answer.usage is None and operation in GENERATING:
             return _without_usage(context, attempt, response, answer)
         return AttemptResult(

@@ -56,7 +56,7 @@ class AttemptStream:
         inner: Any,
         attempt: Attempt,
         bounds: StreamBounds,
-        settle: Callable[[AttemptResult, str | None], object],
+        settle: Callable[[AttemptResult, tuple[str, float] | None], object],
         later: Callable[[Callable[[], object]], object],
         operation: str,
     ) -> None:

@@ -300,9 +300,9 @@ class Attempts:
 
         background, answers = self.background, self._answers
 
-        def settle(result: AttemptResult, billed_response: str | None) -> None:
+        def settle(result: AttemptResult, billed_response: tuple[str, float] | None) -> None:
             if billed_response is not None:
-                background.billed(billed_response)
+                background.served(context, billed_response)
             result = result._replace(uncounted=answers.uncounted(attempt, result.reported))
             if guard.settle(context, attempt, result) and result.reason is not None:
                 if result.reason == NO_CONTENT:

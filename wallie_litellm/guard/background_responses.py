@@ -16,7 +16,7 @@ from wallie_litellm.clock import DAY
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
-from wallie_litellm.guard.context import Attempt, Caller
+from wallie_litellm.guard.context import Attempt, Caller, RequestContext
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.router_view import RouterView
 from wallie_litellm.litellm_adapter.inner_router import InnerRouter
@@ -58,6 +58,13 @@ class BackgroundResponses:
             _keep(self._billed, key, None)
             return True
 
+    def served(self, context: RequestContext, response: tuple[str, float]) -> None:
+        """A request has the whole of a background response: no poll is to bill it, in whatever process."""
+        context.response = response
+        key, _ = response
+        if self.billed(key):
+            self._guard.reporter.once(_once_key(key), DAY, lambda: None)
+
     async def get(self, view: RouterView, *args: Any, **kwargs: Any) -> Any:
         """LiteLLM's ``Router.aget_responses``; a response that it finds finished is billed."""
         answer = await self._inner.router.aget_responses(*args, **kwargs)
@@ -96,7 +103,11 @@ class BackgroundResponses:
             guard.limiter(attempt.provider).consume(used)
             guard.reporter.finished_later(context, attempt, result, used, (key, created_at(answer)))
 
-        guard.reporter.once(f"response:{key}", DAY, partial(publish))
+        guard.reporter.once(_once_key(key), DAY, partial(publish))
+
+
+def _once_key(key: str) -> str:
+    return f"response:{key}"
 
 
 def _keep(kept: OrderedDict[str, Any], key: str, value: Any) -> None:

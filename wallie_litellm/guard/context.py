@@ -95,6 +95,7 @@ class RequestContext:
     served_by: Attempt | None = None
     feature_refusal: Refused | None = None  # no member of the chain can help against it
     ended: bool = False
+    response: tuple[str, float] | None = None  # the vendor's id, and the Unix time, of a background response it has
 
     def fail(self, group: str, provider: str, reason: str, retry_after: float | None, status_code: int | None) -> None:
         """Record why ``group`` did not serve; ``retry_after`` is in seconds."""

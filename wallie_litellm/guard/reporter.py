@@ -71,15 +71,14 @@ class Reporter:
         attempt: Attempt,
         result: AttemptResult,
         charged: Demand,
-        record_id: str | None = None,
     ) -> None:
-        """An attempt has ended; ``record_id`` where a repetition is to have the same."""
+        """An attempt has ended."""
         outcome, wall = result.outcome, self._wall()
         bill = self._bill(context, attempt, result)
         served = outcome is _SUCCESS or outcome is _CACHE_HIT
         # By position: 27 keywords would cost another 1.3 µs per attempt (CPython 3.11). A test names every field.
         record = Settled(
-            record_id or new_id(wall),
+            new_id(wall) if context.response is None else _id_of("attempt", *context.response),
             wall,  # at
             context.request_id,
             len(context.attempts) + 1,  # number
@@ -106,22 +105,24 @@ class Reporter:
             self._spend(wall, bill.cost_usd)
 
     def finished_later(
-        self, context: RequestContext, attempt: Attempt, result: AttemptResult, charged: Demand, key: tuple[str, float]
+        self,
+        context: RequestContext,
+        attempt: Attempt,
+        result: AttemptResult,
+        charged: Demand,
+        response: tuple[str, float],
     ) -> None:
-        """What an earlier request has begun is finished.
+        """The background ``response`` that an earlier request has begun is finished.
 
-        The records have ids made of ``key``, a name and a time in Unix seconds: in whatever process and how often this
-        is reported, the ledger has it once.
+        The records have ids made of it: in whatever process and how often this is reported, the ledger has it once.
         """
-        name, at = key
-        context.request_id, record_id, ended_id = (
-            named_id(at, f"{kind}:{name}") for kind in ("request", "attempt", "end")
-        )
-        self.settled(context, attempt, result, charged, record_id)
+        context.response = response
+        context.request_id = _id_of("request", *response)
+        self.settled(context, attempt, result, charged)
         context.served_by = attempt
-        self.ended(context, None, ended_id)
+        self.ended(context, None)
 
-    def ended(self, context: RequestContext, failure: RequestFailure | None, record_id: str | None = None) -> None:
+    def ended(self, context: RequestContext, failure: RequestFailure | None) -> None:
         """A request has ended. Only the first time counts."""
         if context.ended:
             return
@@ -129,7 +130,7 @@ class Reporter:
         wall, served, caller = self._wall(), context.served_by if failure is None else None, context.caller
         self._publish(
             Ended(
-                id=record_id or new_id(wall),
+                id=new_id(wall) if context.response is None else _id_of("end", *context.response),
                 at=wall,
                 request_id=context.request_id,
                 model=context.group,
@@ -236,3 +237,8 @@ class Reporter:
             month = month_of(wall)
             event = BudgetCrossed(new_id(wall), wall, level, budget.utilization, budget.spent, budget.limit, month)
             self.once(f"budget:{level}:{month}", 32 * DAY, partial(self._publish, event))
+
+
+def _id_of(kind: str, response: str, at: float) -> str:
+    """The id of a background response's record: the same in whatever process, and by whatever request, it is billed."""
+    return named_id(at, f"{kind}:{response}")

@@ -108,3 +108,24 @@ async def test_a_stored_response_that_was_billed_at_once_costs_nothing_to_read(r
     answer = await WIRE.ask_whole(router, "group")
     await poll(router, vendor, answer.id, response("completed", usage=RESPONSES_USAGE, background=False))
     assert len(bus.of(Settled)) == 1
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_what_one_process_has_billed_is_on_record_once_though_another_is_asked_for_it(
+    open_router, vendor, bus, stream
+):
+    groups = {"group": WIRE.model, "other": WIRE.model}
+    one, another = open_router(groups), open_router(groups)
+    if stream:
+        begun = response_event("response.created", response=response("in_progress", background=True, output=[]))
+        vendor.stream(begun, response_event("response.completed", response=finished()))
+        *_, last = [event async for event in await WIRE.ask(one, "group", **BEGIN)]
+        key = last.response.id
+    else:
+        vendor.whole(finished())
+        key = (await WIRE.ask_whole(one, "group", **BEGIN)).id
+    assert await poll(another, vendor, key, finished()) == "completed"
+    first, second = bus.of(Settled)
+    assert (first.id, first.total_tokens) == (second.id, 1_200)  # the ledger inserts each id once
+    first, second = bus.of(Ended)
+    assert first.id == second.id

@@ -20,11 +20,11 @@ class ResponsesReader(StreamReader):
 
     def __init__(self, source: Any = None) -> None:
         super().__init__(source)
-        self._background: str | None = None  # the id of a response that goes on without its reader
+        self._background: tuple[str, float] | None = None  # a response that goes on without its reader
 
     @property
-    def billed_response(self) -> str | None:
-        """The id of a background response that has come to its end."""
+    def billed_response(self) -> tuple[str, float] | None:
+        """The background response that has come to its end."""
         return self._background if self.finished else None
 
     def seen(self, prompt_tokens: int) -> Seen:
@@ -52,7 +52,7 @@ class ResponsesReader(StreamReader):
         response = value_of(event, "response")
         if response is not None:
             if value_of(response, "background") is True:
-                self._background = vendors_id(response)
+                self._background = vendors_id(response), created_at(response)
             self.report.note(value_of(response, "usage"))
             self.note_tier(response)
 

@@ -52,8 +52,11 @@ class StreamReader:
         self._sse: SSEDecoder | None = None
 
     @property
-    def billed_response(self) -> str | None:
-        """The id of a background response that the stream has shown to its end, so that no poll is to bill it."""
+    def billed_response(self) -> tuple[str, float] | None:
+        """The background response that the stream has shown to its end, so that no poll is to bill it.
+
+        The vendor's id, and when it was begun, in Unix seconds.
+        """
         return None
 
     # The stream
