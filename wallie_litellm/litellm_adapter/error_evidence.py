@@ -14,6 +14,8 @@ import openai
 
 # LiteLLM's functions that parse an answer: an error raised in one shows that there was an answer.
 _READING: Final = frozenset({"transform_response", "transform_parsed_response", "convert_to_model_response_object"})
+# In the names of LiteLLM's functions that make a vendor's request of a caller's.
+_BUILDING: Final = "transform_request"
 # What LiteLLM writes of an answer that it cannot read, under various statuses.
 _UNREADABLE: Final = ("Empty or invalid response from LLM endpoint", "Error converting to valid response block")
 # Packages in whose code an exception may be raised while LiteLLM builds or makes a request.
@@ -80,6 +82,14 @@ def was_reading(cause: BaseException) -> bool:
     if any(words in str(cause) for words in _UNREADABLE):
         return True
     return any(frame.f_code.co_name in _READING for frame, _ in traceback.walk_tb(cause.__traceback__))
+
+
+def was_building(cause: BaseException) -> bool:
+    """Whether LiteLLM was making the vendor's request: of arguments of a tool call that are no JSON, for example."""
+    return any(
+        _BUILDING in frame.f_code.co_name and str(frame.f_globals.get("__name__")).startswith("litellm.")
+        for frame, _ in traceback.walk_tb(cause.__traceback__)
+    )
 
 
 def shows_an_exchange(cause: BaseException) -> bool:

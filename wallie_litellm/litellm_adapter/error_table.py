@@ -142,7 +142,7 @@ _GOOGLE: Final = (
         _MODEL,
         LIMITED,
         f"{_GEMINI_LIMITS}, diegosouzapw/OmniRoute#9504",
-        r"limit: 0\b|\"quotavalue\": *\"0\"",
+        r"limit: 0\b(?!\.)|\"quotavalue\": *\"0\"",
         is_limit=True,
         reset_timezone=_PACIFIC,
         at_least=True,

@@ -42,6 +42,7 @@ from wallie_litellm.litellm_adapter.error_evidence import (
     raised_by_handler,
     shows_an_exchange,
     status_in_body,
+    was_building,
     was_reading,
 )
 from wallie_litellm.litellm_adapter.error_table import ErrorRow, find_row
@@ -216,7 +217,7 @@ def _classify(error: BaseException, deadline_passed: bool, exchanged: bool) -> A
     if any(map(is_refused_connection, causes)):
         return _provider_failed("connection refused", outcome=Outcome.NOT_SENT)
     if any(isinstance(cause, json.JSONDecodeError) for cause in causes):
-        return _provider_failed(_NOT_READABLE)
+        return _not_sent(json.JSONDecodeError) if any(map(was_building, causes)) else _provider_failed(_NOT_READABLE)
     # The timer that ends a read may be LiteLLM's own: then it makes a lost connection of it.
     if isinstance(error, openai.APITimeoutError) or any(isinstance(cause, _TIMEOUTS) for cause in causes):
         reason = NO_CONTENT if isinstance(error, FirstTokenTimeout) else "timeout"
@@ -247,8 +248,7 @@ def _classify_status(
         by_handler = any(map(raised_by_handler, causes))
         exchanged = exchanged or by_handler or not is_litellms(error) or any(map(shows_an_exchange, causes))
         if status >= 500 and not exchanged and could_not_build(error, causes):
-            reason = f"not sent: {type(causes[-1]).__name__}"
-            return AttemptResult(Outcome.NOT_SENT, reason=reason, status_code=400, fault=FaultDomain.CALLER)
+            return _not_sent(type(causes[-1]))
         names_none = is_litellms(error) and not getattr(error, "llm_provider", None)
         if status == 429 and not by_handler and (not exchanged or names_none):
             # A limit of LiteLLM's own, of its Router's or of a hook's: it says nothing of the provider's.
@@ -335,6 +335,12 @@ def _provider_failed(
         timed_out=timed_out,
         fault=FaultDomain.PROVIDER,
     )
+
+
+def _not_sent(kind: type[BaseException]) -> AttemptResult:
+    """The result of a request that LiteLLM could not make of the caller's arguments."""
+    reason = f"not sent: {kind.__name__}"
+    return AttemptResult(Outcome.NOT_SENT, reason=reason, status_code=400, fault=FaultDomain.CALLER)
 
 
 def _status_of(error: BaseException) -> int | None:
