@@ -175,6 +175,24 @@ async def test_a_deployment_that_is_replaced_is_not_called_any_more(make, picks:
     assert picks == ["m", "m"]
 
 
+async def test_a_deployment_that_is_replaced_while_a_pick_ends_is_not_kept(
+    make, picks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread replaces it between what the pick has read of the router and what it keeps."""
+    router = make(deployment())
+    inner: InnerRouter = router.__dict__["_inner"]
+    read = inner.alias_target
+
+    def replaced(group: str) -> str | None:
+        monkeypatch.setattr(inner, "alias_target", read)
+        router.upsert_deployment(Deployment(**deployment(mock_response="from b")))
+        return read(group)
+
+    monkeypatch.setattr(inner, "alias_target", replaced)
+    router.__dict__["_picks"].learn("m", await inner.pick("m", {"messages": messages()}, messages(), None))
+    assert await answers(router) == {"from b"}
+
+
 async def test_litellms_pick_is_the_kept_one_and_leaves_the_request_as_it_is(make) -> None:
     router = make(deployment())
     await answers(router)

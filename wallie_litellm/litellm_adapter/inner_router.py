@@ -74,11 +74,12 @@ class InnerRouter:
 
     def changed(self) -> None:
         """Read deployments anew."""
-        self._groups.clear()
-        self._providers.clear()
-        self._scopes.clear()
+        # Anew, not cleared: another thread may still write what it has read before.
+        self._groups = {}
+        self._providers = {}
+        self._scopes = {}
         self._are_named = False
-        self._destinations.clear()
+        self._destinations = {}
         self._aliases = None
         if self._usage is not None:
             self._usage.changed()
@@ -90,7 +91,8 @@ class InnerRouter:
 
     def deployments_of(self, group: str) -> tuple[Deployment, ...]:
         """The deployments behind a model group, an alias or a name that a wildcard matches."""
-        found = self._groups.get(group)
+        groups = self._groups
+        found = groups.get(group)
         if found is None:
             listed = (
                 self._registry().deployments(group)
@@ -98,8 +100,8 @@ class InnerRouter:
                 else self.router.get_model_list(model_name=group)
             )
             found = tuple(listed or ())
-            if len(self._groups) < MOST_GROUPS:
-                self._groups[group] = found
+            if len(groups) < MOST_GROUPS:
+                groups[group] = found
         return found
 
     def deployment_with(self, key: str | None) -> Deployment | None:
@@ -108,20 +110,22 @@ class InnerRouter:
 
     def providers_of(self, group: str) -> frozenset[str]:
         """The providers behind a model group."""
-        found = self._providers.get(group)
+        providers = self._providers
+        found = providers.get(group)
         if found is None:
             found = frozenset(map(self.provider_of, self.deployments_of(group)))
-            if len(self._providers) < MOST_GROUPS:
-                self._providers[group] = found
+            if len(providers) < MOST_GROUPS:
+                providers[group] = found
         return found
 
     def scopes_of(self, group: str) -> frozenset[str]:
         """The scopes of the models behind a model group."""
-        found = self._scopes.get(group)
+        scopes = self._scopes
+        found = scopes.get(group)
         if found is None:
             found = frozenset(map(self.scope_of, self.deployments_of(group)))
-            if len(self._scopes) < MOST_GROUPS:
-                self._scopes[group] = found
+            if len(scopes) < MOST_GROUPS:
+                scopes[group] = found
         return found
 
     def destinations(self) -> frozenset[str]:
@@ -138,8 +142,8 @@ class InnerRouter:
 
     def destination_of(self, deployment: Deployment) -> Destination:
         """The provider and the account of a deployment."""
-        key = id_of(deployment)
-        destination = self._destinations.get(key) if key is not None else None
+        key, destinations = id_of(deployment), self._destinations
+        destination = destinations.get(key) if key is not None else None
         if destination is None:
             if not self._are_named:
                 self._naming.learn(self.deployments())
@@ -148,7 +152,7 @@ class InnerRouter:
             if self._on_destination is not None:
                 self._on_destination(*destination, _scope(destination, deployment))
             if key is not None:
-                self._destinations[key] = destination
+                destinations[key] = destination
         return destination
 
     def fallbacks(self) -> dict[str, Any]:

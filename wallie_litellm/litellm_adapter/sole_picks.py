@@ -36,7 +36,7 @@ class SolePicks:
 
     def changed(self) -> None:
         """The Router's deployments or settings have changed."""
-        self._kept.clear()
+        self._kept = {}  # another thread may still write into the old one
 
     def of(self, group: str, request: Mapping[str, Any]) -> Deployment | None:
         """What LiteLLM's pick for ``request`` would be; ``None`` where only LiteLLM can say."""
@@ -45,8 +45,9 @@ class SolePicks:
 
     def learn(self, group: str, picked: Deployment) -> Deployment:
         """What LiteLLM has ``picked`` for a request to ``group``: it is kept if it can be no other."""
+        kept = self._kept
         if self._is_sole(group, picked):
-            self._kept[group] = picked
+            kept[group] = picked
         return picked
 
     def _is_sole(self, group: str, picked: Deployment) -> bool:
