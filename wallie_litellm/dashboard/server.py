@@ -140,7 +140,7 @@ async def _serve(
         task = asyncio.ensure_future(server.serve(sockets=[listening]))
         while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no other sign of it
             await asyncio.sleep(0.02)
-        if server.started:
+        if server.started and not server.should_exit:  # a signal may have closed the socket by then
             ready(f"http://{shown}:{listening.getsockname()[1]}{PREFIX}/")
         try:
             await _wait_for_end(server, task, service)
