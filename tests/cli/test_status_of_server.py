@@ -55,6 +55,15 @@ def test_what_keeps_an_account_away_is_remarked_below_the_table_and_it_is_no_row
     assert line == "openai#1a2b3c4d: open: HTTP 401; next probe in 7.2 s; gpt-4o paused for 3.0 s"
 
 
+def test_an_open_breaker_whose_time_is_over_says_that_the_next_request_is_a_probe(stand_in: StandIn) -> None:
+    openai = STATUS["providers"]["openai"]
+    due = {**openai, "breaker": {**openai["breaker"], "next_probe_in": 0.0}, "paused_for": 0.0}
+    providers = {**STATUS["providers"], "openai": due}
+    stand_in.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "providers": providers})
+    lines = run("status", "--url", stand_in.url).stdout.splitlines()
+    assert "openai: open: timeout; the next request is a probe" in lines
+
+
 def test_json_is_the_servers_own_status(stand_in: StandIn) -> None:
     result = run("status", "--url", f"{stand_in.url}/wallie/", "--json")
     assert json.loads(result.stdout) == {**STATUS, "usage": USAGE}

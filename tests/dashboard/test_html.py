@@ -262,6 +262,12 @@ def test_a_key_that_is_kept_away_is_shown_below_its_provider_and_one_that_serves
     assert "openai#5e6f7a8b degraded closed paused for 42 s more gpt-4o paused for 7 s more" in text
 
 
+def test_an_open_breaker_whose_time_is_over_says_that_the_next_request_is_a_probe() -> None:
+    due = replace(provider_of("openai"), health="down", breaker="open", next_probe_in=0.0)
+    shown = visible(row(render_panels(snapshot([due], None), "en"), "openai"))
+    assert "open the next request is a probe" in shown
+
+
 @pytest.mark.parametrize(("language", "one", "more"), [("es", "1 caído", "2 caídos"), ("en", "1 down", "2 down")])
 def test_numbers_of_providers_agree_with_their_nouns(language: str, one: str, more: str) -> None:
     down = [provider_of(name, "down", "open") for name in ("a", "b")]

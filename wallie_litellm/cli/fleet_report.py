@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
-from wallie_litellm.cli.tables import aligned, moment, percent, text
+from wallie_litellm.cli.tables import aligned, moment, next_probe, percent, text
 from wallie_litellm.core.iso_time import iso_time, reset_time
 from wallie_litellm.core.provider_names import ACCOUNT_MARK
 
@@ -218,7 +218,7 @@ def _remark(state: Mapping[str, Any], numbers: Mapping[str, str]) -> str:
     breaker = state["breaker"]
     parts = [f"{breaker['state']}: {breaker['reason']}"] if breaker["reason"] else []
     if breaker["next_probe_in"] is not None:
-        parts.append(f"next probe in {breaker['next_probe_in']:.1f} s")
+        parts.append(next_probe(breaker["next_probe_in"]))
     if breaker["probe_held_by"]:
         parts.append("probe held by " + ", ".join(numbers.get(name, name) for name in breaker["probe_held_by"]))
     if state["paused_for"]:

@@ -14,7 +14,7 @@ import click
 from wallie_litellm.cli.exits import DONE, FAILED, INTERRUPTED, echo_error, load_or_refuse
 from wallie_litellm.cli.fleet_report import FleetUnavailable, fleet_lines, fleet_report, nothing
 from wallie_litellm.cli.remote import running_client, url_options
-from wallie_litellm.cli.tables import aligned, moment, percent, text
+from wallie_litellm.cli.tables import aligned, moment, next_probe, percent, text
 from wallie_litellm.core.provider_names import ACCOUNT_MARK
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def _remarks(state: Mapping[str, Any]) -> Iterator[str]:
     if breaker["reason"]:
         yield f"{breaker['state']}: {breaker['reason']}"
     if breaker["next_probe_in"] is not None:
-        yield f"next probe in {breaker['next_probe_in']:.1f} s"
+        yield next_probe(breaker["next_probe_in"])
     if state["paused_for"]:
         yield f"paused for {state['paused_for']:.1f} s"
     for model, own in state.get("models", {}).items():

@@ -32,6 +32,11 @@ def moment(iso: object) -> str:
     return f"{nearest:%Y-%m-%d %H:%M:%S}"
 
 
+def next_probe(seconds: float) -> str:
+    """When an open breaker sends its next probe; once it may, it waits for a request to send."""
+    return f"next probe in {seconds:.1f} s" if seconds >= 0.05 else "the next request is a probe"
+
+
 def percent(quota: Mapping[str, Any]) -> str:
     """The share of a limit that is used, in per cent."""
     share = quota["utilization"]
