@@ -154,7 +154,9 @@ def test_a_missing_file_is_named_and_not_created(
     command: Callable[..., Result], config_file: ConfigMaker, tmp_path: Path
 ) -> None:
     missing = tmp_path / "away" / "wallie.db"
-    refused(command("--config", config_file(f'{{url: "sqlite:///{missing}"}}')), f"there is no file {missing}")
+    config = config_file(f'{{url: "sqlite:///{missing}"}}')
+    created = "it is created when an application or the proxy starts"
+    refused(command("--config", config), f"there is no file {missing} yet; {created}")
     assert not missing.parent.exists()
 
 

@@ -48,7 +48,7 @@ def _require_file(url: str) -> None:
     require_no_folder(url)
     if missing_file(url):
         raise _problem(
-            f"there is no file {make_url(url).database} yet; it is created when the first request has ended "
+            f"there is no file {make_url(url).database} yet; it is created when an application or the proxy starts "
             "(a relative path is looked up in the working directory)"
         )
 
@@ -64,7 +64,9 @@ async def _version(engine: AsyncEngine, url: str) -> int | None:
 
 def _require_version(found: int | None) -> None:
     if found is None:
-        raise _problem("the database has no ledger in it yet; its tables are created when the first request has ended")
+        raise _problem(
+            "the database has no ledger in it yet; its tables are created when an application or the proxy starts"
+        )
     if found > VERSION:
         raise _problem(
             f"the database has version {found} of the ledger's tables and this version of wallie-litellm supports "
