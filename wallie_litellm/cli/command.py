@@ -9,13 +9,13 @@ import click
 from wallie_litellm.cli.actions import action_commands
 from wallie_litellm.cli.check import check_command
 from wallie_litellm.cli.dashboard import dashboard_command
-from wallie_litellm.cli.exits import exit_code
+from wallie_litellm.cli.exits import Commands, exit_code
 from wallie_litellm.cli.init import init_command
 from wallie_litellm.cli.ledger import export_command, kpis_command
 from wallie_litellm.cli.status import status_command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="wallie-litellm")
 def main() -> None:
     """Waiting rate limits, circuit breakers and fallback chains for LiteLLM."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -17,6 +19,25 @@ DONE: Final = 0  # exit code: all is as it should be
 FAILED: Final = 1  # exit code: something is wrong, or a server does not answer
 UNUSABLE: Final = 2  # exit code: wrong options or configuration, as click's own
 INTERRUPTED: Final = 130  # exit code: Ctrl-C, as shells give it
+
+
+class Commands(click.Group):
+    """Subcommands for which Ctrl-C, and a standard output that is full, is one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            echo_error("interrupted")
+            sys.exit(INTERRUPTED)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or error.filename is not None:
+                raise
+            # What is left in the buffer goes nowhere, rather than failing once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            echo_error(f"Error: standard output cannot be written: {error.strerror}")
+            sys.exit(FAILED)
 
 
 def say(line: str, *, err: bool = False) -> None:
