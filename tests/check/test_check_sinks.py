@@ -82,6 +82,18 @@ def test_a_folder_where_the_ledgers_file_should_be_is_a_problem(check: Any, tmp_
     assert problem.endswith(f"wallie.ledger.url: {tmp_path}/wallie.db is a folder, expected a file, or none yet")
 
 
+@pytest.mark.parametrize(("content", "is_fine"), [(b"notes of a meeting\n", False), (b"", True), (None, True)])
+def test_a_file_that_is_no_database_where_the_ledger_should_be_is_a_problem(
+    check: Any, tmp_path: Path, content: bytes | None, is_fine: bool
+) -> None:
+    file = tmp_path / "wallie.db"
+    if content is not None:
+        file.write_bytes(content)
+    problems = check(entry("openai/gpt-4o"), wallie={"ledger": {"url": f"sqlite:///{file}"}}).problems
+    found = [f"wallie.ledger.url: {file} is no SQLite database, expected one, or none yet"]
+    assert [problem.partition(": ")[2] for problem in problems] == ([] if is_fine else found)
+
+
 def test_an_own_sink_is_looked_for_beside_the_file_and_among_installed_modules(check: Any, tmp_path: Path) -> None:
     wallie = {"telemetry": {"sinks": ["beside:Sink", "json:JSONEncoder", "nowhere.at_all:Sink"]}}
     (tmp_path / "beside.py").write_text("raise SystemExit('a check runs nobody else's code')")

@@ -30,7 +30,7 @@ from wallie_litellm.check.models import (
 )
 from wallie_litellm.check.packages import proxy_package_problems
 from wallie_litellm.check.settings import late_variables, settings_problems, unset_references
-from wallie_litellm.check.sinks import secret_notes, sink_problems
+from wallie_litellm.check.sinks import ledger_file_problems, secret_notes, sink_problems
 from wallie_litellm.check.store import store_problems
 from wallie_litellm.config import Dimension, RouterConfig, load_config
 from wallie_litellm.core.scrubbing import one_line
@@ -97,6 +97,7 @@ def check_file(
     today = today or _today()
     deployments = read_deployments(litellm, config, env)
     found = [*settings_problems(litellm, config), *store_problems(config), *sink_problems(config)]
+    found += ledger_file_problems(config)
     for deployment in deployments:
         found += model_problems(litellm, deployment, today)
     notes = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from wallie_litellm.check.packages import is_installed
@@ -55,6 +56,17 @@ def ledger_problems(config: RouterConfig) -> Iterator[str]:
         require_no_folder(config.wallie.ledger.url)
     except ConfigError as error:
         yield from error.problems
+
+
+def ledger_file_problems(config: RouterConfig) -> Iterator[str]:
+    """A file that is not the ledger's: the proxy would serve all the same, and its records wait in the spool."""
+    if config.wallie.ledger is None:
+        return
+    from wallie_litellm.ledger.engine import file_of, is_other_file  # late: SQLAlchemy takes a moment to import
+
+    with suppress(ConfigError):  # of the URL: `ledger_problems` has it
+        if (file := file_of(config.wallie.ledger.url)) is not None and is_other_file(file):
+            yield f"wallie.ledger.url: {file} is no SQLite database, expected one, or none yet"
 
 
 def secret_notes(config: RouterConfig) -> Iterator[str]:

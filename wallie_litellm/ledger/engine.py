@@ -22,6 +22,7 @@ CONNECT_TIMEOUT: Final = 5.0  # seconds, to connect to PostgreSQL
 COMMAND_TIMEOUT: Final = 30.0  # seconds, of a single statement
 BUSY_TIMEOUT: Final = 5.0  # seconds that SQLite waits for another connection's lock
 
+_MAGIC: Final = b"SQLite format 3\0"  # the first bytes of a SQLite database
 _WRITES: Final = "wallie_writes"  # execution option of a transaction that writes
 
 
@@ -64,6 +65,16 @@ def require_no_folder(url: str) -> None:
     file = file_of(url)
     if file is not None and file.is_dir():
         raise ConfigError([f"wallie.ledger.url: {_parsed(url).database} is a folder, expected a file, or none yet"])
+
+
+def is_other_file(file: Path) -> bool:
+    """Whether ``file`` has content that does not begin as a SQLite database does."""
+    try:
+        with file.open("rb") as opened:
+            begins = opened.read(len(_MAGIC))
+    except OSError:
+        return False
+    return bool(begins) and begins != _MAGIC
 
 
 def inode_of(file: Path | None) -> tuple[int, int] | None:
