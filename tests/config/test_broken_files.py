@@ -104,8 +104,8 @@ def test_an_interrupt_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("wallie_litellm.check.report.check_file", interrupt)
     result = CliRunner().invoke(main, ["check"])
-    assert result.exit_code == 1
-    assert "Aborted" in result.stderr
+    assert result.exit_code == 130
+    assert result.stderr == "interrupted\n"
     assert isinstance(result.exception, SystemExit)
 
 
