@@ -26,7 +26,7 @@ from wallie_litellm.guard.router import WallieRouter
 MANY: Final = 60  # routers
 SOME: Final = 12  # routers
 KEPT: Final = 2  # routers, with a thread each: LiteLLM keeps the last call's objects, with plain routers too
-POOLS: Final = ("asyncio_", "litellm-", "ThreadPoolExecutor")  # beginnings of names of threads
+POOLS: Final = ("AnyIO worker", "asyncio_", "aws-signing", "litellm-", "ThreadPoolExecutor")  # threads
 MODELS: Final = [
     {"model_name": "m", "litellm_params": {"model": "openai/x", "mock_response": "made up", "api_key": "sk-a"}}
 ]
