@@ -25,31 +25,31 @@ FAULTS = {
     "openai": lambda provider: (
         provider.fail(500, times=300),
         provider.cut_stream(1, times=200),
-        provider.error_in_200(503, times=100, after_chunks=1),
-        provider.omit_finish(times=50),
+        provider.error_in_200(503, times=40, after_chunks=1),
+        provider.omit_finish(times=20),
     ),
     "anthropic": lambda provider: (
         provider.fail(529, times=200),
         provider.hang(times=20),
         provider.slow(0.05, times=300),
-        provider.error_in_200(529, times=100),
-        provider.truncate_stream(1, times=100),
+        provider.error_in_200(529, times=30),
+        provider.truncate_stream(1, times=30),
     ),
     "gemini": lambda provider: (
         provider.malformed(times=100),
         provider.cut_stream(0, times=100),
-        provider.omit_end(times=100),
+        provider.omit_end(times=30),
     ),
     "groq": lambda provider: (
         provider.rate_limit(0.05, times=200),
         provider.fail(400, times=100),
-        provider.malformed(times=50, after_chunks=1),
-        provider.context_window(times=50),
+        provider.malformed(times=20, after_chunks=1),
+        provider.context_window(times=20),
     ),
     "deepseek": lambda provider: (
         provider.omit_usage(times=200),
         provider.fail(401, times=100),
-        provider.reset_connection(times=50),
+        provider.reset_connection(times=20),
     ),
 }
 
