@@ -3,7 +3,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SERVE ?= 1
 FAST := tests/core tests/config tests/guard tests/limiter tests/telemetry tests/architecture \
-	--ignore tests/telemetry/test_posthog_outages.py -k 'not redis and not cluster'
+	$(addprefix --ignore tests/,telemetry/test_posthog_outages.py guard/test_nothing_leaks.py \
+	guard/test_loop_cancelled.py guard/test_every_ending.py) -k 'not redis and not cluster'
 
 # LiteLLM downloads its price map at import unless told to use the one it ships.
 export LITELLM_LOCAL_MODEL_COST_MAP = True
@@ -21,7 +22,7 @@ test: $(STAMP)
 	@sh tests/install_browser.sh
 	$(BIN)/python -m pytest --numprocesses auto
 
-# The rules, without proxies, browsers, databases and Redis: less than a minute.
+# The rules, without proxies, browsers, databases, Redis and the long runs: for the minutes of development.
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses auto $(FAST)
 
