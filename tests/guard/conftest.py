@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 from fake_clock import FakeClock
 from recording import RecordingBus
+from vendor_fixtures import running_upstream, running_vendor, upstream, vendor
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.router_view import Pricer, RouterView, chains_of, tokens_only
+
+__all__ = ["running_upstream", "running_vendor", "upstream", "vendor"]
 
 # Group names stand for their one provider: "o" is served by openai, and so on.
 SERVED_BY = {"o": ["openai"], "a": ["anthropic"], "g": ["gemini"], "both": ["openai", "anthropic"]}

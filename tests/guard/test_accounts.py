@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any, Final
 
-import litellm
 import pytest
 from drop_in.actions import PROMPT
 from drop_in.routers import our_router
@@ -29,22 +27,6 @@ from wallie_litellm.guard.router import WallieRouter
 LIMITED = Fault(429, "rate_limited", headers={"retry-after": "20"})
 AT_MOST: Final = 10.0  # seconds for calls none of which waits for a key that is away
 USUAL: dict[str, Any] = {"breaker": {}}
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Upstream]:
-    server = Upstream()
-    server.start()
-    # The first call of a process imports a second's worth of modules, which no test's bound in time is to include.
-    litellm.completion("openai/gpt-4o", messages=PROMPT, api_base=server.base("warm") + "/v1", api_key="sk-warm")
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def upstream(running: Upstream) -> Upstream:
-    running.prepare({})
-    return running
 
 
 def deployment(upstream: Upstream, account: str, group: str = "m", key: str | None = None) -> dict[str, Any]:

@@ -37,19 +37,6 @@ OPENAI = {
 BODIES = {"anthropic": ("", MODEL, ANTHROPIC), "openai": ("/v1", "gpt-4o", OPENAI), "groq": ("/v1", "qwen", OPENAI)}
 
 
-@pytest.fixture(scope="module")
-def running_vendor() -> Iterator[ScriptedVendor]:
-    server = ScriptedVendor()
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def bus() -> RecordingBus:
-    return RecordingBus()
-
-
 @pytest.fixture
 def open_router(running_vendor: ScriptedVendor, bus: RecordingBus) -> Iterator[Callable[..., Any]]:
     made: list[Any] = []

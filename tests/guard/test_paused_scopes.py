@@ -38,22 +38,6 @@ def recorded(vendor: str, name: str, **headers: str) -> Fault:
     return Fault(shape.status, headers={**shape.headers, **headers}, body=shape.body)
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Upstream]:
-    server = Upstream()
-    server.start()
-    # The first call of a process imports a second's worth of modules, which no test's bound in time is to include.
-    litellm.completion("openai/gpt-4o", messages=PROMPT, api_base=server.base("warm") + "/v1", api_key="sk-warm")
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def upstream(running: Upstream) -> Upstream:
-    running.prepare({})
-    return running
-
-
 def deployment(upstream: Upstream, group: str, model: str, account: str = "", key: str = "sk-one") -> dict[str, Any]:
     """The path names the account whose script answers: host and port are the same for all."""
     params = {"model": f"openai/{model}", "api_base": upstream.base(account or model) + "/v1", "api_key": key}

@@ -21,25 +21,6 @@ from wallie_litellm.guard import Guard
 HOLD = {"metadata": {"feature": "held"}}
 
 
-@pytest.fixture(scope="module")
-def running_vendor() -> Iterator[ScriptedVendor]:
-    server = ScriptedVendor()
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def vendor(running_vendor: ScriptedVendor) -> ScriptedVendor:
-    running_vendor.stream()
-    return running_vendor
-
-
-@pytest.fixture
-def bus() -> RecordingBus:
-    return RecordingBus()
-
-
 @pytest.fixture(params=WIRES)
 def wire(request: pytest.FixtureRequest) -> WireScript:
     return WIRES[request.param]

@@ -10,31 +10,25 @@ import litellm
 import pytest
 from recording import RecordingBus
 from scripted_vendor import ScriptedVendor
+from vendor_fixtures import running_vendor, vendor
 from wire_scripts import WIRES
 
 from wallie_litellm import build_router
 from wallie_litellm.config import parse_config
 from wallie_litellm.guard import Guard
 
+__all__ = ["running_vendor", "vendor"]
 
-@pytest.fixture(scope="module")
-def running_vendor() -> Iterator[ScriptedVendor]:
+
+@pytest.fixture(scope="package", autouse=True)
+def quiet_litellm() -> Iterator[None]:
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    server = ScriptedVendor()
-    server.start()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(litellm, "suppress_debug_info", True)
         # Without it LiteLLM blocks its event loop for 23 s per llama stream, trying to download a tokenizer.
         patch.setattr(litellm, "disable_hf_tokenizer_download", True)
-        yield server
-    server.stop()
-
-
-@pytest.fixture
-def vendor(running_vendor: ScriptedVendor) -> ScriptedVendor:
-    running_vendor.stream()
-    return running_vendor
+        yield
 
 
 @pytest.fixture
