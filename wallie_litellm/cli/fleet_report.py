@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wallie_litellm.cli.tables import aligned, moment, next_probe, percent, text
 from wallie_litellm.core.iso_time import iso_time, reset_time
-from wallie_litellm.core.provider_names import ACCOUNT_MARK
+from wallie_litellm.core.provider_names import account_name, digest_in
 
 if TYPE_CHECKING:
     from wallie_litellm.config import LimitSettings as Limits
@@ -65,14 +65,14 @@ def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
     }
     for account, provider in sorted(accounts.items()):
         own = _state(states[account], None, now)
-        digest = account.removeprefix(provider + ACCOUNT_MARK)
+        digest = digest_in(account)
         providers[provider].setdefault("accounts", {})[digest] = {key: own[key] for key in ("breaker", "paused_for")}
     for scope, seconds in sorted(found["paused_models"].items()):
         name = account_in(scope)
         provider = accounts.get(name, name)
         owner = providers.get(provider, {})
         if name in accounts:
-            owner = owner["accounts"][name.removeprefix(provider + ACCOUNT_MARK)]
+            owner = owner["accounts"][digest_in(name)]
         owner.setdefault("models", {})[model_in(scope)] = {"paused_for": round(seconds, 3)}
     features = {name: _state(states[FEATURE + name], own, now) for name, own in sorted(limited.items())}
     holders = _holders([*providers.values(), *features.values()])
@@ -194,7 +194,7 @@ def fleet_lines(report: Mapping[str, Any], shown_url: str) -> Iterator[str]:
     yield from map(one_line, aligned(rows))
     for kind in ("providers", "features"):
         for name, state in report[kind].items():
-            accounts = {f"{name}{ACCOUNT_MARK}{digest}": own for digest, own in state.get("accounts", {}).items()}
+            accounts = {account_name(name, digest): own for digest, own in state.get("accounts", {}).items()}
             for who, own in {name: state, **accounts}.items():
                 if remark := _remark(own, numbers):
                     yield one_line(f"{who}: {remark}")

@@ -15,7 +15,7 @@ from wallie_litellm.cli.exits import DONE, FAILED, INTERRUPTED, echo_error, load
 from wallie_litellm.cli.fleet_report import FleetUnavailable, fleet_lines, fleet_report, nothing
 from wallie_litellm.cli.remote import running_client, url_options
 from wallie_litellm.cli.tables import aligned, moment, next_probe, percent, text
-from wallie_litellm.core.provider_names import ACCOUNT_MARK
+from wallie_litellm.core.provider_names import account_name
 
 if TYPE_CHECKING:
     from wallie_litellm.cli.http_client import Client
@@ -191,7 +191,7 @@ def _provider_lines(status: Mapping[str, Any]) -> Iterator[str]:
         rows += _rows(name, state)
     yield from aligned(rows, right=(3, 4, 7, 8))
     accounts = [
-        (f"{name}{ACCOUNT_MARK}{digest}", own)
+        (account_name(name, digest), own)
         for name, state in described
         for digest, own in state.get("accounts", {}).items()
     ]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from wallie_litellm.config.load import RouterConfig
 from wallie_litellm.config.variables import resolved_within
-from wallie_litellm.core.provider_names import ACCOUNT_MARK, Address, ProviderNames, address_of, key_digest
+from wallie_litellm.core.provider_names import Address, ProviderNames, account_name, address_of, key_digest
 
 
 class UsedProvider(NamedTuple):
@@ -40,7 +40,7 @@ def used_providers(loaded: RouterConfig) -> list[UsedProvider]:
     return [
         UsedProvider(
             name,
-            f"{name}{ACCOUNT_MARK}{digest}" if keys.count(name) > 1 else name,
+            account_name(name, digest) if keys.count(name) > 1 else name,
             bool(entry.given) or not entry.address.place,
         )
         for (name, digest), entry in sorted(found.items(), key=lambda one: one[0])

@@ -130,6 +130,16 @@ class ProviderNames:
         return self._names[address]
 
 
+def account_name(provider: str, digest: str) -> str:
+    """The name of the account whose key has this digest, at ``provider``."""
+    return f"{provider}{ACCOUNT_MARK}{digest}"
+
+
+def digest_in(account: str) -> str:
+    """The digest in the name of an account."""
+    return account.rpartition(ACCOUNT_MARK)[2]
+
+
 def _first(params: Parameters, names: Iterable[str]) -> str:
     return next((value for name in names if (value := _stated(params, name))), "")
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from wallie_litellm.core.dimensions import DIMENSIONS
-from wallie_litellm.core.provider_names import ACCOUNT_MARK
+from wallie_litellm.core.provider_names import account_name
 from wallie_litellm.ledger.figures import Alert, MonthCost, RequestTotals, Totals
 from wallie_litellm.ledger.kpis import Kpi
 
@@ -246,7 +246,7 @@ def _provider(
         _quotas(own, at, levels),
         figures.by_provider.get(name) if figures is not None else None,
         figures.requests_by_provider.get(name) if figures is not None else None,
-        [_account(f"{name}{ACCOUNT_MARK}{digest}", one) for digest, one in sorted(own.get("accounts", {}).items())],
+        [_account(account_name(name, digest), one) for digest, one in sorted(own.get("accounts", {}).items())],
         _paused_models(own),
     )
 

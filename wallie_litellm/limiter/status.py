@@ -9,7 +9,7 @@ from typing import Any, Final
 from wallie_litellm.core.circuit_breaker import BreakerState, health_of
 from wallie_litellm.core.dimensions import DIMENSIONS
 from wallie_litellm.core.iso_time import reset_time
-from wallie_litellm.core.provider_names import ACCOUNT_MARK
+from wallie_litellm.core.provider_names import account_name, digest_in
 from wallie_litellm.core.scopes import account_in, model_in
 from wallie_litellm.limiter.limiter import Limiter, LimiterState
 from wallie_litellm.limiter.registry import Account, LimiterRegistry
@@ -43,7 +43,7 @@ def describe_providers(limiters: LimiterRegistry, wall: float, rejected: Collect
         own = describe(account.limiter.state(), wall)
         shown = {key: own[key] for key in ("health", "breaker", "in_flight", "waiting")}
         shown["paused_for"] = limiters.paused_for(name)
-        described[account.provider.name].setdefault("accounts", {})[_digest(name, account)] = shown
+        described[account.provider.name].setdefault("accounts", {})[digest_in(name)] = shown
     for name, provider in described.items():
         provider["paused_for"] = limiters.paused_for(name)
     for scope, limiter in sorted(limiters.models.items()):
@@ -57,7 +57,7 @@ def describe_providers(limiters: LimiterRegistry, wall: float, rejected: Collect
     for name, provider in described.items():
         _degrade(provider, is_rejected=name in rejected)
         for digest, own in provider.get("accounts", {}).items():
-            _degrade(own, is_rejected=f"{name}{ACCOUNT_MARK}{digest}" in rejected)
+            _degrade(own, is_rejected=account_name(name, digest) in rejected)
     for provider in described.values():
         if own_accounts := list(provider.get("accounts", {}).values()):
             provider["paused_for"] = max(provider["paused_for"], min(one["paused_for"] for one in own_accounts))
@@ -77,12 +77,8 @@ def _described(
     if account is None:
         return described.get(name)
     own_accounts = described.get(account.provider.name, {}).get("accounts", {})
-    found: dict[str, Any] | None = own_accounts.get(_digest(name, account))
+    found: dict[str, Any] | None = own_accounts.get(digest_in(name))
     return found
-
-
-def _digest(name: str, account: Account) -> str:
-    return name.removeprefix(account.provider.name + ACCOUNT_MARK)
 
 
 def _degrade(described: dict[str, Any], *, is_rejected: bool) -> None:

@@ -59,16 +59,16 @@ def could_not_build(error: BaseException, causes: Sequence[BaseException]) -> bo
 
 def raised_by_handler(cause: BaseException) -> bool:
     """Whether a provider of the application's own raised ``cause``, a ``CustomLLM``: LiteLLM's calls are made there."""
-    modules = _modules_of(cause)
+    modules = modules_of(cause)
     return _CALLING in modules and _are_applications(modules[modules.index(_CALLING) :])
 
 
 def _raised_by_application(cause: BaseException) -> bool:
     """Whether code that is neither a library's nor this package's raised ``cause``."""
-    return _are_applications(_modules_of(cause))
+    return _are_applications(modules_of(cause))
 
 
-def _modules_of(cause: BaseException) -> list[str]:
+def modules_of(cause: BaseException) -> list[str]:
     """The modules through which ``cause`` was raised, the innermost last."""
     return [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(cause.__traceback__)]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
 from typing import Final
 
 from wallie_litellm.errors import PackageMissing
+from wallie_litellm.litellm_adapter.error_evidence import causes_of, modules_of
 
 _LITELLM: Final = "litellm"
 # Packages of LiteLLM's proxy; it imports some for streamed messages, Gemini's own calls, and on 1.106 for Responses.
@@ -15,7 +14,7 @@ _OF_PROXY: Final = frozenset({"backoff", "fastapi", "mcp", "orjson", "starlette"
 
 def missing_package(error: BaseException, method: str) -> PackageMissing | None:
     """The error that says what to install, if LiteLLM lacked a package for a call of ``method``."""
-    for cause in _causes(error):
+    for cause in causes_of(error):
         if isinstance(cause, ModuleNotFoundError) and cause.name and _is_imported_by_litellm(cause):
             name = cause.name.partition(".")[0]
             what = "pip install 'wallie-litellm[proxy]'" if name in _OF_PROXY else f"install the package of {name}"
@@ -25,14 +24,5 @@ def missing_package(error: BaseException, method: str) -> PackageMissing | None:
 
 def _is_imported_by_litellm(error: ModuleNotFoundError) -> bool:
     """Whether a module of LiteLLM, rather than a handler of the application's, has the import."""
-    modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    modules = modules_of(error)
     return bool(modules) and modules[-1].partition(".")[0] == _LITELLM
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and those that led to it."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__

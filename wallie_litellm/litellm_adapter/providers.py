@@ -12,9 +12,9 @@ import litellm
 
 from wallie_litellm.config.variables import resolved_within
 from wallie_litellm.core.provider_names import (
-    ACCOUNT_MARK,
     Address,
     ProviderNames,
+    account_name,
     address_of,
     base_of,
     key_digest,
@@ -70,7 +70,7 @@ class Providers:
         with self._lock:
             name = self._name(facts)
             several = len(self._digests.get(name, ())) > 1
-        account = f"{name}{ACCOUNT_MARK}{facts.digest}" if several else name
+        account = account_name(name, facts.digest) if several else name
         return Destination(name, account, bool(facts.given) or not facts.address.place)
 
     def _name(self, facts: _Facts) -> str:
