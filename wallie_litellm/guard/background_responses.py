@@ -9,7 +9,6 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Final
 
 from wallie_litellm.clock import DAY
@@ -103,7 +102,7 @@ class BackgroundResponses:
             guard.limiter(attempt.provider).consume(used)
             guard.reporter.finished_later(context, attempt, result, used, (key, created_at(answer)))
 
-        guard.reporter.once(_once_key(key), DAY, partial(publish))
+        guard.reporter.once(_once_key(key), DAY, publish)
 
 
 def _once_key(key: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 
+from wallie_litellm.litellm_adapter.error_evidence import is_litellms
 from wallie_litellm.litellm_adapter.responses import response_headers
 
 _LONGEST_TEXT: Final = 8_000  # characters of a body that are read
@@ -48,7 +49,7 @@ def answer_behind(error: BaseException, causes: Sequence[BaseException]) -> Http
 
 def _response_of(cause: BaseException) -> httpx.Response | None:
     """The provider's response with an error, where it is attached: LiteLLM attaches others of its own making."""
-    if type(cause).__module__.startswith("litellm") and not isinstance(cause, httpx.HTTPStatusError):
+    if is_litellms(cause) and not isinstance(cause, httpx.HTTPStatusError):
         return None
     response = getattr(cause, "response", None)
     return response if isinstance(response, httpx.Response) and response.status_code >= 400 else None
