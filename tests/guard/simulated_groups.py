@@ -23,6 +23,7 @@ from litellm.types.router import RouterRateLimitErrorBasic
 from recording import RecordingBus
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.destinations import Destination
 from wallie_litellm.events import Ended, Settled
 from wallie_litellm.guard import Guard, admission, attempts
 from wallie_litellm.guard.attempts import Attempts
@@ -32,7 +33,6 @@ from wallie_litellm.guard.router_view import RouterView
 from wallie_litellm.litellm_adapter.calls import Timeouts
 from wallie_litellm.litellm_adapter.endpoints import ASYNC, SYNC
 from wallie_litellm.litellm_adapter.inner_router import FALLBACKS
-from wallie_litellm.litellm_adapter.providers import Destination
 from wallie_litellm.litellm_adapter.selection import current_selection, take_part
 from wallie_litellm.litellm_adapter.sole_picks import SolePicks
 

@@ -8,8 +8,9 @@ import litellm
 import pytest
 from litellm.types.utils import CredentialItem
 
+from wallie_litellm.core.destinations import Destination
 from wallie_litellm.litellm_adapter.inner_router import InnerRouter
-from wallie_litellm.litellm_adapter.providers import Destination, Providers
+from wallie_litellm.litellm_adapter.providers import Providers
 
 LOCAL = "http://127.0.0.1:8000/v1"
 

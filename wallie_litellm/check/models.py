@@ -13,7 +13,7 @@ from wallie_litellm.config.variables import ENV_REFERENCE
 from wallie_litellm.litellm_adapter.price_map import has_price, price_entry
 
 if TYPE_CHECKING:
-    from wallie_litellm.litellm_adapter.providers import Destination
+    from wallie_litellm.core.destinations import Destination
 
 # The variables from which LiteLLM takes a key that the deployment does not give; one of them is enough.
 API_KEYS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -53,7 +53,7 @@ def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
     limits: dict[str, Limits | None] = {**{one.provider: None for one in used}, **wallie.providers}
     shown = {one.provider for one in used}.union(filter(wallie.states_limits_of, wallie.providers))
     for one in used:  # default limits are those of the vendors' own addresses
-        if not one.at_own_address and not wallie.states_limits_of(one.provider):
+        if not one.is_vendors_own and not wallie.states_limits_of(one.provider):
             limits[one.provider] = None
     try:
         found = read_fleet(wallie.store.url, [*limits, *accounts, *(FEATURE + name for name in limited)])

@@ -12,6 +12,7 @@
 ``lease_server``     one provider's limits and breaker, leased to the workers of a fleet
 ``lease_exchange``   the messages between a worker and the lease server
 ``outage``           what a worker uses while the lease server is away, and charges afterwards
+``destinations``     the provider and the account of each entry of a model list
 ``provider_names``   the names of providers and accounts, from vendors, addresses and keys
 ``operations``       what a request asks of a provider, and what of it is counted in tokens
 ``attempt_result``   how an attempt and a request ended

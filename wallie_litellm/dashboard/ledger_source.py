@@ -9,9 +9,9 @@ from typing import Any, Final
 from wallie_litellm.bootstrap import restore_limits, usage_windows
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import LedgerSettings
-from wallie_litellm.config.used_providers import UsedProvider
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.demand import NOTHING
+from wallie_litellm.core.destinations import Destination
 from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.core.provider_names import ACCOUNT_MARK
 from wallie_litellm.dashboard.source import Action, ActionRefused
@@ -41,7 +41,7 @@ class LedgerSource:
 
     read_only: str | None = READ_ONLY
 
-    def __init__(self, config: WallieConfig, ledger: LedgerSettings, used: Sequence[UsedProvider] = ()) -> None:
+    def __init__(self, config: WallieConfig, ledger: LedgerSettings, used: Sequence[Destination] = ()) -> None:
         self._config = config.model_copy(update={"store": config.store.model_copy(update={"url": "memory"})})
         self._url = ledger.url
         self._used = used

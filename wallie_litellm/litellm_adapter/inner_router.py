@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from litellm.router import Router
 
+from wallie_litellm.core.destinations import Destination
 from wallie_litellm.core.scopes import model_scope
-from wallie_litellm.litellm_adapter.providers import Destination, Providers
+from wallie_litellm.litellm_adapter.providers import Providers
 from wallie_litellm.litellm_adapter.run_ready import NotReady, run_ready
 from wallie_litellm.litellm_adapter.usage_count import UsageCount
 from wallie_litellm.litellm_adapter.version import note_untested

@@ -6,19 +6,13 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import litellm
 
 from wallie_litellm.config.variables import resolved_within
-from wallie_litellm.core.provider_names import (
-    Address,
-    ProviderNames,
-    account_name,
-    address_of,
-    base_of,
-    key_digest,
-)
+from wallie_litellm.core.destinations import Destination, Destinations, EntryFacts, facts_of
+from wallie_litellm.core.provider_names import base_of
 from wallie_litellm.litellm_adapter.debug_info import debug_info_suppressed
 
 _VENDORS_KEPT: Final = 4_096  # models whose vendor is not looked up again
@@ -26,63 +20,31 @@ _VENDORS_KEPT: Final = 4_096  # models whose vendor is not looked up again
 Entry = Mapping[str, Any]  # an entry of a Router's ``model_list``
 
 
-class Destination(NamedTuple):
-    """Where a deployment's calls go.
-
-    ``account`` is ``provider``, and where the Router has several keys for that provider, ``provider#digest``.
-    """
-
-    provider: str
-    account: str
-    is_vendors_own: bool  # the vendor's own address, or a name that the file gives
-
-
-class _Facts(NamedTuple):
-    """What a deployment's entry says: the name that the file gives, the address, and the digest of the key."""
-
-    given: str
-    address: Address
-    digest: str
-
-
 class Providers:
-    """The destinations of one Router's deployments. A provider that has been named keeps its name."""
+    """The destinations of one Router's deployments, for any thread."""
 
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
         self._env = os.environ if env is None else env
-        self._names = ProviderNames()
-        self._digests: dict[str, set[str]] = {}  # of the keys, by provider
+        self._destinations = Destinations()
         self._lock = threading.Lock()
 
     def learn(self, deployments: Iterable[Entry]) -> None:
         """These are all deployments from now on."""
         listed = [self._read(entry) for entry in deployments]
         with self._lock:
-            self._names.learn(facts.address for facts in listed if not facts.given)
-            digests: dict[str, set[str]] = {}
-            for facts in listed:
-                digests.setdefault(self._name(facts), set()).add(facts.digest)
-            self._digests = digests
+            self._destinations.learn(listed)
 
     def destination_of(self, deployment: Entry) -> Destination:
         """The destination of one deployment."""
         facts = self._read(deployment)
         with self._lock:
-            name = self._name(facts)
-            several = len(self._digests.get(name, ())) > 1
-        account = account_name(name, facts.digest) if several else name
-        return Destination(name, account, bool(facts.given) or not facts.address.place)
+            return self._destinations.of(facts)
 
-    def _name(self, facts: _Facts) -> str:
-        return facts.given or self._names.name_of(facts.address)
-
-    def _read(self, deployment: Entry) -> _Facts:
+    def _read(self, deployment: Entry) -> EntryFacts:
         # LiteLLM's Router has replaced the variables that the file names by their values; the file has not.
         params = resolved_within(_with_credential(deployment["litellm_params"]), self._env)
         model = str(params["model"] or deployment["litellm_params"]["model"])
-        vendor = vendor_of(model, params) or model.partition("/")[0]
-        given = str((deployment.get("model_info") or {}).get("wallie_provider") or "")
-        return _Facts(given, address_of(vendor, params, self._env), key_digest(vendor, params, self._env))
+        return facts_of(deployment, vendor_of(model, params) or model.partition("/")[0], params, self._env)
 
 
 def _with_credential(params: Entry) -> Entry:
