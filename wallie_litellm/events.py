@@ -23,7 +23,9 @@ class Settled(NamedTuple):
     ``model`` is the group that callers ask for and ``deployment`` LiteLLM's name of the model behind it. ``number``
     counts the request's attempts from 1. Tokens are what the provider reported, else, with ``estimated``, what was
     delivered. ``cost_usd`` is ``None``, and ``unpriced`` true, when no price is known. ``charged`` is what the limits
-    were charged at the end.
+    were charged at the end. ``cached_tokens`` were read from the vendor's cache and ``cache_write_tokens`` written into
+    it; both are part of ``prompt_tokens``. ``first_token_ms`` is ``None`` without a stream or content. ``scope`` is the
+    pattern of the limits' ``models:`` entry that held for the model, ``None`` where none did.
     """
 
     id: str
@@ -53,6 +55,11 @@ class Settled(NamedTuple):
     feature: str | None
     user_id: str | None
     metadata: Mapping[str, Any]
+    first_token_ms: float | None = None  # from admission to a stream's first content
+    cache_write_tokens: int | None = None
+    scope: str | None = None
+    estimated_input: int | None = None  # input tokens reserved at admission
+    estimated_output: int | None = None  # output tokens reserved at admission
 
 
 class Ended(NamedTuple):
@@ -98,7 +105,10 @@ class FellBack(NamedTuple):
 
 
 class BreakerChanged(NamedTuple):
-    """A provider's breaker went from one state to another; both are values of core.circuit_breaker.BreakerState."""
+    """A breaker went from one state to another; both are values of core.circuit_breaker.BreakerState.
+
+    It is that of ``model`` at ``provider``, or, without one, the provider's.
+    """
 
     id: str
     at: float
@@ -107,10 +117,11 @@ class BreakerChanged(NamedTuple):
     after: str
     reason: str | None
     reopens_in: float  # seconds until the next probe; 0 when not open
+    model: str | None = None
 
 
 class HealthChanged(NamedTuple):
-    """A provider became ``healthy``, ``degraded`` or ``down``."""
+    """A provider, or ``model`` at it, became ``healthy``, ``degraded`` or ``down``."""
 
     id: str
     at: float
@@ -118,19 +129,24 @@ class HealthChanged(NamedTuple):
     before: str
     status: str
     reason: str | None
+    model: str | None = None
 
 
 class ProviderDown(NamedTuple):
-    """An outage has begun: failures have opened the breaker of a provider, or of one of its accounts."""
+    """An outage has begun: failures have opened the breaker of a provider, of one of its accounts, or of ``model``."""
 
     id: str
     at: float
     provider: str
     reason: str | None
+    model: str | None = None
 
 
 class QuotaCrossed(NamedTuple):
-    """A limit's utilisation reached the ``warning`` or the ``critical`` share."""
+    """A limit's utilisation reached the ``warning`` or the ``critical`` share.
+
+    ``model`` is the pattern of the ``models:`` entry that has the limit, ``None`` for one of the account's.
+    """
 
     id: str
     at: float
@@ -141,6 +157,7 @@ class QuotaCrossed(NamedTuple):
     used: float
     limit: float  # the amount at which nothing is left, with burst and headroom
     reset_in: float  # seconds until all of it is free again
+    model: str | None = None
 
 
 class Unpriced(NamedTuple):
@@ -168,7 +185,8 @@ class BudgetCrossed(NamedTuple):
 class OperatorActed(NamedTuple):
     """An operator acted: ``reset_quota``, ``close_circuit``, ``open_circuit``, ``release_circuit``.
 
-    Or exported the ledger from the dashboard, ``export_csv``, which concerns no provider.
+    Or exported the ledger from the dashboard, ``export_csv``, which concerns no provider. ``model`` is the pattern of
+    the ``models:`` entry whose limits were reset, ``None`` where all of the provider's were.
     """
 
     id: str
@@ -177,6 +195,7 @@ class OperatorActed(NamedTuple):
     action: str
     provider: str
     detail: str | None
+    model: str | None = None
 
 
 class UsageReported(NamedTuple):

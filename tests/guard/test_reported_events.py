@@ -134,7 +134,7 @@ def test_an_action_has_its_actor_and_reason(make_guard: MakeGuard, bus: Recordin
     guard = make_guard()
     getattr(guard, action)("openai", "maria", "bad answers")
     getattr(guard, action)("openai")
-    assert [tuple(event)[2:] for event in bus.of(OperatorActed)] == [
+    assert [(event.actor, event.action, event.provider, event.detail) for event in bus.of(OperatorActed)] == [
         ("maria", action, "openai", "bad answers"),
         ("app", action, "openai", None),
     ]
