@@ -14,7 +14,7 @@ from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS, RATE_DIMENSIONS
 from wallie_litellm.core.token_bucket import TOLERANCE
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.limits import AccountLimits
+from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 from wallie_litellm.limiter.memory_store import MemoryStore
 from wallie_litellm.limiter.store import Balance, Denial, DenialReason, ProviderStore, Reservation
 from wallie_litellm.limiter.waiter import Waiter
@@ -76,8 +76,8 @@ class RecordedQueue:
         self.answered: list[Waiter] = []
         self.admissions: list[Admission] = []
 
-    def join(self, demand: Demand, priority: int = 0, patience: float = inf) -> Waiter:
-        waiter = Waiter(demand, priority, self.clock.now() + patience, self._wake)
+    def join(self, demand: Demand, priority: int = 0, patience: float = inf, scope: str = "") -> Waiter:
+        waiter = Waiter(demand, priority, self.clock.now() + patience, self._wake, scope)
         self.limiter.enqueue(waiter)
         return waiter
 
@@ -89,7 +89,15 @@ class RecordedQueue:
             self.admissions.append((waiter.result.at, waiter.demand))
 
 
-def assert_never_over_admitted(admissions: Sequence[Admission], limits: AccountLimits) -> None:
+def assert_scopes_hold(admissions: Sequence[tuple[float, Demand, str]], limiter: Limiter) -> None:
+    """Neither the account nor a model's limits let more pass than they allow; admissions come with their scope."""
+    limits = limiter._store.limits
+    assert_never_over_admitted([(at, demand) for at, demand, _ in admissions], limits)
+    for pattern, own in limits.models.items():
+        assert_never_over_admitted([(at, demand) for at, demand, scope in admissions if scope == pattern], own)
+
+
+def assert_never_over_admitted(admissions: Sequence[Admission], limits: ScopeLimits) -> None:
     """Between any two admissions, no rate dimension let more pass than its capacity and what was refilled."""
     for dimension in RATE_DIMENSIONS:
         if dimension not in limits.per_dimension:

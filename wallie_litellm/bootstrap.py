@@ -8,7 +8,8 @@ import os
 import socket
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from os import PathLike
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import RouterConfig, WallieConfig, load_config
 from wallie_litellm.core.daily_quota import last_midnight
-from wallie_litellm.core.demand import NOTHING, shares
+from wallie_litellm.core.demand import NOTHING, Demand, shares
 from wallie_litellm.core.scrubbing import mask_secrets
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
@@ -28,7 +29,8 @@ from wallie_litellm.telemetry.sink import Sink
 
 if TYPE_CHECKING:
     from wallie_litellm.guard.router import WallieRouter
-    from wallie_litellm.ledger.restore import Restored, Windows
+    from wallie_litellm.ledger.restore import Patterns, Restored, Windows
+    from wallie_litellm.limiter.limiter import Limiter
 
 logger = logging.getLogger(__name__)
 
@@ -241,7 +243,7 @@ def _restore(guard: Guard) -> None:
 
     guard.bus.flush_blocking(SPOOL_TIMEOUT)  # the spool may hold records of the last process
     wall = guard.clock.wall()
-    found = restore(config.ledger.url, usage_windows(guard), wall=wall, timeout=RESTORE_TIMEOUT)
+    found = restore(config.ledger.url, usage_windows(guard), model_patterns(guard), wall=wall, timeout=RESTORE_TIMEOUT)
     if found is None:
         return
     restore_limits(guard, found, wall)
@@ -260,12 +262,29 @@ def usage_windows(guard: Guard) -> Windows:
     }
 
 
+def model_patterns(guard: Guard) -> Patterns:
+    """For each provider with limits of its models, how a record's model and group lead to the pattern of these."""
+
+    def pattern_of(limiter: Limiter, model: str, group: str) -> str:
+        return limiter.scope_of(model) or limiter.scope_of(group)
+
+    return {limiter.name: partial(pattern_of, limiter) for limiter in guard.limiters() if limiter.scopes}
+
+
 def restore_limits(guard: Guard, found: Restored, wall: float) -> None:
     """Charge the limits with the usage that the ledger ``found`` at ``wall``, in Unix seconds."""
     for limiter in guard.limiters():
-        # The ledger records all processes together: each takes an equal part.
-        (day,) = shares([found.day.get(limiter.name, NOTHING)], guard.processes)
-        lately = found.recent.get(limiter.name, [])
-        parts = shares((amount for _, amount in lately), guard.processes)
-        recent = [(max(0.0, wall - at), part) for (at, _), part in zip(lately, parts, strict=True)]
-        limiter.restore(day, recent)
+        _restore_scope(guard, limiter, found.day.get(limiter.name, NOTHING), found.recent.get(limiter.name, ()), wall)
+        for scope in limiter.scopes:
+            day, recent = found.models.get(limiter.name, {}).get(scope, (NOTHING, ()))
+            _restore_scope(guard, limiter, day, recent, wall, scope)
+
+
+def _restore_scope(
+    guard: Guard, limiter: Limiter, day: Demand, recent: Sequence[tuple[float, Demand]], wall: float, scope: str = ""
+) -> None:
+    # The ledger records all processes together: each takes an equal part.
+    (part_of_day,) = shares([day], guard.processes)
+    parts = shares((amount for _, amount in recent), guard.processes)
+    uses = [(max(0.0, wall - at), part) for (at, _), part in zip(recent, parts, strict=True)]
+    limiter.restore(part_of_day, uses, scope)

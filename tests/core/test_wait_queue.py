@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from hypothesis import given, settings
@@ -17,6 +17,7 @@ from wallie_litellm.core.wait_queue import WaitQueue
 class Entry:
     demand: Demand
     priority: int = 0
+    scope: str = ""
 
 
 def drained(queue: WaitQueue[Entry]) -> Iterator[Entry]:
@@ -25,16 +26,20 @@ def drained(queue: WaitQueue[Entry]) -> Iterator[Entry]:
         queue.remove(head)
 
 
+def total(entries: Iterable[Entry]) -> Demand:
+    return Demand(*(sum(entry.demand[kind] for entry in entries) for kind in range(4)))
+
+
 def test_an_empty_queue_has_no_head() -> None:
     queue: WaitQueue[Entry] = WaitQueue()
-    assert (queue.head(), len(queue), queue.ahead(0)) == (None, 0, NOTHING)
+    assert (queue.head(), len(queue), queue.ahead(0), list(queue.heads(0))) == (None, 0, (NOTHING, NOTHING), [])
 
 
-@given(st.lists(st.integers(-2, 2), max_size=30))
+@given(st.lists(st.tuples(st.integers(-2, 2), st.sampled_from(["", "a", "b"])), max_size=30))
 @settings(deadline=None)
-def test_entries_are_served_by_priority_and_then_in_the_order_of_arrival(priorities: list[int]) -> None:
+def test_entries_are_served_by_priority_and_then_in_the_order_of_arrival(given_: list[tuple[int, str]]) -> None:
     queue: WaitQueue[Entry] = WaitQueue()
-    entries = [Entry(Demand(), priority) for priority in priorities]
+    entries = [Entry(Demand(), priority, scope) for priority, scope in given_]
     for entry in entries:
         queue.push(entry)
     assert list(drained(queue)) == sorted(entries, key=lambda entry: -entry.priority)
@@ -44,7 +49,7 @@ def test_a_new_entry_is_behind_its_own_priority_and_higher_ones() -> None:
     queue: WaitQueue[Entry] = WaitQueue()
     for priority, tokens in [(0, 1), (1, 10), (2, 100), (1, 20)]:
         queue.push(Entry(Demand(1, tokens), priority))
-    assert [queue.ahead(priority).tokens for priority in (-1, 0, 1, 2, 3)] == [131, 131, 130, 100, 0]
+    assert [queue.ahead(priority).account.tokens for priority in (-1, 0, 1, 2, 3)] == [131, 131, 130, 100, 0]
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -55,9 +60,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue: WaitQueue[Entry] = WaitQueue()
         self.model: list[Entry] = []
 
-    @rule(priority=st.integers(-1, 2), tokens=st.integers(0, 9))
-    def push(self, priority: int, tokens: int) -> None:
-        entry = Entry(Demand(1, tokens), priority)
+    @rule(priority=st.integers(-1, 2), tokens=st.integers(0, 9), scope=st.sampled_from(["", "a", "b"]))
+    def push(self, priority: int, tokens: int, scope: str) -> None:
+        entry = Entry(Demand(1, tokens), priority, scope)
         self.queue.push(entry)
         self.model.append(entry)
 
@@ -79,11 +84,21 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def agrees(self) -> None:
         in_order = sorted(self.model, key=lambda entry: -entry.priority)
-        assert self.queue.head() is (in_order[0] if in_order else None)
         assert len(self.queue) == len(self.model)
+        for passed in ((), ("",), ("a", "b"), ("", "a", "b")):
+            left = [entry for entry in in_order if entry.scope not in passed]
+            assert self.queue.head(passed) is (left[0] if left else None)
         for priority in range(-2, 4):
-            ahead = [entry.demand for entry in self.model if entry.priority >= priority]
-            assert self.queue.ahead(priority) == Demand(*(sum(d[kind] for d in ahead) for kind in range(4)))
+            ahead = [entry for entry in in_order if entry.priority >= priority]
+            first: dict[str, Entry] = {}
+            for entry in ahead:
+                first.setdefault(entry.scope, entry)
+            assert set(self.queue.heads(priority)) == set(first.values())
+            for scope in ("", "a"):
+                own = [entry for entry in ahead if scope and entry.scope == scope]
+                assert self.queue.ahead(priority, scope) == (total(ahead), total(own))
+        for scope in ("", "a", "b"):
+            assert self.queue.waiting(scope) == sum(entry.scope == scope for entry in self.model)
 
 
 TestQueueMachine = QueueMachine.TestCase

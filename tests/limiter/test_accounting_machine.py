@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from fake_clock import FakeClock
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -9,13 +10,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from limiter_support import assert_balances, assert_never_over_admitted, new_store
 
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.limiter.limits import AccountLimits
+from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 from wallie_litellm.limiter.memory_store import MemoryStore
 from wallie_litellm.limiter.store import Reservation
 
 LIMITS = {"rpm": 600, "tpm": 6000, "rpd": 50, "tpd": 9000, "concurrency": 9}
 AMOUNTS = st.integers(0, 80)
 DEMANDS = st.builds(Demand, st.integers(1, 2), AMOUNTS, AMOUNTS, AMOUNTS)
+OF_A_MODEL = st.dictionaries(
+    st.sampled_from(["rpm", "tpm", "itpm", "otpm", "rpd", "tpd"]), st.integers(40, 200)
+) | st.fixed_dictionaries({"concurrency": st.integers(1, 3)})
 CHARGES = st.builds(Demand, st.integers(0, 3), AMOUNTS, AMOUNTS, AMOUNTS)
 
 
@@ -33,22 +37,33 @@ class AccountingMachine(RuleBasedStateMachine):
                 "tpd": st.integers(100, 900),
                 "concurrency": st.integers(1, 6),
             },
-        )
+        ),
+        models=st.dictionaries(st.sampled_from(["a*", "b"]), OF_A_MODEL),
     )
-    def setup(self, stated: dict[str, int]) -> None:
+    def setup(self, stated: dict[str, int], models: dict[str, dict[str, int]]) -> None:
         self.clock = FakeClock()
-        self.limits = AccountLimits(stated)
-        self.store: MemoryStore = new_store(self.clock, stated)
+        self.limits = AccountLimits(stated, models={pattern: ScopeLimits(own) for pattern, own in models.items()})
+        self.store: MemoryStore = new_store(self.clock, stated, models=self.limits.models)
         self.live: list[Reservation] = []
         self.ended: list[Reservation] = []
         # The amounts admitted, at the time of admission: the estimate counts until it is settled.
-        self.charges: dict[object, tuple[float, Demand]] = {}
-        self.settled = NOTHING
+        self.charges: dict[Reservation, tuple[float, Demand]] = {}
+        self.settled = dict.fromkeys(["", *models], NOTHING)
 
-    @rule(demand=DEMANDS)
-    def reserve(self, demand: Demand) -> None:
+    def passed(self, reservation: Reservation) -> set[str]:
+        return {"", reservation.scope}
+
+    def left(self) -> dict[tuple[str, str], float]:
+        now = self.clock.now()
+        return {(scope, name): one.left for scope in self.settled for name, one in self.store.usage(now, scope).items()}
+
+    @rule(demand=DEMANDS, data=st.data())
+    def reserve(self, demand: Demand, data: st.DataObject) -> None:
         self.clock.advance(0.001)  # in one instant, the order of events would matter
-        result = self.store.reserve(self.clock.now(), demand)
+        scope, before = data.draw(st.sampled_from([*self.settled])), self.left()
+        result = self.store.reserve(self.clock.now(), demand, scope)
+        if not isinstance(result, Reservation):
+            assert self.left() == pytest.approx(before), "a refused admission took something"
         if isinstance(result, Reservation):
             self.live.append(result)
             self.charges[result] = (result.at, demand)
@@ -66,7 +81,8 @@ class AccountingMachine(RuleBasedStateMachine):
         self.ended.append(reservation)
         at, demand = self.charges[reservation]
         self.charges[reservation] = (at, Demand(*map(min, zip(demand, charged, strict=True))))
-        self.settled = self.settled.plus(charged)
+        for scope in self.passed(reservation):
+            self.settled[scope] = self.settled[scope].plus(charged)
 
     @precondition(lambda self: self.ended)
     @rule(data=st.data(), charged=CHARGES)
@@ -81,10 +97,12 @@ class AccountingMachine(RuleBasedStateMachine):
         for reservation in late:
             self.finish(reservation, reservation.demand)
 
-    @rule(amount=CHARGES)
-    def consume(self, amount: Demand) -> None:
-        self.store.consume(self.clock.now(), amount)
-        self.settled = self.settled.plus(amount)
+    @rule(amount=CHARGES, data=st.data())
+    def consume(self, amount: Demand, data: st.DataObject) -> None:
+        scope = data.draw(st.sampled_from([*self.settled]))
+        self.store.consume(self.clock.now(), amount, scope)
+        for passed in {"", scope}:
+            self.settled[passed] = self.settled[passed].plus(amount)
 
     @rule(seconds=st.floats(0, 90) | st.just(86_400.0))
     def advance(self, seconds: float) -> None:
@@ -92,19 +110,26 @@ class AccountingMachine(RuleBasedStateMachine):
 
     @invariant()
     def balances_add_up(self) -> None:
-        if hasattr(self, "store"):
-            usage = self.store.usage(self.clock.now())
-            in_flight = [reservation.demand for reservation in self.live]
+        if not hasattr(self, "store"):
+            return
+        for scope, settled in self.settled.items():
+            usage = self.store.usage(self.clock.now(), scope)
+            in_flight = [reservation.demand for reservation in self.live if scope in self.passed(reservation)]
             assert_balances({name: each.balance for name, each in usage.items()}, in_flight)
             assert {name: each.balance.settled for name, each in usage.items()} == {
-                name: self.settled.of(name) for name in usage
+                name: settled.of(name) for name in usage
             }
-            assert self.store.in_flight == len(self.live)
             assert all(each.used >= 0 for each in usage.values())
+            if "concurrency" in usage:
+                assert usage["concurrency"].used == len(in_flight) <= usage["concurrency"].limit
+        assert self.store.in_flight == len(self.live)
 
     def teardown(self) -> None:
-        if hasattr(self, "store"):
-            assert_never_over_admitted(list(self.charges.values()), self.limits)
+        if not hasattr(self, "store"):
+            return
+        for scope, limits in {"": self.limits, **self.limits.models}.items():
+            admitted = [charge for each, charge in self.charges.items() if scope in self.passed(each)]
+            assert_never_over_admitted(admitted, limits)
 
 
 TestAccountingMachine = AccountingMachine.TestCase

@@ -6,11 +6,11 @@ from fake_clock import FakeClock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from limiter_support import RecordedQueue, assert_balances, assert_never_over_admitted, new_limiter
+from limiter_support import RecordedQueue, assert_balances, assert_scopes_hold, new_limiter
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.limiter.limits import AccountLimits
+from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 from wallie_litellm.limiter.store import Reservation
 from wallie_litellm.limiter.waiter import Waiter
 
@@ -24,14 +24,30 @@ class LimiterMachine(RuleBasedStateMachine):
         rpm=st.integers(2, 60),
         tpm=st.integers(40, 200),
         optional=st.fixed_dictionaries({}, optional={"concurrency": st.integers(1, 5), "rpd": st.integers(3, 30)}),
+        models=st.dictionaries(
+            st.sampled_from(["a*", "b"]),
+            st.fixed_dictionaries(
+                {"tpm": st.integers(40, 200)}, optional={"rpm": st.integers(1, 20), "concurrency": st.integers(1, 2)}
+            ),
+        ),
         failures=st.integers(1, 4),
         probes=st.integers(1, 2),
     )
-    def setup(self, rpm: int, tpm: int, optional: dict[str, int], failures: int, probes: int) -> None:
+    def setup(
+        self,
+        rpm: int,
+        tpm: int,
+        optional: dict[str, int],
+        models: dict[str, dict[str, int]],
+        failures: int,
+        probes: int,
+    ) -> None:
         self.clock = FakeClock()
-        self.limits = AccountLimits({"rpm": rpm, "tpm": tpm, **optional})
+        own = {pattern: ScopeLimits(limits) for pattern, limits in models.items()}
+        self.limits = AccountLimits({"rpm": rpm, "tpm": tpm, **optional}, models=own)
+        self.scopes = ["", *models]
         rules = BreakerRules(failures=failures, open_for=20, max_open_for=60, probes=probes)
-        self.limiter = new_limiter(self.clock, self.limits.per_dimension, rules, ttl=TTL)
+        self.limiter = new_limiter(self.clock, self.limits.per_dimension, rules, ttl=TTL, models=own)
         self.queue = RecordedQueue(self.clock, self.limiter)
         self.waiters: list[Waiter] = []
         self.left: set[Waiter] = set()
@@ -49,18 +65,31 @@ class LimiterMachine(RuleBasedStateMachine):
         self.seen = len(self.queue.answered)
         self.live = [reservation for reservation in self.live if not reservation.settled]
 
-    @rule(demand=DEMANDS, priority=st.integers(0, 2))
-    def come(self, demand: Demand, priority: int) -> None:
+    @rule(demand=DEMANDS, priority=st.integers(0, 2), data=st.data())
+    def come(self, demand: Demand, priority: int, data: st.DataObject) -> None:
+        scope = data.draw(st.sampled_from(self.scopes))
         ahead = [w for w in self.waiters if w.result is None and w.priority >= priority]
-        result = self.limiter.reserve(demand, priority)
+        may_pass = all(waiter.scope not in ("", scope) and self.model_is_in_the_way(waiter) for waiter in ahead)
+        result = self.limiter.reserve(demand, priority, scope)
         if isinstance(result, Reservation):
-            assert not ahead, "overtook the waiters ahead"
+            assert may_pass, "overtook the waiters ahead"
+            assert result.scope == scope
             self.live.append(result)
             self.epochs[-1].append(result)
 
-    @rule(demand=DEMANDS, priority=st.integers(0, 2), patience=st.floats(0, 150))
-    def wait(self, demand: Demand, priority: int, patience: float) -> None:
-        self.waiters.append(self.queue.join(demand, priority, patience))
+    def model_is_in_the_way(self, waiter: Waiter) -> bool:
+        """Whether a waiter, or the first one ahead of it in its lane, waits for its model's limits."""
+        first = max(
+            (one for one in self.waiters if one.result is None and one.scope == waiter.scope),
+            key=lambda one: (one.priority, -self.waiters.index(one)),
+        )
+        denial = self.limiter._store.check(self.clock.now(), first.demand, NOTHING, first.scope)
+        return denial is not None and denial.scope != ""
+
+    @rule(demand=DEMANDS, priority=st.integers(0, 2), patience=st.floats(0, 150), data=st.data())
+    def wait(self, demand: Demand, priority: int, patience: float, data: st.DataObject) -> None:
+        scope = data.draw(st.sampled_from(self.scopes))
+        self.waiters.append(self.queue.join(demand, priority, patience, scope))
         self.collect()
 
     @precondition(lambda self: self.waiters)
@@ -86,9 +115,9 @@ class LimiterMachine(RuleBasedStateMachine):
         assert not self.limiter.settle(reservation, NOTHING, Verdict.FAILURE)
         self.collect()
 
-    @rule(amount=DEMANDS)
-    def consume(self, amount: Demand) -> None:
-        self.limiter.consume(amount)
+    @rule(amount=DEMANDS, data=st.data())
+    def consume(self, amount: Demand, data: st.DataObject) -> None:
+        self.limiter.consume(amount, data.draw(st.sampled_from(self.scopes)))
 
     @rule(seconds=st.sampled_from([0.001, 0.5, 1.0, 5.0, 20.0]) | st.floats(0, 150))
     def advance(self, seconds: float) -> None:
@@ -119,9 +148,14 @@ class LimiterMachine(RuleBasedStateMachine):
         assert state.waiting == len(pending)
         assert state.in_flight == len(self.live)
         assert state.in_flight <= self.limits.per_dimension.get("concurrency", state.in_flight)
-        in_flight = [reservation.demand for reservation in self.live]
-        assert_balances({name: usage.balance for name, usage in state.usage.items()}, in_flight)
-        assert all(usage.used >= 0 for usage in state.usage.values())
+        for scope, found in {"": state.usage, **{one: own.usage for one, own in state.models.items()}}.items():
+            in_flight = [each.demand for each in self.live if scope in ("", each.scope)]
+            assert_balances({name: usage.balance for name, usage in found.items()}, in_flight)
+            assert all(usage.used >= 0 for usage in found.values())
+            if "concurrency" in found:
+                assert found["concurrency"].used == len(in_flight) <= found["concurrency"].limit
+        for scope, own in state.models.items():
+            assert own.waiting == sum(waiter.scope == scope for waiter in pending)
         assert self.clock.armed <= 1
         assert self.clock.armed or not (pending or self.live)
         assert all(waiter.give_up_at > self.clock.now() for waiter in pending)
@@ -137,12 +171,13 @@ class LimiterMachine(RuleBasedStateMachine):
         state = self.limiter.state()
         assert (state.waiting, state.in_flight, self.clock.armed) == (0, 0, 0)
         assert all(waiter.result is not None for waiter in [*self.waiters, *self.left])
-        for usage in state.usage.values():
-            assert usage.balance.reserved == usage.balance.settled + usage.balance.refunded
+        for found in (state.usage, *(own.usage for own in state.models.values())):
+            for usage in found.values():
+                assert usage.balance.reserved == usage.balance.settled + usage.balance.refunded
         for admissions in self.epochs:
             # Judged by what each was charged in the end; an overrun is charged when it is found, not in advance.
-            charged = [(each.at, self.charges.get(each, each.demand)) for each in admissions]
-            assert_never_over_admitted(charged, self.limits)
+            charged = [(each.at, self.charges.get(each, each.demand), each.scope) for each in admissions]
+            assert_scopes_hold(charged, self.limiter)
 
 
 TestLimiterMachine = LimiterMachine.TestCase

@@ -1,14 +1,15 @@
-"""Limits: a provider's and a feature's, and those of the known providers that the file does not mention."""
+"""Limits of providers, of their models and of features; and those of known providers that the file does not mention."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from fnmatch import fnmatchcase
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from wallie_litellm.config.section import Section
-from wallie_litellm.config.values import Count, FirstToken, ShareBelowOne, TimeZone, conflict
+from wallie_litellm.config.values import Count, FirstToken, ModelPattern, ShareBelowOne, TimeZone, conflict
 from wallie_litellm.core.dimensions import DIMENSIONS, Dimension, RateDimension
 
 # Google resets requests per day at midnight Pacific time: https://ai.google.dev/gemini-api/docs/rate-limits
@@ -42,28 +43,55 @@ class LimitSettings(Section):
         return {dimension: value for dimension, value in values if value is not None}
 
 
-class ProviderLimits(LimitSettings):
-    """What one provider's account allows.
+class BurstLimits(LimitSettings):
+    """Limits of a provider's.
 
     ``burst``: capacity of a per-minute dimension's bucket, one minute's limit unless set. ``headroom``: share of
-    every limit that stays unused. ``reset_timezone``: where the day of ``rpd`` and ``tpd`` begins at midnight.
+    every limit that stays unused.
+    """
+
+    burst: Mapping[RateDimension, Count] = Field(default_factory=dict)
+    headroom: ShareBelowOne = 0.0
+
+    @model_validator(mode="after")
+    def _bursts_have_limits(self) -> Self:
+        for dimension in self.burst:
+            if getattr(self, dimension) is None:
+                raise conflict(f"burst.{dimension}", f"there is no {dimension} limit for it to belong to; set one too")
+        return self
+
+
+class ModelLimits(BurstLimits):
+    """What a provider allows for one model, or for all models together that a pattern matches."""
+
+
+class ProviderLimits(BurstLimits):
+    """What one provider's account allows, and by name or pattern what it allows for some of its models.
+
+    Of ``models`` the first pattern that matches holds, in the order of the file. ``reset_timezone``: where the day of
+    ``rpd`` and ``tpd`` begins at midnight.
     ``first_token``: seconds to an attempt's first content, after which it has failed; ``None`` is no such bound.
     ``cached_tokens``: whether ``tpm``, ``itpm`` and ``tpd`` count prompt tokens that were read from the vendor's cache;
     ``None`` is as that vendor does.
     """
 
-    burst: Mapping[RateDimension, Count] = Field(default_factory=dict)
-    headroom: ShareBelowOne = 0.0
+    models: Mapping[ModelPattern, ModelLimits] = Field(default_factory=dict)
     reset_timezone: TimeZone = "UTC"
     first_token: FirstToken | None = None
     cached_tokens: CachedTokens | None = None
 
     @model_validator(mode="after")
-    def _bursts_have_limits(self) -> ProviderLimits:
-        for dimension in self.burst:
-            if getattr(self, dimension) is None:
-                raise conflict(f"burst.{dimension}", f"there is no {dimension} limit for it to belong to; set one too")
+    def _patterns_are_reached(self) -> Self:
+        patterns = list(self.models)
+        for place, pattern in enumerate(patterns):
+            for earlier in patterns[:place]:
+                if not set("?[") & set(earlier) and fnmatchcase(pattern, earlier):
+                    raise conflict(f"models.{pattern}", f"never holds, as '{earlier}' before it matches; put it first")
         return self
+
+
+class AssumedLimits(ProviderLimits):
+    """Limits of models that the file states, with those of a known vendor's account, which it does not."""
 
 
 def counts_cached_tokens(limits: ProviderLimits | None, vendor: str) -> bool:
@@ -94,3 +122,12 @@ def in_its_time_zone(name: str, limits: Any) -> Any:
         named = "reset_timezone" in limits.model_fields_set
         return limits if named else limits.model_copy(update={"reset_timezone": zone})
     return {"reset_timezone": zone, **limits} if isinstance(limits, Mapping) else limits
+
+
+def with_assumed_account(name: str, limits: ProviderLimits) -> ProviderLimits:
+    """``limits``, with the known vendor's account limits where those of models alone are stated."""
+    known = DEFAULT_PROVIDERS.get(name)
+    if known is None or not limits.models or limits.by_dimension():
+        return limits
+    stated = {key: getattr(limits, key) for key in limits.model_fields_set}
+    return AssumedLimits(**{**known.by_dimension(), **stated})

@@ -7,7 +7,13 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from wallie_litellm.config.limits import DEFAULT_PROVIDERS, LimitSettings, ProviderLimits, in_its_time_zone
+from wallie_litellm.config.limits import (
+    DEFAULT_PROVIDERS,
+    LimitSettings,
+    ProviderLimits,
+    in_its_time_zone,
+    with_assumed_account,
+)
 from wallie_litellm.config.section import Place, Section
 from wallie_litellm.config.telemetry import TelemetrySettings
 from wallie_litellm.config.values import (
@@ -209,6 +215,11 @@ class WallieConfig(Section):
         if not isinstance(given, Mapping):
             return given
         return {**DEFAULT_PROVIDERS, **{name: in_its_time_zone(name, limits) for name, limits in given.items()}}
+
+    @field_validator("providers", mode="after")
+    @classmethod
+    def _known_accounts_have_limits(cls, limits: Mapping[str, ProviderLimits]) -> Mapping[str, ProviderLimits]:
+        return {name: with_assumed_account(name, own) for name, own in limits.items()}
 
     @model_validator(mode="after")
     def _feature_waits_fit(self) -> WallieConfig:

@@ -103,6 +103,8 @@ def _translate(details: ErrorDetails, root: type[Section], prefix: str) -> Probl
         return Problem(f"{where}.{context['field']}", context["text"])
     if kind in ("extra_forbidden", "invalid_key"):
         return unknown_key(where, str(loc[-1]), tuple(_section_at(root, loc[:-1]).model_fields))
+    if "[key]" in details["loc"] and kind == "wallie_expected":
+        return wrong(where.rstrip("."), details["input"], str(context["text"]))
     if "[key]" in details["loc"]:
         return unknown_key(where, str(loc[-1]), _literals(context))
     return wrong(where, details["input"], _expected(kind, context, details["msg"]))

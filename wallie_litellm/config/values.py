@@ -199,6 +199,7 @@ StoreUrl = Annotated[
 LedgerUrl = Annotated[str, BeforeValidator(_url("sqlite:///", "postgresql://"))]
 Port = Annotated[int, BeforeValidator(_port)]
 Host = Annotated[str, BeforeValidator(_text("a host name or an IP address", r"[\w.:-]+"))]
+ModelPattern = Annotated[str, BeforeValidator(_text("a model's name, or a pattern such as 'gpt-4o*'", r"\S+"))]
 Folder = Annotated[str, BeforeValidator(_text("the path of a folder"))]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 SinkPaths = Annotated[tuple[str, ...], BeforeValidator(_sink_paths)]

@@ -1,6 +1,8 @@
 """The arithmetic: numbers in, values out. Nothing here awaits, reads a clock, or imports LiteLLM or a store.
 
 ``dimensions``       what a limit can count
+``limit_keys``       the names of limits: a dimension, and the models that it is for
+``model_patterns``   which models a pattern of the configuration matches
 ``demand``           what a request demands of the limits, and what is charged for its result
 ``token_estimate``   an estimate of the tokens that a request will use
 ``token_bucket``     a limit per minute

@@ -155,7 +155,7 @@ class LeaseServer:
             if bucket is None:
                 bucket = self.buckets[name] = TokenBucket(per_minute, capacity, MAX_LOWS)
                 self.windows[name] = SlidingWindow()
-            bucket.resize(per_minute, capacity)
+            bucket.resize(now, per_minute, capacity)
         for name, (_, ends_at) in request["daily_limits"].items():
             if now >= self.day_ends_at.get(name, 0.0):
                 self.daily_usage[name] = 0.0

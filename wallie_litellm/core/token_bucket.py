@@ -29,17 +29,36 @@ class TokenBucket:
 
     def __init__(self, per_minute: float, capacity: float, max_lows: int = MAX_LOWS) -> None:
         self._max_lows = max_lows
-        self.resize(per_minute, capacity)
+        self._set(per_minute, capacity)
         self.full_at = -inf
         self._was_full_at = -inf  # what was taken before has all been refilled
         # Since then: (instant, seconds to full just before something was taken), each lower than all that came after.
         self._lows: list[tuple[float, float]] = []
 
-    def resize(self, per_minute: float, capacity: float) -> None:
-        """Change the limit; what is missing stays missing, in seconds of the refill."""
+    def _set(self, per_minute: float, capacity: float) -> None:
         self.capacity = capacity
         self.cost = SECONDS_PER_MINUTE / per_minute
         self.depth = capacity * self.cost + TOLERANCE
+
+    def resize(self, now: float, per_minute: float, capacity: float) -> None:
+        """Change the limit; the units that are missing stay missing."""
+        before = self.cost
+        self._set(per_minute, capacity)
+        if self.cost != before and self.full_at > now:
+            ratio = self.cost / before
+            self.full_at = now + (self.full_at - now) * ratio
+            self._lows = [(when, missing * ratio) for when, missing in self._lows]
+
+    def forgive(self, now: float) -> None:
+        """Let no more be missing than the capacity: a limit that turned out smaller was exceeded by its lack."""
+        excess = self.full_at - now - self.capacity * self.cost
+        if excess <= 0:
+            return
+        self.full_at -= excess
+        lowered = [(when, missing - excess) for when, missing in self._lows]
+        self._lows = [low for low in lowered if low[1] > 0]
+        filled = [when for when, missing in lowered if missing <= 0]
+        self._was_full_at = max((self._was_full_at, *filled))
 
     def wait(self, now: float, amount: float) -> float:
         """Seconds until ``amount`` can be taken; 0 or less when it can be now."""

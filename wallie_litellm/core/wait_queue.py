@@ -1,19 +1,34 @@
-"""The order in which waiting requests are served: higher priority first, first come first served within one."""
+"""The order in which waiting requests are served: higher priority first, first come first served within one.
+
+Requests for models with limits of their own have lanes of their own, so that those that wait for one model's limit can
+be passed by the others.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Collection, Iterator
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from wallie_litellm.core.demand import NOTHING, Demand
 
 
 class QueueEntry(Protocol):
-    """What a queue reads of an entry."""
+    """What a queue reads of an entry; ``scope`` is the pattern of its model's limits, empty where it has none."""
 
     demand: Demand
     priority: int
+    scope: str
 
+
+class Ahead(NamedTuple):
+    """The sums of the demands that a request is behind: of all of them, and of those for its own model's limits."""
+
+    account: Demand = NOTHING
+    model: Demand = NOTHING
+
+
+NONE_AHEAD = Ahead()
 
 T = TypeVar("T", bound=QueueEntry)
 
@@ -22,7 +37,7 @@ class _Lane(Generic[T]):
     __slots__ = ("demand", "entries", "length")
 
     def __init__(self) -> None:
-        self.entries: deque[T | None] = deque()
+        self.entries: deque[tuple[int, T]] = deque()  # with the order of their arrival
         self.demand = NOTHING
         self.length = 0
 
@@ -32,52 +47,86 @@ def _minus(total: Demand, part: Demand) -> Demand:
 
 
 class WaitQueue(Generic[T]):
-    """A priority queue that also has the sum of the demands ahead of a new entry."""
+    """A priority queue with lanes, that also has the sum of the demands ahead of a new entry."""
 
     def __init__(self) -> None:
-        self._lanes: dict[int, _Lane[T]] = {}
+        self._lanes: dict[int, dict[str, _Lane[T]]] = {}  # by priority, and by scope
         self._order: list[int] = []
         self._removed: set[int] = set()
+        self._arrivals = 0
 
     def __len__(self) -> int:
-        return sum(lane.length for lane in self._lanes.values())
+        return sum(lane.length for lanes in self._lanes.values() for lane in lanes.values())
+
+    def waiting(self, scope: str) -> int:
+        """The entries of one scope."""
+        return sum(lanes[scope].length for lanes in self._lanes.values() if scope in lanes)
 
     def push(self, entry: T) -> None:
         """Add ``entry`` behind the others of its priority."""
-        lane = self._lanes.get(entry.priority)
-        if lane is None:
-            lane = self._lanes[entry.priority] = _Lane()
+        lanes = self._lanes.get(entry.priority)
+        if lanes is None:
+            lanes = self._lanes[entry.priority] = {}
             self._order = sorted(self._lanes, reverse=True)
-        lane.entries.append(entry)
+        lane = lanes.get(entry.scope)
+        if lane is None:
+            lane = lanes[entry.scope] = _Lane()
+        self._arrivals += 1
+        lane.entries.append((self._arrivals, entry))
         lane.length += 1
         lane.demand = lane.demand.plus(entry.demand)
 
-    def head(self) -> T | None:
-        """The entry to be served next, still in the queue."""
+    def head(self, passed: Collection[str] = ()) -> T | None:
+        """The entry to be served next, still in the queue; those whose scope is in ``passed`` are left out."""
         for priority in self._order:
-            entries = self._lanes[priority].entries
-            while entries:
-                entry = entries[0]
-                if entry is not None and id(entry) not in self._removed:
-                    return entry
-                self._removed.discard(id(entries.popleft()))
+            found: tuple[int, T] | None = None
+            for scope, lane in self._lanes[priority].items():
+                if scope in passed:
+                    continue
+                first = self._first(lane)
+                if first is not None and (found is None or first[0] < found[0]):
+                    found = first
+            if found is not None:
+                return found[1]
+        return None
+
+    def heads(self, priority: int) -> Iterator[T]:
+        """The first entry of each scope of ``priority`` or more, highest priority first."""
+        seen: set[str] = set()
+        for other in self._order:
+            if other < priority:
+                return
+            for scope, lane in self._lanes[other].items():
+                if scope not in seen and (first := self._first(lane)) is not None:
+                    seen.add(scope)
+                    yield first[1]
+
+    def _first(self, lane: _Lane[T]) -> tuple[int, T] | None:
+        entries = lane.entries
+        while entries:
+            if id(entries[0][1]) not in self._removed:
+                return entries[0]
+            self._removed.discard(id(entries.popleft()[1]))
         return None
 
     def remove(self, entry: T) -> None:
         """Remove ``entry``, which is anywhere in the queue."""
-        lane = self._lanes[entry.priority]
+        lane = self._lanes[entry.priority][entry.scope]
         lane.length -= 1
         lane.demand = _minus(lane.demand, entry.demand)
-        if lane.entries and lane.entries[0] is entry:
+        if lane.entries and lane.entries[0][1] is entry:
             lane.entries.popleft()
         else:
             self._removed.add(id(entry))
 
-    def ahead(self, priority: int) -> Demand:
-        """The sum of the demands that a new entry of ``priority`` would be behind."""
-        total = NOTHING
+    def ahead(self, priority: int, scope: str = "") -> Ahead:
+        """The sums of the demands that a new entry of ``priority`` would be behind."""
+        account = model = NOTHING
         for other in self._order:
             if other < priority:
                 break
-            total = total.plus(self._lanes[other].demand)
-        return total
+            for name, lane in self._lanes[other].items():
+                account = account.plus(lane.demand)
+                if scope and name == scope:
+                    model = model.plus(lane.demand)
+        return Ahead(account, model)

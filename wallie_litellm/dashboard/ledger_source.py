@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from wallie_litellm.bootstrap import restore_limits, usage_windows
+from wallie_litellm.bootstrap import model_patterns, restore_limits, usage_windows
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import LedgerSettings
 from wallie_litellm.core.circuit_breaker import BreakerState
@@ -103,7 +103,7 @@ class LedgerSource:
         try:
             async with open_reader(self._url) as engine:
                 async with engine.connect() as connection:
-                    found = await read_usage(connection, usage_windows(guard), wall)
+                    found = await read_usage(connection, usage_windows(guard), wall, model_patterns(guard))
                 for name, charged in found.day.items():
                     if charged != NOTHING and not name.startswith(FEATURE):
                         guard.limiter(name)  # it is used, whatever the models of the file are

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.core.limit_keys import ACCOUNT, dimension_in, scope_in
 from wallie_litellm.errors import DeadlineExceeded, RateLimited, Refused
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.pacing import pacer
@@ -30,9 +31,10 @@ LEASE_ANSWER: Final = 0.5  # seconds that the lease server may take to answer, o
 
 
 class _Wait(NamedTuple):
-    """A demand that was denied and may wait, for at most ``allowed`` seconds."""
+    """A demand that was denied and may wait, for at most ``allowed`` seconds; ``scope`` is the pattern of its model."""
 
     demand: Demand
+    scope: str
     allowed: float
 
 
@@ -64,7 +66,7 @@ class Admission:
         ranks: dict[str, tuple[float, bool]] = {}
         refusals: list[Refused] = []
         for name, found in self._limiters.denials_of(scopes, demand, context.priority).items():
-            used_up = self._switch_at is not None and self._limits_of(name).utilization()[1] >= self._switch_at
+            used_up = self._switch_at is not None and self._utilization(name) >= self._switch_at
             if found is None:
                 ranks[name] = (0.0, used_up)
                 continue
@@ -78,8 +80,14 @@ class Admission:
         best = min(ranks.values())
         return frozenset(name for name, rank in ranks.items() if rank == best or not soonest)
 
-    def _limits_of(self, scope: str) -> Limiter:
-        return self._limiters.provider(self._limiters.provider_name(scope))
+    def _utilization(self, scope: str) -> float:
+        """The largest used share of the limits that an attempt in ``scope`` passes."""
+        limiter = self._limiters.provider(self._limiters.provider_name(scope))
+        return limiter.utilization(self._limiters.pattern_of(scope))[1]
+
+    def _pattern_of(self, limiter: Limiter, attempt: Attempt) -> str:
+        """The pattern of the limits that an attempt passes at ``limiter``, besides those of all models."""
+        return self._limiters.pattern_of(attempt.scope) if limiter.scopes else ACCOUNT
 
     async def admit(self, context: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
         """Wait for the capacity of ``attempt.provider``, its account and the request's feature, and take it.
@@ -198,12 +206,13 @@ class Admission:
             Refused: the request may not wait.
             DeadlineExceeded: the caller's deadline passed.
         """
+        scope = self._pattern_of(limiter, attempt)
         if self._switch_at is not None:
-            self._check_switch(context, attempt, limiter, demand, self._switch_at)
-        result = limiter.reserve(demand, context.priority)
+            self._check_switch(context, attempt, limiter, demand, scope, self._switch_at)
+        result = limiter.reserve(demand, context.priority, scope)
         if guessed and isinstance(result, Denial) and result.reason is _TOO_LARGE:
-            demand = limiter.fit(demand)
-            result = limiter.reserve(demand, context.priority)
+            demand = limiter.fit(demand, scope)
+            result = limiter.reserve(demand, context.priority, scope)
         attempt.started_at = self._now()
         if isinstance(result, Reservation):
             return result
@@ -213,7 +222,7 @@ class Admission:
         if allowed is None:
             self.check_deadline(context)
             raise self._refuse(context, attempt, limiter, result)
-        return _Wait(demand, allowed)
+        return _Wait(demand, scope, allowed)
 
     def _enqueue(
         self,
@@ -223,7 +232,7 @@ class Admission:
         wait: _Wait,
         wake: Callable[[Waiter], None],
     ) -> Waiter:
-        waiter = Waiter(wait.demand, context.priority, attempt.started_at + wait.allowed, wake)
+        waiter = Waiter(wait.demand, context.priority, attempt.started_at + wait.allowed, wake, wait.scope)
         limiter.enqueue(waiter)
         rules = context.rules
         if min(rules.patience, rules.pause_patience) < context.waited + wait.allowed and not limiter.is_feature:
@@ -311,26 +320,27 @@ class Admission:
         router = context.route.router
         return any(
             self._limiters.denial_of(scope, demand, context.priority) is None
-            and (below == inf or self._limits_of(scope).utilization()[1] < below)
+            and (below == inf or self._utilization(scope) < below)
             for other in context.remaining(group)
             for scope in router.scopes(other)
         )
 
     def _check_switch(
-        self, context: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand, switch_at: float
+        self, context: RequestContext, attempt: Attempt, limiter: Limiter, demand: Demand, scope: str, switch_at: float
     ) -> None:
         """``quota.switch_at``: keep the rest of a limit while another provider can serve.
 
         Raises:
             RateLimited: the limit is used to ``switch_at`` or more, and another provider can serve.
         """
-        dimension, share = limiter.utilization()
+        limit, share = limiter.utilization(scope)
         if limiter.is_feature or share < switch_at:
             return
         if self.another_could_serve(context, attempt.group, demand, below=switch_at):
+            whose = f" for {scope_in(limit)}" if scope_in(limit) else ""
             raise RateLimited(
-                f"{limiter.name} has used {share:.0%} of its {dimension} limit, and another provider can serve "
-                f"(wallie.quota.switch_at is {switch_at:.0%}).",
+                f"{limiter.name} has used {share:.0%} of its {dimension_in(limit)} limit{whose}, and another provider "
+                f"can serve (wallie.quota.switch_at is {switch_at:.0%}).",
                 provider=limiter.name,
                 model=attempt.group,
                 retry_after=0.0,

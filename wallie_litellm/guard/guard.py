@@ -16,6 +16,7 @@ from wallie_litellm.config.models import StoreSettings
 from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.demand import ONE_REQUEST, Demand
+from wallie_litellm.core.scopes import model_in
 from wallie_litellm.core.validation import require_count
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard.admission import Admission
@@ -275,12 +276,30 @@ class Guard:
 
     # Actions: ``actor``, and ``detail``, the reason, are recorded with each.
 
-    def reset_quota(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
-        """Set ``provider``'s usage to zero and end any pause of it, of its accounts and of their models."""
-        for limiter in (*self._limiters.limiters_of(provider), *self._limiters.models_of(provider)):
-            limiter.reset()
-            self._settlement.forget_rejections(limiter.name)
-        self.reporter.on_action(actor, "reset_quota", provider, detail)
+    def reset_quota(
+        self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
+    ) -> None:
+        """Set ``provider``'s usage to zero and end any pause of it, of its accounts and of their models.
+
+        With ``model``, a model's name or a pattern of the file, only those of its own limits, and its pauses.
+
+        Raises:
+            ValueError: there is no such provider, or nothing to reset of this model at it.
+        """
+        if model is None:
+            for limiter in (*self._limiters.limiters_of(provider), *self._limiters.models_of(provider)):
+                limiter.reset()
+                self._settlement.forget_rejections(limiter.name)
+            self.reporter.on_action(actor, "reset_quota", provider, detail)
+            return
+        limiter, pattern = self._limiters.known(provider), self._limiters.known_pattern(provider, model)
+        if pattern:
+            limiter.reset(pattern)
+        for paused in self._limiters.models_of(provider):
+            if model_in(paused.name) == model or (pattern and self._limiters.pattern_of(paused.name) == pattern):
+                paused.reset()
+                self._settlement.forget_rejections(paused.name)
+        self.reporter.on_action(actor, "reset_quota", provider, detail, pattern or model)
 
     def close_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
         """Let requests through to ``provider`` again, whatever the state of its breaker and its accounts'."""

@@ -24,14 +24,15 @@ _ERRORS: Final[Mapping[DenialReason, tuple[type[Refused], str]]] = {
     DenialReason.CIRCUIT_OPEN: (CircuitOpen, "{0.provider}'s circuit is open{0.after}{0.breaker_reason}."),
     DenialReason.TOO_LARGE: (
         RequestTooLarge,
-        "The request is larger than {0.owner}'s whole {0.dimension} limit of {0.capacity:.0f}: it could never be "
-        "served there. Shorten it, lower max_tokens, or raise {0.setting}.{0.dimension}.",
+        "The request is larger than {0.owner}'s whole {0.dimension} limit{0.models} of {0.capacity:.0f}: it could "
+        "never be served there. Shorten it, lower max_tokens, or raise {0.setting}.{0.dimension}.",
     ),
     DenialReason.GUARD_CLOSED: (RateLimited, "{0.subject} cannot be waited for: the guard was closed."),
     DenialReason.ABANDONED: (RateLimited, "{0.subject} cannot be waited for: the wait was abandoned."),
     DenialReason.CONCURRENCY: (
         RateLimited,
-        "{0.subject} is at its concurrency limit{0.after}{0.limit_setting}; a place is free as soon as a call ends.",
+        "{0.subject} is at its concurrency limit{0.models}{0.after}{0.limit_setting}; a place is free as soon as a "
+        "call ends.",
     ),
     DenialReason.STORE_DOWN: (
         RateLimited,
@@ -42,7 +43,7 @@ _ERRORS: Final[Mapping[DenialReason, tuple[type[Refused], str]]] = {
     DenialReason.PAUSED: (RateLimited, "{0.subject} asked to be left alone{0.after}; " + _TOO_LATE),
     DenialReason.LIMIT: (
         RateLimited,
-        "{0.subject} is at its {0.dimension} limit{0.after}{0.limit_setting}; " + _TOO_LATE,
+        "{0.subject} is at its {0.dimension} limit{0.models}{0.after}{0.limit_setting}; " + _TOO_LATE,
     ),
 }
 
@@ -58,7 +59,7 @@ def refusal(denial: Denial, limiter: Limiter, group: str, *, provider: str, wait
     if denial.reason is DenialReason.CIRCUIT_OPEN and not math.isfinite(retry_after):
         retry_after = open_for
     elif denial.reason is DenialReason.CONCURRENCY:
-        retry_after = 1.0
+        retry_after = max(1.0, retry_after)
     text = message.format(_Refusal(denial, limiter, waited))
     return error(text, provider=provider, model=group, retry_after=retry_after)
 
@@ -90,12 +91,18 @@ class _Refusal:
         """The key path in the configuration under which the limits are set."""
         if self.limiter.is_feature:
             return f"wallie.features.{self._feature}.limits"
-        return f"wallie.providers.{self.limiter.name}"
+        models = f".models.{self.denial.scope}" if self.denial.scope else ""
+        return f"wallie.providers.{self.limiter.name}{models}"
+
+    @property
+    def models(self) -> str:
+        """Whose limit it is, where it is not that of all models."""
+        return f" for {self.denial.scope}" if self.denial.scope else ""
 
     @property
     def limit_setting(self) -> str:
-        """A feature's limits are rarer than a provider's: the message says where they are set."""
-        return f" ({self.setting}.{self.dimension})" if self.limiter.is_feature else ""
+        """A feature's limits and a model's are rarer than a provider's: the message says where they are set."""
+        return f" ({self.setting}.{self.dimension})" if self.limiter.is_feature or self.denial.scope else ""
 
     @property
     def after(self) -> str:
@@ -113,7 +120,7 @@ class _Refusal:
 
     @property
     def capacity(self) -> float:
-        return self.limiter.capacity(self.dimension)
+        return self.limiter.capacity(self.dimension, self.denial.scope)
 
     @property
     def breaker_reason(self) -> str:

@@ -96,6 +96,7 @@ class Reporter:
             *bill,  # prompt_tokens to estimated
             charged,
             *context.caller,  # feature, user_id, metadata
+            scope=(attempt.reservation.scope or None) if attempt.reservation is not None else None,
         )
         context.attempts.append(record)
         self._publish(record)
@@ -194,15 +195,16 @@ class Reporter:
     def on_threshold(self, provider: str, crossing: Crossing) -> None:
         """A limit's utilisation has reached a threshold."""
         wall = self._wall()
-        dimension, level, share, use, _ = crossing
-        self._publish(
-            QuotaCrossed(new_id(wall), wall, provider, dimension, level, share, use.units, use.full, use.reset_in)
-        )
+        dimension, level, share, use, _, scope = crossing
+        amounts = share, use.units, use.full, use.reset_in
+        self._publish(QuotaCrossed(new_id(wall), wall, provider, dimension, level, *amounts, scope or None))
 
-    def on_action(self, actor: str, action: str, provider: str, detail: str | None = None) -> None:
-        """An operator has acted on ``provider``."""
+    def on_action(
+        self, actor: str, action: str, provider: str, detail: str | None = None, model: str | None = None
+    ) -> None:
+        """An operator has acted on ``provider``, or on the limits of its models that a pattern matches."""
         wall = self._wall()
-        self._publish(OperatorActed(new_id(wall), wall, actor, action, provider, detail))
+        self._publish(OperatorActed(new_id(wall), wall, actor, action, provider, detail, model))
 
     def used_outside(self, provider: str, charged: Demand, source: str) -> None:
         """A provider was used by a call outside the router."""

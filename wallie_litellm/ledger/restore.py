@@ -6,12 +6,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from queue import Empty, SimpleQueue
+from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, false, func, select
+from sqlalchemy import ColumnElement, Connection, Table, false, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from wallie_litellm.config.values import mask_url
@@ -29,24 +31,41 @@ logger = logging.getLogger(__name__)
 # the buckets of its limits.
 Windows = Mapping[str, tuple[float, float]]
 
+# Provider → the pattern of a model's own limits there, from LiteLLM's name of the model and that of its group; empty if
+# it has none. Of providers that have such limits.
+Patterns = Mapping[str, Callable[[str, str], str]]
+
+_NO_PATTERNS: Final[Patterns] = {}
+
+
+class ScopeUse(NamedTuple):
+    """The charges of the models under one pattern: since the day began, and recently, as in :class:`Restored`."""
+
+    day: Demand
+    recent: list[tuple[float, Demand]]
+
 
 @dataclass(frozen=True, slots=True)
 class Restored:
     """The ledger's records of the current day, minutes and month.
 
     ``day`` has the charges of each provider and feature since its day began, or since an operator's reset; ``recent``
-    the latest charges with the Unix times at which their attempts ended, oldest first. ``budget_levels`` are the levels
-    announced this month (UTC), ``unpriced`` the deployments announced today (UTC).
+    the latest charges with the Unix times at which their attempts ended, oldest first. ``models`` has both of models
+    with limits of their own, by provider and pattern. ``budget_levels`` are the levels announced this month (UTC),
+    ``unpriced`` the deployments announced today (UTC).
     """
 
     day: dict[str, Demand] = field(default_factory=dict)
     recent: dict[str, list[tuple[float, Demand]]] = field(default_factory=dict)
+    models: dict[str, dict[str, ScopeUse]] = field(default_factory=dict)
     month_cost: float = 0.0
     budget_levels: frozenset[str] = frozenset()
     unpriced: frozenset[str] = frozenset()
 
 
-def restore(url: str, windows: Windows, *, wall: float | None = None, timeout: float = 5.0) -> Restored | None:
+def restore(
+    url: str, windows: Windows, patterns: Patterns = _NO_PATTERNS, *, wall: float | None = None, timeout: float = 5.0
+) -> Restored | None:
     """Read the usage at ``wall`` (Unix time, by default now) from the ledger at ``url``, within ``timeout`` seconds.
 
     May be called with or without a running event loop. ``None`` if the database cannot be read, with a warning.
@@ -60,7 +79,8 @@ def restore(url: str, windows: Windows, *, wall: float | None = None, timeout: f
 
     def read() -> None:
         try:
-            results.put(asyncio.run(_read_within(url, windows, time.time() if wall is None else wall, timeout)))
+            at = time.time() if wall is None else wall
+            results.put(asyncio.run(_read_within(url, windows, patterns, at, timeout)))
         except BaseException as error:  # noqa: BLE001 - raised or logged by the calling thread
             results.put(error)
 
@@ -81,22 +101,24 @@ def restore(url: str, windows: Windows, *, wall: float | None = None, timeout: f
     return result
 
 
-async def read_usage(connection: AsyncConnection, windows: Windows, wall: float) -> Restored:
+async def read_usage(
+    connection: AsyncConnection, windows: Windows, wall: float, patterns: Patterns = _NO_PATTERNS
+) -> Restored:
     """As :func:`restore`, over a ``connection`` to a database that has the ledger's tables."""
-    return await connection.run_sync(_read, windows, wall)
+    return await connection.run_sync(_read, windows, patterns, wall)
 
 
-async def _read_within(url: str, windows: Windows, wall: float, timeout: float) -> Restored:
+async def _read_within(url: str, windows: Windows, patterns: Patterns, wall: float, timeout: float) -> Restored:
     engine = open_engine(url, pool_size=1, busy_timeout=timeout)
     try:
         async with asyncio.timeout(timeout):
-            return await _read_engine(engine, windows, wall)
+            return await _read_engine(engine, windows, patterns, wall)
     finally:
         async with asyncio.timeout(1.0):
             await engine.dispose()
 
 
-async def _read_engine(engine: AsyncEngine, windows: Windows, wall: float) -> Restored:
+async def _read_engine(engine: AsyncEngine, windows: Windows, patterns: Patterns, wall: float) -> Restored:
     async with engine.connect() as connection:
         version = await connection.run_sync(version_of)
     if version is None:
@@ -105,31 +127,75 @@ async def _read_engine(engine: AsyncEngine, windows: Windows, wall: float) -> Re
         async with writing(engine) as connection:
             await connection.run_sync(migrate)
     async with engine.connect() as connection:
-        return await read_usage(connection, windows, wall)
+        return await read_usage(connection, windows, wall, patterns)
 
 
-def _read(connection: Connection, windows: Windows, wall: float) -> Restored:
+def _read(connection: Connection, windows: Windows, patterns: Patterns, wall: float) -> Restored:
     today = datetime.fromtimestamp(wall, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     month = today.replace(day=1)
     resets = _last_resets(connection, windows)
     announced = [alerts.c.type == "budget", alerts.c.at >= month.timestamp(), alerts.c.detail == f"{month:%Y-%m}"]
     unpriced = [alerts.c.type == "unpriced", alerts.c.at >= today.timestamp()]
+    own_resets = _last_resets(connection, windows, of_models=True)
+    models = {}
+    for name, pattern_of in patterns.items():
+        whole = resets.get((name, ""), -inf)
+        reset = {pattern: max(at, whole) for (provider, pattern), at in own_resets.items() if provider == name}
+        models[name] = _models(connection, name, windows[name], pattern_of, reset, whole)
     return Restored(
-        day={name: _day(connection, name, start, resets.get(name)) for name, (start, _) in windows.items()},
+        day={name: _day(connection, name, start, resets.get((name, ""))) for name, (start, _) in windows.items()},
         recent={
-            name: _recent(connection, name, max(since, resets.get(name, since))) for name, (_, since) in windows.items()
+            name: _recent(connection, name, max(since, resets.get((name, ""), since)))
+            for name, (_, since) in windows.items()
         },
+        models=models,
         month_cost=_cost(connection, month.timestamp()),
         budget_levels=frozenset(connection.scalars(select(alerts.c.level).where(*announced))),
         unpriced=frozenset(connection.scalars(select(alerts.c.detail).where(*unpriced))),
     )
 
 
-def _last_resets(connection: Connection, windows: Windows) -> dict[str, float]:
+def _last_resets(connection: Connection, windows: Windows, *, of_models: bool = False) -> dict[tuple[str, str], float]:
+    """When the quota was reset last, by provider and, ``of_models``, by pattern."""
     earliest = min((min(window) for window in windows.values()), default=0.0)
-    found = select(actions.c.provider, func.max(actions.c.at)).group_by(actions.c.provider)
+    model = actions.c.model if "model" in actions.c else literal("")
+    found = select(actions.c.provider, model, func.max(actions.c.at)).group_by(actions.c.provider, model)
     found = found.where(actions.c.action == "reset_quota", actions.c.at >= earliest)
-    return dict(connection.execute(found).all())
+    found = found.where(model != "" if of_models else model == "")
+    return {(provider, pattern): at for provider, pattern, at in connection.execute(found)}
+
+
+def _models(
+    connection: Connection,
+    name: str,
+    window: tuple[float, float],
+    pattern_of: Callable[[str, str], str],
+    resets: Mapping[str, float],
+    reset: float,
+) -> dict[str, ScopeUse]:
+    """The charges of a provider's models with limits of their own, since the reset of these, or of all.
+
+    Sums of records are by group alone, and a pattern may be of the model's name: so the records are read.
+    """
+    start, since = window
+    days: dict[str, Demand] = {}
+    for begin in {max(start, reset), *(max(start, at) for at in resets.values())}:
+        sums = select(attempts.c.deployment, attempts.c.model, *(func.sum(column) for column in _charged(attempts)))
+        sums = sums.where(attempts.c.at >= begin, attempts.c.provider == name)
+        for model, group, *charged in connection.execute(sums.group_by(attempts.c.deployment, attempts.c.model)):
+            pattern = pattern_of(model, group)
+            if max(start, resets.get(pattern, reset)) == begin:
+                days[pattern] = days.get(pattern, NOTHING).plus(Demand(*(int(amount or 0) for amount in charged)))
+    recent: dict[str, list[tuple[float, Demand]]] = {}
+    rows = select(attempts.c.at, attempts.c.deployment, attempts.c.model, *_charged(attempts)).order_by(attempts.c.at)
+    for at, model, group, *charged in connection.execute(
+        rows.where(attempts.c.at >= max(since, reset), attempts.c.provider == name)
+    ):
+        pattern = pattern_of(model, group)
+        if at >= resets.get(pattern, reset):
+            recent.setdefault(pattern, []).append((at, Demand(*charged)))
+    used = {*days, *recent} - {""}
+    return {pattern: ScopeUse(days.get(pattern, NOTHING), _by_second(recent.get(pattern, ()))) for pattern in used}
 
 
 def _day(connection: Connection, name: str, start: float, reset: float | None) -> Demand:
@@ -166,12 +232,18 @@ def _recent(connection: Connection, name: str, since: float) -> list[tuple[float
     A charge counts from the attempt's end, though most of it was made at admission: usage beyond the estimate is
     charged at the end, and a limit may be kept too strictly but not exceeded.
     """
-    seconds: dict[int, tuple[float, Demand]] = {}
+    uses: list[tuple[float, Demand]] = []
     for table in (attempts, outside_usage):
         found = select(table.c.at, *_charged(table)).where(table.c.at >= since, _charged_to(table, name))
-        for at, *charged in connection.execute(found):
-            last, sum_ = seconds.get(int(at), (at, NOTHING))
-            seconds[int(at)] = (max(last, at), sum_.plus(Demand(*charged)))
+        uses += ((at, Demand(*charged)) for at, *charged in connection.execute(found))
+    return _by_second(uses)
+
+
+def _by_second(uses: Iterable[tuple[float, Demand]]) -> list[tuple[float, Demand]]:
+    seconds: dict[int, tuple[float, Demand]] = {}
+    for at, charged in uses:
+        last, sum_ = seconds.get(int(at), (at, NOTHING))
+        seconds[int(at)] = (max(last, at), sum_.plus(charged))
     return [use for _, use in sorted(seconds.items()) if use[1] != NOTHING]
 
 

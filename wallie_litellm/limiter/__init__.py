@@ -5,11 +5,12 @@
 ``timer``         the one timer of a limiter
 ``registry``      all limiters of a guard, by name: those of providers, and those of features with limits
 ``status``        a limiter's state as status reports show it
-``limits``        what a provider's account allows
+``limits``        what a provider's account allows, and what it allows for some of its models
 ``store``         what a limiter asks of any store, and its answers: reservation or denial
 ``memory_store``  the store in this process's memory
 ``listener``      what limiters report to the guard: changes of breakers, and thresholds that are reached
-``accounting``    what every store keeps: calls in flight, sums, and a meter for each limit
+``accounting``    what every store keeps: calls in flight, and the limits that each of them passes
+``scope_accounting``  the limits of the account, or of some of its models: buckets, counters, sums, meters
 ``quota_meter``   how far one limit is used, and which thresholds that has reached
 ``leased``        the store of a fleet: capacity leased from a server that all its workers share
 ``redis``         that server in Redis

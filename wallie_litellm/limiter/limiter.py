@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.core.circuit_breaker import BreakerAction, BreakerState, Verdict, apply_action
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import FEATURE
+from wallie_litellm.core.limit_keys import ACCOUNT, limit_key
+from wallie_litellm.core.model_patterns import ModelPatterns
 from wallie_litellm.core.wait_queue import WaitQueue
 from wallie_litellm.limiter.listener import LimiterListener
 from wallie_litellm.limiter.store import (
@@ -33,6 +35,13 @@ _NOT_BY_WAITING: Final = (DenialReason.CIRCUIT_OPEN, DenialReason.STORE_DOWN)
 _EVENT_WAITS: Final = (DenialReason.CONCURRENCY, DenialReason.LEASE_REQUESTED)
 
 
+class ScopeState(NamedTuple):
+    """The models that a pattern matches: the requests that wait for one, and the usage of their limits by dimension."""
+
+    waiting: int
+    usage: dict[str, LimitUsage]
+
+
 @dataclass(frozen=True, slots=True)
 class LimiterState:
     """One provider's limits, breaker and queue at one moment. Times are seconds from then."""
@@ -45,6 +54,7 @@ class LimiterState:
     in_flight: int
     waiting: int
     usage: dict[str, LimitUsage]
+    models: dict[str, ScopeState]  # by pattern, in the order of the file
 
 
 class Limiter:
@@ -65,6 +75,9 @@ class Limiter:
         listener: LimiterListener | None = None,
     ) -> None:
         self.name = name
+        #: The patterns of the models with limits of their own, in the order of the file.
+        self.scopes = tuple(store.limits.models)
+        self._patterns = ModelPatterns(self.scopes)
         self.is_feature = name.startswith(FEATURE)
         self._store = store
         self._now = clock.now
@@ -81,35 +94,55 @@ class Limiter:
         self._timer = ResettableTimer(clock, self._on_timer)
         self._expiry_at = inf
 
-    def reserve(self, demand: Demand, priority: int = 0) -> Reservation | Denial:
-        """Take ``demand`` now, or return why not and for how long, with the requests in the queue before it."""
+    def reserve(self, demand: Demand, priority: int = 0, scope: str = ACCOUNT) -> Reservation | Denial:
+        """Take ``demand`` now, or return why not and for how long, with the requests in the queue before it.
+
+        It is taken from the account's limits, and from those of ``scope``, the pattern of its model's.
+        """
         self._acquire()
         try:
             now = self._now()
             if not self._waiting:
-                result = self._store.reserve(now, demand)
+                result = self._store.reserve(now, demand, scope)
                 if now + self._ttl < self._expiry_at:
                     self._watch_expiry(now)
                 if self._store.breaker.state is not self._seen[0]:  # it has become half open
                     self._note_change(now)
                 return result
-            ahead = self._queue.ahead(priority)
-            denial = self._store.check(now, demand, ahead)
-            if denial is None and not ahead.requests:
+            denial = self._denial_in_line(now, demand, priority, scope)
+            if denial is None:
                 self._expiry_at = min(self._expiry_at, now + self._ttl)  # the timer is set for the queue already
-                result = self._store.reserve(now, demand)
+                result = self._store.reserve(now, demand, scope)
                 self._note_change(now)
                 return result
-            return denial or Denial(self._queue_reason, 0.0)
+            return denial if denial.reason is not _QUEUED else denial._replace(reason=self._queue_reason)
         finally:
             self._release()
 
-    def check(self, demand: Demand, priority: int = 0) -> Denial | None:
+    def check(self, demand: Demand, priority: int = 0, scope: str = ACCOUNT) -> Denial | None:
         """The denial that :meth:`reserve` would return now; ``None`` if it would admit. Takes nothing."""
         with self._lock:
-            ahead = self._queue.ahead(priority) if self._waiting else NOTHING
-            denial = self._store.check(self._now(), demand, ahead)
-            return denial or (Denial(_QUEUED, 0.0) if ahead.requests else None)
+            now = self._now()
+            if not self._waiting:
+                return self._store.check(now, demand, NOTHING, scope)
+            return self._denial_in_line(now, demand, priority, scope)
+
+    def _denial_in_line(self, now: float, demand: Demand, priority: int, scope: str) -> Denial | None:
+        """The denial of a request behind those in the queue that it may not pass; ``None`` if it is the first."""
+        if self._may_pass(now, priority, scope):
+            return self._store.check(now, demand, NOTHING, scope)
+        ahead = self._queue.ahead(priority, scope)
+        return self._store.check(now, demand, ahead.account, scope, ahead.model) or Denial(_QUEUED, 0.0)
+
+    def _may_pass(self, now: float, priority: int, scope: str) -> bool:
+        """Whether all requests ahead of a new one wait for limits of models that it does not need."""
+        for head in self._queue.heads(priority):
+            if head.scope in (ACCOUNT, scope):
+                return False
+            denial = self._store.check(now, head.demand, NOTHING, head.scope)
+            if denial is None or not denial.scope:
+                return False
+        return True
 
     def is_paused(self) -> bool:
         """Whether the provider has asked for a pause that has not passed."""
@@ -125,20 +158,43 @@ class Limiter:
             breaker = self._store.breaker
             return breaker.generation != reservation.generation and breaker.wait(self._now()) > 0
 
-    def fit(self, demand: Demand) -> Demand:
+    def fit(self, demand: Demand, scope: str = ACCOUNT) -> Demand:
         """``demand`` with its output, a guess, cut to the capacity of the limits."""
-        return self._store.fit(demand)
+        return self._store.fit(demand, scope)
 
-    def capacity(self, dimension: str) -> float:
+    def capacity(self, dimension: str, scope: str = ACCOUNT) -> float:
         """The most units that one request may demand in ``dimension``; ``inf`` without a limit."""
-        return self._store.capacity(dimension)
+        return self._store.capacity(dimension, scope)
+
+    def scope_of(self, model: str) -> str:
+        """The pattern whose limits a model has, besides the account's; empty if none has it."""
+        return self._patterns.find(model)
+
+    def configured(self) -> Mapping[tuple[str, str], int]:
+        """The configured limits, by scope and dimension."""
+        return self._store.configured()
+
+    def set_limit(self, scope: str, dimension: str, amount: int | None) -> None:
+        """Have ``amount`` in force from now on, or with ``None`` the configured limit again, or none.
+
+        What is missing stays missing, up to the whole limit.
+        """
+        with self._lock:
+            self._store.set_limit(self._now(), scope, dimension, amount)
+            woken = self._serve()
+        wake(woken)
+
+    def bound(self, scope: str, dimension: str, left: float) -> None:
+        """Leave no more than ``left`` units of a limit: the vendor has said that so many are left."""
+        with self._lock:
+            self._store.bound(self._now(), scope, dimension, left)
 
     def evict(self, waiter: Waiter) -> None:
         """Deny ``waiter``, if it is still in the queue, as if its wait had become too long."""
         with self._lock:
             if waiter.result is not None:
                 return
-            denial = self._store.check(self._now(), waiter.demand, NOTHING) or Denial(_QUEUED, 0.0)
+            denial = self._store.check(self._now(), waiter.demand, NOTHING, waiter.scope) or Denial(_QUEUED, 0.0)
             self._dequeue(waiter, denial)
             woken = [waiter, *self._serve()]
         wake(woken)
@@ -199,15 +255,15 @@ class Limiter:
             woken = self._serve()
         wake(woken)
 
-    def consume(self, amount: Demand) -> None:
+    def consume(self, amount: Demand, scope: str = ACCOUNT) -> None:
         """Charge ``amount``, which was used without a reservation."""
         with self._lock:
-            self._store.consume(self._now(), amount)
+            self._store.consume(self._now(), amount, scope)
 
-    def reset(self) -> None:
-        """Forget what was used and any pause."""
+    def reset(self, scope: str = ACCOUNT) -> None:
+        """Forget what was used and any pause; with a ``scope``, what was used of its own limits alone."""
         with self._lock:
-            self._store.reset(self._now())
+            self._store.reset(self._now(), scope)
             woken = self._serve()
         wake(woken)
 
@@ -234,6 +290,10 @@ class Limiter:
                 in_flight=self._store.in_flight,
                 waiting=self._waiting,
                 usage=self._store.usage(now),
+                models={
+                    scope: ScopeState(self._queue.waiting(scope), self._store.usage(now, scope))
+                    for scope in self.scopes
+                },
             )
 
     @property
@@ -241,23 +301,30 @@ class Limiter:
         """Reservations not yet settled."""
         return self._store.in_flight
 
-    def utilization(self) -> tuple[str, float]:
-        """The dimension that is used most, and the share of its limit that is used; ``("", 0.0)`` without limits.
+    def utilization(self, scope: str = ACCOUNT) -> tuple[str, float]:
+        """The limit of the account or of ``scope`` that is used most, by its key, and the share of it that is used.
 
-        Tokens that calls in flight have reserved count as used.
+        Tokens that calls in flight have reserved count as used; ``("", 0.0)`` without limits.
         """
         with self._lock:
-            usage = self._store.usage(self._now())
+            now = self._now()
+            usage = self._store.usage(now)
+            if scope != ACCOUNT:
+                own = self._store.usage(now, scope)
+                usage = {**usage, **{limit_key(name, scope): one for name, one in own.items()}}
         return max(((name, one.committed) for name, one in usage.items()), key=lambda one: one[1], default=("", 0.0))
 
     def lookback(self) -> float:
         """For how many seconds usage may still be missing from a bucket."""
         return self._store.lookback
 
-    def restore(self, day: Demand, recent: Sequence[tuple[float, Demand]]) -> None:
-        """Count what was used before this process began: since midnight, and recently as (seconds ago, amount)."""
+    def restore(self, day: Demand, recent: Sequence[tuple[float, Demand]], scope: str = ACCOUNT) -> None:
+        """Count in the limits of one scope what was used before this process began.
+
+        That is since midnight, and recently as (seconds ago, amount).
+        """
         with self._lock:
-            self._store.restore(self._now(), day, recent)
+            self._store.restore(self._now(), day, recent, scope)
 
     def is_open(self) -> bool:
         """Whether the breaker admits nothing at the moment."""
@@ -307,16 +374,25 @@ class Limiter:
         waiter.result = result
 
     def _serve(self) -> list[Waiter]:
-        """Admit the waiters that can be served, deny those that wait in vain, set the timer; returns both, to wake."""
+        """Admit the waiters that can be served, deny those that wait in vain, set the timer; returns both, to wake.
+
+        A waiter for which its model's limits take longer than the account's is passed by those of other models, until
+        the account is what it waits for: so it begins no later for them, and they do not wait for its model.
+        """
         now = self._now()
         self._expire(now)
         woken: list[Waiter] = []
         next_at = inf
-        while (head := self._queue.head()) is not None:
-            result = self._store.reserve(now, head.demand)
+        passed: set[str] = set()
+        while (head := self._queue.head(passed)) is not None:
+            result = self._store.reserve(now, head.demand, head.scope)
             if isinstance(result, Denial) and self._worth_waiting(now, result, head):
-                next_at = now + result.retry_after if result.reason not in _EVENT_WAITS else inf
-                break
+                if result.reason not in _EVENT_WAITS:
+                    next_at = min(next_at, now + result.retry_after)
+                if not result.scope:
+                    break
+                passed.add(result.scope)
+                continue
             if isinstance(result, Reservation):
                 self._expiry_at = min(self._expiry_at, now + self._ttl)
                 self._note_change(now)
@@ -340,8 +416,7 @@ class Limiter:
         while (waiter := self._give_ups.pop_until(in_vain)) is not None:
             self._dequeue(waiter, Denial(_QUEUED, 0.0))
             # The denial is that of a request which comes now, behind those that are still in the queue.
-            ahead = self._queue.ahead(waiter.priority)
-            waiter.result = self._store.check(now, waiter.demand, ahead) or waiter.result
+            waiter.result = self._denial_in_line(now, waiter.demand, waiter.priority, waiter.scope) or waiter.result
             evicted.append(waiter)
         return evicted
 

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from wallie_litellm.core.circuit_breaker import Breaker, BreakerState
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS
+from wallie_litellm.core.limit_keys import limit_key
 from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE
 from wallie_litellm.limiter.store import LimitUsage
 
@@ -25,6 +26,7 @@ class Crossing(NamedTuple):
     share: float
     usage: LimitUsage
     epoch: int
+    scope: str = ""
 
 
 class LimiterListener(Protocol):
@@ -66,5 +68,6 @@ class OncePerFleet:
         """The use of a limit has reached a threshold."""
         daily = crossing.dimension in DAY_DIMENSIONS
         window = crossing.usage.reset_in if daily else SECONDS_PER_MINUTE
-        key = f"quota:{provider}:{crossing.dimension}:{crossing.level}:{crossing.epoch}"
+        limit = limit_key(crossing.dimension, crossing.scope)
+        key = f"quota:{provider}:{limit}:{crossing.level}:{crossing.epoch}"
         self._once(key, window, lambda: self._listener.on_threshold(provider, crossing))

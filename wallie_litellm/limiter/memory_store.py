@@ -10,11 +10,20 @@ from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Circ
 from wallie_litellm.core.daily_quota import next_midnight
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS, Kind
+from wallie_litellm.core.limit_keys import ACCOUNT, limit_key
 from wallie_litellm.core.token_bucket import TokenBucket
 from wallie_litellm.limiter.accounting import StoreAccounting
 from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.listener import LimiterListener
-from wallie_litellm.limiter.store import Denial, DenialReason, LimitUsage, Reservation, limit_denial
+from wallie_litellm.limiter.scope_accounting import ScopeAccounting
+from wallie_litellm.limiter.store import (
+    Denial,
+    DenialReason,
+    LimitUsage,
+    Reservation,
+    limit_denial,
+    longest_denial,
+)
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED: Final = BreakerState.CLOSED
@@ -40,143 +49,131 @@ class MemoryStore(StoreAccounting):
         super().__init__(name, limits, levels, listener)
         self.breaker = CircuitBreaker(rules)
         self._wall = wall
-        # The hot path iterates over plain tuples: (bucket, position of its kind in a demand).
-        self._rates = tuple((bucket, int(DIMENSION_KINDS[name])) for name, bucket in self._buckets.items())
-        # A request counts in the window when it is admitted, tokens when they are settled: an estimate is no use.
-        self._request_window = self._windows.get("rpm")
-        self._token_windows = tuple(
-            (window, int(DIMENSION_KINDS[name])) for name, window in self._windows.items() if name != "rpm"
-        )
-        self._counters = tuple((counter, int(DIMENSION_KINDS[name])) for name, counter in self._days.items())
-        self._midnight_lookup = -inf if self._days else inf
-        self._request_meters = tuple(meter for meter in self._meters if meter.kind == Kind.REQUESTS)
-        self._token_meters = tuple(meter for meter in self._meters if meter.kind != Kind.REQUESTS)
+        self._index()
 
-    def reserve(self, now: float, demand: Demand) -> Reservation | Denial:
-        """Take all of ``demand`` or nothing."""
-        breaker = self.breaker
-        if now < self.paused_until or breaker.state is not _CLOSED or self._concurrency is not None:
-            denial = self.check(now, demand, NOTHING)
+    def _index(self) -> None:
+        """Look up what each scope's admissions pass, and all daily counters."""
+        self._ways = {scope: _Way(passed) for scope, passed in self._passed.items()}
+        self._counters = tuple(counter for scope in self._scopes.values() for counter in scope.days.values())
+        self._midnight_lookup = -inf if self._counters else inf
+
+    def reserve(self, now: float, demand: Demand, scope: str = ACCOUNT) -> Reservation | Denial:
+        """Take all of ``demand`` from the account's limits and those of ``scope``, or nothing."""
+        breaker, way = self.breaker, self._ways[scope]
+        if now < self.paused_until or breaker.state is not _CLOSED or way.has_concurrency:
+            denial = self.check(now, demand, NOTHING, scope)
             if denial is not None:
                 return denial
         if now >= self._midnight_lookup:
             self._roll_day(now)
-        for counter, kind in self._counters:
+        for counter, kind in way.counters:
             if counter.used + demand[kind] > counter.limit:
-                return self._limit_denial(now, demand)
-        for bucket, kind in self._rates:
+                return self._limit_denial(now, demand, scope)
+        for bucket, kind in way.rates:
             if not bucket.take_if_there(now, demand[kind]):
-                self._untake(bucket, demand)
-                return self._limit_denial(now, demand)
-        for counter, kind in self._counters:
+                way.untake(bucket, demand)
+                return self._limit_denial(now, demand, scope)
+        for counter, kind in way.counters:
             counter.used += demand[kind]
-        for kind in self._token_kinds:
-            self._held[kind] += demand[kind]
-        if self._request_window is not None:
-            self._request_window.add(now, demand[0])
+        for window in way.request_windows:
+            window.add(now, demand[0])
+        probe = 0 if breaker.state is _CLOSED else breaker.enter(now)
+        reservation = self._enter_reservation(now, demand, scope, breaker.generation, probe)
         # Only thresholds of requests are announced here: reserved tokens may be refunded.
-        for meter in self._request_meters:
+        for meter in way.request_meters:
             used = meter.used(now)
             if used >= meter.near or used - demand[0] < meter.low:
                 self._report(meter, now, used - demand[0])
-        self._reserved.add(demand)
-        probe = 0 if breaker.state is _CLOSED else breaker.enter(now)
-        reservation = Reservation(demand, now, breaker.generation, probe)
-        self._live[reservation] = None
         return reservation
 
-    def _untake(self, refusing: TokenBucket, demand: Demand) -> None:
-        for bucket, kind in self._rates:
-            if bucket is refusing:
-                return
-            bucket.untake(demand[kind])
-
-    def _limit_denial(self, now: float, demand: Demand) -> Denial:
+    def _limit_denial(self, now: float, demand: Demand, scope: str) -> Denial:
         """The denial of ``demand``, which does not fit one of the limits."""
-        wait, dimension = self._longest_wait(now, demand, NOTHING)
-        return self._too_large(demand) or limit_denial(dimension, wait)
+        wait, limit = self._longest_wait(now, demand, NOTHING, scope, NOTHING)
+        return self._too_large(demand, scope) or limit_denial(limit, wait)
 
-    def check(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
-        """The denial of ``demand`` once ``ahead`` has been served, the one of the longest wait; ``None`` if it fits."""
+    def check(
+        self, now: float, demand: Demand, ahead: Demand, scope: str = ACCOUNT, ahead_in_scope: Demand = NOTHING
+    ) -> Denial | None:
+        """The denial of ``demand`` once what is ``ahead`` has been served, the one of the longest wait."""
         if now >= self._midnight_lookup:
             self._roll_day(now)
-        worst = self._too_large(demand)
+        worst = self._too_large(demand, scope)
         if worst is not None:
             return worst
         blocked = self.breaker.wait(now)
         if blocked > 0:
             return Denial(_CIRCUIT_OPEN, blocked)
-        wait, dimension = self._longest_wait(now, demand, ahead)
+        wait, limit = self._longest_wait(now, demand, ahead, scope, ahead_in_scope)
         paused_for = self.paused_until - now
         if paused_for > wait:
             return Denial(_PAUSED, paused_for)
-        return limit_denial(dimension, wait) if wait > 0 else None
+        return limit_denial(limit, wait) if wait > 0 else None
 
-    def _longest_wait(self, now: float, demand: Demand, ahead: Demand) -> tuple[float, str]:
-        """Seconds until all limits have room for ``demand`` after ``ahead``, and the dimension that takes longest."""
-        waits = [(0.0, "")]
-        for dimension, bucket in self._buckets.items():
-            kind = DIMENSION_KINDS[dimension]
-            waits.append((bucket.wait(now, demand[kind] + ahead[kind]), dimension))
-        for dimension, counter in self._days.items():
-            kind = DIMENSION_KINDS[dimension]
-            waits.append((counter.wait(now, demand[kind] + ahead[kind]), dimension))
-        if self._concurrency is not None:
-            # The end of a call cannot be predicted: a slot counts as free in a moment, and the patience decides.
-            waits.append((1e-3 if len(self._live) + ahead.requests >= self._concurrency else 0.0, "concurrency"))
-        return max(waits)
+    def _longest_wait(
+        self, now: float, demand: Demand, ahead: Demand, scope: str, ahead_in_scope: Demand
+    ) -> tuple[float, str]:
+        """Seconds until all limits have room for ``demand`` after what is ahead, and the limit that takes longest."""
+        account = _wait_for(now, self._account, demand, ahead)
+        if scope == ACCOUNT:
+            return account
+        return longest_denial(account, _wait_for(now, self._scopes[scope], demand, ahead_in_scope))
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
         """Replace the reservation by ``charged``; ``False`` if it had been settled before."""
         if not self._enter_settlement(reservation, charged):
             return False
-        demand = reservation.demand
-        for window, kind in self._token_windows:
+        demand, way = reservation.demand, self._ways[reservation.scope]
+        for window, kind in way.token_windows:
             window.add(now, charged[kind])
         if charged == demand:
-            self._report_tokens(now, charged)
+            self._report_tokens(now, way, charged)
             return True
         if now >= self._midnight_lookup:
             self._roll_day(now)
-        for bucket, kind in self._rates:
+        for bucket, kind in way.rates:
             delta = charged[kind] - demand[kind]
             if delta > 0:
                 bucket.take(now, delta)
             elif delta:
                 bucket.give_back(now, reservation.at, -delta)
-        for counter, kind in self._counters:
+        for counter, kind in way.counters:
             if reservation.at >= counter.started_at:
                 counter.used += charged[kind] - demand[kind]
-        if self._request_window is not None and charged[0] != demand[0]:
-            if charged[0] > demand[0]:
-                self._request_window.add(now, charged[0] - demand[0])
-            else:
-                self._request_window.take_back(now, reservation.at, demand[0] - charged[0])
-        self._report_tokens(now, charged)
+        if charged[0] != demand[0]:
+            for window in way.request_windows:
+                if charged[0] > demand[0]:
+                    window.add(now, charged[0] - demand[0])
+                else:
+                    window.take_back(now, reservation.at, demand[0] - charged[0])
+        self._report_tokens(now, way, charged)
         return True
 
-    def consume(self, now: float, amount: Demand) -> None:
+    def consume(self, now: float, amount: Demand, scope: str = ACCOUNT) -> None:
         """Charge ``amount``, which was used without a reservation."""
         if now >= self._midnight_lookup:
             self._roll_day(now)
-        for bucket, kind in self._rates:
+        way = self._ways[scope]
+        for bucket, kind in way.rates:
             bucket.take(now, amount[kind])
-        for counter, kind in self._counters:
+        for counter, kind in way.counters:
             counter.used += amount[kind]
-        for name, window in self._windows.items():
-            window.add(now, amount.of(name))
-        for meter in self._meters:
-            self._report(meter, now, meter.used(now, self._held[meter.kind]) - amount[meter.kind])
-        self._reserved.add(amount)
-        self._settled.add(amount)
+        for window in way.request_windows:
+            window.add(now, amount[0])
+        for window, kind in way.token_windows:
+            window.add(now, amount[kind])
+        for one in self._passed[scope]:
+            for meter in one.meters.values():
+                self._report(meter, now, meter.used(now, one.held[meter.kind]) - amount[meter.kind])
+            one.reserved.add(amount)
+            one.settled.add(amount)
 
-    def _report_tokens(self, now: float, charged: Demand) -> None:
-        for meter in self._token_meters:
-            used = meter.used(now, self._held[meter.kind])
+    def _report_tokens(self, now: float, way: _Way, charged: Demand) -> None:
+        for meter, held in way.token_meters:
+            used = meter.used(now, held[meter.kind])
             if used >= meter.near or used - charged[meter.kind] < meter.low:
                 self._report(meter, now, used - charged[meter.kind])
 
-    def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
+    def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]], scope: str = ACCOUNT) -> None:
         """Count what was used before this process began; thresholds that it crosses were announced at the time.
 
         ``recent`` goes back :attr:`lookback` seconds. The buckets count as empty at the beginning of that time: it is
@@ -184,16 +181,16 @@ class MemoryStore(StoreAccounting):
         """
         if now >= self._midnight_lookup:
             self._roll_day(now)
-        for bucket in self._buckets.values():
+        own = self._scopes[scope]
+        for bucket in own.buckets.values():
             bucket.take(now - self.lookback, bucket.capacity)
         for age, amount in sorted(recent, key=lambda use: -use[0]):
-            for bucket, kind in self._rates:
-                bucket.take(now - age, amount[kind])
-            for name, window in self._windows.items():
-                window.add_at(now, now - age, amount.of(name))
-        for counter, kind in self._counters:
-            counter.used += day[kind]
-        for meter in self._meters:
+            for name, bucket in own.buckets.items():
+                bucket.take(now - age, amount.of(name))
+                own.windows[name].add_at(now, now - age, amount.of(name))
+        for name, counter in own.days.items():
+            counter.used += day.of(name)
+        for meter in own.meters.values():
             meter.announce(now, inf)
 
     def on_breaker_report(self, now: float) -> None:
@@ -203,36 +200,87 @@ class MemoryStore(StoreAccounting):
         """Admit nothing before ``until``; an earlier, longer pause stands."""
         self.paused_until = max(self.paused_until, until)
 
-    def reset(self, now: float) -> None:
-        """Forget what was used and any pause."""
-        self.paused_until = -inf
-        for bucket in self._buckets.values():
-            bucket.reset()
-        for window in self._windows.values():
-            window.reset(now)
-        for counter in self._days.values():
-            counter.reset(now)
-        for meter in self._meters:
-            meter.restart()
+    def reset(self, now: float, scope: str = ACCOUNT) -> None:
+        """Forget what was used and any pause; with a ``scope``, what was used of its own limits alone."""
+        if scope == ACCOUNT:
+            self.paused_until = -inf
+        for one in self._scopes.values() if scope == ACCOUNT else (self._scopes[scope],):
+            one.reset(now)
 
-    def usage(self, now: float) -> dict[str, LimitUsage]:
-        """The usage of each configured dimension."""
+    def set_limit(self, now: float, scope: str, dimension: str, amount: int | None) -> None:
+        """Have ``amount`` in force from now on, or with ``None`` the configured limit again."""
+        self._set_limit(now, scope, dimension, amount)
+        self._index()
+
+    def bound(self, now: float, scope: str, dimension: str, left: float) -> None:
+        """Leave no more than ``left`` units of a limit."""
         if now >= self._midnight_lookup:
             self._roll_day(now)
-        return super().usage(now)
+        self._scopes[scope].bound(now, dimension, left)
+
+    def usage(self, now: float, scope: str = ACCOUNT) -> dict[str, LimitUsage]:
+        """The usage of one scope's limits, by dimension."""
+        if now >= self._midnight_lookup:
+            self._roll_day(now)
+        return super().usage(now, scope)
 
     def _roll_day(self, now: float) -> None:
         wall = self._wall()
         midnight = next_midnight(wall, self.limits.reset_timezone)
         resets_at = now + midnight - wall
-        days = {counter.started_at for counter in self._days.values()}
-        for counter in self._days.values():
+        days = [counter.started_at for counter in self._counters]
+        for counter in self._counters:
             counter.roll(now, resets_at, midnight)
-        if days != {counter.started_at for counter in self._days.values()}:
-            self._new_day()
+        if days != [counter.started_at for counter in self._counters]:
+            for meter in self._meters():
+                if meter.is_daily:
+                    meter.restart()
         self._midnight_lookup = min(now + MIDNIGHT_LOOKUP, resets_at)
 
-    def _new_day(self) -> None:
-        for meter in self._meters:
-            if meter.is_daily:
-                meter.restart()
+
+class _Way:
+    """What an admission passes, as plain tuples for the hot path: buckets and counters with their kinds in a demand."""
+
+    __slots__ = (
+        "counters", "has_concurrency", "rates", "request_meters", "request_windows", "token_meters", "token_windows",
+    )  # fmt: skip
+
+    def __init__(self, passed: Iterable[ScopeAccounting]) -> None:
+        scopes = tuple(passed)
+        self.has_concurrency = any(one.concurrency is not None for one in scopes)
+        self.rates = tuple(
+            (bucket, int(DIMENSION_KINDS[name])) for one in scopes for name, bucket in one.buckets.items()
+        )
+        self.counters = tuple(
+            (counter, int(DIMENSION_KINDS[name])) for one in scopes for name, counter in one.days.items()
+        )
+        # A request counts in the window when it is admitted, tokens when they are settled: an estimate is no use.
+        windows = [(name, window) for one in scopes for name, window in one.windows.items()]
+        self.request_windows = tuple(window for name, window in windows if name == "rpm")
+        self.token_windows = tuple((window, int(DIMENSION_KINDS[name])) for name, window in windows if name != "rpm")
+        meters = [(meter, one.held) for one in scopes for meter in one.meters.values()]
+        self.request_meters = tuple(meter for meter, _ in meters if meter.kind == Kind.REQUESTS)
+        self.token_meters = tuple(one for one in meters if one[0].kind != Kind.REQUESTS)
+
+    def untake(self, refusing: TokenBucket, demand: Demand) -> None:
+        """Undo what was taken from the buckets before the ``refusing`` one."""
+        for bucket, kind in self.rates:
+            if bucket is refusing:
+                return
+            bucket.untake(demand[kind])
+
+
+def _wait_for(now: float, scope: ScopeAccounting, demand: Demand, ahead: Demand) -> tuple[float, str]:
+    """Seconds until the limits of one scope have room for ``demand`` after ``ahead``, and the longest one's key."""
+    waits = [(0.0, "")]
+    for dimension, bucket in scope.buckets.items():
+        kind = DIMENSION_KINDS[dimension]
+        waits.append((bucket.wait(now, demand[kind] + ahead[kind]), dimension))
+    for dimension, counter in scope.days.items():
+        kind = DIMENSION_KINDS[dimension]
+        waits.append((counter.wait(now, demand[kind] + ahead[kind]), dimension))
+    if scope.concurrency is not None:
+        # The end of a call cannot be predicted: a slot counts as free in a moment, and the patience decides.
+        waits.append((1e-3 if scope.in_flight + ahead.requests >= scope.concurrency else 0.0, "concurrency"))
+    wait, dimension = max(waits)
+    return wait, limit_key(dimension, scope.scope) if dimension else ""

@@ -11,18 +11,18 @@ from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE
 
 
 class QuotaMeter:
-    """The usage of one limit against its thresholds. Amounts are units of the dimension.
+    """The usage of one limit, known by its ``key``, against its thresholds. Amounts are units of the dimension.
 
     Usage from ``near`` on may have reached a threshold; usage below ``low`` re-arms one. Between them there is nothing
     to announce, which the hot path checks with these two numbers alone.
     """
 
-    __slots__ = ("_counter", "_limit", "_watch", "_window", "dimension", "kind", "low", "near")
+    __slots__ = ("_counter", "_limit", "_watch", "_window", "key", "kind", "low", "near")
 
     def __init__(
-        self, dimension: str, kind: int, limit: float, watch: ThresholdWatch, source: SlidingWindow | DailyQuota
+        self, key: str, kind: int, limit: float, watch: ThresholdWatch, source: SlidingWindow | DailyQuota
     ) -> None:
-        self.dimension = dimension
+        self.key = key
         self.kind = kind
         self._window = source if isinstance(source, SlidingWindow) else None
         self._counter = source if isinstance(source, DailyQuota) else None
@@ -54,6 +54,11 @@ class QuotaMeter:
     def restart(self) -> None:
         """Begin a window in which no level has been announced yet."""
         self._watch.restart()
+        self._set_bounds()
+
+    def resize(self, limit: float) -> None:
+        """Measure against another limit from now on."""
+        self._limit = limit
         self._set_bounds()
 
     def _set_bounds(self) -> None:

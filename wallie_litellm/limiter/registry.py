@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import LimitSettings, ProviderLimits, WallieConfig
+from wallie_litellm.config.limits import AssumedLimits, BurstLimits
 from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import FEATURE
-from wallie_litellm.core.scopes import account_in
+from wallie_litellm.core.limit_keys import ACCOUNT
+from wallie_litellm.core.scopes import account_in, model_in
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.limits import AccountLimits
+from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 from wallie_litellm.limiter.listener import LimiterListener, OncePerFleet
 from wallie_litellm.limiter.memory_store import MemoryStore
 from wallie_litellm.limiter.store import Denial, DenialReason
@@ -69,6 +72,8 @@ class LimiterRegistry:
         self._accounts: dict[str, Account] = {}
         self._models: dict[str, Limiter] = {}  # without limits, by scope
         self._scopes: dict[str, set[str]] = {}  # of the models that routers call, by provider or account
+        self._groups: dict[str, dict[str, None]] = {}  # in which they are called, by scope
+        self._patterns: dict[str, str] = {}  # of the limits that models have besides the account's, by scope
         self._met: set[str] = set()  # providers and accounts that routers have called
         self._left: frozenset[str] = frozenset()  # of those, what no router calls any more
         self.has_router = False
@@ -77,7 +82,7 @@ class LimiterRegistry:
         if fleet is not None:
             fleet.on_paused_model(self._on_paused_model)
         for name, settings in config.providers.items():
-            if config.states_limits_of(name):
+            if config.states_limits_of(name) and not isinstance(settings, AssumedLimits):
                 self.provider(name)
             else:
                 self._by_default[name] = self._build(name, _limits(settings))
@@ -91,7 +96,9 @@ class LimiterRegistry:
                 self._providers[name] = limiter
         return limiter
 
-    def meet(self, provider: str, account: str, at_own_address: bool, scope: str = "") -> None:
+    def meet(
+        self, provider: str, account: str, at_own_address: bool, scope: str = "", group: str | None = None
+    ) -> None:
         """A router calls this account of this provider, at the vendor's own address or at another, for a model.
 
         The limits that hold where the file says nothing are those of the vendors' own addresses. Of several routers
@@ -100,10 +107,13 @@ class LimiterRegistry:
         with self._lock:
             if scope:
                 self._scopes.setdefault(account, set()).add(scope)
+                self._groups.setdefault(scope, {})[group or ""] = None
+                self._patterns.pop(scope, None)
             self._met.update((provider, account))
             self._left -= {provider, account}
             if not at_own_address and provider in self._by_default:
-                self._by_default[provider] = self._build(provider, AccountLimits())
+                stated = _limits(self._config.providers.get(provider))
+                self._by_default[provider] = self._build(provider, AccountLimits(models=stated.models))
         shared = self.provider(provider)
         if account != provider:
             with self._lock:
@@ -194,20 +204,66 @@ class LimiterRegistry:
         accounts = list(self._accounts.values())  # another thread may add one
         return (shared, *(account.limiter for account in accounts if account.provider is shared))
 
+    def pattern_of(self, scope: str) -> str:
+        """The pattern of the limits that a model has at its provider besides the account's; empty if it has none.
+
+        Those of its group's name hold where none is the model's own.
+        """
+        found = self._patterns.get(scope)
+        if found is None:
+            if not (model := model_in(scope)):
+                return ACCOUNT
+            limiter, names = self.provider(self.provider_name(scope)), (model, *self._groups.get(scope, ()))
+            found = next((pattern for name in names if (pattern := limiter.scope_of(name))), "")
+            if len(self._patterns) >= MOST_IDLE_MODELS:
+                self._patterns = {}  # other threads read the old one
+            self._patterns[scope] = found
+        return found
+
+    def known_pattern(self, name: str, model: str) -> str:
+        """:meth:`pattern_of` for names that people type: a model's, its group's or a pattern; empty if only paused.
+
+        Raises:
+            ValueError: the model has no limits of its own, and has not been paused.
+        """
+        limiter = self.known(self.provider_name(name))
+        called = {
+            pattern
+            for scope in list(self._groups)
+            if model in (model_in(scope), *self._groups[scope])
+            and self.provider_name(scope) == limiter.name
+            and (pattern := self.pattern_of(scope))
+        }
+        pattern = model if model in limiter.scopes else limiter.scope_of(model) or min(called, default="")
+        if not pattern and all(model_in(paused.name) != model for paused in self.models_of(name)):
+            known = ", ".join(limiter.scopes) or "none"
+            raise ValueError(f"model {model!r} has no limits of its own at {name}; models with limits: {known}")
+        return pattern
+
+    def models_under(self, limiter: Limiter, pattern: str) -> list[str]:
+        """The scopes of the models that routers call, whose limits at a provider are those of ``pattern``."""
+        with self._lock:
+            scopes = [scope for called in self._scopes.values() for scope in called]
+        return [
+            scope for scope in scopes if self.provider_name(scope) == limiter.name and self.pattern_of(scope) == pattern
+        ]
+
     def denial_of(self, scope: str, demand: Demand, priority: int = 0) -> FoundDenial | None:
         """What keeps a scope from admitting ``demand`` now, and whose denial it is."""
-        return self._longest_denial(scope, lambda limiter: limiter.check(demand, priority))
+        pattern = self.pattern_of(scope)
+        return self._longest_denial(scope, lambda limiter: _check(limiter, demand, priority, pattern))
 
     def denials_of(self, scopes: Iterable[str], demand: Demand, priority: int) -> dict[str, FoundDenial | None]:
-        """:meth:`denial_of` each of ``scopes`` at one moment: those of one provider wait equally long for it."""
-        seen: dict[str, Denial | None] = {}
+        """:meth:`denial_of` each of ``scopes`` at one moment: those that share limits wait equally long for them."""
+        seen: dict[tuple[str, str], Denial | None] = {}
 
-        def check(limiter: Limiter) -> Denial | None:
-            if limiter.name not in seen:
-                seen[limiter.name] = limiter.check(demand, priority)
-            return seen[limiter.name]
+        def check(limiter: Limiter, pattern: str) -> Denial | None:
+            key = limiter.name, pattern
+            if key not in seen:
+                seen[key] = _check(limiter, demand, priority, pattern)
+            return seen[key]
 
-        return {scope: self._longest_denial(scope, check) for scope in scopes}
+        return {scope: self._longest_denial(scope, partial(check, pattern=self.pattern_of(scope))) for scope in scopes}
 
     def _longest_denial(self, scope: str, check: Callable[[Limiter], Denial | None]) -> FoundDenial | None:
         found = [(denial, one) for one in self._passed_in(scope) if (denial := check(one)) is not None]
@@ -290,11 +346,22 @@ def _longest(found: FoundDenial) -> tuple[bool, float]:
     return found[0].reason is _CIRCUIT_OPEN, found[0].retry_after
 
 
+def _check(limiter: Limiter, demand: Demand, priority: int, pattern: str) -> Denial | None:
+    return limiter.check(demand, priority, pattern if pattern in limiter.scopes else ACCOUNT)
+
+
 def _limits(settings: LimitSettings | None) -> AccountLimits:
     if settings is None:
         return AccountLimits()
-    stated: dict[str, int] = {str(name): amount for name, amount in settings.by_dimension().items()}
+    own = _scope_limits(settings)
     if not isinstance(settings, ProviderLimits):
-        return AccountLimits(stated)
-    burst: dict[str, int] = {str(name): amount for name, amount in settings.burst.items()}
-    return AccountLimits(stated, burst, settings.headroom, settings.reset_timezone)
+        return AccountLimits(own.per_dimension)
+    models = {pattern: _scope_limits(limits) for pattern, limits in settings.models.items()}
+    return AccountLimits(own.per_dimension, own.burst, own.headroom, settings.reset_timezone, models)
+
+
+def _scope_limits(settings: LimitSettings) -> ScopeLimits:
+    stated: dict[str, int] = {str(name): amount for name, amount in settings.by_dimension().items()}
+    if not isinstance(settings, BurstLimits):
+        return ScopeLimits(stated)
+    return ScopeLimits(stated, {str(name): amount for name, amount in settings.burst.items()}, settings.headroom)

@@ -13,6 +13,7 @@ from wallie_litellm.core.provider_names import account_name, digest_in
 from wallie_litellm.core.scopes import account_in, model_in
 from wallie_litellm.limiter.limiter import Limiter, LimiterState
 from wallie_litellm.limiter.registry import Account, LimiterRegistry
+from wallie_litellm.limiter.store import LimitUsage
 
 _HEALTHS: Final = ("healthy", "degraded", "down")
 _DOWN: Final = 2  # its place among them
@@ -32,8 +33,9 @@ def describe_providers(limiters: LimiterRegistry, wall: float, rejected: Collect
     """:func:`describe_all` providers, with the accounts of those that are called with several keys, by their digests.
 
     A provider all of whose accounts are down, or paused, is so too. Models that are paused are with their provider, or
-    with the account for which they are; one all of whose models are paused is so too. The last answer of those in
-    ``rejected`` was a rate limit: they are degraded, and so is what is paused, or has a model that is.
+    with the account for which they are; one all of whose models are paused is so too. With the provider are the models
+    that have limits of their own, by the pattern of these. The last answer of those in ``rejected`` was a rate limit:
+    they are degraded, and so is what is paused, or has a model that is.
     """
     accounts = limiters.listed_accounts
     described = describe_all(limiters.listed_providers, wall)
@@ -46,14 +48,17 @@ def describe_providers(limiters: LimiterRegistry, wall: float, rejected: Collect
         described[account.provider.name].setdefault("accounts", {})[digest_in(name)] = shown
     for name, provider in described.items():
         provider["paused_for"] = limiters.paused_for(name)
+        for pattern, own in provider.get("models", {}).items():
+            own["paused_for"] = _pause_under(limiters, limiters.provider(name), pattern)
     for scope, limiter in sorted(limiters.models.items()):
         state = limiter.state()
         owner = _described(described, accounts, account_in(scope))
         if owner is not None:
             owner["waiting"] += state.waiting
             if state.paused_for:
-                shown = {"paused_for": state.paused_for, "waiting": state.waiting}
-                owner.setdefault("models", {})[model_in(scope)] = shown
+                shown = owner.setdefault("models", {}).setdefault(model_in(scope), {"waiting": 0})
+                shown["paused_for"] = state.paused_for
+                shown["waiting"] += state.waiting
     for name, provider in described.items():
         _degrade(provider, is_rejected=name in rejected)
         for digest, own in provider.get("accounts", {}).items():
@@ -69,6 +74,13 @@ def describe_providers(limiters: LimiterRegistry, wall: float, rejected: Collect
     return described
 
 
+def _pause_under(limiters: LimiterRegistry, limiter: Limiter, pattern: str) -> float:
+    """Seconds for which all models that routers call under ``pattern`` are paused."""
+    scopes = limiters.models_under(limiter, pattern)
+    paused = [model.state().paused_for if (model := limiters.models.get(scope)) else 0.0 for scope in scopes]
+    return min(paused, default=0.0)
+
+
 def _described(
     described: Mapping[str, dict[str, Any]], accounts: Mapping[str, Account], name: str
 ) -> dict[str, Any] | None:
@@ -82,7 +94,8 @@ def _described(
 
 
 def _degrade(described: dict[str, Any], *, is_rejected: bool) -> None:
-    is_held_back = is_rejected or described["paused_for"] > 0 or "models" in described
+    paused = any(model["paused_for"] > 0 for model in described.get("models", {}).values())
+    is_held_back = is_rejected or described["paused_for"] > 0 or paused
     if described["health"] == "healthy" and is_held_back:
         described["health"] = "degraded"
 
@@ -101,16 +114,28 @@ def describe(state: LimiterState, wall: float) -> dict[str, Any]:
         "paused_for": state.paused_for,
         "in_flight": state.in_flight,
         "waiting": state.waiting,
-        "quota": {
-            dimension: {
-                "used": state.usage[dimension].units,
-                "limit": state.usage[dimension].limit,
-                "utilization": state.usage[dimension].utilization,
-                "left": floor(state.usage[dimension].left + 1e-6),
-                "reset_at": reset_time(wall, state.usage[dimension].reset_in),
-                **state.usage[dimension].balance._asdict(),
-            }
-            for dimension in DIMENSIONS
-            if dimension in state.usage
-        },
+        "quota": _quota(state.usage, wall),
+        **({"models": _models(state, wall)} if state.models else {}),
+    }
+
+
+def _models(state: LimiterState, wall: float) -> dict[str, Any]:
+    return {
+        pattern: {"quota": _quota(own.usage, wall), "paused_for": 0.0, "waiting": own.waiting}
+        for pattern, own in state.models.items()
+    }
+
+
+def _quota(usage: Mapping[str, LimitUsage], wall: float) -> dict[str, Any]:
+    return {
+        dimension: {
+            "used": usage[dimension].units,
+            "limit": usage[dimension].limit,
+            "utilization": usage[dimension].utilization,
+            "left": floor(usage[dimension].left + 1e-6),
+            "reset_at": reset_time(wall, usage[dimension].reset_in),
+            **usage[dimension].balance._asdict(),
+        }
+        for dimension in DIMENSIONS
+        if dimension in usage
     }

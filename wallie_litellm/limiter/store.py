@@ -12,32 +12,36 @@ from math import ceil
 from typing import NamedTuple, Protocol
 
 from wallie_litellm.core.circuit_breaker import Breaker
-from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.core.limit_keys import dimension_in, scope_in
+from wallie_litellm.limiter.limits import AccountLimits
 
 
 class Reservation:
     """The capacity that one admitted attempt holds. It ends in exactly one settlement.
 
     ``at`` is the time of admission, in seconds of the guard's clock. ``generation`` and ``probe`` tie the attempt's
-    result to the breaker's state at that time; ``probe`` is the number of the breaker's permit, 0 for none.
+    result to the breaker's state at that time; ``probe`` is the number of the breaker's permit, 0 for none. ``scope``
+    is the pattern of its model's limits, empty where it has none.
     """
 
-    __slots__ = ("at", "demand", "generation", "probe", "settled")
+    __slots__ = ("at", "demand", "generation", "probe", "scope", "settled")
 
-    def __init__(self, demand: Demand, at: float, generation: int, probe: int) -> None:
+    def __init__(self, demand: Demand, at: float, generation: int, probe: int, scope: str = "") -> None:
         self.demand = demand
         self.at = at
         self.generation = generation
         self.probe = probe
+        self.scope = scope
         self.settled = False
 
 
 class DenialReason(Enum):
-    """Why a demand is denied. Those that concern one limit come with its dimension."""
+    """Why a demand is denied. Those that concern one limit come with its key."""
 
-    LIMIT = "limit"  # a rate or a daily limit is used up; with its dimension
-    CONCURRENCY = "concurrency"  # as many calls as may be are under way; with that dimension
-    TOO_LARGE = "too_large"  # the demand exceeds a limit's whole capacity; with its dimension
+    LIMIT = "limit"  # a rate or a daily limit is used up; with its key
+    CONCURRENCY = "concurrency"  # as many calls as may be are under way; with its key
+    TOO_LARGE = "too_large"  # the demand exceeds a limit's whole capacity; with its key
     PAUSED = "paused"  # the provider asked for a pause
     CIRCUIT_OPEN = "circuit_open"  # the breaker admits nothing
     QUEUED = "queued"  # requests in front have not been served yet
@@ -52,16 +56,39 @@ _LIMIT, _CONCURRENCY = DenialReason.LIMIT, DenialReason.CONCURRENCY
 
 
 class Denial(NamedTuple):
-    """Why a demand cannot be admitted now, and for how many seconds (``inf``: not by waiting)."""
+    """Why a demand cannot be admitted now, and for how many seconds (``inf``: not by waiting).
+
+    ``limit`` is the key of the limit that is longest in the way. With one of a model's, the account is not waited for.
+    """
 
     reason: DenialReason
     retry_after: float
-    dimension: str | None = None
+    limit: str | None = None
+
+    @property
+    def dimension(self) -> str | None:
+        """The dimension of :attr:`limit`."""
+        return None if self.limit is None else dimension_in(self.limit)
+
+    @property
+    def scope(self) -> str:
+        """Whose limit that is: a pattern, or empty for the account's."""
+        return "" if self.limit is None else scope_in(self.limit)
 
 
-def limit_denial(dimension: str, retry_after: float) -> Denial:
-    """The denial of a demand that exceeds what is left in ``dimension``."""
-    return Denial(_CONCURRENCY if dimension == "concurrency" else _LIMIT, retry_after, dimension)
+def limit_denial(limit: str, retry_after: float) -> Denial:
+    """The denial of a demand that exceeds what is left of the limit with this key."""
+    return Denial(_CONCURRENCY if dimension_in(limit) == "concurrency" else _LIMIT, retry_after, limit)
+
+
+def longest_denial(account: tuple[float, str], model: tuple[float, str]) -> tuple[float, str]:
+    """The longer of two waits, in seconds with the key of the limit: the account's, and that of the model's limits.
+
+    When a call ends, and with it the wait for a place among a model's, cannot be predicted: it counts as the longer.
+    """
+    wait, limit = max(account, model, key=lambda one: one[0])
+    is_for_place = model[0] > 0 and dimension_in(model[1]) == "concurrency"
+    return (wait, model[1]) if is_for_place else (wait, limit)
 
 
 class Balance(NamedTuple):
@@ -110,6 +137,10 @@ class ProviderStore(Protocol):
     paused_until: float
 
     @property
+    def limits(self) -> AccountLimits:
+        """The configured limits, with those of models by pattern."""
+
+    @property
     def breaker(self) -> Breaker:
         """Decides when the provider is not called."""
 
@@ -121,16 +152,21 @@ class ProviderStore(Protocol):
     def in_flight(self) -> int:
         """Reservations not yet settled."""
 
-    def reserve(self, now: float, demand: Demand) -> Reservation | Denial:
-        """Take all of ``demand`` or nothing."""
+    def reserve(self, now: float, demand: Demand, scope: str = "") -> Reservation | Denial:
+        """Take all of ``demand`` from the account's limits and those of ``scope``, or nothing."""
 
-    def check(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
-        """The denial of ``demand`` once ``ahead`` has been served, ``None`` if it fits; takes nothing."""
+    def check(
+        self, now: float, demand: Demand, ahead: Demand, scope: str = "", ahead_in_scope: Demand = NOTHING
+    ) -> Denial | None:
+        """The denial of ``demand`` once what is ``ahead`` has been served; ``None`` if it fits. Takes nothing.
+
+        Of ``ahead``, only ``ahead_in_scope`` needs the limits of ``scope``.
+        """
 
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
         """Replace the reservation by ``charged``; ``False`` if it had been settled before."""
 
-    def consume(self, now: float, amount: Demand) -> None:
+    def consume(self, now: float, amount: Demand, scope: str = "") -> None:
         """Charge ``amount``, which was used without a reservation."""
 
     def expire(self, before: float) -> Iterable[Reservation]:
@@ -139,10 +175,10 @@ class ProviderStore(Protocol):
     def oldest(self) -> float | None:
         """When the oldest unsettled reservation was admitted."""
 
-    def capacity(self, dimension: str) -> float:
-        """The most units that one request may demand in ``dimension``; ``inf`` without a limit."""
+    def capacity(self, dimension: str, scope: str = "") -> float:
+        """The most units that one request in ``scope`` may demand in ``dimension``; ``inf`` without a limit."""
 
-    def fit(self, demand: Demand) -> Demand:
+    def fit(self, demand: Demand, scope: str = "") -> Demand:
         """``demand`` with its output cut to the capacity of the limits."""
 
     def on_breaker_report(self, now: float) -> None:
@@ -151,11 +187,23 @@ class ProviderStore(Protocol):
     def pause(self, until: float) -> None:
         """Admit nothing before ``until``; an earlier, longer pause stands."""
 
-    def reset(self, now: float) -> None:
-        """Forget what was used and any pause."""
+    def reset(self, now: float, scope: str = "") -> None:
+        """Forget what was used and any pause; with a ``scope``, what was used of its own limits alone."""
 
-    def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
-        """Count what was used before this process began: since midnight, and recently as (seconds ago, amount)."""
+    def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]], scope: str = "") -> None:
+        """Count in the limits of one scope what was used before this process began.
 
-    def usage(self, now: float) -> dict[str, LimitUsage]:
-        """The usage of each configured dimension."""
+        That is since midnight, and recently as (seconds ago, amount).
+        """
+
+    def usage(self, now: float, scope: str = "") -> dict[str, LimitUsage]:
+        """The usage of one scope's limits, by dimension."""
+
+    def set_limit(self, now: float, scope: str, dimension: str, amount: int | None) -> None:
+        """Have ``amount`` in force from now on, or with ``None`` the configured limit again."""
+
+    def bound(self, now: float, scope: str, dimension: str, left: float) -> None:
+        """Leave no more than ``left`` units of a limit."""
+
+    def configured(self) -> dict[tuple[str, str], int]:
+        """The configured limits, by scope and dimension."""

@@ -14,16 +14,20 @@ from wallie_litellm.limiter.store import Denial, Reservation
 class Waiter:
     """A request in the queue until ``give_up_at``.
 
-    ``result`` is set when it leaves; then ``wake`` is called with it, once, from any thread.
+    ``result`` is set when it leaves; then ``wake`` is called with it, once, from any thread. ``scope`` is the pattern
+    of its model's limits, empty where it has none.
     """
 
-    __slots__ = ("demand", "give_up_at", "priority", "result", "wake")
+    __slots__ = ("demand", "give_up_at", "priority", "result", "scope", "wake")
 
-    def __init__(self, demand: Demand, priority: int, give_up_at: float, wake: Callable[[Waiter], None]) -> None:
+    def __init__(
+        self, demand: Demand, priority: int, give_up_at: float, wake: Callable[[Waiter], None], scope: str = ""
+    ) -> None:
         self.demand = demand
         self.priority = priority
         self.give_up_at = give_up_at
         self.wake = wake
+        self.scope = scope
         self.result: Reservation | Denial | None = None
 
 

@@ -41,10 +41,12 @@ class InnerRouter:
     Answers are kept until :meth:`changed` is called.
     """
 
-    def __init__(self, router: Any, on_destination: Callable[[str, str, bool, str], object] | None = None) -> None:
+    def __init__(
+        self, router: Any, on_destination: Callable[[str, str, bool, str, str | None], object] | None = None
+    ) -> None:
         self.router = router
         self._on_destination = (
-            on_destination  # called with each destination, and the model's scope, before it is first returned
+            on_destination  # called with each destination, the model's scope and its group, before it is first returned
         )
         self._select = getattr(router, "select", None)  # LiteLLM 1.109 and newer
         self._registry = getattr(router, "registry", None)  # likewise
@@ -151,7 +153,7 @@ class InnerRouter:
                 self._are_named = True
             destination = self._naming.destination_of(deployment)
             if self._on_destination is not None:
-                self._on_destination(*destination, _scope(destination, deployment))
+                self._on_destination(*destination, _scope(destination, deployment), deployment.get("model_name"))
             if key is not None:
                 destinations[key] = destination
         return destination

@@ -46,7 +46,7 @@ class LeasedLimiter(Limiter):
                 return self._store.build_renewal(now)
             # Capacity that comes too late for the head may be in time for requests behind it.
             max_wait = self._give_ups.last() - now
-            return self._store.build_renewal(now, head.demand, self._queue.ahead(LOWEST_PRIORITY), max_wait)
+            return self._store.build_renewal(now, head.demand, self._queue.ahead(LOWEST_PRIORITY).account, max_wait)
 
     def build_release(self) -> RenewalRequest:
         """The last request to the lease server: everything that is leased goes back."""

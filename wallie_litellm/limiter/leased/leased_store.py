@@ -59,10 +59,13 @@ class LeasedStore(StoreAccounting):
     ) -> None:
         super().__init__(name, limits, levels, listener)
         self.breaker = BreakerReplica(rules)
+        account = self._account
+        self._buckets, self._windows, self._days = account.buckets, account.windows, account.days
+        self._concurrency = account.concurrency
         # Called, under the limiter's lock, when a request to the lease server is due.
         self.on_renewal_due: Callable[[], None] = lambda: None
         self._mirror = UsageMirror(
-            self._buckets, self._windows, self._days, self._meters, self._report, limits.reset_timezone, wall
+            self._buckets, self._windows, self._days, self._meters(), self._report, limits.reset_timezone, wall
         )
         self._minute = self._mirror.minute
         self._token_rates = tuple((name, int(DIMENSION_KINDS[name])) for name in self._windows if name != "rpm")
@@ -84,7 +87,7 @@ class LeasedStore(StoreAccounting):
 
     # Admission
 
-    def reserve(self, now: float, demand: Demand) -> Reservation | Denial:
+    def reserve(self, now: float, demand: Demand, scope: str = "") -> Reservation | Denial:
         """Take all of ``demand`` or nothing."""
         breaker, lease = self.breaker, self._lease
         if (
@@ -123,12 +126,8 @@ class LeasedStore(StoreAccounting):
                 self._uncounted[name] = self._uncounted.get(name, 0) + demand[balance.kind]
         self._minute.add(now, "rpm", demand[0])
         self._spent_at = now
-        for kind in self._token_kinds:
-            self._held[kind] += demand[kind]
-        self._reserved.add(demand)
         probe = 0 if breaker.state is _CLOSED else breaker.enter(now)
-        reservation = Reservation(demand, now, breaker.generation, probe)
-        self._live[reservation] = None
+        reservation = self._enter_reservation(now, demand, scope, breaker.generation, probe)
         if self._exchange is not None:
             self._exchange_now(now, self._exchange)
         return reservation
@@ -155,7 +154,7 @@ class LeasedStore(StoreAccounting):
         return None if self._is_uncounted else self._check_lease(now, demand)
 
     def _check_without_lease(self, now: float, demand: Demand) -> Denial | None:
-        too_large = self._too_large(demand)
+        too_large = self._too_large(demand, "")
         if too_large is not None:
             return too_large
         if self._refuses_all:
@@ -184,7 +183,9 @@ class LeasedStore(StoreAccounting):
     def _has(self, now: float, demand: Demand) -> bool:
         return all(balance.has(now, demand[kind]) for balance, kind in self._balance_kinds)
 
-    def check(self, now: float, demand: Demand, ahead: Demand) -> Denial | None:
+    def check(
+        self, now: float, demand: Demand, ahead: Demand, scope: str = "", ahead_in_scope: Demand = NOTHING
+    ) -> Denial | None:
         """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; the longest wait wins."""
         self._mirror.roll_day(now)
         denial = self._check_without_lease(now, demand)
@@ -267,13 +268,13 @@ class LeasedStore(StoreAccounting):
         if self.breaker.urgent:
             self._renew_soon(now)
 
-    def consume(self, now: float, amount: Demand) -> None:
+    def consume(self, now: float, amount: Demand, scope: str = "") -> None:
         """Charge an amount that was used without a reservation."""
         for name, balance in self._balances.items():
             self._charge(now, name, balance, amount[balance.kind])
             self._minute.add(now, name, amount[balance.kind])
-        self._reserved.add(amount)
-        self._settled.add(amount)
+        self._account.reserved.add(amount)
+        self._account.settled.add(amount)
         self._renew_soon(now)
 
     def pause(self, until: float) -> None:
@@ -283,7 +284,7 @@ class LeasedStore(StoreAccounting):
             self._lease.pending.pause = True
             self.on_renewal_due()
 
-    def reset(self, now: float) -> None:
+    def reset(self, now: float, scope: str = "") -> None:
         """Forget what was used and any pause."""
         self.paused_until = -inf
         pending = self._lease.pending
@@ -298,7 +299,7 @@ class LeasedStore(StoreAccounting):
             balance.spent = 0
         self._renew_soon(now)
 
-    def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]]) -> None:
+    def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]], scope: str = "") -> None:
         """What was used before this process began: the seed of a lease server that has no state."""
         found: dict[str, float] = {}
         oldest_first = sorted(recent, key=lambda use: -use[0])
@@ -324,7 +325,7 @@ class LeasedStore(StoreAccounting):
             }
         self._renew_soon(now)
 
-    def usage(self, now: float) -> dict[str, LimitUsage]:
+    def usage(self, now: float, scope: str = "") -> dict[str, LimitUsage]:
         """How much of each configured dimension is used and left: by the server's last answer, and here since."""
         self._mirror.roll_day(now)
         usage = super().usage(now)
@@ -376,6 +377,14 @@ class LeasedStore(StoreAccounting):
         if lease.reclaim and any(balance.left for balance in self._balances.values()):
             self.on_renewal_due()
         return True
+
+    def set_limit(self, now: float, scope: str, dimension: str, amount: int | None) -> None:
+        """Have ``amount`` in force from now on, or with ``None`` the configured limit again."""
+        raise NotImplementedError
+
+    def bound(self, now: float, scope: str, dimension: str, left: float) -> None:
+        """Leave no more than ``left`` units of a limit."""
+        raise NotImplementedError
 
     def _request_lease(self, now: float, demand: Demand) -> bool:
         """Ask for a lease that covers ``demand``; whether the answer has been applied."""

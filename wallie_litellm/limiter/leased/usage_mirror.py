@@ -65,7 +65,7 @@ class UsageMirror:
     def _begin_day(self, name: str, began_at: float) -> None:
         self._days[name].reset(began_at)
         for meter in self._meters:
-            if meter.dimension == name:
+            if meter.key == name:
                 meter.restart()
 
     def rate_limits(self) -> dict[str, list[float]]:
@@ -108,7 +108,7 @@ class UsageMirror:
         """Copy an answer."""
         self.clock_skew, self._server_offset = float(answer["now"]) - self._wall(), float(answer["now"]) - now
         self.workers, self.quota_resets, self.leased = answer["workers"], answer["quota_resets"], answer["leased"]
-        before = {meter.dimension: meter.used(now) for meter in self._meters}
+        before = {meter.key: meter.used(now) for meter in self._meters}
         for name, bucket in self._buckets.items():
             bucket.full_at = now + answer["used"][name] * bucket.cost
         self.minute.update(now, answer["last_minute"])
@@ -122,7 +122,7 @@ class UsageMirror:
             if self._is_empty:
                 meter.announce(now, inf)  # the worker that reached these thresholds has reported them
             else:
-                self._report(meter, now, min(before[meter.dimension], meter.used(now)))
+                self._report(meter, now, min(before[meter.key], meter.used(now)))
         self._is_empty = False
 
     def reset(self, now: float) -> None:

@@ -1,0 +1,44 @@
+"""Which entry of a provider's ``models:`` section holds for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Final
+
+MOST_NAMES: Final = 1_000  # names whose pattern is remembered: with a wildcard, callers invent them
+
+
+class ModelPatterns:
+    """The patterns of a section, in the order of the file: the first that matches holds."""
+
+    __slots__ = ("_found", "_patterns")
+
+    def __init__(self, patterns: Iterable[str] = ()) -> None:
+        self._patterns = tuple(patterns)
+        self._found: dict[str, str] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._patterns)
+
+    def find(self, model: str) -> str:
+        """The pattern of a model, whose name may have its vendor's prefix (``openai/gpt-4o``); empty if none matches.
+
+        A pattern may have that prefix, too.
+        """
+        found = self._found.get(model)
+        if found is None:
+            found = next((pattern for pattern in self._patterns if _matches(model, pattern)), "")
+            if len(self._found) >= MOST_NAMES:
+                self._found = {}  # other threads read the old one
+            self._found[model] = found
+        return found
+
+
+def _matches(model: str, pattern: str) -> bool:
+    bare, general = model.partition("/")[2], pattern.partition("/")[2]
+    return (
+        fnmatchcase(model, pattern)
+        or (bare != "" and fnmatchcase(bare, pattern))
+        or (general != "" and fnmatchcase(model, general))
+    )
