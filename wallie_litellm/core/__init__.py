@@ -23,6 +23,7 @@
 ``scopes``           the names of what a pause holds for
 ``backoff``          the waits between retries
 ``retry_after``      the wait that a provider asks for
+``limit_headers``    the headers in which vendors tell an account's limits
 ``bill``             what an attempt used and cost
 ``budget``           the month's cost against its budget
 ``iso_time``         times as ISO 8601
