@@ -21,6 +21,16 @@ PROVIDERS = list(MODELS)
 PROMPT = [{"role": "user", "content": "x" * 40}]
 
 
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def call_arguments(fleet: SimulatedProviders, name: str, model: str | None = None) -> dict[str, Any]:
     """Keyword arguments that bring a LiteLLM call to the fleet, without LiteLLM's retries."""
     deployment = {"model_name": "any", "litellm_params": {"model": model or MODELS[name]}}

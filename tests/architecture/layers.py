@@ -16,8 +16,8 @@ LAYERS: Final = (
     ("bootstrap", "check"),
     ("ledger", "guard"),
     ("telemetry", "limiter", "litellm_adapter"),
-    ("config", "events"),
-    ("core", "clock", "errors", "simulator"),
+    ("config", "events", "simulator"),
+    ("core", "clock", "errors"),
 )
 FLOOR: Final = {name: len(LAYERS) - row for row, names in enumerate(LAYERS) for name in names}  # from 1, the lowest
 

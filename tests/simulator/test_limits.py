@@ -13,22 +13,12 @@ from typing import Any
 import httpx
 import litellm
 import pytest
-from simulator_support import MODELS, PROMPT
+from simulator_support import MODELS, PROMPT, Clock
 
 from wallie_litellm.simulator import SimulatedProvider
 from wallie_litellm.simulator.gemini_wire import GeminiWire
-from wallie_litellm.simulator.limits import SimulatedLimits
-from wallie_litellm.simulator.openai_wire import duration
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self, now: float = 1_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
+from wallie_litellm.simulator.limit_header_values import duration
+from wallie_litellm.simulator.limits import Charge, SimulatedLimits
 
 
 @contextmanager
@@ -180,9 +170,9 @@ async def test_litellm_before_1_110_takes_a_403_anywhere_in_geminis_429_for_a_re
 
 def test_geminis_delay_never_has_the_digits_403() -> None:
     clock = Clock(datetime(2026, 7, 1, 6, 53, 17, tzinfo=UTC).timestamp())
-    limits = SimulatedLimits(rpd=1, zone="America/Los_Angeles", wall=clock)
-    limits.admit(1)
-    verdict = limits.admit(1)
+    limits = SimulatedLimits({"rpd": 1}, zone="America/Los_Angeles", wall=clock)
+    limits.admit(Charge(1, 0))
+    verdict = limits.admit(Charge(1, 0))
     assert verdict.retry_after == pytest.approx(403)
     reply = GeminiWire().limited(verdict, limits.meters(), "gemini-2.5-flash", 1)
     assert reply.body["error"]["details"][1]["retryDelay"] == "404s"
@@ -214,24 +204,24 @@ async def test_a_request_that_can_never_fit_is_too_large() -> None:
 
 def test_the_bucket_refills_at_its_rate() -> None:
     clock = Clock()
-    limits = SimulatedLimits(rpm=60, slack=0.0, clock=clock)
-    assert all(limits.admit(1).admitted for _ in range(60))
-    refused = limits.admit(1)
+    limits = SimulatedLimits({"rpm": 60}, slack=0.0, clock=clock)
+    assert all(limits.admit(Charge(1, 0)).admitted for _ in range(60))
+    refused = limits.admit(Charge(1, 0))
     assert (refused.refused_by, refused.retry_after) == ("rpm", pytest.approx(1.0))
     clock.now += 10
-    assert sum(limits.admit(1).admitted for _ in range(20)) == 10
+    assert sum(limits.admit(Charge(1, 0)).admitted for _ in range(20)) == 10
 
 
 def test_slack_admits_that_many_seconds_of_rate_more() -> None:
-    limits = SimulatedLimits(rpm=60, slack=2.0, clock=Clock())
-    assert sum(limits.admit(1).admitted for _ in range(100)) == 62
+    limits = SimulatedLimits({"rpm": 60}, slack=2.0, clock=Clock())
+    assert sum(limits.admit(Charge(1, 0)).admitted for _ in range(100)) == 62
     assert limits.meters()["rpm"].remaining == 0
 
 
 def test_a_refused_request_consumes_nothing() -> None:
-    limits = SimulatedLimits(rpm=10, tpm=100, rpd=10, slack=0.0, clock=Clock())
-    assert limits.admit(90).admitted
-    assert limits.admit(20).refused_by == "tpm"
+    limits = SimulatedLimits({"rpm": 10, "tpm": 100, "rpd": 10}, slack=0.0, clock=Clock())
+    assert limits.admit(Charge(90, 0)).admitted
+    assert limits.admit(Charge(20, 0)).refused_by == "tpm"
     meters = limits.meters()
     assert (meters["rpm"].remaining, meters["tpm"].remaining, meters["rpd"].remaining) == (9, 10, 9)
 
@@ -239,11 +229,11 @@ def test_a_refused_request_consumes_nothing() -> None:
 def test_the_day_ends_at_midnight_where_the_vendor_lives() -> None:
     # 06:30 UTC is 23:30 of the day before in Los Angeles, in summer.
     wall = Clock(datetime(2026, 7, 1, 6, 30, tzinfo=UTC).timestamp())
-    limits = SimulatedLimits(rpd=1, zone="America/Los_Angeles", wall=wall)
-    assert limits.admit(1).admitted
-    assert limits.admit(1).retry_after == pytest.approx(1800)
+    limits = SimulatedLimits({"rpd": 1}, zone="America/Los_Angeles", wall=wall)
+    assert limits.admit(Charge(1, 0)).admitted
+    assert limits.admit(Charge(1, 0)).retry_after == pytest.approx(1800)
     wall.now += 1800
-    assert limits.admit(1).admitted
+    assert limits.admit(Charge(1, 0)).admitted
 
 
 @pytest.mark.parametrize(

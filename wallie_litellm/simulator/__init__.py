@@ -12,12 +12,15 @@ Nothing here imports LiteLLM, so a provider in a process of its own starts at on
 ``faults``            what it can do wrong
 ``tool_calls``        calls of tools, and answers in a JSON schema
 ``stream_script``     what a stream sends, as a fault changes it
-``limits``            the limits that it enforces
+``limits``            the limits of its account and of its models
+``buckets``           one limit: a minute's, a day's, of calls at once
 ``tally``             what it counted
+``limit_header_values``  the rate-limit headers, in the vendor's vocabulary
 ``wire``              the interface of a vendor's wire format
 ``openai_wire``       OpenAI
 ``openai_responses``  OpenAI's Responses API
-``openai_dialects``   Groq and DeepSeek
+``openai_dialects``   Groq, DeepSeek, Mistral, Cerebras and Together
+``azure_wire``        Azure OpenAI
 ``anthropic_wire``    Anthropic
 ``gemini_wire``       Gemini
 ``posthog_endpoint``  a simulated PostHog

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from wallie_litellm.simulator.limits import LimitName, LimitVerdict
+from wallie_litellm.simulator.buckets import Meter
+from wallie_litellm.simulator.limits import LimitName, LimitVerdict, Meters
 from wallie_litellm.simulator.tool_calls import ToolCall
 from wallie_litellm.simulator.wire import (
     Ask,
     Event,
     Json,
-    Meters,
     RetryAfter,
     Wire,
     WireAnswer,
@@ -40,8 +39,13 @@ _MESSAGES: Final = {401: "invalid x-api-key", 500: "Internal server error", 529:
 _LIMIT_WORDS: dict[LimitName, str] = {
     "rpm": "requests per minute",
     "tpm": "tokens per minute",
+    "itpm": "input tokens per minute",
+    "otpm": "output tokens per minute",
     "rpd": "requests per day",
+    "tpd": "tokens per day",
+    "concurrency": "concurrent connections",
 }
+_SPLIT: Final[tuple[LimitName, ...]] = ("itpm", "otpm")
 
 
 def _stop_reason(answer: WireAnswer) -> str:
@@ -59,7 +63,13 @@ def _deltas(answer: WireAnswer) -> list[Json]:
 
 
 class AnthropicWire(Wire):
-    """``POST /v1/messages``, streamed and not."""
+    """``POST /v1/messages``, streamed and not.
+
+    Its limits count neither cache reads nor ``max_tokens``: its rate-limits page.
+    """
+
+    vendor = "anthropic"
+    counts_cached = False
 
     def parse(self, path: str, body: Json) -> Ask | None:
         """Any prefix before ``/messages``."""
@@ -108,8 +118,8 @@ class AnthropicWire(Wire):
 
     def _usage(self, answer: WireAnswer, output_tokens: int) -> Json:
         return {
-            "input_tokens": answer.prompt_tokens - answer.cached_tokens,
-            "cache_creation_input_tokens": 0,
+            "input_tokens": answer.prompt_tokens - answer.cached_tokens - answer.cache_write_tokens,
+            "cache_creation_input_tokens": answer.cache_write_tokens,
             "cache_read_input_tokens": answer.cached_tokens,
             "output_tokens": output_tokens,
             "service_tier": "standard",
@@ -127,7 +137,7 @@ class AnthropicWire(Wire):
     def limited(self, verdict: LimitVerdict, meters: Meters, model: str, serial: int) -> WireReply:
         """``rate_limit_error`` with ``retry-after`` in whole seconds and the rate-limit headers."""
         name = verdict.refused_by or "rpm"
-        reply = self._limit_error(f"{meters[name].limit:,} {_LIMIT_WORDS[name]}", serial)
+        reply = self._limit_error(f"{verdict.meter.limit:,} {_LIMIT_WORDS[name]}", serial)
         wait = {} if math.isinf(verdict.retry_after) else {"retry-after": whole_seconds(verdict.retry_after)}
         return WireReply(429, reply.body, {**self.limit_headers(meters), **wait})
 
@@ -176,18 +186,17 @@ class AnthropicWire(Wire):
         """``event: error`` with the error object of the same status."""
         return sse(self.failure(status, ask.model, answer.serial).body, "error")
 
-    def limit_headers(self, meters: Meters) -> dict[str, str]:
-        """``anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}``; a reset is an RFC 3339 time."""
-        headers: dict[str, str] = {}
-        for what, name in (("requests", "rpm"), ("tokens", "tpm")):
-            meter = next((meter for key, meter in meters.items() if key == name), None)
-            if meter is not None:
-                # Rounded up: a whole second that is already over would promise too much.
-                reset = datetime.now(UTC) + timedelta(seconds=math.ceil(meter.reset_after))
-                headers[f"anthropic-ratelimit-{what}-limit"] = str(meter.limit)
-                headers[f"anthropic-ratelimit-{what}-remaining"] = str(meter.remaining)
-                headers[f"anthropic-ratelimit-{what}-reset"] = reset.strftime("%Y-%m-%dT%H:%M:%SZ")
-        return headers
+    def limit_headers(self, meters: Meters, kind: str = "") -> dict[str, str]:
+        """``anthropic-ratelimit-*``; without a limit of its own, ``tokens`` is the sum of input and output."""
+        split = [meters[name] for name in _SPLIT if name in meters]
+        if "tpm" not in meters and len(split) == len(_SPLIT):
+            total = Meter(
+                sum(meter.limit for meter in split),
+                sum(meter.remaining for meter in split),
+                max(meter.reset_after for meter in split),
+            )
+            meters = {**meters, "tpm": total}
+        return super().limit_headers(meters, kind)
 
     def request_id(self, serial: int) -> dict[str, str]:
         """``request-id``."""

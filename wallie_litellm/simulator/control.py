@@ -9,12 +9,14 @@ from aiohttp import web
 
 from wallie_litellm.simulator.engine import Engine
 from wallie_litellm.simulator.faults import Fault
+from wallie_litellm.simulator.limits import ACCOUNT, Charge
+from wallie_litellm.simulator.settings import check_limits
 
 Action = Callable[[], Awaitable[None]]
 
 
 def control_routes(engine: Engine, refuse: Action, accept: Action) -> list[web.RouteDef]:
-    """GET counts and bodies, GET/POST/DELETE faults, POST reset, refuse and accept."""
+    """GET counts and bodies, GET/POST/DELETE faults, GET/POST limits, POST reset, refuse and accept."""
 
     async def counts(_: web.Request) -> web.Response:
         return web.json_response(engine.tally.to_json())
@@ -38,6 +40,23 @@ def control_routes(engine: Engine, refuse: Action, accept: Action) -> list[web.R
         engine.faults.clear()
         return web.json_response([])
 
+    async def limits(request: web.Request) -> web.Response:
+        meters = engine.limits.meters(request.query.get("model", ""))
+        return web.json_response({name: meter._asdict() for name, meter in meters.items()})
+
+    async def change_limits(request: web.Request) -> web.Response:
+        """Another tier (``limits``, for the models of ``pattern``), or a second client (``uses``, of ``model``)."""
+        try:
+            data: dict[str, Any] = await request.json()
+            if "limits" in data:
+                check_limits(data["limits"], "limits")
+                engine.limits.change(data["limits"], str(data.get("pattern", ACCOUNT)))
+            if "uses" in data:
+                engine.limits.share(Charge(**data["uses"]), str(data.get("model", "")))
+        except (TypeError, ValueError, AttributeError) as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response({})
+
     def does(action: Action) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handler(_: web.Request) -> web.Response:
             await action()
@@ -54,6 +73,8 @@ def control_routes(engine: Engine, refuse: Action, accept: Action) -> list[web.R
         web.get("/_sim/faults", list_faults),
         web.post("/_sim/faults", add_fault),
         web.delete("/_sim/faults", clear_faults),
+        web.get("/_sim/limits", limits),
+        web.post("/_sim/limits", change_limits),
         web.post("/_sim/reset", does(reset)),
         web.post("/_sim/refuse", does(refuse)),
         web.post("/_sim/accept", does(accept)),

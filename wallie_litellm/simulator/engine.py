@@ -8,13 +8,14 @@ import math
 import socket
 import struct
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
 
 from wallie_litellm.simulator.faults import Fault, FaultKind, FaultQueue
-from wallie_litellm.simulator.limits import SimulatedLimits
+from wallie_litellm.simulator.limits import Charge, SimulatedLimits
 from wallie_litellm.simulator.settings import WIRES, ProviderSettings
 from wallie_litellm.simulator.stream_script import BROKEN_JSON, StreamScript, script_of
 from wallie_litellm.simulator.tally import RequestTally, Visit
@@ -31,7 +32,11 @@ class Engine:
         self.settings = settings
         self.wire: Wire = WIRES[settings.vendor]()
         self.limits = SimulatedLimits(
-            settings.rpm, settings.tpm, settings.rpd, slack=settings.slack, zone=self.wire.day_zone
+            settings.limits,
+            settings.models,
+            slack=settings.slack,
+            zone=self.wire.day_zone,
+            slice_seconds=settings.slice_seconds,
         )
         self.faults = FaultQueue()
         self.tally = RequestTally()
@@ -55,7 +60,7 @@ class Engine:
         try:
             if ask is None:
                 status = 404 if isinstance(body, dict) else 400
-                return self.reply(visit, self.wire.failure(status, "", self._serial), self._serial)
+                return self.reply(visit, self.wire.failure(status, "", self._serial), self.headers(None, self._serial))
             return await _Exchange(self, request, ask, self._answer(ask), visit).run()
         except (asyncio.CancelledError, ConnectionError):
             visit.end("disconnected")
@@ -72,20 +77,27 @@ class Engine:
         completion = math.ceil(len(call.text if call else text) / 4) if counted is None else counted
         tokens = ask.prompt_tokens, completion if ask.answers else 0
         cached = min(self.settings.cached_tokens, ask.prompt_tokens)
-        return WireAnswer(self._serial, int(time.time()), text, *tokens, call=call, cached_tokens=cached)
+        written = min(self.settings.cache_write_tokens, ask.prompt_tokens - cached)
+        answer = WireAnswer(self._serial, int(time.time()), text, *tokens, call=call)
+        return replace(answer, cached_tokens=cached, cache_write_tokens=written)
 
-    def reply(self, visit: Visit, reply: WireReply, serial: int, *, stream: bool = False) -> web.Response:
+    def reply(
+        self, visit: Visit, reply: WireReply, headers: Mapping[str, str], *, stream: bool = False
+    ) -> web.Response:
         """Send a complete answer. It is counted before it is sent, so that its receiver finds it counted."""
         visit.status(reply.status)
         visit.end("rejected_429" if reply.status == 429 else "failed" if reply.status >= 400 else "succeeded")
-        headers = {**self.headers(serial), **reply.headers}
+        headers = {**headers, **reply.headers}
         if stream and reply.status < 400 and not isinstance(reply.body, str):
             return web.Response(body=sse(reply.body), headers=headers, content_type="text/event-stream")
         return web.Response(status=reply.status, body=reply.payload(), headers=headers, content_type="application/json")
 
-    def headers(self, serial: int) -> dict[str, str]:
+    def headers(self, ask: Ask | None, serial: int) -> dict[str, str]:
         """The vendor's headers of every answer: the request's id and the state of the limits."""
-        return {**self.wire.request_id(serial), **self.wire.limit_headers(self.limits.meters())}
+        if ask is None:
+            return self.wire.request_id(serial)
+        meters = self.limits.meters(ask.model)
+        return {**self.wire.request_id(serial), **self.wire.limit_headers(meters, ask.kind)}
 
 
 class _Exchange:
@@ -101,17 +113,23 @@ class _Exchange:
     async def run(self) -> web.StreamResponse:
         """Limits come first, as at a real provider's gateway; a refused request uses up no fault."""
         engine, ask, serial = self._engine, self._ask, self._answer.serial
-        verdict = engine.limits.admit(self._answer.total_tokens)
-        if not verdict.admitted:
-            return self._send(engine.wire.limited(verdict, engine.limits.meters(), ask.model, serial))
+        used = engine.wire.charge_of(self._answer)
+        charged = used
+        if engine.wire.reserves_output and ask.answers:
+            charged = used._replace(output=max(used.output, ask.max_output or 0))
+        verdict = engine.limits.admit(charged, ask.model)
+        if verdict.refused_by is not None:
+            self._visit.refused(verdict.scope, verdict.refused_by)
+            meters = {**engine.limits.meters(ask.model), verdict.refused_by: verdict.meter}
+            return self._send(engine.wire.limited(verdict, meters, ask.model, serial))
         fault = engine.faults.take(ask.model, stream=ask.stream, prefilled=bool(ask.prefill))
         refusal = engine.wire.invalid(ask, serial) or (self._refusal(fault) if fault else None)
-        if refusal:
-            engine.limits.refund_tokens(self._answer.total_tokens)
-        await asyncio.sleep(engine.settings.latency)
-        if refusal:
-            return self._send(refusal)
-        return await self._answered(fault)
+        try:
+            await asyncio.sleep(engine.settings.latency)
+            return await self._answered(fault) if refusal is None else self._send(refusal)
+        finally:
+            # An error still counts as a request.
+            engine.limits.end(charged, used if refusal is None else Charge(0, 0), ask.model)
 
     async def _answered(self, fault: Fault | None) -> web.StreamResponse:
         if fault is None:
@@ -165,7 +183,8 @@ class _Exchange:
         return None
 
     def _send(self, reply: WireReply) -> web.Response:
-        return self._engine.reply(self._visit, reply, self._answer.serial, stream=self._ask.stream)
+        headers = self._engine.headers(self._ask, self._answer.serial)
+        return self._engine.reply(self._visit, reply, headers, stream=self._ask.stream)
 
     def _malformed(self) -> web.Response:
         self._visit.end("failed")
@@ -201,7 +220,7 @@ class _Exchange:
         return await self._play(script, "text/event-stream")
 
     async def _play(self, script: StreamScript, content_type: str) -> web.StreamResponse:
-        headers = {**self._engine.headers(self._answer.serial), "cache-control": "no-cache"}
+        headers = {**self._engine.headers(self._ask, self._answer.serial), "cache-control": "no-cache"}
         response = web.StreamResponse(headers=headers)
         response.content_type = content_type
         self._visit.status(200)

@@ -7,12 +7,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from wallie_litellm.simulator.limits import LimitName, LimitVerdict
+from wallie_litellm.simulator.limits import LimitName, LimitVerdict, Meters
 from wallie_litellm.simulator.wire import (
     Ask,
     Event,
     Json,
-    Meters,
     RetryAfter,
     Wire,
     WireAnswer,
@@ -36,9 +35,12 @@ _STATUS: dict[int, tuple[str, str]] = {
     503: ("UNAVAILABLE", "The model is overloaded. Please try again later."),
     504: ("DEADLINE_EXCEEDED", "Deadline expired before operation could complete."),
 }
+_TOKENS: Final = "generate_content_paid_tier_input_token_count"
 _QUOTA: dict[LimitName, tuple[str, str]] = {
     "rpm": ("generate_content_paid_tier_requests", "GenerateRequestsPerMinutePerProjectPerModel"),
-    "tpm": ("generate_content_paid_tier_input_token_count", "GenerateContentInputTokensPerModelPerMinute"),
+    "tpm": (_TOKENS, "GenerateContentInputTokensPerModelPerMinute"),
+    "itpm": (_TOKENS, "GenerateContentInputTokensPerModelPerMinute"),
+    "tpd": (_TOKENS, "GenerateContentInputTokensPerModelPerDay"),
     "rpd": ("generate_content_paid_tier_requests", "GenerateRequestsPerDayPerProjectPerModel"),
 }
 _EXCEEDED: Final = (
@@ -115,8 +117,8 @@ class GeminiWire(Wire):
     def limited(self, verdict: LimitVerdict, meters: Meters, model: str, serial: int) -> WireReply:
         """``RESOURCE_EXHAUSTED`` with the quota that was hit and the delay, both in the body."""
         name = verdict.refused_by or "rpm"
-        metric, quota_id = _QUOTA[name]
-        limit, metric = meters[name].limit, f"generativelanguage.googleapis.com/{metric}"
+        metric, quota_id = _QUOTA.get(name, _QUOTA["rpm"])
+        limit, metric = verdict.meter.limit, f"generativelanguage.googleapis.com/{metric}"
         violation = self._violation(metric, quota_id, model, limit)
         message = f"{_EXCEEDED}\n* Quota exceeded for metric: {metric}, limit: {limit}, model: {model}"
         if math.isinf(verdict.retry_after):

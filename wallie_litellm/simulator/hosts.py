@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -79,11 +79,7 @@ class ProcessHost:
 
     def start(self, settings: ProviderSettings) -> Ports:
         """Run the server module and read its ports."""
-        command = [sys.executable, "-m", "wallie_litellm.simulator.server"]
-        for field in fields(settings):
-            value = getattr(settings, field.name)
-            if value is not None:
-                command.append(f"--{field.name.replace('_', '-')}={value}")
+        command = [sys.executable, "-m", "wallie_litellm.simulator.server", json.dumps(asdict(settings))]
         root = str(Path(__file__).resolve().parents[2])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(  # noqa: S603 - our own module with our own arguments

@@ -1,38 +1,56 @@
-"""The limits a simulated provider enforces by itself.
-
-They deliberately share nothing with the package's own limiter: if the provider and its client counted with the same
-code, a test could not show that the client counts right.
-"""
+"""The limits of a simulated account: its own, and those of its models, in every dimension that vendors have."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Literal
-from zoneinfo import ZoneInfo
+from fnmatch import fnmatchcase
+from typing import Final, Literal, NamedTuple, get_args
 
-LimitName = Literal["rpm", "tpm", "rpd"]
+from wallie_litellm.simulator.buckets import Meter, SimulatedBucket, SimulatedDay, SimulatedLimit, SimulatedSlots
+
+LimitName = Literal["rpm", "tpm", "itpm", "otpm", "rpd", "tpd", "concurrency"]
+LimitNumbers = Mapping[LimitName, int]
+Meters = Mapping[LimitName, Meter]
+
+LIMIT_NAMES: Final[tuple[LimitName, ...]] = get_args(LimitName)
+NO_LIMIT: Final = Meter(0, 0, 0.0)
+ACCOUNT: Final = ""  # the scope of all models together, as a pattern
 
 
-@dataclass(frozen=True)
-class Meter:
-    """One limit as a provider reports it in its headers."""
+class Charge(NamedTuple):
+    """What a request takes of the limits: tokens as the vendor counts them."""
 
-    limit: int
-    remaining: int
-    reset_after: float  # seconds until the whole limit is available again
+    input: float
+    output: float
+    requests: float = 1
+
+    def of(self, name: LimitName) -> float:
+        """The amount that the limit ``name`` counts."""
+        match name:
+            case "tpm" | "tpd":
+                return self.input + self.output
+            case "itpm":
+                return self.input
+            case "otpm":
+                return self.output
+        return self.requests
+
+    def less(self, other: Charge) -> Charge:
+        """What is left of this without ``other``."""
+        return Charge(self.input - other.input, self.output - other.output, self.requests - other.requests)
 
 
 @dataclass(frozen=True)
 class LimitVerdict:
-    """The answer to one request: admitted, or refused by a named limit."""
+    """The answer to one request: admitted, or refused by a limit."""
 
     refused_by: LimitName | None = None
     retry_after: float = 0.0  # seconds until the same request would fit; infinite when it never will
-    asked: int = 0  # what the request asked of the refusing limit (requests or tokens)
+    asked: float = 0  # what the request asked of the refusing limit (requests or tokens)
+    scope: str = ACCOUNT  # whose limit refused
+    meter: Meter = NO_LIMIT  # the refusing limit
 
     @property
     def admitted(self) -> bool:
@@ -40,148 +58,140 @@ class LimitVerdict:
         return self.refused_by is None
 
 
-class SimulatedBucket:
-    """A token bucket holding one minute's limit, plus ``slack`` seconds of its rate.
+class _Scope:
+    """The limits of the account, or of one model or of models that share them."""
 
-    The slack is there because the first request of a burst travels longer than the later ones:
-    an exact bucket would refuse a client that keeps the limit exactly.
-    """
+    def __init__(self, build: Callable[[LimitName, int], list[SimulatedLimit]]) -> None:
+        self._build = build
+        self._limits: dict[LimitName, list[SimulatedLimit]] = {}
+        self._drain = Charge(0, 0, 0)
 
-    def __init__(self, per_minute: int, slack: float, clock: Callable[[], float]) -> None:
-        self.limit = per_minute
-        self.rate = per_minute / 60.0
-        self._slack = self.rate * slack
-        self._capacity = per_minute + self._slack
-        self._clock = clock
-        self._level = self._capacity
-        self._at = clock()
+    def set(self, name: LimitName, limit: int | None) -> None:
+        """Another limit from now on; ``None`` is none."""
+        if limit is None:
+            self._limits.pop(name, None)
+        elif name in self._limits:
+            self._change(name, limit)
+        else:
+            self._limits[name] = self._build(name, limit)
+            self._change(name, limit)
 
-    def level(self) -> float:
-        """What is available now."""
-        now = self._clock()
-        self._level = min(self._capacity, self._level + (now - self._at) * self.rate)
-        self._at = now
-        return self._level
+    def drain(self, per_minute: Charge) -> None:
+        """What another client takes from now on."""
+        self._drain = per_minute
+        for name, limits in self._limits.items():
+            self._change(name, limits[0].limit)
 
-    def wait_for(self, amount: float) -> float:
-        """Seconds until ``amount`` is available: 0 now, infinite when it exceeds the capacity."""
-        if amount > self._capacity:
-            return math.inf
-        return max(0.0, (amount - self.level()) / self.rate)
+    def _change(self, name: LimitName, limit: int) -> None:
+        for one in self._limits[name]:
+            one.change(limit, self._drain.of(name) / 60)
 
-    def take(self, amount: float) -> None:
-        """Consume ``amount``; a negative amount gives back."""
-        self._level = min(self._capacity, self.level() - amount)
+    def waits(self, charge: Charge) -> Iterator[tuple[LimitName, float]]:
+        """For each limit, in how many seconds ``charge`` fits."""
+        for name, limit in self._each():
+            yield name, limit.wait_for(charge.of(name))
 
-    def reset(self) -> None:
-        """Fill it."""
-        self._level = self._capacity
+    def take(self, charge: Charge) -> None:
+        """Charge ``charge``; calls in flight are among it."""
+        for name, limit in self._each():
+            limit.take(charge.of(name))
 
-    def meter(self) -> Meter:
-        """The state as headers report it: the slack is not reported."""
-        level = self.level()
-        remaining = max(0, min(self.limit, math.floor(level - self._slack)))
-        return Meter(self.limit, remaining, max(0.0, (self._capacity - level) / self.rate))
+    def end(self, refund: Charge) -> None:
+        """One call is over, and ``refund`` of what it was charged was not used."""
+        for name, limit in self._each():
+            limit.take(-1 if name == "concurrency" else -refund.of(name))
 
-
-class SimulatedDay:
-    """Requests per calendar day in the provider's own time zone."""
-
-    def __init__(self, per_day: int, zone: str, wall: Callable[[], float]) -> None:
-        self.limit = per_day
-        self._zone = ZoneInfo(zone)
-        self._wall = wall
-        self._day = self._now().date()
-        self._used = 0
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._wall(), self._zone)
-
-    def _until_midnight(self) -> float:
-        tomorrow = self._now().date() + timedelta(days=1)
-        midnight = datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=self._zone)
-        # Through timestamps: subtracting two datetimes of one zone ignores a clock change between them.
-        return max(0.0, midnight.timestamp() - self._wall())
-
-    def used(self) -> int:
-        """Requests counted today."""
-        today = self._now().date()
-        if today != self._day:
-            self._day, self._used = today, 0
-        return self._used
-
-    def wait(self) -> float:
-        """Seconds until one more request fits."""
-        return 0.0 if self.used() < self.limit else self._until_midnight()
-
-    def take(self) -> None:
-        """Count one request."""
-        self._used = self.used() + 1
+    def meters(self) -> dict[LimitName, Meter]:
+        """By name; of the slices of a minute the one thing that is reported is what remains."""
+        return {
+            name: limits[0].meter()._replace(slice_remaining=limits[-1].meter().remaining)
+            for name, limits in self._limits.items()
+        }
 
     def reset(self) -> None:
-        """Count from zero."""
-        self._used = 0
+        """Everything is available."""
+        for _, limit in self._each():
+            limit.reset()
 
-    def meter(self) -> Meter:
-        """The state as headers report it."""
-        return Meter(self.limit, max(0, self.limit - self.used()), self._until_midnight())
+    def _each(self) -> Iterator[tuple[LimitName, SimulatedLimit]]:
+        return ((name, limit) for name, limits in self._limits.items() for limit in limits)
 
 
 class SimulatedLimits:
-    """Requests per minute, tokens per minute and requests per day; None means unlimited.
+    """The account's ``limits``, and those of ``models``: by pattern of their names, of which the first that fits holds.
 
-    ``slack`` is in seconds of rate; ``zone`` is where the day ends. Not thread-safe: one event loop owns it.
+    ``slack`` is in seconds of rate; ``zone`` is where the day ends. Requests per minute are also enforced in slices of
+    ``slice_seconds``, if any. Not thread-safe: one event loop owns it.
     """
 
     def __init__(
         self,
-        rpm: int | None = None,
-        tpm: int | None = None,
-        rpd: int | None = None,
+        limits: LimitNumbers,
+        models: Mapping[str, LimitNumbers] | None = None,
         *,
         slack: float = 2.0,
         zone: str = "UTC",
+        slice_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._rpm = SimulatedBucket(rpm, slack, clock) if rpm else None
-        self._tpm = SimulatedBucket(tpm, slack, clock) if tpm else None
-        self._rpd = SimulatedDay(rpd, zone, wall) if rpd else None
+        def build(name: LimitName, limit: int) -> list[SimulatedLimit]:
+            if name == "concurrency":
+                return [SimulatedSlots(limit)]
+            if name in ("rpd", "tpd"):
+                return [SimulatedDay(limit, zone, wall)]
+            minute: list[SimulatedLimit] = [SimulatedBucket(limit, slack, clock)]
+            if name == "rpm" and slice_seconds is not None:
+                minute.append(SimulatedBucket(limit, slack, clock, slice_seconds))
+            return minute
 
-    def admit(self, tokens: int) -> LimitVerdict:
-        """Charge one request of ``tokens``, or refuse it and charge nothing."""
-        waits: list[tuple[LimitName, float, int]] = []
-        if self._rpd:
-            waits.append(("rpd", self._rpd.wait(), 1))
-        if self._rpm:
-            waits.append(("rpm", self._rpm.wait_for(1), 1))
-        if self._tpm:
-            waits.append(("tpm", self._tpm.wait_for(tokens), tokens))
-        name, wait, asked = max(waits, key=lambda entry: entry[1], default=("rpm", 0.0, 1))
-        if wait > 0:
-            return LimitVerdict(name, wait, asked)
-        if self._rpd:
-            self._rpd.take()
-        if self._rpm:
-            self._rpm.take(1)
-        if self._tpm:
-            self._tpm.take(tokens)
-        return LimitVerdict()
+        self._build = build
+        self._scopes = {ACCOUNT: _Scope(build)}
+        for pattern, numbers in {ACCOUNT: limits, **(models or {})}.items():
+            self.change(numbers, pattern)
 
-    def refund_tokens(self, tokens: int) -> None:
-        """Give back the tokens of a request that got an error: it still counts as a request."""
-        if self._tpm:
-            self._tpm.take(-tokens)
+    def change(self, limits: Mapping[LimitName, int | None], pattern: str = ACCOUNT) -> None:
+        """Another tier: these limits from now on, ``None`` for none; those that are not named stay."""
+        scope = self._scopes.setdefault(pattern, _Scope(self._build))
+        for name, limit in limits.items():
+            scope.set(name, limit)
 
-    def meters(self) -> dict[LimitName, Meter]:
-        """The configured limits, as headers report them."""
-        return {name: source.meter() for name, source in self._sources() if source}
+    def share(self, per_minute: Charge, model: str = "") -> None:
+        """A second client takes so much a minute by calls of ``model``: evenly, first, and no more than there is."""
+        for pattern in self._scopes_of(model):
+            self._scopes[pattern].drain(per_minute)
 
-    def _sources(self) -> tuple[tuple[LimitName, SimulatedBucket | SimulatedDay | None], ...]:
-        return ("rpm", self._rpm), ("tpm", self._tpm), ("rpd", self._rpd)
+    def admit(self, charge: Charge, model: str = "") -> LimitVerdict:
+        """Charge one request, or refuse it and charge nothing."""
+        worst, refusal = 0.0, LimitVerdict()
+        scopes = self._scopes_of(model)
+        for pattern in scopes:
+            for name, wait in self._scopes[pattern].waits(charge):
+                if wait > worst:
+                    meter = self._scopes[pattern].meters()[name]
+                    worst, refusal = wait, LimitVerdict(name, wait, charge.of(name), pattern, meter)
+        if refusal.admitted:
+            for pattern in scopes:
+                self._scopes[pattern].take(charge)
+        return refusal
+
+    def end(self, charged: Charge, used: Charge, model: str = "") -> None:
+        """An admitted request is over: what it was charged and did not use goes back."""
+        for pattern in self._scopes_of(model):
+            self._scopes[pattern].end(charged.less(used))
+
+    def meters(self, model: str = "") -> dict[LimitName, Meter]:
+        """The limits as headers report them to a call of ``model``: the model's, where there are none the account's."""
+        return {
+            name: meter for pattern in self._scopes_of(model) for name, meter in self._scopes[pattern].meters().items()
+        }
 
     def reset(self) -> None:
         """Start afresh with everything available."""
-        for _, source in self._sources():
-            if source:
-                source.reset()
+        for scope in self._scopes.values():
+            scope.reset()
+
+    def _scopes_of(self, model: str) -> tuple[str, ...]:
+        """The account's scope, and that of the model, if any."""
+        own = next((pattern for pattern in self._scopes if pattern and fnmatchcase(model, pattern)), None)
+        return (ACCOUNT,) if own is None else (ACCOUNT, own)

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from wallie_litellm.simulator import openai_responses
-from wallie_litellm.simulator.limits import LimitName, LimitVerdict
+from wallie_litellm.simulator.limit_header_values import duration
+from wallie_litellm.simulator.limits import LimitName, LimitVerdict, Meters
 from wallie_litellm.simulator.tool_calls import ToolCall
 from wallie_litellm.simulator.wire import (
     Ask,
     Event,
     Json,
-    Meters,
     RetryAfter,
     Wire,
     WireAnswer,
@@ -35,7 +35,11 @@ _KINDS: Final = {"/chat/completions": "chat", "/embeddings": "embeddings", "/res
 _LIMIT_WORDS: dict[LimitName, tuple[str, str]] = {
     "rpm": ("requests", "requests per min (RPM)"),
     "tpm": ("tokens", "tokens per min (TPM)"),
+    "itpm": ("tokens", "input tokens per min (ITPM)"),
+    "otpm": ("tokens", "output tokens per min (OTPM)"),
     "rpd": ("requests", "requests per day (RPD)"),
+    "tpd": ("tokens", "tokens per day (TPD)"),
+    "concurrency": ("requests", "concurrent requests"),
 }
 _ERRORS: dict[int, tuple[str, str, str | None]] = {
     400: ("Invalid request.", "invalid_request_error", None),
@@ -48,18 +52,6 @@ _ERRORS: dict[int, tuple[str, str, str | None]] = {
     500: ("The server had an error while processing your request. Sorry about that!", "server_error", None),
     503: ("The engine is currently overloaded, please try again later", "server_error", None),
 }
-
-
-def duration(seconds: float) -> str:
-    """A duration as OpenAI and Groq write it: ``6ms``, ``1.2s``, ``2m59.56s``, ``1h0m0s``."""
-    if seconds < 1:
-        return f"{math.ceil(seconds * 1000)}ms"
-    hours, rest = divmod(seconds, 3600)
-    minutes, rest = divmod(rest, 60)
-    text = f"{rest:.3f}".rstrip("0").rstrip(".") + "s"
-    if hours:
-        return f"{hours:.0f}h{minutes:.0f}m{text}"
-    return f"{minutes:.0f}m{text}" if minutes else text
 
 
 def error_body(message: str, kind: str, code: str | None, param: str | None = None) -> Json:
@@ -88,10 +80,10 @@ def _deltas(answer: WireAnswer) -> Iterator[Json]:
 class OpenAIWire(Wire):
     """Chat completions, embeddings and responses as OpenAI speaks them."""
 
+    vendor = "openai"
     api_path = "/v1"
-    service_tier = "default"
-    # Which limit the -requests headers describe: the first that is set.
-    request_meters: tuple[LimitName, ...] = ("rpm", "rpd")
+    service_tier: str | None = "default"
+    reserves_output = True
 
     def parse(self, path: str, body: Json) -> Ask | None:
         """Any path prefix is fine: LiteLLM and OpenAI's SDK build different ones."""
@@ -177,17 +169,20 @@ class OpenAIWire(Wire):
 
     def limited(self, verdict: LimitVerdict, meters: Meters, model: str, serial: int) -> WireReply:
         """``rate_limit_exceeded``, with the sentence that names limit, use and wait."""
-        name = verdict.refused_by or "rpm"
-        kind, words = _LIMIT_WORDS[name]
-        meter = meters[name]
-        state = f"Limit {meter.limit}, Used {meter.limit - meter.remaining}, Requested {verdict.asked}"
+        kind, words = _LIMIT_WORDS[verdict.refused_by or "rpm"]
+        limit, used = verdict.meter.limit, verdict.meter.limit - verdict.meter.remaining
         headers = self.limit_headers(meters)
         if math.isinf(verdict.retry_after):
-            message = f"Request too large for {self.subject(model)} on {words}: {state}."
+            message = (
+                f"Request too large for {self.subject(model)} on {words}: Limit {limit}, Requested {verdict.asked}. "
+                "The input or output tokens must be reduced in order to run successfully."
+            )
         else:
             headers |= self.wait_headers(verdict.retry_after)
-            wait = duration(verdict.retry_after)
-            message = f"Rate limit reached for {self.subject(model)} on {words}: {state}. Please try again in {wait}."
+            message = (
+                f"Rate limit reached for {self.subject(model)} on {words}: Limit {limit}, Used {used}, "
+                f"Requested {verdict.asked}. Please try again in {duration(verdict.retry_after)}."
+            )
         return WireReply(429, error_body(message, kind, "rate_limit_exceeded"), headers)
 
     def rate_limited(self, retry_after: RetryAfter, model: str, serial: int) -> WireReply:
@@ -238,17 +233,6 @@ class OpenAIWire(Wire):
     def wait_headers(self, seconds: float) -> dict[str, str]:
         """How long to wait: whole seconds, and milliseconds beside it."""
         return {"retry-after": whole_seconds(seconds), "retry-after-ms": str(math.ceil(seconds * 1000))}
-
-    def limit_headers(self, meters: Meters) -> dict[str, str]:
-        """``x-ratelimit-{limit,remaining,reset}-{requests,tokens}``."""
-        headers: dict[str, str] = {}
-        requests = next((meters[name] for name in self.request_meters if name in meters), None)
-        for what, meter in (("requests", requests), ("tokens", meters.get("tpm"))):
-            if meter is not None:
-                headers[f"x-ratelimit-limit-{what}"] = str(meter.limit)
-                headers[f"x-ratelimit-remaining-{what}"] = str(meter.remaining)
-                headers[f"x-ratelimit-reset-{what}"] = duration(meter.reset_after)
-        return headers
 
     def request_id(self, serial: int) -> dict[str, str]:
         """``x-request-id``."""

@@ -7,9 +7,12 @@ import json
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlencode
 
+from wallie_litellm.simulator.buckets import Meter
 from wallie_litellm.simulator.faults import Fault, FaultKind
 from wallie_litellm.simulator.hosts import Host, ProcessHost, ThreadHost
+from wallie_litellm.simulator.limits import ACCOUNT, Charge
 from wallie_litellm.simulator.settings import HOST, WIRES, Ports, ProviderSettings
 from wallie_litellm.simulator.tally import Counts
 
@@ -19,12 +22,9 @@ _CONTROL_TIMEOUT: Final = 10.0  # seconds for a control request
 class SimulatedProvider:
     """A provider that listens on 127.0.0.1 only, answers as its vendor does, and fails as its faults say.
 
-    ``rpm``, ``tpm`` and ``rpd`` are its own limits (None: unlimited), enforced with ``slack`` seconds of
-    their rate on top; ``latency`` is in seconds before each answer. ``vendor`` selects the wire
-    format, by default that of its name. ``in_process=False`` runs it as a process of its own.
-    ``completion_tokens`` is counted for every answer, ``cached_tokens`` of its prompt as read from the cache; ``text``
-    is what it says. With ``uses_tools`` it calls a tool that a request offers, until the request brings its result, and
-    answers in the JSON schema that a request asks for.
+    ``settings`` are the fields of :class:`~wallie_litellm.simulator.settings.ProviderSettings`: the limits that it
+    enforces, what it says and counts. ``vendor`` selects the wire format, by default that of its name.
+    ``in_process=False`` runs it as a process of its own.
 
     The fault methods may be called at any time, from any thread. A fault with ``times=N`` applies to
     the next N requests that it fits, without ``times`` until ``heal()``; a request gets the first fault,
@@ -33,38 +33,9 @@ class SimulatedProvider:
     answered with the rest of ``text``, where that message is its beginning.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        rpm: int | None = None,
-        tpm: int | None = None,
-        rpd: int | None = None,
-        slack: float = 2.0,
-        latency: float = 0.0,
-        in_process: bool = True,
-        vendor: str | None = None,
-        completion_tokens: int | None = None,
-        text: str = "",
-        cached_tokens: int = 0,
-        uses_tools: bool = False,
-        port: int = 0,
-    ) -> None:
+    def __init__(self, name: str, *, in_process: bool = True, vendor: str | None = None, **settings: Any) -> None:
         self.name = name
-        self.settings = ProviderSettings(
-            name=name,
-            vendor=vendor or name,
-            rpm=rpm,
-            tpm=tpm,
-            rpd=rpd,
-            slack=slack,
-            latency=latency,
-            text=text,
-            completion_tokens=completion_tokens,
-            cached_tokens=cached_tokens,
-            uses_tools=uses_tools,
-            port=port,
-        )
+        self.settings = ProviderSettings(name=name, vendor=vendor or name, **settings)
         self._in_process = in_process
         self._host: Host | None = None
         self._ports: Ports | None = None
@@ -228,6 +199,30 @@ class SimulatedProvider:
         """Drop every fault and accept connections again."""
         self._control("DELETE", "faults")
         self.accept()
+
+    # Limits
+
+    def change_limits(self, pattern: str = ACCOUNT, **limits: int | None) -> None:
+        """Another tier from now on: the account's limits, or those of the models of ``pattern``; None is no limit.
+
+        Those that are not named stay. What was used stays used.
+        """
+        self._control("POST", "limits", {"pattern": pattern, "limits": limits})
+
+    def use_elsewhere(
+        self, requests: float = 0, input_tokens: float = 0, output_tokens: float = 0, model: str = ""
+    ) -> None:
+        """Let a second client of the account take so much of its limits a minute, evenly and before other calls.
+
+        ``model`` is the one that it calls (the name on the wire). It takes no more than there is, and meets no fault.
+        """
+        uses = Charge(input_tokens, output_tokens, requests)._asdict()
+        self._control("POST", "limits", {"uses": uses, "model": model})
+
+    def limits(self, model: str = "") -> dict[str, Meter]:
+        """The limits by name, as an answer to a call of ``model`` has them."""
+        path = f"limits?{urlencode({'model': model})}"
+        return {name: Meter(**meter) for name, meter in self._control("GET", path).items()}
 
     # Counts
 

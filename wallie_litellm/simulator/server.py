@@ -21,7 +21,7 @@ from aiohttp import web
 from wallie_litellm.simulator.control import control_routes
 from wallie_litellm.simulator.engine import Engine
 from wallie_litellm.simulator.refusable_port import RefusablePort, bound_socket
-from wallie_litellm.simulator.settings import WIRES, Ports, ProviderSettings
+from wallie_litellm.simulator.settings import Ports, ProviderSettings
 
 _MAX_BODY: Final = 64 * 2**20  # bytes of a request
 _STOP_GRACE: Final = 0.05  # seconds for open requests when the server stops
@@ -97,23 +97,11 @@ async def _serve_until_stdin_closes(settings: ProviderSettings) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line of the process; its options are the fields of ``ProviderSettings``."""
+    """The command line of the process."""
     parser = argparse.ArgumentParser(prog="python -m wallie_litellm.simulator.server", description=__doc__)
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--vendor", choices=sorted(WIRES), help="whose wire format; by default that of the name")
-    for option in ("--rpm", "--tpm", "--rpd", "--completion-tokens"):
-        parser.add_argument(option, type=int)
-    parser.add_argument("--slack", type=float, default=2.0, help="seconds of rate above each limit")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
-    parser.add_argument("--cached-tokens", type=int, default=0, help="of every prompt, read from the cache")
-    parser.add_argument("--text", default="", help="what it answers")
-    parser.add_argument(
-        "--uses-tools", type="True".__eq__, default=False, help="True: calls the tools that it is offered"
-    )
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    options = vars(parser.parse_args(arguments))
-    options["vendor"] = options["vendor"] or options["name"]
-    asyncio.run(_serve_until_stdin_closes(ProviderSettings(**options)))
+    parser.add_argument("settings", type=json.loads, help="the fields of ProviderSettings, as a JSON object")
+    settings = parser.parse_args(arguments).settings
+    asyncio.run(_serve_until_stdin_closes(ProviderSettings(**{"vendor": settings.get("name"), **settings})))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ class Counts:
     in_flight: int
     by_model: Mapping[str, int]
     by_status: Mapping[int, int]  # answers begun, by HTTP status
+    by_limit: Mapping[
+        str, Mapping[str, int]
+    ]  # 429s of limits, by the pattern of their models ("": the account's) and name
     arrivals: tuple[float, ...]  # when each request arrived, in seconds since the start or the last reset
 
     @classmethod
@@ -47,6 +50,7 @@ class RequestTally:
         self.outcomes: Counter[Outcome] = Counter()
         self.by_model: Counter[str] = Counter()
         self.by_status: Counter[int] = Counter()
+        self.by_limit: dict[str, Counter[str]] = {}
         self.arrivals: deque[float] = deque(maxlen=MAX_ARRIVALS)
         self.bodies: deque[Any] = deque(maxlen=MAX_BODIES)
 
@@ -69,6 +73,7 @@ class RequestTally:
             "in_flight": self.received - self.outcomes.total(),
             "by_model": dict(self.by_model),
             "by_status": {str(status): count for status, count in self.by_status.items()},
+            "by_limit": self.by_limit,
             "arrivals": list(self.arrivals),
         }
 
@@ -83,6 +88,10 @@ class Visit:
     def status(self, status: int) -> None:
         """An answer with this status begins."""
         self._tally.by_status[status] += 1
+
+    def refused(self, pattern: str, limit: str) -> None:
+        """A limit of the models of ``pattern`` refuses it."""
+        self._tally.by_limit.setdefault(pattern, Counter())[limit] += 1
 
     def end(self, outcome: Outcome) -> None:
         """The request is over."""

@@ -8,14 +8,18 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
-from wallie_litellm.simulator.limits import LimitName, LimitVerdict, Meter
+from wallie_litellm.simulator.limit_header_values import limit_headers
+from wallie_litellm.simulator.limits import Charge, LimitVerdict, Meters
 from wallie_litellm.simulator.tool_calls import ToolCall
 
 Json = dict[str, Any]
-Meters = Mapping[LimitName, Meter]
 RetryAfter = float | str | None
+
+# Where a request states the most tokens of its answer.
+_MAX_OUTPUT: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens", "maxOutputTokens")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,13 @@ class Ask:
     def prompt_tokens(self) -> int:
         """A quarter of the characters, rounded up."""
         return math.ceil(self.prompt_chars / 4)
+
+    @property
+    def max_output(self) -> int | None:
+        """The most tokens of the answer, where the request states it."""
+        places = (self.body, self.body.get("generationConfig") or {})
+        stated = (place.get(key) for key in _MAX_OUTPUT for place in places)
+        return next((value for value in stated if isinstance(value, int)), None)
 
     @property
     def prefill(self) -> str:
@@ -57,6 +68,7 @@ class WireAnswer:
     with_finish: bool = True  # without it a stream never says why it ended, and has usage on every chunk
     call: ToolCall | None = None  # in place of the text
     cached_tokens: int = 0  # tokens of the prompt that were read from the cache
+    cache_write_tokens: int = 0  # tokens of the prompt that were written to it
 
     @property
     def total_tokens(self) -> int:
@@ -93,7 +105,10 @@ class Event:
 class Wire(ABC):
     """A vendor's HTTP format: its routes, bodies, streams, errors and headers."""
 
+    vendor = ""  # the name of its headers' vocabulary
     api_path = ""  # what LiteLLM's api_base has after the host for this vendor
+    counts_cached = True  # whether limits count prompt tokens that were read from the cache
+    reserves_output = False  # whether a request is charged its stated maximum of output until it has ended
     day_zone = "UTC"  # where the vendor's daily limits reset
 
     @abstractmethod
@@ -144,9 +159,14 @@ class Wire(ABC):
         """An error in the middle of a 200: what the vendor sends in place of the rest of the stream."""
         return sse(self.failure(status, ask.model, answer.serial).body)
 
-    def limit_headers(self, meters: Meters) -> dict[str, str]:
-        """The rate-limit headers of every answer; none unless the vendor sends some."""
-        return {}
+    def charge_of(self, answer: WireAnswer) -> Charge:
+        """What the vendor's limits count of a request and its answer."""
+        cached = 0 if self.counts_cached else answer.cached_tokens
+        return Charge(answer.prompt_tokens - cached, answer.completion_tokens)
+
+    def limit_headers(self, meters: Meters, kind: str = "") -> dict[str, str]:
+        """The rate-limit headers of every answer from the endpoint ``kind``; none unless the vendor sends some."""
+        return limit_headers(self.vendor, meters, datetime.now(UTC))
 
     def request_id(self, serial: int) -> dict[str, str]:
         """The header in which the vendor names the request."""
