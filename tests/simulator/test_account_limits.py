@@ -252,3 +252,19 @@ async def test_limits_and_a_second_client_are_set_from_outside_while_it_runs() -
         with pytest.raises(RuntimeError, match="no limit 'rps'"):
             provider.change_limits(rps=1)
         assert provider.counts().by_limit == {}
+
+
+@pytest.mark.parametrize("vendor", ["azure", "mistral", "cerebras", "together_ai"])
+async def test_litellm_reads_the_answers_and_streams_of_other_vendors_with_openais_format(
+    upstreams: dict[str, SimulatedProvider], vendor: str
+) -> None:
+    provider = upstreams[vendor]
+    provider.reset()
+    call = {"model": f"{vendor}/other", "messages": PROMPT, "api_base": provider.api_base, "api_key": "sk-test"}
+    if vendor == "azure":
+        call["api_version"] = "2024-10-21"
+    answer = await litellm.acompletion(**call, max_retries=0)
+    stream = await litellm.acompletion(**call, max_retries=0, stream=True, stream_options={"include_usage": True})
+    usages = [chunk.usage async for chunk in stream if getattr(chunk, "usage", None)]
+    assert (answer.usage.prompt_tokens, usages[-1].prompt_tokens) == (10, 10)
+    assert provider.counts().by_model == {"other": 2}

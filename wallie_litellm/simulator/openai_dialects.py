@@ -90,6 +90,7 @@ class MistralWire(OpenAIWire):
 
     vendor = "mistral"
     service_tier = None
+    ends_with_usage = True
     reserves_output = False
 
     def limited(self, verdict: LimitVerdict, meters: Meters, model: str, serial: int) -> WireReply:
@@ -113,6 +114,7 @@ class CerebrasWire(OpenAIWire):
 
     vendor = "cerebras"
     service_tier = None
+    ends_with_usage = True
 
     def limited(self, verdict: LimitVerdict, meters: Meters, model: str, serial: int) -> WireReply:
         """The sentence and the codes that the service returns."""

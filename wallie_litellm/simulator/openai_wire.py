@@ -84,6 +84,7 @@ class OpenAIWire(Wire):
     api_path = "/v1"
     service_tier: str | None = "default"
     reserves_output = True
+    ends_with_usage = False  # whether a stream's chunk with the finish reason has usage, unasked
 
     def parse(self, path: str, body: Json) -> Ask | None:
         """Any path prefix is fine: LiteLLM and OpenAI's SDK build different ones."""
@@ -116,10 +117,11 @@ class OpenAIWire(Wire):
         usage: Json = {"usage": None} if wants_usage else {}
         if not answer.with_finish:
             usage = {"usage": self.usage(answer)}
+        end = {"usage": self.usage(answer)} if answer.with_usage and self.ends_with_usage else {}
 
         def chunk(delta: Json, finish: str | None = None) -> bytes:
             choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-            return sse({**head, "choices": [choice], **usage})
+            return sse({**head, "choices": [choice], **usage, **(end if finish else {})})
 
         yield Event(chunk({"role": "assistant", "content": "", "refusal": None}))
         for delta in _deltas(answer):
