@@ -19,6 +19,9 @@ NAMES = (
     "fleet",
     "fleet_bursts",
     "dashboard",
+    "same_provider_fallback",
+    "model_limits",
+    "learned_limits",
 )
 
 

@@ -30,6 +30,7 @@ from wallie_litellm.limiter.store import Reservation  # noqa: E402 - as above
 
 DEMAND = Demand(1, 190, 100, 90)
 HOT = {"rpm": 10_000_000, "tpm": 10_000_000_000, "rpd": 2_000_000_000}
+SCOPED = {**HOT, "models": {"gpt-4o*": HOT}}  # two scopes for each call
 START = 4.0  # seconds that processes are given to begin
 
 
@@ -37,15 +38,16 @@ def _guard(url: str, limits: dict[str, Any], clock: SystemClock | None = None) -
     return Guard(WallieConfig(providers={"openai": limits}, store={"url": url}, ledger=None), clock=clock)
 
 
-def _admit(url: str, seconds: float, start_at: float) -> None:
+def _admit(url: str, seconds: float, start_at: float, scoped: bool) -> None:
     """Reserve and settle as often as possible; prints how often a second, and the exchanges with Redis."""
-    guard = _guard(url, HOT)
+    guard = _guard(url, SCOPED if scoped else HOT)
     limiter = guard.limiter("openai")
+    scope = limiter.scope_of("gpt-4o") if scoped else ""
     time.sleep(max(0.0, start_at - time.monotonic()))
     count, began = 0, time.monotonic()
     while time.monotonic() - began < seconds:
         for _ in range(100):
-            result = limiter.reserve(DEMAND)
+            result = limiter.reserve(DEMAND, 0, scope)
             if isinstance(result, Reservation):
                 limiter.settle(result, DEMAND, Verdict.SUCCESS)
                 count += 1
@@ -56,10 +58,10 @@ def _admit(url: str, seconds: float, start_at: float) -> None:
     guard.close()
 
 
-def _admits(url: str, processes: int, seconds: float) -> tuple[float, float]:
+def _admits(url: str, processes: int, seconds: float, *, scoped: bool = False) -> tuple[float, float]:
     """Admits a second of ``processes`` together, and exchanges an admit."""
     start_at = time.monotonic() + START
-    code = f"from benchmarks.fleet import _admit; _admit({url!r}, {seconds}, {start_at})"
+    code = f"from benchmarks.fleet import _admit; _admit({url!r}, {seconds}, {start_at}, {scoped})"
     started = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
         for _ in range(processes)
@@ -163,6 +165,11 @@ def run(quick: bool) -> Report:
                 f"{ours:,.0f}/s; one EVALSHA each {base:,.0f}/s; ratio {ratio:.1f}; {exchanges:.4f} exchanges an admit"
             )
             report.rows.append([f"admits, {processes} process{'es' * (processes > 1)}", line])
+            server.flush()
+            both, twice = _admits(server.url, processes, seconds, scoped=True)
+            report.data[f"admits {processes}, two scopes"] = {"ours": both, "exchanges": twice}
+            line = f"{both:,.0f}/s; over one scope {both / ours:.2f}; {twice:.4f} exchanges an admit"
+            report.rows.append(["... with two scopes", line])
         shared, alone = _admits(server.url, 1, seconds)[0], _admits("memory", 1, seconds)[0]
         report.data["own time"] = {"shared": 1e6 / shared, "memory": 1e6 / alone}
         line = f"{1e6 / shared:.1f} µs; in memory {1e6 / alone:.1f} µs; ratio {alone / shared:.2f}"

@@ -38,9 +38,22 @@ _HOOK_LISTS = (
 
 def roomy_config() -> RouterConfig:
     """The shipped configuration with its limits scaled up."""
-    data = yaml.safe_load(CONFIG_FILE.read_text())
+    return parse_config(_roomy(), env={})
+
+
+def _roomy() -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load(CONFIG_FILE.read_text())
     for limits in data["wallie"]["providers"].values():
         limits.update({name: limit * _SCALE for name, limit in limits.items() if name in ("rpm", "tpm", "rpd")})
+    return data
+
+
+def scoped_config() -> RouterConfig:
+    """The same, with limits of the model beside the account's and with limits learned from the vendor's headers."""
+    data = _roomy()
+    openai = data["wallie"]["providers"]["openai"]
+    model = {name: limit for name, limit in openai.items() if name in ("rpm", "tpm", "rpd")}
+    openai.update({"models": {f"{MODEL}*": model}, "learn": "enforce"})
     return parse_config(data, env={})
 
 

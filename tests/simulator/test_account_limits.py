@@ -82,6 +82,16 @@ def test_requests_per_minute_are_enforced_in_slices() -> None:
     assert admitted(limits, 5) == 1
 
 
+def test_what_is_used_of_the_slack_is_over_the_limit() -> None:
+    limits = SimulatedLimits({"rpm": 60}, slack=2.0, slice_seconds=5.0, clock=Clock())
+    assert admitted(limits, 5) == 5
+    assert limits.meters()["rpm"].over == 0
+    assert admitted(limits, 5) == 2
+    assert limits.meters()["rpm"].over == 2
+    limits.reset()
+    assert limits.meters()["rpm"].over == 0
+
+
 def test_another_tier_holds_from_the_next_request() -> None:
     clock = Clock()
     limits = SimulatedLimits({"rpm": 600}, slack=0.0, clock=clock)

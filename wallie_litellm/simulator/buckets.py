@@ -23,6 +23,7 @@ class Meter(NamedTuple):
     remaining: int
     reset_after: float  # seconds until the whole limit is available again
     slice_remaining: int = 0  # what remains of the shortest time in which it is enforced
+    over: float = 0.0  # by how much, at worst, more was used than the limit allows without its slack
 
 
 class SimulatedLimit(ABC):
@@ -67,6 +68,7 @@ class SimulatedBucket(SimulatedLimit):
         self._at = clock()
         self._set(per_minute, 0.0)
         self._level = self._capacity
+        self._over = 0.0
 
     def _set(self, per_minute: int, drain: float) -> None:
         self.limit = per_minute
@@ -93,6 +95,7 @@ class SimulatedBucket(SimulatedLimit):
     def take(self, amount: float) -> None:
         """Consume ``amount``; a negative amount gives back."""
         self._level = min(self._capacity, self.level() - amount)
+        self._over = max(self._over, self._slack - self._level)
 
     def change(self, limit: int, drain: float) -> None:
         """The level stays, unless it is above the new capacity."""
@@ -102,14 +105,14 @@ class SimulatedBucket(SimulatedLimit):
 
     def reset(self) -> None:
         """Fill it."""
-        self._level, self._at = self._capacity, self._clock()
+        self._level, self._at, self._over = self._capacity, self._clock(), 0.0
 
     def meter(self) -> Meter:
         """The slack is not reported."""
         level = self.level()
         remaining = max(0, min(self.limit, math.floor(level - self._slack)))
         missing = self._capacity - level
-        return Meter(self.limit, remaining, missing / self.rate if missing > 0 else 0.0)
+        return Meter(self.limit, remaining, missing / self.rate if missing > 0 else 0.0, over=self._over)
 
 
 class SimulatedDay(SimulatedLimit):

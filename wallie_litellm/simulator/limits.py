@@ -102,11 +102,12 @@ class _Scope:
             limit.take(-1 if name == "concurrency" else -refund.of(name))
 
     def meters(self) -> dict[LimitName, Meter]:
-        """By name; of the slices of a minute the one thing that is reported is what remains."""
-        return {
-            name: limits[0].meter()._replace(slice_remaining=limits[-1].meter().remaining)
-            for name, limits in self._limits.items()
-        }
+        """By name; where slices of a minute are enforced too, ``over`` is theirs."""
+        meters: dict[LimitName, Meter] = {}
+        for name, limits in self._limits.items():
+            shortest = limits[-1].meter()
+            meters[name] = limits[0].meter()._replace(slice_remaining=shortest.remaining, over=shortest.over)
+        return meters
 
     def reset(self) -> None:
         """Everything is available."""
