@@ -66,7 +66,7 @@ def run(quick: bool) -> Report:
                 before + after,
                 5.0,
                 side.section(),
-                warms_up=False,
+                warms_router=False,
             )
             providers[name], sides[name] = provider, stack.enter_context(running(plan))
         seen = _play(sides, providers, before, after)
@@ -83,6 +83,7 @@ def _play(
     seen: dict[str, list[tuple[float, int, int]]] = {name: [] for name in providers}
     start = begin_together(sides.values())
     for name, provider in providers.items():
+        provider.reset()
         if _SIDES[name].shared:
             provider.use_elsewhere(requests=_OTHERS)
     raised = False

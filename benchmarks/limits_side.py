@@ -17,10 +17,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import litellm
+
 from benchmarks.harness import module_process, read_line, write_line
 from benchmarks.routers import background_done
+from wallie_litellm import Guard, WallieConfig, WallieRouter
 from wallie_litellm.events import Event
+from wallie_litellm.telemetry.bus import Bus
 
+_KEY = "sk-benchmark"
 _WARM_UP = 2  # calls of each group: the first ones import modules and make HTTP clients
 
 
@@ -39,7 +44,7 @@ class Plan:
     grace: float
     wallie: Mapping[str, Any] | None = None
     chains: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    warms_up: bool = True
+    warms_router: bool = True
 
 
 @dataclass(frozen=True)
@@ -138,12 +143,7 @@ class _Alerts:
 
 
 def _router(plan: Plan, alerts: _Alerts) -> Any:
-    import litellm
-
-    from wallie_litellm import Guard, WallieConfig, WallieRouter
-    from wallie_litellm.telemetry.bus import Bus
-
-    where = {"api_base": plan.api_base, "api_key": "sk-benchmark"}
+    where = {"api_base": plan.api_base, "api_key": _KEY}
     models = [
         {"model_name": group, "litellm_params": {"model": model, **where}} for group, model in plan.groups.items()
     ]
@@ -210,15 +210,24 @@ def _shares(number: int) -> Iterable[float]:
     return ((index + 1) / number for index in range(number))
 
 
+async def _warm_up(plan: Plan, load: _OpenLoop) -> None:
+    """Have modules imported and HTTP clients made; without the router where it must not learn of the account yet."""
+    if not plan.warms_router:
+        model = next(iter(plan.groups.values()))
+        messages = [{"role": "user", "content": "Hello!"}]
+        await litellm.acompletion(model, messages, api_base=plan.api_base, api_key=_KEY)
+        return
+    for group in plan.groups:
+        for _ in range(_WARM_UP):
+            await load.call(group, 0.0)
+    load.calls.clear()
+
+
 async def _run(plan: Plan) -> None:
     alerts = _Alerts()
     router = _router(plan, alerts)
     load = _OpenLoop(router, plan)
-    if plan.warms_up:
-        for group in plan.groups:
-            for _ in range(_WARM_UP):
-                await load.call(group, 0.0)
-        load.calls.clear()
+    await _warm_up(plan, load)
     print("ready", flush=True)
     load.started = float(await asyncio.to_thread(sys.stdin.readline))
     await asyncio.sleep(max(0.0, load.started - time.monotonic()))
