@@ -19,22 +19,22 @@ from typing import Any, Self
 import event_samples
 import pytest
 from ports import free_port
-from sqlalchemy import select
+from sqlalchemy import Table, select
 
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.events import Ended, Event, Settled, new_id
 from wallie_litellm.ledger.engine import open_engine
+from wallie_litellm.ledger.percentiles import BIN_RATIO, BINS, FIRST_EDGE_MS
 from wallie_litellm.ledger.records import record_of
-from wallie_litellm.ledger.rollup import KEY
+from wallie_litellm.ledger.rollup import HISTOGRAM_KEY, USAGE_KEY
 from wallie_litellm.ledger.schema import (
-    BIN_RATIO,
-    BINS,
+    BAND,
     DAY,
-    FIRST_BIN_MS,
     QUARTER,
     RECORD_TABLES,
     attempts,
     ended_by_caller,
+    histograms,
     requests,
     usage,
 )
@@ -88,6 +88,12 @@ class PostgresServer:
         """Run ``sql`` through psql; returns what it printed, rows alone."""
         return self._run("psql", self.url(database), "-v", "ON_ERROR_STOP=1", "-qAtc", sql)
 
+    def load(self, script: str) -> str:
+        """The URL of a new database, made by ``script`` as pg_dump writes it."""
+        url = self.new_database()
+        self._run("psql", url, "-v", "ON_ERROR_STOP=1", "-q", stdin=script)
+        return url
+
     def start(self) -> None:
         """Start the server if it does not run, wake it if it is frozen, and wait until it answers."""
         if self._process is None or self._process.poll() is not None:
@@ -138,9 +144,11 @@ class PostgresServer:
             return False
         return True
 
-    def _run(self, program: str, *arguments: object) -> str:
+    def _run(self, program: str, *arguments: object, stdin: str | None = None) -> str:
         command = [_BINARIES / program, *map(str, arguments)]
-        done = subprocess.run(command, user=self._user, cwd="/", capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(
+            command, user=self._user, cwd="/", input=stdin, capture_output=True, text=True, check=True, timeout=60
+        )
         return done.stdout.strip()
 
 
@@ -217,20 +225,36 @@ def assert_exactly(url: str, events: Iterable[Event]) -> None:
 
 
 def assert_sums_are_right(url: str) -> None:
-    """Every row of ``usage`` is the sum of the records that belong to it, and none is missing."""
+    """Every row of ``usage`` and ``histograms`` is the sum of the records that belong to it, and none is missing."""
     expected: dict[tuple[Any, ...], dict[str, float]] = {}
+    bins: dict[tuple[Any, ...], dict[str, float]] = {}
     for grain in (QUARTER, DAY):
         for row in rows(url, select(attempts)):
             start = int(row.at // grain * grain)
             for key in (("model", row.provider, row.model, row.feature, ""), ("user", "", "", "", row.user_id)):
                 _add(expected.setdefault((grain, start, *key), {}), _of_attempt(row))
+            key = (grain, start, "model", row.provider, row.model, row.feature, "")
+            if row.outcome == "success":
+                _add_value(bins, (*key, "latency"), row.latency_ms)
+            if row.first_token_ms is not None:
+                _add_value(bins, (*key, "first_token"), row.first_token_ms)
+            if row.scope is not None:
+                key = (grain, start, "scope", row.provider, row.scope, "", "")
+                _add(expected.setdefault(key, {}), _of_attempt(row))
         for row in rows(url, select(requests)):
             key = (grain, int(row.at // grain * grain), "request", row.provider, row.model, row.feature, "")
             _add(expected.setdefault(key, {}), _of_request(row))
-    found = {tuple(row[:7]): row._mapping for row in rows(url, select(usage))}
+            if row.success:
+                _add_value(bins, (*key, "latency"), row.latency_ms)
+    _assert_sums(url, usage, len(USAGE_KEY), expected)
+    _assert_sums(url, histograms, len(HISTOGRAM_KEY), bins)
+
+
+def _assert_sums(url: str, table: Table, width: int, expected: dict[tuple[Any, ...], dict[str, float]]) -> None:
+    found = {tuple(row[:width]): row._mapping for row in rows(url, select(table))}
     assert found.keys() == expected.keys()
     for key, sums in expected.items():
-        actual = {name: float(value) for name, value in found[key].items() if name not in KEY}
+        actual = {column.name: float(found[key][column.name]) for column in table.columns if not column.primary_key}
         assert actual == pytest.approx({**dict.fromkeys(actual, 0.0), **sums}), key
 
 
@@ -239,16 +263,24 @@ def _add(sums: dict[str, float], amounts: dict[str, Any]) -> None:
         sums[name] = sums.get(name, 0.0) + float(amount or 0)
 
 
+def _add_value(bins: dict[tuple[Any, ...], dict[str, float]], key: tuple[Any, ...], milliseconds: float) -> None:
+    number, edge = 0, FIRST_EDGE_MS
+    while milliseconds >= edge and number < BINS - 1:
+        number, edge = number + 1, edge * BIN_RATIO
+    _add(bins.setdefault((*key, number // BAND), {}), {f"bin_{number % BAND:02d}": 1})
+
+
 def _of_attempt(row: Any) -> dict[str, Any]:
     same = "waited_ms unpriced estimated prompt_tokens completion_tokens total_tokens cached_tokens reasoning_tokens"
-    same += " cost_usd charged_requests charged_tokens charged_input charged_output"
+    same += " cost_usd charged_requests charged_tokens charged_input charged_output first_token_ms cache_write_tokens"
     return {
         "count": 1,
         "successes": row.success,
         "cache_hits": row.outcome == "cache_hit",
         "by_caller": ended_by_caller(row.success, row.error, row.status_code),
         **{name: row._mapping[name] for name in same.split()},
-        **_latency(row.latency_ms if row.outcome == "success" else None),
+        "first_tokens": row.first_token_ms is not None,
+        "latency_ms": row.latency_ms if row.outcome == "success" else 0.0,
     }
 
 
@@ -259,14 +291,5 @@ def _of_request(row: Any) -> dict[str, Any]:
         "by_caller": row.by_caller,
         "fallbacks": row.success and row.used_fallback,
         "waited_ms": row.waited_ms,
-        **_latency(row.latency_ms if row.success else None),
+        "latency_ms": row.latency_ms if row.success else 0.0,
     }
-
-
-def _latency(milliseconds: float | None) -> dict[str, float]:
-    if milliseconds is None:
-        return {}
-    number, edge = 0, FIRST_BIN_MS
-    while milliseconds >= edge and number < BINS - 1:
-        number, edge = number + 1, edge * BIN_RATIO
-    return {"latency_ms": milliseconds, f"latency_{number:02d}": 1}

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
-from bisect import bisect_right
+import math
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wallie_litellm.ledger.percentiles import nearest_rank, percentile
-from wallie_litellm.ledger.rollup import BIN_EDGES_MS
-from wallie_litellm.ledger.schema import BIN_RATIO, BINS
+from wallie_litellm.ledger.percentiles import (
+    BIN_EDGES_MS,
+    BIN_RATIO,
+    BINS,
+    FIRST_EDGE_MS,
+    OLD_BINS,
+    OLD_RATIO,
+    bin_of,
+    from_old_bins,
+    nearest_rank,
+    percentile,
+)
 
 SHARES = (0.5, 0.95, 0.99)
 
@@ -16,7 +26,18 @@ SHARES = (0.5, 0.95, 0.99)
 def histogram(latencies: list[float]) -> list[int]:
     counts = [0] * BINS
     for latency in latencies:
-        counts[bisect_right(BIN_EDGES_MS, latency)] += 1
+        counts[bin_of(latency)] += 1
+    return counts
+
+
+def old_histogram(latencies: list[float]) -> list[int]:
+    """The histogram of version 1."""
+    counts = [0] * OLD_BINS
+    for latency in latencies:
+        number, edge = 0, FIRST_EDGE_MS
+        while latency >= edge and number < OLD_BINS - 1:
+            number, edge = number + 1, edge * OLD_RATIO
+        counts[number] += 1
     return counts
 
 
@@ -31,7 +52,43 @@ def test_a_percentile_is_at_most_one_bin_off_the_exact_one(latencies: list[float
     assert found <= exact * BIN_RATIO * (1 + 1e-9)
 
 
-@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=100))
+def test_a_bin_is_less_than_5_percent_wide() -> None:
+    assert BIN_RATIO < 1.05
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3, 0.6])
+def test_a_difference_of_10_percent_shows(spread: float) -> None:
+    """Of a thousand calls, whether they all take equally long or not."""
+    chance = random.Random(1)
+    latencies = [800.0 * math.exp(spread * chance.gauss(0, 1)) for _ in range(1000)]
+    for share in SHARES:
+        before = percentile(histogram(latencies), share)
+        after = percentile(histogram([latency * 1.1 for latency in latencies]), share)
+        assert before is not None
+        assert after is not None
+        assert 1.045 <= after / before <= 1.155
+
+
+@given(st.lists(st.floats(0, 130_000), min_size=1, max_size=200), st.sampled_from(SHARES))
+def test_a_percentile_of_version_1_is_at_most_one_of_its_bins_off(latencies: list[float], share: float) -> None:
+    exact = sorted(latencies)[nearest_rank(len(latencies), share) - 1]
+    converted = from_old_bins(old_histogram(latencies))
+    assert sum(converted) == len(latencies)
+    found = percentile(converted, share)
+    assert found is not None
+    if exact < FIRST_EDGE_MS:
+        assert found < FIRST_EDGE_MS
+    else:
+        assert exact / OLD_RATIO <= found * (1 + 1e-9)
+        assert found <= exact * OLD_RATIO * (1 + 1e-9)
+
+
+def test_latencies_above_version_1s_last_edge_are_found_there() -> None:
+    converted = from_old_bins(old_histogram([500_000.0]))
+    assert percentile(converted, 0.5) == pytest.approx(139_000, rel=0.05)
+
+
+@given(st.lists(st.floats(0, 1e7), min_size=1, max_size=100))
 def test_percentiles_do_not_decrease(latencies: list[float]) -> None:
     found = [percentile(histogram(latencies), share) or 0.0 for share in SHARES]
     assert found == sorted(found)
@@ -42,7 +99,7 @@ def test_there_is_no_percentile_of_nothing() -> None:
     assert percentile([], 0.95) is None
 
 
-@pytest.mark.parametrize(("latency", "found"), [(1.0, 2.5), (500_000.0, BIN_EDGES_MS[-1])])
+@pytest.mark.parametrize(("latency", "found"), [(1.0, 2.5), (5_000_000.0, BIN_EDGES_MS[-1])])
 def test_beyond_the_outer_edges_the_edge_is_the_bound(latency: float, found: float) -> None:
     assert percentile(histogram([latency]), 0.95) == found
 

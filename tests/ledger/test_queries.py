@@ -70,6 +70,22 @@ async def test_totals_of_an_hour_are_exact(engine: AsyncEngine, write: Writer) -
 
 
 @pytest.mark.parametrize("span", [HOUR, 48 * HOUR])
+async def test_the_time_to_the_first_token_is_that_of_streams_with_content(
+    engine: AsyncEngine, write: Writer, span: float
+) -> None:
+    streams = [attempt(60, first_token_ms=float(ms), cache_write_tokens=5) for ms in (200, 300, 400)]
+    cut = attempt(50, provider="groq", first_token_ms=250.0, outcome="cut", success=False, error="stream cut")
+    await write([*streams, cut, attempt(40), failure(30)])
+    groq, openai = sorted(await asking(engine).totals(NOW - span, by=["provider"]), key=lambda one: one.provider or "")
+    assert (openai.first_token.mean_ms, openai.cache_write_tokens) == (pytest.approx(300.0), 15)
+    assert openai.first_token.p50_ms == pytest.approx(300.0, rel=0.045)
+    assert openai.first_token.p95_ms == pytest.approx(400.0, rel=0.045)
+    assert (groq.first_token.p50_ms, groq.latency) == (pytest.approx(250.0, rel=0.045), Latency())
+    (minute,) = [one for one in await asking(engine).totals(NOW - span, step=900) if one.first_token.p50_ms]
+    assert minute.first_token.p99_ms == pytest.approx(400.0, rel=0.045)
+
+
+@pytest.mark.parametrize("span", [HOUR, 48 * HOUR])
 async def test_totals_by_provider_are_in_order_of_cost(engine: AsyncEngine, write: Writer, span: float) -> None:
     await write(LEDGER)
     groq, openai = await asking(engine).totals(NOW - span, by=["provider"])
@@ -185,7 +201,7 @@ async def test_requests_are_counted_separately_from_their_attempts(
     (total,) = await asking(engine).requests(NOW - span)
     assert (total.requests, total.successes, total.by_caller, total.failures) == (4, 2, 1, 1)
     assert total.success_rate == pytest.approx(2 / 3)
-    assert total.latency.p95_ms == pytest.approx(812.75, rel=0.3)
+    assert total.latency.p95_ms == pytest.approx(812.75, rel=0.045)
     groq, _ = sorted(await asking(engine).requests(NOW - span, by=["provider"]), key=lambda one: one.provider or "")
     assert (groq.provider, groq.requests, groq.fallbacks, groq.fallback_rate) == ("groq", 1, 1, 1.0)
     (of_user,) = await asking(engine).requests(NOW - span, by=["user_id"])

@@ -18,7 +18,17 @@ from wallie_litellm.ledger.engine import open_engine, writing
 from wallie_litellm.ledger.insert import insert_records
 from wallie_litellm.ledger.records import record_of
 from wallie_litellm.ledger.retention import DAYS_KEPT, prune
-from wallie_litellm.ledger.schema import DAY, QUARTER, actions, alerts, attempts, outside_usage, requests, usage
+from wallie_litellm.ledger.schema import (
+    DAY,
+    QUARTER,
+    actions,
+    alerts,
+    attempts,
+    histograms,
+    outside_usage,
+    requests,
+    usage,
+)
 from wallie_litellm.ledger.writer import LedgerSink
 
 NOW = 1_790_000_000.0
@@ -44,16 +54,16 @@ async def count(url: str, table: Any, *conditions: Any) -> int:
 
 async def test_old_records_are_removed_and_daily_sums_stay(database_url: str, engine: AsyncEngine) -> None:
     ages = [0.0, 5 * DAY - 1, 5 * DAY + 1, 20 * DAY, (DAYS_KEPT - 2) * DAY, (DAYS_KEPT + 2) * DAY]
-    made = [settled(at=NOW - age) for age in ages]
+    made = [settled(at=NOW - age, scope="gpt-4o*") for age in ages]
     alerts_ = [QuotaCrossed(new_id(), NOW - age, "openai", "rpm", "warning", 0.8, 8.0, 10, 1.0) for age in ages]
     await write(engine, [*made, *(ended(attempt) for attempt in made), *alerts_])
     await prune_all(engine, 5 * DAY)
     for table in (attempts, requests, alerts):
         assert await count(database_url, table) == 2
-    quarters = await fetch(database_url, select(usage.c.start).where(usage.c.grain == QUARTER).distinct())
-    assert sorted(row.start for row in quarters) == sorted({int(NOW - age) // QUARTER * QUARTER for age in ages[:2]})
-    days = await fetch(database_url, select(usage.c.start).where(usage.c.grain == DAY).distinct())
-    assert sorted(row.start for row in days) == sorted({int(NOW - age) // DAY * DAY for age in ages[:-1]})
+    for sums in (usage, histograms):
+        for grain, kept in ((QUARTER, ages[:2]), (DAY, ages[:-1])):
+            starts = await fetch(database_url, select(sums.c.start).where(sums.c.grain == grain).distinct())
+            assert sorted(row.start for row in starts) == sorted({int(NOW - age) // grain * grain for age in kept})
 
 
 async def test_records_that_limits_are_restored_from_are_kept_for_two_days(

@@ -22,14 +22,15 @@ from wallie_litellm.ledger.aggregates import (
     by_key,
     from_records,
     from_rollups,
-    latency_ranks,
 )
+from wallie_litellm.ledger.distributions import ranks
 from wallie_litellm.ledger.engine import open_engine, writing
 from wallie_litellm.ledger.figures import Latency, Where
 from wallie_litellm.ledger.migrations import migrate
+from wallie_litellm.ledger.percentiles import BIN_RATIO
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.ranges import segments
-from wallie_litellm.ledger.schema import BIN_RATIO, BY_CALLER, DAY, QUARTER, attempts, ended_by_caller
+from wallie_litellm.ledger.schema import BY_CALLER, DAY, FIRST_TOKEN, LATENCY, QUARTER, attempts, ended_by_caller
 
 START = 20_000 * DAY
 
@@ -64,6 +65,8 @@ def settlements(draw: st.DrawFn) -> Settled:
         status_code=status,
         latency_ms=draw(st.floats(5, 100_000)),
         waited_ms=draw(st.floats(0, 1000)),
+        first_token_ms=draw(st.none() | st.floats(5, 100_000)),
+        cache_write_tokens=draw(st.none() | st.integers(0, 100)),
         total_tokens=draw(st.integers(0, 10_000)),
         cost_usd=draw(st.floats(0.001, 1)) if priced else None,
         unpriced=not priced,
@@ -132,17 +135,19 @@ async def test_both_databases_agree_with_their_records(database_url: str, by: tu
 async def test_a_long_ranges_percentiles_are_within_a_bin_of_the_exact_ones(database_url: str) -> None:
     await _fresh(database_url, _mixture())
     engine = open_engine(database_url)
-    question = Question(("provider",))
-    async with engine.connect() as connection:
-        statement = latency_ranks(ATTEMPTS, question, START, None, sqlite=engine.dialect.name == "sqlite")
-        exact = {row[0]: row[1:] for row in await connection.execute(statement)}
     found = await LedgerQueries(engine, lambda: START + 4.0 * DAY).totals(START, by=["provider"])
+    for measure in (LATENCY, FIRST_TOKEN):
+        statement = ranks(
+            ATTEMPTS, measure, Question(("provider",)), START, None, sqlite=engine.dialect.name == "sqlite"
+        )
+        async with engine.connect() as connection:
+            exact = {row[0]: row[1:] for row in await connection.execute(statement)}
+        assert len(found) == len(exact) == 2
+        for one in found:
+            times = one.latency if measure == LATENCY else one.first_token
+            for value, true in zip((times.p50_ms, times.p95_ms, times.p99_ms), exact[one.provider], strict=True):
+                assert true / BIN_RATIO <= (value or 0.0) <= true * BIN_RATIO
     await engine.dispose()
-    assert len(found) == 2
-    for one in found:
-        found = (one.latency.p50_ms, one.latency.p95_ms, one.latency.p99_ms)
-        for value, true in zip(found, exact[one.provider], strict=True):
-            assert true / BIN_RATIO <= (value or 0.0) <= true * BIN_RATIO
 
 
 def _mixture() -> list[Event]:
@@ -164,6 +169,7 @@ def _mixture() -> list[Event]:
             error=kinds[number % 4][1],
             status_code=kinds[number % 4][2],
             latency_ms=20.0 + number**1.5,
+            first_token_ms=None if number % 6 == 1 else 7.0 + number**1.2,
             cost_usd=0.01 * number,
         )
         for number in range(200)

@@ -48,6 +48,7 @@ def one_of_each() -> list[Event]:
     now = time.time()
     first = settled(outcome="rejected", success=False, error="provider error", status_code=500, cost_usd=None)
     second = settled(request_id=first.request_id, number=2, provider="anthropic", model="claude-sonnet-4")
+    second = second._replace(first_token_ms=310.5, cache_write_tokens=30, scope="claude-*", estimated_input=130)
     cached = settled(outcome="cache_hit", charged=Demand(0, 0, 0, 0), cost_usd=0.0)
     return [
         first,
@@ -60,13 +61,13 @@ def one_of_each() -> list[Event]:
         ended(cached),
         settled(unpriced=True, cost_usd=None, estimated=True, feature=None, user_id=None, metadata={}),
         ended(success=False, error="cancelled", status_code=None, by_caller=True),
-        BreakerChanged(new_id(), now + 2, "openai", "closed", "open", "5 failures", 30.0),
+        BreakerChanged(new_id(), now + 2, "openai", "closed", "open", "5 failures", 30.0, "gpt-4o"),
         HealthChanged(new_id(), now + 3, "openai", "healthy", "down", None),
-        ProviderDown(new_id(), now + 3, "openai", "server error"),
-        QuotaCrossed(new_id(), now + 4, "openai", "rpm", "warning", 0.8, 400.0, 500, 12.0),
+        ProviderDown(new_id(), now + 3, "openai", "server error", "gpt-4o"),
+        QuotaCrossed(new_id(), now + 4, "openai", "rpm", "warning", 0.8, 400.0, 500, 12.0, "gpt-4o*"),
         Unpriced(new_id(), now + 5, "openai", "new", "openai/new"),
         BudgetCrossed(new_id(), now + 6, "critical", 0.95, 475.0, 500.0, "2026-11"),
-        OperatorActed(new_id(), now + 7, "admin", "reset_quota", "openai", "bad answers"),
+        OperatorActed(new_id(), now + 7, "admin", "reset_quota", "openai", "bad answers", "gpt-4o*"),
         UsageReported(new_id(), now + 8, "openai", Demand(3, 300, 200, 100), "update_usage"),
     ]
 
@@ -82,30 +83,29 @@ def test_every_kind_of_event_is_recorded_once(database_url: str, open_sink: Sink
 
 def test_a_record_has_the_values_of_its_event(database_url: str, open_sink: SinkMaker) -> None:
     sink = open_sink(database_url, worker="host:1")
-    attempt = settled()
+    attempt = settled(
+        stream=True, first_token_ms=310.5, cache_write_tokens=30, scope="o*", estimated_input=130, estimated_output=150
+    )
     sink.handle([attempt, ended(attempt, used_fallback=True), *one_of_each()[8:]])
     assert sink.flush(30)
     (found,) = rows(database_url, select(attempts))
-    expected = {name: value for name, value in attempt._asdict().items() if name in attempts.c}
+    expected = {name: value for name, value in attempt._asdict().items() if name != "charged"}
     charged = {f"charged_{name}": value for name, value in attempt.charged._asdict().items()}
     assert dict(found._mapping) == {**expected, **charged, "worker": "host:1"}
     (request,) = rows(database_url, select(requests))
     assert (request.request_id, request.attempts, request.used_fallback) == (attempt.request_id, 1, True)
     breaker, health = rows(database_url, select(transitions).order_by("at"))
-    assert (breaker.type, breaker.before, breaker.after, breaker.reason) == ("breaker", "closed", "open", "5 failures")
+    assert (breaker.model, health.model, breaker.reason) == ("gpt-4o", "", "5 failures")
+    assert (breaker.type, breaker.before, breaker.after) == ("breaker", "closed", "open")
     assert (health.type, health.before, health.after, health.reason) == ("health", "healthy", "down", None)
     down, quota, unpriced, budget = rows(database_url, select(alerts).order_by("at"))
-    assert (down.type, down.level, down.provider, down.detail) == (
-        "provider_down",
-        "critical",
-        "openai",
-        "server error",
-    )
+    assert (down.type, down.level, down.provider, down.model) == ("provider_down", "critical", "openai", "gpt-4o")
+    assert (down.detail, quota.model) == ("server error", "gpt-4o*")
     assert (quota.type, quota.dimension, quota.level, quota.used, quota.limit) == ("quota", "rpm", "warning", 400, 500)
     assert (unpriced.type, unpriced.model, unpriced.detail) == ("unpriced", "new", "openai/new")
     assert (budget.type, budget.used, budget.limit, budget.detail) == ("budget", 475.0, 500.0, "2026-11")
     (action,) = rows(database_url, select(actions))
-    assert tuple(action)[3:] == ("admin", "reset_quota", "openai", "bad answers")
+    assert tuple(action)[3:] == ("admin", "reset_quota", "openai", "gpt-4o*", "bad answers")
     (outside,) = rows(database_url, select(outside_usage))
     assert (outside.source, outside.charged_requests, outside.charged_tokens) == ("update_usage", 3, 300)
 

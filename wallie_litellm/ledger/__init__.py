@@ -19,7 +19,8 @@ SQL is written nowhere else.
 ``figures``      the results of the queries
 ``ranges``       a range of time as parts: of records, quarters of an hour and days
 ``aggregates``   the statements that add up, and reading their rows
-``percentiles``  percentiles from the sums' histogram
+``distributions``  the statements for percentiles, exact or from the sums' histograms
+``percentiles``  histograms of milliseconds, and their percentiles
 ``kpis``         the key figures against their targets
 ``export``       records as CSV or JSON Lines
 """

@@ -1,8 +1,12 @@
-"""The statements that add up attempts or requests, from the records or from the roll-ups, and reading their rows."""
+"""The statements that add up attempts or requests, from the records or from the roll-ups, and reading their rows.
+
+Percentiles are in ``distributions.py``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import (
@@ -12,6 +16,7 @@ from sqlalchemy import (
     Float,
     Integer,
     Select,
+    Subquery,
     Table,
     case,
     cast,
@@ -23,15 +28,12 @@ from sqlalchemy import (
 
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.ledger.figures import EVERYTHING, Latency, Where
-from wallie_litellm.ledger.percentiles import percentile
 from wallie_litellm.ledger.ranges import Segment
-from wallie_litellm.ledger.schema import BINS, BY_CALLER, attempts, requests, usage
+from wallie_litellm.ledger.schema import BY_CALLER, FIRST_TOKEN, LATENCY, attempts, requests, usage
 
 Dimension = Literal["provider", "model", "feature", "user_id"]
 
 DIMENSIONS: Final[tuple[Dimension, ...]] = ("provider", "model", "feature", "user_id")
-_HISTOGRAM: Final = tuple(f"latency_{number:02d}" for number in range(BINS))
-_PERCENTILES: Final = {"p50_ms": 0.50, "p95_ms": 0.95, "p99_ms": 0.99}
 
 Key = tuple[Any, ...]  # the values of a question's key columns: the bucket, then the dimensions
 
@@ -60,7 +62,8 @@ class Facts(NamedTuple):
 
     table: Table
     sums: Mapping[str, ColumnElement[Any]]
-    measured: ColumnElement[bool]  # whether the row's latency counts: not of failures and cache hits
+    # Measure → its column, and whether a row's value counts: the latency not of failures and cache hits
+    measures: Mapping[str, tuple[Column[float], ColumnElement[bool]]]
     views: Mapping[str, frozenset[str]]  # roll-up → its dimensions
     weight: str  # the sum by which groups are ordered
 
@@ -78,6 +81,7 @@ def _of_answers(table: Table, measured: ColumnElement[bool]) -> ColumnElement[fl
 
 
 _answered = attempts.c.outcome == Outcome.SUCCESS.value
+_succeeded = requests.c.success == True  # noqa: E712 - SQL, where `is` means nothing
 
 ATTEMPTS: Final = Facts(
     attempts,
@@ -90,14 +94,20 @@ ATTEMPTS: Final = Facts(
         "estimated": _flag(attempts.c.estimated),
         "latency_ms": _of_answers(attempts, _answered),
         "waited_ms": attempts.c.waited_ms,
+        "first_tokens": _flag(attempts.c.first_token_ms.is_not(None)),
+        "first_token_ms": func.coalesce(attempts.c.first_token_ms, 0.0),
         "prompt_tokens": attempts.c.prompt_tokens,
         "completion_tokens": attempts.c.completion_tokens,
         "total_tokens": attempts.c.total_tokens,
         "cached_tokens": attempts.c.cached_tokens,
+        "cache_write_tokens": func.coalesce(attempts.c.cache_write_tokens, 0),
         "reasoning_tokens": attempts.c.reasoning_tokens,
         "cost_usd": func.coalesce(attempts.c.cost_usd, 0.0),  # unpriced attempts are counted separately
     },
-    _answered,
+    {
+        LATENCY: (attempts.c.latency_ms, _answered),
+        FIRST_TOKEN: (attempts.c.first_token_ms, attempts.c.first_token_ms.is_not(None)),
+    },
     {"model": frozenset({"provider", "model", "feature"}), "user": frozenset({"user_id"})},
     "cost_usd",
 )
@@ -109,24 +119,23 @@ REQUESTS: Final = Facts(
         "successes": _flag(requests.c.success),
         "by_caller": _flag(requests.c.by_caller),
         "fallbacks": _flag(requests.c.success & requests.c.used_fallback),
-        "latency_ms": _of_answers(requests, requests.c.success == True),  # noqa: E712 - SQL, where `is` means nothing
+        "latency_ms": _of_answers(requests, _succeeded),
         "waited_ms": requests.c.waited_ms,
     },
-    requests.c.success == True,  # noqa: E712 - the same
+    {LATENCY: (requests.c.latency_ms, _succeeded)},
     {"request": frozenset({"provider", "model", "feature"})},
     "count",
 )
 
 
 class Sums:
-    """The sums of one key by name; ``percentiles`` are the exact ones, else the histogram's are used."""
+    """The sums of one key by name, and the percentiles of each measure."""
 
-    __slots__ = ("histogram", "percentiles", "values")
+    __slots__ = ("percentiles", "values")
 
-    def __init__(self, values: Mapping[str, Any], histogram: Sequence[int] = ()) -> None:
+    def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = dict(values)
-        self.histogram = [int(count) for count in histogram]
-        self.percentiles: Mapping[str, float | None] = {}
+        self.percentiles: dict[str, Mapping[str, float | None]] = {}
 
     def number(self, name: str) -> int:
         """A count; PostgreSQL returns sums as decimals."""
@@ -135,30 +144,59 @@ class Sums:
     def latency(self) -> Latency:
         """Mean and percentiles of successes that did not come from a cache."""
         measured = self.number("successes") - int(self.values.get("cache_hits", 0))
-        mean = float(self.values["latency_ms"]) / measured if measured > 0 else None
-        found = {name: percentile(self.histogram, share) for name, share in _PERCENTILES.items()}
-        return Latency(mean, **(self.percentiles or found))
+        return self._latency(LATENCY, "latency_ms", measured)
+
+    def first_token(self) -> Latency:
+        """Mean and percentiles of the time to the first token."""
+        return self._latency(FIRST_TOKEN, "first_token_ms", self.number("first_tokens"))
+
+    def _latency(self, measure: str, total: str, count: int) -> Latency:
+        mean = float(self.values[total]) / count if count > 0 else None
+        return Latency(mean, **self.percentiles.get(measure, {}))
 
 
 def from_rollups(facts: Facts, question: Question, parts: Sequence[Segment]) -> Select[Any]:
     """Sums by key, over all of ``parts``."""
-    names = (*facts.sums, *(_HISTOGRAM if question.percentiles else ()))
-    # Grouped first by quarter or day, in the order of the table, and the few remaining rows then by key: sorting all of
-    # the table's rows by key takes several times as long.
-    rows = union_all(*(_rollup_part(facts, question, names, part) for part in parts)).subquery()
-    keys: list[ColumnElement[Any]] = [rows.c[name] for name in question.by]
-    if question.step is not None:
-        keys.insert(0, rows.c.start - rows.c.start % literal(question.step, BigInteger, literal_execute=True))
-    statement = select(*keys, *(func.sum(rows.c[name]) for name in names)).group_by(*keys)
+    statement, rows = summed(usage, facts, question, parts, tuple(facts.sums))
     return _largest(statement, question, func.sum(rows.c[facts.weight]))
 
 
-def _rollup_part(facts: Facts, question: Question, names: Sequence[str], part: Segment) -> Select[Any]:
-    keys = [usage.c[name] for name in (*(("start",) if question.step is not None else ()), *question.by)]
-    sums = (func.sum(usage.c[name]).label(name) for name in names)
-    in_view = (usage.c.grain == part.grain, usage.c.view == facts.view(question), usage.c.start >= part.since)
-    statement = select(*keys, *sums).where(*in_view, *_conditions(usage, question.where)).group_by(*keys)
-    return statement if part.until is None else statement.where(usage.c.start < part.until)
+def summed(
+    table: Table,
+    facts: Facts,
+    question: Question,
+    parts: Sequence[Segment],
+    names: Sequence[str],
+    inner: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+) -> tuple[Select[Any], Subquery]:
+    """The sums of the columns ``names`` of a roll-up ``table`` by key and ``inner`` columns, and their subquery.
+
+    ``inner`` has all values of columns that come before the key's in the order of the table.
+    """
+    # Grouped first by quarter or day, in the order of the table, and the few remaining rows then by key: sorting all of
+    # the table's rows by key takes several times as long.
+    selects = (_rollup_part(table, facts, question, names, inner, part) for part in parts)
+    rows = union_all(*selects).subquery()
+    keys: list[ColumnElement[Any]] = [rows.c[name] for name in (*question.by, *inner)]
+    if question.step is not None:
+        keys.insert(0, rows.c.start - rows.c.start % literal(question.step, BigInteger, literal_execute=True))
+    return select(*keys, *(func.sum(rows.c[name]) for name in names)).group_by(*keys), rows
+
+
+def _rollup_part(
+    table: Table,
+    facts: Facts,
+    question: Question,
+    names: Sequence[str],
+    inner: Mapping[str, Sequence[Any]],
+    part: Segment,
+) -> Select[Any]:
+    keys = [table.c[name] for name in (*inner, *(("start",) if question.step is not None else ()), *question.by)]
+    sums = (func.sum(table.c[name]).label(name) for name in names)
+    in_view = (table.c.grain == part.grain, table.c.view == facts.view(question), table.c.start >= part.since)
+    values = (table.c[name].in_(possible) for name, possible in inner.items())
+    statement = select(*keys, *sums).where(*in_view, *values, *_conditions(table, question.where)).group_by(*keys)
+    return statement if part.until is None else statement.where(table.c.start < part.until)
 
 
 def _largest(statement: Select[Any], question: Question, weight: ColumnElement[Any]) -> Select[Any]:
@@ -167,61 +205,32 @@ def _largest(statement: Select[Any], question: Question, weight: ColumnElement[A
 
 def from_records(facts: Facts, question: Question, since: float, until: float | None, *, sqlite: bool) -> Select[Any]:
     """The same sums, over the records themselves."""
-    keys = _record_keys(facts.table, question, sqlite=sqlite)
+    keys = record_keys(facts.table, question, sqlite=sqlite)
     sums = {name: func.sum(expression) for name, expression in facts.sums.items()}
-    statement = select(*keys, *sums.values()).where(*_within(facts.table, question, since, until)).group_by(*keys)
+    statement = select(*keys, *sums.values()).where(*within(facts.table, question, since, until)).group_by(*keys)
     return _largest(statement, question, sums[facts.weight])
-
-
-def latency_ranks(facts: Facts, question: Question, since: float, until: float | None, *, sqlite: bool) -> Select[Any]:
-    """The exact percentiles by key: the values at the nearest rank by latency."""
-    keys = [key.label(f"key_{number}") for number, key in enumerate(_record_keys(facts.table, question, sqlite=sqlite))]
-    latency = facts.table.c.latency_ms
-    rank = func.row_number().over(partition_by=keys or None, order_by=latency).label("rank")
-    total = func.count().over(partition_by=keys or None).label("total")
-    rows = (
-        select(*keys, latency, rank, total)
-        .where(facts.measured, *_within(facts.table, question, since, until))
-        .subquery()
-    )
-    grouped = [rows.c[key.name] for key in keys]
-    found = (
-        func.min(case((rows.c["rank"] * 1000 >= rows.c.total * round(share * 1000), rows.c.latency_ms)))
-        for share in _PERCENTILES.values()
-    )
-    return select(*grouped, *found).group_by(*grouped)
 
 
 def by_key(facts: Facts, question: Question, rows: Iterable[Sequence[Any]]) -> dict[Key, Sums]:
     """The rows of :func:`from_rollups` or :func:`from_records`, by key, without the row that SQL has for nothing."""
-    width, names = _width(question), tuple(facts.sums)
-    end = width + len(names)
-    return {
-        tuple(row[:width]): Sums(dict(zip(names, row[width:end], strict=True)), row[end:]) for row in rows if row[width]
-    }
-
-
-def put_percentiles(question: Question, found: Mapping[Key, Sums], rows: Iterable[Sequence[Any]]) -> None:
-    """Set the exact percentiles of ``found`` from the rows of :func:`latency_ranks`."""
-    width = _width(question)
-    for row in rows:
-        key = tuple(row[:width])
-        if key in found:
-            found[key].percentiles = dict(zip(_PERCENTILES, row[width:], strict=True))
+    at, names = width(question), tuple(facts.sums)
+    return {tuple(row[:at]): Sums(dict(zip(names, row[at:], strict=True))) for row in rows if row[at]}
 
 
 def named(question: Question, key: Key) -> tuple[int | None, str | None, str | None, str | None, str | None]:
     """``key`` as the bucket's start and the dimensions; ``None`` for those without groups."""
     bucket = None if question.step is None else int(key[0])
-    values = dict(zip(question.by, key[_width(question) - len(question.by) :], strict=True))
+    values = dict(zip(question.by, key[width(question) - len(question.by) :], strict=True))
     return bucket, values.get("provider"), values.get("model"), values.get("feature"), values.get("user_id")
 
 
-def _width(question: Question) -> int:
+def width(question: Question) -> int:
+    """How many columns of an answer's row are its key."""
     return len(question.by) + (question.step is not None)
 
 
-def _record_keys(table: Table, question: Question, *, sqlite: bool) -> list[ColumnElement[Any]]:
+def record_keys(table: Table, question: Question, *, sqlite: bool) -> list[ColumnElement[Any]]:
+    """The key's columns, of the records themselves."""
     keys: list[ColumnElement[Any]] = [table.c[name] for name in question.by]
     if question.step is not None:
         # The cast truncates on SQLite and rounds on PostgreSQL; not every SQLite has floor().
@@ -230,7 +239,8 @@ def _record_keys(table: Table, question: Question, *, sqlite: bool) -> list[Colu
     return keys
 
 
-def _within(table: Table, question: Question, since: float, until: float | None) -> list[ColumnElement[bool]]:
+def within(table: Table, question: Question, since: float, until: float | None) -> list[ColumnElement[bool]]:
+    """The conditions on a record: its time, and the question's."""
     limits = [table.c.at >= since, *([] if until is None else [table.c.at < until])]
     return [*limits, *_conditions(table, question.where)]
 

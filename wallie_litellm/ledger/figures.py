@@ -21,7 +21,7 @@ EVERYTHING: Final = Where()  # every record
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Latency of answers in ms, without cached ones; ``None`` without an answer, or when not requested."""
+    """Times in ms, of answers without cached ones; ``None`` without an answer, or when not requested."""
 
     mean_ms: float | None = None
     p50_ms: float | None = None
@@ -35,7 +35,8 @@ class Totals:
 
     ``start`` is when the time bucket begins. ``by_caller`` counts failures that the caller caused, ``cache_hits`` are
     among the ``successes``. ``cost_usd`` is of the attempts with a known price, ``None`` when all are ``unpriced``;
-    ``estimated`` attempts have tokens that no provider reported.
+    ``estimated`` attempts have tokens that no provider reported. ``first_token`` is of streams, from the call to the
+    first content, whatever their end.
     """
 
     start: int | None
@@ -48,11 +49,13 @@ class Totals:
     by_caller: int
     cache_hits: int
     latency: Latency
+    first_token: Latency
     waited_ms: float
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     cached_tokens: int
+    cache_write_tokens: int
     reasoning_tokens: int
     cost_usd: float | None
     unpriced: int
@@ -143,7 +146,10 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A change of a breaker (``type`` breaker), of a provider's health (health), or of model (fallback)."""
+    """A change of a breaker (``type`` breaker), of health (health), or of model (fallback).
+
+    ``model`` is the one whose breaker or health it is, empty for the provider's.
+    """
 
     id: str
     at: float
@@ -153,11 +159,15 @@ class Transition:
     after: str
     reason: str | None
     request_id: str | None
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An operator's action: ``action`` is a name such as ``reset_quota``, ``detail`` the reason, if one was given."""
+    """An operator's action: ``action`` is a name such as ``reset_quota``, ``detail`` the reason, if one was given.
+
+    ``model`` is the pattern of the ``models:`` entry it was for, empty for all of the provider.
+    """
 
     id: str
     at: float
@@ -165,6 +175,7 @@ class Action:
     action: str
     provider: str
     detail: str | None
+    model: str = ""
 
 
 def share(part: int, whole: int) -> float | None:

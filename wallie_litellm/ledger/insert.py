@@ -12,16 +12,17 @@ from sqlalchemy import JSON, Connection, Table, Text, bindparam, cast, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from wallie_litellm.ledger.records import COLUMNS, Record, Row
-from wallie_litellm.ledger.rollup import KEY, SUMS, roll_up
-from wallie_litellm.ledger.schema import RECORD_TABLES, usage
+from wallie_litellm.ledger.rollup import HISTOGRAM_KEY, HISTOGRAM_SUMS, USAGE_KEY, USAGE_SUMS, roll_up
+from wallie_litellm.ledger.schema import RECORD_TABLES, histograms, usage
 
 _LOOKUP: Final = 1000  # ids that are looked up at once
 _ROWS_AT_ONCE: Final = (100, 10, 1)  # rows of a statement on SQLite, which is limited to 32,766 values
-_USAGE_COLUMNS: Final = (*KEY, *SUMS)
+# Table of sums → the columns of its key, and those that are summed.
+_SUMMED: Final = {usage: (USAGE_KEY, USAGE_SUMS), histograms: (HISTOGRAM_KEY, HISTOGRAM_SUMS)}
 
 
 def insert_records(connection: Connection, records: Iterable[Record]) -> int:
-    """Write the new ones of ``records``, and add them to ``usage``; returns how many were new.
+    """Write the new ones of ``records``, and add them to the sums; returns how many were new.
 
     To be called in a transaction begun by ``engine.writing``.
     """
@@ -30,7 +31,9 @@ def insert_records(connection: Connection, records: Iterable[Record]) -> int:
         kinds[kind].append(values)
     insert = _into_sqlite if connection.dialect.name == "sqlite" else _into_postgresql
     new = [Record(kind, row) for kind, rows in kinds.items() for row in insert(connection, kind, rows)]
-    _add_usage(connection, roll_up(new))
+    added = roll_up(new)
+    _add(connection, usage, added.usage)
+    _add(connection, histograms, added.histograms)
     return len(new)
 
 
@@ -92,19 +95,22 @@ def _postgresql_insert(table: Table) -> Any:
     return postgresql.insert(table).values(metadata).on_conflict_do_nothing().returning(table.c.id)
 
 
-def _add_usage(connection: Connection, rows: Sequence[Row]) -> None:
+def _add(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     if not rows:
         return
     if connection.dialect.name == "sqlite":
-        _execute_sqlite(connection, _upsert(sqlite.insert), rows)
+        _execute_sqlite(connection, _upsert(table, sqlite.insert), rows)
     else:
-        parameters = [dict(zip(_USAGE_COLUMNS, row, strict=True)) for row in rows]
-        connection.execute(_upsert(postgresql.insert), parameters)
+        key, sums = _SUMMED[table]
+        connection.execute(
+            _upsert(table, postgresql.insert), [dict(zip((*key, *sums), row, strict=True)) for row in rows]
+        )
 
 
 @cache
-def _upsert(insert_into: Callable[[Table], Any]) -> Any:
-    insert = insert_into(usage)
+def _upsert(table: Table, insert_into: Callable[[Table], Any]) -> Any:
+    key, sums = _SUMMED[table]
+    insert = insert_into(table)
     return insert.on_conflict_do_update(
-        index_elements=KEY, set_={name: usage.c[name] + insert.excluded[name] for name in SUMS}
+        index_elements=key, set_={name: table.c[name] + insert.excluded[name] for name in sums}
     )

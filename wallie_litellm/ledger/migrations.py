@@ -8,11 +8,43 @@ from typing import Final
 from sqlalchemy import Connection, inspect, select, text, update
 
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.ledger.schema import VERSION, metadata, schema_version
+from wallie_litellm.ledger.schema import VERSION, metadata, schema_version, usage
 
 Step = Callable[[Connection], None]
 
-STEPS: Final[Mapping[int, Step]] = {}  # version → the step that converts its tables to the next version
+# Columns of version 2, with defaults that both databases add without touching a row.
+_SECOND: Final = {
+    "wallie_schema": ("created INTEGER NOT NULL DEFAULT 1",),
+    "wallie_attempts": (
+        "first_token_ms FLOAT(53)",
+        "cache_write_tokens BIGINT",
+        "estimated_input BIGINT",
+        "estimated_output BIGINT",
+        "scope VARCHAR(200)",
+    ),
+    "wallie_transitions": ("model VARCHAR(200) NOT NULL DEFAULT ''",),
+    "wallie_actions": ("model VARCHAR(200) NOT NULL DEFAULT ''",),
+    "wallie_usage": (
+        "first_tokens BIGINT NOT NULL DEFAULT 0",
+        "first_token_ms FLOAT(53) NOT NULL DEFAULT 0",
+        "cache_write_tokens BIGINT NOT NULL DEFAULT 0",
+    ),
+}
+
+
+def _to_second(connection: Connection) -> None:
+    """Add what version 2 records. The histograms of version 1 stay where they are: queries read them beside the new.
+
+    So the step takes milliseconds whatever the number of rows, and a process of version 1 that is still running writes
+    on until it ends.
+    """
+    tables = inspect(connection).get_table_names()
+    for table, columns in _SECOND.items():
+        for column in columns if table in tables else ():  # one that was removed is created anew
+            connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {column}"))
+
+
+STEPS: Final[Mapping[int, Step]] = {1: _to_second}  # version → the step that converts its tables to the next version
 
 _LOCK: Final = 0x57414C4C  # number of an advisory lock on PostgreSQL: arbitrary but constant
 
@@ -30,7 +62,7 @@ def migrate(connection: Connection, steps: Mapping[int, Step] = STEPS, version: 
     found = version_of(connection)
     if found is None:
         metadata.create_all(connection)
-        connection.execute(schema_version.insert().values(version=version))
+        connection.execute(schema_version.insert().values(version=version, created=version))
         return
     if found > version:
         raise ConfigError(
@@ -41,7 +73,9 @@ def migrate(connection: Connection, steps: Mapping[int, Step] = STEPS, version: 
         )
     for number in range(found, version):
         steps[number](connection)
-    metadata.create_all(connection)  # tables that were removed
+    if not inspect(connection).has_table(usage.name):
+        connection.execute(update(schema_version).values(created=version))
+    metadata.create_all(connection)  # tables that are new, or were removed
     if found < version:
         connection.execute(update(schema_version).values(version=version))
 

@@ -91,17 +91,17 @@ def _attempt(event: Settled, worker: str) -> Row:
         event.status_code,
         event.latency_ms,
         event.waited_ms,
-        *_counts(
-            event.prompt_tokens,
-            event.completion_tokens,
-            event.total_tokens,
-            event.cached_tokens,
-            event.reasoning_tokens,
-        ),
+        event.first_token_ms,
+        *_counts(event.prompt_tokens, event.completion_tokens, event.total_tokens, event.cached_tokens),
+        _count(event.cache_write_tokens),
+        _count(event.reasoning_tokens),
         event.cost_usd,
         event.unpriced,
         event.estimated,
         *_counts(*event.charged),
+        _count(event.estimated_input),
+        _count(event.estimated_output),
+        None if event.scope is None else _name(event.scope),
         _name(event.feature),
         _name(event.user_id),
         _metadata(event.metadata),
@@ -134,8 +134,8 @@ def _request(event: Ended, worker: str) -> Row:
 
 def _quota_alert(event: QuotaCrossed, worker: str) -> Row:
     return (
-        *(event.id, event.at, worker, "quota", _name(event.level), _name(event.provider), _name(event.dimension), ""),
-        *(event.utilization, float(event.used), float(event.limit), None),
+        *(event.id, event.at, worker, "quota", _name(event.level), _name(event.provider), _name(event.dimension)),
+        *(_name(event.model), event.utilization, float(event.used), float(event.limit), None),
     )
 
 
@@ -148,8 +148,8 @@ def _unpriced_alert(event: Unpriced, worker: str) -> Row:
 
 def _down_alert(event: ProviderDown, worker: str) -> Row:
     return (
-        *(event.id, event.at, worker, "provider_down", "critical", _name(event.provider), "", ""),
-        *(None, None, None, _text(event.reason)),
+        *(event.id, event.at, worker, "provider_down", "critical", _name(event.provider), ""),
+        *(_name(event.model), None, None, None, _text(event.reason)),
     )
 
 
@@ -162,39 +162,21 @@ def _budget_alert(event: BudgetCrossed, worker: str) -> Row:
 
 def _breaker(event: BreakerChanged, worker: str) -> Row:
     return (
-        *(
-            event.id,
-            event.at,
-            worker,
-            "breaker",
-            _name(event.provider),
-            _name(event.before),
-            _name(event.after),
-            _text(event.reason),
-            None,
-        ),
+        *(event.id, event.at, worker, "breaker", _name(event.provider), _name(event.model)),
+        *(_name(event.before), _name(event.after), _text(event.reason), None),
     )
 
 
 def _health(event: HealthChanged, worker: str) -> Row:
     return (
-        *(
-            event.id,
-            event.at,
-            worker,
-            "health",
-            _name(event.provider),
-            _name(event.before),
-            _name(event.status),
-            _text(event.reason),
-            None,
-        ),
+        *(event.id, event.at, worker, "health", _name(event.provider), _name(event.model)),
+        *(_name(event.before), _name(event.status), _text(event.reason), None),
     )
 
 
 def _fallback(event: FellBack, worker: str) -> Row:
     return (
-        *(event.id, event.at, worker, "fallback", _name(event.from_provider)),
+        *(event.id, event.at, worker, "fallback", _name(event.from_provider), ""),
         *(_name(event.from_model), _name(event.to_model), _text(event.reason), event.request_id),
     )
 
@@ -207,6 +189,7 @@ def _action(event: OperatorActed, worker: str) -> Row:
         _name(event.actor),
         _name(event.action),
         _name(event.provider),
+        _name(event.model),
         _text(event.detail),
     )
 
@@ -257,6 +240,10 @@ def _cleansed(text: str) -> str:
 
 def _counts(*numbers: int) -> Row:
     return numbers if max(numbers) <= LARGEST_COUNT else tuple(min(number, LARGEST_COUNT) for number in numbers)
+
+
+def _count(number: int | None) -> int | None:
+    return number if number is None or number <= LARGEST_COUNT else LARGEST_COUNT
 
 
 def _metadata(metadata: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Table, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from wallie_litellm.ledger.engine import writing
-from wallie_litellm.ledger.schema import DAY, QUARTER, RECORD_TABLES, VIEWS, usage
+from wallie_litellm.ledger.schema import DAY, QUARTER, RECORD_TABLES, VIEWS, histograms, usage
 
 INTERVAL: Final = 3600.0  # seconds between two rounds
 DAYS_KEPT: Final = 400  # days of daily sums: a year and the month before
@@ -56,5 +56,7 @@ def _prune_usage(connection: Connection, grain: int, before: float) -> bool:
     if oldest is None or oldest + grain > before:
         return False
     upto = min(oldest + max(_HOURS, grain), before - grain + 1)
-    connection.execute(delete(usage).where(usage.c.grain == grain, usage.c.view.in_(VIEWS), usage.c.start < upto))
+    for table in (usage, histograms):
+        of_grain = (table.c.grain == grain, table.c.view.in_(VIEWS))
+        connection.execute(delete(table).where(*of_grain, table.c.start < upto))
     return True

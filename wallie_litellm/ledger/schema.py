@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
@@ -29,8 +29,9 @@ from sqlalchemy import (
 from wallie_litellm.clock import DAY as DAY
 from wallie_litellm.core.attempt_result import ABANDONED, CANCELLED, EXHAUSTED, KEY_REFUSED, TOO_LARGE
 from wallie_litellm.core.http_status import PROVIDER_4XX
+from wallie_litellm.ledger.percentiles import BINS, OLD_BINS
 
-VERSION: Final = 1  # of the tables
+VERSION: Final = 2  # of the tables
 
 metadata = MetaData()
 
@@ -59,9 +60,16 @@ def _amount(column: str) -> Column[float]:
     return Column(column, Float(53), nullable=False, server_default="0")
 
 
-schema_version = Table("wallie_schema", metadata, Column("version", Integer, nullable=False))
+# ``version`` is that of the tables, ``created`` the one that created ``wallie_usage``: of 1 it has ``old_bins``.
+schema_version = Table(
+    "wallie_schema",
+    metadata,
+    Column("version", Integer, nullable=False),
+    Column("created", Integer, nullable=False, server_default="1"),
+)
 
-# One row per attempt: events.Settled. ``feature`` and ``user_id`` are empty where none was given.
+# One row per attempt: events.Settled. ``feature`` and ``user_id`` are empty where none was given. ``first_token_ms``,
+# ``cache_write_tokens``, ``scope`` and the estimates are null where there is none, and in rows of version 1.
 attempts = Table(
     "wallie_attempts",
     metadata,
@@ -81,10 +89,12 @@ attempts = Table(
     Column("status_code", Integer),
     _amount("latency_ms"),
     _amount("waited_ms"),
+    Column("first_token_ms", Float(53)),
     _count("prompt_tokens"),
     _count("completion_tokens"),
     _count("total_tokens"),
     _count("cached_tokens"),
+    Column("cache_write_tokens", BigInteger),
     _count("reasoning_tokens"),
     Column("cost_usd", Float(53)),
     _flag("unpriced"),
@@ -93,6 +103,9 @@ attempts = Table(
     _count("charged_tokens"),
     _count("charged_input"),
     _count("charged_output"),
+    Column("estimated_input", BigInteger),
+    Column("estimated_output", BigInteger),
+    Column("scope", String(200)),
     _name("feature"),
     _name("user_id"),
     Column("metadata", JSON, nullable=False),
@@ -145,7 +158,8 @@ alerts = Table(
     Index("wallie_alerts_at", "at"),
 )
 
-# events.BreakerChanged (type breaker), events.HealthChanged (health) and events.FellBack (fallback).
+# events.BreakerChanged (type breaker), events.HealthChanged (health) and events.FellBack (fallback). ``model`` is empty
+# for a breaker or a health that is the provider's.
 transitions = Table(
     "wallie_transitions",
     metadata,
@@ -154,6 +168,7 @@ transitions = Table(
     _name("worker"),
     _name("type"),
     _name("provider"),
+    _name("model"),
     _name("before"),
     _name("after"),
     Column("reason", Text),
@@ -171,6 +186,7 @@ actions = Table(
     _name("actor"),
     _name("action"),
     _name("provider"),
+    _name("model"),
     Column("detail", Text),
     Index("wallie_actions_at", "at"),
 )
@@ -193,26 +209,30 @@ outside_usage = Table(
 
 QUARTER: Final = 900  # seconds; every time zone's midnight is the beginning of a quarter of an hour in UTC
 
-FIRST_BIN_MS: Final = 5.0  # ms, the upper edge of bin 0 of a latency histogram
-BIN_RATIO: Final = 1.3  # of a bin's upper edge to that of the bin before
-BINS: Final = 41  # the last one, from 139 s, has no upper edge
 
-# Sums over attempts (views ``model`` and ``user``) and over requests (view ``request``), by quarter of an hour and by
-# day (``grain``, seconds). They are updated in the transaction that writes the records, and kept longer than those.
-# View ``user`` sums by user alone, so that neither view multiplies the other's rows. ``latency_ms`` and the histogram
-# are of answers that did not come from a cache: attempts with the outcome success, requests that succeeded.
-# ``by_caller`` counts the attempts of ``ended_by_caller``, ``fallbacks`` the requests that a fallback answered.
-# Reading a range of one view is fast because rows are stored in the key's order: there is no rowid.
+def _usage_key() -> tuple[Column[Any], ...]:
+    return (
+        Column("grain", Integer, nullable=False),
+        Column("start", BigInteger, nullable=False),
+        Column("view", String(8), nullable=False),
+        _name("provider"),
+        _name("model"),
+        _name("feature"),
+        _name("user_id"),
+    )
+
+
+# Sums over attempts (views ``model``, ``user`` and ``scope``) and over requests (view ``request``), by quarter of an
+# hour and by day (``grain``, seconds). They are updated in the transaction that writes the records, and kept longer
+# than those. View ``user`` sums by user alone, so that neither view multiplies the other's rows; view ``scope`` by
+# provider and by the pattern of the limits' ``models:`` entry, its ``model``. ``latency_ms`` is of answers that did not
+# come from a cache: attempts with the outcome success, requests that succeeded. ``first_token_ms`` is the sum over
+# ``first_tokens`` attempts. ``by_caller`` counts the attempts of ``ended_by_caller``, ``fallbacks`` the requests that a
+# fallback answered. Reading a range of one view is fast because rows are stored in the key's order: there is no rowid.
 usage = Table(
     "wallie_usage",
     metadata,
-    Column("grain", Integer, nullable=False),
-    Column("start", BigInteger, nullable=False),
-    Column("view", String(8), nullable=False),
-    _name("provider"),
-    _name("model"),
-    _name("feature"),
-    _name("user_id"),
+    *_usage_key(),
     _count("count"),
     _count("successes"),
     _count("cache_hits"),
@@ -222,23 +242,47 @@ usage = Table(
     _count("estimated"),
     _amount("latency_ms"),
     _amount("waited_ms"),
+    _count("first_tokens"),
+    _amount("first_token_ms"),
     _count("prompt_tokens"),
     _count("completion_tokens"),
     _count("total_tokens"),
     _count("cached_tokens"),
+    _count("cache_write_tokens"),
     _count("reasoning_tokens"),
     _amount("cost_usd"),
     _count("charged_requests"),
     _count("charged_tokens"),
     _count("charged_input"),
     _count("charged_output"),
-    *(_count(f"latency_{number:02d}") for number in range(BINS)),
     PrimaryKeyConstraint("grain", "view", "start", "provider", "model", "feature", "user_id"),
     sqlite_with_rowid=False,
 )
 
+BAND: Final = 12  # bins of a histogram in one row
+BANDS: Final = range(-(-BINS // BAND))
+MEASURES: Final = ("latency", "first_token")
+LATENCY, FIRST_TOKEN = MEASURES
+
+# The histograms (``percentiles.py``) of the same attempts and requests, by measure. A row has the bins from ``band``
+# times ``BAND`` on; bands without a value have none. Views ``user`` and ``scope`` are not in it: a user's few calls
+# would be as many rows. The key's order is that in which they are added up, with all measures and bands named.
+histograms = Table(
+    "wallie_histograms",
+    metadata,
+    *_usage_key(),
+    Column("measure", String(16), nullable=False),
+    Column("band", Integer, nullable=False),
+    *(_count(f"bin_{number:02d}") for number in range(BAND)),
+    PrimaryKeyConstraint("grain", "view", "measure", "band", "start", "provider", "model", "feature", "user_id"),
+    sqlite_with_rowid=False,
+)
+
+# ``wallie_usage`` where version 1 created it: the histogram of latencies, in wider bins, of the rows it wrote.
+old_bins = Table("wallie_usage", MetaData(), *_usage_key(), *(_count(f"latency_{n:02d}") for n in range(OLD_BINS)))
+
 # The values of ``usage.view``. A condition on ``start`` is fast only together with ones on ``grain`` and ``view``.
-VIEWS: Final = ("model", "user", "request")
+VIEWS: Final = ("model", "user", "scope", "request")
 
 RECORD_TABLES: Final = {  # kind of record, as an export names it → table
     "attempt": attempts,
