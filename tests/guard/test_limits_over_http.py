@@ -77,11 +77,16 @@ async def test_a_guessed_answer_length_never_refuses_a_request_that_fits(make_ro
     assert quota(router, "groq", "tpm")["settled"] < 100
 
 
-@pytest.mark.parametrize("asked", [{"max_tokens": 100_001}, {"messages": messages("x" * 400_004)}])
-async def test_a_request_larger_than_the_whole_limit_is_refused_at_once_as_too_large(make_router, fleet, asked):
+async def test_a_request_whose_max_tokens_alone_does_not_fit_takes_the_whole_limit_and_goes_out(make_router):
+    router = make_router(providers={"groq": {"tpm": 100_000}})
+    await router.acompletion("llama-3.1-8b", messages(), max_tokens=131_072)
+    assert quota(router, "groq", "tpm")["reserved"] == 100_000
+
+
+async def test_a_prompt_larger_than_the_whole_limit_is_refused_at_once_as_too_large(make_router, fleet):
     router = make_router(providers={"groq": {"tpm": 100_000}})
     with pytest.raises(RequestTooLarge, match=r"larger than groq's whole tpm limit of 100000") as caught:
-        await router.acompletion("llama-3.1-8b", **{"messages": messages(), **asked})
+        await router.acompletion("llama-3.1-8b", messages("x" * 400_004))
     assert inf == caught.value.retry_after
     assert fleet["groq"].counts().received == 0
     assert_nothing_leaked(router)
@@ -89,7 +94,7 @@ async def test_a_request_larger_than_the_whole_limit_is_refused_at_once_as_too_l
 
 async def test_a_request_too_large_for_one_member_goes_to_the_next(make_router):
     router = make_router(providers={"openai": {"tpm": 1000}})
-    result = await execute_ai_request(router, "gpt-4o-mini", messages(), max_tokens=2000)
+    result = await execute_ai_request(router, "gpt-4o-mini", messages("x" * 8000))
     assert result.provider == "anthropic"
 
 

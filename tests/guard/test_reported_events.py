@@ -296,6 +296,8 @@ async def test_a_settled_attempt_is_published_with_every_field(
         feature="chat",
         user_id="u1",
         metadata=metadata,
+        estimated_input=12,
+        estimated_output=8,
     )
     assert context.attempts == [record]
 

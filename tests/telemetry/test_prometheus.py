@@ -159,6 +159,16 @@ def test_the_sinks_own_counters_are_shown() -> None:
     assert total(sink, "wallie_sink_events", state="delivered") == 13
 
 
+def test_the_errors_of_estimates_are_gauges_by_model(guard: Guard) -> None:
+    described = guard.status()["providers"]["openai"]
+    errors = {"openai/gpt-4o": {"calls": 3, "mean_error": 0.07, "p95_error": 0.2}}
+    status = {"providers": {"openai": {**described, "estimates": {"models": errors}}}}
+    sink = PrometheusSink(status=lambda: status)
+    labels = {"provider": "openai", "model": "openai/gpt-4o"}
+    assert value(sink, "wallie_estimate_error", **labels, figure="mean") == 0.07
+    assert value(sink, "wallie_estimate_error", **labels, figure="p95") == 0.2
+
+
 def test_a_status_that_raises_affects_only_its_gauges(caplog: pytest.LogCaptureFixture) -> None:
     def status() -> dict[str, Any]:
         raise RuntimeError("closed")

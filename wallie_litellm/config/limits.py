@@ -14,9 +14,6 @@ from wallie_litellm.core.dimensions import DIMENSIONS, Dimension, RateDimension
 
 # Google resets requests per day at midnight Pacific time: https://ai.google.dev/gemini-api/docs/rate-limits
 RESET_TIMEZONES: Final[Mapping[str, str]] = {"gemini": "America/Los_Angeles"}
-# Vendors whose limits do not count prompt tokens that their cache had: https://docs.claude.com/en/api/rate-limits,
-# https://console.groq.com/docs/rate-limits
-CACHE_EXCLUDED: Final = frozenset({"anthropic", "groq"})
 
 
 CachedTokens = Literal["include", "exclude"]
@@ -72,7 +69,7 @@ class ProviderLimits(BurstLimits):
     ``rpd`` and ``tpd`` begins at midnight.
     ``first_token``: seconds to an attempt's first content, after which it has failed; ``None`` is no such bound.
     ``cached_tokens``: whether ``tpm``, ``itpm`` and ``tpd`` count prompt tokens that were read from the vendor's cache;
-    ``None`` is as that vendor does.
+    ``None`` is as that vendor does, by :data:`~wallie_litellm.core.vendor_counting.RULES`.
     """
 
     models: Mapping[ModelPattern, ModelLimits] = Field(default_factory=dict)
@@ -92,12 +89,6 @@ class ProviderLimits(BurstLimits):
 
 class AssumedLimits(ProviderLimits):
     """Limits of models that the file states, with those of a known vendor's account, which it does not."""
-
-
-def counts_cached_tokens(limits: ProviderLimits | None, vendor: str) -> bool:
-    """Whether a provider's limits count prompt tokens that were read from its cache."""
-    stated = None if limits is None else limits.cached_tokens
-    return vendor not in CACHE_EXCLUDED if stated is None else stated == "include"
 
 
 # Limits of the known providers that the file does not mention.

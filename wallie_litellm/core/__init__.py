@@ -4,7 +4,13 @@
 ``limit_keys``       the names of limits: a dimension, and the models that it is for
 ``model_patterns``   which models a pattern of the configuration matches
 ``demand``           what a request demands of the limits, and what is charged for its result
-``token_estimate``   an estimate of the tokens that a request will use
+``prompt_size``      the size of what is sent: text, JSON, tokens and media, on any wire
+``media_headers``    what a file's own bytes say of its size
+``media_tokens``     images, recordings and documents in tokens
+``vendor_counting``  how each vendor's limits count a call, with the sources
+``learned_estimates``  an estimate of what a request will use, and what reported usage teaches
+``recent_quantile``  a quantile of the values seen last
+``token_estimate``   the text of an answer in tokens
 ``token_bucket``     a limit per minute
 ``sliding_window``   what the last 60 seconds used of a limit per minute
 ``daily_quota``      a limit per calendar day

@@ -24,7 +24,7 @@ class AttemptResult(NamedTuple):
     of the model. ``timed_out``: the provider did not answer in time. ``reported`` is the usage as the provider wrote it
     down, with the details that its price depends on; ``estimated``: some of ``usage`` is not the provider's figure.
     ``response_cost`` is LiteLLM's own price, in US dollars, where it has one already; ``service_tier`` the one that
-    served. ``uncounted``: tokens of the prompt that the provider's limits do not count.
+    served. ``counted``: what the provider's limits count of ``usage``, where that is not all of it.
     """
 
     outcome: Outcome
@@ -41,7 +41,7 @@ class AttemptResult(NamedTuple):
     response_cost: float | None = None
     estimated: bool = False
     service_tier: str | None = None
-    uncounted: int = 0
+    counted: Demand | None = None
 
     @property
     def too_large(self) -> bool:

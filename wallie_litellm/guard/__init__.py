@@ -21,6 +21,7 @@ Values that they pass on:
 ``request``           one call of a router's method: what is sent, under which rules, along which chain
 ``context``           a request and its attempts
 ``router_view``       one router's chains, providers and prices
+``estimates``         what each call will use, learned from what providers report
 ``answers``           from an answer in one piece to the result of its attempt
 ``background_responses``  responses that are finished later, billed once
 ``chain``             the chain of groups, and the error at its end

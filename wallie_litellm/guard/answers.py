@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
-from wallie_litellm.config.limits import ProviderLimits, counts_cached_tokens
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
-from wallie_litellm.core.demand import Outcome
+from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.core.operations import CHAT, EXECUTE, GENERATING, RESPONSES
+from wallie_litellm.core.vendor_counting import PLAIN
 from wallie_litellm.guard.background_responses import BackgroundResponses
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.litellm_adapter.errors import error_event
-from wallie_litellm.litellm_adapter.providers import vendor_of
 from wallie_litellm.litellm_adapter.responses import UsageReport, answer_of, counted_usage
 from wallie_litellm.litellm_adapter.wires import wire_of
 from wallie_litellm.litellm_adapter.wires.fields import value_of
@@ -33,12 +31,10 @@ _UNDER_WAY: Final = AttemptResult(_SUCCESS, _HEALTHY, ONE_CALL)  # a response th
 
 
 class Answers:
-    """Reads the answers to one router's calls. ``providers`` are the limits in the configuration."""
+    """Reads the answers to one router's calls."""
 
-    def __init__(self, background: BackgroundResponses, providers: Mapping[str, ProviderLimits]) -> None:
+    def __init__(self, background: BackgroundResponses) -> None:
         self._background = background
-        self._providers = providers
-        self._counts_cached: dict[str, bool] = {}  # whether its limits count tokens from its cache, by provider
 
     def result_of(self, context: RequestContext, attempt: Attempt, response: Any) -> AttemptResult:
         """The result of an attempt that was answered in one piece.
@@ -64,22 +60,8 @@ class Answers:
             answer.usage,
             reported=answer.reported,
             response_cost=answer.cost,
-            uncounted=self.uncounted(attempt, answer.reported),
+            counted=counted_of(attempt, answer.usage, answer.reported),
         )
-
-    def uncounted(self, attempt: Attempt, reported: Any) -> int:
-        """The prompt tokens in a reported usage that the provider's limits do not count."""
-        if reported is None or self._are_cached_tokens_counted(attempt):
-            return 0
-        return cached_tokens(reported)
-
-    def _are_cached_tokens_counted(self, attempt: Attempt) -> bool:
-        counted = self._counts_cached.get(attempt.provider)
-        if counted is None:
-            vendor = vendor_of(attempt.deployment, attempt.entry.get("litellm_params") or {}) or attempt.provider
-            counted = counts_cached_tokens(self._providers.get(attempt.provider), vendor)
-            self._counts_cached[attempt.provider] = counted
-        return counted
 
     @staticmethod
     def _read(attempt: Attempt, operation: str, response: Any) -> UsageReport:
@@ -89,12 +71,20 @@ class Answers:
         return answer_of(response, wire)
 
 
+def counted_of(attempt: Attempt, usage: Demand | None, reported: Any) -> Demand | None:
+    """What the provider's limits count of a usage, where that is not all of it; ``reported`` is the provider's own."""
+    rule = attempt.rule
+    if usage is None or rule is PLAIN:
+        return None
+    return rule.counted(usage, cached_tokens(reported) if rule.excludes_cached and reported is not None else 0)
+
+
 def _without_usage(context: RequestContext, attempt: Attempt, response: Any, answer: UsageReport) -> AttemptResult:
     """The result of an answer that reports no usage."""
     assert attempt.reservation is not None, "the attempt was admitted"  # noqa: S101 - narrows the type
-    demand = attempt.reservation.demand
     if context.operation == EXECUTE and context.estimated_tokens is not None:
-        usage = demand  # the application's own figure
+        usage = attempt.reservation.demand  # the application's own figure
     else:
-        usage = counted_usage(response, wire_of(context.operation), demand.input)
-    return AttemptResult(_SUCCESS, _HEALTHY, usage, response_cost=answer.cost, estimated=True)
+        usage = counted_usage(response, wire_of(context.operation), attempt.prompt_tokens)
+    counted = counted_of(attempt, usage, None)
+    return AttemptResult(_SUCCESS, _HEALTHY, usage, response_cost=answer.cost, estimated=True, counted=counted)

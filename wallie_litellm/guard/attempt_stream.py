@@ -68,7 +68,7 @@ class AttemptStream:
         self._settle_with = settle
         self._later = later
         self._reader = wire_of(operation)(inner)
-        self._prompt_tokens = attempt.reservation.demand.input  # as estimated
+        self._prompt_tokens = attempt.prompt_tokens  # as estimated
         self._iterator: Any = None
         self._settled = False
 

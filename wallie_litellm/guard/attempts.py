@@ -10,8 +10,9 @@ from typing import Any
 import openai
 
 from wallie_litellm.core.attempt_result import NO_CONTENT, AttemptResult
+from wallie_litellm.core.demand import Demand
 from wallie_litellm.errors import DeadlineExceeded, Refused
-from wallie_litellm.guard.answers import Answers
+from wallie_litellm.guard.answers import Answers, counted_of
 from wallie_litellm.guard.attempt_stream import SLOW_ANSWER, AttemptStream, StreamBounds
 from wallie_litellm.guard.background_responses import BackgroundResponses
 from wallie_litellm.guard.context import Attempt
@@ -28,6 +29,7 @@ from wallie_litellm.litellm_adapter.errors import (
     timeout_error,
 )
 from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter, id_of
+from wallie_litellm.litellm_adapter.requests import SizeReader, is_marked, wish_of
 from wallie_litellm.litellm_adapter.responses import is_filtered, iterates
 from wallie_litellm.litellm_adapter.sole_picks import SolePicks
 
@@ -44,7 +46,9 @@ class Attempts:
         self._picks = picks
         self._providers = guard.config.providers
         self.background = BackgroundResponses(guard, inner)
-        self._answers = Answers(self.background, self._providers)
+        self._answers = Answers(self.background)
+        self._estimates = guard.estimates
+        self._sizes = SizeReader()
 
     def deployments_of(self, group: str) -> Sequence[Deployment]:
         """The deployments behind a group."""
@@ -119,9 +123,9 @@ class Attempts:
 
     async def _make(self, request: Request, step: Step, attempt: Attempt) -> Any:
         context = request.context
-        arguments, guessed, picking = self._begin(request, step, attempt)
-        deployment = await self._pick(request, picking, arguments)
-        guessed = self._choose(request, attempt, arguments, deployment, guessed)
+        arguments, picking = self._begin(request, step, attempt)
+        deployment = await self._pick(request, attempt, picking, arguments)
+        guessed = self._choose(request, attempt, arguments, deployment)
         try:
             await self.guard.admit(context, attempt, attempt.demand, guessed=guessed)
         except Refused as refused:
@@ -137,9 +141,9 @@ class Attempts:
 
     def _make_blocking(self, request: Request, step: Step, attempt: Attempt) -> Any:
         context = request.context
-        arguments, guessed, picking = self._begin(request, step, attempt)
-        deployment = self._pick_blocking(request, picking, arguments)
-        guessed = self._choose(request, attempt, arguments, deployment, guessed)
+        arguments, picking = self._begin(request, step, attempt)
+        deployment = self._pick_blocking(request, attempt, picking, arguments)
+        guessed = self._choose(request, attempt, arguments, deployment)
         try:
             self.guard.admit_blocking(context, attempt, attempt.demand, guessed=guessed)
         except Refused as refused:
@@ -153,8 +157,8 @@ class Attempts:
             self._fail(request, attempt, error)
             raise
 
-    def _begin(self, request: Request, step: Step, attempt: Attempt) -> tuple[dict[str, Any], bool, Picking]:
-        """The attempt's arguments, whether its output is only a guess, and what LiteLLM is to pick from.
+    def _begin(self, request: Request, step: Step, attempt: Attempt) -> tuple[dict[str, Any], Picking]:
+        """The attempt's arguments, and what LiteLLM is to pick from.
 
         Raises:
             DeadlineExceeded: the caller's deadline has passed.
@@ -164,8 +168,7 @@ class Attempts:
         if (fault := request.loop.take_mock_fault()) is not None:
             raise fault
         arguments = request.arguments_of(step)
-        guessed = request.estimate(attempt, arguments)
-        return arguments, guessed, Picking(self.guard, self._inner, request.context, attempt, step.excluded)
+        return arguments, Picking(self.guard, self._inner, request.context, attempt, step.excluded)
 
     def _call_blocking(self, request: Request, attempt: Attempt, picking: Picking, arguments: dict[str, Any]) -> Any:
         """Make the call; of a stream, LiteLLM's timeout is all that bounds its beginning."""
@@ -182,9 +185,12 @@ class Attempts:
 
     # The pick
 
-    async def _pick(self, request: Request, picking: Picking, arguments: dict[str, Any]) -> Deployment:
+    async def _pick(
+        self, request: Request, attempt: Attempt, picking: Picking, arguments: dict[str, Any]
+    ) -> Deployment:
         if (sole := self._sole_pick(picking, arguments)) is not None:
             return sole
+        self._estimate(request, attempt, arguments)
         messages, prompt = _prompts(request, arguments)
         while True:
             try:
@@ -195,9 +201,12 @@ class Attempts:
                 if not self._may_pick_again(request, picking, error):
                     raise
 
-    def _pick_blocking(self, request: Request, picking: Picking, arguments: dict[str, Any]) -> Deployment:
+    def _pick_blocking(
+        self, request: Request, attempt: Attempt, picking: Picking, arguments: dict[str, Any]
+    ) -> Deployment:
         if (sole := self._sole_pick(picking, arguments)) is not None:
             return sole
+        self._estimate(request, attempt, arguments)
         messages, prompt = _prompts(request, arguments)
         while True:
             try:
@@ -227,16 +236,37 @@ class Attempts:
         request.context.fail(picking.group, "", result.reason or type(error).__name__, None, result.status_code)
         return False
 
-    def _choose(
-        self, request: Request, attempt: Attempt, arguments: Mapping[str, Any], deployment: Deployment, guessed: bool
-    ) -> bool:
+    def _estimate(self, request: Request, attempt: Attempt, arguments: Mapping[str, Any]) -> None:
+        """Set what the attempt will use, as far as is known before a deployment is picked."""
+        context, stated = request.context, request.context.estimated_tokens
+        if stated is not None:
+            attempt.demand = Demand(1, stated, stated, 0)
+            return
+        wish = wish_of(arguments, {}, request.prompt(arguments), context.operation)
+        size = request.size(arguments, self._sizes)
+        attempt.demand = self._estimates.before_pick(size, wish, context.caller.feature, attempt.group).demand
+
+    def _choose(self, request: Request, attempt: Attempt, arguments: Mapping[str, Any], deployment: Deployment) -> bool:
+        """Note the deployment, and estimate as its vendor counts. True if the output may be cut to what limits hold."""
         parameters = deployment["litellm_params"]
         attempt.provider, attempt.account, _ = self._inner.destination_of(deployment)
         attempt.scope = self._inner.scope_of(deployment)
         attempt.deployment = parameters["model"]
         attempt.deployment_id = id_of(deployment)
         attempt.entry = deployment
-        return guessed and request.estimate_at(attempt, arguments, parameters)
+        attempt.rule = rule = self._estimates.model_of(attempt).rule
+        context = request.context
+        if (stated := context.estimated_tokens) is not None:
+            attempt.demand = Demand(1, stated, stated, 0)
+            return False
+        wish = wish_of(arguments, parameters, request.prompt(arguments), context.operation)
+        size = request.size(arguments, self._sizes)
+        marked = size.marked or (rule.marks_cache and is_marked(arguments, parameters))
+        attempt.estimate = estimate = self._estimates.of(size, wish, attempt, context.caller.feature, marked=marked)
+        attempt.demand = estimate.demand
+        if estimate.may_exceed:
+            attempt.demand = self._estimates.cut(estimate.demand, self.guard.limiter(attempt.provider).capacity)
+        return True
 
     @staticmethod
     def _refuse(request: Request, attempt: Attempt, refused: Refused) -> None:
@@ -287,7 +317,9 @@ class Attempts:
         if request.execute is None and iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
             context.served_by, context.stream = attempt, True
             return self._stream(request, attempt, arguments, response)
-        self.guard.settle(context, attempt, self._answers.result_of(context, attempt, response))
+        result = self._answers.result_of(context, attempt, response)
+        self.guard.settle(context, attempt, result)
+        self._estimates.learn(attempt, result)
         if request.loop.has_content_policy_chain() and is_filtered(response):
             raise content_filtered(attempt.group)
         context.served_by = attempt
@@ -298,13 +330,15 @@ class Attempts:
         stated = self._calls.timeouts.of(arguments, attempt.entry["litellm_params"], stream=True)
         first_token = self._first_token(request, attempt)
 
-        background, answers = self.background, self._answers
+        background, estimates = self.background, self._estimates
 
         def settle(result: AttemptResult, billed_response: tuple[str, float] | None) -> None:
             if billed_response is not None:
                 background.served(context, billed_response)
-            result = result._replace(uncounted=answers.uncounted(attempt, result.reported))
-            if guard.settle(context, attempt, result) and result.reason is not None:
+            result = result._replace(counted=counted_of(attempt, result.usage, result.reported))
+            is_first = guard.settle(context, attempt, result)
+            estimates.learn(attempt, result)
+            if is_first and result.reason is not None:
                 if result.reason == NO_CONTENT:
                     context.waited += guard.clock.now() - attempt.started_at
                 context.fail_attempt(attempt, result)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wallie_litellm.config import FeatureRules
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.demand import ONE_REQUEST, Demand
+from wallie_litellm.core.learned_estimates import Estimate
+from wallie_litellm.core.vendor_counting import PLAIN, ModelRule
 from wallie_litellm.errors import MemberFailure, Refused
 from wallie_litellm.events import Settled, new_id
 from wallie_litellm.guard.router_view import RouterView
@@ -50,6 +52,8 @@ class Attempt:
     deployment_id: str | None = None
     entry: Mapping[str, Any] = field(default_factory=dict)
     demand: Demand = ONE_REQUEST
+    estimate: Estimate | None = None  # unless the caller has given the tokens
+    rule: ModelRule = PLAIN  # how the deployment's vendor counts
     reservation: Reservation | None = None
     feature_reservation: tuple[Limiter, Reservation] | None = None  # of the feature's own limits
     account_reservation: tuple[Limiter, Reservation] | None = None  # of one of the provider's accounts
@@ -58,6 +62,13 @@ class Attempt:
     waited: float = 0.0
     result: AttemptResult | None = None
     streaming: bool = False
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The prompt as estimated, with what the vendor's cache may have of it."""
+        if self.estimate is not None:
+            return self.estimate.prompt
+        return (self.demand if self.reservation is None else self.reservation.demand).input
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard.admission import Admission
 from wallie_litellm.guard.capacity_lease import CapacityLease
 from wallie_litellm.guard.context import Attempt, Caller, RequestContext, Route
+from wallie_litellm.guard.estimates import Estimates
 from wallie_litellm.guard.reporter import Announcer, Reporter, announce, announce_nothing
 from wallie_litellm.guard.router_view import RouterView, chains_of
 from wallie_litellm.guard.settlement import Settlement
@@ -68,7 +69,6 @@ class Guard:
         self.bus = bus if bus is not None else Bus()
         retry = self.config.retry
         self.backoff = Backoff(retry.initial, retry.max, retry.multiplier, retry.jitter)
-        self._now = self.clock.now
         self._rules = {feature: self.config.for_feature(feature) for feature in (None, *self.config.features)}
         self._view = view or RouterView(chains_of(chains or {}))
         self._routers: list[RouterView] = []
@@ -82,7 +82,8 @@ class Guard:
         #: A router calls this provider and this account of it. No method: a router that keeps it keeps no guard.
         self.meet = self._limiters.meet
         self._admission = Admission(self.config, self.clock, self._limiters)
-        self._settlement = Settlement(self._limiters, self.reporter, self.backoff, self._now)
+        self.estimates = Estimates(self.config.providers)
+        self._settlement = Settlement(self._limiters, self.reporter, self.backoff, self.clock.now)
         self._sleepers: set[Callable[[], None]] = set()  # between two attempts
         self._on_close: list[Callable[[], None]] = []
         self._streams: weakref.WeakSet[Any] = weakref.WeakSet()  # that are being read
@@ -116,7 +117,7 @@ class Guard:
             raise TypeError(f"priority: found {priority!r}, expected a whole number")
         if deadline is not None and (isinstance(deadline, str | bool) or math.isnan(deadline)):
             raise TypeError(f"deadline: found {deadline!r}, expected seconds from now")
-        now = self._now()
+        now = self.clock.now()
         settings = self.config.features.get(feature) if feature is not None else None
         rules = self._rules[feature if settings is not None else None]
         router = router or self._default_router()
@@ -213,7 +214,7 @@ class Guard:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(lambda: None if over.done() else over.set_result(None))
 
-        cancel = self.clock.call_at(self._now() + seconds, wake)
+        cancel = self.clock.call_at(self.clock.now() + seconds, wake)
         self._sleepers.add(wake)
         try:
             await over
@@ -320,8 +321,12 @@ class Guard:
     def status(self) -> dict[str, Any]:
         """The state of all providers, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
         wall = self.clock.wall()
+        providers = describe_providers(self._limiters, wall, self._settlement.rejected)
+        for name, described in providers.items():
+            if (estimates := self.estimates.describe(name)) is not None:
+                described["estimates"] = estimates
         return {
-            "providers": describe_providers(self._limiters, wall, self._settlement.rejected),
+            "providers": providers,
             "features": describe_all(self._limiters.features, wall),
             "store": {"scope": "process", "state": "ok", "processes": self.processes}
             if self._fleet is None

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from wallie_litellm.core.demand import Demand
-from wallie_litellm.guard.context import Attempt, RequestContext
+from wallie_litellm.core.prompt_size import PromptSize
+from wallie_litellm.guard.context import RequestContext
 from wallie_litellm.guard.request_loop import RequestLoop, Step
 from wallie_litellm.litellm_adapter.endpoints import Endpoint
-from wallie_litellm.litellm_adapter.requests import demand_of, output_limit
+from wallie_litellm.litellm_adapter.requests import SizeReader
 
 
 class Target(NamedTuple):
@@ -35,6 +35,7 @@ class Request:
     arguments: Mapping[str, Any]
     first_token: float | None = None
     execute: Callable[[Target], Awaitable[Any]] | None = None
+    _size: tuple[Any, PromptSize] | None = None  # and the prompt that it is of
 
     @property
     def streams(self) -> bool:
@@ -54,26 +55,12 @@ class Request:
             arguments["messages"] = [*arguments["messages"], answer]
         return arguments
 
-    def estimate(self, attempt: Attempt, arguments: Mapping[str, Any]) -> bool:
-        """Set what ``attempt`` will use, by the caller's arguments. True if its output is only a guess."""
-        stated = self.context.estimated_tokens
-        if stated is not None:
-            attempt.demand = Demand(1, stated, stated, 0)
-            return False
-        limit = output_limit(arguments)
-        attempt.demand = self._demand(arguments, limit)
-        return limit is None
-
-    def estimate_at(self, attempt: Attempt, arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-        """Correct a guessed estimate by the deployment's ``parameters``. True if its output is still a guess."""
-        limit = output_limit(parameters)
-        if limit is None:
-            return True
-        attempt.demand = self._demand(arguments, limit)
-        return False
-
-    def _demand(self, arguments: Mapping[str, Any], limit: int | None) -> Demand:
-        return demand_of(arguments, self.prompt(arguments), limit, self.context.operation)
+    def size(self, arguments: Mapping[str, Any], sizes: SizeReader) -> PromptSize:
+        """The size of what is sent; read once, unless an attempt's own arguments change it."""
+        prompt = self.prompt(arguments)
+        if self._size is None or self._size[0] is not prompt:
+            self._size = prompt, sizes.size_of(arguments, self.endpoint.prompt)
+        return self._size[1]
 
     def prompt(self, arguments: Mapping[str, Any]) -> Any:
         """What is sent to the model."""

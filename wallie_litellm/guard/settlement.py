@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.circuit_breaker import Verdict
-from wallie_litellm.core.demand import Demand, Outcome, charge
+from wallie_litellm.core.demand import Outcome, charge
 from wallie_litellm.core.fault_domain import FaultDomain
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.reporter import Reporter
@@ -54,7 +54,7 @@ class Settlement:
         elif self._rejections and result.verdict is _SUCCESS:
             self._rejections.pop(attempt.scope, None)
             self._rejections.pop(attempt.account or attempt.provider, None)
-        usage = _counted(result)
+        usage = result.usage if result.counted is None else result.counted
         charged = charge(result.outcome, reservation.demand, usage)
         verdict = self._verdict_on_provider(attempt, result.verdict)
         if attempt.account_reservation is not None:
@@ -123,15 +123,6 @@ class Settlement:
             if len(self._rejections) > MOST_REJECTED:
                 self._rejections.pop(next(iter(self._rejections)), None)
         return asked if asked else self._backoff.seconds(count)
-
-
-def _counted(result: AttemptResult) -> Demand | None:
-    """The usage that limits count."""
-    usage = result.usage
-    if usage is None or not result.uncounted:
-        return usage
-    uncounted = min(result.uncounted, usage.input)
-    return usage._replace(tokens=usage.tokens - uncounted, input=usage.input - uncounted)
 
 
 class _Served(NamedTuple):

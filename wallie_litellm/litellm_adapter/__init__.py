@@ -16,7 +16,7 @@ Nothing here decides; it calls and translates for ``core`` and ``guard``. What i
 
 What its objects look like:
 
-``requests``       the demand of a call
+``requests``       what a call sends and asks for
 ``providers``      the provider and the account of a deployment
 ``responses``      answers in one piece: their usage, headers, and of which kind they are
 ``wires``          a reader for the answers of each wire: text, usage, errors, end mark

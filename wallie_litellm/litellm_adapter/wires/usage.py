@@ -44,6 +44,17 @@ def cached_tokens(usage: Any) -> int:
     return _count(read)
 
 
+def cache_write_tokens(usage: Any) -> int:
+    """The prompt tokens that were written into the provider's cache."""
+    if usage is None:
+        return 0
+    if isinstance(usage, litellm.Usage):
+        details = usage.prompt_tokens_details
+        written = None if details is None else getattr(details, "cache_creation_tokens", None)
+        return _count(written) or _count(getattr(usage, "cache_creation_input_tokens", None))
+    return _count(value_of(usage, "cache_creation_input_tokens"))
+
+
 def reasoning_tokens(usage: Any) -> int:
     """The output tokens that were spent on reasoning."""
     if isinstance(usage, litellm.Usage):

@@ -92,6 +92,17 @@ def _gauges(
         }
         yield _gauge(metric, text, ("provider",), known)
     yield _gauge(
+        "wallie_estimate_error",
+        "How far reserved tokens were from settled ones, as a share of these: the mean and p95 of recent calls.",
+        ("provider", "model", "figure"),
+        {
+            (name, model, figure): errors[f"{figure}_error"]
+            for name, one in providers.items()
+            for model, errors in one.get("estimates", {}).get("models", {}).items()
+            for figure in ("mean", "p95")
+        },
+    )
+    yield _gauge(
         "wallie_sink_events",
         "Each sink's own counters, such as delivered, failed, dropped and pending.",
         ("sink", "state"),
