@@ -120,5 +120,6 @@ def with_assumed_account(name: str, limits: ProviderLimits) -> ProviderLimits:
     known = DEFAULT_PROVIDERS.get(name)
     if known is None or not limits.models or limits.by_dimension():
         return limits
-    stated = {key: getattr(limits, key) for key in limits.model_fields_set}
-    return AssumedLimits(**{**known.by_dimension(), **stated})
+    of_account: dict[str, Any] = {str(name): amount for name, amount in known.by_dimension().items()}
+    of_account.update((key, getattr(limits, key)) for key in limits.model_fields_set)
+    return AssumedLimits(**of_account)

@@ -19,9 +19,11 @@ OLD_RATIO: Final = 1.3  # of a bin's upper edge to that of the bin before, in ve
 OLD_BINS: Final = 41  # bins of version 1, the first below 5 ms, the last from 139 s
 SPLIT: Final = 6  # bins that one of version 1 covers
 FIRST_EDGE_MS: Final = 5.0  # ms, the upper edge of bin 0
-BIN_RATIO: Final = OLD_RATIO ** (1 / SPLIT)  # of a bin's upper edge to that of the bin before: 1.0447
+BIN_RATIO: Final[float] = OLD_RATIO ** (1 / SPLIT)  # of a bin's upper edge to that of the bin before: 1.0447
 BINS: Final = 52 * SPLIT + 2  # from 5 ms to 70 minutes, one bin below and one above
-BIN_EDGES_MS: Final = tuple(FIRST_EDGE_MS * OLD_RATIO ** (number / SPLIT) for number in range(BINS - 1))
+BIN_EDGES_MS: Final[tuple[float, ...]] = tuple(
+    FIRST_EDGE_MS * OLD_RATIO ** (number / SPLIT) for number in range(BINS - 1)
+)
 
 
 def bin_of(milliseconds: float) -> int:
