@@ -12,6 +12,7 @@ NAMES = (
     "own_time",
     "proxy_overhead",
     "bucket_micro",
+    "estimates",
     "sustained_load",
     "telemetry_overhead",
     "ledger_writes",

@@ -256,3 +256,8 @@ WIRES: Final = {
         ),
     )
 }  # fmt: skip
+
+
+def counted_by_limits(wire: str, tokens_in: int, tokens_out: int) -> int:
+    """What limits on tokens count: at Gemini the input alone."""
+    return tokens_in if wire == "generate content" else tokens_in + tokens_out

@@ -54,14 +54,20 @@ def test_a_models_prompts_follow_the_vendors_count() -> None:
 
 def test_each_kind_of_prompt_has_a_ratio_of_its_own() -> None:
     world = World()
-    tools, picture, short = PromptSize(400, 40_000), PromptSize(40, media=(Medium("image"),)), PromptSize(40)
+    tools, picture, short = PromptSize(400, 40_000), PromptSize(40, media=(Medium("image"),)), PromptSize(400)
     world.calls(20, 8_000, 100, tools)
     world.calls(20, 1_550, 100, picture)
-    world.calls(20, 30, 100, short)
+    world.calls(20, 130, 100, short)
     assert world.estimate(tools).prompt == pytest.approx(8_000, rel=0.01)
     assert world.estimate(picture).prompt == pytest.approx(1_550, rel=0.01)
-    assert world.estimate(short).prompt == 30
+    assert world.estimate(short).prompt == 130
     assert world.estimate().prompt == 10_000
+
+
+def test_a_prompt_of_a_few_words_teaches_nothing() -> None:
+    world = World()
+    world.calls(20, 40, 100, PromptSize(40))
+    assert world.estimate(PromptSize(40)).prompt == 10
 
 
 @pytest.mark.parametrize("counted", [0, 10**9, 1])

@@ -18,6 +18,7 @@ CACHEABLE: Final = 1_024  # tokens of the shortest prompt that vendors cache
 _FEW_PROMPTS: Final = 3  # calls before a ratio of prompt tokens is used
 _FEW_OUTPUTS: Final = 10  # calls before a usual output is used
 _FEW_CACHED: Final = 2  # calls before a usual share of cached tokens is used
+_TINY: Final = 32  # tokens of a prompt that teaches nothing: what vendors add to each weighs as much
 _MOST_OFF: Final = 20.0  # a ratio beyond this, or below its inverse, says something of a mistake
 _ALL_LOOKED_AT: Final = 100  # calls of a model, all of which teach something; then one in `_LOOKED_AT` does
 _LOOKED_AT: Final = 4
@@ -94,7 +95,7 @@ class ModelEstimates:
 
     def learn_prompt(self, estimate: int, kind: str, counted: int) -> None:
         """The vendor has counted a prompt."""
-        if estimate <= 0 or counted <= 0:
+        if estimate < _TINY or counted <= 0:
             return
         ratio = self._ratios.get(kind)
         if ratio is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import openai
@@ -265,7 +266,7 @@ class Attempts:
         attempt.estimate = estimate = self._estimates.of(size, wish, attempt, context.caller.feature, marked=marked)
         attempt.demand = estimate.demand
         if estimate.may_exceed:
-            attempt.demand = self._estimates.cut(estimate.demand, self.guard.limiter(attempt.provider).capacity)
+            attempt.demand = self._estimates.cut(estimate.demand, partial(self.guard.capacity, attempt))
         return True
 
     @staticmethod

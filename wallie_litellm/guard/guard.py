@@ -16,6 +16,7 @@ from wallie_litellm.config.models import StoreSettings
 from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.demand import ONE_REQUEST, Demand
+from wallie_litellm.core.limit_keys import ACCOUNT
 from wallie_litellm.core.scopes import model_in
 from wallie_litellm.core.validation import require_count
 from wallie_litellm.errors import ConfigError
@@ -446,6 +447,12 @@ class Guard:
     def limiter(self, provider: str) -> Limiter:
         """The limiter of one provider; one without limits still has a breaker."""
         return self._limiters.provider(provider)
+
+    def capacity(self, attempt: Attempt, dimension: str) -> float:
+        """The most units that an attempt may demand in ``dimension`` of its provider; ``inf`` without a limit."""
+        limiter = self._limiters.provider(attempt.provider)
+        scope = self._limiters.pattern_of(attempt.scope) if limiter.scopes else ACCOUNT
+        return limiter.capacity(dimension, scope)
 
     def limiters(self) -> list[Limiter]:
         """The limiters of all providers met so far, and of the features that have limits."""

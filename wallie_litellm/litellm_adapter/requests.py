@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from operator import is_
 from typing import Any, Final
@@ -20,8 +20,8 @@ _SETTINGS: Final = ("config", "generationConfig", "generation_config", "inferenc
 _INNER_OUTPUT_LIMITS: Final = (*_OUTPUT_LIMITS, "maxOutputTokens", "maxTokens", "maxTokenCount")
 _WITH_INNER: Final = frozenset({*_SETTINGS, "json"})
 _MARKS: Final = ("cache_control", "cache_control_injection_points")  # for the vendor's cache, beside the messages
-_MOST_TOOL_LISTS: Final = 8  # lists of tools whose size is kept
-_COUNTED_AGAIN: Final = 64  # uses of a kept size: what is deep in a list may have been changed in place
+_MOST_KEPT: Final = 8  # lists of tools, and schemas, whose size is kept
+_COUNTED_AGAIN: Final = 64  # uses of a kept size: what is deep in an object may have been changed in place
 
 
 def output_limit(params: Mapping[str, Any]) -> int | None:
@@ -83,7 +83,7 @@ def is_marked(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> bo
 
 
 class SizeReader:
-    """Reads the sizes of requests. The size of a list of tools is kept, as long as the same list is sent again."""
+    """Reads the sizes of requests; that of a list of tools or a schema is kept, for when the same one is sent again."""
 
     def __init__(self) -> None:
         self._kept: dict[int, _KeptSize] = {}
@@ -117,50 +117,50 @@ class SizeReader:
     def _add_field(self, tally: SizeTally, field: str, value: Any) -> None:
         if field in _CONTENT:
             tally.add(value)
-        elif field in _TOOLS:
-            self._add_tools(tally, value)
         elif field in _SETTINGS:
             for name in _CONTENT & value.keys():
                 tally.add(value[name])
             for name in (_TOOLS | _INNER_SCHEMAS) & value.keys():
                 tally.add_json(_schema_of(value[name]))
         else:
-            tally.add_json(_schema_of(value))
+            self._add_kept(tally, value)
 
-    def _add_tools(self, tally: SizeTally, tools: Any) -> None:
-        kept = self._kept.get(id(tools))
-        if kept is None or not kept.holds(tools):
-            if type(tools) is not list:
-                tally.add_json(tools)
-                return
-            if len(self._kept) >= _MOST_TOOL_LISTS:
+    def _add_kept(self, tally: SizeTally, value: Any) -> None:
+        """Count JSON, or a class that stands for its schema; its size is kept."""
+        kept = self._kept.get(id(value))
+        if kept is None or not kept.holds(value):
+            if len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
-            self._kept[id(tools)] = kept = _KeptSize(tools)
+            self._kept[id(value)] = kept = _KeptSize(value)
         tally.structured += kept.size
         tally.marked = tally.marked or kept.marked
 
 
 class _KeptSize:
-    """The size of one list of tools. It holds the list, so that its id is not given to another."""
+    """The size of one list of tools, or of one schema. It holds the object, so that its id is not given to another."""
 
-    __slots__ = ("_list", "_tools", "_uses", "marked", "size")
+    __slots__ = ("_items", "_uses", "_value", "marked", "size")
 
-    def __init__(self, tools: list[Any]) -> None:
-        self._list = tools
-        self._tools = tuple(tools)
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._items = tuple(_items_of(value))
         self._uses = 0
-        self.size = json_size(tools)
-        self.marked = any(isinstance(tool, Mapping) and "cache_control" in tool for tool in tools)
+        self.size = json_size(_schema_of(value))
+        self.marked = any(isinstance(tool, Mapping) and "cache_control" in tool for tool in self._items)
 
-    def holds(self, tools: Any) -> bool:
-        """Whether this is the same list with the same tools in it."""
+    def holds(self, value: Any) -> bool:
+        """Whether this is the same object with the same items in it."""
         self._uses += 1
-        return (
-            self._list is tools
-            and self._uses < _COUNTED_AGAIN
-            and len(tools) == len(self._tools)
-            and all(map(is_, tools, self._tools))
-        )
+        if self._value is not value or self._uses >= _COUNTED_AGAIN:
+            return False
+        items = _items_of(value)
+        return len(items) == len(self._items) and all(map(is_, items, self._items))
+
+
+def _items_of(value: Any) -> Collection[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 # What is sent beside the prompt, on any wire: as content, as tools, or as a schema.

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 from support import assert_nothing_leaked
-from wire_scripts import COUNTED, OUTPUT_TOKENS, PROMPT_TOKENS, WIRES, WireScript, chat_chunk, sse
+from wire_scripts import COUNTED, OUTPUT_TOKENS, PROMPT_TOKENS, WIRES, WireScript, chat_chunk, counted_by_limits, sse
 
 from wallie_litellm.events import Ended, Settled
 
@@ -50,7 +50,9 @@ async def test_a_whole_stream_is_finished(router, wire, vendor, bus):
     assert {(record.prompt_tokens, record.completion_tokens, record.estimated) for record in bus.of(Settled)} == {
         (PROMPT_TOKENS, OUTPUT_TOKENS, False)
     }
-    assert {record.charged for record in bus.of(Settled)} == {(1, 1_200, PROMPT_TOKENS, OUTPUT_TOKENS)}
+    assert {record.charged for record in bus.of(Settled)} == {
+        (1, counted_by_limits(wire.name, PROMPT_TOKENS, OUTPUT_TOKENS), PROMPT_TOKENS, OUTPUT_TOKENS)
+    }
     assert all(record.cost_usd for record in bus.of(Settled))
     assert [(ended.success, ended.operation) for ended in bus.of(Ended)] == [(True, wire.operation)] * TO_OPEN
     assert not is_open(router)

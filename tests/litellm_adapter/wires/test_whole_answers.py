@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 from support import messages
-from wire_scripts import CHAT_USAGE, COUNTED, GEMINI_USAGE, PROMPT_TOKENS, RESPONSES_USAGE, TEXT, WIRES, response
+from wire_scripts import (
+    CHAT_USAGE,
+    COUNTED,
+    GEMINI_USAGE,
+    PROMPT_TOKENS,
+    RESPONSES_USAGE,
+    TEXT,
+    WIRES,
+    counted_by_limits,
+    response,
+)
 
 from wallie_litellm import execute_ai_request
 from wallie_litellm.events import Settled
@@ -73,7 +83,7 @@ async def test_the_providers_usage_is_billed_and_charged(open_router, vendor, bu
     assert await WIRES[name].ask_whole(router, "group")
     (record,) = bus.of(Settled)
     assert (record.prompt_tokens, record.completion_tokens, record.estimated) == (PROMPT_TOKENS, 200, False)
-    assert record.charged.tokens == 1_200
+    assert record.charged.tokens == counted_by_limits(name, PROMPT_TOKENS, 200)
     assert record.cost_usd
 
 
@@ -87,7 +97,7 @@ async def test_an_answer_without_usage_is_counted_and_never_costs_max_tokens(ope
     (record,) = bus.of(Settled)
     assert (record.success, record.estimated, record.completion_tokens) == (True, True, COUNTED)
     assert record.prompt_tokens == ESTIMATED
-    assert record.charged == (1, ESTIMATED + COUNTED, ESTIMATED, COUNTED)
+    assert record.charged == (1, counted_by_limits(name, ESTIMATED, COUNTED), ESTIMATED, COUNTED)
     assert record.cost_usd is not None
     assert record.cost_usd < 0.001
 
