@@ -238,9 +238,6 @@ def assert_sums_are_right(url: str) -> None:
                 _add_value(bins, (*key, "latency"), row.latency_ms)
             if row.first_token_ms is not None:
                 _add_value(bins, (*key, "first_token"), row.first_token_ms)
-            if row.scope is not None:
-                key = (grain, start, "scope", row.provider, row.scope, "", "")
-                _add(expected.setdefault(key, {}), _of_attempt(row))
         for row in rows(url, select(requests)):
             key = (grain, int(row.at // grain * grain), "request", row.provider, row.model, row.feature, "")
             _add(expected.setdefault(key, {}), _of_request(row))

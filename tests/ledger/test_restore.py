@@ -55,8 +55,8 @@ def outside(at: float, provider: str = "openai") -> UsageReported:
     return UsageReported(new_id(at), at, provider, ONE, "update_usage")
 
 
-def reset(at: float, provider: str = "openai") -> OperatorActed:
-    return OperatorActed(new_id(at), at, "admin", "reset_quota", provider, None)
+def reset(at: float, provider: str = "openai", model: str | None = None) -> OperatorActed:
+    return OperatorActed(new_id(at), at, "admin", "reset_quota", provider, None, model)
 
 
 def test_the_day_is_summed_from_each_providers_midnight(database_url: str) -> None:
@@ -87,6 +87,22 @@ def test_only_charges_after_an_operators_reset_are_restored(database_url: str, a
     assert found.day["anthropic"] == times(1)
     if ago < 60:
         assert sum(amount.requests for _, amount in found.recent["openai"]) == 3
+
+
+def test_a_models_reset_ends_the_use_of_its_own_limits_alone(database_url: str) -> None:
+    old, new = (settled(at=NOON - ago, deployment="openai/gpt-4o") for ago in (50.0, 5.0))
+    others = settled(at=NOON - 50.0, deployment="openai/o3")
+    write(database_url, [old, new, others, reset(NOON - 20.0, model="gpt-4o*")])
+    found = restore(database_url, WINDOWS, {"openai": lambda model, _: f"{model[7:9]}*"}, wall=NOON)
+    assert found is not None
+    assert found.day["openai"] == times(3)
+    assert {pattern: own.day for pattern, own in found.models["openai"].items()} == {"gp*": times(2), "o3*": times(1)}
+    found = restore(database_url, WINDOWS, {"openai": lambda model, _: f"{model[7:]}*"}, wall=NOON)
+    assert found is not None
+    assert {pattern: own.day for pattern, own in found.models["openai"].items()} == {
+        "gpt-4o*": times(1),
+        "o3*": times(1),
+    }
 
 
 def test_the_last_minutes_charges_are_restored_by_second(database_url: str) -> None:

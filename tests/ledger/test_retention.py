@@ -54,7 +54,7 @@ async def count(url: str, table: Any, *conditions: Any) -> int:
 
 async def test_old_records_are_removed_and_daily_sums_stay(database_url: str, engine: AsyncEngine) -> None:
     ages = [0.0, 5 * DAY - 1, 5 * DAY + 1, 20 * DAY, (DAYS_KEPT - 2) * DAY, (DAYS_KEPT + 2) * DAY]
-    made = [settled(at=NOW - age, scope="gpt-4o*") for age in ages]
+    made = [settled(at=NOW - age) for age in ages]
     alerts_ = [QuotaCrossed(new_id(), NOW - age, "openai", "rpm", "warning", 0.8, 8.0, 10, 1.0) for age in ages]
     await write(engine, [*made, *(ended(attempt) for attempt in made), *alerts_])
     await prune_all(engine, 5 * DAY)

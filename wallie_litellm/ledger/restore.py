@@ -13,7 +13,7 @@ from math import inf
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, false, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Table, false, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from wallie_litellm.config.values import mask_url
@@ -158,11 +158,11 @@ def _read(connection: Connection, windows: Windows, patterns: Patterns, wall: fl
 def _last_resets(connection: Connection, windows: Windows, *, of_models: bool = False) -> dict[tuple[str, str], float]:
     """When the quota was reset last, by provider and, ``of_models``, by pattern."""
     earliest = min((min(window) for window in windows.values()), default=0.0)
-    model = actions.c.model if "model" in actions.c else literal("")
-    found = select(actions.c.provider, model, func.max(actions.c.at)).group_by(actions.c.provider, model)
+    found = select(actions.c.provider, actions.c.model, func.max(actions.c.at))
     found = found.where(actions.c.action == "reset_quota", actions.c.at >= earliest)
-    found = found.where(model != "" if of_models else model == "")
-    return {(provider, pattern): at for provider, pattern, at in connection.execute(found)}
+    found = found.where(actions.c.model != "" if of_models else actions.c.model == "")
+    rows = connection.execute(found.group_by(actions.c.provider, actions.c.model))
+    return {(provider, pattern): at for provider, pattern, at in rows}
 
 
 def _models(

@@ -61,8 +61,7 @@ _attempt_key = _picker("attempt", "at", "provider", "model", "feature", "user_id
 _attempt_flags = _picker("attempt", "success", "unpriced", "estimated")
 _attempt_end = _picker("attempt", "success", "error", "status_code")
 _attempt_tokens = _picker("attempt", "prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens")
-_attempt_details = _picker("attempt", "cache_write_tokens", "reasoning_tokens")
-_attempt_first_token = _picker("attempt", "first_token_ms", "scope")
+_attempt_details = _picker("attempt", "first_token_ms", "cache_write_tokens", "reasoning_tokens")
 _attempt_charges = _picker("attempt", "charged_requests", "charged_tokens", "charged_input", "charged_output")
 _attempt_waited = _picker("attempt", "waited_ms")
 _request_key = _picker("request", "at", "provider", "model", "feature", "latency_ms", "waited_ms")
@@ -77,8 +76,7 @@ _ZEROS: Final = (0, 0.0) + (0,) * 6 + (0.0,) + (0,) * 4
 def _add_attempt(amounts: _Amounts, values: Row) -> None:
     at, provider, model, feature, user_id, outcome, latency, cost = _attempt_key(values)
     success, unpriced, estimated = _attempt_flags(values)
-    first_token, scope = _attempt_first_token(values)
-    cache_writes, reasoning = _attempt_details(values)
+    first_token, cache_writes, reasoning = _attempt_details(values)
     measured = outcome == _SUCCESS
     sums = (
         *(1, success, outcome == _CACHE_HIT, ended_by_caller(*_attempt_end(values)), 0, unpriced, estimated),
@@ -95,8 +93,6 @@ def _add_attempt(amounts: _Amounts, values: Row) -> None:
     if first_token is not None:
         amounts.count(by_model, FIRST_TOKEN, bin_of(first_token))
     amounts.sums[start, "user", "", "", "", user_id].append(sums)
-    if scope is not None:
-        amounts.sums[start, "scope", provider, scope, "", ""].append(sums)
 
 
 def _add_request(amounts: _Amounts, values: Row) -> None:

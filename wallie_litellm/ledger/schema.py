@@ -222,13 +222,13 @@ def _usage_key() -> tuple[Column[Any], ...]:
     )
 
 
-# Sums over attempts (views ``model``, ``user`` and ``scope``) and over requests (view ``request``), by quarter of an
-# hour and by day (``grain``, seconds). They are updated in the transaction that writes the records, and kept longer
-# than those. View ``user`` sums by user alone, so that neither view multiplies the other's rows; view ``scope`` by
-# provider and by the pattern of the limits' ``models:`` entry, its ``model``. ``latency_ms`` is of answers that did not
-# come from a cache: attempts with the outcome success, requests that succeeded. ``first_token_ms`` is the sum over
-# ``first_tokens`` attempts. ``by_caller`` counts the attempts of ``ended_by_caller``, ``fallbacks`` the requests that a
-# fallback answered. Reading a range of one view is fast because rows are stored in the key's order: there is no rowid.
+# Sums over attempts (views ``model`` and ``user``) and over requests (view ``request``), by quarter of an hour and by
+# day (``grain``, seconds). They are updated in the transaction that writes the records, and kept longer than those.
+# View ``user`` sums by user alone, so that neither view multiplies the other's rows. ``latency_ms`` is of answers that
+# did not come from a cache: attempts with the outcome success, requests that succeeded. ``first_token_ms`` is the sum
+# over ``first_tokens`` attempts. ``by_caller`` counts the attempts of ``ended_by_caller``, ``fallbacks`` the requests
+# that a fallback answered. Reading a range of one view is fast because rows are stored in the key's order: there is no
+# rowid.
 usage = Table(
     "wallie_usage",
     metadata,
@@ -265,8 +265,8 @@ MEASURES: Final = ("latency", "first_token")
 LATENCY, FIRST_TOKEN = MEASURES
 
 # The histograms (``percentiles.py``) of the same attempts and requests, by measure. A row has the bins from ``band``
-# times ``BAND`` on; bands without a value have none. Views ``user`` and ``scope`` are not in it: a user's few calls
-# would be as many rows. The key's order is that in which they are added up, with all measures and bands named.
+# times ``BAND`` on; bands without a value have none. View ``user`` is not in it: a user's few calls would be as many
+# rows. The key's order is that in which they are added up, with all measures and bands named.
 histograms = Table(
     "wallie_histograms",
     metadata,
@@ -282,7 +282,7 @@ histograms = Table(
 old_bins = Table("wallie_usage", MetaData(), *_usage_key(), *(_count(f"latency_{n:02d}") for n in range(OLD_BINS)))
 
 # The values of ``usage.view``. A condition on ``start`` is fast only together with ones on ``grain`` and ``view``.
-VIEWS: Final = ("model", "user", "scope", "request")
+VIEWS: Final = ("model", "user", "request")
 
 RECORD_TABLES: Final = {  # kind of record, as an export names it → table
     "attempt": attempts,
