@@ -214,6 +214,7 @@ def check_books(tape: Tape, ended: Ended) -> None:
         assert record.cost_usd is not None
         assert (record.cost_usd > 0) == billed, record
         assert not record.unpriced
+        assert 0 < (record.first_token_ms or 0.1) <= record.latency_ms
 
 
 @pytest.mark.parametrize(
@@ -237,6 +238,7 @@ async def test_one_record_per_attempt_and_one_end_per_request(make_router, fleet
     assert ended.used_fallback == (ended.success and served.model != case.group)
     assert len(tape.of(FellBack)) == sum(1 for one, other in itertools.pairwise(seen) if one[0] != other[0])
     assert ended.stream == (entry_point in STREAMS)
+    assert (served.first_token_ms is not None) == (served.success and ended.stream)
     assert ended.latency_ms >= max(record.latency_ms for record in ended.settled)
     if entry_point not in UNREPORTED:
         assert not [record for record in tape.of(Settled) if record.success and record.estimated]
@@ -355,7 +357,7 @@ async def test_an_answer_from_the_cache_costs_nothing(make_router, tape, monkeyp
     await until(lambda: tape.of(Ended))
     (record,) = tape.of(Settled)
     assert (record.outcome, record.success, record.total_tokens, record.cost_usd) == ("cache_hit", True, 0, 0.0)
-    assert not record.unpriced
+    assert (record.unpriced, record.first_token_ms) == (False, None)
     assert tape.of(Ended)[0].success
 
 

@@ -6,6 +6,7 @@ import pytest
 from simulated_groups import Call, Group, VirtualLoop, World
 
 from wallie_litellm.core.demand import NOTHING, ONE_REQUEST
+from wallie_litellm.events import Settled
 
 GROUPS = {"a": Group([("a0", "p", None)]), "b": Group([("b0", "q", None)])}
 CHAIN = {"fallbacks": [{"a": ["b"]}]}
@@ -23,6 +24,25 @@ def test_a_stream_that_begins_and_sends_no_content_has_been_waited_for():
     world = run(World(GROUPS, [Call("stream silent")], CHAIN), stream=True, first_token=4.0)
     assert [one.made.group for one in world.made] == ["a", "b"]
     assert world.context.waited == pytest.approx(4.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_the_time_to_the_first_token_begins_with_the_call_and_ends_with_content(blocking):
+    """The first chunk, after half a second, says nothing; the request has waited before for its provider."""
+    world = World(GROUPS, [Call("stream", 2.0)])
+    provider = world.guard.limiter("p")
+    provider.settle(provider.reserve(ONE_REQUEST), NOTHING, pause_for=2)
+    if blocking:
+        world.ask_blocking(stream=True)
+    else:
+        run(world, stream=True)
+    (record,) = world.bus.of(Settled)
+    assert (record.waited_ms, record.first_token_ms) == (pytest.approx(2000, abs=1), pytest.approx(3000, abs=1))
+
+
+def test_a_stream_without_content_has_no_first_token():
+    world = run(World(GROUPS, [Call("stream broken"), Call("stream cut")], CHAIN), stream=True)
+    assert [record.first_token_ms for record in world.bus.of(Settled)] == [None, pytest.approx(1000, abs=1)]
 
 
 @pytest.mark.parametrize("waited", [1.1808005701527364, 0.1, 0.7, 2.3])

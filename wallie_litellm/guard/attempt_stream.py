@@ -71,6 +71,7 @@ class AttemptStream:
         self._prompt_tokens = attempt.prompt_tokens  # as estimated
         self._iterator: Any = None
         self._settled = False
+        self._awaits_content = True
 
     @property
     def has_content(self) -> bool:
@@ -145,6 +146,10 @@ class AttemptStream:
     def _see(self, chunk: Any) -> None:
         reader = self._reader
         reader.see(chunk)
+        if self._awaits_content and reader.has_content:
+            self._awaits_content = False
+            if not is_cached_stream(self.inner):
+                self.attempt.first_token_at = self._bounds.now()
         if (reader.failed is not None or reader.unreadable) and not self._settled:
             self._raise(self._error_within())
 

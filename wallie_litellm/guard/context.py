@@ -41,7 +41,7 @@ class Attempt:
     """One call to one deployment, from its admission to its settlement.
 
     ``group`` is the name callers ask for, ``deployment`` LiteLLM's own name of the model behind it, ``entry`` the
-    deployment's entry in the router's ``model_list``. ``started_at`` and ``waited`` are seconds.
+    deployment's entry in the router's ``model_list``. ``started_at``, ``first_token_at`` and ``waited`` are seconds.
     """
 
     group: str
@@ -59,6 +59,7 @@ class Attempt:
     account_reservation: tuple[Limiter, Reservation] | None = None  # of one of the provider's accounts
     model_reservation: tuple[Limiter, Reservation] | None = None  # of a model that has been paused
     started_at: float = 0.0
+    first_token_at: float | None = None  # of a stream from the provider
     waited: float = 0.0
     result: AttemptResult | None = None
     streaming: bool = False
