@@ -60,6 +60,7 @@ def test_defaults_are_the_designs(section: dict[str, Any] | None) -> None:
         "reservation_ttl": 600,
     }
     assert wallie.breaker.model_dump() == {
+        "per": "model",
         "failures": 5,
         "error_rate": None,
         "window": 60,
@@ -68,7 +69,7 @@ def test_defaults_are_the_designs(section: dict[str, Any] | None) -> None:
         "max_open_for": 60,
         "probes": 1,
     }
-    assert BreakerRules(**dict(wallie.breaker)) == BreakerRules()
+    assert wallie.breaker.rules == BreakerRules()
     assert wallie.retry.model_dump() == {"max_retries": 3, "initial": 1, "max": 16, "multiplier": 2, "jitter": 0.25}
     assert wallie.quota.model_dump() == {"warning": 0.80, "critical": 0.95, "switch_at": None}
     assert wallie.store.model_dump() == {"url": "memory", "on_store_error": "local"}

@@ -165,7 +165,7 @@ def test_a_reason_is_cut_and_cleaned(make_app: MakeApp) -> None:
     recorded: list[Any] = []
     app.guard.reporter.on_action = lambda *action: recorded.append(action)
     take_action(app, reason="a\x00b\x1b[31m\n" + "x" * 500)
-    ((_, action, provider, detail),) = recorded
+    ((_, action, provider, detail, _model),) = recorded
     assert (action, provider, len(detail)) == ("open_circuit", "openai", 200)
     assert detail.startswith("ab[31mx")
 

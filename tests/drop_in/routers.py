@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import litellm
 
 from drop_in.litellm_state import LISTS
 from drop_in.upstream import Upstream
+
+if TYPE_CHECKING:
+    from wallie_litellm.clock import Clock
 
 _BASES: Final = {"openai": "/v1", "text-completion-openai": "/v1", "cohere": "/v2/rerank"}
 NO_LIMITS: Final[dict[str, Any]] = {name: {} for name in ("openai", "anthropic", "cohere", "text-completion-openai")}
@@ -52,7 +55,11 @@ async def plain_router(
 
 @asynccontextmanager
 async def our_router(
-    models: list[dict[str, Any]], retries: int = 0, wallie: Mapping[str, Any] | None = None, **settings: Any
+    models: list[dict[str, Any]],
+    retries: int = 0,
+    wallie: Mapping[str, Any] | None = None,
+    clock: Clock | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Any]:
     """A ``WallieRouter`` with the same arguments."""
     from wallie_litellm.config import WallieConfig
@@ -60,7 +67,7 @@ async def our_router(
     from wallie_litellm.guard.router import WallieRouter
 
     sections = {**UNGUARDED, "retry": {**UNGUARDED["retry"], "max_retries": retries}, **(wallie or {})}
-    guard = Guard(WallieConfig.model_validate(sections))
+    guard = Guard(WallieConfig.model_validate(sections), clock=clock)
     with _process_kept():
         try:
             yield WallieRouter(model_list=models, num_retries=retries, guard=guard, **settings)

@@ -68,7 +68,7 @@ async def test_a_group_with_a_single_deployment_and_no_chain_is_protected_too(ma
     router = make_router(retry=NO_RETRIES)
     fleet["groq"].fail(500)
     await trip(router, "llama-3.1-8b")
-    with pytest.raises(CircuitOpen, match="groq's circuit is open") as caught:
+    with pytest.raises(CircuitOpen, match="groq's circuit for openai/gpt-oss-20b is open") as caught:
         await router.acompletion("llama-3.1-8b", messages())
     assert caught.value.status_code == 503
     assert 0 < caught.value.retry_after <= 10
@@ -99,7 +99,15 @@ async def test_a_refused_prompt_does_not_count_as_a_failure(make_router, fleet, 
     assert (breaker(router)["state"], breaker(router)["consecutive_failures"]) == ("closed", 0)
 
 
-@pytest.mark.parametrize("status", [400, 404, 422, 429])
+async def test_a_model_that_is_not_there_is_not_called_any_more(make_router, fleet):
+    router = make_router(retry=NO_RETRIES)
+    fleet["openai"].fail(404)
+    await trip(router, times=7)
+    assert fleet["openai"].counts().received == 5
+    assert breaker(router)["state"] == "open"
+
+
+@pytest.mark.parametrize("status", [400, 422, 429])
 async def test_the_callers_own_errors_do_not_count_as_failures(make_router, fleet, status):
     router = make_router(retry=NO_RETRIES, admission={"max_wait": "1ms"})
     fleet["openai"].fail(status)

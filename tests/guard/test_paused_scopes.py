@@ -24,7 +24,7 @@ from wallie_litellm.core.fault_domain import FaultDomain
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.context import Attempt
 from wallie_litellm.guard.settlement import MOST_REJECTED
-from wallie_litellm.limiter.registry import MOST_IDLE_MODELS
+from wallie_litellm.limiter.models import MOST_MODELS
 
 AT_MOST: Final = 10.0  # seconds for calls none of which waits for a pause
 USUAL: Final[dict[str, Any]] = {"breaker": {}}
@@ -232,13 +232,13 @@ async def test_requests_wait_for_a_paused_model_and_hold_up_no_other(guard: Guar
 async def test_models_that_are_never_asked_again_are_forgotten_once_their_pauses_are_over(
     guard: Guard, clock: FakeClock
 ) -> None:
-    for at in range(2 * MOST_IDLE_MODELS):
+    for at in range(2 * MOST_MODELS):
         await call(guard, f"invented-{at}", OF_A_MODEL)
         clock.advance(1)
     assert guard.limiter("openai").in_flight == 0
     paused = [limiter for limiter in guard.limiters() if limiter.is_paused()]
     assert len(paused) == 89  # seconds, one model in each
-    assert len(list(guard.limiters())) < MOST_IDLE_MODELS + 100
+    assert len(list(guard.limiters())) < MOST_MODELS + 100
     assert len(guard._settlement._rejections) <= MOST_REJECTED
 
 

@@ -22,6 +22,7 @@ class Shape(NamedTuple):
     fault: str | None  # request | model | account | provider | caller; None where it cannot be known
     limited: bool
     pause: float | str | None
+    missing: bool  # a model that is not there, or not for this account: its breaker counts that
 
     def __str__(self) -> str:
         return f"{self.vendor}: {self.name}"
@@ -40,6 +41,7 @@ def _read() -> Iterator[Shape]:
                 seen["fault"],
                 seen.get("limited", False),
                 seen.get("pause"),
+                seen.get("missing", False),
             )
 
 

@@ -99,7 +99,8 @@ async def check(shape: Shape, answering: Answering, *, stream: bool = False) -> 
     assert result.fault == (None if shape.fault is None else FaultDomain(shape.fault))
     assert result.status_code == shape.status
     assert result.rate_limited == shape.limited
-    assert result.verdict is (Verdict.IGNORED if shape.limited or result.fault not in FAILING else Verdict.FAILURE)
+    failed = shape.missing or (result.fault in FAILING and not shape.limited)
+    assert result.verdict is (Verdict.FAILURE if failed else Verdict.IGNORED)
     assert result.transient == (result.fault is FaultDomain.PROVIDER)
     pause = until_reset(shape.vendor) if shape.pause == DAY else shape.pause
     assert result.pause_for == (None if pause is None else pytest.approx(pause, abs=5 if shape.pause == DAY else 1e-2))

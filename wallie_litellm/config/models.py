@@ -32,6 +32,7 @@ from wallie_litellm.config.values import (
     StoreUrl,
     conflict,
 )
+from wallie_litellm.core.circuit_breaker import BreakerRules
 
 # What becomes of a stream that breaks after text: the caller gets an error; it is delivered only when whole, and begun
 # anew elsewhere; or it goes on elsewhere from where it broke.
@@ -59,13 +60,16 @@ class AdmissionSettings(Section):
 
 
 class BreakerSettings(Section):
-    """When a provider's breaker opens, and for how long.
+    """When a breaker opens, and for how long.
 
+    ``per``: ``model`` has one for each model, beside the provider's, which counts what fails every model: connections
+    that are refused, keys that are, and empty accounts; with ``provider`` the provider's counts all failures.
     ``failures``: consecutive failures that open it. ``error_rate``: share of failures that opens it too, among at least
     ``min_calls`` calls of the last ``window`` seconds; ``None`` is off. ``open_for``: seconds open, doubling up to
     ``max_open_for`` on each failed probe. ``probes``: calls admitted half-open.
     """
 
+    per: Literal["model", "provider"] = "model"
     failures: Count = 5
     error_rate: ShareAboveZero | None = None
     window: Duration = 60.0
@@ -79,6 +83,11 @@ class BreakerSettings(Section):
         if self.open_for > self.max_open_for:
             raise conflict("open_for", _too_long(self.open_for, "max_open_for", self.max_open_for))
         return self
+
+    @property
+    def rules(self) -> BreakerRules:
+        """What one breaker goes by."""
+        return BreakerRules(**self.model_dump(exclude={"per"}))
 
 
 class RetrySettings(Section):

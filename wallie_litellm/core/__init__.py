@@ -16,7 +16,8 @@
 ``daily_quota``      a limit per calendar day
 ``thresholds``       when a limit that runs out is announced
 ``wait_queue``       the order in which waiting requests are served
-``circuit_breaker``  when a provider is not called, and when it is tried again
+``circuit_breaker``  when a provider or a model is not called, and when it is tried again
+``overall_state``    the state of a provider's breaker and those of its models together
 ``lease_server``     one provider's limits and breaker, leased to the workers of a fleet
 ``lease_exchange``   the messages between a worker and the lease server
 ``outage``           what a worker uses while the lease server is away, and charges afterwards
@@ -26,7 +27,7 @@
 ``attempt_result``   how an attempt and a request ended
 ``http_status``      whose fault an HTTP status is
 ``fault_domain``     whose failure an error is
-``scopes``           the names of what a pause holds for
+``scopes``           the names of what a breaker or a pause holds for
 ``backoff``          the waits between retries
 ``retry_after``      the wait that a provider asks for
 ``limit_headers``    the headers in which vendors tell an account's limits

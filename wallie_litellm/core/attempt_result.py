@@ -44,6 +44,14 @@ class AttemptResult(NamedTuple):
     counted: Demand | None = None
 
     @property
+    def is_models(self) -> bool:
+        """Whether a failure is the model's: its answers say nothing of other models.
+
+        A key that is refused, an account that is empty and a connection that is not made are every model's.
+        """
+        return self.fault is not FaultDomain.ACCOUNT and self.outcome is not Outcome.NOT_SENT
+
+    @property
     def too_large(self) -> bool:
         """Whether the request alone exceeds a limit of the account's: waiting does not help."""
         return self.fault is FaultDomain.REQUEST and (self.reason or "").endswith(TOO_LARGE)

@@ -61,6 +61,10 @@ class Breaker(Protocol):
     reason: str | None
     reopens_at: float
 
+    @property
+    def open_for(self) -> float:
+        """The seconds for which it opens, or has opened last; a probe is given up as lost after so long."""
+
     def wait(self, now: float) -> float:
         """Seconds until a call may be tried: 0 now, ``inf`` while an operator holds it open."""
 

@@ -1,4 +1,7 @@
-"""Whose failure an error is: what has to change before the same call can succeed."""
+"""Whose failure an error is: what has to change before the same call can succeed.
+
+Which breaker counts a failure follows from it: see :attr:`~wallie_litellm.core.attempt_result.AttemptResult.is_models`.
+"""
 
 from __future__ import annotations
 

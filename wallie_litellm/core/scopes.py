@@ -1,4 +1,4 @@
-"""The names of scopes, which a pause may hold for: a provider, one of its accounts, or one model at either.
+"""The names of scopes, which have breakers and pauses: a provider, one of its accounts, or one model at either.
 
 A provider's and an account's are their names (:mod:`~wallie_litellm.core.provider_names`).
 """

@@ -49,6 +49,10 @@ class Admission:
         self._limiters = limiters
         self._features = limiters.features
         self._accounts = limiters.accounts
+        self._models = limiters.models
+        # The requests that wait for a model's provider, by its scope and by their attempts' ids.
+        self._waits: dict[str, dict[int, tuple[Limiter, Waiter]]] = {}
+        limiters.when_model_opens(self._on_open_model)
 
     def check_deadline(self, context: RequestContext) -> None:
         """Raise :class:`DeadlineExceeded` once the caller's deadline has passed."""
@@ -99,54 +103,87 @@ class Admission:
         await pacer().enter()
         limiter = self._limiters.provider(attempt.provider)
         feature = self._features.get(context.caller.feature) if context.caller.feature is not None else None
-        account, model = self._accounts.get(attempt.account), self._limiters.model(attempt.scope)
-        if feature is None and account is None and model is None:
-            attempt.reservation = await self._reserve(context, attempt, limiter, demand, guessed)
-            return
+        account, model = self._accounts.get(attempt.account), self._models.of_attempt(attempt.scope)
         taken: list[tuple[Limiter, Reservation]] = []
+        if feature is None and account is None and model is None:
+            reservation = await self._reserve(context, attempt, limiter, demand, guessed)
+            if not attempt.waited or attempt.scope not in self._models.by_scope:
+                attempt.reservation = reservation
+                return
+            taken.append((limiter, reservation))
         try:
-            for one in _in_order(feature, model, account, limiter):
+            for one in () if taken else _in_order(feature, model, account, limiter):
                 taken.append((one, await self._reserve(context, attempt, one, demand, guessed)))
             self._check_again(context, attempt, taken)
+            if model is None and (model := self._model_in_trouble(context, attempt, demand)) is not None:
+                taken.append((model, await self._reserve(context, attempt, model, demand, guessed)))
         except GeneratorExit:
             self.later(lambda: _give_back(taken))
             raise
         except BaseException:
             _give_back(taken)
             raise
-        _hand_over(attempt, taken, feature, model, account)
+        _hand_over(attempt, taken, limiter, feature, model)
 
     def admit_blocking(self, context: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
         """:meth:`admit` for a thread without an event loop; the thread blocks while it waits."""
         limiter = self._limiters.provider(attempt.provider)
         feature = self._features.get(context.caller.feature) if context.caller.feature is not None else None
-        account, model = self._accounts.get(attempt.account), self._limiters.model(attempt.scope)
-        if feature is None and account is None and model is None:
-            attempt.reservation = self._reserve_blocking(context, attempt, limiter, demand, guessed)
-            return
+        account, model = self._accounts.get(attempt.account), self._models.of_attempt(attempt.scope)
         taken: list[tuple[Limiter, Reservation]] = []
         try:
             for one in _in_order(feature, model, account, limiter):
                 taken.append((one, self._reserve_blocking(context, attempt, one, demand, guessed)))
             self._check_again(context, attempt, taken)
+            if model is None and (model := self._model_in_trouble(context, attempt, demand)) is not None:
+                taken.append((model, self._reserve_blocking(context, attempt, model, demand, guessed)))
         except BaseException:
             _give_back(taken)
             raise
-        _hand_over(attempt, taken, feature, model, account)
+        _hand_over(attempt, taken, limiter, feature, model)
 
     def _check_again(self, context: RequestContext, attempt: Attempt, taken: list[tuple[Limiter, Reservation]]) -> None:
         """Look at account and model again: while the request waited for its provider, its key may have been refused.
 
         Raises:
-            Refused: a breaker has opened, or there is a pause.
+            Refused: a breaker has opened, a permit to probe has been given up as lost, or there is a pause.
         """
         if not attempt.waited:
             return
         for limiter, reservation in taken[:-1]:
-            if not limiter.is_feature and (limiter.is_paused() or limiter.has_opened_since(reservation)):
-                denial = limiter.check(reservation.demand, context.priority)
-                if denial is not None:
-                    raise self._refuse(context, attempt, limiter, denial)
+            if not limiter.is_feature and (limiter.is_paused() or limiter.has_closed_to(reservation)):
+                denial = limiter.check(reservation.demand, context.priority) or Denial(_CIRCUIT_OPEN, 0.0)
+                raise self._refuse(context, attempt, limiter, denial)
+
+    def _model_in_trouble(self, context: RequestContext, attempt: Attempt, demand: Demand) -> Limiter | None:
+        """The limiter that the attempt's model has got while the request waited: it has to pass that, too.
+
+        Raises:
+            Refused: the model's breaker is open, or it is paused.
+        """
+        model = self._models.of_attempt(attempt.scope) if attempt.waited else None
+        if model is not None and (denial := model.check(demand, context.priority)) is not None:
+            raise self._refuse(context, attempt, model, denial)
+        return model
+
+    def _on_open_model(self, scope: str) -> None:
+        """A model's breaker has opened: requests that wait for its provider are not to be kept waiting."""
+        if self._waits.get(scope):
+            self.later(lambda: self._evict_waiters(scope))
+
+    def _evict_waiters(self, scope: str) -> None:
+        for limiter, waiter in list(self._waits.get(scope, {}).values()):
+            limiter.evict(waiter)
+
+    def check_models(self, attempt: Attempt) -> None:
+        """Look at the models of a provider that a call without a model is for.
+
+        Raises:
+            Refused: the breakers of all that were called lately are open.
+        """
+        found = self._limiters.denial_of_models(attempt.provider, attempt.demand)
+        if found is not None:
+            raise self._refusal(*found, attempt.group)
 
     def closed(self, attempt: Attempt) -> Refused:
         """The refusal of a guard that admits nothing any more."""
@@ -233,6 +270,8 @@ class Admission:
         wake: Callable[[Waiter], None],
     ) -> Waiter:
         waiter = Waiter(wait.demand, context.priority, attempt.started_at + wait.allowed, wake, wait.scope)
+        if attempt.scope:
+            self._waits.setdefault(attempt.scope, {})[id(attempt)] = limiter, waiter
         limiter.enqueue(waiter)
         rules = context.rules
         if min(rules.patience, rules.pause_patience) < context.waited + wait.allowed and not limiter.is_feature:
@@ -261,9 +300,15 @@ class Admission:
             return waiter.result
         self.check_deadline(context)
         denial = waiter.result or Denial(DenialReason.ABANDONED, 0.0)
+        if (model := self._models.get(attempt.scope)) is not None and model.is_open():
+            denial, limiter = model.check(waiter.demand, context.priority) or denial, model
         raise self._refuse(context, attempt, limiter, denial)
 
     def _count_wait(self, context: RequestContext, attempt: Attempt) -> None:
+        if (waits := self._waits.get(attempt.scope)) is not None:
+            waits.pop(id(attempt), None)
+            if not waits:
+                self._waits.pop(attempt.scope, None)
         now = self._now()
         waited = now - attempt.started_at
         attempt.waited += waited
@@ -373,14 +418,16 @@ def _give_back(taken: list[tuple[Limiter, Reservation]]) -> None:
 def _hand_over(
     attempt: Attempt,
     taken: list[tuple[Limiter, Reservation]],
+    provider: Limiter,
     feature: Limiter | None,
     model: Limiter | None,
-    account: Account | None,
 ) -> None:
-    attempt.reservation = taken[-1][1]
-    if feature is not None:
-        attempt.feature_reservation = taken[0]
-    if model is not None:
-        attempt.model_reservation = taken[0 if feature is None else 1]
-    if account is not None:
-        attempt.account_reservation = taken[-2]
+    for limiter, reservation in taken:
+        if limiter is provider:
+            attempt.reservation = reservation
+        elif limiter is feature:
+            attempt.feature_reservation = limiter, reservation
+        elif limiter is model:
+            attempt.model_reservation = limiter, reservation
+        else:
+            attempt.account_reservation = limiter, reservation

@@ -57,7 +57,7 @@ class Attempt:
     reservation: Reservation | None = None
     feature_reservation: tuple[Limiter, Reservation] | None = None  # of the feature's own limits
     account_reservation: tuple[Limiter, Reservation] | None = None  # of one of the provider's accounts
-    model_reservation: tuple[Limiter, Reservation] | None = None  # of a model that has been paused
+    model_reservation: tuple[Limiter, Reservation] | None = None  # of a model that is paused or fails
     started_at: float = 0.0
     first_token_at: float | None = None  # of a stream from the provider
     waited: float = 0.0

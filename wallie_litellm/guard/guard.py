@@ -15,6 +15,7 @@ from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import StoreSettings
 from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
 from wallie_litellm.core.backoff import Backoff
+from wallie_litellm.core.circuit_breaker import BreakerAction
 from wallie_litellm.core.demand import ONE_REQUEST, Demand
 from wallie_litellm.core.limit_keys import ACCOUNT
 from wallie_litellm.core.scopes import model_in
@@ -29,7 +30,7 @@ from wallie_litellm.guard.router_view import RouterView, chains_of
 from wallie_litellm.guard.settlement import Settlement
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.registry import LimiterRegistry
-from wallie_litellm.limiter.status import describe_all, describe_providers, health
+from wallie_litellm.limiter.status import describe_all, describe_providers
 from wallie_litellm.telemetry.bus import SHUTDOWN, Bus
 
 if TYPE_CHECKING:
@@ -238,13 +239,14 @@ class Guard:
         require_count("tokens", tokens, optional=False)
         context = self.open_context(provider, chain=())
         attempt = Attempt(group=provider, provider=provider)
+        self._admission.check_models(attempt)
         await self.admit(context, attempt, Demand(1, tokens, tokens, 0))
         assert attempt.reservation is not None, "admit raises or reserves"  # noqa: S101 - narrows the type
         limiter, reporter = self._limiters.provider(provider), self.reporter
         return CapacityLease(limiter, attempt.reservation, lambda used: reporter.used_outside(provider, used, "lease"))
 
     def is_provider_available(self, provider: str) -> bool:
-        """Whether ``provider`` would take a request now, without waiting; of several keys, one is enough."""
+        """Whether ``provider`` would take a request now, without waiting; of several keys, or models, one is enough."""
         own, *accounts = self._limiters.limiters_of(provider)
         return self._admits_one(own) and (not accounts or any(map(self._admits_one, accounts)))
 
@@ -303,21 +305,50 @@ class Guard:
                 self._settlement.forget_rejections(paused.name)
         self.reporter.on_action(actor, "reset_quota", provider, detail, pattern or model)
 
-    def close_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
-        """Let requests through to ``provider`` again, whatever the state of its breaker and its accounts'."""
-        for limiter in self._limiters.limiters_of(provider):
-            limiter.act("close")
-        self.reporter.on_action(actor, "close_circuit", provider, detail)
+    def close_circuit(
+        self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
+    ) -> None:
+        """Let requests through to ``provider`` again, whatever the state of its breaker and its accounts' and models'.
 
-    def open_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
-        """Let no request through to ``provider`` until :meth:`close_circuit` or :meth:`release_circuit`."""
-        self._limiters.known(provider).act("force_open")
-        self.reporter.on_action(actor, "open_circuit", provider, detail)
+        With ``model``, to that one: its own breaker closes.
+        """
+        if model is None:
+            for limiter in (*self._limiters.limiters_of(provider), *self._limiters.models_of(provider)):
+                limiter.act("close")
+        else:
+            self._act_on_model(provider, model, "close")
+        self.reporter.on_action(actor, "close_circuit", provider, detail, model)
 
-    def release_circuit(self, provider: str, actor: str = "app", detail: str | None = None) -> None:
-        """End :meth:`open_circuit` by a probe: the result of the next request closes the breaker or opens it again."""
-        self._limiters.known(provider).act("release")
-        self.reporter.on_action(actor, "release_circuit", provider, detail)
+    def open_circuit(
+        self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
+    ) -> None:
+        """Let no request through to ``provider`` until :meth:`close_circuit` or :meth:`release_circuit`.
+
+        With ``model``, to that one.
+        """
+        if model is None:
+            self._limiters.known(provider).act("force_open")
+        else:
+            self._act_on_model(provider, model, "force_open")
+        self.reporter.on_action(actor, "open_circuit", provider, detail, model)
+
+    def release_circuit(
+        self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
+    ) -> None:
+        """End :meth:`open_circuit` by a probe: the result of the next request closes the breaker or opens it again.
+
+        Of the provider and of all its models, or of ``model`` alone.
+        """
+        if model is None:
+            for limiter in (self._limiters.known(provider), *self._limiters.models_of(provider)):
+                limiter.act("release")
+        else:
+            self._act_on_model(provider, model, "release")
+        self.reporter.on_action(actor, "release_circuit", provider, detail, model)
+
+    def _act_on_model(self, provider: str, model: str, action: BreakerAction) -> None:
+        for scope in self._limiters.scopes_of(provider, model):
+            self._limiters.models.act(scope, action)
 
     def status(self) -> dict[str, Any]:
         """The state of all providers, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
@@ -435,14 +466,16 @@ class Guard:
         return self._limiters.denial_of(scope, demand, priority) is None
 
     def is_open(self, scope: str) -> bool:
-        """Whether the breaker of the provider or of the account of ``scope`` admits nothing at the moment."""
+        """Whether the breaker of the provider, of the account or of the model of ``scope`` admits nothing now."""
         return self._limiters.is_open(scope)
 
     def _admits_one(self, limiter: Limiter) -> bool:
-        return limiter.check(ONE_REQUEST) is None and not self._limiters.paused_for(limiter.name)
+        if limiter.check(ONE_REQUEST) is not None or self._limiters.paused_for(limiter.name):
+            return False
+        return self._limiters.denial_of_models(limiter.name, ONE_REQUEST) is None
 
     def _is_away(self, limiter: Limiter) -> bool:
-        return self._limiters.paused_for(limiter.name) > 0 or health(limiter.state()) == "down"
+        return self._limiters.paused_for(limiter.name) > 0 or self._limiters.overall(limiter.name).health == "down"
 
     def limiter(self, provider: str) -> Limiter:
         """The limiter of one provider; one without limits still has a breaker."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wallie_litellm.core.dimensions import FEATURE
-from wallie_litellm.core.scopes import in_words
+from wallie_litellm.core.scopes import account_in, in_words, model_in
 from wallie_litellm.errors import CircuitOpen, RateLimited, Refused, RequestTooLarge
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.store import Denial, DenialReason
@@ -21,7 +21,7 @@ _TOO_LATE: Final = "it has capacity in {0.wait} s, longer than this request may 
 
 # For each reason, the error's class and its message; the fields in braces are those of `_Refusal`.
 _ERRORS: Final[Mapping[DenialReason, tuple[type[Refused], str]]] = {
-    DenialReason.CIRCUIT_OPEN: (CircuitOpen, "{0.provider}'s circuit is open{0.after}{0.breaker_reason}."),
+    DenialReason.CIRCUIT_OPEN: (CircuitOpen, "{0.circuit} is open{0.after}{0.breaker_reason}."),
     DenialReason.TOO_LARGE: (
         RequestTooLarge,
         "The request is larger than {0.owner}'s whole {0.dimension} limit{0.models} of {0.capacity:.0f}: it could "
@@ -73,8 +73,9 @@ class _Refusal:
     waited: float
 
     @property
-    def provider(self) -> str:
-        return self.limiter.name
+    def circuit(self) -> str:
+        model = model_in(self.limiter.name)
+        return f"{account_in(self.limiter.name)}'s circuit" + (f" for {model}" if model else "")
 
     @property
     def owner(self) -> str:

@@ -12,7 +12,7 @@ from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
 from wallie_litellm.core.bill import NO_BILL, Bill
 from wallie_litellm.core.budget import Budget, month_of
-from wallie_litellm.core.circuit_breaker import Breaker, BreakerState, health_of
+from wallie_litellm.core.circuit_breaker import BreakerState, health_of
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.core.operations import COUNTED
 from wallie_litellm.events import (
@@ -32,10 +32,11 @@ from wallie_litellm.events import (
     new_id,
 )
 from wallie_litellm.guard.context import Attempt, RequestContext
-from wallie_litellm.limiter.listener import Crossing
+from wallie_litellm.limiter.listener import BreakerChange, Crossing
 from wallie_litellm.litellm_adapter.wires.usage import cache_write_tokens
 
 _SUCCESS, _CACHE_HIT, _CUT = Outcome.SUCCESS, Outcome.CACHE_HIT, Outcome.CUT
+_CLOSED: Final = BreakerState.CLOSED
 
 MOST_UNPRICED: Final = 1_000  # deployments announced: with a wildcard, callers invent names
 
@@ -175,27 +176,27 @@ class Reporter:
             )
         )
 
-    def on_breaker_change(
-        self,
-        provider: str,
-        before: tuple[BreakerState, int],
-        after: tuple[BreakerState, int],
-        breaker: Breaker,
-        now: float,
-    ) -> None:
-        """A breaker's state or count of failures has changed, and with it possibly the provider's health."""
-        wall = self._wall()
-        if before[0] is not after[0]:
-            reopens_in = max(0.0, breaker.reopens_at - now) if after[0] is BreakerState.OPEN else 0.0
-            states = before[0].value, after[0].value
-            self._publish(BreakerChanged(new_id(wall), wall, provider, *states, breaker.reason, reopens_in))
-        health, was = health_of(*after), health_of(*before)
-        if health != was:
-            self._publish(HealthChanged(new_id(wall), wall, provider, was, health, breaker.reason))
+    def on_breaker_change(self, change: BreakerChange) -> None:
+        """A breaker's state or its count of failures has changed, and with it possibly its provider's health."""
+        wall, provider, model, breaker = self._wall(), change.provider, change.model, change.breaker
+        before, after = change.before[0], change.after[0]
+        if before is not after:
+            reopens_in = max(0.0, breaker.reopens_at - change.now) if after is BreakerState.OPEN else 0.0
+            states = before.value, after.value
+            self._publish(BreakerChanged(new_id(wall), wall, provider, *states, breaker.reason, reopens_in, model))
+            if model is not None:
+                self._report_health(change, health_of(*change.before), health_of(*change.after), model)
+        self._report_health(change, change.overall_before.health, change.overall_after.health)
         # A failed probe opens a breaker that was half open: the same outage.
-        if before[0] is BreakerState.CLOSED and after[0] is BreakerState.OPEN:
-            event = ProviderDown(new_id(wall), wall, provider, breaker.reason)
-            self.once(f"down:{provider}:{breaker.generation}", DAY, partial(self._publish, event))
+        is_down = change.overall_before.state is _CLOSED and change.overall_after.state is BreakerState.OPEN
+        if is_down or (before is _CLOSED and after is BreakerState.OPEN):
+            event = ProviderDown(new_id(wall), wall, provider, breaker.reason, None if is_down else model)
+            self.once(f"down:{change.scope}:{breaker.generation}", DAY, partial(self._publish, event))
+
+    def _report_health(self, change: BreakerChange, was: str, health: str, model: str | None = None) -> None:
+        if health != was:
+            wall, reason = self._wall(), change.breaker.reason
+            self._publish(HealthChanged(new_id(wall), wall, change.provider, was, health, reason, model))
 
     def on_threshold(self, provider: str, crossing: Crossing) -> None:
         """A limit's utilisation has reached a threshold."""
@@ -207,7 +208,7 @@ class Reporter:
     def on_action(
         self, actor: str, action: str, provider: str, detail: str | None = None, model: str | None = None
     ) -> None:
-        """An operator has acted on ``provider``, or on the limits of its models that a pattern matches."""
+        """An operator has acted on ``provider``: on one ``model`` of its, or the limits of those of a pattern."""
         wall = self._wall()
         self._publish(OperatorActed(new_id(wall), wall, actor, action, provider, detail, model))
 

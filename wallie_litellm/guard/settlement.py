@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from math import inf
 from typing import Final, NamedTuple
 
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.circuit_breaker import Verdict
-from wallie_litellm.core.demand import Outcome, charge
+from wallie_litellm.core.demand import Demand, Outcome, charge
 from wallie_litellm.core.fault_domain import FaultDomain
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.reporter import Reporter
@@ -33,7 +32,7 @@ class Settlement:
         self._backoff = backoff
         self._now = now
         self._lock = threading.Lock()
-        self._served: dict[str, _Served] = {}  # by provider
+        self._models, self._calls, self._per_model = limiters.models, limiters.calls, limiters.per_model
         self._rejections: dict[str, _Rejections] = {}  # by scope, since its last success
         #: Providers and accounts whose last answer was a rate limit.
         self.rejected: set[str] = set()
@@ -56,36 +55,64 @@ class Settlement:
             self._rejections.pop(attempt.account or attempt.provider, None)
         usage = result.usage if result.counted is None else result.counted
         charged = charge(result.outcome, reservation.demand, usage)
-        verdict = self._verdict_on_provider(attempt, result.verdict)
+        of_model, of_account = self._verdicts(attempt, result)
+        verdict = of_account if of_account is not _FAILURE else self._verdict_on_provider(attempt)
         if attempt.account_reservation is not None:
             limiter, part = attempt.account_reservation
             # A key's answers say something of the provider only once those of all its keys do.
             if result.rate_limited or result.by_account or result.outcome is _REJECTED:
-                limiter.settle(part, charged, result.verdict, reason=result.reason, pause_for=pause_for)
+                limiter.settle(part, charged, of_account, reason=result.reason, pause_for=pause_for)
                 verdict, pause_for = _IGNORED, None
             else:
-                limiter.settle(part, charged, result.verdict if result.verdict is _SUCCESS else _IGNORED)
+                limiter.settle(part, charged, of_account if of_account is _SUCCESS else _IGNORED)
         settled = self._limiters.provider(attempt.provider).settle(
             reservation, charged, verdict, reason=result.reason, pause_for=pause_for
         )
-        if attempt.model_reservation is not None:
-            limiter, part = attempt.model_reservation
-            limiter.settle(part, charged)
+        if attempt.model_reservation is not None or self._models.by_scope or of_model is _FAILURE:
+            self._settle_model(attempt, charged, of_model, result.reason)
         if attempt.feature_reservation is not None:
             limiter, part = attempt.feature_reservation
             limiter.settle(part, charge(result.outcome, part.demand, usage))
         self._reporter.settled(context, attempt, result, charged)
         return settled
 
-    def _verdict_on_provider(self, attempt: Attempt, verdict: Verdict) -> Verdict:
-        """A failure says nothing of the provider where another deployment of its has served since the call began."""
+    def _verdicts(self, attempt: Attempt, result: AttemptResult) -> tuple[Verdict, Verdict]:
+        """What the result shows of the model, and what of the account or the provider."""
+        verdict, scope = result.verdict, attempt.scope or attempt.provider
         if verdict is _SUCCESS:
-            self._served[attempt.provider] = _Served(attempt.deployment_id, self._now())
-        elif verdict is _FAILURE:
-            served = self._served.get(attempt.provider, _NEVER)
-            if served.deployment_id != attempt.deployment_id and served.at > attempt.started_at:
-                return _IGNORED
-        return verdict
+            self._calls.serve(scope, attempt.deployment_id, self._now())
+            return (_SUCCESS if self._per_model else _IGNORED), _SUCCESS
+        if verdict is _IGNORED:
+            return _IGNORED, _IGNORED
+        if not (self._per_model and attempt.scope and result.is_models):
+            return _IGNORED, _IGNORED if result.fault is FaultDomain.MODEL else _FAILURE
+        self._calls.fail(scope, self._now())
+        another = self._calls.another_has_served([scope], attempt.deployment_id, attempt.started_at)
+        return (_IGNORED if another else _FAILURE), _IGNORED
+
+    def _verdict_on_provider(self, attempt: Attempt) -> Verdict:
+        """A failure says nothing of the provider where another deployment of its has served since the call began."""
+        scopes = self._scopes_of(attempt.provider)
+        another = self._calls.another_has_served(scopes, attempt.deployment_id, attempt.started_at)
+        return _IGNORED if another else _FAILURE
+
+    def _scopes_of(self, provider: str) -> list[str]:
+        name_of = self._limiters.provider_name
+        return [scope for scope in self._calls.served_scopes() if name_of(scope) == provider]
+
+    def _settle_model(self, attempt: Attempt, charged: Demand, verdict: Verdict, reason: str | None) -> None:
+        """End the attempt's part at its model's limiter; without one, its result counts by the time of its beginning.
+
+        A limiter that has been given up meanwhile, and another taken its place, learns nothing that is of use.
+        """
+        if attempt.model_reservation is not None:
+            limiter, part = attempt.model_reservation
+            is_present = limiter is self._models.get(attempt.scope)
+            limiter.settle(part, charged, verdict if is_present else _IGNORED, reason=reason)
+            if is_present:
+                return
+        if verdict is not _IGNORED and attempt.scope:
+            self._models.count(attempt.scope, verdict, attempt.started_at, reason)
 
     def forget_rejections(self, scope: str) -> None:
         """Begin the count of the rate limits of ``scope`` anew."""
@@ -105,7 +132,7 @@ class Settlement:
         if not is_models:
             return seconds
         if seconds:
-            self._limiters.pause_model(attempt.scope, seconds)
+            self._models.pause(attempt.scope, seconds)
         return None
 
     def _after_rejection(self, scope: str, attempt: Attempt, asked: float | None) -> float | None:
@@ -123,16 +150,6 @@ class Settlement:
             if len(self._rejections) > MOST_REJECTED:
                 self._rejections.pop(next(iter(self._rejections)), None)
         return asked if asked else self._backoff.seconds(count)
-
-
-class _Served(NamedTuple):
-    """The deployment of a provider that has served last, and when, in seconds."""
-
-    deployment_id: str | None
-    at: float
-
-
-_NEVER: Final = _Served(None, -inf)
 
 
 class _Rejections(NamedTuple):

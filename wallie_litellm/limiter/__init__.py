@@ -4,6 +4,9 @@
 ``waiter``        a request in the queue, and when it gives up
 ``timer``         the one timer of a limiter
 ``registry``      all limiters of a guard, by name: those of providers, and those of features with limits
+``models``        the limiters of models that are paused or fail
+``recent_calls``  when each model was called last
+``provider_health``  the state of a provider with its models, and the changes of it
 ``status``        a limiter's state as status reports show it
 ``limits``        what a provider's account allows, and what it allows for some of its models
 ``store``         what a limiter asks of any store, and its answers: reservation or denial

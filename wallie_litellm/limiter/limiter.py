@@ -91,6 +91,8 @@ class Limiter:
         self._closed = False
         self._listener = listener
         self._seen = (store.breaker.state, store.breaker.failures)
+        self._generation = store.breaker.generation
+        self.changed_at = -inf  # when the breaker's state has changed last, in seconds of ``clock``
         self._timer = ResettableTimer(clock, self._on_timer)
         self._expiry_at = inf
 
@@ -152,11 +154,23 @@ class Limiter:
         """Whether there is no pause, no request in the queue, and no call under way."""
         return not (self._waiting or self._store.in_flight or self.is_paused())
 
-    def has_opened_since(self, reservation: Reservation) -> bool:
-        """Whether the breaker has changed since, and admits nothing at the moment."""
+    def is_quiet(self) -> bool:
+        """Whether it lets every request pass: no pause, no queue, and a closed breaker without failures."""
+        breaker = self._store.breaker
+        return breaker.state is _CLOSED and not (breaker.failures or self._waiting or self.is_paused())
+
+    def breaker_state(self) -> tuple[BreakerState, int]:
+        """The breaker's state and its count of failures; takes no lock."""
+        breaker = self._store.breaker
+        return breaker.state, breaker.failures
+
+    def has_closed_to(self, reservation: Reservation) -> bool:
+        """Whether the breaker has changed since, and admits nothing now, or has given the probe up as lost."""
         with self._lock:
-            breaker = self._store.breaker
-            return breaker.generation != reservation.generation and breaker.wait(self._now()) > 0
+            breaker, now = self._store.breaker, self._now()
+            if breaker.generation != reservation.generation:
+                return breaker.wait(now) > 0
+            return bool(reservation.probe) and now >= reservation.at + breaker.open_for
 
     def fit(self, demand: Demand, scope: str = ACCOUNT) -> Demand:
         """``demand`` with its output, a guess, cut to the capacity of the limits."""
@@ -247,6 +261,13 @@ class Limiter:
             self._release()
         wake(woken)
         return settled
+
+    def count(self, verdict: Verdict, began_at: float, reason: str | None = None) -> None:
+        """Count the result of a call that began at ``began_at`` and has no reservation here."""
+        with self._lock:
+            self._count(self._now(), verdict, began_at, reason)
+            woken = self._serve()
+        wake(woken)
 
     def pause(self, seconds: float) -> None:
         """Admit nothing for so long; an earlier, longer pause stands."""
@@ -356,17 +377,30 @@ class Limiter:
             and breaker.rules.error_rate is None
         ):
             return True
-        breaker.record(now, reservation.generation, verdict, probe=reservation.probe, reason=reason)
-        self._store.on_breaker_report(now)
-        self._note_change(now)
+        self._record(now, reservation, verdict, reason)
         return True
 
+    def _record(self, now: float, reservation: Reservation, verdict: Verdict, reason: str | None) -> None:
+        self._store.breaker.record(now, reservation.generation, verdict, probe=reservation.probe, reason=reason)
+        self._store.on_breaker_report(now)
+        self._note_change(now)
+
+    def _count(self, now: float, verdict: Verdict, began_at: float, reason: str | None) -> None:
+        breaker = self._store.breaker
+        if began_at < self.changed_at:
+            return
+        breaker.record(now, breaker.generation, verdict, probe=0, reason=reason)
+        self._store.on_breaker_report(now)
+        self._note_change(now)
+
     def _note_change(self, now: float, *, ours: bool = True) -> None:
-        """Report a change of the breaker, unless another process has caused it and reports it (not ``ours``)."""
+        """Report a change of the breaker; unless it is ``ours``, another process has caused it."""
         breaker = self._store.breaker
         before, self._seen = self._seen, (breaker.state, breaker.failures)
-        if self._listener is not None and ours and before != self._seen:
-            self._listener.on_breaker_change(self.name, before, self._seen, breaker, now)
+        if breaker.generation != self._generation:
+            self._generation, self.changed_at = breaker.generation, now
+        if self._listener is not None and before != self._seen:
+            self._listener.on_breaker_change(self.name, before, self._seen, breaker, now, ours)
 
     def _dequeue(self, waiter: Waiter, result: Reservation | Denial) -> None:
         self._queue.remove(waiter)

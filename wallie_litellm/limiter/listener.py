@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from wallie_litellm.core.circuit_breaker import Breaker, BreakerState
+from wallie_litellm.core.circuit_breaker import Breaker
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS
 from wallie_litellm.core.limit_keys import limit_key
+from wallie_litellm.core.overall_state import Counted, OverallState
+from wallie_litellm.core.scopes import account_in, model_in
 from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE
 from wallie_litellm.limiter.store import LimitUsage
 
@@ -29,18 +31,48 @@ class Crossing(NamedTuple):
     scope: str = ""
 
 
+class BreakerChange(NamedTuple):
+    """The state of the breaker of a provider, an account or a model, or its count of failures, has changed.
+
+    ``overall_before`` and ``overall_after`` are the states of the provider, or the account, with all its models.
+    """
+
+    scope: str
+    before: Counted
+    after: Counted
+    breaker: Breaker
+    now: float
+    overall_before: OverallState
+    overall_after: OverallState
+
+    @property
+    def provider(self) -> str:
+        """The provider or the account."""
+        return account_in(self.scope)
+
+    @property
+    def model(self) -> str | None:
+        """The model at it whose breaker has changed; ``None`` where its own has."""
+        return model_in(self.scope) or None
+
+
+class GuardListener(Protocol):
+    """Receives what a guard reports of its limiters, under their locks."""
+
+    def on_breaker_change(self, change: BreakerChange) -> None:
+        """A breaker's state or its count of failures has changed."""
+
+    def on_threshold(self, provider: str, crossing: Crossing) -> None:
+        """The use of a limit has reached a threshold."""
+
+
 class LimiterListener(Protocol):
     """Receives what happens in a limiter, under its lock: methods are quick and do not call the limiter."""
 
     def on_breaker_change(
-        self,
-        provider: str,
-        before: tuple[BreakerState, int],
-        after: tuple[BreakerState, int],
-        breaker: Breaker,
-        now: float,
+        self, name: str, before: Counted, after: Counted, breaker: Breaker, now: float, ours: bool, /
     ) -> None:
-        """The breaker's state or its count of failures, the two in ``before`` and ``after``, has changed."""
+        """The breaker's state or its count of failures has changed; unless ``ours``, by another process' doing."""
 
     def on_threshold(self, provider: str, crossing: Crossing) -> None:
         """The use of a limit has reached a threshold."""
@@ -54,15 +86,10 @@ class OncePerFleet:
         self._listener = listener
 
     def on_breaker_change(
-        self,
-        provider: str,
-        before: tuple[BreakerState, int],
-        after: tuple[BreakerState, int],
-        breaker: Breaker,
-        now: float,
+        self, name: str, before: Counted, after: Counted, breaker: Breaker, now: float, ours: bool, /
     ) -> None:
         """The breaker's state or its count of failures has changed."""
-        self._listener.on_breaker_change(provider, before, after, breaker, now)
+        self._listener.on_breaker_change(name, before, after, breaker, now, ours)
 
     def on_threshold(self, provider: str, crossing: Crossing) -> None:
         """The use of a limit has reached a threshold."""

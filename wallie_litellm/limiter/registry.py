@@ -1,26 +1,30 @@
-"""All limiters of one guard: one per provider, account and paused model, and one per feature with limits of its own."""
+"""All limiters of one guard: of providers, accounts, models in trouble, and features with limits of their own."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import LimitSettings, ProviderLimits, WallieConfig
 from wallie_litellm.config.limits import AssumedLimits, BurstLimits
-from wallie_litellm.core.circuit_breaker import BreakerRules
+from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.core.limit_keys import ACCOUNT
-from wallie_litellm.core.scopes import account_in, model_in
+from wallie_litellm.core.overall_state import OverallState
+from wallie_litellm.core.scopes import account_in, model_in, model_scope
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
-from wallie_litellm.limiter.listener import LimiterListener, OncePerFleet
+from wallie_litellm.limiter.listener import GuardListener, OncePerFleet
 from wallie_litellm.limiter.memory_store import MemoryStore
+from wallie_litellm.limiter.models import MOST_MODELS, ModelLimiters
+from wallie_litellm.limiter.provider_health import ProviderHealth
+from wallie_litellm.limiter.recent_calls import RecentCalls
 from wallie_litellm.limiter.store import Denial, DenialReason
 
 if TYPE_CHECKING:
@@ -28,8 +32,6 @@ if TYPE_CHECKING:
 
 
 _CIRCUIT_OPEN = DenialReason.CIRCUIT_OPEN
-
-MOST_IDLE_MODELS: Final = 1_000  # limiters of models; with a wildcard, callers invent names that are never asked again
 
 FoundDenial = tuple[Denial, Limiter]  # what keeps a demand from being admitted, and whose denial it is
 
@@ -42,45 +44,51 @@ class Account(NamedTuple):
 
 
 class LimiterRegistry:
-    """Finds a limiter by name; a provider's is built at its first use, a model's when the model is first paused.
+    """Finds a limiter by name; a provider's is built at its first use, a model's when it is first in trouble.
 
     A scope (:mod:`~wallie_litellm.core.scopes`) stands for all limiters that an attempt there passes: the model's
-    pauses, the account's breaker and pauses, and the provider's limits and breaker.
+    breaker and pauses, the account's, and the provider's limits and breaker.
     """
 
     def __init__(
         self,
         config: WallieConfig,
         clock: Clock,
-        listener: LimiterListener,
+        listener: GuardListener,
         processes: int = 1,
         fleet: RedisFleet | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
-        self._listener = listener
+        self.calls = RecentCalls()
+        self.health = ProviderHealth(listener, self._own, self.calls, clock.now, self._on_model_change)
+        self._when_open: Callable[[str], object] = lambda _scope: None
         self._levels = {"warning": config.quota.warning, "critical": config.quota.critical}
         self._fleet = fleet
         self._processes = processes  # each keeps to its part of the limits
         self._lock = threading.Lock()
+        self._providers: dict[str, Limiter] = {}
+        self._accounts: dict[str, Account] = {}
+        # With the limits of the vendor's own address, which has not been called yet: a router may name another.
+        self._by_default: dict[str, Limiter] = {}
+        self.models = self.health.models = ModelLimiters(
+            lambda scope: self._build(scope, AccountLimits()),
+            fleet,
+            self.calls,
+            clock.now,
+            keeps_all=config.breaker.per == "model" and config.breaker.error_rate is not None,
+        )
         self._features = {
             name: self._attached(self._build(FEATURE + name, _limits(settings.limits)))
             for name, settings in config.features.items()
             if settings.limits.by_dimension()
         }
-        self._providers: dict[str, Limiter] = {}
-        self._accounts: dict[str, Account] = {}
-        self._models: dict[str, Limiter] = {}  # without limits, by scope
         self._scopes: dict[str, set[str]] = {}  # of the models that routers call, by provider or account
         self._groups: dict[str, dict[str, None]] = {}  # in which they are called, by scope
         self._patterns: dict[str, str] = {}  # of the limits that models have besides the account's, by scope
         self._met: set[str] = set()  # providers and accounts that routers have called
         self._left: frozenset[str] = frozenset()  # of those, what no router calls any more
         self.has_router = False
-        # With the limits of the vendor's own address, which has not been called yet: a router may name another.
-        self._by_default: dict[str, Limiter] = {}
-        if fleet is not None:
-            fleet.on_paused_model(self._on_paused_model)
         for name, settings in config.providers.items():
             if config.states_limits_of(name) and not isinstance(settings, AssumedLimits):
                 self.provider(name)
@@ -127,64 +135,74 @@ class LimiterRegistry:
             self._left = frozenset(self._met.difference(called))
 
     @property
+    def per_model(self) -> bool:
+        """Whether models have breakers of their own."""
+        return self._config.breaker.per == "model"
+
+    @property
     def accounts(self) -> Mapping[str, Account]:
         """The accounts of providers that are called with several keys, by name."""
         return self._accounts
 
-    def model(self, scope: str) -> Limiter | None:
-        """The limiter of a model that has been paused.
+    def when_model_opens(self, callback: Callable[[str], object]) -> None:
+        """Have ``callback`` called, under the limiter's lock, with the scope of a model whose breaker has opened."""
+        self._when_open = callback
 
-        In a process of its own it is given up once it is neither paused nor in use; a fleet may pause it again.
-        """
-        limiter = self._models.get(scope) if self._models else None
-        if limiter is not None and self._fleet is None and limiter.is_idle():
-            with self._lock:  # a pause is set under it, too
-                if limiter.is_idle():
-                    self._models.pop(scope, None)
-                    return None
-        return limiter
-
-    def pause_model(self, scope: str, seconds: float) -> None:
-        """Have no worker of the fleet call this model for so long."""
-        with self._lock:
-            self._attached_model(scope).pause(seconds)
-        if self._fleet is not None:
-            self._fleet.announce_pause(scope, seconds)
+    def _on_model_change(self, scope: str, state: BreakerState, ours: bool) -> None:
+        if state in (BreakerState.OPEN, BreakerState.FORCED_OPEN):
+            self._when_open(scope)
+        if ours and self._fleet is not None:
+            self._fleet.list_model(scope, is_troubled=state is not BreakerState.CLOSED)
 
     def paused_for(self, name: str) -> float:
         """Seconds for which a provider, or an account, is paused, or all its models are that routers call."""
         account = self._accounts.get(name)
         limiter = self.providers[name] if account is None else account.limiter
         with self._lock:
-            models = [self._models.get(scope) for scope in self._scopes.get(name, ())]
+            models = [self.models.get(scope) for scope in self._scopes.get(name, ())]
         of_models = min((0.0 if model is None else model.state().paused_for for model in models), default=0.0)
         return max(limiter.state().paused_for, of_models)
 
-    @property
-    def models(self) -> Mapping[str, Limiter]:
-        """The limiters of models that have been paused, by scope."""
-        return dict(self._models)
+    def models_of(self, name: str) -> list[Limiter]:
+        """The limiters, as far as there are some, of the models of a provider and its accounts, or of an account."""
+        return [one for one in self.models if name in (account_in(one.name), self.provider_name(one.name))]
 
-    def models_of(self, provider: str) -> tuple[Limiter, ...]:
-        """The limiters of the paused models of a provider and of its accounts, or of an account."""
-        models = list(self._models.values())  # another thread may add one
-        return tuple(
-            limiter for limiter in models if provider in (account_in(limiter.name), self.provider_name(limiter.name))
-        )
+    def scopes_of(self, name: str, model: str) -> list[str]:
+        """The scopes of one model at a provider and its accounts, or at an account.
 
-    def _on_paused_model(self, scope: str) -> None:
-        """Another worker has paused a model: its limiter learns for how long from the lease server."""
+        Raises:
+            ValueError: there is no such provider or account, or no router calls this model of it.
+        """
+        owners = [limiter.name for limiter in self.limiters_of(name)]
         with self._lock:
-            self._attached_model(scope)
+            called = {scope for owner in owners for scope in self._scopes.get(owner, ())}
+        called.update(limiter.name for limiter in self.models_of(name))
+        called.update(scope for scope in self.calls.served_scopes() if model_in(scope) and account_in(scope) in owners)
+        found = sorted(scope for scope in called if model_in(scope) == model_in(model_scope("", model)))
+        if not found:
+            known = ", ".join(sorted({model_in(scope) for scope in called})) or "none"
+            raise ValueError(f"unknown model {model!r} of {name}; known: {known}")
+        return found
 
-    def _attached_model(self, scope: str) -> Limiter:
-        limiter = self._models.get(scope)
-        if limiter is None:
-            if self._fleet is None and len(self._models) >= MOST_IDLE_MODELS:
-                # A copy in its place: other threads read without the lock.
-                self._models = {name: one for name, one in self._models.items() if not one.is_idle()}
-            limiter = self._models[scope] = self._attached(self._build(scope, AccountLimits()))
-        return limiter
+    def overall(self, name: str) -> OverallState:
+        """The state of a provider, or of an account, with its models."""
+        return self.health.of(name)
+
+    def denial_of_models(self, name: str, demand: Demand) -> FoundDenial | None:
+        """The denial that ends first, where all models of a provider, or of an account, are open."""
+        if self.overall(name).state is self._state_of(name):
+            return None
+        denials = [(limiter.check(demand), limiter) for limiter in self.models.of(name) if not limiter.is_quiet()]
+        found = [(denial, limiter) for denial, limiter in denials if denial is not None]
+        return min(found, key=lambda one: one[0].retry_after) if found and len(found) == len(denials) else None
+
+    def _state_of(self, name: str) -> BreakerState:
+        limiter = self._own(name)
+        return BreakerState.CLOSED if limiter is None else limiter.breaker_state()[0]
+
+    def _own(self, name: str) -> Limiter | None:
+        account = self._accounts.get(name)
+        return account.limiter if account is not None else self._providers.get(name) or self._by_default.get(name)
 
     def provider_name(self, scope: str) -> str:
         """The name of the provider whose scope this is."""
@@ -215,7 +233,7 @@ class LimiterRegistry:
                 return ACCOUNT
             limiter, names = self.provider(self.provider_name(scope)), (model, *self._groups.get(scope, ()))
             found = next((pattern for name in names if (pattern := limiter.scope_of(name))), "")
-            if len(self._patterns) >= MOST_IDLE_MODELS:
+            if len(self._patterns) >= MOST_MODELS:
                 self._patterns = {}  # other threads read the old one
             self._patterns[scope] = found
         return found
@@ -273,7 +291,7 @@ class LimiterRegistry:
         """The limiters that an attempt in ``scope`` passes."""
         name = account_in(scope)
         passed: tuple[Limiter, ...] = self._accounts.get(name) or (self.provider(name),)
-        model = self.model(scope)
+        model = self.models.get(scope)
         return passed if model is None else (model, *passed)
 
     def is_open(self, scope: str) -> bool:
@@ -320,7 +338,7 @@ class LimiterRegistry:
 
     def __iter__(self) -> Iterator[Limiter]:
         accounts = [account.limiter for account in list(self._accounts.values())]
-        return iter([*self.providers.values(), *self._features.values(), *accounts, *list(self._models.values())])
+        return iter([*self.providers.values(), *self._features.values(), *accounts, *self.models])
 
     def _first(self, name: str) -> Limiter:
         limiter = self._by_default.pop(name, None) or self._build(name, _limits(self._config.providers.get(name)))
@@ -333,13 +351,13 @@ class LimiterRegistry:
         return limiter
 
     def _build(self, name: str, limits: AccountLimits) -> Limiter:
-        limits, rules = limits.share(self._processes), BreakerRules(**dict(self._config.breaker))
+        limits, rules = limits.share(self._processes), self._config.breaker.rules
         ttl, fleet = self._config.admission.reservation_ttl, self._fleet
         terms = (name, limits, rules, self._clock.wall, self._levels)
         if fleet is None:
-            return Limiter(name, MemoryStore(*terms, self._listener), self._clock, ttl, self._listener)
-        store = LeasedStore(*terms, OncePerFleet(self._listener, fleet.once), worker=fleet.worker)
-        return LeasedLimiter(name, store, self._clock, ttl, self._listener)
+            return Limiter(name, MemoryStore(*terms, self.health), self._clock, ttl, self.health)
+        store = LeasedStore(*terms, OncePerFleet(self.health, fleet.once), worker=fleet.worker)
+        return LeasedLimiter(name, store, self._clock, ttl, self.health)
 
 
 def _longest(found: FoundDenial) -> tuple[bool, float]:

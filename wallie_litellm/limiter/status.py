@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from math import floor
 from typing import Any, Final
 
@@ -19,11 +20,6 @@ _HEALTHS: Final = ("healthy", "degraded", "down")
 _DOWN: Final = 2  # its place among them
 
 
-def health(state: LimiterState) -> str:
-    """``healthy``, ``degraded`` or ``down``."""
-    return health_of(state.breaker, state.consecutive_failures)
-
-
 def describe_all(limiters: Mapping[str, Limiter], wall: float) -> dict[str, Any]:
     """The state of all ``limiters``, by name; ``wall`` is the present Unix time."""
     return {name: describe(limiter.state(), wall) for name, limiter in sorted(limiters.items())}
@@ -32,17 +28,20 @@ def describe_all(limiters: Mapping[str, Limiter], wall: float) -> dict[str, Any]
 def describe_providers(limiters: LimiterRegistry, wall: float, rejected: Collection[str] = ()) -> dict[str, Any]:
     """:func:`describe_all` providers, with the accounts of those that are called with several keys, by their digests.
 
-    A provider all of whose accounts are down, or paused, is so too. Models that are paused are with their provider, or
-    with the account for which they are; one all of whose models are paused is so too. With the provider are the models
-    that have limits of their own, by the pattern of these. The last answer of those in ``rejected`` was a rate limit:
-    they are degraded, and so is what is paused, or has a model that is.
+    A provider all of whose accounts are down, or paused, is so too. Models that are paused, or whose breakers are not
+    closed or count failures, are with their provider, or with the account for which they are; one all of whose models
+    are paused, or all of whose models called lately are open, is so too. With the provider are the models that have
+    limits of their own, by the pattern of these. The last answer of those in ``rejected`` was a rate limit: they are
+    degraded, and so is what is paused, or has a model that is.
     """
     accounts = limiters.listed_accounts
-    described = describe_all(limiters.listed_providers, wall)
+    described = {
+        name: _with_models(limiters, limiter, wall) for name, limiter in sorted(limiters.listed_providers.items())
+    }
     for name, account in sorted(accounts.items()):
         if account.provider.name not in described:
             continue
-        own = describe(account.limiter.state(), wall)
+        own = _with_models(limiters, account.limiter, wall)
         shown = {key: own[key] for key in ("health", "breaker", "in_flight", "waiting")}
         shown["paused_for"] = limiters.paused_for(name)
         described[account.provider.name].setdefault("accounts", {})[digest_in(name)] = shown
@@ -50,15 +49,16 @@ def describe_providers(limiters: LimiterRegistry, wall: float, rejected: Collect
         provider["paused_for"] = limiters.paused_for(name)
         for pattern, own in provider.get("models", {}).items():
             own["paused_for"] = _pause_under(limiters, limiters.provider(name), pattern)
-    for scope, limiter in sorted(limiters.models.items()):
+    for limiter in sorted(limiters.models, key=lambda limiter: limiter.name):
         state = limiter.state()
-        owner = _described(described, accounts, account_in(scope))
+        owner = _described(described, accounts, account_in(limiter.name))
         if owner is not None:
             owner["waiting"] += state.waiting
-            if state.paused_for:
-                shown = owner.setdefault("models", {}).setdefault(model_in(scope), {"waiting": 0})
-                shown["paused_for"] = state.paused_for
+            if state.paused_for or state.breaker is not BreakerState.CLOSED or state.consecutive_failures:
+                own = describe(state, wall)
+                shown = owner.setdefault("models", {}).setdefault(model_in(limiter.name), {"waiting": 0})
                 shown["waiting"] += state.waiting
+                shown.update({key: own[key] for key in ("health", "breaker", "paused_for")})
     for name, provider in described.items():
         _degrade(provider, is_rejected=name in rejected)
         for digest, own in provider.get("accounts", {}).items():
@@ -79,6 +79,21 @@ def _pause_under(limiters: LimiterRegistry, limiter: Limiter, pattern: str) -> f
     scopes = limiters.models_under(limiter, pattern)
     paused = [model.state().paused_for if (model := limiters.models.get(scope)) else 0.0 for scope in scopes]
     return min(paused, default=0.0)
+
+
+def _with_models(limiters: LimiterRegistry, limiter: Limiter, wall: float) -> dict[str, Any]:
+    """:func:`describe` a provider, or an account, and let its breaker be that of it and its models together."""
+    state, overall = limiter.state(), limiters.overall(limiter.name)
+    if overall.state is not state.breaker:
+        of_models = [model.state() for model in limiters.models.of(limiter.name)]
+        first = min(
+            (one for one in of_models if one.breaker is overall.state), key=lambda one: one.next_probe_in, default=state
+        )
+        state = replace(
+            state, breaker=overall.state, breaker_reason=first.breaker_reason, next_probe_in=first.next_probe_in
+        )
+    described = describe(replace(state, consecutive_failures=overall.failures), wall)
+    return {**described, "health": overall.health}
 
 
 def _described(
@@ -104,7 +119,7 @@ def describe(state: LimiterState, wall: float) -> dict[str, Any]:
     """The state of one limiter as plain JSON-ready data; ``wall`` is the present Unix time."""
     next_probe = state.next_probe_in if state.breaker is BreakerState.OPEN else None
     return {
-        "health": health(state),
+        "health": health_of(state.breaker, state.consecutive_failures),
         "breaker": {
             "state": state.breaker.value,
             "reason": state.breaker_reason,

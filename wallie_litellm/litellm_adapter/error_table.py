@@ -25,7 +25,8 @@ class ErrorRow(NamedTuple):
     ``is_limit``: a rate limit, which pauses the account where the fault is the account's, else the model.
     With a ``reset_timezone`` it is a limit of a day's: where the answer does not say for how long the pause lasts until
     the vendor's next midnight, and with ``at_least`` even where it does. ``is_empty``: the account has no money or
-    quota left.
+    quota left. ``is_missing``: the answer names the model as one that is not there, or not for this account, so that
+    it fails every request.
     """
 
     fault: FaultDomain | None
@@ -38,6 +39,7 @@ class ErrorRow(NamedTuple):
     reset_timezone: str = ""
     at_least: bool = False
     is_empty: bool = False
+    is_missing: bool = False
 
     def fits(self, vendor: str, status: int, codes: frozenset[str], text: str) -> bool:
         """Whether the row is about this answer."""
@@ -289,19 +291,30 @@ _MODELS: Final = (
         frozenset({403, 404}),
         "cursor/cursor#2953, Aider-AI/aider#1903",
         "does not have access to model|model_not_found",
+        is_missing=True,
     ),
-    ErrorRow(_MODEL, frozenset({404}), f"{_OPENAI_CODES}, {_ANTHROPIC_ERRORS}, Azure/openai-at-scale#48"),
+    ErrorRow(
+        _MODEL,
+        frozenset({404}),
+        f"{_ANTHROPIC_ERRORS}, {_GEMINI_ERRORS}, Azure/openai-at-scale#48",
+        r"not_found_error.*\"model: |models/\S+ is not found|deploymentnotfound",
+        is_missing=True,
+    ),
+    # What is not there may also be something that the request names, such as a file or a vector store.
+    ErrorRow(_MODEL, frozenset({404}), f"{_OPENAI_CODES}, openai/openai-node#1691"),
     ErrorRow(
         _MODEL,
         frozenset({400, 410}),
         "https://console.groq.com/docs/deprecations, mem0ai/mem0#4694",
         "model_decommissioned|has been decommissioned",
+        is_missing=True,
     ),
     ErrorRow(
         _MODEL,
         frozenset({400, 422}),
         "tmc/langchaingo#1233, mistralai/mistral-vibe#617",
         "invalid_model|invalid model:",
+        is_missing=True,
     ),
     ErrorRow(
         _MODEL,
@@ -309,6 +322,7 @@ _MODELS: Final = (
         f"{_BEDROCK_ERRORS}, strands-agents/harness-sdk#38, langgenius/dify#2829",
         "access to the model|model access is denied",
         vendors=_BEDROCK,
+        is_missing=True,
     ),
     ErrorRow(
         _MODEL,
@@ -316,6 +330,7 @@ _MODELS: Final = (
         "strands-agents/harness-sdk#38, aws-samples/bedrock-access-gateway#73",
         "model identifier is invalid|on-demand throughput isn.t supported",
         vendors=_BEDROCK,
+        is_missing=True,
     ),
 )
 

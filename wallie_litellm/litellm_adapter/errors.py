@@ -285,7 +285,7 @@ def _by_row(row: ErrorRow, status: int, answer: HttpAnswer, error: BaseException
     failed = row.fault in (FaultDomain.PROVIDER, FaultDomain.ACCOUNT)
     return AttemptResult(
         Outcome.REJECTED,
-        Verdict.FAILURE if failed else Verdict.IGNORED,
+        Verdict.FAILURE if failed or row.is_missing else Verdict.IGNORED,
         reason=reason,
         status_code=status,
         pause_for=_asked_to_wait(answer) if failed else None,

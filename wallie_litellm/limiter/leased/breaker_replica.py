@@ -32,6 +32,16 @@ class BreakerReplica:
         self._probe_free_at = -inf
         self._outcomes: list[list[Any]] = []
 
+    @property
+    def open_for(self) -> float:
+        """The seconds for which it opens, or has opened last."""
+        return self._open_for
+
+    @property
+    def is_reporting(self) -> bool:
+        """Whether there is something that the lease server does not have yet."""
+        return bool(self._outcomes or self.actions)
+
     def wait(self, now: float) -> float:
         """Seconds until a call may be tried, by the last answer."""
         state = self.state

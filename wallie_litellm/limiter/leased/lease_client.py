@@ -119,7 +119,7 @@ class LeaseClient:
         self.reported_at = -inf  # what was spent before is reported
         self.outage: Outage | None = None  # from the server's last answer to its next
         self._breaker_rules = asdict(breaker.rules)
-        self._seq = 0
+        self.seq = 0  # of the last report
         self._session = ServerSession(is_local)
         self._suspended = ServerSession()  # the exchange with Redis, during an outage
 
@@ -194,7 +194,7 @@ class LeaseClient:
         }
 
     def _build_report(self, now: float, waiting: Demand, paused_for: float, *, idle: bool) -> WorkerReport:
-        self._seq += 1  # each report has its own: the server applies every number once
+        self.seq += 1  # each report has its own: the server applies every number once
         outcomes, actions = self.breaker.report()
         spent = {name: balance.spent for name, balance in self.balances.items() if balance.spent}
         requests = spent.get("rpm", spent.get("rpd", 0))
@@ -206,7 +206,7 @@ class LeaseClient:
                 balance.release(0 if idle else waiting[balance.kind])
         pending = self.pending
         report: WorkerReport = {
-            "seq": self._seq,
+            "seq": self.seq,
             "lease_id": self._session.lease_id,
             "spent": spent,
             "returned": {name: balance.returned for name, balance in self.balances.items() if balance.returned},
@@ -324,7 +324,7 @@ class LeaseClient:
         self.worker = worker
         for balance in self.balances.values():
             balance.forget()
-        self._session, self._seq, self.expires_at, self.outage = ServerSession(), 0, -inf, None
+        self._session, self.seq, self.expires_at, self.outage = ServerSession(), 0, -inf, None
         self.pending = PendingReport(pause=self.pending.pause, breaker_trip=self.pending.breaker_trip)
         self.mirror.forget()
         self.mirror.minute.forked()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from math import inf
 from typing import ClassVar, Final
 
 from wallie_litellm.clock import Clock
+from wallie_litellm.core.circuit_breaker import BreakerState, Verdict
 from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.listener import LimiterListener
-from wallie_litellm.limiter.store import DenialReason
+from wallie_litellm.limiter.store import DenialReason, Reservation
 from wallie_litellm.limiter.waiter import wake
 
 LOWEST_PRIORITY: Final = -(2**63)  # of no request: the whole queue is ahead of it
@@ -33,6 +35,12 @@ class LeasedLimiter(Limiter):
         listener: LimiterListener | None = None,
     ) -> None:
         super().__init__(name, store, clock, reservation_ttl, listener)
+        self._answered_at = inf  # the lease server's first answer, in seconds: before, the breaker's state is not known
+        self._early: list[tuple[Verdict, float, str | None]] = []  # results that were counted before
+
+    def is_quiet(self) -> bool:
+        """As of any limiter; and the lease server has answered, and has all there is to report."""
+        return self._answered_at < inf and not self._store.breaker.is_reporting and super().is_quiet()
 
     def on_lease_needed(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called, under the lock, when the lease server should be asked."""
@@ -58,7 +66,10 @@ class LeasedLimiter(Limiter):
         with self._lock:
             now = self._now()
             understood = self._store.apply_grant(now, sent_at, answer)
+            if understood and self._answered_at == inf:
+                self._begin(now)
             self._note_change(now, ours=self._store.answer_is_ours)
+            self._count_early(now)
             woken = self._serve()
             if self._store.breaker.permits and not self._waiting:
                 self._store.on_renewal_due()  # the request that was to probe has left: the permit goes back
@@ -68,7 +79,10 @@ class LeasedLimiter(Limiter):
     def lease_server_lost(self, policy: str, *, confirmed: bool = True) -> None:
         """Go on without the lease server: ``local``, ``open`` or ``closed``."""
         with self._lock:
-            self._store.lease_server_lost(self._now(), policy, confirmed=confirmed)
+            now = self._now()
+            self._store.lease_server_lost(now, policy, confirmed=confirmed)
+            self._answered_at = min(now, self._answered_at)
+            self._count_early(now)
             woken = self._serve()
         wake(woken)
 
@@ -92,6 +106,42 @@ class LeasedLimiter(Limiter):
         self._acquire, self._release = self._lock.acquire, self._lock.release
         self._store.forked(worker)
 
+    @property
+    def reports(self) -> int:
+        """The number of the last report to the lease server, which takes them in in their order."""
+        return self._store.reports
+
+    def continue_reports(self, number: int) -> None:
+        """Number the reports on from here: an earlier limiter of this name has made as many."""
+        with self._lock:
+            self._store.reports = number
+
     def fleet_size(self) -> int:
         """The workers that share this provider's limits."""
         return self._store.workers
+
+    # What follows runs under the lock.
+
+    def _begin(self, now: float) -> None:
+        """The first answer: a state that is closed has been so."""
+        self._answered_at = now
+        if self._store.breaker.state is BreakerState.CLOSED:
+            self._generation = self._store.breaker.generation
+
+    def _record(self, now: float, reservation: Reservation, verdict: Verdict, reason: str | None) -> None:
+        if reservation.at < self._answered_at:  # the breaker's generation was not known then
+            self._count(now, verdict, reservation.at, reason)
+        else:
+            super()._record(now, reservation, verdict, reason)
+
+    def _count(self, now: float, verdict: Verdict, began_at: float, reason: str | None) -> None:
+        if self._answered_at < inf:
+            super()._count(now, verdict, began_at, reason)
+        else:
+            self._early.append((verdict, began_at, reason))
+
+    def _count_early(self, now: float) -> None:
+        if self._early and self._answered_at < inf:
+            early, self._early = self._early, []
+            for result in early:
+                self._count(now, *result)

@@ -347,6 +347,15 @@ class LeasedStore(StoreAccounting):
         return self._mirror.workers
 
     @property
+    def reports(self) -> int:
+        """The number of the last report."""
+        return self._lease.seq
+
+    @reports.setter
+    def reports(self, number: int) -> None:
+        self._lease.seq = number
+
+    @property
     def answer_is_ours(self) -> bool:
         """Whether the changes in the last answer were brought about by this process."""
         return self._lease.answer_is_ours

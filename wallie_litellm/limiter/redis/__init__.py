@@ -4,7 +4,8 @@
 both.
 
 ``fleet``       the thread that makes the exchanges of all providers of a guard
-``paused_models``  the models that any worker has paused
+``waiting``     how long it waits for Redis
+``paused_models``  the models that any worker has paused, or whose breakers are not closed
 ``layout``      keys, channel and scripts in Redis
 ``connection``  a client for the URL: one server, TLS, Sentinel, or a cluster
 ``inspect``     a fleet's state, read without changing it

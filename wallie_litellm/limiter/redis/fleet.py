@@ -20,12 +20,13 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.lease_exchange import VERSION, LeaseAnswer, RenewalRequest, Uninitialised
 from wallie_litellm.core.scopes import model_in
 from wallie_litellm.limiter.redis.connection import Client, connect, reason_of
@@ -40,7 +41,8 @@ from wallie_litellm.limiter.redis.layout import (
     once_key_of,
     trial_key_of,
 )
-from wallie_litellm.limiter.redis.paused_models import announce, paused_models
+from wallie_litellm.limiter.redis.paused_models import announce, list_troubled, listed_models
+from wallie_litellm.limiter.redis.waiting import end_tasks, within
 
 if TYPE_CHECKING:
     from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
@@ -48,14 +50,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TIMEOUT: Final = 0.25  # seconds for one command
-SLICES: Final = 5  # parts of a timeout, of which each has to pass
 HEARTBEAT: Final = 2.0  # seconds between two exchanges about a provider, at most: broadcasts cause earlier ones
 RECONNECT: Final = 0.3  # seconds between two attempts
 CONFIRMED_AFTER: Final = 1.0  # seconds without an answer after which an outage is one, whatever this process was doing
 SPARE_CONNECTIONS: Final = 3  # besides one a provider
 WORKER_KEPT_FOR: Final = 86_400.0  # seconds that a killed worker is listed in Redis; clocks may differ
-
-_Result = TypeVar("_Result")
 
 
 class VersionMismatch(Exception):  # noqa: N818 - names the condition
@@ -68,39 +67,6 @@ class VersionMismatch(Exception):  # noqa: N818 - names the condition
         )
 
 
-async def within(seconds: float, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """What ``work`` returns, within ``seconds`` in which this thread could have read it.
-
-    A process that gets no processor for a while finds all its timers due and the answer unread: holding that time
-    against Redis would have it go on alone beside workers that Redis serves. So the time passes in parts, and a part
-    during which everything stood still is only one of them.
-
-    Raises:
-        TimeoutError: there was no answer.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        for _ in range(SLICES):
-            done, _ = await asyncio.wait((task,), timeout=seconds / SLICES)
-            if done:
-                return task.result()
-        raise TimeoutError
-    finally:
-        task.cancel()
-
-
-async def _end_tasks() -> None:
-    """Cancel what still runs in this loop, and wait until it has ended.
-
-    A coroutine that outlives its loop would be ended by a garbage collection, in any thread and at any point.
-    """
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=TIMEOUT)
-
-
 def _answer(reply: str) -> LeaseAnswer | Uninitialised:
     answer: LeaseAnswer | Uninitialised = json.loads(reply)
     if not answer["initialised"] and "error" in answer:
@@ -111,6 +77,13 @@ def _answer(reply: str) -> LeaseAnswer | Uninitialised:
 def new_worker() -> str:
     """A name for this process that no other has had."""
     return f"{socket.gethostname()}:{os.getpid()}:{random.getrandbits(32):08x}"
+
+
+class _ModelCallbacks(NamedTuple):
+    """What is called with the scope of a model: see :meth:`RedisFleet.on_model`."""
+
+    join: Callable[[str], object] = lambda _scope: None
+    answered: Callable[[str], object] = lambda _scope: None
 
 
 @dataclass
@@ -139,7 +112,7 @@ class RedisFleet:
         self._on_store_error = on_store_error
         self._others_announce = others_announce  # what is done once in the fleet is left to other workers
         self._exchangers: dict[str, _Exchanger] = {}
-        self._on_paused_model: Callable[[str], object] = lambda _scope: None
+        self._of_models = _ModelCallbacks()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -162,6 +135,15 @@ class RedisFleet:
             limiter.lease_server_lost(self._on_store_error, confirmed=self._unconfirmed is None)
         self._signal(exchanger)
 
+    def detach(self, name: str) -> bool:
+        """Make no more exchanges about a limiter without limits; ``False``, and without effect, while one is due."""
+        exchanger = self._exchangers.get(name)
+        if exchanger is not None and (exchanger.is_due or exchanger.is_busy):
+            return False
+        self._exchangers.pop(name, None)
+        self.exchanges.pop(name, None)
+        return True
+
     def once(self, key: str, ttl: float, action: Callable[[], object]) -> None:
         """Have ``action`` called unless another process has had it called under this key within ``ttl`` seconds.
 
@@ -172,9 +154,17 @@ class RedisFleet:
         if self._closing or self.state == "down" or not self._schedule(self._once(key, ttl, action)):
             action()
 
-    def on_paused_model(self, callback: Callable[[str], object]) -> None:
-        """Have ``callback`` called with the scope of each model that a worker has paused, to attach its limiter."""
-        self._on_paused_model = callback
+    def on_model(self, join: Callable[[str], object], answered: Callable[[str], object]) -> None:
+        """Have ``join`` called with the scope of each model that is in trouble at other workers, to attach its limiter.
+
+        ``answered`` is called with that of each model about which the lease server has answered.
+        """
+        self._of_models = _ModelCallbacks(join, answered)
+
+    def list_model(self, scope: str, *, is_troubled: bool) -> None:
+        """Let workers that start later know whether a model's breaker is not closed."""
+        if not self._closing and self.state != "down":
+            self._schedule(self._list_model(scope, is_troubled=is_troubled))
 
     def announce_pause(self, scope: str, seconds: float) -> None:
         """Let the other workers know, and those that start later, that a model is paused for so long."""
@@ -234,7 +224,7 @@ class RedisFleet:
         try:
             loop.run_until_complete(self._main())
         finally:
-            loop.run_until_complete(_end_tasks())
+            loop.run_until_complete(end_tasks(TIMEOUT))
             loop.close()
 
     def _signal(self, exchanger: _Exchanger) -> None:
@@ -291,12 +281,16 @@ class RedisFleet:
         # long over a slow link that Redis would count as away.
         spare = (client.ping() for _ in range(SPARE_CONNECTIONS))
         await asyncio.gather(*spare, *(self._try_out(name) for name in list(self._exchangers)))
-        await self._find_paused_models()
+        await self._find_models()
         self._subscription = asyncio.ensure_future(self._subscribe())
 
-    async def _find_paused_models(self) -> None:
-        for scope in await paused_models(self._command, time.time()):
-            self._on_paused_model(scope)
+    async def _find_models(self) -> None:
+        for name, exchanger in list(self._exchangers.items()):  # a server that has lost its state lacks the lists, too
+            if model_in(name) and exchanger.limiter.breaker_state()[0] is not BreakerState.CLOSED:
+                await list_troubled(self._command, name, is_troubled=True)
+                await self._command("publish", CHANNEL, f"{self.worker} {name}")
+        for scope in await listed_models(self._command, time.time()):
+            self._of_models.join(scope)
 
     async def _try_out(self, name: str) -> None:
         """Load the script, and fail unless the state of ``name`` is of its version and a script may write beside it."""
@@ -382,6 +376,8 @@ class RedisFleet:
             self._on_lost(error)
         finally:
             exchanger.is_busy = False
+        if model_in(exchanger.limiter.name):
+            self._of_models.answered(exchanger.limiter.name)
 
     async def _exchange(self, name: str, request: RenewalRequest) -> LeaseAnswer | Uninitialised:
         self.exchanges[name] += 1
@@ -400,6 +396,10 @@ class RedisFleet:
         if first:
             action()
 
+    async def _list_model(self, scope: str, *, is_troubled: bool) -> None:
+        with suppress(Exception):  # as while Redis is away: a worker that starts then finds out by itself
+            await within(TIMEOUT, list_troubled(self._command, scope, is_troubled=is_troubled))
+
     async def _announce_pause(self, scope: str, until: float) -> None:
         with suppress(Exception):  # as while Redis is away: other workers meet the provider's refusal themselves
             await within(TIMEOUT, announce(self._command, self.worker, scope, until))
@@ -411,7 +411,7 @@ class RedisFleet:
             await client.ping()  # a cluster's client has to find the servers before it can subscribe
             channel = client.pubsub()
             await channel.subscribe(CHANNEL)
-            await self._find_paused_models()
+            await self._find_models()
             for exchanger in list(self._exchangers.values()):  # broadcasts from before
                 exchanger.is_due = True
                 self._kick(exchanger)
@@ -434,7 +434,7 @@ class RedisFleet:
             exchanger.is_due = True
             self._kick(exchanger)
         elif model_in(name):
-            self._on_paused_model(name)
+            self._of_models.join(name)
 
     def _on_lost(self, error: BaseException) -> None:
         if self._closing:
@@ -480,7 +480,7 @@ class RedisFleet:
         with suppress(Exception):
             releases = [
                 self._exchange(exchanger.limiter.name, exchanger.limiter.build_release())
-                for exchanger in self._exchangers.values()
+                for exchanger in list(self._exchangers.values())
             ]
             await asyncio.wait_for(asyncio.gather(*releases, return_exceptions=True), TIMEOUT)
             await within(TIMEOUT, self._command("hdel", WORKERS, self.worker))

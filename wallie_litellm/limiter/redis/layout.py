@@ -11,6 +11,7 @@ from wallie_litellm.core.lease_exchange import VERSION
 CHANNEL: Final = f"wallie:v{VERSION}:changes"  # broadcasts: the worker that changed a state, a space, the provider
 WORKERS: Final = f"wallie:v{VERSION}:workers"  # hash: worker to JSON of its pid, host, start and last sign of life
 PAUSED_MODELS: Final = f"wallie:v{VERSION}:paused-models"  # hash: scope to the Unix time at which its pause ends
+TROUBLED_MODELS: Final = f"wallie:v{VERSION}:troubled-models"  # set: scopes of models whose breakers are not closed
 STATE_TTL: Final = 2 * 86_400  # seconds that an unused provider's state is kept: a day's usage, and a weekend's pause
 
 _LUA = files("wallie_litellm.limiter.redis").joinpath("lua")

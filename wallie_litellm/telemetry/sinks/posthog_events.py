@@ -139,7 +139,13 @@ def _health_changed(event: HealthChanged) -> Captured:
     return Captured(
         HEALTH,
         None,
-        {"provider": event.provider, "status": event.status, "before": event.before, "reason": event.reason},
+        {
+            "provider": event.provider,
+            "status": event.status,
+            "before": event.before,
+            "reason": event.reason,
+            **({} if event.model is None else {"model": event.model}),
+        },
     )
 
 

@@ -171,11 +171,11 @@ class PrometheusSink:
     def _breaker_changed(self, event: BreakerChanged) -> None:
         provider = self._provider(event.provider)
         self._metrics.breaker_changes.labels(provider, event.after).inc()
-        if not is_account(event.provider):
+        if not is_account(event.provider) and event.model is None:
             self._source.breaker[provider] = event.after
 
     def _health_changed(self, event: HealthChanged) -> None:
-        if not is_account(event.provider):
+        if not is_account(event.provider) and event.model is None:
             self._source.health[self._provider(event.provider)] = event.status
 
     def _quota_crossed(self, event: QuotaCrossed) -> None:

@@ -51,7 +51,8 @@ class FactSelector:
     """Makes facts of the events that are sent to Slack; keeps which providers have been reported as not called."""
 
     def __init__(self) -> None:
-        self._cut_off: dict[str, float] = {}  # provider → since when (Unix seconds) its breaker is open
+        # (provider, model or None) → since when (Unix seconds) the breaker is open
+        self._cut_off: dict[tuple[str, str | None], float] = {}
         self._makers: Mapping[type, Callable[[Any], Fact | None]] = {
             QuotaCrossed: _quota,
             Unpriced: _unpriced,
@@ -67,44 +68,53 @@ class FactSelector:
     def _breaker(self, event: BreakerChanged) -> Fact | None:
         if event.after == event.before:
             return None
+        key = event.provider, event.model
         if event.after == "forced_open":
-            self._cut_off.setdefault(event.provider, event.at)
+            self._cut_off.setdefault(key, event.at)
             return _forced(event)
         if event.after == "open":
-            if event.provider in self._cut_off:  # a failed probe opened it again: the same outage, reported before
+            if key in self._cut_off:  # a failed probe opened it again: the same outage, reported before
                 return None
-            self._cut_off[event.provider] = event.at
+            self._cut_off[key] = event.at
             return _opened(event)
         if event.after == "half_open":
             return None
-        since = self._cut_off.pop(event.provider, None)
+        since = self._cut_off.pop(key, None)
         return _closed(event, since) if event.after == "closed" and event.before != "disabled" else None
 
 
 def _opened(event: BreakerChanged) -> Fact:
     reason = f" after: {_escaped(event.reason)}" if event.reason else ""
     return Fact(
-        ("opened", event.provider),
+        ("opened", event.provider, event.model or ""),
         "Breaker opened",
         event.at,
-        f"{_code(event.provider)} is not called any more{reason}. Next probe {_in(event.at, event.reopens_in)}.",
+        f"{_cut_off(event)} is not called any more{reason}. Next probe {_in(event.at, event.reopens_in)}.",
     )
 
 
 def _forced(event: BreakerChanged) -> Fact:
     return Fact(
-        ("forced", event.provider),
+        ("forced", event.provider, event.model or ""),
         "Breaker opened by the operator",
         event.at,
-        f"{_code(event.provider)} is not called any more until the operator closes its breaker.",
+        f"{_cut_off(event)} is not called any more until the operator closes its breaker.",
     )
 
 
 def _closed(event: BreakerChanged, since: float | None) -> Fact:
     after = "" if since is None else f" after {_duration(event.at - since)}"
     return Fact(
-        ("closed", event.provider), "Breaker closed", event.at, f"{_code(event.provider)} is called again{after}."
+        ("closed", event.provider, event.model or ""),
+        "Breaker closed",
+        event.at,
+        f"{_cut_off(event)} is called again{after}.",
     )
+
+
+def _cut_off(event: BreakerChanged) -> str:
+    """What the breaker is that of."""
+    return f"{_code(event.model)} at {_code(event.provider)}" if event.model else _code(event.provider)
 
 
 def _quota(event: QuotaCrossed) -> Fact | None:

@@ -1,0 +1,58 @@
+"""When each model was called last, and with what result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+from typing import Final, NamedTuple
+
+CALLED_LATELY: Final = 600.0  # seconds since its last call in which a model's state counts for its provider's
+MOST_SCOPES: Final = 1_000  # that are remembered; with a wildcard, callers invent models
+
+
+class _Served(NamedTuple):
+    """The deployment that has served last, and when, in seconds."""
+
+    deployment_id: str | None
+    at: float
+
+
+_NEVER: Final = _Served(None, -inf)
+
+
+class RecentCalls:
+    """The last answers of each scope. Times are seconds of the guard's clock."""
+
+    def __init__(self) -> None:
+        self._served: dict[str, _Served] = {}
+        self._failed_at: dict[str, float] = {}
+
+    def serve(self, scope: str, deployment_id: str | None, now: float) -> None:
+        """A deployment has served."""
+        served = self._served
+        served[scope] = _Served(deployment_id, now)
+        if len(served) > MOST_SCOPES:
+            served.pop(next(iter(served)), None)
+
+    def fail(self, scope: str, now: float) -> None:
+        """A call has failed; or a first one was reported otherwise, by another worker."""
+        self._failed_at[scope] = now
+        if len(self._failed_at) > MOST_SCOPES:
+            self._failed_at.pop(next(iter(self._failed_at)), None)
+
+    def another_has_served(self, scopes: Iterable[str], deployment_id: str | None, since: float) -> bool:
+        """Whether another deployment of one of ``scopes`` has served since then."""
+        found = (self._served.get(scope, _NEVER) for scope in scopes)
+        return any(served.deployment_id != deployment_id and served.at > since for served in found)
+
+    def served_scopes(self) -> list[str]:
+        """Those that have served."""
+        return list(self._served)
+
+    def last(self, scope: str) -> float:
+        """When a call has served or failed last."""
+        return max(self._served.get(scope, _NEVER).at, self._failed_at.get(scope, -inf))
+
+    def served_at(self, scope: str) -> float:
+        """When a call has served last."""
+        return self._served.get(scope, _NEVER).at
