@@ -60,7 +60,9 @@ def _errors(prompt: str, calls: list[Arguments], counts: list[int], outputs: lis
     reader, estimates, attempt = SizeReader(), Estimates({}), _attempt()
     errors = []
     for call, counted, output in zip(calls, counts, outputs, strict=True):
-        estimate = estimates.of(reader.size_of(call, prompt), _wish(prompt, call), attempt, "agent")
+        estimate = estimates.of(
+            estimates.model_of(attempt), reader.size_of(call, prompt), _wish(prompt, call), "agent", "group"
+        )
         used = counted + output
         errors.append(abs(estimate.demand.tokens - used) / used)
         if estimate.model.is_looked_at():
@@ -72,7 +74,9 @@ async def _timed(prompt: str, call: Arguments, rounds: int) -> tuple[float, floa
     reader, estimates, attempt = SizeReader(), Estimates({}), _attempt()
 
     def estimate() -> Any:
-        return estimates.of(reader.size_of(call, prompt), _wish(prompt, call), attempt, "agent")
+        return estimates.of(
+            estimates.model_of(attempt), reader.size_of(call, prompt), _wish(prompt, call), "agent", "group"
+        )
 
     made = estimate()
 

@@ -24,7 +24,9 @@ MODELS = {
     "openai": ("/v1", "gpt-4o"),
     "anthropic": ("", "claude-sonnet-4-5"),
     "groq": ("/v1", "openai/gpt-oss-120b"),
+    "bedrock": ("", "converse/anthropic.claude-sonnet-4-5-20250929-v1:0"),
 }
+AWS = {"aws_access_key_id": "AKIASIMULATED", "aws_secret_access_key": "simulated", "aws_region_name": "us-east-1"}
 TPM = 100_000
 LARGE = 20_000  # tokens of each agent's request
 FILE = base64.b64encode(bytes(3_000_000)).decode()  # 4 MB
@@ -118,6 +120,8 @@ def open_router(running_vendor: ScriptedVendor, bus: RecordingBus) -> Iterator[C
     def make(vendor: str, max_wait: float = 0, **limits: Any) -> Any:
         path, model = MODELS[vendor]
         where = {"api_base": running_vendor.base + path, "api_key": "sk-simulated"}
+        if vendor == "bedrock":
+            where = {**AWS, "aws_bedrock_runtime_endpoint": running_vendor.base}
         data = {
             "model_list": [{"model_name": "group", "litellm_params": {"model": f"{vendor}/{model}", **where}}],
             "wallie": {
@@ -235,3 +239,25 @@ async def test_what_is_written_into_anthropics_cache_counts_and_is_on_record(ope
     await router.aanthropic_messages(model="group", messages=cached_prompt(80_000), max_tokens=50)
     (record,) = bus.of(Settled)
     assert (record.cache_write_tokens, record.charged.input) == (20_000, 20_200)
+
+
+async def test_a_models_own_limit_is_taken_whole_by_a_prompt_that_may_be_cached(open_router, running_vendor, bus):
+    running_vendor.whole(answer("aanthropic_messages", 150_200, 50, cached=150_000))
+    router = open_router("anthropic", itpm=10**6, models={"claude-sonnet*": {"itpm": 30_000}})
+    await router.aanthropic_messages(model="group", messages=cached_prompt(600_000), max_tokens=50)
+    (record,) = bus.of(Settled)
+    assert (record.estimated_input, record.charged.input) == (30_000, 200)
+
+
+async def test_what_bedrocks_cache_has_is_taken_at_the_beginning_and_comes_back(open_router, running_vendor, bus):
+    usage = {"inputTokens": 200, "outputTokens": 50, "totalTokens": 150_250, "cacheReadInputTokens": 150_000}
+    text = {"message": {"role": "assistant", "content": [{"text": "Hello"}]}}
+    running_vendor.whole({"output": text, "stopReason": "end_turn", "metrics": {"latencyMs": 1}, "usage": usage})
+    router = open_router("bedrock", tpm=400_000, tpd=10**9)
+    for _ in range(2):  # what is learned of the cache changes nothing at the beginning
+        assert await at_once(router, "acompletion", 10, {"messages": cached_prompt(600_000), "max_tokens": 50}) == 2
+    assert {record.estimated_input for record in bus.of(Settled)} == {150_000}
+    charged = 200 + 5 * 50  # a token of this model's output counts five times
+    quota = router.guard.status()["providers"]["bedrock"]["quota"]
+    assert quota["tpd"]["used"] == 4 * charged
+    assert quota["tpm"]["left"] >= 400_000 - 4 * charged

@@ -255,7 +255,8 @@ class Attempts:
         attempt.deployment = parameters["model"]
         attempt.deployment_id = id_of(deployment)
         attempt.entry = deployment
-        attempt.rule = rule = self._estimates.model_of(attempt).rule
+        model = self._estimates.model_of(attempt)
+        attempt.rule = rule = model.rule
         context = request.context
         if (stated := context.estimated_tokens) is not None:
             attempt.demand = Demand(1, stated, stated, 0)
@@ -263,7 +264,9 @@ class Attempts:
         wish = wish_of(arguments, parameters, request.prompt(arguments), context.operation)
         size = request.size(arguments, self._sizes)
         marked = size.marked or (rule.marks_cache and is_marked(arguments, parameters))
-        attempt.estimate = estimate = self._estimates.of(size, wish, attempt, context.caller.feature, marked=marked)
+        attempt.estimate = estimate = self._estimates.of(
+            model, size, wish, context.caller.feature, attempt.group, marked=marked
+        )
         attempt.demand = estimate.demand
         if estimate.may_exceed:
             attempt.demand = self._estimates.cut(estimate.demand, partial(self.guard.capacity, attempt))

@@ -42,11 +42,17 @@ class Estimates:
         return Estimate(size, wish, _UNKNOWN, self._usual_use(feature, group))
 
     def of(
-        self, size: PromptSize, wish: Wish, attempt: Attempt, feature: str | None, *, marked: bool = False
+        self,
+        model: ModelEstimates,
+        size: PromptSize,
+        wish: Wish,
+        feature: str | None,
+        group: str,
+        *,
+        marked: bool = False,
     ) -> Estimate:
-        """The estimate of a call to the attempt's deployment, as its vendor counts."""
-        model = self.model_of(attempt)
-        return Estimate(size, wish, model, self._usual_use(feature, attempt.group), marked=marked)
+        """The estimate of a call to ``model``, as its vendor counts."""
+        return Estimate(size, wish, model, self._usual_use(feature, group), marked=marked)
 
     def model_of(self, attempt: Attempt) -> ModelEstimates:
         """What is known of the attempt's model."""
