@@ -1,30 +1,28 @@
 """One side of the benchmarks of limits and breakers per model, as a process: a router, and a steady load of requests.
 
-Its argument is a plan in JSON. It prints a line once it is ready, reads when to begin (on the machine's monotonic
-clock), and prints at the end its calls, its status and its alerts.
+A side is forked from a process that has imported LiteLLM, which takes most of a start.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import subprocess
-import sys
+import multiprocessing
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from typing import Any
 
 import litellm
 
-from benchmarks.harness import module_process, read_line, write_line
 from benchmarks.routers import background_done
 from wallie_litellm import Guard, WallieConfig, WallieRouter
 from wallie_litellm.events import Event
 from wallie_litellm.telemetry.bus import Bus
 
+_FORK = multiprocessing.get_context("fork")
 _KEY = "sk-benchmark"
 _WARM_UP = 2  # calls of each group: the first ones import modules and make HTTP clients
 
@@ -77,30 +75,43 @@ class SideReport:
 
 
 class RunningSide:
-    """A side from outside."""
+    """A side from outside, through the other end of its pipe."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def begin(self, at: float) -> None:
-        """Begin the load at this time of the monotonic clock."""
-        write_line(self._process, at)
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
 
     def wait_until_ready(self) -> None:
         """Return once its router is built and warm."""
-        read_line(self._process)
+        self._receive()
+
+    def begin(self, at: float) -> None:
+        """Begin the load at this time of the monotonic clock."""
+        self._pipe.send(at)
 
     def report(self) -> SideReport:
         """Wait for its end."""
-        data = json.loads(read_line(self._process))
-        return SideReport([Call(**call) for call in data["calls"]], data["status"], data["alerts"], data["lag"])
+        report: SideReport = self._receive()
+        return report
+
+    def _receive(self) -> Any:
+        try:
+            return self._pipe.recv()
+        except EOFError:
+            raise RuntimeError("a side of the benchmark ended early") from None
 
 
 @contextmanager
 def running(plan: Plan) -> Iterator[RunningSide]:
-    """A side that will carry out ``plan``."""
-    with module_process("limits_side", json.dumps(asdict(plan))) as process:
-        yield RunningSide(process)
+    """A side that will carry out ``plan``, ended with the block."""
+    ours, theirs = _FORK.Pipe()
+    process = _FORK.Process(target=_carry_out, args=(plan, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield RunningSide(ours)
+    finally:
+        process.kill()
+        process.join()
 
 
 def begin_together(sides: Collection[RunningSide], notice: float = 0.3) -> float:
@@ -223,13 +234,13 @@ async def _warm_up(plan: Plan, load: _OpenLoop) -> None:
     load.calls.clear()
 
 
-async def _run(plan: Plan) -> None:
+async def _run(plan: Plan, pipe: Connection) -> None:
     alerts = _Alerts()
     router = _router(plan, alerts)
     load = _OpenLoop(router, plan)
     await _warm_up(plan, load)
-    print("ready", flush=True)
-    load.started = float(await asyncio.to_thread(sys.stdin.readline))
+    pipe.send("ready")
+    load.started = await asyncio.to_thread(pipe.recv)
     await asyncio.sleep(max(0.0, load.started - time.monotonic()))
     await load.offer()
     status: Any = {}
@@ -237,10 +248,9 @@ async def _run(plan: Plan) -> None:
         await router.guard.flush()
         status = router.guard.status()
     await background_done()
-    report = {"calls": [asdict(call) for call in load.calls], "status": status, "alerts": alerts.seen, "lag": load.lag}
-    print(json.dumps(report, default=str), flush=True)
+    pipe.send(SideReport(load.calls, status, alerts.seen, load.lag))
 
 
-if __name__ == "__main__":
+def _carry_out(plan: Plan, pipe: Connection) -> None:
     logging.disable(logging.CRITICAL)
-    asyncio.run(_run(Plan(**json.loads(sys.argv[1]))))
+    asyncio.run(_run(plan, pipe))
