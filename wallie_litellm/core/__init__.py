@@ -31,6 +31,8 @@
 ``backoff``          the waits between retries
 ``retry_after``      the wait that a provider asks for
 ``limit_headers``    the headers in which vendors tell an account's limits
+``limit_sightings``  what an answer's headers say of them
+``limit_texts``      what the text of a 429 says of them
 ``bill``             what an attempt used and cost
 ``budget``           the month's cost against its budget
 ``iso_time``         times as ISO 8601
