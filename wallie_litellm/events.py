@@ -160,6 +160,21 @@ class QuotaCrossed(NamedTuple):
     model: str | None = None
 
 
+class LimitOverstated(NamedTuple):
+    """The file promises more of a model's limit than the vendor says the account has.
+
+    ``model`` is the pattern of the entry under ``models:``, or the model's name where it has none.
+    """
+
+    id: str
+    at: float
+    provider: str
+    model: str
+    dimension: str
+    configured: int
+    learned: int
+
+
 class Unpriced(NamedTuple):
     """Calls are made to a deployment that has no known price."""
 
@@ -216,6 +231,7 @@ Event = (
     | HealthChanged
     | ProviderDown
     | QuotaCrossed
+    | LimitOverstated
     | Unpriced
     | BudgetCrossed
     | OperatorActed

@@ -24,8 +24,8 @@ def learned(*amounts: int, at: float = 0.0, file: int | None = FILE) -> LearnedL
         ((60,), 60),  # less than the file says
         ((1000,), None),  # more, but said once
         ((1000, 1000), 1000),
-        ((1000, 999, 1000), None),
-        ((1000, 999, 999), 999),
+        ((1000, 999), 999),  # a limit that moves with every answer
+        ((60, 1000, 999), 999),
         ((60, 60, 1000), 60),
         ((60, 1000, 60, 1000), 60),
         ((60, 1000, 1000), 1000),
@@ -58,11 +58,13 @@ def test_a_raised_tier_is_used_within_a_minute_and_not_at_once() -> None:
     assert limit.limit(10_000.0) == 4000
 
 
-def test_a_lowered_tier_ends_a_rise() -> None:
+def test_a_rise_ends_at_a_tier_that_is_lowered_meanwhile() -> None:
     limit = learned(60)
     for amount in (4000, 4000, 100):
         limit.see(amount, 10.0, "headers", FILE)
-    assert limit.limit(10.0) == limit.limit(30.0) == 100
+    assert limit.amount == 100
+    assert limit.limit(10.0) == 60
+    assert limit.limit(30.0) == 100
 
 
 def test_a_second_rise_begins_where_the_first_has_come() -> None:
@@ -72,14 +74,9 @@ def test_a_second_rise_begins_where_the_first_has_come() -> None:
     assert limit.limit(5.0) == pytest.approx(120)
 
 
-def test_answers_that_are_older_than_others_are_late() -> None:
-    limit = LearnedLimit()
-    assert not limit.is_late(100.0)
-    assert not limit.is_late(99.0)  # the resolution of a date
-    assert limit.is_late(98.0)
-    assert not limit.is_late(None)
-    assert not limit.is_late(101.0)
-    assert limit.is_late(99.0)
+def test_an_amount_is_confirmed_when_it_has_been_said_twice_in_a_row() -> None:
+    seen = [learned(*amounts).is_confirmed for amounts in ((60,), (60, 60), (60, 50), (1000, 1000), (60, 60, 1000))]
+    assert seen == [False, True, False, True, False]
 
 
 def test_an_answer_that_says_nothing_makes_careful_for_a_while() -> None:

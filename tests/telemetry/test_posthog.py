@@ -27,6 +27,7 @@ from wallie_litellm.events import (
     Event,
     FellBack,
     HealthChanged,
+    LimitOverstated,
     OperatorActed,
     QuotaCrossed,
     Unpriced,
@@ -163,6 +164,18 @@ def test_an_answer_from_the_cache_has_no_tokens(sent: Sent) -> None:
             },
         ),
         (
+            LimitOverstated(new_id(), NOON, "openai", "gpt-4o", "rpm", 500, 60),
+            "ai.quota.alert",
+            {
+                "provider": "openai",
+                "type": "limit_overstated",
+                "dimension": "rpm",
+                "model": "gpt-4o",
+                "configured": 500,
+                "limit": 60,
+            },
+        ),
+        (
             Unpriced(new_id(), NOON, "openai", "new-model", "openai/new"),
             "ai.quota.alert",
             {
@@ -200,7 +213,7 @@ def test_an_answer_from_the_cache_has_no_tokens(sent: Sent) -> None:
             },
         ),
     ],
-    ids=["health", "quota", "quota-in-debt", "unpriced", "budget", "fallback"],
+    ids=["health", "quota", "quota-in-debt", "overstated", "unpriced", "budget", "fallback"],
 )
 def test_every_other_event_has_its_name_and_properties(
     sent: Sent, fact: Event, name: str, properties: dict[str, Any]

@@ -9,7 +9,17 @@ from typing import Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from wallie_litellm.config.section import Section
-from wallie_litellm.config.values import Count, FirstToken, ModelPattern, ShareBelowOne, TimeZone, conflict
+from wallie_litellm.config.values import (
+    AutoLimit,
+    Count,
+    FirstToken,
+    Learn,
+    LimitOrAuto,
+    ModelPattern,
+    ShareBelowOne,
+    TimeZone,
+    conflict,
+)
 from wallie_litellm.core.dimensions import DIMENSIONS, Dimension, RateDimension
 
 # Google resets requests per day at midnight Pacific time: https://ai.google.dev/gemini-api/docs/rate-limits
@@ -37,18 +47,31 @@ class LimitSettings(Section):
     def by_dimension(self) -> dict[Dimension, int]:
         """The limits that are set, in the order of ``DIMENSIONS``."""
         values = ((dimension, getattr(self, dimension)) for dimension in DIMENSIONS)
-        return {dimension: value for dimension, value in values if value is not None}
+        return {dimension: value for dimension, value in values if value}
 
 
 class BurstLimits(LimitSettings):
-    """Limits of a provider's.
+    """Limits of a provider's; a limit ``auto`` has no number of its own, and takes the vendor's.
 
-    ``burst``: capacity of a per-minute dimension's bucket, one minute's limit unless set. ``headroom``: share of
-    every limit that stays unused.
+    ``learn``: what is made of the limits that the vendor tells: nothing (``off``), a report (``advise``), or limits
+    that are kept to (``enforce``). ``burst``: capacity of a per-minute dimension's bucket, one minute's limit unless
+    set. ``headroom``: share of every limit that stays unused.
     """
 
+    rpm: LimitOrAuto | None = None
+    tpm: LimitOrAuto | None = None
+    itpm: LimitOrAuto | None = None
+    otpm: LimitOrAuto | None = None
+    rpd: LimitOrAuto | None = None
+    tpd: LimitOrAuto | None = None
+    learn: Learn | None = None
     burst: Mapping[RateDimension, Count] = Field(default_factory=dict)
     headroom: ShareBelowOne = 0.0
+
+    def autos(self) -> dict[Dimension, int]:
+        """The limits that take the vendor's, with what they begin at: 0 is none."""
+        values = ((dimension, getattr(self, dimension)) for dimension in DIMENSIONS)
+        return {dimension: int(value) for dimension, value in values if isinstance(value, AutoLimit)}
 
     @model_validator(mode="after")
     def _bursts_have_limits(self) -> Self:
@@ -59,7 +82,10 @@ class BurstLimits(LimitSettings):
 
 
 class ModelLimits(BurstLimits):
-    """What a provider allows for one model, or for all models together that a pattern matches."""
+    """What a provider allows for one model, or for all models together that a pattern matches.
+
+    Without ``learn``, that of its provider holds.
+    """
 
 
 class ProviderLimits(BurstLimits):
@@ -91,9 +117,14 @@ class AssumedLimits(ProviderLimits):
     """Limits of models that the file states, with those of a known vendor's account, which it does not."""
 
 
-# Limits of the known providers that the file does not mention.
+# Limits of the known providers that the file does not mention, until what their accounts have is known.
 DEFAULT_PROVIDERS: Final[Mapping[str, ProviderLimits]] = {
-    name: ProviderLimits(rpm=rpm, tpm=tpm, rpd=rpd, reset_timezone=RESET_TIMEZONES.get(name, "UTC"))
+    name: ProviderLimits(
+        rpm=AutoLimit(rpm),
+        tpm=AutoLimit(tpm),
+        rpd=AutoLimit(rpd),
+        reset_timezone=RESET_TIMEZONES.get(name, "UTC"),
+    )
     for name, rpm, tpm, rpd in (
         ("openai", 500, 150_000, 10_000),
         ("anthropic", 1_000, 100_000, 50_000),
@@ -113,6 +144,15 @@ def in_its_time_zone(name: str, limits: Any) -> Any:
         named = "reset_timezone" in limits.model_fields_set
         return limits if named else limits.model_copy(update={"reset_timezone": zone})
     return {"reset_timezone": zone, **limits} if isinstance(limits, Mapping) else limits
+
+
+def with_beginnings(name: str, limits: Any) -> Any:
+    """``limits`` whose ``auto`` begins at the figure of a known vendor's account."""
+    known = DEFAULT_PROVIDERS.get(name)
+    if known is None or not isinstance(limits, Mapping):
+        return limits
+    begins = {str(dimension): AutoLimit(amount) for dimension, amount in known.autos().items()}
+    return {key: begins.get(str(key), value) if value == "auto" else value for key, value in limits.items()}
 
 
 def with_assumed_account(name: str, limits: ProviderLimits) -> ProviderLimits:

@@ -13,6 +13,7 @@ from wallie_litellm.config.limits import (
     ProviderLimits,
     in_its_time_zone,
     with_assumed_account,
+    with_beginnings,
 )
 from wallie_litellm.config.section import Place, Section
 from wallie_litellm.config.telemetry import TelemetrySettings
@@ -223,7 +224,8 @@ class WallieConfig(Section):
     def _known_providers_have_limits(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        return {**DEFAULT_PROVIDERS, **{name: in_its_time_zone(name, limits) for name, limits in given.items()}}
+        stated = {name: with_beginnings(name, in_its_time_zone(name, limits)) for name, limits in given.items()}
+        return {**DEFAULT_PROVIDERS, **stated}
 
     @field_validator("providers", mode="after")
     @classmethod

@@ -9,10 +9,10 @@ import math
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BeforeValidator, SecretStr
+from pydantic import BeforeValidator, PlainValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
 DURATION_FORMS: Final = "a duration such as 30, '250ms', '2s', '5m', '1h' or '1d'"
@@ -87,6 +87,27 @@ def _whole_number(minimum: int | None, text: str) -> Callable[[object], int]:
         return value
 
     return check
+
+
+class AutoLimit(int):
+    """A limit without a number of its own, which takes the vendor's; until that is known it is this, 0 is none."""
+
+    __slots__ = ()
+
+
+def _limit(value: object) -> int:
+    if isinstance(value, AutoLimit):
+        return value
+    if value == "auto":
+        return AutoLimit()
+    return _whole_number(1, "a whole number above 0 or auto")(value)
+
+
+def _learn(value: object) -> str:
+    value = "off" if value is False else value  # YAML reads off as false
+    if value not in ("off", "advise", "enforce"):
+        raise expected("off, advise or enforce")
+    return str(value)
 
 
 def _real(inside: Callable[[float], bool], text: str) -> Callable[[object], float]:
@@ -184,6 +205,8 @@ Duration = Annotated[float, BeforeValidator(_positive_duration)]  # seconds, abo
 DurationOrZero = Annotated[float, BeforeValidator(parse_duration)]  # seconds, 0 allowed
 FirstToken = Annotated[float, BeforeValidator(_first_token)]  # seconds, above 0
 Count = Annotated[int, BeforeValidator(_whole_number(1, "a whole number above 0"))]
+LimitOrAuto = Annotated[int, PlainValidator(_limit)]  # or an AutoLimit
+Learn = Annotated[Literal["off", "advise", "enforce"], BeforeValidator(_learn)]
 CountOrZero = Annotated[int, BeforeValidator(_whole_number(0, "a whole number, 0 or more"))]
 Priority = Annotated[int, BeforeValidator(_whole_number(None, "a whole number"))]
 Share = Annotated[float, BeforeValidator(_real(lambda x: 0 <= x <= 1, "a number from 0 to 1"))]

@@ -13,6 +13,7 @@ from datetime import datetime
 from math import isfinite
 from typing import Final, NamedTuple
 
+from wallie_litellm.core.dimensions import DAY_DIMENSIONS
 from wallie_litellm.core.limit_headers import DAY, MINUTE, LimitHeaders, ResetFormat, Vocabulary
 from wallie_litellm.core.retry_after import parse_duration
 
@@ -81,13 +82,17 @@ def plain(headers: Mapping[str, str]) -> dict[str, str]:
     return {str(name).lower().removeprefix(LITELLMS): str(value) for name, value in headers.items()}
 
 
+def window_of(dimension: str) -> int:
+    """The seconds of which a limit in ``dimension`` is one."""
+    return DAY if dimension in DAY_DIMENSIONS else MINUTE
+
+
 def limit_in(names: LimitHeaders, text: str | None) -> int | None:
     """The limit that a header tells, for the window of its dimension."""
     amount = _amount(text)
     if amount is None:
         return None
-    window = DAY if names.dimension in ("rpd", "tpd") else MINUTE
-    whole = int(amount * window / names.window)
+    whole = int(amount * window_of(names.dimension) / names.window)
     return whole if 0 < whole <= LARGEST else None
 
 

@@ -181,7 +181,7 @@ def _words(language: str) -> Callable[[str, str], str]:
         "action": (*ACTIONS, EXPORTED),
         "dimension": DIMENSIONS,
         "quota": ("warning", "critical"),
-        "alert": ("quota", "provider_down", "unpriced", "budget"),
+        "alert": ("quota", "limit_overstated", "provider_down", "unpriced", "budget"),
         "kpi": ("uptime", "p95_latency", "error_rate", "monthly_cost", "fallback_rate", "critical_alerts"),
         "fleet": ("process", "redis", "ledger", "ok", "connecting", "down"),
     }

@@ -13,8 +13,9 @@
 11. ``attempt_stream``   a provider's stream that settles its attempt however it ends
 12. ``request_stream``   the caller's stream, which goes on along the chain until content has come
 13. ``settlement``       ends an attempt: limits, breaker, pause, event
-14. ``answer_headers``   the headers of an answer that say how it came about
-15. ``reporter``         builds and publishes the events
+14. ``vendor_limits``    what answers say of the vendor's limits is learned
+15. ``answer_headers``   the headers of an answer that say how it came about
+16. ``reporter``         builds and publishes the events
 
 Values that they pass on:
 

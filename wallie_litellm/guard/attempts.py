@@ -11,7 +11,7 @@ from typing import Any
 import openai
 
 from wallie_litellm.core.attempt_result import NO_CONTENT, AttemptResult
-from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import DeadlineExceeded, Refused
 from wallie_litellm.guard.answers import Answers, counted_of
 from wallie_litellm.guard.attempt_stream import SLOW_ANSWER, AttemptStream, StreamBounds
@@ -31,7 +31,7 @@ from wallie_litellm.litellm_adapter.errors import (
 )
 from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter, id_of
 from wallie_litellm.litellm_adapter.requests import SizeReader, is_marked, wish_of
-from wallie_litellm.litellm_adapter.responses import is_filtered, iterates
+from wallie_litellm.litellm_adapter.responses import is_cached_stream, is_filtered, iterates
 from wallie_litellm.litellm_adapter.sole_picks import SolePicks
 
 Follow = Callable[[Attempt, Exception], Step]  # what comes after a failed attempt, else the error that is raised
@@ -47,6 +47,7 @@ class Attempts:
         self._picks = picks
         self._providers = guard.config.providers
         self.background = BackgroundResponses(guard, inner)
+        self._vendor_limits = guard.vendor_limits
         self._answers = Answers(self.background)
         self._estimates = guard.estimates
         self._sizes = SizeReader()
@@ -320,8 +321,12 @@ class Attempts:
         context = request.context
         if request.execute is None and iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
             context.served_by, context.stream = attempt, True
+            if not is_cached_stream(response):
+                self._vendor_limits.answered(attempt, response)
             return self._stream(request, attempt, arguments, response)
         result = self._answers.result_of(context, attempt, response)
+        if result.outcome is not Outcome.CACHE_HIT:
+            self._vendor_limits.answered(attempt, response)
         self.guard.settle(context, attempt, result)
         self._estimates.learn(attempt, result)
         if request.loop.has_content_policy_chain() and is_filtered(response):
@@ -376,6 +381,7 @@ class Attempts:
             return
         if isinstance(error, FirstTokenTimeout):
             context.waited += clock.now() - attempt.started_at
+        self._vendor_limits.refused(attempt, error, result.status_code)
         self.guard.settle(context, attempt, result)
         context.fail_attempt(attempt, result)
 

@@ -28,6 +28,8 @@ from wallie_litellm.guard.estimates import Estimates
 from wallie_litellm.guard.reporter import Announcer, Reporter, announce, announce_nothing
 from wallie_litellm.guard.router_view import RouterView, chains_of
 from wallie_litellm.guard.settlement import Settlement
+from wallie_litellm.guard.vendor_limits import VendorLimits
+from wallie_litellm.limiter.limit_report import add_learned, describe_limits
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.registry import LimiterRegistry
 from wallie_litellm.limiter.status import describe_all, describe_providers
@@ -81,11 +83,12 @@ class Guard:
             self.config, self.clock, self.bus.publish, announce_nothing if others_announce else announcer
         )
         self._limiters = LimiterRegistry(self.config, self.clock, self.reporter, self.processes, self._fleet)
-        #: A router calls this provider and this account of it. No method: a router that keeps it keeps no guard.
-        self.meet = self._limiters.meet
         self._admission = Admission(self.config, self.clock, self._limiters)
         self.estimates = Estimates(self.config.providers)
         self._settlement = Settlement(self._limiters, self.reporter, self.backoff, self.clock.now)
+        self.vendor_limits = VendorLimits(
+            self.config, self.clock, self._limiters, self.reporter.on_overstated, self.processes
+        )
         self._sleepers: set[Callable[[], None]] = set()  # between two attempts
         self._on_close: list[Callable[[], None]] = []
         self._streams: weakref.WeakSet[Any] = weakref.WeakSet()  # that are being read
@@ -350,11 +353,17 @@ class Guard:
         for scope in self._limiters.scopes_of(provider, model):
             self._limiters.models.act(scope, action)
 
+    def limits(self) -> dict[str, Any]:
+        """All limits: configured, learned, in force and used, by provider, scope and dimension; JSON-ready."""
+        names = sorted(self._limiters.listed_providers)
+        return {"providers": {name: {"scopes": describe_limits(self.vendor_limits.of(name))} for name in names}}
+
     def status(self) -> dict[str, Any]:
         """The state of all providers, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
         wall = self.clock.wall()
         providers = describe_providers(self._limiters, wall, self._settlement.rejected)
         for name, described in providers.items():
+            add_learned(self.vendor_limits.of(name), described)
             if (estimates := self.estimates.describe(name)) is not None:
                 described["estimates"] = estimates
         return {
@@ -436,6 +445,11 @@ class Guard:
         """Add a router's view to those that :meth:`next_fallback` and contexts without a router look up."""
         self._routers.append(view)
         self._limiters.has_router = True
+
+    @property
+    def meet(self) -> Callable[..., None]:
+        """A router calls this provider and this account of it. No method: a router that keeps it keeps no guard."""
+        return self._limiters.meet
 
     def call_only(self, destinations: Iterable[tuple[str, str, bool]]) -> None:
         """List these providers and accounts, as if a router called them: see :meth:`LimiterRegistry.meet`."""

@@ -22,6 +22,7 @@ from wallie_litellm.events import (
     Event,
     FellBack,
     HealthChanged,
+    LimitOverstated,
     OperatorActed,
     ProviderDown,
     QuotaCrossed,
@@ -204,6 +205,13 @@ class Reporter:
         dimension, level, share, use, _, scope = crossing
         amounts = share, use.units, use.full, use.reset_in
         self._publish(QuotaCrossed(new_id(wall), wall, provider, dimension, level, *amounts, scope or None))
+
+    def on_overstated(self, provider: str, model: str, dimension: str, configured: int, learned: int) -> None:
+        """The file promises more of a limit than the account has."""
+        wall = self._wall()
+        event = LimitOverstated(new_id(wall), wall, provider, model, dimension, configured, learned)
+        key = f"overstated:{provider}:{model}:{dimension}:{configured}:{learned}"
+        self.once(key, DAY, partial(self._publish, event))
 
     def on_action(
         self, actor: str, action: str, provider: str, detail: str | None = None, model: str | None = None

@@ -19,6 +19,7 @@ from wallie_litellm.events import (
     Event,
     FellBack,
     HealthChanged,
+    LimitOverstated,
     OperatorActed,
     ProviderDown,
     QuotaCrossed,
@@ -139,6 +140,13 @@ def _quota_alert(event: QuotaCrossed, worker: str) -> Row:
     )
 
 
+def _overstated_alert(event: LimitOverstated, worker: str) -> Row:
+    return (
+        *(event.id, event.at, worker, "limit_overstated", "warning", _name(event.provider), _name(event.dimension)),
+        *(_name(event.model), None, float(event.configured), float(event.learned), None),
+    )
+
+
 def _unpriced_alert(event: Unpriced, worker: str) -> Row:
     return (
         *(event.id, event.at, worker, "unpriced", "", _name(event.provider), "", _name(event.model)),
@@ -202,6 +210,7 @@ _ROWS: dict[type, tuple[str, Callable[[Any, str], Row]]] = {
     Settled: ("attempt", _attempt),
     Ended: ("request", _request),
     QuotaCrossed: ("alert", _quota_alert),
+    LimitOverstated: ("alert", _overstated_alert),
     Unpriced: ("alert", _unpriced_alert),
     ProviderDown: ("alert", _down_alert),
     BudgetCrossed: ("alert", _budget_alert),

@@ -138,8 +138,8 @@ requests = Table(
     Index("wallie_requests_at", "at"),
 )
 
-# events.QuotaCrossed (type quota), events.ProviderDown (provider_down), events.Unpriced (unpriced) and
-# events.BudgetCrossed (budget).
+# events.QuotaCrossed (type quota), events.ProviderDown (provider_down), events.Unpriced (unpriced),
+# events.BudgetCrossed (budget) and events.LimitOverstated (limit_overstated; used is the configured amount).
 alerts = Table(
     "wallie_alerts",
     metadata,

@@ -9,6 +9,10 @@
 ``provider_health``  the state of a provider with its models, and the changes of it
 ``status``        a limiter's state as status reports show it
 ``limits``        what a provider's account allows, and what it allows for some of its models
+``limit_learning``  what vendors say of a provider's limits, and what of that is kept to
+``limit_report``    all limits of a provider as reports show them
+``learn_rules``     what the file says of learning them
+``learned_model``   what is learned of one model at one account
 ``store``         what a limiter asks of any store, and its answers: reservation or denial
 ``memory_store``  the store in this process's memory
 ``listener``      what limiters report to the guard: changes of breakers, and thresholds that are reached

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
-from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.limit_keys import ACCOUNT, dimension_in, scope_in
 from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE
-from wallie_litellm.limiter.limits import AccountLimits
+from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 from wallie_litellm.limiter.listener import Crossing, LimiterListener
 from wallie_litellm.limiter.quota_meter import QuotaMeter
 from wallie_litellm.limiter.scope_accounting import ScopeAccounting
@@ -29,6 +29,7 @@ class StoreAccounting:
         self.paused_until = -inf
         self.epoch = 0  # resets of a quota that a fleet shares; stays 0 in a process of its own
         self._listener = listener
+        self._levels = levels
         self._live: dict[Reservation, None] = {}
         self._account = ScopeAccounting(ACCOUNT, limits, levels)
         self._scopes: dict[str, ScopeAccounting] = {
@@ -38,6 +39,20 @@ class StoreAccounting:
         self._passed: dict[str, tuple[ScopeAccounting, ...]] = {
             scope: (self._account,) if scope == ACCOUNT else (self._account, own) for scope, own in self._scopes.items()
         }
+
+    def _add_scope(self, scope: str) -> None:
+        self._scopes[scope] = own = ScopeAccounting(scope, ScopeLimits(), self._levels)
+        self._passed[scope] = (self._account, own)
+
+    def sent_since(self, at: float, scope: str) -> Demand:
+        """What calls under way in ``scope`` have reserved that were admitted after ``at``."""
+        sent = []
+        for reservation in reversed(self._live):  # the last one first
+            if reservation.at <= at:
+                break
+            if reservation.scope == scope:
+                sent.append(reservation.demand)
+        return Demand(*map(sum, zip(NOTHING, *sent, strict=True))) if sent else NOTHING
 
     @property
     def lookback(self) -> float:

@@ -184,6 +184,19 @@ class Limiter:
         """The pattern whose limits a model has, besides the account's; empty if none has it."""
         return self._patterns.find(model)
 
+    def add_scope(self, scope: str) -> None:
+        """Give the models that a pattern matches a scope, without limits yet; patterns of the file go before it."""
+        with self._lock:
+            if scope not in self.scopes:
+                self._store.add_scope(scope)
+                self.scopes = (*self.scopes, scope)
+                self._patterns = ModelPatterns(self.scopes)
+
+    def sent_since(self, at: float, scope: str) -> Demand:
+        """What calls under way in ``scope`` have reserved that were admitted after ``at``."""
+        with self._lock:
+            return self._store.sent_since(at, scope)
+
     def configured(self) -> Mapping[tuple[str, str], int]:
         """The configured limits, by scope and dimension."""
         return self._store.configured()
@@ -202,6 +215,11 @@ class Limiter:
         """Leave no more than ``left`` units of a limit: the vendor has said that so many are left."""
         with self._lock:
             self._store.bound(self._now(), scope, dimension, left)
+
+    def charge(self, scope: str, dimension: str, units: float) -> None:
+        """Take units of a limit per minute that others have used; they are no usage of this process."""
+        with self._lock:
+            self._store.charge(self._now(), scope, dimension, units)
 
     def evict(self, waiter: Waiter) -> None:
         """Deny ``waiter``, if it is still in the queue, as if its wait had become too long."""

@@ -212,6 +212,16 @@ class MemoryStore(StoreAccounting):
         self._set_limit(now, scope, dimension, amount)
         self._index()
 
+    def charge(self, now: float, scope: str, dimension: str, units: float) -> None:
+        """Take units of a limit per minute that others have used."""
+        if (bucket := self._scopes[scope].buckets.get(dimension)) is not None:
+            bucket.take(now, units)
+
+    def add_scope(self, scope: str) -> None:
+        """Add a scope without limits."""
+        self._add_scope(scope)
+        self._index()
+
     def bound(self, now: float, scope: str, dimension: str, left: float) -> None:
         """Leave no more than ``left`` units of a limit."""
         if now >= self._midnight_lookup:

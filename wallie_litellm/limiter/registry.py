@@ -238,6 +238,10 @@ class LimiterRegistry:
             self._patterns[scope] = found
         return found
 
+    def forget_patterns(self) -> None:
+        """Look the patterns of models up again: one has been added."""
+        self._patterns = {}
+
     def known_pattern(self, name: str, model: str) -> str:
         """:meth:`pattern_of` for names that people type: a model's, its group's or a pattern; empty if only paused.
 

@@ -202,6 +202,15 @@ class ProviderStore(Protocol):
     def set_limit(self, now: float, scope: str, dimension: str, amount: int | None) -> None:
         """Have ``amount`` in force from now on, or with ``None`` the configured limit again."""
 
+    def charge(self, now: float, scope: str, dimension: str, units: float) -> None:
+        """Take units of a limit per minute that others have used."""
+
+    def add_scope(self, scope: str) -> None:
+        """Add a scope without limits."""
+
+    def sent_since(self, at: float, scope: str) -> Demand:
+        """What calls under way in ``scope`` have reserved that were admitted after ``at``."""
+
     def bound(self, now: float, scope: str, dimension: str, left: float) -> None:
         """Leave no more than ``left`` units of a limit."""
 

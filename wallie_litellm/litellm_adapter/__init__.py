@@ -23,6 +23,7 @@ What its objects look like:
 ``errors``         exceptions, classified into how an attempt ended
 ``error_table``    whose failure an answer is, by vendor, status, code and wording
 ``error_evidence``  what an exception shows of its origin
+``limit_signs``    what a vendor says of its limits
 ``http_answer``    the provider's own answer behind an exception
 ``openai_errors``  this package's errors as OpenAI's
 ``metadata``       feature, user and the caller's own metadata

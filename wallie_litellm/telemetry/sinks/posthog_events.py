@@ -16,6 +16,7 @@ from wallie_litellm.events import (
     Event,
     FellBack,
     HealthChanged,
+    LimitOverstated,
     QuotaCrossed,
     Settled,
     Unpriced,
@@ -165,6 +166,21 @@ def _quota_crossed(event: QuotaCrossed) -> Captured:
     )
 
 
+def _overstated(event: LimitOverstated) -> Captured:
+    return Captured(
+        QUOTA,
+        None,
+        {
+            "provider": event.provider,
+            "type": "limit_overstated",
+            "dimension": event.dimension,
+            "model": event.model,
+            "configured": event.configured,
+            "limit": event.learned,
+        },
+    )
+
+
 def _unpriced(event: Unpriced) -> Captured:
     return Captured(
         QUOTA,
@@ -205,6 +221,7 @@ _TRANSLATIONS: Mapping[type, Callable[[Any], Captured]] = {
     FellBack: _fell_back,
     HealthChanged: _health_changed,
     QuotaCrossed: _quota_crossed,
+    LimitOverstated: _overstated,
     Unpriced: _unpriced,
     BudgetCrossed: _budget_crossed,
 }

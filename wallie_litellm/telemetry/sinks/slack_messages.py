@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from wallie_litellm.core.scrubbing import one_line
-from wallie_litellm.events import BreakerChanged, BudgetCrossed, Event, QuotaCrossed, Unpriced
+from wallie_litellm.events import BreakerChanged, BudgetCrossed, Event, LimitOverstated, QuotaCrossed, Unpriced
 
 _MOST_LINES: Final = 40  # of a digest: Slack cuts a text off at 40,000 characters
 _LONGEST_NAME: Final = 120  # characters of a name or a reason
@@ -55,6 +55,7 @@ class FactSelector:
         self._cut_off: dict[tuple[str, str | None], float] = {}
         self._makers: Mapping[type, Callable[[Any], Fact | None]] = {
             QuotaCrossed: _quota,
+            LimitOverstated: _overstated,
             Unpriced: _unpriced,
             BudgetCrossed: _budget,
             BreakerChanged: self._breaker,
@@ -126,6 +127,17 @@ def _quota(event: QuotaCrossed) -> Fact | None:
         event.at,
         f"{_code(event.provider)} is at {_percent(event.utilization)} of its {_code(event.dimension)} limit "
         f"({event.used:,.0f} of {event.limit:,}). All of it is free again {_in(event.at, event.reset_in)}.",
+    )
+
+
+def _overstated(event: LimitOverstated) -> Fact:
+    return Fact(
+        ("overstated", event.provider, event.model, event.dimension),
+        "Limit larger than the account's",
+        event.at,
+        f"The file gives {_code(event.model)} at {_code(event.provider)} {event.configured:,} "
+        f"{_code(event.dimension)}, and the account has {event.learned:,}. "
+        "`wallie-litellm limits --write` prints what it has.",
     )
 
 

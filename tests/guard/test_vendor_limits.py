@@ -1,0 +1,161 @@
+"""The limits that vendors tell in their answers, through the router and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import openai
+import pytest
+from drop_in.actions import PROMPT
+from drop_in.upstream import Fault, Upstream
+from litellm_adapter.error_shapes import SHAPES
+from recording import RecordingBus
+
+from wallie_litellm.bootstrap import build_router
+from wallie_litellm.config import parse_config
+from wallie_litellm.events import LimitOverstated
+from wallie_litellm.guard import Guard
+
+AT_MOST: Final = 20.0  # seconds for a handful of calls
+
+
+def told(rpm: int, left: int, **more: Any) -> Fault:
+    """An answer that tells a limit of requests."""
+    headers = {"x-ratelimit-limit-requests": str(rpm), "x-ratelimit-remaining-requests": str(left)}
+    return Fault(headers=headers, **more)
+
+
+def refused(vendor: str, name: str) -> Fault:
+    """A vendor's answer as it was recorded."""
+    shape = next(shape for shape in SHAPES if (shape.vendor, shape.name) == (vendor, name))
+    return Fault(shape.status, headers=shape.headers, body=shape.body)
+
+
+def deployment(upstream: Upstream, model: str, key: str = "sk-one") -> dict[str, Any]:
+    params = {"model": f"openai/{model}", "api_base": upstream.base(model) + "/v1", "api_key": key}
+    return {"model_name": model, "litellm_params": params, "model_info": {"id": f"{model}-{key}"}}
+
+
+def file(upstream: Upstream, openais: dict[str, Any]) -> Any:
+    return parse_config(
+        {
+            "model_list": [deployment(upstream, "a"), deployment(upstream, "b")],
+            "wallie": {"providers": {"openai": openais}, "ledger": None},
+        }
+    )
+
+
+@pytest.fixture
+def make(upstream: Upstream):
+    """Builds a router of two models at one provider, and the bus that its events go to."""
+    made = []
+
+    def build(**openais: Any) -> tuple[Any, RecordingBus]:
+        config, bus = file(upstream, openais), RecordingBus()
+        made.append(build_router(config, guard=Guard(config.wallie, bus=bus)))
+        return made[-1], bus
+
+    yield build
+    for router in made:
+        router.guard.close()
+
+
+async def ask(router: Any, model: str = "a", **arguments: Any) -> None:
+    async with asyncio.timeout(AT_MOST):
+        answer = await router.acompletion(model, PROMPT, **arguments)
+        if arguments.get("stream"):
+            async for _ in answer:
+                pass
+
+
+def scopes(router: Any) -> dict[str, dict[str, tuple[Any, Any, Any]]]:
+    """Configured, learned and in force of each limit, by scope."""
+    found = router.guard.limits()["providers"]["openai"]["scopes"]
+    return {
+        scope: {name: (one["configured"], one["learned"], one["limit"]) for name, one in own["limits"].items()}
+        for scope, own in found.items()
+    }
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_enforce_keeps_to_what_an_answer_tells_of_its_model(upstream: Upstream, make: Any, stream: bool) -> None:
+    upstream.prepare({"a": [told(60, 20), ...]})
+    router, bus = make(rpm=500, learn="enforce")
+    await ask(router, stream=stream)
+    await ask(router, "b", stream=stream)
+    assert scopes(router) == {"": {"rpm": (500, 60, 500)}, "a": {"rpm": (None, 60, 60)}}
+    described = router.guard.status()["providers"]["openai"]
+    assert described["quota"]["rpm"]["learned"] == 60
+    assert described["models"]["a"]["quota"]["rpm"]["left"] < 40
+    (row,) = (one for one in router.guard.limits()["providers"]["openai"]["scopes"]["a"]["limits"].values())
+    assert (row["source"], row["used"]) == ("headers", 0)
+    await ask(router, stream=stream)
+    assert router.guard.status()["providers"]["openai"]["models"]["a"]["quota"]["rpm"]["used"] == 1
+    assert [(one.model, one.configured, one.learned) for one in bus.of(LimitOverstated)] == [("a", 500, 60)]
+
+
+async def test_advise_shows_it_and_announces_once_what_the_file_promises_too_much(
+    upstream: Upstream, make: Any
+) -> None:
+    upstream.prepare({"a": [told(60, 0), ...]})
+    router, bus = make(rpm=500, models={"a*": {"rpm": 400}})
+    for _ in range(3):
+        await ask(router)
+    assert scopes(router) == {"": {"rpm": (500, 60, 500)}, "a*": {"rpm": (400, 60, 400)}}
+    (event,) = bus.of(LimitOverstated)
+    assert event[2:] == ("openai", "a*", "rpm", 400, 60)
+
+
+async def test_off_reads_nothing(upstream: Upstream, make: Any) -> None:
+    upstream.prepare({"a": [told(60, 0), ...]})
+    router, bus = make(rpm=500, learn="off")
+    for _ in range(2):
+        await ask(router)
+    assert scopes(router) == {"": {"rpm": (500, None, 500)}}
+    assert not bus.of(LimitOverstated)
+
+
+async def test_a_limit_auto_begins_with_the_vendors_usual_one_and_takes_the_accounts(
+    upstream: Upstream, make: Any
+) -> None:
+    upstream.prepare({"a": [told(2000, 1999), ...]})
+    router, bus = make(rpm="auto", tpm=9000, models={"b": {"itpm": "auto"}})
+    assert scopes(router) == {
+        "": {"rpm": ("auto", None, 500), "tpm": (9000, None, 9000)},
+        "b": {"itpm": ("auto", None, None)},
+    }
+    for _ in range(3):
+        await ask(router)
+    assert scopes(router)[""]["rpm"] == ("auto", 2000, 2000)
+    assert not bus.of(LimitOverstated)
+
+
+@pytest.mark.parametrize(
+    ("answer", "limits"),
+    [
+        (refused("google-openai", "per minute"), {"rpm": 10}),
+        (refused("openai", "request too large"), {"tpm": 30000}),
+        (refused("openai", "hours in the text alone"), {"rpd": 200}),
+        (refused("anthropic", "tokens per minute"), {"itpm": 30000}),
+    ],
+)
+async def test_a_refusal_tells_the_limit_too(
+    upstream: Upstream, make: Any, answer: Fault, limits: dict[str, int]
+) -> None:
+    upstream.prepare({"a": [answer, ...]})
+    router, _ = make(learn="enforce")
+    with pytest.raises(openai.APIStatusError):
+        await ask(router, num_retries=0)
+    found = router.guard.limits()["providers"]["openai"]["scopes"]["a"]["limits"]
+    assert {name: one["limit"] for name, one in found.items()} == limits
+    assert {one["source"] for one in found.values()} == {"error"}
+
+
+async def test_headers_that_make_no_sense_break_no_call(upstream: Upstream, make: Any) -> None:
+    upstream.prepare(
+        {"a": [Fault(headers={"x-ratelimit-limit-requests": "-1", "x-ratelimit-remaining-requests": "x"})]}
+    )
+    router, _ = make(learn="enforce")
+    await ask(router)
+    assert scopes(router) == {"": {}}

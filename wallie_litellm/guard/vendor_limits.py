@@ -1,0 +1,89 @@
+"""What vendors say of their limits, learned from each attempt's answer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any, Final
+
+from wallie_litellm.clock import Clock
+from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.scopes import model_in
+from wallie_litellm.guard.context import Attempt
+from wallie_litellm.limiter.learn_rules import learn_rules
+from wallie_litellm.limiter.learned_model import LearnedModel
+from wallie_litellm.limiter.limit_learning import Announce, LimitLearning
+from wallie_litellm.limiter.registry import LimiterRegistry
+from wallie_litellm.litellm_adapter.limit_signs import REFUSALS, answer_headers, refusal_in, vocabulary_of
+
+MOST_KNOWN: Final = 1_000  # models at accounts that are looked up at once; with a wildcard, callers invent them
+
+logger = logging.getLogger(__name__)
+
+
+class VendorLimits:
+    """Passes the answers of attempts on to what is learned of their models' limits. Never raises."""
+
+    def __init__(
+        self, config: WallieConfig, clock: Clock, limiters: LimiterRegistry, announce: Announce, processes: int
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._limiters = limiters
+        self._announce = announce
+        self._processes = processes
+        self._lock = threading.Lock()
+        self._learning: dict[str, LimitLearning] = {}  # by provider
+        self._known: dict[str, LearnedModel | None] = {}  # by the scope of an attempt
+
+    def answered(self, attempt: Attempt, response: Any) -> None:
+        """An attempt has been answered, with a response or a stream that begins."""
+        try:
+            learned = self._known[attempt.scope]
+        except KeyError:
+            learned = self._meet(attempt)
+        if learned is not None:
+            try:
+                learned.answered(answer_headers(response), attempt.started_at)
+            except Exception:
+                logger.debug("Headers of %s cannot be read", attempt.provider, exc_info=True)
+
+    def refused(self, attempt: Attempt, error: BaseException, status: int | None) -> None:
+        """An attempt has ended with an error; one of a limit may name that."""
+        if status not in REFUSALS or attempt.reservation is None:
+            return
+        learned = self._known[attempt.scope] if attempt.scope in self._known else self._meet(attempt)
+        if learned is not None:
+            try:
+                said = refusal_in(error)
+                learned.rejected(said.in_text, said.headers, attempt.started_at)
+            except Exception:
+                logger.debug("A refusal of %s cannot be read", attempt.provider, exc_info=True)
+
+    def of(self, provider: str) -> LimitLearning:
+        """What is learned of one provider's limits."""
+        learning = self._learning.get(provider)
+        if learning is None:
+            with self._lock:
+                learning = self._learning.get(provider)
+                if learning is None:
+                    limiter = self._limiters.provider(provider)
+                    rules = learn_rules(self._config.providers.get(provider), limiter.configured())
+                    learning = LimitLearning(
+                        limiter, rules, self._clock, self._announce, self._processes, self._limiters.forget_patterns
+                    )
+                    self._learning[provider] = learning
+        return learning
+
+    def _meet(self, attempt: Attempt) -> LearnedModel | None:
+        """Find out, once, what is learned of the model of an attempt."""
+        learned = None
+        if (model := model_in(attempt.scope)) and attempt.reservation is not None:
+            vocabulary = vocabulary_of(attempt.deployment, attempt.entry.get("litellm_params") or {})
+            account = attempt.account or attempt.provider
+            learned = self.of(attempt.provider).model(model, attempt.reservation.scope, account, vocabulary)
+        with self._lock:
+            if len(self._known) >= MOST_KNOWN:
+                self._known = {}  # other threads read the old one
+            self._known[attempt.scope] = learned
+        return learned

@@ -1,0 +1,225 @@
+"""What is learned of one model at one account, from each of its answers.
+
+Every call passes here, so what is done for each is little: the headers of limits are compared, as text, with the last
+ones, and what is left is looked at only where it bounds a limit that is kept to, and is not most of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
+from threading import Lock
+from typing import Final, NamedTuple, Protocol
+
+from wallie_litellm.core.dimensions import DIMENSION_KINDS, RATE_DIMENSIONS
+from wallie_litellm.core.learned_limits import TWICE, Carefulness, LearnedLimit, left_of, pace
+from wallie_litellm.core.limit_headers import LimitHeaders, Vocabulary
+from wallie_litellm.core.limit_keys import ACCOUNT
+from wallie_litellm.core.limit_sightings import (
+    LITELLMS,
+    Sighting,
+    date_in,
+    plain,
+    remaining_in,
+    sightings_in,
+    window_of,
+)
+from wallie_litellm.limiter.limiter import Limiter
+
+MOST: Final = 0.9  # share of a limit above which what is left of it bounds nothing
+RECENT: Final = 60.0  # seconds for which what another account has said is left counts
+LATE: Final = 1.0  # seconds by which an answer is older than another one: the resolution of a date
+_DATE: Final = f"{LITELLMS}date"
+
+
+class _Bound(NamedTuple):
+    """A header that says what is left of a limit that is kept to."""
+
+    header: str
+    dimension: str
+    kind: int  # the position of what it counts in a demand
+    amount: int
+    near: float  # units below which it may bound the limit
+    rounded_to: int
+    per_second: float
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether the limit refills while calls are sent."""
+        return self.dimension in RATE_DIMENSIONS
+
+
+class ProviderLearning(Protocol):
+    """What is learned of all models of a provider, as those of one of them see it."""
+
+    limiter: Limiter
+    processes: int
+    lock: Lock
+    now: Callable[[], float]
+    wall: Callable[[], float]
+
+    def see(self, learned: LearnedModel, sightings: Iterable[Sighting], source: str) -> None:
+        """An answer has said this of the limits of a model; the lock is held."""
+
+    def keeps_to(self, scope: str, dimension: str) -> bool:
+        """Whether a limit that the vendor tells is kept to in a scope."""
+
+    def rates(self, scope: str) -> dict[str, float]:
+        """The limits per minute that are kept to in a scope, as units a second of this process."""
+
+    def slow_down(self, scope: str, dimension: str, per_second: float, share: float) -> None:
+        """Send calls at a share of a limit since the last answer."""
+
+    def siblings(self, learned: LearnedModel) -> Sequence[LearnedModel]:
+        """What is learned of the same model at all accounts."""
+
+
+class LearnedModel:
+    """Learns one model's limits at one account; ``vocabulary`` is that of its vendor's headers."""
+
+    __slots__ = (
+        "_as_of", "_bounds", "_careful_of", "_date", "_left", "_names", "_raw", "_vocabulary", "account", "careful",
+        "learning", "limits", "model", "scope",
+    )  # fmt: skip
+
+    def __init__(
+        self, learning: ProviderLearning, model: str, scope: str, account: str, vocabulary: Vocabulary
+    ) -> None:
+        self.learning = learning
+        self.model = model
+        self.scope = scope  # the pattern of the model's entry, or one that matches it alone
+        self.account = account
+        self.limits: dict[str, LearnedLimit] = {}  # by dimension
+        self.careful = Carefulness()
+        self._careful_of: frozenset[str] = frozenset()  # the dimensions that a refusal without an amount named, if any
+        self._vocabulary = vocabulary
+        self._names = tuple(LITELLMS + names.limit for names in vocabulary.headers)
+        self._raw: tuple[str | None, ...] | None = None  # the last answer's, once they have nothing new to say
+        self._bounds: tuple[_Bound, ...] = ()
+        self._left: dict[str, tuple[int, float]] = {}  # by dimension: what was left, and when that was said
+        self._date: str | None = None
+        self._as_of = -inf  # the Unix time of the newest answer, by the vendor's clock
+
+    def answered(self, headers: Mapping[str, str], sent_at: float) -> None:
+        """An answer has come, with ``headers`` as LiteLLM keeps them, to a call that was sent then."""
+        raw = tuple(map(headers.get, self._names))
+        if raw != self._raw:
+            self._read(headers, raw)
+            if not self.careful.is_over(self.learning.now()):
+                self._be_careful()
+        if self._bounds:
+            self._bound(headers, sent_at)
+
+    def rejected(self, in_text: Sequence[Sighting], headers: Mapping[str, str], sent_at: float) -> None:
+        """The vendor has refused a call for one of its limits; ``in_text`` is what the answer's text says of them."""
+        learning = self.learning
+        named = (*sightings_in(self._vocabulary, headers, learning.wall()), *in_text)
+        self.note(named, "error")
+        if not any(one.limit for one in named) and self.careful.cut(learning.now(), sent_at):
+            self._careful_of = frozenset(one.dimension for one in named)
+        if self._bounds:
+            self._bound({LITELLMS + name: value for name, value in plain(headers).items()}, sent_at)
+
+    def note(self, limits: Sequence[Sighting], source: str) -> None:
+        """The vendor has named its limits for certain."""
+        with self.learning.lock:
+            self._raw = None
+            for _ in range(TWICE):
+                self.learning.see(self, limits, source)
+            self._bounds = self._find_bounds()
+
+    def _read(self, headers: Mapping[str, str], raw: tuple[str | None, ...]) -> None:
+        if self._is_late(headers):
+            return
+        learning = self.learning
+        seen = sightings_in(self._vocabulary, headers, learning.wall()) if any(raw) else ()
+        with learning.lock:
+            learning.see(self, seen, "headers")
+            self._bounds = self._find_bounds()
+            self._raw = raw if self._is_settled(seen) else None
+
+    def _is_settled(self, seen: Sequence[Sighting]) -> bool:
+        """Whether another answer that says the same would change nothing."""
+        now = self.learning.now()
+        said = [limit for one in seen if (limit := self.limits.get(one.dimension)) is not None]
+        return self.careful.is_over(now) and all(one.is_confirmed and not one.is_rising(now) for one in said)
+
+    def _be_careful(self) -> None:
+        """Send calls more slowly for a while: the vendor has refused one, and has not said for which limit."""
+        learning = self.learning
+        for scope in (self.scope, ACCOUNT):
+            rates = learning.rates(scope)
+            for dimension, per_second in rates.items():
+                if not self._careful_of or dimension in self._careful_of:
+                    learning.slow_down(scope, dimension, per_second, self.careful.share(learning.now()))
+            if rates:
+                return
+
+    def _is_late(self, headers: Mapping[str, str]) -> bool:
+        """Whether an answer is older than another one that has been read."""
+        date = headers.get(_DATE)
+        if date == self._date:
+            return False
+        as_of = date_in(date)
+        if as_of is None:
+            return False
+        if as_of > self._as_of:
+            self._date, self._as_of = date, as_of
+        return as_of < self._as_of - LATE
+
+    # What is left
+
+    def _find_bounds(self) -> tuple[_Bound, ...]:
+        keeps_to, scope = self.learning.keeps_to, self.scope
+        return tuple(
+            self._bound_of(names, amount)
+            for names in self._vocabulary.headers
+            if keeps_to(scope, names.dimension)
+            and (limit := self.limits.get(names.dimension)) is not None
+            and (amount := limit.amount) is not None
+        )
+
+    @staticmethod
+    def _bound_of(names: LimitHeaders, amount: int) -> _Bound:
+        window = window_of(names.dimension)
+        return _Bound(
+            LITELLMS + names.remaining,
+            names.dimension,
+            int(DIMENSION_KINDS[names.dimension]),
+            amount,
+            amount * MOST if names.window == window else inf,
+            names.rounded_to,
+            amount / window,
+        )
+
+    def _bound(self, headers: Mapping[str, str], sent_at: float) -> None:
+        """Leave no more of the limits than the vendor says is left: others use the account too."""
+        learning, sent = self.learning, None
+        for bound in self._bounds:
+            left = remaining_in(headers.get(bound.header))
+            if left is None or left >= bound.near:
+                continue
+            if sent is None:
+                if self._is_late(headers):
+                    return
+                now = learning.now()
+                sent = learning.limiter.sent_since(sent_at, self.scope)
+            if self.account != learning.limiter.name:
+                left = self._most_left(bound.dimension, left, now)
+            share = pace(left, bound.rounded_to, bound.amount)
+            age = max(0.0, now - sent_at)
+            free = left_of(left, bound.rounded_to, bound.per_second * share, age, sent[bound.kind])
+            learning.limiter.bound(self.scope, bound.dimension, free / learning.processes)
+            if share < 1.0 and bound.is_rate:
+                learning.slow_down(self.scope, bound.dimension, bound.per_second / learning.processes, share)
+
+    def _most_left(self, dimension: str, left: int, now: float) -> int:
+        """What is left at the account that has most: all of them share the limit here."""
+        self._left[dimension] = (left, now)
+        recent = (one.left_lately(dimension, now) for one in self.learning.siblings(self))
+        return max(found for found in recent if found is not None)
+
+    def left_lately(self, dimension: str, now: float) -> int | None:
+        """What this account has said is left, if that was a moment ago."""
+        left, at = self._left.get(dimension, (0, -inf))
+        return left if now - at <= RECENT else None

@@ -1,0 +1,220 @@
+"""What vendors say of one provider's limits, and what of that is kept to.
+
+Vendors tell the limits of the model that was called. So a model without an entry under ``models:`` has a scope of its
+own as soon as a limit of it is to be kept to. Of several keys the largest amount counts for a model, since they may be
+those of one organisation, or of several; of several models that share an entry the smallest.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from wallie_litellm.clock import Clock
+from wallie_litellm.core.dimensions import RATE_DIMENSIONS
+from wallie_litellm.core.learned_limits import LearnedLimit
+from wallie_litellm.core.limit_headers import MINUTE, Vocabulary
+from wallie_litellm.core.limit_keys import ACCOUNT
+from wallie_litellm.core.limit_sightings import Sighting
+from wallie_litellm.limiter.learn_rules import LearnRules
+from wallie_litellm.limiter.learned_model import LearnedModel
+from wallie_litellm.limiter.limiter import Limiter
+
+MOST_MODELS: Final = 500  # that are learned of; with a wildcard, callers invent them
+MOST_SCOPES: Final = 100  # that models without an entry are given
+_SPECIAL: Final = re.compile(r"([*?[])")  # characters of a pattern
+LONGEST_STEP: Final = 2.0  # seconds for which an answer slows calls down, in retrospect
+
+
+NO_RULES: Final = LearnRules()
+
+# A provider, a model or a pattern, and a dimension; what the file promises, and what the vendor allows.
+Announce = Callable[[str, str, str, int, int], object]
+
+
+class LimitLearning:
+    """Learns one provider's limits. ``rules`` are by scope; the account's hold for models without an entry.
+
+    ``processes`` divide every limit among them. ``announce`` is called once for each limit of which the file promises
+    more than the account has; ``on_scope`` when a model has been given a scope of its own.
+    """
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        rules: Mapping[str, LearnRules],
+        clock: Clock,
+        announce: Announce,
+        processes: int = 1,
+        on_scope: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.limiter = limiter
+        self.now, self.wall = clock.now, clock.wall
+        self.processes = processes
+        self.lock = threading.Lock()
+        self._rules = dict(rules)
+        self._account = self._rules.get(ACCOUNT, NO_RULES)
+        self._announce = announce
+        self._on_scope = on_scope
+        self._models: dict[str, dict[str, LearnedModel]] = {}  # by model, then by account
+        self._in_force: dict[tuple[str, str], int | None] = {}  # amounts that were set, by scope and dimension
+        self._slowed: dict[tuple[str, str], float] = {}  # when calls were slowed down last
+        self._announced: set[tuple[str, str]] = set()
+        self._own_scopes: set[str] = set()
+
+    def model(self, model: str, scope: str, account: str, vocabulary: Vocabulary) -> LearnedModel | None:
+        """What is learned of one model at one account; ``None`` where nothing is to be, and for one too many.
+
+        ``scope`` is the pattern of its entry, or empty.
+        """
+        if self.rules_of(scope).mode == "off":
+            return None
+        with self.lock:
+            accounts = self._models.get(model, {})
+            found = accounts.get(account)
+            if found is None:
+                if not accounts and len(self._models) >= MOST_MODELS:
+                    return None
+                found = LearnedModel(self, model, scope or own_scope(model), account, vocabulary)
+                self._models[model] = {**accounts, account: found}  # others read without the lock
+            return found
+
+    def rules_of(self, scope: str) -> LearnRules:
+        """The rules of a pattern, or of the own scope of a model without an entry."""
+        return self._rules.get(scope, self._account)
+
+    def is_stated(self, scope: str) -> bool:
+        """Whether the file has an entry for a scope."""
+        return scope in self._rules
+
+    def keeps_to(self, scope: str, dimension: str) -> bool:
+        """Whether a limit that the vendor tells is kept to there, and the limiter has the scope for it."""
+        return scope in self.limiter.scopes and self.rules_of(scope).keeps_to(dimension)
+
+    def siblings(self, learned: LearnedModel) -> list[LearnedModel]:
+        """What is learned of the same model at all accounts."""
+        return list(self._models[learned.model].values())
+
+    def rates(self, scope: str) -> dict[str, float]:
+        """The limits per minute that are kept to in a scope, as units a second of this process."""
+        rules = self.rules_of(scope)
+        known = {dimension: self.limiter.configured().get((scope, dimension)) for dimension in RATE_DIMENSIONS}
+        known |= {dimension: self._in_force.get((scope, dimension)) or amount for dimension, amount in known.items()}
+        return {name: amount / MINUTE for name, amount in known.items() if amount and rules.keeps_to(name)}
+
+    def slow_down(self, scope: str, dimension: str, per_second: float, share: float) -> None:
+        """Take what has been refilled since the last answer away again, but for a share of it."""
+        key, now = (scope, dimension), self.now()
+        passed = min(now - self._slowed.get(key, now), LONGEST_STEP)
+        self._slowed[key] = now
+        if passed > 0:
+            self.limiter.charge(scope, dimension, (1.0 - share) * per_second * passed)
+
+    # What an answer has changed; called with the lock held
+
+    def see(self, learned: LearnedModel, sightings: Iterable[Sighting], source: str) -> None:
+        """An answer has said this of the limits of a model."""
+        now, stated = self.now(), self.rules_of(learned.scope).stated
+        for seen in sightings:
+            if seen.limit is None:
+                continue
+            limit = learned.limits.setdefault(seen.dimension, LearnedLimit())
+            limit.see(seen.limit, now, source, stated.get(seen.dimension))
+            if limit.is_confirmed:
+                self._compare(learned, seen.dimension)
+        self.apply(learned)
+
+    def apply(self, learned: LearnedModel) -> None:
+        """Keep to what has been learned of a model's limits, as far as they are to be kept to."""
+        scope = learned.scope
+        rules = self.rules_of(scope)
+        for dimension in learned.limits:
+            if rules.keeps_to(dimension):
+                self._set(scope, dimension, self._amount(scope, dimension, rules))
+            if dimension in self._account.autos and self._account.keeps_to(dimension):
+                total = self.learned(ACCOUNT, dimension)
+                self._set(ACCOUNT, dimension, None if total is None else max(1, total // self.processes))
+
+    def _amount(self, scope: str, dimension: str, rules: LearnRules) -> int | None:
+        """The limit to keep to; ``None`` is the configured one, or none."""
+        now = self.now()
+        limits = [most for every in self._in(scope) if (most := _limit(every, dimension, now)) is not None]
+        if not limits:
+            return None
+        amount = max(1, int(min(limits) / self.processes))
+        number = None if dimension in rules.autos else self.limiter.configured().get((scope, dimension))
+        return None if number is not None and amount >= number else amount
+
+    def _set(self, scope: str, dimension: str, amount: int | None) -> None:
+        if amount == self._in_force.get((scope, dimension)) or not self._has_scope(scope):
+            return
+        self._in_force[scope, dimension] = amount
+        self.limiter.set_limit(scope, dimension, amount)
+
+    def _has_scope(self, scope: str) -> bool:
+        """Whether the limiter has this scope; a model's own is added to it."""
+        if scope == ACCOUNT or scope in self.limiter.scopes:
+            return True
+        if len(self._own_scopes) >= MOST_SCOPES:
+            return False
+        self._own_scopes.add(scope)
+        self.limiter.add_scope(scope)
+        self._on_scope()
+        return True
+
+    def _compare(self, learned: LearnedModel, dimension: str) -> None:
+        """Announce, once, that the file promises more than the account has."""
+        own = self._rules.get(learned.scope, NO_RULES)
+        stated = [rules.stated[dimension] for rules in (own, self._account) if dimension in rules.stated]
+        if not stated or (learned.scope, dimension) in self._announced:
+            return
+        said = _amounts(self._models[learned.model], dimension)
+        if min(stated) > sum(said):  # several keys may be those of several organisations
+            self._announced.add((learned.scope, dimension))
+            self._announce(self.limiter.name, learned.scope, dimension, min(stated), max(said))
+
+    # What is known
+
+    def learned(self, scope: str, dimension: str) -> int | None:
+        """What the vendor allows in a scope; of the account, what it allows those of its models that were called."""
+        amounts = [max(said) for every in self._in(scope) if (said := _amounts(every, dimension))]
+        if not amounts:
+            return None
+        return sum(amounts) if scope == ACCOUNT else min(amounts)
+
+    def limit_of(self, scope: str, dimension: str) -> LearnedLimit | None:
+        """The newest of the limits that :meth:`learned` is made of."""
+        limits = [
+            one.limits[dimension] for every in self._in(scope) for one in every.values() if dimension in one.limits
+        ]
+        return max((one for one in limits if one.amount), key=lambda one: one.seen_at, default=None)
+
+    def scopes(self) -> list[str]:
+        """The scopes of which something is configured or known: the account, patterns, and models without an entry."""
+        known = {one.scope for every in self._in(ACCOUNT) for one in every.values() if one.limits}
+        patterns = [scope for scope in self._rules if scope != ACCOUNT]
+        return [ACCOUNT, *patterns, *sorted(known.difference(patterns))]
+
+    def _in(self, scope: str) -> list[dict[str, LearnedModel]]:
+        """What is learned of the models in a scope, of each by account; of the account's, of all."""
+        models = list(self._models.values())  # another thread may add one
+        return [every for every in models if scope in (ACCOUNT, next(iter(every.values())).scope)]
+
+
+def own_scope(model: str) -> str:
+    """The pattern that matches one model alone."""
+    return _SPECIAL.sub(r"[\1]", model)
+
+
+def _amounts(accounts: Mapping[str, LearnedModel], dimension: str) -> list[int]:
+    """What the vendor allows one model at each of its accounts."""
+    limits = [limit for one in list(accounts.values()) if (limit := one.limits.get(dimension)) is not None]
+    return [limit.amount for limit in limits if limit.amount]
+
+
+def _limit(accounts: Mapping[str, LearnedModel], dimension: str, now: float) -> float | None:
+    """The limit of one model to keep to."""
+    limits = [limit.limit(now) for one in accounts.values() if (limit := one.limits.get(dimension)) is not None]
+    return max((limit for limit in limits if limit is not None), default=None)

@@ -1,0 +1,54 @@
+"""A provider's limits as reports show them: configured, learned, in force and used, by scope and dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wallie_litellm.core.dimensions import DIMENSIONS
+from wallie_litellm.core.iso_time import iso_time
+from wallie_litellm.core.limit_keys import ACCOUNT
+from wallie_litellm.limiter.learn_rules import LearnRules
+from wallie_litellm.limiter.limit_learning import LimitLearning
+from wallie_litellm.limiter.store import LimitUsage
+
+
+def describe_limits(learning: LimitLearning) -> dict[str, Any]:
+    """All limits of a provider, by scope; the empty one is the account's."""
+    state = learning.limiter.state()
+    usage = {ACCOUNT: state.usage, **{scope: own.usage for scope, own in state.models.items()}}
+    return {
+        scope: {
+            "learn": learning.rules_of(scope).mode,
+            "limits": _describe_scope(learning, scope, usage.get(scope, {})),
+        }
+        for scope in learning.scopes()
+    }
+
+
+def add_learned(learning: LimitLearning, described: Mapping[str, Any]) -> None:
+    """Add what the vendor has said to each quota of a provider as status reports show it."""
+    quotas = {ACCOUNT: described["quota"]}
+    quotas |= {scope: own["quota"] for scope, own in described.get("models", {}).items() if "quota" in own}
+    for scope, quota in quotas.items():
+        for dimension, shown in quota.items():
+            shown["learned"] = learning.learned(scope, dimension)
+
+
+def _describe_scope(learning: LimitLearning, scope: str, usage: Mapping[str, LimitUsage]) -> dict[str, Any]:
+    rules = learning.rules_of(scope) if learning.is_stated(scope) else LearnRules()
+    described: dict[str, Any] = {}
+    for dimension in DIMENSIONS:
+        learned, used = learning.limit_of(scope, dimension), usage.get(dimension)
+        if dimension in rules.stated or dimension in rules.autos or learned is not None or used is not None:
+            seen = None if learned is None else learning.wall() - (learning.now() - learned.seen_at)
+            described[dimension] = {
+                "configured": "auto" if dimension in rules.autos else rules.stated.get(dimension),
+                "learned": learning.learned(scope, dimension),
+                "source": None if learned is None else learned.source,
+                "seen_at": None if seen is None else iso_time(seen, "seconds"),
+                "limit": None if used is None else used.limit,
+                "used": None if used is None else used.units,
+                "left": None if used is None else used.left,
+            }
+    return described

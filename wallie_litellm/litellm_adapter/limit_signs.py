@@ -1,0 +1,48 @@
+"""Where LiteLLM keeps what a vendor says of its limits: the headers of answers and errors, and the texts of refusals.
+
+LiteLLM (1.106 to 1.110) drops the headers of ``/v1/messages`` in one piece, of text completions, moderations and
+reranking; those of Groq's chat in one piece it keeps from 1.109 on. Streams and errors have them on every endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from wallie_litellm.core.limit_headers import VOCABULARIES, Vocabulary
+from wallie_litellm.core.limit_sightings import Sighting
+from wallie_litellm.core.limit_texts import sightings_in_text
+from wallie_litellm.litellm_adapter.error_evidence import causes_of
+from wallie_litellm.litellm_adapter.http_answer import answer_behind
+from wallie_litellm.litellm_adapter.providers import vendor_of
+
+REFUSALS: Final = frozenset({413, 429})  # statuses of answers that may name a limit
+_NONE: Final[Mapping[str, str]] = {}
+_SILENT: Final = Vocabulary((), "")
+
+
+class Refusal(NamedTuple):
+    """What an answer that refuses a call for a limit says of limits: in its text, and its headers."""
+
+    in_text: tuple[Sighting, ...]
+    headers: Mapping[str, str]
+
+
+def vocabulary_of(model: str, parameters: Mapping[str, Any]) -> Vocabulary:
+    """The vocabulary of the vendor of a deployment; one without headers where the vendor tells nothing in any."""
+    return VOCABULARIES.get(vendor_of(model, parameters) or "", _SILENT)
+
+
+def answer_headers(response: Any) -> Mapping[str, str]:
+    """The headers of a response, or of a stream that has begun, as LiteLLM keeps them."""
+    try:
+        found = response._hidden_params["additional_headers"]
+    except (AttributeError, KeyError, TypeError):
+        return _NONE
+    return found if type(found) is dict else _NONE
+
+
+def refusal_in(error: BaseException) -> Refusal:
+    """What an error says of limits."""
+    answer = answer_behind(error, tuple(causes_of(error)))
+    return Refusal(sightings_in_text(answer.text), answer.headers)
