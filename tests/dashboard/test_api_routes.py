@@ -15,6 +15,8 @@ import pytest
 from dashboard_support import TOKEN
 from ledger_support import ended, settled
 
+from wallie_litellm.core.limit_headers import VOCABULARIES
+from wallie_litellm.core.limit_sightings import Sighting
 from wallie_litellm.events import QuotaCrossed, new_id
 
 BEARER = {"authorization": f"Bearer {TOKEN}"}
@@ -24,7 +26,7 @@ ACTIONS = {
     "circuit/open": "open_circuit",
     "circuit/release": "release_circuit",
 }
-GETS = ("status", "usage", "alerts", "kpis", "export.csv", "openapi.json")
+GETS = ("status", "limits", "usage", "alerts", "kpis", "export.csv", "openapi.json")
 
 MakeApp = Callable[..., Any]
 
@@ -40,6 +42,22 @@ def post(app: Any, path: str, body: Any = None, **headers: str) -> Any:
 def state(app: Any) -> str:
     found: str = app.guard.status()["providers"]["openai"]["breaker"]["state"]
     return found
+
+
+def test_the_limits_are_the_guards(make_app: MakeApp) -> None:
+    app = make_app()
+    app.guard.vendor_limits.of("openai").model("gpt-4o", "", "openai", VOCABULARIES["openai"]).note(
+        (Sighting("tpm", 30000),), "headers"
+    )
+    found = get(app, "limits").json()["providers"]["openai"]["scopes"]
+    expected = app.guard.limits()["providers"]["openai"]["scopes"]
+    assert found.keys() == expected.keys() == {"", "gpt-4o"}
+    assert {name: one["configured"] for name, one in found[""]["limits"].items()} == {
+        name: one["configured"] for name, one in expected[""]["limits"].items()
+    }
+    row = found["gpt-4o"]["limits"]["tpm"]
+    assert (row["configured"], row["learned"], row["source"], row["limit"]) == (None, 30000, "headers", 30000)
+    assert get(app, "status").json()["providers"]["openai"]["quota"]["tpm"]["learned"] == 30000
 
 
 def test_the_status_is_the_guards(make_app: MakeApp) -> None:

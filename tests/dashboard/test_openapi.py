@@ -17,6 +17,7 @@ from wallie_litellm.events import QuotaCrossed, new_id
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 OPERATIONS = {
     "status": ("get", "/api/status"),
+    "limits": ("get", "/api/limits"),
     "usage": ("get", "/api/usage"),
     "alerts": ("get", "/api/alerts"),
     "kpis": ("get", "/api/kpis"),

@@ -4,6 +4,7 @@
 ``init``          ``init``: the files to begin with
 ``check``         ``check``
 ``status``        ``status``
+``limits``        ``limits``
 ``actions``       an operator's actions: ``reset-quota``, ``open-circuit``, ``close-circuit``, ``release-circuit``
 ``ledger``        ``export`` and ``kpis``
 ``dashboard``     ``dashboard``

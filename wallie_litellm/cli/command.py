@@ -12,6 +12,7 @@ from wallie_litellm.cli.dashboard import dashboard_command
 from wallie_litellm.cli.exits import Commands, exit_code
 from wallie_litellm.cli.init import init_command
 from wallie_litellm.cli.ledger import export_command, kpis_command
+from wallie_litellm.cli.limits import limits_command
 from wallie_litellm.cli.status import status_command
 
 
@@ -62,6 +63,7 @@ for command in (
     export_command,
     init_command,
     kpis_command,
+    limits_command,
     proxy_command,
     status_command,
     *action_commands(),

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 
 from wallie_litellm.dashboard.api_errors import ApiError, api_route_class
 from wallie_litellm.dashboard.auth import CSRF_HEADER, SESSION_COOKIE, Authenticator, Visitor
-from wallie_litellm.dashboard.schemas import Alerts, Done, ErrorBody, Kpis, Reason, Status, Usage
+from wallie_litellm.dashboard.schemas import Alerts, Done, ErrorBody, Kpis, Limits, Reason, Status, Usage
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.sessions import clean_name
 from wallie_litellm.dashboard.source import Action, ActionRefused
@@ -73,6 +73,7 @@ def api_router(service: DashboardService, authenticator: Authenticator) -> APIRo
         prefix="/api", route_class=api_route_class(authenticator), dependencies=described, responses=_ERRORS
     )
     _add_status(router, service)
+    _add_limits(router, service)
     _add_ledger_routes(router, _LedgerRoutes(service))
     for path, action, summary in _ACTION_ROUTES:
         _add_action(router, path, _ActionRoute(service, action), summary)
@@ -91,6 +92,13 @@ def _add_status(router: APIRouter, service: DashboardService) -> None:
     async def status() -> Response:
         """Providers, features, store, sinks and budget at this moment: the same as `guard.status()`."""
         return JSONResponse(finite(dict(await service.status())))
+
+
+def _add_limits(router: APIRouter, service: DashboardService) -> None:
+    @router.get("/limits", response_model=Limits, tags=["status"], operation_id="limits", summary="All limits")
+    async def limits() -> Response:
+        """Limits as configured, as vendors tell them, in force and used: the same as `guard.limits()`."""
+        return JSONResponse(finite(dict(await service.limits())))
 
 
 def _add_ledger_routes(router: APIRouter, routes: _LedgerRoutes) -> None:

@@ -29,6 +29,10 @@ class GuardSource:
         """The guard's own status."""
         return self._guard.status()
 
+    async def limits(self) -> Mapping[str, Any]:
+        """The guard's own limits."""
+        return self._guard.limits()
+
     async def fleet(self) -> Fleet:
         """The guard's store, and the workers that share it where it is Redis."""
         store: Mapping[str, Any] = self._guard.status()["store"]

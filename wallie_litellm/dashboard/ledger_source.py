@@ -47,6 +47,7 @@ class LedgerSource:
         self._used = used
         self._error: str | None = None
         self._last: tuple[float, Mapping[str, Any]] = (float("-inf"), {})
+        self._limits: Mapping[str, Any] = {}
 
     async def status(self) -> Mapping[str, Any]:
         """The status of a guard that was filled from the ledger alone."""
@@ -58,7 +59,7 @@ class LedgerSource:
         try:
             guard.call_only(self._used)
             changes, unserved = await self._read(guard)
-            status = guard.status()
+            status, self._limits = guard.status(), guard.limits()
         finally:
             guard.close()
         for described in (*status["providers"].values(), *status["features"].values()):
@@ -76,6 +77,11 @@ class LedgerSource:
         status["store"] = {"scope": "ledger", "state": "down" if self._error else "ok", "error": self._error}
         self._last = now, status
         return status
+
+    async def limits(self) -> Mapping[str, Any]:
+        """The configured limits and what the records use of them; what vendors say is not on record."""
+        await self.status()
+        return self._limits
 
     async def fleet(self) -> Fleet:
         """The ledger's state; no workers, since a ledger does not list them."""

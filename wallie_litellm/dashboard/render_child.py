@@ -37,6 +37,9 @@ class _ReportedSource:
     async def status(self) -> Mapping[str, Any]:
         return self._status
 
+    async def limits(self) -> Mapping[str, Any]:
+        return {"providers": {}}  # no panel asks for them
+
     async def fleet(self) -> Fleet:
         return self._fleet
 

@@ -39,6 +39,7 @@ class QuotaStatus(BaseModel):
 
     used: float
     limit: float
+    learned: float | None = Field(default=None, description="what the vendor says it is, null if nothing")
     utilization: float
     left: float
     reset_at: str
@@ -106,6 +107,41 @@ class Status(BaseModel):
     store: StoreStatus
     sinks: dict[str, Any]
     budget: BudgetStatus
+
+
+class LimitRow(BaseModel):
+    """One limit. ``configured`` is the file's number, ``auto`` or null, ``learned`` what the vendor says, or null.
+
+    ``source`` is where it was said (headers, error, admin), ``seen_at`` when last. ``limit`` is in force, of which
+    ``used`` are used and ``left`` left; null where it is not known here.
+    """
+
+    configured: int | str | None
+    learned: int | None
+    source: str | None
+    seen_at: str | None
+    limit: int | None
+    used: float | None
+    left: float | None
+
+
+class ScopeLimitRows(BaseModel):
+    """The limits of all models together, or of those that a pattern matches; ``learn`` is off, advise or enforce."""
+
+    learn: str
+    limits: dict[str, LimitRow] = Field(description="by dimension: rpm, tpm, itpm, otpm, rpd, tpd, concurrency")
+
+
+class ProviderLimitRows(BaseModel):
+    """One provider's limits, by scope: the empty one is the account's."""
+
+    scopes: dict[str, ScopeLimitRows]
+
+
+class Limits(BaseModel):
+    """The same as ``guard.limits()``."""
+
+    providers: dict[str, ProviderLimitRows]
 
 
 class UsageRow(BaseModel):

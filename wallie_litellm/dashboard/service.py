@@ -57,6 +57,10 @@ class DashboardService:
         """The source's status at this moment."""
         return await self._in_thread(lambda _: self.source.status())
 
+    async def limits(self) -> Mapping[str, Any]:
+        """The source's limits at this moment."""
+        return await self._in_thread(lambda _: self.source.limits())
+
     async def snapshot(self, range_name: str) -> Snapshot:
         """Everything about one of ``RANGES``."""
         return await self._in_thread(lambda feed: feed.panels.snapshot(range_name))

@@ -27,6 +27,9 @@ class DashboardSource(Protocol):
     async def status(self) -> Mapping[str, Any]:
         """The present, in the shape of :meth:`wallie_litellm.guard.Guard.status`."""
 
+    async def limits(self) -> Mapping[str, Any]:
+        """All limits, in the shape of :meth:`wallie_litellm.guard.Guard.limits`."""
+
     async def fleet(self) -> Fleet:
         """Which store holds the limits, and which processes share it."""
 

@@ -1,0 +1,160 @@
+"""``wallie-litellm limits``: what limits are configured, what the vendors say, and what is used of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from wallie_litellm.cli.exits import DONE, FAILED, echo_error, load_or_refuse
+from wallie_litellm.cli.fleet_report import FleetUnavailable, fleet_report
+from wallie_litellm.cli.remote import one_line_errors, running_client, url_options
+from wallie_litellm.cli.tables import aligned, moment, text
+
+if TYPE_CHECKING:
+    from wallie_litellm.config import ProviderLimits, RouterConfig
+
+_IN_MEMORY: Final = (
+    "What vendors say, and what is used, is known to the process that makes the calls: give --url of a running proxy "
+    "or dashboard, or share limits through WALLIE_REDIS_URL."
+)
+_ACCOUNT: Final = ""  # the scope of the limits that all models share
+_HEADER: Final = "# As the vendors tell the limits; for the wallie: section of the file."
+
+
+@click.command("limits")
+@url_options
+@click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+@click.option(
+    "--write", is_flag=True, help="Print the limits that vendors tell, as YAML for the file; it is not changed."
+)
+def limits_command(url: str | None, insecure: bool, config: str | None, as_json: bool, write: bool) -> None:
+    """Show all limits: configured, told by the vendor, in force, and used; of accounts and of models.
+
+    With --url as a running proxy or dashboard has them; else as the Redis has them that the workers share.
+
+    The exit code is 0, 1 if the server at --url or Redis cannot be read, and 2 if the configuration is wrong.
+    """
+    client = running_client(url, insecure, config)
+    if client is not None:
+        with one_line_errors():
+            report: Mapping[str, Any] = client.get("api/limits")
+    else:
+        report = _from_store(load_or_refuse(config))
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        for line in _yaml_lines(report) if write else _table(report):
+            click.echo(line)
+    sys.exit(DONE)
+
+
+# Where they come from
+
+
+def _from_store(loaded: RouterConfig) -> dict[str, Any]:
+    from wallie_litellm.config.values import mask_url
+
+    url, described = loaded.wallie.store.url, {}
+    if url == "memory":
+        echo_error(_IN_MEMORY)
+    else:
+        try:
+            described = fleet_report(loaded)["providers"]
+        except FleetUnavailable as error:
+            echo_error(f"wallie.store.url: {mask_url(url)} cannot be read: {error}")
+            sys.exit(FAILED)
+    names = sorted(described.keys() or filter(loaded.wallie.states_limits_of, loaded.wallie.providers))
+    return {
+        "providers": {
+            name: {"scopes": _scopes(loaded.wallie.providers.get(name), described.get(name, {}))} for name in names
+        }
+    }
+
+
+def _scopes(settings: ProviderLimits | None, described: Mapping[str, Any]) -> dict[str, Any]:
+    """The scopes of one provider: the file's limits, and those that Redis has in force."""
+    stated = {_ACCOUNT: settings, **(settings.models if settings is not None else {})}
+    quotas = {_ACCOUNT: described.get("quota", {})}
+    quotas |= {scope: own.get("quota", {}) for scope, own in described.get("models", {}).items()}
+    general = (settings.learn if settings is not None else None) or "advise"
+    found = {}
+    for scope in stated.keys() | {scope for scope, quota in quotas.items() if quota}:
+        own = stated.get(scope)
+        numbers: dict[str, Any] = {} if own is None else {str(name): one for name, one in own.by_dimension().items()}
+        numbers |= {} if own is None else {str(name): "auto" for name in own.autos()}
+        shown = quotas.get(scope, {})
+        found[scope] = {
+            "learn": (own.learn if own is not None else None) or general,
+            "limits": {
+                name: _row(numbers.get(name), shown.get(name)) for name in [*numbers, *(shown.keys() - numbers)]
+            },
+        }
+    return dict(sorted(found.items()))
+
+
+def _row(configured: int | str | None, quota: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One limit; a limit in force that is not the configured one is what a worker has learned."""
+    in_force = None if quota is None else quota["limit"]
+    learned = in_force if in_force is not None and in_force != configured and configured != "auto" else None
+    return {
+        "configured": configured,
+        "learned": learned,
+        "source": None,
+        "seen_at": None,
+        "limit": in_force,
+        "used": None if quota is None else quota["used"],
+        "left": None if quota is None else quota["left"],
+    }
+
+
+# How they are shown
+
+
+def _table(report: Mapping[str, Any]) -> Iterator[str]:
+    from wallie_litellm.core.scrubbing import one_line
+
+    rows: list[tuple[str, ...]] = [
+        ("", "models", "limit", "configured", "learned", "from", "seen (UTC)", "in force", "used", "left", "learn")
+    ]
+    for provider, described in report["providers"].items():
+        shown = provider
+        for scope, own in described["scopes"].items():
+            for dimension, one in own["limits"].items():
+                seen = "" if one["seen_at"] is None else moment(one["seen_at"])
+                amounts = (text(one["configured"]), text(one["learned"]), one["source"] or "", seen, text(one["limit"]))
+                left = None if one["left"] is None else f"{one['left']:.0f}"
+                rows.append((shown, scope or "all", dimension, *amounts, text(one["used"]), text(left), own["learn"]))
+                shown = ""
+    if len(rows) == 1:
+        yield "no limits"
+        return
+    yield from map(one_line, aligned(rows, right=(3, 4, 7, 8, 9)))
+
+
+def _yaml_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """The ``providers:`` section with what is learned, and what is configured where nothing is."""
+    import yaml
+
+    providers = {}
+    for provider, described in report["providers"].items():
+        scopes = {scope: _amounts(own, is_account=not scope) for scope, own in described["scopes"].items()}
+        account = scopes.pop(_ACCOUNT, {})
+        models = {scope: amounts for scope, amounts in scopes.items() if amounts}
+        if account or models:
+            providers[provider] = {**account, **({"models": models} if models else {})}
+    yield _HEADER
+    yield from yaml.safe_dump({"providers": providers}, sort_keys=False, default_flow_style=None).splitlines()
+
+
+def _amounts(own: Mapping[str, Any], *, is_account: bool) -> dict[str, Any]:
+    """The amounts to write of one scope. Vendors tell no limits of an account's, but those of its models."""
+    amounts = {
+        name: one["configured"] if is_account or one["learned"] is None else one["learned"]
+        for name, one in own["limits"].items()
+    }
+    return {name: amount for name, amount in amounts.items() if amount is not None}
