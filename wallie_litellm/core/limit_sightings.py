@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS
 from wallie_litellm.core.limit_headers import DAY, MINUTE, LimitHeaders, ResetFormat, Vocabulary
+from wallie_litellm.core.retry_after import LONGEST as LONGEST_WAIT
 from wallie_litellm.core.retry_after import parse_duration
 
 LITELLMS: Final = "llm_provider-"  # before a vendor's header in LiteLLM's responses
@@ -69,12 +70,13 @@ def sightings_in(vocabulary: Vocabulary, headers: Mapping[str, str], wall: float
 
 
 def wait_in(vocabulary: Vocabulary, headers: Mapping[str, str], wall: float) -> float | None:
-    """Seconds after which to call again, where a vendor says so in a header of its own."""
+    """Seconds after which to call again, a day at most, where a vendor says so in a header of its own."""
     if vocabulary.until is None:
         return None
     name, reset_format = vocabulary.until
     value = plain(headers).get(name)
-    return None if value is None else reset_in(reset_format, value, wall)
+    wait = None if value is None else reset_in(reset_format, value, wall)
+    return None if wait is None else min(wait, LONGEST_WAIT)
 
 
 def plain(headers: Mapping[str, str]) -> dict[str, str]:

@@ -31,6 +31,8 @@ from wallie_litellm.core.daily_quota import next_midnight
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.core.fault_domain import FaultDomain
 from wallie_litellm.core.http_status import CALLER_STATUSES, REQUEST_REFUSED, StatusFault, fault_of
+from wallie_litellm.core.limit_headers import VOCABULARIES
+from wallie_litellm.core.limit_sightings import wait_in
 from wallie_litellm.core.retry_after import parse_retry_after, parse_wait_in_text
 from wallie_litellm.errors import RequestTooLarge, WallieError
 from wallie_litellm.litellm_adapter.error_evidence import (
@@ -258,7 +260,7 @@ def _classify_status(
             status = 429
     if status < 400:
         return _provider_failed(_NOT_READABLE, status_code=status)
-    row = find_row(str(getattr(error, "llm_provider", None) or ""), status, answer.codes, answer.text)
+    row = find_row(_vendor_of(error), status, answer.codes, answer.text)
     if row is not None:
         return _by_row(row, status, answer, error)
     return _by_status(error, status, answer, exchanged=exchanged or answer.status is not None)
@@ -268,7 +270,7 @@ def _by_row(row: ErrorRow, status: int, answer: HttpAnswer, error: BaseException
     """The result of an answer that the error table knows."""
     reason = f"HTTP {status}"
     if row.is_limit:
-        pause_for = _asked_to_wait(answer)
+        pause_for = _asked_to_wait(answer, error)
         if row.reset_timezone and (row.at_least or not pause_for):
             now = time.time()
             pause_for = max(pause_for or 0.0, next_midnight(now, row.reset_timezone) - now)
@@ -288,7 +290,7 @@ def _by_row(row: ErrorRow, status: int, answer: HttpAnswer, error: BaseException
         Verdict.FAILURE if failed or row.is_missing else Verdict.IGNORED,
         reason=reason,
         status_code=status,
-        pause_for=_asked_to_wait(answer) if failed else None,
+        pause_for=_asked_to_wait(answer, error) if failed else None,
         transient=row.fault is FaultDomain.PROVIDER,
         fault=FaultDomain.REQUEST if special_of(error) is not None else row.fault,
     )
@@ -302,7 +304,7 @@ def _by_status(error: BaseException, status: int, answer: HttpAnswer, *, exchang
         Verdict.FAILURE if fault in (StatusFault.SERVER, StatusFault.ACCOUNT) else Verdict.IGNORED,
         reason=f"HTTP {status}",
         status_code=status,
-        pause_for=_asked_to_wait(answer) if fault in (StatusFault.RATE_LIMIT, StatusFault.SERVER) else None,
+        pause_for=_asked_to_wait(answer, error) if fault in (StatusFault.RATE_LIMIT, StatusFault.SERVER) else None,
         rate_limited=fault is StatusFault.RATE_LIMIT,
         transient=fault in (StatusFault.SERVER, StatusFault.TRANSIENT),
         timed_out=status in (408, 504),
@@ -355,8 +357,15 @@ def _code_of(error: BaseException) -> str:
     return str(body.get("code") or "") if isinstance(body, Mapping) else ""
 
 
-def _asked_to_wait(answer: HttpAnswer) -> float | None:
-    """Seconds that the answer asks to wait, by its headers, else by its text."""
+def _vendor_of(error: BaseException) -> str:
+    return str(getattr(error, "llm_provider", None) or "")
+
+
+def _asked_to_wait(answer: HttpAnswer, error: BaseException) -> float | None:
+    """Seconds that the answer asks to wait, by its headers, else by its text, else by a header of the vendor's own."""
     now = time.time()
     asked = parse_retry_after(answer.headers, now)
-    return parse_wait_in_text(answer.text, now) if asked is None else asked
+    if asked is None:
+        asked = parse_wait_in_text(answer.text, now)
+    vocabulary = VOCABULARIES.get(_vendor_of(error))
+    return wait_in(vocabulary, answer.headers, now) if asked is None and vocabulary is not None else asked
