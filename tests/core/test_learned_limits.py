@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wallie_litellm.core.learned_limits import LEAST_SHARE, Carefulness, LearnedLimit, left_of
+from wallie_litellm.core.learned_limits import LEAST_SHARE, SLOWEST, Carefulness, LearnedLimit, left_of, pace
 
 FILE = 500  # the amount in the file
 
@@ -117,3 +117,8 @@ def test_what_is_left_takes_account_of_what_was_sent_since(
     remaining: int, rounded_to: int, age: float, sent_since: int, left: float
 ) -> None:
     assert left_of(remaining, rounded_to, 1.0, age, sent_since) == pytest.approx(left)
+
+
+def test_calls_slow_down_as_little_is_left_the_more_the_longer_ago_that_was() -> None:
+    paces = [pace(left, 1, 600.0, 10.0, age) for left, age in ((600, 0.0), (30, 0.0), (14, 0.0), (0, 0.0), (29, 3.0))]
+    assert paces == [1.0, 1.0, 0.5, SLOWEST, 0.5]

@@ -19,7 +19,7 @@ CUT: Final = 0.7  # share of the limit that is left by a 429 that says nothing
 LEAST_SHARE: Final = 0.2  # below which such answers do not go
 RECOVERY: Final = 0.005  # of the limit, which each second after such an answer gives back
 HORIZON: Final = 10.0  # seconds of refill that what is left is taken to be old
-RESERVE: Final = 0.1  # share of a limit that is left to others: below it, calls are sent more slowly
+RESERVE: Final = 0.05  # share of a limit that is left to others: below it, calls are sent more slowly
 SLOWEST: Final = 0.05  # share of the limit at which calls are sent when nothing is left of it
 
 
@@ -118,7 +118,10 @@ def left_of(remaining: int, rounded_to: int, per_second: float, age: float, sent
     return max(0.0, remaining + rounded_to + per_second * looked_at - sent_since * part)
 
 
-def pace(remaining: int, rounded_to: int, limit: float) -> float:
-    """The share of a ``limit`` at which to send calls when so much is ``remaining``."""
-    reserve = max(limit * RESERVE, 2.0 * rounded_to)
+def pace(remaining: int, rounded_to: int, limit: float, per_second: float, age: float) -> float:
+    """The share of a ``limit`` at which to send calls when ``remaining`` were left, ``age`` seconds ago.
+
+    The longer ago that was, the more may have been used meanwhile, and the more is left to others.
+    """
+    reserve = max(limit * RESERVE, 2.0 * rounded_to) + per_second * min(age, HORIZON)
     return min(1.0, max(SLOWEST, (remaining + rounded_to) / reserve))

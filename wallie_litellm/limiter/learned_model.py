@@ -26,6 +26,7 @@ from wallie_litellm.core.limit_sightings import (
 )
 from wallie_litellm.limiter.limiter import Limiter
 
+LOOKS_EVERY: Final = 0.02  # seconds at least between two looks at what is left: of many answers, some are enough
 MOST: Final = 0.9  # share of a limit above which what is left of it bounds nothing
 RECENT: Final = 60.0  # seconds for which what another account has said is left counts
 LATE: Final = 1.0  # seconds by which an answer is older than another one: the resolution of a date
@@ -78,8 +79,8 @@ class LearnedModel:
     """Learns one model's limits at one account; ``vocabulary`` is that of its vendor's headers."""
 
     __slots__ = (
-        "_as_of", "_bounds", "_careful_of", "_date", "_left", "_names", "_raw", "_vocabulary", "account", "careful",
-        "learning", "limits", "model", "scope",
+        "_as_of", "_bounds", "_careful_of", "_date", "_left", "_look_at", "_names", "_raw", "_vocabulary", "account",
+        "careful", "learning", "limits", "model", "scope",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +98,7 @@ class LearnedModel:
         self._raw: tuple[str | None, ...] | None = None  # the last answer's, once they have nothing new to say
         self._bounds: tuple[_Bound, ...] = ()
         self._left: dict[str, tuple[int, float]] = {}  # by dimension: what was left, and when that was said
+        self._look_at = -inf  # when to look at what is left again
         self._date: str | None = None
         self._as_of = -inf  # the Unix time of the newest answer, by the vendor's clock
 
@@ -107,7 +109,8 @@ class LearnedModel:
             self._read(headers, raw)
             if not self.careful.is_over(self.learning.now()):
                 self._be_careful()
-        if self._bounds:
+        if self._bounds and (now := self.learning.now()) >= self._look_at:
+            self._look_at = now + LOOKS_EVERY
             self._bound(headers, sent_at)
 
     def rejected(self, in_text: Sequence[Sighting], headers: Mapping[str, str], sent_at: float) -> None:
@@ -206,8 +209,8 @@ class LearnedModel:
                 sent = learning.limiter.sent_since(sent_at, self.scope)
             if self.account != learning.limiter.name:
                 left = self._most_left(bound.dimension, left, now)
-            share = pace(left, bound.rounded_to, bound.amount)
             age = max(0.0, now - sent_at)
+            share = pace(left, bound.rounded_to, bound.amount, bound.per_second, age)
             free = left_of(left, bound.rounded_to, bound.per_second * share, age, sent[bound.kind])
             learning.limiter.bound(self.scope, bound.dimension, free / learning.processes)
             if share < 1.0 and bound.is_rate:
