@@ -27,6 +27,7 @@ from wallie_litellm.config import parse_config
 from wallie_litellm.simulator.providers import SimulatedProviders
 
 if TYPE_CHECKING:
+    from forked import ForkServer
     from privacy_support import Receivers
 
     from wallie_litellm.clock import Clock
@@ -75,6 +76,16 @@ def fleet(running_fleet: SimulatedProviders) -> SimulatedProviders:
         running_fleet[name].heal()
         running_fleet[name].reset()
     return running_fleet
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    """Forks proxies of LiteLLM."""
+    from proxy_support import proxy_forks
+
+    server = proxy_forks()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -20,9 +20,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from forked import ForkedProcess, ForkServer
+from ports import free_port
 from support import SHIPPED, messages, wait_until
 
 MASTER_KEY = "sk-test-master-key-1234567890"
+_IMPORTED = (
+    "litellm.litellm_core_utils.default_encoding",
+    "litellm.proxy.proxy_cli",
+    "litellm.proxy.proxy_server",
+    "openai.resources",
+    "wallie_litellm.dashboard.server",
+    "wallie_litellm.proxy.installation",
+)
 START_SECONDS = 300  # until a proxy that says nothing is given up; it takes ten on a machine that is free
 
 
@@ -44,7 +54,7 @@ class Proxy:
     """One running proxy."""
 
     port: int
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
     log: Path
 
     def connect(self) -> http.client.HTTPConnection:
@@ -98,20 +108,43 @@ def lay_out(folder: Path, config: Mapping[str, Any]) -> Path:
     return path
 
 
+def environment() -> dict[str, str]:
+    """What a proxy starts with."""
+    mine = {name: value for name, value in os.environ.items() if name != "WALLIE_CONFIG"}
+    return {**mine, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": MASTER_KEY}
+
+
 def launch(command: list[str], folder: Path, port: int) -> Proxy:
+    """The proxy that ``command`` starts, once it serves."""
     log = folder / "proxy.log"
-    environment = {
-        **os.environ,
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "LITELLM_MASTER_KEY": MASTER_KEY,
-    }
-    environment.pop("WALLIE_CONFIG", None)
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
-    proxy = Proxy(port, process, log)
+        process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=output, stderr=output)
+    return _once_it_serves(Proxy(port, process, log))
+
+
+def litellm_command(config: Path, port: int) -> list[str]:
+    return [executable("litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+
+
+def proxy_forks() -> ForkServer:
+    """Has imported what ``litellm`` imports at its start and at its first requests, which takes it ten seconds."""
+    return ForkServer(*_IMPORTED, environment=environment())
+
+
+def fork_proxy(forks: ForkServer, config: Path) -> Proxy:
+    """The proxy of ``litellm --config``, once it serves: the same program, in a process of ``forks``."""
+    port, log = free_port(), config.parent / "proxy.log"
+    log.unlink(missing_ok=True)
+    command = litellm_command(config, port)
+    program = Path(command[0]).read_text()
+    process = forks.start(program, config.parent, arguments=command, output=log.name, environment=environment())
+    return _once_it_serves(Proxy(port, process, log))
+
+
+def _once_it_serves(proxy: Proxy) -> Proxy:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
-        if process.poll() is not None:
+        if proxy.process.poll() is not None:
             break
         connection = proxy.connect()
         try:
@@ -123,7 +156,7 @@ def launch(command: list[str], folder: Path, port: int) -> Proxy:
         finally:
             connection.close()
     proxy.stop()
-    raise AssertionError(f"the proxy did not start:\n{log.read_text()[-3000:]}")
+    raise AssertionError(f"the proxy did not start:\n{proxy.log.read_text()[-3000:]}")
 
 
 def executable(name: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import openai
 from failover_rows import LONG_TIMEOUT, SCALE, TIMEOUT, fast_defaults
-from ports import free_port
-from proxy_support import MASTER_KEY, Proxy, executable, launch, lay_out
+from forked import ForkServer
+from proxy_support import MASTER_KEY, Proxy, fork_proxy, lay_out
 
 from wallie_litellm.simulator import SimulatedProviders
 
@@ -52,12 +52,9 @@ def configuration(groups: Mapping[str, Mapping[str, Any]], alone: frozenset[str]
     }
 
 
-def start(folder: Path, config: Mapping[str, Any], fleet: SimulatedProviders) -> Proxy:
+def start(forks: ForkServer, folder: Path, config: Mapping[str, Any], fleet: SimulatedProviders) -> Proxy:
     """``litellm --config`` on ``config``, in front of ``fleet``."""
-    path = lay_out(folder, {**config, "model_list": fleet.point(config["model_list"])})
-    port = free_port()
-    command = [executable("litellm"), "--config", str(path), "--host", "127.0.0.1", "--port", str(port)]
-    return launch(command, folder, port)
+    return fork_proxy(forks, lay_out(folder, {**config, "model_list": fleet.point(config["model_list"])}))
 
 
 @dataclass

@@ -14,6 +14,7 @@ import openai
 import pytest
 from failover_proxy import Client, configuration, start
 from failover_rows import CHUNKS, PART, SCALE, TEXT, TIMEOUT, Calls
+from forked import ForkServer
 from proxy_support import Proxy
 from support import messages, wait_until
 
@@ -100,7 +101,7 @@ ALONE = frozenset({*LEAVING, "asked-too-often", "too-small", "crowded", "crowded
 
 
 @pytest.fixture(scope="module")
-def proxies(running_fleet: SimulatedProviders, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Proxy]]:
+def proxies(running_fleet: SimulatedProviders, forks: ForkServer) -> Iterator[list[Proxy]]:
     """The proxies that were started: one for all tests, and another after the test that ends it."""
     started: list[Proxy] = []
     yield started
@@ -109,9 +110,11 @@ def proxies(running_fleet: SimulatedProviders, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
-def proxy(proxies: list[Proxy], fleet: SimulatedProviders, tmp_path_factory: pytest.TempPathFactory) -> Proxy:
+def proxy(
+    proxies: list[Proxy], forks: ForkServer, fleet: SimulatedProviders, tmp_path_factory: pytest.TempPathFactory
+) -> Proxy:
     if not proxies or proxies[-1].process.poll() is not None:
-        proxies.append(start(tmp_path_factory.mktemp("failover"), configuration(OWN, ALONE), fleet))
+        proxies.append(start(forks, tmp_path_factory.mktemp("failover"), configuration(OWN, ALONE), fleet))
         warm_up(proxies[-1])
         for name in fleet:
             fleet[name].reset()

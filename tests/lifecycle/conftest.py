@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from forked import ForkedProcess, ForkServer
 from ledger_fixtures import postgres
 from proxy_support import RecordedLedger
 from support import shipped_config
@@ -23,37 +21,15 @@ __all__ = ["postgres"]
 SECONDS = 30.0  # the longest run of a script
 
 
-class ForkServer:
-    """Starts scripts through ``fork_server.py``."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("fork_server.py"))]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._started = False
-
-    def start(self, script: str, folder: Path) -> int:
-        """Begin ``script`` in ``folder``; returns its process id."""
-        if not self._started:
-            assert self._answer() == "ready"
-            self._started = True
-        pid: int = self._request({"script": script, "folder": str(folder)})
-        return pid
-
-    def wait(self, pid: int) -> int:
-        """The exit code of a script."""
-        code: int = self._request({"wait": pid, "seconds": SECONDS})
-        return code
-
-    def stop(self) -> None:
-        self._process.stdin.close()  # type: ignore[union-attr] # it is a pipe
-        self._process.wait(30)
-
-    def _request(self, request: dict[str, Any]) -> Any:
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        return self._answer()
-
-    def _answer(self) -> Any:
-        return json.loads(self._process.stdout.readline())  # type: ignore[union-attr] # as above
+# The slowest imports of a script, some of them lazy. None of them starts a thread.
+IMPORTED = (
+    "aiosqlite",
+    "openai.resources",
+    "sqlalchemy.dialects.sqlite.aiosqlite",
+    "wallie_litellm.guard.router",
+    "wallie_litellm.ledger.restore",
+    "wallie_litellm.ledger.writer",
+)
 
 
 @dataclass
@@ -73,12 +49,16 @@ class Home:
         file = self.folder / "output.log"
         return file.read_text() if file.exists() else ""
 
-    def start(self, script: str) -> int:
+    def start(self, script: str) -> ForkedProcess:
         return self.server.start(script, self.folder)
 
     def run(self, script: str) -> int:
         """Run ``script`` to its end; returns its exit code."""
-        return self.server.wait(self.start(script))
+        process = self.start(script)
+        try:
+            return process.wait(SECONDS)
+        finally:
+            process.kill()
 
     def configure(self, fleet: SimulatedProviders, **sections: Any) -> None:
         """Write the shipped configuration with the ledger on, ``sections`` replaced, and no chains."""
@@ -91,7 +71,7 @@ class Home:
 
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[ForkServer]:
-    server = ForkServer()
+    server = ForkServer(*IMPORTED)
     yield server
     server.stop()
 

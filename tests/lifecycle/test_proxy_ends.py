@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import ForkServer
 from ledger_support import assert_sums_are_right
-from ports import free_port
-from proxy_support import Crowd, Proxy, RecordedLedger, executable, launch, lay_out
+from proxy_support import Crowd, Proxy, RecordedLedger, fork_proxy, lay_out
 from support import shipped_config, wait_until
 from turns import Turns
 
@@ -25,14 +25,13 @@ LAST_FLUSH = 1.0
 class Home:
     """A proxy's folder; the proxy may be started in it again and again."""
 
-    def __init__(self, folder: Any, config: dict[str, Any]) -> None:
+    def __init__(self, forks: ForkServer, folder: Any, config: dict[str, Any]) -> None:
+        self._forks = forks
         self.path = lay_out(folder, config)
         self.ledger = RecordedLedger(folder / "wallie.db")
 
     def start(self) -> Proxy:
-        port = free_port()
-        command = [executable("litellm"), "--config", str(self.path), "--host", "127.0.0.1", "--port", str(port)]
-        return launch(command, self.path.parent, port)
+        return fork_proxy(self._forks, self.path)
 
     def spool(self) -> Path:
         """The spool of the ledger's records."""
@@ -43,12 +42,12 @@ class Home:
 
 
 @pytest.fixture
-def proxy_home(tmp_path, fleet) -> Home:
+def proxy_home(forks, tmp_path, fleet) -> Home:
     config = shipped_config()
     config["model_list"] = fleet.point(config["model_list"])
     del config["wallie"]["ledger"]  # the default: wallie.db in the folder it was started in
     config["wallie"]["providers"] = {}
-    return Home(tmp_path, config)
+    return Home(forks, tmp_path, config)
 
 
 def end_under_load(

@@ -70,7 +70,7 @@ def test_two_processes_write_one_file_at_once(home, fleet):
     script = SCRIPT.format(requests=60, afterwards="")
     home.configure(fleet, providers={})
     for process in [home.start(script), home.start(script)]:
-        assert home.server.wait(process) == 0, home.output
+        assert process.wait() == 0, home.output
     attempts, requests = home.ledger.select("wallie_attempts"), home.ledger.select("wallie_requests")
     assert len(attempts) == len(requests) == 120 == fleet["openai"].counts().received
     assert len({row["worker"] for row in attempts}) == 2

@@ -22,8 +22,8 @@ from agreement_support import (
     of_page,
     of_posthog,
 )
-from ports import free_port
-from proxy_support import RecordedLedger, executable, launch, lay_out
+from forked import ForkServer
+from proxy_support import RecordedLedger, fork_proxy, lay_out
 
 from wallie_litellm.simulator.posthog_endpoint import PostHogEndpoint
 
@@ -45,7 +45,7 @@ Outcome = tuple[Asked, Observations]
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+def outcome(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     """All rows asked, one after the other, of one proxy, and what became of them everywhere."""
     folder: Path = tmp_path_factory.mktemp("agreement")
     ledger = RecordedLedger(folder / "wallie.db")
@@ -55,11 +55,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         config["litellm_settings"]["callbacks"] = ["callbacks.wallie.handler", "callbacks.observer.handler"]
         path = lay_out(folder, config)
         (folder / "callbacks" / "observer.py").write_text(CALLBACK)
-        port = free_port()
-        command = [executable("litellm"), "--config", str(path), "--host", "127.0.0.1", "--port", str(port)]
-        proxy = launch(command, folder, port)
+        proxy = fork_proxy(forks, path)
         try:
-            client = Client(port)
+            client = Client(proxy.port)
             for row in ROWS:
                 try:
                     asked.note(row, row.ask(client, row.group), providers)

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 from ports import free_port
-from proxy_support import MASTER_KEY, executable, launch, lay_out
+from proxy_support import MASTER_KEY, executable, launch, lay_out, litellm_command
 from support import shipped_config
 
 
@@ -18,14 +18,18 @@ def pointed(fleet):
     return config
 
 
-def test_a_model_a_chain_and_a_limit_are_swapped_in_the_yaml_alone(start_proxy, fleet):
+def test_a_model_a_chain_and_a_limit_are_swapped_in_the_yaml_alone(tmp_path, fleet):
     config = pointed(fleet)
     models = {entry["model_name"]: entry["litellm_params"] for entry in config["model_list"]}
     models["gpt-4o-mini"] |= {**models["deepseek-chat"]}
     config["router_settings"]["fallbacks"] = [{"gpt-4o-mini": ["gemini-2.0-flash"]}]
     config["wallie"] |= {"providers": {"deepseek": {"rpm": 1}}, "admission": {"max_wait": "1s"}}
-    proxy = start_proxy(config)
-    first, second = (proxy.chat("gpt-4o-mini").json["choices"][0]["message"]["content"] for _ in range(2))
+    port = free_port()
+    proxy = launch(litellm_command(lay_out(tmp_path, config), port), tmp_path, port)
+    try:
+        first, second = (proxy.chat("gpt-4o-mini").json["choices"][0]["message"]["content"] for _ in range(2))
+    finally:
+        proxy.stop()
     assert (first, second) == ("Hello from deepseek.", "Hello from gemini.")
     said = proxy.log.read_text()
     assert "wallie-litellm: guarded by " in said
