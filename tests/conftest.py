@@ -45,9 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank(item.nodeid))
 
 
-def pytest_collection_finish() -> None:
-    # What has been imported by now stays. Looked through by every collection, of which many tests ask for several, it
-    # would take a third of a second each time.
+@pytest.fixture(scope="module", autouse=True)
+def few_objects_to_look_through() -> None:
+    """What is there before a module's tests stays, and no collection of theirs looks at it.
+
+    Hundreds of tests ask for a collection of their own, which would take a third of a second with all that LiteLLM and
+    the tests before them have imported.
+    """
     gc.collect()
     gc.freeze()
 

@@ -16,6 +16,7 @@ from typing import Any
 from wallie_litellm.core.token_bucket import TokenBucket
 
 REPOSITORY = Path(__file__).parent.parent
+HUNG = 30.0  # seconds beyond the longest wait after which a request hangs, on the busiest machine too
 
 
 @dataclass
@@ -155,7 +156,7 @@ async def _work(plan: Plan) -> None:
             sys.stdout.flush()
             await asyncio.sleep(min(0.005, seconds))
     if running:
-        await asyncio.wait(list(running), timeout=plan.max_wait + 2)
+        await asyncio.wait(list(running), timeout=plan.max_wait + HUNG)
     report.errors += ["hung"] * len(running)
     report.exchanges = guard.status()["store"]["exchanges"].get("openai", 0)
     await guard.aclose()

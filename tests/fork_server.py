@@ -46,6 +46,7 @@ os.chdir(request["folder"])
 os.environ.clear()
 os.environ.update(request["environment"])
 sys.argv[:] = request["arguments"]
+__file__ = sys.argv[0]  # which workers that this process spawns import as their main module
 output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 os.dup2(output, 1)

@@ -131,13 +131,17 @@ def proxy_forks() -> ForkServer:
     return ForkServer(*_IMPORTED, environment=environment())
 
 
-def fork_proxy(forks: ForkServer, config: Path) -> Proxy:
-    """The proxy of ``litellm --config``, once it serves: the same program, in a process of ``forks``."""
+def fork(forks: ForkServer, command: list[str], folder: Path, log: Path) -> ForkedProcess:
+    """A process that runs ``command``, which is a Python program; what it prints goes to ``log``."""
+    program = Path(command[0]).read_text()
+    return forks.start(program, folder, arguments=command, output=str(log), environment=environment())
+
+
+def fork_proxy(forks: ForkServer, config: Path, *options: str) -> Proxy:
+    """The proxy of ``litellm --config``, once it serves."""
     port, log = free_port(), config.parent / "proxy.log"
     log.unlink(missing_ok=True)
-    command = litellm_command(config, port)
-    program = Path(command[0]).read_text()
-    process = forks.start(program, config.parent, arguments=command, output=log.name, environment=environment())
+    process = fork(forks, [*litellm_command(config, port), *options], config.parent, log)
     return _once_it_serves(Proxy(port, process, log))
 
 

@@ -19,12 +19,15 @@ def admitted(guard: Guard, most: int) -> int:
 
     async def take() -> int:
         count = 0
-        for _ in range(most):
+        while count < most:
             try:
                 (await guard.wait_for_capacity("openai")).settle()
-            except RateLimited:
-                break
-            count += 1
+            except RateLimited as refused:
+                if "store" not in str(refused):
+                    break
+                await asyncio.sleep(0.01)  # Redis had no processor for a moment
+            else:
+                count += 1
         return count
 
     return asyncio.run(take())
@@ -35,10 +38,11 @@ def test_a_child_does_not_spend_the_leases_of_its_parent() -> None:
     with RedisServer() as server:
         config = WallieConfig(
             providers={"openai": {"rpm": 2, "burst": {"rpm": 40}}},
-            store={"url": server.url},
+            store={"url": server.url, "on_store_error": "closed"},
             admission={"max_wait": 0},
             ledger=None,
         )
+        began = time.monotonic()
         guard = Guard(config)
         ours = admitted(guard, 10)
         reading, writing = os.pipe()
@@ -51,5 +55,5 @@ def test_a_child_does_not_spend_the_leases_of_its_parent() -> None:
         time.sleep(0.1)
         ours += admitted(guard, 50)
         assert (ours >= 10, theirs > 0) == (True, True)
-        assert ours + theirs <= 41
+        assert ours + theirs <= 41 + (time.monotonic() - began) / 30
         guard.close()

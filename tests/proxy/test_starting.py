@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 
 import pytest
 import yaml
 from ports import free_port
-from proxy_support import MASTER_KEY, executable, launch, lay_out, litellm_command
+from proxy_support import executable, fork, launch, lay_out, litellm_command
 from support import shipped_config
 
 
@@ -68,17 +67,15 @@ def test_wallie_litellm_proxy_starts_the_same_on_loopback_from_several_files_and
 
 
 @pytest.mark.parametrize("starter", ["litellm", "wallie-litellm"])
-def test_a_broken_file_stops_the_proxy_with_its_problems(tmp_path, starter, fleet):
+def test_a_broken_file_stops_the_proxy_with_its_problems(forks, tmp_path, starter, fleet):
     config = pointed(fleet)
     config["wallie"]["providers"]["openai"] = {"rpmm": 5}
-    path = lay_out(tmp_path, config)
-    options = ["--config", str(path), "--port", str(free_port())]
-    command = [executable(starter), *(["proxy"] if starter == "wallie-litellm" else ["--host", "127.0.0.1"]), *options]
-    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": MASTER_KEY}
-    ended = subprocess.run(
-        command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90
-    )
-    assert ended.returncode != 0
-    assert "wallie.providers.openai.rpmm: unknown key" in ended.stderr + ended.stdout
+    path, log = lay_out(tmp_path, config), tmp_path / "proxy.log"
+    command = litellm_command(path, free_port())
     if starter == "wallie-litellm":
-        assert "Traceback" not in ended.stderr + ended.stdout
+        command[:1] = [executable("wallie-litellm"), "proxy"]
+    assert fork(forks, command, tmp_path, log).wait(90) not in (0, None)
+    said = log.read_text()
+    assert "wallie.providers.openai.rpmm: unknown key" in said
+    if starter == "wallie-litellm":
+        assert "Traceback" not in said
