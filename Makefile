@@ -8,6 +8,8 @@ FAST := tests/core tests/config tests/guard tests/limiter tests/telemetry tests/
 
 # LiteLLM downloads its price map at import unless told to use the one it ships.
 export LITELLM_LOCAL_MODEL_COST_MAP = True
+# Each of the test processes would compile all modules, and rewrite all tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What is tested on another LiteLLM, in an environment of its own.
 OTHER := .venv-litellm-$(VERSION)

@@ -22,6 +22,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 from side_by_side import Division, rank
 from support import shipped_config
+from turns import Turns
 
 from wallie_litellm.config import parse_config
 from wallie_litellm.simulator.providers import SimulatedProviders
@@ -80,6 +81,13 @@ def fleet(running_fleet: SimulatedProviders) -> SimulatedProviders:
         running_fleet[name].heal()
         running_fleet[name].reset()
     return running_fleet
+
+
+@pytest.fixture
+def turns() -> Iterator[Turns]:
+    """Judges how long something took; what a busy machine adds does not count."""
+    with Turns() as clock:
+        yield clock
 
 
 @pytest.fixture(scope="session")

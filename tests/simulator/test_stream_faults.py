@@ -155,14 +155,17 @@ async def test_an_answer_in_one_piece_can_be_an_error_object_too(fleet: Simulate
 async def test_headers_can_come_at_once_and_the_answer_late(fleet: SimulatedProviders, stream: bool) -> None:
     fleet["openai"].slow(0.3, after_headers=True)
     url, body = asked(fleet["openai"], stream=stream)
-    started = time.monotonic()
-    async with httpx.AsyncClient() as client, client.stream("POST", url, json=body) as response:
-        headers_after = time.monotonic() - started
-        text = (await response.aread()).decode()
-    assert "Hello" in text
-    assert time.monotonic() - started >= 0.3
-    assert headers_after < time.monotonic() - started - 0.2
-    assert fleet["openai"].counts().succeeded == 1
+    between = []  # seconds from the headers to the answer: a client without a processor finds both at once
+    while len(between) < 5 and max(between, default=0.0) < 0.2:
+        started = time.monotonic()
+        async with httpx.AsyncClient() as client, client.stream("POST", url, json=body) as response:
+            headers_at = time.monotonic()
+            text = (await response.aread()).decode()
+        between.append(time.monotonic() - headers_at)
+        assert "Hello" in text
+        assert time.monotonic() - started >= 0.3
+    assert max(between) >= 0.2
+    assert fleet["openai"].counts().succeeded == len(between)
 
 
 @pytest.mark.parametrize("stream", [False, True])
