@@ -37,7 +37,7 @@ def call_arguments(fleet: SimulatedProviders, name: str, model: str | None = Non
     return {**fleet.point([deployment])[0]["litellm_params"], "max_retries": 0, "num_retries": 0}
 
 
-async def eventually(true: Callable[[], object], seconds: float = 5.0) -> None:
+async def eventually(true: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait for what another thread or process is about to do."""
     for _ in range(int(seconds / 0.01)):
         if true():

@@ -13,6 +13,7 @@ import yaml
 if TYPE_CHECKING:
     from wallie_litellm.guard.router import WallieRouter
 
+EVENTUALLY = 90.0  # seconds in which a busy machine comes to everything
 SHIPPED = Path(__file__).parent.parent / "router_config.yaml"
 
 
@@ -40,7 +41,7 @@ def assert_nothing_leaked(router: WallieRouter) -> None:
             assert used["reserved"] == used["settled"] + used["refunded"], (name, dimension, used)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = EVENTUALLY) -> None:
     """:func:`until` for a test without an event loop."""
     end = time.monotonic() + seconds
     while not condition():
@@ -55,7 +56,7 @@ async def early_in_a_minute(seconds: float = 5.0) -> None:
         await asyncio.sleep(left + 0.1)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = EVENTUALLY) -> None:
     """Let the loop run until ``condition`` holds; fail when it does not within ``seconds``."""
     end = time.monotonic() + seconds
     while not condition():

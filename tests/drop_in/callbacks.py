@@ -64,7 +64,7 @@ def logged(
         metadata = {**arguments.get("metadata", {}), _MARK: mark}
         with registered(log):
             await outcome_of(action(**{**arguments, "metadata": metadata})(stage))
-            await until(lambda: len(log.payloads) >= count, 3)
+            await until(lambda: len(log.payloads) >= count, 20)
             await asyncio.sleep(_LATE)
         return Facets(logged=[plain_data(read(payload)) for payload in log.payloads])
 

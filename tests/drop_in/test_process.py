@@ -130,7 +130,7 @@ async def assert_nothing_is_left(build: Callable[[], WallieRouter], end: End, co
         await end(router)
         del router
     gc.collect()
-    await until(lambda: len(threads() - before) <= KEPT and not too_many(registered_before), 1)
+    await until(lambda: len(threads() - before) <= KEPT and not too_many(registered_before), 20)
     assert too_many(registered_before) == {}
     assert sum(reference() is not None for reference in alive) <= KEPT
     assert len(threads() - before) <= KEPT
@@ -181,6 +181,6 @@ async def test_the_applications_own_callback_hears_its_own_calls_once(upstream: 
                 mock_response="made up",
                 metadata={"observation": "own call"},
             )
-            await until(lambda: log.payloads, 3)
+            await until(lambda: log.payloads, 20)
             await asyncio.sleep(0.02)
     assert len(log.payloads) == 1

@@ -133,4 +133,4 @@ async def _check_rest(row: Row, router: Any, fleet: SimulatedProviders, at_once:
     if at_once:
         assert router.guard.status()["providers"]["openai"]["breaker"]["state"] == row.circuit
     assert_nothing_leaked(router)
-    await until(lambda: not any(fleet[name].counts().in_flight for name in fleet), 2)
+    await until(lambda: not any(fleet[name].counts().in_flight for name in fleet))

@@ -126,7 +126,7 @@ def warm_up(running: Proxy) -> None:
     client = Client(running)
     for stream in (WHOLE, STREAM):
         for group in ("warm", "backup"):
-            wait_until(lambda group=group, stream=stream: client.ask(group, stream).text == TEXT, 30)
+            wait_until(lambda group=group, stream=stream: client.ask(group, stream).text == TEXT)
         for path, body in ROUTES.values():
             assert running.post(path, {**body, "model": "warm", "stream": stream}).status == 200
 
@@ -178,7 +178,7 @@ def test_clients_that_leave_are_not_called_for(proxy, fleet, phase):
     for group in asked.values():
         PREPARED[phase](fleet["openai"], group)
     connections = [leaving(proxy, route, group, kind) for (route, kind), group in asked.items()]
-    wait_until(lambda: all(fleet["openai"].counts().by_model.get(group, 0) == 1 for group in asked.values()), 5)
+    wait_until(lambda: all(fleet["openai"].counts().by_model.get(group, 0) == 1 for group in asked.values()))
     if phase == "queued":  # behind these
         stay, connections = connections, [leaving(proxy, route, group, kind) for (route, kind), group in asked.items()]
         time.sleep(0.3)
@@ -189,7 +189,7 @@ def test_clients_that_leave_are_not_called_for(proxy, fleet, phase):
         for connection in stay:
             connection.close()
     if phase == "in-flight":
-        wait_until(lambda: fleet["openai"].counts().disconnected == len(asked), 3)
+        wait_until(lambda: fleet["openai"].counts().disconnected == len(asked))
     time.sleep(1.0)  # a place in the queue would have come, or more retries
     most = 2 if phase == "between-retries" else 1  # of four: the first retry may have begun
     calls = fleet["openai"].counts().by_model

@@ -73,4 +73,4 @@ def test_a_process_killed_with_a_lease_in_hand_costs_no_more_than_the_lease(serv
         workers = read_fleet(server.url, ["openai"], timeout=20.0)["states"]["openai"]["workers"]
         return [amount for worker in workers.values() for amount in worker["leased"].values() if amount]
 
-    wait_until(lambda: not leased(), 60)
+    wait_until(lambda: not leased())

@@ -57,7 +57,7 @@ def test_event_loops_threads_and_plain_calls_share_one_limit(make_router, fleet)
 
         async def drive():
             state = lambda: router.guard.status()["providers"]["openai"]  # noqa: E731
-            await until(lambda: len(done) == 20 and state()["waiting"] == 10, 30)
+            await until(lambda: len(done) == 20 and state()["waiting"] == 10)
             assert fleet["openai"].counts().received == 20
             for count in range(21, 31):
                 clock.advance(1)

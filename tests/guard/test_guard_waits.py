@@ -427,7 +427,7 @@ def test_a_thread_waits_like_a_task(make_guard: MakeGuard, clock: FakeClock) -> 
     thread, outcome = blocking(guard, 10)
     until_waiting(guard, 1)
     clock.advance(10)
-    thread.join(5)
+    thread.join(60)
     assert outcome[0].waited == pytest.approx(10)
 
 
@@ -435,12 +435,12 @@ def test_a_thread_is_refused_like_a_task(make_guard: MakeGuard) -> None:
     guard = make_guard()
     use_up(guard)
     thread, outcome = blocking(guard, 31)
-    thread.join(5)
+    thread.join(60)
     assert isinstance(outcome[0], RateLimited)
     thread, outcome = blocking(guard, 10)
     until_waiting(guard, 1)
     guard.open_circuit("openai")
-    thread.join(5)
+    thread.join(60)
     assert isinstance(outcome[0], CircuitOpen)
 
 
@@ -461,7 +461,7 @@ def test_a_loop_that_was_closed_with_a_request_waiting_does_not_keep_its_capacit
     assert waiting(guard) == 1
     timers = threading.Thread(target=clock.advance, args=(10,), daemon=True)
     timers.start()
-    timers.join(5)
+    timers.join(60)
     assert not timers.is_alive(), "stuck"
     assert guard.status()["providers"]["openai"]["in_flight"] == 0
     with pytest.raises(RuntimeError):

@@ -34,7 +34,7 @@ def test_a_child_can_write_though_a_thread_of_its_parent_was_writing(tmp_path: P
 
     writer = threading.Thread(target=transaction)
     writer.start()
-    assert begun.wait(5)
+    assert begun.wait(60)
     child = os.fork()
     if child == 0:
         status = 1
@@ -60,7 +60,7 @@ def test_no_transaction_begins_during_a_fork() -> None:
     thread.start()
     assert not entered.wait(0.05)
     barrier.after_fork_in_parent()
-    assert entered.wait(5)
+    assert entered.wait(60)
     thread.join()
 
 

@@ -92,7 +92,7 @@ def test_eight_threads_keep_one_limiters_limits_and_every_request_ends() -> None
         in_threads(lambda number: [requests.make(random.Random(f"{number} {each}")) for each in range(ROUNDS)] and None)
     finally:
         done.set()
-        timekeeper.join(5)
+        timekeeper.join(60)
     state = limiter.state()
     assert (state.waiting, state.in_flight) == (0, 0)
     assert requests.most_in_flight <= LIMITS["concurrency"]

@@ -49,7 +49,7 @@ async def test_stop_is_quick_even_with_hanging_requests(in_process: bool) -> Non
     provider = SimulatedProvider("openai", in_process=in_process).start()
     provider.hang()
     calls = [asyncio.ensure_future(complete(provider)) for _ in range(5)]
-    await eventually(lambda: provider.counts().in_flight == 5, seconds=10)
+    await eventually(lambda: provider.counts().in_flight == 5)
     port, started = provider.port, time.monotonic()
     await asyncio.to_thread(provider.stop)
     assert time.monotonic() - started < 20  # a server of aiohttp waits a minute for its requests

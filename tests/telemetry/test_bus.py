@@ -501,7 +501,7 @@ def test_a_forked_child_that_publishes_nothing_closes_nothing() -> None:
         bus.add(Printer)
         bus.publish(event())
         if not (child := os.fork()):
-            assert bus.flush_blocking(5)
+            assert bus.flush_blocking(60)
             assert bus.close()
             sys.exit(0)
         assert os.waitpid(child, 0)[1] == 0

@@ -80,7 +80,7 @@ print(json.dumps({"flushed": flushed, "untouched": untouched}))
 def test_a_failed_request_is_one_event_on_the_wire(make_sink, ingestion):
     sink = make_sink(environment="staging")
     sink.handle([ended()])
-    assert sink.flush(5)
+    assert sink.flush(60)
     (envelope,) = ingestion.envelopes
     ((header, event),) = envelope.items
     event_id = uuid.uuid5(uuid.NAMESPACE_OID, "e-1").hex
@@ -148,7 +148,7 @@ def test_a_failed_request_is_one_event_on_the_wire(make_sink, ingestion):
 def test_requests_that_did_not_fail_finally_are_not_reported(make_sink, ingestion, event):
     sink = make_sink()
     sink.handle([event])
-    assert sink.flush(5)
+    assert sink.flush(60)
     assert sink.stats() == {"delivered": 0, "dropped": 0, "pending": 0, "sampled_out": 0}
     assert not ingestion.envelopes
 
@@ -156,7 +156,7 @@ def test_requests_that_did_not_fail_finally_are_not_reported(make_sink, ingestio
 def test_a_failed_request_without_an_attempt_is_reported(make_sink, ingestion):
     sink = make_sink()
     sink.handle([ended(error=None, status_code=None, feature=None, settled=())])
-    assert sink.flush(5)
+    assert sink.flush(60)
     (event,) = ingestion.events
     assert event["tags"] == {"provider": "groq", "model": "gpt-4o", "error": "unknown", "operation": "chat"}
     assert event["extra"]["attempts"] == []
@@ -165,14 +165,14 @@ def test_a_failed_request_without_an_attempt_is_reported(make_sink, ingestion):
 def test_every_attempt_of_a_long_chain_is_listed(make_sink, ingestion):
     sink = make_sink()
     sink.handle([ended(settled=tuple(settled(number) for number in range(1, 17)))])
-    assert sink.flush(5)
+    assert sink.flush(60)
     assert len(ingestion.events[0]["extra"]["attempts"]) == 16
 
 
 def test_failures_of_one_kind_are_one_issue(make_sink, ingestion):
     sink = make_sink()
     sink.handle([ended(1), ended(2, feature="other"), ended(3, error="timeout"), ended(4, provider="openai")])
-    assert sink.flush(5)
+    assert sink.flush(60)
     first, second, third, fourth = (tuple(event["fingerprint"]) for event in ingestion.events)
     assert first == second
     assert len({first, third, fourth}) == 3
@@ -181,7 +181,7 @@ def test_failures_of_one_kind_are_one_issue(make_sink, ingestion):
 def test_a_repeated_event_keeps_its_id(make_sink, ingestion):
     sink = make_sink()
     sink.handle([ended(1), ended(1), ended(2)])
-    assert sink.flush(5)
+    assert sink.flush(60)
     first, again, other = (event["event_id"] for event in ingestion.events)
     assert first == again != other
 
@@ -189,7 +189,7 @@ def test_a_repeated_event_keeps_its_id(make_sink, ingestion):
 def test_tags_are_what_sentry_accepts(make_sink, ingestion):
     sink = make_sink()
     sink.handle([ended(feature="two\nlines " + "x" * 500)])
-    assert sink.flush(5)
+    assert sink.flush(60)
     feature = ingestion.events[0]["tags"]["feature"]
     assert feature.startswith("two lines x")
     assert len(feature) == 200
@@ -200,7 +200,7 @@ def test_an_event_has_no_data_of_the_process_or_the_request(make_sink, ingestion
     monkeypatch.setattr(sys, "argv", ["argv-marked"])
     sink = make_sink()
     sink.handle([ended()])
-    assert sink.flush(5)
+    assert sink.flush(60)
     (envelope,) = ingestion.envelopes
     assert "marked" not in envelope.raw
     (event,) = ingestion.events
@@ -215,7 +215,7 @@ def test_environment_and_release_are_those_of_the_deployment(make_sink, ingestio
     other = make_sink()
     for each in (sink, other):
         each.handle([ended()])
-        assert each.flush(5)
+        assert each.flush(60)
     default, named = ingestion.events
     assert (default["environment"], default.get("release")) == ("production", None)
     assert (named["environment"], named["release"]) == ("canary", "shop@1.2")
@@ -270,7 +270,7 @@ def test_events_that_sentry_does_not_accept_are_counted(make_sink, ingestion, st
     assert sink.stats() == {"delivered": 0, "dropped": 2, "pending": 0, "sampled_out": 0}
     ingestion.status = 200
     sink.handle([ended(3)])
-    assert sink.flush(5)
+    assert sink.flush(60)
     assert sink.stats()["delivered"] == 1
     assert [header["type"] for envelope in ingestion.envelopes for header, _ in envelope.items] == ["event"]
 
