@@ -77,9 +77,7 @@ def running_fleet() -> Iterator[SimulatedProviders]:
 @pytest.fixture
 def fleet(running_fleet: SimulatedProviders) -> SimulatedProviders:
     """Five healthy providers without limits of their own, counting from zero."""
-    for name in running_fleet:
-        running_fleet[name].heal()
-        running_fleet[name].reset()
+    running_fleet.restore()
     return running_fleet
 
 

@@ -31,9 +31,7 @@ def running_fleet() -> Iterator[SimulatedProviders]:
 
 @pytest.fixture
 def fleet(running_fleet: SimulatedProviders) -> SimulatedProviders:
-    for name in running_fleet:
-        running_fleet[name].heal()
-        running_fleet[name].reset()
+    running_fleet.restore()
     return running_fleet
 
 

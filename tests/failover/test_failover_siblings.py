@@ -47,8 +47,7 @@ def addresses() -> Iterator[tuple[SimulatedProvider, SimulatedProvider]]:
 @pytest.fixture
 def pair(addresses: tuple[SimulatedProvider, SimulatedProvider]) -> tuple[SimulatedProvider, SimulatedProvider]:
     for provider in addresses:
-        provider.heal()
-        provider.reset()
+        provider.restore()
     return addresses
 
 

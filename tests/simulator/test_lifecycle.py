@@ -44,6 +44,17 @@ async def test_both_modes_answer_fail_refuse_and_count_alike(in_process: bool) -
     assert (fresh.received, fresh.arrivals) == (0, ())
 
 
+async def test_a_restored_provider_is_as_it_was_at_its_start() -> None:
+    with SimulatedProvider("openai", rpm=100, text="Hi there") as provider:
+        await complete(provider)
+        provider.fail(503)
+        provider.refuse()
+        provider.restore()
+        assert provider.counts().received == 0
+        assert (await complete(provider)).choices[0].message.content == "Hi there"
+        assert provider.counts().received == 1
+
+
 @pytest.mark.parametrize("in_process", [True, False])
 async def test_stop_is_quick_even_with_hanging_requests(in_process: bool) -> None:
     provider = SimulatedProvider("openai", in_process=in_process).start()

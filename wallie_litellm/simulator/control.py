@@ -16,7 +16,7 @@ Action = Callable[[], Awaitable[None]]
 
 
 def control_routes(engine: Engine, refuse: Action, accept: Action) -> list[web.RouteDef]:
-    """GET counts and bodies, GET/POST/DELETE faults, GET/POST limits, POST reset, refuse and accept."""
+    """GET counts and bodies, GET/POST/DELETE faults, GET/POST limits, POST reset, restore, refuse and accept."""
 
     async def counts(_: web.Request) -> web.Response:
         return web.json_response(engine.tally.to_json())
@@ -67,6 +67,11 @@ def control_routes(engine: Engine, refuse: Action, accept: Action) -> list[web.R
     async def reset() -> None:
         engine.reset()
 
+    async def restore() -> None:
+        engine.faults.clear()
+        engine.reset()
+        await accept()
+
     return [
         web.get("/_sim/counts", counts),
         web.get("/_sim/bodies", bodies),
@@ -76,6 +81,7 @@ def control_routes(engine: Engine, refuse: Action, accept: Action) -> list[web.R
         web.get("/_sim/limits", limits),
         web.post("/_sim/limits", change_limits),
         web.post("/_sim/reset", does(reset)),
+        web.post("/_sim/restore", does(restore)),
         web.post("/_sim/refuse", does(refuse)),
         web.post("/_sim/accept", does(accept)),
     ]

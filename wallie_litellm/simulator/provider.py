@@ -239,6 +239,10 @@ class SimulatedProvider:
         """Count from zero and fill the limits; faults stay until ``heal()``."""
         self._control("POST", "reset")
 
+    def restore(self) -> None:
+        """``heal()`` and ``reset()`` in one: as it was at its start."""
+        self._control("POST", "restore")
+
     def _add(self, fault: Fault) -> None:
         self._control("POST", "faults", fault.to_json())
 

@@ -53,6 +53,11 @@ class SimulatedProviders:
         with ThreadPoolExecutor(len(self.providers)) as pool:
             list(pool.map(SimulatedProvider.stop, self.providers.values()))
 
+    def restore(self) -> None:
+        """Have each of them as it was at its start."""
+        for provider in self.providers.values():
+            provider.restore()
+
     def __enter__(self) -> Self:
         return self.start()
 
