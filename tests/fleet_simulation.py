@@ -11,7 +11,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -372,21 +372,25 @@ def crowd(seed: int, *, network: Network = HEALTHY, policy: str = "closed", hast
 NETWORKS = (HEALTHY, HEALTHY, Network(0.01), Network(0.001, late=0.05), Network(0.001, lost=0.05))
 
 
-def search(seconds: float, seed: int, *, hasty: bool = False, most: int = 10) -> tuple[int, list[str]]:
-    """Try one fleet after the other for ``seconds``; how many were tried, and what is wrong with each."""
-    began, tried, found = time.monotonic(), 0, []
-    while time.monotonic() - began < seconds and len(found) < most:
+def search(seeds: Iterable[int], *, hasty: bool = False, most: int = 10) -> tuple[int, list[str]]:
+    """Try a fleet for each of ``seeds`` until ``most`` faults are found; how many were tried, and what is wrong."""
+    tried, found = 0, []
+    for seed in seeds:
         chance = random.Random(seed)
         network, policy = chance.choice(NETWORKS), chance.choice(["local", "closed"])
         fleet = crowd(seed, network=network, policy=policy, hasty=hasty)
         faults = fleet.faults() + fleet.balance()
         found += [f"seed {seed}, {len(fleet.workers)} workers, {policy}, {network}: {fault}" for fault in faults]
-        tried, seed = tried + 1, seed + 1
+        tried += 1
+        if len(found) >= most:
+            break
     return tried, found
 
 
 def main() -> int:
-    tried, found = search(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, hasty="hasty" in sys.argv)
+    end, first = time.monotonic() + float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    seeds = itertools.takewhile(lambda _: time.monotonic() < end, itertools.count(first))
+    tried, found = search(seeds, hasty="hasty" in sys.argv)
     print("\n".join(found))
     print(f"{tried} fleets, {len(found)} faults")
     return bool(found)
