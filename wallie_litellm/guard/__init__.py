@@ -27,6 +27,7 @@ Values that they pass on:
 ``background_responses``  responses that are finished later, billed once
 ``chain``             the chain of groups, and the error at its end
 ``background_loop``   an event loop for code without one
+``shared_store``      the processes that share a guard's limits
 ``capacity_lease``    capacity for a call that is made outside the router
 """
 

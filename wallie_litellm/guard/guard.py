@@ -8,11 +8,10 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from wallie_litellm.clock import Clock, SystemClock
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.config.models import StoreSettings
 from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.circuit_breaker import BreakerAction
@@ -20,7 +19,6 @@ from wallie_litellm.core.demand import ONE_REQUEST, Demand
 from wallie_litellm.core.limit_keys import ACCOUNT
 from wallie_litellm.core.scopes import model_in
 from wallie_litellm.core.validation import require_count
-from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard.admission import Admission
 from wallie_litellm.guard.capacity_lease import CapacityLease
 from wallie_litellm.guard.context import Attempt, Caller, RequestContext, Route
@@ -28,15 +26,13 @@ from wallie_litellm.guard.estimates import Estimates
 from wallie_litellm.guard.reporter import Announcer, Reporter, announce, announce_nothing
 from wallie_litellm.guard.router_view import RouterView, chains_of
 from wallie_litellm.guard.settlement import Settlement
+from wallie_litellm.guard.shared_store import join_fleet, process_store
 from wallie_litellm.guard.vendor_limits import VendorLimits
-from wallie_litellm.limiter.limit_report import add_learned, describe_limits
+from wallie_litellm.limiter.limit_report import add_learned
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.registry import LimiterRegistry
 from wallie_litellm.limiter.status import describe_all, describe_providers
 from wallie_litellm.telemetry.bus import SHUTDOWN, Bus
-
-if TYPE_CHECKING:
-    from wallie_litellm.limiter.redis.fleet import RedisFleet
 
 DRAIN: Final = 5.0  # seconds that closing waits for calls under way
 
@@ -77,7 +73,7 @@ class Guard:
         self._view = view or RouterView(chains_of(chains or {}))
         self._routers: list[RouterView] = []
         self._trace_of_caller = trace_of_caller
-        self._fleet = _join_fleet(self.config.store, others_announce=others_announce)
+        self._fleet = join_fleet(self.config.store, others_announce=others_announce)
         announcer: Announcer = announce if self._fleet is None else self._fleet.once
         self.reporter = Reporter(
             self.config, self.clock, self.bus.publish, announce_nothing if others_announce else announcer
@@ -355,8 +351,7 @@ class Guard:
 
     def limits(self) -> dict[str, Any]:
         """All limits: configured, learned, in force and used, by provider, scope and dimension; JSON-ready."""
-        names = sorted(self._limiters.listed_providers)
-        return {"providers": {name: {"scopes": describe_limits(self.vendor_limits.of(name))} for name in names}}
+        return {"providers": self.vendor_limits.describe(sorted(self._limiters.listed_providers))}
 
     def status(self) -> dict[str, Any]:
         """The state of all providers, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
@@ -369,9 +364,7 @@ class Guard:
         return {
             "providers": providers,
             "features": describe_all(self._limiters.features, wall),
-            "store": {"scope": "process", "state": "ok", "processes": self.processes}
-            if self._fleet is None
-            else self._fleet.status(),
+            "store": process_store(self.processes) if self._fleet is None else self._fleet.status(),
             "sinks": self.bus.stats(),
             "budget": {"spent_usd": self.reporter.budget.spent_at(wall), "limit_usd": self.reporter.budget.limit},
         }
@@ -504,16 +497,3 @@ class Guard:
     def limiters(self) -> list[Limiter]:
         """The limiters of all providers met so far, and of the features that have limits."""
         return list(self._limiters)
-
-
-def _join_fleet(store: StoreSettings, *, others_announce: bool) -> RedisFleet | None:
-    """The processes that share the store's Redis, or ``None`` for a process on its own."""
-    if store.url == "memory":
-        return None
-    try:
-        from wallie_litellm.limiter.redis.fleet import RedisFleet
-    except ImportError as error:
-        raise ConfigError(
-            [f"wallie.store.url: {error.name} is not installed; install wallie-litellm[redis]"]
-        ) from error
-    return RedisFleet(store.url, store.on_store_error, others_announce=others_announce)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
 from typing import Any, Final
 
 from wallie_litellm.clock import Clock
@@ -13,6 +14,7 @@ from wallie_litellm.guard.context import Attempt
 from wallie_litellm.limiter.learn_rules import learn_rules
 from wallie_litellm.limiter.learned_model import LearnedModel
 from wallie_litellm.limiter.limit_learning import Announce, LimitLearning
+from wallie_litellm.limiter.limit_report import describe_limits
 from wallie_litellm.limiter.registry import LimiterRegistry
 from wallie_litellm.litellm_adapter.limit_signs import REFUSALS, answer_headers, refusal_in, vocabulary_of
 
@@ -59,6 +61,10 @@ class VendorLimits:
                 learned.rejected(said.in_text, said.headers, attempt.started_at)
             except Exception:
                 logger.debug("A refusal of %s cannot be read", attempt.provider, exc_info=True)
+
+    def describe(self, providers: Iterable[str]) -> dict[str, Any]:
+        """All limits of ``providers``, by name, scope and dimension."""
+        return {name: {"scopes": describe_limits(self.of(name))} for name in providers}
 
     def of(self, provider: str) -> LimitLearning:
         """What is learned of one provider's limits."""

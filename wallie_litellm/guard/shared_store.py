@@ -1,0 +1,33 @@
+"""The processes that share a guard's limits through the store of its configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from wallie_litellm.config.models import StoreSettings
+from wallie_litellm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wallie_litellm.limiter.redis.fleet import RedisFleet
+
+
+def join_fleet(store: StoreSettings, *, others_announce: bool) -> RedisFleet | None:
+    """The processes that share the store's Redis, or ``None`` for a process on its own.
+
+    Raises:
+        ConfigError: Redis' client is not installed.
+    """
+    if store.url == "memory":
+        return None
+    try:
+        from wallie_litellm.limiter.redis.fleet import RedisFleet
+    except ImportError as error:
+        raise ConfigError(
+            [f"wallie.store.url: {error.name} is not installed; install wallie-litellm[redis]"]
+        ) from error
+    return RedisFleet(store.url, store.on_store_error, others_announce=others_announce)
+
+
+def process_store(processes: int) -> dict[str, Any]:
+    """The store of a process on its own, as status reports show it; ``processes`` divide every limit."""
+    return {"scope": "process", "state": "ok", "processes": processes}
