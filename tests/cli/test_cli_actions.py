@@ -52,6 +52,13 @@ def test_a_server_receives_the_actor_and_the_reason(stand_in: StandIn, command: 
     assert asked.headers["x-wallie-actor"] == "50%25 mar%C3%ADa"
 
 
+def test_a_server_is_told_the_model(stand_in: StandIn) -> None:
+    stand_in.answers["POST", "/wallie/api/providers/openai/circuit/open"] = json_answer({})
+    result = run("open-circuit", "openai", "--model", "gpt-4o", "--url", stand_in.url, "--yes", "--actor", "ann")
+    assert result.stdout == "openai gpt-4o: open-circuit done. Done by ann.\n"
+    assert json.loads(stand_in.asked[0].body) == {"model": "gpt-4o"}
+
+
 def test_the_actor_is_the_user_of_this_machine_unless_given(stand_in: StandIn) -> None:
     stand_in.answers["POST", "/wallie/api/providers/a%2Fb/circuit/open"] = json_answer({"message": "x"})
     assert run("open-circuit", "a/b", "--url", stand_in.url, "--yes").exit_code == 0
@@ -258,6 +265,32 @@ def test_actions_reach_all_keys_of_a_provider_or_one(server: RedisServer, worker
     assert act(server.url, "reset-quota", "openai", models=models).exit_code == 0
     assert act(server.url, "close-circuit", "openai", models=models).exit_code == 0
     wait_until(lambda: states() == ["closed"] * 2)
+
+
+def test_actions_reach_one_model_and_those_on_a_provider_reach_its_models(
+    server: RedisServer, worker: Guard, act: Act
+) -> None:
+    models = [{"model_name": "gpt", "litellm_params": {"model": "openai/gpt-4o", "api_key": "sk-1"}}]
+    worker.meet("openai", "openai", at_own_address=True, scope="openai|gpt-4o")
+
+    def states() -> tuple[bool, bool]:
+        return worker.is_open("openai|gpt-4o"), worker.is_open("openai|other")
+
+    result = act(server.url, "open-circuit", "openai", "--model", "gpt", models=models)
+    said = "openai gpt: circuit forced open (was closed). On record as maria@host.\n"
+    assert (result.exit_code, result.stdout) == (0, said), result.output
+    wait_until(lambda: states() == (True, False))
+    result = act(server.url, "release-circuit", "openai", "--model", "openai/gpt-4o", models=models)
+    assert "circuit half open (was forced open)" in result.stdout, result.output
+    wait_until(lambda: states() == (False, False))
+    worker.open_circuit("openai", model="gpt-4o")
+    wait_until(lambda: states() == (True, False))
+    result = act(server.url, "close-circuit", "openai", models=models)
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    wait_until(lambda: states() == (False, False))
+    result = act(server.url, "open-circuit", "openai", "--model", "gpt-5", models=models)
+    assert result.exit_code == 2
+    assert one_line_of(result) == "unknown model 'gpt-5' of openai; known: gpt-4o\n"
 
 
 def test_a_new_ledger_is_pointed_out_once(server: RedisServer, act: Act, tmp_path: Path) -> None:

@@ -8,19 +8,20 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import click
 
 from wallie_litellm.cli.exits import DONE, FAILED, UNUSABLE, echo_error, load_or_refuse, refuse, say
 from wallie_litellm.cli.remote import running_client, url_options
-from wallie_litellm.core.provider_names import ACCOUNT_MARK, is_account
+from wallie_litellm.core.provider_names import is_account
+from wallie_litellm.core.scopes import model_in
 from wallie_litellm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -90,6 +91,16 @@ ACTIONS: Final = (
 )
 
 
+class _Target(NamedTuple):
+    """What an action is on: a provider, or an account, or one model there."""
+
+    provider: str
+    model: str | None
+
+    def __str__(self) -> str:
+        return self.provider if self.model is None else f"{self.provider} {self.model}"
+
+
 def action_commands() -> list[click.Command]:
     """One command for each action."""
     return [_command(action) for action in ACTIONS]
@@ -101,6 +112,7 @@ def _command(action: _Action) -> click.Command:
     @click.command(action.name, help=action.help + note)
     @click.argument("provider")
     @url_options
+    @click.option("--model", metavar="NAME", help="Of that model of PROVIDER's alone.")
     @click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
     @click.option("--reason", metavar="TEXT", help="Why; it goes on record.")
     @click.option("--actor", metavar="NAME", help="On whose behalf; it goes on record. user@host unless given.")
@@ -109,18 +121,19 @@ def _command(action: _Action) -> click.Command:
         provider: str,
         url: str | None,
         insecure: bool,
+        model: str | None,
         config: str | None,
         reason: str | None,
         actor: str | None,
         yes: bool,
     ) -> None:
-        signature = _printable(actor) or _default_actor(), _printable(reason)
+        signature, target = (_printable(actor) or _default_actor(), _printable(reason)), _Target(provider, model)
         if (client := running_client(url, insecure, config)) is not None:
-            _confirm(action.question.format(provider), yes=yes)
-            sys.exit(_act_on_server(client, action, provider, *signature))
+            _confirm(action.question.format(target), yes=yes)
+            sys.exit(_act_on_server(client, action, target, *signature))
         loaded = _load_fleet(config, provider)
-        _confirm(action.question.format(provider), yes=yes)
-        sys.exit(_act_on_fleet(loaded, action, provider, *signature))
+        _confirm(action.question.format(target), yes=yes)
+        sys.exit(_act_on_fleet(loaded, action, target, *signature))
 
     return command
 
@@ -150,10 +163,11 @@ def _confirm(question: str, *, yes: bool) -> None:
 # On a running proxy or dashboard
 
 
-def _act_on_server(client: Client, action: _Action, provider: str, actor: str, reason: str | None) -> int:
+def _act_on_server(client: Client, action: _Action, target: _Target, actor: str, reason: str | None) -> int:
     from wallie_litellm.cli.http_client import ServerUnavailable
 
-    path, body = f"api/providers/{quote(provider, safe='')}/{action.path}", {} if reason is None else {"reason": reason}
+    path = f"api/providers/{quote(target.provider, safe='')}/{action.path}"
+    body = {key: value for key, value in (("reason", reason), ("model", target.model)) if value is not None}
     try:
         with client:
             done = client.post(path, body, {"X-Wallie-Actor": quote(actor, safe=_PLAIN)})
@@ -162,7 +176,7 @@ def _act_on_server(client: Client, action: _Action, provider: str, actor: str, r
         if error.unclear:
             echo_error("whether it was carried out is not known: see `wallie-litellm status`")
         return UNUSABLE if error.status in (404, 422) and error.code else FAILED
-    message = str(done.get("message") or f"{provider}: {action.name} done").rstrip(".")
+    message = str(done.get("message") or f"{target}: {action.name} done").rstrip(".")
     say(f"{message}. Done by {done.get('actor') or actor}.")
     return DONE
 
@@ -188,19 +202,21 @@ class _Failed(Exception):  # noqa: N818 - it says what happened
     """The action could not be done; the message says why."""
 
 
-def _act_on_fleet(loaded: RouterConfig, action: _Action, provider: str, actor: str, reason: str | None) -> int:
+def _act_on_fleet(loaded: RouterConfig, action: _Action, target: _Target, actor: str, reason: str | None) -> int:
     """Join the fleet for as long as the action takes, and see that Redis has it."""
     logging.getLogger("wallie_litellm").addHandler(logging.NullHandler())  # the command's own lines say what matters
     try:
-        guard, is_recorded, created = _join(loaded, provider)
+        guard, is_recorded, created = _join(loaded, target.provider)
     except ConfigError as error:
         refuse(*error.problems)
     try:
-        message = asyncio.run(_perform(guard, action, provider, actor, reason, _reached(loaded, action, provider)))
+        message = asyncio.run(_perform(guard, action, target, actor, reason))
         recorded = is_recorded and guard.bus.flush_blocking(_LEDGER_TIMEOUT)
     except _Failed as error:
         say(str(error), err=True)
         return FAILED
+    except ValueError as error:  # there is no such model
+        refuse(str(error))
     finally:
         guard.close()
     if recorded:
@@ -215,28 +231,19 @@ def _act_on_fleet(loaded: RouterConfig, action: _Action, provider: str, actor: s
     return DONE
 
 
-def _reached(loaded: RouterConfig, action: _Action, provider: str) -> list[str]:
-    """The accounts that the action on ``provider`` reaches too."""
-    from wallie_litellm.config.used_providers import used_providers
-
-    if action.method not in ("reset_quota", "close_circuit"):
-        return []
-    return [used.account for used in used_providers(loaded) if used.provider == provider != used.account]
-
-
 def _join(loaded: RouterConfig, provider: str) -> tuple[Guard, bool, Path | None]:
     """A guard whose only sink is the ledger; whether there is a ledger, and its file, if that is new."""
     from wallie_litellm.bootstrap import ledger_sink
-    from wallie_litellm.config.used_providers import used_providers
+    from wallie_litellm.config.used_providers import used_models
     from wallie_litellm.guard import Guard
     from wallie_litellm.telemetry.bus import Bus
 
     config, bus = loaded.wallie, Bus()
     guard = Guard(config, bus=bus, others_announce=True)
     try:
-        for used in used_providers(loaded):
+        for used, scope, group in used_models(loaded):
             if provider in (used.provider, used.account):
-                guard.meet(*used)
+                guard.meet(*used, scope, group)
         if not is_account(provider):
             guard.limiter(provider)  # a provider without limits has a breaker all the same
         make, created = ledger_sink(config), None
@@ -256,48 +263,53 @@ def _new_file(ledger: LedgerSettings) -> Path | None:
     return missing_file(ledger.url)
 
 
-async def _perform(
-    guard: Guard, action: _Action, provider: str, actor: str, reason: str | None, accounts: Sequence[str]
-) -> str:
-    """What the action has changed, in a sentence; it reaches ``accounts`` as well.
+async def _perform(guard: Guard, action: _Action, target: _Target, actor: str, reason: str | None) -> str:
+    """What the action has changed, in a sentence.
 
     Raises:
         _Failed: Redis does not have it.
+        ValueError: there is no such model.
     """
     from wallie_litellm.config.values import mask_url
-    from wallie_litellm.limiter.redis.watch import watch_marks
+    from wallie_litellm.limiter.redis.watch import NO_STATE, watch_marks
 
     url = guard.config.store.url
     if not await _within(_REDIS_TIMEOUT, lambda: _is_connected(guard)):
         error = guard.status()["store"]["error"] or f"no answer within {_REDIS_TIMEOUT:g} s"
         raise _Failed(f"wallie.store.url: {mask_url(url)} cannot be used: {error}")
     async with AsyncExitStack() as looks:
-        look = await looks.enter_async_context(watch_marks(url, provider))
-        others = [await looks.enter_async_context(watch_marks(url, name)) for name in accounts]
-        before = await _within(_REDIS_TIMEOUT, look)
-        befores = [await _within(_REDIS_TIMEOUT, other) for other in others]
-        if before is None:
-            raise _Failed(f"wallie.store.url: {mask_url(url)} does not take in {provider}'s state")
+        # Models that are in trouble are known once there is a connection.
+        names = guard.reached_by(action.method, target.provider, target.model)
+        watched = {name: await looks.enter_async_context(watch_marks(url, name)) for name in names}
+        befores = {name: await _before(look, name) for name, look in watched.items()}
+        if missing := [name for name, found in befores.items() if found is None and not model_in(name)]:
+            raise _Failed(f"wallie.store.url: {mask_url(url)} does not take in {missing[0]}'s state")
+        known = {name: found or NO_STATE for name, found in befores.items()}
+        if target.model is None:  # a model whose breaker is closed is not acted on
+            known = {name: found for name, found in known.items() if not model_in(name) or found.state != "closed"}
         # The recorded transition begins with the state that this process has of the breaker.
-        await _within(_REPLICA_TIMEOUT, lambda: _has_state(guard, provider, before.state))
-        getattr(guard, action.method)(provider, actor, reason)
-        after = await _within(_REDIS_TIMEOUT, lambda: _done(look, action, before))
-        for other, was in zip(others, befores, strict=True):
-            if was is None or not await _within(_REDIS_TIMEOUT, partial(_done, other, action, was)):
-                after = None
-    if after is None:
-        raise _Failed(f"{provider}: Redis does not show that it was carried out; see `wallie-litellm status`")
-    return _sentence(action, provider, before.state, after.state)
+        await _within(_REPLICA_TIMEOUT, lambda: _have_states(guard, known))
+        getattr(guard, action.method)(target.provider, actor, reason, model=target.model)
+        afters = [
+            await _within(_REDIS_TIMEOUT, partial(_done, watched[name], action, found)) for name, found in known.items()
+        ]
+    if (after := afters[0]) is None or None in afters:
+        raise _Failed(f"{target}: Redis does not show that it was carried out; see `wallie-litellm status`")
+    return _sentence(action, target, next(iter(known.values())).state, after.state)
+
+
+async def _before(look: Callable[[], Awaitable[ActionMarks | None]], name: str) -> ActionMarks | None:
+    """The marks before an action: Redis need not have a state of a model."""
+    return await look() if model_in(name) else await _within(_REDIS_TIMEOUT, look)
 
 
 async def _is_connected(guard: Guard) -> bool:
     return bool(guard.status()["store"]["state"] == "ok")
 
 
-async def _has_state(guard: Guard, provider: str, state: str) -> bool:
-    name, _, digest = provider.partition(ACCOUNT_MARK) if is_account(provider) else (provider, "", "")
-    described = guard.status()["providers"][name]
-    return bool((described["accounts"][digest] if digest else described)["breaker"]["state"] == state)
+async def _have_states(guard: Guard, marks: Mapping[str, ActionMarks]) -> bool:
+    own = {limiter.name: limiter.breaker_state()[0].value for limiter in guard.limiters()}
+    return all(own.get(name, "closed") == found.state for name, found in marks.items())
 
 
 async def _done(
@@ -326,13 +338,13 @@ async def _within(seconds: float, look: Callable[[], Awaitable[_Found]]) -> _Fou
         await asyncio.sleep(0.02)
 
 
-def _sentence(action: _Action, provider: str, before: str, after: str) -> str:
+def _sentence(action: _Action, target: _Target, before: str, after: str) -> str:
     was, now = before.replace("_", " "), after.replace("_", " ")
     if action.breaker is None:
-        return f"{provider}: quota reset."
+        return f"{target}: quota reset."
     if action.method != "release_circuit":
-        return f"{provider}: circuit {now} (was {was})."
+        return f"{target}: circuit {now} (was {was})."
     if before != "forced_open":
-        return f"{provider}: circuit {now}; it was not forced open."
+        return f"{target}: circuit {now}; it was not forced open."
     tail = ": the next request is a probe" if after == "half_open" else ""
-    return f"{provider}: circuit {now} (was {was}){tail}."
+    return f"{target}: circuit {now} (was {was}){tail}."

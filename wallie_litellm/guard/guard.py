@@ -14,15 +14,14 @@ from wallie_litellm.clock import Clock, SystemClock
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
 from wallie_litellm.core.backoff import Backoff
-from wallie_litellm.core.circuit_breaker import BreakerAction
 from wallie_litellm.core.demand import ONE_REQUEST, Demand
 from wallie_litellm.core.limit_keys import ACCOUNT
-from wallie_litellm.core.scopes import model_in
 from wallie_litellm.core.validation import require_count
 from wallie_litellm.guard.admission import Admission
 from wallie_litellm.guard.capacity_lease import CapacityLease
 from wallie_litellm.guard.context import Attempt, Caller, RequestContext, Route
 from wallie_litellm.guard.estimates import Estimates
+from wallie_litellm.guard.operator_actions import OperatorActions
 from wallie_litellm.guard.reporter import Announcer, Reporter, announce, announce_nothing
 from wallie_litellm.guard.router_view import RouterView, chains_of
 from wallie_litellm.guard.settlement import Settlement
@@ -279,6 +278,10 @@ class Guard:
 
     # Actions: ``actor``, and ``detail``, the reason, are recorded with each.
 
+    @property
+    def _actions(self) -> OperatorActions:
+        return OperatorActions(self._limiters, self._settlement.forget_rejections, self.reporter)
+
     def reset_quota(
         self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
     ) -> None:
@@ -289,20 +292,7 @@ class Guard:
         Raises:
             ValueError: there is no such provider, or nothing to reset of this model at it.
         """
-        if model is None:
-            for limiter in (*self._limiters.limiters_of(provider), *self._limiters.models_of(provider)):
-                limiter.reset()
-                self._settlement.forget_rejections(limiter.name)
-            self.reporter.on_action(actor, "reset_quota", provider, detail)
-            return
-        limiter, pattern = self._limiters.known(provider), self._limiters.known_pattern(provider, model)
-        if pattern:
-            limiter.reset(pattern)
-        for paused in self._limiters.models_of(provider):
-            if model_in(paused.name) == model or (pattern and self._limiters.pattern_of(paused.name) == pattern):
-                paused.reset()
-                self._settlement.forget_rejections(paused.name)
-        self.reporter.on_action(actor, "reset_quota", provider, detail, pattern or model)
+        self._actions.reset_quota(provider, actor, detail, model)
 
     def close_circuit(
         self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
@@ -311,12 +301,7 @@ class Guard:
 
         With ``model``, to that one: its own breaker closes.
         """
-        if model is None:
-            for limiter in (*self._limiters.limiters_of(provider), *self._limiters.models_of(provider)):
-                limiter.act("close")
-        else:
-            self._act_on_model(provider, model, "close")
-        self.reporter.on_action(actor, "close_circuit", provider, detail, model)
+        self._actions.close_circuit(provider, actor, detail, model)
 
     def open_circuit(
         self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
@@ -325,11 +310,7 @@ class Guard:
 
         With ``model``, to that one.
         """
-        if model is None:
-            self._limiters.known(provider).act("force_open")
-        else:
-            self._act_on_model(provider, model, "force_open")
-        self.reporter.on_action(actor, "open_circuit", provider, detail, model)
+        self._actions.open_circuit(provider, actor, detail, model)
 
     def release_circuit(
         self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
@@ -338,16 +319,15 @@ class Guard:
 
         Of the provider and of all its models, or of ``model`` alone.
         """
-        if model is None:
-            for limiter in (self._limiters.known(provider), *self._limiters.models_of(provider)):
-                limiter.act("release")
-        else:
-            self._act_on_model(provider, model, "release")
-        self.reporter.on_action(actor, "release_circuit", provider, detail, model)
+        self._actions.release_circuit(provider, actor, detail, model)
 
-    def _act_on_model(self, provider: str, model: str, action: BreakerAction) -> None:
-        for scope in self._limiters.scopes_of(provider, model):
-            self._limiters.models.act(scope, action)
+    def reached_by(self, action: str, provider: str, model: str | None = None) -> list[str]:
+        """The names of the limiters that an ``action``, one of the methods above, reaches; the first is the one named.
+
+        Raises:
+            ValueError: there is no such provider, or no such model of it.
+        """
+        return self._actions.reached_by(action, provider, model)
 
     def limits(self) -> dict[str, Any]:
         """All limits: configured, learned, in force and used, by provider, scope and dimension; JSON-ready."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +16,7 @@ from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.core.limit_keys import ACCOUNT
 from wallie_litellm.core.overall_state import OverallState
-from wallie_litellm.core.scopes import account_in, model_in, model_scope
+from wallie_litellm.core.scopes import MODEL_MARK, account_in, model_in, model_scope
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limiter import Limiter
@@ -168,7 +169,7 @@ class LimiterRegistry:
         return [one for one in self.models if name in (account_in(one.name), self.provider_name(one.name))]
 
     def scopes_of(self, name: str, model: str) -> list[str]:
-        """The scopes of one model at a provider and its accounts, or at an account.
+        """The scopes of a model, or of a group's models, at a provider and its accounts, or at an account.
 
         Raises:
             ValueError: there is no such provider or account, or no router calls this model of it.
@@ -178,11 +179,14 @@ class LimiterRegistry:
             called = {scope for owner in owners for scope in self._scopes.get(owner, ())}
         called.update(limiter.name for limiter in self.models_of(name))
         called.update(scope for scope in self.calls.served_scopes() if model_in(scope) and account_in(scope) in owners)
-        found = sorted(scope for scope in called if model_in(scope) == model_in(model_scope("", model)))
+        names = {model, model_in(model_scope("", model))}
+        found = {scope for scope in called if model_in(scope) in names or model in self._groups.get(scope, ())} or {
+            f"{account_in(scope)}{MODEL_MARK}{name}" for scope in called for name in names if _is_wildcard(scope, name)
+        }
         if not found:
             known = ", ".join(sorted({model_in(scope) for scope in called})) or "none"
             raise ValueError(f"unknown model {model!r} of {name}; known: {known}")
-        return found
+        return sorted(found)
 
     def overall(self, name: str) -> OverallState:
         """The state of a provider, or of an account, with its models."""
@@ -362,6 +366,11 @@ class LimiterRegistry:
             return Limiter(name, MemoryStore(*terms, self.health), self._clock, ttl, self.health)
         store = LeasedStore(*terms, OncePerFleet(self.health, fleet.once), worker=fleet.worker)
         return LeasedLimiter(name, store, self._clock, ttl, self.health)
+
+
+def _is_wildcard(scope: str, model: str) -> bool:
+    """Whether the deployment of ``scope`` is for any model with such a name."""
+    return "*" in model_in(scope) and fnmatchcase(model, model_in(scope))
 
 
 def _longest(found: FoundDenial) -> tuple[bool, float]:

@@ -30,6 +30,8 @@ class ActionMarks(NamedTuple):
     resets: int
 
 
+NO_STATE: Final = ActionMarks("closed", -1, -1)  # of a model that has not been in trouble
+
 Look = Callable[[], Awaitable[ActionMarks | None]]
 
 
