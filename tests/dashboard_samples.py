@@ -12,6 +12,7 @@ from wallie_litellm.dashboard.view_model import (
     Figures,
     Fleet,
     HistoryRow,
+    ModelState,
     Provider,
     Quota,
     Snapshot,
@@ -40,6 +41,11 @@ HOSTILE: Mapping[str, str] = {
 
 def quota(dimension: str, used: float, limit: float, level: str = "", reset_in: float = 31.0) -> Quota:
     return Quota(dimension, used, limit, used / limit, level, reset_in, max(0.0, limit - used))
+
+
+def model(name: str, health: str = "", breaker: str = "", quotas: Sequence[Quota] = ()) -> ModelState:
+    reason, probe = ("server error", 8.0) if breaker == "open" else (None, None)
+    return ModelState(name, health, breaker, reason, probe, 0.0, 0, quotas)
 
 
 def totals(provider: str | None, attempts: int = 1_736, failures: int = 17, cost: float | None = 3.45) -> Totals:
@@ -150,7 +156,20 @@ def ill() -> Snapshot:
     """One provider of each kind of trouble, alerts, actions, and failed targets."""
     names = ["anthropic", "deepseek", "gemini", "groq", "mistral", "openai"]
     providers = [
-        provider("anthropic", quotas=[quota("rpm", 891, 1_000, "warning", 53.0), quota("rpd", 980, 50_000)]),
+        replace(
+            provider("anthropic", quotas=[quota("rpm", 891, 1_000, "warning", 53.0), quota("rpd", 980, 50_000)]),
+            models=[
+                replace(
+                    model(
+                        "claude-opus-4*", quotas=[replace(quota("itpm", 29_400, 30_000, "critical"), learned=20_000.0)]
+                    ),
+                    paused_for=12.0,
+                    waiting=4,
+                ),
+                model("claude-sonnet-4-5", "down", "open"),
+            ],
+            estimate_error=0.083,
+        ),
         replace(provider("deepseek", "degraded"), failures=2, paused_for=42.0),
         replace(provider("gemini", "degraded", "half_open"), reason="released by the operator"),
         replace(provider("groq", "down", "open"), reason="server error", next_probe_in=25.0),
@@ -204,7 +223,11 @@ def hostile() -> Snapshot:
     """Every text that comes from outside is an attack."""
     bad = HOSTILE
     name = bad["provider"]
-    own = replace(provider(name, "down", "open"), reason=bad["reason"], next_probe_in=3.0)
+    models = [
+        model(bad["model"], "<odd>", "open", [quota("rpm", 3, 2, "critical")]),
+        replace(model(bad["detail"], "down", bad["reason"]), reason=bad["reason"]),
+    ]
+    own = replace(provider(name, "down", "open"), reason=bad["reason"], next_probe_in=3.0, models=models)
     unusual = replace(provider(bad["model"], "<odd>", "<odd>"), reason=bad["detail"])
     alerts = [
         Alert("1", NOW, "quota", "critical", name, "rpm", bad["model"], 1.4, 7.0, 5.0, bad["detail"]),
@@ -212,7 +235,7 @@ def hostile() -> Snapshot:
         Alert("3", NOW, bad["feature"], bad["reason"], name, bad["actor"], bad["model"], None, None, None, None),
     ]
     history = [
-        HistoryRow(NOW, kind, name, bad["model"], bad["feature"], bad["reason"], bad["actor"])
+        HistoryRow(NOW, kind, name, bad["model"], bad["feature"], bad["reason"], bad["actor"], model=bad["model"])
         for kind in ("breaker", "health", "fallback", "action", bad["detail"])
     ]
     found = figures([name, bad["model"]], alerts=alerts, history=history)

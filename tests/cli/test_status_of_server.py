@@ -55,6 +55,32 @@ def test_what_keeps_an_account_away_is_remarked_below_the_table_and_it_is_no_row
     assert line == "openai#1a2b3c4d: open: HTTP 401; next probe in 7.2 s; gpt-4o paused for 3.0 s"
 
 
+def test_a_models_own_limits_are_rows_below_its_providers_and_its_trouble_a_remark(stand_in: StandIn) -> None:
+    openai = STATUS["providers"]["openai"]
+    quota = {"rpm": {**openai["quota"]["rpm"], "learned": 40}}
+    down = {"state": "open", "reason": "timeout", "consecutive_failures": 0, "next_probe_in": 4.0}
+    models = {
+        "gpt-4o*": {"quota": quota, "paused_for": 0.0, "waiting": 3},
+        "o3": {"health": "down", "breaker": down, "paused_for": 0.0, "waiting": 0},
+    }
+    own = {**openai, "models": models, "estimates": {"calls": 9, "mean_error": 0.124, "p95_error": 0.3, "models": {}}}
+    providers = {**STATUS["providers"], "openai": own}
+    stand_in.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "providers": providers})
+    result = run("status", "--url", stand_in.url)
+    assert ["gpt-4o*", "3", "rpm", "12", "/", "60", "20", "47", "2026-11-26", "10:00:00"] in lines_of(result)
+    [line] = [line for line in result.stdout.splitlines() if line.startswith("openai: ")]
+    assert line.endswith(
+        "gpt-4o* rpm is 40 as the vendor says; o3 open: timeout, next probe in 4.0 s; estimates off by 12 % on average"
+    )
+
+
+def test_the_time_to_the_first_token_is_beside_the_cost(stand_in: StandIn) -> None:
+    row = {**USAGE["totals"][0], "first_token_p50_ms": 280.0, "first_token_p95_ms": 1240.0}
+    stand_in.answers[USAGE_PATH] = json_answer({**USAGE, "totals": [row]})
+    lines = lines_of(run("status", "--url", stand_in.url))
+    assert ["openai", "1,234", "56,789", "1.2500", "0.28", "s,", "1.24", "s"] in lines
+
+
 def test_an_open_breaker_whose_time_is_over_says_that_the_next_request_is_a_probe(stand_in: StandIn) -> None:
     openai = STATUS["providers"]["openai"]
     due = {**openai, "breaker": {**openai["breaker"], "next_probe_in": 0.0}, "paused_for": 0.0}

@@ -15,6 +15,7 @@ import pytest
 from dashboard_support import TOKEN
 from ledger_support import ended, settled
 
+from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.limit_headers import VOCABULARIES
 from wallie_litellm.core.limit_sightings import Sighting
 from wallie_litellm.events import QuotaCrossed, new_id
@@ -130,6 +131,28 @@ def test_an_action_reaches_the_guard_and_goes_on_record(make_app: MakeApp) -> No
         ("api (api, 127.0.0.1)", "reset_quota", "openai", ""),
         ("api (api, 127.0.0.1)", "export_csv", "", "attempt; 24h"),
     ]
+
+
+def test_the_quota_of_a_models_own_limits_is_reset_alone(make_app: MakeApp) -> None:
+    app = make_app(providers={"openai": {"rpm": 100, "models": {"gpt-4o*": {"rpm": 10}, "o3*": {"rpm": 10}}}})
+    limiter = app.guard.limiter("openai")
+    for model in ("gpt-4o", "o3-mini"):
+        demand = Demand(3, 0, 0, 0)
+        limiter.settle(limiter.reserve(demand, scope=limiter.scope_of(model)), demand)
+    done = post(app, "openai/quota/reset", {"model": "gpt-4o*", "reason": "as agreed"})
+    assert (done.status_code, done.json()["model"]) == (200, "gpt-4o*")
+    found = get(app, "status").json()["providers"]["openai"]
+    used = {pattern: own["quota"]["rpm"]["used"] for pattern, own in found["models"].items()}
+    assert (used, found["quota"]["rpm"]["used"]) == ({"gpt-4o*": 0, "o3*": 3}, 6)
+    app.record([])
+    (row,) = csv.DictReader(io.StringIO(get(app, "export.csv?kind=action").text))
+    assert (row["action"], row["provider"], row["model"], row["detail"]) == (
+        *("reset_quota", "openai", "gpt-4o*", "as agreed"),
+    )
+    unknown = post(app, "openai/quota/reset", {"model": "gpt-5"})
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "wallie_unknown_model")
+    assert "known: gpt-4o*, o3*" in unknown.json()["error"]["message"]
+    assert post(app, "openai/circuit/open", {"model": "gpt-4o*"}).status_code == 422
 
 
 def test_an_action_on_an_unknown_provider_lists_the_known_ones(make_app: MakeApp) -> None:

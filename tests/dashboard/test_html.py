@@ -11,6 +11,7 @@ from string import Formatter
 
 import pytest
 from dashboard_samples import HOSTILE, NOW, SAMPLES, figures, healthy, ill, quota, snapshot, without_ledger
+from dashboard_samples import model as model_of
 from dashboard_samples import provider as provider_of
 
 from wallie_litellm.dashboard.formats import UNKNOWN
@@ -79,6 +80,7 @@ def pages(snapshot: Snapshot, language: str) -> list[str]:
             csrf="c5rf",
             visitor_name=HOSTILE["actor"],
             scope_note=HOSTILE["detail"],
+            model=HOSTILE["model"] if action == "reset_quota" else "",
         )
         for action in ACTIONS
     ]
@@ -260,6 +262,35 @@ def test_a_key_that_is_kept_away_is_shown_below_its_provider_and_one_that_serves
     text = visible(html)
     assert "openai#1a2b3c4d down open next probe in 8 s HTTP 401" in text
     assert "openai#5e6f7a8b degraded closed paused for 42 s more gpt-4o paused for 7 s more" in text
+
+
+def test_a_models_limits_are_shown_below_its_providers_with_what_the_vendor_says() -> None:
+    html = render_panels(ill(), "en")
+    shown = html.partition('data-model="claude-opus-4*"')[2]
+    text = visible(shown.partition("</div>")[0])
+    assert "Model claude-opus-4* 4 waiting paused for 12 s more Reset quota anthropic claude-opus-4*" in text
+    assert "29,400 of 30,000 600 left now all of it in 31 s the vendor says 20,000" in text
+    assert 'href="confirm?action=reset_quota&amp;provider=anthropic&amp;model=claude-opus-4%2A&amp;range=24h"' in shown
+
+
+def test_a_model_that_is_not_called_is_shown_below_its_provider() -> None:
+    html = render_panels(ill(), "en")
+    shown = re.findall(r'<tr class="account" data-model="([^"]*)"(.*?)</tr>', html, re.DOTALL)
+    assert [name for name, _ in shown] == ["claude-sonnet-4-5"]
+    assert "Model claude-sonnet-4-5 down open next probe in 8 s server error" in visible(html)
+
+
+def test_the_closest_limit_may_be_a_models() -> None:
+    opus = model_of("opus*", quotas=[quota("rpm", 99, 100, "critical")])
+    html = render_panels(snapshot([replace(provider_of("anthropic"), models=[opus])], None), "en")
+    assert "99.0 % closest quota anthropic opus* requests/min" in visible(html)
+
+
+def test_the_time_to_the_first_token_and_the_estimates_error_are_beside_the_latency() -> None:
+    html = render_panels(ill(), "en")
+    panel = html.partition('id="panel-performance"')[2]
+    assert 'data-field="first-token-p50" data-value="280.0">280 ms' in panel.replace("\u202f", " ").replace("\xa0", " ")
+    assert 'data-field="estimate-error" data-value="0.083">' in panel
 
 
 def test_an_open_breaker_whose_time_is_over_says_that_the_next_request_is_a_probe() -> None:

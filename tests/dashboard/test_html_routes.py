@@ -9,6 +9,8 @@ from urllib.parse import quote
 import pytest
 from dashboard_support import TOKEN
 
+from wallie_litellm.core.demand import Demand
+
 MakeApp = Callable[..., Any]
 
 
@@ -132,8 +134,26 @@ def test_the_page_shows_an_actions_notice_once(make_app: MakeApp) -> None:
     assert notice not in app.client.get("/wallie/").text.partition("<main")[0]
 
 
+def test_the_page_resets_a_models_own_limits(make_app: MakeApp) -> None:
+    app = make_app((), providers={"openai": {"rpm": 100, "models": {"gpt-4o*": {"rpm": 10}}}})
+    limiter = app.guard.limiter("openai")
+    demand = Demand(3, 0, 0, 0)
+    limiter.settle(limiter.reserve(demand, scope="gpt-4o*"), demand)
+    form = app.client.get("/wallie/confirm?action=reset_quota&provider=openai&model=gpt-4o*").text
+    assert "Reset quota: openai gpt-4o*" in form
+    order = f"action=reset_quota&provider=openai&model=gpt-4o*&range=24h&csrf={form_token(form)}"
+    assert app.client.post("/wallie/orders", content=order).status_code == 303
+    found = app.guard.status()["providers"]["openai"]
+    assert (found["models"]["gpt-4o*"]["quota"]["rpm"]["used"], found["quota"]["rpm"]["used"]) == (0, 3)
+    assert "openai gpt-4o*&#39;s quota has been reset" in app.client.get("/wallie/").text
+
+
 @pytest.mark.parametrize(
-    "query", ["", "?action=open_circuit", "?action=drop&provider=openai", "?action=open_circuit&provider=nobody"]
+    "query",
+    [
+        *("", "?action=open_circuit", "?action=drop&provider=openai", "?action=open_circuit&provider=nobody"),
+        "?action=reset_quota&provider=openai&model=gpt-4o",
+    ],
 )
 def test_an_unknown_action_or_provider_is_not_found(make_app: MakeApp, query: str) -> None:
     assert make_app(()).client.get(f"/wallie/confirm{query}").status_code == 404

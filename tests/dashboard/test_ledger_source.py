@@ -15,7 +15,7 @@ from wallie_litellm.config import load_config
 from wallie_litellm.config.used_providers import used_providers
 from wallie_litellm.dashboard.ledger_source import LedgerSource
 from wallie_litellm.dashboard.view_model import RANGES, build_snapshot
-from wallie_litellm.events import Event, HealthChanged, new_id
+from wallie_litellm.events import BreakerChanged, Event, HealthChanged, new_id
 from wallie_litellm.telemetry.bus import Bus
 
 FILE = """
@@ -79,6 +79,17 @@ async def test_a_provider_that_has_served_nothing_lately_is_degraded(tmp_path: P
     )
     health = {name: own["health"] for name, own in status["providers"].items()}
     assert health == {"openai": "healthy", "groq": "degraded", "deepseek": "healthy"}
+
+
+async def test_the_breaker_of_a_model_is_its_last_recorded_one(tmp_path: Path) -> None:
+    now = time.time()
+    change = BreakerChanged(new_id(now), now, "groq", "closed", "open", "5 failures", 10.0, "groq/llama")
+    status, source = await status_of(tmp_path, change)
+    assert status["providers"]["groq"]["breaker"]["state"] == "closed"
+    assert status["providers"]["groq"]["models"]["groq/llama"]["breaker"]["state"] == "open"
+    snapshot = build_snapshot(status, await source.fleet(), RANGES["1h"], now, (0.8, 0.95), None, "no ledger")
+    (model,) = next(one for one in snapshot.providers if one.name == "groq").models
+    assert (model.name, model.breaker, model.reason, model.waiting) == ("groq/llama", "open", "5 failures", None)
 
 
 async def test_the_health_of_a_key_is_its_last_recorded_one(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.demand import Demand
 from wallie_litellm.dashboard.panel_version import PanelVersion, status_digest
 from wallie_litellm.guard import Guard
 
@@ -26,6 +27,18 @@ def test_any_other_text_is_another_version(text: str) -> None:
 
 def test_an_empty_text_is_no_version() -> None:
     assert PanelVersion.parse("") is None
+
+
+def test_the_digest_changes_with_the_levels_of_a_models_limits() -> None:
+    guard = Guard(
+        WallieConfig.model_validate({"ledger": None, "providers": {"openai": {"models": {"o3*": {"rpm": 10}}}}})
+    )
+    try:
+        first, demand, limiter = digest(guard), Demand(9, 0, 0, 0), guard.limiter("openai")
+        limiter.settle(limiter.reserve(demand, scope="o3*"), demand)
+        assert digest(guard) != first
+    finally:
+        guard.close()
 
 
 def test_the_digest_changes_with_health_and_quota_levels_but_not_with_each_request() -> None:

@@ -28,8 +28,12 @@ EXPRESSIONS = [(panel["title"], target["expr"]) for panel in DASHBOARD["panels"]
 def scraped() -> dict[str, set[str]]:
     """The labels of each series that a process exposes, by its name."""
     guard = Guard(WallieConfig(ledger=None))
-    sink = PrometheusSink(status=guard.status, sink_stats=lambda: {"ledger": {"delivered": 1, "queued": 0}})
-    one = settled(unpriced=True)
+    status = guard.status()
+    openai = status["providers"]["openai"]
+    openai["models"] = {"o3": {"quota": openai["quota"], "paused_for": 1.0, "waiting": 0, "breaker": {"state": "open"}}}
+    openai["estimates"] = {"models": {"o3": {"mean_error": 0.1, "p95_error": 0.3}}}
+    sink = PrometheusSink(status=lambda: status, sink_stats=lambda: {"ledger": {"delivered": 1, "queued": 0}})
+    one = settled(unpriced=True, first_token_ms=300.0)
     sink.handle(
         [
             one,

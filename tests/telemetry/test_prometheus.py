@@ -75,6 +75,14 @@ def test_an_attempt_is_counted_with_its_duration_tokens_and_cost() -> None:
     assert value(sink, "wallie_cost_usd_total", feature="wallie-chat") == pytest.approx(0.006)
 
 
+def test_a_stream_is_counted_with_its_first_token_and_what_it_wrote_into_the_cache() -> None:
+    sink = PrometheusSink()
+    sink.handle([settled(first_token_ms=300.0, cache_write_tokens=25), settled()])
+    assert value(sink, "wallie_first_token_seconds_sum", provider="openai", model="gpt-4o-mini") == 0.3
+    assert value(sink, "wallie_first_token_seconds_count") == 1
+    assert value(sink, "wallie_tokens_total", type="cache_write") == 25
+
+
 def test_a_request_is_counted_by_how_it_ended() -> None:
     sink = PrometheusSink()
     sink.handle(
@@ -107,14 +115,15 @@ def test_fallbacks_alerts_and_changes_are_counted() -> None:
         BreakerChanged("2", NOON, "openai", "closed", "open", "5 failures", 30.0),
         BreakerChanged("3", NOON, "openai", "open", "half_open", None, 0.0),
         HealthChanged("4", NOON, "openai", "down", "degraded", None),
-        QuotaCrossed("5", NOON, "openai", "rpm", "warning", 0.8, 400.0, 500, 12.0),
+        QuotaCrossed("5", NOON, "openai", "rpm", "warning", 0.8, 400.0, 500, 12.0, "gpt-4o*"),
         BudgetCrossed("6", NOON, "critical", 0.96, 480.0, 500.0, "2026-11"),
         UsageReported("7", NOON, "openai", Demand(), "update_usage"),
     ]
     sink.handle(facts)
     assert value(sink, "wallie_fallbacks_total", **{"from": "gpt-4o-mini", "to": "claude-sonnet-4"}) == 1
     assert value(sink, "wallie_breaker_changes_total", provider="openai", state="open") == 1
-    assert value(sink, "wallie_quota_alerts_total", provider="openai", dimension="rpm", level="warning") == 1
+    quota = {"provider": "openai", "model": "gpt-4o*", "dimension": "rpm", "level": "warning"}
+    assert value(sink, "wallie_quota_alerts_total", **quota) == 1
     assert value(sink, "wallie_budget_alerts_total", level="critical") == 1
     states = {own["state"]: value for own, value in samples(sink)["wallie_breaker_state"]}
     assert states == {"closed": 0, "open": 0, "half_open": 1, "forced_open": 0, "disabled": 0}
@@ -151,6 +160,35 @@ async def test_gauges_show_the_guards_status_at_the_moment_of_the_scrape(guard: 
     assert value(sink, "wallie_breaker_state", **openai, state="forced_open") == 1
     assert value(sink, "wallie_provider_health", **openai, status="down") == 1
     assert value(sink, "wallie_requests_in_flight", **openai) == 0
+
+
+def test_models_have_gauges_where_they_have_limits_or_trouble(guard: Guard) -> None:
+    described = guard.status()["providers"]["openai"]
+    models = {
+        "gpt-4o*": {"quota": {"rpm": {**described["quota"]["rpm"], "learned": 60}}, "paused_for": 0.0, "waiting": 3},
+        "gpt-4o": {"paused_for": 7.5, "waiting": 0},
+        "o3": {"paused_for": 0.0, "waiting": 0, "breaker": {"state": "open"}, "health": "down"},
+        "o4": {"paused_for": 0.0, "waiting": 0, "breaker": {"state": "closed"}, "health": "degraded"},
+    }
+    sink = PrometheusSink(status=lambda: {"providers": {"openai": {**described, "models": models}}})
+    assert value(sink, "wallie_quota_limit", model="gpt-4o*", dimension="rpm") == 500
+    assert value(sink, "wallie_quota_limit", model="", dimension="rpm") == 500
+    assert value(sink, "wallie_quota_learned", model="gpt-4o*", dimension="rpm") == 60
+    assert total(sink, "wallie_quota_learned") == 60
+    assert value(sink, "wallie_model_requests_waiting") == 3
+    assert value(sink, "wallie_model_paused_seconds", model="gpt-4o") == 7.5
+    assert value(sink, "wallie_model_breaker_state", model="o3", state="open") == 1
+    assert not [own for family in samples(sink).values() for own, _ in family if own.get("model") == "o4"]
+
+
+def test_of_many_models_those_with_limits_have_gauges(guard: Guard) -> None:
+    described = guard.status()["providers"]["openai"]
+    models = {f"invented-{number}": {"paused_for": 5.0, "waiting": 0} for number in range(500)}
+    models["o3*"] = {"quota": described["quota"], "paused_for": 1.0, "waiting": 0}
+    sink = PrometheusSink(status=lambda: {"providers": {"openai": {**described, "models": models}}})
+    paused = {own["model"] for own, _ in samples(sink)["wallie_model_paused_seconds"]}
+    assert len(paused) == 100
+    assert "o3*" in paused
 
 
 def test_the_sinks_own_counters_are_shown() -> None:

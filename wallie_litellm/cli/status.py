@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from wallie_litellm.cli.http_client import Client
     from wallie_litellm.config import RouterConfig
 
+_NO_BREAKER: Final = {
+    "state": "closed",
+    "reason": None,
+    "next_probe_in": None,
+}  # of a model against which nothing is known
 _PER_PROCESS: Final = (
     "Limits are per process: WALLIE_REDIS_URL (or wallie.store.url) shares them, and a running process's own "
     "numbers are its guard.status(), or at --url."
@@ -189,6 +194,9 @@ def _provider_lines(status: Mapping[str, Any]) -> Iterator[str]:
     described += [(f"feature:{name}", state) for name, state in status["features"].items()]
     for name, state in described:
         rows += _rows(name, state)
+        for model, own in state.get("models", {}).items():
+            if own.get("quota"):
+                rows += _model_rows(model, own)
     yield from aligned(rows, right=(3, 4, 7, 8))
     accounts = [
         (account_name(name, digest), own)
@@ -204,12 +212,22 @@ def _rows(name: str, state: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
     own = (name, state["health"], state["breaker"]["state"], text(state["in_flight"]), text(state["waiting"]))
     if not state["quota"]:
         yield (*own, "-", "", "", "", "")
-    for dimension, quota in state["quota"].items():
+    yield from _quota_rows(own, state["quota"])
+
+
+def _model_rows(model: str, state: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
+    """Those of a model's own limits, below its provider's."""
+    health, breaker = state.get("health", ""), state.get("breaker", {}).get("state", "")
+    yield from _quota_rows((f"  {model}", health, breaker, "", text(state["waiting"])), state["quota"])
+
+
+def _quota_rows(own: tuple[str, ...], quotas: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
+    for dimension, quota in quotas.items():
         used = f"{quota['used']:g} / {quota['limit']:g}"
         # Calls in flight are free again when they end.
         reset = "-" if dimension == "concurrency" else moment(quota["reset_at"])
         yield (*own, dimension, used, percent(quota), text(quota.get("left")), reset)
-        own = ("",) * len(own)  # type: ignore[assignment]
+        own = ("",) * len(own)
 
 
 def _remarks(state: Mapping[str, Any]) -> Iterator[str]:
@@ -220,5 +238,12 @@ def _remarks(state: Mapping[str, Any]) -> Iterator[str]:
         yield next_probe(breaker["next_probe_in"])
     if state["paused_for"]:
         yield f"paused for {state['paused_for']:.1f} s"
+    for name, quota in state.get("quota", {}).items():
+        if quota.get("learned") is not None:
+            yield f"{name} is {quota['learned']:g} as the vendor says"
     for model, own in state.get("models", {}).items():
-        yield f"{model} paused for {own['paused_for']:.1f} s"
+        if remark := ", ".join(_remarks({"breaker": _NO_BREAKER, **own})):
+            yield f"{model} {remark}"
+    estimates = state.get("estimates") or {}
+    if estimates.get("mean_error") is not None:
+        yield f"estimates off by {100 * estimates['mean_error']:.0f} % on average"

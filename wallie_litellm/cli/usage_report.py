@@ -56,10 +56,14 @@ def usage_lines(usage: Mapping[str, Any]) -> Iterator[str]:
     if not usage["totals"]:
         yield f"No requests in the last {usage['range']}"
         return
-    rows: list[tuple[str, ...]] = [(f"last {usage['range']}", "requests", "tokens", "cost (USD)", "")]
+    rows: list[tuple[str, ...]] = [
+        (f"last {usage['range']}", "requests", "tokens", "cost (USD)", "first token p50, p95", "")
+    ]
     for one in usage["totals"]:
         cost = "-" if one["cost_usd"] is None else f"{one['cost_usd']:,.4f}"
         requests = "-" if one["requests"] is None else f"{one['requests']:,}"
         note = f"{one['unpriced']} unpriced" if one["unpriced"] else ""
-        rows.append((str(one["name"]) or "(none)", requests, f"{one['total_tokens']:,}", cost, note))
-    yield from aligned(rows, right=(1, 2, 3))
+        first = [one.get(f"first_token_{name}_ms") for name in ("p50", "p95")]
+        shown = "" if None in first else ", ".join(f"{milliseconds / 1000:.2f} s" for milliseconds in first)
+        rows.append((str(one["name"]) or "(none)", requests, f"{one['total_tokens']:,}", cost, shown, note))
+    yield from aligned(rows, right=(1, 2, 3, 4))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import unquote
@@ -14,7 +14,17 @@ from starlette.responses import JSONResponse, StreamingResponse
 
 from wallie_litellm.dashboard.api_errors import ApiError, api_route_class
 from wallie_litellm.dashboard.auth import CSRF_HEADER, SESSION_COOKIE, Authenticator, Visitor
-from wallie_litellm.dashboard.schemas import Alerts, Done, ErrorBody, Kpis, Limits, Reason, Status, Usage
+from wallie_litellm.dashboard.schemas import (
+    Alerts,
+    Done,
+    ErrorBody,
+    Kpis,
+    Limits,
+    Reason,
+    ResetOrder,
+    Status,
+    Usage,
+)
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.sessions import clean_name
 from wallie_litellm.dashboard.source import Action, ActionRefused
@@ -34,7 +44,7 @@ from wallie_litellm.ledger.schema import RECORD_TABLES
 
 T = TypeVar("T")
 
-NAMED: Final = 20  # providers, at most, that an answer about an unknown one lists
+NAMED: Final = 20  # providers, or models, at most, that an answer about an unknown one lists
 LONGEST_MESSAGE: Final = 2000  # characters
 _EFFECTS: Final[dict[Action, str]] = {
     "reset_quota": "what was used of its limits is forgotten, and so is any pause",
@@ -60,7 +70,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     503: {"model": ErrorBody, "description": "There is no ledger to read, or the dashboard is about to end."},
 }
 _ACTION_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    404: {"model": ErrorBody, "description": "There is no such provider."},
+    404: {"model": ErrorBody, "description": "There is no such provider, or model."},
     409: {"model": ErrorBody, "description": "No actions can be taken here."},
     413: {"model": ErrorBody, "description": "The body is too large."},
 }
@@ -76,7 +86,8 @@ def api_router(service: DashboardService, authenticator: Authenticator) -> APIRo
     _add_limits(router, service)
     _add_ledger_routes(router, _LedgerRoutes(service))
     for path, action, summary in _ACTION_ROUTES:
-        _add_action(router, path, _ActionRoute(service, action), summary)
+        route = _ResetRoute(service) if action == "reset_quota" else _ActionRoute(service, action)
+        _add_action(router, path, route, summary)
     router.add_api_route("/openapi.json", _openapi, include_in_schema=False)
     return router
 
@@ -116,7 +127,7 @@ def _add_ledger_routes(router: APIRouter, routes: _LedgerRoutes) -> None:
     )(routes.export_csv)
 
 
-def _add_action(router: APIRouter, path: str, route: _ActionRoute, summary: str) -> None:
+def _add_action(router: APIRouter, path: str, route: _ActionRoute | _ResetRoute, summary: str) -> None:
     router.post(
         f"/providers/{{provider:path}}/{path}",
         tags=["actions"],
@@ -221,20 +232,57 @@ class _ActionRoute:
         why: Annotated[Reason | None, Body()] = None,
     ) -> Done:
         """Described by the route."""
-        reason = "".join(filter(str.isprintable, (why.reason if why is not None else None) or "")).strip()
-        try:
-            await self._service.act(self.action, provider, operator.actor, reason or None)
-        except ValueError as error:
-            raise ApiError(404, "wallie_unknown_provider", await self._unknown(provider)) from error
-        except ActionRefused as error:
-            raise ApiError(409, "wallie_read_only", str(error)) from error
-        message = f"{provider}: {_EFFECTS[self.action]}"
-        return Done(provider=provider, action=self.action, actor=operator.actor, at=iso(time.time()), message=message)
+        return await _act(self._service, self.action, provider, None, operator, why)
 
-    async def _unknown(self, provider: str) -> str:
-        known = sorted((await self._service.status())["providers"])
-        more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
-        return f"unknown provider {provider!r}; known: {', '.join(known[:NAMED])}{more}"[:LONGEST_MESSAGE]
+
+class _ResetRoute:
+    """The reset of a quota, which may be that of a model's own limits."""
+
+    action: Final = "reset_quota"
+
+    def __init__(self, service: DashboardService) -> None:
+        self._service = service
+
+    async def act(
+        self,
+        provider: Annotated[str, Path(max_length=200)],
+        operator: Annotated[Visitor, Depends(_operator)],
+        order: Annotated[ResetOrder | None, Body()] = None,
+    ) -> Done:
+        """Described by the route."""
+        model = None if order is None else order.model
+        return await _act(self._service, self.action, provider, model or None, operator, order)
+
+
+async def _act(
+    service: DashboardService,
+    action: Action,
+    provider: str,
+    model: str | None,
+    operator: Visitor,
+    why: Reason | None,
+) -> Done:
+    reason = "".join(filter(str.isprintable, (why.reason if why is not None else None) or "")).strip()
+    try:
+        await service.act(action, provider, operator.actor, reason or None, model)
+    except ValueError as error:
+        described = (await service.status())["providers"]
+        if provider in described and model is not None:
+            unknown = _unknown("model", model, described[provider].get("models", {}))
+            raise ApiError(404, "wallie_unknown_model", unknown) from error
+        raise ApiError(404, "wallie_unknown_provider", _unknown("provider", provider, described)) from error
+    except ActionRefused as error:
+        raise ApiError(409, "wallie_read_only", str(error)) from error
+    message = f"{provider if model is None else f'{provider} {model}'}: {_EFFECTS[action]}"
+    return Done(
+        provider=provider, model=model, action=action, actor=operator.actor, at=iso(time.time()), message=message
+    )
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"unknown {what} {name!r}; known: {', '.join(names[:NAMED])}{more}"[:LONGEST_MESSAGE]
 
 
 async def _openapi(request: Request) -> Response:

@@ -49,13 +49,20 @@ class GuardSource:
             self.read_only,
         )
 
-    def act(self, action: Action, provider: str, actor: str, detail: str | None = None) -> None:
+    def act(
+        self, action: Action, provider: str, actor: str, detail: str | None = None, model: str | None = None
+    ) -> None:
         """Pass the action to the guard.
 
         Raises:
-            ValueError: there is no such provider.
+            ValueError: there is no such provider, or no such model at it, or the action is not for single models.
         """
-        self._actions[action](provider, actor, detail)
+        if model is None:
+            self._actions[action](provider, actor, detail)
+        elif action == "reset_quota":
+            self._guard.reset_quota(provider, actor, detail, model=model)
+        else:
+            raise ValueError(f"model: {action} is for all of a provider")
 
     def record_export(self, actor: str, detail: str) -> None:
         """Publish the export as an operator's action."""

@@ -18,7 +18,16 @@ from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.formats import Formats, iso
 from wallie_litellm.dashboard.source import ACTIONS, EXPORTED
 from wallie_litellm.dashboard.translations import translator
-from wallie_litellm.dashboard.view_model import RANGES, FeatureLimits, Figures, Provider, Quota, Range, Snapshot
+from wallie_litellm.dashboard.view_model import (
+    RANGES,
+    FeatureLimits,
+    Figures,
+    ModelState,
+    Provider,
+    Quota,
+    Range,
+    Snapshot,
+)
 from wallie_litellm.ledger.figures import Totals
 from wallie_litellm.ledger.kpis import Kpi
 from wallie_litellm.ledger.schema import RECORD_TABLES
@@ -146,14 +155,16 @@ def render_confirm(
     csrf: str,
     visitor_name: str,
     scope_note: str | None,
+    model: str = "",
 ) -> str:
-    """An action's effect, and the form that takes it."""
+    """An action's effect, and the form that takes it; ``model`` is the one it is for, empty for the provider."""
     return _render(
         "confirm.html",
         language,
         base=base,
         action=action,
         provider=provider,
+        model=model,
         range_name=range_name,
         csrf=csrf,
         visitor_name=visitor_name,
@@ -203,10 +214,13 @@ def _bucket_names(chosen: Range, formats: Formats) -> tuple[Callable[[float], st
 
 
 def _closest(snapshot: Snapshot) -> tuple[str, Quota] | None:
-    """The limit with the highest utilization, and the name of its provider or feature."""
-    owners: list[Provider | FeatureLimits] = [*snapshot.providers, *snapshot.features]
+    """The limit with the highest utilization, and the name of its provider, with its model, or its feature."""
+    owners: list[tuple[str, Provider | ModelState | FeatureLimits]] = [
+        (one.name, one) for one in (*snapshot.providers, *snapshot.features)
+    ]
+    owners += [(f"{one.name} {model.name}", model) for one in snapshot.providers for model in one.models]
     return max(
-        ((one.name, quota) for one in owners for quota in one.quotas), key=lambda own: own[1].share, default=None
+        ((name, quota) for name, one in owners for quota in one.quotas), key=lambda own: own[1].share, default=None
     )
 
 

@@ -145,10 +145,15 @@ class _ActionPages:
         self._service, self._authenticator = service, authenticator
 
     async def confirm(
-        self, request: Request, action: str = "", provider: str = "", chosen: str = Query(DEFAULT_RANGE, alias="range")
+        self,
+        request: Request,
+        action: str = "",
+        provider: str = "",
+        model: str = "",
+        chosen: str = Query(DEFAULT_RANGE, alias="range"),
     ) -> Response:
         visitor = self._authenticator.enter(request)
-        await self._require_action(action, provider)
+        await self._require_action(action, provider, model)
         session = None
         if visitor.via == "loopback" and not visitor.session:
             session, visitor = self._authenticator.open_loopback_session(visitor)
@@ -159,6 +164,7 @@ class _ActionPages:
                 base=base_of(request),
                 action=action,
                 provider=provider,
+                model=model,
                 range_name=_range(chosen),
                 csrf=self._authenticator.csrf_token(request, visitor),
                 visitor_name=visitor.name,
@@ -173,20 +179,25 @@ class _ActionPages:
         visitor = self._authenticator.enter(request)
         form = await read_form(request)
         self._authenticator.check_action(request, visitor, form.get("csrf"))
-        provider = form.get("provider", "")
-        action = await self._require_action(form.get("action", ""), provider)
+        provider, model = form.get("provider", ""), form.get("model", "")
+        action = await self._require_action(form.get("action", ""), provider, model)
         reason = "".join(filter(str.isprintable, form.get("reason", "")))[:LONGEST_REASON].strip()
         try:
-            await self._service.act(action, provider, visitor.actor, reason or None)
+            await self._service.act(action, provider, visitor.actor, reason or None, model or None)
+        except ValueError as error:  # the model has gone meanwhile
+            raise PageError(404, "problem.not_found") from error
         except ActionRefused as error:
             raise PageError(409, "problem.read_only", reason=str(error)) from error
         response = redirect(request, f"?range={_range(form.get('range', ''))}")
-        set_notice(request, response, action, provider)
+        set_notice(request, response, action, f"{provider} {model}" if model else provider)
         return response
 
-    async def _require_action(self, named: str, provider: str) -> Action:
+    async def _require_action(self, named: str, provider: str, model: str) -> Action:
         action = next((one for one in ACTIONS if one == named), None)
-        if action is None or provider not in (await self._service.status())["providers"]:
+        described = (await self._service.status())["providers"].get(provider)
+        if action is None or described is None:
+            raise PageError(404, "problem.not_found")
+        if model and (action != "reset_quota" or model not in described.get("models", {})):
             raise PageError(404, "problem.not_found")
         if self._service.source.read_only is not None:
             raise PageError(409, "problem.read_only", reason=self._service.source.read_only)

@@ -18,6 +18,7 @@ from wallie_litellm.dashboard.source import Action, ActionRefused
 from wallie_litellm.dashboard.view_model import Fleet
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
+from wallie_litellm.ledger.figures import Transition
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.reader import open_reader, reason
 from wallie_litellm.ledger.restore import read_usage
@@ -64,12 +65,10 @@ class LedgerSource:
             guard.close()
         for described in (*status["providers"].values(), *status["features"].values()):
             _forget_present(described)
-        for kind, provider, after, why in changes:
-            name, _, digest = provider.partition(ACCOUNT_MARK)
+        for change in changes:
+            name, _, digest = change.provider.partition(ACCOUNT_MARK)
             described = status["providers"].get(name)
-            _apply_change(
-                described and described.get("accounts", {}).get(digest) if digest else described, kind, after, why
-            )
+            _apply_change(described and described.get("accounts", {}).get(digest) if digest else described, change)
         for provider in unserved:
             described = status["providers"].get(provider)
             if described is not None and described["health"] == "healthy":
@@ -88,7 +87,9 @@ class LedgerSource:
         state = "down" if self._error else "ok"
         return Fleet("ledger", state, self._error, None, 1, (), self.read_only)
 
-    def act(self, action: Action, provider: str, actor: str, detail: str | None = None) -> None:
+    def act(
+        self, action: Action, provider: str, actor: str, detail: str | None = None, model: str | None = None
+    ) -> None:
         """Refuse: the guard is in another process.
 
         Raises:
@@ -99,11 +100,10 @@ class LedgerSource:
     def record_export(self, actor: str, detail: str) -> None:
         """Do nothing: this process only reads the ledger."""
 
-    async def _read(self, guard: Guard) -> tuple[list[tuple[str, str, str, str | None]], set[str]]:
+    async def _read(self, guard: Guard) -> tuple[list[Transition], set[str]]:
         """Fill the guard's limits.
 
-        Returns the last changes, oldest first, as kind, provider, state and reason; and the providers that have been
-        called lately and have served nothing.
+        Returns the last changes, oldest first; and the providers that have been called lately and have served nothing.
         """
         wall = guard.clock.wall()
         try:
@@ -126,7 +126,7 @@ class LedgerSource:
             return [], set()
         self._error = None
         unserved = {one.provider or "" for one in lately if one.attempts > one.by_caller and not one.successes}
-        return [(one.type, one.provider, one.after, one.reason) for one in reversed(changes)], unserved
+        return changes[::-1], unserved
 
 
 def _forget_present(described: dict[str, Any]) -> None:
@@ -135,12 +135,18 @@ def _forget_present(described: dict[str, Any]) -> None:
     described["quota"].pop("concurrency", None)
     for account in described.get("accounts", {}).values():
         account["in_flight"] = account["waiting"] = None
+    for model in described.get("models", {}).values():
+        model["waiting"] = None
+        model.get("quota", {}).pop("concurrency", None)
 
 
-def _apply_change(described: dict[str, Any] | None, kind: str, after: str, reason: str | None) -> None:
+def _apply_change(described: dict[str, Any] | None, change: Transition) -> None:
     if described is None:
         return
-    if kind == "health":
-        described["health"] = after
-    elif kind == "breaker" and after in {state.value for state in BreakerState}:
-        described["breaker"].update(state=after, reason=reason, next_probe_in=None)
+    if change.model:
+        described = described.setdefault("models", {}).setdefault(change.model, {"paused_for": 0.0, "waiting": None})
+    if change.type == "health":
+        described["health"] = change.after
+    elif change.type == "breaker" and change.after in {state.value for state in BreakerState}:
+        known = described.setdefault("breaker", {"consecutive_failures": 0})
+        known.update(state=change.after, reason=change.reason, next_probe_in=None)

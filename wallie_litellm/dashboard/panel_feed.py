@@ -73,15 +73,17 @@ class PanelFeed:
             self._rendered[key] = SingleFlight(lambda: self._render(*key), self._now, RENDER_TTL)
         return await self._rendered[key].get()
 
-    async def act(self, action: Action, provider: str, actor: str, detail: str | None) -> None:
+    async def act(
+        self, action: Action, provider: str, actor: str, detail: str | None = None, model: str | None = None
+    ) -> None:
         """Have the source carry out ``action``, and show its effect to the next viewer.
 
         Raises:
-            ValueError: there is no such provider.
+            ValueError: there is no such provider, or no such model at it, or the action is not for single models.
             ActionRefused: the source is read-only.
         """
         try:
-            self._source.act(action, provider, actor, detail)
+            self._source.act(action, provider, actor, detail, model)
         finally:
             self._acted_at = time.monotonic()
             self.forget()

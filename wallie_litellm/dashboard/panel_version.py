@@ -34,12 +34,20 @@ def status_digest(status: Mapping[str, Any], quota: QuotaSettings) -> str:
             own["breaker"]["state"],
             own["breaker"]["reason"],
             own["paused_for"] > 0,
+            _levels(own, quota),
             [
-                (one["utilization"] >= quota.warning, one["utilization"] >= quota.critical)
-                for one in own["quota"].values()
+                (model, one.get("breaker", {}).get("state"), one["paused_for"] > 0, _levels(one, quota))
+                for model, one in own.get("models", {}).items()
             ],
         )
         for kind in ("providers", "features")
         for name, own in status[kind].items()
     ]
     return sha256(repr((parts, status["store"]["state"])).encode()).hexdigest()[:12]
+
+
+def _levels(own: Mapping[str, Any], quota: QuotaSettings) -> list[tuple[bool, bool]]:
+    return [
+        (one["utilization"] >= quota.warning, one["utilization"] >= quota.critical)
+        for one in own.get("quota", {}).values()
+    ]

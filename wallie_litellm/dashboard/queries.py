@@ -93,12 +93,12 @@ async def _history(queries: LedgerQueries) -> list[HistoryRow]:
         alike = one.id if one.type != "fallback" else (one.provider, one.before, one.after, one.reason)
         known = changes.get(alike)
         changes[alike] = (
-            HistoryRow(one.at, one.type, one.provider, one.before, one.after, one.reason, "")
+            HistoryRow(one.at, one.type, one.provider, one.before, one.after, one.reason, "", model=one.model)
             if known is None
             else replace(known, times=known.times + 1)
         )
     actions = [
-        HistoryRow(one.at, "action", one.provider, "", one.action, one.detail, one.actor)
+        HistoryRow(one.at, "action", one.provider, "", one.action, one.detail, one.actor, model=one.model)
         for one in await queries.actions(RECENT)
     ]
     return sorted([*changes.values(), *actions], key=lambda one: -one.at)[:RECENT]

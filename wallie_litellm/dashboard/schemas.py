@@ -43,15 +43,38 @@ class QuotaStatus(BaseModel):
     utilization: float
     left: float
     reset_at: str
+    learned: float | None = Field(default=None, description="the limit as the vendor has said it, where it has")
 
 
 class ModelStatus(BaseModel):
-    """A model that is paused, for ``paused_for`` seconds."""
+    """A model with limits or a breaker of its own, or paused, for ``paused_for`` seconds.
+
+    ``quota`` is that of its own limits; ``health`` and ``breaker`` are there where something is known against it.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     paused_for: float
-    waiting: int
+    waiting: int | None
+    quota: dict[str, QuotaStatus] = Field(default={}, description="by dimension")
+    health: str | None = Field(default=None, description="healthy, degraded or down")
+    breaker: BreakerStatus | None = None
+
+
+class EstimateErrors(BaseModel):
+    """How far the estimates of recent calls were from what was settled, as a share of this."""
+
+    model_config = ConfigDict(extra="allow")
+
+    calls: int
+    mean_error: float | None
+    p95_error: float | None
+
+
+class EstimateStatus(EstimateErrors):
+    """Those of a provider, as this process has measured them, and of each of its models."""
+
+    models: dict[str, EstimateErrors]
 
 
 class AccountStatus(BaseModel):
@@ -80,7 +103,10 @@ class OwnerStatus(BaseModel):
     accounts: dict[str, AccountStatus] = Field(
         default={}, description="by a digest of the key, where a provider is called with several"
     )
-    models: dict[str, ModelStatus] = Field(default={}, description="those that are paused")
+    models: dict[str, ModelStatus] = Field(
+        default={}, description="by the pattern of limits of their own, and those that are paused or not called"
+    )
+    estimates: EstimateStatus | None = None
 
 
 class StoreStatus(BaseModel):
@@ -148,7 +174,9 @@ class UsageRow(BaseModel):
     """Sums over attempts of one provider, model, feature or user; the empty name is what named none.
 
     ``requests``, ``fallbacks`` and ``fallback_rate`` are of whole requests, null by user. Latencies are those of
-    answers that did not come from a cache. ``cost_usd`` is null when no price is known; ``unpriced`` attempts are not
+    answers that did not come from a cache; ``first_token_*`` is of streams, from the call to the first content. Both
+    are null by user, but for means. ``cached_tokens`` were read from a vendor's cache, and ``cache_write_tokens``
+    written into it. ``cost_usd`` is null when no price is known; ``unpriced`` attempts are not
     in it. ``estimated`` attempts have tokens that no provider reported.
     """
 
@@ -161,10 +189,14 @@ class UsageRow(BaseModel):
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
+    first_token_p50_ms: float | None
+    first_token_p95_ms: float | None
     waited_ms: float
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
     cost_usd: float | None
     unpriced: int
     estimated: int
@@ -230,10 +262,19 @@ class Reason(BaseModel):
     reason: str | None = Field(default=None, max_length=200)
 
 
+class ResetOrder(Reason):
+    """What is reset, where it is not all of the provider, and why."""
+
+    model: str | None = Field(
+        default=None, max_length=200, description="a pattern of the limits' models, or a model's name: it alone"
+    )
+
+
 class Done(BaseModel):
     """The action as it went on record."""
 
     provider: str
+    model: str | None = None
     action: str
     actor: str
     at: str

@@ -92,14 +92,16 @@ class DashboardService:
         chunks = await self._in_thread(lambda feed: feed.ledger.open_export(form, kinds, since, until))
         return self._pieces(chunks)
 
-    async def act(self, action: Action, provider: str, actor: str, detail: str | None = None) -> None:
-        """Carry out ``action``; the panels that are rendered next show its effect.
+    async def act(
+        self, action: Action, provider: str, actor: str, detail: str | None = None, model: str | None = None
+    ) -> None:
+        """Carry out ``action``, as the source does; the panels that are rendered next show its effect.
 
         Raises:
-            ValueError: there is no such provider.
+            ValueError: there is no such provider, or no such model at it, or the action is not for single models.
             ActionRefused: the source is read-only.
         """
-        await self._in_thread(lambda feed: feed.act(action, provider, actor, detail))
+        await self._in_thread(lambda feed: feed.act(action, provider, actor, detail, model))
 
     async def record_export(self, actor: str, detail: str) -> None:
         """Put an export on record; the panels that are rendered next show it. ``detail`` says what was exported."""

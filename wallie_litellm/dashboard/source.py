@@ -33,11 +33,15 @@ class DashboardSource(Protocol):
     async def fleet(self) -> Fleet:
         """Which store holds the limits, and which processes share it."""
 
-    def act(self, action: Action, provider: str, actor: str, detail: str | None = None) -> None:
+    def act(
+        self, action: Action, provider: str, actor: str, detail: str | None = None, model: str | None = None
+    ) -> None:
         """Carry out ``action``; it goes on record as ``actor``'s, with ``detail`` as its reason.
 
+        With ``model``, a pattern of the limits' ``models:`` or a model's name, ``reset_quota`` reaches that one alone.
+
         Raises:
-            ValueError: there is no such provider.
+            ValueError: there is no such provider, or no such model at it, or the action is not for single models.
             ActionRefused: this source is read-only.
         """
 

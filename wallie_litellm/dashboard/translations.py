@@ -79,6 +79,10 @@ _EN: Final[Mapping[str, str]] = {
     "column.success_rate": "Success",
     "column.mean": "Mean",
     "column.p95": "p95",
+    "column.first_token_p50": "First token, p50",
+    "column.first_token_p95": "First token, p95",
+    "column.estimate_error": "Estimate error",
+    "column.model": "Model",
     "column.tokens": "Tokens",
     "column.cost": "Cost",
     "column.fallback_rate": "By fallback",
@@ -108,6 +112,7 @@ _EN: Final[Mapping[str, str]] = {
     "quota": "Quotas",
     "quota.of": "{used} of {limit}",
     "quota.left": "{left} left now",
+    "quota.learned": "the vendor says {limit}",
     "quota.resets": "all of it in {time}",
     "quota.resets_day": "resets in {time}",
     "quota.free": "all of it free",
@@ -184,6 +189,8 @@ _EN: Final[Mapping[str, str]] = {
     "confirm.title": "{action}: {provider}",
     "confirm.reset_quota": "What {provider} has used of all its limits is forgotten, and so is a pause it asked for. "
     "If the provider itself counts on, it will turn requests away.",
+    "confirm.reset_quota_model": "What {provider} has used of the limits of {model} is forgotten, and so is a pause of "
+    "it. What has been used of the limits of the whole account stays.",
     "confirm.open_circuit": "No request goes to {provider} any more, until its circuit is closed or released. Chains "
     "go on to their next member.",
     "confirm.close_circuit": "All requests may go to {provider} again at once, and its breaker begins to count anew.",
@@ -288,6 +295,10 @@ _ES: Final[Mapping[str, str]] = {
     "column.success_rate": "Éxito",
     "column.mean": "Media",
     "column.p95": "p95",
+    "column.first_token_p50": "Primer token, p50",
+    "column.first_token_p95": "Primer token, p95",
+    "column.estimate_error": "Error de estimación",
+    "column.model": "Modelo",
     "column.tokens": "Tokens",
     "column.cost": "Coste",
     "column.fallback_rate": "Por respaldo",
@@ -317,6 +328,7 @@ _ES: Final[Mapping[str, str]] = {
     "quota": "Cuotas",
     "quota.of": "{used} de {limit}",
     "quota.left": "quedan {left}",
+    "quota.learned": "el proveedor dice {limit}",
     "quota.resets": "todo en {time}",
     "quota.resets_day": "se restablece en {time}",
     "quota.free": "todo libre",
@@ -394,6 +406,8 @@ _ES: Final[Mapping[str, str]] = {
     "confirm.title": "{action}: {provider}",
     "confirm.reset_quota": "Se olvida lo que {provider} ha usado de todos sus límites, y también una pausa que haya "
     "pedido. Si el proveedor sigue contando, rechazará peticiones.",
+    "confirm.reset_quota_model": "Se olvida lo que {provider} ha usado de los límites de {model}, y también una pausa "
+    "suya. Lo que se ha usado de los límites de toda la cuenta se queda.",
     "confirm.open_circuit": "Ninguna petición irá ya a {provider}, hasta que se cierre o se libere su circuito. Las "
     "cadenas pasan a su siguiente miembro.",
     "confirm.close_circuit": "Todas las peticiones pueden ir de nuevo a {provider} enseguida, y su cortacircuitos "

@@ -42,7 +42,9 @@ DEFAULT_RANGE: Final = "24h"
 class Quota:
     """One limit. ``share`` is its utilisation, ``left`` what admission has of it at the moment.
 
-    ``level`` is ``warning`` or ``critical`` from the configured shares on, else empty."""
+    ``level`` is ``warning`` or ``critical`` from the configured shares on, else empty. ``learned`` is the limit as the
+    vendor has said it, ``None`` where it has not.
+    """
 
     dimension: str
     used: float
@@ -51,11 +53,34 @@ class Quota:
     level: str
     reset_in: float
     left: float
+    learned: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """A model, or models under one pattern, with limits or a breaker of their own.
+
+    ``health`` and ``breaker`` are empty where nothing is known against it.
+    """
+
+    name: str
+    health: str
+    breaker: str
+    reason: str | None
+    next_probe_in: float | None
+    paused_for: float
+    waiting: int | None
+    quotas: Sequence[Quota]
+    paused_models: Mapping[str, float] = field(default_factory=dict)  # none: it is one itself
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider's present state, and its figures in the range, ``None`` where there is no ledger."""
+    """A provider's present state, and its figures in the range, ``None`` where there is no ledger.
+
+    ``paused_models`` are those of which nothing else is known. ``estimate_error`` is the mean of its token estimates'
+    errors, as a share, ``None`` before one is known.
+    """
 
     name: str
     health: str  # healthy, degraded, down
@@ -71,6 +96,8 @@ class Provider:
     requests: RequestTotals | None
     accounts: Sequence[AccountState] = ()
     paused_models: Mapping[str, float] = field(default_factory=dict)  # seconds, by model
+    models: Sequence[ModelState] = ()
+    estimate_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +173,7 @@ class HistoryRow:
     reason: str | None
     actor: str
     times: int = 1
+    model: str = ""  # the one that it is about, empty for all of the provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +261,8 @@ def _provider(
     name: str, own: Mapping[str, Any], at: float, levels: tuple[float, float], figures: Figures | None
 ) -> Provider:
     breaker = own["breaker"]
+    models: Mapping[str, Mapping[str, Any]] = own.get("models", {})
+    plain = {model: one for model, one in models.items() if "quota" not in one and "breaker" not in one}
     return Provider(
         name,
         own["health"],
@@ -247,12 +277,24 @@ def _provider(
         figures.by_provider.get(name) if figures is not None else None,
         figures.requests_by_provider.get(name) if figures is not None else None,
         [_account(account_name(name, digest), one) for digest, one in sorted(own.get("accounts", {}).items())],
-        _paused_models(own),
+        {model: one["paused_for"] for model, one in plain.items() if one["paused_for"]},
+        [_model(model, one, at, levels) for model, one in sorted(models.items()) if model not in plain],
+        own.get("estimates", {}).get("mean_error"),
     )
 
 
-def _paused_models(own: Mapping[str, Any]) -> dict[str, float]:
-    return {model: one["paused_for"] for model, one in own.get("models", {}).items()}
+def _model(name: str, own: Mapping[str, Any], at: float, levels: tuple[float, float]) -> ModelState:
+    breaker: Mapping[str, Any] = own.get("breaker", {})
+    return ModelState(
+        name,
+        own.get("health", ""),
+        breaker.get("state", ""),
+        breaker.get("reason"),
+        breaker.get("next_probe_in"),
+        own["paused_for"],
+        own["waiting"],
+        _quotas(own, at, levels),
+    )
 
 
 def _account(name: str, own: Mapping[str, Any]) -> AccountState:
@@ -264,7 +306,7 @@ def _account(name: str, own: Mapping[str, Any]) -> AccountState:
         breaker["reason"],
         breaker["next_probe_in"],
         own["paused_for"],
-        _paused_models(own),
+        {model: one["paused_for"] for model, one in own.get("models", {}).items() if one["paused_for"]},
     )
 
 
@@ -284,9 +326,10 @@ def _quotas(own: Mapping[str, Any], at: float, levels: tuple[float, float]) -> l
             _level(quota["utilization"], levels),
             max(0.0, datetime.fromisoformat(quota["reset_at"]).timestamp() - at),
             quota["left"],
+            quota.get("learned"),
         )
         for dimension in DIMENSIONS
-        if (quota := own["quota"].get(dimension)) is not None
+        if (quota := own.get("quota", {}).get(dimension)) is not None
     ]
 
 

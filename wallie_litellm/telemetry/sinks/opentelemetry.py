@@ -210,6 +210,7 @@ def _usage(attempt: Settled) -> Attributes:
         "gen_ai.usage.input_tokens": attempt.prompt_tokens,
         "gen_ai.usage.output_tokens": attempt.completion_tokens,
         "gen_ai.usage.cache_read.input_tokens": attempt.cached_tokens,
+        "gen_ai.usage.cache_creation.input_tokens": attempt.cache_write_tokens,
         "gen_ai.usage.reasoning.output_tokens": attempt.reasoning_tokens,
     }
     return {key: count for key, count in counts.items() if count}

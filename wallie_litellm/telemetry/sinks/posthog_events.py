@@ -83,7 +83,9 @@ def _figures(event: Ended) -> Properties:
         "promptTokens": last.prompt_tokens,
         "completionTokens": last.completion_tokens,
         "totalTokens": last.total_tokens,
+        "firstTokenMs": last.first_token_ms,
         "cachedTokens": last.cached_tokens,
+        "cacheWriteTokens": last.cache_write_tokens or 0,
         "reasoningTokens": last.reasoning_tokens,
         "costUsd": None if last.unpriced else last.cost_usd,
         "unpriced": last.unpriced,
@@ -102,7 +104,9 @@ _NOTHING_SPENT: Final[Mapping[str, Any]] = {
     "promptTokens": 0,
     "completionTokens": 0,
     "totalTokens": 0,
+    "firstTokenMs": None,
     "cachedTokens": 0,
+    "cacheWriteTokens": 0,
     "reasoningTokens": 0,
     "costUsd": 0.0,
     "unpriced": False,
@@ -162,6 +166,7 @@ def _quota_crossed(event: QuotaCrossed) -> Captured:
             "used": event.used,
             "limit": event.limit,
             "resetIn": event.reset_in if isfinite(event.reset_in) else None,
+            **({} if event.model is None else {"model": event.model}),
         },
     )
 

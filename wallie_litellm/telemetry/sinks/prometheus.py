@@ -148,6 +148,10 @@ class PrometheusSink:
         series.completion.inc(event.completion_tokens)
         if event.cached_tokens:
             series.cached.inc(event.cached_tokens)
+        if event.cache_write_tokens:
+            series.cache_write.inc(event.cache_write_tokens)
+        if event.first_token_ms is not None:
+            self._metrics.first_token.labels(labels[0], labels[1]).observe(event.first_token_ms / 1000)
         if event.reasoning_tokens:
             series.reasoning.inc(event.reasoning_tokens)
         if event.cost_usd:
@@ -179,7 +183,8 @@ class PrometheusSink:
             self._source.health[self._provider(event.provider)] = event.status
 
     def _quota_crossed(self, event: QuotaCrossed) -> None:
-        self._metrics.quota_alerts.labels(self._provider(event.provider), event.dimension, event.level).inc()
+        owner = self._provider(event.provider), self._model(event.model)
+        self._metrics.quota_alerts.labels(*owner, event.dimension, event.level).inc()
 
     def _budget_crossed(self, event: BudgetCrossed) -> None:
         self._metrics.budget_alerts.labels(event.level).inc()

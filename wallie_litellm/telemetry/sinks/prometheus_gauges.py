@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 _BREAKER_STATES: Final = tuple(state.value for state in BreakerState)
 _HEALTH: Final = ("healthy", "degraded", "down")
 
+MOST_MODELS: Final = 100  # of a provider, those with limits first: with a wildcard, callers invent models
+
 Status = Callable[[], Mapping[str, Any]]
 SinkStats = Callable[[], Mapping[str, Mapping[str, int]]]
 
@@ -69,7 +71,12 @@ def _gauges(
     health: Mapping[str, str],
     sinks: Mapping[str, Mapping[str, int]],
 ) -> Iterator[GaugeMetricFamily]:
-    quotas = {(name, dimension): quota for name, one in providers.items() for dimension, quota in one["quota"].items()}
+    models = {(name, model): own for name, one in providers.items() for model, own in _models(one).items()}
+    quotas = {
+        (*owner, dimension): quota
+        for owner, one in {**{(name, ""): one for name, one in providers.items()}, **models}.items()
+        for dimension, quota in one.get("quota", {}).items()
+    }
     yield _one_hot(
         "wallie_breaker_state", "1 for the state that a provider's breaker is in.", "state", _BREAKER_STATES, breaker
     )
@@ -79,9 +86,12 @@ def _gauges(
         ("limit", "The limit itself."),
         ("utilization", "The share of a limit that is used, its headroom left out: 0 to 1, above 1 in debt."),
         ("left", "What admission has left of a limit at this moment."),
+        ("learned", "The limit as the vendor has said it, where it has."),
     ):
-        values: dict[tuple[str, ...], float] = {key: quota[what] for key, quota in quotas.items() if what in quota}
-        yield _gauge(f"wallie_quota_{what}", text, ("provider", "dimension"), values)
+        values: dict[tuple[str, ...], float] = {
+            key: quota[what] for key, quota in quotas.items() if quota.get(what) is not None
+        }
+        yield _gauge(f"wallie_quota_{what}", text, ("provider", "model", "dimension"), values)
     for key, metric, text in (
         ("in_flight", "wallie_requests_in_flight", "Attempts that are being served."),
         ("waiting", "wallie_requests_waiting", "Attempts that wait for capacity."),
@@ -91,6 +101,28 @@ def _gauges(
             (name,): one[key] for name, one in providers.items() if one[key] is not None
         }
         yield _gauge(metric, text, ("provider",), known)
+    yield _gauge(
+        "wallie_model_breaker_state",
+        "1 for the state of a model's breaker, of those that are not closed.",
+        ("provider", "model", "state"),
+        {
+            (*owner, state): 1.0
+            for owner, own in models.items()
+            if (state := own.get("breaker", {}).get("state", "closed")) != "closed"
+        },
+    )
+    yield _gauge(
+        "wallie_model_paused_seconds",
+        "For how long yet a model is not to be called, of those that are paused.",
+        ("provider", "model"),
+        {owner: own["paused_for"] for owner, own in models.items() if own["paused_for"]},
+    )
+    yield _gauge(
+        "wallie_model_requests_waiting",
+        "Attempts that wait for the capacity of a model, of those that have limits.",
+        ("provider", "model"),
+        {owner: own["waiting"] for owner, own in models.items() if own.get("quota") and own["waiting"] is not None},
+    )
     yield _gauge(
         "wallie_estimate_error",
         "How far reserved tokens were from settled ones, as a share of these: the mean and p95 of recent calls.",
@@ -108,6 +140,15 @@ def _gauges(
         ("sink", "state"),
         {(sink, state): count for sink, counts in sinks.items() for state, count in counts.items()},
     )
+
+
+def _models(provider: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """The models of a provider that have limits, or trouble."""
+    found: Mapping[str, Mapping[str, Any]] = provider.get("models", {})
+    if len(found) <= MOST_MODELS:
+        return found
+    limited = sorted(found, key=lambda model: (not found[model].get("quota"), model))
+    return {model: found[model] for model in limited[:MOST_MODELS]}
 
 
 def _gauge(name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:

@@ -23,6 +23,7 @@ class AttemptSeries(NamedTuple):
     prompt: Counter
     completion: Counter
     cached: Counter
+    cache_write: Counter
     reasoning: Counter
     cost: Counter
 
@@ -54,6 +55,9 @@ class Metrics:
         self._attempt_duration = seconds(
             "wallie_attempt_duration_seconds", "From an attempt's admission to its end.", (*owner, "outcome")
         )
+        self.first_token = seconds(
+            "wallie_first_token_seconds", "From a stream's admission to its first content.", owner
+        )
         self._request_duration = seconds(
             "wallie_request_duration_seconds",
             "Whole requests: waiting, retries and fallbacks included.",
@@ -64,7 +68,8 @@ class Metrics:
         )
         self._tokens = counter(
             "wallie_tokens",
-            "Tokens by type: prompt, completion, cached (part of prompt), reasoning (part of completion).",
+            "Tokens by type: prompt, completion, cached and cache_write (parts of prompt), reasoning (part of"
+            " completion).",
             (*owner, "feature", "type"),
         )
         self._cost = counter(
@@ -81,8 +86,8 @@ class Metrics:
         )
         self.quota_alerts = counter(
             "wallie_quota_alerts",
-            "Crossings of a limit's warning or critical share.",
-            ("provider", "dimension", "level"),
+            "Crossings of a limit's warning or critical share; the model is that of its own limits, or empty.",
+            ("provider", "model", "dimension", "level"),
         )
         self.budget_alerts = counter(
             "wallie_budget_alerts", "Crossings of the monthly budget's warning or critical share.", ("level",)
@@ -99,6 +104,7 @@ class Metrics:
             tokens("prompt"),
             tokens("completion"),
             tokens("cached"),
+            tokens("cache_write"),
             tokens("reasoning"),
             self._cost.labels(provider, model, feature),
         )

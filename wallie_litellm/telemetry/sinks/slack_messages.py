@@ -122,12 +122,17 @@ def _quota(event: QuotaCrossed) -> Fact | None:
     if event.level != "critical":
         return None
     return Fact(
-        ("quota", event.provider, event.dimension),
+        ("quota", event.provider, event.model or "", event.dimension),
         "Quota critical",
         event.at,
-        f"{_code(event.provider)} is at {_percent(event.utilization)} of its {_code(event.dimension)} limit "
-        f"({event.used:,.0f} of {event.limit:,}). All of it is free again {_in(event.at, event.reset_in)}.",
+        f"{_of_model(event.model)}{_code(event.provider)} is at {_percent(event.utilization)} of its "
+        f"{_code(event.dimension)} limit ({event.used:,.0f} of {event.limit:,}). "
+        f"All of it is free again {_in(event.at, event.reset_in)}.",
     )
+
+
+def _of_model(model: str | None) -> str:
+    return f"{_code(model)} at " if model else ""
 
 
 def _overstated(event: LimitOverstated) -> Fact:
