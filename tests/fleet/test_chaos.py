@@ -15,4 +15,4 @@ def test_after_random_faults_all_workers_agree_with_redis_and_every_call_has_end
 ) -> None:
     monkeypatch.syspath_prepend(str(REPOSITORY))
     chaos = importlib.import_module("benchmarks.fleet_chaos")
-    assert chaos.main(["--seconds", "5", "--seed", "1"]) == 0, capsys.readouterr().out
+    assert chaos.main(["--seconds", "5", "--seed", "1", "--patience", "90"]) == 0, capsys.readouterr().out
