@@ -162,8 +162,8 @@ def _tabulate(report: Report) -> None:
     enforced, off = report.data["enforce"]["refused"], report.data["off"]["refused"]
     report.notes.append(
         f"Used: successes over {_ACCOUNT}, 0 where emptied, and the account's rate. Shared: the file has the account's "
-        f"{_ACCOUNT}, of which another program takes {_OTHERS}. Goal: with enforce at most 3 429s and at least 95 % used, "
-        "the raised limit within 60 s; with advise one alert; shared at most 2 % of the requests upstream. 429s, "
+        f"{_ACCOUNT}, of which another program takes {_OTHERS}. Goal: with enforce at most 3 429s and at least 95 % "
+        "used, the raised limit within 60 s; with advise one alert; shared at most 2 % of the requests upstream. 429s, "
         "enforce / off: "
         f"{enforced / max(1, off):.3f}."
     )

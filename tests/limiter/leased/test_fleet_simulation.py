@@ -11,7 +11,7 @@ from wallie_litellm.limiter.limits import AccountLimits
 
 
 def test_no_fleet_is_over_its_limit_and_every_lease_is_returned_or_charged() -> None:
-    # As a script, tests/fleet_simulation.py goes on for as long as it is told.
+    # As a script, tests/fleet_simulation.py searches for a given time.
     tried, faults = search(range(60))
     assert not faults
     assert tried == 60
