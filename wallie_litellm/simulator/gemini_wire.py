@@ -56,6 +56,7 @@ class GeminiWire(Wire):
     """
 
     api_path = "/v1beta"
+    counts_output = False
     day_zone = "America/Los_Angeles"
 
     def parse(self, path: str, body: Json) -> Ask | None:

@@ -108,6 +108,7 @@ class Wire(ABC):
     vendor = ""  # the name of its headers' vocabulary
     api_path = ""  # what LiteLLM's api_base has after the host for this vendor
     counts_cached = True  # whether limits count prompt tokens that were read from the cache
+    counts_output = True  # whether limits on tokens count answers
     reserves_output = False  # whether a request is charged its stated maximum of output until it has ended
     day_zone = "UTC"  # where the vendor's daily limits reset
 
@@ -162,7 +163,7 @@ class Wire(ABC):
     def charge_of(self, answer: WireAnswer) -> Charge:
         """What the vendor's limits count of a request and its answer."""
         cached = 0 if self.counts_cached else answer.cached_tokens
-        return Charge(answer.prompt_tokens - cached, answer.completion_tokens)
+        return Charge(answer.prompt_tokens - cached, answer.completion_tokens if self.counts_output else 0)
 
     def limit_headers(self, meters: Meters, kind: str = "") -> dict[str, str]:
         """The rate-limit headers of every answer from the endpoint ``kind``; none unless the vendor sends some."""

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from wallie_litellm.guard.api import AIRequestResult
     from wallie_litellm.guard.router import WallieRouter
 
-ANSWER: Final = 41  # the max_tokens of the request that has to wait for tokens
-
 PROMPT: Final = "Say hello..."  # three tokens by every estimate
+WAITS: Final = 51  # tokens of the prompt that has to wait for them
 _ZONE: Final = "America/Los_Angeles"
 
 
@@ -88,13 +87,13 @@ async def tokens_and_days(stage: Stage, found: Findings) -> None:
     """A small account: the second request waits for tokens, the third finds the day's requests used up."""
     models = {"gemini-2.0-flash": {"wallie_provider": SMALL_ACCOUNT}}
     async with stage.router(models, providers={SMALL_ACCOUNT: {**SMALL_LIMITS, "reset_timezone": _ZONE}}) as router:
-        error, _ = await refusal(router, "gemini-2.0-flash", max_tokens=SMALL_LIMITS["tpm"])
+        error, _ = await refusal(router, "gemini-2.0-flash", prompt=PROMPT * (SMALL_LIMITS["tpm"] // 3 + 1))
         found.same("larger than the whole tpm limit", RequestTooLarge.__name__, type(error).__name__)
         first = await ask(router, "gemini-2.0-flash", PROMPT * ((SMALL_LIMITS["tpm"] - 30) // 3))
         found.below("fits the idle bucket: waited", first.waited_ms, 1)
-        left = SMALL_LIMITS["tpm"] - first.total_tokens
-        second = await ask(router, "gemini-2.0-flash", PROMPT, max_tokens=ANSWER)
-        expected = (len(PROMPT) / 4 + ANSWER - left) / (SMALL_LIMITS["tpm"] / 60)
+        left = SMALL_LIMITS["tpm"] - first.prompt_tokens  # Gemini's limits count prompts alone
+        second = await ask(router, "gemini-2.0-flash", PROMPT * (WAITS // 3))
+        expected = (WAITS - left) / (SMALL_LIMITS["tpm"] / 60)
         found.within("then waited for tokens", second.waited_ms / 1000, expected - 0.25, expected + 0.1)
         await _note_exhausted_day(router, found)
     counts = stage.providers[SMALL_ACCOUNT].counts()
