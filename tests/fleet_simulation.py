@@ -13,15 +13,17 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.lease_server import LeaseServer
+from wallie_litellm.core.limit_keys import scope_in
 from wallie_litellm.core.token_bucket import TokenBucket
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
-from wallie_litellm.limiter.limits import AccountLimits
+from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 from wallie_litellm.limiter.redis.fleet import CONFIRMED_AFTER, HEARTBEAT, RECONNECT, TIMEOUT
 from wallie_litellm.limiter.store import Reservation
 from wallie_litellm.limiter.waiter import Waiter
@@ -102,6 +104,7 @@ class Admission:
     worker: str
     at: float
     alone: bool  # during an outage of the server
+    scope: str = ""
     counts: bool = True
 
 
@@ -147,9 +150,9 @@ class SimulatedWorker:
     def kill(self) -> None:
         self.alive = False
 
-    def ask(self, max_wait: float, seconds: float, *, sent: bool = True) -> None:
+    def ask(self, max_wait: float, seconds: float, *, sent: bool = True, scope: str = "") -> None:
         """One request, which waits for at most ``max_wait`` seconds and lasts ``seconds``."""
-        result = self.limiter.reserve(ONE)
+        result = self.limiter.reserve(ONE, scope=scope)
         if isinstance(result, Reservation):
             self._admitted(result, seconds, sent=sent)
             return
@@ -158,10 +161,10 @@ class SimulatedWorker:
             if isinstance(waiter.result, Reservation):
                 self._admitted(waiter.result, seconds, sent=sent)
 
-        self.limiter.enqueue(Waiter(ONE, 0, self.fleet.events.now + max_wait, woken))
+        self.limiter.enqueue(Waiter(ONE, 0, self.fleet.events.now + max_wait, woken, scope))
 
     def _admitted(self, reservation: Reservation, seconds: float, *, sent: bool) -> None:
-        admission = Admission(self.name, reservation.at, alone=self._is_down)
+        admission = Admission(self.name, reservation.at, self._is_down, reservation.scope)
         self.fleet.admissions.append(admission)
 
         def end() -> None:
@@ -268,6 +271,7 @@ class FleetSimulation:
     events: Events = field(default_factory=Events)
     workers: list[SimulatedWorker] = field(default_factory=list)
     admissions: list[Admission] = field(default_factory=list)
+    exchanges: int = 0
     unleased: float = 0.0  # units that a worker held without a lease by the server, at worst
 
     def start(self, *, skew: float = 0.0, hasty: bool = False) -> SimulatedWorker:
@@ -285,6 +289,7 @@ class FleetSimulation:
         return self.chance.random() < self.network.lost
 
     def exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.exchanges += 1
         answer = self.server.exchange(self.events.now + UNIX, request)
         for worker in self.workers:
             if answer.get("broadcast") and worker.alive and worker.name != request["worker"]:
@@ -303,10 +308,15 @@ class FleetSimulation:
             for name, balance in store._balances.items()
         )
 
-    def over(self, *, alone: bool = True) -> float:
-        """By how many requests the admissions, also those ``alone`` or not, exceed what a bucket allows at worst."""
-        bucket, worst = TokenBucket(self.limits.usable("rpm"), self.limits.capacity("rpm")), 0.0
-        for at in sorted(one.at for one in self.admissions if one.counts and (alone or not one.alone)):
+    def over(self, *, alone: bool = True, scope: str | None = None) -> float:
+        """By how many requests the admissions, also those ``alone`` or not, exceed what a bucket allows at worst.
+
+        That is the account's, or that of the models of ``scope``.
+        """
+        limits = self.limits if scope is None else self.limits.models[scope]
+        bucket, worst = TokenBucket(limits.usable("rpm"), limits.capacity("rpm")), 0.0
+        counted = [one for one in self.admissions if one.counts and (alone or not one.alone)]
+        for at in sorted(one.at for one in counted if scope in (None, one.scope)):
             bucket.take(at, 1)
             worst = max(worst, (bucket.full_at - at - bucket.depth) / bucket.cost)
         return worst
@@ -314,9 +324,10 @@ class FleetSimulation:
     def faults(self) -> list[str]:
         """What is wrong; workers that go on alone during an outage may together be over the limit."""
         found = []
-        over = self.over(alone=self.policy == "closed" or self.network.is_healthy)
-        if over > A_HAIR:
-            found.append(f"{over:.3f} requests over the limit")
+        for scope in (None, *self.limits.models):
+            over = self.over(alone=self.policy == "closed" or self.network.is_healthy, scope=scope)
+            if over > A_HAIR:
+                found.append(f"{over:.3f} requests over the limit of {scope or 'the account'}")
         if self.unleased > A_HAIR:
             found.append(f"{self.unleased:.3f} units held by a worker that were not leased to it")
         return found
@@ -329,21 +340,35 @@ class FleetSimulation:
         dead = {
             worker.name for worker in self.workers if not worker.alive
         }  # which have charged nothing since they died
-        counted = sum(one.counts and not (one.alone and one.worker in dead) for one in self.admissions)
+        counted = [one for one in self.admissions if one.counts and not (one.alone and one.worker in dead)]
         found = [f"{worker} still has {one.leased}" for worker, one in self.server.workers.items() if one.leased]
-        charged = self.server.daily_usage["rpd"]
         lost = any(worker.stalled > 0.5 or not worker.alive for worker in self.workers)  # a lease may have expired
-        if charged < counted or (charged > counted and not lost and self.policy == "closed" and network.is_healthy):
-            found.append(f"{charged:g} charged for {counted} requests")
+        for key, charged in self.server.daily_usage.items():
+            count = sum(scope_in(key) in ("", one.scope) for one in counted)
+            if charged < count or (charged > count and not lost and self.policy == "closed" and network.is_healthy):
+                found.append(f"{key}: {charged:g} charged for {count} requests")
         return found
 
 
-def crowd(seed: int, *, network: Network = HEALTHY, policy: str = "closed", hasty: bool = False) -> FleetSimulation:
-    """Bursts and idle phases of a few workers that get stuck or die, drawn from ``seed``."""
+def models_of(seed: int, per_minute: int) -> dict[str, ScopeLimits]:
+    """Limits of models: of some most of the account's, and of some very little."""
+    chance = random.Random(-seed)
+    shares = {"half*": 0.5, "most": 0.9, "few": 0.1}
+    rates = {name: max(6, int(per_minute * share)) for name, share in shares.items()}
+    bursts = {name: chance.choice([rate, max(2, rate // 10)]) for name, rate in rates.items()}
+    return {name: ScopeLimits({"rpm": rate, "rpd": 10**6}, {"rpm": bursts[name]}) for name, rate in rates.items()}
+
+
+def crowd(
+    seed: int, *, network: Network = HEALTHY, policy: str = "closed", hasty: bool = False, models: bool = False
+) -> FleetSimulation:
+    """Bursts and idle phases of a few workers that get stuck or die, drawn from ``seed``; of several ``models``."""
     chance = random.Random(seed)
     per_minute = chance.choice([6, 60, 120, 120, 600, 6000])
     capacity = chance.choice([per_minute, per_minute, max(5, per_minute // 10)])
-    limits = AccountLimits({"rpm": per_minute, "rpd": 10**6}, {"rpm": capacity})
+    own = models_of(seed, per_minute) if models else {}
+    limits = AccountLimits({"rpm": per_minute, "rpd": 10**6}, {"rpm": capacity}, models=own)
+    which, scopes = random.Random(seed), ["", *own]
     fleet = FleetSimulation(limits, chance, network, policy)
     workers = [fleet.start(skew=chance.uniform(-300, 300), hasty=hasty) for _ in range(chance.randint(2, 8))]
     events, max_wait = fleet.events, chance.choice([0.5, 1.0, 3.0, 30.0])
@@ -355,8 +380,8 @@ def crowd(seed: int, *, network: Network = HEALTHY, policy: str = "closed", hast
             late = chance.choice([0.0, 0.0, 0.5]) * chance.random()
             for _ in range(min(size, 200) if chance.random() < 0.85 else 0):
                 seconds, sent = chance.choice([0.01, 0.01, 0.2]), chance.random() < 0.95
-                ask = worker.awake(lambda w=worker, s=seconds, ok=sent: w.ask(max_wait, s, sent=ok))  # type: ignore[misc]
-                events.at(begin + late + spread * chance.random(), ask)
+                ask = partial(worker.ask, max_wait, seconds, sent=sent, scope=which.choice(scopes))
+                events.at(begin + late + spread * chance.random(), worker.awake(ask))
         if chance.random() < 0.5:
             victim, length = chance.choice(workers), chance.choice([0.3, 0.3, 1.0, 4.0, 8.0, 30.0, 90.0])
             events.at(
@@ -378,7 +403,7 @@ def search(seeds: Iterable[int], *, hasty: bool = False, most: int = 10) -> tupl
     for seed in seeds:
         chance = random.Random(seed)
         network, policy = chance.choice(NETWORKS), chance.choice(["local", "closed"])
-        fleet = crowd(seed, network=network, policy=policy, hasty=hasty)
+        fleet = crowd(seed, network=network, policy=policy, hasty=hasty, models=seed % 2 == 1)
         faults = fleet.faults() + fleet.balance()
         found += [f"seed {seed}, {len(fleet.workers)} workers, {policy}, {network}: {fault}" for fault in faults]
         tried += 1

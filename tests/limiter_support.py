@@ -10,9 +10,10 @@ from typing import Any
 from fake_clock import FakeClock
 
 from wallie_litellm.core.circuit_breaker import BreakerRules
-from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.dimensions import DIMENSION_KINDS, RATE_DIMENSIONS
 from wallie_litellm.core.token_bucket import TOLERANCE
+from wallie_litellm.limiter.leased.lease_client import NONE_WAITING, Head, Waiting
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 from wallie_litellm.limiter.memory_store import MemoryStore
@@ -48,6 +49,13 @@ def new_limiter(
 def tokens(amount: int) -> Demand:
     """One request of ``amount`` tokens, all of them input."""
     return Demand(1, amount, amount, 0)
+
+
+def waiting(head: Demand | None, queued: Demand = NOTHING, max_wait: float = inf) -> Waiting:
+    """Calls that wait at a worker: the first of them, and what all of them demand."""
+    if head is None:
+        return NONE_WAITING
+    return Waiting((Head("", head),), {"": queued if queued.requests else head}, max_wait)
 
 
 def granted(result: object) -> Reservation:

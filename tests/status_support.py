@@ -61,8 +61,8 @@ def exchange(server: RedisServer, name: str, at: float, **more: Any) -> dict[str
         "reports": [],
         "max_wait": 30.0,
         "queued": {},
-        "in_flight": 0,
-        "slots_wanted": 0,
+        "slots": {},
+        "needs": [],
         "probe": False,
         "seed": {
             "used": {},
@@ -90,4 +90,4 @@ def report_of(**more: Any) -> dict[str, Any]:
         "outcomes": [],
         "actions": [],
     }
-    return {**nothing, "pause": 0.0, "reset": False, **more}
+    return {**nothing, "pause": 0.0, "reset": [], **more}

@@ -105,9 +105,9 @@ def test_the_table_has_one_line_a_limit_and_no_password(server: RedisServer, sta
     with server.client() as client:
         client.hset(WORKERS, "w", json.dumps({"pid": 7, "host": "box", "since": now - 90, "seen": now}))
     exchange(server, "openai", now)
-    slots = {"concurrency_limit": 5, "in_flight": 2, "slots_wanted": 3}
+    slots = {"concurrency": [5, 2, 3]}
     used = report_of(charge={"rpm": 40}, recent=[["rpm", 40, now]])
-    exchange(server, "openai", now, need={"rpm": 4}, reports=[used], **slots)
+    exchange(server, "openai", now, needs=[["", {"rpm": 4}]], reports=[used], slots=slots)
     shown = status(server.url).stdout
     assert PASSWORD not in shown
     lines = [line.split() for line in shown.splitlines()]

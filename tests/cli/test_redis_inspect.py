@@ -70,7 +70,7 @@ def test_what_is_left_refills_and_an_expired_lease_is_not_left(
     now = time.time()
     exchange(server, "openai", now - 10)
     report = report_of(charge={"rpm": 40, "rpd": 40}, recent=[["rpm", 39, now - 15], ["rpm", 7, now - 61]])
-    exchange(server, "openai", now - 10, need={"rpm": 4, "rpd": 4}, reports=[report])
+    exchange(server, "openai", now - 10, needs=[["", {"rpm": 4, "rpd": 4}]], reports=[report])
     openai = read()["providers"]["openai"]
     assert openai["leases"] == {}
     assert (openai["quota"]["rpm"]["used"], openai["quota"]["rpm"]["utilization"]) == (39, 0.65)
@@ -78,11 +78,35 @@ def test_what_is_left_refills_and_an_expired_lease_is_not_left(
     assert openai["quota"]["rpd"]["used"] == 44
     assert openai["quota"]["tpm"]["used"] == 0
 
-    exchange(server, "spare", now, need={"rpm": 4})
+    exchange(server, "spare", now, needs=[["", {"rpm": 4}]])
     spare = read()["providers"]["spare"]
     assert spare["leases"] == {"w": {"rpm": 4}}
     assert (spare["quota"]["rpm"]["used"], spare["quota"]["rpm"]["leased"]) == (0, 4)
     assert spare["quota"]["rpm"]["left"] == 60
+
+
+def test_models_with_limits_of_their_own_are_shown_with_the_limits_in_force(
+    server: RedisServer, read: Callable[..., dict[str, Any]], status: Callable[..., Result]
+) -> None:
+    now = time.time()
+    models = {"gpt-4o*": {"rpm": 30, "concurrency": 3}, "o3": {"tpd": 500}}
+    sections = {"providers": {"openai": {"rpm": 60, "models": models}}}
+    limits = {"rate_limits": {"rpm": [60, 60], "rpm@gpt-4o*": [30, 30]}, "daily_limits": {"tpd@o3": [500, now + 900]}}
+    exchange(server, "openai", now, **limits)
+    used = report_of(charge={"rpm@gpt-4o*": 8, "tpd@o3": 120}, recent=[["rpm@gpt-4o*", 8, now]])
+    in_force = {"rpm@gpt-4o*": [now, 20, 20.0, 20.0]}
+    slots = {"concurrency@gpt-4o*": [3, 1, 2]}
+    needs = [["gpt-4o*", {"rpm": 1, "rpm@gpt-4o*": 2}]]
+    exchange(server, "openai", now, **limits, reports=[used], limits=in_force, slots=slots, needs=needs)
+    found = read(**sections)["providers"]["openai"]
+    rpm, tpd = found["models"]["gpt-4o*"]["quota"]["rpm"], found["models"]["o3"]["quota"]["tpd"]
+    assert (rpm["used"], rpm["limit"], rpm["utilization"], rpm["leased"]) == (8, 20, 0.4, 2)
+    assert (tpd["used"], tpd["limit"], tpd["left"]) == (120, 500, 380)
+    assert found["models"]["gpt-4o*"]["quota"]["concurrency"]["leased"] == 2
+    assert found["quota"]["rpm"]["leased"] == 1
+    lines = [line.split() for line in status(server.url, **sections).stdout.splitlines()]
+    shown = next(line for line in lines if line[:2] == ["rpm", "gpt-4o*"])
+    assert [*shown[2:6], shown[7], *shown[-2:]] == ["8", "/", "20", "40", "2", "#1", "2"]
 
 
 def test_a_day_that_is_over_begins_anew(server: RedisServer, read: Callable[..., dict[str, Any]]) -> None:
@@ -98,7 +122,7 @@ def test_a_day_that_is_over_begins_anew(server: RedisServer, read: Callable[...,
 def test_reading_changes_nothing(server: RedisServer, status: Callable[..., Result]) -> None:
     now = time.time()
     exchange(server, "openai", now - 10)
-    exchange(server, "openai", now - 10, need={"rpm": 4}, reports=[report_of(charge={"rpm": 40})])
+    exchange(server, "openai", now - 10, needs=[["", {"rpm": 4}]], reports=[report_of(charge={"rpm": 40})])
     with server.client() as client:
         keys, state, left = sorted(client.keys()), client.get(key_of("openai")), client.ttl(key_of("openai"))
         status(server.url)

@@ -93,12 +93,13 @@ class QueueMachine(RuleBasedStateMachine):
             first: dict[str, Entry] = {}
             for entry in ahead:
                 first.setdefault(entry.scope, entry)
-            assert set(self.queue.heads(priority)) == set(first.values())
+            assert list(self.queue.heads(priority)) == list(first.values())
             for scope in ("", "a"):
                 own = [entry for entry in ahead if scope and entry.scope == scope]
                 assert self.queue.ahead(priority, scope) == (total(ahead), total(own))
         for scope in ("", "a", "b"):
-            assert self.queue.waiting(scope) == sum(entry.scope == scope for entry in self.model)
+            own = [entry for entry in self.model if entry.scope == scope]
+            assert (self.queue.waiting(scope), self.queue.demand(scope)) == (len(own), total(own))
 
 
 TestQueueMachine = QueueMachine.TestCase

@@ -279,6 +279,7 @@ def test_a_reset_of_a_model_leaves_the_account_and_other_models_as_they_are() ->
     assert not limiter.is_paused()
 
 
+@pytest.mark.usefixtures("every_store")
 def test_what_the_ledger_has_of_a_model_counts_in_its_own_limits_alone() -> None:
     limiter = limited(FakeClock())
     limiter.restore(tokens(90), [(1.0, tokens(90))])
@@ -295,6 +296,7 @@ def test_usage_without_a_reservation_counts_in_the_limits_of_its_model() -> None
     assert left(limiter) == {"tpm": 560, f"tpm {OPUS}": 60, f"rpm {HAIKU}": 0, f"rpd {HAIKU}": 3}
 
 
+@pytest.mark.usefixtures("every_store")
 def test_a_limit_in_force_takes_the_place_of_the_configured_one_and_what_is_missing_stays_missing() -> None:
     clock = FakeClock()
     limiter = limited(clock)
@@ -328,6 +330,7 @@ def test_a_limit_that_turns_out_smaller_than_what_was_used_of_it_is_empty_and_no
     assert left(limiter)["tpm"] == 60
 
 
+@pytest.mark.usefixtures("every_store")
 def test_a_burst_changes_with_its_limit() -> None:
     limiter = limited(FakeClock())
     limiter.set_limit(HAIKU, "rpm", 180)
@@ -363,6 +366,7 @@ def test_a_limit_that_is_not_configured_may_be_in_force_for_a_while(dimension: s
     granted(limiter.reserve(tokens(500), scope=OPUS))
 
 
+@pytest.mark.usefixtures("every_store")
 def test_what_the_vendor_says_is_left_lowers_a_level_and_raises_none() -> None:
     limiter = limited(FakeClock())
     limiter.settle(granted(limiter.reserve(tokens(50), scope=OPUS)), tokens(50))

@@ -182,11 +182,11 @@ def expiring_models(deployments: Sequence[DeploymentFacts], today: date) -> Iter
 def limits_in_force(config: RouterConfig, deployments: Sequence[DeploymentFacts]) -> Mapping[str, ProviderLimits]:
     """The limits by provider: those of the file, and at a vendor's own address those that hold without a word."""
     elsewhere = {one.provider for one in deployments if not one.has_default_limits}
-    return {
-        name: limits
-        for name, limits in config.wallie.providers.items()
-        if name not in elsewhere or config.wallie.states_limits_of(name)
+    wallie = config.wallie
+    found = {
+        name: wallie.limits_elsewhere(name) if name in elsewhere else own for name, own in wallie.providers.items()
     }
+    return {name: limits for name, limits in found.items() if limits is not None}
 
 
 def unmatched_providers(config: RouterConfig, deployments: Sequence[DeploymentFacts]) -> Iterator[str]:

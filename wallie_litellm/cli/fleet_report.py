@@ -7,7 +7,9 @@ from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
 from wallie_litellm.cli.tables import aligned, moment, next_probe, percent, text
+from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
 from wallie_litellm.core.iso_time import iso_time, reset_time
+from wallie_litellm.core.limit_keys import dimension_in, limit_key, scope_in
 from wallie_litellm.core.provider_names import account_name, digest_in
 
 if TYPE_CHECKING:
@@ -53,8 +55,8 @@ def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
     limits: dict[str, Limits | None] = {**{one.provider: None for one in used}, **wallie.providers}
     shown = {one.provider for one in used}.union(filter(wallie.states_limits_of, wallie.providers))
     for one in used:  # default limits are those of the vendors' own addresses
-        if not one.is_vendors_own and not wallie.states_limits_of(one.provider):
-            limits[one.provider] = None
+        if not one.is_vendors_own:
+            limits[one.provider] = wallie.limits_elsewhere(one.provider)
     try:
         found = read_fleet(wallie.store.url, [*limits, *accounts, *(FEATURE + name for name in limited)])
     except FleetUnreadable as error:
@@ -73,7 +75,7 @@ def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
         owner = providers.get(provider, {})
         if name in accounts:
             owner = owner["accounts"][digest_in(name)]
-        owner.setdefault("models", {})[model_in(scope)] = {"paused_for": round(seconds, 3)}
+        owner.setdefault("models", {}).setdefault(model_in(scope), {})["paused_for"] = round(seconds, 3)
     features = {name: _state(states[FEATURE + name], own, now) for name, own in sorted(limited.items())}
     holders = _holders([*providers.values(), *features.values()])
     return {
@@ -110,12 +112,19 @@ def _worker(name: str, about: Mapping[str, Any], now: float) -> dict[str, Any]:
 
 def _state(found: Mapping[str, Any] | None, limits: Limits | None, now: float) -> dict[str, Any]:
     """One provider; ``found`` is what inspect.lua returns of it, ``None`` if Redis has nothing."""
-    from wallie_litellm.core.lease_server import WORKER_TIMEOUT
+    from wallie_litellm.core.lease_terms import WORKER_TIMEOUT
 
     breaker, workers = (found["breaker"], found["workers"]) if found else ({}, {})
     opens = breaker.get("state") == "open"
     slots = {
-        name: own["slots"] for name, own in sorted(workers.items()) if own["slots"] and own["age"] <= WORKER_TIMEOUT
+        name: own["slots"]["concurrency"]
+        for name, own in sorted(workers.items())
+        if own["slots"].get("concurrency") and own["age"] <= WORKER_TIMEOUT
+    }
+    models: Mapping[str, Limits] = getattr(limits, "models", {})
+    timezone = getattr(limits, "reset_timezone", "UTC")
+    shown = {
+        name: {"quota": _quotas(found, own, now, timezone, name), "paused_for": 0.0} for name, own in models.items()
     }
     return {
         "breaker": {
@@ -125,31 +134,48 @@ def _state(found: Mapping[str, Any] | None, limits: Limits | None, now: float) -
             "probe_held_by": sorted({probe["worker"] for probe in breaker.get("probes", ())}),
         },
         "paused_for": round(found["pause"], 3) if found else 0.0,
-        "quota": {
-            dimension: _quota(dimension, limit, found, limits, now, sum(slots.values()))
-            for dimension, limit in (limits.by_dimension() if limits else {}).items()
-        },
+        "quota": _quotas(found, limits, now, timezone) if limits else {},
+        **({"models": shown} if shown else {}),
         "leases": {name: dict(sorted(own["leased"].items())) for name, own in sorted(workers.items()) if own["leased"]},
         "slots": slots,
     }
 
 
-def _quota(
-    dimension: str, limit: int, found: Mapping[str, Any] | None, limits: Limits | None, now: float, slots: int
+def _quotas(
+    found: Mapping[str, Any] | None, limits: Limits, now: float, timezone: str, scope: str = ""
 ) -> dict[str, Any]:
+    """The account's limits, or those of the models of ``scope``: as they are in force, by dimension."""
+    in_force = {key: int(limit[1]) for key, limit in (found["limits"] if found else {}).items() if limit[1]}
+    configured: dict[str, int] = {str(name): limit for name, limit in limits.by_dimension().items()}
+    set_later = {dimension_in(key): limit for key, limit in in_force.items() if scope_in(key) == scope}
+    stated = {**configured, **set_later}
+    return {
+        name: _quota(limit_key(name, scope), stated[name], found, limits, now, timezone)
+        for name in DIMENSIONS
+        if name in stated
+    }
+
+
+def _quota(
+    key: str, limit: int, found: Mapping[str, Any] | None, limits: Limits, now: float, timezone: str
+) -> dict[str, Any]:
+    from wallie_litellm.core.lease_terms import WORKER_TIMEOUT
+
+    dimension, workers = dimension_in(key), found["workers"].values() if found else ()
     if dimension == "concurrency":  # Redis has how many calls each worker may have, not how many there are
+        slots = sum(own["slots"].get(key, 0) for own in workers if own["age"] <= WORKER_TIMEOUT)
         return {"used": None, "limit": limit, "utilization": None, "left": None, "leased": slots, "reset_at": None}
-    leased = sum(worker["leased"].get(dimension, 0) for worker in found["workers"].values()) if found else 0
+    leased = sum(worker["leased"].get(key, 0) for worker in workers)
     headroom = getattr(limits, "headroom", 0.0)
-    daily = dimension in ("rpd", "tpd")
-    used = max(0, ceil((found["used" if daily else "last_minute"].get(dimension, 0.0) if found else 0.0) - 1e-6))
+    daily = dimension in DAY_DIMENSIONS
+    used = max(0, ceil((found["used" if daily else "last_minute"].get(key, 0.0) if found else 0.0) - 1e-6))
     full = max(1.0, limit * (1 - headroom))
     empty = getattr(limits, "burst", {}).get(dimension, limit) * (1 - headroom)  # nothing of it has been used
-    left = full - used if daily else found["left"].get(dimension, empty) if found else empty
-    reset_in = found["full_in"].get(dimension, 0.0) if found else 0.0
+    left = full - used if daily else found["left"].get(key, empty) if found else empty
+    reset_in = found["full_in"].get(key, 0.0) if found else 0.0
     if daily:
-        reset_in = found["day_ends_in"].get(dimension, 0.0) if found else 0.0
-        reset_in = reset_in or _day_left(now, getattr(limits, "reset_timezone", "UTC"))
+        reset_in = found["day_ends_in"].get(key, 0.0) if found else 0.0
+        reset_in = reset_in or _day_left(now, timezone)
     reset_at = reset_time(now, reset_in)
     return {
         "used": used,
@@ -202,15 +228,24 @@ def fleet_lines(report: Mapping[str, Any], shown_url: str) -> Iterator[str]:
 
 def _rows(name: str, state: Mapping[str, Any], numbers: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     breaker = state["breaker"]["state"] or "nothing in Redis"
-    for dimension, quota in state["quota"].items():
-        leases = {worker: leased.get(dimension, 0) for worker, leased in state["leases"].items()}
-        if dimension == "concurrency":
-            leases = state["slots"]
-        workers = ", ".join(f"{numbers.get(worker, worker)} {amount:g}" for worker, amount in leases.items() if amount)
-        used, left, leased = f"{text(quota['used'])} / {quota['limit']}", text(quota["left"]), f"{quota['leased']:g}"
-        yield name, breaker, dimension, used, percent(quota), left, leased, moment(quota["reset_at"]), workers
-        name = breaker = ""
-    if not state["quota"]:
+    models = state.get("models", {})
+    quotas = {"": state["quota"], **{pattern: own.get("quota", {}) for pattern, own in models.items()}}
+    for scope, dimensions in quotas.items():
+        for dimension, quota in dimensions.items():
+            key = limit_key(dimension, scope)
+            leases = {worker: leased.get(key, 0) for worker, leased in state["leases"].items()}
+            if key == "concurrency":
+                leases = state["slots"]
+            to = ", ".join(f"{numbers.get(worker, worker)} {amount:g}" for worker, amount in leases.items() if amount)
+            used, left, leased = (
+                f"{text(quota['used'])} / {quota['limit']}",
+                text(quota["left"]),
+                f"{quota['leased']:g}",
+            )
+            limit = f"{dimension} {scope}".rstrip()
+            yield name, breaker, limit, used, percent(quota), left, leased, moment(quota["reset_at"]), to
+            name = breaker = ""
+    if not any(quotas.values()):
         yield name, breaker, "-", "", "", "", "", "", ""
 
 

@@ -116,6 +116,11 @@ class ProviderLimits(BurstLimits):
 class AssumedLimits(ProviderLimits):
     """Limits of models that the file states, with those of a known vendor's account, which it does not."""
 
+    def stated(self) -> ProviderLimits:
+        """What the file states."""
+        assumed: set[str] = set(self.by_dimension())
+        return ProviderLimits(**{key: getattr(self, key) for key in self.model_fields_set - assumed})
+
 
 # Limits of the known providers that the file does not mention, until what their accounts have is known.
 DEFAULT_PROVIDERS: Final[Mapping[str, ProviderLimits]] = {

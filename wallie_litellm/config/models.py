@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from wallie_litellm.config.limits import (
     DEFAULT_PROVIDERS,
+    AssumedLimits,
     LimitSettings,
     ProviderLimits,
     in_its_time_zone,
@@ -211,6 +212,11 @@ class WallieConfig(Section):
     def states_limits_of(self, provider: str) -> bool:
         """Whether the file names ``provider``, rather than the defaults alone."""
         return provider in self.providers and self.providers[provider] is not DEFAULT_PROVIDERS.get(provider)
+
+    def limits_elsewhere(self, provider: str) -> ProviderLimits | None:
+        """The limits that the file states for a provider at another address than its vendor's; ``None`` for none."""
+        limits = self.providers.get(provider) if self.states_limits_of(provider) else None
+        return limits.stated() if isinstance(limits, AssumedLimits) else limits
 
     @model_validator(mode="before")
     @classmethod

@@ -19,6 +19,7 @@
 ``circuit_breaker``  when a provider or a model is not called, and when it is tried again
 ``overall_state``    the state of a provider's breaker and those of its models together
 ``lease_server``     one provider's limits and breaker, leased to the workers of a fleet
+``lease_terms``      what it decides with: grants, denials, claims, and what it has of each worker
 ``lease_exchange``   the messages between a worker and the lease server
 ``outage``           what a worker uses while the lease server is away, and charges afterwards
 ``destinations``     the provider and the account of each entry of a model list

@@ -1,9 +1,10 @@
 """The messages between a worker and the lease server: one JSON request, one JSON answer.
 
-Times are seconds. Amounts are units of a dimension (``rpm``, ``tpd``, ...): requests or tokens. Instants in an answer
-are seconds from now, because Redis' Lua writes numbers with 14 digits, too few for Unix time in microseconds; ``now``
-of an answer is therefore text there. Instants in a request are Unix time by the server's clock: a report may arrive
-late, or again, and what is "seconds ago" when it is written would then be too recent.
+Times are seconds. Amounts are units of a limit, requests or tokens, by its key
+(:mod:`~wallie_litellm.core.limit_keys`). Instants in an answer are seconds from now, because Redis' Lua writes numbers
+with 14 digits, too few for Unix time in microseconds; ``now`` of an answer is therefore text there. Instants in a
+request are Unix time by the server's clock: a report may arrive late, or again, and what is "seconds ago" when it is
+written would then be too recent.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ from typing import Any, Final, Literal, NotRequired, TypeAlias, TypedDict
 
 from wallie_litellm.core.circuit_breaker import BreakerAction
 
-VERSION: Final = 2  # of these messages and of the state in Redis; also in request.lua, inspect.lua and Redis' keys
+VERSION: Final = 3  # of these messages and of the state in Redis; also in request.lua, inspect.lua and Redis' keys
 
-Amounts: TypeAlias = Mapping[str, float]  # units by dimension
+Amounts: TypeAlias = Mapping[str, float]  # units by limit
 BreakerOutcome: TypeAlias = Sequence[Any]  # [breaker generation, verdict, permit (0: no probe), reason, count]
-RecentUse: TypeAlias = Sequence[Any]  # [dimension, units, when by the server's clock]; below 0: taken back
-Refund: TypeAlias = Sequence[Any]  # [dimension, units, when they were reserved by the server's clock, or earlier]
+RecentUse: TypeAlias = Sequence[Any]  # [limit, units, when by the server's clock]; below 0: taken back
+Refund: TypeAlias = Sequence[Any]  # [limit, units, when they were reserved by the server's clock, or earlier]
+Bound: TypeAlias = Sequence[Any]  # [limit, units that are left at most, when by the server's clock]
+Need: TypeAlias = Sequence[Any]  # [scope of a model, or empty; units by limit: all of them are granted, or nothing]
+# [when it was set by the server's clock, to the millisecond; units that are stated, 0 for those of each worker's file;
+# units a minute, a day or at once that are usable; capacity of a rate's bucket]
+LimitInForce: TypeAlias = Sequence[float]
 GrantedUnits: TypeAlias = Sequence[float]  # [units, part of them that is free now, seconds until the rest refills]
 
 
@@ -54,7 +60,7 @@ class WorkerReport(TypedDict):
     outcomes: Sequence[BreakerOutcome]
     actions: Sequence[BreakerAction]  # of an operator
     pause: float
-    reset: bool  # of the quota
+    reset: Sequence[str]  # scopes whose quota is; "" is all of the provider, with its pause
     breaker_trip: NotRequired[BreakerSnapshot]  # the breaker opened while the server was away
 
 
@@ -71,12 +77,12 @@ class RenewalRequest(TypedDict):
     reports: Sequence[WorkerReport]
     max_wait: float  # capacity that is refilled later than this is of no use
     queued: Amounts  # demanded by all calls that wait
-    in_flight: int
-    slots_wanted: int
+    slots: Mapping[str, Sequence[int]]  # [calls that may be in flight in all, calls in flight here, slots wanted]
     probe: bool  # a call waits for the permit to probe
-    concurrency_limit: NotRequired[int]
-    need: NotRequired[Amounts]  # all of it is granted, or nothing
-    prefetch: NotRequired[Amounts]  # beyond the need, as far as there is a surplus
+    needs: Sequence[Need]  # of the first call that waits for each model, in the order in which they are to be served
+    prefetch: NotRequired[Amounts]  # beyond the needs, as far as there is a surplus
+    limits: NotRequired[Mapping[str, LimitInForce]]  # that a worker has set
+    bounds: NotRequired[Sequence[Bound]]  # what the vendor has said to be left
     seed: NotRequired[Seed]
 
 
@@ -102,14 +108,15 @@ class LeaseAnswer(TypedDict):
     lease_id: int  # another number when a lease has expired
     expires_in: float
     grants: Mapping[str, GrantedUnits]
-    denied: NotRequired[Sequence[Any] | None]  # [dimension, seconds], of the need
+    denied: Mapping[str, Sequence[Any]]  # [limit, seconds], by the scope of the need
     used: Amounts  # by all workers: what is missing from a bucket, or used of a day
     last_minute: Amounts  # used by all workers in the last 60 s, of limits per minute
     leased: Amounts  # to all workers, unspent as far as reported
     day_ends_in: Mapping[str, float]
-    slots: int
-    short_of_slots: bool  # any worker is
-    reclaim: bool  # another worker needs what is on lease
+    slots: Mapping[str, int]  # by limit
+    short_of_slots: Mapping[str, bool]  # limits of which any worker has fewer slots than it needs
+    limits: Mapping[str, LimitInForce]
+    reclaim: Mapping[str, bool]  # limits of which another worker needs what is on lease
     workers: int
     quota_resets: int  # so far
     pause: float

@@ -15,8 +15,7 @@ full when it expires, and its worker stops spending it a little earlier.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, CircuitBreaker, Verdict, apply_action
 from wallie_litellm.core.lease_exchange import (
@@ -24,77 +23,24 @@ from wallie_litellm.core.lease_exchange import (
     Amounts,
     BreakerSnapshot,
     LeaseAnswer,
+    LimitInForce,
     RenewalRequest,
     Seed,
     Uninitialised,
     WorkerReport,
     version_error,
 )
+from wallie_litellm.core.lease_terms import WORKER_TIMEOUT, Availability, Claim, Denied, Grant, LeasingWorker, Shortage
+from wallie_litellm.core.limit_keys import scope_in
 from wallie_litellm.core.sliding_window import SlidingWindow
 from wallie_litellm.core.token_bucket import TOLERANCE, TokenBucket
 
-WORKER_TIMEOUT: Final = 5.0  # seconds without a request after which a worker's slots and claims are free again
 WORKER_FORGOTTEN_AFTER: Final = 60.0  # seconds without a request after which a worker is not listed any more
 FUTURE_SECONDS: Final = 0.5  # seconds of a limit's rate that one worker is granted ahead, where others wait as well
 SMALLEST_GRANT: Final = 12  # units of future capacity: fewer would cost a round trip for every few requests
 SURPLUS_DIVISOR: Final = 2  # a worker is granted its fair share of the surplus, divided by this, beyond its need
 MAX_LOWS: Final = 64  # low points that a bucket keeps; see TokenBucket
 ROUNDING: Final = 1e-6  # units or seconds
-
-
-class Grant(NamedTuple):
-    """Units of one dimension: ``at_once`` of ``amount`` are free now, the rest refills after ``delay`` seconds."""
-
-    amount: float
-    at_once: float
-    delay: float
-
-
-class Denied(NamedTuple):
-    """The dimension that cannot cover the need, and the seconds until it may."""
-
-    dimension: str
-    wait: float
-
-
-class Availability(NamedTuple):
-    """Units of one dimension that one worker can be granted."""
-
-    now: float  # free at once; below 0 where the bucket is in debt
-    total: float  # with future capacity, and without what others claim
-    rate: float  # units a second that are refilled; 0 of a daily limit
-
-
-class Shortage(NamedTuple):
-    """How far one dimension is from covering a need."""
-
-    wait: float  # seconds until refills cover it
-    exhausted: bool  # no refill can: it is on lease, claimed, or used up for the day
-    contended: bool  # other workers hold it on lease, and may return it
-
-
-@dataclass
-class _Worker:
-    seen_at: float
-    seq: int = 0
-    lease_id: int = 0
-    lease_expires_at: float = 0.0
-    leased: dict[str, float] = field(default_factory=dict)
-    unconfirmed: dict[str, float] = field(default_factory=dict)  # granted in the last answer
-    slots: int = 0
-    short_of_slots: bool = False
-    claim: dict[str, float] | None = None
-    claim_ticket: int = 0
-
-    def unlease(self, amounts: Amounts) -> None:
-        """Count ``amounts`` as on lease no longer."""
-        for name, amount in amounts.items():
-            left = self.leased.pop(name, 0.0) - amount
-            if left > 0:
-                self.leased[name] = left
-
-    def is_alive(self, now: float) -> bool:
-        return now - self.seen_at <= WORKER_TIMEOUT
 
 
 class LeaseServer:
@@ -104,11 +50,12 @@ class LeaseServer:
         self.initialised = False
         self.quota_resets = 0
         self.paused_until = 0.0
-        self.workers: dict[str, _Worker] = {}
+        self.workers: dict[str, LeasingWorker] = {}
         self.buckets: dict[str, TokenBucket] = {}
         self.windows: dict[str, SlidingWindow] = {}
         self.daily_usage: dict[str, float] = {}
         self.day_ends_at: dict[str, float] = {}
+        self.limits: dict[str, LimitInForce] = {}  # that workers have set, in place of those of their files
         self.breaker = CircuitBreaker(BreakerRules())
         self._last_ticket = 0
         self._now = 0.0
@@ -136,12 +83,14 @@ class LeaseServer:
         if request["reports"] and request["reports"][-1]["seq"] <= worker.seq:
             # A later request of this worker has overtaken this one: its reports are applied, and its answer is not
             # read, so that a grant in it would be lost, and what the later one was granted taken back.
-            return self._answer(now, worker, {}, None, 0, before)
+            return self._answer(now, worker, {}, {}, 0, before)
         self._confirm(worker, request["ack"])
         for report in request["reports"]:
             if report["seq"] > worker.seq:
                 self._apply_report(now, worker, report)
                 worker.seq = report["seq"]
+        for name, left, said_at in request.get("bounds", ()):
+            self._bound(now, worker, name, left, said_at - self._origin, request)
         grants, denied = self._lease(now, worker, request)
         self._allocate_slots(now, worker, request)
         permit = self._permit(now, request)
@@ -150,17 +99,32 @@ class LeaseServer:
     # State
 
     def _configure(self, now: float, request: RenewalRequest) -> None:
-        for name, (per_minute, capacity) in request["rate_limits"].items():
+        newer = {
+            name: limit
+            for name, limit in request.get("limits", {}).items()
+            if name not in self.limits or limit[0] > self.limits[name][0]
+        }
+        self.limits.update(newer)
+        for name, configured in request["rate_limits"].items():
+            limit = self.limits.get(name)
+            per_minute, capacity = limit[2:] if limit is not None and limit[1] else configured
             bucket = self.buckets.get(name)
             if bucket is None:
                 bucket = self.buckets[name] = TokenBucket(per_minute, capacity, MAX_LOWS)
                 self.windows[name] = SlidingWindow()
             bucket.resize(now, per_minute, capacity)
+            if name in newer:
+                bucket.forgive(now)
         for name, (_, ends_at) in request["daily_limits"].items():
             if now >= self.day_ends_at.get(name, 0.0):
                 self.daily_usage[name] = 0.0
                 self.day_ends_at[name] = max(ends_at - self._origin, now + 1)
         self.breaker.rules = BreakerRules(**request["breaker_rules"])
+
+    def _usable(self, name: str, configured: float) -> float:
+        """Units a day, or at once, of a limit that its worker's file says is ``configured``."""
+        limit = self.limits.get(name)
+        return limit[2] if limit is not None and limit[1] else configured
 
     def _seed_state(self, now: float, seed: Seed, ack: int) -> None:
         """Begin with a worker's seed; one that has had an answer (``ack``) has the fleet's, which is not merged."""
@@ -231,22 +195,22 @@ class LeaseServer:
 
     # Reports
 
-    def _worker(self, now: float, request: RenewalRequest) -> _Worker:
+    def _worker(self, now: float, request: RenewalRequest) -> LeasingWorker:
         worker = self.workers.get(request["worker"])
         if worker is None:
-            worker = self.workers[request["worker"]] = _Worker(now)
+            worker = self.workers[request["worker"]] = LeasingWorker(now)
         worker.seen_at = now
         worker.lease_expires_at = max(worker.lease_expires_at, now + request["lease_ttl"])
         return worker
 
     @staticmethod
-    def _confirm(worker: _Worker, ack: int) -> None:
+    def _confirm(worker: LeasingWorker, ack: int) -> None:
         """Take back what was granted in an answer that never arrived."""
         if ack < worker.seq:
             worker.unlease(worker.unconfirmed)
         worker.unconfirmed = {}
 
-    def _apply_report(self, now: float, worker: _Worker, report: WorkerReport) -> None:
+    def _apply_report(self, now: float, worker: LeasingWorker, report: WorkerReport) -> None:
         if report["lease_id"] == worker.lease_id:  # else that lease has expired, and is charged
             worker.unlease(report["spent"])
             self._charge(now, report["spent"])
@@ -262,8 +226,8 @@ class LeaseServer:
                 self.windows[name].add_at(now, used_at - self._origin, units)
             elif name in self.windows:
                 self.windows[name].take_back(now, used_at - self._origin, -units)
-        if report["reset"]:
-            self._reset(now)
+        for scope in report["reset"]:
+            self._reset(now, scope)
         if report["pause"]:
             self.paused_until = max(self.paused_until, now + report["pause"])
         self._apply_breaker_report(now, report)
@@ -278,62 +242,125 @@ class LeaseServer:
         if trip is not None and self.breaker.state is BreakerState.CLOSED:
             self._set_breaker(now, trip, self.breaker.generation + 1)
 
-    def _reset(self, now: float) -> None:
+    def _bound(
+        self, now: float, worker: LeasingWorker, name: str, left: float, said_at: float, request: RenewalRequest
+    ) -> None:
+        """Leave what was ``left`` then, and has been refilled since; others may have spent all of their leases."""
+        left += self._leased(name) - worker.leased.get(name, 0.0)
+        if name in self.buckets:
+            bucket = self.buckets[name]
+            excess = bucket.capacity - bucket.used(now) - left - max(0.0, now - said_at) / bucket.cost
+            if excess > 0:
+                bucket.take(now, excess)
+        elif name in request["daily_limits"]:
+            limit = self._usable(name, request["daily_limits"][name][0])
+            self.daily_usage[name] = max(self.daily_usage[name], limit - left)
+
+    def _reset(self, now: float, scope: str) -> None:
         self.quota_resets += 1
-        self.paused_until = 0.0
-        for bucket in self.buckets.values():
-            bucket.reset()
-        for window in self.windows.values():
-            window.reset(now)
-        self.daily_usage = dict.fromkeys(self.daily_usage, 0.0)
+        if not scope:
+            self.paused_until = 0.0
+        for name, bucket in self.buckets.items():
+            if scope in ("", scope_in(name)):
+                bucket.reset()
+                self.windows[name].reset(now)
+        for name in self.daily_usage:
+            if scope in ("", scope_in(name)):
+                self.daily_usage[name] = 0.0
 
     # Leases
 
-    def _lease(self, now: float, worker: _Worker, request: RenewalRequest) -> tuple[Mapping[str, Grant], Denied | None]:
-        """Grant all of the need and a part of the surplus, or nothing and a claim on what others hold."""
-        need, prefetch = request.get("need") or {}, request.get("prefetch") or {}
-        if not need and not prefetch:
-            worker.claim = None
-            return {}, None
+    def _lease(
+        self, now: float, worker: LeasingWorker, request: RenewalRequest
+    ) -> tuple[Mapping[str, Grant], Mapping[str, Denied]]:
+        """Grant each need in full, or nothing of it and a claim on what others hold; and a part of the surplus.
+
+        A need that the account's limits cannot cover ends the line: those behind it would take what it waits for.
+        """
+        needs, prefetch = request["needs"], request.get("prefetch") or {}
+        for scope in set(worker.claims).difference(scope for scope, _ in needs):
+            del worker.claims[scope]
+        grants: dict[str, Grant] = {}
+        denied: dict[str, Denied] = {}
         alive = self._alive(now)
+        spare: dict[str, float] = {}  # granted beyond the needs so far
+        for scope, whole in needs:
+            need = {name: units - spare.get(name, 0.0) for name, units in whole.items() if units > spare.get(name, 0.0)}
+            decision = self._decide_all(now, worker, request, scope, need, alive)
+            if isinstance(decision, Denied):
+                denied[scope] = decision
+                if not scope_in(decision.limit):
+                    return grants, denied
+            else:
+                worker.claims.pop(scope, None)
+                self._apply(now, worker, decision, request["lease_ttl"])
+                for name, grant in decision.items():
+                    grants[name] = grants[name].plus(grant) if name in grants else grant
+                    spare[name] = spare.get(name, 0.0) + grant.amount
+                for name, units in whole.items():
+                    spare[name] = spare.get(name, 0.0) - units
+        more = dict.fromkeys((name for name in prefetch if name not in grants and scope_in(name) not in denied), 0.0)
+        surplus = self._decide_all(now, worker, request, None, more, alive)
+        assert not isinstance(surplus, Denied), "nothing is needed"  # noqa: S101 - narrows the type
+        self._apply(now, worker, surplus, request["lease_ttl"])
+        return {**grants, **surplus}, denied
+
+    def _decide_all(
+        self, now: float, worker: LeasingWorker, request: RenewalRequest, scope: str | None, need: Amounts, alive: int
+    ) -> Mapping[str, Grant] | Denied:
+        """A grant for all of one need, or the longest denial; of equal ones, that of the account's limits."""
         grants: dict[str, Grant] = {}
         denied: Denied | None = None
-        contended = False
-        for name in (*self.buckets, *self.daily_usage):
+        contended: set[str] = set()  # limits of which other workers hold what is needed
+        ticket = worker.claims[scope].ticket if scope in worker.claims else None
+        for name in need:
             if name not in request["rate_limits"] and name not in request["daily_limits"]:
                 continue
-            available = self._availability(now, name, request, worker)
-            shortage = self._shortage(now, name, need.get(name, 0.0), available, request["max_wait"])
-            contended = contended or shortage.contended
-            decision = self._decide(name, request, available, shortage, alive)
-            if isinstance(decision, Grant):
+            available = self._availability(now, name, request, worker, ticket)
+            shortage = self._shortage(now, name, need[name], available, request["max_wait"])
+            if shortage.contended:
+                contended.add(name)
+            decision = self._decide(name, request, worker, need[name], available, shortage, alive)
+            if isinstance(decision, Denied):
+                denied = decision if denied is None else max(denied, decision, key=_rank)
+            elif decision.amount > 0:
                 grants[name] = decision
-            elif denied is None or decision.wait > denied.wait:
-                denied = decision
-        if denied is not None:
-            self._claim(worker, need if contended else None)
-            return {}, denied
-        self._apply(now, worker, grants, request["lease_ttl"])
-        return {name: grant for name, grant in grants.items() if grant.amount > 0}, None
+        if denied is None:
+            return grants
+        if scope is not None:
+            is_models = scope_in(denied.limit) != ""  # its limits are what is waited for, and not the account's
+            claimed = {name: units for name, units in need.items() if scope_in(name) or not is_models}
+            self._claim(worker, scope, claimed if contended.intersection(claimed) else None)
+        return denied
 
-    def _availability(self, now: float, name: str, request: RenewalRequest, worker: _Worker) -> Availability:
-        leased, claimed = self._leased(name), self._claimed(now, name, worker)
+    def _claim(self, worker: LeasingWorker, scope: str, units: Amounts | None) -> None:
+        if units is None:
+            worker.claims.pop(scope, None)
+            return
+        if scope not in worker.claims:
+            self._last_ticket += 1
+        ticket = worker.claims[scope].ticket if scope in worker.claims else self._last_ticket
+        worker.claims[scope] = Claim(ticket, units)
+
+    def _availability(
+        self, now: float, name: str, request: RenewalRequest, worker: LeasingWorker, ticket: int | None
+    ) -> Availability:
+        leased, claimed = self._leased(name), self._claimed(now, name, worker, ticket)
         if name in self.buckets:
             bucket = self.buckets[name]
             level = (bucket.depth - max(0.0, bucket.full_at - now)) / bucket.cost
             return Availability(level - leased, bucket.capacity - leased - claimed, 1 / bucket.cost)
-        left = request["daily_limits"][name][0] - self.daily_usage[name] - leased
+        left = self._usable(name, request["daily_limits"][name][0]) - self.daily_usage[name] - leased
         return Availability(left, left - claimed, 0.0)
 
-    def _claimed(self, now: float, name: str, worker: _Worker) -> float:
-        """Units that other workers claim, and claimed before ``worker`` did."""
+    def _claimed(self, now: float, name: str, worker: LeasingWorker, ticket: int | None) -> float:
+        """Units that other workers claim, and claimed before the one with this ``ticket``, if there is one."""
         return sum(
-            other.claim.get(name, 0.0)
+            claim.units.get(name, 0.0)
             for other in self.workers.values()
-            if other is not worker
-            and other.claim is not None
-            and other.is_alive(now)
-            and (worker.claim is None or other.claim_ticket < worker.claim_ticket)
+            if other is not worker and other.is_alive(now)
+            for claim in other.claims.values()
+            if ticket is None or claim.ticket < ticket
         )
 
     def _shortage(self, now: float, name: str, need: float, available: Availability, max_wait: float) -> Shortage:
@@ -352,44 +379,47 @@ class LeaseServer:
 
     @staticmethod
     def _decide(
-        name: str, request: RenewalRequest, available: Availability, shortage: Shortage, alive: int
+        name: str,
+        request: RenewalRequest,
+        worker: LeasingWorker,
+        need: float,
+        available: Availability,
+        shortage: Shortage,
+        alive: int,
     ) -> Grant | Denied:
-        need, prefetch = (request.get("need") or {}).get(name, 0.0), (request.get("prefetch") or {}).get(name, 0.0)
         if need and (shortage.exhausted or shortage.wait > request["max_wait"] + ROUNDING):
             return Denied(name, max(shortage.wait, 0.0))
+        granted = worker.unconfirmed.get(name, 0.0)  # for the needs before this one
         if need and need > available.now and available.rate:  # future capacity, for those that wait
             ahead = int(max(available.rate * FUTURE_SECONDS, SMALLEST_GRANT * (1 if need <= 1 else need)))
-            amount = max(need, min(request["queued"].get(name, 0), ahead, int(available.total)))
+            amount = max(need, min(request["queued"].get(name, 0) - granted, ahead, int(available.total)))
         else:
             surplus = int(max(0.0, min(available.now, available.total)) / (SURPLUS_DIVISOR * max(1, alive)))
-            amount = max(need, min(prefetch, surplus))
+            amount = max(need, min((request.get("prefetch") or {}).get(name, 0.0) - granted, surplus))
         delay = max(0.0, -available.now) / available.rate if available.rate else 0.0
         return Grant(amount, min(amount, max(0.0, available.now)), delay)
 
-    def _claim(self, worker: _Worker, need: Amounts | None) -> None:
-        if need is not None and worker.claim is None:
-            self._last_ticket += 1
-            worker.claim_ticket = self._last_ticket
-        worker.claim = None if need is None else dict(need)
-
-    def _apply(self, now: float, worker: _Worker, grants: Mapping[str, Grant], lease_ttl: float) -> None:
-        worker.claim = None
-        worker.unconfirmed = {name: grant.amount for name, grant in grants.items() if grant.amount > 0}
-        for name, amount in worker.unconfirmed.items():
-            worker.leased[name] = worker.leased.get(name, 0.0) + amount
+    def _apply(self, now: float, worker: LeasingWorker, grants: Mapping[str, Grant], lease_ttl: float) -> None:
+        for name, grant in grants.items():
+            worker.unconfirmed[name] = worker.unconfirmed.get(name, 0.0) + grant.amount
+            worker.leased[name] = worker.leased.get(name, 0.0) + grant.amount
             if name in self.buckets:
-                grant, rate = grants[name], 1 / self.buckets[name].cost
-                refilled_at = now + grant.delay + (amount - grant.at_once) / rate
+                refilled_at = now + grant.delay + (grant.amount - grant.at_once) * self.buckets[name].cost
                 worker.lease_expires_at = max(worker.lease_expires_at, refilled_at + lease_ttl)
 
-    def _allocate_slots(self, now: float, worker: _Worker, request: RenewalRequest) -> None:
+    def _allocate_slots(self, now: float, worker: LeasingWorker, request: RenewalRequest) -> None:
         """Slots for calls in flight: as many as the worker uses, and as many more as are free."""
-        limit = request.get("concurrency_limit")
-        if limit is None:
-            return
-        others = sum(other.slots for other in self.workers.values() if other is not worker and other.is_alive(now))
-        worker.slots = max(request["in_flight"], min(request["slots_wanted"], limit - others))
-        worker.short_of_slots = worker.slots < request["slots_wanted"]
+        worker.slots, worker.short_of_slots = {}, {}
+        for name, (configured, in_flight, wanted) in request["slots"].items():
+            limit = int(self._usable(name, configured))
+            others = sum(
+                other.slots.get(name, 0)
+                for other in self.workers.values()
+                if other is not worker and other.is_alive(now)
+            )
+            worker.slots[name] = max(in_flight, min(wanted, limit - others))
+            if worker.slots[name] < wanted:
+                worker.short_of_slots[name] = True
 
     def _permit(self, now: float, request: RenewalRequest) -> int:
         if not request["probe"] or self.breaker.wait(now) > 0:
@@ -400,25 +430,26 @@ class LeaseServer:
 
     def _broadcastable(self) -> tuple[Any, ...]:
         """What other workers need at once when it changes."""
-        slots = sum(worker.slots for worker in self.workers.values())
+        slots = sum(sum(worker.slots.values()) for worker in self.workers.values())
         short_of_slots = any(worker.short_of_slots for worker in self.workers.values())
-        claims = any(worker.claim is not None for worker in self.workers.values())
-        leased = sum(sum(worker.leased.values()) for worker in self.workers.values())
+        claimed = {name for worker in self.workers.values() for name in worker.claimed()}
+        leased = sum(self._leased(name) for name in claimed)
         return (
             self.breaker.generation,
             self.breaker.failures > 0,
             self.quota_resets,
             self.paused_until,
             slots if short_of_slots else 0,
-            leased if claims else 0,
+            leased,
+            max((limit[0] for limit in self.limits.values()), default=0.0),
         )
 
     def _answer(
         self,
         now: float,
-        worker: _Worker,
+        worker: LeasingWorker,
         grants: Mapping[str, Grant],
-        denied: Denied | None,
+        denied: Mapping[str, Denied],
         permit: int,
         before: tuple[Any, ...],
     ) -> LeaseAnswer:
@@ -430,7 +461,7 @@ class LeaseServer:
             "lease_id": worker.lease_id,
             "expires_in": worker.lease_expires_at - now,
             "grants": {name: list(grant) for name, grant in grants.items()},
-            "denied": None if denied is None else list(denied),
+            "denied": {scope: list(one) for scope, one in denied.items()},
             "used": {
                 **{name: max(0.0, bucket.full_at - now) / bucket.cost for name, bucket in self.buckets.items()},
                 **self.daily_usage,
@@ -439,8 +470,11 @@ class LeaseServer:
             "leased": {name: self._leased(name) for name in (*self.buckets, *self.daily_usage)},
             "day_ends_in": {name: ends_at - now for name, ends_at in self.day_ends_at.items()},
             "slots": worker.slots,
-            "short_of_slots": any(other.short_of_slots for other in self.workers.values()),
-            "reclaim": any(other.claim is not None for other in self.workers.values() if other is not worker),
+            "short_of_slots": {name: True for other in self.workers.values() for name in other.short_of_slots},
+            "limits": dict(self.limits),
+            "reclaim": {
+                name: True for other in self.workers.values() if other is not worker for name in other.claimed()
+            },
             "workers": self._alive(now),
             "quota_resets": self.quota_resets,
             "pause": max(0.0, self.paused_until - now),
@@ -456,3 +490,8 @@ class LeaseServer:
             },
             "broadcast": self._broadcastable() != before,
         }
+
+
+def _rank(denied: Denied) -> tuple[float, bool, str]:
+    """Which of several denials counts: the longest, and of equal ones one of the account's limits."""
+    return denied.wait, scope_in(denied.limit) == "", denied.limit

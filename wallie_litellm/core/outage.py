@@ -74,7 +74,7 @@ class Outage:
         return cls(workers, rates, days, part_full_at, part_missing, withheld)
 
     def confirm(self) -> dict[str, float]:
-        """The outage lasts: the units that were withheld so far, by dimension, which are this worker's from now on."""
+        """The outage lasts: the units that were withheld so far, by limit, which are this worker's from now on."""
         released, self.withheld = self.withheld, {}
         self.part_full_at = {
             name: full_at - released.get(name, 0.0) * self.rates[name].seconds_per_unit * self.workers
@@ -93,7 +93,7 @@ class Outage:
             for name, rate in self.rates.items()
         }
         for name in self.days:
-            carried[name] = 0.0 if self.is_new_day(name, days_end_at[name]) else self.part_missing[name]
+            carried[name] = 0.0 if self.is_new_day(name, days_end_at.get(name, inf)) else self.part_missing[name]
         return carried
 
     def resumed_usage(self, now: float) -> dict[str, float]:
@@ -108,13 +108,13 @@ class Outage:
     def reconcile(
         self, now: float, used: Mapping[str, float], uncounted: Mapping[str, float], days_end_at: Mapping[str, float]
     ) -> dict[str, int]:
-        """The server answers again: whole units to charge it with, by dimension.
+        """The server answers again: whole units to charge it with, by limit.
 
         ``used`` is missing from this worker's part now. ``uncounted`` was used where nothing was counted, and takes
         its place; of a rate, no more than a full bucket is charged.
         """
         carried = self.carried_usage(now, days_end_at)
-        units = {name: used[name] - carried[name] - self.charged.get(name, 0) for name in used}
+        units = {name: used[name] - carried.get(name, 0.0) - self.charged.get(name, 0) for name in used}
         for name, amount in uncounted.items():
             rate = self.rates.get(name)
             units[name] = min(amount, rate.capacity) if rate else amount

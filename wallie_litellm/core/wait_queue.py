@@ -91,15 +91,24 @@ class WaitQueue(Generic[T]):
         return None
 
     def heads(self, priority: int) -> Iterator[T]:
-        """The first entry of each scope of ``priority`` or more, highest priority first."""
+        """The first entry of each scope of ``priority`` or more, in the order in which they are to be served."""
         seen: set[str] = set()
         for other in self._order:
             if other < priority:
                 return
-            for scope, lane in self._lanes[other].items():
-                if scope not in seen and (first := self._first(lane)) is not None:
-                    seen.add(scope)
-                    yield first[1]
+            lanes = self._lanes[other]
+            found = [first for scope, lane in lanes.items() if scope not in seen and (first := self._first(lane))]
+            for _, entry in sorted(found, key=lambda one: one[0]):
+                seen.add(entry.scope)
+                yield entry
+
+    def demand(self, scope: str) -> Demand:
+        """The sum of the demands of one scope."""
+        total = NOTHING
+        for lanes in self._lanes.values():
+            if scope in lanes:
+                total = total.plus(lanes[scope].demand)
+        return total
 
     def _first(self, lane: _Lane[T]) -> tuple[int, T] | None:
         entries = lane.entries

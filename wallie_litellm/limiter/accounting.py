@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
+from typing import TypeVar
 
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.core.limit_keys import ACCOUNT, dimension_in, scope_in
+from wallie_litellm.core.limit_keys import ACCOUNT, dimension_in, limit_key, scope_in
 from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE
 from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 from wallie_litellm.limiter.listener import Crossing, LimiterListener
 from wallie_litellm.limiter.quota_meter import QuotaMeter
 from wallie_litellm.limiter.scope_accounting import ScopeAccounting
 from wallie_litellm.limiter.store import Denial, LimitUsage, Reservation
+
+_Kept = TypeVar("_Kept")
 
 
 class StoreAccounting:
@@ -53,6 +56,11 @@ class StoreAccounting:
             if reservation.scope == scope:
                 sent.append(reservation.demand)
         return Demand(*map(sum, zip(NOTHING, *sent, strict=True))) if sent else NOTHING
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The patterns of the models with limits of their own, in the order in which they hold."""
+        return tuple(scope for scope in self._scopes if scope != ACCOUNT)
 
     @property
     def lookback(self) -> float:
@@ -126,10 +134,24 @@ class StoreAccounting:
                 one.in_flight -= 1
         return True
 
+    def _enter_use(self, amount: Demand, scope: str) -> None:
+        """Count what was used without a reservation."""
+        for one in self._passed[scope]:
+            one.reserved.add(amount)
+            one.settled.add(amount)
+
     def _set_limit(self, now: float, scope: str, dimension: str, amount: int | None) -> None:
         one = self._scopes[scope]
         one.set_limit(now, dimension, amount)
         one.recount(live.demand for live in self._live if scope in (ACCOUNT, live.scope))
+
+    def _by_key(self, kept_by: Callable[[ScopeAccounting], Mapping[str, _Kept]]) -> dict[str, _Kept]:
+        """What each scope keeps by dimension, of all scopes by the keys of the limits."""
+        return {
+            limit_key(dimension, scope): kept
+            for scope, one in self._scopes.items()
+            for dimension, kept in kept_by(one).items()
+        }
 
     def _meters(self) -> tuple[QuotaMeter, ...]:
         return tuple(meter for scope in self._scopes.values() for meter in scope.meters.values())

@@ -164,8 +164,7 @@ class MemoryStore(StoreAccounting):
         for one in self._passed[scope]:
             for meter in one.meters.values():
                 self._report(meter, now, meter.used(now, one.held[meter.kind]) - amount[meter.kind])
-            one.reserved.add(amount)
-            one.settled.add(amount)
+        self._enter_use(amount, scope)
 
     def _report_tokens(self, now: float, way: _Way, charged: Demand) -> None:
         for meter, held in way.token_meters:

@@ -121,8 +121,7 @@ class LimiterRegistry:
             self._met.update((provider, account))
             self._left -= {provider, account}
             if not at_own_address and provider in self._by_default:
-                stated = _limits(self._config.providers.get(provider))
-                self._by_default[provider] = self._build(provider, AccountLimits(models=stated.models))
+                self._by_default[provider] = self._build(provider, _limits(self._config.limits_elsewhere(provider)))
         shared = self.provider(provider)
         if account != provider:
             with self._lock:
@@ -365,7 +364,9 @@ class LimiterRegistry:
         if fleet is None:
             return Limiter(name, MemoryStore(*terms, self.health), self._clock, ttl, self.health)
         store = LeasedStore(*terms, OncePerFleet(self.health, fleet.once), worker=fleet.worker)
-        return LeasedLimiter(name, store, self._clock, ttl, self.health)
+        limiter = LeasedLimiter(name, store, self._clock, ttl, self.health)
+        limiter.on_scope = self.forget_patterns
+        return limiter
 
 
 def _is_wildcard(scope: str, model: str) -> bool:

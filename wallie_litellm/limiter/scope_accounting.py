@@ -93,6 +93,13 @@ class ScopeAccounting:
         else:
             self._build(dimension)
 
+    def in_force(self, dimension: str) -> tuple[int, float, float]:
+        """A limit as it is stated, the units of it that are usable, and the capacity of a rate's bucket."""
+        limits, stated = self.limits, self.limits.per_dimension[dimension]
+        if dimension in self.buckets:
+            return stated, limits.usable(dimension), limits.capacity(dimension)
+        return stated, max(1, limits.whole(dimension)), 0
+
     def _resize(self, now: float, dimension: str) -> None:
         limits = self.limits
         if dimension in self.buckets:
@@ -122,6 +129,17 @@ class ScopeAccounting:
                 bucket.take(now, excess)
         elif (counter := self.days.get(dimension)) is not None:
             counter.used = max(counter.used, counter.limit - int(max(0.0, left)))
+
+    def used_before(self, day: Demand, recent: Sequence[tuple[float, Demand]], lookback: float) -> dict[str, float]:
+        """What earlier use has left missing: of today, and ``recent`` as (seconds ago, amount), oldest first."""
+        found: dict[str, float] = {}
+        for name, bucket in self.buckets.items():
+            missing, last = bucket.capacity, lookback
+            for age, amount in recent:
+                missing = max(0.0, missing - (last - age) / bucket.cost) + amount.of(name)
+                last = age
+            found[name] = max(0.0, missing - last / bucket.cost)
+        return {**found, **{name: day.of(name) for name in self.days}}
 
     def reset(self, now: float) -> None:
         """Forget what was used."""

@@ -41,6 +41,8 @@ def divided(config: WallieConfig, processes: int) -> str | None:
 
 def _smaller_than(config: WallieConfig, processes: int) -> Iterator[str]:
     owners: dict[str, LimitSettings] = {**config.providers}
+    for name, provider in config.providers.items():
+        owners |= {f"{name}'s {pattern}": limits for pattern, limits in provider.models.items()}
     owners |= {f"feature {name}": feature.limits for name, feature in config.features.items()}
     for name, limits in owners.items():
         for dimension, amount in limits.by_dimension().items():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from functools import partial
 
 import pytest
 from fleet_simulation import HEALTHY, FleetSimulation, Network, crowd, search
 
-from wallie_litellm.limiter.limits import AccountLimits
+from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 
 
 def test_no_fleet_is_over_its_limit_and_every_lease_is_returned_or_charged() -> None:
@@ -35,4 +37,47 @@ def test_a_lease_of_future_capacity_is_kept_while_its_worker_stands_still() -> N
     sleeper.stall(70.0)
     fleet.events.after(65.0, lambda: [other.ask(60.0, 0.01) for _ in range(12)])
     fleet.events.run(fleet.events.now + 150)
+    assert not fleet.faults()
+
+
+def test_models_use_all_that_they_and_the_account_allow_at_twice_the_load_and_with_few_exchanges() -> None:
+    limits = {"half": ScopeLimits({"rpm": 300}), "most": ScopeLimits({"rpm": 450}), "rest": ScopeLimits({"rpm": 100})}
+    fleet = FleetSimulation(AccountLimits({"rpm": 600, "rpd": 10**6}, models=limits), random.Random(1))
+    workers = [fleet.start() for _ in range(4)]
+    begin = fleet.events.now + 1
+    for scope, per_minute in {"half": 300, "most": 600, "rest": 200, "": 100}.items():
+        for number in range(2 * per_minute):
+            worker = fleet.chance.choice(workers)
+            ask = partial(worker.ask, 20.0, 0.2, scope=scope)
+            fleet.events.at(begin + number * 60 / per_minute, worker.awake(ask))
+    fleet.events.run(begin + 120)
+    assert not fleet.faults()
+    used = Counter(one.scope for one in fleet.admissions if begin + 60 <= one.at)
+    assert used.total() >= 0.98 * 600
+    assert used["rest"] >= 0.8 * 100  # by the order of arrival
+    assert fleet.exchanges <= 0.5 * len(fleet.admissions)
+
+
+def test_a_model_at_its_limit_leaves_the_leases_of_others_as_they_are() -> None:
+    limits = {"used up": ScopeLimits({"rpm": 6, "rpd": 10**6}), "free": ScopeLimits({"rpm": 5_000})}
+    fleet = FleetSimulation(AccountLimits({"rpm": 6_000, "rpd": 10**6}, models=limits), random.Random(1))
+    workers = [fleet.start() for _ in range(3)]
+    fleet.events.run(fleet.events.now + 1)
+    for worker in workers:
+        for _ in range(10):
+            worker.ask(120.0, 0.01, scope="used up")
+    fleet.events.run(fleet.events.now + 1)
+    begin, before = fleet.events.now, fleet.exchanges
+    for number in range(300):
+        ask = partial(workers[number % 3].ask, 1.0, 0.01, scope="free")
+        fleet.events.at(begin + number / 50, workers[number % 3].awake(ask))
+    fleet.events.run(begin + 7)
+    admitted = [one.at for one in fleet.admissions if one.scope == "free"]
+    assert len(admitted) == 300
+    assert all(at - begin - number / 50 < 0.05 for number, at in enumerate(sorted(admitted)))
+    assert fleet.exchanges - before < 0.3 * 300
+    fleet.events.run(begin + 120)
+    assert (
+        sum(one.scope == "used up" for one in fleet.admissions) >= 6 + 11
+    )  # one every ten seconds, until they give up
     assert not fleet.faults()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fake_clock import FakeClock
+from limiter_support import waiting
 
 from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import NOTHING, Demand
@@ -27,7 +28,7 @@ class Leases:
     def renew(self, *, head: Demand | None = None, queued: Demand = SEVERAL) -> None:
         now = self.clock.now()
         while True:
-            answer = self.server.exchange(self.clock.wall(), self.worker.build_renewal(now, head, queued, 2.0))
+            answer = self.server.exchange(self.clock.wall(), self.worker.build_renewal(now, waiting(head, queued, 2.0)))
             if self.worker.apply_grant(now, now, answer):
                 return
 
@@ -86,7 +87,7 @@ def test_leases_of_the_local_server_do_not_change_the_size_of_later_leases() -> 
 def test_a_request_that_arrives_after_a_later_one_of_its_worker_changes_nothing() -> None:
     leases = Leases()
     leases.renew(head=ONE)
-    overtaken = leases.worker.build_renewal(leases.clock.now(), ONE, SEVERAL, 2.0)  # its answer is not read
+    overtaken = leases.worker.build_renewal(leases.clock.now(), waiting(ONE, SEVERAL, 2.0))  # its answer is not read
     leases.renew(head=ONE)
     leased, used = dict(leases.leased), dict(leases.server.daily_usage)
     answer = leases.server.exchange(leases.clock.wall(), overtaken)
@@ -102,7 +103,7 @@ def test_leases_of_other_workers_are_missing_from_a_workers_part_during_an_outag
     now = leases.clock.now()
     for queued in (Demand(600, 0, 0, 0), ONE):
         answer = leases.server.exchange(
-            leases.clock.wall(), other.build_renewal(now, Demand(500, 0, 0, 0), queued, 2.0)
+            leases.clock.wall(), other.build_renewal(now, waiting(Demand(500, 0, 0, 0), queued, 2.0))
         )
         other.apply_grant(now, now, answer)
     leases.renew(queued=NOTHING)
@@ -120,7 +121,9 @@ def test_a_lease_in_hand_may_be_spent_during_an_outage() -> None:
     now, everything = leases.clock.now(), Demand(600 - int(leases.leased["rpm"]), 0, 0, 0)
     for _ in range(2):
         other.apply_grant(
-            now, now, leases.server.exchange(leases.clock.wall(), other.build_renewal(now, everything, everything))
+            now,
+            now,
+            leases.server.exchange(leases.clock.wall(), other.build_renewal(now, waiting(everything, everything))),
         )
     leases.renew(queued=NOTHING)
     assert leases.worker.check(now, Demand(int(in_hand) + 1, 0, 0, 0), NOTHING) is not None
@@ -181,7 +184,7 @@ def test_a_refund_that_arrives_late_counts_from_the_reservation() -> None:
     while not other.apply_grant(now, now, leases.server.exchange(leases.clock.wall(), other.build_renewal(now))):
         pass
     other.apply_grant(
-        now, now, leases.server.exchange(leases.clock.wall(), other.build_renewal(now, everything, everything))
+        now, now, leases.server.exchange(leases.clock.wall(), other.build_renewal(now, waiting(everything, everything)))
     )
     assert isinstance(other.reserve(now, everything), Reservation)
     other.apply_grant(now, now, leases.server.exchange(leases.clock.wall(), other.build_renewal(now)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fake_clock import FakeClock
-from limiter_support import granted, tokens
+from limiter_support import granted, tokens, waiting
 
 from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.core.demand import NOTHING, Demand
@@ -45,7 +45,7 @@ class Fleet:
     def renew(self, worker: LeasedStore, head: Demand | None = None) -> None:
         now = self.clock.now()
         while not worker.apply_grant(
-            now, now, self.server.exchange(self.clock.wall(), worker.build_renewal(now, head))
+            now, now, self.server.exchange(self.clock.wall(), worker.build_renewal(now, waiting(head)))
         ):
             pass
 

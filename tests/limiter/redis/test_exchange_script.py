@@ -14,6 +14,7 @@ from redis_support import RedisServer
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.lease_exchange import VERSION
 from wallie_litellm.core.lease_server import LeaseServer
+from wallie_litellm.core.limit_keys import scope_in
 from wallie_litellm.limiter.redis.layout import CHANNEL, SCRIPT, key_of
 
 RULES = {
@@ -25,16 +26,20 @@ RULES = {
     "max_open_for": 60.0,
     "probes": 2,
 }
-LIMITS = {
-    "rate_limits": {"rpm": [60.0, 20.0], "tpm": [6000.0, 500.0]},
-    "daily_limits": {"rpd": 60},
-    "concurrency_limit": 7,
-}
+RATES = {"rpm": [60.0, 20.0], "tpm": [6000.0, 500.0], "rpm@a*": [30.0, 9.0], "tpm@b@1": [600.0, 40.0]}
+DAYS = {"rpd": 60, "rpd@a*": 25}
+SLOTS = {"concurrency": 7, "concurrency@b@1": 3}
 DAY = 40.0  # seconds, so that some end
-NAMES = ("rpm", "tpm", "rpd")
+NAMES = (*RATES, *DAYS)
+SCOPES = ("", "a*", "b@1")
 ACTIONS = ("close", "force_open", "disable", "release")
 AMOUNT = st.integers(0, 12)
 SOME = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 12))
+PASSED = {scope: [name for name in NAMES if scope_in(name) in ("", scope)] for scope in SCOPES}
+NEED = st.sampled_from(SCOPES).flatmap(
+    lambda scope: st.tuples(st.just(scope), st.dictionaries(st.sampled_from(PASSED[scope]), st.integers(1, 12)))
+)
+IN_FORCE = st.tuples(st.sampled_from([0.0, -1.0, -20.0]), st.sampled_from([0, 6, 30]), st.just(30.0), st.just(8.0))
 
 outcomes = st.tuples(
     st.integers(-1, 0),  # of an earlier generation, or of this one
@@ -56,13 +61,16 @@ steps = st.fixed_dictionaries(
         "outcomes": st.lists(outcomes, max_size=2),
         "actions": st.lists(st.sampled_from(ACTIONS), max_size=1) | st.just([]) | st.just([]),
         "pause": st.sampled_from([0.0, 0.0, 0.0, 2.0]),
-        "reset": st.sampled_from([False] * 9 + [True]),
-        "need": SOME,
+        "reset": st.sampled_from([[]] * 9 + [[""], ["a*"]]),
+        "needs": st.lists(NEED, max_size=3, unique_by=lambda need: need[0]),
         "prefetch": SOME,
         "queued": SOME,
         "max_wait": st.sampled_from([0.0, 2.0, 1e9]),
-        "in_flight": st.integers(0, 3),
-        "slots_wanted": st.integers(0, 9),
+        "slots": st.dictionaries(st.sampled_from([*SLOTS]), st.tuples(st.integers(0, 3), st.integers(0, 9))),
+        "limits": st.dictionaries(st.sampled_from([*NAMES, *SLOTS]), IN_FORCE, max_size=1) | st.just({}) | st.just({}),
+        "bounds": st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 20), st.floats(0, 5)), max_size=1)
+        | st.just([])
+        | st.just([]),
         "probe": st.booleans(),
         "error_rate": st.sampled_from([None, None, 0.5]),
     }
@@ -158,18 +166,18 @@ class Exchanges:
         )
         ends = (self.now // DAY + 1) * DAY
         return {
-            **LIMITS,
-            "daily_limits": {"rpd": [LIMITS["daily_limits"]["rpd"], ends]},
+            "rate_limits": RATES,
+            "daily_limits": {name: [limit, ends] for name, limit in DAYS.items()},
+            "slots": {name: [SLOTS[name], *counts] for name, counts in step["slots"].items()},
+            "limits": {name: [self.now + age, *limit] for name, (age, *limit) in step["limits"].items()},
+            "bounds": [[name, left, self.now - age] for name, left, age in step["bounds"]],
             "breaker_rules": {**RULES, "error_rate": step["error_rate"]},
             "version": VERSION,
             "worker": step["worker"],
             "ack": me["ack"],
             "lease_ttl": 3.0,
             "reports": me["unconfirmed"],
-            **{
-                name: step[name]
-                for name in ("need", "prefetch", "queued", "max_wait", "in_flight", "slots_wanted", "probe")
-            },
+            **{name: step[name] for name in ("needs", "prefetch", "queued", "max_wait", "probe")},
         }
 
 
@@ -191,7 +199,7 @@ def differences(core: Any, other: Any, path: str = "") -> list[str]:
 
 
 @given(st.lists(steps, max_size=25))
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_redis_and_the_core_give_the_same_answers(script: Any, sequence: list[dict[str, Any]]) -> None:
     fleet = Exchanges(script)
     for step in sequence:
@@ -209,20 +217,19 @@ def test_a_server_without_a_state_asks_for_a_seed_and_stores_nothing(script: Any
 def request_of(worker: str, ack: int, used: float, state: str) -> dict[str, Any]:
     breaker = {"state": state, "generation": 3, "reason": state, "reopens_in": 0.0, "open_for": 5.0}
     return {
-        **LIMITS,
-        "daily_limits": {"rpd": [60, 1_790_000_900.0]},
+        "rate_limits": RATES,
+        "daily_limits": {name: [limit, 1_790_000_900.0] for name, limit in DAYS.items()},
         "breaker_rules": RULES,
         "version": VERSION,
         "worker": worker,
         "ack": ack,
         "lease_ttl": 3.0,
         "reports": [],
-        "need": {},
+        "needs": [],
         "prefetch": {},
         "queued": {},
         "max_wait": 0.0,
-        "in_flight": 0,
-        "slots_wanted": 0,
+        "slots": {},
         "probe": False,
         "seed": {"used": {"rpm": used, "rpd": used}, "last_minute": {"rpm": used}, "pause": 0.0, "breaker": breaker},
     }
@@ -231,7 +238,7 @@ def request_of(worker: str, ack: int, used: float, state: str) -> dict[str, Any]
 def reporting(worker: str, seq: int, *actions: str) -> dict[str, Any]:
     """A request with an operator's ``actions``, that asks for the permit to probe as well."""
     nothing: dict[str, Any] = {"spent": {}, "returned": {}, "charge": {}, "refunds": [], "recent": [], "outcomes": []}
-    report = {**nothing, "seq": seq, "lease_id": 0, "actions": list(actions), "pause": 0.0, "reset": False}
+    report = {**nothing, "seq": seq, "lease_id": 0, "actions": list(actions), "pause": 0.0, "reset": []}
     return {**request_of(worker, 0, 0.0, "closed"), "reports": [report], "probe": True}
 
 

@@ -4,6 +4,9 @@ The server's rule is ``core/lease_server.py``; it runs in Redis, or in this proc
 
 ``leased_limiter``      the queue in front of that store, driven by the exchanges with the server
 ``leased_store``        a provider's state at a worker: admits from the lease, settles, reports
+``leased_accounting``   what it keeps for that: limits, leases, reports to make, limits that are set at run time
+``leased_way``          which leases and slots the admissions of the account, or of a model, pass
+``limits_in_force``     limits that are set at run time, and hold for the whole fleet
 ``lease_client``        the exchange with the server: requests are built, and answers applied
 ``lease_balance``       how much of a lease is left, now and as time passes
 ``prefetch``            when more capacity is asked for before a call waits for it, and how much

@@ -10,17 +10,19 @@ _EPSILON: Final = 1e-6  # units; the sum of many small parts may fall short of a
 
 
 class LeaseBalance:
-    """One dimension's lease. Amounts are units of the dimension, times seconds of the caller's clock."""
+    """One limit's lease. Amounts are units of its dimension, times seconds of the caller's clock."""
 
-    __slots__ = ("_refills", "kind", "left", "ready", "refill_below", "returned", "spent")
+    __slots__ = ("_refills", "kept", "kind", "left", "not_before", "ready", "refill_below", "returned", "spent")
 
     def __init__(self, kind: int) -> None:
         self.kind = kind
         self.ready = 0.0  # may be spent now
         self.left = 0  # leased and not spent, ready or not
+        self.kept = 0  # of what others need, for calls that wait here
         self.spent = 0  # and not yet reported
         self.returned = 0  # unspent, and not yet reported
-        self.refill_below = 0.0  # when less than this is left, more is asked for
+        self.refill_below = 0.0  # when less than this is left, more is asked for ...
+        self.not_before = -inf  # ... from then on
         self._refills: deque[list[float]] = deque()  # [from when, units a second, units]
 
     def add(self, now: float, amount: int, at_once: float, delay: float, rate: float) -> None:

@@ -6,17 +6,27 @@ Nothing here sends anything: requests are built, and answers applied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any, Final, NamedTuple
 
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.core.lease_exchange import VERSION, BreakerSnapshot, LeaseAnswer, RenewalRequest, Seed, WorkerReport
+from wallie_litellm.core.lease_exchange import (
+    VERSION,
+    BreakerSnapshot,
+    LeaseAnswer,
+    Need,
+    RenewalRequest,
+    Seed,
+    WorkerReport,
+)
+from wallie_litellm.core.limit_keys import ACCOUNT, scope_in
 from wallie_litellm.core.outage import Outage
 from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
 from wallie_litellm.limiter.leased.lease_balance import LeaseBalance
+from wallie_litellm.limiter.leased.limits_in_force import LimitsInForce
 from wallie_litellm.limiter.leased.prefetch import Prefetch, PrefetchState
 from wallie_litellm.limiter.leased.usage_mirror import UsageMirror
 
@@ -24,21 +34,52 @@ LEASE_TTL: Final = 3.0  # seconds that a lease lives without a renewal
 LEASE_SAFETY: Final = 0.98  # part of that for which it is spent: clocks do not run equally fast
 RETRY_AFTER_DENIAL: Final = 0.2  # seconds until a denied need is asked for again, unless a broadcast comes
 IDLE_AFTER: Final = 1.0  # seconds without an admission after which a lease is returned
+MODEL_IDLE_AFTER: Final = 10.0  # seconds without one of a model's, where the worker admits others
 SEEDED_WITHIN: Final = 1e-3  # seconds, more than the rounding of Unix time: a refund of the seed is later than the seed
 REPORTED_STATES: Final = (BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN, BreakerState.DISABLED)
 
 _IDLE, _ASKED = PrefetchState.IDLE, PrefetchState.ASKED
 
 
-class Calls(NamedTuple):
-    """The calls of a worker that a request speaks for. Times are seconds."""
+class Head(NamedTuple):
+    """The first call that waits in one scope; one that ``waits_for_model`` needs the account only later."""
 
-    in_flight: int
-    head: Demand | None  # of the first call that cannot be admitted
-    queued: Demand  # of all that wait
-    max_wait: float  # of the most patient of them
-    idle_for: float  # since the last admission
-    paused_for: float  # nothing is admitted for so long
+    scope: str
+    demand: Demand
+    waits_for_model: bool = False
+
+
+class Waiting(NamedTuple):
+    """The calls that wait: the first of each scope, in the order in which they are to be served.
+
+    ``queued`` is what all of them demand, by scope; of the account, without those that wait for their model.
+    """
+
+    heads: Sequence[Head] = ()
+    queued: Mapping[str, Demand] = {}
+    max_wait: float = inf  # seconds, of the most patient of them
+
+    @classmethod
+    def one(cls, head: Head, max_wait: float) -> Waiting:
+        """One call alone."""
+        return cls((head,), {ACCOUNT: head.demand, head.scope: head.demand}, max_wait)
+
+    def units(self, key: str, kind: int) -> int:
+        """What is demanded of one limit."""
+        return self.queued.get(scope_in(key), NOTHING)[kind]
+
+
+NONE_WAITING: Final = Waiting()
+
+
+class Calls(NamedTuple):
+    """The calls of a worker that a request speaks for."""
+
+    waiting: Waiting
+    in_flight: Mapping[str, int]  # by the key of a limit for them
+    admitted: Mapping[str, int]  # requests since the last report, by scope
+    idle: Container[str]  # scopes in which nothing was admitted lately
+    paused_for: float  # nothing is admitted for so many seconds
 
 
 @dataclass
@@ -56,9 +97,9 @@ class ServerSession:
 class PendingReport:
     """The next report, besides what was spent."""
 
-    charge: dict[str, int] = field(default_factory=dict)  # units by dimension
-    refunds: list[tuple[str, float, float]] = field(default_factory=list)  # dimension, units, when they were reserved
-    resets: int = 0
+    charge: dict[str, float] = field(default_factory=dict)  # units by limit
+    refunds: list[tuple[str, float, float]] = field(default_factory=list)  # limit, units, when they were reserved
+    resets: list[str] = field(default_factory=list)  # scopes
     pause: bool = False  # a pause was set here that the server does not have yet
     breaker_trip: BreakerSnapshot | None = None  # the breaker is open since an outage
 
@@ -75,9 +116,9 @@ class Seeding:
 
 @dataclass
 class Slots:
-    """Capacity for calls in flight."""
+    """Capacity for calls in flight, of one limit."""
 
-    limit: int | None  # of the whole fleet
+    limit: int  # of the whole fleet
     granted: int = 0
     are_short: bool = False  # some worker has fewer than it needs
 
@@ -85,7 +126,7 @@ class Slots:
 class LastDenial(NamedTuple):
     """The need that the server denied last. Times are seconds of the worker's clock."""
 
-    dimension: str = ""
+    limit: str = ""
     until: float = -inf
     retry_at: float = -inf
 
@@ -99,7 +140,6 @@ class LeaseClient:
         balances: Mapping[str, LeaseBalance],
         mirror: UsageMirror,
         breaker: BreakerReplica,
-        concurrency_limit: int | None,
         *,
         is_local: bool,
     ) -> None:
@@ -107,15 +147,16 @@ class LeaseClient:
         self.balances = balances
         self.mirror = mirror
         self.breaker = breaker
-        self.slots = Slots(concurrency_limit)
+        self.slots: dict[str, Slots] = {}  # by the key of a limit
         self.expires_at = -inf
-        self.denial = LastDenial()
+        self.denials: dict[str, LastDenial] = {}  # by scope: of the account's limits, or of a model's
+        self.limits = LimitsInForce()
         self.prefetch = Prefetch()
         self.pending = PendingReport()
         self.seeding = Seeding()
         self.answer_due = False  # a request for the first call that waits is on its way
         self.answer_is_ours = True  # the last answer's news was brought about by this process
-        self.reclaim = False  # another worker needs what is on lease
+        self.reclaim: Mapping[str, bool] = {}  # limits of which another worker needs what is on lease
         self.reported_at = -inf  # what was spent before is reported
         self.outage: Outage | None = None  # from the server's last answer to its next
         self._breaker_rules = asdict(breaker.rules)
@@ -130,18 +171,34 @@ class LeaseClient:
 
     # The request
 
+    def denials_for(self, scope: str) -> tuple[LastDenial, LastDenial]:
+        """The last denials by the account's limits and by those of ``scope``."""
+        none = LastDenial()
+        return self.denials.get(ACCOUNT, none), self.denials.get(scope, none) if scope else none
+
+    def retry_at(self, scope: str) -> float:
+        """When a need that was denied is asked for again, in seconds of this process."""
+        return max(denial.retry_at for denial in self.denials_for(scope))
+
+    def can_return(self) -> bool:
+        """Whether more is left of what another worker needs than calls here wait for."""
+        return any(one.left > one.kept for name, one in self.balances.items() if name in self.reclaim)
+
+    def unreported(self, key: str) -> float:
+        """Units of a limit that were used since the last report."""
+        units: float = self.balances[key].spent + self.pending.charge.get(key, 0)
+        return units - sum(amount for refunded, amount, _ in self.pending.refunds if refunded == key)
+
     def build_renewal(self, now: float, calls: Calls) -> RenewalRequest:
         """The reports that are not acknowledged, a new one, and what ``calls`` need."""
         if now >= self.expires_at:
             self.release()
         self.mirror.roll_day(now)
-        head = calls.head
-        if head is None:
+        waiting = calls.waiting
+        if not waiting.heads:
             self.breaker.return_permits(now)
-        idle = head is None and self.prefetch.state is _IDLE and calls.idle_for > IDLE_AFTER
-        waiting = calls.queued if calls.queued.requests else head or NOTHING
-        spare_slots = 0 if self.slots.are_short or idle else max(1, calls.in_flight // 4)
-        self._session.unacknowledged.append(self._build_report(now, waiting, calls.paused_for, idle=idle))
+        idle = not waiting.heads and self.prefetch.state is _IDLE and ACCOUNT in calls.idle
+        self._session.unacknowledged.append(self._build_report(now, calls, idle=idle))
         request: RenewalRequest = {
             "version": VERSION,
             "worker": self.worker,
@@ -151,39 +208,61 @@ class LeaseClient:
             "daily_limits": self.mirror.daily_limits(),
             "breaker_rules": self._breaker_rules,
             "reports": self._session.unacknowledged,
-            "max_wait": min(calls.max_wait, 1e9),
-            "queued": {name: waiting[balance.kind] for name, balance in self.balances.items()},
-            "in_flight": calls.in_flight,
-            "slots_wanted": calls.in_flight + (waiting.requests if head else 0) + spare_slots,
-            "probe": head is not None and self.breaker.needs_permit(now),
+            "max_wait": min(waiting.max_wait, 1e9),
+            "queued": {name: waiting.units(name, balance.kind) for name, balance in self.balances.items()},
+            "slots": {name: self._slots_wanted(name, slots, calls, idle=idle) for name, slots in self.slots.items()},
+            "probe": bool(waiting.heads) and self.breaker.needs_permit(now),
+            "needs": [] if calls.paused_for else [*self._needs(waiting)],
         }
-        if self.slots.limit is not None:
-            request["concurrency_limit"] = self.slots.limit
-        self._ask_for_lease(request, calls, waiting, idle=idle)
+        self.answer_due = bool(waiting.heads) and not self._session.is_local
+        self._ask_for_prefetch(request, calls, idle=idle)
+        if self.limits.pending:
+            request["limits"] = dict(self.limits.pending)
+        if self.limits.bounds:
+            request["bounds"] = self.limits.take_bounds()
         if self.seeding.is_requested:
             request["seed"] = self._build_seed(now, calls.paused_for)
         return request
 
-    def _ask_for_lease(self, request: RenewalRequest, calls: Calls, waiting: Demand, *, idle: bool) -> None:
-        head, is_local = calls.head, self._session.is_local
-        self.answer_due = head is not None and not is_local
-        need: dict[str, int] = {}
-        if head is not None and not calls.paused_for:
+    @staticmethod
+    def _slots_wanted(name: str, slots: Slots, calls: Calls, *, idle: bool) -> list[int]:
+        scope, in_flight = scope_in(name), calls.in_flight[name]
+        waiting = calls.waiting.queued.get(scope, NOTHING).requests if calls.waiting.heads else 0
+        is_idle = idle or (scope != ACCOUNT and scope in calls.idle and not waiting)
+        spare = 0 if slots.are_short or is_idle else max(1, in_flight // 4)
+        return [slots.limit, in_flight, in_flight + waiting + spare]
+
+    def _needs(self, waiting: Waiting) -> Iterator[Need]:
+        """What the first call of each scope lacks; one that waits for its model will ask for the account's later."""
+        for head in waiting.heads:
             need = {
-                name: head[balance.kind] - balance.left
+                name: head.demand[balance.kind] - balance.left
                 for name, balance in self.balances.items()
-                if head[balance.kind] > balance.left
+                if scope_in(name) in ((head.scope,) if head.waits_for_model else (ACCOUNT, head.scope))
+                and head.demand[balance.kind] > balance.left
             }
-        if need:
-            request["need"] = need
-        self.prefetch.asked_for = {}
-        if (need or self.prefetch.state is not _IDLE) and not idle and not self.reclaim and not is_local:
-            self.prefetch.state = _ASKED
-            self.prefetch.asked_for = {
-                name: self.prefetch.units(balance.kind, waiting[balance.kind], balance.left)
-                for name, balance in self.balances.items()
-            }
-            request["prefetch"] = self.prefetch.asked_for
+            if need:
+                yield [head.scope, need]
+
+    def _ask_for_prefetch(self, request: RenewalRequest, calls: Calls, *, idle: bool) -> None:
+        """Ask for more of the account's limits and of those of the models that are in use."""
+        for chunk in self.prefetch.chunks.values():
+            chunk.asked_for = {}
+        wanted = request["needs"] or self.prefetch.state is not _IDLE
+        if not wanted or idle or self._session.is_local:
+            return
+        self.prefetch.state = _ASKED
+        asked_for: dict[str, dict[str, int]] = {}
+        for name, balance in self.balances.items():
+            scope, queued = scope_in(name), calls.waiting.units(name, balance.kind)
+            if name in self.reclaim:
+                continue
+            if scope == ACCOUNT or scope not in calls.idle or scope in calls.waiting.queued:
+                units = self.prefetch.chunk(scope).units(balance.kind, queued, balance.left)
+                asked_for.setdefault(scope, {})[name] = units
+        for scope, units_by_name in asked_for.items():
+            self.prefetch.chunk(scope).asked_for = units_by_name
+        request["prefetch"] = {name: units for one in asked_for.values() for name, units in one.items()}
 
     def _build_seed(self, now: float, paused_for: float) -> Seed:
         return {
@@ -193,17 +272,19 @@ class LeaseClient:
             "breaker": self.breaker.snapshot(now),
         }
 
-    def _build_report(self, now: float, waiting: Demand, paused_for: float, *, idle: bool) -> WorkerReport:
+    def _build_report(self, now: float, calls: Calls, *, idle: bool) -> WorkerReport:
         self.seq += 1  # each report has its own: the server applies every number once
         outcomes, actions = self.breaker.report()
         spent = {name: balance.spent for name, balance in self.balances.items() if balance.spent}
-        requests = spent.get("rpm", spent.get("rpd", 0))
         for name, balance in self.balances.items():
-            if requests:
-                self.prefetch.note_spent(balance.kind, spent.get(name, 0) / requests)
-        if idle or self.reclaim:
-            for balance in self.balances.values():
-                balance.release(0 if idle else waiting[balance.kind])
+            scope = scope_in(name)
+            if requests := calls.admitted.get(scope):
+                self.prefetch.chunk(scope).note_spent(balance.kind, spent.get(name, 0) / requests)
+            if idle or (scope != ACCOUNT and scope in calls.idle and scope not in calls.waiting.queued):
+                balance.release()
+            elif name in self.reclaim:
+                balance.kept = calls.waiting.units(name, balance.kind)
+                balance.release(balance.kept)
         pending = self.pending
         report: WorkerReport = {
             "seq": self.seq,
@@ -215,8 +296,8 @@ class LeaseClient:
             "recent": self.mirror.minute.report(self.mirror.server_time_at(0.0)),
             "outcomes": outcomes,
             "actions": actions,
-            "pause": paused_for if pending.pause else 0.0,
-            "reset": pending.resets > 0,
+            "pause": calls.paused_for if pending.pause else 0.0,
+            "reset": pending.resets,
         }
         if pending.breaker_trip is not None:
             report["breaker_trip"] = pending.breaker_trip
@@ -252,31 +333,36 @@ class LeaseClient:
         self.expires_at = max(self.expires_at, sent_at + answer["expires_in"] * LEASE_SAFETY)
         self._note_prefetch(now, answer)
         for name, (amount, at_once, delay) in answer["grants"].items():
+            if name not in self.balances:  # the limit has been dropped meanwhile
+                continue
             balance = self.balances[name]
             balance.add(now, int(amount), at_once, delay, self.mirror.refill_rate(name))
             balance.refill_below = balance.left / 4 if at_once == amount else 0.0
-        self.denial = self._denial(now, answer.get("denied"), 0.0 if is_local else RETRY_AFTER_DENIAL)
+        self.denials = self._denials(now, answer["denied"], 0.0 if is_local else RETRY_AFTER_DENIAL)
         self.answer_is_ours = is_local or answer["broadcast"]
-        self.slots.granted, self.slots.are_short = answer["slots"], answer["short_of_slots"]
+        for name, slots in self.slots.items():
+            slots.granted, slots.are_short = answer["slots"].get(name, 0), name in answer["short_of_slots"]
         self.reclaim = answer["reclaim"]
         self.breaker.update(now, answer["breaker"])
         self.mirror.update(now, answer)
 
     def _note_prefetch(self, now: float, answer: LeaseAnswer) -> None:
-        prefetch = self.prefetch
-        if answer["grants"] and prefetch.asked_for:
-            prefetch.resize(now, answer["grants"])
-        elif prefetch.state is _ASKED:
-            prefetch.not_before = now + RETRY_AFTER_DENIAL
+        prefetch, grants = self.prefetch, answer["grants"]
+        for chunk in prefetch.chunks.values():
+            if any(name in grants for name in chunk.asked_for):
+                chunk.resize(now, grants)
+            for name, units in chunk.asked_for.items():
+                if units and name not in grants and name in self.balances:
+                    self.balances[name].not_before = now + RETRY_AFTER_DENIAL
         if prefetch.state is _ASKED:
             prefetch.state = _IDLE
 
     @staticmethod
-    def _denial(now: float, denied: Any, retry_after: float) -> LastDenial:
-        if denied is None:
-            return LastDenial()
-        dimension, wait = denied
-        return LastDenial(dimension, now + max(wait, retry_after), now + retry_after)
+    def _denials(now: float, denied: Mapping[str, Sequence[Any]], retry_after: float) -> dict[str, LastDenial]:
+        denials = [
+            LastDenial(limit, now + max(wait, retry_after), now + retry_after) for limit, wait in denied.values()
+        ]
+        return {scope_in(denial.limit): denial for denial in denials}
 
     # Outages
 
@@ -284,7 +370,8 @@ class LeaseClient:
         """Begin a session with a local server: the one that all workers share does not answer."""
         is_live = now < self.expires_at
         in_hand = {name: balance.left if is_live else 0 for name, balance in self.balances.items()}
-        self._session.unacknowledged.append(self._build_report(now, NOTHING, paused_for, idle=True))
+        nothing = Calls(Waiting(), {}, {}, (), paused_for)
+        self._session.unacknowledged.append(self._build_report(now, nothing, idle=True))
         self._suspended, self._session = self._session, ServerSession(is_local=True)
         if self.outage is None:
             self.outage = self.mirror.begin_outage(now, in_hand, confirmed=confirmed)
@@ -307,7 +394,7 @@ class LeaseClient:
         """Resume the session with the server that all workers share, and charge it with the use meanwhile."""
         charge = outage.reconcile(now, self.mirror.used(now), uncounted, self.mirror.days_end_at())
         self._session = self._suspended
-        self.pending.charge = charge
+        self.pending.charge = {**charge}
         self.mirror.minute.reconnect(now)
         self.mirror.end_outage(outage)
         is_reported = self.breaker.state in REPORTED_STATES
@@ -317,7 +404,7 @@ class LeaseClient:
 
     def _void_lease(self) -> None:
         self.answer_due, self.prefetch.state = False, _IDLE
-        self.expires_at, self.denial = -inf, LastDenial()
+        self.expires_at, self.denials = -inf, {}
 
     def forked(self, worker: str) -> None:
         """Begin anew in a child process: the leases are the parent's."""

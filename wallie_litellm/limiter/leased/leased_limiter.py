@@ -9,7 +9,11 @@ from typing import ClassVar, Final
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.core.circuit_breaker import BreakerState, Verdict
+from wallie_litellm.core.demand import NOTHING
 from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised
+from wallie_litellm.core.limit_keys import ACCOUNT
+from wallie_litellm.core.model_patterns import ModelPatterns
+from wallie_litellm.limiter.leased.lease_client import NONE_WAITING, Head, Waiting
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.listener import LimiterListener
@@ -36,6 +40,7 @@ class LeasedLimiter(Limiter):
     ) -> None:
         super().__init__(name, store, clock, reservation_ttl, listener)
         self._answered_at = inf  # the lease server's first answer, in seconds: before, the breaker's state is not known
+        self.on_scope: Callable[[], object] = lambda: None  # called when another worker has given models a scope
         self._early: list[tuple[Verdict, float, str | None]] = []  # results that were counted before
 
     def is_quiet(self) -> bool:
@@ -49,12 +54,21 @@ class LeasedLimiter(Limiter):
     def build_renewal(self) -> RenewalRequest:
         """The request to the lease server: this process's report, and the capacity that the queue needs."""
         with self._lock:
-            now, head = self._now(), self._queue.head()
-            if head is None:
-                return self._store.build_renewal(now)
-            # Capacity that comes too late for the head may be in time for requests behind it.
-            max_wait = self._give_ups.last() - now
-            return self._store.build_renewal(now, head.demand, self._queue.ahead(LOWEST_PRIORITY).account, max_wait)
+            now = self._now()
+            return self._store.build_renewal(now, self._waiting_now(now) if self._waiting else NONE_WAITING)
+
+    def _waiting_now(self, now: float) -> Waiting:
+        heads, queued = [], {ACCOUNT: NOTHING}
+        for head in self._queue.heads(LOWEST_PRIORITY):
+            scope, demand = head.scope, self._queue.demand(head.scope)
+            waits_for_model = scope != ACCOUNT and self._store.waits_for_model(now, head.demand, scope)
+            heads.append(Head(scope, head.demand, waits_for_model))
+            if scope != ACCOUNT:
+                queued[scope] = demand
+            if not waits_for_model:
+                queued[ACCOUNT] = queued[ACCOUNT].plus(demand)
+        # Capacity that comes too late for one may be in time for requests behind it.
+        return Waiting(heads, queued, self._give_ups.last() - now)
 
     def build_release(self) -> RenewalRequest:
         """The last request to the lease server: everything that is leased goes back."""
@@ -66,6 +80,8 @@ class LeasedLimiter(Limiter):
         with self._lock:
             now = self._now()
             understood = self._store.apply_grant(now, sent_at, answer)
+            if len(self._store.scopes) > len(self.scopes):
+                self._note_scopes()
             if understood and self._answered_at == inf:
                 self._begin(now)
             self._note_change(now, ours=self._store.answer_is_ours)
@@ -121,6 +137,12 @@ class LeasedLimiter(Limiter):
         return self._store.workers
 
     # What follows runs under the lock.
+
+    def _note_scopes(self) -> None:
+        """Another worker has given models a scope."""
+        self.scopes = self._store.scopes
+        self._patterns = ModelPatterns(self.scopes)
+        self.on_scope()
 
     def _begin(self, now: float) -> None:
         """The first answer: a state that is closed has been so."""

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from math import ceil, inf
-from typing import Final, TypeAlias
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Final, TypeAlias, TypeVar
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.core.dimensions import DIMENSION_KINDS
 from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised
-from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE
-from wallie_litellm.limiter.accounting import StoreAccounting
-from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
+from wallie_litellm.core.limit_keys import ACCOUNT, scope_in
 from wallie_litellm.limiter.leased.lease_balance import LeaseBalance
-from wallie_litellm.limiter.leased.lease_client import Calls, LastDenial, LeaseClient
+from wallie_litellm.limiter.leased.lease_client import (
+    NONE_WAITING,
+    Head,
+    LastDenial,
+    Waiting,
+)
+from wallie_litellm.limiter.leased.leased_accounting import LeasedAccounting
+from wallie_litellm.limiter.leased.leased_way import calls_of
 from wallie_litellm.limiter.leased.local_lease_server import LocalLeaseServer
 from wallie_litellm.limiter.leased.prefetch import PrefetchState
-from wallie_litellm.limiter.leased.usage_mirror import UsageMirror
 from wallie_litellm.limiter.limits import AccountLimits
 from wallie_litellm.limiter.listener import LimiterListener
-from wallie_litellm.limiter.store import Denial, DenialReason, LimitUsage, Reservation, limit_denial
+from wallie_litellm.limiter.store import Denial, DenialReason, Reservation, limit_denial, longest_denial
+
+_Kept = TypeVar("_Kept")
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CLOSED = BreakerState.CLOSED
@@ -29,16 +34,19 @@ _CIRCUIT_OPEN = DenialReason.CIRCUIT_OPEN
 _PAUSED = DenialReason.PAUSED
 _LEASE_REQUESTED = DenialReason.LEASE_REQUESTED
 _STORE_DOWN = DenialReason.STORE_DOWN
+_ASKED_FOR: Final = Denial(_LEASE_REQUESTED, 0.0)
 
 ASK_INSTEAD_OF_WAIT: Final = 0.05  # seconds; capacity that is expected sooner is asked for rather than waited for
+ASK_FOR_ACCOUNT: Final = 1.0  # seconds that a call still waits for its model when the account's limits are asked for
 STORE_DOWN_RETRY: Final = 1.0  # seconds, of denials where the store is away and `on_store_error` is `closed`
 SLOT_RETRY: Final = 1e-3  # seconds, of denials for want of a slot: an event ends them, not time
 SHORTEST_WAIT: Final = 1e-6  # seconds, of other denials
 
+_Wait: TypeAlias = tuple[float, str]  # seconds, and the key of the limit
 Exchange: TypeAlias = Callable[[float, RenewalRequest], LeaseAnswer | Uninitialised]
 
 
-class LeasedStore(StoreAccounting):
+class LeasedStore(LeasedAccounting):
     """Implements :class:`~wallie_litellm.limiter.store.ProviderStore` over a :class:`LeaseClient`.
 
     ``exchange`` is a lease server that answers at once; without it, the requests that :meth:`build_renewal` returns
@@ -57,104 +65,81 @@ class LeasedStore(StoreAccounting):
         worker: str = "worker",
         exchange: Exchange | None = None,
     ) -> None:
-        super().__init__(name, limits, levels, listener)
-        self.breaker = BreakerReplica(rules)
-        account = self._account
-        self._buckets, self._windows, self._days = account.buckets, account.windows, account.days
-        self._concurrency = account.concurrency
+        super().__init__(name, limits, rules, wall, levels, listener, worker=worker, is_local=exchange is not None)
         # Called, under the limiter's lock, when a request to the lease server is due.
         self.on_renewal_due: Callable[[], None] = lambda: None
-        self._mirror = UsageMirror(
-            self._buckets, self._windows, self._days, self._meters(), self._report, limits.reset_timezone, wall
-        )
-        self._minute = self._mirror.minute
-        self._token_rates = tuple((name, int(DIMENSION_KINDS[name])) for name in self._windows if name != "rpm")
-        self._balances = {name: LeaseBalance(int(DIMENSION_KINDS[name])) for name in (*self._buckets, *self._days)}
-        self._balance_kinds = tuple((balance, balance.kind) for balance in self._balances.values())
-        self._lease = LeaseClient(
-            worker,
-            self._balances,
-            self._mirror,
-            self.breaker,
-            self._concurrency,
-            is_local=exchange is not None,
-        )
         self._exchange = exchange
-        self._spent_at = -inf  # seconds of the guard's clock
         self._is_uncounted = False  # the store is away, and `on_store_error` is not `local`
         self._refuses_all = False  # the store is away, and `on_store_error` is `closed`
-        self._uncounted: dict[str, int] = {}  # units used while nothing is counted, by dimension
+        self._uncounted: dict[str, int] = {}  # units used while nothing is counted, by limit
 
     # Admission
 
-    def reserve(self, now: float, demand: Demand, scope: str = "") -> Reservation | Denial:
-        """Take all of ``demand`` or nothing."""
-        breaker, lease = self.breaker, self._lease
-        if (
-            now < self.paused_until
-            or breaker.state is not _CLOSED
-            or self._concurrency is not None
-            or self._refuses_all
-        ):
-            denial = self._check(now, demand)
+    def reserve(self, now: float, demand: Demand, scope: str = ACCOUNT) -> Reservation | Denial:
+        """Take all of ``demand`` from the leases of the account's limits and of those of ``scope``, or nothing."""
+        breaker, lease, way = self.breaker, self._lease, self._ways[scope]
+        if now < self.paused_until or breaker.state is not _CLOSED or way.slots or self._refuses_all:
+            denial = self._check(now, demand, scope)
             if denial is not None:
                 return denial
         elif not self._is_uncounted:
             if now >= lease.expires_at:
                 lease.release()
-            for balance, kind in self._balance_kinds:
+            for balance, kind in way.balances:
                 amount = demand[kind]
                 if balance.ready < amount and not balance.has(now, amount):
-                    denial = self._check(now, demand)
+                    denial = self._check(now, demand, scope)
                     if denial is not None:
                         return denial
                     break
         if not self._is_uncounted:
             is_low = False
-            for balance, kind in self._balance_kinds:
+            for balance, kind in way.balances:
                 amount = demand[kind]
                 balance.ready -= amount
                 balance.left -= amount
                 balance.spent += amount
-                if balance.left < balance.refill_below:
+                if balance.left < balance.refill_below and now >= balance.not_before:
                     is_low = True
-            if is_low and lease.prefetch.state is _IDLE and now >= lease.prefetch.not_before:
+            if is_low and lease.prefetch.state is _IDLE:
                 lease.prefetch.want()
                 self.on_renewal_due()
         else:
-            for name, balance in self._balances.items():
-                self._uncounted[name] = self._uncounted.get(name, 0) + demand[balance.kind]
-        self._minute.add(now, "rpm", demand[0])
-        self._spent_at = now
+            for key, balance in way.leases:
+                self._uncounted[key] = self._uncounted.get(key, 0) + demand[balance.kind]
+        for key in way.request_keys:
+            self._minute.add(now, key, demand[0])
+        way.spent_at = now
+        way.admitted += demand[0]
         probe = 0 if breaker.state is _CLOSED else breaker.enter(now)
         reservation = self._enter_reservation(now, demand, scope, breaker.generation, probe)
         if self._exchange is not None:
             self._exchange_now(now, self._exchange)
         return reservation
 
-    def _check(self, now: float, demand: Demand) -> Denial | None:
+    def _check(self, now: float, demand: Demand, scope: str) -> Denial | None:
         """What stands in the way of ``demand`` at once. What a lease may help against is asked for on the way."""
         # 1. Too large for a limit, the store is down, or the circuit is open: no lease helps.
-        denial = self._check_without_lease(now, demand)
+        denial = self._check_without_lease(now, demand, scope)
         if denial is not None:
             return denial
         # 2. A pause, and then the longest wait of all.
         if now < self.paused_until:
-            return self.check(now, demand, NOTHING)
+            return self.check(now, demand, NOTHING, scope)
         # 3. A permit to probe, of a breaker that is half open.
         if self.breaker.needs_permit(now):
-            return self._check(now, demand) if self._request_lease(now, demand) else Denial(_LEASE_REQUESTED, 0.0)
-        # 4. A slot for one more call in flight.
-        slots = self._lease.slots
-        if self._concurrency is not None and len(self._live) >= slots.granted:
-            is_answered = self._request_lease(now, demand)
-            if not is_answered or len(self._live) >= slots.granted:
-                return limit_denial("concurrency", SLOT_RETRY) if slots.are_short else Denial(_LEASE_REQUESTED, 0.0)
-        # 5. Leased capacity, in every dimension.
-        return None if self._is_uncounted else self._check_lease(now, demand)
+            return self._check(now, demand, scope) if self._request_lease(now, demand, scope) else _ASKED_FOR
+        # 4. A slot for one more call in flight, of the account and of the model.
+        for own in self._ways[scope].slots:
+            if own.are_taken():
+                is_answered = self._request_lease(now, demand, scope)
+                if not is_answered or own.are_taken():
+                    return limit_denial(own.key, SLOT_RETRY) if own.slots.are_short else _ASKED_FOR
+        # 5. Leased capacity, of every limit.
+        return None if self._is_uncounted else self._check_lease(now, demand, scope)
 
-    def _check_without_lease(self, now: float, demand: Demand) -> Denial | None:
-        too_large = self._too_large(demand, "")
+    def _check_without_lease(self, now: float, demand: Demand, scope: str) -> Denial | None:
+        too_large = self._too_large(demand, scope)
         if too_large is not None:
             return too_large
         if self._refuses_all:
@@ -162,65 +147,72 @@ class LeasedStore(StoreAccounting):
         open_for = self.breaker.wait(now)
         return Denial(_CIRCUIT_OPEN, open_for) if open_for > 0 else None
 
-    def _check_lease(self, now: float, demand: Demand) -> Denial | None:
-        lease = self._lease
+    def _check_lease(self, now: float, demand: Demand, scope: str) -> Denial | None:
+        lease, way = self._lease, self._ways[scope]
         if now >= lease.expires_at:
             lease.release()
-        if self._has(now, demand):
+        if way.has(now, demand):
             return None
-        if all(balance.left >= demand[kind] for balance, kind in self._balance_kinds):  # but refills are outstanding
-            dimension, wait = self._forecast(now, demand)
-            return limit_denial(dimension, max(wait, SHORTEST_WAIT))
-        if self._request_lease(now, demand) and self._has(now, demand):
+        wait, limit = longest_denial(*self._waits(now, demand, demand, scope))
+        is_models = scope_in(limit) != ACCOUNT and wait > ASK_FOR_ACCOUNT
+        if way.is_leased(demand, of_model=is_models):  # but refills are outstanding
+            return limit_denial(limit, max(wait, SHORTEST_WAIT))
+        if self._request_lease(now, demand, scope) and way.has(now, demand):
             return None
-        dimension, wait = self._forecast(now, demand)
-        retry_at = lease.denial.retry_at
+        wait, limit = longest_denial(*self._waits(now, demand, demand, scope))
+        retry_at = lease.retry_at(scope)
         if self._exchange is not None or now < retry_at:
             wait = max(wait, retry_at - now, SHORTEST_WAIT)
-            return limit_denial(dimension, wait) if dimension else Denial(_LEASE_REQUESTED, wait)
-        return limit_denial(dimension, wait) if wait > ASK_INSTEAD_OF_WAIT else Denial(_LEASE_REQUESTED, 0.0)
-
-    def _has(self, now: float, demand: Demand) -> bool:
-        return all(balance.has(now, demand[kind]) for balance, kind in self._balance_kinds)
+            return limit_denial(limit, wait) if limit else Denial(_LEASE_REQUESTED, wait)
+        if wait > ASK_INSTEAD_OF_WAIT:
+            return limit_denial(limit, wait)
+        return Denial(_LEASE_REQUESTED, 0.0, way.lacks_for_model(now, demand))
 
     def check(
-        self, now: float, demand: Demand, ahead: Demand, scope: str = "", ahead_in_scope: Demand = NOTHING
+        self, now: float, demand: Demand, ahead: Demand, scope: str = ACCOUNT, ahead_in_scope: Demand = NOTHING
     ) -> Denial | None:
-        """What keeps ``demand`` from being admitted now, once ``ahead`` has been served; the longest wait wins."""
+        """What keeps ``demand`` from being admitted now, once what is ``ahead`` has been served; the longest wait."""
         self._mirror.roll_day(now)
-        denial = self._check_without_lease(now, demand)
+        denial = self._check_without_lease(now, demand, scope)
         if denial is not None:
             return denial
-        waits = [(0.0, "")]
+        account = model = (0.0, "")
         if not self._is_uncounted:
-            dimension, wait = self._forecast(now, demand.plus(ahead))
-            waits.append((wait, dimension))
-        if self._concurrency is not None:
-            slots = self._lease.slots
-            is_full = len(self._live) + ahead.requests >= (slots.granted if slots.are_short else self._concurrency)
-            waits.append((SLOT_RETRY if is_full else 0.0, "concurrency"))
-        wait, dimension = max(waits)
+            account, model = self._waits(now, demand.plus(ahead), demand.plus(ahead_in_scope), scope)
+        for own in self._ways[scope].slots:
+            if own.scope.scope != ACCOUNT and own.are_used_up(ahead_in_scope.requests):
+                model = (max(model[0], SLOT_RETRY), own.key)
+            elif own.scope.scope == ACCOUNT and own.are_used_up(ahead.requests):
+                account = max(account, (SLOT_RETRY, own.key))
+        wait, limit = longest_denial(account, model)
         paused_for = self.paused_until - now
         if paused_for > wait:
             return Denial(_PAUSED, paused_for)
-        return limit_denial(dimension, wait) if wait > 0 else None
+        return limit_denial(limit, wait) if wait > 0 else None
 
-    def _forecast(self, now: float, demand: Demand) -> tuple[str, float]:
-        """The limit that is longest in the way of ``demand``, by the server's last answer, and for how many seconds."""
-        longest = ("", 0.0)
+    def _waits(self, now: float, demand: Demand, of_model: Demand, scope: str) -> tuple[_Wait, _Wait]:
+        """The limits of the account and of the model that are longest in the way, by the server's last answer.
+
+        ``demand`` is asked of the account's, and ``of_model`` of the model's.
+        """
+        way, (by_account, by_model) = self._ways[scope], self._lease.denials_for(scope)
+        account = self._longest_wait(now, demand, way.account, by_account)
+        return account, self._longest_wait(now, of_model, way.model, by_model) if scope else (0.0, "")
+
+    def _longest_wait(
+        self, now: float, demand: Demand, leases: Mapping[str, LeaseBalance], denial: LastDenial
+    ) -> _Wait:
+        longest = (0.0, "")
         is_live = now < self._lease.expires_at
-        for name, balance in self._balances.items():
+        for key, balance in leases.items():
             amount = demand[balance.kind]
             if is_live and balance.left >= amount:
                 wait = balance.ready_in(now, amount)
             else:
-                wait = self._mirror.wait_for_lease(now, name, amount - (balance.left if is_live else 0))
-            if wait > longest[1]:
-                longest = (name, wait)
-        denial = self._lease.denial
-        if denial.until - now > longest[1]:
-            return denial.dimension, denial.until - now
-        return longest
+                wait = self._mirror.wait_for_lease(now, key, amount - (balance.left if is_live else 0))
+            if wait > longest[0]:
+                longest = (wait, key)
+        return (denial.until - now, denial.limit) if denial.until - now > longest[0] else longest
 
     # Settlement
 
@@ -228,27 +220,28 @@ class LeasedStore(StoreAccounting):
         """Replace the reservation by what was used; ``False`` when it had been settled before."""
         if not self._enter_settlement(reservation, charged):
             return False
-        demand = reservation.demand
-        for name, kind in self._token_rates:
-            self._minute.add(now, name, charged[kind])
+        demand, way = reservation.demand, self._ways[reservation.scope]
+        for key, kind in way.token_keys:
+            self._minute.add(now, key, charged[kind])
         if charged != demand:
             self._mirror.roll_day(now)
-            if charged[0] > demand[0]:
-                self._minute.add(now, "rpm", charged[0] - demand[0])
-            else:
-                self._minute.take_back(now, "rpm", reservation.at, demand[0] - charged[0])
-            for name, balance in self._balances.items():
+            for key in way.request_keys:
+                if charged[0] > demand[0]:
+                    self._minute.add(now, key, charged[0] - demand[0])
+                else:
+                    self._minute.take_back(now, key, reservation.at, demand[0] - charged[0])
+            for key, balance in way.leases:
                 delta = charged[balance.kind] - demand[balance.kind]
-                counter = self._days.get(name)
+                counter = self._days.get(key)
                 if not delta or (counter is not None and reservation.at < counter.started_at):
                     continue
                 if delta > 0:
-                    self._charge(now, name, balance, delta)
+                    self._charge(now, key, balance, delta)
                 else:
-                    self._refund(now, name, balance, -delta, reservation.at)
+                    self._refund(now, key, balance, -delta, reservation.at)
             if self._exchange is not None:
                 self._exchange_now(now, self._exchange)
-        if self._concurrency is not None and self._lease.slots.are_short:
+        if any(own.slots.are_short for own in way.slots):
             self._renew_soon(now)
         return True
 
@@ -268,13 +261,12 @@ class LeasedStore(StoreAccounting):
         if self.breaker.urgent:
             self._renew_soon(now)
 
-    def consume(self, now: float, amount: Demand, scope: str = "") -> None:
+    def consume(self, now: float, amount: Demand, scope: str = ACCOUNT) -> None:
         """Charge an amount that was used without a reservation."""
-        for name, balance in self._balances.items():
-            self._charge(now, name, balance, amount[balance.kind])
-            self._minute.add(now, name, amount[balance.kind])
-        self._account.reserved.add(amount)
-        self._account.settled.add(amount)
+        for key, balance in self._ways[scope].leases:
+            self._charge(now, key, balance, amount[balance.kind])
+            self._minute.add(now, key, amount[balance.kind])
+        self._enter_use(amount, scope)
         self._renew_soon(now)
 
     def pause(self, until: float) -> None:
@@ -284,67 +276,26 @@ class LeasedStore(StoreAccounting):
             self._lease.pending.pause = True
             self.on_renewal_due()
 
-    def reset(self, now: float, scope: str = "") -> None:
-        """Forget what was used and any pause."""
-        self.paused_until = -inf
+    def reset(self, now: float, scope: str = ACCOUNT) -> None:
+        """Forget what was used and any pause; with a ``scope``, what was used of its own limits alone."""
         pending = self._lease.pending
-        pending.pause = False
-        pending.resets += 1
-        pending.charge.clear()
-        pending.refunds.clear()
-        self._lease.denial = LastDenial()
-        self._mirror.reset(now)
-        for balance in self._balances.values():  # no longer on lease, and not charged
+        pending.resets.append(scope)
+        if scope == ACCOUNT:
+            self.paused_until = -inf
+            pending.pause = False
+            self._lease.denials = {}
+        self._lease.denials.pop(scope, None)
+        gone = [key for key in self._balances if scope in (ACCOUNT, scope_in(key))]
+        pending.charge = {key: units for key, units in pending.charge.items() if key not in gone}
+        pending.refunds = [refund for refund in pending.refunds if refund[0] not in gone]
+        self._mirror.reset(now, scope)
+        for key in gone:  # no longer on lease, and not charged
+            balance = self._balances[key]
             balance.returned += balance.spent
             balance.spent = 0
         self._renew_soon(now)
 
-    def restore(self, now: float, day: Demand, recent: Iterable[tuple[float, Demand]], scope: str = "") -> None:
-        """What was used before this process began: the seed of a lease server that has no state."""
-        found: dict[str, float] = {}
-        oldest_first = sorted(recent, key=lambda use: -use[0])
-        for name, bucket in self._buckets.items():
-            missing = bucket.capacity
-            last = self.lookback
-            for age, amount in oldest_first:
-                missing = max(0.0, missing - (last - age) / bucket.cost) + amount.of(name)
-                last = age
-            found[name] = max(0.0, missing - last / bucket.cost)
-        for name in self._days:
-            found[name] = day.of(name)
-        in_a_minute = [(age, amount) for age, amount in oldest_first if age < SECONDS_PER_MINUTE]
-        if self._lease.seeding.is_done:
-            charge = self._lease.pending.charge
-            self._lease.pending.charge = {name: charge.get(name, 0) + ceil(units) for name, units in found.items()}
-            for age, amount in in_a_minute:
-                self._minute.note(now - age, amount)
-        else:
-            self._lease.seeding.usage = found
-            self._lease.seeding.last_minute = {
-                name: sum(amount.of(name) for _, amount in in_a_minute) for name in self._windows
-            }
-        self._renew_soon(now)
-
-    def usage(self, now: float, scope: str = "") -> dict[str, LimitUsage]:
-        """How much of each configured dimension is used and left: by the server's last answer, and here since."""
-        self._mirror.roll_day(now)
-        usage = super().usage(now)
-        pending = self._lease.pending
-        for name, balance in self._balances.items():
-            unreported: float = balance.spent + pending.charge.get(name, 0)
-            unreported -= sum(amount for refunded, amount, _ in pending.refunds if refunded == name)
-            if unreported:
-                own = usage[name]
-                used = own.used if name in self._buckets else max(0.0, own.used + unreported)
-                usage[name] = own._replace(used=used, left=max(0.0, own.left - unreported))
-        return usage
-
     # The exchange with the lease server
-
-    @property
-    def workers(self) -> int:
-        """The workers that share the limits."""
-        return self._mirror.workers
 
     @property
     def reports(self) -> int:
@@ -360,12 +311,14 @@ class LeasedStore(StoreAccounting):
         """Whether the changes in the last answer were brought about by this process."""
         return self._lease.answer_is_ours
 
-    def build_renewal(
-        self, now: float, head: Demand | None = None, queued: Demand = NOTHING, max_wait: float = inf
-    ) -> RenewalRequest:
-        """The next request: for ``head`` at once, and for all that are ``queued``, for at most ``max_wait`` seconds."""
-        paused_for = max(0.0, self.paused_until - now)
-        calls = Calls(len(self._live), head, queued, max_wait, now - self._spent_at, paused_for)
+    def waits_for_model(self, now: float, demand: Demand, scope: str) -> bool:
+        """Whether a call that waits does so for its model's limits, and needs the account's only later."""
+        denial = self.check(now, demand, NOTHING, scope)
+        return denial is not None and denial.scope != ACCOUNT and denial.retry_after > ASK_FOR_ACCOUNT
+
+    def build_renewal(self, now: float, waiting: Waiting = NONE_WAITING) -> RenewalRequest:
+        """The next request, for the calls that wait."""
+        calls = calls_of(self._ways, now, waiting, max(0.0, self.paused_until - now))
         return self._lease.build_renewal(now, calls)
 
     def build_release(self, now: float) -> RenewalRequest:
@@ -380,44 +333,39 @@ class LeasedStore(StoreAccounting):
             lease.request_seed()
             return False
         self.epoch = answer["quota_resets"]
+        self._receive_limits(now, answer["limits"])
         if not lease.pending.pause:
             self.paused_until = now + answer["pause"] if answer["pause"] > 0 else -inf
         lease.apply_grant(now, sent_at, answer)
-        if lease.reclaim and any(balance.left for balance in self._balances.values()):
+        if lease.can_return():
             self.on_renewal_due()
         return True
 
-    def set_limit(self, now: float, scope: str, dimension: str, amount: int | None) -> None:
-        """Have ``amount`` in force from now on, or with ``None`` the configured limit again."""
-        raise NotImplementedError
-
-    def bound(self, now: float, scope: str, dimension: str, left: float) -> None:
-        """Leave no more than ``left`` units of a limit."""
-        raise NotImplementedError
-
-    def _request_lease(self, now: float, demand: Demand) -> bool:
+    def _request_lease(self, now: float, demand: Demand, scope: str) -> bool:
         """Ask for a lease that covers ``demand``; whether the answer has been applied."""
         lease = self._lease
-        if now < lease.denial.retry_at or lease.answer_due:
+        if now < lease.retry_at(scope) or lease.answer_due:
             return False
-        lease.prefetch.cover(demand)
+        for passed in self._passed[scope]:
+            lease.prefetch.chunk(passed.scope).cover(demand)
         if self._exchange is None:
             lease.prefetch.want()
             self.on_renewal_due()
             return False
-        self._exchange_now(now, self._exchange, demand)
+        # No future capacity is asked for (a wait of 0 seconds): another request costs nothing here.
+        self._exchange_now(now, self._exchange, Waiting.one(Head(scope, demand), 0.0))
         return True
 
     def _renew_soon(self, now: float) -> None:
+        """Have the lease server know, and its answer applied."""
         if self._exchange is not None:
             self._exchange_now(now, self._exchange)
         else:
             self.on_renewal_due()
 
-    def _exchange_now(self, now: float, exchange: Exchange, head: Demand | None = None) -> None:
-        # No future capacity is asked for (a wait of 0 seconds): another request costs nothing here.
-        if not self.apply_grant(now, now, exchange(now, self.build_renewal(now, head, NOTHING, 0.0))):
-            self.apply_grant(now, now, exchange(now, self.build_renewal(now, head, NOTHING, 0.0)))
+    def _exchange_now(self, now: float, exchange: Exchange, waiting: Waiting = NONE_WAITING) -> None:
+        if not self.apply_grant(now, now, exchange(now, self.build_renewal(now, waiting))):
+            self.apply_grant(now, now, exchange(now, self.build_renewal(now, waiting)))
 
     def lease_server_lost(self, now: float, policy: str, *, confirmed: bool = True) -> None:
         """Go on alone: with this worker's part of the limits, with none (``open``), or not at all (``closed``).
@@ -454,5 +402,7 @@ class LeasedStore(StoreAccounting):
         """Begin anew in a child process: what the parent has leased is the parent's."""
         self._lease.forked(worker)
         self._live.clear()
+        for one in self._scopes.values():
+            one.recount(())
         self._exchange = None
         self._refuses_all = self._is_uncounted = False

@@ -57,9 +57,12 @@ class LocalLeaseServer:
             },
             "reports": [_on_own_clock(report, now - wall) for report in request["reports"]],
         }
-        if "concurrency_limit" in request:
-            limit = max(1, int(request["concurrency_limit"] * part))
-            own["concurrency_limit"] = limit if self._counting else UNLIMITED_SLOTS
+        own["slots"] = {
+            name: [max(1, int(limit * part)) if self._counting else UNLIMITED_SLOTS, *counts]
+            for name, (limit, *counts) in request["slots"].items()
+        }
+        own.pop("limits", None)  # they are in the rates and days already
+        own["bounds"] = [[name, left * part, at - wall + now] for name, left, at in request.get("bounds", ())]
         if "seed" in request:
             breaker = request["seed"]["breaker"]
             own["seed"] = {**request["seed"], "breaker": {**breaker, "generation": self._generation}}

@@ -7,6 +7,7 @@ from math import inf
 
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.lease_exchange import Amounts, RecentUse
+from wallie_litellm.core.limit_keys import dimension_in, scope_in
 from wallie_litellm.core.sliding_window import SLOTS_PER_SECOND, SlidingWindow, slot_of
 
 
@@ -16,15 +17,16 @@ class MinuteUsage:
     def __init__(self, windows: Mapping[str, SlidingWindow]) -> None:
         self.answered: dict[str, float] = dict.fromkeys(windows, 0)  # units in the server's last answer
         self._windows = windows
-        self._unreported: dict[tuple[str, int], float] = {}  # units by dimension and slot
+        self._unreported: dict[tuple[str, int], float] = {}  # units by limit and slot
         # Use in an outage, which the server that all workers share has to know when it is back.
         self._outage: dict[str, SlidingWindow] | None = None
         self._outage_began_at = inf
 
-    def note(self, at: float, amount: Demand) -> None:
-        """Have the next report say that ``amount`` was used at ``at``, before this process began."""
+    def note(self, at: float, amount: Demand, scope: str) -> None:
+        """Have the next report say that ``amount`` was used in ``scope`` at ``at``, before this process began."""
         for name in self._windows:
-            self._note(name, at, amount.of(name))
+            if scope_in(name) == scope:
+                self._note(name, at, amount.of(dimension_in(name)))
 
     def add(self, now: float, name: str, units: float) -> None:
         """``units`` are used now."""
@@ -32,7 +34,7 @@ class MinuteUsage:
             window.add(now, units)
             self._note(name, now, units)
             if self._outage is not None:
-                self._outage[name].add(now, units)
+                self._outage.setdefault(name, SlidingWindow()).add(now, units)
 
     def take_back(self, now: float, name: str, at: float, units: float) -> None:
         """``units`` that counted as used at ``at`` were not."""
@@ -40,7 +42,7 @@ class MinuteUsage:
             window.take_back(now, at, units)
             self._note(name, at, -units)
             if self._outage is not None:
-                self._outage[name].take_back(now, at, units)
+                self._outage.setdefault(name, SlidingWindow()).take_back(now, at, units)
 
     def _note(self, name: str, at: float, units: float) -> None:
         key = name, slot_of(at)
@@ -63,18 +65,21 @@ class MinuteUsage:
         self.answered = dict(answered)
         for name, window in self._windows.items():
             unreported = sum(units for (noted, _), units in self._unreported.items() if noted == name)
-            window.replace(now, max(0, answered[name] + unreported))
+            window.replace(now, max(0, answered.get(name, 0) + unreported))
 
     def used(self, now: float) -> dict[str, float]:
-        """Units used by the fleet in the last minute, by dimension."""
+        """Units used by the fleet in the last minute, by limit."""
         return {name: window.used(now) for name, window in self._windows.items()}
 
-    def reset(self, now: float) -> None:
-        """An operator has reset the quota."""
-        self._unreported.clear()
-        self.answered = dict.fromkeys(self._windows, 0)
-        for window in self._windows.values():
-            window.reset(now)
+    def reset(self, now: float, scope: str) -> None:
+        """An operator has reset the quota, with a ``scope`` that of its own limits."""
+        for name, window in self._windows.items():
+            if scope in ("", scope_in(name)):
+                self.answered[name] = 0
+                window.reset(now)
+        self._unreported = {
+            key: units for key, units in self._unreported.items() if scope not in ("", scope_in(key[0]))
+        }
 
     def begin_outage(self, now: float) -> None:
         """The server that all workers share is away; what is not reported is in a report that it will get."""

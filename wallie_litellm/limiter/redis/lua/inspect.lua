@@ -2,7 +2,7 @@
 -- KEYS[1]: the provider's state. Returns JSON. Instants are given as seconds from now, and ages as seconds until now:
 -- JSON's numbers have 14 digits here, too few for Unix time in microseconds.
 
-local VERSION = 2
+local VERSION = 3
 local WORKER_FORGOTTEN_AFTER = 60
 local SLOTS_PER_SECOND, SLOTS = 4, 240
 
@@ -21,7 +21,7 @@ if S.now > now then now = S.now end
 
 local state = {
   initialised = true, now = string.format('%.6f', now + S.origin), pause = math.max(0, S.paused_until - now),
-  used = {}, last_minute = {}, left = {}, full_in = {}, day_ends_in = {}, workers = {},
+  used = {}, last_minute = {}, left = {}, limits = S.limits, full_in = {}, day_ends_in = {}, workers = {},
   breaker = {
     state = S.breaker.state, reason = S.breaker.reason, failures = S.breaker.failures,
     reopens_in = math.max(0, S.breaker.reopens_at - now), probes = {},

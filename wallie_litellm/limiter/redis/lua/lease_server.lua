@@ -1,5 +1,11 @@
 -- Part 5 of 5: core/lease_server.py in Lua.
 
+-- The scope of a limit's key: the part after the first @, empty for the account's.
+local function scope_in(key)
+  local mark = string.find(key, '@', 1, true)
+  return mark and string.sub(key, mark + 1) or ''
+end
+
 -- State.
 
 local function new_state()
@@ -16,6 +22,7 @@ local function new_state()
     windows = {},
     daily_usage = {},
     day_ends_at = {},
+    limits = {},
     breaker = {
       state = 'closed', generation = 0, failures = 0, proved = 0, last_permit = 0, reopens_at = 0,
       open_for = rules.open_for, probes = {}, window = {},
@@ -23,24 +30,37 @@ local function new_state()
   }
 end
 
+-- The limit that a worker has set in place of those of the files: {set at, stated, usable, capacity}, or nil.
+local function in_force(name)
+  local limit = S.limits[name]
+  return limit and limit[2] ~= 0 and limit or nil
+end
+
+local function usable(name, configured)
+  local limit = in_force(name)
+  return limit and limit[3] or configured
+end
+
 local function configure()
-  for _, name in ipairs(RATE_DIMENSIONS) do
-    local limit = request.rate_limits[name]
-    if limit then
-      local bucket = S.buckets[name]
-      if not bucket then
-        bucket = {full_at = 0, was_full_at = 0, lows = {}}
-        S.buckets[name] = bucket
-        S.windows[name] = new_window()
-      end
-      bucket.cost = 60 / limit[1]
-      bucket.capacity = limit[2]
-      bucket.depth = limit[2] * bucket.cost + TOLERANCE
+  local newer = {}
+  for name, limit in pairs(request.limits or {}) do
+    if not S.limits[name] or limit[1] > S.limits[name][1] then
+      S.limits[name] = limit
+      newer[name] = true
     end
   end
-  for _, name in ipairs(DAY_DIMENSIONS) do
-    local limit = request.daily_limits[name]
-    if limit and now >= (S.day_ends_at[name] or 0) then
+  for name, configured in pairs(request.rate_limits) do
+    local limit, bucket = in_force(name), S.buckets[name]
+    if not bucket then
+      bucket = {full_at = 0, was_full_at = 0, lows = {}}
+      S.buckets[name] = bucket
+      S.windows[name] = new_window()
+    end
+    resize(bucket, now, limit and limit[3] or configured[1], limit and limit[4] or configured[2])
+    if newer[name] then forgive(bucket, now) end
+  end
+  for name, limit in pairs(request.daily_limits) do
+    if now >= (S.day_ends_at[name] or 0) then
       S.daily_usage[name] = 0
       S.day_ends_at[name] = math.max(limit[2] - origin, now + 1)
     end
@@ -127,27 +147,28 @@ end
 
 -- What other workers need at once when it changes.
 local function broadcastable()
-  local slots, leased, short_of_slots, claims = 0, 0, false, false
+  local slots, leased, short_of_slots, claimed, limits_at = 0, 0, false, {}, 0
   for _, worker in pairs(S.workers) do
-    slots = slots + worker.slots
-    short_of_slots = short_of_slots or worker.short_of_slots
-    claims = claims or worker.claim ~= nil
-    for _, amount in pairs(worker.leased) do leased = leased + amount end
+    for _, count in pairs(worker.slots) do slots = slots + count end
+    short_of_slots = short_of_slots or next(worker.short_of_slots) ~= nil
+    for _, claim in pairs(worker.claims) do
+      for name in pairs(claim.units) do claimed[name] = true end
+    end
   end
+  for name in pairs(claimed) do leased = leased + leased_of(name) end
+  for _, limit in pairs(S.limits) do limits_at = math.max(limits_at, limit[1]) end
   return table.concat({
     S.breaker.generation, tostring(S.breaker.failures > 0), S.quota_resets, string.format('%.6f', S.paused_until),
-    short_of_slots and slots or 0, claims and leased or 0,
+    short_of_slots and slots or 0, leased, string.format('%.3f', limits_at),
   }, ' ')
 end
-
--- Reports.
 
 local function requesting_worker()
   local worker = S.workers[request.worker]
   if not worker then
     worker = {
       seq = 0, lease_id = 0, lease_expires_at = 0, leased = {}, unconfirmed = {},
-      slots = 0, short_of_slots = false, claim_ticket = 0,
+      slots = {}, short_of_slots = {}, claims = {},
     }
     S.workers[request.worker] = worker
   end
@@ -169,12 +190,18 @@ local function confirm(worker)
   worker.unconfirmed = {}
 end
 
-local function reset_quota()
+local function reset_quota(scope)
   S.quota_resets = S.quota_resets + 1
-  S.paused_until = 0
-  for _, bucket in pairs(S.buckets) do bucket.full_at = 0 end
-  for _, window in pairs(S.windows) do window_reset(window) end
-  for name in pairs(S.daily_usage) do S.daily_usage[name] = 0 end
+  if scope == '' then S.paused_until = 0 end
+  for name, bucket in pairs(S.buckets) do
+    if scope == '' or scope == scope_in(name) then
+      bucket.full_at = 0
+      window_reset(S.windows[name])
+    end
+  end
+  for name in pairs(S.daily_usage) do
+    if scope == '' or scope == scope_in(name) then S.daily_usage[name] = 0 end
+  end
 end
 
 local function apply_breaker_report(report)
@@ -210,39 +237,54 @@ local function apply_report(worker, report)
       window_take_back(window, at, -units)
     end
   end
-  if report.reset then reset_quota() end
+  for _, scope in ipairs(report.reset) do reset_quota(scope) end
   if report.pause > 0 then S.paused_until = math.max(S.paused_until, now + report.pause) end
   apply_breaker_report(report)
 end
 
+-- Leave what was left then, and has been refilled since; others may have spent all of their leases.
+local function bound(worker, name, left, said_at)
+  local bucket, daily = S.buckets[name], request.daily_limits[name]
+  left = left + leased_of(name) - (worker.leased[name] or 0)
+  if bucket then
+    local excess = bucket.capacity - used_of(bucket) - left - math.max(0, now - said_at) / bucket.cost
+    if excess > 0 then take(bucket, excess, now) end
+  elseif daily then
+    S.daily_usage[name] = math.max(S.daily_usage[name], usable(name, daily[1]) - left)
+  end
+end
+
 -- Leases.
 
-local need, prefetch = request.need or {}, request.prefetch or {}
+local prefetch = request.prefetch or {}
 
--- Units that other workers claim, and claimed before this worker did.
-local function claimed_of(name, worker)
+-- Units that other workers claim, and claimed before the one with this ticket, if there is one.
+local function claimed_of(name, worker, ticket)
   local sum = 0
   for _, other in pairs(S.workers) do
-    local is_first = not worker.claim or other.claim_ticket < worker.claim_ticket
-    if other ~= worker and other.claim and is_alive(other) and is_first then sum = sum + (other.claim[name] or 0) end
+    if other ~= worker and is_alive(other) then
+      for _, claim in pairs(other.claims) do
+        if not ticket or claim.ticket < ticket then sum = sum + (claim.units[name] or 0) end
+      end
+    end
   end
   return sum
 end
 
 -- Units free at once (below 0: debt), units with future capacity and without claims, and units refilled a second.
-local function availability(name, worker)
-  local leased, claimed = leased_of(name), claimed_of(name, worker)
+local function availability(name, worker, ticket)
+  local leased, claimed = leased_of(name), claimed_of(name, worker, ticket)
   local bucket = S.buckets[name]
   if bucket then
     local level = (bucket.depth - math.max(0, bucket.full_at - now)) / bucket.cost
     return {now = level - leased, total = bucket.capacity - leased - claimed, rate = 1 / bucket.cost}
   end
-  local left = request.daily_limits[name][1] - S.daily_usage[name] - leased
+  local left = usable(name, request.daily_limits[name][1]) - S.daily_usage[name] - leased
   return {now = left, total = left - claimed, rate = 0}
 end
 
-local function shortage_of(name, available)
-  local least, wait = need[name] or 0, 0
+local function shortage_of(name, least, available)
+  local wait = 0
   if available.rate > 0 then
     wait = (least - available.now) / available.rate
     if wait > 0 then wait = wait + TOLERANCE / 2 end
@@ -257,37 +299,75 @@ local function shortage_of(name, available)
 end
 
 -- A grant {units, units free at once, delay of the rest}, or nil and the seconds for which it is denied.
-local function decide(name, available, shortage, workers)
-  local least = need[name] or 0
+local function decide(name, worker, least, available, shortage, workers)
   if least > 0 and (shortage.exhausted or shortage.wait > request.max_wait + ROUNDING) then
     return nil, math.max(shortage.wait, 0)
   end
-  local amount
+  local granted, amount = worker.unconfirmed[name] or 0, nil  -- granted for the needs before this one
   if least > 0 and least > available.now and available.rate > 0 then  -- future capacity, for those that wait
     local ahead = math.floor(math.max(available.rate * FUTURE_SECONDS, SMALLEST_GRANT * math.max(1, least)))
-    amount = math.max(least, math.min(request.queued[name] or 0, ahead, math.floor(available.total)))
+    local queued = (request.queued[name] or 0) - granted
+    amount = math.max(least, math.min(queued, ahead, math.floor(available.total)))
   else
     local free = math.max(0, math.min(available.now, available.total))
     local surplus = math.floor(free / (SURPLUS_DIVISOR * math.max(1, workers)))
-    amount = math.max(least, math.min(prefetch[name] or 0, surplus))
+    amount = math.max(least, math.min((prefetch[name] or 0) - granted, surplus))
   end
   local delay = available.rate > 0 and math.max(0, -available.now) / available.rate or 0
   return {amount, math.min(amount, math.max(0, available.now)), delay}
 end
 
-local function claim(worker, wanted)
-  if wanted and not worker.claim then
-    S.last_ticket = S.last_ticket + 1
-    worker.claim_ticket = S.last_ticket
+-- Whether a denial {limit, seconds} counts before another: the longer, and of equal ones that of the account's limits.
+local function counts_before(one, other)
+  if one[2] ~= other[2] then return one[2] > other[2] end
+  local is_accounts, is_others = scope_in(one[1]) == '', scope_in(other[1]) == ''
+  if is_accounts ~= is_others then return is_accounts end
+  return one[1] > other[1]
+end
+
+local function claim(worker, scope, units)
+  local before = worker.claims[scope]
+  if units and not before then S.last_ticket = S.last_ticket + 1 end
+  worker.claims[scope] = units and {ticket = before and before.ticket or S.last_ticket, units = units} or nil
+end
+
+-- A grant for all of one need, or nil and the denial that counts, with a claim on what others hold.
+local function decide_all(worker, scope, need, workers)
+  local grants, denied, contended = {}, nil, {}
+  local ticket = scope and worker.claims[scope] and worker.claims[scope].ticket
+  for name, least in pairs(need) do
+    if request.rate_limits[name] or request.daily_limits[name] then
+      local available = availability(name, worker, ticket)
+      local shortage = shortage_of(name, least, available)
+      if shortage.contended then contended[name] = true end
+      local grant, wait = decide(name, worker, least, available, shortage, workers)
+      if not grant then
+        local one = {name, wait}
+        if not denied or counts_before(one, denied) then denied = one end
+      elseif grant[1] > 0 then
+        grants[name] = grant
+      end
+    end
   end
-  worker.claim = wanted
+  if not denied then return grants end
+  if scope then
+    local is_models = scope_in(denied[1]) ~= ''  -- its limits are what is waited for, and not the account's
+    local claimed, is_contended = {}, false
+    for name, units in pairs(need) do
+      if scope_in(name) ~= '' or not is_models then
+        claimed[name] = units
+        is_contended = is_contended or contended[name]
+      end
+    end
+    claim(worker, scope, is_contended and claimed or nil)
+  end
+  return nil, denied
 end
 
 local function apply(worker, grants)
-  worker.claim = nil
   for name, grant in pairs(grants) do
     local amount, at_once, delay = grant[1], grant[2], grant[3]
-    worker.unconfirmed[name] = amount
+    worker.unconfirmed[name] = (worker.unconfirmed[name] or 0) + amount
     worker.leased[name] = (worker.leased[name] or 0) + amount
     local bucket = S.buckets[name]
     if bucket then
@@ -297,44 +377,62 @@ local function apply(worker, grants)
   end
 end
 
--- Grant all of the need and a part of the surplus, or nothing and a claim on what others hold.
+-- Two grants of one limit, of which the second was made next, so that its refills follow.
+local function joined(one, later)
+  local delay = one[1] > one[2] and one[3] or later[3]
+  return {one[1] + later[1], one[2] + later[2], delay}
+end
+
+-- Grant each need in full, or nothing of it and a claim on what others hold; and a part of the surplus. A need that the
+-- account's limits cannot cover ends the line: those behind it would take what it waits for.
 local function lease(worker)
-  if not next(need) and not next(prefetch) then
-    worker.claim = nil
-    return {}, nil
+  local grants, denied, workers, waiting = {}, {}, alive(), {}
+  for _, one in ipairs(request.needs) do waiting[one[1]] = true end
+  for scope in pairs(worker.claims) do
+    if not waiting[scope] then worker.claims[scope] = nil end
   end
-  local workers, grants, denied, contended = alive(), {}, nil, false
-  local function consider(name)
-    local available = availability(name, worker)
-    local shortage = shortage_of(name, available)
-    contended = contended or shortage.contended
-    local grant, wait = decide(name, available, shortage, workers)
-    if not grant then
-      if not denied or wait > denied[2] then denied = {name, wait} end
-    elseif grant[1] > 0 then
-      grants[name] = grant
+  local spare = {}  -- granted beyond the needs so far
+  for _, one in ipairs(request.needs) do
+    local scope, whole, need = one[1], one[2], {}
+    for name, units in pairs(whole) do
+      local lacking = units - (spare[name] or 0)
+      if lacking > 0 then need[name] = lacking end
+    end
+    local granted, denial = decide_all(worker, scope, need, workers)
+    if denial then
+      denied[scope] = denial
+      if scope_in(denial[1]) == '' then return grants, denied end
+    else
+      worker.claims[scope] = nil
+      apply(worker, granted)
+      for name, grant in pairs(granted) do
+        grants[name] = grants[name] and joined(grants[name], grant) or grant
+        spare[name] = (spare[name] or 0) + grant[1]
+      end
+      for name, units in pairs(whole) do spare[name] = (spare[name] or 0) - units end
     end
   end
-  for _, name in ipairs(RATE_DIMENSIONS) do if request.rate_limits[name] then consider(name) end end
-  for _, name in ipairs(DAY_DIMENSIONS) do if request.daily_limits[name] then consider(name) end end
-  if denied then
-    claim(worker, contended and need or nil)
-    return {}, denied
+  local more = {}
+  for name in pairs(prefetch) do
+    if not grants[name] and not denied[scope_in(name)] then more[name] = 0 end
   end
-  apply(worker, grants)
-  return grants, nil
+  local surplus = decide_all(worker, nil, more, workers)
+  apply(worker, surplus)
+  for name, grant in pairs(surplus) do grants[name] = grant end
+  return grants, denied
 end
 
 -- Slots for calls in flight: as many as the worker uses, and as many more as are free.
 local function allocate_slots(worker)
-  local limit = request.concurrency_limit
-  if not limit then return end
-  local others = 0
-  for _, other in pairs(S.workers) do
-    if other ~= worker and is_alive(other) then others = others + other.slots end
+  worker.slots, worker.short_of_slots = {}, {}
+  for name, asked in pairs(request.slots) do
+    local limit, in_flight, wanted, others = math.floor(usable(name, asked[1])), asked[2], asked[3], 0
+    for _, other in pairs(S.workers) do
+      if other ~= worker and is_alive(other) then others = others + (other.slots[name] or 0) end
+    end
+    worker.slots[name] = math.max(in_flight, math.min(wanted, limit - others))
+    if worker.slots[name] < wanted then worker.short_of_slots[name] = true end
   end
-  worker.slots = math.max(request.in_flight, math.min(request.slots_wanted, limit - others))
-  worker.short_of_slots = worker.slots < request.slots_wanted
 end
 
 local function permit_to_probe()
@@ -359,8 +457,9 @@ local function answer_for(worker, grants, denied, permit, before)
     leased = {},
     day_ends_in = {},
     slots = worker.slots,
-    short_of_slots = false,
-    reclaim = false,
+    short_of_slots = {},
+    limits = S.limits,
+    reclaim = {},
     workers = alive(),
     quota_resets = S.quota_resets,
     pause = math.max(0, S.paused_until - now),
@@ -387,8 +486,10 @@ local function answer_for(worker, grants, denied, permit, before)
     answer.day_ends_in[name] = S.day_ends_at[name] - now
   end
   for _, other in pairs(S.workers) do
-    answer.short_of_slots = answer.short_of_slots or other.short_of_slots
-    answer.reclaim = answer.reclaim or (other ~= worker and other.claim ~= nil)
+    for name in pairs(other.short_of_slots) do answer.short_of_slots[name] = true end
+    for _, claim in pairs(other ~= worker and other.claims or {}) do
+      for name in pairs(claim.units) do answer.reclaim[name] = true end
+    end
   end
   return answer
 end
@@ -405,7 +506,7 @@ if may_merge_seed then merge_seed(request.seed) end
 expire_leases()
 
 local worker = requesting_worker()
-local grants, denied, permit = {}, nil, 0
+local grants, denied, permit = {}, {}, 0
 local reports = request.reports
 -- A request that a later one of its worker has overtaken: its reports are applied, and its answer is not read.
 local is_overtaken = #reports > 0 and reports[#reports].seq <= worker.seq
@@ -417,6 +518,7 @@ if not is_overtaken then
       worker.seq = report.seq
     end
   end
+  for _, said in ipairs(request.bounds or {}) do bound(worker, said[1], said[2], said[3] - origin) end
   grants, denied = lease(worker)
   allocate_slots(worker)
   permit = permit_to_probe()

@@ -6,11 +6,10 @@
 -- KEYS[1]: the provider's state. ARGV: the request (JSON), the channel of broadcasts, the provider's name, seconds to
 -- keep the state, and for tests an instant instead of Redis' own time. Returns the answer as JSON.
 
-local VERSION = 2
+local VERSION = 3
 local WORKER_TIMEOUT, WORKER_FORGOTTEN_AFTER = 5, 60
 local FUTURE_SECONDS, SMALLEST_GRANT, SURPLUS_DIVISOR, MAX_LOWS = 0.5, 12, 2, 64
 local ROUNDING, TOLERANCE = 1e-6, 1e-6
-local RATE_DIMENSIONS, DAY_DIMENSIONS = {'rpm', 'tpm', 'itpm', 'otpm'}, {'rpd', 'tpd'}
 
 local request = cjson.decode(ARGV[1])
 local stored = redis.call('GET', KEYS[1])

@@ -1,6 +1,32 @@
 -- Part 2 of 5: core/token_bucket.py in Lua. full_at is when a bucket is full again; lows are
 -- {instant, missing seconds}.
 
+local function resize(bucket, at, per_minute, capacity)
+  local before = bucket.cost
+  bucket.capacity, bucket.cost = capacity, 60 / per_minute
+  bucket.depth = capacity * bucket.cost + TOLERANCE
+  if before and before ~= bucket.cost and bucket.full_at > at then
+    local ratio = bucket.cost / before
+    bucket.full_at = at + (bucket.full_at - at) * ratio
+    for _, low in ipairs(bucket.lows) do low[2] = low[2] * ratio end
+  end
+end
+
+local function forgive(bucket, at)
+  local excess = bucket.full_at - at - bucket.capacity * bucket.cost
+  if excess <= 0 then return end
+  bucket.full_at = bucket.full_at - excess
+  local kept = {}
+  for _, low in ipairs(bucket.lows) do
+    if low[2] > excess then
+      kept[#kept + 1] = {low[1], low[2] - excess}
+    else
+      bucket.was_full_at = math.max(bucket.was_full_at, low[1])
+    end
+  end
+  bucket.lows = kept
+end
+
 local function note_low(bucket, at, missing)
   local lows = bucket.lows
   while #lows > 0 and lows[#lows][2] >= missing do table.remove(lows) end
