@@ -22,11 +22,12 @@ MOST_MODELS: Final = 1_000  # limiters, and remembered times; with a wildcard, c
 class ModelLimiters:
     """The limiters of models, by scope; they have no limits. A model without one lets every request pass.
 
-    ``build`` makes a limiter. One whose breaker is closed is given up too, and its failures are forgotten, once its
-    model has not been called for :data:`~wallie_litellm.limiter.recent_calls.CALLED_LATELY` seconds. With ``keeps_all``
-    every model that is called has one, as breakers need that go by a rate of errors, and so by successes too.
+    ``build`` makes a limiter. With ``keeps_all`` every model that is called has one, as breakers need that go by a rate
+    of errors, and so by successes too.
 
     In a fleet, a limiter leases from the store that all workers share, whose broadcasts have the others build theirs.
+    A worker gives one up whose breaker is closed, though it counts failures, once its own calls of that model are
+    :data:`~wallie_litellm.limiter.recent_calls.CALLED_LATELY` seconds ago: the store keeps the count.
     """
 
     def __init__(
