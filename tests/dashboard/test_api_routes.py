@@ -152,7 +152,16 @@ def test_the_quota_of_a_models_own_limits_is_reset_alone(make_app: MakeApp) -> N
     unknown = post(app, "openai/quota/reset", {"model": "gpt-5"})
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "wallie_unknown_model")
     assert "known: gpt-4o*, o3*" in unknown.json()["error"]["message"]
-    assert post(app, "openai/circuit/open", {"model": "gpt-4o*"}).status_code == 422
+
+
+def test_a_models_circuit_is_opened_alone(make_app: MakeApp) -> None:
+    app = make_app()
+    app.guard.meet("openai", "openai", True, "openai|gpt-4o")
+    app.guard.meet("openai", "openai", True, "openai|o3-mini")
+    done = post(app, "openai/circuit/open", {"model": "gpt-4o*"})
+    assert (done.status_code, done.json()["model"]) == (200, "gpt-4o*")
+    assert (app.guard.is_open("openai|gpt-4o"), app.guard.is_open("openai|o3-mini")) == (True, False)
+    assert post(app, "openai/circuit/open", {"model": "gpt-5"}).json()["error"]["code"] == "wallie_unknown_model"
 
 
 def test_an_action_on_an_unknown_provider_lists_the_known_ones(make_app: MakeApp) -> None:

@@ -20,8 +20,7 @@ from wallie_litellm.dashboard.schemas import (
     ErrorBody,
     Kpis,
     Limits,
-    Reason,
-    ResetOrder,
+    Order,
     Status,
     Usage,
 )
@@ -86,8 +85,7 @@ def api_router(service: DashboardService, authenticator: Authenticator) -> APIRo
     _add_limits(router, service)
     _add_ledger_routes(router, _LedgerRoutes(service))
     for path, action, summary in _ACTION_ROUTES:
-        route = _ResetRoute(service) if action == "reset_quota" else _ActionRoute(service, action)
-        _add_action(router, path, route, summary)
+        _add_action(router, path, _ActionRoute(service, action), summary)
     router.add_api_route("/openapi.json", _openapi, include_in_schema=False)
     return router
 
@@ -127,7 +125,7 @@ def _add_ledger_routes(router: APIRouter, routes: _LedgerRoutes) -> None:
     )(routes.export_csv)
 
 
-def _add_action(router: APIRouter, path: str, route: _ActionRoute | _ResetRoute, summary: str) -> None:
+def _add_action(router: APIRouter, path: str, route: _ActionRoute, summary: str) -> None:
     router.post(
         f"/providers/{{provider:path}}/{path}",
         tags=["actions"],
@@ -219,7 +217,7 @@ class _LedgerRoutes:
 
 
 class _ActionRoute:
-    """One action on a provider."""
+    """One action on a provider, or on one model of its."""
 
     def __init__(self, service: DashboardService, action: Action) -> None:
         self.action: Final = action
@@ -229,25 +227,7 @@ class _ActionRoute:
         self,
         provider: Annotated[str, Path(max_length=200)],
         operator: Annotated[Visitor, Depends(_operator)],
-        why: Annotated[Reason | None, Body()] = None,
-    ) -> Done:
-        """Described by the route."""
-        return await _act(self._service, self.action, provider, None, operator, why)
-
-
-class _ResetRoute:
-    """The reset of a quota, which may be that of a model's own limits."""
-
-    action: Final = "reset_quota"
-
-    def __init__(self, service: DashboardService) -> None:
-        self._service = service
-
-    async def act(
-        self,
-        provider: Annotated[str, Path(max_length=200)],
-        operator: Annotated[Visitor, Depends(_operator)],
-        order: Annotated[ResetOrder | None, Body()] = None,
+        order: Annotated[Order | None, Body()] = None,
     ) -> Done:
         """Described by the route."""
         model = None if order is None else order.model
@@ -260,9 +240,9 @@ async def _act(
     provider: str,
     model: str | None,
     operator: Visitor,
-    why: Reason | None,
+    order: Order | None,
 ) -> Done:
-    reason = "".join(filter(str.isprintable, (why.reason if why is not None else None) or "")).strip()
+    reason = "".join(filter(str.isprintable, (order.reason if order is not None else None) or "")).strip()
     try:
         await service.act(action, provider, operator.actor, reason or None, model)
     except ValueError as error:

@@ -18,7 +18,7 @@ class GuardSource:
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._actions: dict[Action, Callable[[str, str, str | None], None]] = {
+        self._actions: dict[Action, Callable[..., None]] = {
             "reset_quota": guard.reset_quota,
             "close_circuit": guard.close_circuit,
             "open_circuit": guard.open_circuit,
@@ -55,14 +55,9 @@ class GuardSource:
         """Pass the action to the guard.
 
         Raises:
-            ValueError: there is no such provider, or no such model at it, or the action is not for single models.
+            ValueError: there is no such provider, or no such model at it.
         """
-        if model is None:
-            self._actions[action](provider, actor, detail)
-        elif action == "reset_quota":
-            self._guard.reset_quota(provider, actor, detail, model=model)
-        else:
-            raise ValueError(f"model: {action} is for all of a provider")
+        self._actions[action](provider, actor, detail, model=model)
 
     def record_export(self, actor: str, detail: str) -> None:
         """Publish the export as an operator's action."""

@@ -197,7 +197,7 @@ class _ActionPages:
         described = (await self._service.status())["providers"].get(provider)
         if action is None or described is None:
             raise PageError(404, "problem.not_found")
-        if model and (action != "reset_quota" or model not in described.get("models", {})):
+        if model and model not in described.get("models", {}):
             raise PageError(404, "problem.not_found")
         if self._service.source.read_only is not None:
             raise PageError(409, "problem.read_only", reason=self._service.source.read_only)

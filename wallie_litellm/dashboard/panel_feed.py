@@ -79,7 +79,7 @@ class PanelFeed:
         """Have the source carry out ``action``, and show its effect to the next viewer.
 
         Raises:
-            ValueError: there is no such provider, or no such model at it, or the action is not for single models.
+            ValueError: there is no such provider, or no such model at it.
             ActionRefused: the source is read-only.
         """
         try:

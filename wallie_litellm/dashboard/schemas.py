@@ -254,17 +254,12 @@ class Kpis(BaseModel):
     kpis: list[KpiRow]
 
 
-class Reason(BaseModel):
-    """Why an action is taken, for the record."""
+class Order(BaseModel):
+    """Why an action is taken, for the record, and on which of the provider's models, where it is not on all."""
 
     model_config = ConfigDict(extra="forbid")
 
     reason: str | None = Field(default=None, max_length=200)
-
-
-class ResetOrder(Reason):
-    """What is reset, where it is not all of the provider, and why."""
-
     model: str | None = Field(
         default=None, max_length=200, description="a pattern of the limits' models, or a model's name: it alone"
     )

@@ -98,7 +98,7 @@ class DashboardService:
         """Carry out ``action``, as the source does; the panels that are rendered next show its effect.
 
         Raises:
-            ValueError: there is no such provider, or no such model at it, or the action is not for single models.
+            ValueError: there is no such provider, or no such model at it.
             ActionRefused: the source is read-only.
         """
         await self._in_thread(lambda feed: feed.act(action, provider, actor, detail, model))

@@ -41,7 +41,7 @@ class DashboardSource(Protocol):
         With ``model``, a pattern of the limits' ``models:`` or a model's name, ``reset_quota`` reaches that one alone.
 
         Raises:
-            ValueError: there is no such provider, or no such model at it, or the action is not for single models.
+            ValueError: there is no such provider, or no such model at it.
             ActionRefused: this source is read-only.
         """
 

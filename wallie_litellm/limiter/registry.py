@@ -168,7 +168,7 @@ class LimiterRegistry:
         return [one for one in self.models if name in (account_in(one.name), self.provider_name(one.name))]
 
     def scopes_of(self, name: str, model: str) -> list[str]:
-        """The scopes of a model, or of a group's models, at a provider and its accounts, or at an account.
+        """The scopes of a model, or of those of a group or a pattern, at a provider and its accounts, or at an account.
 
         Raises:
             ValueError: there is no such provider or account, or no router calls this model of it.
@@ -179,7 +179,12 @@ class LimiterRegistry:
         called.update(limiter.name for limiter in self.models_of(name))
         called.update(scope for scope in self.calls.served_scopes() if model_in(scope) and account_in(scope) in owners)
         names = {model, model_in(model_scope("", model))}
-        found = {scope for scope in called if model_in(scope) in names or model in self._groups.get(scope, ())} or {
+        found = {
+            scope
+            for scope in called
+            if any(fnmatchcase(model_in(scope), name) for name in names) or model in self._groups.get(scope, ())
+        }
+        found = found or {
             f"{account_in(scope)}{MODEL_MARK}{name}" for scope in called for name in names if _is_wildcard(scope, name)
         }
         if not found:
