@@ -53,6 +53,7 @@ def size(name: str = "messages", **arguments: Any) -> Any:
         ("documents", {"documents": ["x" * 400, "y" * 600], "query": "z" * 100}, 1100),
         ("json", {"json": {"system": [{"text": "y" * 9000}], "messages": [{"content": [{"text": "x" * 400}]}],
                            "toolConfig": {"tools": TOOLS}}}, 9400 + JSON),
+        ("messages", {"messages": messages("x" * 400), "documents": [{"title": "ab", "text": "y" * 9000}]}, 9402),
         ("", {"file": b"x" * 9000}, 0),
     ],
 )  # fmt: skip

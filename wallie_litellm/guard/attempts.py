@@ -270,7 +270,9 @@ class Attempts:
         )
         attempt.demand = estimate.demand
         if estimate.may_exceed:
-            attempt.demand = self._estimates.cut(estimate.demand, partial(self.guard.capacity, attempt))
+            attempt.demand = self._estimates.cut(
+                estimate.demand, partial(self.guard.capacity, attempt, context.caller.feature)
+            )
         return True
 
     @staticmethod

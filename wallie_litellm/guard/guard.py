@@ -468,11 +468,12 @@ class Guard:
         """The limiter of one provider; one without limits still has a breaker."""
         return self._limiters.provider(provider)
 
-    def capacity(self, attempt: Attempt, dimension: str) -> float:
-        """The most units that an attempt may demand in ``dimension`` of its provider; ``inf`` without a limit."""
-        limiter = self._limiters.provider(attempt.provider)
+    def capacity(self, attempt: Attempt, feature: str | None, dimension: str) -> float:
+        """The most units of ``dimension`` that provider and feature allow an attempt; ``inf`` without limits."""
+        limiter, own = self._limiters.provider(attempt.provider), self._limiters.features.get(feature or "")
         scope = self._limiters.pattern_of(attempt.scope) if limiter.scopes else ACCOUNT
-        return limiter.capacity(dimension, scope)
+        most = limiter.capacity(dimension, scope)
+        return most if own is None else min(most, own.capacity(dimension))
 
     def limiters(self) -> list[Limiter]:
         """The limiters of all providers met so far, and of the features that have limits."""

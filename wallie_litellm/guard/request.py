@@ -56,7 +56,7 @@ class Request:
         return arguments
 
     def size(self, arguments: Mapping[str, Any], sizes: SizeReader) -> PromptSize:
-        """The size of what is sent; read once, unless an attempt's own arguments change it."""
+        """The size of what is sent; read once for each prompt, as a retry sends the same."""
         prompt = self.prompt(arguments)
         if self._size is None or self._size[0] is not prompt:
             self._size = prompt, sizes.size_of(arguments, self.endpoint.prompt)

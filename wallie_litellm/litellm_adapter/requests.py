@@ -165,7 +165,7 @@ def _items_of(value: Any) -> Collection[Any]:
 
 # What is sent beside the prompt, on any wire: as content, as tools, or as a schema.
 _CONTENT: Final = frozenset(
-    {"system", "instructions", "systemInstruction", "system_instruction", "suffix", "query", "prediction"}
+    {"system", "instructions", "systemInstruction", "system_instruction", "suffix", "query", "prediction", "documents"}
 )
 _TOOLS: Final = frozenset({"tools", "functions", "toolConfig"})
 _SCHEMAS: Final = frozenset({"response_format", "text", "text_format", "output_format", "output_config"})
