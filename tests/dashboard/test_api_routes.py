@@ -164,6 +164,20 @@ def test_a_models_circuit_is_opened_alone(make_app: MakeApp) -> None:
     assert post(app, "openai/circuit/open", {"model": "gpt-5"}).json()["error"]["code"] == "wallie_unknown_model"
 
 
+def test_the_circuit_of_one_model_is_opened_and_closed(make_app: MakeApp) -> None:
+    app = make_app()
+    app.guard.meet("openai", "openai", at_own_address=True, scope="openai|gpt-4o")
+    done = post(app, "openai/circuit/open", {"model": "gpt-4o"})
+    assert (done.status_code, done.json()["message"].partition(":")[0]) == (200, "openai gpt-4o")
+    models = get(app, "status").json()["providers"]["openai"]["models"]
+    assert (models["gpt-4o"]["breaker"]["state"], models["gpt-4o"]["health"]) == ("forced_open", "down")
+    page = app.client.get("/wallie/", headers=BEARER).text
+    assert "confirm?action=close_circuit&amp;provider=openai&amp;model=gpt-4o&amp;range=24h" in page
+    assert post(app, "openai/circuit/close", {"model": "gpt-4o"}).status_code == 200
+    assert "models" not in get(app, "status").json()["providers"]["openai"]
+    assert post(app, "openai/circuit/open", {"model": "gpt-5"}).status_code == 404
+
+
 def test_an_action_on_an_unknown_provider_lists_the_known_ones(make_app: MakeApp) -> None:
     answer = post(make_app(), "opnai/circuit/open")
     assert answer.status_code == 404

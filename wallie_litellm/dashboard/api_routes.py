@@ -217,7 +217,7 @@ class _LedgerRoutes:
 
 
 class _ActionRoute:
-    """One action on a provider, or on one model of its."""
+    """One action on a provider, or on one of its models."""
 
     def __init__(self, service: DashboardService, action: Action) -> None:
         self.action: Final = action
@@ -230,33 +230,27 @@ class _ActionRoute:
         order: Annotated[Order | None, Body()] = None,
     ) -> Done:
         """Described by the route."""
-        model = None if order is None else order.model
-        return await _act(self._service, self.action, provider, model or None, operator, order)
-
-
-async def _act(
-    service: DashboardService,
-    action: Action,
-    provider: str,
-    model: str | None,
-    operator: Visitor,
-    order: Order | None,
-) -> Done:
-    reason = "".join(filter(str.isprintable, (order.reason if order is not None else None) or "")).strip()
-    try:
-        await service.act(action, provider, operator.actor, reason or None, model)
-    except ValueError as error:
-        described = (await service.status())["providers"]
-        if provider in described and model is not None:
-            unknown = _unknown("model", model, described[provider].get("models", {}))
-            raise ApiError(404, "wallie_unknown_model", unknown) from error
-        raise ApiError(404, "wallie_unknown_provider", _unknown("provider", provider, described)) from error
-    except ActionRefused as error:
-        raise ApiError(409, "wallie_read_only", str(error)) from error
-    message = f"{provider if model is None else f'{provider} {model}'}: {_EFFECTS[action]}"
-    return Done(
-        provider=provider, model=model, action=action, actor=operator.actor, at=iso(time.time()), message=message
-    )
+        reason = "".join(filter(str.isprintable, (order.reason if order is not None else None) or "")).strip()
+        model = (order.model if order is not None else None) or None
+        try:
+            await self._service.act(self.action, provider, operator.actor, reason or None, model)
+        except ValueError as error:
+            described = (await self._service.status())["providers"]
+            if provider in described and model is not None:
+                unknown = _unknown("model", model, described[provider].get("models", {}))
+                raise ApiError(404, "wallie_unknown_model", unknown) from error
+            raise ApiError(404, "wallie_unknown_provider", _unknown("provider", provider, described)) from error
+        except ActionRefused as error:
+            raise ApiError(409, "wallie_read_only", str(error)) from error
+        named = provider if model is None else f"{provider} {model}"
+        return Done(
+            provider=provider,
+            model=model,
+            action=self.action,
+            actor=operator.actor,
+            at=iso(time.time()),
+            message=f"{named}: {_EFFECTS[self.action]}",
+        )
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:

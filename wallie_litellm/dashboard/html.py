@@ -20,7 +20,6 @@ from wallie_litellm.dashboard.source import ACTIONS, EXPORTED
 from wallie_litellm.dashboard.translations import translator
 from wallie_litellm.dashboard.view_model import (
     RANGES,
-    FeatureLimits,
     Figures,
     ModelState,
     Provider,
@@ -108,6 +107,7 @@ def render_panels(snapshot: Snapshot, language: str) -> str:
         word=_words(language),
         meaning=_MEANING,
         actions=_actions,
+        model_actions=_model_actions,
         days=DAY_DIMENSIONS,
         mean_wait=_mean_wait,
         kpi_text=lambda kpi, value: _kpi_text(formats, kpi, value),
@@ -215,13 +215,10 @@ def _bucket_names(chosen: Range, formats: Formats) -> tuple[Callable[[float], st
 
 def _closest(snapshot: Snapshot) -> tuple[str, Quota] | None:
     """The limit with the highest utilization, and the name of its provider, with its model, or its feature."""
-    owners: list[tuple[str, Provider | ModelState | FeatureLimits]] = [
-        (one.name, one) for one in (*snapshot.providers, *snapshot.features)
-    ]
-    owners += [(f"{one.name} {model.name}", model) for one in snapshot.providers for model in one.models]
-    return max(
-        ((name, quota) for name, one in owners for quota in one.quotas), key=lambda own: own[1].share, default=None
-    )
+    owners = [(one.name, one.quotas) for one in snapshot.providers]
+    owners += [(f"{one.name} {model.name}", model.quotas) for one in snapshot.providers for model in one.models]
+    owners += [(one.name, one.quotas) for one in snapshot.features]
+    return max(((name, quota) for name, own in owners for quota in own), key=lambda own: own[1].share, default=None)
 
 
 def _kpi(figures: Figures | None, name: str) -> Kpi | None:
@@ -242,10 +239,19 @@ def _actions(provider: Provider) -> list[str]:
     """The actions that apply to a provider in its state, in the sequence of the buttons."""
     if not provider.breaker:
         return []
-    held = provider.breaker in ("forced_open", "disabled")
-    circuit = ["open_circuit"] if provider.breaker != "forced_open" else []
-    circuit += ["close_circuit"] if provider.breaker != "closed" or provider.failures else []
-    return ["reset_quota", *circuit, *(["release_circuit"] if held else [])]
+    return ["reset_quota", *_circuit_actions(provider.breaker, failures=provider.failures)]
+
+
+def _model_actions(model: ModelState) -> list[str]:
+    """The same of a model below its provider."""
+    return _circuit_actions(model.breaker)
+
+
+def _circuit_actions(breaker: str, failures: int = 0) -> list[str]:
+    held = breaker in ("forced_open", "disabled")
+    circuit = ["open_circuit"] if breaker != "forced_open" else []
+    circuit += ["close_circuit"] if breaker != "closed" or failures else []
+    return [*circuit, *(["release_circuit"] if held else [])]
 
 
 def _mean_wait(attempts: Totals) -> float | None:

@@ -43,7 +43,6 @@ class QuotaStatus(BaseModel):
     utilization: float
     left: float
     reset_at: str
-    learned: float | None = Field(default=None, description="the limit as the vendor has said it, where it has")
 
 
 class ModelStatus(BaseModel):
@@ -176,8 +175,8 @@ class UsageRow(BaseModel):
     ``requests``, ``fallbacks`` and ``fallback_rate`` are of whole requests, null by user. Latencies are those of
     answers that did not come from a cache; ``first_token_*`` is of streams, from the call to the first content. Both
     are null by user, but for means. ``cached_tokens`` were read from a vendor's cache, and ``cache_write_tokens``
-    written into it. ``cost_usd`` is null when no price is known; ``unpriced`` attempts are not
-    in it. ``estimated`` attempts have tokens that no provider reported.
+    written into it. ``cost_usd`` is null when no price is known; ``unpriced`` attempts are not in it. ``estimated``
+    attempts have tokens that no provider reported.
     """
 
     name: str
@@ -261,7 +260,7 @@ class Order(BaseModel):
 
     reason: str | None = Field(default=None, max_length=200)
     model: str | None = Field(
-        default=None, max_length=200, description="a pattern of the limits' models, or a model's name: it alone"
+        default=None, max_length=200, description="a model's name, or of a quota a pattern of `models`: it alone"
     )
 
 

@@ -38,7 +38,7 @@ class DashboardSource(Protocol):
     ) -> None:
         """Carry out ``action``; it goes on record as ``actor``'s, with ``detail`` as its reason.
 
-        With ``model``, a pattern of the limits' ``models:`` or a model's name, ``reset_quota`` reaches that one alone.
+        With ``model`` it reaches that one alone: a model's name, or for ``reset_quota`` a pattern of ``models:`` too.
 
         Raises:
             ValueError: there is no such provider, or no such model at it.
