@@ -39,7 +39,6 @@ class QuotaStatus(BaseModel):
 
     used: float
     limit: float
-    learned: float | None = Field(default=None, description="what the vendor says it is, null if nothing")
     utilization: float
     left: float
     reset_at: str
