@@ -24,6 +24,7 @@ from wallie_litellm.core.demand import NOTHING, Demand, shares
 from wallie_litellm.core.scrubbing import mask_secrets
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
+from wallie_litellm.guard.admin_apis import AdminQuestions, admin_apis
 from wallie_litellm.telemetry.bus import Bus
 from wallie_litellm.telemetry.sink import Sink
 
@@ -105,7 +106,15 @@ def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: i
     except BaseException:
         guard.close()
         raise
+    _ask_vendors(guard)
     return guard
+
+
+def _ask_vendors(guard: Guard) -> None:
+    """Have the vendors asked for the account's limits for whose administration API the environment has a key."""
+    learned = {name for name, limits in guard.config.providers.items() if limits.learn != "off"}
+    apis = [api for api in admin_apis(os.environ) if api.vendor in learned]
+    guard.on_close(AdminQuestions(apis, guard.vendor_limits.learn_of).close)
 
 
 def worker_name() -> str:

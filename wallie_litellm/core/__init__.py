@@ -34,6 +34,7 @@
 ``limit_headers``    the headers in which vendors tell an account's limits
 ``limit_sightings``  what an answer's headers say of them
 ``limit_texts``      what the text of a 429 says of them
+``admin_limits``     what vendors' administration APIs say of them
 ``learned_limits``   what is believed of a limit, from what answers say
 ``bill``             what an attempt used and cost
 ``budget``           the month's cost against its budget

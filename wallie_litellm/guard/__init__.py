@@ -28,6 +28,7 @@ Values that they pass on:
 ``background_responses``  responses that are finished later, billed once
 ``chain``             the chain of groups, and the error at its end
 ``background_loop``   an event loop for code without one
+``admin_apis``        vendors' administration APIs, asked for an account's limits
 ``shared_store``      the processes that share a guard's limits
 ``capacity_lease``    capacity for a call that is made outside the router
 """

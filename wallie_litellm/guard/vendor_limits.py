@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.admin_limits import ModelLimitsSeen
 from wallie_litellm.core.scopes import model_in
 from wallie_litellm.guard.context import Attempt
 from wallie_litellm.limiter.learn_rules import learn_rules
@@ -18,6 +19,7 @@ from wallie_litellm.limiter.limit_report import describe_limits
 from wallie_litellm.limiter.registry import LimiterRegistry
 from wallie_litellm.litellm_adapter.limit_signs import REFUSALS, answer_headers, refusal_in, vocabulary_of
 
+ADMIN: Final = "admin"  # the source of what a vendor's administration API has named
 MOST_KNOWN: Final = 1_000  # models at accounts that are looked up at once; with a wildcard, callers invent them
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class VendorLimits:
         self._processes = processes
         self._lock = threading.Lock()
         self._learning: dict[str, LimitLearning] = {}  # by provider
+        self._by_admin_api: dict[str, ModelLimitsSeen] = {}  # by provider
         self._known: dict[str, LearnedModel | None] = {}  # by the scope of an attempt
 
     def answered(self, attempt: Attempt, response: Any) -> None:
@@ -61,6 +64,13 @@ class VendorLimits:
                 learned.rejected(said.in_text, said.headers, attempt.started_at)
             except Exception:
                 logger.debug("A refusal of %s cannot be read", attempt.provider, exc_info=True)
+
+    def learn_of(self, provider: str, limits: ModelLimitsSeen) -> None:
+        """The vendor's administration API has named these limits, by model; those of models that are called count."""
+        self._by_admin_api[provider] = limits
+        for learned in list(self._known.values()):
+            if learned is not None and learned.learning.limiter.name == provider and learned.model in limits:
+                learned.note(limits[learned.model], ADMIN)
 
     def describe(self, providers: Iterable[str]) -> dict[str, Any]:
         """All limits of ``providers``, by name, scope and dimension."""
@@ -88,6 +98,8 @@ class VendorLimits:
             vocabulary = vocabulary_of(attempt.deployment, attempt.entry.get("litellm_params") or {})
             account = attempt.account or attempt.provider
             learned = self.of(attempt.provider).model(model, attempt.reservation.scope, account, vocabulary)
+            if learned is not None and (limits := self._by_admin_api.get(attempt.provider, {}).get(model)):
+                learned.note(limits, ADMIN)
         with self._lock:
             if len(self._known) >= MOST_KNOWN:
                 self._known = {}  # other threads read the old one
