@@ -168,14 +168,14 @@ def test_a_limit_that_has_no_number_takes_the_vendors(clock: FakeClock) -> None:
     program, account = Program(clock, rules, AccountLimits({"rpm": 500})), Account(clock, 60)
     program.run(account, 60.0, per_second=2)
     state = program.limiter.state()
-    assert state.usage["rpm"].limit == 60
+    assert state.usage["rpm"].limit == 500, "other models may have more than this one"
     assert state.models["gpt-4o"].usage["rpm"].limit == 60
     assert program.announced == []
     for _ in range(2):
-        program.model("gpt-4o-mini").answered(Account(clock, 40).headers(40), clock.now())
+        program.model("gpt-4o-mini").answered(Account(clock, 4000).headers(4000), clock.now())
     state = program.limiter.state()
-    assert state.usage["rpm"].limit == 100
-    assert [own.usage["rpm"].limit for own in state.models.values()] == [60, 40]
+    assert state.usage["rpm"].limit == 4060
+    assert [own.usage["rpm"].limit for own in state.models.values()] == [60, 4000]
 
 
 def test_models_that_share_an_entry_are_kept_to_the_smallest_of_their_limits(clock: FakeClock) -> None:

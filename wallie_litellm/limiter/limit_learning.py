@@ -134,8 +134,7 @@ class LimitLearning:
             if rules.keeps_to(dimension):
                 self._set(scope, dimension, self._amount(scope, dimension, rules))
             if dimension in self._account.autos and self._account.keeps_to(dimension):
-                total = self.learned(ACCOUNT, dimension)
-                self._set(ACCOUNT, dimension, None if total is None else max(1, total // self.processes))
+                self._set(ACCOUNT, dimension, self._account_amount(dimension))
 
     def _amount(self, scope: str, dimension: str, rules: LearnRules) -> int | None:
         """The limit to keep to; ``None`` is the configured one, or none."""
@@ -146,6 +145,16 @@ class LimitLearning:
         amount = max(1, int(min(limits) / self.processes))
         number = None if dimension in rules.autos else self.limiter.configured().get((scope, dimension))
         return None if number is not None and amount >= number else amount
+
+    def _account_amount(self, dimension: str) -> int | None:
+        """The account's limit that has no number of its own: what its models are allowed together, if that is more.
+
+        It is never less than at the beginning, which is for models too of which nothing is known yet.
+        """
+        total, begins = self.learned(ACCOUNT, dimension), self.limiter.configured().get((ACCOUNT, dimension))
+        if total is None or begins is None or total // self.processes <= begins:
+            return None
+        return total // self.processes
 
     def _set(self, scope: str, dimension: str, amount: int | None) -> None:
         if amount == self._in_force.get((scope, dimension)) or not self._has_scope(scope):
