@@ -121,7 +121,7 @@ def _state(found: Mapping[str, Any] | None, limits: Limits | None, now: float) -
         for name, own in sorted(workers.items())
         if own["slots"].get("concurrency") and own["age"] <= WORKER_TIMEOUT
     }
-    models: Mapping[str, Limits] = getattr(limits, "models", {})
+    models: dict[str, Limits] = {**_learned_scopes(found), **getattr(limits, "models", {})}
     timezone = getattr(limits, "reset_timezone", "UTC")
     shown = {
         name: {"quota": _quotas(found, own, now, timezone, name), "paused_for": 0.0} for name, own in models.items()
@@ -139,6 +139,14 @@ def _state(found: Mapping[str, Any] | None, limits: Limits | None, now: float) -
         "leases": {name: dict(sorted(own["leased"].items())) for name, own in sorted(workers.items()) if own["leased"]},
         "slots": slots,
     }
+
+
+def _learned_scopes(found: Mapping[str, Any] | None) -> dict[str, Limits]:
+    """The scopes of models without an entry in the file, whose limits a worker has learned."""
+    from wallie_litellm.config import LimitSettings
+
+    in_force = {scope_in(key) for key, limit in (found["limits"] if found else {}).items() if limit[1]}
+    return {scope: LimitSettings() for scope in sorted(in_force) if scope}
 
 
 def _quotas(
