@@ -9,8 +9,8 @@ class Bill(NamedTuple):
     """Tokens and US dollars of one attempt.
 
     ``cost_usd`` is ``None`` where no price is known, and then ``unpriced`` is set; a call that cost nothing has 0.
-    ``estimated`` is set where the provider did not report the tokens. ``cached_tokens`` are part of ``prompt_tokens``,
-    ``reasoning_tokens`` of ``completion_tokens``.
+    ``estimated`` is set where the provider did not report the tokens. ``cached_tokens`` and
+    ``cache_write_tokens`` are part of ``prompt_tokens``, ``reasoning_tokens`` of ``completion_tokens``.
     """
 
     prompt_tokens: int = 0
@@ -21,6 +21,7 @@ class Bill(NamedTuple):
     cost_usd: float | None = 0.0
     unpriced: bool = False
     estimated: bool = False
+    cache_write_tokens: int = 0
 
 
 NO_BILL: Final = Bill()

@@ -14,9 +14,6 @@ from wallie_litellm.core.media_tokens import rates_of
 from wallie_litellm.core.prompt_size import PromptSize
 from wallie_litellm.core.vendor_counting import PLAIN, rule_of
 from wallie_litellm.guard.context import Attempt
-from wallie_litellm.litellm_adapter.providers import vendor_of
-from wallie_litellm.litellm_adapter.requests import most_output_of
-from wallie_litellm.litellm_adapter.wires.usage import cached_tokens
 
 MOST_KEPT: Final = 1_000  # models, and features with their model groups: with a wildcard, callers invent names
 MOST_LISTED: Final = 100  # models of a provider, those called most
@@ -68,6 +65,10 @@ class Estimates:
         return self._add(self._usual, key, UsualUse()) if found is None else found
 
     def _read_model(self, attempt: Attempt) -> ModelEstimates:
+        # Late: they import LiteLLM, which takes seconds.
+        from wallie_litellm.litellm_adapter.providers import vendor_of
+        from wallie_litellm.litellm_adapter.requests import most_output_of
+
         params = attempt.entry.get("litellm_params") or {}
         model = attempt.deployment
         vendor = vendor_of(model, params) or attempt.provider
@@ -98,6 +99,8 @@ class Estimates:
             return
         if result.reported is None or result.estimated or not estimate.model.is_looked_at():
             return
+        from wallie_litellm.litellm_adapter.wires.usage import cached_tokens  # late, as above
+
         counted = usage if result.counted is None else result.counted
         estimate.learn(usage, cached_tokens(result.reported), reservation.demand.tokens, counted.tokens)
 

@@ -34,7 +34,6 @@ from wallie_litellm.events import (
 )
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.limiter.listener import BreakerChange, Crossing
-from wallie_litellm.litellm_adapter.wires.usage import cache_write_tokens
 
 _SUCCESS, _CACHE_HIT, _CUT = Outcome.SUCCESS, Outcome.CACHE_HIT, Outcome.CUT
 _CLOSED: Final = BreakerState.CLOSED
@@ -96,11 +95,11 @@ class Reporter:
             result.status_code,
             (self._now() - attempt.started_at) * 1000,  # latency_ms
             attempt.waited * 1000,  # waited_ms
-            *bill,  # prompt_tokens to estimated
+            *bill[:-1],  # prompt_tokens to estimated
             charged,
             *context.caller,  # feature, user_id, metadata
             None if first is None else (first - attempt.started_at) * 1000,  # first_token_ms
-            None if result.reported is None else cache_write_tokens(result.reported),
+            None if result.reported is None else bill.cache_write_tokens,
             None if reservation is None else reservation.scope or None,
             None if reservation is None else reservation.demand.input,  # estimated_input
             None if reservation is None else reservation.demand.output,  # estimated_output

@@ -12,9 +12,6 @@ from typing import Any, Final, NamedTuple
 from wallie_litellm.core.limit_headers import VOCABULARIES, Vocabulary
 from wallie_litellm.core.limit_sightings import Sighting
 from wallie_litellm.core.limit_texts import sightings_in_text
-from wallie_litellm.litellm_adapter.error_evidence import causes_of
-from wallie_litellm.litellm_adapter.http_answer import answer_behind
-from wallie_litellm.litellm_adapter.providers import vendor_of
 
 REFUSALS: Final = frozenset({413, 429})  # statuses of answers that may name a limit
 _NONE: Final[Mapping[str, str]] = {}
@@ -30,6 +27,8 @@ class Refusal(NamedTuple):
 
 def vocabulary_of(model: str, parameters: Mapping[str, Any]) -> Vocabulary:
     """The vocabulary of the vendor of a deployment; one without headers where the vendor tells nothing in any."""
+    from wallie_litellm.litellm_adapter.providers import vendor_of  # late: it imports LiteLLM, which takes seconds
+
     return VOCABULARIES.get(vendor_of(model, parameters) or "", _SILENT)
 
 
@@ -44,5 +43,8 @@ def answer_headers(response: Any) -> Mapping[str, str]:
 
 def refusal_in(error: BaseException) -> Refusal:
     """What an error says of limits."""
+    from wallie_litellm.litellm_adapter.error_evidence import causes_of  # late, as above
+    from wallie_litellm.litellm_adapter.http_answer import answer_behind
+
     answer = answer_behind(error, tuple(causes_of(error)))
     return Refusal(sightings_in_text(answer.text), answer.headers)

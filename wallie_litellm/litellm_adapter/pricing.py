@@ -25,7 +25,7 @@ from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.operations import COUNTED
 from wallie_litellm.litellm_adapter.price_map import has_price, has_token_price, prices_of
 from wallie_litellm.litellm_adapter.providers import vendor_of
-from wallie_litellm.litellm_adapter.wires.usage import cached_tokens, reasoning_tokens
+from wallie_litellm.litellm_adapter.wires.usage import cache_write_tokens, cached_tokens, reasoning_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,7 @@ class PriceList:
             cost_usd=cost,
             unpriced=cost is None,
             estimated=estimated or (reported is None and tokens.tokens > 0),
+            cache_write_tokens=cache_write_tokens(reported),
         )
 
     def is_priced(self, deployment: Entry) -> bool:
