@@ -100,7 +100,11 @@ def test_a_record_has_the_values_of_its_event(database_url: str, open_sink: Sink
     assert (breaker.model, health.model, breaker.reason) == ("gpt-4o", "", "5 failures")
     assert (breaker.type, breaker.before, breaker.after) == ("breaker", "closed", "open")
     assert (health.type, health.before, health.after, health.reason) == ("health", "healthy", "down", None)
-    down, quota, unpriced, budget = rows(database_url, select(alerts).order_by("at"))
+    found_alerts = {row.type: row for row in rows(database_url, select(alerts))}
+    down, quota, overstated, unpriced, budget = (
+        found_alerts[kind] for kind in ("provider_down", "quota", "limit_overstated", "unpriced", "budget")
+    )
+    assert (overstated.model, overstated.dimension, overstated.used, overstated.limit) == ("gpt-4o", "rpm", 500, 60)
     assert (down.type, down.level, down.provider, down.model) == ("provider_down", "critical", "openai", "gpt-4o")
     assert (down.detail, quota.model) == ("server error", "gpt-4o*")
     assert (quota.type, quota.dimension, quota.level, quota.used, quota.limit) == ("quota", "rpm", "warning", 400, 500)
