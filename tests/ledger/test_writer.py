@@ -209,6 +209,20 @@ def test_a_record_that_the_database_refuses_does_not_affect_others(database_url:
     assert sink.stats()["dropped"] == 2
 
 
+def test_a_refused_record_that_comes_again_from_disk_is_dropped_once(
+    database_url: str, open_sink: SinkMaker, spool_directory: Path
+) -> None:
+    refused, events = settled(status_code=2**70), traffic(3)
+    earlier = Spool(spool_directory, "ledger")
+    earlier.append([as_json(record_of(refused, "earlier"))])
+    earlier.close()
+    sink = open_sink(database_url)
+    sink.handle([refused, *events])
+    assert sink.flush(30)
+    assert_exactly(database_url, events)
+    assert sink.stats()["dropped"] == 1
+
+
 def test_spooled_records_of_an_earlier_process_are_written_at_the_start(
     database_url: str, open_sink: SinkMaker, spool_directory: Path
 ) -> None:

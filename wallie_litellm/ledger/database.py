@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 WRITE_TIMEOUT: Final = 30.0  # seconds that a transaction may take
 
+MOST_REFUSED: Final = 1_000  # ids of refused records that are remembered
 _BUSY_TIMEOUT: Final = 1.0  # seconds to wait for SQLite's lock; records go to the spool before the next try
 _DISPOSE_TIMEOUT: Final = 3.0  # seconds
 _LOCKED: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL")  # errors after which the connection is still good
@@ -43,6 +44,7 @@ class Database:
         self._file = file_of(url)
         self._identity: tuple[int, int] | None = None
         self.written = 0
+        self._refused: dict[object, None] = {}  # ids of the last records that were
         self.refused = 0  # records with a value that the database does not accept
 
     async def write(self, records: Sequence[Record]) -> None:
@@ -102,14 +104,21 @@ class Database:
     async def _write_halves(self, records: Sequence[Record], refused: _InvalidRecordError) -> None:
         """Write the valid ones of records among which at least one is not."""
         if len(records) == 1:
-            self.refused += 1
-            logger.error(
-                "the ledger's database refuses a record (%s): it is left out", reason(refused.__cause__ or refused)
-            )
+            self._refuse(records[0], refused.__cause__ or refused)
             return
         middle = len(records) // 2
         await self.write(records[:middle])
         await self.write(records[middle:])
+
+    def _refuse(self, record: Record, cause: BaseException) -> None:
+        """Count a record once: one that a slow transaction had put on disk comes again."""
+        if record.values[0] in self._refused:
+            return
+        self._refused[record.values[0]] = None
+        if len(self._refused) > MOST_REFUSED:
+            self._refused.pop(next(iter(self._refused)))
+        self.refused += 1
+        logger.error("the ledger's database refuses a record (%s): it is left out", reason(cause))
 
 
 def reason(error: BaseException) -> str:
