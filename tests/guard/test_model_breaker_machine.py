@@ -73,7 +73,8 @@ class ModelBreakers(RuleBasedStateMachine):
         attempt = Attempt(model, "openai", "openai", f"openai|{model}", model)
         passes = breaker.wait(now) <= 0 and self.provider.wait(now) <= 0
         if not passes and breaker.wait(now) <= 0:  # the permit of the model was taken, and is given back
-            breaker.record(now, breaker.generation, IGNORED, probe=breaker.enter(now))
+            permit = breaker.enter(now)
+            breaker.record(now, breaker.generation, IGNORED, probe=permit)
         try:
             self.guard.admit_blocking(self.guard.open_context(model), attempt, ONE_REQUEST)
         except CircuitOpen:

@@ -55,8 +55,12 @@ class Settlement:
             self._rejections.pop(attempt.account or attempt.provider, None)
         usage = result.usage if result.counted is None else result.counted
         charged = charge(result.outcome, reservation.demand, usage)
-        of_model, of_account = self._verdicts(attempt, result)
-        verdict = of_account if of_account is not _FAILURE else self._verdict_on_provider(attempt)
+        if result.verdict is _SUCCESS:
+            self._calls.serve(attempt.scope or attempt.provider, attempt.deployment_id, self._now())
+            of_model = of_account = verdict = _SUCCESS
+        else:
+            of_model, of_account = self._verdicts(attempt, result)
+            verdict = of_account if of_account is not _FAILURE else self._verdict_on_provider(attempt)
         if attempt.account_reservation is not None:
             limiter, part = attempt.account_reservation
             # A key's answers say something of the provider only once those of all its keys do.
@@ -77,14 +81,11 @@ class Settlement:
         return settled
 
     def _verdicts(self, attempt: Attempt, result: AttemptResult) -> tuple[Verdict, Verdict]:
-        """What the result shows of the model, and what of the account or the provider."""
-        verdict, scope = result.verdict, attempt.scope or attempt.provider
-        if verdict is _SUCCESS:
-            self._calls.serve(scope, attempt.deployment_id, self._now())
-            return (_SUCCESS if self._per_model else _IGNORED), _SUCCESS
-        if verdict is _IGNORED:
+        """What the result of an attempt that has not served shows of the model, and what of the account or provider."""
+        scope = attempt.scope
+        if result.verdict is _IGNORED:
             return _IGNORED, _IGNORED
-        if not (self._per_model and attempt.scope and result.is_models):
+        if not (self._per_model and scope and result.is_models):
             return _IGNORED, _IGNORED if result.fault is FaultDomain.MODEL else _FAILURE
         self._calls.fail(scope, self._now())
         another = self._calls.another_has_served([scope], attempt.deployment_id, attempt.started_at)

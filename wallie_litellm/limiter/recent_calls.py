@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
 CALLED_LATELY: Final = 600.0  # seconds since its last call in which a model's state counts for its provider's
 MOST_SCOPES: Final = 1_000  # that are remembered; with a wildcard, callers invent models
 
 
-class _Served(NamedTuple):
-    """The deployment that has served last, and when, in seconds."""
-
-    deployment_id: str | None
-    at: float
-
-
-_NEVER: Final = _Served(None, -inf)
+_Served = tuple[str | None, float]  # the deployment that has served last, and when, in seconds
+_NEVER: Final[_Served] = (None, -inf)
 
 
 class RecentCalls:
@@ -30,7 +24,7 @@ class RecentCalls:
     def serve(self, scope: str, deployment_id: str | None, now: float) -> None:
         """A deployment has served."""
         served = self._served
-        served[scope] = _Served(deployment_id, now)
+        served[scope] = deployment_id, now
         if len(served) > MOST_SCOPES:
             served.pop(next(iter(served)), None)
 
@@ -43,7 +37,7 @@ class RecentCalls:
     def another_has_served(self, scopes: Iterable[str], deployment_id: str | None, since: float) -> bool:
         """Whether another deployment of one of ``scopes`` has served since then."""
         found = (self._served.get(scope, _NEVER) for scope in scopes)
-        return any(served.deployment_id != deployment_id and served.at > since for served in found)
+        return any(served_by != deployment_id and at > since for served_by, at in found)
 
     def served_scopes(self) -> list[str]:
         """Those that have served."""
@@ -51,8 +45,8 @@ class RecentCalls:
 
     def last(self, scope: str) -> float:
         """When a call has served or failed last."""
-        return max(self._served.get(scope, _NEVER).at, self._failed_at.get(scope, -inf))
+        return max(self._served.get(scope, _NEVER)[1], self._failed_at.get(scope, -inf))
 
     def served_at(self, scope: str) -> float:
         """When a call has served last."""
-        return self._served.get(scope, _NEVER).at
+        return self._served.get(scope, _NEVER)[1]
