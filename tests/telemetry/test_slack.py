@@ -14,7 +14,7 @@ from slack_support import AT, PATH, Webhook, breaker, budget, opened, quota, unp
 from support import wait_until
 
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.events import HealthChanged
+from wallie_litellm.events import HealthChanged, LimitOverstated
 from wallie_litellm.telemetry.sinks import slack
 from wallie_litellm.telemetry.sinks.slack import SlackSink
 
@@ -104,6 +104,11 @@ def counted(texts: list[str]) -> int:
             [unpriced()],
             "*Model without a price:* `gpt-next` at `openai` calls `openai/gpt-next`, whose price is unknown: "
             "what it costs is missing from every total. Set the prices in its `model_info`.",
+        ),
+        (
+            [LimitOverstated("l-1", AT, "openai", "gpt-4o", "tpm", 150_000, 30_000)],
+            "*Limit larger than the account's:* The file gives `gpt-4o` at `openai` 150,000 `tpm`, and the account has "
+            "30,000. `wallie-litellm limits --write` prints what it has.",
         ),
         ([budget()], "*Budget warning:* `2026-09` has cost $400.00 of $500.00 (80 %)."),
     ],
