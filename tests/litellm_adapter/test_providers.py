@@ -85,7 +85,7 @@ def test_a_credential_of_the_proxys_gives_address_and_key(monkeypatch: pytest.Mo
 def test_a_deployment_that_is_added_keeps_the_names_in_use_and_one_that_is_replaced_has_its_own() -> None:
     router = litellm.Router(model_list=[entry("openai/tiny", {"id": "a"}, api_base=LOCAL)])
     met: list[tuple[str, str]] = []
-    inner = InnerRouter(router, lambda provider, _account, _own, scope: met.append((provider, scope)))
+    inner = InnerRouter(router, lambda provider, _account, _own, scope, _group: met.append((provider, scope)))
 
     def provider_of(key: str) -> str:
         return next(inner.provider_of(one) for one in inner.deployments() if one["model_info"]["id"] == key)
