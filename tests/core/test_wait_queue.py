@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.wait_queue import WaitQueue
 
 
@@ -32,7 +32,7 @@ def total(entries: Iterable[Entry]) -> Demand:
 
 def test_an_empty_queue_has_no_head() -> None:
     queue: WaitQueue[Entry] = WaitQueue()
-    assert (queue.head(), len(queue), queue.ahead(0), list(queue.heads(0))) == (None, 0, (NOTHING, NOTHING), [])
+    assert (queue.head(), len(queue), queue.ahead(0), list(queue.heads(0))) == (None, 0, {}, [])
 
 
 @given(st.lists(st.tuples(st.integers(-2, 2), st.sampled_from(["", "a", "b"])), max_size=30))
@@ -49,7 +49,8 @@ def test_a_new_entry_is_behind_its_own_priority_and_higher_ones() -> None:
     queue: WaitQueue[Entry] = WaitQueue()
     for priority, tokens in [(0, 1), (1, 10), (2, 100), (1, 20)]:
         queue.push(Entry(Demand(1, tokens), priority))
-    assert [queue.ahead(priority).account.tokens for priority in (-1, 0, 1, 2, 3)] == [131, 131, 130, 100, 0]
+    assert [queue.ahead(priority)[""].tokens for priority in (-1, 0, 1, 2)] == [131, 131, 130, 100]
+    assert queue.ahead(3) == {}
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -94,9 +95,9 @@ class QueueMachine(RuleBasedStateMachine):
             for entry in ahead:
                 first.setdefault(entry.scope, entry)
             assert list(self.queue.heads(priority)) == list(first.values())
-            for scope in ("", "a"):
-                own = [entry for entry in ahead if scope and entry.scope == scope]
-                assert self.queue.ahead(priority, scope) == (total(ahead), total(own))
+            assert self.queue.ahead(priority) == {
+                scope: total([entry for entry in ahead if entry.scope == scope]) for scope in first
+            }
         for scope in ("", "a", "b"):
             own = [entry for entry in self.model if entry.scope == scope]
             assert (self.queue.waiting(scope), self.queue.demand(scope)) == (len(own), total(own))

@@ -164,6 +164,20 @@ def test_waiters_for_the_accounts_limit_are_passed_by_none() -> None:
     assert [round(at - 1000, 2) for at, _ in queue.admissions] == [0.2, 5.2, 5.3, 5.4]
 
 
+def test_waiters_that_their_model_will_not_serve_in_time_are_not_counted_against_others() -> None:
+    clock = FakeClock()
+    limiter = limited(clock, {OPUS: ScopeLimits({"rpd": 3}), HAIKU: ScopeLimits({"rpm": 6})}, rpd=10, rpm=600)
+    queue = RecordedQueue(clock, limiter)
+    limiter.pause(5)
+    for _ in range(50):
+        queue.join(tokens(1), patience=20, scope=OPUS)
+        queue.join(tokens(1), patience=20, scope=HAIKU)
+    assert denied(limiter.check(tokens(1))).limit == "rpd"  # of 10, 3 and 8 are ahead
+    limiter.set_limit(HAIKU, "rpd", 6)
+    assert denied(limiter.check(tokens(1))) == (DenialReason.PAUSED, pytest.approx(5), None)
+    assert denied(limiter.check(tokens(1), scope=OPUS)).dimension == "rpd"
+
+
 def test_a_waiter_that_its_model_keeps_longer_than_the_account_does_not_hold_the_account_up_for_others() -> None:
     clock = FakeClock()
     limiter = limited(clock, {OPUS: ScopeLimits({"tpm": 60}, {"tpm": 600})})

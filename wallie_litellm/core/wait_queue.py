@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterator
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from wallie_litellm.core.demand import NOTHING, Demand
 
@@ -20,15 +20,6 @@ class QueueEntry(Protocol):
     priority: int
     scope: str
 
-
-class Ahead(NamedTuple):
-    """The sums of the demands that a request is behind: of all of them, and of those for its own model's limits."""
-
-    account: Demand = NOTHING
-    model: Demand = NOTHING
-
-
-NONE_AHEAD = Ahead()
 
 T = TypeVar("T", bound=QueueEntry)
 
@@ -128,14 +119,13 @@ class WaitQueue(Generic[T]):
         else:
             self._removed.add(id(entry))
 
-    def ahead(self, priority: int, scope: str = "") -> Ahead:
-        """The sums of the demands that a new entry of ``priority`` would be behind."""
-        account = model = NOTHING
+    def ahead(self, priority: int) -> dict[str, Demand]:
+        """The sums of the demands that a new entry of ``priority`` would be behind, by scope."""
+        ahead: dict[str, Demand] = {}
         for other in self._order:
             if other < priority:
                 break
-            for name, lane in self._lanes[other].items():
-                account = account.plus(lane.demand)
-                if scope and name == scope:
-                    model = model.plus(lane.demand)
-        return Ahead(account, model)
+            for scope, lane in self._lanes[other].items():
+                if lane.length:
+                    ahead[scope] = ahead.get(scope, NOTHING).plus(lane.demand)
+        return ahead

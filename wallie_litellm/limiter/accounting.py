@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import inf
+from math import ceil, inf
 from typing import TypeVar
 
 from wallie_litellm.core.demand import NOTHING, Demand
@@ -82,6 +82,13 @@ class StoreAccounting:
         tokens = min([demand.tokens, *(self.capacity(name, scope) for name in ("tpm", "tpd"))])
         output = min(demand.output, self.capacity("otpm", scope))
         return Demand(demand.requests, int(max(tokens, demand.input)), demand.input, int(output))
+
+    def served_within(self, now: float, demand: Demand, scope: str, seconds: float) -> Demand:
+        """The part of ``demand`` that the own limits of ``scope`` let through in that time."""
+        if scope == ACCOUNT:
+            return demand
+        share = self._scopes[scope].share_within(now, demand, seconds)
+        return demand if share >= 1.0 else Demand(*(ceil(amount * share) for amount in demand))
 
     def configured(self) -> dict[tuple[str, str], int]:
         """The configured limits, by scope and dimension."""

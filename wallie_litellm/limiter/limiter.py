@@ -133,8 +133,16 @@ class Limiter:
         """The denial of a request behind those in the queue that it may not pass; ``None`` if it is the first."""
         if self._may_pass(now, priority, scope):
             return self._store.check(now, demand, NOTHING, scope)
-        ahead = self._queue.ahead(priority, scope)
-        return self._store.check(now, demand, ahead.account, scope, ahead.model) or Denial(_QUEUED, 0.0)
+        ahead = self._queue.ahead(priority)
+        of_model = ahead.get(scope, NOTHING) if scope != ACCOUNT else NOTHING
+        if len(ahead) > 1:  # of those that wait for other models, what these allow before the last of them gives up
+            within = self._give_ups.last() - now
+            ahead = {
+                other: total if other == scope else self._store.served_within(now, total, other, within)
+                for other, total in ahead.items()
+            }
+        total = Demand(*map(sum, zip(NOTHING, *ahead.values(), strict=True)))
+        return self._store.check(now, demand, total, scope, of_model) or Denial(_QUEUED, 0.0)
 
     def _may_pass(self, now: float, priority: int, scope: str) -> bool:
         """Whether all requests ahead of a new one wait for limits of models that it does not need."""

@@ -172,6 +172,15 @@ class ScopeAccounting:
                 return Denial(DenialReason.TOO_LARGE, inf, limit_key(dimension, self.scope))
         return None
 
+    def share_within(self, now: float, demand: Demand, seconds: float) -> float:
+        """The share of ``demand`` that rates and days let through in that time."""
+        left = [
+            (demand.of(name), bucket.capacity - bucket.used(now) + seconds / bucket.cost)
+            for name, bucket in self.buckets.items()
+        ]
+        left += [(demand.of(name), float(counter.limit - counter.used)) for name, counter in self.days.items()]
+        return max(0.0, min((most / units for units, most in left if units > 0), default=1.0))
+
     def enter_settlement(self, demand: Demand, charged: Demand) -> None:
         """Count the end of a reservation of ``demand``."""
         self.settled.add(charged)

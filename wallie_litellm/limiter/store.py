@@ -163,6 +163,9 @@ class ProviderStore(Protocol):
         Of ``ahead``, only ``ahead_in_scope`` needs the limits of ``scope``.
         """
 
+    def served_within(self, now: float, demand: Demand, scope: str, seconds: float) -> Demand:
+        """The part of ``demand`` that the own limits of ``scope`` let through in that time."""
+
     def settle(self, now: float, reservation: Reservation, charged: Demand) -> bool:
         """Replace the reservation by ``charged``; ``False`` if it had been settled before."""
 
