@@ -213,6 +213,20 @@ def test_answers_that_come_late_say_nothing(clock: FakeClock) -> None:
     assert program.learning.learned("gpt-4o", "rpm") == 60
 
 
+def test_a_limit_that_is_said_again_is_as_old_as_the_last_answer(clock: FakeClock) -> None:
+    program, account = Program(clock, *of_file("advise")), Account(clock, 60)
+    model = program.model()
+    for _ in range(5):
+        clock.advance(100)
+        model.answered(account.headers(60), clock.now())
+    assert program.learning.said("gpt-4o", "rpm") == ("headers", clock.now())
+    seen_at = clock.now()
+    for _ in range(3):
+        clock.advance(100)
+        model.answered({}, clock.now())
+    assert program.learning.said("", "rpm") == ("headers", seen_at)
+
+
 def test_several_processes_divide_what_the_vendor_allows_and_leaves(clock: FakeClock) -> None:
     rules, limits = of_file("enforce")
     program = Program(clock, rules, limits.share(4), processes=4)

@@ -26,6 +26,7 @@ from wallie_litellm.core.limit_sightings import (
 )
 from wallie_litellm.limiter.limiter import Limiter
 
+HEADERS: Final = "headers"  # the source of what an answer's headers name
 LOOKS_EVERY: Final = 0.02  # seconds at least between two looks at what is left: of many answers, some are enough
 MOST: Final = 0.9  # share of a limit above which what is left of it bounds nothing
 RECENT: Final = 60.0  # seconds for which what another account has said is left counts
@@ -79,8 +80,8 @@ class LearnedModel:
     """Learns one model's limits at one account; ``vocabulary`` is that of its vendor's headers."""
 
     __slots__ = (
-        "_as_of", "_bounds", "_careful_of", "_date", "_left", "_look_at", "_names", "_raw", "_vocabulary", "account",
-        "careful", "learning", "limits", "model", "scope",
+        "_as_of", "_bounds", "_careful_of", "_date", "_has_limits", "_left", "_look_at", "_names", "_raw",
+        "_repeated_at", "_vocabulary", "account", "careful", "learning", "limits", "model", "scope",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +97,8 @@ class LearnedModel:
         self._vocabulary = vocabulary
         self._names = tuple(LITELLMS + names.limit for names in vocabulary.headers)
         self._raw: tuple[str | None, ...] | None = None  # the last answer's, once they have nothing new to say
+        self._has_limits = False  # the last answer's headers name limits
+        self._repeated_at = -inf  # when the call was sent whose answer has named the same ones last
         self._bounds: tuple[_Bound, ...] = ()
         self._left: dict[str, tuple[int, float]] = {}  # by dimension: what was left, and when that was said
         self._look_at = -inf  # when to look at what is left again
@@ -109,6 +112,8 @@ class LearnedModel:
             self._read(headers, raw)
             if not self.careful.is_over(self.learning.now()):
                 self._be_careful()
+        elif self._has_limits:
+            self._repeated_at = sent_at
         if self._bounds and (now := self.learning.now()) >= self._look_at:
             self._look_at = now + LOOKS_EVERY
             self._bound(headers, sent_at)
@@ -131,15 +136,20 @@ class LearnedModel:
                 self.learning.see(self, limits, source)
             self._bounds = self._find_bounds()
 
+    def seen_at(self, dimension: str) -> float:
+        """When an answer has named this limit last, in seconds of the guard's clock."""
+        limit = self.limits[dimension]
+        return max(limit.seen_at, self._repeated_at) if limit.source == HEADERS else limit.seen_at
+
     def _read(self, headers: Mapping[str, str], raw: tuple[str | None, ...]) -> None:
         if self._is_late(headers):
             return
         learning = self.learning
         seen = sightings_in(self._vocabulary, headers, learning.wall()) if any(raw) else ()
         with learning.lock:
-            learning.see(self, seen, "headers")
+            learning.see(self, seen, HEADERS)
             self._bounds = self._find_bounds()
-            self._raw = raw if self._is_settled(seen) else None
+            self._raw, self._has_limits = raw if self._is_settled(seen) else None, bool(seen)
 
     def _is_settled(self, seen: Sequence[Sighting]) -> bool:
         """Whether another answer that says the same would change nothing."""

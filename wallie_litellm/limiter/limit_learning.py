@@ -193,12 +193,18 @@ class LimitLearning:
             return None
         return sum(amounts) if scope == ACCOUNT else min(amounts)
 
-    def limit_of(self, scope: str, dimension: str) -> LearnedLimit | None:
-        """The newest of the limits that :meth:`learned` is made of."""
-        limits = [
-            one.limits[dimension] for every in self._in(scope) for one in every.values() if dimension in one.limits
+    def said(self, scope: str, dimension: str) -> tuple[str, float] | None:
+        """Where what :meth:`learned` is made of was said last, and when, in seconds of the guard's clock."""
+        found = [
+            (one.seen_at(dimension), limit.source)
+            for every in self._in(scope)
+            for one in every.values()
+            if (limit := one.limits.get(dimension)) is not None and limit.amount
         ]
-        return max((one for one in limits if one.amount), key=lambda one: one.seen_at, default=None)
+        if not found:
+            return None
+        seen_at, source = max(found)
+        return source, seen_at
 
     def scopes(self) -> list[str]:
         """The scopes of which something is configured or known: the account, patterns, and models without an entry."""

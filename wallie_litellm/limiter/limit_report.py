@@ -39,13 +39,13 @@ def _describe_scope(learning: LimitLearning, scope: str, usage: Mapping[str, Lim
     rules = learning.rules_of(scope) if learning.is_stated(scope) else LearnRules()
     described: dict[str, Any] = {}
     for dimension in DIMENSIONS:
-        learned, used = learning.limit_of(scope, dimension), usage.get(dimension)
-        if dimension in rules.stated or dimension in rules.autos or learned is not None or used is not None:
-            seen = None if learned is None else learning.wall() - (learning.now() - learned.seen_at)
+        said, used = learning.said(scope, dimension), usage.get(dimension)
+        if dimension in rules.stated or dimension in rules.autos or said is not None or used is not None:
+            seen = None if said is None else learning.wall() - (learning.now() - said[1])
             described[dimension] = {
                 "configured": "auto" if dimension in rules.autos else rules.stated.get(dimension),
                 "learned": learning.learned(scope, dimension),
-                "source": None if learned is None else learned.source,
+                "source": None if said is None else said[0],
                 "seen_at": None if seen is None else iso_time(seen, "seconds"),
                 "limit": None if used is None else used.limit,
                 "used": None if used is None else used.units,
