@@ -338,7 +338,7 @@ class Guard:
         wall = self.clock.wall()
         providers = describe_providers(self._limiters, wall, self._settlement.rejected)
         for name, described in providers.items():
-            add_learned(self.vendor_limits.of(name), described)
+            add_learned(self.vendor_limits.of(name) if self._limiters.is_placed(name) else None, described)
             if (estimates := self.estimates.describe(name)) is not None:
                 described["estimates"] = estimates
         return {

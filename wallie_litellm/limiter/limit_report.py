@@ -26,13 +26,13 @@ def describe_limits(learning: LimitLearning) -> dict[str, Any]:
     }
 
 
-def add_learned(learning: LimitLearning, described: Mapping[str, Any]) -> None:
-    """Add what the vendor has said to each quota of a provider as status reports show it."""
+def add_learned(learning: LimitLearning | None, described: Mapping[str, Any]) -> None:
+    """Add what the vendor has said, if it was asked yet, to each quota of a provider as status reports show it."""
     quotas = {ACCOUNT: described["quota"]}
     quotas |= {scope: own["quota"] for scope, own in described.get("models", {}).items() if "quota" in own}
     for scope, quota in quotas.items():
         for dimension, shown in quota.items():
-            shown["learned"] = learning.learned(scope, dimension)
+            shown["learned"] = None if learning is None else learning.learned(scope, dimension)
 
 
 def _describe_scope(learning: LimitLearning, scope: str, usage: Mapping[str, LimitUsage]) -> dict[str, Any]:

@@ -105,6 +105,10 @@ class LimiterRegistry:
                 self._providers[name] = limiter
         return limiter
 
+    def is_placed(self, provider: str) -> bool:
+        """Whether it is settled at which address ``provider`` is, and with it whose default limits it has."""
+        return provider in self._providers
+
     def meet(
         self, provider: str, account: str, at_own_address: bool, scope: str = "", group: str | None = None
     ) -> None:
