@@ -119,12 +119,9 @@ class StoreAccounting:
 
     def _enter_reservation(self, now: float, demand: Demand, scope: str, generation: int, probe: int) -> Reservation:
         """Count an admission."""
-        for one in self._passed[scope]:
-            for kind in one.token_kinds:
-                one.held[kind] += demand[kind]
-            one.reserved.add(demand)
-            if one.concurrency is not None:
-                one.in_flight += 1
+        self._account.enter_reservation(demand)
+        if scope:
+            self._scopes[scope].enter_reservation(demand)
         reservation = Reservation(demand, now, generation, probe, scope)
         self._live[reservation] = None
         return reservation
@@ -135,10 +132,9 @@ class StoreAccounting:
             return False
         reservation.settled = True
         del self._live[reservation]
-        for one in self._passed[reservation.scope]:
-            one.enter_settlement(reservation.demand, charged)
-            if one.concurrency is not None:
-                one.in_flight -= 1
+        self._account.enter_settlement(reservation.demand, charged)
+        if reservation.scope:
+            self._scopes[reservation.scope].enter_settlement(reservation.demand, charged)
         return True
 
     def _enter_use(self, amount: Demand, scope: str) -> None:

@@ -181,8 +181,19 @@ class ScopeAccounting:
         left += [(demand.of(name), float(counter.limit - counter.used)) for name, counter in self.days.items()]
         return max(0.0, min((most / units for units, most in left if units > 0), default=1.0))
 
+    def enter_reservation(self, demand: Demand) -> None:
+        """Count an admission."""
+        held = self.held
+        for kind in self.token_kinds:
+            held[kind] += demand[kind]
+        self.reserved.add(demand)
+        if self.concurrency is not None:
+            self.in_flight += 1
+
     def enter_settlement(self, demand: Demand, charged: Demand) -> None:
         """Count the end of a reservation of ``demand``."""
+        if self.concurrency is not None:
+            self.in_flight -= 1
         self.settled.add(charged)
         if len(self.settled) > ADD_UP_AFTER:
             self.settled.total()
