@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from statistics import median
@@ -26,11 +27,14 @@ from wallie_litellm.config import WallieConfig  # noqa: E402 - as above
 from wallie_litellm.core.circuit_breaker import Verdict  # noqa: E402 - as above
 from wallie_litellm.core.demand import Demand  # noqa: E402 - as above
 from wallie_litellm.guard import Guard  # noqa: E402 - as above
-from wallie_litellm.limiter.store import Reservation  # noqa: E402 - as above
+from wallie_litellm.limiter.limiter import Limiter  # noqa: E402 - as above
+from wallie_litellm.limiter.store import Denial, Reservation  # noqa: E402 - as above
+from wallie_litellm.limiter.waiter import Waiter  # noqa: E402 - as above
 
 DEMAND = Demand(1, 190, 100, 90)
 HOT = {"rpm": 10_000_000, "tpm": 10_000_000_000, "rpd": 2_000_000_000}
 SCOPED = {**HOT, "models": {"gpt-4o*": HOT}}  # two scopes for each call
+_LONGEST = 3.0  # seconds that an admission may wait
 START = 4.0  # seconds that processes are given to begin
 
 
@@ -48,14 +52,23 @@ def _admit(url: str, seconds: float, start_at: float, scoped: bool) -> None:
     while time.monotonic() - began < seconds:
         for _ in range(100):
             result = limiter.reserve(DEMAND, 0, scope)
+            if not isinstance(result, Reservation):
+                result = _wait(limiter, guard.clock.now(), scope)
             if isinstance(result, Reservation):
                 limiter.settle(result, DEMAND, Verdict.SUCCESS)
                 count += 1
-            else:
-                time.sleep(0.0002)
     store = guard.status()["store"]
     print(json.dumps([count / seconds, store.get("exchanges", {}).get("openai", 0), count]))
     guard.close()
+
+
+def _wait(limiter: Limiter, now: float, scope: str) -> Reservation | Denial | None:
+    """Wait in the limiter's queue, as a call does."""
+    woken = threading.Event()
+    waiter = Waiter(DEMAND, 0, now + _LONGEST, lambda _: woken.set(), scope)
+    limiter.enqueue(waiter)
+    woken.wait(2 * _LONGEST)
+    return waiter.result
 
 
 def _admits(url: str, processes: int, seconds: float, *, scoped: bool = False) -> tuple[float, float]:
