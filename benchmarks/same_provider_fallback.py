@@ -94,7 +94,7 @@ def _tabulate(report: Report) -> None:
                 f"{figures['succeeded']:.1%} of {figures['offered']}",
                 f"{figures['by_fallback']:.1%}",
                 f"{figures['primary_calls']}",
-                f"{figures['p95']:.2f} s",
+                f"{figures['p95']:.2f} s" if figures["succeeded"] else "",
                 "never" if back is None else f"after {back:.1f} s",
             )
         )
