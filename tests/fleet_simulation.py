@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+from wallie_litellm.config.models import StoreSettings
 from wallie_litellm.core.circuit_breaker import BreakerRules, Verdict
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.lease_server import LeaseServer
@@ -24,10 +25,12 @@ from wallie_litellm.core.token_bucket import TokenBucket
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
-from wallie_litellm.limiter.redis.fleet import CONFIRMED_AFTER, HEARTBEAT, RECONNECT, TIMEOUT
+from wallie_litellm.limiter.redis.fleet import CONFIRMED_AFTER, HEARTBEAT, RECONNECT
 from wallie_litellm.limiter.store import Reservation
 from wallie_litellm.limiter.waiter import Waiter
 
+TIMEOUT = StoreSettings().timeout  # seconds
+CONFIRMED = CONFIRMED_AFTER * TIMEOUT  # seconds
 UNIX = 1_790_000_000.0  # seconds; the server's clock at 0 of the simulation's
 ONE = Demand(1, 0, 0, 0)
 A_HAIR = 1e-3  # of a request
@@ -240,8 +243,8 @@ class SimulatedWorker:
         self.limiter.lease_server_lost(self.fleet.policy, confirmed=False)
         chance = self.fleet.chance
         lasts = RECONNECT * chance.uniform(0.9, 1.3) + (chance.uniform(0, 4) if chance.random() < 0.2 else 0.0)
-        if lasts > CONFIRMED_AFTER:
-            self.fleet.events.after(CONFIRMED_AFTER, self.awake(self._confirm))
+        if lasts > CONFIRMED:
+            self.fleet.events.after(CONFIRMED, self.awake(self._confirm))
         self.fleet.events.after(lasts, self.awake(self._found))
 
     def _confirm(self) -> None:

@@ -41,6 +41,7 @@ class Plan:
     skew: float = 0.0  # seconds that its wall clock is wrong
     start_at: float = 0.0  # on the monotonic clock
     on_store_error: str = "local"
+    timeout: str = "250ms"  # without an answer of Redis, after which that holds
     waits_for_begin: bool = False  # for :meth:`Worker.begin`, whatever ``start_at`` is
 
 
@@ -118,7 +119,7 @@ async def _work(plan: Plan) -> None:
 
     config = WallieConfig(
         providers={"openai": plan.limits},
-        store={"url": plan.url, "on_store_error": plan.on_store_error},
+        store={"url": plan.url, "on_store_error": plan.on_store_error, "timeout": plan.timeout},
         admission={"max_wait": plan.max_wait},
         ledger=None,
     )

@@ -15,6 +15,8 @@ from wallie_litellm.guard import Guard
 
 MakeGuard = Callable[..., Guard]
 
+PATIENT = "5s"  # a busy machine may be slow, and that is no outage
+
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
@@ -27,9 +29,10 @@ async def make_guard() -> AsyncIterator[MakeGuard]:
     """Builds guards whose openai takes 600 requests a minute; sections of ``wallie:`` are given by keyword."""
     made: list[Guard] = []
 
-    def make(url: str, on_store_error: str = "local", **wallie: Any) -> Guard:
+    def make(url: str, on_store_error: str = "local", timeout: str = PATIENT, **wallie: Any) -> Guard:
         data = {"providers": {"openai": {"rpm": 600}}, "ledger": None, **wallie}
-        config = WallieConfig.model_validate({**data, "store": {"url": url, "on_store_error": on_store_error}})
+        store = {"url": url, "on_store_error": on_store_error, "timeout": timeout}
+        config = WallieConfig.model_validate({**data, "store": store})
         made.append(Guard(config, bus=RecordingBus()))
         return made[-1]
 

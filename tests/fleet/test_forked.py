@@ -38,7 +38,7 @@ def test_a_child_does_not_spend_the_leases_of_its_parent() -> None:
     with RedisServer() as server:
         config = WallieConfig(
             providers={"openai": {"rpm": 2, "burst": {"rpm": 40}}},
-            store={"url": server.url, "on_store_error": "closed"},
+            store={"url": server.url, "on_store_error": "closed", "timeout": "5s"},
             admission={"max_wait": 0},
             ledger=None,
         )

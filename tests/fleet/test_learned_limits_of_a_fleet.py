@@ -67,7 +67,9 @@ async def test_a_limit_that_one_worker_learns_holds_for_all(
     await until(lambda: shown(later).get("limit", 0) >= 60)
     model = {"model_name": "g", "litellm_params": {"model": "openai/gpt-4o", "api_key": "fake"}}
     file = tmp_path / "router_config.yaml"
-    file.write_text(yaml.safe_dump({"model_list": [model], "wallie": {**rules, "store": {"url": server.url}}}))
+    file.write_text(
+        yaml.safe_dump({"model_list": [model], "wallie": {**rules, "store": {"url": server.url, "timeout": "5s"}}})
+    )
     result = await asyncio.to_thread(CliRunner().invoke, main, ["limits", "--json", "--config", str(file)])
     found = json.loads(result.stdout)["providers"]["openai"]["scopes"]
     assert found[""]["limits"]["rpm"]["configured"] == found[""]["limits"]["rpm"]["limit"] == 600

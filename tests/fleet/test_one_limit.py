@@ -31,7 +31,9 @@ def server() -> Iterator[RedisServer]:
 
 def run(plans: list[dict[str, Any]], url: str, kill: float | None = None) -> list[Report]:
     """Carry the plans out side by side; ``kill`` seconds after the start the first one is killed."""
-    workers = [Worker(Plan(url, LIMITS, on_store_error="closed", waits_for_begin=True, **plan)) for plan in plans]
+    workers = [
+        Worker(Plan(url, LIMITS, on_store_error="closed", timeout="5s", waits_for_begin=True, **plan)) for plan in plans
+    ]
     for worker in workers:
         worker.wait_until_ready()
     start_at = time.monotonic() + START

@@ -18,6 +18,7 @@ from recording import RecordingBus
 from redis_support import RedisCluster, RedisServer, SentinelSet, SlowLink
 from turns import Turns
 
+from wallie_litellm.config.models import StoreSettings
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.circuit_breaker import BreakerState, Verdict
 from wallie_litellm.core.demand import Demand, Outcome
@@ -41,6 +42,7 @@ AT_ONCE = 0.25 + SLACK  # seconds until all workers have a trip or a pause
 ONE = Demand(1, 0, 0, 0)
 IMPATIENT: dict[str, Any] = {"admission": {"max_wait": 0}}
 POLICIES = ("local", "open", "closed")
+HASTY: dict[str, Any] = {"timeout": "250ms"}  # where a silent Redis is to be noticed
 
 _clocks: list[Turns] = []
 
@@ -215,7 +217,7 @@ async def test_without_redis_from_the_start_the_policy_holds_and_the_fleet_share
 ) -> None:
     server = RedisServer()
     try:
-        guards = [make_guard(server.url, policy, **IMPATIENT) for _ in range(2)]
+        guards = [make_guard(server.url, policy, **IMPATIENT, **HASTY) for _ in range(2)]
         if policy == "closed":
             with pytest.raises(RateLimited, match=r"shared store does not answer.*wallie\.store\.on_store_error"):
                 await ask(guards[0])
@@ -249,7 +251,7 @@ def end_of(fault: Fault) -> Fault:
 async def test_requests_in_mid_flight_do_not_wait_for_a_redis_that_dies_or_hangs(
     make_guard: MakeGuard, server: RedisServer, fault: Fault, policy: str
 ) -> None:
-    guards = [make_guard(server.url, policy, **BUSY) for _ in range(2)]
+    guards = [make_guard(server.url, policy, **BUSY, **HASTY) for _ in range(2)]
     await registered(*guards)
     async with Traffic.at(*guards) as traffic:
         await asyncio.sleep(0.2)
@@ -279,7 +281,7 @@ async def test_requests_in_mid_flight_do_not_wait_for_a_redis_that_dies_or_hangs
 async def test_each_worker_keeps_to_its_part_while_redis_is_away_and_nothing_is_counted_twice_afterwards(
     make_guard: MakeGuard, server: RedisServer, fault: Fault
 ) -> None:
-    guards = [make_guard(server.url, **IMPATIENT) for _ in range(2)]
+    guards = [make_guard(server.url, **IMPATIENT, **HASTY) for _ in range(2)]
     await registered(*guards)
     began = time.monotonic()
     for guard in guards:
@@ -290,7 +292,7 @@ async def test_each_worker_keeps_to_its_part_while_redis_is_away_and_nothing_is_
     fault(server)
     await until_state("down", guards, NOTICED)
     if fault is hang:  # a shorter silence may be the processes' own slowness
-        await asyncio.sleep(CONFIRMED_AFTER + 0.1)
+        await asyncio.sleep(CONFIRMED_AFTER * StoreSettings().timeout + 0.1)
     parts = [await admitted(guard) for guard in guards]
     left = 300 - 100 + (time.monotonic() - began) * 5
     assert all(left - 30 <= part <= left + 5 for part in parts), (parts, left)
@@ -305,7 +307,7 @@ async def test_each_worker_keeps_to_its_part_while_redis_is_away_and_nothing_is_
 
 
 async def test_closing_does_not_wait_for_a_redis_that_hangs(make_guard: MakeGuard, server: RedisServer) -> None:
-    guard = make_guard(server.url)
+    guard = make_guard(server.url, **HASTY)
     await until_state("ok", [guard], RECOVERED)
     await call(guard)
     server.pause()
@@ -320,7 +322,7 @@ async def test_closing_does_not_wait_for_a_redis_that_hangs(make_guard: MakeGuar
 
 async def test_over_a_slow_link_the_fleet_still_shares(make_guard: MakeGuard, server: RedisServer) -> None:
     with SlowLink(server, delay=0.1) as link:
-        guards = [make_guard(link.url, **IMPATIENT) for _ in range(2)]
+        guards = [make_guard(link.url, **IMPATIENT, **HASTY) for _ in range(2)]
         await registered(*guards)
         began = time.monotonic()
         asked = await asyncio.gather(*(ask(guard) for guard in guards for _ in range(400)), return_exceptions=True)
@@ -339,7 +341,7 @@ async def test_over_a_slow_link_the_fleet_still_shares(make_guard: MakeGuard, se
 @pytest.mark.parametrize("policy", ["local", "closed"])
 async def test_a_silent_link_is_as_good_as_none(make_guard: MakeGuard, server: RedisServer, policy: str) -> None:
     with SlowLink(server) as link:
-        guards = [make_guard(link.url, policy, **BUSY) for _ in range(2)]
+        guards = [make_guard(link.url, policy, **BUSY, **HASTY) for _ in range(2)]
         await registered(*guards)
         async with Traffic.at(*guards) as traffic:
             link.silent = True
@@ -355,7 +357,7 @@ async def test_a_silent_link_is_as_good_as_none(make_guard: MakeGuard, server: R
 async def test_a_process_without_a_processor_for_a_while_does_not_report_an_outage(
     make_guard: MakeGuard, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    guard = make_guard(server.url, **BUSY)
+    guard = make_guard(server.url, **BUSY, **HASTY)
     await registered(guard)
     fleet = guard._fleet
     assert fleet is not None
@@ -430,7 +432,7 @@ async def test_a_redis_without_memory_is_down_and_stays_so_until_there_is_some(
     make_guard: MakeGuard, caplog: pytest.LogCaptureFixture, policy: str
 ) -> None:
     with RedisServer(extra=("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")) as server:
-        guards = [make_guard(server.url, policy, **IMPATIENT) for _ in range(2)]
+        guards = [make_guard(server.url, policy, **IMPATIENT, **HASTY) for _ in range(2)]
         await registered(*guards)
         began = time.monotonic()
         for guard in guards:
@@ -516,7 +518,7 @@ async def test_a_password_that_breaks_the_url_is_shown_nowhere(
 
 async def test_after_a_failover_the_fleet_goes_on_with_the_new_master(make_guard: MakeGuard) -> None:
     with SentinelSet() as group:
-        guards = [make_guard(group.url, **BUSY) for _ in range(2)]
+        guards = [make_guard(group.url, **BUSY, **HASTY) for _ in range(2)]
         await registered(*guards)
         await is_shared(*guards)
         async with Traffic.at(*guards) as traffic:
@@ -532,7 +534,7 @@ async def test_a_cluster_of_three_masters_serves_all_providers(make_guard: MakeG
     names = ("openai", "anthropic", "gemini", "groq", "deepseek", "mistral")
     with RedisCluster(3) as cluster:
         wallie: dict[str, Any] = {"providers": {name: {"rpm": 60} for name in names}, **IMPATIENT}
-        guards = [make_guard(cluster.url, **wallie) for _ in range(2)]
+        guards = [make_guard(cluster.url, **HASTY, **wallie) for _ in range(2)]
         await registered(*guards)
         for name in names:
             began = time.monotonic()
@@ -581,7 +583,7 @@ async def test_a_trip_and_a_pause_reach_a_worker_that_does_nothing(make_guard: M
 async def test_a_breaker_that_opened_without_redis_is_open_for_all_when_it_is_back(
     make_guard: MakeGuard, server: RedisServer
 ) -> None:
-    guards = [make_guard(server.url) for _ in range(2)]
+    guards = [make_guard(server.url, **HASTY) for _ in range(2)]
     await registered(*guards)
     server.pause()
     await until_state("down", guards, NOTICED)
@@ -723,7 +725,7 @@ async def test_a_features_limit_is_shared(make_guard: MakeGuard, server: RedisSe
 
 @pytest.mark.parametrize("fault", [hang, None])
 async def test_closing_leaves_no_task_behind(make_guard: MakeGuard, server: RedisServer, fault: Fault | None) -> None:
-    guard = make_guard(server.url)
+    guard = make_guard(server.url, **HASTY)
     await until_state("ok", [guard], RECOVERED)
     if fault is not None:
         fault(server)

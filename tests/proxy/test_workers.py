@@ -107,7 +107,7 @@ def two_workers(folder, fleet, store):
         "admission": {"max_wait": "1ms"},
         "ledger": {"url": ledger.url},
         # A worker that goes on alone, as one may that gets no answer in time, has a share of its own.
-        "store": {"url": store, "on_store_error": "closed"},
+        "store": {"url": store, "on_store_error": "closed", "timeout": "5s"},
     }
     return lay_out(folder, config), ledger
 

@@ -131,11 +131,13 @@ class QuotaSettings(Section):
 class StoreSettings(Place):
     """Where shared state lives, and what holds while it cannot be reached.
 
-    ``on_store_error``: ``local`` keeps a local share of the limit, ``open`` admits, ``closed`` refuses.
+    ``on_store_error``: ``local`` keeps a local share of the limit, ``open`` admits, ``closed`` refuses. ``timeout``:
+    seconds without an answer of Redis after which that holds.
     """
 
     url: StoreUrl = "memory"
     on_store_error: Literal["local", "open", "closed"] = "local"
+    timeout: Duration = 0.25
 
 
 class LedgerSettings(Place):

@@ -25,7 +25,7 @@ def join_fleet(store: StoreSettings, *, others_announce: bool) -> RedisFleet | N
         raise ConfigError(
             [f"wallie.store.url: {error.name} is not installed; install wallie-litellm[redis]"]
         ) from error
-    return RedisFleet(store.url, store.on_store_error, others_announce=others_announce)
+    return RedisFleet(store, others_announce=others_announce)
 
 
 def process_store(processes: int) -> dict[str, Any]:

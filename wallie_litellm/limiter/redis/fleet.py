@@ -26,6 +26,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from wallie_litellm.config.models import StoreSettings
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.lease_exchange import VERSION, LeaseAnswer, RenewalRequest, Uninitialised
 from wallie_litellm.core.scopes import model_in
@@ -49,10 +50,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT: Final = 0.25  # seconds for one command
+CLOSING: Final = 0.25  # seconds for one step of the end
 HEARTBEAT: Final = 2.0  # seconds between two exchanges about a provider, at most: broadcasts cause earlier ones
 RECONNECT: Final = 0.3  # seconds between two attempts
-CONFIRMED_AFTER: Final = 1.0  # seconds without an answer after which an outage is one, whatever this process was doing
+CONFIRMED_AFTER: Final = 4  # timeouts without an answer after which an outage is one, whatever this process was doing
 SPARE_CONNECTIONS: Final = 3  # besides one a provider
 WORKER_KEPT_FOR: Final = 86_400.0  # seconds that a killed worker is listed in Redis; clocks may differ
 
@@ -99,17 +100,15 @@ class _Exchanger:
 class RedisFleet:
     """This process as a worker of the fleet that shares a Redis. Safe to use from any thread.
 
-    ``on_store_error`` is what holds while Redis is away: ``local``, ``open`` or ``closed``. With ``others_announce``,
-    :meth:`once` leaves its actions to other workers.
+    With ``others_announce``, :meth:`once` leaves its actions to other workers.
     """
 
-    def __init__(self, url: str, on_store_error: str, *, others_announce: bool = False) -> None:
+    def __init__(self, settings: StoreSettings, *, others_announce: bool = False) -> None:
         self.worker = new_worker()
         self.state = "connecting"
         self.error: str | None = None
         self.exchanges: Counter[str] = Counter()  # by provider
-        self._url = url
-        self._on_store_error = on_store_error
+        self._settings = settings
         self._others_announce = others_announce  # what is done once in the fleet is left to other workers
         self._exchangers: dict[str, _Exchanger] = {}
         self._of_models = _ModelCallbacks()
@@ -132,7 +131,7 @@ class RedisFleet:
         limiter.on_lease_needed(lambda: self._signal(exchanger))
         self._start()
         if self.state == "down":
-            limiter.lease_server_lost(self._on_store_error, confirmed=self._unconfirmed is None)
+            limiter.lease_server_lost(self._settings.on_store_error, confirmed=self._unconfirmed is None)
         self._signal(exchanger)
 
     def detach(self, name: str) -> bool:
@@ -178,7 +177,7 @@ class RedisFleet:
             "scope": "redis",
             "state": self.state,
             "error": self.error,
-            "on_store_error": self._on_store_error,
+            "on_store_error": self._settings.on_store_error,
             "worker": self.worker,
             "workers": workers,
             "exchanges": dict(self.exchanges),
@@ -193,7 +192,7 @@ class RedisFleet:
         if loop is not None and thread is not None and thread.is_alive():
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._connection_lost.set)
-            thread.join(4 * TIMEOUT)
+            thread.join(4 * CLOSING)
 
     def forked(self) -> None:
         """This is a child process now: it is a worker of its own, without leases."""
@@ -224,7 +223,7 @@ class RedisFleet:
         try:
             loop.run_until_complete(self._main())
         finally:
-            loop.run_until_complete(end_tasks(TIMEOUT))
+            loop.run_until_complete(end_tasks(CLOSING))
             loop.close()
 
     def _signal(self, exchanger: _Exchanger) -> None:
@@ -255,7 +254,7 @@ class RedisFleet:
         while not self._closing:
             self._connection_lost.clear()
             try:
-                await within(4 * TIMEOUT if self.state == "down" else TIMEOUT, self._connect())
+                await within(self._settings.timeout * (4 if self.state == "down" else 1), self._connect())
             except Exception as error:  # noqa: BLE001 - Redis', the network's, and those of a URL that leads nowhere
                 self._on_lost(error)
             else:
@@ -272,7 +271,7 @@ class RedisFleet:
 
     async def _connect(self) -> None:
         try:
-            self._client = client = connect(self._url, TIMEOUT)
+            self._client = client = connect(self._settings.url, self._settings.timeout)
         except ValueError:  # whose text holds a part of it, which may be the password's
             message = "wallie.store.url cannot be read; write special characters of a password as in URLs, / as %2F"
             raise ValueError(message) from None
@@ -306,7 +305,7 @@ class RedisFleet:
                 self._client = client
                 return
             with suppress(Exception):
-                await within(TIMEOUT, client.aclose())
+                await within(CLOSING, client.aclose())
 
     async def _heartbeat(self) -> None:
         """Renew every provider's leases until the connection is lost or the guard closes."""
@@ -326,7 +325,7 @@ class RedisFleet:
     async def _register(self, *, remove_dead: bool) -> None:
         about = {"pid": os.getpid(), "host": socket.gethostname(), "since": self._started_at, "seen": time.time()}
         try:
-            await within(TIMEOUT, self._command("hset", WORKERS, self.worker, json.dumps(about)))
+            await within(self._settings.timeout, self._command("hset", WORKERS, self.worker, json.dumps(about)))
         except Exception as error:  # noqa: BLE001 - any error: Redis does not serve
             self._on_lost(error)
         if remove_dead:
@@ -362,7 +361,7 @@ class RedisFleet:
                 exchanger.last_at = sent_at = time.monotonic()
                 request = exchanger.limiter.build_renewal()
                 try:
-                    answer = await within(TIMEOUT, self._exchange(exchanger.limiter.name, request))
+                    answer = await within(self._settings.timeout, self._exchange(exchanger.limiter.name, request))
                 except RedisConnectionError:  # of one connection, perhaps; the next answer acknowledges what arrived
                     broken += 1
                     if broken > SPARE_CONNECTIONS + len(self._exchangers):  # all that there were
@@ -392,21 +391,21 @@ class RedisFleet:
         first: Any = True
         with suppress(Exception):  # as while Redis is away
             setting = self._command("set", once_key_of(key), self.worker, nx=True, px=max(1, int(ttl * 1000)))
-            first = await within(TIMEOUT, setting)
+            first = await within(self._settings.timeout, setting)
         if first:
             action()
 
     async def _list_model(self, scope: str, *, is_troubled: bool) -> None:
         with suppress(Exception):  # as while Redis is away: a worker that starts then finds out by itself
-            await within(TIMEOUT, list_troubled(self._command, scope, is_troubled=is_troubled))
+            await within(self._settings.timeout, list_troubled(self._command, scope, is_troubled=is_troubled))
 
     async def _announce_pause(self, scope: str, until: float) -> None:
         with suppress(Exception):  # as while Redis is away: other workers meet the provider's refusal themselves
-            await within(TIMEOUT, announce(self._command, self.worker, scope, until))
+            await within(self._settings.timeout, announce(self._command, self.worker, scope, until))
 
     async def _subscribe(self) -> None:
         """Renew where other workers broadcast a change."""
-        client = connect(self._url, None)
+        client = connect(self._settings.url, None)
         try:
             await client.ping()  # a cluster's client has to find the servers before it can subscribe
             channel = client.pubsub()
@@ -448,11 +447,12 @@ class RedisFleet:
                 self._confirm_outage()
             return
         self.state = "down"
-        logger.warning("Redis does not serve (%s): on_store_error is %s", self.error, self._on_store_error)
+        logger.warning("Redis does not serve (%s): on_store_error is %s", self.error, self._settings.on_store_error)
         if not confirmed:
-            self._unconfirmed = asyncio.get_running_loop().call_later(CONFIRMED_AFTER, self._confirm_outage)
+            seconds = CONFIRMED_AFTER * self._settings.timeout
+            self._unconfirmed = asyncio.get_running_loop().call_later(seconds, self._confirm_outage)
         for exchanger in list(self._exchangers.values()):
-            exchanger.limiter.lease_server_lost(self._on_store_error, confirmed=confirmed)
+            exchanger.limiter.lease_server_lost(self._settings.on_store_error, confirmed=confirmed)
 
     def _confirm_outage(self) -> None:
         timer, self._unconfirmed = self._unconfirmed, None
@@ -482,9 +482,9 @@ class RedisFleet:
                 self._exchange(exchanger.limiter.name, exchanger.limiter.build_release())
                 for exchanger in list(self._exchangers.values())
             ]
-            await asyncio.wait_for(asyncio.gather(*releases, return_exceptions=True), TIMEOUT)
-            await within(TIMEOUT, self._command("hdel", WORKERS, self.worker))
-            await within(TIMEOUT, self._client.aclose())
+            await asyncio.wait_for(asyncio.gather(*releases, return_exceptions=True), CLOSING)
+            await within(CLOSING, self._command("hdel", WORKERS, self.worker))
+            await within(CLOSING, self._client.aclose())
 
 
 _fleets: weakref.WeakSet[RedisFleet] = weakref.WeakSet()
