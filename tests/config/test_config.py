@@ -72,7 +72,7 @@ def test_defaults_are_the_designs(section: dict[str, Any] | None) -> None:
     assert wallie.breaker.rules == BreakerRules()
     assert wallie.retry.model_dump() == {"max_retries": 3, "initial": 1, "max": 16, "multiplier": 2, "jitter": 0.25}
     assert wallie.quota.model_dump() == {"warning": 0.80, "critical": 0.95, "switch_at": None}
-    assert wallie.store.model_dump() == {"url": "memory", "on_store_error": "local"}
+    assert wallie.store.model_dump() == {"url": "memory", "on_store_error": "local", "timeout": 0.25}
     assert wallie.ledger is not None
     assert wallie.ledger.url == "sqlite:///wallie.db"
     assert wallie.ledger.retention == 90 * 86_400

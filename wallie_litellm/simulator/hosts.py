@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import select
+import selectors
 import subprocess
 import sys
 import threading
@@ -94,8 +94,11 @@ class ProcessHost:
         return self._read_ports(self._process)
 
     def _read_ports(self, process: subprocess.Popen[str]) -> Ports:
-        pipe = process.stdout
-        line = pipe.readline() if pipe is not None and select.select([pipe], [], [], START_TIMEOUT)[0] else ""
+        line = ""
+        if (pipe := process.stdout) is not None:
+            with selectors.DefaultSelector() as selector:  # select() takes no descriptor from 1,024 on
+                selector.register(pipe, selectors.EVENT_READ)
+                line = pipe.readline() if selector.select(START_TIMEOUT) else ""
         if not line:
             self.stop()
             raise RuntimeError(f"the simulated provider did not start (exit status {process.returncode})")
