@@ -163,3 +163,11 @@ def test_a_machine_that_slept_past_midnight_finds_a_new_day(hours: float) -> Non
     clock.advance(MIDNIGHT_LOOKUP)
     granted(store.reserve(clock.now(), tokens(100)))
     assert store.usage(clock.now())["rpd"].used == 1
+
+
+def test_a_day_of_which_headroom_leaves_less_than_one_admits_one() -> None:
+    clock = clock_at("2026-06-01T20:00")
+    store = new_store(clock, {"rpd": 1}, headroom=0.05)
+    granted(store.reserve(clock.now(), tokens(100)))
+    assert wait(store, clock) == 4 * HOUR
+    assert store.usage(clock.now())["rpd"].utilization == 1.0

@@ -28,8 +28,8 @@ class ScopeLimits:
         return max(1.0, self.usable(dimension))
 
     def whole(self, dimension: str) -> int:
-        """:meth:`usable`, in whole units."""
-        return int(self.usable(dimension) + 1e-9)  # 100 * (1 - 0.9) is a little below 10
+        """:meth:`usable`, in whole units: at least one, or it would admit nothing."""
+        return max(1, int(self.usable(dimension) + 1e-9))  # 100 * (1 - 0.9) is a little below 10
 
     def with_limit(self, dimension: str, amount: int) -> Self:
         """These limits with ``amount`` in place of one; its burst changes in proportion."""

@@ -56,7 +56,7 @@ class ScopeAccounting:
         elif dimension in DAY_DIMENSIONS:
             self.days[dimension] = DailyQuota(limits.whole(dimension))
         else:
-            self.concurrency = max(1, limits.whole(dimension))
+            self.concurrency = limits.whole(dimension)
             return
         # In the order of the dimensions, whatever that of the file.
         self.buckets, self.windows = _in_order(self.buckets, RATE_DIMENSIONS), _in_order(self.windows, RATE_DIMENSIONS)
@@ -98,7 +98,7 @@ class ScopeAccounting:
         limits, stated = self.limits, self.limits.per_dimension[dimension]
         if dimension in self.buckets:
             return stated, limits.usable(dimension), limits.capacity(dimension)
-        return stated, max(1, limits.whole(dimension)), 0
+        return stated, limits.whole(dimension), 0
 
     def _resize(self, now: float, dimension: str) -> None:
         limits = self.limits
@@ -109,7 +109,7 @@ class ScopeAccounting:
         elif dimension in self.days:
             full = self.days[dimension].limit = limits.whole(dimension)
         else:
-            self.concurrency = max(1, limits.whole(dimension))
+            self.concurrency = limits.whole(dimension)
             return
         if dimension in self.meters:
             self.meters[dimension].resize(full)
