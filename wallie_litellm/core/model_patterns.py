@@ -10,12 +10,16 @@ MOST_NAMES: Final = 1_000  # names whose pattern is remembered: with a wildcard,
 
 
 class ModelPatterns:
-    """The patterns of a section, in the order of the file: the first that matches holds."""
+    """The patterns of a section, in the order of the file: the first that matches holds.
 
-    __slots__ = ("_found", "_patterns")
+    ``provider`` is the provider's name, which begins with that of the vendor whose prefix a pattern may have.
+    """
 
-    def __init__(self, patterns: Iterable[str] = ()) -> None:
+    __slots__ = ("_found", "_patterns", "_vendor")
+
+    def __init__(self, patterns: Iterable[str] = (), provider: str = "") -> None:
         self._patterns = tuple(patterns)
+        self._vendor = provider.partition("/")[0]
         self._found: dict[str, str] = {}
 
     def __bool__(self) -> bool:
@@ -28,17 +32,20 @@ class ModelPatterns:
         """
         found = self._found.get(model)
         if found is None:
-            found = next((pattern for pattern in self._patterns if _matches(model, pattern)), "")
+            found = next((pattern for pattern in self._patterns if _matches(model, pattern, self._vendor)), "")
             if len(self._found) >= MOST_NAMES:
                 self._found = {}  # other threads read the old one
             self._found[model] = found
         return found
 
 
-def _matches(model: str, pattern: str) -> bool:
-    bare, general = model.partition("/")[2], pattern.partition("/")[2]
+def _matches(model: str, pattern: str, vendor: str) -> bool:
+    bare = model.partition("/")[2]
+    prefix, _, general = pattern.partition("/")
+    # Without its vendor's prefix a model's name may still begin with its maker's: "meta-llama/*" is not "*".
+    is_vendors = prefix == vendor or not bare or "/" in general
     return (
         fnmatchcase(model, pattern)
         or (bare != "" and fnmatchcase(bare, pattern))
-        or (general != "" and fnmatchcase(model, general))
+        or (general != "" and is_vendors and fnmatchcase(model, general))
     )

@@ -77,7 +77,7 @@ class Limiter:
         self.name = name
         #: The patterns of the models with limits of their own, in the order of the file.
         self.scopes = tuple(store.limits.models)
-        self._patterns = ModelPatterns(self.scopes)
+        self._patterns = ModelPatterns(self.scopes, self.name)
         self.is_feature = name.startswith(FEATURE)
         self._store = store
         self._now = clock.now
@@ -198,7 +198,7 @@ class Limiter:
             if scope not in self.scopes:
                 self._store.add_scope(scope)
                 self.scopes = (*self.scopes, scope)
-                self._patterns = ModelPatterns(self.scopes)
+                self._patterns = ModelPatterns(self.scopes, self.name)
 
     def sent_since(self, at: float, scope: str) -> Demand:
         """What calls under way in ``scope`` have reserved that were admitted after ``at``."""
