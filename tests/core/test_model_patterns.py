@@ -14,6 +14,8 @@ from wallie_litellm.core.model_patterns import ModelPatterns
         ("groq", ["groq/*"], {"openai/gpt-oss-20b": "groq/*", "qwen3": "groq/*", "groq/qwen3": "groq/*"}),
         ("groq", ["groq/openai/*"], {"openai/gpt-oss-20b": "groq/openai/*", "qwen/qwen3": "", "qwen3": ""}),
         ("openai", ["openai/gpt-4o*"], {"gpt-4o-mini": "openai/gpt-4o*", "openai/gpt-4o": "openai/gpt-4o*", "o1": ""}),
+        ("openai", ["o*"], {"o3": "o*", "openai/o3": "o*", "gpt-4o": "", "openai/gpt-4o": ""}),
+        ("openai", ["open*/o*"], {"openai/o3": "open*/o*", "gpt-4o": ""}),
         ("openai", ["gpt-4o*"], {"gpt-4o": "gpt-4o*", "openai/gpt-4o": "gpt-4o*"}),
     ],
 )

@@ -44,8 +44,10 @@ def _matches(model: str, pattern: str, vendor: str) -> bool:
     prefix, _, general = pattern.partition("/")
     # Without its vendor's prefix a model's name may still begin with its maker's: "meta-llama/*" is not "*".
     is_vendors = prefix == vendor or not bare or "/" in general
+    # The vendor's prefix is no part of the name: "o*" is not "openai/gpt-4o".
+    is_whole = "/" in pattern or not bare or model.partition("/")[0] != vendor
     return (
-        fnmatchcase(model, pattern)
+        (is_whole and fnmatchcase(model, pattern))
         or (bare != "" and fnmatchcase(bare, pattern))
         or (general != "" and is_vendors and fnmatchcase(model, general))
     )
