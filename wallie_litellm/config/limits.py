@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -21,6 +20,7 @@ from wallie_litellm.config.values import (
     conflict,
 )
 from wallie_litellm.core.dimensions import DIMENSIONS, Dimension, RateDimension
+from wallie_litellm.core.model_patterns import hides
 
 # Google resets requests per day at midnight Pacific time: https://ai.google.dev/gemini-api/docs/rate-limits
 RESET_TIMEZONES: Final[Mapping[str, str]] = {"gemini": "America/Los_Angeles"}
@@ -108,7 +108,7 @@ class ProviderLimits(BurstLimits):
         patterns = list(self.models)
         for place, pattern in enumerate(patterns):
             for earlier in patterns[:place]:
-                if not set("?[") & set(earlier) and fnmatchcase(pattern, earlier):
+                if hides(earlier, pattern):
                     raise conflict(f"models.{pattern}", f"never holds, as '{earlier}' before it matches; put it first")
         return self
 

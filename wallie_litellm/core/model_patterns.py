@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Final
 
+WILDCARDS: Final = frozenset("*?[")  # that a pattern has, and a name has not
 MOST_NAMES: Final = 1_000  # names whose pattern is remembered: with a wildcard, callers invent them
 
 
@@ -37,6 +38,16 @@ class ModelPatterns:
                 self._found = {}  # other threads read the old one
             self._found[model] = found
         return found
+
+
+def hides(earlier: str, pattern: str) -> bool:
+    """Whether all that ``pattern`` matches is matched by ``earlier`` already, as far as the two tell."""
+    if "?" in earlier or "[" in earlier:
+        return False
+    is_name = not WILDCARDS & set(pattern)
+    if "/" in pattern and "/" not in earlier:  # the prefix may be the vendor's, which is no part of the name
+        return set(earlier) == {"*"} or (is_name and fnmatchcase(pattern.partition("/")[2], earlier))
+    return fnmatchcase(pattern, earlier) or (is_name and _matches(pattern, earlier, ""))
 
 
 def _matches(model: str, pattern: str, vendor: str) -> bool:
