@@ -280,3 +280,12 @@ async def test_a_closed_guard_ends_the_wait_for_a_paused_model(guard: Guard) -> 
     guard.close()
     with pytest.raises(RateLimited, match="the guard was closed"):
         await waiting
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "openai/gpt-4o", "group"])
+def test_a_reset_of_a_model_ends_its_pause_by_each_of_its_names(guard: Guard, name: str) -> None:
+    guard.meet("openai", "openai", True, "openai|gpt-4o", "group")
+    guard._limiters.models.pause("openai|gpt-4o", 90)
+    assert guard.reached_by("reset_quota", "openai", name) == ["openai|gpt-4o"]
+    guard.reset_quota("openai", model=name)
+    assert guard.status()["providers"]["openai"].get("models") is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wallie_litellm.core.circuit_breaker import BreakerAction
-from wallie_litellm.core.scopes import model_in
 from wallie_litellm.guard.reporter import Reporter
 from wallie_litellm.limiter.registry import LimiterRegistry
 
@@ -35,7 +34,8 @@ class OperatorActions:
         if pattern:
             limiter.reset(pattern)
         for paused in self._limiters.models_of(provider):
-            if model_in(paused.name) == model or (pattern and self._limiters.pattern_of(paused.name) == pattern):
+            shares_limits = pattern and self._limiters.pattern_of(paused.name) == pattern
+            if shares_limits or self._limiters.is_named(paused.name, model):
                 paused.reset()
                 self._forget_rejections(paused.name)
         self._reporter.on_action(actor, "reset_quota", provider, detail, pattern or model)
@@ -78,7 +78,7 @@ class OperatorActions:
             if model is None:
                 return [own, *accounts]
             has_limits = bool(self._limiters.known_pattern(provider, model))
-            return [own] if has_limits else [name for name in of_models if model_in(name) == model]
+            return [own] if has_limits else [name for name in of_models if self._limiters.is_named(name, model)]
         if model is not None:
             return self._limiters.scopes_of(provider, model)
         if action == "open_circuit":

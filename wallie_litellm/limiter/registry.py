@@ -254,6 +254,10 @@ class LimiterRegistry:
         """Look the patterns of models up again: one has been added."""
         self._patterns = {}
 
+    def is_named(self, scope: str, model: str) -> bool:
+        """Whether ``model``, which people type, is the name of this scope's model or that of a group with it."""
+        return model_in(scope) in (model, model_in(model_scope("", model))) or model in self._groups.get(scope, ())
+
     def known_pattern(self, name: str, model: str) -> str:
         """:meth:`pattern_of` for names that people type: a model's, its group's or a pattern; empty if only paused.
 
@@ -264,12 +268,12 @@ class LimiterRegistry:
         called = {
             pattern
             for scope in list(self._groups)
-            if model in (model_in(scope), *self._groups[scope])
+            if self.is_named(scope, model)
             and self.provider_name(scope) == limiter.name
             and (pattern := self.pattern_of(scope))
         }
         pattern = model if model in limiter.scopes else limiter.scope_of(model) or min(called, default="")
-        if not pattern and all(model_in(paused.name) != model for paused in self.models_of(name)):
+        if not pattern and not any(self.is_named(paused.name, model) for paused in self.models_of(name)):
             known = ", ".join(limiter.scopes) or "none"
             raise ValueError(f"model {model!r} has no limits of its own at {name}; models with limits: {known}")
         return pattern
