@@ -152,6 +152,16 @@ async def test_a_refusal_tells_the_limit_too(
     assert {one["source"] for one in found.values()} == {"error"}
 
 
+@pytest.mark.parametrize("amount", ["0", "-1"])
+async def test_what_is_left_of_a_limit_that_is_none_bounds_nothing(upstream: Upstream, make: Any, amount: str) -> None:
+    none = {"x-ratelimit-limit-requests": amount, "x-ratelimit-remaining-requests": "0"}
+    upstream.prepare({"a": [told(60, 59), told(60, 59), Fault(headers=none), ...]})
+    router, _ = make(rpm=500, learn="enforce")
+    for _ in range(3):
+        await ask(router)
+    assert router.guard.status()["providers"]["openai"]["models"]["a"]["quota"]["rpm"]["left"] > 50
+
+
 async def test_headers_that_make_no_sense_break_no_call(upstream: Upstream, make: Any) -> None:
     upstream.prepare(
         {"a": [Fault(headers={"x-ratelimit-limit-requests": "-1", "x-ratelimit-remaining-requests": "x"})]}

@@ -38,6 +38,7 @@ class _Bound(NamedTuple):
     """A header that says what is left of a limit that is kept to."""
 
     header: str
+    limit: str  # the header of the limit itself
     dimension: str
     kind: int  # the position of what it counts in a demand
     amount: int
@@ -197,6 +198,7 @@ class LearnedModel:
         window = window_of(names.dimension)
         return _Bound(
             LITELLMS + names.remaining,
+            LITELLMS + names.limit,
             names.dimension,
             int(DIMENSION_KINDS[names.dimension]),
             amount,
@@ -211,6 +213,8 @@ class LearnedModel:
         for bound in self._bounds:
             left = remaining_in(headers.get(bound.header))
             if left is None or left >= bound.near:
+                continue
+            if (limit := headers.get(bound.limit)) is not None and not remaining_in(limit):  # zero, or minus one
                 continue
             if sent is None:
                 if self._is_late(headers):
