@@ -86,3 +86,16 @@ def test_without_a_server_the_files_limits_are_shown(tmp_path: Path) -> None:
     }
     assert configured == {"": {"rpm": 60}, "o*": {"tpm": "auto"}}
     assert {own["learn"] for own in scopes.values()} == {"enforce"}
+
+
+def test_the_section_keeps_the_order_of_the_files_entries(tmp_path: Path) -> None:
+    models = {"gpt-4o-mini": {"rpm": 300}, "gpt-4o*": {"rpm": 100}}
+    file = tmp_path / "router_config.yaml"
+    model = {"model_name": "a", "litellm_params": {"model": "openai/gpt-4o", "api_key": "fake"}}
+    file.write_text(
+        yaml.safe_dump(
+            {"model_list": [model], "wallie": {"providers": {"openai": {"models": models}}}}, sort_keys=False
+        )
+    )
+    section = yaml.safe_load(run("limits", "--config", str(file), "--write").stdout)
+    assert list(WallieConfig.model_validate(section).providers["openai"].models) == list(models)

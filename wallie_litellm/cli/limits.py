@@ -83,7 +83,8 @@ def _scopes(settings: ProviderLimits | None, described: Mapping[str, Any]) -> di
     quotas |= {scope: own.get("quota", {}) for scope, own in described.get("models", {}).items()}
     general = (settings.learn if settings is not None else None) or "advise"
     found = {}
-    for scope in stated.keys() | {scope for scope, quota in quotas.items() if quota}:
+    others = {scope for scope, quota in quotas.items() if quota} - stated.keys()
+    for scope in [*stated, *sorted(others)]:  # the first entry that matches a model holds
         own = stated.get(scope)
         numbers: dict[str, Any] = {} if own is None else {str(name): one for name, one in own.by_dimension().items()}
         numbers |= {} if own is None else {str(name): "auto" for name in own.autos()}
@@ -94,7 +95,7 @@ def _scopes(settings: ProviderLimits | None, described: Mapping[str, Any]) -> di
                 name: _row(numbers.get(name), shown.get(name)) for name in [*numbers, *(shown.keys() - numbers)]
             },
         }
-    return dict(sorted(found.items()))
+    return found
 
 
 def _row(configured: int | str | None, quota: Mapping[str, Any] | None) -> dict[str, Any]:
