@@ -9,7 +9,6 @@ import socket
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from os import PathLike
@@ -273,11 +272,7 @@ def usage_windows(guard: Guard) -> Windows:
 
 def model_patterns(guard: Guard) -> Patterns:
     """For each provider with limits of its models, how a record's model and group lead to the pattern of these."""
-
-    def pattern_of(limiter: Limiter, model: str, group: str) -> str:
-        return limiter.scope_of(model) or limiter.scope_of(group)
-
-    return {limiter.name: partial(pattern_of, limiter) for limiter in guard.limiters() if limiter.scopes}
+    return {limiter.name: limiter.scope_of for limiter in guard.limiters() if limiter.scopes}
 
 
 def restore_limits(guard: Guard, found: Restored, wall: float) -> None:

@@ -169,3 +169,19 @@ async def test_headers_that_make_no_sense_break_no_call(upstream: Upstream, make
     router, _ = make(learn="enforce")
     await ask(router)
     assert scopes(router) == {"": {}}
+
+
+async def test_a_models_own_limit_is_not_that_of_a_group_with_its_name(upstream: Upstream) -> None:
+    groups = {"small": "mini", "mini": "big"}  # a group has the name of another group's model
+    found = [{**deployment(upstream, model), "model_name": group} for group, model in groups.items()]
+    openais = {"rpm": 9000, "learn": "enforce"}
+    config = parse_config({"model_list": found, "wallie": {"providers": {"openai": openais}, "ledger": None}})
+    upstream.prepare({"mini": [told(60, 55), ...], "big": [told(5000, 4999), ...]})
+    router = build_router(config, guard=Guard(config.wallie, bus=RecordingBus()))
+    try:
+        for group in ("small", "mini", "small", "mini"):
+            await ask(router, group)
+        limits = {scope: own.get("rpm", ()) for scope, own in scopes(router).items()}
+        assert limits == {"": (9000, 5060, 9000), "mini": (None, 60, 60), "big": (None, 5000, 5000)}
+    finally:
+        router.guard.close()

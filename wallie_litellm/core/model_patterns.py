@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -13,24 +13,31 @@ MOST_NAMES: Final = 1_000  # names whose pattern is remembered: with a wildcard,
 class ModelPatterns:
     """The patterns of a section, in the order of the file: the first that matches holds.
 
-    ``provider`` is the provider's name, which begins with that of the vendor whose prefix a pattern may have.
+    ``provider`` is the provider's name, which begins with that of the vendor whose prefix a pattern may have. Patterns
+    that are not ``stated`` in the file were added, each for the one model with its name.
     """
 
-    __slots__ = ("_found", "_patterns", "_vendor")
+    __slots__ = ("_found", "_patterns", "_stated", "_vendor")
 
-    def __init__(self, patterns: Iterable[str] = (), provider: str = "") -> None:
+    def __init__(self, patterns: Iterable[str] = (), provider: str = "", stated: Collection[str] | None = None) -> None:
         self._patterns = tuple(patterns)
         self._vendor = provider.partition("/")[0]
+        self._stated = frozenset(self._patterns if stated is None else stated)
         self._found: dict[str, str] = {}
 
     def __bool__(self) -> bool:
         return bool(self._patterns)
 
-    def find(self, model: str) -> str:
+    def find(self, model: str, *groups: str) -> str:
         """The pattern of a model, whose name may have its vendor's prefix (``openai/gpt-4o``); empty if none matches.
 
-        A pattern may have that prefix, too.
+        A pattern may have that prefix, too. A stated one that matches the name of one of its ``groups`` holds where
+        none matches the model's.
         """
+        found = (pattern for name in (model, *groups) if (pattern := self._first(name)) in self._stated)
+        return next(found, "") or self._first(model)
+
+    def _first(self, model: str) -> str:
         found = self._found.get(model)
         if found is None:
             found = next((pattern for pattern in self._patterns if _matches(model, pattern, self._vendor)), "")

@@ -188,9 +188,9 @@ class Limiter:
         """The most units that one request may demand in ``dimension``; ``inf`` without a limit."""
         return self._store.capacity(dimension, scope)
 
-    def scope_of(self, model: str) -> str:
-        """The pattern whose limits a model has, besides the account's; empty if none has it."""
-        return self._patterns.find(model)
+    def scope_of(self, model: str, *groups: str) -> str:
+        """The pattern whose limits a model of these ``groups`` has, besides the account's; empty if none has it."""
+        return self._patterns.find(model, *groups)
 
     def add_scope(self, scope: str) -> None:
         """Give the models that a pattern matches a scope, without limits yet; patterns of the file go before it."""
@@ -198,7 +198,7 @@ class Limiter:
             if scope not in self.scopes:
                 self._store.add_scope(scope)
                 self.scopes = (*self.scopes, scope)
-                self._patterns = ModelPatterns(self.scopes, self.name)
+                self._patterns = ModelPatterns(self.scopes, self.name, self._store.limits.models)
 
     def sent_since(self, at: float, scope: str) -> Demand:
         """What calls under way in ``scope`` have reserved that were admitted after ``at``."""

@@ -243,8 +243,7 @@ class LimiterRegistry:
         if found is None:
             if not (model := model_in(scope)):
                 return ACCOUNT
-            limiter, names = self.provider(self.provider_name(scope)), (model, *self._groups.get(scope, ()))
-            found = next((pattern for name in names if (pattern := limiter.scope_of(name))), "")
+            found = self.provider(self.provider_name(scope)).scope_of(model, *self._groups.get(scope, ()))
             if len(self._patterns) >= MOST_MODELS:
                 self._patterns = {}  # other threads read the old one
             self._patterns[scope] = found

@@ -141,7 +141,7 @@ class LeasedLimiter(Limiter):
     def _note_scopes(self) -> None:
         """Another worker has given models a scope."""
         self.scopes = self._store.scopes
-        self._patterns = ModelPatterns(self.scopes, self.name)
+        self._patterns = ModelPatterns(self.scopes, self.name, self._store.limits.models)
         self.on_scope()
 
     def _begin(self, now: float) -> None:
