@@ -175,6 +175,24 @@ async def test_a_provider_is_open_when_each_of_its_models_called_lately_is(
     assert (models(guard), overall(guard)) == ({}, ("closed", "healthy"))
 
 
+async def test_capacity_is_not_waited_for_where_all_models_of_each_key_are_open(
+    make_guard: MakeGuard, clock: FakeClock
+) -> None:
+    guard = make_guard(breaker=ONE_FAILURE)
+    for key in KEYS:
+        guard.meet("openai", key, at_own_address=True, scope=f"{key}|a")
+    await call(guard, "a", FAILED, KEYS[0])
+    (await guard.wait_for_capacity("openai")).release()
+    clock.advance(2)
+    await call(guard, "a", FAILED, KEYS[1])
+    assert not guard.is_provider_available("openai")
+    with pytest.raises(CircuitOpen, match="is open") as raised:
+        await guard.wait_for_capacity("openai")
+    assert (raised.value.provider, raised.value.retry_after) == ("openai", 8)
+    clock.advance(8)
+    (await guard.wait_for_capacity("openai")).release()
+
+
 async def test_a_model_that_is_not_called_any_more_says_nothing_of_its_provider(
     make_guard: MakeGuard, clock: FakeClock
 ) -> None:

@@ -201,12 +201,24 @@ class LimiterRegistry:
         return self.health.of(name)
 
     def denial_of_models(self, name: str, demand: Demand) -> FoundDenial | None:
-        """The denial that ends first, where all models of a provider, or of an account, are open."""
+        """The denial that ends first, where all models of a provider, or of an account, are open.
+
+        So it is where each account of the provider is open, or all its models are.
+        """
+        if name in self._providers and (accounts := self.limiters_of(name)[1:]):
+            denied = [own for one in accounts if (own := self._denial_of_account(one, demand)) is not None]
+            return min(denied, key=_soonest) if len(denied) == len(accounts) else None
         if self.overall(name).state is self._state_of(name):
             return None
         denials = [(limiter.check(demand), limiter) for limiter in self.models.of(name) if not limiter.is_quiet()]
         found = [(denial, limiter) for denial, limiter in denials if denial is not None]
-        return min(found, key=lambda one: one[0].retry_after) if found and len(found) == len(denials) else None
+        return min(found, key=_soonest) if found and len(found) == len(denials) else None
+
+    def _denial_of_account(self, account: Limiter, demand: Demand) -> FoundDenial | None:
+        denial = account.check(demand)
+        if denial is not None and denial.reason is _CIRCUIT_OPEN:
+            return denial, account
+        return self.denial_of_models(account.name, demand)
 
     def _state_of(self, name: str) -> BreakerState:
         limiter = self._own(name)
@@ -384,6 +396,10 @@ class LimiterRegistry:
 def _is_wildcard(scope: str, model: str) -> bool:
     """Whether the deployment of ``scope`` is for any model with such a name."""
     return "*" in model_in(scope) and fnmatchcase(model, model_in(scope))
+
+
+def _soonest(found: FoundDenial) -> float:
+    return found[0].retry_after
 
 
 def _longest(found: FoundDenial) -> tuple[bool, float]:
