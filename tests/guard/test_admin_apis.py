@@ -122,7 +122,12 @@ async def test_a_failure_is_logged_once_and_without_the_key(vendors: Vendors, ca
 
 
 def test_without_a_key_no_vendor_is_asked() -> None:
-    assert list(admin_apis({})) == []
+    assert list(admin_apis({})) == list(admin_apis(dict.fromkeys(ENV, "\n"))) == []
+
+
+def test_a_line_break_at_the_end_of_a_key_is_none_of_it() -> None:
+    anthropic, openai = admin_apis({name: f"{key}\n" for name, key in ENV.items()})
+    assert (anthropic.headers["x-api-key"], openai.headers["authorization"]) == ("sk-ant-admin", "Bearer sk-admin")
 
 
 @pytest.mark.parametrize("page", [None, [], {}, {"data": None}, {"data": [None, {"models": None, "limits": None}]}])

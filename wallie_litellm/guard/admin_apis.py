@@ -33,11 +33,11 @@ class AdminApi(NamedTuple):
 
 def admin_apis(env: Mapping[str, str]) -> Iterator[AdminApi]:
     """The APIs for which the environment has a key."""
-    if key := env.get("ANTHROPIC_ADMIN_KEY"):
+    if key := env.get("ANTHROPIC_ADMIN_KEY", "").strip():  # a secret's file ends with a line break
         headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
         yield AdminApi("anthropic", "https://api.anthropic.com", headers, _read_anthropic)
-    if key := env.get("OPENAI_ADMIN_KEY"):
-        project = env.get("OPENAI_PROJECT_ID", "")
+    if key := env.get("OPENAI_ADMIN_KEY", "").strip():
+        project = env.get("OPENAI_PROJECT_ID", "").strip()
         headers = {"authorization": f"Bearer {key}"}
         yield AdminApi("openai", "https://api.openai.com", headers, lambda client: _read_openai(client, project))
 
