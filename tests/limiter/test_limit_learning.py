@@ -201,6 +201,20 @@ def test_keys_of_several_organisations_do_not_hold_each_other_down(clock: FakeCl
     assert program.announced == [("openai", "gpt-4o", "rpm", 500, 400)]
 
 
+@pytest.mark.parametrize("left", [990, 500], ids=["all but a few", "half"])
+def test_a_key_whose_day_is_used_up_leaves_the_other_ones_alone(clock: FakeClock, left: int) -> None:
+    program = Program(clock, *of_file("enforce"), vocabulary=VOCABULARIES["groq"])
+    keys = [program.model(account=f"openai#{key}") for key in "ab"]
+    requests = "llm_provider-x-ratelimit-{}-requests"
+    said = [{requests.format("limit"): "1000", requests.format("remaining"): str(one)} for one in (left, 0)]
+    for _ in range(2):
+        for key, headers in zip(keys, said, strict=True):
+            key.answered(headers, clock.now())
+    clock.advance(3600)  # the first key is not called for a while
+    keys[1].answered(said[1], clock.now())
+    assert program.limiter.state().models["gpt-4o"].usage["rpd"].left >= left
+
+
 def test_answers_that_come_late_say_nothing(clock: FakeClock) -> None:
     program, account = Program(clock, *of_file("enforce")), Account(clock, 60)
     old = account.headers(3)

@@ -29,7 +29,6 @@ from wallie_litellm.limiter.limiter import Limiter
 HEADERS: Final = "headers"  # the source of what an answer's headers name
 LOOKS_EVERY: Final = 0.02  # seconds at least between two looks at what is left: of many answers, some are enough
 MOST: Final = 0.9  # share of a limit above which what is left of it bounds nothing
-RECENT: Final = 60.0  # seconds for which what another account has said is left counts
 LATE: Final = 1.0  # seconds by which an answer is older than another one: the resolution of a date
 _DATE: Final = f"{LITELLMS}date"
 
@@ -210,9 +209,10 @@ class LearnedModel:
     def _bound(self, headers: Mapping[str, str], sent_at: float) -> None:
         """Leave no more of the limits than the vendor says is left: others use the account too."""
         learning, sent = self.learning, None
+        is_key = self.account != learning.limiter.name  # one of several
         for bound in self._bounds:
             left = remaining_in(headers.get(bound.header))
-            if left is None or left >= bound.near:
+            if left is None or (left >= bound.near and not is_key):
                 continue
             if (limit := headers.get(bound.limit)) is not None and not remaining_in(limit):  # zero, or minus one
                 continue
@@ -221,8 +221,8 @@ class LearnedModel:
                     return
                 now = learning.now()
                 sent = learning.limiter.sent_since(sent_at, self.scope)
-            if self.account != learning.limiter.name:
-                left = self._most_left(bound.dimension, left, now)
+            if is_key and (left := self._most_left(bound.dimension, left, now)) >= bound.near:
+                continue
             age = max(0.0, now - sent_at)
             share = pace(left, bound.rounded_to, bound.amount, bound.per_second, age)
             free = left_of(left, bound.rounded_to, bound.per_second * share, age, sent[bound.kind])
@@ -237,6 +237,6 @@ class LearnedModel:
         return max(found for found in recent if found is not None)
 
     def left_lately(self, dimension: str, now: float) -> int | None:
-        """What this account has said is left, if that was a moment ago."""
+        """What this account has said is left, if that was within the time for which the limit is."""
         left, at = self._left.get(dimension, (0, -inf))
-        return left if now - at <= RECENT else None
+        return left if now - at <= window_of(dimension) else None
