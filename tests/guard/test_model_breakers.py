@@ -22,6 +22,7 @@ from wallie_litellm.errors import RateLimited
 from wallie_litellm.events import BreakerChanged, HealthChanged, OperatorActed, ProviderDown
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.context import Attempt
+from wallie_litellm.limiter.models import MOST_MODELS
 from wallie_litellm.limiter.recent_calls import CALLED_LATELY
 
 MakeGuard = Callable[..., Guard]
@@ -191,6 +192,17 @@ async def test_capacity_is_not_waited_for_where_all_models_of_each_key_are_open(
     assert (raised.value.provider, raised.value.retry_after) == ("openai", 8)
     clock.advance(8)
     (await guard.wait_for_capacity("openai")).release()
+
+
+async def test_a_model_that_an_operator_holds_open_stays_so_whatever_models_callers_invent(
+    make_guard: MakeGuard,
+) -> None:
+    guard = make_guard(breaker=ONE_FAILURE)
+    guard.meet("openai", "openai", at_own_address=True, scope="openai|a")
+    guard.open_circuit("openai", model="a")
+    for number in range(MOST_MODELS):
+        await call(guard, f"invented-{number}", MISSING)
+    assert models(guard)["a"] == "forced_open"
 
 
 async def test_a_model_that_is_not_called_any_more_says_nothing_of_its_provider(

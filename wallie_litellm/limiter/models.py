@@ -125,8 +125,8 @@ class ModelLimiters:
         return _is_closed(limiter) and called_at < self._now() - CALLED_LATELY
 
     def _make_room(self) -> None:
-        """Give up what is idle: first what is quiet, then what has failed without being open, then the oldest."""
-        for lets_go in (Limiter.is_quiet, _is_closed, _is_any):
+        """Give up what is idle: what is quiet, what has failed without being open, the oldest, what operators hold."""
+        for lets_go in (Limiter.is_quiet, _is_closed, _is_not_forced, _is_any):
             for scope in list(self.by_scope):
                 if len(self.by_scope) >= MOST_MODELS:
                     self._forget(scope, lets_go)
@@ -149,6 +149,10 @@ class ModelLimiters:
 
 def _is_closed(limiter: Limiter) -> bool:
     return limiter.breaker_state()[0] is BreakerState.CLOSED
+
+
+def _is_not_forced(limiter: Limiter) -> bool:
+    return limiter.breaker_state()[0] is not BreakerState.FORCED_OPEN
 
 
 def _is_any(_limiter: Limiter) -> bool:
