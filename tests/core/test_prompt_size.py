@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionMessage
 
 from wallie_litellm.core.media_tokens import Medium
 from wallie_litellm.core.prompt_size import PromptSize, SizeTally, json_size
@@ -192,3 +193,10 @@ def test_no_shape_whatever_raises_or_has_a_size_that_is_none(shape: Any) -> None
         assert 0 <= estimate < 10**7
         assert found.kind(estimate)
     assert json_size(shape) >= 0
+
+
+def test_fields_that_an_sdks_object_has_beyond_its_own_count() -> None:
+    answer = {"role": "assistant", "content": "yes", "reasoning_content": "x" * 400}
+    tally = SizeTally()
+    tally.add(ChatCompletionMessage.model_validate(answer))
+    assert tally.size().text == 403

@@ -168,7 +168,10 @@ def _fields_of(value: Any) -> Mapping[Any, Any] | None:
     if isinstance(value, type | bytes | bytearray) or callable(value):
         return None
     inside = getattr(value, "__dict__", None)
-    return inside if isinstance(inside, dict) else None
+    if not isinstance(inside, dict):
+        return None
+    extra = getattr(value, "__pydantic_extra__", None)  # fields that the SDK does not know, such as reasoning_content
+    return {**inside, **extra} if isinstance(extra, dict) and extra else inside
 
 
 def _mime_in(data: Any) -> str:
