@@ -43,10 +43,7 @@ class VendorLimits:
 
     def answered(self, attempt: Attempt, response: Any) -> None:
         """An attempt has been answered, with a response or a stream that begins."""
-        try:
-            learned = self._known[attempt.scope]
-        except KeyError:
-            learned = self._meet(attempt)
+        learned = self._learned_of(attempt)
         if learned is not None:
             try:
                 learned.answered(answer_headers(response), attempt.started_at)
@@ -57,7 +54,7 @@ class VendorLimits:
         """An attempt has ended with an error; one of a limit may name that."""
         if status not in REFUSALS or attempt.reservation is None:
             return
-        learned = self._known[attempt.scope] if attempt.scope in self._known else self._meet(attempt)
+        learned = self._learned_of(attempt)
         if learned is not None:
             try:
                 said = refusal_in(error)
@@ -90,6 +87,12 @@ class VendorLimits:
                     )
                     self._learning[provider] = learning
         return learning
+
+    def _learned_of(self, attempt: Attempt) -> LearnedModel | None:
+        try:
+            return self._known[attempt.scope]  # which another thread may empty
+        except KeyError:
+            return self._meet(attempt)
 
     def _meet(self, attempt: Attempt) -> LearnedModel | None:
         """Find out, once, what is learned of the model of an attempt."""
