@@ -31,6 +31,7 @@ from wallie_litellm.config.values import (
     Secret,
     Share,
     ShareAboveZero,
+    StoreTimeout,
     StoreUrl,
     conflict,
 )
@@ -137,7 +138,7 @@ class StoreSettings(Place):
 
     url: StoreUrl = "memory"
     on_store_error: Literal["local", "open", "closed"] = "local"
-    timeout: Duration = 0.25
+    timeout: StoreTimeout = 0.25
 
 
 class LedgerSettings(Place):

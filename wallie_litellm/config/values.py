@@ -17,6 +17,8 @@ from pydantic_core import PydanticCustomError
 
 DURATION_FORMS: Final = "a duration such as 30, '250ms', '2s', '5m', '1h' or '1d'"
 LONGEST_DURATION: Final = 366 * 86400.0  # seconds; event loops and locks overflow far above it
+SHORTEST_STORE_TIMEOUT: Final = 0.01  # seconds
+LONGEST_STORE_TIMEOUT: Final = 10.0  # seconds
 LARGEST_COUNT: Final = 10**15  # exact as a float, in Lua and in every database
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -67,6 +69,13 @@ def _positive_duration(value: object) -> float:
     seconds = parse_duration(value)
     if seconds == 0:
         raise expected(f"{DURATION_FORMS}, above 0")
+    return seconds
+
+
+def _store_timeout(value: object) -> float:
+    seconds = parse_duration(value)
+    if not SHORTEST_STORE_TIMEOUT <= seconds <= LONGEST_STORE_TIMEOUT:
+        raise expected("a duration from 10ms to 10s")
     return seconds
 
 
@@ -203,6 +212,7 @@ _web_url = _url("https://", "http://")
 
 Duration = Annotated[float, BeforeValidator(_positive_duration)]  # seconds, above 0
 DurationOrZero = Annotated[float, BeforeValidator(parse_duration)]  # seconds, 0 allowed
+StoreTimeout = Annotated[float, BeforeValidator(_store_timeout)]  # seconds
 FirstToken = Annotated[float, BeforeValidator(_first_token)]  # seconds, above 0
 Count = Annotated[int, BeforeValidator(_whole_number(1, "a whole number above 0"))]
 LimitOrAuto = Annotated[int, PlainValidator(_limit)]  # or an AutoLimit
