@@ -77,6 +77,17 @@ async def test_a_limit_that_one_worker_learns_holds_for_all(
     assert found["gpt-4o"]["limits"]["rpm"]["learned"] == shown(later)["limit"]
 
 
+async def test_a_learned_limit_is_given_up_once_a_workers_file_does_not_keep_to_it_any_more(
+    server: RedisServer, make_guard: Callable[..., Guard]
+) -> None:
+    one = make_guard(server.url, providers={"openai": {"rpm": 600, "learn": "enforce"}})
+    await until(lambda: one.status()["store"]["state"] == "ok")
+    await call(one, 60, 59)
+    await until(lambda: shown(one).get("limit") == 60)
+    make_guard(server.url, providers={"openai": {"rpm": 600, "learn": "off"}})
+    await until(lambda: "limit" not in shown(one))
+
+
 def bus_of(guard: Guard) -> RecordingBus:
     assert isinstance(guard.bus, RecordingBus)
     return guard.bus

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from wallie_litellm.config.limits import BurstLimits, ProviderLimits
@@ -24,6 +24,11 @@ class LearnRules(NamedTuple):
     def keeps_to(self, dimension: str) -> bool:
         """Whether a limit that the vendor tells is kept to."""
         return self.mode == "enforce" or (self.mode != "off" and dimension in self.autos)
+
+
+def keeps_to(rules: Mapping[str, LearnRules]) -> Callable[[str, str], bool]:
+    """Whether a limit that the vendor tells is kept to, by scope and dimension; the account's rules are general."""
+    return lambda scope, dimension: rules.get(scope, rules[ACCOUNT]).keeps_to(dimension)
 
 
 def learn_rules(settings: ProviderLimits | None, configured: Mapping[tuple[str, str], int]) -> dict[str, LearnRules]:

@@ -17,6 +17,7 @@ from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.core.limit_keys import ACCOUNT
 from wallie_litellm.core.overall_state import OverallState
 from wallie_litellm.core.scopes import MODEL_MARK, account_in, model_in, model_scope
+from wallie_litellm.limiter.learn_rules import keeps_to, learn_rules
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limiter import Limiter
@@ -390,6 +391,7 @@ class LimiterRegistry:
         store = LeasedStore(*terms, OncePerFleet(self.health, fleet.once), worker=fleet.worker)
         limiter = LeasedLimiter(name, store, self._clock, ttl, self.health)
         limiter.on_scope = self.forget_patterns
+        limiter.keep_to(keeps_to(learn_rules(self._config.providers.get(name), limiter.configured())))
         return limiter
 
 

@@ -94,6 +94,10 @@ class LeasedAccounting(StoreAccounting):
         self._lease.limits.set(limit_key(dimension, scope), [set_at, *in_force])
         self._renew_soon(now)
 
+    def keep_to(self, keeps_to: Callable[[str, str], bool]) -> None:
+        """Give up what other workers have set of limits, by scope and dimension, that are not to be kept to here."""
+        self._lease.limits.keeps_to = lambda key: keeps_to(scope_in(key), dimension_in(key))
+
     def add_scope(self, scope: str) -> None:
         """Add a scope without limits."""
         self._add_scope(scope)
@@ -116,7 +120,7 @@ class LeasedAccounting(StoreAccounting):
 
     def _receive_limits(self, now: float, answered: Mapping[str, LimitInForce]) -> None:
         """Have in force what other workers have set; a scope that one of them has added is added here."""
-        for key, amount in self._lease.limits.receive(answered):
+        for key, amount in self._lease.limits.receive(answered, round(self._mirror.server_time_at(now), 3)):
             scope = scope_in(key)
             if scope not in self._scopes and amount is not None:
                 self._add_scope(scope)

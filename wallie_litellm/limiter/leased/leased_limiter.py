@@ -47,6 +47,10 @@ class LeasedLimiter(Limiter):
         """As of any limiter; and the lease server has answered, and has all there is to report."""
         return self._answered_at < inf and not self._store.breaker.is_reporting and super().is_quiet()
 
+    def keep_to(self, keeps_to: Callable[[str, str], bool]) -> None:
+        """Give up limits that other workers have learned, by scope and dimension, that are not to be kept to here."""
+        self._store.keep_to(keeps_to)
+
     def on_lease_needed(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called, under the lock, when the lease server should be asked."""
         self._store.on_renewal_due = callback
