@@ -240,7 +240,7 @@ class SimulatedProvider:
         self._control("POST", "reset")
 
     def restore(self) -> None:
-        """``heal()`` and ``reset()`` in one: as it was at its start."""
+        """``heal()`` and ``reset()`` in one request; limits that were changed stay as they are."""
         self._control("POST", "restore")
 
     def _add(self, fault: Fault) -> None:

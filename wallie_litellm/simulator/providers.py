@@ -54,7 +54,7 @@ class SimulatedProviders:
             list(pool.map(SimulatedProvider.stop, self.providers.values()))
 
     def restore(self) -> None:
-        """Have each of them as it was at its start."""
+        """Restore each of them."""
         for provider in self.providers.values():
             provider.restore()
 
