@@ -34,6 +34,8 @@ MOST_IN_TURN = {
     "an empty account": 5,
 }
 
+NO_PROBE = {"open_for": 3_600, "max_open_for": 3_600}  # within a test, however slow the machine is
+
 
 @pytest.fixture(scope="module")
 def addresses() -> Iterator[tuple[SimulatedProvider, SimulatedProvider]]:
@@ -53,7 +55,7 @@ def pair(addresses: tuple[SimulatedProvider, SimulatedProvider]) -> tuple[Simula
 
 def configuration_of(*entries: dict[str, Any], **router: Any) -> dict[str, Any]:
     settings = {"disable_cooldowns": True, "timeout": LONG_TIMEOUT / SCALE, **router}
-    return {"model_list": [*entries], "router_settings": settings, "wallie": fast_defaults({})}
+    return {"model_list": [*entries], "router_settings": settings, "wallie": fast_defaults({"breaker": NO_PROBE})}
 
 
 def entry(group: str, model: str, provider: SimulatedProvider, **more: Any) -> dict[str, Any]:
