@@ -145,17 +145,20 @@ def _learned_scopes(found: Mapping[str, Any] | None) -> dict[str, Limits]:
     """The scopes of models without an entry in the file, whose limits a worker has learned."""
     from wallie_litellm.config import LimitSettings
 
-    in_force = {scope_in(key) for key, limit in (found["limits"] if found else {}).items() if limit[1]}
-    return {scope: LimitSettings() for scope in sorted(in_force) if scope}
+    return {scope: LimitSettings() for scope in sorted({scope_in(key) for key in _in_force(found)}) if scope}
+
+
+def _in_force(found: Mapping[str, Any] | None) -> dict[str, int]:
+    """The limits that workers have set, by their keys."""
+    return {key: int(limit[1]) for key, limit in (found["limits"] if found else {}).items() if limit[1]}
 
 
 def _quotas(
     found: Mapping[str, Any] | None, limits: Limits, now: float, timezone: str, scope: str = ""
 ) -> dict[str, Any]:
     """The account's limits, or those of the models of ``scope``: as they are in force, by dimension."""
-    in_force = {key: int(limit[1]) for key, limit in (found["limits"] if found else {}).items() if limit[1]}
     configured: dict[str, int] = {str(name): limit for name, limit in limits.by_dimension().items()}
-    set_later = {dimension_in(key): limit for key, limit in in_force.items() if scope_in(key) == scope}
+    set_later = {dimension_in(key): limit for key, limit in _in_force(found).items() if scope_in(key) == scope}
     stated = {**configured, **set_later}
     return {
         name: _quota(limit_key(name, scope), stated[name], found, limits, now, timezone)

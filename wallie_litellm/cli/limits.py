@@ -13,6 +13,7 @@ from wallie_litellm.cli.exits import DONE, FAILED, echo_error, load_or_refuse
 from wallie_litellm.cli.fleet_report import FleetUnavailable, fleet_report
 from wallie_litellm.cli.remote import one_line_errors, running_client, url_options
 from wallie_litellm.cli.tables import aligned, moment, text
+from wallie_litellm.core.limit_keys import ACCOUNT
 
 if TYPE_CHECKING:
     from wallie_litellm.config import ProviderLimits, RouterConfig
@@ -21,7 +22,6 @@ _IN_MEMORY: Final = (
     "What vendors say, and what is used, is known to the process that makes the calls: give --url of a running proxy "
     "or dashboard, or share limits through WALLIE_REDIS_URL."
 )
-_ACCOUNT: Final = ""  # the scope of the limits that all models share
 _HEADER: Final = "# As the vendors tell the limits; for the wallie: section of the file."
 
 
@@ -78,10 +78,12 @@ def _from_store(loaded: RouterConfig) -> dict[str, Any]:
 
 def _scopes(settings: ProviderLimits | None, described: Mapping[str, Any]) -> dict[str, Any]:
     """The scopes of one provider: the file's limits, and those that Redis has in force."""
-    stated = {_ACCOUNT: settings, **(settings.models if settings is not None else {})}
-    quotas = {_ACCOUNT: described.get("quota", {})}
+    from wallie_litellm.config import ProviderLimits
+
+    limits = ProviderLimits() if settings is None else settings
+    stated = {ACCOUNT: limits, **limits.models}
+    quotas = {ACCOUNT: described.get("quota", {})}
     quotas |= {scope: own.get("quota", {}) for scope, own in described.get("models", {}).items()}
-    general = (settings.learn if settings is not None else None) or "advise"
     found = {}
     others = {scope for scope, quota in quotas.items() if quota} - stated.keys()
     for scope in [*stated, *sorted(others)]:  # the first entry that matches a model holds
@@ -90,7 +92,7 @@ def _scopes(settings: ProviderLimits | None, described: Mapping[str, Any]) -> di
         numbers |= {} if own is None else {str(name): "auto" for name in own.autos()}
         shown = quotas.get(scope, {})
         found[scope] = {
-            "learn": (own.learn if own is not None else None) or general,
+            "learn": limits.learn_mode(scope),
             "limits": {
                 name: _row(numbers.get(name), shown.get(name)) for name in [*numbers, *(shown.keys() - numbers)]
             },
@@ -144,7 +146,7 @@ def _yaml_lines(report: Mapping[str, Any]) -> Iterator[str]:
     providers = {}
     for provider, described in report["providers"].items():
         scopes = {scope: _amounts(own, is_account=not scope) for scope, own in described["scopes"].items()}
-        account = scopes.pop(_ACCOUNT, {})
+        account = scopes.pop(ACCOUNT, {})
         models = {scope: amounts for scope, amounts in scopes.items() if amounts}
         if account or models:
             providers[provider] = {**account, **({"models": models} if models else {})}

@@ -27,6 +27,7 @@ RESET_TIMEZONES: Final[Mapping[str, str]] = {"gemini": "America/Los_Angeles"}
 
 
 CachedTokens = Literal["include", "exclude"]
+ADVISE: Final = "advise"  # what is made of the vendor's limits where the file does not say
 
 
 class LimitSettings(Section):
@@ -102,6 +103,11 @@ class ProviderLimits(BurstLimits):
     reset_timezone: TimeZone = "UTC"
     first_token: FirstToken | None = None
     cached_tokens: CachedTokens | None = None
+
+    def learn_mode(self, pattern: str = "") -> str:
+        """What is made of the limits that the vendor tells: for the models of an entry, or for those without one."""
+        own = self.models.get(pattern)
+        return (own.learn if own is not None else None) or self.learn or ADVISE
 
     @model_validator(mode="after")
     def _patterns_are_reached(self) -> Self:

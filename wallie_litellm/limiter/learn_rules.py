@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from wallie_litellm.config.limits import BurstLimits, ProviderLimits
+from wallie_litellm.config.limits import ADVISE, BurstLimits, ProviderLimits
 from wallie_litellm.core.limit_keys import ACCOUNT
-
-ADVISE: Final = "advise"  # the mode where the file names none
 
 
 class LearnRules(NamedTuple):
@@ -38,11 +36,8 @@ def learn_rules(settings: ProviderLimits | None, configured: Mapping[tuple[str, 
     """
     if settings is None:
         return {ACCOUNT: LearnRules()}
-    general = settings.learn or ADVISE
-    models = {
-        pattern: _rules(own, own.learn or general, pattern, configured) for pattern, own in settings.models.items()
-    }
-    return {ACCOUNT: _rules(settings, general, ACCOUNT, configured), **models}
+    stated: Mapping[str, BurstLimits] = {ACCOUNT: settings, **settings.models}
+    return {scope: _rules(own, settings.learn_mode(scope), scope, configured) for scope, own in stated.items()}
 
 
 def _rules(settings: BurstLimits, mode: str, scope: str, configured: Mapping[tuple[str, str], int]) -> LearnRules:

@@ -23,9 +23,7 @@ def tokens_of(usage: Any) -> Demand | None:
     tokens_out = value_of(usage, "completion_tokens")
     if tokens_in is None:
         tokens_in, tokens_out = value_of(usage, "input_tokens"), value_of(usage, "output_tokens")
-        apart = sum(
-            _count(value_of(usage, name)) for name in ("cache_read_input_tokens", "cache_creation_input_tokens")
-        )
+        apart = sum(_count(value_of(usage, name)) for name in _APART)
         tokens_in = tokens_in + apart if isinstance(tokens_in, int) else tokens_in
     if not isinstance(tokens_in, int) or not 0 <= tokens_in <= PLAUSIBLE_TOKENS:
         return None
