@@ -27,7 +27,8 @@ from wallie_litellm.core.destinations import Destination
 from wallie_litellm.events import Ended, Settled
 from wallie_litellm.guard import Guard, admission, attempts
 from wallie_litellm.guard.attempts import Attempts
-from wallie_litellm.guard.context import RequestContext
+from wallie_litellm.guard.context import Caller, RequestContext
+from wallie_litellm.guard.planner import Planner
 from wallie_litellm.guard.router import WallieRouter, _ConfiguredChains
 from wallie_litellm.guard.router_view import RouterView
 from wallie_litellm.litellm_adapter.calls import Timeouts
@@ -443,22 +444,19 @@ class World:
             one for one in later if any(self.guard.could_serve(scope, _ANY) for scope in self.inner.providers_of(one))
         )
 
-    def open(self, deadline: float | None = None, stream: bool = False, feature: str | None = None) -> RequestContext:
+    def open(
+        self, deadline: float | None = None, stream: bool = False, feature: str | None = None, **stated: Any
+    ) -> RequestContext:
         """Open the request."""
-        self.context = self.guard.open_context(
-            self.first,
-            chain=self.router.chain_of(self.first),
-            deadline=deadline,
-            router=self.router.view,
-            estimated_tokens=7,
-            stream=stream,
-            feature=feature,
+        caller = Caller(feature)
+        self.context = self.router.open_context(
+            self.first, {}, caller, stated, deadline=deadline, estimated_tokens=7, stream=stream
         )
         return self.context
 
     async def ask(self, *, stream: bool = False, **more: Any) -> Any:
         """The request, read to its end where it is a stream; its error is kept."""
-        context = self.context or self.open(stream=stream)
+        context = self.context or self.open(stream=stream, **more)
         arguments = {"messages": [], **({"stream": True} if stream else {}), **more}
         try:
             answer = await self.router.request(ASYNC["acompletion"], self.first, arguments, context)
@@ -548,6 +546,7 @@ def _router(guard: Guard, inner: SimulatedGroups, calls: SimulatedCalls) -> Wall
         "_picks": picks,
         "_attempts": Attempts(guard, inner, calls, picks),  # type: ignore[arg-type]
         "_chains": chains,
+        "_planner": Planner(guard.routing, chains.after),
         "view": RouterView(chains.names_after, inner.providers_of),
     }
     router.__dict__.update(own)

@@ -4,6 +4,7 @@
 ``models``            the ``wallie:`` section
 ``limits``            its limits, and those of known providers
 ``telemetry``         its sinks
+``routing``           what decides where requests go first
 ``section``           what its sections are built on
 ``litellm_sections``  the sections that are LiteLLM's
 ``used_providers``    the providers and accounts that the models in them name

@@ -16,6 +16,7 @@ from wallie_litellm.config.limits import (
     with_assumed_account,
     with_beginnings,
 )
+from wallie_litellm.config.routing import RoutingSettings
 from wallie_litellm.config.section import Place, Section
 from wallie_litellm.config.telemetry import TelemetrySettings
 from wallie_litellm.config.values import (
@@ -200,6 +201,7 @@ class WallieConfig(Section):
     ledger: LedgerSettings | None = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     features: Mapping[str, FeatureSettings] = Field(default_factory=dict)
+    routing: RoutingSettings = RoutingSettings()
     kpis: KpiSettings = KpiSettings()
     admin_token: Secret | None = None
 

@@ -2,7 +2,8 @@
 
  1. ``api``              the helpers that applications call
  2. ``router``           a LiteLLM Router by interface; opens requests, and passes on what is not guarded
- 3. ``batch``            the Router's batch methods
+ 3. ``planner``          where a request goes first, and along which chain
+ 4. ``batch``            the Router's batch methods
  4. ``request_loop``     chain( retry( attempt )): what comes after each attempt
  5. ``attempts``         carries the loop's steps out, for coroutines and for threads
  6. ``picking``          what LiteLLM picks a deployment from

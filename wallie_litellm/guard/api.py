@@ -16,7 +16,7 @@ from wallie_litellm.core.scrubbing import scrubbed_name
 from wallie_litellm.errors import DeadlineExceeded
 from wallie_litellm.events import Settled
 from wallie_litellm.guard.background_loop import run_in_background
-from wallie_litellm.guard.context import RequestContext
+from wallie_litellm.guard.context import Caller, RequestContext
 from wallie_litellm.guard.request import Target
 from wallie_litellm.guard.router import WallieRouter
 from wallie_litellm.litellm_adapter.errors import failure_from
@@ -82,13 +82,11 @@ async def execute_ai_request(
     context = _open_context(
         router,
         model,
-        feature=feature,
-        user_id=user_id,
+        {**litellm_arguments, "messages": messages},
+        Caller(scrubbed_name(feature), scrubbed_name(user_id), recordable(metadata or {})),
         priority=priority,
         deadline=deadline,
         estimated_tokens=estimated_tokens,
-        metadata=metadata,
-        fallbacks=litellm_arguments.get("fallbacks"),
         operation=CHAT if execute is None else EXECUTE,
     )
     tags = _tags(feature, user_id, metadata)
@@ -183,13 +181,11 @@ def stream_ai_request(
     context = _open_context(
         router,
         model,
-        feature=feature,
-        user_id=user_id,
+        {**litellm_arguments, "messages": messages},
+        Caller(scrubbed_name(feature), scrubbed_name(user_id), recordable(metadata or {})),
         priority=priority,
         deadline=deadline,
         estimated_tokens=estimated_tokens,
-        metadata=metadata,
-        fallbacks=litellm_arguments.get("fallbacks"),
         operation=CHAT,
         stream=True,
     )
@@ -244,32 +240,9 @@ def calculate_cost(model: str, prompt_tokens: int, completion_tokens: int) -> fl
 
 
 def _open_context(
-    router: WallieRouter,
-    model: str,
-    *,
-    feature: str | None,
-    user_id: str | None,
-    priority: int,
-    deadline: float | None,
-    estimated_tokens: int | None,
-    metadata: Mapping[str, Any] | None,
-    fallbacks: Any,
-    operation: str,
-    stream: bool = False,
+    router: WallieRouter, model: str, arguments: Mapping[str, Any], caller: Caller, **settings: Any
 ) -> RequestContext:
-    context = router.guard.open_context(
-        model,
-        chain=router.chain_of(model, fallbacks),
-        feature=scrubbed_name(feature),
-        user_id=scrubbed_name(user_id),
-        priority=priority,
-        deadline=deadline,
-        estimated_tokens=estimated_tokens,
-        operation=operation,
-        stream=stream,
-        metadata=recordable(metadata or {}),
-        router=router.view,
-    )
+    context = router.open_context(model, arguments, caller, stated=arguments, **settings)
     try:
         router.guard.check_deadline(context)
     except DeadlineExceeded as error:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from wallie_litellm.core.http_status import CALLER_STATUSES
 from wallie_litellm.errors import ChainExhausted, DeadlineExceeded
 from wallie_litellm.guard.context import RequestContext
+from wallie_litellm.routing.plan import Member
 
 ANY_GROUP = "*"  # the group under which LiteLLM keeps the fallbacks of all groups that have none of their own
-
-
-class Member(NamedTuple):
-    """A model group of a chain, and the parameters that a request to it has instead of the caller's own."""
-
-    group: str
-    parameters: Mapping[str, Any] = {}
 
 
 def configured_chains(fallbacks: Any) -> dict[str, tuple[Member, ...]]:

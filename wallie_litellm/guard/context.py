@@ -16,6 +16,7 @@ from wallie_litellm.errors import MemberFailure, Refused
 from wallie_litellm.events import Settled, new_id
 from wallie_litellm.guard.router_view import RouterView
 from wallie_litellm.limiter.store import Reservation
+from wallie_litellm.routing.plan import Decided, Plan
 
 if TYPE_CHECKING:
     from wallie_litellm.limiter.limiter import Limiter
@@ -30,10 +31,11 @@ class Caller(NamedTuple):
 
 
 class Route(NamedTuple):
-    """Where a request may go: the groups after its own, in order, and the router that serves them."""
+    """Where a request may go: the groups after its own, in order, the router that serves them, and its plan."""
 
     chain: Sequence[str]
     router: RouterView
+    plan: Plan | None = None
 
 
 @dataclass(slots=True)
@@ -108,6 +110,11 @@ class RequestContext:
     feature_refusal: Refused | None = None  # no member of the chain can help against it
     ended: bool = False
     response: tuple[str, float] | None = None  # the vendor's id, and the Unix time, of a background response it has
+
+    @property
+    def decided(self) -> Decided | None:
+        """What was decided of where the request goes; ``None`` where the file turns on no decisions."""
+        return None if self.route.plan is None else self.route.plan.decided
 
     def fail(self, group: str, provider: str, reason: str, retry_after: float | None, status_code: int | None) -> None:
         """Record why ``group`` did not serve; ``retry_after`` is in seconds."""

@@ -23,7 +23,7 @@ from wallie_litellm.guard.context import Attempt, Caller, RequestContext, Route
 from wallie_litellm.guard.estimates import Estimates
 from wallie_litellm.guard.operator_actions import OperatorActions
 from wallie_litellm.guard.reporter import Announcer, Reporter, announce, announce_nothing
-from wallie_litellm.guard.router_view import RouterView, chains_of
+from wallie_litellm.guard.router_view import RouterView, RouterViews, chains_of
 from wallie_litellm.guard.settlement import Settlement
 from wallie_litellm.guard.shared_store import join_fleet, process_store
 from wallie_litellm.guard.vendor_limits import VendorLimits
@@ -31,6 +31,8 @@ from wallie_litellm.limiter.limit_report import add_learned
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.registry import LimiterRegistry
 from wallie_litellm.limiter.status import describe_all, describe_providers
+from wallie_litellm.routing.plan import Plan
+from wallie_litellm.routing.routing import Routing
 from wallie_litellm.telemetry.bus import SHUTDOWN, Bus
 
 DRAIN: Final = 5.0  # seconds that closing waits for calls under way
@@ -69,8 +71,8 @@ class Guard:
         retry = self.config.retry
         self.backoff = Backoff(retry.initial, retry.max, retry.multiplier, retry.jitter)
         self._rules = {feature: self.config.for_feature(feature) for feature in (None, *self.config.features)}
-        self._view = view or RouterView(chains_of(chains or {}))
-        self._routers: list[RouterView] = []
+        self._views = RouterViews(view or RouterView(chains_of(chains or {})))
+        self.routing = Routing(self.config, self.clock)
         self._trace_of_caller = trace_of_caller
         self._fleet = join_fleet(self.config.store, others_announce=others_announce)
         announcer: Announcer = announce if self._fleet is None else self._fleet.once
@@ -105,6 +107,7 @@ class Guard:
         stream: bool = False,
         metadata: Mapping[str, Any] | None = None,
         router: RouterView | None = None,
+        plan: Plan | None = None,
     ) -> RequestContext:
         """Begin a request for ``group``, as ``router`` serves it; ``deadline`` is in seconds from now.
 
@@ -120,12 +123,12 @@ class Guard:
         now = self.clock.now()
         settings = self.config.features.get(feature) if feature is not None else None
         rules = self._rules[feature if settings is not None else None]
-        router = router or self._default_router()
+        router = router or self._views.default
         return RequestContext(
             group=group,
             rules=rules,
             started_at=now,
-            route=Route(router.chain_of(group) if chain is None else chain, router),
+            route=Route(router.chain_of(group) if chain is None else chain, router, plan),
             priority=priority or (settings.priority if settings is not None else 0),
             deadline_at=None if deadline is None or deadline == math.inf else now + deadline,
             caller=Caller(feature, user_id, {**(metadata or {}), **self._trace_of_caller()}),
@@ -150,7 +153,7 @@ class Guard:
 
     def chain_of(self, group: str) -> Sequence[str]:
         """The groups tried after ``group`` by the first router that has a chain for it."""
-        return next(filter(None, (router.chain_of(group) for router in self._views())), ())
+        return next(filter(None, (router.chain_of(group) for router in self._views)), ())
 
     def check_deadline(self, context: RequestContext) -> None:
         """Raise :class:`~wallie_litellm.errors.DeadlineExceeded` once the caller's deadline has passed."""
@@ -250,7 +253,7 @@ class Guard:
 
     def next_fallback(self, model: str, exclude: Sequence[str] = ()) -> str | None:
         """The first member of ``model``'s chain that can serve now and is not excluded, by group or by provider."""
-        for router in self._views():
+        for router in self._views:
             for group in router.chain_of(model):
                 scopes = [scope for scope in router.scopes(group) if self._limiters.provider_name(scope) not in exclude]
                 if group not in exclude and any(self.could_serve(scope, ONE_REQUEST) for scope in scopes):
@@ -321,6 +324,15 @@ class Guard:
         """
         self._actions.release_circuit(provider, actor, detail, model)
 
+    def switch(self, name: str, *, on: bool, actor: str = "app", detail: str | None = None) -> None:
+        """Switch a decision of the ``routing`` off at run time, or on again: one of ``routing.switches.SWITCHES``.
+
+        Raises:
+            ValueError: there is no such switch.
+        """
+        self.routing.switches.set(name, on=on)
+        self.reporter.on_action(actor, "switch_on" if on else "switch_off", name, detail)
+
     def reached_by(self, action: str, provider: str, model: str | None = None) -> list[str]:
         """The names of the limiters that an ``action``, one of the methods above, reaches; the first is the one named.
 
@@ -345,6 +357,7 @@ class Guard:
             "providers": providers,
             "features": describe_all(self._limiters.features, wall),
             "store": process_store(self.processes) if self._fleet is None else self._fleet.status(),
+            "routing": self.routing.describe(),
             "sinks": self.bus.stats(),
             "budget": {"spent_usd": self.reporter.budget.spent_at(wall), "limit_usd": self.reporter.budget.limit},
         }
@@ -416,7 +429,7 @@ class Guard:
 
     def add_router(self, view: RouterView) -> None:
         """Add a router's view to those that :meth:`next_fallback` and contexts without a router look up."""
-        self._routers.append(view)
+        self._views.add(view)
         self._limiters.has_router = True
 
     @property
@@ -432,17 +445,11 @@ class Guard:
 
     def routers_changed(self) -> None:
         """The deployments of a router have changed: status shows the providers and accounts that are left."""
-        self._limiters.retain({name for view in self._routers for name in view.destinations()})
+        self._limiters.retain({name for view in self._views.attached for name in view.destinations()})
 
     def remove_router(self, view: RouterView) -> None:
         """Forget a router that is gone."""
-        self._routers = [other for other in self._routers if other is not view]
-
-    def _views(self) -> Sequence[RouterView]:
-        return self._routers or (self._view,)
-
-    def _default_router(self) -> RouterView:
-        return self._routers[0] if self._routers else self._view
+        self._views.remove(view)
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called when the guard closes."""

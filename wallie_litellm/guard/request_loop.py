@@ -14,10 +14,11 @@ from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.fault_domain import FaultDomain
 from wallie_litellm.core.http_status import ELSEWHERE, KEY_REFUSED
 from wallie_litellm.errors import DeadlineExceeded, Refused, WallieError
-from wallie_litellm.guard.chain import Member, final_error, stated_chain
+from wallie_litellm.guard.chain import final_error, stated_chain
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.litellm_adapter.errors import Special, special_of, too_large_error
+from wallie_litellm.routing.plan import Member
 
 # A fault of this account's or model's, or of this request at this account: another may serve it.
 _THIS_ONES: Final = (FaultDomain.ACCOUNT, FaultDomain.MODEL, FaultDomain.REQUEST)

@@ -25,9 +25,10 @@ from wallie_litellm.guard.answer_headers import add_headers
 from wallie_litellm.guard.attempt_stream import AttemptStream
 from wallie_litellm.guard.attempts import Attempts
 from wallie_litellm.guard.batch import BatchCalls
-from wallie_litellm.guard.chain import Member, chain_after, configured_chains, stated_chain
-from wallie_litellm.guard.context import RequestContext
+from wallie_litellm.guard.chain import chain_after, configured_chains, stated_chain
+from wallie_litellm.guard.context import Caller, RequestContext
 from wallie_litellm.guard.guard import Guard
+from wallie_litellm.guard.planner import Planner
 from wallie_litellm.guard.request import Request, Target
 from wallie_litellm.guard.request_loop import OWN_CHAINS, Chains, RequestLoop
 from wallie_litellm.guard.request_stream import RequestStream
@@ -42,6 +43,7 @@ from wallie_litellm.litellm_adapter.openai_errors import as_openai_error
 from wallie_litellm.litellm_adapter.pricing import PriceList
 from wallie_litellm.litellm_adapter.selection import take_part
 from wallie_litellm.litellm_adapter.sole_picks import SolePicks
+from wallie_litellm.routing.plan import Member
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     _picks: SolePicks
     _attempts: Attempts
     _chains: _ConfiguredChains
+    _planner: Planner
 
     def __init__(self, *args: Any, guard: Guard | None = None, **kwargs: Any) -> None:
         settings = {name: value for name, value in kwargs.items() if name not in IGNORED}
@@ -96,6 +99,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         own["_picks"] = picks = SolePicks(inner, calls)
         own["_attempts"] = Attempts(guard, inner, calls, picks)
         own["_chains"] = chains = _ConfiguredChains(inner)
+        own["_planner"] = Planner(guard.routing, chains.after)
         own["view"] = view = RouterView(
             chains.names_after, inner.providers_of, _Prices(), inner.scopes_of, inner.destinations
         )
@@ -189,10 +193,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
 
     def chain_of(self, group: str, fallbacks: Any = None) -> Sequence[str]:
         """The groups tried after ``group``: those a request brings along, else those of the config."""
-        return [member.group for member in self._chain(group, fallbacks)]
-
-    def _chain(self, group: str, fallbacks: Any) -> Sequence[Member]:
-        return self._chains.after(group) if fallbacks is None else stated_chain(group, fallbacks)
+        members = self._chains.after(group) if fallbacks is None else stated_chain(group, fallbacks)
+        return [member.group for member in members]
 
     async def aclose(self) -> None:
         """Close the guard, and take the Router's hooks out of LiteLLM. Idempotent."""
@@ -298,6 +300,15 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         """The error that the caller receives: ours can be caught as OpenAI's, of the fitting kind."""
         return as_openai_error(error) if isinstance(error, WallieError) else error
 
+    def open_context(
+        self, model: str, arguments: Mapping[str, Any], caller: Caller, stated: Mapping[str, Any], **settings: Any
+    ) -> RequestContext:
+        """Begin a request where its plan says; ``settings`` are those of :meth:`Guard.open_context`."""
+        plan = self._planner.plan(model, arguments, caller, stated)
+        chain = [member.group for member in plan.members]
+        tags = caller._asdict()
+        return self.guard.open_context(plan.group, chain=chain, router=self.view, plan=plan, **tags, **settings)
+
     def _open(
         self,
         endpoint: Endpoint,
@@ -310,23 +321,20 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         arguments = dict(arguments)
         mock_fault = take_mock_fault(arguments)
         stated = {name: arguments.pop(name) for name in _NOT_SENT.intersection(arguments)}
-        disabled = stated.get("disable_fallbacks") is True
         retries, priority = stated.get("num_retries"), stated.get("priority")
-        members = () if disabled else self._chain(model, stated.get("fallbacks"))
         if context is None:
-            feature, user_id, metadata = tags_of(arguments)
-            context = self.guard.open_context(
+            context = self.open_context(
                 model,
-                chain=[member.group for member in members],
-                router=self.view,
+                arguments,
+                Caller(*tags_of(arguments)),
+                stated,
                 priority=-priority if isinstance(priority, int) else None,  # LiteLLM's 0 is its highest
                 operation=endpoint.operation_of(arguments),
                 stream=endpoint.streams or arguments.get("stream") is True,
-                feature=feature,
-                user_id=user_id,
-                metadata=metadata,
             )
-        chains = Chains(members, _NO_CHAINS if disabled else stated, self._chains.own)
+        disabled = stated.get("disable_fallbacks") is True
+        plan = context.route.plan
+        chains = Chains(() if plan is None else plan.members, _NO_CHAINS if disabled else stated, self._chains.own)
         most = self.guard.config.retry.max_retries
         most = min(most, retries) if isinstance(retries, int) and not isinstance(retries, bool) else most
         loop = RequestLoop(context, chains, self.guard, self._inner, max(0, most), mock_fault)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,3 +56,27 @@ class RouterView:
     def scopes(self, group: str) -> Iterable[str]:
         """The scopes behind a group."""
         return (self.scopes_of or self.providers_of)(group)
+
+
+class RouterViews:
+    """The views of the routers that are attached to a guard; iterating yields ``fallback`` where there are none."""
+
+    def __init__(self, fallback: RouterView) -> None:
+        self._fallback = fallback
+        self.attached: tuple[RouterView, ...] = ()
+
+    def __iter__(self) -> Iterator[RouterView]:
+        return iter(self.attached or (self._fallback,))
+
+    @property
+    def default(self) -> RouterView:
+        """The first of them."""
+        return self.attached[0] if self.attached else self._fallback
+
+    def add(self, view: RouterView) -> None:
+        """Attach a router's view."""
+        self.attached = (*self.attached, view)
+
+    def remove(self, view: RouterView) -> None:
+        """Forget a router that is gone."""
+        self.attached = tuple(other for other in self.attached if other is not view)

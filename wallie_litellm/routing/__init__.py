@@ -1,0 +1,6 @@
+"""Where requests go first, and why: decided by the file and by what is measured, and switched off at run time.
+
+``plan``      where one request goes: the group asked first, those after it, and what decided it
+``routing``   what one guard decides by: the steps that make plans, and their switches
+``switches``  which of the decisions are switched off at run time
+"""

@@ -1,0 +1,69 @@
+"""Where one request goes: the group asked first, those after it, and what decided it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Member(NamedTuple):
+    """A model group of a chain, and the parameters that a request to it has instead of the caller's own."""
+
+    group: str
+    parameters: Mapping[str, Any] = {}
+
+
+@dataclass(slots=True)
+class Decided:
+    """What was decided for one request, and how it turned out. Money is in US dollars.
+
+    ``requested`` is the name that the caller used, where that is not the group asked first. ``auto_tier`` is the tier
+    that ``auto`` chose, or with ``shadow`` would have. ``order`` is the group that was planned first, where its latency
+    put another before it. ``wasted_usd`` is the cost of hedges that lost. ``why`` are short reasons, without content.
+    """
+
+    requested: str | None = None
+    tier: str | None = None
+    experiment: str | None = None
+    arm: str | None = None
+    auto_tier: str | None = None
+    shadow: bool = False
+    auto_saved_usd: float | None = None
+    order: str | None = None
+    hedged: bool = False
+    wasted_usd: float = 0.0
+    cache_hit: bool = False
+    saved_usd: float | None = None
+    why: list[str] = field(default_factory=list)
+
+
+class Asked(NamedTuple):
+    """What a caller asked for. ``stated`` are its arguments about the chain, ``fallbacks`` and ``tier`` for example.
+
+    ``chain_after`` returns the configured members after a group.
+    """
+
+    model: str | None
+    arguments: Mapping[str, Any]
+    feature: str | None
+    user_id: str | None
+    metadata: Mapping[str, Any]
+    stated: Mapping[str, Any]
+    chain_after: Callable[[str], Sequence[Member]]
+
+    @property
+    def states_chain(self) -> bool:
+        """Whether the caller says itself which members its chain has, or that it has none."""
+        return self.stated.get("fallbacks") is not None or self.stated.get("disable_fallbacks") is True
+
+
+class Plan(NamedTuple):
+    """The group asked first, the members after it, and the record of what decided both; without one, nothing did."""
+
+    group: str
+    members: Sequence[Member]
+    decided: Decided | None = None
+
+
+PlanStep = Callable[[Plan, Asked], Plan]  # one kind of decision: returns the plan as it was, or another
