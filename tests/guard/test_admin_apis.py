@@ -82,7 +82,7 @@ async def test_the_limits_are_those_of_the_models_that_are_called(vendors: Vendo
             attempt = Attempt("g", provider, provider, f"{provider}|{model}", f"{provider}/{model}")
             await guard.admit(guard.open_context("g"), attempt, Demand(1, 1, 1, 0))
             await asyncio.to_thread(until_known, guard, provider)
-            guard.vendor_limits.answered(attempt, None)
+            guard.vendor_limits.answered(attempt, {})
         found = {name: own["scopes"] for name, own in guard.limits()["providers"].items()}
         opus = found["anthropic"]["claude-opus-4-1"]["limits"]
         assert {name: (one["learned"], one["limit"], one["source"]) for name, one in opus.items()} == {

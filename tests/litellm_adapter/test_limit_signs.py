@@ -15,7 +15,8 @@ from litellm.router import Router
 
 from wallie_litellm.core.limit_headers import VOCABULARIES
 from wallie_litellm.core.limit_sightings import Sighting, sightings_in
-from wallie_litellm.litellm_adapter.limit_signs import answer_headers, refusal_in, vocabulary_of
+from wallie_litellm.litellm_adapter.limit_signs import refusal_in, vocabulary_of
+from wallie_litellm.litellm_adapter.responses import answer_headers
 from wallie_litellm.simulator.loopback_server import LoopbackServer
 
 PROMPT: Final = [{"role": "user", "content": "Hello"}]

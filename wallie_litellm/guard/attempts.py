@@ -31,7 +31,7 @@ from wallie_litellm.litellm_adapter.errors import (
 )
 from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter, id_of
 from wallie_litellm.litellm_adapter.requests import SizeReader, is_marked, wish_of
-from wallie_litellm.litellm_adapter.responses import is_cached_stream, is_filtered, iterates
+from wallie_litellm.litellm_adapter.responses import answer_headers, is_cached_stream, is_filtered, iterates
 from wallie_litellm.litellm_adapter.sole_picks import SolePicks
 
 Follow = Callable[[Attempt, Exception], Step]  # what comes after a failed attempt, else the error that is raised
@@ -324,11 +324,11 @@ class Attempts:
         if request.execute is None and iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
             context.served_by, context.stream = attempt, True
             if not is_cached_stream(response):
-                self._vendor_limits.answered(attempt, response)
+                self._vendor_limits.answered(attempt, answer_headers(response))
             return self._stream(request, attempt, arguments, response)
         result = self._answers.result_of(context, attempt, response)
         if result.outcome is not Outcome.CACHE_HIT:
-            self._vendor_limits.answered(attempt, response)
+            self._vendor_limits.answered(attempt, answer_headers(response))
         self.guard.settle(context, attempt, result)
         self._estimates.learn(attempt, result)
         if request.loop.has_content_policy_chain() and is_filtered(response):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from wallie_litellm.clock import Clock
@@ -17,7 +17,7 @@ from wallie_litellm.limiter.learned_model import LearnedModel
 from wallie_litellm.limiter.limit_learning import Announce, LimitLearning
 from wallie_litellm.limiter.limit_report import describe_limits
 from wallie_litellm.limiter.registry import LimiterRegistry
-from wallie_litellm.litellm_adapter.limit_signs import REFUSALS, answer_headers, refusal_in, vocabulary_of
+from wallie_litellm.litellm_adapter.limit_signs import REFUSALS, refusal_in, vocabulary_of
 
 ADMIN: Final = "admin"  # the source of what a vendor's administration API has named
 MOST_KNOWN: Final = 1_000  # models at accounts that are looked up at once; with a wildcard, callers invent them
@@ -41,12 +41,12 @@ class VendorLimits:
         self._by_admin_api: dict[str, ModelLimitsSeen] = {}  # by provider
         self._known: dict[str, LearnedModel | None] = {}  # by the scope of an attempt
 
-    def answered(self, attempt: Attempt, response: Any) -> None:
-        """An attempt has been answered, with a response or a stream that begins."""
+    def answered(self, attempt: Attempt, headers: Mapping[str, str]) -> None:
+        """An attempt has been answered, with these headers as LiteLLM keeps them."""
         learned = self._learned_of(attempt)
         if learned is not None:
             try:
-                learned.answered(answer_headers(response), attempt.started_at)
+                learned.answered(headers, attempt.started_at)
             except Exception:
                 logger.debug("Headers of %s cannot be read", attempt.provider, exc_info=True)
 

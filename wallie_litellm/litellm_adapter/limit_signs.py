@@ -1,4 +1,4 @@
-"""Where LiteLLM keeps what a vendor says of its limits: the headers of answers and errors, and the texts of refusals.
+"""What a vendor says of its limits: in which headers, and in its refusals.
 
 LiteLLM (1.106 to 1.110) drops the headers of ``/v1/messages`` in one piece, of text completions, moderations and
 reranking; those of Groq's chat in one piece it keeps from 1.109 on. Streams and errors have them on every endpoint.
@@ -14,7 +14,6 @@ from wallie_litellm.core.limit_sightings import Sighting
 from wallie_litellm.core.limit_texts import sightings_in_text
 
 REFUSALS: Final = frozenset({413, 429})  # statuses of answers that may name a limit
-_NONE: Final[Mapping[str, str]] = {}
 _SILENT: Final = Vocabulary((), "")
 
 
@@ -30,15 +29,6 @@ def vocabulary_of(model: str, parameters: Mapping[str, Any]) -> Vocabulary:
     from wallie_litellm.litellm_adapter.providers import vendor_of  # late: it imports LiteLLM, which takes seconds
 
     return VOCABULARIES.get(vendor_of(model, parameters) or "", _SILENT)
-
-
-def answer_headers(response: Any) -> Mapping[str, str]:
-    """The headers of a response, or of a stream that has begun, as LiteLLM keeps them."""
-    try:
-        found = response._hidden_params["additional_headers"]
-    except (AttributeError, KeyError, TypeError):
-        return _NONE
-    return found if type(found) is dict else _NONE
 
 
 def refusal_in(error: BaseException) -> Refusal:

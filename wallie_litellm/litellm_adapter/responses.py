@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import litellm
 
@@ -15,6 +15,8 @@ from wallie_litellm.litellm_adapter.wires.chat import ChatReader
 from wallie_litellm.litellm_adapter.wires.fields import value_of
 from wallie_litellm.litellm_adapter.wires.reader import StreamReader
 from wallie_litellm.litellm_adapter.wires.usage import tokens_of
+
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 @lru_cache(maxsize=256)
@@ -37,6 +39,12 @@ def headers_of(response: Any) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         found = hidden["additional_headers"] = {}
     return found
+
+
+def answer_headers(response: Any) -> Mapping[str, str]:
+    """The vendor's headers of a response, or of a stream that has begun, as LiteLLM keeps them."""
+    found = value_of(value_of(response, "_hidden_params"), "additional_headers")
+    return found if type(found) is dict else _NO_HEADERS
 
 
 def deployment_id_of(response: Any) -> str | None:

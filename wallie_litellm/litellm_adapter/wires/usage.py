@@ -47,9 +47,8 @@ def cache_write_tokens(usage: Any) -> int:
     if usage is None:
         return 0
     if isinstance(usage, litellm.Usage):
-        details = usage.prompt_tokens_details
-        written = None if details is None else getattr(details, "cache_creation_tokens", None)
-        return _count(written) or _count(getattr(usage, "cache_creation_input_tokens", None))
+        written = value_of(usage.prompt_tokens_details, "cache_creation_tokens")
+        return _count(written) or _count(value_of(usage, "cache_creation_input_tokens"))
     return _count(value_of(usage, "cache_creation_input_tokens"))
 
 
