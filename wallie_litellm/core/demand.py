@@ -86,7 +86,9 @@ def charge(outcome: Outcome, estimate: Demand, usage: Demand | None) -> Demand:
     so far. A success without reported usage keeps the estimate.
     """
     if outcome is _SUCCESS:
-        return estimate if usage is None else Demand(estimate.requests, usage.tokens, usage.input, usage.output)
+        if usage is None:
+            return estimate
+        return usage if usage.requests == estimate.requests else Demand(estimate.requests, *usage[1:])
     if outcome is Outcome.REJECTED:
         return Demand(estimate.requests, 0, 0, 0)
     if outcome is Outcome.CUT:

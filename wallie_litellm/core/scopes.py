@@ -5,11 +5,13 @@ A provider's and an account's are their names (:mod:`~wallie_litellm.core.provid
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 MODEL_MARK: Final = "|"  # between the name of a provider or an account and that of a model
 
 
+@lru_cache(maxsize=1_000)
 def model_scope(account: str, model: str) -> str:
     """The scope of a model at ``account``, which is a provider's name where that has only one key.
 

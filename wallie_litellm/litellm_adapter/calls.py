@@ -77,13 +77,12 @@ class Timeouts(NamedTuple):
 
     def of(self, arguments: Mapping[str, Any], parameters: Mapping[str, Any], *, stream: bool) -> Any:
         """The timeout of one call; of a stream, it bounds its beginning and every gap."""
-        sources = (arguments, parameters)
         if stream:
-            found = next(filter(None, (source.get("stream_timeout") for source in sources)), self.stream_timeout)
+            found = arguments.get("stream_timeout") or parameters.get("stream_timeout") or self.stream_timeout
             if found:
                 return found
-        names = ("timeout", "request_timeout")
-        return next(filter(None, (source.get(name) for source in sources for name in names)), self.timeout)
+        stated = arguments.get("timeout") or arguments.get("request_timeout")
+        return stated or parameters.get("timeout") or parameters.get("request_timeout") or self.timeout
 
 
 class DeploymentCalls:

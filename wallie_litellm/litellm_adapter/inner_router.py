@@ -58,7 +58,7 @@ class InnerRouter:
         self._naming = Providers()
         self._are_named = False  # whether the present deployments are
         self._destinations: dict[str, Destination] = {}  # by the deployment's id
-        self._aliases: dict[str, Any] | None = None
+        self._aliases: dict[str, str] | None = None
 
     @property
     def has_entry_points(self) -> bool:
@@ -167,9 +167,11 @@ class InnerRouter:
         """The group that ``group`` is an alias of."""
         if self._aliases is None:
             aliases = self._registry().aliases() if self._registry is not None else self.router.model_group_alias
-            self._aliases = dict(aliases or {})
-        target = self._aliases.get(group)
-        return str(target["model"]) if isinstance(target, Mapping) else target
+            self._aliases = {
+                name: str(target["model"]) if isinstance(target, Mapping) else target
+                for name, target in (aliases or {}).items()
+            }
+        return self._aliases.get(group)
 
     async def may_fall_back(self, group: str, request: Mapping[str, Any]) -> bool:
         """Whether the Router's own checks let this request go on to ``group``: its caller may have no access to it."""

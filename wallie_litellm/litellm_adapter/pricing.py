@@ -56,7 +56,7 @@ class _Source:
         prices = litellm.model_cost
         if self.key is not None and prices.get(self.key) is not self.entry:
             return False
-        if not (_same(self.params, params) and _same(self.info, info)):
+        if (self.params is not params and self.params != params) or (self.info is not info and self.info != info):
             return False
         return self.priced or (len(prices) == self.map_size and not has_price(self.entry))
 
@@ -100,7 +100,12 @@ class PriceList:
             free = operation in COUNTED or operation.removeprefix("a").startswith(_FREE) or self._is_free(deployment)
             return NO_BILL if free else NO_BILL._replace(cost_usd=None, unpriced=True)
         source = self._source(deployment)
-        cost = self._cost(source, deployment, _Use(tokens, reported, operation, service_tier), response_cost)
+        if not response_cost and not source.custom:  # of a stream; with own prices the report may be the provider's
+            response_cost = getattr(reported, "cost", None)
+        if _is_positive(response_cost) and (source.priced or not litellm.cost_margin_config):
+            cost = response_cost  # LiteLLM had a price: only a fixed margin makes a cost of no price
+        else:
+            cost = self._calculated(source, _Use(tokens, reported, operation, service_tier))
         return Bill(
             tokens.input,
             tokens.output,
@@ -122,23 +127,19 @@ class PriceList:
         entry = self._source(deployment).entry
         return has_price(entry) and not any(prices_of(entry))
 
-    def _cost(self, source: _Source, deployment: Entry, use: _Use, response_cost: float | None) -> float | None:
-        if not response_cost and not source.custom:  # of a stream; with own prices the report may be the provider's
-            response_cost = getattr(use.reported, "cost", None)
-        if _is_positive(response_cost) and (source.priced or not litellm.cost_margin_config):
-            return response_cost  # LiteLLM had a price: only a fixed margin makes a cost of no price
+    def _calculated(self, source: _Source, use: _Use) -> float | None:
         if not source.priced:
             return None
         try:
             cost = _completion_cost(source, use)
         except Exception as error:  # noqa: BLE001 # LiteLLM raises plain Exceptions, and pricing must not fail a call
-            self._note_failure(_key(deployment), error)
+            self._note_failure((source.info.get("id"), source.params.get("model", "")), error)
             return None
         return cost if cost or has_token_price(source.entry) else None
 
     def _source(self, deployment: Entry) -> _Source:
         params, info = deployment.get("litellm_params") or {}, deployment.get("model_info") or {}
-        key = _key(deployment)
+        key = info.get("id"), params.get("model", "")
         source = self._sources.get(key)
         if source is None or not source.holds(params, info):
             if len(self._sources) >= _CACHED:
@@ -153,14 +154,6 @@ class PriceList:
             self._failed.clear()
         self._failed.add(key)
         logger.warning("LiteLLM cannot price %s (%s): its calls count as unpriced", key[1], type(error).__name__)
-
-
-def _same(one: Entry, other: Entry) -> bool:
-    return one is other or one == other
-
-
-def _key(deployment: Entry) -> _Key:
-    return (deployment.get("model_info") or {}).get("id"), (deployment.get("litellm_params") or {}).get("model", "")
 
 
 def _find(params: Entry, info: Entry) -> _Source:
