@@ -30,6 +30,8 @@
 ``fault_domain``     whose failure an error is
 ``scopes``           the names of what a breaker or a pause holds for
 ``backoff``          the waits between retries
+``hedge_budget``     how many hedges may be sent, and what they may cost
+``recent_pace``      whether a call is late because most are
 ``retry_after``      the wait that a provider asks for
 ``limit_headers``    the headers in which vendors tell an account's limits
 ``limit_sightings``  what an answer's headers say of them

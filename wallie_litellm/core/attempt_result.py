@@ -11,6 +11,7 @@ from wallie_litellm.core.fault_domain import FaultDomain
 CANCELLED: Final = "cancelled"  # reason: the caller's task was cancelled
 NO_CONTENT: Final = "no first token"  # reason: no content came within ``first_token``
 ABANDONED: Final = "abandoned"  # reason: the caller stopped reading a stream
+HEDGED: Final = "hedged"  # reason: another attempt of the request, made beside this one, was answered first
 # Ends of reasons that say more than the status does; the ledger reads them.
 EXHAUSTED: Final = "quota exhausted"  # the account has no money or quota left
 KEY_REFUSED: Final = "account refused"  # under a status that is usually the caller's
