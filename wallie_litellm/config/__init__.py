@@ -5,6 +5,7 @@
 ``limits``            its limits, and those of known providers
 ``telemetry``         its sinks
 ``routing``           what decides where requests go first
+``caching``           a feature's caches
 ``section``           what its sections are built on
 ``litellm_sections``  the sections that are LiteLLM's
 ``used_providers``    the providers and accounts that the models in them name
@@ -17,6 +18,7 @@
 ``yaml_file``         reading YAML, with line and column of every mistake
 """
 
+from wallie_litellm.config.caching import AnswerCacheSettings, InjectionPoint
 from wallie_litellm.config.limits import DEFAULT_PROVIDERS, LimitSettings, ProviderLimits
 from wallie_litellm.config.load import DEFAULT_FILE, RouterConfig, load_config, parse_config
 from wallie_litellm.config.models import (
@@ -47,10 +49,12 @@ __all__ = [
     "DEFAULT_PROVIDERS",
     "DIMENSIONS",
     "AdmissionSettings",
+    "AnswerCacheSettings",
     "BreakerSettings",
     "Dimension",
     "FeatureRules",
     "FeatureSettings",
+    "InjectionPoint",
     "KpiSettings",
     "LedgerSettings",
     "LimitSettings",

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
+from wallie_litellm.config.caching import AnswerCache, AnswerCacheSettings, InjectionPoint, PromptCache
 from wallie_litellm.config.limits import (
     DEFAULT_PROVIDERS,
     AssumedLimits,
@@ -153,7 +154,8 @@ class FeatureSettings(Section):
     """What one product feature gets; a wait of ``None`` is as under ``admission``. Higher ``priority`` goes first.
 
     ``first_token``: seconds to an attempt's first content, after which it has failed; ``None`` leaves that to its
-    provider. ``stream_recovery``: what becomes of a stream that breaks after text.
+    provider. ``stream_recovery``: what becomes of a stream that breaks after text. ``cache``: answers are given again
+    to the same question. ``prompt_cache``: where prompts are marked for the vendors' caches.
     """
 
     patience: DurationOrZero | None = None
@@ -162,6 +164,8 @@ class FeatureSettings(Section):
     stream_recovery: StreamRecovery = "error"
     priority: Priority = 0
     limits: LimitSettings = LimitSettings()
+    cache: AnswerCache = None
+    prompt_cache: PromptCache = None
 
 
 class FeatureRules(NamedTuple):
@@ -176,6 +180,8 @@ class FeatureRules(NamedTuple):
     pause_patience: float
     first_token: float | None
     stream_recovery: StreamRecovery
+    cache: AnswerCacheSettings | None = None
+    prompt_cache: tuple[InjectionPoint, ...] | None = None
 
 
 class KpiSettings(Section):
@@ -212,7 +218,15 @@ class WallieConfig(Section):
         wanted = self.admission.patience if own.patience is None else own.patience
         patience = longest if wanted is None else min(wanted, longest)
         pause_patience = min(self.admission.pause_patience, patience)
-        return FeatureRules(patience, longest, pause_patience, own.first_token, own.stream_recovery)
+        return FeatureRules(
+            patience,
+            longest,
+            pause_patience,
+            own.first_token,
+            own.stream_recovery,
+            cache=own.cache,
+            prompt_cache=own.prompt_cache,
+        )
 
     def states_limits_of(self, provider: str) -> bool:
         """Whether the file names ``provider``, rather than the defaults alone."""
