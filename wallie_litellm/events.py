@@ -25,7 +25,8 @@ class Settled(NamedTuple):
     delivered. ``cost_usd`` is ``None``, and ``unpriced`` true, when no price is known. ``charged`` is what the limits
     were charged at the end. ``cached_tokens`` were read from the vendor's cache and ``cache_write_tokens`` written into
     it; both are part of ``prompt_tokens``. ``first_token_ms`` is ``None`` without a stream or content. ``scope`` is the
-    pattern of the limits' ``models:`` entry that held for the model, ``None`` where none did.
+    pattern of the limits' ``models:`` entry that held for the model, ``None`` where none did. ``hedge`` marks one that
+    was begun while another attempt of the request was still unanswered.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Settled(NamedTuple):
     scope: str | None = None
     estimated_input: int | None = None  # input tokens reserved at admission
     estimated_output: int | None = None  # output tokens reserved at admission
+    hedge: bool = False
 
 
 class Ended(NamedTuple):
@@ -68,6 +70,13 @@ class Ended(NamedTuple):
     ``model`` is the group that was asked for. ``error`` is a class of failure in this package's words; ``by_caller``
     is true where the caller ended it: cancelled, broke off, or asked for what no provider accepts. ``settled`` are its
     attempts in order; a request that succeeded was served by the last.
+
+    The fields after them are what routing decided. ``requested`` is the name that the caller used, where that is not
+    ``model``. ``unit`` is a hash of the user or session that has the ``arm`` of the ``experiment``, ``None`` where the
+    request itself is the unit. ``auto_tier`` is the tier that ``auto`` chose, or would have, and ``auto_saved_usd``
+    what that saved, or would have. ``order`` is the group that was planned first, where its latency put another before
+    it. ``wasted_usd`` is the cost of hedges that lost, ``saved_usd`` that of the answer that a cache had. ``why`` are
+    short reasons, without content.
     """
 
     id: str
@@ -88,6 +97,19 @@ class Ended(NamedTuple):
     user_id: str | None
     metadata: Mapping[str, Any]
     settled: tuple[Settled, ...]
+    requested: str | None = None
+    tier: str | None = None
+    experiment: str | None = None
+    arm: str | None = None
+    unit: str | None = None
+    auto_tier: str | None = None
+    auto_saved_usd: float | None = None
+    order: str | None = None
+    hedged: bool = False
+    wasted_usd: float = 0.0
+    cache_hit: bool = False
+    saved_usd: float | None = None
+    why: tuple[str, ...] = ()
 
 
 class FellBack(NamedTuple):
@@ -223,6 +245,32 @@ class UsageReported(NamedTuple):
     source: str
 
 
+class FeedbackGiven(NamedTuple):
+    """The application judged the answer to a request, from 0 (of no use) to 1; of several, the last counts."""
+
+    id: str
+    at: float
+    request_id: str
+    value: float
+
+
+class ExperimentChanged(NamedTuple):
+    """An experiment was ``started``, one of its arms was ``stopped`` by its guardrail, or it was ``concluded``.
+
+    ``arm`` is the one that was stopped, or has won; empty at the start. ``definition`` is a hash of what the file says
+    of the experiment: with another one its measurement begins anew.
+    """
+
+    id: str
+    at: float
+    experiment: str
+    definition: str
+    change: str
+    arm: str
+    actor: str
+    reason: str | None
+
+
 Event = (
     Settled
     | Ended
@@ -236,6 +284,8 @@ Event = (
     | BudgetCrossed
     | OperatorActed
     | UsageReported
+    | FeedbackGiven
+    | ExperimentChanged
 )
 
 _numbers = itertools.count()
