@@ -23,6 +23,7 @@ NAMES = (
     "same_provider_fallback",
     "model_limits",
     "learned_limits",
+    "experiments",
 )
 
 

@@ -42,6 +42,8 @@
 ``budget``           the month's cost against its budget
 ``iso_time``         times as ISO 8601
 ``loopback``         which addresses belong to this machine
+``confidence_sequence``  differences of means with intervals that hold at every look; a share's lower bound
+``chi_square``       whether counts are divided as they should be
 ``validation``       checks of the numbers that callers pass
 ``scrubbing``        secrets masked, text and values made safe to record
 """
