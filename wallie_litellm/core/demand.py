@@ -54,9 +54,6 @@ class Tally:
         self._pending: list[Demand] = []
         self.add: Callable[[Demand], None] = self._pending.append
 
-    def __len__(self) -> int:
-        return len(self._pending)
-
     def total(self) -> Demand:
         """The sum so far."""
         if self._pending:

@@ -21,29 +21,32 @@ def slot_of(at: float) -> int:
 
 
 class SlidingWindow:
-    """Units used in each slot of the last minute. Times are seconds of the caller's clock, which does not go back."""
+    """Units used in each slot of the last minute. Times are seconds of the caller's clock, which does not go back.
 
-    __slots__ = ("_begin", "_index", "_newest", "_next_at", "_total", "_units")
+    ``total`` is what the minute before the last call of a method used.
+    """
+
+    __slots__ = ("_begin", "_index", "_newest", "_next_at", "_units", "total")
 
     def __init__(self) -> None:
         self._begin = self._newest = -SLOTS  # the slots of the last reset and of the last look
         self._next_at = -inf  # when the slot after the newest begins
         self._index = 0  # of the newest
         self._units: list[float] = [0] * SLOTS  # a ring: slot n is at n % SLOTS
-        self._total: float = 0
+        self.total: float = 0
 
     def used(self, now: float) -> float:
         """Units used in the minute before ``now``."""
         if now >= self._next_at:
             self._move_to(slot_of(now))
-        return self._total
+        return self.total
 
     def add(self, now: float, units: float) -> None:
         """Count ``units`` as used now."""
         if now >= self._next_at:
             self._move_to(slot_of(now))
         self._units[self._index] += units
-        self._total += units
+        self.total += units
 
     def add_at(self, now: float, at: float, units: float) -> None:
         """Count ``units`` as used at ``at``; without effect where that is more than a minute ago."""
@@ -51,7 +54,7 @@ class SlidingWindow:
         slot = min(slot_of(at), self._newest)
         if slot > self._newest - SLOTS:
             self._units[slot % SLOTS] += units
-            self._total += units
+            self.total += units
 
     def take_back(self, now: float, at: float, units: float) -> None:
         """Undo an :meth:`add` of ``units`` at ``at``; without effect where that has left the window, or was reset.
@@ -65,7 +68,7 @@ class SlidingWindow:
         for each in range(min(slot, self._newest), self._newest + 1):
             taken = min(units, self._units[each % SLOTS])
             self._units[each % SLOTS] -= taken
-            self._total -= taken
+            self.total -= taken
             units -= taken
             if units <= 0:
                 return
@@ -79,7 +82,7 @@ class SlidingWindow:
         """Take ``units`` for what the last minute used: another process has counted it."""
         self.used(now)
         self._units = [0] * SLOTS
-        self._units[self._index] = self._total = units
+        self._units[self._index] = self.total = units
 
     def recent(self, now: float, since: float) -> Iterator[tuple[float, float]]:
         """The slots from ``since`` on in which something was used: their beginnings, and units."""
@@ -91,9 +94,9 @@ class SlidingWindow:
     def _move_to(self, slot: int) -> None:
         if slot - self._newest >= SLOTS:
             self._units = [0] * SLOTS
-            self._total = 0
-        elif self._total:
+            self.total = 0
+        elif self.total:
             for gone in range(self._newest + 1, slot + 1):
-                self._total -= self._units[gone % SLOTS]
+                self.total -= self._units[gone % SLOTS]
                 self._units[gone % SLOTS] = 0
         self._newest, self._index, self._next_at = slot, slot % SLOTS, (slot + 1) / SLOTS_PER_SECOND

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import ceil, inf
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.limit_keys import ACCOUNT, dimension_in, limit_key, scope_in
@@ -16,6 +16,8 @@ from wallie_litellm.limiter.scope_accounting import ScopeAccounting
 from wallie_litellm.limiter.store import Denial, LimitUsage, Reservation
 
 _Kept = TypeVar("_Kept")
+
+ADD_UP_AFTER: Final = 1000  # settlements after which the tallies are added up
 
 
 class StoreAccounting:
@@ -34,6 +36,7 @@ class StoreAccounting:
         self._listener = listener
         self._levels = levels
         self._live: dict[Reservation, None] = {}
+        self._pending = 0  # settlements since the tallies were added up
         self._account = ScopeAccounting(ACCOUNT, limits, levels)
         self._scopes: dict[str, ScopeAccounting] = {
             ACCOUNT: self._account,
@@ -135,6 +138,11 @@ class StoreAccounting:
         self._account.enter_settlement(reservation.demand, charged)
         if reservation.scope:
             self._scopes[reservation.scope].enter_settlement(reservation.demand, charged)
+        self._pending += 1
+        if self._pending >= ADD_UP_AFTER:
+            self._pending = 0
+            for one in self._scopes.values():
+                one.add_up()
         return True
 
     def _enter_use(self, amount: Demand, scope: str) -> None:

@@ -75,15 +75,18 @@ class MemoryStore(StoreAccounting):
                 return self._limit_denial(now, demand, scope)
         for counter, kind in way.counters:
             counter.used += demand[kind]
+        requests = demand[0]
         for window in way.request_windows:
-            window.add(now, demand[0])
+            window.add(now, requests)
         probe = 0 if breaker.state is _CLOSED else breaker.enter(now)
         reservation = self._enter_reservation(now, demand, scope, breaker.generation, probe)
         # Only thresholds of requests are announced here: reserved tokens may be refunded.
-        for meter in way.request_meters:
-            used = meter.used(now)
-            if used >= meter.near or used - demand[0] < meter.low:
-                self._report(meter, now, used - demand[0])
+        for meter, window in way.request_meters:
+            if window.total >= meter.near or window.total - requests < meter.low:
+                self._report(meter, now, window.total - requests)
+        for meter, counter in way.daily_request_meters:
+            if counter.used >= meter.near or counter.used - requests < meter.low:
+                self._report(meter, now, counter.used - requests)
         return reservation
 
     def _limit_denial(self, now: float, demand: Demand, scope: str) -> Denial:
@@ -167,8 +170,12 @@ class MemoryStore(StoreAccounting):
         self._enter_use(amount, scope)
 
     def _report_tokens(self, now: float, way: _Way, charged: Demand) -> None:
-        for meter, held in way.token_meters:
-            used = meter.used(now, held[meter.kind])
+        for meter, window in way.token_meters:
+            before = window.total - charged[meter.kind]
+            if window.total >= meter.near or before < meter.low:
+                self._report(meter, now, before)
+        for meter, counter, held in way.daily_token_meters:
+            used = counter.used - held[meter.kind]
             if used >= meter.near or used - charged[meter.kind] < meter.low:
                 self._report(meter, now, used - charged[meter.kind])
 
@@ -251,7 +258,8 @@ class _Way:
     """What an admission passes, as plain tuples for the hot path: buckets and counters with their kinds in a demand."""
 
     __slots__ = (
-        "counters", "has_concurrency", "rates", "request_meters", "request_windows", "token_meters", "token_windows",
+        "counters", "daily_request_meters", "daily_token_meters", "has_concurrency", "rates", "request_meters",
+        "request_windows", "token_meters", "token_windows",
     )  # fmt: skip
 
     def __init__(self, passed: Iterable[ScopeAccounting]) -> None:
@@ -267,9 +275,14 @@ class _Way:
         windows = [(name, window) for one in scopes for name, window in one.windows.items()]
         self.request_windows = tuple(window for name, window in windows if name == "rpm")
         self.token_windows = tuple((window, int(DIMENSION_KINDS[name])) for name, window in windows if name != "rpm")
-        meters = [(meter, one.held) for one in scopes for meter in one.meters.values()]
-        self.request_meters = tuple(meter for meter, _ in meters if meter.kind == Kind.REQUESTS)
-        self.token_meters = tuple(one for one in meters if one[0].kind != Kind.REQUESTS)
+        # Meters are read where what they measure has just been counted, and is up to date.
+        meters = [(name, meter, one) for one in scopes for name, meter in one.meters.items()]
+        of_minutes = [(meter, one.windows[name]) for name, meter, one in meters if not meter.is_daily]
+        of_days = [(meter, one.days[name], one.held) for name, meter, one in meters if meter.is_daily]
+        self.request_meters = tuple(found for found in of_minutes if found[0].kind == Kind.REQUESTS)
+        self.token_meters = tuple(found for found in of_minutes if found[0].kind != Kind.REQUESTS)
+        self.daily_request_meters = tuple(found[:2] for found in of_days if found[0].kind == Kind.REQUESTS)
+        self.daily_token_meters = tuple(found for found in of_days if found[0].kind != Kind.REQUESTS)
 
     def untake(self, refusing: TokenBucket, demand: Demand) -> None:
         """Undo what was taken from the buckets before the ``refusing`` one."""

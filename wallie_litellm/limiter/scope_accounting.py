@@ -21,8 +21,6 @@ KINDS: Final = tuple(map(int, Kind))  # positions in a demand
 
 _Kept = TypeVar("_Kept")
 
-ADD_UP_AFTER: Final = 1000  # settlements after which the tallies are added up, so that they stay short
-
 
 class ScopeAccounting:
     """The limits of one scope: the account's (``""``), or those of the models that a pattern matches.
@@ -195,9 +193,6 @@ class ScopeAccounting:
         if self.concurrency is not None:
             self.in_flight -= 1
         self.settled.add(charged)
-        if len(self.settled) > ADD_UP_AFTER:
-            self.settled.total()
-            self.reserved.total()
         for kind in self.token_kinds:
             self.held[kind] -= demand[kind]
         if charged != demand:
@@ -207,6 +202,11 @@ class ScopeAccounting:
                     self._overrun[kind] += delta
                 elif delta:
                     self._refunded[kind] -= delta
+
+    def add_up(self) -> None:
+        """Add up the tallies, so that they stay short."""
+        self.reserved.total()
+        self.settled.total()
 
     def usage(self, now: float) -> dict[str, LimitUsage]:
         """The usage of each dimension that has a limit; ``in_flight`` calls are under way."""
