@@ -67,6 +67,58 @@ def test_write_prints_a_section_that_the_file_takes(stand_in: StandIn) -> None:
     assert WallieConfig.model_validate(section).providers["openai"].models["o3"].rpm == 20
 
 
+def test_write_keeps_what_the_file_has_beside_its_limits(tmp_path: Path) -> None:
+    model = {"model_name": "a", "litellm_params": {"model": "gemini/gemini-2.0-flash", "api_key": "fake"}}
+    providers = {
+        "gemini": {
+            "rpm": 60,
+            "tpm": "auto",
+            "burst": {"rpm": 6},
+            "headroom": 0.1,
+            "learn": "off",
+            "first_token": 5.0,
+            "reset_timezone": "UTC",
+            "cached_tokens": "include",
+            "models": {
+                "gemini-2*": {"rpm": 30, "burst": {"rpm": 3}, "headroom": 0.25, "learn": "enforce"},
+                "gemma*": {"learn": "advise"},
+            },
+        },
+        "groq": {"first_token": 3.0},
+    }
+    file = tmp_path / "router_config.yaml"
+    file.write_text(yaml.safe_dump({"model_list": [model], "wallie": {"providers": providers}}, sort_keys=False))
+    printed = run("limits", "--config", str(file), "--write").stdout
+    assert yaml.safe_load(printed)["providers"] == providers
+
+
+def test_write_of_a_server_keeps_settings_and_a_learned_limits_share_of_burst(stand_in: StandIn) -> None:
+    account = {"learn": "advise", "settings": {"headroom": 0.2, "cached_tokens": "exclude"}, "limits": {}}
+    limits = {"rpm": row(100, 50, 100), "tpm": row("auto", 9000, 9000), "rpd": row(None, 20)}
+    settings = {"burst": {"rpm": 10, "tpm": 500}, "learn": "advise"}
+    own = {"learn": "advise", "settings": settings, "limits": limits}
+    found = {"providers": {"openai": {"scopes": {"": account, "o3": own, "o4": {**own, "limits": {}}}}}}
+    stand_in.answers["GET", "/wallie/api/limits"] = json_answer(found)
+    section = yaml.safe_load(run("limits", "--url", stand_in.url, "--write").stdout)["providers"]["openai"]
+    assert section == {
+        "headroom": 0.2,
+        "cached_tokens": "exclude",
+        "models": {
+            "o3": {"rpm": 50, "tpm": "auto", "rpd": 20, "burst": {"rpm": 5, "tpm": 500}, "learn": "advise"},
+            "o4": settings,
+        },
+    }
+
+
+def test_models_alone_take_no_limits_of_the_vendors_own_address(tmp_path: Path) -> None:
+    params = {"model": "openai/gpt-4o", "api_key": "fake", "api_base": "http://127.0.0.1:9/v1"}
+    providers = {"openai": {"models": {"gpt-4o*": {"rpm": 30}}}}
+    file = tmp_path / "router_config.yaml"
+    model = {"model_name": "a", "litellm_params": params}
+    file.write_text(yaml.safe_dump({"model_list": [model], "wallie": {"providers": providers}}))
+    assert yaml.safe_load(run("limits", "--config", str(file), "--write").stdout)["providers"] == providers
+
+
 def test_a_server_that_does_not_answer_is_one_line(stand_in: StandIn) -> None:
     stand_in.answers["GET", "/wallie/api/limits"] = problem(404, "wallie_unknown", "no such page")
     result = run("limits", "--url", stand_in.url)

@@ -61,6 +61,13 @@ def test_the_limits_are_the_guards(make_app: MakeApp) -> None:
     assert get(app, "status").json()["providers"]["openai"]["quota"]["tpm"]["learned"] == 30000
 
 
+def test_the_limits_have_what_the_file_states_beside_them(make_app: MakeApp) -> None:
+    stated = {"burst": {"rpm": 5}, "headroom": 0.1, "first_token": 4.0}
+    app = make_app(providers={"gemini": {"rpm": 60, **stated, "models": {"gemini-2*": {"rpm": 9, "learn": "off"}}}})
+    scopes = get(app, "limits").json()["providers"]["gemini"]["scopes"]
+    assert {scope: own["settings"] for scope, own in scopes.items()} == {"": stated, "gemini-2*": {"learn": "off"}}
+
+
 def test_the_status_is_the_guards(make_app: MakeApp) -> None:
     app = make_app(features={"summaries": {"limits": {"rpm": 30}}})
     app.guard.update_usage("openai", 3, 4000)

@@ -57,6 +57,7 @@ def limits_command(url: str | None, insecure: bool, config: str | None, as_json:
 
 
 def _from_store(loaded: RouterConfig) -> dict[str, Any]:
+    from wallie_litellm.config.used_providers import used_providers
     from wallie_litellm.config.values import mask_url
 
     url, described = loaded.wallie.store.url, {}
@@ -68,19 +69,22 @@ def _from_store(loaded: RouterConfig) -> dict[str, Any]:
         except FleetUnavailable as error:
             echo_error(f"wallie.store.url: {mask_url(url)} cannot be read: {error}")
             sys.exit(FAILED)
-    names = sorted(described.keys() or filter(loaded.wallie.states_limits_of, loaded.wallie.providers))
-    return {
-        "providers": {
-            name: {"scopes": _scopes(loaded.wallie.providers.get(name), described.get(name, {}))} for name in names
-        }
+    wallie = loaded.wallie
+    names = sorted(described.keys() or filter(wallie.states_limits_of, wallie.providers))
+    elsewhere = {one.provider for one in used_providers(loaded) if not one.is_vendors_own}
+    stated = {
+        name: wallie.limits_elsewhere(name) if name in elsewhere else wallie.providers.get(name) for name in names
     }
+    return {"providers": {name: {"scopes": _scopes(name, stated[name], described.get(name, {}))} for name in names}}
 
 
-def _scopes(settings: ProviderLimits | None, described: Mapping[str, Any]) -> dict[str, Any]:
+def _scopes(name: str, settings: ProviderLimits | None, described: Mapping[str, Any]) -> dict[str, Any]:
     """The scopes of one provider: the file's limits, and those that Redis has in force."""
     from wallie_litellm.config import ProviderLimits
+    from wallie_litellm.config.limits import beside_limits
 
     limits = ProviderLimits() if settings is None else settings
+    beside = beside_limits(name, settings)
     stated = {ACCOUNT: limits, **limits.models}
     quotas = {ACCOUNT: described.get("quota", {})}
     quotas |= {scope: own.get("quota", {}) for scope, own in described.get("models", {}).items()}
@@ -88,13 +92,15 @@ def _scopes(settings: ProviderLimits | None, described: Mapping[str, Any]) -> di
     others = {scope for scope, quota in quotas.items() if quota} - stated.keys()
     for scope in [*stated, *sorted(others)]:  # the first entry that matches a model holds
         own = stated.get(scope)
-        numbers: dict[str, Any] = {} if own is None else {str(name): one for name, one in own.by_dimension().items()}
-        numbers |= {} if own is None else {str(name): "auto" for name in own.autos()}
+        numbers: dict[str, Any] = {} if own is None else {str(key): one for key, one in own.by_dimension().items()}
+        numbers |= {} if own is None else {str(key): "auto" for key in own.autos()}
         shown = quotas.get(scope, {})
         found[scope] = {
             "learn": limits.learn_mode(scope),
+            "settings": beside.get(scope, {}),
             "limits": {
-                name: _row(numbers.get(name), shown.get(name)) for name in [*numbers, *(shown.keys() - numbers)]
+                dimension: _row(numbers.get(dimension), shown.get(dimension))
+                for dimension in [*numbers, *(shown.keys() - numbers)]
             },
         }
     return found
@@ -140,24 +146,33 @@ def _table(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _yaml_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """The ``providers:`` section with what is learned, and what is configured where nothing is."""
+    """The ``providers:`` section as the file has it, with what is learned of models in place of their numbers."""
     import yaml
 
     providers = {}
     for provider, described in report["providers"].items():
-        scopes = {scope: _amounts(own, is_account=not scope) for scope, own in described["scopes"].items()}
+        scopes = {scope: _section(own, is_account=not scope) for scope, own in described["scopes"].items()}
         account = scopes.pop(ACCOUNT, {})
-        models = {scope: amounts for scope, amounts in scopes.items() if amounts}
+        models = {scope: section for scope, section in scopes.items() if section}
         if account or models:
             providers[provider] = {**account, **({"models": models} if models else {})}
     yield _HEADER
     yield from yaml.safe_dump({"providers": providers}, sort_keys=False, default_flow_style=None).splitlines()
 
 
-def _amounts(own: Mapping[str, Any], *, is_account: bool) -> dict[str, Any]:
-    """The amounts to write of one scope. Vendors tell no limits of an account's, but those of its models."""
-    amounts = {
-        name: one["configured"] if is_account or one["learned"] is None else one["learned"]
-        for name, one in own["limits"].items()
-    }
-    return {name: amount for name, amount in amounts.items() if amount is not None}
+def _section(own: Mapping[str, Any], *, is_account: bool) -> dict[str, Any]:
+    """What to write of one scope. Vendors tell no limits of an account's, but those of its models.
+
+    A limit ``auto`` takes the vendor's anyway. A learned limit's burst changes in proportion, as where it is kept to.
+    """
+    settings, amounts = dict(own.get("settings", {})), {}
+    burst = dict(settings.pop("burst", {}))
+    for name, one in own["limits"].items():
+        configured, learned = one["configured"], one["learned"]
+        is_learned = learned is not None and configured != "auto" and not is_account
+        amount = learned if is_learned else configured
+        if amount is not None:
+            amounts[name] = amount
+        if is_learned and configured and name in burst:
+            burst[name] = max(1, burst[name] * amount // configured)
+    return {**amounts, **({"burst": burst} if burst else {}), **settings}

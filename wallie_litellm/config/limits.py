@@ -69,6 +69,10 @@ class BurstLimits(LimitSettings):
     burst: Mapping[RateDimension, Count] = Field(default_factory=dict)
     headroom: ShareBelowOne = 0.0
 
+    def beside_limits(self) -> dict[str, Any]:
+        """What is stated beside the limits of the scope itself, as the file takes it."""
+        return self.model_dump(include=self.model_fields_set - {*DIMENSIONS, "models"})
+
     def autos(self) -> dict[Dimension, int]:
         """The limits that take the vendor's, with what they begin at: 0 is none."""
         values = ((dimension, getattr(self, dimension)) for dimension in DIMENSIONS)
@@ -155,6 +159,16 @@ def in_its_time_zone(name: str, limits: Any) -> Any:
         named = "reset_timezone" in limits.model_fields_set
         return limits if named else limits.model_copy(update={"reset_timezone": zone})
     return {"reset_timezone": zone, **limits} if isinstance(limits, Mapping) else limits
+
+
+def beside_limits(name: str, limits: ProviderLimits | None) -> dict[str, dict[str, Any]]:
+    """What the file states of a provider beside its limits, by scope; the empty one is the account's."""
+    if limits is None:
+        return {}
+    of_account = limits.beside_limits()
+    if of_account.get("reset_timezone") == RESET_TIMEZONES.get(name, "UTC"):
+        del of_account["reset_timezone"]  # as it is where the file says nothing
+    return {"": of_account, **{pattern: own.beside_limits() for pattern, own in limits.models.items()}}
 
 
 def with_beginnings(name: str, limits: Any) -> Any:

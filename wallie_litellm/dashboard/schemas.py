@@ -153,6 +153,9 @@ class ScopeLimitRows(BaseModel):
     """The limits of all models together, or of those that a pattern matches; ``learn`` is off, advise or enforce."""
 
     learn: str
+    settings: dict[str, Any] = Field(
+        default={}, description="what else the file states: burst, headroom, learn, and of a provider its other keys"
+    )
     limits: dict[str, LimitRow] = Field(description="by dimension: rpm, tpm, itpm, otpm, rpd, tpd, concurrency")
 
 

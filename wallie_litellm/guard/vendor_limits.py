@@ -71,7 +71,9 @@ class VendorLimits:
 
     def describe(self, providers: Iterable[str]) -> dict[str, Any]:
         """All limits of ``providers``, by name, scope and dimension."""
-        return {name: {"scopes": describe_limits(self.of(name))} for name in providers}
+        return {
+            name: {"scopes": describe_limits(self.of(name), self._config.providers.get(name))} for name in providers
+        }
 
     def of(self, provider: str) -> LimitLearning:
         """What is learned of one provider's limits."""

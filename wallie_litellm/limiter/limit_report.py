@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from wallie_litellm.config.limits import ProviderLimits, beside_limits
 from wallie_litellm.core.dimensions import DIMENSIONS
 from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.core.limit_keys import ACCOUNT
@@ -13,13 +14,15 @@ from wallie_litellm.limiter.limit_learning import LimitLearning
 from wallie_litellm.limiter.store import LimitUsage
 
 
-def describe_limits(learning: LimitLearning) -> dict[str, Any]:
-    """All limits of a provider, by scope; the empty one is the account's."""
+def describe_limits(learning: LimitLearning, settings: ProviderLimits | None) -> dict[str, Any]:
+    """All limits of a provider, by scope; the empty one is the account's. ``settings`` are those of the file."""
     state = learning.limiter.state()
+    beside = beside_limits(learning.limiter.name, settings)
     usage = {ACCOUNT: state.usage, **{scope: own.usage for scope, own in state.models.items()}}
     return {
         scope: {
             "learn": learning.rules_of(scope).mode,
+            "settings": beside.get(scope, {}),
             "limits": _describe_scope(learning, scope, usage.get(scope, {})),
         }
         for scope in learning.scopes()
