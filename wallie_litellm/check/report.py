@@ -49,11 +49,19 @@ class DeploymentRow:
 
 
 @dataclass(frozen=True)
-class ProviderRow:
-    """A provider that a deployment uses, and its limits."""
+class LimitsRow:
+    """The limits of one scope; of these, ``autos`` take the vendor's, and begin at their amount, 0 is none."""
+
+    limits: Mapping[Dimension, int]
+    autos: Mapping[Dimension, int]
+
+
+@dataclass(frozen=True)
+class ProviderRow(LimitsRow):
+    """A provider that a deployment uses: its account's limits, and by pattern those of some of its models."""
 
     name: str
-    limits: Mapping[Dimension, int]
+    models: Mapping[str, LimitsRow]
 
 
 @dataclass(frozen=True)
@@ -146,4 +154,5 @@ def _provider_rows(config: RouterConfig, deployments: Sequence[DeploymentFacts])
     used = {deployment.provider for deployment in deployments}
     for name, limits in limits_in_force(config, deployments).items():
         if name in used:
-            yield ProviderRow(name, limits.by_dimension())
+            models = {pattern: LimitsRow(own.by_dimension(), own.autos()) for pattern, own in limits.models.items()}
+            yield ProviderRow(limits.by_dimension(), limits.autos(), name, models)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from wallie_litellm.cli.exits import DONE, FAILED, echo_error
 from wallie_litellm.cli.tables import aligned
+from wallie_litellm.core.scrubbing import one_line
 
 if TYPE_CHECKING:
-    from wallie_litellm.check.report import DeploymentRow, ProviderRow
+    from wallie_litellm.check.report import DeploymentRow, LimitsRow, ProviderRow
+    from wallie_litellm.config import Dimension
+
+MOST_ENTRIES: Final = 8  # of a provider's models, in the table
 
 
 @click.command("check")
@@ -50,7 +54,19 @@ def summary_lines(deployments: Sequence[DeploymentRow], providers: Sequence[Prov
         ]
     )
     yield ""
-    yield from aligned([("PROVIDER", "LIMITS"), *((provider.name, _limits(provider)) for provider in providers)])
+    yield from aligned([("PROVIDER", "MODELS", "LIMITS"), *(row for one in providers for row in _limit_rows(one))])
+
+
+def _limit_rows(provider: ProviderRow) -> Iterator[tuple[str, str, str]]:
+    """The account's limits, and below them those of models, the first few of many."""
+    yield provider.name, "all", _limits(provider)
+    shown = list(provider.models.items())
+    if len(shown) > MOST_ENTRIES:
+        shown = shown[: MOST_ENTRIES - 1]
+    for pattern, own in shown:
+        yield "", one_line(pattern), _limits(own)
+    if left := len(provider.models) - len(shown):
+        yield "", f"and {left} more", "wallie-litellm limits shows all"
 
 
 def _prices(row: DeploymentRow) -> str:
@@ -58,5 +74,11 @@ def _prices(row: DeploymentRow) -> str:
     return " / ".join("-" if price is None else f"{price * 1e6:.3f}".removesuffix("0") for price in prices)
 
 
-def _limits(row: ProviderRow) -> str:
-    return ", ".join(f"{dimension} {limit:,}" for dimension, limit in row.limits.items()) or "none"
+def _limits(row: LimitsRow) -> str:
+    numbers = {dimension: limit for dimension, limit in row.limits.items() if dimension not in row.autos}
+    parts = [_amounts(numbers), f"auto: {_amounts(row.autos)}" if row.autos else ""]
+    return "; ".join(filter(None, parts)) or "none"
+
+
+def _amounts(limits: Mapping[Dimension, int]) -> str:
+    return ", ".join(f"{dimension} {limit:,}" if limit else dimension for dimension, limit in limits.items())
