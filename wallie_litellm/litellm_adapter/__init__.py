@@ -13,6 +13,10 @@ Nothing here decides; it calls and translates for ``core`` and ``guard``. What i
 ``run_ready``      coroutines that do not wait, run without an event loop
 ``router_arguments``  the sections of a file that concern calls, as the arguments of one Router
 ``response_cache``  LiteLLM's response cache, kept to the calls of Routers
+``answer_keys``    the key under which the answer to a request is kept
+``kept_answers``   answers as values that can be kept, and as LiteLLM's objects again
+``answer_store``   where they are kept: in memory, in LiteLLM's Redis, or in files
+``prompt_marks``   where prompts are marked for the vendors' caches
 
 What its objects look like:
 

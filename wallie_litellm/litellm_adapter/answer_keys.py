@@ -1,0 +1,168 @@
+"""The key under which an answer is kept: a digest of all that determines it, so that only the same question finds it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel
+
+from wallie_litellm.config import AnswerCacheSettings
+from wallie_litellm.core.operations import CHAT, RESPONSES
+from wallie_litellm.litellm_adapter.inner_router import MOST_GROUPS
+
+_FORMAT: Final = "2"  # of keys and kept answers: another one finds nothing of an earlier
+
+#: Operations whose answers may be kept; of those whose streams are kept as they came, a stream has a key of its own.
+KEPT: Final = frozenset({CHAT, "text_completion", "embedding", RESPONSES, "messages"})
+STREAMS_KEPT: Final = frozenset({CHAT, "messages"})
+_KEPT_AS_THEY_CAME: Final = frozenset({"messages"})
+
+# Arguments that say how a call is made, for whom, or what becomes of the answer: none changes what the model says.
+_ASIDE: Final = frozenset(
+    {
+        "cache", "caching", "client", "litellm_call_id", "litellm_logging_obj", "litellm_metadata",
+        "litellm_session_id", "litellm_trace_id", "max_retries", "metadata", "no-log", "prompt_cache_key",
+        "prompt_cache_retention", "proxy_server_request", "request_timeout", "secret_fields", "shared_session",
+        "stream", "stream_options", "stream_timeout", "timeout", "ttl", "user",
+    }
+)  # fmt: skip
+# Parameters of a deployment that say under which account and terms it is called, not what it answers.
+_TERMS: Final = frozenset(
+    {
+        "api_key", "max_parallel_requests", "max_retries", "num_retries", "order", "rpm", "stream_timeout", "timeout",
+        "tpm", "use_in_pass_through", "use_litellm_proxy", "use_xai_oauth", "weight",
+    }
+)  # fmt: skip
+# What LiteLLM's proxy says of its caller: answers never go from one key, team or organisation to another.
+_TENANT: Final = ("user_api_key_hash", "user_api_key", "user_api_key_team_id", "user_api_key_org_id")
+_END_USER: Final = ("user_id", "user_api_key_end_user_id")
+# Arguments with which an answer has an effect of its own, or depends on what happened before.
+_STATEFUL: Final = ("background", "conversation", "previous_response_id")
+
+
+class CacheQuestion(NamedTuple):
+    """A request that may be answered from the cache.
+
+    ``reads``: an answer may be given that is at most ``max_age`` seconds old; ``keeps``: its own may be kept for
+    ``ttl`` seconds.
+    """
+
+    key: str
+    ttl: float
+    max_age: float
+    reads: bool
+    keeps: bool
+
+
+class QuestionReader:
+    """Reads the questions of one router's requests; the digests of its deployments are kept."""
+
+    def __init__(self) -> None:
+        self._deployments: dict[str, tuple[Sequence[Mapping[str, Any]], str]] = {}
+
+    def read(
+        self,
+        operation: str,
+        group: str,
+        feature: str | None,
+        arguments: Mapping[str, Any],
+        deployments: Sequence[Mapping[str, Any]],
+        settings: AnswerCacheSettings,
+    ) -> CacheQuestion | None:
+        """The question that a request asks of a ``group`` and its ``deployments``; ``None`` where none is kept."""
+        streams = arguments.get("stream") is True
+        if operation not in KEPT or (streams and operation not in STREAMS_KEPT) or _has_effects(arguments):
+            return None
+        if not settings.any_temperature and _is_warm(arguments, deployments):
+            return None
+        control = arguments.get("cache")
+        control = control if isinstance(control, Mapping) else {}
+        if arguments.get("caching") is False:
+            return None
+        what = {
+            "format": _FORMAT,
+            "operation": operation,
+            "as_it_came": streams and operation in _KEPT_AS_THEY_CAME,
+            "group": group,
+            "feature": feature,
+            "namespace": control.get("namespace"),
+            "arguments": {name: value for name, value in arguments.items() if name not in _ASIDE and value is not None},
+            "origin": _origin_of(arguments, of_user=settings.per == "user"),
+        }
+        try:
+            text = json.dumps(what, sort_keys=True, ensure_ascii=False, default=_plain)
+            text += self._digest_of(group, deployments)
+        except (TypeError, ValueError, RecursionError):  # an object of the application's own
+            return None
+        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        ttl, oldest = _seconds(control.get("ttl")), _seconds(control.get("s-maxage", control.get("s-max-age")))
+        return CacheQuestion(
+            f"wallie:answer:{key}",
+            settings.ttl if ttl is None else min(ttl, settings.ttl),
+            settings.ttl if oldest is None else min(oldest, settings.ttl),
+            reads=not control.get("no-cache"),
+            keeps=not control.get("no-store"),
+        )
+
+    def _digest_of(self, group: str, deployments: Sequence[Mapping[str, Any]]) -> str:
+        """What the file sets for the deployments of a group, whichever of them is picked."""
+        kept = self._deployments.get(group)
+        if kept is None or kept[0] is not deployments:
+            settings = {json.dumps(_settings_of(one), sort_keys=True, default=_plain) for one in deployments}
+            digest = hashlib.sha256("\n".join(sorted(settings)).encode()).hexdigest()
+            if len(self._deployments) >= MOST_GROUPS:
+                self._deployments.clear()
+            self._deployments[group] = kept = deployments, digest
+        return kept[1]
+
+
+def _settings_of(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = deployment["litellm_params"]
+    return {
+        name: value
+        for name, value in parameters.items()
+        if value is not None and name not in _TERMS and "cost_per_" not in name
+    }
+
+
+def _has_effects(arguments: Mapping[str, Any]) -> bool:
+    return any(arguments.get(name) for name in _STATEFUL)
+
+
+def _is_warm(arguments: Mapping[str, Any], deployments: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether answers differ by a temperature above 0 that the request or a deployment states."""
+    stated = arguments.get("temperature")
+    if stated is not None:
+        return stated != 0
+    return any(one["litellm_params"].get("temperature") for one in deployments)
+
+
+def _origin_of(arguments: Mapping[str, Any], *, of_user: bool) -> dict[str, Any]:
+    """Whose question it is, as it was stated: names on record are scrubbed, and two could look alike."""
+    sources = [found for name in ("metadata", "litellm_metadata") if isinstance(found := arguments.get(name), Mapping)]
+    names = (*_TENANT, *_END_USER) if of_user else _TENANT
+    origin = {name: found for name in names if (found := [one[name] for one in sources if one.get(name) is not None])}
+    # Tags choose among deployments.
+    tags = [arguments.get("tags"), *(source.get("tags") for source in sources)]
+    origin["tags"] = [tag for tag in tags if tag]
+    if of_user:
+        origin["user"] = arguments.get("user")
+        inner = [one for source in sources if isinstance(one := source.get("requester_metadata"), Mapping)]
+        origin["requester"] = [one["user_id"] for one in inner if one.get("user_id") is not None]
+    return origin
+
+
+def _plain(value: object) -> Any:
+    """A value as JSON: LiteLLM's and OpenAI's messages, and classes that stand for their schemas."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", warnings=False)
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        return [value.__qualname__, value.model_json_schema()]
+    raise TypeError(f"{type(value).__name__} has no JSON")
+
+
+def _seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
