@@ -85,6 +85,27 @@ def _open_cache(loaded: RouterConfig) -> None:
         raise ConfigError([f"{loaded.path}: litellm_settings.cache: LiteLLM cannot open it ({said})"]) from error
 
 
+def _open_answers(loaded: RouterConfig, guard: Guard) -> None:
+    """Open where the answers of features with a cache are kept: in what ``cache_params`` name, else in memory.
+
+    Raises:
+        ConfigError: that keeps no exact answers, or cannot be opened.
+    """
+    if guard.routing.answers is None:
+        return
+    from wallie_litellm.litellm_adapter.answer_store import open_store
+    from wallie_litellm.litellm_adapter.router_arguments import answer_parameters
+
+    where = f"{loaded.path}: litellm_settings.cache_params"
+    try:
+        parameters = answer_parameters(loaded, os.environ)
+        guard.routing.answers.store = open_store(parameters, loaded.wallie.store.timeout)
+    except ValueError as error:
+        raise ConfigError([f"{where}.type: {error}"]) from error
+    except OSError as error:
+        raise ConfigError([f"{where}.disk_cache_dir: cannot be made ({type(error).__name__})"]) from error
+
+
 def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: int = 1) -> Guard:
     """A guard for ``loaded``, with its ledger and sinks, whose limits continue from what the ledger has on record.
 
@@ -99,6 +120,7 @@ def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: i
     trace_of_caller = _sink("opentelemetry").current_trace if traced else dict
     guard = Guard(loaded.wallie, clock=clock, bus=bus, processes=processes, trace_of_caller=trace_of_caller)
     try:
+        _open_answers(loaded, guard)
         for make in _sinks(loaded, guard):
             bus.add(make)
         _restore(guard)

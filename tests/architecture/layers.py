@@ -24,11 +24,13 @@ FLOOR: Final = {name: len(LAYERS) - row for row, names in enumerate(LAYERS) for 
 # Modules that import LiteLLM when they are imported.
 IMPORTS_LITELLM: Final = (
     "guard.api",
+    "litellm_adapter.answer_store",
     "litellm_adapter.calls",
     "litellm_adapter.debug_info",
     "litellm_adapter.errors",
     "litellm_adapter.inner_router",
     "litellm_adapter.mock_faults",
+    "litellm_adapter.kept_answers",
     "litellm_adapter.pricing",
     "litellm_adapter.providers",
     "litellm_adapter.requests",

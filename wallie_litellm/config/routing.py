@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from wallie_litellm.config.section import Section
+from wallie_litellm.config.values import Switch
 
 
 class RoutingSettings(Section):
-    """What decides where requests go first; without any of it, they go where they say."""
+    """What decides where requests go first; without any of it, they go where they say.
+
+    ``warm_prefix``: a request stays where the beginning of its prompt was sent lately, if that can serve as soon as any
+    other; without it, so do the requests of features with a ``prompt_cache``.
+    """
+
+    warm_prefix: Switch = False

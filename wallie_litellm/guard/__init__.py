@@ -3,20 +3,21 @@
  1. ``api``              the helpers that applications call
  2. ``router``           a LiteLLM Router by interface; opens requests, and passes on what is not guarded
  3. ``planner``          where a request goes first, and along which chain
- 4. ``batch``            the Router's batch methods
- 4. ``request_loop``     chain( retry( attempt )): what comes after each attempt
- 5. ``attempts``         carries the loop's steps out, for coroutines and for threads
- 6. ``picking``          what LiteLLM picks a deployment from
- 7. ``guard``            the facade: filter, admit, settle; what operators and applications ask for
- 8. ``admission``        takes an attempt's capacity, or queues it, for a bounded time, or refuses it
- 9. ``pacing``           lets a burst of requests reserve a few at a time
-10. ``refusals``         from a limiter's denial to the error that the caller receives
-11. ``attempt_stream``   a provider's stream that settles its attempt however it ends
-12. ``request_stream``   the caller's stream, which goes on along the chain until content has come
-13. ``settlement``       ends an attempt: limits, breaker, pause, event
-14. ``vendor_limits``    what answers say of the vendor's limits is learned
-15. ``answer_headers``   the headers of an answer that say how it came about
-16. ``reporter``         builds and publishes the events
+ 4. ``cached_requests``  answered by an answer that is kept, or their own is kept
+ 5. ``batch``            the Router's batch methods
+ 6. ``request_loop``     chain( retry( attempt )): what comes after each attempt
+ 7. ``attempts``         carries the loop's steps out, for coroutines and for threads
+ 8. ``picking``          what LiteLLM picks a deployment from
+ 9. ``guard``            the facade: filter, admit, settle; what operators and applications ask for
+10. ``admission``        takes an attempt's capacity, or queues it, for a bounded time, or refuses it
+11. ``pacing``           lets a burst of requests reserve a few at a time
+12. ``refusals``         from a limiter's denial to the error that the caller receives
+13. ``attempt_stream``   a provider's stream that settles its attempt however it ends
+14. ``request_stream``   the caller's stream, which goes on along the chain until content has come
+15. ``settlement``       ends an attempt: limits, breaker, pause, event
+16. ``vendor_limits``    what answers say of the vendor's limits is learned
+17. ``answer_headers``   the headers of an answer that say how it came about
+18. ``reporter``         builds and publishes the events
 
 Values that they pass on:
 

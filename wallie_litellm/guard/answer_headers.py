@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from wallie_litellm.guard.context import RequestContext
 from wallie_litellm.litellm_adapter.responses import headers_of
+
+FROM_CACHE: Final = "cache"  # in place of a provider's name, where none was asked
 
 
 def add_headers(context: RequestContext, response: Any) -> None:
@@ -20,10 +22,12 @@ def add_headers(context: RequestContext, response: Any) -> None:
         headers["x-litellm-max-retries"] = context.tried.max_retries
     headers["x-litellm-attempted-fallbacks"] = context.tried.fallbacks
     headers["x-wallie-request-id"] = context.request_id
-    headers["x-wallie-provider"] = served.provider
+    headers["x-wallie-provider"] = served.provider or FROM_CACHE
     headers["x-wallie-model-group"] = served.group
     headers["x-wallie-fallback"] = int(served.group != context.group)
     headers["x-wallie-waited-ms"] = round(context.waited * 1000)
+    if not served.provider:
+        headers["x-wallie-cost-usd"] = "0.00000000"
     last = context.attempts[-1] if context.attempts and not served.streaming else None
     if last is not None and last.cost_usd is not None:
         headers["x-wallie-cost-usd"] = f"{last.cost_usd:.8f}"

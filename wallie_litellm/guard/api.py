@@ -15,6 +15,7 @@ from wallie_litellm.core.operations import CHAT, EXECUTE
 from wallie_litellm.core.scrubbing import scrubbed_name
 from wallie_litellm.errors import DeadlineExceeded
 from wallie_litellm.events import Settled
+from wallie_litellm.guard.answer_headers import FROM_CACHE
 from wallie_litellm.guard.background_loop import run_in_background
 from wallie_litellm.guard.context import Caller, RequestContext
 from wallie_litellm.guard.request import Target
@@ -271,10 +272,11 @@ def _result(router: WallieRouter, context: RequestContext, data: Any) -> AIReque
     if usage is None and served is not None and served.result is not None:
         usage = served.result.usage
     group = served.group if served is not None else context.group
+    from_cache = 0.0 if served is not None and not context.attempts else None
     return AIRequestResult(
         data=data,
         text=extract_text(data),
-        provider=served.provider if served is not None else "",
+        provider=served.provider or FROM_CACHE if served is not None else "",
         model=group,
         deployment=served.deployment if served is not None else "",
         prompt_tokens=usage.input if usage is not None else 0,
@@ -282,7 +284,7 @@ def _result(router: WallieRouter, context: RequestContext, data: Any) -> AIReque
         total_tokens=usage.tokens if usage is not None else 0,
         latency_ms=(router.guard.clock.now() - context.started_at) * 1000,
         waited_ms=context.waited * 1000,
-        cost_usd=context.attempts[-1].cost_usd if context.attempts else None,
+        cost_usd=context.attempts[-1].cost_usd if context.attempts else from_cache,
         used_fallback=group != context.group,
         request_id=context.request_id,
         attempts=list(context.attempts),

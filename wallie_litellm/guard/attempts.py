@@ -30,6 +30,7 @@ from wallie_litellm.litellm_adapter.errors import (
     timeout_error,
 )
 from wallie_litellm.litellm_adapter.inner_router import Deployment, InnerRouter, id_of
+from wallie_litellm.litellm_adapter.prompt_marks import mark_prompt
 from wallie_litellm.litellm_adapter.requests import SizeReader, is_marked, wish_of
 from wallie_litellm.litellm_adapter.responses import answer_headers, is_cached_stream, is_filtered, iterates
 from wallie_litellm.litellm_adapter.sole_picks import SolePicks
@@ -51,6 +52,7 @@ class Attempts:
         self._answers = Answers(self.background)
         self._estimates = guard.estimates
         self._sizes = SizeReader()
+        self._warm = guard.routing.warm
 
     def deployments_of(self, group: str) -> Sequence[Deployment]:
         """The deployments behind a group."""
@@ -259,6 +261,8 @@ class Attempts:
         model = self._estimates.model_of(attempt)
         attempt.rule = rule = model.rule
         context = request.context
+        if (points := context.rules.prompt_cache) is not None:
+            mark_prompt(arguments, deployment, points, context.operation)
         if (stated := context.estimated_tokens) is not None:
             attempt.demand = Demand(1, stated, stated, 0)
             return False
@@ -321,6 +325,8 @@ class Attempts:
 
     def _succeed(self, request: Request, attempt: Attempt, arguments: dict[str, Any], response: Any) -> Any:
         context = request.context
+        if self._warm is not None and (decided := context.decided) is not None and decided.warm is not None:
+            self._warm.served(decided.warm, attempt.scope, attempt.group)
         if request.execute is None and iterates(type(response)):  # type: ignore[arg-type] # a type is hashable
             context.served_by, context.stream = attempt, True
             if not is_cached_stream(response):

@@ -116,6 +116,13 @@ class RequestContext:
         """What was decided of where the request goes; ``None`` where the file turns on no decisions."""
         return None if self.route.plan is None else self.route.plan.decided
 
+    def decide(self) -> Decided:
+        """:attr:`decided`, begun where there is none: something has been decided under way."""
+        plan = self.route.plan or Plan(self.group, ())
+        if plan.decided is None:
+            self.route = self.route._replace(plan=plan._replace(decided=Decided()))
+        return self.decided or Decided()
+
     def fail(self, group: str, provider: str, reason: str, retry_after: float | None, status_code: int | None) -> None:
         """Record why ``group`` did not serve; ``retry_after`` is in seconds."""
         self.failures.append(MemberFailure(group, provider, reason, retry_after, status_code))

@@ -16,7 +16,8 @@ from wallie_litellm.litellm_adapter.selection import Selection, current_selectio
 class Picking:
     """What this package's filter keeps for one attempt.
 
-    The first pick is among the scopes that can serve soonest. LiteLLM's own filters, by tags for example, come
+    The first pick is among the scopes that can serve soonest; the one that has the request's prefix in its vendor's
+    cache, if it is one of them. LiteLLM's own filters, by tags for example, come
     later and may leave none of these: then :meth:`widen` leaves all that may be waited for, but for the excluded ones.
     LiteLLM's filter asks it inside a ``with`` block of its own.
     """
@@ -66,6 +67,9 @@ class Picking:
         except Refused as refused:
             self.refused = refused
             return []
+        decided = self._context.decided
+        if decided is not None and decided.warm is not None and decided.warm.scope in preferred and not self._wide:
+            preferred = frozenset((decided.warm.scope,))
         return [deployment for deployment in left if self._inner.scope_of(deployment) in preferred]
 
     def widen(self) -> bool:

@@ -25,6 +25,7 @@ from wallie_litellm.guard.answer_headers import add_headers
 from wallie_litellm.guard.attempt_stream import AttemptStream
 from wallie_litellm.guard.attempts import Attempts
 from wallie_litellm.guard.batch import BatchCalls
+from wallie_litellm.guard.cached_requests import CachedRequests
 from wallie_litellm.guard.chain import chain_after, configured_chains, stated_chain
 from wallie_litellm.guard.context import Caller, RequestContext
 from wallie_litellm.guard.guard import Guard
@@ -78,6 +79,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     _attempts: Attempts
     _chains: _ConfiguredChains
     _planner: Planner
+    _cached: CachedRequests
 
     def __init__(self, *args: Any, guard: Guard | None = None, **kwargs: Any) -> None:
         settings = {name: value for name, value in kwargs.items() if name not in IGNORED}
@@ -99,6 +101,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         own["_picks"] = picks = SolePicks(inner, calls)
         own["_attempts"] = Attempts(guard, inner, calls, picks)
         own["_chains"] = chains = _ConfiguredChains(inner)
+        own["_cached"] = CachedRequests(guard, inner)
         own["_planner"] = Planner(guard.routing, chains.after)
         own["view"] = view = RouterView(
             chains.names_after, inner.providers_of, _Prices(), inner.scopes_of, inner.destinations
@@ -256,6 +259,11 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
             Exception: the provider's own error, as LiteLLM raises it.
         """
         request = self._open(endpoint, model, arguments, context, execute)
+        if request.context.rules.cache is None or execute is not None:
+            return await self._serve(request)
+        return await self._cached.serve(request, self._serve)
+
+    async def _serve(self, request: Request) -> Any:
         context = request.context
         try:
             response = await self._attempts.run(request, request.loop.first())
@@ -280,6 +288,11 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     def request_blocking(self, endpoint: Endpoint, model: str, arguments: dict[str, Any]) -> Any:
         """:meth:`request` for code without an event loop."""
         request = self._open(endpoint, model, arguments)
+        if request.context.rules.cache is None:
+            return self._serve_blocking(request)
+        return self._cached.serve_blocking(request, self._serve_blocking)
+
+    def _serve_blocking(self, request: Request) -> Any:
         try:
             response = self._attempts.run_blocking(request, request.loop.first())
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""The key under which an answer is kept: a digest of all that determines it, so that only the same question finds it."""
+"""The key under which an answer is kept: a digest of all that determines it, which only the same question has."""
 
 from __future__ import annotations
 

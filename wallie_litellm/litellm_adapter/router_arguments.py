@@ -59,3 +59,12 @@ def cache_parameters(loaded: RouterConfig, env: Mapping[str, str]) -> dict[str, 
         return given
     usual = {"type": "redis", "host": env.get("REDIS_HOST"), "port": env.get("REDIS_PORT")}
     return usual | ({"password": env["REDIS_PASSWORD"]} if env.get("REDIS_PASSWORD") else {})
+
+
+def answer_parameters(loaded: RouterConfig, env: Mapping[str, str]) -> dict[str, Any] | None:
+    """The parameters of where answers are kept: those of the response cache, which need not be on; ``None`` if none."""
+    given = loaded.litellm_settings.get("cache_params")
+    if given:
+        stated: dict[str, Any] = resolved_within(dict(given), env)
+        return stated
+    return cache_parameters(loaded, env)

@@ -14,13 +14,26 @@ class Member(NamedTuple):
     parameters: Mapping[str, Any] = {}
 
 
+class Warm(NamedTuple):
+    """A prefix that a vendor may have in its cache: its digest, for how many seconds, and the scope that had it last.
+
+    ``scope`` and its model ``group`` are ``None`` where none is known.
+    """
+
+    digest: bytes
+    seconds: float
+    scope: str | None = None
+    group: str | None = None
+
+
 @dataclass(slots=True)
 class Decided:
     """What was decided for one request, and how it turned out. Money is in US dollars.
 
     ``requested`` is the name that the caller used, where that is not the group asked first. ``auto_tier`` is the tier
     that ``auto`` chose, or with ``shadow`` would have. ``order`` is the group that was planned first, where its latency
-    put another before it. ``wasted_usd`` is the cost of hedges that lost. ``why`` are short reasons, without content.
+    put another before it. ``wasted_usd`` is the cost of hedges that lost. ``saved_usd`` is what a cached answer had
+    cost. ``warm`` is the request's prefix, where that is looked at. ``why`` are short reasons, without content.
     """
 
     requested: str | None = None
@@ -35,6 +48,7 @@ class Decided:
     wasted_usd: float = 0.0
     cache_hit: bool = False
     saved_usd: float | None = None
+    warm: Warm | None = None
     why: list[str] = field(default_factory=list)
 
 

@@ -1,0 +1,243 @@
+"""Answers that are given again: those that are kept, and those that another request is just waiting for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Protocol
+
+from wallie_litellm.clock import Clock
+
+
+class KeptAnswers(Protocol):
+    """Where answers are kept, by key. ``is_local``: it answers without any waiting. It never raises."""
+
+    @property
+    def name(self) -> str:
+        """What it is."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it answers without any waiting."""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it did not answer lately."""
+
+    async def get(self, key: str) -> str | None:
+        """The text under ``key``."""
+
+    async def put(self, key: str, text: str, ttl: float) -> None:
+        """Keep ``text`` for ``ttl`` seconds."""
+
+
+class KeptAnswer(NamedTuple):
+    """One answer as it is kept.
+
+    ``at`` is the Unix time at which it was given, in seconds; ``model`` the group and ``deployment`` the model that
+    gave it; ``cost_usd`` what it cost in US dollars, ``None`` where no price is known; ``answer`` its values, as in
+    JSON.
+    """
+
+    at: float
+    model: str
+    deployment: str
+    cost_usd: float | None
+    answer: Any
+
+    def as_text(self) -> str:
+        """What is kept."""
+        return json.dumps(self._asdict(), separators=(",", ":"))
+
+    @classmethod
+    def from_text(cls, text: str) -> KeptAnswer | None:
+        """What was kept, with values of its own; ``None`` where it cannot be read."""
+        with suppress(ValueError, TypeError):
+            return cls(**json.loads(text))
+        return None
+
+
+@dataclass(slots=True)
+class CacheFigures:
+    """What the cache was asked, since the start of this process.
+
+    ``hits`` are requests that it has answered, ``joined`` those of them that waited for another's call; ``misses`` are
+    requests that it could have answered, ``kept`` the answers that were put into it. ``saved_usd`` is what its answers
+    had cost, in US dollars; ``unpriced`` are hits of which that is not known.
+    """
+
+    hits: int = 0
+    joined: int = 0
+    misses: int = 0
+    kept: int = 0
+    saved_usd: float = 0.0
+    unpriced: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        """All of it, and the share of the questions that were answered from the cache; JSON-ready."""
+        asked = self.hits + self.misses
+        return {**asdict(self), "share": self.hits / asked if asked else None}
+
+
+class _Flight:
+    """A call whose answer others wait for. ``expires_at`` is the time of the clock after which none does any more."""
+
+    __slots__ = ("expires_at", "result")
+
+    def __init__(self, expires_at: float) -> None:
+        self.expires_at = expires_at
+        self.result: Future[str | None] = Future()
+
+
+class AnswerPool:
+    """The answers of one guard: ``store`` keeps them, and the same question is asked once at a time.
+
+    Safe to use from several event loops and threads.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.store: KeptAnswers | None = None  # set by the router, or before by what reads the file
+        self.figures: dict[str, CacheFigures] = {}  # by feature
+        self.clock = clock
+        self._flights: dict[str, _Flight] = {}
+        self._lock = threading.Lock()
+
+    def describe(self) -> dict[str, Any]:
+        """The store and the figures of each feature and of all together, JSON-ready."""
+        with self._lock:
+            features = {name: figures.describe() for name, figures in sorted(self.figures.items())}
+            total = CacheFigures(*map(sum, zip(*(_values(one) for one in self.figures.values()), strict=True)))
+        store = self.store
+        return {
+            "store": None if store is None else store.name,
+            "state": "away" if store is not None and store.is_away else "ok",
+            **total.describe(),
+            "features": features,
+        }
+
+    def count(self, feature: str, change: Callable[[CacheFigures], None]) -> None:
+        """Change the figures of a feature that the file gives a cache."""
+        with self._lock:
+            change(self.figures.setdefault(feature, CacheFigures()))
+
+    def join(self, key: str, seconds: float) -> tuple[_Flight, bool]:
+        """The call under way for ``key``; or a new one, others wait for at most ``seconds``, which the caller makes."""
+        now = self.clock.now()
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is not None and now < flight.expires_at:
+                return flight, False
+            self._flights[key] = flight = _Flight(now + seconds)
+            return flight, True
+
+    def leave(self, key: str, flight: _Flight) -> None:
+        """The call is over, and its answer is kept, or there is none."""
+        with self._lock:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+
+
+def _values(figures: CacheFigures) -> tuple[Any, ...]:
+    return tuple(asdict(figures).values())
+
+
+class Lookup:
+    """One request's way to an answer. What it begins, :meth:`keep` or :meth:`abandon` ends."""
+
+    __slots__ = ("_flight", "_key", "_max_age", "_pool", "_reads", "_ttl", "joined")
+
+    def __init__(self, pool: AnswerPool, key: str, ttl: float, max_age: float, *, reads: bool) -> None:
+        self._pool = pool
+        self._key = key
+        self._ttl = ttl  # seconds for which an answer of its own is kept; 0 keeps none
+        self._max_age = max_age  # seconds
+        self._reads = reads
+        self._flight: _Flight | None = None
+        self.joined = False  # the answer is that of another request's call
+
+    async def answer(self, longest: float) -> KeptAnswer | None:
+        """The answer that is kept, or that of a call under way if it comes within ``longest`` seconds."""
+        if not self._reads:
+            return None
+        store = self._store
+        if store.is_local and (found := self._read(await store.get(self._key))) is not None:
+            return found
+        flight = self._join(longest)
+        if flight is not None:
+            return self._read(await _wait(flight.result, min(longest, flight.expires_at - self._pool.clock.now())))
+        try:
+            text = await store.get(self._key)
+        except BaseException:
+            self.abandon()
+            raise
+        if (found := self._read(text)) is not None:
+            self._finish(text)
+        return found
+
+    async def keep(self, text: str | None) -> None:
+        """The request has an answer of its own; ``text`` is what is to be kept of it."""
+        if self._flight is not None:
+            self._flight.result.set_result(text)
+        try:
+            if text is not None and self._ttl > 0:
+                await self._store.put(self._key, text, self._ttl)
+        finally:
+            self._leave()
+
+    def abandon(self) -> None:
+        """There is no answer for others: each of them makes a call of its own."""
+        self._finish(None)
+
+    def _join(self, longest: float) -> _Flight | None:
+        """The call of another request that is under way; ``None`` where this one is to make it."""
+        flight, is_own = self._pool.join(self._key, longest)
+        self.joined = not is_own
+        if is_own:
+            self._flight = flight
+            return None
+        return flight
+
+    def _read(self, text: str | None) -> KeptAnswer | None:
+        found = None if text is None else KeptAnswer.from_text(text)
+        if found is None or self._pool.clock.wall() - found.at > self._max_age:
+            return None
+        return found
+
+    def _finish(self, text: str | None) -> None:
+        if self._flight is not None and not self._flight.result.done():
+            self._flight.result.set_result(text)
+        self._leave()
+
+    def _leave(self) -> None:
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            self._pool.leave(self._key, flight)
+
+    @property
+    def _store(self) -> KeptAnswers:
+        store = self._pool.store
+        assert store is not None, "a router that asks has set it"  # noqa: S101 - narrows the type
+        return store
+
+
+async def _wait(result: Future[str | None], seconds: float) -> str | None:
+    """What another request's call comes to; ``None`` after ``seconds``."""
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(lambda: None if over.done() else over.set_result(None))
+
+    result.add_done_callback(wake)
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            await over
+    except TimeoutError:
+        return None
+    return result.result()

@@ -1,0 +1,144 @@
+"""Which scope has lately been sent the same beginning of a prompt: its vendor still has that in its cache.
+
+A request stays there where it can serve as soon as any other; a breaker, a pause, room and ``switch_at`` come first.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+from wallie_litellm.routing.plan import Asked, Decided, Plan, Warm
+
+MOST_PREFIXES: Final = 10_000  # remembered at once, as digests of 16 bytes
+PREFIX: Final = 4_096  # characters that count: about the 1,024 tokens from which vendors keep a prompt's beginning
+USUAL: Final = 300.0  # seconds: Anthropic's cache, and about that of OpenAI's
+LONG: Final = 3_600.0  # seconds: Anthropic's longer one, and OpenAI's extended one at the least
+
+#: Keys of a request's metadata that name a conversation.
+SESSION_KEYS: Final = ("session_id", "sessionId", "conversation_id", "conversationId", "thread_id", "threadId")
+_CONTENT: Final = ("system", "instructions", "tools", "messages", "input")  # in the order in which vendors keep them
+
+
+class WarmPrefixes:
+    """The scopes that served each of the last prefixes. Safe to use from several threads."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._served: OrderedDict[bytes, tuple[float, str, str]] = OrderedDict()  # until, scope, group
+        self._lock = threading.Lock()
+        self.kept = 0  # requests that stayed where their prefix was
+        self.moved = 0  # requests whose prefix was elsewhere, which could not serve as soon
+
+    def find(self, digest: bytes, seconds: float) -> Warm:
+        """What is remembered of a prefix."""
+        with self._lock:
+            found = self._served.get(digest)
+        if found is None or found[0] < self._now():
+            return Warm(digest, seconds)
+        return Warm(digest, seconds, found[1], found[2])
+
+    def served(self, warm: Warm, scope: str, group: str) -> None:
+        """A request with this prefix has been answered in ``scope``."""
+        until = self._now() + warm.seconds
+        with self._lock:
+            self._served[warm.digest] = (until, scope, group)
+            self._served.move_to_end(warm.digest)
+            if len(self._served) > MOST_PREFIXES:
+                self._served.popitem(last=False)
+        if warm.scope is not None:
+            if warm.scope == scope:
+                self.kept += 1
+            else:
+                self.moved += 1
+
+    def describe(self) -> dict[str, int]:
+        """How many prefixes are remembered, and how many requests stayed; JSON-ready."""
+        return {"prefixes": len(self._served), "kept": self.kept, "moved": self.moved}
+
+
+class WarmStep:
+    """The step of a plan that looks a request's prefix up, for the ``features`` that want it, or for all."""
+
+    def __init__(
+        self, prefixes: WarmPrefixes, features: Collection[str], *, everywhere: bool, on: Callable[[str], bool]
+    ) -> None:
+        self.prefixes = prefixes
+        self._features = frozenset(features)
+        self._everywhere = everywhere
+        self._on = on
+
+    def __call__(self, plan: Plan, asked: Asked) -> Plan:
+        """The plan, whose record has the prefix."""
+        if not (self._everywhere or asked.feature in self._features) or not self._on("warm_prefix"):
+            return plan
+        digest = digest_of(asked.arguments, asked.metadata)
+        if digest is None:
+            return plan
+        decided = plan.decided or Decided()
+        decided.warm = self.prefixes.find(digest, _seconds(asked.arguments))
+        return plan if plan.decided is not None else plan._replace(decided=decided)
+
+
+def digest_of(arguments: Mapping[str, Any], metadata: Mapping[str, Any]) -> bytes | None:
+    """The digest of a request's session, else of the beginning of what it sends.
+
+    ``None`` where that is too short for a vendor to keep it.
+    """
+    session = session_of(arguments, metadata)
+    if session is not None:
+        return blake2b(session.encode("utf-8", "surrogatepass"), digest_size=16, person=b"session").digest()
+    text, length = [], 0
+    for part in _beginning(arguments):
+        text.append(part[: PREFIX - length])
+        length += len(text[-1])
+        if length >= PREFIX:
+            whole = "".join(text).encode("utf-8", "surrogatepass")
+            return blake2b(whole, digest_size=16, person=b"prefix").digest()
+    return None
+
+
+def session_of(arguments: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
+    """The conversation that a request is part of, as LiteLLM's arguments or its metadata name it."""
+    stated = arguments.get("litellm_session_id")
+    found = next((metadata[key] for key in SESSION_KEYS if metadata.get(key)), None) if stated is None else stated
+    return str(found) if isinstance(found, str | int) and found != "" else None
+
+
+def _beginning(arguments: Mapping[str, Any]) -> Iterator[str]:
+    """What a request sends, in pieces, from its beginning."""
+    for name in _CONTENT:
+        value = arguments.get(name)
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list | tuple):
+            for one in value:
+                yield from _texts(one) if name != "tools" else (json.dumps(one, default=str),)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a message, in order; those of media too, which are long and cut."""
+    if isinstance(value, str):
+        yield value[:PREFIX]
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one)
+
+
+def _seconds(arguments: Mapping[str, Any]) -> float:
+    """For how long the vendor is asked to keep the prefix."""
+    if arguments.get("prompt_cache_retention") == "24h":
+        return LONG
+    points = arguments.get("cache_control_injection_points")
+    for point in points if isinstance(points, list | tuple) else ():
+        control = point.get("control") if isinstance(point, Mapping) else None
+        if isinstance(control, Mapping) and control.get("ttl") == "1h":
+            return LONG
+    return USUAL
