@@ -241,7 +241,7 @@ def assert_sums_are_right(url: str) -> None:
         for row in rows(url, select(requests)):
             key = (grain, int(row.at // grain * grain), "request", row.provider, row.model, row.feature, "")
             _add(expected.setdefault(key, {}), _of_request(row))
-            if row.success:
+            if row.success and not row.cache_hit:
                 _add_value(bins, (*key, "latency"), row.latency_ms)
     _assert_sums(url, usage, len(USAGE_KEY), expected)
     _assert_sums(url, histograms, len(HISTOGRAM_KEY), bins)
@@ -287,6 +287,7 @@ def _of_request(row: Any) -> dict[str, Any]:
         "successes": row.success,
         "by_caller": row.by_caller,
         "fallbacks": row.success and row.used_fallback,
-        "waited_ms": row.waited_ms,
-        "latency_ms": row.latency_ms if row.success else 0.0,
+        **{name: row._mapping[name] for name in ("waited_ms", "hedged", "wasted_usd", "saved_usd", "auto_saved_usd")},
+        "cache_hits": row.cache_hit,
+        "latency_ms": row.latency_ms if row.success and not row.cache_hit else 0.0,
     }

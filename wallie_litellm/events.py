@@ -271,6 +271,18 @@ class ExperimentChanged(NamedTuple):
     reason: str | None
 
 
+class ArmStopped(NamedTuple):
+    """An experiment's guardrail has stopped an ``arm``, which left too many of its ``requests`` unanswered."""
+
+    id: str
+    at: float
+    experiment: str
+    arm: str
+    error_rate: float  # share of the requests that the arm did not answer, 0 to 1
+    limit: float  # the share above which an arm is stopped
+    requests: int
+
+
 Event = (
     Settled
     | Ended
@@ -286,6 +298,7 @@ Event = (
     | UsageReported
     | FeedbackGiven
     | ExperimentChanged
+    | ArmStopped
 )
 
 _numbers = itertools.count()

@@ -58,7 +58,7 @@ def test_records_go_to_standard_output_byte_by_byte(stand_in: StandIn) -> None:
     result = run("export", "--url", stand_in.url)
     assert result.exit_code == 0
     assert result.stdout_bytes == CSV.encode()
-    kinds = ("attempt", "request", "alert", "transition", "action", "outside_usage")
+    kinds = ("attempt", "request", "alert", "transition", "action", "outside_usage", "feedback", "experiment")
     assert stand_in.asked[0].parameters == [("since", "0.0"), *(("kind", kind) for kind in kinds)]
 
 

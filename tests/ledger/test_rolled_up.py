@@ -76,10 +76,19 @@ def settlements(draw: st.DrawFn) -> Settled:
 @st.composite
 def ledgers(draw: st.DrawFn) -> list[Event]:
     made = draw(st.lists(settlements(), min_size=1, max_size=25))
-    flags = st.tuples(st.booleans(), st.booleans())
+    flags = st.tuples(st.booleans(), st.booleans(), st.booleans(), st.none() | st.floats(0.001, 1))
     requests = [
-        ended(one, used_fallback=fell_back, by_caller=by_caller and not one.success)
-        for one, (fell_back, by_caller) in ((one, draw(flags)) for one in made)
+        ended(
+            one,
+            used_fallback=fell_back,
+            by_caller=by_caller and not one.success,
+            hedged=hedged,
+            cache_hit=one.success and money is not None,
+            wasted_usd=money or 0.0,
+            saved_usd=money,
+            auto_saved_usd=money,
+        )
+        for one, (fell_back, by_caller, hedged, money) in ((one, draw(flags)) for one in made)
     ]
     return [*made, *requests]
 

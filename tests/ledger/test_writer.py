@@ -18,9 +18,12 @@ from support import wait_until
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import (
+    ArmStopped,
     BreakerChanged,
     BudgetCrossed,
     Event,
+    ExperimentChanged,
+    FeedbackGiven,
     FellBack,
     HealthChanged,
     LimitOverstated,
@@ -32,7 +35,16 @@ from wallie_litellm.events import (
     new_id,
 )
 from wallie_litellm.ledger.records import as_json, from_json, record_of
-from wallie_litellm.ledger.schema import actions, alerts, attempts, outside_usage, requests, transitions
+from wallie_litellm.ledger.schema import (
+    actions,
+    alerts,
+    attempts,
+    experiment_changes,
+    feedback,
+    outside_usage,
+    requests,
+    transitions,
+)
 from wallie_litellm.ledger.writer import LedgerSink
 from wallie_litellm.telemetry.spool import Spool
 
@@ -51,6 +63,7 @@ def one_of_each() -> list[Event]:
     second = settled(request_id=first.request_id, number=2, provider="anthropic", model="claude-sonnet-4")
     second = second._replace(first_token_ms=310.5, cache_write_tokens=30, scope="claude-*", estimated_input=130)
     cached = settled(outcome="cache_hit", charged=Demand(0, 0, 0, 0), cost_usd=0.0)
+    hedge = settled(hedge=True)
     return [
         first,
         FellBack(
@@ -71,6 +84,12 @@ def one_of_each() -> list[Event]:
         BudgetCrossed(new_id(), now + 6, "critical", 0.95, 475.0, 500.0, "2026-11"),
         OperatorActed(new_id(), now + 7, "admin", "reset_quota", "openai", "bad answers", "gpt-4o*"),
         UsageReported(new_id(), now + 8, "openai", Demand(3, 300, 200, 100), "update_usage"),
+        hedge,
+        ended(hedge, hedged=True, wasted_usd=0.004, order="claude-sonnet-4", why=("claude-sonnet-4 is slow",)),
+        ended(cache_hit=True, saved_usd=0.02),
+        FeedbackGiven(new_id(), now + 9, first.request_id, 0.75),
+        ExperimentChanged(new_id(), now + 9, "chat-model", "f00d", "concluded", "gpt-4o", "cli:ops", "cheaper"),
+        ArmStopped(new_id(), now + 9, "chat-model", "gpt-4o", 0.3, 0.1, 120),
     ]
 
 
@@ -88,7 +107,13 @@ def test_a_record_has_the_values_of_its_event(database_url: str, open_sink: Sink
     attempt = settled(
         stream=True, first_token_ms=310.5, cache_write_tokens=30, scope="o*", estimated_input=130, estimated_output=150
     )
-    sink.handle([attempt, ended(attempt, used_fallback=True), *one_of_each()[8:]])
+    decided = {
+        "requested": "chat", "tier": "flash", "experiment": "chat-model", "arm": "gpt-4o-mini", "unit": "0123abcd",
+        "auto_tier": "premium", "auto_saved_usd": 0.01, "hedged": True, "wasted_usd": 0.02, "cache_hit": True,
+        "saved_usd": 0.03,
+    }  # fmt: skip
+    end = ended(attempt, used_fallback=True, order="gpt-4o", why=("tier flash", "arm by user"), **decided)
+    sink.handle([attempt, end, *one_of_each()[8:17], *one_of_each()[20:]])
     assert sink.flush(30)
     (found,) = rows(database_url, select(attempts))
     expected = {name: value for name, value in attempt._asdict().items() if name != "charged"}
@@ -96,11 +121,21 @@ def test_a_record_has_the_values_of_its_event(database_url: str, open_sink: Sink
     assert dict(found._mapping) == {**expected, **charged, "worker": "host:1"}
     (request,) = rows(database_url, select(requests))
     assert (request.request_id, request.attempts, request.used_fallback) == (attempt.request_id, 1, True)
+    assert {name: request._mapping[name] for name in decided} == decided
+    assert (request.planned, request.why, request.cost_usd) == ("gpt-4o", "tier flash; arm by user", attempt.cost_usd)
+    (given,) = rows(database_url, select(feedback))
+    assert (given.value, bool(given.request_id)) == (0.75, True)
+    (change,) = rows(database_url, select(experiment_changes))
+    assert (change.experiment, change.definition, change.change) == ("chat-model", "f00d", "concluded")
+    assert (change.arm, change.actor, change.reason) == ("gpt-4o", "cli:ops", "cheaper")
     breaker, health = rows(database_url, select(transitions).order_by("at"))
     assert (breaker.model, health.model, breaker.reason) == ("gpt-4o", "", "5 failures")
     assert (breaker.type, breaker.before, breaker.after) == ("breaker", "closed", "open")
     assert (health.type, health.before, health.after, health.reason) == ("health", "healthy", "down", None)
     found_alerts = {row.type: row for row in rows(database_url, select(alerts))}
+    stopped = found_alerts["arm_stopped"]
+    assert (stopped.level, stopped.model, stopped.detail) == ("warning", "gpt-4o", "chat-model")
+    assert (stopped.used, stopped.limit, stopped.dimension) == (0.3, 0.1, "error_rate")
     down, quota, overstated, unpriced, budget = (
         found_alerts[kind] for kind in ("provider_down", "quota", "limit_overstated", "unpriced", "budget")
     )

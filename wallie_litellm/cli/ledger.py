@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wallie_litellm.config import RouterConfig, WallieConfig
     from wallie_litellm.ledger.kpis import Kpi
 
-_KINDS: Final = ("attempt", "request", "alert", "transition", "action", "outside_usage")
+_KINDS: Final = ("attempt", "request", "alert", "transition", "action", "outside_usage", "feedback", "experiment")
 
 
 class _Time(click.ParamType[float]):

@@ -22,6 +22,7 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    not_,
     select,
     union_all,
 )
@@ -81,7 +82,7 @@ def _of_answers(table: Table, measured: ColumnElement[bool]) -> ColumnElement[fl
 
 
 _answered = attempts.c.outcome == Outcome.SUCCESS.value
-_succeeded = requests.c.success == True  # noqa: E712 - SQL, where `is` means nothing
+_from_providers = requests.c.success & not_(requests.c.cache_hit)
 
 ATTEMPTS: Final = Facts(
     attempts,
@@ -119,10 +120,15 @@ REQUESTS: Final = Facts(
         "successes": _flag(requests.c.success),
         "by_caller": _flag(requests.c.by_caller),
         "fallbacks": _flag(requests.c.success & requests.c.used_fallback),
-        "latency_ms": _of_answers(requests, _succeeded),
+        "cache_hits": _flag(requests.c.cache_hit),
+        "hedged": _flag(requests.c.hedged),
+        "latency_ms": _of_answers(requests, _from_providers),
         "waited_ms": requests.c.waited_ms,
+        "wasted_usd": requests.c.wasted_usd,
+        "saved_usd": func.coalesce(requests.c.saved_usd, 0.0),
+        "auto_saved_usd": func.coalesce(requests.c.auto_saved_usd, 0.0),
     },
-    {LATENCY: (requests.c.latency_ms, _succeeded)},
+    {LATENCY: (requests.c.latency_ms, _from_providers)},
     {"request": frozenset({"provider", "model", "feature"})},
     "count",
 )

@@ -77,7 +77,9 @@ class RequestTotals:
     """Sums over requests, grouped as :class:`Totals`; ``provider`` is the one that answered, or was tried last.
 
     ``by_caller`` counts requests that the caller ended, ``fallbacks`` the ``successes`` that a fallback answered.
-    ``latency`` is of the successes.
+    ``latency`` is of the successes without the ``cache_hits`` among them. ``hedged`` had a hedge, whose cost is in
+    ``wasted_usd`` if it lost. ``saved_usd`` is what the cached answers had cost, and ``auto_saved_usd`` what ``auto``'s
+    choices of a tier saved, or with ``shadow`` would have.
     """
 
     start: int | None
@@ -91,6 +93,16 @@ class RequestTotals:
     fallbacks: int
     latency: Latency
     waited_ms: float
+    cache_hits: int = 0
+    hedged: int = 0
+    wasted_usd: float = 0.0
+    saved_usd: float = 0.0
+    auto_saved_usd: float = 0.0
+
+    @property
+    def cached_share(self) -> float | None:
+        """The share of answered requests whose answer a cache had, 0 to 1."""
+        return share(self.cache_hits, self.successes)
 
     @property
     def failures(self) -> int:
@@ -129,7 +141,7 @@ class MonthCost:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert; ``type`` is ``quota``, ``unpriced`` or ``budget``, ``level`` is empty where there is none."""
+    """One alert; ``type`` is ``quota``, ``unpriced``, ``budget``, ..., ``level`` is empty where there is none."""
 
     id: str
     at: float

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, inspect, select, text, update
 
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.ledger.schema import VERSION, metadata, schema_version, usage
+from wallie_litellm.ledger.schema import VERSION, metadata, requests, schema_version, usage
 
 Step = Callable[[Connection], None]
 
@@ -32,19 +32,59 @@ _SECOND: Final = {
 }
 
 
+# Columns of version 3.
+_THIRD: Final = {
+    "wallie_attempts": ("hedge BOOLEAN NOT NULL DEFAULT '0'",),
+    "wallie_requests": (
+        "cost_usd FLOAT(53)",
+        "requested VARCHAR(200)",
+        "tier VARCHAR(200)",
+        "experiment VARCHAR(200)",
+        "arm VARCHAR(200)",
+        "unit VARCHAR(16)",
+        "auto_tier VARCHAR(200)",
+        "auto_saved_usd FLOAT(53)",
+        "planned VARCHAR(200)",
+        "hedged BOOLEAN NOT NULL DEFAULT '0'",
+        "wasted_usd FLOAT(53) NOT NULL DEFAULT 0",
+        "cache_hit BOOLEAN NOT NULL DEFAULT '0'",
+        "saved_usd FLOAT(53)",
+        "why TEXT",
+    ),
+    "wallie_usage": (
+        "hedged BIGINT NOT NULL DEFAULT 0",
+        "wasted_usd FLOAT(53) NOT NULL DEFAULT 0",
+        "saved_usd FLOAT(53) NOT NULL DEFAULT 0",
+        "auto_saved_usd FLOAT(53) NOT NULL DEFAULT 0",
+    ),
+}
+
+
 def _to_second(connection: Connection) -> None:
     """Add what version 2 records. The histograms of version 1 stay where they are: queries read them beside the new.
 
     So the step takes milliseconds whatever the number of rows, and a process of version 1 that is still running writes
     on until it ends.
     """
+    _add_columns(connection, _SECOND)
+
+
+def _to_third(connection: Connection) -> None:
+    """Add what version 3 records: what routing decided of a request. No row is touched."""
+    _add_columns(connection, _THIRD)
+    for index in requests.indexes if inspect(connection).has_table(requests.name) else ():
+        index.create(connection, checkfirst=True)
+
+
+def _add_columns(connection: Connection, added: Mapping[str, Sequence[str]]) -> None:
     tables = inspect(connection).get_table_names()
-    for table, columns in _SECOND.items():
+    for table, columns in added.items():
         for column in columns if table in tables else ():  # one that was removed is created anew
             connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {column}"))
 
 
-STEPS: Final[Mapping[int, Step]] = {1: _to_second}  # version → the step that converts its tables to the next version
+# Version → the step that converts its tables to the next version.
+STEPS: Final[Mapping[int, Step]] = {1: _to_second, 2: _to_third}
 
 _LOCK: Final = 0x57414C4C  # number of an advisory lock on PostgreSQL: arbitrary but constant
 

@@ -293,6 +293,11 @@ def _request_totals(question: Question, key: Key, sums: Sums) -> RequestTotals:
         fallbacks=sums.number("fallbacks"),
         latency=sums.latency(),
         waited_ms=float(sums.values["waited_ms"]),
+        cache_hits=sums.number("cache_hits"),
+        hedged=sums.number("hedged"),
+        wasted_usd=float(sums.values["wasted_usd"]),
+        saved_usd=float(sums.values["saved_usd"]),
+        auto_saved_usd=float(sums.values["auto_saved_usd"]),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import isfinite
 from typing import Any, Final, NamedTuple
@@ -13,10 +13,13 @@ from sqlalchemy import Column
 from wallie_litellm.config.values import LARGEST_COUNT
 from wallie_litellm.core.scrubbing import JsonRules, json_safe, type_name, valid_unicode
 from wallie_litellm.events import (
+    ArmStopped,
     BreakerChanged,
     BudgetCrossed,
     Ended,
     Event,
+    ExperimentChanged,
+    FeedbackGiven,
     FellBack,
     HealthChanged,
     LimitOverstated,
@@ -102,7 +105,8 @@ def _attempt(event: Settled, worker: str) -> Row:
         *_counts(*event.charged),
         _count(event.estimated_input),
         _count(event.estimated_output),
-        None if event.scope is None else _name(event.scope),
+        _optional(event.scope),
+        event.hedge,
         _name(event.feature),
         _name(event.user_id),
         _metadata(event.metadata),
@@ -127,6 +131,11 @@ def _request(event: Ended, worker: str) -> Row:
         event.waited_ms,
         event.used_fallback,
         len(event.settled),
+        _cost(event.settled),
+        *(_optional(event.requested), _optional(event.tier), _optional(event.experiment), _optional(event.arm)),
+        *(event.unit, _optional(event.auto_tier), event.auto_saved_usd, _optional(event.order)),
+        *(event.hedged, event.wasted_usd, event.cache_hit, event.saved_usd),
+        _text("; ".join(event.why)) if event.why else None,
         _name(event.feature),
         _name(event.user_id),
         _metadata(event.metadata),
@@ -144,6 +153,13 @@ def _overstated_alert(event: LimitOverstated, worker: str) -> Row:
     return (
         *(event.id, event.at, worker, "limit_overstated", "warning", _name(event.provider), _name(event.dimension)),
         *(_name(event.model), None, float(event.configured), float(event.learned), None),
+    )
+
+
+def _stopped_alert(event: ArmStopped, worker: str) -> Row:
+    return (
+        *(event.id, event.at, worker, "arm_stopped", "warning", "", "error_rate", _name(event.arm)),
+        *(None, event.error_rate, event.limit, _name(event.experiment)),
     )
 
 
@@ -206,6 +222,17 @@ def _outside_usage(event: UsageReported, worker: str) -> Row:
     return (event.id, event.at, worker, _name(event.provider), _name(event.source), *_counts(*event.charged))
 
 
+def _feedback(event: FeedbackGiven, worker: str) -> Row:
+    return event.id, event.at, worker, event.request_id, event.value
+
+
+def _experiment(event: ExperimentChanged, worker: str) -> Row:
+    return (
+        *(event.id, event.at, worker, _name(event.experiment), _name(event.definition), _name(event.change)),
+        *(_name(event.arm), _name(event.actor), _text(event.reason)),
+    )
+
+
 _ROWS: dict[type, tuple[str, Callable[[Any, str], Row]]] = {
     Settled: ("attempt", _attempt),
     Ended: ("request", _request),
@@ -219,6 +246,9 @@ _ROWS: dict[type, tuple[str, Callable[[Any, str], Row]]] = {
     FellBack: ("transition", _fallback),
     OperatorActed: ("action", _action),
     UsageReported: ("outside_usage", _outside_usage),
+    FeedbackGiven: ("feedback", _feedback),
+    ExperimentChanged: ("experiment", _experiment),
+    ArmStopped: ("alert", _stopped_alert),
 }
 
 
@@ -237,6 +267,10 @@ def _name(text: str | None) -> str:
     return _cleansed(text[:NAME_LENGTH]) if text else ""
 
 
+def _optional(text: str | None) -> str | None:
+    return None if text is None else _name(text)
+
+
 def _text(text: str | None) -> str | None:
     return text if text is None else _cleansed(text[:_TEXT_LENGTH])
 
@@ -253,6 +287,13 @@ def _counts(*numbers: int) -> Row:
 
 def _count(number: int | None) -> int | None:
     return number if number is None or number <= LARGEST_COUNT else LARGEST_COUNT
+
+
+def _cost(settled: Sequence[Settled]) -> float | None:
+    """The cost of all attempts; ``None`` where one of them has no known price, or there is none."""
+    if not settled or any(attempt.unpriced for attempt in settled):
+        return None
+    return sum(attempt.cost_usd or 0.0 for attempt in settled)
 
 
 def _metadata(metadata: Mapping[str, Any]) -> str:

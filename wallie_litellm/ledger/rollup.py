@@ -65,12 +65,14 @@ _attempt_details = _picker("attempt", "first_token_ms", "cache_write_tokens", "r
 _attempt_charges = _picker("attempt", "charged_requests", "charged_tokens", "charged_input", "charged_output")
 _attempt_waited = _picker("attempt", "waited_ms")
 _request_key = _picker("request", "at", "provider", "model", "feature", "latency_ms", "waited_ms")
-_request_flags = _picker("request", "success", "by_caller", "used_fallback")
+_request_flags = _picker("request", "success", "by_caller", "used_fallback", "cache_hit", "hedged")
+_request_money = _picker("request", "wasted_usd", "saved_usd", "auto_saved_usd")
 
 _SUCCESS: Final = Outcome.SUCCESS.value
 _CACHE_HIT: Final = Outcome.CACHE_HIT.value
 # First tokens, tokens, cost and charges are counted for attempts only.
 _ZEROS: Final = (0, 0.0) + (0,) * 6 + (0.0,) + (0,) * 4
+_NOT_OF_ATTEMPTS: Final = (0, 0.0, 0.0, 0.0)  # hedged, and what was wasted and saved, are of requests
 
 
 def _add_attempt(amounts: _Amounts, values: Row) -> None:
@@ -84,6 +86,7 @@ def _add_attempt(amounts: _Amounts, values: Row) -> None:
         *(*_attempt_tokens(values), cache_writes or 0, reasoning or 0),
         cost or 0.0,
         *_attempt_charges(values),
+        *_NOT_OF_ATTEMPTS,
     )
     start = int(at) // QUARTER * QUARTER
     by_model: _Key = (start, "model", provider, model, feature, "")
@@ -97,12 +100,15 @@ def _add_attempt(amounts: _Amounts, values: Row) -> None:
 
 def _add_request(amounts: _Amounts, values: Row) -> None:
     at, provider, model, feature, latency, waited = _request_key(values)
-    success, by_caller, used_fallback = _request_flags(values)
-    fell_back = success and used_fallback
+    success, by_caller, used_fallback, hit, hedged = _request_flags(values)
+    wasted, saved, auto_saved = _request_money(values)
+    fell_back, measured = success and used_fallback, success and not hit
     start = int(at) // QUARTER * QUARTER
     key: _Key = (start, "request", provider, model, feature, "")
-    amounts.sums[key].append((1, success, 0, by_caller, fell_back, 0, 0, latency if success else 0.0, waited, *_ZEROS))
-    if success:
+    counts = 1, success, hit, by_caller, fell_back, 0, 0
+    money = wasted, saved or 0.0, auto_saved or 0.0
+    amounts.sums[key].append((*counts, latency if measured else 0.0, waited, *_ZEROS, hedged, *money))
+    if measured:
         amounts.count(key, LATENCY, bin_of(latency))
 
 

@@ -31,7 +31,7 @@ from wallie_litellm.core.attempt_result import ABANDONED, CANCELLED, EXHAUSTED, 
 from wallie_litellm.core.http_status import PROVIDER_4XX
 from wallie_litellm.ledger.percentiles import BINS, OLD_BINS
 
-VERSION: Final = 2  # of the tables
+VERSION: Final = 3  # of the tables
 
 metadata = MetaData()
 
@@ -46,6 +46,10 @@ def _at() -> Column[float]:
 
 def _name(column: str) -> Column[str]:
     return Column(column, String(200), nullable=False, server_default="")
+
+
+def _optional(column: str) -> Column[str]:
+    return Column(column, String(200))
 
 
 def _count(column: str) -> Column[int]:
@@ -69,7 +73,8 @@ schema_version = Table(
 )
 
 # One row per attempt: events.Settled. ``feature`` and ``user_id`` are empty where none was given. ``first_token_ms``,
-# ``cache_write_tokens``, ``scope`` and the estimates are null where there is none, and in rows of version 1.
+# ``cache_write_tokens``, ``scope`` and the estimates are null where there is none, and in rows of version 1. ``hedge``
+# is false in rows of earlier versions than 3.
 attempts = Table(
     "wallie_attempts",
     metadata,
@@ -106,13 +111,15 @@ attempts = Table(
     Column("estimated_input", BigInteger),
     Column("estimated_output", BigInteger),
     Column("scope", String(200)),
+    _flag("hedge"),
     _name("feature"),
     _name("user_id"),
     Column("metadata", JSON, nullable=False),
     Index("wallie_attempts_at", "at"),
 )
 
-# One row per request: events.Ended.
+# One row per request: events.Ended. ``cost_usd`` is that of all its attempts. ``requested`` to ``why`` are what routing
+# decided, null where it did not, and in rows of earlier versions; ``planned`` is the event's ``order``.
 requests = Table(
     "wallie_requests",
     metadata,
@@ -132,14 +139,37 @@ requests = Table(
     _amount("waited_ms"),
     _flag("used_fallback"),
     Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("cost_usd", Float(53)),
+    _optional("requested"),
+    _optional("tier"),
+    _optional("experiment"),
+    _optional("arm"),
+    Column("unit", String(16)),
+    _optional("auto_tier"),
+    Column("auto_saved_usd", Float(53)),
+    _optional("planned"),
+    _flag("hedged"),
+    _amount("wasted_usd"),
+    _flag("cache_hit"),
+    Column("saved_usd", Float(53)),
+    Column("why", Text),
     _name("feature"),
     _name("user_id"),
     Column("metadata", JSON, nullable=False),
     Index("wallie_requests_at", "at"),
 )
+# Of the requests in experiments alone: it costs the others nothing.
+Index(
+    "wallie_requests_experiment",
+    requests.c.experiment,
+    requests.c.at,
+    sqlite_where=requests.c.experiment.is_not(None),
+    postgresql_where=requests.c.experiment.is_not(None),
+)
 
 # events.QuotaCrossed (type quota), events.ProviderDown (provider_down), events.Unpriced (unpriced),
-# events.BudgetCrossed (budget) and events.LimitOverstated (limit_overstated; used is the configured amount).
+# events.BudgetCrossed (budget), events.LimitOverstated (limit_overstated; used is the configured amount) and
+# events.ArmStopped (arm_stopped; model is the arm, detail the experiment, used its share of errors).
 alerts = Table(
     "wallie_alerts",
     metadata,
@@ -207,6 +237,35 @@ outside_usage = Table(
     Index("wallie_outside_usage_at", "at"),
 )
 
+# events.FeedbackGiven: of several for one request the last counts.
+feedback = Table(
+    "wallie_feedback",
+    metadata,
+    _id(),
+    _at(),
+    _name("worker"),
+    Column("request_id", String(48), nullable=False),
+    Column("value", Float(53), nullable=False),
+    Index("wallie_feedback_at", "at"),
+    Index("wallie_feedback_request", "request_id"),
+)
+
+# events.ExperimentChanged. These rows are not pruned: they are few, and a conclusion holds until the file changes.
+experiment_changes = Table(
+    "wallie_experiments",
+    metadata,
+    _id(),
+    _at(),
+    _name("worker"),
+    _name("experiment"),
+    _name("definition"),
+    _name("change"),
+    _name("arm"),
+    _name("actor"),
+    Column("reason", Text),
+    Index("wallie_experiments_experiment", "experiment", "at"),
+)
+
 QUARTER: Final = 900  # seconds; every time zone's midnight is the beginning of a quarter of an hour in UTC
 
 
@@ -225,10 +284,11 @@ def _usage_key() -> tuple[Column[Any], ...]:
 # Sums over attempts (views ``model`` and ``user``) and over requests (view ``request``), by quarter of an hour and by
 # day (``grain``, seconds). They are updated in the transaction that writes the records, and kept longer than those.
 # View ``user`` sums by user alone, so that neither view multiplies the other's rows. ``latency_ms`` is of answers that
-# did not come from a cache: attempts with the outcome success, requests that succeeded. ``first_token_ms`` is the sum
-# over ``first_tokens`` attempts. ``by_caller`` counts the attempts of ``ended_by_caller``, ``fallbacks`` the requests
-# that a fallback answered. Reading a range of one view is fast because rows are stored in the key's order: there is no
-# rowid.
+# did not come from a cache: attempts with the outcome success, requests that succeeded without a hit. ``first_tokens``
+# counts the streams with a ``first_token_ms``. ``by_caller`` counts the attempts of ``ended_by_caller``, ``fallbacks``
+# the requests that a fallback answered, ``hedged`` those with a hedge; ``wasted_usd`` and what was saved are sums over
+# requests, whose ``cache_hits`` are answers that no provider was asked for. Reading a range of one view is fast because
+# rows are stored in the key's order: there is no rowid.
 usage = Table(
     "wallie_usage",
     metadata,
@@ -255,6 +315,10 @@ usage = Table(
     _count("charged_tokens"),
     _count("charged_input"),
     _count("charged_output"),
+    _count("hedged"),
+    _amount("wasted_usd"),
+    _amount("saved_usd"),
+    _amount("auto_saved_usd"),
     PrimaryKeyConstraint("grain", "view", "start", "provider", "model", "feature", "user_id"),
     sqlite_with_rowid=False,
 )
@@ -291,6 +355,8 @@ RECORD_TABLES: Final = {  # kind of record, as an export names it → table
     "transition": transitions,
     "action": actions,
     "outside_usage": outside_usage,
+    "feedback": feedback,
+    "experiment": experiment_changes,
 }
 
 # Failures that the caller causes: it cancelled or disconnected, or sent an invalid request, or one that is larger than

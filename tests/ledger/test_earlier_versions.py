@@ -1,6 +1,6 @@
-"""Ledgers that version 1 has written, as files: converted with every row, and read as before.
+"""Ledgers that earlier versions have written, as files: converted with every row, and read as before.
 
-Both hold 160 attempts and their requests over four days and a half, and one record of every other kind.
+All hold 160 attempts and their requests over four days and a half, and one record of every other kind.
 """
 
 from __future__ import annotations
@@ -24,23 +24,31 @@ from wallie_litellm.ledger.migrations import migrate
 from wallie_litellm.ledger.percentiles import OLD_RATIO
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.restore import restore
-from wallie_litellm.ledger.schema import DAY, LATENCY, RECORD_TABLES, VERSION, metadata, schema_version
+from wallie_litellm.ledger.schema import DAY, LATENCY, RECORD_TABLES, VERSION, metadata, requests, schema_version
 
-FILES = Path(__file__).with_name("version_1")
+VERSIONS = (1, 2)
 START = 20_500 * DAY
 NOW = START + 6 * DAY
 COUNTS = {"attempt": 160, "request": 160, "alert": 2, "transition": 2, "action": 1, "outside_usage": 1}
 
 
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> int:
+    """The version of the tables."""
+    found: int = request.param
+    return found
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a ledger of version 1, on each kind of database in turn."""
+def old_url(request: pytest.FixtureRequest, version: int, tmp_path: Path) -> str:
+    """The URL of a ledger of ``version``, on each kind of database in turn."""
+    files = Path(__file__).with_name(f"version_{version}")
     if request.param == "sqlite":
         file = tmp_path / "wallie.db"
-        file.write_bytes(gzip.decompress((FILES / "wallie.db.gz").read_bytes()))
+        file.write_bytes(gzip.decompress((files / "wallie.db.gz").read_bytes()))
         return f"sqlite:///{file}"
     server: PostgresServer = request.getfixturevalue("postgres")
-    return server.load(gzip.decompress((FILES / "wallie.sql.gz").read_bytes()).decode())
+    return server.load(gzip.decompress((files / "wallie.sql.gz").read_bytes()).decode())
 
 
 async def convert(url: str) -> AsyncEngine:
@@ -53,15 +61,15 @@ async def convert(url: str) -> AsyncEngine:
 async def contents(url: str) -> dict[str, list[dict[str, Any]]]:
     """Every row of every table."""
     found = {}
-    for table in (*(table.name for table in RECORD_TABLES.values()), "wallie_usage"):
+    for table in (*(RECORD_TABLES[kind].name for kind in COUNTS), "wallie_usage"):
         rows = await fetch(url, select(text("*")).select_from(text(table)))
         found[table] = sorted((dict(row._mapping) for row in rows), key=lambda row: str(list(row.values())[:8]))
     return found
 
 
-async def test_every_row_is_kept_and_has_nothing_for_what_is_new(old_url: str) -> None:
+async def test_every_row_is_kept_and_has_nothing_for_what_is_new(old_url: str, version: int) -> None:
     before = await contents(old_url)
-    assert {kind: len(before[table.name]) for kind, table in RECORD_TABLES.items()} == COUNTS
+    assert {kind: len(before[RECORD_TABLES[kind].name]) for kind in COUNTS} == COUNTS
     engine = await convert(old_url)
     await engine.dispose()
     after = await contents(old_url)
@@ -70,7 +78,7 @@ async def test_every_row_is_kept_and_has_nothing_for_what_is_new(old_url: str) -
             assert {name: new[name] for name in old} == old
             assert not any(new[name] for name in new.keys() - old.keys())
     (row,) = await fetch(old_url, select(schema_version))
-    assert tuple(row) == (VERSION, 1)
+    assert tuple(row) == (VERSION, version)
 
 
 async def test_it_has_the_tables_of_a_new_ledger_and_converting_twice_changes_nothing(old_url: str) -> None:
@@ -86,7 +94,8 @@ async def test_it_has_the_tables_of_a_new_ledger_and_converting_twice_changes_no
     await engine.dispose()
     for name, table in metadata.tables.items():
         assert {(column.name, column.nullable) for column in table.columns} <= columns[name]
-    assert len(columns["wallie_attempts"]) == len(RECORD_TABLES["attempt"].columns)
+    for kind in ("attempt", "request"):
+        assert len(columns[RECORD_TABLES[kind].name]) == len(RECORD_TABLES[kind].columns)
 
 
 async def test_several_processes_can_convert_it_at_once(old_url: str) -> None:
@@ -97,6 +106,7 @@ async def test_several_processes_can_convert_it_at_once(old_url: str) -> None:
     assert len(await fetch(old_url, select(RECORD_TABLES["attempt"]))) == 160
 
 
+@pytest.mark.parametrize("version", [1], indirect=True)
 async def test_a_long_range_has_the_percentiles_of_its_bins_beside_those_of_new_records(old_url: str) -> None:
     engine = await convert(old_url)
     new = [settled(at=NOW - DAY + number, latency_ms=100_000.0 + number, first_token_ms=250.0) for number in range(40)]
@@ -119,6 +129,7 @@ async def test_a_long_range_has_the_percentiles_of_its_bins_beside_those_of_new_
     assert found["anthropic"].first_token.p95_ms is None
 
 
+@pytest.mark.parametrize("version", [1], indirect=True)
 async def test_what_a_process_of_version_1_writes_meanwhile_is_counted(old_url: str) -> None:
     engine = await convert(old_url)
     old = "INSERT INTO wallie_usage (grain, start, view, provider, count, successes, latency_ms, latency_20) "
@@ -131,6 +142,20 @@ async def test_what_a_process_of_version_1_writes_meanwhile_is_counted(old_url: 
     assert found.latency.p50_ms == pytest.approx(800, rel=0.3)
 
 
+@pytest.mark.parametrize("version", [2], indirect=True)
+async def test_a_process_of_version_2_writes_on_until_it_ends(old_url: str) -> None:
+    engine = await convert(old_url)
+    written = (
+        "INSERT INTO wallie_requests (id, at, worker, request_id, model, success, latency_ms, attempts, metadata)"
+        " VALUES ('new', 1771600000, 'w', 'r', 'gpt-4o-mini', '1', 800, 1, '{}')"
+    )
+    async with writing(engine) as connection:
+        await connection.execute(text(written))
+    await engine.dispose()
+    (found,) = await fetch(old_url, select(requests).where(requests.c.id == "new"))
+    assert (found.hedged, found.cache_hit, found.wasted_usd, found.why) == (False, False, 0, None)
+
+
 def test_a_start_continues_from_it(old_url: str) -> None:
     restored = restore(old_url, {"openai": (START, START + 4 * DAY)}, wall=NOW, timeout=30.0)
     assert restored is not None
@@ -138,10 +163,12 @@ def test_a_start_continues_from_it(old_url: str) -> None:
     assert restored.recent["openai"]
 
 
-async def test_an_export_of_it_has_the_new_columns(old_url: str) -> None:
+async def test_an_export_of_it_has_the_new_columns(old_url: str, version: int) -> None:
     engine = await convert(old_url)
     lines = [chunk.text async for chunk in export(engine, "jsonl", ["attempt", "transition"])]
     await engine.dispose()
     exported = "".join(lines)
-    assert exported.count('"first_token_ms": null, ') == exported.count('"scope": null, ') == 160
-    assert '"model": ""' in lines[-1]
+    assert exported.count('"hedge": false, ') == exported.count('"at": "2026') - 2 == 160
+    if version == 1:
+        assert exported.count('"first_token_ms": null, ') == exported.count('"scope": null, ') == 160
+        assert '"model": ""' in lines[-1]
