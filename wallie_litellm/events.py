@@ -69,7 +69,7 @@ class Ended(NamedTuple):
 
     ``model`` is the group that was asked for. ``error`` is a class of failure in this package's words; ``by_caller``
     is true where the caller ended it: cancelled, broke off, or asked for what no provider accepts. ``settled`` are its
-    attempts in order; a request that succeeded was served by the last.
+    attempts in the order in which they ended.
 
     The fields after them are what routing decided. ``requested`` is the name that the caller used, where that is not
     ``model``. ``unit`` is a hash of the user or session that has the ``arm`` of the ``experiment``, ``None`` where the
@@ -110,6 +110,12 @@ class Ended(NamedTuple):
     cache_hit: bool = False
     saved_usd: float | None = None
     why: tuple[str, ...] = ()
+
+    @property
+    def served(self) -> Settled | None:
+        """The attempt that served the request: the last that succeeded; ``None`` without one, or where a cache did."""
+        attempts = reversed(self.settled) if self.success else ()
+        return next((attempt for attempt in attempts if attempt.success), None)
 
 
 class FellBack(NamedTuple):

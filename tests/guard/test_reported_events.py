@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +32,7 @@ from wallie_litellm.events import (
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.router_view import Pricer
+from wallie_litellm.routing.plan import Decided, Plan
 
 MakeGuard = Callable[..., Guard]
 SUCCESS = AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)
@@ -363,6 +365,21 @@ async def test_a_request_ends_once_with_all_its_attempts(
         "openai",
         "HTTP 500",
     )
+
+
+def test_a_request_ends_with_what_routing_decided(make_guard: MakeGuard, bus: RecordingBus) -> None:
+    guard = make_guard()
+    decided = Decided(
+        requested="chat", tier="flash", experiment="chat-model", arm="o", unit="0123abcd", auto_tier="premium",
+        shadow=True, auto_saved_usd=0.01, order="a", hedged=True, wasted_usd=0.02, cache_hit=True, saved_usd=0.03,
+        why=["tier flash", "arm by user"],
+    )  # fmt: skip
+    guard.end(guard.open_context("o", plan=Plan("o", (), decided)), None)
+    guard.end(guard.open_context("o", plan=Plan("o", ())), None)
+    ended, plain = bus.of(Ended)
+    stated = {name: value for name, value in asdict(decided).items() if name != "shadow"}
+    assert {name: getattr(ended, name) for name in stated} == {**stated, "why": ("tier flash", "arm by user")}
+    assert [getattr(plain, name) for name in stated] == [Ended._field_defaults[name] for name in stated]
 
 
 def test_a_request_without_any_attempt_ends_too(make_guard: MakeGuard, bus: RecordingBus) -> None:

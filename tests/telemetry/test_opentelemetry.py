@@ -155,6 +155,18 @@ def test_attributes_without_a_convention_are_named_wallie(pipeline: Pipeline) ->
     }
 
 
+def test_what_routing_decided_is_on_the_request(pipeline: Pipeline) -> None:
+    decided = {"tier": "flash", "experiment": "chat-model", "arm": "gpt-4o-mini", "auto_tier": "premium"}
+    decided |= {"auto_saved_usd": 0.01, "hedged": True, "cache_hit": True, "saved_usd": 0.02, "why": ("tier",)}
+    end = ended(settled(hedge=True), requested="chat", order="claude-sonnet-4", wasted_usd=0.001, **decided)
+    request, (attempt,) = pipeline.spans(end)
+    found = attributes(request)
+    assert {name: found[f"wallie.{name}"] for name in decided} == decided
+    assert (found["wallie.requested_model"], found["wallie.planned_model"]) == ("chat", "claude-sonnet-4")
+    assert found["wallie.wasted_cost_usd"] == 0.001
+    assert attributes(attempt)["wallie.hedge"] is True
+
+
 @pytest.mark.parametrize(
     ("provider", "deployment", "named", "model"),
     [

@@ -22,9 +22,12 @@ from support import wait_until
 
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import (
+    ArmStopped,
     BreakerChanged,
     BudgetCrossed,
     Event,
+    ExperimentChanged,
+    FeedbackGiven,
     FellBack,
     HealthChanged,
     LimitOverstated,
@@ -131,6 +134,23 @@ def test_an_answer_from_the_cache_has_no_tokens(sent: Sent) -> None:
     assert properties["costUsd"] == 0.0
 
 
+def test_what_routing_decided_is_sent_and_nothing_of_what_it_did_not(sent: Sent) -> None:
+    hedge = settled(provider="anthropic", model="claude-sonnet-4", cost_usd=0.002, hedge=True)
+    lost = settled(success=False, outcome="cut", cost_usd=0.001)
+    request = ended(hedge, lost, success=True, provider="anthropic", requested="chat", tier="flash", arm="gpt-4o-mini")
+    request = request._replace(experiment="chat-model", auto_tier="premium", auto_saved_usd=0.01, hedged=True)
+    request = request._replace(order="claude-sonnet-4", wasted_usd=0.001, cache_hit=True, saved_usd=0.02, why=("tier",))
+    properties, plain = ours(sent(request)), ours(sent(ended(settled())))
+    decided = {
+        "tier": "flash", "experiment": "chat-model", "arm": "gpt-4o-mini", "autoTier": "premium", "autoSavedUsd": 0.01,
+        "plannedModel": "claude-sonnet-4", "hedged": True, "cacheHit": True, "savedUsd": 0.02, "why": ["tier"],
+    }  # fmt: skip
+    assert {name: properties[name] for name in decided} == decided
+    assert (properties["requestedModel"], properties["model"]) == ("chat", "claude-sonnet-4")
+    assert (properties["costUsd"], properties["wastedCostUsd"]) == (0.002, 0.001)
+    assert not decided.keys() & plain.keys()
+
+
 @pytest.mark.parametrize(
     ("fact", "name", "properties"),
     [
@@ -202,6 +222,19 @@ def test_an_answer_from_the_cache_has_no_tokens(sent: Sent) -> None:
             },
         ),
         (
+            ArmStopped(new_id(), NOON, "chat-model", "gpt-4o", 0.3, 0.1, 120),
+            "ai.quota.alert",
+            {
+                "type": "arm_stopped",
+                "dimension": "error_rate",
+                "experiment": "chat-model",
+                "arm": "gpt-4o",
+                "utilization": 0.3,
+                "used": 0.3,
+                "limit": 0.1,
+            },
+        ),
+        (
             FellBack(new_id(), NOON, "r1", "gpt-4o", "claude-sonnet-4", "openai", "circuit open", "f", "u1"),
             "ai.fallback.triggered",
             {
@@ -215,7 +248,7 @@ def test_an_answer_from_the_cache_has_no_tokens(sent: Sent) -> None:
             },
         ),
     ],
-    ids=["health", "quota", "quota-in-debt", "overstated", "unpriced", "budget", "fallback"],
+    ids=["health", "quota", "quota-in-debt", "overstated", "unpriced", "budget", "arm", "fallback"],
 )
 def test_every_other_event_has_its_name_and_properties(
     sent: Sent, fact: Event, name: str, properties: dict[str, Any]
@@ -232,6 +265,8 @@ def test_events_without_a_counterpart_are_not_sent(sink: PostHogSink, endpoint: 
             BreakerChanged(new_id(), NOON, "openai", "closed", "open", None, 30.0),
             OperatorActed(new_id(), NOON, "ops", "reset_quota", "openai", None),
             UsageReported(new_id(), NOON, "openai", demand, "lease"),
+            FeedbackGiven(new_id(), NOON, "r1", 1.0),
+            ExperimentChanged(new_id(), NOON, "chat-model", "f00d", "started", "", "wallie", None),
         ]
     )
     assert sink.flush(10.0)

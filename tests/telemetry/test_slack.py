@@ -14,7 +14,7 @@ from slack_support import AT, PATH, Webhook, breaker, budget, opened, quota, unp
 from support import wait_until
 
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.events import HealthChanged, LimitOverstated
+from wallie_litellm.events import ArmStopped, HealthChanged, LimitOverstated
 from wallie_litellm.telemetry.sinks import slack
 from wallie_litellm.telemetry.sinks.slack import SlackSink
 
@@ -109,6 +109,11 @@ def counted(texts: list[str]) -> int:
             [LimitOverstated("l-1", AT, "openai", "gpt-4o", "tpm", 150_000, 30_000)],
             "*Limit larger than the account's:* The file gives `gpt-4o` at `openai` 150,000 `tpm`, and the account has "
             "30,000. `wallie-litellm limits --write` prints what it has.",
+        ),
+        (
+            [ArmStopped("a-1", AT, "chat-model", "gpt-4o", 0.3, 0.1, 120)],
+            "*Arm of an experiment stopped:* `gpt-4o` has not answered 30 % of its last 120 requests in `chat-model`, "
+            "and may not answer 10 %. Its requests go to the other arms.",
         ),
         ([budget()], "*Budget warning:* `2026-09` has cost $400.00 of $500.00 (80 %)."),
     ],

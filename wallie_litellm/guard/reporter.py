@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from wallie_litellm.clock import DAY, Clock
 from wallie_litellm.config import WallieConfig
@@ -38,6 +38,7 @@ from wallie_litellm.limiter.listener import BreakerChange, Crossing
 _SUCCESS, _CACHE_HIT, _CUT = Outcome.SUCCESS, Outcome.CACHE_HIT, Outcome.CUT
 _CLOSED: Final = BreakerState.CLOSED
 
+_NOTHING_DECIDED: Final[Mapping[str, Any]] = {}
 MOST_UNPRICED: Final = 1_000  # deployments announced: with a wildcard, callers invent names
 
 # Has an action done once in the fleet: a key, the seconds for which this holds, the action.
@@ -135,6 +136,7 @@ class Reporter:
             return
         context.ended = True
         wall, served, caller = self._wall(), context.served_by if failure is None else None, context.caller
+        decided = context.decided
         self._publish(
             Ended(
                 id=new_id(wall) if context.response is None else _id_of("end", *context.response),
@@ -155,6 +157,7 @@ class Reporter:
                 user_id=caller.user_id,
                 metadata=caller.metadata,
                 settled=tuple(context.attempts),
+                **(_NOTHING_DECIDED if decided is None else decided.recorded()),
             )
         )
 

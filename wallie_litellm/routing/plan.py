@@ -30,16 +30,18 @@ class Warm(NamedTuple):
 class Decided:
     """What was decided for one request, and how it turned out. Money is in US dollars.
 
-    ``requested`` is the name that the caller used, where that is not the group asked first. ``auto_tier`` is the tier
-    that ``auto`` chose, or with ``shadow`` would have. ``order`` is the group that was planned first, where its latency
-    put another before it. ``wasted_usd`` is the cost of hedges that lost. ``saved_usd`` is what a cached answer had
-    cost. ``warm`` is the request's prefix, where that is looked at. ``why`` are short reasons, without content.
+    ``requested`` is the name that the caller used, where that is not the group asked first. ``unit`` is a hash of the
+    user or session that has the ``arm``. ``auto_tier`` is the tier that ``auto`` chose, or with ``shadow`` would have.
+    ``order`` is the group that was planned first, where its latency put another before it. ``wasted_usd`` is the cost
+    of hedges that lost. ``saved_usd`` is what a cached answer had cost. ``warm`` is the request's prefix, where that is
+    looked at. ``why`` are short reasons, without content.
     """
 
     requested: str | None = None
     tier: str | None = None
     experiment: str | None = None
     arm: str | None = None
+    unit: str | None = None
     auto_tier: str | None = None
     shadow: bool = False
     auto_saved_usd: float | None = None
@@ -50,6 +52,24 @@ class Decided:
     saved_usd: float | None = None
     warm: Warm | None = None
     why: list[str] = field(default_factory=list)
+
+    def recorded(self) -> dict[str, Any]:
+        """The fields of :class:`~wallie_litellm.events.Ended` that say it."""
+        return {
+            "requested": self.requested,
+            "tier": self.tier,
+            "experiment": self.experiment,
+            "arm": self.arm,
+            "unit": self.unit,
+            "auto_tier": self.auto_tier,
+            "auto_saved_usd": self.auto_saved_usd,
+            "order": self.order,
+            "hedged": self.hedged,
+            "wasted_usd": self.wasted_usd,
+            "cache_hit": self.cache_hit,
+            "saved_usd": self.saved_usd,
+            "why": tuple(self.why),
+        }
 
 
 class Asked(NamedTuple):

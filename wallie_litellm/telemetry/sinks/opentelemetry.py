@@ -169,7 +169,7 @@ class OpenTelemetrySink:
         _end_span(span, attempt)
 
     def _request_attributes(self, request: Ended) -> Attributes:
-        served = request.settled[-1] if request.settled else None
+        served = request.served or (request.settled[-1] if request.settled else None)
         provider, model = _vendor(request.provider, (served.deployment or served.model) if served is not None else "")
         priced = [attempt.cost_usd for attempt in request.settled if attempt.cost_usd is not None]
         attributes: Attributes = {
@@ -194,7 +194,7 @@ class OpenTelemetrySink:
             attributes["wallie.total_cost_usd"] = sum(priced)
         if request.status_code is not None:
             attributes["wallie.status_code"] = request.status_code
-        return attributes | self._tags(request)
+        return attributes | _decided(request) | self._tags(request)
 
     def _tags(self, event: Ended | Settled) -> Attributes:
         attributes: Attributes = {}
@@ -203,6 +203,25 @@ class OpenTelemetrySink:
         if self._user_ids and event.user_id:
             attributes["user.id"] = event.user_id
         return attributes
+
+
+def _decided(request: Ended) -> Attributes:
+    """What routing decided; nothing of what it did not."""
+    decided = {
+        "wallie.requested_model": request.requested,
+        "wallie.tier": request.tier,
+        "wallie.experiment": request.experiment,
+        "wallie.arm": request.arm,
+        "wallie.auto_tier": request.auto_tier,
+        "wallie.auto_saved_usd": request.auto_saved_usd,
+        "wallie.planned_model": request.order,
+        "wallie.hedged": request.hedged or None,
+        "wallie.wasted_cost_usd": request.wasted_usd or None,
+        "wallie.cache_hit": request.cache_hit or None,
+        "wallie.saved_usd": request.saved_usd,
+        "wallie.why": request.why or None,
+    }
+    return {name: value for name, value in decided.items() if value is not None}
 
 
 def _usage(attempt: Settled) -> Attributes:
@@ -227,6 +246,8 @@ def _attempt_attributes(attempt: Settled) -> Attributes:
         "wallie.estimated": attempt.estimated,
         "wallie.unpriced": attempt.unpriced,
     }
+    if attempt.hedge:
+        attributes["wallie.hedge"] = True
     if attempt.stream:
         attributes["gen_ai.request.stream"] = True
     if attempt.cost_usd is not None:

@@ -1,7 +1,8 @@
 """The guard's events as PostHog's: their names and properties, without the SDK.
 
-``ai.request.completed`` and ``ai.request.failed`` describe one request each, with the figures of its last attempt;
-``wastedTokens`` and ``wastedCostUsd`` are those of its other attempts, so that the sums equal the ledger's.
+``ai.request.completed`` and ``ai.request.failed`` describe one request each, with the figures of the attempt that
+served it, else of its last; ``wastedTokens`` and ``wastedCostUsd`` are those of its other attempts, so that the sums
+equal the ledger's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from math import isfinite
 from typing import Any, Final, NamedTuple
 
 from wallie_litellm.events import (
+    ArmStopped,
     BudgetCrossed,
     Ended,
     Event,
@@ -51,7 +53,8 @@ def _ended(event: Ended) -> Captured:
     properties: Properties = {
         "provider": event.provider,
         "model": text(event.model),
-        "requestedModel": text(event.model),  # named by the caller, as user and feature are
+        # Named by the caller, as user and feature are.
+        "requestedModel": text(event.model if event.requested is None else event.requested),
         "requestId": event.request_id,
         "operation": event.operation,
         "stream": event.stream,
@@ -66,6 +69,7 @@ def _ended(event: Ended) -> Captured:
         "feature": text(event.feature),
         "metadata": plain(event.metadata),
         **_figures(event),
+        **_decided(event),
     }
     if event.success:
         return Captured(COMPLETED, user_id, properties)
@@ -77,7 +81,8 @@ def _figures(event: Ended) -> Properties:
     """Tokens and money. A request without an attempt has spent nothing."""
     if not event.settled:
         return {**_NOTHING_SPENT}
-    *others, last = event.settled
+    last = event.served or event.settled[-1]
+    others = [attempt for attempt in event.settled if attempt is not last]
     figures: Properties = {
         "deployment": last.deployment,
         "promptTokens": last.prompt_tokens,
@@ -97,6 +102,23 @@ def _figures(event: Ended) -> Properties:
     if last.provider == event.provider:
         figures["model"] = last.model
     return figures
+
+
+def _decided(event: Ended) -> Properties:
+    """What routing decided; nothing of what it did not."""
+    decided: Properties = {
+        "tier": event.tier,
+        "experiment": event.experiment,
+        "arm": event.arm,
+        "autoTier": event.auto_tier,
+        "autoSavedUsd": event.auto_saved_usd,
+        "plannedModel": event.order,
+        "hedged": event.hedged or None,
+        "cacheHit": event.cache_hit or None,
+        "savedUsd": event.saved_usd,
+        "why": list(event.why) or None,
+    }
+    return {name: value for name, value in decided.items() if value is not None}
 
 
 _NOTHING_SPENT: Final[Mapping[str, Any]] = {
@@ -186,6 +208,22 @@ def _overstated(event: LimitOverstated) -> Captured:
     )
 
 
+def _arm_stopped(event: ArmStopped) -> Captured:
+    return Captured(
+        QUOTA,
+        None,
+        {
+            "type": "arm_stopped",
+            "dimension": "error_rate",
+            "experiment": event.experiment,
+            "arm": event.arm,
+            "utilization": _share(event.error_rate),
+            "used": event.error_rate,
+            "limit": event.limit,
+        },
+    )
+
+
 def _unpriced(event: Unpriced) -> Captured:
     return Captured(
         QUOTA,
@@ -227,6 +265,7 @@ _TRANSLATIONS: Mapping[type, Callable[[Any], Captured]] = {
     HealthChanged: _health_changed,
     QuotaCrossed: _quota_crossed,
     LimitOverstated: _overstated,
+    ArmStopped: _arm_stopped,
     Unpriced: _unpriced,
     BudgetCrossed: _budget_crossed,
 }

@@ -8,7 +8,15 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from wallie_litellm.core.scrubbing import one_line
-from wallie_litellm.events import BreakerChanged, BudgetCrossed, Event, LimitOverstated, QuotaCrossed, Unpriced
+from wallie_litellm.events import (
+    ArmStopped,
+    BreakerChanged,
+    BudgetCrossed,
+    Event,
+    LimitOverstated,
+    QuotaCrossed,
+    Unpriced,
+)
 
 _MOST_LINES: Final = 40  # of a digest: Slack cuts a text off at 40,000 characters
 _LONGEST_NAME: Final = 120  # characters of a name or a reason
@@ -58,6 +66,7 @@ class FactSelector:
             LimitOverstated: _overstated,
             Unpriced: _unpriced,
             BudgetCrossed: _budget,
+            ArmStopped: _arm_stopped,
             BreakerChanged: self._breaker,
         }
 
@@ -163,6 +172,16 @@ def _budget(event: BudgetCrossed) -> Fact:
         event.at,
         f"{_code(event.month)} has cost ${event.spent_usd:,.2f} of ${event.budget_usd:,.2f} "
         f"({_percent(event.utilization)}).",
+    )
+
+
+def _arm_stopped(event: ArmStopped) -> Fact:
+    return Fact(
+        ("arm_stopped", event.experiment, event.arm),
+        "Arm of an experiment stopped",
+        event.at,
+        f"{_code(event.arm)} has not answered {_percent(event.error_rate)} of its last {event.requests:,} requests in "
+        f"{_code(event.experiment)}, and may not answer {_percent(event.limit)}. Its requests go to the other arms.",
     )
 
 
