@@ -134,11 +134,11 @@ class Wish(NamedTuple):
 class Estimate:
     """The estimate of one call. ``prompt`` are all tokens of its prompt, those from a cache included.
 
-    ``marked``: parts of the prompt are marked for the vendor's cache. With ``may_exceed`` the prompt may be larger than
-    a limit, as most of it will not count.
+    ``marked``: parts of the prompt are marked for the vendor's cache. ``is_cacheable``: what is read from it will not
+    count. With ``may_exceed`` the prompt may be larger than a limit, as most of it will not count.
     """
 
-    __slots__ = ("_base", "_is_cacheable", "_kind", "_wish", "demand", "may_exceed", "model", "prompt", "usual")
+    __slots__ = ("_base", "_kind", "_wish", "demand", "is_cacheable", "may_exceed", "model", "prompt", "usual")
 
     def __init__(
         self, size: PromptSize, wish: Wish, model: ModelEstimates, usual: UsualUse, *, marked: bool = False
@@ -150,9 +150,9 @@ class Estimate:
         self._kind = kind = size.kind(base)
         self.prompt = prompt = model.prompt_tokens(base, kind)
         rule = model.rule
-        self._is_cacheable = rule.expects_cached and base >= CACHEABLE and (marked or not rule.marks_cache)
+        self.is_cacheable = rule.expects_cached and base >= CACHEABLE and (marked or not rule.marks_cache)
         self.may_exceed = False
-        if self._is_cacheable:
+        if self.is_cacheable:
             uncached = usual.uncached.value
             self.may_exceed = marked if uncached is None else uncached < 1
             prompt = prompt if uncached is None else ceil(prompt * uncached)
@@ -176,5 +176,5 @@ class Estimate:
             self.model.errors.add(abs(reserved - settled) / settled, abs(self.prompt - usage.input) / usage.input)
         if self._wish.generates and usage.output > 0:
             self.usual.output.add(usage.output / self._wish.choices)
-        if self._is_cacheable and usage.input > 0:
+        if self.is_cacheable and usage.input > 0:
             self.usual.uncached.add(max(0.0, 1 - cached / usage.input))

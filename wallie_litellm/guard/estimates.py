@@ -99,10 +99,13 @@ class Estimates:
             return
         if result.reported is None or result.estimated or not estimate.model.is_looked_at():
             return
-        from wallie_litellm.litellm_adapter.wires.usage import cached_tokens  # late, as above
-
         counted = usage if result.counted is None else result.counted
-        estimate.learn(usage, cached_tokens(result.reported), reservation.demand.tokens, counted.tokens)
+        cached = 0
+        if estimate.is_cacheable:
+            from wallie_litellm.litellm_adapter.wires.usage import cached_tokens  # late, as above
+
+            cached = cached_tokens(result.reported)
+        estimate.learn(usage, cached, reservation.demand.tokens, counted.tokens)
 
     def describe(self, provider: str) -> dict[str, Any] | None:
         """The errors of one provider's estimates, and of each model's; ``None`` before any call is settled."""

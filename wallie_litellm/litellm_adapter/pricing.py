@@ -25,7 +25,7 @@ from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.operations import COUNTED
 from wallie_litellm.litellm_adapter.price_map import has_price, has_token_price, prices_of
 from wallie_litellm.litellm_adapter.providers import vendor_of
-from wallie_litellm.litellm_adapter.wires.usage import cache_write_tokens, cached_tokens, reasoning_tokens
+from wallie_litellm.litellm_adapter.wires.usage import details_of
 
 logger = logging.getLogger(__name__)
 
@@ -106,16 +106,17 @@ class PriceList:
             cost = response_cost  # LiteLLM had a price: only a fixed margin makes a cost of no price
         else:
             cost = self._calculated(source, _Use(tokens, reported, operation, service_tier))
+        cached, written, reasoning = details_of(reported)
         return Bill(
             tokens.input,
             tokens.output,
             tokens.tokens,
-            cached_tokens(reported),
-            reasoning_tokens(reported),
-            cost_usd=cost,
-            unpriced=cost is None,
-            estimated=estimated or (reported is None and tokens.tokens > 0),
-            cache_write_tokens=cache_write_tokens(reported),
+            cached,
+            reasoning,
+            cost,
+            cost is None,  # unpriced
+            estimated or (reported is None and tokens.tokens > 0),
+            written,
         )
 
     def is_priced(self, deployment: Entry) -> bool:

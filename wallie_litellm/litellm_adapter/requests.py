@@ -19,6 +19,7 @@ _OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_toke
 _SETTINGS: Final = ("config", "generationConfig", "generation_config", "inferenceConfig", "textGenerationConfig")
 _INNER_OUTPUT_LIMITS: Final = (*_OUTPUT_LIMITS, "maxOutputTokens", "maxTokens", "maxTokenCount")
 _WITH_INNER: Final = frozenset({*_SETTINGS, "json"})
+_WISHES: Final = frozenset({*_OUTPUT_LIMITS, *_WITH_INNER, "best_of", "n"})  # what says anything of the output
 _MARKS: Final = ("cache_control", "cache_control_injection_points")  # for the vendor's cache, beside the messages
 _MOST_KEPT: Final = 8  # lists of tools, and schemas, whose size is kept
 _COUNTED_AGAIN: Final = 64  # uses of a kept size: what is deep in an object may have been changed in place
@@ -62,6 +63,8 @@ def wish_of(arguments: Mapping[str, Any], parameters: Mapping[str, Any], prompt:
     """
     if operation not in GENERATING:
         return _NO_ANSWER
+    if operation == CHAT and _WISHES.isdisjoint(arguments) and _WISHES.isdisjoint(parameters):
+        return _ANY_ANSWER
     limit, choices = output_limit(arguments), choices_of(arguments)
     if limit is None:
         limit = output_limit(parameters)

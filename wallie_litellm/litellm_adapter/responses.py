@@ -101,16 +101,12 @@ def answer_of(response: Any, wire: type[StreamReader] = ChatReader) -> UsageRepo
     """The report of a response, read once: a missing attribute of pydantic's models is costly to ask for."""
     raw = wire.usage_in(response)
     usage = None if raw is None else tokens_of(raw)
+    cost, from_cache = None, False
     hidden = value_of(response, "_hidden_params")
-    if not isinstance(hidden, Mapping):
-        return UsageReport(usage, raw if usage is not None else None, None, False)
-    cost = hidden.get("response_cost")
-    return UsageReport(
-        usage,
-        raw if usage is not None else None,
-        float(cost) if isinstance(cost, int | float) else None,
-        hidden.get("cache_hit") is True,
-    )
+    if isinstance(hidden, dict):
+        cost, from_cache = hidden.get("response_cost"), hidden.get("cache_hit") is True
+    cost = float(cost) if isinstance(cost, int | float) else None
+    return UsageReport(usage, None if usage is None else raw, cost, from_cache)
 
 
 def counted_usage(response: Any, wire: type[StreamReader], prompt_tokens: int) -> Demand:

@@ -42,23 +42,19 @@ def cached_tokens(usage: Any) -> int:
     return _count(read)
 
 
-def cache_write_tokens(usage: Any) -> int:
-    """The prompt tokens that were written into the provider's cache."""
-    if usage is None:
-        return 0
+def details_of(usage: Any) -> tuple[int, int, int]:
+    """The tokens read from the vendor's cache, those written into it, and the output tokens spent on reasoning."""
     if isinstance(usage, litellm.Usage):
-        written = value_of(usage.prompt_tokens_details, "cache_creation_tokens")
-        return _count(written) or _count(value_of(usage, "cache_creation_input_tokens"))
-    return _count(value_of(usage, "cache_creation_input_tokens"))
-
-
-def reasoning_tokens(usage: Any) -> int:
-    """The output tokens that were spent on reasoning."""
-    if isinstance(usage, litellm.Usage):
-        details = usage.completion_tokens_details
+        prompt, output = usage.prompt_tokens_details, usage.completion_tokens_details
+        written = _count(value_of(prompt, "cache_creation_tokens"))
     else:
-        details = value_of(usage, "completion_tokens_details") or value_of(usage, "output_tokens_details")
-    return _count(value_of(details, "reasoning_tokens"))
+        output = value_of(usage, "completion_tokens_details") or value_of(usage, "output_tokens_details")
+        written = 0
+    return (
+        cached_tokens(usage),
+        written or _count(value_of(usage, "cache_creation_input_tokens")),
+        0 if output is None else _count(value_of(output, "reasoning_tokens")),
+    )
 
 
 class UsageSoFar:
