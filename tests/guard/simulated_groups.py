@@ -468,13 +468,14 @@ class World:
     def ask_blocking(self, *, stream: bool = False, **more: Any) -> Any:
         """:meth:`ask` without an event loop."""
         arguments = {"messages": [], **({"stream": True} if stream else {}), **more}
-        opened = self.guard.open_context
+        begun = self.guard.begin
 
-        def open_context(group: str, **given: Any) -> RequestContext:
-            self.context = opened(group, **{**given, "estimated_tokens": 7})
+        def begin(*given: Any, **settings: Any) -> RequestContext:
+            self.context = begun(*given, **settings)
+            self.context.estimated_tokens = 7
             return self.context
 
-        self.guard.open_context = open_context  # type: ignore[method-assign]
+        self.guard.begin = begin  # type: ignore[method-assign]
         try:
             with waiting_on(self.clock, self.log):
                 answer = self.router.request_blocking(SYNC["completion"], self.first, arguments)

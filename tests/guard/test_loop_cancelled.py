@@ -167,16 +167,18 @@ def test_a_stream_that_is_closed_or_dropped_after_any_chunk_leaves_nothing_behin
 def test_a_blocking_stream_that_is_closed_or_dropped_after_any_chunk_leaves_nothing_behind(script, chunks, how):
     world = busy_world(script)
     world.context = None
-    opened = world.guard.open_context
+    begun = world.guard.begin
 
-    def open_context(group: str, **given: Any) -> Any:
-        world.context = opened(group, **{**given, "feature": FEATURE, "estimated_tokens": 7})
+    def begin(*given: Any, **settings: Any) -> Any:
+        world.context = begun(*given, **settings)
+        world.context.estimated_tokens = 7
         return world.context
 
-    world.guard.open_context = open_context
+    world.guard.begin = begin
     stream = None
     with waiting_on(world.clock, world.log), contextlib.suppress(Exception):
-        stream = world.router.request_blocking(SYNC["completion"], "a", {"messages": [], "stream": True})
+        arguments = {"messages": [], "stream": True, "metadata": {"feature": FEATURE}}
+        stream = world.router.request_blocking(SYNC["completion"], "a", arguments)
         if not isinstance(stream, dict):
             for _ in range(chunks):
                 next(stream, None)

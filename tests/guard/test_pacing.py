@@ -7,14 +7,19 @@ import asyncio
 from wallie_litellm.guard.pacing import PACED_PER_ROUND, AdmissionPacer, pacer
 
 
+async def enter(gate: AdmissionPacer) -> None:
+    if not gate.passes():
+        await gate.wait()
+
+
 async def test_those_that_start_together_pass_in_order_a_few_in_each_round():
     gate, passed = AdmissionPacer(), []
 
-    async def enter(number: int) -> None:
-        await gate.enter()
+    async def begin(number: int) -> None:
+        await enter(gate)
         passed.append(number)
 
-    tasks = [asyncio.create_task(enter(number)) for number in range(3 * PACED_PER_ROUND)]
+    tasks = [asyncio.create_task(begin(number)) for number in range(3 * PACED_PER_ROUND)]
     most, before = 0, 0
     while len(passed) < len(tasks):
         await asyncio.sleep(0)
@@ -25,7 +30,7 @@ async def test_those_that_start_together_pass_in_order_a_few_in_each_round():
 
 async def test_one_that_is_cancelled_before_its_turn_keeps_no_other_from_passing():
     gate = AdmissionPacer()
-    tasks = [asyncio.create_task(gate.enter()) for _ in range(PACED_PER_ROUND + 2)]
+    tasks = [asyncio.create_task(enter(gate)) for _ in range(PACED_PER_ROUND + 2)]
     await asyncio.sleep(0)
     tasks[PACED_PER_ROUND].cancel()
     _, pending = await asyncio.wait(tasks, timeout=5)

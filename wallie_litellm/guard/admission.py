@@ -100,13 +100,18 @@ class Admission:
             Refused: the wait would be too long, or the provider is not being called.
             DeadlineExceeded: the caller's deadline passed.
         """
-        await pacer().enter()
+        if not (paced := pacer()).passes():
+            await paced.wait()
         limiter = self._limiters.provider(attempt.provider)
         feature = self._features.get(context.caller.feature) if context.caller.feature is not None else None
         account, model = self._accounts.get(attempt.account), self._models.of_attempt(attempt.scope)
         taken: list[tuple[Limiter, Reservation]] = []
         if feature is None and account is None and model is None:
-            reservation = await self._reserve(context, attempt, limiter, demand, guessed)
+            result = self._reserve_now(context, attempt, limiter, demand, guessed)
+            if isinstance(result, Reservation):
+                attempt.reservation = result
+                return
+            reservation = await self._wait_in_line(context, attempt, limiter, result)
             if not attempt.waited or attempt.scope not in self._models.by_scope:
                 attempt.reservation = reservation
                 return
@@ -202,9 +207,14 @@ class Admission:
         result = self._reserve_now(context, attempt, limiter, demand, guessed)
         if isinstance(result, Reservation):
             return result
+        return await self._wait_in_line(context, attempt, limiter, result)
+
+    async def _wait_in_line(
+        self, context: RequestContext, attempt: Attempt, limiter: Limiter, wait: _Wait
+    ) -> Reservation:
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
-        waiter = self._enqueue(context, attempt, limiter, result, self._resolver(loop, woken, limiter))
+        waiter = self._enqueue(context, attempt, limiter, wait, self._resolver(loop, woken, limiter))
         try:
             await woken
         except GeneratorExit:

@@ -31,7 +31,10 @@ class Caller(NamedTuple):
 
 
 class Route(NamedTuple):
-    """Where a request may go: the groups after its own, in order, the router that serves them, and its plan."""
+    """Where a request may go: the groups after its own, in order, the router that serves them, and its plan.
+
+    With a plan, the groups are those of its members.
+    """
 
     chain: Sequence[str]
     router: RouterView
@@ -143,5 +146,7 @@ class RequestContext:
         """The members of the chain after ``group``."""
         if self.ahead is not None:
             return self.ahead
-        members = (self.group, *self.route.chain)
+        plan = self.route.plan
+        chain = self.route.chain if plan is None else [member.group for member in plan.members]
+        members = (self.group, *chain)
         return members[members.index(group) + 1 :] if group in members else ()

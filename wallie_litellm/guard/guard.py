@@ -120,22 +120,27 @@ class Guard:
             raise TypeError(f"priority: found {priority!r}, expected a whole number")
         if deadline is not None and (isinstance(deadline, str | bool) or math.isnan(deadline)):
             raise TypeError(f"deadline: found {deadline!r}, expected seconds from now")
-        now = self.clock.now()
-        settings = self.config.features.get(feature) if feature is not None else None
-        rules = self._rules[feature if settings is not None else None]
         router = router or self._views.default
-        return RequestContext(
-            group=group,
-            rules=rules,
-            started_at=now,
-            route=Route(router.chain_of(group) if chain is None else chain, router, plan),
-            priority=priority or (settings.priority if settings is not None else 0),
-            deadline_at=None if deadline is None or deadline == math.inf else now + deadline,
-            caller=Caller(feature, user_id, {**(metadata or {}), **self._trace_of_caller()}),
-            estimated_tokens=estimated_tokens,
-            operation=operation,
-            stream=stream,
-        )
+        route = Route(router.chain_of(group) if chain is None else chain, router, plan)
+        caller = Caller(feature, user_id, dict(metadata or {}))
+        context = self.begin(group, route, caller, operation, stream=stream, priority=priority)
+        context.estimated_tokens = estimated_tokens
+        if deadline is not None and deadline != math.inf:
+            context.deadline_at = context.started_at + deadline
+        return context
+
+    def begin(
+        self, group: str, route: Route, caller: Caller, operation: str, *, stream: bool, priority: int | None = None
+    ) -> RequestContext:
+        """:meth:`open_context` of a request without a deadline or an estimate of its own: it checks nothing."""
+        settings = None if caller.feature is None else self.config.features.get(caller.feature)
+        rules = self._rules[None if settings is None else caller.feature]
+        if trace := self._trace_of_caller():
+            caller = caller._replace(metadata={**caller.metadata, **trace})
+        own = 0 if settings is None else settings.priority
+        # By position: as many keywords take 0.5 µs longer (CPython 3.11).
+        now = self.clock.now()
+        return RequestContext(group, rules, now, route, priority or own, None, caller, None, operation, stream)
 
     def begin_fallback(self, context: RequestContext, group: str) -> None:
         """Record that the request goes on to ``group``, the next member of its chain.

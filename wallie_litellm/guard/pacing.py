@@ -25,15 +25,19 @@ class AdmissionPacer:
         self._passed = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def enter(self) -> None:
-        """Pass, now or in one of the next rounds."""
-        loop = asyncio.get_running_loop()
+    def passes(self) -> bool:
+        """Pass now, if this round lets one more; else :meth:`wait` for one of the next."""
         if not self._passed:
+            loop = asyncio.get_running_loop()
             loop.call_soon(self._next_round, loop)
         if self._passed < PACED_PER_ROUND and not self._waiting:
             self._passed += 1
-            return
-        turn = loop.create_future()
+            return True
+        return False
+
+    async def wait(self) -> None:
+        """Pass in one of the next rounds."""
+        turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         await turn
 

@@ -27,7 +27,7 @@ from wallie_litellm.guard.attempts import Attempts
 from wallie_litellm.guard.batch import BatchCalls
 from wallie_litellm.guard.cached_requests import CachedRequests
 from wallie_litellm.guard.chain import chain_after, configured_chains, stated_chain
-from wallie_litellm.guard.context import Caller, RequestContext
+from wallie_litellm.guard.context import Caller, RequestContext, Route
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.planner import Planner
 from wallie_litellm.guard.request import Request, Target
@@ -318,9 +318,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     ) -> RequestContext:
         """Begin a request where its plan says; ``settings`` are those of :meth:`Guard.open_context`."""
         plan = self._planner.plan(model, arguments, caller, stated)
-        chain = [member.group for member in plan.members]
         tags = caller._asdict()
-        return self.guard.open_context(plan.group, chain=chain, router=self.view, plan=plan, **tags, **settings)
+        return self.guard.open_context(plan.group, chain=(), router=self.view, plan=plan, **tags, **settings)
 
     def _open(
         self,
@@ -336,18 +335,19 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         stated = {name: arguments.pop(name) for name in _NOT_SENT.intersection(arguments)}
         retries, priority = stated.get("num_retries"), stated.get("priority")
         if context is None:
-            context = self.open_context(
-                model,
-                arguments,
-                Caller(*tags_of(arguments)),
-                stated,
-                priority=-priority if isinstance(priority, int) else None,  # LiteLLM's 0 is its highest
-                operation=endpoint.operation_of(arguments),
+            caller = Caller(*tags_of(arguments))
+            plan = self._planner.plan(model, arguments, caller, stated)
+            context = self.guard.begin(
+                plan.group,
+                Route((), self.view, plan),
+                caller,
+                endpoint.operation_of(arguments),
                 stream=endpoint.streams or arguments.get("stream") is True,
+                priority=-priority if isinstance(priority, int) else None,  # LiteLLM's 0 is its highest
             )
         disabled = stated.get("disable_fallbacks") is True
-        plan = context.route.plan
-        chains = Chains(() if plan is None else plan.members, _NO_CHAINS if disabled else stated, self._chains.own)
+        members = () if context.route.plan is None else context.route.plan.members
+        chains = Chains(members, _NO_CHAINS if disabled else stated, self._chains.own)
         most = self.guard.config.retry.max_retries
         most = min(most, retries) if isinstance(retries, int) and not isinstance(retries, bool) else most
         loop = RequestLoop(context, chains, self.guard, self._inner, max(0, most), mock_fault)
@@ -377,7 +377,7 @@ class _ConfiguredChains:
 
     def after(self, group: str) -> Sequence[Member]:
         """The members of ``group``'s chain after the first."""
-        return self.own("fallbacks", group)
+        return chain_after(group, self._by_kind["fallbacks"])
 
     def own(self, kind: str, group: str) -> Sequence[Member]:
         """The chain after a fault of this ``kind``."""
