@@ -18,6 +18,7 @@ from wallie_litellm.config.values import (
     ShareBelowOne,
     TimeZone,
     conflict,
+    expected,
 )
 from wallie_litellm.core.dimensions import DIMENSIONS, Dimension, RateDimension
 from wallie_litellm.core.model_patterns import hides
@@ -91,6 +92,12 @@ class ModelLimits(BurstLimits):
 
     Without ``learn``, that of its provider holds.
     """
+
+    @model_validator(mode="after")
+    def _states_something(self) -> Self:
+        if all(getattr(self, name) in (None, {}) for name in self.model_fields_set):
+            raise expected("at least one limit such as rpm, or learn: off, advise or enforce")
+        return self
 
 
 class ProviderLimits(BurstLimits):

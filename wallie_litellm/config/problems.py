@@ -75,7 +75,12 @@ def _show_text(value: str, where: str) -> str:
         return f"'{scheme}://***'"
     if may_be_secret(value):
         return "'***'"
-    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
+    return repr(_shortened(value))
+
+
+def _shortened(text: str) -> str:
+    """The beginning of a long text."""
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def _show_scalar(value: object, where: str) -> str:
@@ -97,7 +102,7 @@ def from_validation(error: ValidationError, root: type[Section], prefix: str) ->
 
 def _translate(details: ErrorDetails, root: type[Section], prefix: str) -> Problem:
     loc = tuple(part for part in details["loc"] if part != "[key]")
-    where = ".".join([prefix, *map(str, loc)])
+    where = ".".join([prefix, *(_shortened(str(part)) for part in loc)])
     kind, context = details["type"], details.get("ctx", {})
     if kind == "wallie_conflict":
         return Problem(f"{where}.{context['field']}", context["text"])

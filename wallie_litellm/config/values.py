@@ -20,7 +20,9 @@ LONGEST_DURATION: Final = 366 * 86400.0  # seconds; event loops and locks overfl
 SHORTEST_STORE_TIMEOUT: Final = 0.01  # seconds
 LONGEST_STORE_TIMEOUT: Final = 10.0  # seconds
 LARGEST_COUNT: Final = 10**15  # exact as a float, in Lua and in every database
+LONGEST_PATTERN: Final = 256  # characters
 
+_CHARACTER_SET: Final = re.compile(r"\[!?+\]?+[^]]*\]")  # as fnmatch has them: a "]" at the beginning is in the set
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(ms|s|m|h|d)\s*", re.ASCII)
 
@@ -193,6 +195,19 @@ def _text(text: str, pattern: str = r"\S(.*\S)?") -> Callable[[object], str]:
     return check
 
 
+def _model_pattern(value: object) -> str:
+    wanted = "a model's name, or a pattern such as 'gpt-4o*'"
+    if not isinstance(value, str) or not re.fullmatch(r"\S+", value):
+        raise expected(wanted)
+    if len(value) > LONGEST_PATTERN:
+        raise expected(f"{wanted}, of at most {LONGEST_PATTERN} characters")
+    if not value.isprintable():
+        raise expected(f"{wanted}, without control characters or invisible ones")
+    if "[" in _CHARACTER_SET.sub("", value):
+        raise expected(f"{wanted}: '[' begins a set that ends with ']', and '[[]' is the character itself")
+    return value
+
+
 def _sink_paths(value: object) -> tuple[str, ...]:
     text = "a list of 'module:Class'"
     if not isinstance(value, list | tuple):
@@ -232,7 +247,7 @@ StoreUrl = Annotated[
 LedgerUrl = Annotated[str, BeforeValidator(_url("sqlite:///", "postgresql://"))]
 Port = Annotated[int, BeforeValidator(_port)]
 Host = Annotated[str, BeforeValidator(_text("a host name or an IP address", r"[\w.:-]+"))]
-ModelPattern = Annotated[str, BeforeValidator(_text("a model's name, or a pattern such as 'gpt-4o*'", r"\S+"))]
+ModelPattern = Annotated[str, BeforeValidator(_model_pattern)]
 Folder = Annotated[str, BeforeValidator(_text("the path of a folder"))]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 SinkPaths = Annotated[tuple[str, ...], BeforeValidator(_sink_paths)]
