@@ -13,7 +13,7 @@ from redis_support import RedisServer
 from status_support import MODELS, exchange, report_of
 
 from wallie_litellm.core.provider_names import key_digest
-from wallie_litellm.limiter.redis.layout import PAUSED_MODELS, WORKERS, key_of
+from wallie_litellm.limiter.redis.layout import PAUSED_MODELS, TROUBLED_MODELS, WORKERS, key_of
 
 
 def test_a_worker_not_seen_for_a_minute_is_left_out(server: RedisServer, read: Callable[..., dict[str, Any]]) -> None:
@@ -161,6 +161,38 @@ def test_keys_that_are_kept_away_are_shown_by_their_accounts_and_removed_ones_ar
     assert not any(key in shown for key in keys)
     assert refused not in status(server.url, models=models[1:]).stdout
     assert "accounts" not in read(models=models[2:])["providers"]["openai"]
+
+
+def test_breakers_of_models_that_are_not_closed_are_shown_with_their_owners(
+    server: RedisServer, read: Callable[..., dict[str, Any]], status: Callable[..., Result]
+) -> None:
+    keys = ["sk-first-0123456789", "sk-second-0123456789"]
+    models = [{"model_name": "gpt", "litellm_params": {"model": "openai/gpt-4o", "api_key": key}} for key in keys]
+    account = f"openai#{key_digest('openai', {'api_key': keys[0]}, {})}"
+    now, none = time.time(), {"rate_limits": {}, "daily_limits": {}}
+    failure = report_of(outcomes=[[0, "failure", 0, "HTTP 503", 1]])
+    opened = {"openai|gpt-4o": now - 5, f"{account}|gpt-4o": now - 25, "openai|o3": now - 25}
+    for scope, at in opened.items():
+        exchange(server, scope, at - 1, **none)
+        exchange(server, scope, at, **none, reports=[failure])
+    assert exchange(server, f"{account}|gpt-4o", now - 4, **none, probe=True)["breaker"]["permit"] == 1
+    exchange(server, "openai|o4", now - 5, **none)
+    with server.client() as client:
+        client.sadd(TROUBLED_MODELS, *opened, "openai|o4", "openai|gone", "elsewhere|gpt-4o")
+    sections = {"providers": {"openai": {"rpm": 60, "models": {"o3": {"rpm": 5}}}}, "models": models}
+    report = read(**sections)
+    openai = report["providers"]["openai"]
+    assert set(openai["models"]) == {"gpt-4o", "o3"}
+    breaker = openai["models"]["gpt-4o"]["breaker"]
+    assert (breaker["state"], breaker["reason"], 5 < breaker["next_probe_in"] < 15.1) == ("open", "HTTP 503", True)
+    assert set(openai["models"]["o3"]) == {"quota", "paused_for", "breaker"}
+    of_account = openai["accounts"][account.removeprefix("openai#")]["models"]["gpt-4o"]
+    assert (of_account["breaker"]["state"], of_account["breaker"]["probe_held_by"]) == ("half_open", ["w"])
+    assert [worker["name"] for worker in report["workers"]] == ["w"]
+    lines = status(server.url, **sections).stdout.splitlines()
+    [line] = [line for line in lines if line.startswith("openai: ")]
+    assert "o3 open: HTTP 503, the next request is a probe; gpt-4o open: HTTP 503, next probe in" in line
+    assert f"{account}: gpt-4o half_open: HTTP 503, probe held by #1" in lines
 
 
 def test_a_provider_that_only_a_model_names_is_shown_and_one_that_nothing_names_once_redis_has_it(

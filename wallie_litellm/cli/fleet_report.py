@@ -69,15 +69,25 @@ def fleet_report(loaded: RouterConfig) -> dict[str, Any]:
         own = _state(states[account], None, now)
         digest = digest_in(account)
         providers[provider].setdefault("accounts", {})[digest] = {key: own[key] for key in ("breaker", "paused_for")}
-    for scope, seconds in sorted(found["paused_models"].items()):
+
+    def of_model(scope: str) -> dict[str, Any]:
+        """What is shown of a model, with its provider or its account."""
         name = account_in(scope)
-        provider = accounts.get(name, name)
-        owner = providers.get(provider, {})
+        owner = providers.get(accounts.get(name, name), {})
         if name in accounts:
             owner = owner["accounts"][digest_in(name)]
-        owner.setdefault("models", {}).setdefault(model_in(scope), {})["paused_for"] = round(seconds, 3)
+        shown: dict[str, Any] = owner.setdefault("models", {}).setdefault(model_in(scope), {"paused_for": 0.0})
+        return shown
+
+    for scope, seconds in sorted(found["paused_models"].items()):
+        of_model(scope)["paused_for"] = round(seconds, 3)
+    troubled = {scope: _breaker(state["breaker"]) for scope, state in sorted(found["troubled_models"].items())}
+    for scope, breaker in troubled.items():
+        if breaker["state"] != "closed":
+            of_model(scope)["breaker"] = breaker
     features = {name: _state(states[FEATURE + name], own, now) for name, own in sorted(limited.items())}
     holders = _holders([*providers.values(), *features.values()])
+    holders |= {name for breaker in troubled.values() for name in breaker["probe_held_by"]}
     return {
         "store": {"scope": "redis", "state": "ok", "error": None},
         # Redis keeps a worker that has left for a minute, because its lease may have to be charged.
@@ -115,7 +125,6 @@ def _state(found: Mapping[str, Any] | None, limits: Limits | None, now: float) -
     from wallie_litellm.core.lease_terms import WORKER_TIMEOUT
 
     breaker, workers = (found["breaker"], found["workers"]) if found else ({}, {})
-    opens = breaker.get("state") == "open"
     slots = {
         name: own["slots"]["concurrency"]
         for name, own in sorted(workers.items())
@@ -127,17 +136,21 @@ def _state(found: Mapping[str, Any] | None, limits: Limits | None, now: float) -
         name: {"quota": _quotas(found, own, now, timezone, name), "paused_for": 0.0} for name, own in models.items()
     }
     return {
-        "breaker": {
-            "state": breaker.get("state"),
-            "reason": breaker.get("reason"),
-            "next_probe_in": round(breaker["reopens_in"], 3) if opens else None,
-            "probe_held_by": sorted({probe["worker"] for probe in breaker.get("probes", ())}),
-        },
+        "breaker": _breaker(breaker),
         "paused_for": round(found["pause"], 3) if found else 0.0,
         "quota": _quotas(found, limits, now, timezone) if limits else {},
         **({"models": shown} if shown else {}),
         "leases": {name: dict(sorted(own["leased"].items())) for name, own in sorted(workers.items()) if own["leased"]},
         "slots": slots,
+    }
+
+
+def _breaker(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "state": found.get("state"),
+        "reason": found.get("reason"),
+        "next_probe_in": round(found["reopens_in"], 3) if found.get("state") == "open" else None,
+        "probe_held_by": sorted({probe["worker"] for probe in found.get("probes", ())}),
     }
 
 
@@ -261,13 +274,24 @@ def _rows(name: str, state: Mapping[str, Any], numbers: Mapping[str, str]) -> It
 
 
 def _remark(state: Mapping[str, Any], numbers: Mapping[str, str]) -> str:
-    breaker = state["breaker"]
-    parts = [f"{breaker['state']}: {breaker['reason']}"] if breaker["reason"] else []
+    parts = _breaker_remarks(state["breaker"], numbers)
+    if state["paused_for"]:
+        parts.append(f"paused for {state['paused_for']:.1f} s")
+    for model, own in state.get("models", {}).items():
+        of_model = _breaker_remarks(own["breaker"], numbers) if "breaker" in own else []
+        if own["paused_for"]:
+            of_model.append(f"paused for {own['paused_for']:.1f} s")
+        if of_model:
+            parts.append(f"{model} {', '.join(of_model)}")
+    return "; ".join(parts)
+
+
+def _breaker_remarks(breaker: Mapping[str, Any], numbers: Mapping[str, str]) -> list[str]:
+    """What is to be said of a breaker that is not closed."""
+    is_closed = breaker["state"] in (None, "closed")
+    parts = [] if is_closed else [": ".join(filter(None, (breaker["state"], breaker["reason"])))]
     if breaker["next_probe_in"] is not None:
         parts.append(next_probe(breaker["next_probe_in"]))
     if breaker["probe_held_by"]:
         parts.append("probe held by " + ", ".join(numbers.get(name, name) for name in breaker["probe_held_by"]))
-    if state["paused_for"]:
-        parts.append(f"paused for {state['paused_for']:.1f} s")
-    parts += [f"{model} paused for {own['paused_for']:.1f} s" for model, own in state.get("models", {}).items()]
-    return "; ".join(parts)
+    return parts

@@ -13,7 +13,7 @@ from redis.exceptions import TimeoutError as SocketTimeout
 
 from wallie_litellm.core.lease_server import WORKER_FORGOTTEN_AFTER
 from wallie_litellm.limiter.redis.connection import Client, connect, reason_of
-from wallie_litellm.limiter.redis.layout import INSPECT_SCRIPT, PAUSED_MODELS, WORKERS, key_of
+from wallie_litellm.limiter.redis.layout import INSPECT_SCRIPT, PAUSED_MODELS, TROUBLED_MODELS, WORKERS, key_of
 
 MAX_CONNECTIONS: Final = 8
 CLOSE_TIMEOUT: Final = 0.2  # seconds, for closing the connections
@@ -28,7 +28,8 @@ class FleetUnreadable(Exception):  # noqa: N818 - names the condition
 def read_fleet(url: str, names: Iterable[str], timeout: float = 2.0) -> dict[str, Any]:
     """The workers, and the state of each of ``names`` as ``inspect.lua`` returns it, ``None`` where there is none.
 
-    ``paused_models`` are seconds by the scope of a model.
+    ``paused_models`` are seconds by the scope of a model, ``troubled_models`` the states of those whose breakers are
+    listed as not closed.
     For code without an event loop. ``now`` is Unix time by Redis' clock. Workers not seen for a minute are left out.
 
     Raises:
@@ -42,7 +43,7 @@ async def inspect_fleet(url: str, names: Sequence[str], timeout: float = 2.0) ->
     client: Client | None = None
     try:
         client = connect(url, timeout)
-        stored, listed, found = await asyncio.wait_for(_ask(client, names), timeout)
+        stored, listed, found, troubled = await asyncio.wait_for(_ask(client, names), timeout)
     except (TimeoutError, SocketTimeout):
         raise FleetUnreadable(f"no answer within {timeout:g} s") from None
     except FleetUnreadable:
@@ -58,13 +59,17 @@ async def inspect_fleet(url: str, names: Sequence[str], timeout: float = 2.0) ->
     paused = {scope.decode(errors="replace"): float(until) - now for scope, until in listed.items()}
     return {
         "now": now,
-        "workers": _workers(now, stored, states),
+        "workers": _workers(now, stored, {**troubled, **states}),
         "states": states,
         "paused_models": {scope: seconds for scope, seconds in paused.items() if seconds > 0},
+        "troubled_models": {scope: state for scope, state in troubled.items() if state["initialised"]},
     }
 
 
-async def _ask(client: Client, names: Sequence[str]) -> tuple[_Hash, _Hash, dict[str, dict[str, Any]]]:
+_States = dict[str, dict[str, Any]]  # by name
+
+
+async def _ask(client: Client, names: Sequence[str]) -> tuple[_Hash, _Hash, _States, _States]:
     connections = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def state_of(name: str) -> dict[str, Any]:
@@ -74,8 +79,12 @@ async def _ask(client: Client, names: Sequence[str]) -> tuple[_Hash, _Hash, dict
                 raise FleetUnreadable(state["error"])
             return state
 
+    async def states_of(names: Sequence[str]) -> _States:
+        return dict(zip(names, await asyncio.gather(*map(state_of, names)), strict=True))
+
     stored, paused = await client.hgetall(WORKERS), await client.hgetall(PAUSED_MODELS)
-    return stored, paused, dict(zip(names, await asyncio.gather(*map(state_of, names)), strict=True))
+    troubled = sorted(scope.decode(errors="replace") for scope in await client.smembers(TROUBLED_MODELS))
+    return stored, paused, await states_of(names), await states_of(troubled)
 
 
 def _workers(
@@ -84,7 +93,7 @@ def _workers(
     """Each worker's own entry, and its last exchange by Redis' clock or else its last sign of life by its own."""
     exchanged: dict[str, float] = {}
     for state in states.values():
-        for name, worker in state["workers"].items() if state else ():
+        for name, worker in state.get("workers", {}).items() if state else ():
             exchanged[name] = min(worker["age"], exchanged.get(name, worker["age"]))
     entries = {name.decode(errors="replace"): _entry(text) for name, text in stored.items()}
     found = {}
