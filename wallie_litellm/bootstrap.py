@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import RouterConfig, WallieConfig, load_config
+from wallie_litellm.config.used_providers import used_models
 from wallie_litellm.core.daily_quota import last_midnight
 from wallie_litellm.core.demand import NOTHING, Demand, shares
+from wallie_litellm.core.scopes import model_in
 from wallie_litellm.core.scrubbing import mask_secrets
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
@@ -199,9 +201,11 @@ def _spool(folder: Path, name: str, receiver: str) -> Path:
 
 
 def _prometheus(guard: Guard, loaded: RouterConfig) -> Sink:
-    groups = sorted({str(entry.get("model_name")) for entry in loaded.model_list})
+    known = {str(entry.get("model_name")) for entry in loaded.model_list}
+    known.update(model_in(scope) for _, scope, _ in used_models(loaded))
+    known.update(pattern for limits in loaded.wallie.providers.values() for pattern in limits.models)
     sink: Sink = _sink("prometheus").PrometheusSink(
-        status=guard.status, sink_stats=guard.bus.stats, features=sorted(loaded.wallie.features), models=groups
+        status=guard.status, sink_stats=guard.bus.stats, features=sorted(loaded.wallie.features), models=sorted(known)
     )
     return sink
 

@@ -16,7 +16,8 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from wallie_litellm.config import WallieConfig
+from wallie_litellm.bootstrap import open_guard
+from wallie_litellm.config import WallieConfig, parse_config
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import (
@@ -27,9 +28,10 @@ from wallie_litellm.events import (
     HealthChanged,
     QuotaCrossed,
     UsageReported,
+    new_id,
 )
 from wallie_litellm.guard import Guard
-from wallie_litellm.telemetry.sinks.prometheus import PrometheusSink
+from wallie_litellm.telemetry.sinks.prometheus import MOST_LABEL_VALUES, PrometheusSink
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_fallbacks_alerts_and_changes_are_counted() -> None:
     ]
     sink.handle(facts)
     assert value(sink, "wallie_fallbacks_total", **{"from": "gpt-4o-mini", "to": "claude-sonnet-4"}) == 1
-    assert value(sink, "wallie_breaker_changes_total", provider="openai", state="open") == 1
+    assert value(sink, "wallie_breaker_changes_total", provider="openai", model="", state="open") == 1
     quota = {"provider": "openai", "model": "gpt-4o*", "dimension": "rpm", "level": "warning"}
     assert value(sink, "wallie_quota_alerts_total", **quota) == 1
     assert value(sink, "wallie_budget_alerts_total", level="critical") == 1
@@ -130,6 +132,27 @@ def test_fallbacks_alerts_and_changes_are_counted() -> None:
     assert value(sink, "wallie_provider_health", status="degraded") == 1
     assert total(sink, "wallie_provider_health") == 1
     assert sink.stats() == {"delivered": 6}
+
+
+def test_transitions_of_models_are_counted_by_model_as_far_as_labels_are_bounded() -> None:
+    sink = PrometheusSink(models=["gpt-4o"], most=1)
+    for number, model in enumerate([None, "gpt-4o", "o3", "invented-1", "invented-2", "gpt-4o"]):
+        sink.handle([BreakerChanged(str(number), NOON, "openai", "closed", "open", "HTTP 503", 30.0, model)])
+    changes = {own["model"]: value for own, value in samples(sink)["wallie_breaker_changes_total"]}
+    assert changes == {"": 1, "gpt-4o": 2, "o3": 1, "other": 2}
+
+
+def test_the_files_models_and_patterns_keep_their_labels_whatever_names_callers_invent() -> None:
+    entry = {"model_name": "fast", "litellm_params": {"model": "openai/gpt-4.1-mini", "api_key": "fake"}}
+    wallie = {"ledger": None, "telemetry": {"prometheus": {}}, "providers": {"openai": {"models": {"o4*": {"rpm": 5}}}}}
+    guard = open_guard(parse_config({"model_list": [entry], "wallie": wallie}, env={}))
+    sink = next(sink for sink in guard.bus.sinks() if isinstance(sink, PrometheusSink))
+    invented = [f"invented-{number}" for number in range(MOST_LABEL_VALUES + 1)]
+    for model in [*invented, "gpt-4.1-mini", "o4*", "fast"]:
+        sink.handle([BreakerChanged(new_id(), NOON, "openai", "closed", "open", None, 30.0, model)])
+    labels = {own["model"] for own, _ in samples(sink)["wallie_breaker_changes_total"]}
+    assert labels == {*invented[:-1], "other", "gpt-4.1-mini", "o4*", "fast"}
+    guard.close()
 
 
 def test_an_account_is_no_provider_of_the_gauges() -> None:

@@ -174,7 +174,7 @@ class PrometheusSink:
 
     def _breaker_changed(self, event: BreakerChanged) -> None:
         provider = self._provider(event.provider)
-        self._metrics.breaker_changes.labels(provider, event.after).inc()
+        self._metrics.breaker_changes.labels(provider, self._model(event.model), event.after).inc()
         if not is_account(event.provider) and event.model is None:
             self._source.breaker[provider] = event.after
 

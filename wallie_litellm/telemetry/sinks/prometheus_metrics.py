@@ -81,8 +81,8 @@ class Metrics:
         )
         self.breaker_changes = counter(
             "wallie_breaker_changes",
-            "Transitions of a provider's breaker, by the state it went to.",
-            ("provider", "state"),
+            "Transitions of a breaker, by the state it went to; the model is that of its own breaker, or empty.",
+            ("provider", "model", "state"),
         )
         self.quota_alerts = counter(
             "wallie_quota_alerts",
