@@ -24,6 +24,7 @@ from wallie_litellm.config import (
     load_config,
     parse_config,
 )
+from wallie_litellm.config.hedging import HedgeAfter, HedgeSettings
 from wallie_litellm.core.circuit_breaker import BreakerRules
 from wallie_litellm.errors import ConfigError
 
@@ -208,6 +209,20 @@ def test_patience_is_as_max_wait_unless_set() -> None:
     assert WallieConfig().for_feature() == FeatureRules(30, 30, 3, None, "error")
     rules = WallieConfig(admission=AdmissionSettings(max_wait=10, patience=4)).for_feature("chat")
     assert rules == FeatureRules(4, 10, 3, None, "error")
+
+
+@pytest.mark.parametrize(
+    ("written", "after"),
+    [
+        ("p95", HedgeAfter(quantile=0.95)),
+        ("p99.9", HedgeAfter(quantile=0.999)),
+        ("4s", HedgeAfter(seconds=4.0)),
+        (2, HedgeAfter(seconds=2.0)),
+    ],
+)
+def test_a_hedge_is_asked_for_after_a_percentile_or_a_duration(written: object, after: HedgeAfter) -> None:
+    hedge = parse({"features": {"chat": {"hedge": {"after": written, "max_usd_day": 5}}}}).wallie.features["chat"].hedge
+    assert hedge == HedgeSettings(after=after, budget=0.02, max_usd_day=5.0)
 
 
 def test_a_features_waits_go_before_the_general_ones() -> None:

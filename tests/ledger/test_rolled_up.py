@@ -192,6 +192,7 @@ def _mixture() -> list[Event]:
         ("HTTP 404", 404, True),
         ("cancelled", None, True),
         ("abandoned", None, True),
+        ("hedged", None, True),
         ("HTTP 400, quota exhausted", 400, False),
         ("HTTP 400, account refused", 400, False),
         ("HTTP 429, request too large", 429, True),

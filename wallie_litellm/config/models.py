@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from wallie_litellm.config.caching import AnswerCache, AnswerCacheSettings, InjectionPoint, PromptCache
+from wallie_litellm.config.hedging import HedgeSettings
 from wallie_litellm.config.limits import (
     DEFAULT_PROVIDERS,
     AssumedLimits,
@@ -154,14 +155,16 @@ class FeatureSettings(Section):
     """What one product feature gets; a wait of ``None`` is as under ``admission``. Higher ``priority`` goes first.
 
     ``first_token``: seconds to an attempt's first content, after which it has failed; ``None`` leaves that to its
-    provider. ``stream_recovery``: what becomes of a stream that breaks after text. ``cache``: answers are given again
-    to the same question. ``prompt_cache``: where prompts are marked for the vendors' caches.
+    provider. ``stream_recovery``: what becomes of a stream that breaks after text. ``hedge``: when the chain's next
+    member is asked too; ``None`` is never. ``cache``: answers are given again to the same question. ``prompt_cache``:
+    where prompts are marked for the vendors' caches.
     """
 
     patience: DurationOrZero | None = None
     max_wait: DurationOrZero | None = None
     first_token: FirstToken | None = None
     stream_recovery: StreamRecovery = "error"
+    hedge: HedgeSettings | None = None
     priority: Priority = 0
     limits: LimitSettings = LimitSettings()
     cache: AnswerCache = None

@@ -13,4 +13,6 @@ PASS_THROUGH: Final = "pass_through"  # noqa: S105 - a request in a vendor's own
 
 # They answer with text.
 GENERATING: Final = frozenset({CHAT, "text_completion", RESPONSES, "messages", GENERATE_CONTENT, BEDROCK, EXECUTE})
+# Those of which a second one, made beside the first, changes nothing but the bill.
+DUPLICABLE: Final = frozenset({CHAT, "text_completion", RESPONSES, "messages"})
 COUNTED: Final = GENERATING | {"embedding"}  # providers count their tokens; none are estimated for any other

@@ -11,7 +11,7 @@ REACH: Final = 4  # times as long as a call usually takes: so far back the calls
 JUDGED: Final = 20  # calls, the last ones, whose share of late ones is looked at
 LEAST_JUDGED: Final = 8  # calls without which there is no share
 JUDGED_FOR: Final = 60.0  # seconds that a late call counts
-LEAST_YOUNGER: Final = 4  # calls; by chance, none of four that take longer than the median is answered 1 time in 16
+LEAST_YOUNGER: Final = 2  # calls; of two that have taken the median, chance leaves both unanswered 1 time in 4 at most
 
 
 class WatchedCall:

@@ -7,6 +7,10 @@
  5. ``batch``            the Router's batch methods
  6. ``request_loop``     chain( retry( attempt )): what comes after each attempt
  7. ``attempts``         carries the loop's steps out, for coroutines and for threads
+ 4. ``batch``            the Router's batch methods
+ 5. ``request_loop``     chain( retry( attempt )): what comes after each attempt
+ 6. ``attempts``         carries the loop's steps out, for coroutines and for threads
+ 7. ``hedged_attempt``   an attempt, and the one that is made beside it where no token comes
  8. ``picking``          what LiteLLM picks a deployment from
  9. ``guard``            the facade: filter, admit, settle; what operators and applications ask for
 10. ``admission``        takes an attempt's capacity, or queues it, for a bounded time, or refuses it

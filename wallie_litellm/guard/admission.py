@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.limit_keys import ACCOUNT, dimension_in, scope_in
 from wallie_litellm.errors import DeadlineExceeded, RateLimited, Refused
@@ -24,6 +25,8 @@ from wallie_litellm.limiter.waiter import Waiter
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
 _CIRCUIT_OPEN, _CONCURRENCY = DenialReason.CIRCUIT_OPEN, DenialReason.CONCURRENCY
 _TOO_LARGE, _LEASE_REQUESTED, _PAUSED = DenialReason.TOO_LARGE, DenialReason.LEASE_REQUESTED, DenialReason.PAUSED
+
+_LETS_PASS: Final = (BreakerState.CLOSED, BreakerState.DISABLED)
 
 LOOK_AGAIN: Final = 0.5  # seconds between two looks for another provider once a patience is spent
 NEXT_LOOK: Final = 1e-3  # seconds; what is left of a patience may be too little to move the clock
@@ -146,6 +149,44 @@ class Admission:
             _give_back(taken)
             raise
         _hand_over(attempt, taken, limiter, feature, model)
+
+    def admit_at_once(self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool) -> None:
+        """:meth:`admit` for an attempt that may not wait, nor be a breaker's probe.
+
+        Raises:
+            Refused: a breaker is not closed, or a limit or a pause would have to be waited for.
+        """
+        limiter = self._limiters.provider(attempt.provider)
+        feature = self._features.get(context.caller.feature) if context.caller.feature is not None else None
+        account, model = self._accounts.get(attempt.account), self._models.of_attempt(attempt.scope)
+        in_order = _in_order(feature, model, account, limiter)
+        for one in in_order:
+            if one.breaker_state()[0] not in _LETS_PASS:
+                raise self._refusal(Denial(_CIRCUIT_OPEN, 0.0), one, attempt.group)
+        used = limiter.utilization(self._pattern_of(limiter, attempt))[1] if self._switch_at is not None else 0.0
+        if self._switch_at is not None and used >= self._switch_at:
+            raise self._refusal(Denial(DenialReason.QUEUED, 0.0), limiter, attempt.group)
+        taken: list[tuple[Limiter, Reservation]] = []
+        for one in in_order:
+            result = self._take(attempt, one, demand, context.priority, guessed=guessed)
+            if isinstance(result, Reservation):
+                taken.append((one, result))
+                if not result.probe:
+                    continue
+                result = Denial(_CIRCUIT_OPEN, 0.0)
+            _give_back(taken)
+            raise self._refusal(result, one, attempt.group)
+        attempt.started_at = self._now()
+        _hand_over(attempt, taken, limiter, feature, model)
+
+    def _take(
+        self, attempt: Attempt, limiter: Limiter, demand: Demand, priority: int, *, guessed: bool
+    ) -> Reservation | Denial:
+        scope = self._pattern_of(limiter, attempt)
+        result = limiter.reserve(demand, priority, scope)
+        if guessed and isinstance(result, Denial) and result.reason is _TOO_LARGE:
+            result = limiter.reserve(limiter.fit(demand, scope), priority, scope)
+        return result
 
     def _check_again(self, context: RequestContext, attempt: Attempt, taken: list[tuple[Limiter, Reservation]]) -> None:
         """Look at account and model again: while the request waited for its provider, its key may have been refused.

@@ -28,6 +28,7 @@ def add_headers(context: RequestContext, response: Any) -> None:
     headers["x-wallie-waited-ms"] = round(context.waited * 1000)
     if not served.provider:
         headers["x-wallie-cost-usd"] = "0.00000000"
-    last = context.attempts[-1] if context.attempts and not served.streaming else None
-    if last is not None and last.cost_usd is not None:
-        headers["x-wallie-cost-usd"] = f"{last.cost_usd:.8f}"
+    if (decided := context.decided) is not None and decided.hedged:
+        headers["x-wallie-hedged"] = 1
+    if not served.streaming and (cost := context.cost_usd) is not None:
+        headers["x-wallie-cost-usd"] = f"{cost:.8f}"

@@ -34,7 +34,8 @@ class AIRequestResult:
 
     ``data`` is the provider's response and ``text`` the text in it; ``model`` is the model group that served and
     ``deployment`` LiteLLM's name of the model behind it. ``latency_ms`` is the whole request, ``waited_ms`` the part
-    of it spent waiting for capacity, both in milliseconds. ``cost_usd`` is ``None`` when no price is known.
+    of it spent waiting for capacity, both in milliseconds. ``cost_usd`` is ``None`` when no price is known,
+    and has that of an attempt that was made beside the one that served.
     """
 
     data: Any
@@ -284,7 +285,7 @@ def _result(router: WallieRouter, context: RequestContext, data: Any) -> AIReque
         total_tokens=usage.tokens if usage is not None else 0,
         latency_ms=(router.guard.clock.now() - context.started_at) * 1000,
         waited_ms=context.waited * 1000,
-        cost_usd=context.attempts[-1].cost_usd if context.attempts else from_cache,
+        cost_usd=context.cost_usd if context.attempts else from_cache,
         used_fallback=group != context.group,
         request_id=context.request_id,
         attempts=list(context.attempts),

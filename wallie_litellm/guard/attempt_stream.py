@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from wallie_litellm.core.attempt_result import ABANDONED, AttemptResult
@@ -44,6 +44,16 @@ class StreamBounds(NamedTuple):
     now: Callable[[], float]
 
 
+class _Ended:
+    """A stream of which nothing more comes."""
+
+    def __aiter__(self) -> _Ended:
+        return self
+
+    async def __anext__(self) -> NoReturn:
+        raise StopAsyncIteration
+
+
 class AttemptStream:
     """Stands in for a LiteLLM stream, synchronous or not, and passes everything through.
 
@@ -63,6 +73,7 @@ class AttemptStream:
         assert attempt.reservation is not None, "a stream's attempt was admitted"  # noqa: S101 - narrows the type
         attempt.streaming = True
         self.inner = inner
+        self.primed: Sequence[Any] = ()  # chunks that were read by :meth:`prime`, and not delivered yet
         self.attempt = attempt
         self._bounds = bounds
         self._settle_with = settle
@@ -95,6 +106,15 @@ class AttemptStream:
             self._raise(error)
         self._see(chunk)
         return chunk
+
+    async def prime(self) -> None:
+        """Read until a part of an answer has come, or the stream has ended without any."""
+        self.primed = primed = []
+        try:
+            while not self._reader.has_content:
+                primed.append(await anext(self))
+        except StopAsyncIteration:
+            self._iterator = _Ended()
 
     async def _next_in_time(self) -> Any:
         bound = self._nearest_bound()
@@ -174,10 +194,10 @@ class AttemptStream:
         if close is not None:
             close()
 
-    def abandon(self) -> None:
+    def abandon(self, reason: str = ABANDONED) -> None:
         """Settle what has come so far: the rest is not wanted."""
         if not self._settled:
-            self._settle(self._abandoned())
+            self._settle(self._abandoned(reason))
 
     def abandon_later(self) -> None:
         """:meth:`abandon` for finalisers, which may run in the middle of anything and must not take a lock.
@@ -251,10 +271,10 @@ class AttemptStream:
             self._settle(result)
         return cause
 
-    def _abandoned(self) -> AttemptResult:
+    def _abandoned(self, reason: str = ABANDONED) -> AttemptResult:
         if self._reader.finished:
             return self._seen(AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS))
-        return self._seen(AttemptResult(Outcome.CUT, reason=ABANDONED))
+        return self._seen(AttemptResult(Outcome.CUT, reason=reason))
 
     def _seen(self, result: AttemptResult) -> AttemptResult:
         """``result`` with the usage that the stream has shown so far."""

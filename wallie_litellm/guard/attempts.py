@@ -10,7 +10,7 @@ from typing import Any
 
 import openai
 
-from wallie_litellm.core.attempt_result import NO_CONTENT, AttemptResult
+from wallie_litellm.core.attempt_result import HEDGED, NO_CONTENT, AttemptResult
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import DeadlineExceeded, Refused
 from wallie_litellm.guard.answers import Answers, counted_of
@@ -18,6 +18,7 @@ from wallie_litellm.guard.attempt_stream import SLOW_ANSWER, AttemptStream, Stre
 from wallie_litellm.guard.background_responses import BackgroundResponses
 from wallie_litellm.guard.context import Attempt
 from wallie_litellm.guard.guard import Guard
+from wallie_litellm.guard.hedged_attempt import HedgedAttempt
 from wallie_litellm.guard.picking import Picking
 from wallie_litellm.guard.request import Request, Target
 from wallie_litellm.guard.request_loop import Step
@@ -34,6 +35,7 @@ from wallie_litellm.litellm_adapter.prompt_marks import mark_prompt
 from wallie_litellm.litellm_adapter.requests import SizeReader, is_marked, wish_of
 from wallie_litellm.litellm_adapter.responses import answer_headers, is_cached_stream, is_filtered, iterates
 from wallie_litellm.litellm_adapter.sole_picks import SolePicks
+from wallie_litellm.routing.hedging import HedgePolicy
 
 Follow = Callable[[Attempt, Exception], Step]  # what comes after a failed attempt, else the error that is raised
 
@@ -53,6 +55,7 @@ class Attempts:
         self._estimates = guard.estimates
         self._sizes = SizeReader()
         self._warm = guard.routing.warm
+        self._hedging = guard.routing.hedging
 
     def deployments_of(self, group: str) -> Sequence[Deployment]:
         """The deployments behind a group."""
@@ -81,6 +84,7 @@ class Attempts:
 
     async def _run(self, request: Request, step: Step, follow: Follow) -> Any:
         last: Exception = RuntimeError("no attempt has been made")
+        hedging = None if self._hedging is None else self._hedging_of(request)
         try:
             while True:
                 if step.delay:
@@ -94,14 +98,17 @@ class Attempts:
                         continue
                     self._begin_fallback(request, step)
                 attempt = Attempt(step.group)
+                hedged = None if hedging is None else self._hedged(request, step, hedging)
                 try:
-                    return await self._make(request, step, attempt)
+                    if hedged is None:
+                        return await self.make(request, step, attempt)
+                    return await hedged.run(step, attempt)
                 except Exception as error:
                     task = asyncio.current_task()
                     if task is not None and task.cancelling():  # and LiteLLM has made an error of it
                         raise asyncio.CancelledError from error
                     last = error
-                    step = follow(attempt, error)
+                    step = follow(attempt if hedged is None else hedged.last, error)
         finally:
             del last  # its traceback holds this frame
 
@@ -119,28 +126,54 @@ class Attempts:
             except Exception as error:  # noqa: BLE001 - the loop raises it again, or another
                 step = (follow or request.loop.after)(attempt, error)
 
+    def _hedging_of(self, request: Request) -> HedgePolicy | None:
+        policy = self._hedging.of(request.context.caller.feature)
+        if policy is None or not request.may_be_hedged:
+            return None
+        if not request.context.attempts:
+            policy.count_request()
+        return policy
+
+    def _hedged(self, request: Request, step: Step, policy: HedgePolicy) -> HedgedAttempt | None:
+        """The attempt that may be hedged: a request has one hedge, and none that goes on from text."""
+        decided = request.context.decided
+        if (decided is not None and decided.hedged) or step.prefill is not None or request.loop.hedge() is None:
+            return None
+        return HedgedAttempt(self, self.guard, request, policy)
+
+    async def may_fall_back(self, request: Request, step: Step) -> bool:
+        """Whether the caller may use the group of ``step``."""
+        return await self._inner.may_fall_back(step.group, request.arguments_of(step, apart=True))
+
     def _begin_fallback(self, request: Request, step: Step) -> None:
         request.context.tried.fallbacks += 1
         self.guard.begin_fallback(request.context, step.group)
 
     # One attempt
 
-    async def _make(self, request: Request, step: Step, attempt: Attempt) -> Any:
+    async def make(self, request: Request, step: Step, attempt: Attempt) -> Any:
+        """One attempt, from the pick to its answer or its stream."""
         context = request.context
         arguments, picking = self._begin(request, step, attempt)
         deployment = await self._pick(request, attempt, picking, arguments)
         guessed = self._choose(request, attempt, arguments, deployment)
-        try:
-            await self.guard.admit(context, attempt, attempt.demand, guessed=guessed)
-        except Refused as refused:
-            self._refuse(request, attempt, refused)
-            raise
+        race = attempt.race
+        if race is not None and attempt.hedge:
+            race.admit(attempt, guessed=guessed)
+        else:
+            try:
+                await self.guard.admit(context, attempt, attempt.demand, guessed=guessed)
+            except Refused as refused:
+                self._refuse(request, attempt, refused)
+                raise
         try:
             picking.settle_on(deployment)
+            if race is not None:
+                race.begun(attempt, arguments)
             response = await self._call(request, attempt, picking, arguments)
             return self._succeed(request, attempt, arguments, response)
         except BaseException as error:
-            self._fail(request, attempt, error)
+            self.fail(request, attempt, error)
             raise
 
     def _make_blocking(self, request: Request, step: Step, attempt: Attempt) -> Any:
@@ -158,7 +191,7 @@ class Attempts:
             response = self._call_blocking(request, attempt, picking, arguments)
             return self._succeed(request, attempt, arguments, response)
         except BaseException as error:
-            self._fail(request, attempt, error)
+            self.fail(request, attempt, error)
             raise
 
     def _begin(self, request: Request, step: Step, attempt: Attempt) -> tuple[dict[str, Any], Picking]:
@@ -171,7 +204,7 @@ class Attempts:
         self.guard.check_deadline(request.context)
         if (fault := request.loop.take_mock_fault()) is not None:
             raise fault
-        arguments = request.arguments_of(step)
+        arguments = request.arguments_of(step, apart=attempt.hedge)
         return arguments, Picking(self.guard, self._inner, request.context, attempt, step.excluded)
 
     def _call_blocking(self, request: Request, attempt: Attempt, picking: Picking, arguments: dict[str, Any]) -> Any:
@@ -202,7 +235,7 @@ class Attempts:
                     picked = await self._inner.pick(picking.group, arguments, messages, prompt)
                 return self._picks.learn(picking.group, picked)
             except Exception as error:
-                if not self._may_pick_again(request, picking, error):
+                if not self._may_pick_again(request, attempt, picking, error):
                     raise
 
     def _pick_blocking(
@@ -218,24 +251,27 @@ class Attempts:
                     picked = self._inner.pick_blocking(picking.group, arguments, messages, prompt)
                 return self._picks.learn(picking.group, picked)
             except Exception as error:
-                if not self._may_pick_again(request, picking, error):
+                if not self._may_pick_again(request, attempt, picking, error):
                     raise
 
     def _sole_pick(self, picking: Picking, arguments: Mapping[str, Any]) -> Deployment | None:
         """The deployment that LiteLLM would pick, where it need not be asked."""
         return None if picking.excluded else self._picks.of(picking.group, arguments)
 
-    def _may_pick_again(self, request: Request, picking: Picking, error: Exception) -> bool:
+    def _may_pick_again(self, request: Request, attempt: Attempt, picking: Picking, error: Exception) -> bool:
         """Whether another pick may find a deployment, now that LiteLLM has found none.
 
         Raises:
             Refused: this package's filter left none.
         """
         if picking.refused is not None:
-            self._refuse(request, Attempt(picking.group), picking.refused)
+            if not attempt.hedge:
+                self._refuse(request, Attempt(picking.group), picking.refused)
             raise picking.refused from error
         if picking.widen():
             return True
+        if attempt.hedge:
+            return False
         result = classify_error(error)
         request.context.fail(picking.group, "", result.reason or type(error).__name__, None, result.status_code)
         return False
@@ -335,9 +371,12 @@ class Attempts:
         result = self._answers.result_of(context, attempt, response)
         if result.outcome is not Outcome.CACHE_HIT:
             self._vendor_limits.answered(attempt, answer_headers(response))
+        filtered = request.loop.has_content_policy_chain() and is_filtered(response)
+        if attempt.race is not None and not filtered:
+            attempt.race.win(attempt)
         self.guard.settle(context, attempt, result)
         self._estimates.learn(attempt, result)
-        if request.loop.has_content_policy_chain() and is_filtered(response):
+        if filtered:
             raise content_filtered(attempt.group)
         context.served_by = attempt
         return response
@@ -356,9 +395,10 @@ class Attempts:
             is_first = guard.settle(context, attempt, result)
             estimates.learn(attempt, result)
             if is_first and result.reason is not None:
-                if result.reason == NO_CONTENT:
+                if result.reason == NO_CONTENT and not attempt.hedge:
                     context.waited += guard.clock.now() - attempt.started_at
-                context.fail_attempt(attempt, result)
+                if result.reason != HEDGED:
+                    context.fail_attempt(attempt, result)
 
         return AttemptStream(
             stream,
@@ -375,7 +415,8 @@ class Attempts:
             context.operation,
         )
 
-    def _fail(self, request: Request, attempt: Attempt, error: BaseException) -> None:
+    def fail(self, request: Request, attempt: Attempt, error: BaseException) -> None:
+        """Settle an attempt that has ended with ``error``."""
         context, clock = request.context, self.guard.clock
         if attempt.result is not None:
             return
@@ -387,7 +428,7 @@ class Attempts:
         if isinstance(error, GeneratorExit):  # a coroutine that is collected: see Guard.later
             self.guard.later(lambda: self.guard.settle(context, attempt, result))
             return
-        if isinstance(error, FirstTokenTimeout):
+        if isinstance(error, FirstTokenTimeout) and not attempt.hedge:  # beside the attempt, nothing was waited for
             context.waited += clock.now() - attempt.started_at
         self._vendor_limits.refused(attempt, error, result.status_code)
         self.guard.settle(context, attempt, result)

@@ -67,6 +67,6 @@ class BatchCalls(ABC):
 
     async def _answer_or_error(self, model: str, messages: Any, **kwargs: Any) -> Any:
         try:
-            return await self.acompletion(model=model, messages=messages, **kwargs)
+            return await self.acompletion(model=model, messages=messages, **{"hedge": False, **kwargs})
         except Exception as error:  # noqa: BLE001 - LiteLLM returns it in the answer's place
             return error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from wallie_litellm.config import FeatureRules
 from wallie_litellm.core.attempt_result import AttemptResult
@@ -41,12 +41,34 @@ class Route(NamedTuple):
     plan: Plan | None = None
 
 
+class Race(Protocol):
+    """An attempt and its hedge, of which the first to be answered wins."""
+
+    def begun(self, attempt: Attempt, arguments: Mapping[str, Any]) -> None:
+        """The call of ``attempt`` is about to be made, with these ``arguments``."""
+
+    def admit(self, attempt: Attempt, *, guessed: bool) -> None:
+        """Take the capacity for a hedge, at once.
+
+        Raises:
+            Exception: it is not to be had.
+        """
+
+    def win(self, attempt: Attempt) -> None:
+        """``attempt`` has been answered: the other has lost, and is settled.
+
+        Raises:
+            CancelledError: the other had won already.
+        """
+
+
 @dataclass(slots=True)
 class Attempt:
     """One call to one deployment, from its admission to its settlement.
 
     ``group`` is the name callers ask for, ``deployment`` LiteLLM's own name of the model behind it, ``entry`` the
-    deployment's entry in the router's ``model_list``. ``started_at``, ``first_token_at`` and ``waited`` are seconds.
+    deployment's entry in the router's ``model_list``. ``started_at``, ``first_token_at`` and ``waited`` are seconds. A
+    ``hedge`` is made beside another attempt; where one may be, they are in a ``race``.
     """
 
     group: str
@@ -68,6 +90,8 @@ class Attempt:
     waited: float = 0.0
     result: AttemptResult | None = None
     streaming: bool = False
+    hedge: bool = False
+    race: Race | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -118,6 +142,14 @@ class RequestContext:
     def decided(self) -> Decided | None:
         """What was decided of where the request goes; ``None`` where the file turns on no decisions."""
         return None if self.route.plan is None else self.route.plan.decided
+
+    @property
+    def cost_usd(self) -> float | None:
+        """The cost of what served, with that of an attempt that was made beside it; ``None`` without a known price."""
+        if not self.attempts:
+            return None
+        cost, decided = self.attempts[-1].cost_usd, self.decided
+        return cost if cost is None or decided is None else cost + decided.wasted_usd
 
     def decide(self) -> Decided:
         """:attr:`decided`, begun where there is none: something has been decided under way."""

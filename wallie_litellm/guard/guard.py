@@ -72,7 +72,7 @@ class Guard:
         self.backoff = Backoff(retry.initial, retry.max, retry.multiplier, retry.jitter)
         self._rules = {feature: self.config.for_feature(feature) for feature in (None, *self.config.features)}
         self._views = RouterViews(view or RouterView(chains_of(chains or {})))
-        self.routing = Routing(self.config, self.clock)
+        self.routing = Routing(self.config, self.clock, self.processes)
         self._trace_of_caller = trace_of_caller
         self._fleet = join_fleet(self.config.store, others_announce=others_announce)
         announcer: Announcer = announce if self._fleet is None else self._fleet.once
@@ -198,6 +198,12 @@ class Guard:
         if self._closed:
             raise self._admission.closed(attempt)
         self._admission.admit_blocking(context, attempt, demand, guessed)
+
+    def admit_at_once(self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool) -> None:
+        """:meth:`admit` for an attempt that may not wait, nor be a breaker's probe."""
+        if self._closed:
+            raise self._admission.closed(attempt)
+        self._admission.admit_at_once(context, attempt, demand, guessed=guessed)
 
     def settle(self, context: RequestContext, attempt: Attempt, result: AttemptResult) -> bool:
         """End an attempt: its usage to the limits, a sample to the breaker, a pause to the provider.

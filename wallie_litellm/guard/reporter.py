@@ -104,6 +104,7 @@ class Reporter:
             None if reservation is None else reservation.scope or None,
             None if reservation is None else reservation.demand.input,  # estimated_input
             None if reservation is None else reservation.demand.output,  # estimated_output
+            attempt.hedge,
         )
         context.attempts.append(record)
         self._publish(record)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from wallie_litellm.core.operations import DUPLICABLE
 from wallie_litellm.core.prompt_size import PromptSize
 from wallie_litellm.guard.context import RequestContext
 from wallie_litellm.guard.request_loop import RequestLoop, Step
 from wallie_litellm.litellm_adapter.endpoints import Endpoint
 from wallie_litellm.litellm_adapter.requests import SizeReader
+
+_METADATA: Final = ("metadata", "litellm_metadata")
+# Arguments by which the vendor keeps an answer, or adds it to what it has kept.
+_KEPT_BY_VENDORS: Final = ("background", "conversation", "mcp_servers", "previous_response_id", "store")
 
 
 class Target(NamedTuple):
@@ -26,7 +31,7 @@ class Request:
     """A request under way.
 
     ``arguments`` are the caller's, by name, without the model. ``first_token`` in seconds goes before the feature's and
-    the provider's. ``execute`` makes the call instead of LiteLLM.
+    the provider's. ``execute`` makes the call instead of LiteLLM. ``hedge``: the caller lets it be hedged.
     """
 
     context: RequestContext
@@ -35,6 +40,7 @@ class Request:
     arguments: Mapping[str, Any]
     first_token: float | None = None
     execute: Callable[[Target], Awaitable[Any]] | None = None
+    hedge: bool = True
     _size: tuple[Any, PromptSize] | None = None  # and the prompt that it is of
 
     @property
@@ -42,13 +48,24 @@ class Request:
         """Whether the answer comes as a stream."""
         return self.endpoint.streams or self.arguments.get("stream") is True
 
-    def arguments_of(self, step: Step) -> dict[str, Any]:
-        """The arguments of one attempt. LiteLLM writes into them: the caller's own stay as they are."""
+    @property
+    def may_be_hedged(self) -> bool:
+        """Whether the same may be asked twice at once: nothing stays at the vendor, and nothing there goes on."""
+        if not self.hedge or self.execute is not None or self.context.operation not in DUPLICABLE:
+            return False
+        arguments = self.arguments
+        return not (any(map(arguments.get, _KEPT_BY_VENDORS)) or any(map(_is_remote, arguments.get("tools") or ())))
+
+    def arguments_of(self, step: Step, *, apart: bool = False) -> dict[str, Any]:
+        """The arguments of one attempt. LiteLLM writes into them: the caller's own stay as they are.
+
+        ``apart``: another attempt is under way, whose arguments stay as they are, too.
+        """
         arguments = {**self.arguments, **step.parameters}
-        for key in ("metadata", "litellm_metadata"):
+        for key in _METADATA:
             given = arguments.get(key)
             # The proxy's own, which is made for one request and read afterwards, stays the same object.
-            if isinstance(given, dict) and "user_api_key" not in given:
+            if isinstance(given, dict) and (apart or "user_api_key" not in given):
                 arguments[key] = dict(given)
         if step.prefill is not None:
             answer = {"role": "assistant", "content": step.prefill, "prefix": True}
@@ -65,3 +82,15 @@ class Request:
     def prompt(self, arguments: Mapping[str, Any]) -> Any:
         """What is sent to the model."""
         return arguments.get(self.endpoint.prompt)
+
+    def adopt(self, arguments: Mapping[str, Any]) -> None:
+        """The attempt with these ``arguments``, which were apart, serves: the proxy's metadata are as it left them."""
+        for key in _METADATA:
+            given, written = self.arguments.get(key), arguments.get(key)
+            if isinstance(given, dict) and isinstance(written, dict) and "user_api_key" in given:
+                given.update(written)
+
+
+def _is_remote(tool: Any) -> bool:
+    """Whether the vendor has a server of the caller's run the tool: its effects are not to come twice."""
+    return isinstance(tool, Mapping) and tool.get("type") == "mcp"

@@ -150,6 +150,18 @@ class RequestLoop:
         fault, self._mock_fault = self._mock_fault, None
         return None if fault is None else fault(self._member.group)
 
+    def hedge(self) -> Step | None:
+        """The attempt that may be made beside the present one: the first with the next member, if there is one."""
+        if not self._left or self.context.feature_refusal is not None:
+            return None
+        member = self._left[0]
+        return Step(member.group, member.parameters)
+
+    def go_on_to_hedge(self) -> None:
+        """The hedge serves, or has failed as the last of the two: what follows, follows its member."""
+        self._take_next()
+        self.context.tried.fallbacks += 1
+
     def has_content_policy_chain(self) -> bool:
         """Whether another group is to be asked after an answer that the present one's filter has emptied."""
         return bool(self._chains.own(_CONTENT_POLICY, self._member.group))
@@ -287,12 +299,15 @@ class RequestLoop:
             if final is error:
                 raise error
             raise final from error
+        self._take_next()
+        return Step(self._member.group, self._member.parameters, is_fallback=True)
+
+    def _take_next(self) -> None:
         self._member = self._left.pop(0)
         self._asked.add(_key(self._member))
         self._failed = self._timed_out = frozenset()
         self._last, self._repeating = None, False
-        context.ahead = [member.group for member in self._left]
-        return Step(self._member.group, self._member.parameters, is_fallback=True)
+        self.context.ahead = [member.group for member in self._left]
 
     def _along_own_chain(self, special: Special, error: Exception) -> Step:
         """The way after a fault that has a chain of its own; without one, the request ends."""

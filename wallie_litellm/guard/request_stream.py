@@ -54,6 +54,7 @@ class RequestStream:
         self._exhausted = False
         self._broken_off = False
         self._current = stream
+        self._take_primed(stream)
         attempts.guard.watch(self)
         decorate(request.context, stream.inner)
 
@@ -188,6 +189,11 @@ class RequestStream:
         if self._current.has_content and self._recovery != "hold":
             self._delivered = True
 
+    def _take_primed(self, stream: AttemptStream) -> None:
+        for chunk in stream.primed:
+            self._take(chunk)
+        stream.primed = ()
+
     def _finish(self) -> None:
         self._exhausted = True
         self._end(None)
@@ -233,6 +239,7 @@ class RequestStream:
         self._last = None  # its traceback holds this stream
         if not self._delivered:
             self._held.clear()
+        self._take_primed(stream)
         self._decorate(self._request.context, stream.inner)
 
     # The request's end

@@ -351,15 +351,16 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         most = self.guard.config.retry.max_retries
         most = min(most, retries) if isinstance(retries, int) and not isinstance(retries, bool) else most
         loop = RequestLoop(context, chains, self.guard, self._inner, max(0, most), mock_fault)
-        return Request(context, endpoint, loop, arguments, stated.get("first_token"), execute)
+        hedge = stated.get("hedge") is not False
+        return Request(context, endpoint, loop, arguments, stated.get("first_token"), execute, hedge)
 
 
 _NO_CHAINS: Final[Mapping[str, Any]] = dict.fromkeys(OWN_CHAINS, ())
 # Arguments of a call that say how it is made, and are not for the provider.
 _NOT_SENT: Final = frozenset(
     {
-        "disable_fallbacks", "fallback_depth", "fallbacks", "first_token", "include_fallback_errors", "max_fallbacks",
-        "num_retries", "priority", "retry_policy", *OWN_CHAINS,
+        "disable_fallbacks", "fallback_depth", "fallbacks", "first_token", "hedge", "include_fallback_errors",
+        "max_fallbacks", "num_retries", "priority", "retry_policy", *OWN_CHAINS,
     }
 )  # fmt: skip
 

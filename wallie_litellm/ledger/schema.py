@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from wallie_litellm.clock import DAY as DAY
-from wallie_litellm.core.attempt_result import ABANDONED, CANCELLED, EXHAUSTED, KEY_REFUSED, TOO_LARGE
+from wallie_litellm.core.attempt_result import ABANDONED, CANCELLED, EXHAUSTED, HEDGED, KEY_REFUSED, TOO_LARGE
 from wallie_litellm.core.http_status import PROVIDER_4XX
 from wallie_litellm.ledger.percentiles import BINS, OLD_BINS
 
@@ -359,10 +359,10 @@ RECORD_TABLES: Final = {  # kind of record, as an export names it → table
     "experiment": experiment_changes,
 }
 
-# Failures that the caller causes: it cancelled or disconnected, or sent an invalid request, or one that is larger than
-# a limit of the account's. Not among the 4xx are errors of the account (401, 402, 403, and what its reason says),
-# timeouts and conflicts (408, 409) and the provider's limits (429).
-_CALLERS_ERRORS: Final = frozenset({CANCELLED, ABANDONED})
+# Failures that the request causes: the caller cancelled or disconnected, another attempt of the request was answered
+# first, or the request was invalid, or larger than a limit of the account's. Not among the 4xx are errors of the
+# account (401, 402, 403, and what its reason says), timeouts and conflicts (408, 409) and the provider's limits (429).
+_CALLERS_ERRORS: Final = frozenset({CANCELLED, ABANDONED, HEDGED})
 
 
 def ended_by_caller(success: bool, error: str | None, status_code: int | None) -> bool:

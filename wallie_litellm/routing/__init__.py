@@ -1,5 +1,6 @@
 """Where requests go first, and why: decided by the file and by what is measured, and switched off at run time.
 
+``hedging``   whether a late call is hedged, by the budgets and by how many others are late
 ``plan``      where one request goes: the group asked first, those after it, and what decided it
 ``routing``   what one guard decides by: the steps that make plans, and their switches
 ``answer_pool``    answers that are given again

@@ -7,6 +7,7 @@ from typing import Any
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.routing.answer_pool import AnswerPool
+from wallie_litellm.routing.hedging import Hedging
 from wallie_litellm.routing.plan import PlanStep
 from wallie_litellm.routing.switches import Switches
 from wallie_litellm.routing.warm_prefixes import WarmPrefixes, WarmStep
@@ -20,7 +21,7 @@ class Routing:
     them on.
     """
 
-    def __init__(self, config: WallieConfig, clock: Clock) -> None:
+    def __init__(self, config: WallieConfig, clock: Clock, processes: int = 1) -> None:
         self.switches = Switches()
         features = config.features
         cached = any(feature.cache is not None for feature in features.values())
@@ -31,6 +32,8 @@ class Routing:
         self.steps: tuple[PlanStep, ...] = ()
         if self.warm is not None:
             self.steps += (WarmStep(self.warm, marked, everywhere=everywhere, on=self.switches.on),)
+        #: ``None`` where no feature is hedged: requests need not look.
+        self.hedging = Hedging(config, clock, self.switches, processes=processes) or None
 
     def describe(self) -> dict[str, Any]:
         """The state of all of it, JSON-ready."""
@@ -39,4 +42,6 @@ class Routing:
             described["cache"] = self.answers.describe()
         if self.warm is not None:
             described["warm_prefix"] = self.warm.describe()
+        if self.hedging is not None:
+            described["hedge"] = self.hedging.describe()
         return described

@@ -1,0 +1,50 @@
+"""When a second member of a chain is asked beside the first: a feature's ``hedge``."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal, NamedTuple
+
+from pydantic import PlainValidator
+
+from wallie_litellm.config.section import Section
+from wallie_litellm.config.values import DURATION_FORMS, Money, ShareAboveZero, expected, parse_duration
+
+_QUANTILE: Final = re.compile(r"p([5-9][0-9](?:\.[0-9])?)")
+
+
+class HedgeAfter(NamedTuple):
+    """How long a call may say nothing: ``seconds``, or a ``quantile`` of what its model's first tokens take."""
+
+    seconds: float | None = None
+    quantile: float | None = None
+
+    def __str__(self) -> str:
+        return f"p{100 * self.quantile:g}" if self.quantile is not None else f"{self.seconds:g}s"
+
+
+def _after(value: object) -> HedgeAfter:
+    if isinstance(value, HedgeAfter):
+        return value
+    if isinstance(value, str) and (found := _QUANTILE.fullmatch(value.strip())):
+        return HedgeAfter(quantile=round(float(found[1]) / 100, 4))
+    try:
+        seconds = parse_duration(value)
+    except ValueError:
+        seconds = 0.0
+    if seconds == 0:
+        raise expected(f"a percentile from p50 to p99.9, or {DURATION_FORMS}, above 0")
+    return HedgeAfter(seconds=seconds)
+
+
+class HedgeSettings(Section):
+    """A request of which no token has come ``after`` so long also goes to the next member of its chain.
+
+    ``budget``: the share of requests that may be hedged. ``max_usd_day``: US dollars a day that hedges may cost in
+    addition; ``None`` is no limit. ``to``: which member is asked, of which there is one choice.
+    """
+
+    after: Annotated[HedgeAfter, PlainValidator(_after)] = HedgeAfter(quantile=0.95)
+    budget: ShareAboveZero = 0.02
+    max_usd_day: Money | None = None
+    to: Literal["next"] = "next"
