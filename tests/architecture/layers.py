@@ -26,6 +26,7 @@ IMPORTS_LITELLM: Final = (
     "guard.api",
     "litellm_adapter.answer_store",
     "litellm_adapter.calls",
+    "litellm_adapter.complexity",
     "litellm_adapter.debug_info",
     "litellm_adapter.errors",
     "litellm_adapter.inner_router",

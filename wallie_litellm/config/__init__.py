@@ -6,6 +6,7 @@
 ``hedging``           a feature's ``hedge`` in it
 ``telemetry``         its sinks
 ``routing``           what decides where requests go first
+``tiers``             names for chains, and which of them ``auto`` chooses
 ``caching``           a feature's caches
 ``section``           what its sections are built on
 ``litellm_sections``  the sections that are LiteLLM's

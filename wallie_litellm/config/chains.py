@@ -24,7 +24,7 @@ def read_chains(data: Mapping[Any, Any], *, more_groups: bool = False) -> tuple[
     As in LiteLLM, ``router_settings`` go before ``litellm_settings``, ``default_fallbacks`` before the head ``*``, and
     a group's chain passes over the group itself. Chains that lead back to each other are fine.
     """
-    groups = _Callable() if more_groups else _callable(data)
+    groups = named_in(data, more_groups=more_groups)
     chains: Chains = {}
     default: tuple[str, ...] = ()
     problems: list[Problem] = []
@@ -49,7 +49,7 @@ def fallback_settings(router: Mapping[str, Any], general: Mapping[str, Any]) -> 
     return {name: list(value) for name, value in stated if value}  # LiteLLM appends to them
 
 
-class _Callable(NamedTuple):
+class CallableNames(NamedTuple):
     """What LiteLLM's Router can be asked for: groups, and single deployments by id or model.
 
     Without ``groups`` it is not known, and everything may be named.
@@ -59,22 +59,28 @@ class _Callable(NamedTuple):
     deployments: frozenset[str] = frozenset()
 
     def has(self, name: object) -> bool:
+        """Whether LiteLLM's Router can be asked for ``name``."""
         if not self.groups or name in self.deployments:
             return True
         return any(name == group or ("*" in group and fnmatchcase(str(name), group)) for group in self.groups)
 
 
-def _callable(data: Mapping[Any, Any]) -> _Callable:
+def named_in(data: Mapping[Any, Any], *, more_groups: bool) -> CallableNames:
+    """What a chain may name; everything where ``more_groups`` than the file's are served."""
+    return CallableNames() if more_groups else _callable(data)
+
+
+def _callable(data: Mapping[Any, Any]) -> CallableNames:
     """What a chain may name; nothing if a group's name is missing, which is reported once and not per chain."""
     models, settings = data.get("model_list"), data.get("router_settings")
     if isinstance(models, list) and any(not isinstance(m, Mapping) or "model_name" not in m for m in models):
-        return _Callable()
+        return CallableNames()
     aliases = settings.get("model_group_alias") if isinstance(settings, Mapping) else None
     groups = group_names(models) + tuple(aliases if isinstance(aliases, Mapping) else ())
-    return _Callable(groups, frozenset(deployment_names(models)))
+    return CallableNames(groups, frozenset(deployment_names(models)))
 
 
-def _read_list(where: str, value: object, groups: _Callable) -> tuple[Chains, list[Problem]]:
+def _read_list(where: str, value: object, groups: CallableNames) -> tuple[Chains, list[Problem]]:
     if value is None:
         return {}, []
     if not isinstance(value, list):
@@ -93,16 +99,16 @@ def _read_list(where: str, value: object, groups: _Callable) -> tuple[Chains, li
     return chains, problems
 
 
-def _read_default(where: str, value: object, groups: _Callable) -> tuple[tuple[str, ...], list[Problem]]:
+def _read_default(where: str, value: object, groups: CallableNames) -> tuple[tuple[str, ...], list[Problem]]:
     return ((), []) if value is None else _read_members(where, ANY_GROUP, value, groups)
 
 
-def _check_head(where: str, head: object, groups: _Callable) -> list[Problem]:
+def _check_head(where: str, head: object, groups: CallableNames) -> list[Problem]:
     return [] if head == ANY_GROUP or groups.has(head) else [_no_group(where, head, groups)]
 
 
 def _read_members(
-    where: str, head: object, members: object, groups: _Callable
+    where: str, head: object, members: object, groups: CallableNames
 ) -> tuple[tuple[str, ...], list[Problem]]:
     if not isinstance(members, list) or not members or any(_group_of(member) is None for member in members):
         return (), [wrong(where, members, _MEMBERS)]
@@ -121,6 +127,6 @@ def _group_of(member: object) -> str | None:
     return name if isinstance(name, str) and name.strip() else None
 
 
-def _no_group(where: str, name: object, groups: _Callable) -> Problem:
+def _no_group(where: str, name: object, groups: CallableNames) -> Problem:
     hint = did_you_mean(str(name), groups.groups)
     return Problem(where, f"'{name}' is not a group of model_list{hint} Groups: {', '.join(groups.groups)}")

@@ -21,6 +21,7 @@ from wallie_litellm.config.limits import (
 from wallie_litellm.config.routing import RoutingSettings
 from wallie_litellm.config.section import Place, Section
 from wallie_litellm.config.telemetry import TelemetrySettings
+from wallie_litellm.config.tiers import TierName
 from wallie_litellm.config.values import (
     Count,
     CountOrZero,
@@ -157,7 +158,7 @@ class FeatureSettings(Section):
     ``first_token``: seconds to an attempt's first content, after which it has failed; ``None`` leaves that to its
     provider. ``stream_recovery``: what becomes of a stream that breaks after text. ``hedge``: when the chain's next
     member is asked too; ``None`` is never. ``cache``: answers are given again to the same question. ``prompt_cache``:
-    where prompts are marked for the vendors' caches.
+    where prompts are marked for the vendors' caches. ``tier``: of requests that name no model.
     """
 
     patience: DurationOrZero | None = None
@@ -169,6 +170,7 @@ class FeatureSettings(Section):
     limits: LimitSettings = LimitSettings()
     cache: AnswerCache = None
     prompt_cache: PromptCache = None
+    tier: TierName | None = None
 
 
 class FeatureRules(NamedTuple):

@@ -112,6 +112,8 @@ def _translate(details: ErrorDetails, root: type[Section], prefix: str) -> Probl
         return wrong(where.rstrip("."), details["input"], str(context["text"]))
     if "[key]" in details["loc"]:
         return unknown_key(where, str(loc[-1]), _literals(context))
+    if kind == "missing":
+        return Problem(where, "missing")
     return wrong(where, details["input"], _expected(kind, context, details["msg"]))
 
 

@@ -42,6 +42,8 @@
 ``budget``           the month's cost against its budget
 ``iso_time``         times as ISO 8601
 ``loopback``         which addresses belong to this machine
+``human_ask``          what a person asks in a prompt, without what agents put beside it
+``prompt_complexity``  how complex a prompt is, and how much of a long one is looked at
 ``confidence_sequence``  differences of means with intervals that hold at every look; a share's lower bound
 ``chi_square``       whether counts are divided as they should be
 ``validation``       checks of the numbers that callers pass

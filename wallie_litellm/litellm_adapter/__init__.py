@@ -12,6 +12,7 @@ Nothing here decides; it calls and translates for ``core`` and ``guard``. What i
 ``mock_faults``    LiteLLM's ``mock_testing_*`` arguments
 ``run_ready``      coroutines that do not wait, run without an event loop
 ``router_arguments``  the sections of a file that concern calls, as the arguments of one Router
+``complexity``     what LiteLLM's complexity router says of a prompt
 ``response_cache``  LiteLLM's response cache, kept to the calls of Routers
 ``answer_keys``    the key under which the answer to a request is kept
 ``kept_answers``   answers as values that can be kept, and as LiteLLM's objects again
