@@ -130,7 +130,7 @@ class Replay:
 
     def __init__(self, chunks: Sequence[Any]) -> None:
         self._chunks = iter(chunks)
-        self._hidden_params = _hidden()
+        vars(self)["_hidden_params"] = _hidden()  # LiteLLM's name for it
 
     @property  # type: ignore[misc] # `object` has it read-write
     def __class__(self) -> type:  # LiteLLM and others ask for LiteLLM's class of streams
