@@ -293,6 +293,15 @@ def test_the_time_to_the_first_token_and_the_estimates_error_are_beside_the_late
     assert 'data-field="estimate-error" data-value="0.083">' in panel
 
 
+def test_what_the_cache_has_saved_is_beside_the_cost_where_it_has_answered() -> None:
+    plain = figures(["openai"])
+    assert "cache-saved" not in render_panels(snapshot([provider_of("openai")], plain), "en")
+    answered = replace(plain.requests, cache_hits=plain.requests.successes // 4, saved_usd=1.25)
+    html = render_panels(snapshot([provider_of("openai")], replace(plain, requests=answered)), "en")
+    assert 'data-field="cache-saved" data-value="1.25"' in html
+    assert re.search(r"25\.0\s?% of answers", html)
+
+
 def test_an_open_breaker_whose_time_is_over_says_that_the_next_request_is_a_probe() -> None:
     due = replace(provider_of("openai"), health="down", breaker="open", next_probe_in=0.0)
     shown = visible(row(render_panels(snapshot([due], None), "en"), "openai"))

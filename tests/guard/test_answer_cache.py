@@ -87,7 +87,9 @@ async def test_the_same_question_a_hundred_times_is_one_call_and_every_request_i
     [settled], ended = bus.of(Settled), bus.of(Ended)
     assert [one.success for one in ended] == [True] * 100
     assert [one.settled for one in ended] == [(settled,), *[()] * 99]
-    assert {(one.provider, one.used_fallback) for one in ended[1:]} == {("", False)}
+    assert [one.cache_hit for one in ended] == [False, *[True] * 99]
+    assert {(one.saved_usd, one.provider, one.used_fallback) for one in ended[1:]} == {(first.cost_usd, "", False)}
+    assert {one.why for one in ended[1:]} == {("answer from the cache",)}
     figures = router.guard.status()["routing"]["cache"]
     assert (figures["hits"], figures["misses"], figures["kept"]) == (99, 1, 1)
     assert figures["saved_usd"] == pytest.approx(99 * first.cost_usd)

@@ -103,6 +103,15 @@ def test_a_request_is_counted_by_how_it_ended() -> None:
     assert value(sink, "wallie_request_wait_seconds_count", provider="openai") == 4
 
 
+def test_an_answer_from_the_cache_is_counted_with_what_it_saved() -> None:
+    sink = PrometheusSink()
+    hit = ended(provider="", cache_hit=True, saved_usd=0.25)
+    sink.handle([hit, hit, hit._replace(saved_usd=None), ended(settled())])
+    assert value(sink, "wallie_cache_hits_total", model="gpt-4o-mini", feature="wallie-chat") == 3
+    assert value(sink, "wallie_cache_saved_usd_total", model="gpt-4o-mini") == 0.5
+    assert value(sink, "wallie_requests_total", provider="openai") == 1
+
+
 def test_an_unpriced_attempt_costs_nothing_and_is_counted_as_unpriced() -> None:
     sink = PrometheusSink()
     sink.handle([settled(cost_usd=None, unpriced=True)])

@@ -6,6 +6,7 @@
 ``litellm_notes``  LiteLLM's settings that act otherwise here, and what to write instead
 ``callback``       the callbacks that the proxy loads: this package's is among them, and their modules can be loaded
 ``store``          Redis: its package is installed, its URL can be read
+``caching``        the caches of features: where answers are kept, and whether they have any effect
 ``sinks``          the ledger and the sinks: each complete, its package installed
 ``packages``       whether an optional package is installed
 """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from wallie_litellm.check.caching import cache_notes, cache_problems
 from wallie_litellm.check.callback import callback_problems
 from wallie_litellm.check.litellm_notes import (
     chains_that_end,
@@ -105,7 +106,7 @@ def check_file(
     today = today or _today()
     deployments = read_deployments(litellm, config, env)
     found = [*settings_problems(litellm, config), *store_problems(config), *sink_problems(config)]
-    found += ledger_file_problems(config)
+    found += [*ledger_file_problems(config), *cache_problems(config, env)]
     for deployment in deployments:
         found += model_problems(litellm, deployment, today)
     notes = [
@@ -117,6 +118,7 @@ def check_file(
         *expiring_models(deployments, today),
         *unmatched_providers(config, deployments),
         *several_destinations(deployments),
+        *cache_notes(config, deployments),
     ]
     if not library:
         found += callback_problems(config)

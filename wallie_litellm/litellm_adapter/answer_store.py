@@ -230,15 +230,20 @@ class BoundedStore:
             return None
 
 
+def type_of(parameters: Mapping[str, Any] | None) -> str:
+    """The type of store that ``cache_params`` name; one in memory without any."""
+    stated = (parameters or {}).get("type")
+    return str(getattr(stated, "value", stated) or "local")
+
+
 def open_store(parameters: Mapping[str, Any] | None, bound: float) -> BoundedStore:
-    """The store of LiteLLM's ``cache_params``; in memory without any. It is waited for at most ``bound`` seconds.
+    """The store of LiteLLM's ``cache_params``. It is waited for at most ``bound`` seconds.
 
     Raises:
         ValueError: its type is none of ``TYPES``.
         OSError: its folder cannot be made.
     """
-    given = dict(parameters or {})
-    kind = str(getattr(given.get("type"), "value", given.get("type")) or "local")
+    given, kind = dict(parameters or {}), type_of(parameters)
     if kind == "local":
         return BoundedStore(MemoryAnswers(), bound)
     if kind == "redis":

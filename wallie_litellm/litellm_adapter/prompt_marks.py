@@ -31,9 +31,15 @@ def mark_prompt(
     parameters = deployment["litellm_params"]
     if operation not in MARKED or arguments.get(POINTS) or parameters.get(POINTS):
         return
-    base = str((deployment.get("model_info") or {}).get("base_model") or "")
-    if _uses_marks(str(parameters["model"]), base, vendor_of(parameters["model"], parameters)):
+    if goes_by_marks(deployment):
         arguments[POINTS] = [dict(point) for point in points]
+
+
+def goes_by_marks(deployment: Mapping[str, Any]) -> bool:
+    """Whether the vendor of a deployment keeps what is marked, and is sent marks by LiteLLM."""
+    parameters = deployment["litellm_params"]
+    base = str((deployment.get("model_info") or {}).get("base_model") or "")
+    return _uses_marks(str(parameters["model"]), base, vendor_of(parameters["model"], parameters))
 
 
 @lru_cache(_MODELS_KEPT)

@@ -168,6 +168,10 @@ class PrometheusSink:
         series.requests.inc()
         series.duration.observe(event.latency_ms / 1000)
         series.waited.observe(event.waited_ms / 1000)
+        if event.cache_hit:
+            self._metrics.cache_hits.labels(labels[1], labels[3]).inc()
+            if event.saved_usd:
+                self._metrics.cache_saved.labels(labels[1], labels[3]).inc(event.saved_usd)
 
     def _fell_back(self, event: FellBack) -> None:
         self._metrics.fallbacks.labels(self._model(event.from_model), self._model(event.to_model)).inc()

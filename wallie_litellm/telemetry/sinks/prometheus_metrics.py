@@ -49,7 +49,8 @@ class Metrics:
         self._requests = counter(
             "wallie_requests",
             "Requests by how they ended: success, failed, or by_caller (cancelled, broken off, or asked for what no"
-            " provider accepts). The provider is the one that served, else the last that was tried or refused.",
+            " provider accepts). The provider is the one that served, else the last that was tried or refused; empty"
+            " where the answer came from the cache.",
             (*owner, "outcome", "feature"),
         )
         self._attempt_duration = seconds(
@@ -76,6 +77,14 @@ class Metrics:
             "wallie_cost_usd", "Cost of attempts whose price is known, in US dollars.", (*owner, "feature")
         )
         self.unpriced = counter("wallie_unpriced_attempts", "Billed attempts without a known price.", owner)
+        self.cache_hits = counter(
+            "wallie_cache_hits", "Requests answered from the cache of answers.", ("model", "feature")
+        )
+        self.cache_saved = counter(
+            "wallie_cache_saved_usd",
+            "What the answers given from the cache had cost, where that is known, in US dollars.",
+            ("model", "feature"),
+        )
         self.fallbacks = counter(
             "wallie_fallbacks", "Requests that went on to the next member of their chain.", ("from", "to")
         )
