@@ -19,6 +19,7 @@ from wallie_litellm.errors import CircuitOpen
 from wallie_litellm.events import BreakerChanged, ProviderDown
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.context import Attempt
+from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 
 SERVED: Final = AttemptResult(Outcome.SUCCESS, Verdict.SUCCESS)
 FAILED: Final = AttemptResult(
@@ -138,3 +139,22 @@ async def test_while_redis_is_away_a_model_has_a_breaker_of_its_own(
     server.start()
     later = make_guard(server.url, breaker=RULES)
     await until(lambda: state(later) == ("open", 0))
+
+
+async def test_a_provider_is_in_service_while_another_worker_is_served_by_another_model_of_it(
+    server: RedisServer, make_guard: Callable[..., Guard]
+) -> None:
+    one, other = workers = [make_guard(server.url, breaker=RULES) for _ in range(2)]
+    await until(lambda: all(guard.status()["store"]["state"] == "ok" for guard in workers))
+    await call(other, "b", SERVED)
+    limiter = one.limiter("openai")
+    assert isinstance(limiter, LeasedLimiter)
+    await until(lambda: "b" in limiter.served_in_fleet)
+    for _ in range(3):
+        await call(one, "a", FAILED)
+    await until(lambda: {state(guard) for guard in workers} == {("open", 0)})
+    overall = [guard.status()["providers"]["openai"] for guard in workers]
+    assert {(found["breaker"]["state"], found["health"]) for found in overall} == {("closed", "degraded")}
+    buses = [guard.bus for guard in workers]
+    assert all(isinstance(bus, RecordingBus) for bus in buses)
+    await until(lambda: [event.model for bus in buses for event in bus.of(ProviderDown)] == ["a"])

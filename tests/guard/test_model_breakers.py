@@ -461,3 +461,42 @@ async def test_eight_requests_at_once_are_served_by_the_fallback_at_the_same_pro
         answers = await asyncio.gather(*asked)
         assert [answer.choices[0].message.content for answer in answers] == ["from b"] * 8
         assert router.guard.status()["providers"]["openai"]["health"] == "degraded"
+
+
+# Models that a wildcard lets through
+
+
+@pytest.fixture
+def open_guard(make_guard: MakeGuard) -> Guard:
+    """A guard whose router names one model of openai, and has a wildcard besides."""
+    guard = make_guard(breaker=ONE_FAILURE)
+    guard.call_only([("openai", "openai", True)])
+    guard.meet("openai", "openai", True, "openai|named", "named")
+    return guard
+
+
+def alerts(bus: RecordingBus) -> list[str | None]:
+    return [event.model for event in bus.of(ProviderDown)]
+
+
+async def test_a_model_that_callers_invent_is_no_outage(open_guard: Guard, bus: RecordingBus) -> None:
+    for number in range(5):
+        await call(open_guard, f"invented-{number}", MISSING)
+    assert alerts(bus) == []
+    assert overall(open_guard) == ("closed", "degraded")
+    await call(open_guard, "named", MISSING)
+    assert alerts(bus) == [None]
+    assert overall(open_guard) == ("open", "down")
+
+
+async def test_models_that_no_router_names_are_one_outage(
+    open_guard: Guard, bus: RecordingBus, clock: FakeClock
+) -> None:
+    await call(open_guard, "named", SERVED)
+    for _ in range(2):
+        for number in range(3):
+            await call(open_guard, f"unnamed-{number}", SERVED)
+        for number in range(3):
+            await call(open_guard, f"unnamed-{number}", FAILED)
+        clock.advance(60)
+    assert alerts(bus) == ["unnamed-0", "unnamed-0"]

@@ -18,6 +18,7 @@
 ``wait_queue``       the order in which waiting requests are served
 ``circuit_breaker``  when a provider or a model is not called, and when it is tried again
 ``overall_state``    the state of a provider's breaker and those of its models together
+``served_models``    which models have served lately, at any worker of a fleet
 ``lease_server``     one provider's limits and breaker, leased to the workers of a fleet
 ``lease_terms``      what it decides with: grants, denials, claims, and what it has of each worker
 ``lease_exchange``   the messages between a worker and the lease server

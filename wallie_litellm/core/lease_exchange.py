@@ -83,6 +83,7 @@ class RenewalRequest(TypedDict):
     prefetch: NotRequired[Amounts]  # beyond the needs, as far as there is a surplus
     limits: NotRequired[Mapping[str, LimitInForce]]  # that a worker has set
     bounds: NotRequired[Sequence[Bound]]  # what the vendor has said to be left
+    served: NotRequired[Mapping[str, float]]  # when models have served last, by the server's clock
     seed: NotRequired[Seed]
 
 
@@ -121,6 +122,7 @@ class LeaseAnswer(TypedDict):
     quota_resets: int  # so far
     pause: float
     breaker: BreakerAnswer
+    served: Mapping[str, float]  # seconds since models have served last, at any worker; of late alone
     broadcast: bool  # other workers have to renew at once
 
 

@@ -30,17 +30,24 @@ from wallie_litellm.core.lease_exchange import (
     WorkerReport,
     version_error,
 )
-from wallie_litellm.core.lease_terms import WORKER_TIMEOUT, Availability, Claim, Denied, Grant, LeasingWorker, Shortage
+from wallie_litellm.core.lease_terms import (
+    ROUNDING,
+    WORKER_TIMEOUT,
+    Availability,
+    Claim,
+    Denied,
+    Grant,
+    LeasingWorker,
+    Shortage,
+    decide,
+)
 from wallie_litellm.core.limit_keys import scope_in
+from wallie_litellm.core.served_models import ServedModels
 from wallie_litellm.core.sliding_window import SlidingWindow
 from wallie_litellm.core.token_bucket import TOLERANCE, TokenBucket
 
 WORKER_FORGOTTEN_AFTER: Final = 60.0  # seconds without a request after which a worker is not listed any more
-FUTURE_SECONDS: Final = 0.5  # seconds of a limit's rate that one worker is granted ahead, where others wait as well
-SMALLEST_GRANT: Final = 12  # units of future capacity: fewer would cost a round trip for every few requests
-SURPLUS_DIVISOR: Final = 2  # a worker is granted its fair share of the surplus, divided by this, beyond its need
 MAX_LOWS: Final = 64  # low points that a bucket keeps; see TokenBucket
-ROUNDING: Final = 1e-6  # units or seconds
 
 
 class LeaseServer:
@@ -57,6 +64,7 @@ class LeaseServer:
         self.day_ends_at: dict[str, float] = {}
         self.limits: dict[str, LimitInForce] = {}  # that workers have set, in place of those of their files
         self.breaker = CircuitBreaker(BreakerRules())
+        self.served = ServedModels()
         self._last_ticket = 0
         self._now = 0.0
         self._origin = 0
@@ -79,6 +87,7 @@ class LeaseServer:
         if seed is not None and self._may_merge_seed(now, request):
             self._merge_seed(now, seed)
         self._expire_leases(now)
+        self.served.note(now, {name: at - self._origin for name, at in request.get("served", {}).items()})
         worker = self._worker(now, request)
         if request["reports"] and request["reports"][-1]["seq"] <= worker.seq:
             # A later request of this worker has overtaken this one: its reports are applied, and its answer is not
@@ -320,7 +329,7 @@ class LeaseServer:
             shortage = self._shortage(now, name, need[name], available, request["max_wait"])
             if shortage.contended:
                 contended.add(name)
-            decision = self._decide(name, request, worker, need[name], available, shortage, alive)
+            decision = decide(name, request, worker, need[name], available, shortage, alive)
             if isinstance(decision, Denied):
                 denied = decision if denied is None else max(denied, decision, key=_rank)
             elif decision.amount > 0:
@@ -376,28 +385,6 @@ class LeaseServer:
         if contended:
             wait = min(max(wait, 0.0), max_wait)
         return Shortage(wait, exhausted, contended)
-
-    @staticmethod
-    def _decide(
-        name: str,
-        request: RenewalRequest,
-        worker: LeasingWorker,
-        need: float,
-        available: Availability,
-        shortage: Shortage,
-        alive: int,
-    ) -> Grant | Denied:
-        if need and (shortage.exhausted or shortage.wait > request["max_wait"] + ROUNDING):
-            return Denied(name, max(shortage.wait, 0.0))
-        granted = worker.unconfirmed.get(name, 0.0)  # for the needs before this one
-        if need and need > available.now and available.rate:  # future capacity, for those that wait
-            ahead = int(max(available.rate * FUTURE_SECONDS, SMALLEST_GRANT * (1 if need <= 1 else need)))
-            amount = max(need, min(request["queued"].get(name, 0) - granted, ahead, int(available.total)))
-        else:
-            surplus = int(max(0.0, min(available.now, available.total)) / (SURPLUS_DIVISOR * max(1, alive)))
-            amount = max(need, min((request.get("prefetch") or {}).get(name, 0.0) - granted, surplus))
-        delay = max(0.0, -available.now) / available.rate if available.rate else 0.0
-        return Grant(amount, min(amount, max(0.0, available.now)), delay)
 
     def _apply(self, now: float, worker: LeasingWorker, grants: Mapping[str, Grant], lease_ttl: float) -> None:
         for name, grant in grants.items():
@@ -488,6 +475,7 @@ class LeaseServer:
                 "permit": permit,
                 "probe_free_in": breaker.wait(now) if breaker.state is BreakerState.HALF_OPEN else 0.0,
             },
+            "served": self.served.ages(now),
             "broadcast": self._broadcastable() != before,
         }
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from wallie_litellm.core.lease_exchange import Amounts
+from wallie_litellm.core.lease_exchange import Amounts, RenewalRequest
 
 WORKER_TIMEOUT: Final = 5.0  # seconds without a request after which a worker's slots and claims are free again
+FUTURE_SECONDS: Final = 0.5  # seconds of a limit's rate that one worker is granted ahead, where others wait as well
+SMALLEST_GRANT: Final = 12  # units of future capacity: fewer would cost a round trip for every few requests
+SURPLUS_DIVISOR: Final = 2  # a worker is granted its fair share of the surplus, divided by this, beyond its need
+ROUNDING: Final = 1e-6  # units or seconds
 
 
 class Grant(NamedTuple):
@@ -81,3 +85,26 @@ class LeasingWorker:
     def is_alive(self, now: float) -> bool:
         """Whether its slots and claims hold."""
         return now - self.seen_at <= WORKER_TIMEOUT
+
+
+def decide(
+    name: str,
+    request: RenewalRequest,
+    worker: LeasingWorker,
+    need: float,
+    available: Availability,
+    shortage: Shortage,
+    alive: int,
+) -> Grant | Denied:
+    """A grant of one limit that covers ``need``, with a part of the surplus; or why not. ``alive`` workers share it."""
+    if need and (shortage.exhausted or shortage.wait > request["max_wait"] + ROUNDING):
+        return Denied(name, max(shortage.wait, 0.0))
+    granted = worker.unconfirmed.get(name, 0.0)  # for the needs before this one
+    if need and need > available.now and available.rate:  # future capacity, for those that wait
+        ahead = int(max(available.rate * FUTURE_SECONDS, SMALLEST_GRANT * (1 if need <= 1 else need)))
+        amount = max(need, min(request["queued"].get(name, 0) - granted, ahead, int(available.total)))
+    else:
+        surplus = int(max(0.0, min(available.now, available.total)) / (SURPLUS_DIVISOR * max(1, alive)))
+        amount = max(need, min((request.get("prefetch") or {}).get(name, 0.0) - granted, surplus))
+    delay = max(0.0, -available.now) / available.rate if available.rate else 0.0
+    return Grant(amount, min(amount, max(0.0, available.now)), delay)

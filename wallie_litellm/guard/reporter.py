@@ -34,6 +34,7 @@ from wallie_litellm.events import (
 )
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.limiter.listener import BreakerChange, Crossing
+from wallie_litellm.limiter.recent_calls import CALLED_LATELY
 
 _SUCCESS, _CACHE_HIT, _CUT = Outcome.SUCCESS, Outcome.CACHE_HIT, Outcome.CUT
 _CLOSED: Final = BreakerState.CLOSED
@@ -193,9 +194,12 @@ class Reporter:
         self._report_health(change, change.overall_before.health, change.overall_after.health)
         # A failed probe opens a breaker that was half open: the same outage.
         is_down = change.overall_before.state is _CLOSED and change.overall_after.state is BreakerState.OPEN
-        if is_down or (before is _CLOSED and after is BreakerState.OPEN):
+        if is_down or (before is _CLOSED and after is BreakerState.OPEN and change.outage is not None):
             event = ProviderDown(new_id(wall), wall, provider, breaker.reason, None if is_down else model)
-            self.once(f"down:{change.scope}:{breaker.generation}", DAY, partial(self._publish, event))
+            if is_down or change.outage == change.scope:
+                self.once(f"down:{change.scope}:{breaker.generation}", DAY, partial(self._publish, event))
+            else:  # of several models, whose breakers count their generations apart
+                self.once(f"down:{change.outage}", CALLED_LATELY, partial(self._publish, event))
 
     def _report_health(self, change: BreakerChange, was: str, health: str, model: str | None = None) -> None:
         if health != was:

@@ -35,6 +35,8 @@ class BreakerChange(NamedTuple):
     """The state of the breaker of a provider, an account or a model, or its count of failures, has changed.
 
     ``overall_before`` and ``overall_after`` are the states of the provider, or the account, with all its models.
+    ``outage`` is the name under which it is announced that the scope is down; ``None`` where it is no outage, or
+    belongs to one that is announced.
     """
 
     scope: str
@@ -44,6 +46,7 @@ class BreakerChange(NamedTuple):
     now: float
     overall_before: OverallState
     overall_after: OverallState
+    outage: str | None = None
 
     @property
     def provider(self) -> str:

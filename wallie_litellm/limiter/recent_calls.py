@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from math import inf
 from typing import Final
 
-CALLED_LATELY: Final = 600.0  # seconds since its last call in which a model's state counts for its provider's
+from wallie_litellm.core.scopes import MODEL_MARK
+from wallie_litellm.core.served_models import MOST_SERVED, SERVED_LATELY
+
+CALLED_LATELY: Final = SERVED_LATELY  # seconds since its last call in which a model's state counts for its provider's
 MOST_SCOPES: Final = 1_000  # that are remembered; with a wildcard, callers invent models
 
 
@@ -42,6 +45,12 @@ class RecentCalls:
     def served_scopes(self) -> list[str]:
         """Those that have served."""
         return list(self._served)
+
+    def models_served(self, owner: str, since: float) -> dict[str, float]:
+        """When models of a provider, or of an account, have served last, of those that have since then: the latest."""
+        begin = owner + MODEL_MARK
+        found = [(at, scope) for scope, (_, at) in list(self._served.items()) if at > since and scope.startswith(begin)]
+        return {scope[len(begin) :]: at for at, scope in sorted(found, reverse=True)[:MOST_SERVED]}
 
     def last(self, scope: str) -> float:
         """When a call has served or failed last."""

@@ -63,7 +63,7 @@ class LimiterRegistry:
         self._config = config
         self._clock = clock
         self.calls = RecentCalls()
-        self.health = ProviderHealth(listener, self._own, self.calls, clock.now, self._on_model_change)
+        self.health = ProviderHealth(listener, self._own, self.calls, clock.now, self.names, self._on_model_change)
         self._when_open: Callable[[str], object] = lambda _scope: None
         self._levels = {"warning": config.quota.warning, "critical": config.quota.critical}
         self._fleet = fleet
@@ -138,6 +138,10 @@ class LimiterRegistry:
         """Routers call these providers and accounts alone from now on; status reports list the others no longer."""
         with self._lock:
             self._left = frozenset(self._met.difference(called))
+
+    def names(self, scope: str) -> bool:
+        """Whether a router names the model of a scope, rather than a wildcard; without a router, always."""
+        return not self.has_router or scope in self._scopes.get(account_in(scope), ())
 
     @property
     def per_model(self) -> bool:
@@ -379,6 +383,7 @@ class LimiterRegistry:
     def _attached(self, limiter: Limiter) -> Limiter:
         """``limiter``, which leases from the fleet's store from now on, where there is one."""
         if self._fleet is not None and isinstance(limiter, LeasedLimiter):
+            limiter.report_served(partial(self.calls.models_served, limiter.name))
             self._fleet.attach(limiter)
         return limiter
 

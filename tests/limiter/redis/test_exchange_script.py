@@ -15,6 +15,7 @@ from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.lease_exchange import VERSION
 from wallie_litellm.core.lease_server import LeaseServer
 from wallie_litellm.core.limit_keys import scope_in
+from wallie_litellm.core.served_models import MOST_SERVED, SERVED_LATELY
 from wallie_litellm.limiter.redis.layout import CHANNEL, SCRIPT, key_of
 
 RULES = {
@@ -71,6 +72,8 @@ steps = st.fixed_dictionaries(
         "bounds": st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 20), st.floats(0, 5)), max_size=1)
         | st.just([])
         | st.just([]),
+        "served": st.dictionaries(st.sampled_from("mno"), st.sampled_from([0.0, 3.0, 590.0, 700.0]), max_size=2)
+        | st.just({}),
         "probe": st.booleans(),
         "error_rate": st.sampled_from([None, None, 0.5]),
     }
@@ -171,6 +174,7 @@ class Exchanges:
             "slots": {name: [SLOTS[name], *counts] for name, counts in step["slots"].items()},
             "limits": {name: [self.now + age, *limit] for name, (age, *limit) in step["limits"].items()},
             "bounds": [[name, left, self.now - age] for name, left, age in step["bounds"]],
+            "served": {name: self.now - age for name, age in step["served"].items()},
             "breaker_rules": {**RULES, "error_rate": step["error_rate"]},
             "version": VERSION,
             "worker": step["worker"],
@@ -326,3 +330,17 @@ def test_a_request_with_a_version_only_checks_it_and_changes_nothing(script: Any
     answer = json.loads(script([key_of("p")], [json.dumps({"version": VERSION}), CHANNEL, "p", 1000]))
     assert answer == {"initialised": False}
     assert not script.registered_client.keys()
+
+
+def test_of_many_models_that_have_served_lately_the_latest_are_kept(script: Any) -> None:
+    fleet = Exchanges(script)
+    for first in (0, 10):
+        served = {f"m{number}": fleet.now - number for number in range(first, first + 15)}
+        request = {**request_of("a", 0, 0.0, "closed"), "served": served}
+        core, answer = fleet.exchange(request)
+        assert not differences(core, answer)
+    assert core["served"] == {f"m{number}": number for number in range(MOST_SERVED)}
+    fleet.now += SERVED_LATELY - 10.5
+    core, answer = fleet.exchange(request_of("a", 0, 0.0, "closed"))
+    assert not differences(core, answer)
+    assert set(core["served"]) == {f"m{number}" for number in range(11)}

@@ -13,5 +13,6 @@ The server's rule is ``core/lease_server.py``; it runs in Redis, or in this proc
 ``usage_mirror``        the fleet's usage, as the server last answered
 ``minute_usage``        what the last minute used: the server's answer, and what is not reported yet
 ``local_lease_server``  a lease server in this process while Redis is away
+``fleet_serves``        which models have served lately, here and at other workers
 ``breaker_replica``     the fleet's circuit breaker, as the server last answered
 """

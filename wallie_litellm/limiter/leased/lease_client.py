@@ -220,6 +220,8 @@ class LeaseClient:
             request["limits"] = dict(self.limits.pending)
         if self.limits.bounds:
             request["bounds"] = self.limits.take_bounds()
+        if not self._session.is_local and (served := self.mirror.serves.report(now)):
+            request["served"] = {model: self.mirror.server_time_at(at) for model, at in served.items()}
         if self.seeding.is_requested:
             request["seed"] = self._build_seed(now, calls.paused_for)
         return request
@@ -324,6 +326,7 @@ class LeaseClient:
         self.seeding = Seeding(is_done=self.seeding.is_done or self.seeding.is_requested)
         if not is_local:
             self.outage = None
+            self.mirror.serves.receive(now, answer["served"])
         session.unacknowledged = [report for report in session.unacknowledged if report["seq"] > answer["seq"]]
         session.acked = answer["seq"]
         if answer["lease_id"] != session.lease_id:

@@ -17,6 +17,7 @@ from wallie_litellm.core.sliding_window import SlidingWindow
 from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE, TokenBucket
 from wallie_litellm.limiter.accounting import StoreAccounting
 from wallie_litellm.limiter.leased.breaker_replica import BreakerReplica
+from wallie_litellm.limiter.leased.fleet_serves import FleetServes
 from wallie_litellm.limiter.leased.lease_balance import LeaseBalance
 from wallie_litellm.limiter.leased.lease_client import LeaseClient, Slots
 from wallie_litellm.limiter.leased.leased_way import LeasedWay
@@ -61,6 +62,11 @@ class LeasedAccounting(StoreAccounting):
     @abstractmethod
     def _renew_soon(self, now: float) -> None:
         """Have the lease server know, and its answer applied."""
+
+    @property
+    def serves(self) -> FleetServes:
+        """Which models have served lately, at any worker."""
+        return self._mirror.serves
 
     @property
     def workers(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import ClassVar, Final
 
@@ -50,6 +50,15 @@ class LeasedLimiter(Limiter):
     def keep_to(self, keeps_to: Callable[[str, str], bool]) -> None:
         """Give up limits that other workers have learned, by scope and dimension, that are not to be kept to here."""
         self._store.keep_to(keeps_to)
+
+    def report_served(self, here: Callable[[float], Mapping[str, float]]) -> None:
+        """Let the fleet know which models of this provider have served ``here`` since a time, and when."""
+        self._store.serves.here = here
+
+    @property
+    def served_in_fleet(self) -> Mapping[str, float]:
+        """When models of this provider have served last, at any worker, by the lease server's last answer."""
+        return self._store.serves.at
 
     def on_lease_needed(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called, under the lock, when the lease server should be asked."""

@@ -11,6 +11,7 @@ from wallie_litellm.core.limit_keys import ACCOUNT, scope_in
 from wallie_litellm.core.outage import DayAtDisconnect, Outage, RateAtDisconnect
 from wallie_litellm.core.sliding_window import SlidingWindow
 from wallie_litellm.core.token_bucket import TOLERANCE, TokenBucket
+from wallie_litellm.limiter.leased.fleet_serves import FleetServes
 from wallie_litellm.limiter.leased.minute_usage import MinuteUsage
 from wallie_litellm.limiter.quota_meter import QuotaMeter
 
@@ -33,6 +34,7 @@ class UsageMirror:
     ) -> None:
         self.leased: Mapping[str, float] = dict.fromkeys((*buckets, *days), 0.0)  # units, to all workers
         self.minute = MinuteUsage(windows)
+        self.serves = FleetServes()
         self.workers = 1
         self.quota_resets = 0  # by operators, so far
         self.clock_skew = 0.0  # seconds that the server's clock is ahead of this process' Unix time

@@ -23,6 +23,7 @@ local function new_state()
     daily_usage = {},
     day_ends_at = {},
     limits = {},
+    served = {},
     breaker = {
       state = 'closed', generation = 0, failures = 0, proved = 0, last_permit = 0, reopens_at = 0,
       open_for = rules.open_for, probes = {}, window = {},
@@ -126,6 +127,24 @@ local function expire_leases()
     if now - worker.seen_at > WORKER_FORGOTTEN_AFTER and not next(worker.leased) then  -- future capacity may be longer
       S.workers[name] = nil
     end
+  end
+end
+
+-- Models have served; the latest ones are kept.
+local function note_served(served)
+  if not served or not next(served) then return end
+  for model, at in pairs(served) do
+    S.served[model] = math.max(math.min(now, at - origin), S.served[model] or -math.huge)
+  end
+  local latest = {}
+  for model, at in pairs(S.served) do latest[#latest + 1] = {model, at} end
+  table.sort(latest, function(one, other)
+    if one[2] ~= other[2] then return one[2] > other[2] end
+    return one[1] < other[1]
+  end)
+  S.served = {}
+  for i = 1, math.min(#latest, MOST_SERVED) do
+    if now - latest[i][2] < SERVED_LATELY then S.served[latest[i][1]] = latest[i][2] end
   end
 end
 
@@ -473,8 +492,12 @@ local function answer_for(worker, grants, denied, permit, before)
       permit = permit,
       probe_free_in = breaker.state == 'half_open' and breaker_wait() or 0,
     },
+    served = {},
     broadcast = broadcastable() ~= before,
   }
+  for model, at in pairs(S.served) do
+    if now - at < SERVED_LATELY then answer.served[model] = now - at end
+  end
   for name, bucket in pairs(S.buckets) do
     answer.used[name] = used_of(bucket)
     answer.last_minute[name] = window_used(S.windows[name])
@@ -504,6 +527,7 @@ if is_new then seed_state(request.seed) end
 local before = broadcastable()
 if may_merge_seed then merge_seed(request.seed) end
 expire_leases()
+note_served(request.served)
 
 local worker = requesting_worker()
 local grants, denied, permit = {}, {}, 0
