@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
 import openai
@@ -183,5 +184,26 @@ async def test_a_models_own_limit_is_not_that_of_a_group_with_its_name(upstream:
             await ask(router, group)
         limits = {scope: own.get("rpm", ()) for scope, own in scopes(router).items()}
         assert limits == {"": (9000, 5060, 9000), "mini": (None, 60, 60), "big": (None, 5000, 5000)}
+    finally:
+        router.guard.close()
+
+
+async def test_a_model_that_callers_invent_is_learned_of_once_it_has_been_answered(upstream: Upstream) -> None:
+    answer = refused("openai", "request too large")
+    upstream.prepare({"a": [answer, told(60, 20), answer, ...]})
+    anything = deployment(upstream, "*")
+    anything["litellm_params"]["api_base"] = upstream.base("a") + "/v1"
+    config = parse_config(
+        {"model_list": [anything], "wallie": {"providers": {"openai": {"learn": "enforce"}}, "ledger": None}}
+    )
+    router = build_router(config, guard=Guard(config.wallie))
+    try:
+        seen = []
+        for _ in range(3):
+            with suppress(openai.APIStatusError):
+                await ask(router, "invented", num_retries=0)
+            limits = router.guard.limits()["providers"]["openai"]["scopes"].get("invented", {}).get("limits", {})
+            seen.append({name: one["learned"] for name, one in limits.items()})
+        assert seen == [{}, {}, {"tpm": 30000}]
     finally:
         router.guard.close()

@@ -16,7 +16,7 @@ from wallie_litellm.core.limit_sightings import Sighting
 from wallie_litellm.core.token_bucket import TokenBucket
 from wallie_litellm.limiter.learn_rules import LearnRules
 from wallie_litellm.limiter.learned_model import LearnedModel
-from wallie_litellm.limiter.limit_learning import MOST_SCOPES, LimitLearning
+from wallie_litellm.limiter.limit_learning import MOST_MODELS, MOST_SCOPES, UNKNOWN_CALLERS, Callers, LimitLearning
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 from wallie_litellm.limiter.memory_store import MemoryStore
@@ -70,13 +70,14 @@ class Program:
         limits: AccountLimits,
         vocabulary: Vocabulary = VOCABULARIES["openai"],
         processes: int = 1,
+        callers: Callers = UNKNOWN_CALLERS,
     ) -> None:
         self.clock = clock
         self.vocabulary = vocabulary
         self.limiter = Limiter("openai", MemoryStore("openai", limits, BreakerRules(), clock.wall), clock, 600.0)
         self.announced: list[tuple[Any, ...]] = []
         announce = lambda *event: self.announced.append(event)  # noqa: E731
-        self.learning = LimitLearning(self.limiter, rules, clock, announce, processes)
+        self.learning = LimitLearning(self.limiter, rules, clock, announce, processes, callers=callers)
         self._under_way: list[tuple[float, Reservation, bool, dict[str, str]]] = []
 
     def model(self, name: str = "gpt-4o", account: str = "openai") -> LearnedModel:
@@ -215,6 +216,41 @@ def test_a_key_whose_day_is_used_up_leaves_the_other_ones_alone(clock: FakeClock
     assert program.limiter.state().models["gpt-4o"].usage["rpd"].left >= left
 
 
+@pytest.mark.parametrize("vendor", ["groq", "openai"], ids=["a day", "a minute"])
+def test_a_key_that_is_used_up_bounds_nothing_while_another_one_has_said_nothing(clock: FakeClock, vendor: str) -> None:
+    keys = [f"openai#{key}" for key in "ab"]
+    callers = Callers(accounts_of=lambda _model: keys)
+    program = Program(clock, *of_file("enforce"), vocabulary=VOCABULARIES[vendor], callers=callers)
+    used_up, other = (program.model(account=key) for key in keys)
+    requests = "llm_provider-x-ratelimit-{}-requests"
+    said = {requests.format("limit"): "1000", requests.format("remaining"): "0"}
+    for _ in range(3):
+        used_up.answered(said, clock.now())
+        clock.advance(1)
+    (usage,) = program.limiter.state().models["gpt-4o"].usage.values()
+    assert usage.left == usage.limit
+    for _ in range(2):
+        other.answered({**said, requests.format("remaining"): "30"}, clock.now())
+    (usage,) = program.limiter.state().models["gpt-4o"].usage.values()
+    assert usage.left <= 31
+
+
+def test_a_key_that_is_called_no_longer_says_nothing(clock: FakeClock) -> None:
+    left: set[str] = set()
+    program = Program(clock, *of_file("enforce"), callers=Callers(has_left=left.__contains__))
+    gone, kept = (program.model(account=f"openai#{key}") for key in "ab")
+    for _ in range(3):
+        gone.answered(Account(clock, 400).headers(400), clock.now())
+        kept.answered(Account(clock, 60).headers(60), clock.now())
+    assert program.limiter.state().models["gpt-4o"].usage["rpm"].limit == 400
+    left.add("openai#a")
+    program.learning.accounts_changed()
+    clock.advance(1)
+    kept.answered(Account(clock, 60).headers(0), clock.now())
+    usage = program.limiter.state().models["gpt-4o"].usage["rpm"]
+    assert (program.learning.learned("gpt-4o", "rpm"), usage.limit, usage.left) == (60, 60, pytest.approx(1))
+
+
 def test_answers_that_come_late_say_nothing(clock: FakeClock) -> None:
     program, account = Program(clock, *of_file("enforce")), Account(clock, 60)
     old = account.headers(3)
@@ -292,6 +328,27 @@ def test_models_that_callers_invent_get_a_bounded_number_of_scopes(clock: FakeCl
     for number in range(MOST_SCOPES + 5):
         program.model(f"model-{number}").answered(Account(clock, 60).headers(60), clock.now())
     assert len(program.limiter.scopes) == MOST_SCOPES
+
+
+def test_a_model_that_a_router_names_has_a_scope_whatever_models_callers_invent(clock: FakeClock) -> None:
+    program = Program(clock, *of_file("enforce"), callers=Callers(names="openai|gpt-4o".__eq__))
+    for model in [*(f"model-{number}" for number in range(MOST_SCOPES)), "gpt-4o"]:
+        program.model(model).answered(Account(clock, 60).headers(60), clock.now())
+    assert program.limiter.scope_of("gpt-4o") == "gpt-4o"
+
+
+def test_of_more_models_than_are_learned_of_the_one_that_was_called_longest_ago_is_forgotten(clock: FakeClock) -> None:
+    called: dict[str, float] = {}
+    program = Program(clock, *of_file("advise"), callers=Callers(last_call=called.__getitem__))
+    for number in range(MOST_MODELS + 50):
+        for model in ("gpt-4o", f"model-{number}"):
+            clock.advance(0.1)
+            called[f"openai|{model}"] = clock.now()
+            program.model(model).answered(Account(clock, 60).headers(60), clock.now())
+    scopes = program.learning.scopes()
+    assert len(scopes) == MOST_MODELS + 1  # with the account's
+    assert {"gpt-4o", "model-51", f"model-{MOST_MODELS + 49}"} <= set(scopes)
+    assert "model-50" not in scopes
 
 
 def test_a_model_whose_name_has_characters_of_a_pattern_has_a_scope_of_its_own(clock: FakeClock) -> None:

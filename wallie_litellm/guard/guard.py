@@ -457,6 +457,7 @@ class Guard:
     def routers_changed(self) -> None:
         """The deployments of a router have changed: status shows the providers and accounts that are left."""
         self._limiters.retain({name for view in self._views.attached for name in view.destinations()})
+        self.vendor_limits.accounts_changed()
 
     def remove_router(self, view: RouterView) -> None:
         """Forget a router that is gone."""

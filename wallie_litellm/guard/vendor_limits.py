@@ -54,7 +54,9 @@ class VendorLimits:
         """An attempt has ended with an error; one of a limit may name that."""
         if status not in REFUSALS or attempt.reservation is None:
             return
-        learned = self._learned_of(attempt)
+        learned = self._known.get(attempt.scope)
+        if learned is None and self._limiters.names(attempt.scope):  # else callers may have invented it
+            learned = self._learned_of(attempt)
         if learned is not None:
             try:
                 said = refusal_in(error)
@@ -68,6 +70,11 @@ class VendorLimits:
         for learned in list(self._known.values()):
             if learned is not None and learned.learning.limiter.name == provider and learned.model in limits:
                 learned.note(limits[learned.model], ADMIN)
+
+    def accounts_changed(self) -> None:
+        """Routers call other accounts than before: what one said that has left holds no longer."""
+        for learning in list(self._learning.values()):
+            learning.accounts_changed()
 
     def describe(self, providers: Iterable[str]) -> dict[str, Any]:
         """All limits of ``providers``, by name, scope and dimension."""
@@ -85,10 +92,20 @@ class VendorLimits:
                     limiter = self._limiters.provider(provider)
                     rules = learn_rules(self._config.providers.get(provider), limiter.configured())
                     learning = LimitLearning(
-                        limiter, rules, self._clock, self._announce, self._processes, self._limiters.forget_patterns
+                        limiter,
+                        rules,
+                        self._clock,
+                        self._announce,
+                        self._processes,
+                        self._limiters.forget_patterns,
+                        self._forget,
+                        self._limiters.callers_of(provider),
                     )
                     self._learning[provider] = learning
         return learning
+
+    def _forget(self) -> None:
+        self._known = {}  # other threads read the old one
 
     def _learned_of(self, attempt: Attempt) -> LearnedModel | None:
         try:

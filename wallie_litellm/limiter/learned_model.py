@@ -73,7 +73,10 @@ class ProviderLearning(Protocol):
         """Send calls at a share of a limit since the last answer."""
 
     def siblings(self, learned: LearnedModel) -> Sequence[LearnedModel]:
-        """What is learned of the same model at all accounts."""
+        """What is learned of the same model at all accounts that are called."""
+
+    def is_silent(self, learned: LearnedModel, dimension: str) -> bool:
+        """Whether an account at which the model is called has not said lately what is left of a limit."""
 
 
 class LearnedModel:
@@ -221,8 +224,11 @@ class LearnedModel:
                     return
                 now = learning.now()
                 sent = learning.limiter.sent_since(sent_at, self.scope)
-            if is_key and (left := self._most_left(bound.dimension, left, now)) >= bound.near:
-                continue
+            if is_key:
+                most = self._most_left(bound.dimension, left, now)
+                if most >= bound.near:
+                    continue
+                left = int(most)
             age = max(0.0, now - sent_at)
             share = pace(left, bound.rounded_to, bound.amount, bound.per_second, age)
             free = left_of(left, bound.rounded_to, bound.per_second * share, age, sent[bound.kind])
@@ -230,9 +236,11 @@ class LearnedModel:
             if share < 1.0 and bound.is_rate:
                 learning.slow_down(self.scope, bound.dimension, bound.per_second / learning.processes, share)
 
-    def _most_left(self, dimension: str, left: int, now: float) -> int:
-        """What is left at the account that has most: all of them share the limit here."""
+    def _most_left(self, dimension: str, left: int, now: float) -> float:
+        """What is left at the account that has most: all of them share the limit here. A silent one may have all."""
         self._left[dimension] = (left, now)
+        if self.learning.is_silent(self, dimension):
+            return inf
         recent = (one.left_lately(dimension, now) for one in self.learning.siblings(self))
         return max(found for found in recent if found is not None)
 

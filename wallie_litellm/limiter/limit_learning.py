@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Mapping
+from math import inf
+from typing import Final, NamedTuple
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.core.dimensions import RATE_DIMENSIONS
@@ -18,12 +19,13 @@ from wallie_litellm.core.learned_limits import LearnedLimit
 from wallie_litellm.core.limit_headers import MINUTE, Vocabulary
 from wallie_litellm.core.limit_keys import ACCOUNT
 from wallie_litellm.core.limit_sightings import Sighting
+from wallie_litellm.core.scopes import MODEL_MARK
 from wallie_litellm.limiter.learn_rules import LearnRules
 from wallie_litellm.limiter.learned_model import LearnedModel
 from wallie_litellm.limiter.limiter import Limiter
 
-MOST_MODELS: Final = 500  # that are learned of; with a wildcard, callers invent them
-MOST_SCOPES: Final = 100  # that models without an entry are given
+MOST_MODELS: Final = 500  # that are learned of, those called last; with a wildcard, callers invent them
+MOST_SCOPES: Final = 100  # that models are given which have no entry, and which no router names
 _SPECIAL: Final = re.compile(r"([*?[])")  # characters of a pattern
 LONGEST_STEP: Final = 2.0  # seconds for which an answer slows calls down, in retrospect
 
@@ -34,11 +36,24 @@ NO_RULES: Final = LearnRules()
 Announce = Callable[[str, str, str, int, int], object]
 
 
+class Callers(NamedTuple):
+    """What routers call of a provider, as far as is known."""
+
+    names: Callable[[str], bool] = lambda _scope: False  # whether a router names the model of a scope
+    accounts_of: Callable[[str], Collection[str]] = lambda _model: ()  # at which a model is called
+    has_left: Callable[[str], bool] = lambda _account: False  # whether an account is called no longer
+    last_call: Callable[[str], float] = lambda _scope: -inf  # when a model was called last, in seconds
+
+
+UNKNOWN_CALLERS: Final = Callers()
+
+
 class LimitLearning:
     """Learns one provider's limits. ``rules`` are by scope; the account's hold for models without an entry.
 
     ``processes`` divide every limit among them. ``announce`` is called once for each limit of which the file promises
-    more than the account has; ``on_scope`` when a model has been given a scope of its own.
+    more than the account has; ``on_scope`` when a model has been given a scope of its own; ``on_evict`` when what was
+    learned of a model has made room for another one.
     """
 
     def __init__(
@@ -49,6 +64,8 @@ class LimitLearning:
         announce: Announce,
         processes: int = 1,
         on_scope: Callable[[], object] = lambda: None,
+        on_evict: Callable[[], object] = lambda: None,
+        callers: Callers = UNKNOWN_CALLERS,
     ) -> None:
         self.limiter = limiter
         self.now, self.wall = clock.now, clock.wall
@@ -58,6 +75,8 @@ class LimitLearning:
         self._account = self._rules.get(ACCOUNT, NO_RULES)
         self._announce = announce
         self._on_scope = on_scope
+        self._on_evict = on_evict
+        self._callers = callers
         self._models: dict[str, dict[str, LearnedModel]] = {}  # by model, then by account
         self._in_force: dict[tuple[str, str], int | None] = {}  # amounts that were set, by scope and dimension
         self._slowed: dict[tuple[str, str], float] = {}  # when calls were slowed down last
@@ -65,7 +84,7 @@ class LimitLearning:
         self._own_scopes: set[str] = set()
 
     def model(self, model: str, scope: str, account: str, vocabulary: Vocabulary) -> LearnedModel | None:
-        """What is learned of one model at one account; ``None`` where nothing is to be, and for one too many.
+        """What is learned of one model at one account; ``None`` where nothing is to be.
 
         ``scope`` is the pattern of its entry, or empty.
         """
@@ -76,10 +95,19 @@ class LimitLearning:
             found = accounts.get(account)
             if found is None:
                 if not accounts and len(self._models) >= MOST_MODELS:
-                    return None
+                    self._evict()
                 found = LearnedModel(self, model, scope or own_scope(model), account, vocabulary)
                 self._models[model] = {**accounts, account: found}  # others read without the lock
             return found
+
+    def _evict(self) -> None:
+        """Forget the model that was called longest ago; limits that are in force stay so."""
+        oldest = min(self._models, key=self._last_call)
+        self._models = {model: accounts for model, accounts in self._models.items() if model != oldest}
+        self._on_evict()
+
+    def _last_call(self, model: str) -> float:
+        return max(self._callers.last_call(f"{account}{MODEL_MARK}{model}") for account in self._models[model])
 
     def rules_of(self, scope: str) -> LearnRules:
         """The rules of a pattern, or of the own scope of a model without an entry."""
@@ -94,8 +122,20 @@ class LimitLearning:
         return scope in self.limiter.scopes and self.rules_of(scope).keeps_to(dimension)
 
     def siblings(self, learned: LearnedModel) -> list[LearnedModel]:
-        """What is learned of the same model at all accounts."""
-        return list(self._models[learned.model].values())
+        """What is learned of the same model at all accounts that are called."""
+        return list(self._called(self._models.get(learned.model, {})).values())
+
+    def is_silent(self, learned: LearnedModel, dimension: str) -> bool:
+        """Whether an account at which the model is called has not said lately what is left of a limit."""
+        now, accounts = self.now(), self._models.get(learned.model, {})
+        return any(
+            (one := accounts.get(account)) is None or one.left_lately(dimension, now) is None
+            for account in self._callers.accounts_of(learned.model)
+        )
+
+    def _called(self, accounts: Mapping[str, LearnedModel]) -> Mapping[str, LearnedModel]:
+        """What is learned at those accounts that are called."""
+        return {account: one for account, one in accounts.items() if not self._callers.has_left(account)}
 
     def rates(self, scope: str) -> dict[str, float]:
         """The limits per minute that are kept to in a scope, as units a second of this process."""
@@ -132,9 +172,16 @@ class LimitLearning:
         rules = self.rules_of(scope)
         for dimension in learned.limits:
             if rules.keeps_to(dimension):
-                self._set(scope, dimension, self._amount(scope, dimension, rules))
+                self._set(scope, dimension, self._amount(scope, dimension, rules), learned)
             if dimension in self._account.autos and self._account.keeps_to(dimension):
-                self._set(ACCOUNT, dimension, self._account_amount(dimension))
+                self._set(ACCOUNT, dimension, self._account_amount(dimension), learned)
+
+    def accounts_changed(self) -> None:
+        """Keep to what the accounts have said that are still called."""
+        with self.lock:
+            for accounts in self._models.values():
+                for learned in self._called(accounts).values():
+                    self.apply(learned)
 
     def _amount(self, scope: str, dimension: str, rules: LearnRules) -> int | None:
         """The limit to keep to; ``None`` is the configured one, or none."""
@@ -156,19 +203,20 @@ class LimitLearning:
             return None
         return total // self.processes
 
-    def _set(self, scope: str, dimension: str, amount: int | None) -> None:
-        if amount == self._in_force.get((scope, dimension)) or not self._has_scope(scope):
+    def _set(self, scope: str, dimension: str, amount: int | None, learned: LearnedModel) -> None:
+        if amount == self._in_force.get((scope, dimension)) or not self._has_scope(scope, learned):
             return
         self._in_force[scope, dimension] = amount
         self.limiter.set_limit(scope, dimension, amount)
 
-    def _has_scope(self, scope: str) -> bool:
+    def _has_scope(self, scope: str, learned: LearnedModel) -> bool:
         """Whether the limiter has this scope; a model's own is added to it."""
         if scope == ACCOUNT or scope in self.limiter.scopes:
             return True
-        if len(self._own_scopes) >= MOST_SCOPES:
-            return False
-        self._own_scopes.add(scope)
+        if not self._callers.names(f"{learned.account}{MODEL_MARK}{learned.model}"):
+            if len(self._own_scopes) >= MOST_SCOPES:
+                return False
+            self._own_scopes.add(scope)
         self.limiter.add_scope(scope)
         self._on_scope()
         return True
@@ -179,8 +227,8 @@ class LimitLearning:
         stated = [rules.stated[dimension] for rules in (own, self._account) if dimension in rules.stated]
         if not stated or (learned.scope, dimension) in self._announced:
             return
-        said = _amounts(self._models[learned.model], dimension)
-        if min(stated) > sum(said):  # several keys may be those of several organisations
+        said = _amounts(self._called(self._models.get(learned.model, {})), dimension)
+        if said and min(stated) > sum(said):  # several keys may be those of several organisations
             self._announced.add((learned.scope, dimension))
             self._announce(self.limiter.name, learned.scope, dimension, min(stated), max(said))
 
@@ -212,10 +260,10 @@ class LimitLearning:
         patterns = [scope for scope in self._rules if scope != ACCOUNT]
         return [ACCOUNT, *patterns, *sorted(known.difference(patterns))]
 
-    def _in(self, scope: str) -> list[dict[str, LearnedModel]]:
+    def _in(self, scope: str) -> list[Mapping[str, LearnedModel]]:
         """What is learned of the models in a scope, of each by account; of the account's, of all."""
-        models = list(self._models.values())  # another thread may add one
-        return [every for every in models if scope in (ACCOUNT, next(iter(every.values())).scope)]
+        models = [self._called(accounts) for accounts in list(self._models.values())]  # another thread may add one
+        return [every for every in models if every and scope in (ACCOUNT, next(iter(every.values())).scope)]
 
 
 def own_scope(model: str) -> str:

@@ -20,6 +20,7 @@ from wallie_litellm.core.scopes import MODEL_MARK, account_in, model_in, model_s
 from wallie_litellm.limiter.learn_rules import keeps_to, learn_rules
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
+from wallie_litellm.limiter.limit_learning import Callers
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 from wallie_litellm.limiter.listener import GuardListener, OncePerFleet
@@ -142,6 +143,23 @@ class LimiterRegistry:
     def names(self, scope: str) -> bool:
         """Whether a router names the model of a scope, rather than a wildcard; without a router, always."""
         return not self.has_router or scope in self._scopes.get(account_in(scope), ())
+
+    def callers_of(self, provider: str) -> Callers:
+        """What routers call of a provider."""
+        return Callers(self.names, partial(self._accounts_of, provider), self._has_left, self.calls.last)
+
+    def _accounts_of(self, provider: str, model: str) -> list[str]:
+        called = list(self._scopes.items())
+        return [
+            account
+            for account, scopes in called
+            if self.provider_name(account) == provider
+            and account not in self._left
+            and (f"{account}{MODEL_MARK}{model}" in scopes or any(_is_wildcard(scope, model) for scope in list(scopes)))
+        ]
+
+    def _has_left(self, account: str) -> bool:
+        return account in self._left
 
     @property
     def per_model(self) -> bool:
