@@ -740,3 +740,16 @@ async def test_closing_leaves_no_task_behind(make_guard: MakeGuard, server: Redi
     assert tasks
     assert all(task.done() for task in tasks)
     server.resume()
+
+
+async def test_a_request_that_may_not_wait_waits_for_an_answer_as_long_as_the_store_may_take(
+    make_guard: MakeGuard, server: RedisServer
+) -> None:
+    guard = make_guard(server.url, on_store_error="closed", **IMPATIENT)
+    await until_state("ok", [guard], SLACK + RECOVERED)
+    server.pause()
+    asking = asyncio.ensure_future(guard.wait_for_capacity("openai"))
+    await asyncio.sleep(0.7)
+    assert not asking.done()
+    server.resume()
+    (await asking).settle()

@@ -377,6 +377,29 @@ async def test_requests_that_wait_for_the_provider_leave_when_their_model_opens(
     assert guard.limiter("openai").in_flight == 0
 
 
+async def test_a_model_that_opens_just_before_a_request_for_it_begins_to_wait_ends_the_wait(
+    make_guard: MakeGuard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = make_guard({"openai": {"concurrency": 1}})
+    await call(guard, "a", SERVED)
+    under_way = await begin(guard, "b")
+    limiter = guard.limiter("openai")
+    reserve = limiter.reserve
+
+    def reserve_and_open(*arguments: Any) -> Any:
+        denial = reserve(*arguments)
+        guard.open_circuit("openai", model="a")  # as another thread may
+        return denial
+
+    monkeypatch.setattr(limiter, "reserve", reserve_and_open)
+    waiting = asyncio.create_task(begin(guard, "a"))
+    await until(lambda: limiter.state().waiting == 1 or waiting.done())
+    clock.advance(0)
+    with pytest.raises(CircuitOpen, match="openai's circuit for a is open"):
+        await asyncio.wait_for(waiting, 10)
+    end(guard, under_way, SERVED)
+
+
 async def guard_settles(guard: Guard, attempt: Attempt, result: AttemptResult, clock: FakeClock) -> None:
     end(guard, attempt, result)
     clock.advance(0)  # timers that are due

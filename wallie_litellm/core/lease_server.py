@@ -336,7 +336,7 @@ class LeaseServer:
                 grants[name] = decision
         if denied is None:
             return grants
-        if scope is not None:
+        if scope is not None and request["max_wait"] > 0:  # else nothing waits for what others return
             is_models = scope_in(denied.limit) != ""  # its limits are what is waited for, and not the account's
             claimed = {name: units for name, units in need.items() if scope_in(name) or not is_models}
             self._claim(worker, scope, claimed if contended.intersection(claimed) else None)

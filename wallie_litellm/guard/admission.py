@@ -23,6 +23,7 @@ from wallie_litellm.limiter.store import Denial, DenialReason, Reservation
 from wallie_litellm.limiter.waiter import Waiter
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
+_OPEN: Final = (BreakerState.OPEN, BreakerState.FORCED_OPEN)
 _CIRCUIT_OPEN, _CONCURRENCY = DenialReason.CIRCUIT_OPEN, DenialReason.CONCURRENCY
 _TOO_LARGE, _LEASE_REQUESTED, _PAUSED = DenialReason.TOO_LARGE, DenialReason.LEASE_REQUESTED, DenialReason.PAUSED
 
@@ -30,15 +31,19 @@ _LETS_PASS: Final = (BreakerState.CLOSED, BreakerState.DISABLED)
 
 LOOK_AGAIN: Final = 0.5  # seconds between two looks for another provider once a patience is spent
 NEXT_LOOK: Final = 1e-3  # seconds; what is left of a patience may be too little to move the clock
-LEASE_ANSWER: Final = 0.5  # seconds that the lease server may take to answer, or to be found unreachable
+LEASE_ANSWER: Final = 2.0  # timeouts in which the lease server has answered, or is found unreachable
 
 
 class _Wait(NamedTuple):
-    """A demand that was denied and may wait, for at most ``allowed`` seconds; ``scope`` is the pattern of its model."""
+    """A demand that was denied and may wait, for at most ``allowed`` seconds; ``scope`` is the pattern of its model.
+
+    The lease server's answer is waited for longer: ``for_answer`` seconds.
+    """
 
     demand: Demand
     scope: str
     allowed: float
+    for_answer: float
 
 
 class Admission:
@@ -47,14 +52,15 @@ class Admission:
     def __init__(self, config: WallieConfig, clock: Clock, limiters: LimiterRegistry) -> None:
         self._open_for = config.breaker.open_for
         self._switch_at = config.quota.switch_at
+        self._lease_answer = LEASE_ANSWER * config.store.timeout  # seconds
         self._clock = clock
         self._now = clock.now
         self._limiters = limiters
         self._features = limiters.features
         self._accounts = limiters.accounts
         self._models = limiters.models
-        # The requests that wait for a model's provider, by its scope and by their attempts' ids.
-        self._waits: dict[str, dict[int, tuple[Limiter, Waiter]]] = {}
+        # The requests that wait, by their attempts' ids: with the scope of the model, and where they wait.
+        self._waits: dict[int, tuple[str, Limiter, Waiter]] = {}
         limiters.when_model_opens(self._on_open_model)
 
     def check_deadline(self, context: RequestContext) -> None:
@@ -214,12 +220,13 @@ class Admission:
 
     def _on_open_model(self, scope: str) -> None:
         """A model's breaker has opened: requests that wait for its provider are not to be kept waiting."""
-        if self._waits.get(scope):
+        if self._waits:
             self.later(lambda: self._evict_waiters(scope))
 
     def _evict_waiters(self, scope: str) -> None:
-        for limiter, waiter in list(self._waits.get(scope, {}).values()):
-            limiter.evict(waiter)
+        for waits_for, limiter, waiter in list(self._waits.values()):  # other threads add some, and remove theirs
+            if waits_for == scope:
+                limiter.evict(waiter)
 
     def check_models(self, attempt: Attempt) -> None:
         """Look at the models of a provider that a call without a model is for.
@@ -306,11 +313,11 @@ class Admission:
             return result
         allowed = self._may_wait(context, attempt, limiter, result, demand)
         if result.reason is _LEASE_REQUESTED:  # the answer takes a moment, whatever the patience
-            allowed = max(allowed or 0.0, LEASE_ANSWER)
+            return _Wait(demand, scope, allowed or 0.0, max(allowed or 0.0, self._lease_answer))
         if allowed is None:
             self.check_deadline(context)
             raise self._refuse(context, attempt, limiter, result)
-        return _Wait(demand, scope, allowed)
+        return _Wait(demand, scope, allowed, allowed)
 
     def _enqueue(
         self,
@@ -320,12 +327,17 @@ class Admission:
         wait: _Wait,
         wake: Callable[[Waiter], None],
     ) -> Waiter:
-        waiter = Waiter(wait.demand, context.priority, attempt.started_at + wait.allowed, wake, wait.scope)
+        began_at = attempt.started_at
+        give_up_at, worth_until = began_at + wait.for_answer, began_at + wait.allowed
+        waiter = Waiter(wait.demand, context.priority, give_up_at, wake, wait.scope, worth_until)
         if attempt.scope:
-            self._waits.setdefault(attempt.scope, {})[id(attempt)] = limiter, waiter
+            self._waits[id(attempt)] = attempt.scope, limiter, waiter
         limiter.enqueue(waiter)
+        model = self._models.get(attempt.scope)
+        if model is not None and model is not limiter and model.breaker_state()[0] in _OPEN:  # since it was looked at
+            self._on_open_model(attempt.scope)
         rules = context.rules
-        if min(rules.patience, rules.pause_patience) < context.waited + wait.allowed and not limiter.is_feature:
+        if min(rules.patience, rules.pause_patience) < context.waited + wait.for_answer and not limiter.is_feature:
             self._watch_patience(context, attempt, limiter, waiter)
         return waiter
 
@@ -356,10 +368,7 @@ class Admission:
         raise self._refuse(context, attempt, limiter, denial)
 
     def _count_wait(self, context: RequestContext, attempt: Attempt) -> None:
-        if (waits := self._waits.get(attempt.scope)) is not None:
-            waits.pop(id(attempt), None)
-            if not waits:
-                self._waits.pop(attempt.scope, None)
+        self._waits.pop(id(attempt), None)
         now = self._now()
         waited = now - attempt.started_at
         attempt.waited += waited

@@ -464,11 +464,7 @@ class Limiter:
 
     @staticmethod
     def _worth_waiting(now: float, denial: Denial, waiter: Waiter) -> bool:
-        return (
-            denial.reason not in _NOT_BY_WAITING
-            and denial.retry_after < inf
-            and now + denial.retry_after <= waiter.give_up_at
-        )
+        return denial.reason not in _NOT_BY_WAITING and denial.retry_after < inf and waiter.may_wait(now, denial)
 
     def _evict(self, now: float) -> list[Waiter]:
         evicted = []

@@ -6,29 +6,44 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterable
 from math import inf
+from typing import Final
 
 from wallie_litellm.core.demand import Demand
-from wallie_litellm.limiter.store import Denial, Reservation
+from wallie_litellm.limiter.store import Denial, DenialReason, Reservation
+
+_LEASE_REQUESTED: Final = DenialReason.LEASE_REQUESTED  # an enum's member takes long to look up
 
 
 class Waiter:
-    """A request in the queue until ``give_up_at``.
+    """A request in the queue until ``give_up_at``; past ``worth_until`` it waits for the lease server's answer alone.
 
     ``result`` is set when it leaves; then ``wake`` is called with it, once, from any thread. ``scope`` is the pattern
     of its model's limits, empty where it has none.
     """
 
-    __slots__ = ("demand", "give_up_at", "priority", "result", "scope", "wake")
+    __slots__ = ("demand", "give_up_at", "priority", "result", "scope", "wake", "worth_until")
 
     def __init__(
-        self, demand: Demand, priority: int, give_up_at: float, wake: Callable[[Waiter], None], scope: str = ""
+        self,
+        demand: Demand,
+        priority: int,
+        give_up_at: float,
+        wake: Callable[[Waiter], None],
+        scope: str = "",
+        worth_until: float | None = None,
     ) -> None:
         self.demand = demand
         self.priority = priority
         self.give_up_at = give_up_at
+        self.worth_until = give_up_at if worth_until is None else worth_until
         self.wake = wake
         self.scope = scope
         self.result: Reservation | Denial | None = None
+
+    def may_wait(self, now: float, denial: Denial) -> bool:
+        """Whether the wait that a denial says ends in time."""
+        until = self.give_up_at if denial.reason is _LEASE_REQUESTED else self.worth_until
+        return now + denial.retry_after <= until
 
 
 def wake(waiters: Iterable[Waiter]) -> None:

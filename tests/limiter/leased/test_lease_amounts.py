@@ -192,3 +192,30 @@ def test_a_refund_that_arrives_late_counts_from_the_reservation() -> None:
     used = leases.server.buckets["rpm"].used(leases.server._now)
     leases.server.exchange(leases.clock.wall(), late)
     assert leases.server.buckets["rpm"].used(leases.server._now) >= used - 50  # five seconds have been refilled
+
+
+def test_a_caller_that_asks_again_and_never_waits_is_admitted_what_there_is() -> None:
+    leases = Leases()
+    leases.worker = LeasedStore(
+        "openai", AccountLimits({"rpm": 60}, {"rpm": 1}), BreakerRules(), leases.clock.wall, worker="a"
+    )
+    leases.renew()
+    admitted = 0
+    for _ in range(12):  # polls, of which each fourth comes when a request has been refilled
+        admitted += leases.spend(1)
+        leases.renew()
+        leases.clock.advance(0.25)
+    assert admitted == 3
+
+
+def test_what_no_call_waits_for_is_not_claimed_from_other_workers() -> None:
+    leases = Leases()
+    leases.renew()
+    other = LeasedStore("openai", leases.worker.limits, BreakerRules(), leases.clock.wall, worker="b")
+    now, all_of_it = leases.clock.now(), Demand(600, 0, 0, 0)
+    for _ in range(2):
+        request = other.build_renewal(now, waiting(all_of_it, all_of_it, 2.0))
+        other.apply_grant(now, now, leases.server.exchange(leases.clock.wall(), request))
+    assert leases.spend(1) == 0
+    leases.renew()
+    assert not leases.server.workers["a"].claims

@@ -71,6 +71,7 @@ class LeasedStore(LeasedAccounting):
         self._exchange = exchange
         self._is_uncounted = False  # the store is away, and `on_store_error` is not `local`
         self._refuses_all = False  # the store is away, and `on_store_error` is `closed`
+        self._polled: Head | None = None  # what was denied last, for the next request if no call waits
         self._uncounted: dict[str, int] = {}  # units used while nothing is counted, by limit
 
     # Admission
@@ -318,6 +319,9 @@ class LeasedStore(LeasedAccounting):
 
     def build_renewal(self, now: float, waiting: Waiting = NONE_WAITING) -> RenewalRequest:
         """The next request, for the calls that wait."""
+        polled, self._polled = self._polled, None
+        if polled is not None and not waiting.heads:
+            waiting = Waiting.one(polled, 0.0)  # as much as there is at once, for a caller that asks again
         calls = calls_of(self._ways, now, waiting, max(0.0, self.paused_until - now))
         return self._lease.build_renewal(now, calls)
 
@@ -349,6 +353,7 @@ class LeasedStore(LeasedAccounting):
         for passed in self._passed[scope]:
             lease.prefetch.chunk(passed.scope).cover(demand)
         if self._exchange is None:
+            self._polled = Head(scope, demand)
             lease.prefetch.want()
             self.on_renewal_due()
             return False

@@ -369,7 +369,7 @@ local function decide_all(worker, scope, need, workers)
     end
   end
   if not denied then return grants end
-  if scope then
+  if scope and request.max_wait > 0 then  -- else nothing waits for what others return
     local is_models = scope_in(denied[1]) ~= ''  -- its limits are what is waited for, and not the account's
     local claimed, is_contended = {}, false
     for name, units in pairs(need) do
