@@ -8,6 +8,7 @@
 ``routing``           what decides where requests go first
 ``tiers``             names for chains, and which of them ``auto`` chooses
 ``caching``           a feature's caches
+``experiments``       arms that are compared with each other
 ``section``           what its sections are built on
 ``litellm_sections``  the sections that are LiteLLM's
 ``used_providers``    the providers and accounts that the models in them name
@@ -21,6 +22,7 @@
 """
 
 from wallie_litellm.config.caching import AnswerCacheSettings, InjectionPoint
+from wallie_litellm.config.experiments import ExperimentSettings
 from wallie_litellm.config.limits import DEFAULT_PROVIDERS, LimitSettings, ProviderLimits
 from wallie_litellm.config.load import DEFAULT_FILE, RouterConfig, load_config, parse_config
 from wallie_litellm.config.models import (
@@ -54,6 +56,7 @@ __all__ = [
     "AnswerCacheSettings",
     "BreakerSettings",
     "Dimension",
+    "ExperimentSettings",
     "FeatureRules",
     "FeatureSettings",
     "InjectionPoint",

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from wallie_litellm.config import litellm_sections
 from wallie_litellm.config.chains import ANY_GROUP, named_in, read_chains
+from wallie_litellm.config.experiments import experiment_problems
 from wallie_litellm.config.includes import with_includes
 from wallie_litellm.config.models import WallieConfig
 from wallie_litellm.config.problems import Problem, from_validation, show
@@ -109,7 +110,7 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
         *wallie_problems,
     ]
     if wallie is not None:
-        problems += _tier_problems(wallie, data, more_groups=elsewhere)
+        problems += _routing_problems(wallie, data, more_groups=elsewhere)
     if problems or wallie is None:
         raise _refusal(path, [problem._replace(where=included.locate(problem.where)) for problem in problems])
     sections = {name: dict(data.get(name) or {}) for name in litellm_sections.SECTIONS[1:4]}
@@ -126,11 +127,14 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
     )
 
 
-def _tier_problems(wallie: WallieConfig, data: Mapping[Any, Any], *, more_groups: bool) -> list[Problem]:
+def _routing_problems(wallie: WallieConfig, data: Mapping[Any, Any], *, more_groups: bool) -> list[Problem]:
     callable_names = named_in(data, more_groups=more_groups)
     of_features = {name: own.tier for name, own in wallie.features.items() if own.tier is not None}
     routing = wallie.routing
-    found = tier_problems(routing.tiers, routing.auto, of_features, callable_names.groups, callable_names.has)
+    found = [
+        *tier_problems(routing.tiers, routing.auto, of_features, callable_names.groups, callable_names.has),
+        *experiment_problems(wallie.experiments, routing.tiers, callable_names.has),
+    ]
     return [Problem(f"wallie.{problem.where}", problem.text) for problem in found]
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from wallie_litellm.config.caching import AnswerCache, AnswerCacheSettings, InjectionPoint, PromptCache
+from wallie_litellm.config.experiments import ExperimentSettings, conflicts
 from wallie_litellm.config.hedging import HedgeSettings
 from wallie_litellm.config.limits import (
     DEFAULT_PROVIDERS,
@@ -212,6 +213,7 @@ class WallieConfig(Section):
     ledger: LedgerSettings | None = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     features: Mapping[str, FeatureSettings] = Field(default_factory=dict)
+    experiments: Mapping[str, ExperimentSettings] = Field(default_factory=dict)
     routing: RoutingSettings = RoutingSettings()
     kpis: KpiSettings = KpiSettings()
     admin_token: Secret | None = None
@@ -269,6 +271,12 @@ class WallieConfig(Section):
             if own.patience is not None and own.patience > longest:
                 where = "max_wait" if own.max_wait is not None else "admission.max_wait"
                 raise conflict(f"features.{name}.patience", _too_long(own.patience, where, longest))
+        return self
+
+    @model_validator(mode="after")
+    def _experiments_fit(self) -> WallieConfig:
+        for key, text in conflicts(self.experiments, self.features, has_ledger=self.ledger is not None):
+            raise conflict(key, text)
         return self
 
 

@@ -45,6 +45,7 @@
 ``loopback``         which addresses belong to this machine
 ``human_ask``          what a person asks in a prompt, without what agents put beside it
 ``prompt_complexity``  how complex a prompt is, and how much of a long one is looked at
+``arms``             which arm of an experiment a user or session has
 ``confidence_sequence``  differences of means with intervals that hold at every look; a share's lower bound
 ``chi_square``       whether counts are divided as they should be
 ``validation``       checks of the numbers that callers pass

@@ -3,6 +3,7 @@
 ``hedging``   whether a late call is hedged, by the budgets and by how many others are late
 ``plan``      where one request goes: the group asked first, those after it, and what decided it
 ``routing``   what one guard decides by: the steps that make plans, and their switches
+``experiments``    which arm a request has, and where an experiment stands
 ``answer_pool``    answers that are given again
 ``warm_prefixes``  which scope was lately sent the same beginning of a prompt
 ``switches``  which of the decisions are switched off at run time

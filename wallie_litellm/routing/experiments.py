@@ -1,0 +1,164 @@
+"""Experiments: which arm a request has, and where an experiment stands."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from wallie_litellm.config import ExperimentSettings
+from wallie_litellm.core.arms import arm_of, unit_hash
+from wallie_litellm.routing.plan import Asked, Decided, Member, Plan
+from wallie_litellm.routing.warm_prefixes import session_of
+
+STARTED: Final = "started"
+STOPPED: Final = "stopped"
+CONCLUDED: Final = "concluded"
+
+_BITS: Final = 64  # of a unit's hash
+
+
+class Change(NamedTuple):
+    """One of an experiment's changes on record, as :class:`~wallie_litellm.events.ExperimentChanged` has it."""
+
+    id: str
+    at: float
+    definition: str
+    change: str
+    arm: str
+    reason: str | None = None
+
+
+class Standing(NamedTuple):
+    """Where an experiment stands: since when it is measured (Unix seconds), the arms stopped, the arm that has won."""
+
+    since: float | None = None
+    start: str | None = None  # id of the change that started it
+    stopped: frozenset[str] = frozenset()
+    winner: str | None = None
+    concluded_at: float | None = None
+    reason: str | None = None
+
+    @property
+    def state(self) -> str:
+        """``running``, or ``concluded``."""
+        return "running" if self.winner is None else "concluded"
+
+
+def standing_of(changes: Iterable[Change], definition: str) -> Standing:
+    """Where an experiment of this ``definition`` stands by its ``changes``, in order of time.
+
+    With another definition between, it begins anew: what was stopped or concluded before says nothing of it.
+    """
+    standing, current = Standing(), None
+    for change in changes:
+        if change.change == STARTED:
+            if change.definition != current:
+                current, standing = change.definition, Standing(change.at, change.id)
+        elif change.definition != current:
+            continue
+        elif change.change == STOPPED:
+            standing = standing._replace(stopped=standing.stopped | {change.arm})
+        elif change.change == CONCLUDED:
+            standing = standing._replace(winner=change.arm, concluded_at=change.at, reason=change.reason)
+    return standing if current == definition else Standing()
+
+
+class Experiment:
+    """One experiment of the file, and where it stands."""
+
+    def __init__(self, name: str, settings: ExperimentSettings, ordinary: frozenset[str]) -> None:
+        self.name = name
+        self.settings = settings
+        self.standing = Standing()
+        self._names = ordinary | settings.arms.keys()
+
+    def takes(self, model: str | None) -> bool:
+        """Whether a request of the feature takes part: it names no model, one of the arms, or the feature's tier.
+
+        One that names another model wants that one, and is left alone.
+        """
+        return model is None or model in self._names
+
+    def unit_of(self, asked: Asked) -> tuple[str, str | None]:
+        """What keeps its arm, by kind, and its hash: the user, else the session, else the request, which has none."""
+        kind = self.settings.unit
+        if kind == "user" and asked.user_id:
+            return kind, unit_hash(self.name, f"user:{asked.user_id}")
+        session = None if kind == "request" else session_of(asked.arguments, asked.metadata)
+        return ("request", None) if session is None else ("session", unit_hash(self.name, f"session:{session}"))
+
+    def describe(self) -> dict[str, Any]:
+        """What the file says of it and where it stands, JSON-ready."""
+        standing, settings = self.standing, self.settings
+        return {
+            "feature": settings.feature,
+            "metric": settings.metric,
+            "unit": settings.unit,
+            "arms": {arm: {"share": share, "stopped": arm in standing.stopped} for arm, share in settings.arms.items()},
+            "state": standing.state,
+            "since": standing.since,
+            "winner": standing.winner,
+        }
+
+
+class ExperimentStep:
+    """The step of a plan that gives requests their arm; ``tiers`` are chains by name, ``ordinary`` features' tiers."""
+
+    def __init__(
+        self,
+        experiments: Mapping[str, ExperimentSettings],
+        tiers: Mapping[str, Sequence[str]],
+        ordinary: Mapping[str, str | None],
+        on: Callable[[str], bool],
+    ) -> None:
+        self._tiers = tiers
+        self._on = on
+        self.by_name = {
+            name: Experiment(name, settings, frozenset(filter(None, [ordinary.get(settings.feature)])))
+            for name, settings in experiments.items()
+        }
+        self._by_feature = {one.settings.feature: one for one in self.by_name.values()}
+        self._random = random.Random()  # noqa: S311 - it divides requests
+
+    def __call__(self, plan: Plan, asked: Asked) -> Plan:
+        """The plan with the request's arm asked first, if it takes part in an experiment."""
+        experiment = self._by_feature.get(asked.feature or "")
+        if experiment is None or not self._on("experiments"):
+            return plan
+        if not experiment.takes(asked.stated.get("tier") or asked.model):
+            return plan
+        decided, winner = plan.decided or Decided(), experiment.standing.winner
+        if winner is not None:
+            decided.why.append(f"{winner} has won {experiment.name}")
+            return self._asked_first(winner, plan._replace(decided=decided), asked)
+        kind, unit = experiment.unit_of(asked)
+        drawn = f"{self._random.getrandbits(_BITS):016x}" if unit is None else unit
+        arm = arm_of(drawn, experiment.settings.arms, experiment.standing.stopped)
+        if arm is None:
+            return plan
+        decided.experiment, decided.arm, decided.unit = experiment.name, arm, unit
+        decided.why.append(f"arm {arm} of {experiment.name} by {kind}")
+        return self._asked_first(arm, plan._replace(decided=decided), asked)
+
+    def apply(self, name: str, standing: Standing) -> None:
+        """Have the experiment stand where the ledger says it does."""
+        self.by_name[name].standing = standing
+
+    def _asked_first(self, arm: str, plan: Plan, asked: Asked) -> Plan:
+        """The arm, then the rest of the request's chain; a tier is a chain of its own."""
+        tier = self._tiers.get(arm)
+        if tier is not None:
+            if plan.decided is not None:
+                plan.decided.tier = arm
+            rest = plan.members if asked.states_chain else tuple(map(Member, tier[1:]))
+            return plan._replace(group=tier[0], members=rest)
+        if arm == plan.group:
+            return plan
+        alone = asked.stated.get("disable_fallbacks") is True
+        rest = () if alone else (Member(plan.group), *(one for one in plan.members if one.group != arm))
+        return plan._replace(group=arm, members=rest)
+
+    def describe(self) -> dict[str, Any]:
+        """Every experiment, by name."""
+        return {name: one.describe() for name, one in self.by_name.items()}
