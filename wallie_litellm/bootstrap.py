@@ -137,7 +137,7 @@ def _ask_vendors(guard: Guard) -> None:
     """Have the vendors asked for the account's limits for whose administration API the environment has a key."""
     learned = {name for name, limits in guard.config.providers.items() if limits.learn != "off"}
     apis = [api for api in admin_apis(os.environ) if api.vendor in learned]
-    guard.on_close(AdminQuestions(apis, guard.vendor_limits.learn_of).close)
+    guard.on_close(AdminQuestions(apis, guard.vendor_limits.learn_of, guard.vendor_limits.are_askable).close)
 
 
 def worker_name() -> str:

@@ -18,6 +18,7 @@ from wallie_litellm.core.limit_sightings import Sighting
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.admin_apis import AdminQuestions, admin_apis
 from wallie_litellm.guard.context import Attempt
+from wallie_litellm.guard.router import WallieRouter
 from wallie_litellm.simulator.loopback_server import LoopbackServer
 
 ENV = {"ANTHROPIC_ADMIN_KEY": "sk-ant-admin", "OPENAI_ADMIN_KEY": "sk-admin"}
@@ -119,6 +120,38 @@ async def test_a_failure_is_logged_once_and_without_the_key(vendors: Vendors, ca
         "The limits of anthropic cannot be asked for: HTTPStatusError"
     ]
     assert seen == []
+
+
+async def test_a_vendor_is_asked_once_its_own_address_is_called(
+    vendors: Vendors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wallie_litellm.guard.admin_apis.LOOK", 0.01)
+    called: list[str] = ["openai"]
+    questions = AdminQuestions(here(vendors), lambda *_: None, called.__contains__)
+    try:
+        await until(lambda: len(vendors.asked) == 3)
+        assert {key for _, key in vendors.asked} == {"Bearer sk-admin"}  # though Anthropic comes first
+        called.append("anthropic")
+        await until(lambda: len(vendors.asked) == 5)
+        assert {key for _, key in vendors.asked[3:]} == {"sk-ant-admin"}
+    finally:
+        questions.close()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_limits_of_the_vendors_account_are_none_of_a_server_elsewhere(elsewhere: bool) -> None:
+    at = {"api_base": "http://127.0.0.1:9/v1"} if elsewhere else {}
+    models = [
+        {"model_name": name, "litellm_params": {"model": f"{name}/m", "api_key": "fake", **params}}
+        for name, params in (("openai", at), ("anthropic", {}))
+    ]
+    router = WallieRouter(model_list=models, guard=Guard(WallieConfig(ledger=None)))
+    try:
+        askable = [name for name in ("openai", "anthropic", "groq") if router.guard.vendor_limits.are_askable(name)]
+        assert askable == (["anthropic"] if elsewhere else ["openai", "anthropic"])
+    finally:
+        router.guard.close()
+        router.discard()
 
 
 def test_without_a_key_no_vendor_is_asked() -> None:

@@ -1,14 +1,17 @@
-"""Vendors' administration APIs, asked for an account's limits at the start and then hourly, away from the calls' path.
+"""Vendors' administration APIs, asked for an account's limits hourly, away from the calls' path.
 
 A vendor is asked where the environment has its administration key: ``ANTHROPIC_ADMIN_KEY``, or ``OPENAI_ADMIN_KEY``,
-with ``OPENAI_PROJECT_ID`` where the organization has several projects.
+with ``OPENAI_PROJECT_ID`` where the organization has several projects; and from when a router calls the vendor's own
+address, since its limits are none of a server elsewhere.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import inf
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -16,6 +19,7 @@ import httpx
 from wallie_litellm.core.admin_limits import ModelLimitsSeen, anthropics_limits, openais_limits
 
 HOUR: Final = 3600.0  # seconds between two questions
+LOOK: Final = 5.0  # seconds between two looks whether a vendor is to be asked
 ANSWER: Final = 10.0  # seconds for one answer
 MOST_PAGES: Final = 50
 
@@ -43,12 +47,22 @@ def admin_apis(env: Mapping[str, str]) -> Iterator[AdminApi]:
 
 
 class AdminQuestions:
-    """Asks in a thread of its own; ``learn`` receives a provider's limits by model. Failures are logged once."""
+    """Asks in a thread of its own; ``learn`` receives a provider's limits by model. Failures are logged once.
 
-    def __init__(self, apis: Iterable[AdminApi], learn: Callable[[str, ModelLimitsSeen], object]) -> None:
+    ``may_ask`` says of a vendor whether it is called at its own address.
+    """
+
+    def __init__(
+        self,
+        apis: Iterable[AdminApi],
+        learn: Callable[[str, ModelLimitsSeen], object],
+        may_ask: Callable[[str], bool] = lambda _vendor: True,
+    ) -> None:
         self._apis = tuple(apis)
         self._learn = learn
+        self._may_ask = may_ask
         self._ended = threading.Event()
+        self._asked_at: dict[str, float] = {}  # by vendor, seconds of the monotonic clock
         self._failing: set[str] = set()
         if self._apis:
             threading.Thread(target=self._run, name="wallie-admin-apis", daemon=True).start()
@@ -60,8 +74,16 @@ class AdminQuestions:
     def _run(self) -> None:
         while not self._ended.is_set():
             for api in self._apis:
-                self._ask(api)
-            self._ended.wait(HOUR)
+                if self._may_ask(api.vendor) and self._is_due(api.vendor):
+                    self._ask(api)
+            self._ended.wait(LOOK)
+
+    def _is_due(self, vendor: str) -> bool:
+        now = time.monotonic()
+        if now - self._asked_at.get(vendor, -inf) < HOUR:
+            return False
+        self._asked_at[vendor] = now
+        return True
 
     def _ask(self, api: AdminApi) -> None:
         try:

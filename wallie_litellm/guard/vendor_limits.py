@@ -76,6 +76,10 @@ class VendorLimits:
         for learning in list(self._learning.values()):
             learning.accounts_changed()
 
+    def are_askable(self, provider: str) -> bool:
+        """Whether what the vendor's administration API says holds for ``provider``: not for a server elsewhere."""
+        return self._limiters.is_at_own_address(provider)
+
     def describe(self, providers: Iterable[str]) -> dict[str, Any]:
         """All limits of ``providers``, by name, scope and dimension."""
         return {

@@ -89,7 +89,7 @@ class LimiterRegistry:
         self._scopes: dict[str, set[str]] = {}  # of the models that routers call, by provider or account
         self._groups: dict[str, dict[str, None]] = {}  # in which they are called, by scope
         self._patterns: dict[str, str] = {}  # of the limits that models have besides the account's, by scope
-        self._met: set[str] = set()  # providers and accounts that routers have called
+        self._met: dict[str, bool] = {}  # that routers have called; whether, first, at the vendor's own address
         self._left: frozenset[str] = frozenset()  # of those, what no router calls any more
         self.has_router = False
         for name, settings in config.providers.items():
@@ -111,6 +111,10 @@ class LimiterRegistry:
         """Whether it is settled at which address ``provider`` is, and with it whose default limits it has."""
         return provider in self._providers
 
+    def is_at_own_address(self, provider: str) -> bool:
+        """Whether a router calls ``provider`` at the vendor's own address, or one that the file gives its name."""
+        return self._met.get(provider, False) and provider not in self._left
+
     def meet(
         self, provider: str, account: str, at_own_address: bool, scope: str = "", group: str | None = None
     ) -> None:
@@ -124,7 +128,7 @@ class LimiterRegistry:
                 self._scopes.setdefault(account, set()).add(scope)
                 self._groups.setdefault(scope, {})[group or ""] = None
                 self._patterns.pop(scope, None)
-            self._met.update((provider, account))
+            self._met = {provider: at_own_address, account: at_own_address, **self._met}
             self._left -= {provider, account}
             if not at_own_address and provider in self._by_default:
                 self._by_default[provider] = self._build(provider, _limits(self._config.limits_elsewhere(provider)))
@@ -138,7 +142,7 @@ class LimiterRegistry:
     def retain(self, called: Collection[str]) -> None:
         """Routers call these providers and accounts alone from now on; status reports list the others no longer."""
         with self._lock:
-            self._left = frozenset(self._met.difference(called))
+            self._left = frozenset(set(self._met).difference(called))
 
     def names(self, scope: str) -> bool:
         """Whether a router names the model of a scope, rather than a wildcard; without a router, always."""
