@@ -16,16 +16,19 @@ def add_headers(context: RequestContext, response: Any) -> None:
     served = context.served_by
     if headers is None or served is None:
         return
-    headers["x-litellm-model-group"] = served.group
-    headers["x-litellm-attempted-retries"] = context.tried.retries
-    if context.tried.retries:
-        headers["x-litellm-max-retries"] = context.tried.max_retries
-    headers["x-litellm-attempted-fallbacks"] = context.tried.fallbacks
-    headers["x-wallie-request-id"] = context.request_id
-    headers["x-wallie-provider"] = served.provider or FROM_CACHE
-    headers["x-wallie-model-group"] = served.group
-    headers["x-wallie-fallback"] = int(served.group != context.group)
-    headers["x-wallie-waited-ms"] = round(context.waited * 1000)
+    group, tried = served.group, context.tried
+    headers |= {
+        "x-litellm-model-group": group,
+        "x-litellm-attempted-retries": tried.retries,
+        "x-litellm-attempted-fallbacks": tried.fallbacks,
+        "x-wallie-request-id": context.request_id,
+        "x-wallie-provider": served.provider or FROM_CACHE,
+        "x-wallie-model-group": group,
+        "x-wallie-fallback": int(group != context.group),
+        "x-wallie-waited-ms": round(context.waited * 1000),
+    }
+    if tried.retries:
+        headers["x-litellm-max-retries"] = tried.max_retries
     if not served.provider:
         headers["x-wallie-cost-usd"] = "0.00000000"
     if (decided := context.decided) is not None and decided.hedged:

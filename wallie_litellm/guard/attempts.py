@@ -12,6 +12,7 @@ import openai
 
 from wallie_litellm.core.attempt_result import HEDGED, NO_CONTENT, AttemptResult
 from wallie_litellm.core.demand import Demand, Outcome
+from wallie_litellm.core.scopes import model_scope
 from wallie_litellm.errors import DeadlineExceeded, Refused
 from wallie_litellm.guard.answers import Answers, counted_of
 from wallie_litellm.guard.attempt_stream import SLOW_ANSWER, AttemptStream, StreamBounds
@@ -201,7 +202,8 @@ class Attempts:
             DeadlineExceeded: the caller's deadline has passed.
             Exception: the fault that the caller asked for.
         """
-        self.guard.check_deadline(request.context)
+        if request.context.deadline_at is not None:
+            self.guard.check_deadline(request.context)
         if (fault := request.loop.take_mock_fault()) is not None:
             raise fault
         arguments = request.arguments_of(step, apart=attempt.hedge)
@@ -290,8 +292,8 @@ class Attempts:
         """Note the deployment, and estimate as its vendor counts. True if the output may be cut to what limits hold."""
         parameters = deployment["litellm_params"]
         attempt.provider, attempt.account, _ = self._inner.destination_of(deployment)
-        attempt.scope = self._inner.scope_of(deployment)
-        attempt.deployment = parameters["model"]
+        attempt.deployment = name = parameters["model"]
+        attempt.scope = model_scope(attempt.account, name)
         attempt.deployment_id = id_of(deployment)
         attempt.entry = deployment
         model = self._estimates.model_of(attempt)
@@ -351,9 +353,8 @@ class Attempts:
 
     def _first_token(self, request: Request, attempt: Attempt) -> float | None:
         """Seconds in which content must come: the request's own, the feature's, or the provider's."""
-        for seconds in (request.first_token, request.context.rules.first_token):
-            if seconds is not None:
-                return seconds
+        if (stated := request.first_token) is not None or (stated := request.context.rules.first_token) is not None:
+            return stated
         limits = self._providers.get(attempt.provider)
         return None if limits is None else limits.first_token
 
@@ -371,7 +372,7 @@ class Attempts:
         result = self._answers.result_of(context, attempt, response)
         if result.outcome is not Outcome.CACHE_HIT:
             self._vendor_limits.answered(attempt, answer_headers(response))
-        filtered = request.loop.has_content_policy_chain() and is_filtered(response)
+        filtered = is_filtered(response) and request.loop.has_content_policy_chain()
         if attempt.race is not None and not filtered:
             attempt.race.win(attempt)
         self.guard.settle(context, attempt, result)

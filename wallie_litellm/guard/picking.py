@@ -46,14 +46,15 @@ class Picking:
         self._attempt = attempt
         self.excluded = excluded
         self._wide = False
-        self._only: str | None = None
+        self._only: Deployment | None = None
         self._token: Token[Selection | None]
 
     def keep(self, deployments: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those of ``deployments`` that LiteLLM may pick."""
         if self._only is not None:
             # None is left only where another router picks, in a handler or a hook of the application's.
-            return [deployment for deployment in deployments if id_of(deployment) == self._only] or deployments
+            only = id_of(self._only)
+            return [deployment for deployment in deployments if id_of(deployment) == only] or deployments
         left = [deployment for deployment in deployments if id_of(deployment) not in self.excluded]
         if len(left) < 2:
             return left
@@ -81,7 +82,7 @@ class Picking:
 
     def settle_on(self, deployment: Deployment) -> None:
         """Keep only the deployment that was picked: the Router picks again when it calls a group."""
-        self._only = id_of(deployment)
+        self._only = deployment
 
     def __enter__(self) -> None:
         ensure_registered()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from wallie_litellm.clock import DAY, Clock
 from wallie_litellm.config import WallieConfig
@@ -39,7 +39,7 @@ from wallie_litellm.limiter.recent_calls import CALLED_LATELY
 _SUCCESS, _CACHE_HIT, _CUT = Outcome.SUCCESS, Outcome.CACHE_HIT, Outcome.CUT
 _CLOSED: Final = BreakerState.CLOSED
 
-_NOTHING_DECIDED: Final[Mapping[str, Any]] = {}
+_NO_FAILURE: Final = (None, None, False)  # the fields of one
 MOST_UNPRICED: Final = 1_000  # deployments announced: with a wildcard, callers invent names
 
 # Has an action done once in the fleet: a key, the seconds for which this holds, the action.
@@ -137,31 +137,28 @@ class Reporter:
         if context.ended:
             return
         context.ended = True
-        wall, served, caller = self._wall(), context.served_by if failure is None else None, context.caller
-        decided = context.decided
-        self._publish(
-            Ended(
-                id=new_id(wall) if context.response is None else _id_of("end", *context.response),
-                at=wall,
-                request_id=context.request_id,
-                model=context.group,
-                operation=context.operation,
-                stream=context.stream,
-                success=failure is None,
-                error=None if failure is None else failure.error,
-                status_code=None if failure is None else failure.status_code,
-                by_caller=failure is not None and failure.by_caller,
-                latency_ms=(self._now() - context.started_at) * 1000,
-                waited_ms=context.waited * 1000,
-                used_fallback=served is not None and served.group != context.group,
-                provider=context.last_provider() if served is None else served.provider,
-                feature=caller.feature,
-                user_id=caller.user_id,
-                metadata=caller.metadata,
-                settled=tuple(context.attempts),
-                **(_NOTHING_DECIDED if decided is None else decided.recorded()),
-            )
+        wall, served, decided = self._wall(), context.served_by if failure is None else None, context.decided
+        error, status_code, by_caller = _NO_FAILURE if failure is None else failure
+        # By position, as in `settled`.
+        record = Ended(
+            new_id(wall) if context.response is None else _id_of("end", *context.response),
+            wall,  # at
+            context.request_id,
+            context.group,  # model
+            context.operation,
+            context.stream,
+            failure is None,  # success
+            error,
+            status_code,
+            by_caller,
+            (self._now() - context.started_at) * 1000,  # latency_ms
+            context.waited * 1000,  # waited_ms
+            served is not None and served.group != context.group,  # used_fallback
+            context.last_provider() if served is None else served.provider,
+            *context.caller,  # feature, user_id, metadata
+            tuple(context.attempts),  # settled
         )
+        self._publish(record if decided is None else record._replace(**decided.recorded()))
 
     def fell_back(self, context: RequestContext, group: str) -> None:
         """A request goes on to ``group``."""

@@ -12,7 +12,7 @@ import litellm
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.token_estimate import CHARACTERS_PER_TOKEN
 from wallie_litellm.litellm_adapter.wires.chat import ChatReader
-from wallie_litellm.litellm_adapter.wires.fields import value_of
+from wallie_litellm.litellm_adapter.wires.fields import hidden_params_of, value_of
 from wallie_litellm.litellm_adapter.wires.reader import StreamReader
 from wallie_litellm.litellm_adapter.wires.usage import tokens_of
 
@@ -32,7 +32,7 @@ def is_cached_stream(stream: Any) -> bool:
 
 def headers_of(response: Any) -> dict[str, Any] | None:
     """The headers that LiteLLM keeps with a response or a stream, to be added to; ``None`` where it can keep none."""
-    hidden = value_of(response, "_hidden_params")
+    hidden = hidden_params_of(response)
     if not isinstance(hidden, dict):
         return None
     found = hidden.get("additional_headers")
@@ -43,13 +43,13 @@ def headers_of(response: Any) -> dict[str, Any] | None:
 
 def answer_headers(response: Any) -> Mapping[str, str]:
     """The vendor's headers of a response, or of a stream that has begun, as LiteLLM keeps them."""
-    found = value_of(value_of(response, "_hidden_params"), "additional_headers")
+    found = value_of(hidden_params_of(response), "additional_headers")
     return found if type(found) is dict else _NO_HEADERS
 
 
 def deployment_id_of(response: Any) -> str | None:
     """The id of the deployment that answered."""
-    key = value_of(value_of(response, "_hidden_params"), "model_id")
+    key = value_of(hidden_params_of(response), "model_id")
     return str(key) if key else None
 
 
@@ -57,7 +57,8 @@ def is_filtered(response: Any) -> bool:
     """Whether the provider's content filter has emptied an answer."""
     if not isinstance(response, litellm.ModelResponse):
         return False
-    return any(value_of(choice, "finish_reason") == "content_filter" for choice in response.choices[:1])
+    choices = response.choices
+    return bool(choices) and value_of(choices[0], "finish_reason") == "content_filter"
 
 
 def text_of_chunk(chunk: Any) -> str | None:
@@ -102,7 +103,7 @@ def answer_of(response: Any, wire: type[StreamReader] = ChatReader) -> UsageRepo
     raw = wire.usage_in(response)
     usage = None if raw is None else tokens_of(raw)
     cost, from_cache = None, False
-    hidden = value_of(response, "_hidden_params")
+    hidden = hidden_params_of(response)
     if isinstance(hidden, dict):
         cost, from_cache = hidden.get("response_cost"), hidden.get("cache_hit") is True
     cost = float(cost) if isinstance(cost, int | float) else None

@@ -15,17 +15,25 @@ def value_of(thing: Any, name: str) -> Any:
     if kind is dict:
         return thing.get(name)
     if _is_model(kind):
-        return _value_in_model(thing, name)
+        own = thing.__dict__
+        return own[name] if name in own else _value_kept_apart(thing, name)
     return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
 
 
-def _value_in_model(model: BaseModel, name: str) -> Any:
+def hidden_params_of(response: Any) -> Any:
+    """LiteLLM's ``_hidden_params`` of a response or a stream, ``None`` where it has none."""
+    try:
+        return response.__pydantic_private__["_hidden_params"]
+    except (AttributeError, KeyError, TypeError):
+        return value_of(response, "_hidden_params")
+
+
+def _value_kept_apart(model: BaseModel, name: str) -> Any:
     """``getattr`` takes 2 µs for a private or a missing attribute of a model (pydantic 2.14); this, 0.3 µs."""
-    if name in model.__dict__:
-        return model.__dict__[name]
-    for values in (model.__pydantic_extra__, model.__pydantic_private__):
-        if values and name in values:
-            return values[name]
+    if (extra := model.__pydantic_extra__) and name in extra:
+        return extra[name]
+    if (private := model.__pydantic_private__) and name in private:
+        return private[name]
     return getattr(model, name, None) if _is_on_class(type(model), name) else None
 
 
