@@ -18,8 +18,10 @@ from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.daily_quota import next_midnight
 from wallie_litellm.core.fault_domain import FaultDomain
 from wallie_litellm.core.http_status import FAULTS
+from wallie_litellm.core.limit_texts import sightings_in_answer
 from wallie_litellm.litellm_adapter.error_table import ROWS, find_row
 from wallie_litellm.litellm_adapter.errors import classify_error
+from wallie_litellm.litellm_adapter.limit_signs import REFUSALS, refusal_in
 from wallie_litellm.simulator.loopback_server import LoopbackServer
 
 GOOGLES: Final = ("gemini", "google-openai")  # whose days begin at midnight in California
@@ -102,6 +104,8 @@ async def check(shape: Shape, answering: Answering, *, stream: bool = False) -> 
     failed = shape.missing or (result.fault in FAILING and not shape.limited)
     assert result.verdict is (Verdict.FAILURE if failed else Verdict.IGNORED)
     assert result.transient == (result.fault is FaultDomain.PROVIDER)
+    named = sightings_in_answer(shape.body) if shape.status in REFUSALS else ()
+    assert refusal_in(raised.value).in_text == named
     pause = until_reset(shape.vendor) if shape.pause == DAY else shape.pause
     assert result.pause_for == (None if pause is None else pytest.approx(pause, abs=5 if shape.pause == DAY else 1e-2))
 
@@ -127,6 +131,11 @@ async def test_an_answer_that_litellm_cannot_read_is_the_providers_failure(answe
             assert (result.fault, result.verdict, result.transient) == (FaultDomain.PROVIDER, Verdict.FAILURE, True), (
                 body
             )
+
+
+def test_limits_are_named_by_shapes_of_many_vendors() -> None:
+    naming = {shape.vendor for shape in SHAPES if sightings_in_answer(shape.body)}
+    assert naming >= {"openai", "azure", "anthropic", "gemini", "google-openai", "groq", "together-ai", "cohere"}
 
 
 def test_the_shapes_are_of_at_least_ten_vendors_and_sixty_kinds() -> None:

@@ -92,6 +92,7 @@ class TellingVendor:
     def __init__(self) -> None:
         self.server = LoopbackServer("telling vendor", self._handle, 2**22)
         self.status = 200
+        self.body: Any = LIMITED  # of other statuses
         self.headers = {
             name: str(value)
             for each in VOCABULARIES.values()
@@ -104,7 +105,7 @@ class TellingVendor:
         body = json.loads(data) if data.startswith(b"{") else {}
         if self.status != 200:
             again = {"x-should-retry": "false"}  # OpenAI's client repeats a call by itself, else
-            return web.json_response(LIMITED, status=self.status, headers={**self.headers, **again})
+            return web.json_response(self.body, status=self.status, headers={**self.headers, **again})
         if "speech" in request.path:
             return web.Response(body=b"abc", content_type="audio/mpeg", headers=self.headers)
         if body.get("stream"):
@@ -217,6 +218,22 @@ async def test_errors_have_the_headers_of_limits_and_their_text_on_every_endpoin
         said = refusal_in(caught.value)
         assert said.in_text == (Sighting("rpm", 60),), (name, method)
         assert sightings_in(VOCABULARIES[name], said.headers, 0.0), (name, method)
+
+
+async def test_a_limit_in_a_quoted_prompt_or_in_another_error_is_none(plain: Router, vendor: TellingVendor) -> None:
+    said = str(LIMITED["error"]["message"])
+    for status, message, named in (
+        (429, said, (Sighting("rpm", 60),)),
+        (429, f"Please slow down. You asked: {said}", ()),
+        (400, said, ()),
+    ):
+        vendor.status, vendor.body = status, {"error": {"message": message, "prompt": said}}
+        for name in ("openai", "anthropic", "groq", "together_ai"):
+            for stream in (False, True):
+                with pytest.raises(openai.APIError) as caught:
+                    await plain.acompletion(model=name, messages=PROMPT, stream=stream)
+                assert refusal_in(caught.value).in_text == named, (name, status, message)
+    vendor.body = LIMITED
 
 
 def test_the_vocabulary_is_that_of_the_vendor_wherever_it_is_called() -> None:

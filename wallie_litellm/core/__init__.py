@@ -36,7 +36,7 @@
 ``retry_after``      the wait that a provider asks for
 ``limit_headers``    the headers in which vendors tell an account's limits
 ``limit_sightings``  what an answer's headers say of them
-``limit_texts``      what the text of a 429 says of them
+``limit_texts``      what the message of a 429 says of them
 ``admin_limits``     what vendors' administration APIs say of them
 ``learned_limits``   what is believed of a limit, from what answers say
 ``bill``             what an attempt used and cost

@@ -23,12 +23,16 @@ _LIMIT_HEADER: Final = "x-ratelimit-limit-req-minute"  # Mistral's limit, 0 for 
 
 
 class HttpAnswer(NamedTuple):
-    """``status`` is ``None`` where no response was found; ``text`` is in lower case."""
+    """``status`` is ``None`` where no response was found; ``text`` is in lower case.
+
+    ``body`` is the answer's JSON, parsed, else its text, or that of the error where there is no more.
+    """
 
     status: int | None
     headers: Mapping[str, str]
     codes: frozenset[str]
     text: str
+    body: object
 
 
 def answer_behind(error: BaseException, causes: Sequence[BaseException]) -> HttpAnswer:
@@ -37,14 +41,17 @@ def answer_behind(error: BaseException, causes: Sequence[BaseException]) -> Http
     if response is None:
         found = getattr(error, "body", None)  # of an error inside a 200
         text = f"{error}\n{_as_json(found)}"[:_LONGEST_TEXT]
-        return HttpAnswer(None, response_headers(error) or {}, frozenset(_codes(found)), text.lower())
+        said = found if isinstance(found, Mapping) else str(error)
+        return HttpAnswer(None, response_headers(error) or {}, frozenset(_codes(found)), text.lower(), said)
     headers = {**(response_headers(error) or {}), **response.headers}
     body = _body(response)
     text = f"{error}\n{body}"[:_LONGEST_TEXT]
-    codes = [*_codes(_parsed(body)), headers.get(_TYPE_HEADER, "").partition(":")[0]]
+    parsed = _parsed(body)
+    codes = [*_codes(parsed), headers.get(_TYPE_HEADER, "").partition(":")[0]]
     if _LIMIT_HEADER in headers:
         codes.append(f"{_LIMIT_HEADER}: {headers[_LIMIT_HEADER]}")
-    return HttpAnswer(response.status_code, headers, frozenset(codes), text.lower())
+    said = parsed or body or str(error)
+    return HttpAnswer(response.status_code, headers, frozenset(codes), text.lower(), said)
 
 
 def _response_of(cause: BaseException) -> httpx.Response | None:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from wallie_litellm.core.limit_headers import VOCABULARIES, Vocabulary
 from wallie_litellm.core.limit_sightings import Sighting
-from wallie_litellm.core.limit_texts import sightings_in_text
+from wallie_litellm.core.limit_texts import sightings_in_answer
 
 REFUSALS: Final = frozenset({413, 429})  # statuses of answers that may name a limit
 _SILENT: Final = Vocabulary((), "")
@@ -32,9 +32,10 @@ def vocabulary_of(model: str, parameters: Mapping[str, Any]) -> Vocabulary:
 
 
 def refusal_in(error: BaseException) -> Refusal:
-    """What an error says of limits."""
+    """What an error says of limits; its text counts where the provider's own status is that of a limit."""
     from wallie_litellm.litellm_adapter.error_evidence import causes_of  # late, as above
     from wallie_litellm.litellm_adapter.http_answer import answer_behind
 
     answer = answer_behind(error, tuple(causes_of(error)))
-    return Refusal(sightings_in_text(answer.text), answer.headers)
+    is_refusal = answer.status is None or answer.status in REFUSALS
+    return Refusal(sightings_in_answer(answer.body) if is_refusal else (), answer.headers)
