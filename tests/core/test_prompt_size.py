@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionMessage
 
 from wallie_litellm.core.media_tokens import Medium
-from wallie_litellm.core.prompt_size import PromptSize, SizeTally, json_size
+from wallie_litellm.core.prompt_size import MANY, PromptSize, SizeTally, json_size
 
 FILE = base64.b64encode(bytes(3_000_000)).decode()  # 4 MB of base64
 PDF = base64.b64encode(b"%PDF-1.7 <</Type/Pages/Count 7>>" + bytes(3_000_000)).decode()
@@ -158,11 +158,57 @@ def test_json_is_about_as_long_as_it_is(value: Any) -> None:
     assert abs(json_size(value) - len(json.dumps(value))) <= 8 + 0.1 * len(json.dumps(value))
 
 
+TEXTS = ["word", "unïque", "日本語", "x" * 300]
+LONG_LISTS: dict[str, list[Any]] = {
+    "alike": [f"text {number}" for number in range(40_000)],
+    "sorted": ["x" * (number // 100) for number in range(40_000)],
+    "every other": ["x" * 40 if number % 2 else "" for number in range(40_000)],
+    "every eighth": ["x" * 400 if number % 8 == 0 else "y" for number in range(40_000)],
+    "scripts": [TEXTS[number * number % 7 % 4] for number in range(40_000)],
+    "rounded": ["x" * round(60 * (1 + number % 97 / 10)) for number in range(40_000)],
+    "kinds": [{"text": "x" * 90} if number % 3 else "y" * 7 for number in range(40_000)],
+}
+
+
+@pytest.mark.parametrize("name", LONG_LISTS)
+def test_a_long_list_is_about_as_long_as_its_items_together(name: str) -> None:
+    values = LONG_LISTS[name]
+    whole = sum(size_of([one]).text for one in values)
+    assert size_of(values).text == pytest.approx(whole, rel=0.02)
+    assert size_of({"content": values}).text == pytest.approx(whole, rel=0.02)
+    if name != "kinds":
+        assert json_size(values) == pytest.approx(sum(json_size([one]) for one in values), rel=0.02)
+
+
+def test_of_a_long_list_tokens_media_and_marks_count_for_all() -> None:
+    assert size_of([[1, 2, 3]] * 40_000).tokens == 120_000
+    image = {"type": "image_url", "image_url": {"url": "https://x/y.png"}, "cache_control": {"type": "ephemeral"}}
+    found = size_of([image] * (MANY + 1))
+    assert len(found.media) == MANY
+    assert found.marked
+
+
+def test_of_a_long_list_a_bounded_number_of_items_is_looked_into() -> None:
+    class Counted:
+        looks = 0
+
+        def __getattribute__(self, name: str) -> Any:
+            if name != "__dict__":
+                return object.__getattribute__(self, name)
+            Counted.looks += 1
+            return {"text": "abcd"}
+
+    assert size_of([Counted()] * 1_000_000).text == 4_000_000
+    assert Counted.looks == MANY
+
+
 def test_what_contains_itself_ends() -> None:
     loop: list[Any] = ["x" * 100]
     loop += [loop, loop]
     assert size_of(loop).text >= 100
     assert json_size({"a": loop}) > 0
+    loop += [*["x"] * MANY, loop]
+    assert size_of(loop).text >= MANY
 
 
 # Fields that are read in a way of their own, with any value in them.

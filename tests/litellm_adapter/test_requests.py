@@ -54,6 +54,8 @@ def size(name: str = "messages", **arguments: Any) -> Any:
         ("json", {"json": {"system": [{"text": "y" * 9000}], "messages": [{"content": [{"text": "x" * 400}]}],
                            "toolConfig": {"tools": TOOLS}}}, 9400 + JSON),
         ("messages", {"messages": messages("x" * 400), "documents": [{"title": "ab", "text": "y" * 9000}]}, 9402),
+        ("input", {"input": ["x" * 40, "y" * 60] * 500_000}, 50_000_000),
+        ("documents", {"documents": [{"text": "x" * 40}] * 100_000, "query": "z"}, 4_000_001),
         ("", {"file": b"x" * 9000}, 0),
     ],
 )  # fmt: skip

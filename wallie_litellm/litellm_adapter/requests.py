@@ -11,7 +11,7 @@ import litellm
 
 from wallie_litellm.core.learned_estimates import Wish
 from wallie_litellm.core.operations import CHAT, GENERATING
-from wallie_litellm.core.prompt_size import PromptSize, SizeTally, json_size
+from wallie_litellm.core.prompt_size import MANY, PromptSize, SizeTally, json_size
 from wallie_litellm.litellm_adapter.price_map import price_entry
 
 _OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -107,7 +107,8 @@ class SizeReader:
 
     def _walk(self, arguments: Mapping[str, Any], name: str, prompt: Any) -> PromptSize:
         tally = SizeTally()
-        parts = prompt if isinstance(prompt, list | tuple) and not _are_tokens(prompt) else (prompt,)
+        is_walked = isinstance(prompt, list | tuple) and not _are_tokens(prompt) and len(prompt) <= MANY
+        parts = prompt if is_walked else (prompt,)
         for part in parts:
             _try(tally.add, part)
         if name == "json" and isinstance(prompt, Mapping):
