@@ -36,7 +36,7 @@ from wallie_litellm.litellm_adapter.prompt_marks import mark_prompt
 from wallie_litellm.litellm_adapter.requests import SizeReader, is_marked, wish_of
 from wallie_litellm.litellm_adapter.responses import answer_headers, is_cached_stream, is_filtered, iterates
 from wallie_litellm.litellm_adapter.sole_picks import SolePicks
-from wallie_litellm.routing.hedging import HedgePolicy
+from wallie_litellm.routing.hedging import HedgePolicy, Hedging
 
 Follow = Callable[[Attempt, Exception], Step]  # what comes after a failed attempt, else the error that is raised
 
@@ -85,7 +85,7 @@ class Attempts:
 
     async def _run(self, request: Request, step: Step, follow: Follow) -> Any:
         last: Exception = RuntimeError("no attempt has been made")
-        hedging = None if self._hedging is None else self._hedging_of(request)
+        hedging = None if self._hedging is None else _policy_for(request, self._hedging)
         try:
             while True:
                 if step.delay:
@@ -126,14 +126,6 @@ class Attempts:
                 return self._make_blocking(request, step, attempt)
             except Exception as error:  # noqa: BLE001 - the loop raises it again, or another
                 step = (follow or request.loop.after)(attempt, error)
-
-    def _hedging_of(self, request: Request) -> HedgePolicy | None:
-        policy = self._hedging.of(request.context.caller.feature)
-        if policy is None or not request.may_be_hedged:
-            return None
-        if not request.context.attempts:
-            policy.count_request()
-        return policy
 
     def _hedged(self, request: Request, step: Step, policy: HedgePolicy) -> HedgedAttempt | None:
         """The attempt that may be hedged: a request has one hedge, and none that goes on from text."""
@@ -440,3 +432,13 @@ def _prompts(request: Request, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
     """What is sent, as messages or as an input: LiteLLM's pick counts either for its checks."""
     prompt = request.prompt(arguments)
     return (prompt, None) if request.endpoint.prompt == "messages" else (None, prompt)
+
+
+def _policy_for(request: Request, hedging: Hedging) -> HedgePolicy | None:
+    """What the request is hedged by, if it may be; it counts for the budget once."""
+    policy = hedging.of(request.context.caller.feature)
+    if policy is None or not request.may_be_hedged:
+        return None
+    if not request.context.attempts:
+        policy.count_request()
+    return policy
