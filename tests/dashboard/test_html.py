@@ -302,6 +302,15 @@ def test_what_the_cache_has_saved_is_beside_the_cost_where_it_has_answered() -> 
     assert re.search(r"25\.0\s?% of answers", html)
 
 
+def test_what_hedges_have_wasted_is_beside_the_cost_where_there_were_any() -> None:
+    plain = figures(["openai"])
+    assert "hedges-wasted" not in render_panels(snapshot([provider_of("openai")], plain), "en")
+    hedged = replace(plain.requests, hedged=12, wasted_usd=0.5)
+    html = render_panels(snapshot([provider_of("openai")], replace(plain, requests=hedged)), "en")
+    assert 'data-field="hedges-wasted" data-value="0.5"' in html
+    assert "12 requests hedged" in html
+
+
 def test_an_open_breaker_whose_time_is_over_says_that_the_next_request_is_a_probe() -> None:
     due = replace(provider_of("openai"), health="down", breaker="open", next_probe_in=0.0)
     shown = visible(row(render_panels(snapshot([due], None), "en"), "openai"))

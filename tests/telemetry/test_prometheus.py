@@ -112,6 +112,22 @@ def test_an_answer_from_the_cache_is_counted_with_what_it_saved() -> None:
     assert value(sink, "wallie_requests_total", provider="openai") == 1
 
 
+def test_hedges_are_counted_by_whether_they_won_with_what_was_wasted() -> None:
+    sink = PrometheusSink()
+    won = ended(settled(success=False, error="hedged"), settled(hedge=True), hedged=True, wasted_usd=0.25)
+    lost = ended(settled(hedge=True, success=False, error="hedged"), settled(), hedged=True, wasted_usd=0.5)
+    sink.handle([won, lost, lost._replace(success=False, settled=()), ended(settled())])
+    assert value(sink, "wallie_hedges_total", model="gpt-4o-mini", feature="wallie-chat", won="true") == 1
+    assert value(sink, "wallie_hedges_total", won="false") == 2
+    assert value(sink, "wallie_hedge_wasted_usd_total", model="gpt-4o-mini") == 1.25
+
+
+def test_late_calls_that_are_not_hedged_are_counted_by_the_reason() -> None:
+    hedge = {"chat": {"suppressed": {"budget": 3, "outage": 0}}}
+    sink = PrometheusSink(status=lambda: {"providers": {}, "routing": {"hedge": hedge}})
+    assert value(sink, "wallie_not_hedged_calls", feature="chat", reason="budget") == 3
+
+
 def test_an_unpriced_attempt_costs_nothing_and_is_counted_as_unpriced() -> None:
     sink = PrometheusSink()
     sink.handle([settled(cost_usd=None, unpriced=True)])

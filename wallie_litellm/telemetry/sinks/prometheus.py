@@ -168,6 +168,10 @@ class PrometheusSink:
         series.requests.inc()
         series.duration.observe(event.latency_ms / 1000)
         series.waited.observe(event.waited_ms / 1000)
+        if event.hedged:
+            won = event.success and event.settled[-1].hedge
+            self._metrics.hedges.labels(labels[1], labels[3], str(won).lower()).inc()
+            self._metrics.hedges_wasted.labels(labels[1], labels[3]).inc(event.wasted_usd)
         if event.cache_hit:
             self._metrics.cache_hits.labels(labels[1], labels[3]).inc()
             if event.saved_usd:

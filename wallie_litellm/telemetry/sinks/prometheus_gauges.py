@@ -30,10 +30,9 @@ class StatusSource:
         self.breaker: dict[str, str] = {}
         self.health: dict[str, str] = {}
 
-    def providers(self) -> Mapping[str, Mapping[str, Any]]:
-        """The guard's providers, as in its status."""
-        found: Mapping[str, Mapping[str, Any]] = _result_of(self._status).get("providers", {})
-        return found
+    def status(self) -> Mapping[str, Any]:
+        """The guard's status."""
+        return _result_of(self._status)
 
     def sinks(self) -> Mapping[str, Mapping[str, int]]:
         """The counters of each sink."""
@@ -48,7 +47,7 @@ class Gauges:
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """The names alone, with which the registry finds clashes; no source is read."""
-        return list(_gauges({}, {}, {}, {}))
+        return [*_gauges({}, {}, {}, {}), _not_hedged({})]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """All gauges with their current values."""
@@ -56,13 +55,25 @@ class Gauges:
         breaker: dict[str, str] = {}
         health: dict[str, str] = {}
         sinks: dict[str, Mapping[str, int]] = {}
+        hedges: dict[str, Mapping[str, Any]] = {}
         for source in tuple(self._sources):
-            found = source.providers()
+            status = source.status()
+            found: Mapping[str, Mapping[str, Any]] = status.get("providers", {})
+            hedges.update(status.get("routing", {}).get("hedge", {}))
             providers.update(found)
             breaker.update({**source.breaker, **{name: one["breaker"]["state"] for name, one in found.items()}})
             health.update({**source.health, **{name: one["health"] for name, one in found.items()}})
             sinks.update(source.sinks())
-        return list(_gauges(providers, breaker, health, sinks))
+        return [*_gauges(providers, breaker, health, sinks), _not_hedged(hedges)]
+
+
+def _not_hedged(hedges: Mapping[str, Mapping[str, Any]]) -> GaugeMetricFamily:
+    return _gauge(
+        "wallie_not_hedged_calls",
+        "Late calls of features with hedges for which none was sent, by the reason.",
+        ("feature", "reason"),
+        {(name, reason): count for name, one in hedges.items() for reason, count in one["suppressed"].items()},
+    )
 
 
 def _gauges(

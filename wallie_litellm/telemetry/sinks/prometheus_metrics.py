@@ -85,6 +85,14 @@ class Metrics:
             "What the answers given from the cache had cost, where that is known, in US dollars.",
             ("model", "feature"),
         )
+        self.hedges = counter(
+            "wallie_hedges", "Hedges sent, by whether they were answered first.", ("model", "feature", "won")
+        )
+        self.hedges_wasted = counter(
+            "wallie_hedge_wasted_usd",
+            "Cost of the attempts that hedges made superfluous, or that they were, in US dollars.",
+            ("model", "feature"),
+        )
         self.fallbacks = counter(
             "wallie_fallbacks", "Requests that went on to the next member of their chain.", ("from", "to")
         )
