@@ -7,6 +7,7 @@
 ``callback``       the callbacks that the proxy loads: this package's is among them, and their modules can be loaded
 ``store``          Redis: its package is installed, its URL can be read
 ``caching``        the caches of features: where answers are kept, and whether they have any effect
+``hedging``        the hedges of features: whether they are ever sent
 ``sinks``          the ledger and the sinks: each complete, its package installed
 ``packages``       whether an optional package is installed
 """
