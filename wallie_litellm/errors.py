@@ -9,6 +9,8 @@
     │   ├── RateLimited           429  the provider's limit, or a pause it asked for, takes too long to wait out
     │   │   └── RequestTooLarge   429  the request is bigger than a whole limit: it can never be served
     │   └── CircuitOpen           503  the provider is not being called after failures, or by an operator's action
+    ├── UnknownTier               400  a request is for a tier that the configuration does not have
+    ├── TierForbidden             403  the proxy's key may not use the tier that a request is for
     ├── DeadlineExceeded          504  the caller's deadline passed (also a ``TimeoutError``)
     └── ChainExhausted            429 or 503  no member of the chain could serve; names each and why
 
@@ -109,6 +111,20 @@ class CircuitOpen(Refused):
     status_code = 503
     code = "wallie_circuit_open"
     reason = "circuit open"
+
+
+class UnknownTier(WallieError):
+    """A request is for a tier that the configuration does not have."""
+
+    status_code = 400
+    code = "wallie_unknown_tier"
+
+
+class TierForbidden(WallieError):
+    """The proxy's key may not use the tier that a request is for."""
+
+    status_code = 403
+    code = "wallie_tier_forbidden"
 
 
 class DeadlineExceeded(WallieError, TimeoutError):

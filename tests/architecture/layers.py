@@ -44,6 +44,7 @@ IMPORTS_LITELLM: Final = (
     "litellm_adapter.usage_count",
     "proxy.errors",
     "proxy.installation",
+    "proxy.tier_access",
 )
 # Packages that import it in functions only: it takes seconds, and their commands answer without it.
 IMPORTS_LITELLM_LATE: Final = ("check", "demo")

@@ -35,6 +35,8 @@ def test_a_hedge_after_the_first_token_has_to_have_come_is_noted(check: Any) -> 
 def test_a_member_without_a_price_is_noted_where_dollars_are_limited(check: Any) -> None:
     unpriced = {**entry("openai/of-our-own", api_base="http://127.0.0.1:1/v1"), "model_name": "b"}
     notes = check(entry("openai/gpt-4o"), unpriced, wallie=hedged(max_usd_day=1), **CHAIN).notes
-    assert any("wallie.features.chat.hedge.max_usd_day: without a known price, b is never hedged to" in note for note in notes)
+    assert any(
+        "wallie.features.chat.hedge.max_usd_day: without a known price, b is never hedged to" in note for note in notes
+    )
     notes = check(entry("openai/gpt-4o"), unpriced, wallie=hedged(), **CHAIN).notes
     assert not any("hedge" in note for note in notes)

@@ -11,6 +11,7 @@
  5. ``request_loop``     chain( retry( attempt )): what comes after each attempt
  6. ``attempts``         carries the loop's steps out, for coroutines and for threads
  7. ``hedged_attempt``   an attempt, and the one that is made beside it where no token comes
+ 8. ``tier_names``       tiers as a router's names
  8. ``picking``          what LiteLLM picks a deployment from
  9. ``guard``            the facade: filter, admit, settle; what operators and applications ask for
 10. ``admission``        takes an attempt's capacity, or queues it, for a bounded time, or refuses it
@@ -27,6 +28,7 @@ Values that they pass on:
 
 ``request``           one call of a router's method: what is sent, under which rules, along which chain
 ``operator_actions``  what operators do to providers and models
+``auto_savings``      what the choice of ``auto`` has saved
 ``context``           a request and its attempts
 ``router_view``       one router's chains, providers and prices
 ``estimates``         what each call will use, learned from what providers report

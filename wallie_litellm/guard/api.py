@@ -13,7 +13,7 @@ import litellm
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.operations import CHAT, EXECUTE
 from wallie_litellm.core.scrubbing import scrubbed_name
-from wallie_litellm.errors import DeadlineExceeded
+from wallie_litellm.errors import DeadlineExceeded, UnknownTier
 from wallie_litellm.events import Settled
 from wallie_litellm.guard.answer_headers import FROM_CACHE
 from wallie_litellm.guard.background_loop import run_in_background
@@ -56,9 +56,10 @@ class AIRequestResult:
 
 async def execute_ai_request(
     router: WallieRouter,
-    model: str,
+    model: str | None = None,
     messages: Sequence[Mapping[str, Any]] | None = None,
     *,
+    tier: str | None = None,
     execute: Callable[[Target], Awaitable[Any]] | None = None,
     feature: str | None = None,
     user_id: str | None = None,
@@ -70,13 +71,17 @@ async def execute_ai_request(
 ) -> AIRequestResult:
     """Make one request, guarded, along ``model``'s chain.
 
+    ``model`` is a model group, a tier or ``auto``; ``tier`` goes before it. It may be left out where the ``feature``
+    has a tier.
+
     Either ``messages`` go to LiteLLM, or ``execute`` is awaited with a :class:`Target` for any call that is not
     LiteLLM's, under the same limits, breaker and retries. ``deadline`` is in seconds from now and holds across the
     whole chain; ``estimated_tokens`` replaces the estimate; a higher ``priority`` is served first. Further keyword
     arguments go to LiteLLM.
 
     Raises:
-        WallieError: a refusal, an exhausted chain or a missed deadline; see :mod:`wallie_litellm.errors`.
+        WallieError: a refusal, an exhausted chain, an unknown tier or a missed deadline; see
+            :mod:`wallie_litellm.errors`.
         Exception: the provider's own error, as LiteLLM raises it, where the chain has a single member.
     """
     if litellm_arguments.get("stream"):
@@ -84,7 +89,7 @@ async def execute_ai_request(
     context = _open_context(
         router,
         model,
-        {**litellm_arguments, "messages": messages},
+        {**litellm_arguments, "messages": messages, "tier": tier},
         Caller(scrubbed_name(feature), scrubbed_name(user_id), recordable(metadata or {})),
         priority=priority,
         deadline=deadline,
@@ -93,7 +98,7 @@ async def execute_ai_request(
     )
     tags = _tags(feature, user_id, metadata)
     if execute is not None:
-        data = await _execute_along_chain(router, model, execute, context, tags)
+        data = await _execute_along_chain(router, execute, context, tags)
     else:
         arguments = {**litellm_arguments, "metadata": tags, **({"user": user_id} if user_id is not None else {})}
         data = await router.opened_chat(model, {"messages": _messages(messages), **arguments}, context)
@@ -168,9 +173,10 @@ class AIRequestStream:
 
 def stream_ai_request(
     router: WallieRouter,
-    model: str,
-    messages: Sequence[Mapping[str, Any]],
+    model: str | None = None,
+    messages: Sequence[Mapping[str, Any]] | None = None,
     *,
+    tier: str | None = None,
     feature: str | None = None,
     user_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -183,7 +189,7 @@ def stream_ai_request(
     context = _open_context(
         router,
         model,
-        {**litellm_arguments, "messages": messages},
+        {**litellm_arguments, "messages": messages, "tier": tier},
         Caller(scrubbed_name(feature), scrubbed_name(user_id), recordable(metadata or {})),
         priority=priority,
         deadline=deadline,
@@ -205,7 +211,7 @@ def stream_ai_request(
     return AIRequestStream(router, context, start)
 
 
-def execute_ai_request_sync(router: WallieRouter, model: str, *args: Any, **kwargs: Any) -> AIRequestResult:
+def execute_ai_request_sync(router: WallieRouter, *args: Any, **kwargs: Any) -> AIRequestResult:
     """:func:`execute_ai_request` for code that has no event loop. Any number of threads may call it.
 
     Raises:
@@ -214,7 +220,7 @@ def execute_ai_request_sync(router: WallieRouter, model: str, *args: Any, **kwar
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return run_in_background(execute_ai_request(router, model, *args, **kwargs))
+        return run_in_background(execute_ai_request(router, *args, **kwargs))
     raise RuntimeError("execute_ai_request_sync would block the running event loop; await execute_ai_request instead")
 
 
@@ -242,8 +248,10 @@ def calculate_cost(model: str, prompt_tokens: int, completion_tokens: int) -> fl
 
 
 def _open_context(
-    router: WallieRouter, model: str, arguments: Mapping[str, Any], caller: Caller, **settings: Any
+    router: WallieRouter, model: str | None, arguments: Mapping[str, Any], caller: Caller, **settings: Any
 ) -> RequestContext:
+    if arguments["tier"] is not None and router.guard.routing.tiers is None:
+        raise UnknownTier(f"tier: found {arguments['tier']!r}, but wallie.routing.tiers has none")
     context = router.open_context(model, arguments, caller, stated=arguments, **settings)
     try:
         router.guard.check_deadline(context)
@@ -255,7 +263,6 @@ def _open_context(
 
 async def _execute_along_chain(
     router: WallieRouter,
-    model: str,
     execute: Callable[[Target], Awaitable[Any]],
     context: RequestContext,
     tags: dict[str, Any],
@@ -264,7 +271,7 @@ async def _execute_along_chain(
         answer = execute(target)
         return await answer if inspect.isawaitable(answer) else answer
 
-    return await router.execute(model, call, context, {**tags, "model_group": model})
+    return await router.execute(context.group, call, context, {**tags, "model_group": context.group})
 
 
 def _result(router: WallieRouter, context: RequestContext, data: Any) -> AIRequestResult:

@@ -94,7 +94,8 @@ class Attempts:
                     if self.guard.closed:
                         raise last
                 if step.is_fallback:
-                    if not await self._inner.may_fall_back(step.group, request.arguments_of(step)):
+                    granted = request.context.grants(step.group)
+                    if not await self._inner.may_fall_back(step.group, request.arguments_of(step), granted=granted):
                         step = request.loop.skip(last)
                         continue
                     self._begin_fallback(request, step)

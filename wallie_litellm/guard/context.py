@@ -158,6 +158,15 @@ class RequestContext:
             self.route = self.route._replace(plan=plan._replace(decided=Decided()))
         return self.decided or Decided()
 
+    def grants(self, group: str) -> bool:
+        """Whether the name that the caller used stands for ``group`` among others."""
+        return self.route.plan is not None and group in self.route.plan.granted
+
+    def withhold(self) -> None:
+        """The caller may use the group asked first, not all that the name stands for."""
+        if self.route.plan is not None:
+            self.route = self.route._replace(plan=self.route.plan._replace(granted=frozenset()))
+
     def fail(self, group: str, provider: str, reason: str, retry_after: float | None, status_code: int | None) -> None:
         """Record why ``group`` did not serve; ``retry_after`` is in seconds."""
         self.failures.append(MemberFailure(group, provider, reason, retry_after, status_code))

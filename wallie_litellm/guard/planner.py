@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from wallie_litellm.guard.chain import stated_chain
 from wallie_litellm.guard.context import Caller
 from wallie_litellm.routing.plan import Asked, Decided, Member, Plan
 from wallie_litellm.routing.routing import Routing
+
+NO_MODEL: Final = "a model is missing: name one, or a tier, or give the request's feature a tier (wallie.features)"
 
 
 class Planner:
@@ -18,19 +20,37 @@ class Planner:
         self._routing = routing
         self._chain_after = chain_after
 
-    def plan(self, model: str, arguments: Mapping[str, Any], caller: Caller, stated: Mapping[str, Any]) -> Plan:
-        """Where a request for ``model`` goes; ``stated`` are its arguments about the chain."""
+    def plan(
+        self,
+        model: str | None,
+        arguments: Mapping[str, Any],
+        caller: Caller,
+        stated: Mapping[str, Any],
+        operation: str = "chat",
+    ) -> Plan:
+        """Where a request for ``model`` goes; ``stated`` are its arguments about the chain.
+
+        Raises:
+            TypeError: it names no model, and nothing else does.
+            UnknownTier: it names a tier that is none.
+        """
         steps = self._routing.steps
         members: Sequence[Member] = ()
         if stated.get("disable_fallbacks") is not True:
             fallbacks = stated.get("fallbacks")
-            members = self._chain_after(model) if fallbacks is None else stated_chain(model, fallbacks)
+            members = self._chain_after(model or "") if fallbacks is None else stated_chain(model or "", fallbacks)
         if not steps:
+            if model is None:
+                raise TypeError(NO_MODEL)
             return Plan(model, members)
-        asked = Asked(model, arguments, caller.feature, caller.user_id, caller.metadata, stated, self._chain_after)
-        plan = Plan(model, members, Decided())
+        asked = Asked(
+            model, arguments, caller.feature, caller.user_id, caller.metadata, stated, self._chain_after, operation
+        )
+        plan = Plan(model or "", members, Decided())
         for step in steps:
             plan = step(plan, asked)
+        if model is None and not plan.group:
+            raise TypeError(NO_MODEL)
         if plan.decided is not None and plan.group != model and plan.decided.requested is None:
             plan.decided.requested = model
         return plan

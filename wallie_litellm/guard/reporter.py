@@ -32,6 +32,7 @@ from wallie_litellm.events import (
     named_id,
     new_id,
 )
+from wallie_litellm.guard.auto_savings import note_saving
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.limiter.listener import BreakerChange, Crossing
 from wallie_litellm.limiter.recent_calls import CALLED_LATELY
@@ -138,6 +139,8 @@ class Reporter:
             return
         context.ended = True
         wall, served, decided = self._wall(), context.served_by if failure is None else None, context.decided
+        if decided is not None and failure is None:
+            note_saving(context, decided)
         error, status_code, by_caller = _NO_FAILURE if failure is None else failure
         # By position, as in `settled`.
         record = Ended(

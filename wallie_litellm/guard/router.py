@@ -19,7 +19,7 @@ from typing import Any, Final
 from wallie_litellm.config.differences import IGNORED
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.bill import Bill
-from wallie_litellm.core.operations import EXECUTE
+from wallie_litellm.core.operations import CHAT, EXECUTE
 from wallie_litellm.errors import WallieError
 from wallie_litellm.guard.answer_headers import add_headers
 from wallie_litellm.guard.attempt_stream import AttemptStream
@@ -34,6 +34,7 @@ from wallie_litellm.guard.request import Request, Target
 from wallie_litellm.guard.request_loop import OWN_CHAINS, Chains, RequestLoop
 from wallie_litellm.guard.request_stream import RequestStream
 from wallie_litellm.guard.router_view import RouterView
+from wallie_litellm.guard.tier_names import TierNames
 from wallie_litellm.litellm_adapter.calls import DeploymentCalls
 from wallie_litellm.litellm_adapter.endpoints import ASYNC, SYNC, Endpoint
 from wallie_litellm.litellm_adapter.errors import failure_from
@@ -74,6 +75,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     guard: Guard
     view: RouterView
     _inner: InnerRouter
+    _tiers: TierNames
     _calls: DeploymentCalls
     _picks: SolePicks
     _attempts: Attempts
@@ -96,15 +98,21 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         owned = guard is None and self.default_guard is None
         own = self.__dict__
         own["guard"] = guard = guard or self.default_guard or Guard()
-        own["_inner"] = inner = InnerRouter(router, guard.meet)
+        own["_tiers"] = tiers = TierNames(guard.routing.tiers)
+        own["_inner"] = inner = InnerRouter(router, guard.meet, tiers.first_groups)
         own["_calls"] = calls = DeploymentCalls(inner, settings)
         own["_picks"] = picks = SolePicks(inner, calls)
         own["_attempts"] = Attempts(guard, inner, calls, picks)
-        own["_chains"] = chains = _ConfiguredChains(inner)
+        own["_chains"] = chains = _ConfiguredChains(inner, tiers)
         own["_cached"] = CachedRequests(guard, inner)
         own["_planner"] = Planner(guard.routing, chains.after)
         own["view"] = view = RouterView(
-            chains.names_after, inner.providers_of, _Prices(), inner.scopes_of, inner.destinations
+            chains.names_after,
+            inner.providers_of,
+            _Prices(),
+            inner.scopes_of,
+            inner.destinations,
+            inner.first_of,
         )
         inner.destinations()
         guard.add_router(view)
@@ -187,7 +195,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     # What is asked of the router beside calls
 
     def providers_of(self, group: str) -> frozenset[str]:
-        """The providers behind a model group."""
+        """The providers behind a model group, or behind the first one of a tier."""
         return self._inner.providers_of(group)
 
     def provider_of(self, deployment: Mapping[str, Any]) -> str:
@@ -195,7 +203,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         return self._inner.provider_of(deployment)
 
     def chain_of(self, group: str, fallbacks: Any = None) -> Sequence[str]:
-        """The groups tried after ``group``: those a request brings along, else those of the config."""
+        """The groups tried after ``group``: those a request brings along, else its tier's or those of the config."""
         members = self._chains.after(group) if fallbacks is None else stated_chain(group, fallbacks)
         return [member.group for member in members]
 
@@ -211,35 +219,47 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
 
     # DeploymentCalls
 
-    async def acompletion(self, model: str, messages: Any, stream: bool = False, **kwargs: Any) -> Any:
-        """LiteLLM's ``Router.acompletion``, guarded."""
+    async def acompletion(
+        self, model: str | None = None, messages: Any = None, stream: bool = False, **kwargs: Any
+    ) -> Any:
+        """LiteLLM's ``Router.acompletion``, guarded; ``model`` may be left out where the feature has a tier."""
         return await self.request(_CHAT, model, {"messages": messages, "stream": stream, **kwargs})
 
-    def completion(self, model: str, messages: Any, **kwargs: Any) -> Any:
-        """LiteLLM's ``Router.completion``, guarded."""
+    def completion(self, model: str | None = None, messages: Any = None, **kwargs: Any) -> Any:
+        """LiteLLM's ``Router.completion``, guarded; ``model`` may be left out where the feature has a tier."""
         return self.request_blocking(_CHAT_BLOCKING, model, {"messages": messages, **kwargs})
 
     async def _call(self, endpoint: Endpoint, /, *args: Any, **kwargs: Any) -> Any:
         arguments = endpoint.arguments(args, kwargs)
         model = arguments.pop("model", None)
-        if model is None or not self._inner.serves(str(model)):
+        if not self._serves(model, arguments):
             # LiteLLM's Router may know another way, by the id in a file's or an answer's name for example.
             return await getattr(self._inner.router, endpoint.name)(*args, **kwargs)
-        return await self.request(endpoint, str(model), arguments)
+        return await self.request(endpoint, None if model is None else str(model), arguments)
 
     def _call_blocking(self, endpoint: Endpoint, /, *args: Any, **kwargs: Any) -> Any:
         arguments = endpoint.arguments(args, kwargs)
         model = arguments.pop("model", None)
-        if model is None or not self._inner.serves(str(model)):
+        if not self._serves(model, arguments):
             return getattr(self._inner.router, endpoint.name)(*args, **kwargs)
-        return self.request_blocking(endpoint, str(model), arguments)
+        return self.request_blocking(endpoint, None if model is None else str(model), arguments)
 
-    async def opened_chat(self, model: str, arguments: dict[str, Any], context: RequestContext) -> Any:
+    def _serves(self, model: Any, arguments: Mapping[str, Any]) -> bool:
+        """Whether a call is for a group of this router, or for a tier."""
+        if model is not None and self._inner.serves(str(model)):
+            return True
+        return self._tiers.tier_for(model, arguments) is not None
+
+    async def opened_chat(self, model: str | None, arguments: dict[str, Any], context: RequestContext) -> Any:
         """:meth:`acompletion` for a request that has been opened."""
         return await self.request(_CHAT, model, arguments, context)
 
     async def execute(
-        self, model: str, execute: Callable[[Target], Awaitable[Any]], context: RequestContext, metadata: dict[str, Any]
+        self,
+        model: str | None,
+        execute: Callable[[Target], Awaitable[Any]],
+        context: RequestContext,
+        metadata: dict[str, Any],
     ) -> Any:
         """A call of the application's own along ``model``'s chain."""
         return await self.request(_EXECUTE, model, {"metadata": metadata}, context, execute)
@@ -247,7 +267,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     async def request(
         self,
         endpoint: Endpoint,
-        model: str,
+        model: str | None,
         arguments: dict[str, Any],
         context: RequestContext | None = None,
         execute: Callable[[Target], Awaitable[Any]] | None = None,
@@ -259,6 +279,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
             Exception: the provider's own error, as LiteLLM raises it.
         """
         request = self._open(endpoint, model, arguments, context, execute)
+        if (plan := request.context.route.plan) is not None and plan.tier is not None:
+            await self._check_access(request)
         if request.context.rules.cache is None or execute is not None:
             return await self._serve(request)
         return await self._cached.serve(request, self._serve)
@@ -285,7 +307,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         add_headers(request.context, response)
         return response
 
-    def request_blocking(self, endpoint: Endpoint, model: str, arguments: dict[str, Any]) -> Any:
+    def request_blocking(self, endpoint: Endpoint, model: str | None, arguments: dict[str, Any]) -> Any:
         """:meth:`request` for code without an event loop."""
         request = self._open(endpoint, model, arguments)
         if request.context.rules.cache is None:
@@ -306,6 +328,9 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         add_headers(request.context, response)
         return response
 
+    async def _check_access(self, request: Request) -> None:
+        """Whether the caller may use the tier that the request is for: an application may use all of its own."""
+
     async def _deliver(self, stream: RequestStream) -> Any:
         return stream
 
@@ -314,17 +339,22 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         return as_openai_error(error) if isinstance(error, WallieError) else error
 
     def open_context(
-        self, model: str, arguments: Mapping[str, Any], caller: Caller, stated: Mapping[str, Any], **settings: Any
+        self,
+        model: str | None,
+        arguments: Mapping[str, Any],
+        caller: Caller,
+        stated: Mapping[str, Any],
+        **settings: Any,
     ) -> RequestContext:
         """Begin a request where its plan says; ``settings`` are those of :meth:`Guard.open_context`."""
-        plan = self._planner.plan(model, arguments, caller, stated)
+        plan = self._planner.plan(model, arguments, caller, stated, settings.get("operation", CHAT))
         tags = caller._asdict()
         return self.guard.open_context(plan.group, chain=(), router=self.view, plan=plan, **tags, **settings)
 
     def _open(
         self,
         endpoint: Endpoint,
-        model: str,
+        model: str | None,
         arguments: dict[str, Any],
         context: RequestContext | None = None,
         execute: Callable[[Target], Awaitable[Any]] | None = None,
@@ -333,15 +363,17 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         arguments = dict(arguments)
         mock_fault = take_mock_fault(arguments)
         stated = {name: arguments.pop(name) for name in _NOT_SENT.intersection(arguments)}
+        self._tiers.take_stated(arguments, stated)
         retries, priority = stated.get("num_retries"), stated.get("priority")
         if context is None:
             caller = Caller(*tags_of(arguments))
-            plan = self._planner.plan(model, arguments, caller, stated)
+            operation = endpoint.operation_of(arguments)
+            plan = self._planner.plan(model, arguments, caller, stated, operation)
             context = self.guard.begin(
                 plan.group,
                 Route((), self.view, plan),
                 caller,
-                endpoint.operation_of(arguments),
+                operation,
                 stream=endpoint.streams or arguments.get("stream") is True,
                 priority=-priority if isinstance(priority, int) else None,  # LiteLLM's 0 is its highest
             )
@@ -368,8 +400,8 @@ _NOT_SENT: Final = frozenset(
 class _ConfiguredChains:
     """The chains of the Router's settings, by kind and group."""
 
-    def __init__(self, inner: InnerRouter) -> None:
-        self._inner = inner
+    def __init__(self, inner: InnerRouter, tiers: TierNames) -> None:
+        self._inner, self._tiers = inner, tiers
         self.changed()
 
     def changed(self) -> None:
@@ -378,6 +410,8 @@ class _ConfiguredChains:
 
     def after(self, group: str) -> Sequence[Member]:
         """The members of ``group``'s chain after the first."""
+        if chain := self._tiers.chain(group):
+            return tuple(map(Member, chain[1:]))
         return chain_after(group, self._by_kind["fallbacks"])
 
     def own(self, kind: str, group: str) -> Sequence[Member]:

@@ -29,6 +29,11 @@ def no_chain(_group: str) -> Sequence[str]:
     return ()
 
 
+def no_deployment(_group: str) -> Mapping[str, Any] | None:
+    """A group's first deployment for a guard that has no router."""
+    return None
+
+
 def chains_of(chains: Mapping[str, Sequence[str]]) -> Callable[[str], Sequence[str]]:
     """The groups tried after a group; the chain of ``*`` serves every group that has none of its own."""
 
@@ -44,7 +49,8 @@ class RouterView:
     """The chains of a router's groups, the providers behind each of them, and its prices.
 
     ``scopes_of`` are the scopes of the models behind a group; without it, they are as ``providers_of``.
-    ``destinations`` are all providers and accounts that the router calls.
+    ``destinations`` are all providers and accounts that the router calls. ``first_of`` is a group's first deployment,
+    whose price stands for the group's.
     """
 
     chain_of: Callable[[str], Sequence[str]] = no_chain
@@ -52,6 +58,7 @@ class RouterView:
     price: Pricer = tokens_only
     scopes_of: Callable[[str], Iterable[str]] | None = None
     destinations: Callable[[], Iterable[str]] = tuple
+    first_of: Callable[[str], Mapping[str, Any] | None] = no_deployment
 
     def scopes(self, group: str) -> Iterable[str]:
         """The scopes behind a group."""

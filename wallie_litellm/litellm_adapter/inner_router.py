@@ -35,6 +35,9 @@ MOST_GROUPS: Final = 1_000  # groups whose providers are kept: with a wildcard, 
 FALLBACKS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 
 
+_FALLBACK_CHECKS: Final = ("fallback_access_check", "fallback_budget_check")
+
+
 class InnerRouter:
     """A ``litellm.Router`` of its own, and what the request loop asks of it.
 
@@ -42,7 +45,10 @@ class InnerRouter:
     """
 
     def __init__(
-        self, router: Any, on_destination: Callable[[str, str, bool, str, str | None], object] | None = None
+        self,
+        router: Any,
+        on_destination: Callable[[str, str, bool, str, str | None], object] | None = None,
+        names: Mapping[str, str] = {},
     ) -> None:
         self.router = router
         self._on_destination = (
@@ -59,6 +65,8 @@ class InnerRouter:
         self._are_named = False  # whether the present deployments are
         self._destinations: dict[str, Destination] = {}  # by the deployment's id
         self._aliases: dict[str, str] | None = None
+        self._names = names
+        self._keep_names()
 
     @property
     def has_entry_points(self) -> bool:
@@ -84,8 +92,13 @@ class InnerRouter:
         self._are_named = False
         self._destinations = {}
         self._aliases = None
+        self._keep_names()
         if self._usage is not None:
             self._usage.changed()
+
+    def first_of(self, group: str) -> Deployment | None:
+        """A group's first deployment."""
+        return next(iter(self.deployments_of(group)), None)
 
     def deployments(self) -> Sequence[Deployment]:
         """All entries of the Router's ``model_list``."""
@@ -166,17 +179,19 @@ class InnerRouter:
     def alias_target(self, group: str) -> str | None:
         """The group that ``group`` is an alias of."""
         if self._aliases is None:
-            aliases = self._registry().aliases() if self._registry is not None else self.router.model_group_alias
             self._aliases = {
                 name: str(target["model"]) if isinstance(target, Mapping) else target
-                for name, target in (aliases or {}).items()
+                for name, target in self._read_aliases().items()
             }
         return self._aliases.get(group)
 
-    async def may_fall_back(self, group: str, request: Mapping[str, Any]) -> bool:
-        """Whether the Router's own checks let this request go on to ``group``: its caller may have no access to it."""
+    async def may_fall_back(self, group: str, request: Mapping[str, Any], *, granted: bool = False) -> bool:
+        """Whether the Router's own checks let this request go on to ``group``: its caller may have no access to it.
+
+        ``granted``: it has, by the name that it used.
+        """
         source = self.router.settings() if self._registry is not None else self.router
-        for name in ("fallback_access_check", "fallback_budget_check"):
+        for name in _FALLBACK_CHECKS[granted:]:
             check = getattr(source, name, None)
             if check is not None and not await check(model=group, request_kwargs=request, **self._for_checks):
                 return False
@@ -200,6 +215,15 @@ class InnerRouter:
                 group, messages=messages, input=prompt, request_kwargs=request
             )
             return chosen
+
+    def _keep_names(self) -> None:
+        """Have LiteLLM's Router know tiers, each as an alias of its first group: the proxy lists aliases."""
+        aliases = self._read_aliases()
+        if any(aliases.get(name) != group for name, group in self._names.items()):
+            self.router.update_settings(model_group_alias={**aliases, **self._names})
+
+    def _read_aliases(self) -> Mapping[str, Any]:
+        return (self._registry().aliases() if self._registry is not None else self.router.model_group_alias) or {}
 
     def _has_deployment(self, key: str) -> bool:
         return bool(

@@ -68,6 +68,12 @@ def _feature(kwargs: Mapping[str, Any], sources: Sources) -> str | None:
     return next(filter(None, map(scrubbed_name, _named_features(kwargs, sources))), None)
 
 
+def stated_tier(kwargs: Mapping[str, Any]) -> Any:
+    """The tier that a call states: the argument ``tier``, or the header ``x-wallie-tier``; ``None`` for none."""
+    stated = kwargs.get("tier")
+    return next(_header(kwargs, "x-wallie-tier"), None) if stated is None else stated
+
+
 def _named_features(kwargs: Mapping[str, Any], sources: Sources) -> Iterator[object]:
     for metadata in sources:
         if metadata.get("feature") is not None:
@@ -77,10 +83,15 @@ def _named_features(kwargs: Mapping[str, Any], sources: Sources) -> Iterator[obj
             for tag in tags if isinstance(tags, list | tuple) else ():
                 if isinstance(tag, str) and tag.startswith("feature:"):
                     yield tag.removeprefix("feature:")
+    yield from _header(kwargs, "x-wallie-feature")
+
+
+def _header(kwargs: Mapping[str, Any], name: str) -> Iterator[str]:
+    """The value of a header of the proxy's request."""
     request = kwargs.get("proxy_server_request")
     headers = request.get("headers") if request is not None and isinstance(request, Mapping) else None
     for header, value in headers.items() if isinstance(headers, Mapping) else ():
-        if str(header).lower() == "x-wallie-feature" and isinstance(value, str):
+        if str(header).lower() == name and isinstance(value, str):
             yield _as_utf8(value)
 
 

@@ -11,13 +11,16 @@ import openai
 
 from wallie_litellm.errors import ConfigError, WallieError
 
-_KINDS: Final[Mapping[int, type[openai.APIError]]] = {429: openai.RateLimitError}
+_KINDS: Final[Mapping[int, type[openai.APIError]]] = {
+    400: openai.BadRequestError, 403: openai.PermissionDeniedError, 429: openai.RateLimitError
+}  # fmt: skip
 
 
 def as_openai_error(error: WallieError) -> WallieError:
     """``error`` itself, which from now on is an ``openai.APIError`` of the fitting kind as well.
 
-    A deadline is an ``APITimeoutError``, status 429 a ``RateLimitError``, status 503 an ``InternalServerError``.
+    A deadline is an ``APITimeoutError``, status 429 a ``RateLimitError``, 400 a ``BadRequestError``, 403 a
+    ``PermissionDeniedError``, 503 an ``InternalServerError``.
     """
     if isinstance(error, openai.APIError | ConfigError):
         return error

@@ -1,6 +1,7 @@
 """LiteLLM's proxy with the guard in it.
 
 ``installation``  installs the guarded router and the dashboard in a running proxy
+``tier_access``   which of the proxy's keys may use a tier
 ``disconnects``   clients that leave: their requests end at once
 ``errors``        errors as the proxy's clients get them, and its log
 ``shutdown``      the end of its process: waits end, calls have some seconds, the sinks are drained

@@ -18,14 +18,18 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from wallie_litellm.bootstrap import open_guard
 from wallie_litellm.config import load_config
-from wallie_litellm.errors import ConfigError
+from wallie_litellm.errors import ConfigError, TierForbidden
 from wallie_litellm.guard import Guard
+from wallie_litellm.guard.request import Request
 from wallie_litellm.guard.request_stream import RequestStream
 from wallie_litellm.guard.router import WallieRouter
+from wallie_litellm.guard.tier_names import TierNames
+from wallie_litellm.litellm_adapter.errors import failure_from
 from wallie_litellm.proxy.disconnects import cancel_when_clients_leave_once_started
 from wallie_litellm.proxy.errors import log_expected_errors_in_one_line, passed_on
 from wallie_litellm.proxy.shutdown import CallsUnderWay, end_with_process
 from wallie_litellm.proxy.start_report import ADDRESS, start_report
+from wallie_litellm.proxy.tier_access import is_granted, key_of
 from wallie_litellm.proxy.workers import NOTED, divided, worker_count
 
 logger = logging.getLogger(__name__)
@@ -40,6 +44,17 @@ class ProxyRouter(WallieRouter):
         """One request along its chain; the error that ends it is the proxy's kind."""
         with self.under_way:
             return await super().request(*args, **kwargs)
+
+    async def _check_access(self, request: Request) -> None:
+        context = request.context
+        if (plan := context.route.plan) is None or plan.tier is None:
+            return
+        try:
+            if not await is_granted(key_of(request.arguments), plan.tier, plan.group, self._inner.router):
+                context.withhold()
+        except TierForbidden as error:
+            self.guard.end(context, failure_from(error))
+            raise self._error_for(error) from error
 
     def _error_for(self, error: Exception) -> Exception:
         return passed_on(error)
@@ -56,6 +71,22 @@ class WallieHandler(CustomLogger):  # type: ignore[misc] # LiteLLM is not type-c
     def __init__(self, guard: Guard) -> None:
         super().__init__()
         self.guard = guard
+
+
+class TierHandler(WallieHandler):
+    """The callback of a proxy whose features have tiers: requests may leave their model out.
+
+    The proxy refuses a request that still has none after its callbacks; whether the key may use the tier is checked
+    where the request is planned.
+    """
+
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
+    ) -> dict[str, Any]:
+        """Name the tier in the model's place, where there is no model."""
+        if not data.get("model") and (tier := TierNames(self.guard.routing.tiers).tier_for(None, data)) is not None:
+            data["model"] = tier
+        return data
 
 
 _installed: WallieHandler | None = None
@@ -87,7 +118,7 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
         log_expected_errors_in_one_line()
         cancel_when_clients_leave_once_started()
         page = _show_dashboard(guard)
-        _installed = WallieHandler(guard)
+        _installed = WallieHandler(guard) if guard.routing.tiers is None else TierHandler(guard)
         # The proxy's log leaves out what is no warning.
         report = start_report(config, processes=guard.processes, address=os.environ.get(ADDRESS, ""), page=page)
         print(report, file=sys.stderr, flush=True)  # noqa: T201

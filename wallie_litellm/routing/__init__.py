@@ -4,6 +4,8 @@
 ``plan``      where one request goes: the group asked first, those after it, and what decided it
 ``routing``   what one guard decides by: the steps that make plans, and their switches
 ``experiments``    which arm a request has, and where an experiment stands
+``tiers``     names for chains
+``auto``      the group whose tier is chosen for each prompt
 ``answer_pool``    answers that are given again
 ``warm_prefixes``  which scope was lately sent the same beginning of a prompt
 ``switches``  which of the decisions are switched off at run time

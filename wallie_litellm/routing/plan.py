@@ -31,7 +31,8 @@ class Decided:
     """What was decided for one request, and how it turned out. Money is in US dollars.
 
     ``requested`` is the name that the caller used, where that is not the group asked first. ``unit`` is a hash of the
-    user or session that has the ``arm``. ``auto_tier`` is the tier that ``auto`` chose, or with ``shadow`` would have.
+    user or session that has the ``arm``. ``auto_tier`` is the tier that ``auto`` chose, or with ``shadow`` would have,
+    and ``auto_against`` the group whose price its choice is compared with.
     ``order`` is the group that was planned first, where its latency put another before it. ``wasted_usd`` is the cost
     of hedges that lost. ``saved_usd`` is what a cached answer had cost. ``warm`` is the request's prefix, where that is
     looked at. ``why`` are short reasons, without content.
@@ -45,6 +46,7 @@ class Decided:
     auto_tier: str | None = None
     shadow: bool = False
     auto_saved_usd: float | None = None
+    auto_against: str | None = None
     order: str | None = None
     hedged: bool = False
     wasted_usd: float = 0.0
@@ -85,6 +87,7 @@ class Asked(NamedTuple):
     metadata: Mapping[str, Any]
     stated: Mapping[str, Any]
     chain_after: Callable[[str], Sequence[Member]]
+    operation: str = "chat"
 
     @property
     def states_chain(self) -> bool:
@@ -93,11 +96,17 @@ class Asked(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The group asked first, the members after it, and the record of what decided both; without one, nothing did."""
+    """The group asked first, the members after it, and the record of what decided both; without one, nothing did.
+
+    ``tier`` is the name of the tier that the request is for, and ``granted`` the groups that the permission to use it
+    extends to.
+    """
 
     group: str
     members: Sequence[Member]
     decided: Decided | None = None
+    tier: str | None = None
+    granted: frozenset[str] = frozenset()
 
 
 PlanStep = Callable[[Plan, Asked], Plan]  # one kind of decision: returns the plan as it was, or another
