@@ -24,7 +24,7 @@ def proxy(running_fleet, start_proxy):
         "retry": {"max_retries": 1, "initial": "10ms"},
         "breaker": {"failures": 5, "open_for": "2s", "max_open_for": "2s"},
         "providers": {"deepseek": {"rpm": 6, "burst": {"rpm": 2}}, "openai": {"rpm": 60_000, "concurrency": 50}},
-        "features": {"impatient": {"patience": "1ms"}},
+        "features": {"impatient": {"patience": "1ms"}, "faq": {"cache": {"ttl": "1h", "per": "all"}}},
     }
     # Our status page comes with the dashboard; until then a callback of the test's own shows the guard.
     return start_proxy(config)
@@ -126,6 +126,42 @@ def test_a_feature_in_a_header_selects_its_settings(proxy, fleet):
         answer = proxy.chat("gpt-4o-mini", headers={"x-wallie-feature": "impatient"})
         assert "anthropic" in answer.text
         assert {200} == {call.result().status for call in busy}
+
+
+FAQ = {"x-wallie-feature": "faq"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", REQUESTS)
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "claude-sonnet-4"])
+def test_the_same_question_is_asked_once_where_its_feature_has_a_cache(proxy, fleet, kind, model, stream):
+    path, body = REQUESTS[kind]
+    question = {"model": model, **body, "stream": stream}
+    question["messages" if "messages" in body else "input"] = messages(f"{kind} {stream}")
+    with ThreadPoolExecutor(5) as clients:
+        answers = list(clients.map(lambda _: proxy.post(path, question, FAQ), range(10)))
+    assert {answer.status for answer in answers} == {200}
+    assert all("Hello " in answer.text for answer in answers)
+    received = sum(fleet[name].counts().received for name in fleet)
+    if kind == "responses" and stream:  # the one wire whose streams are not kept
+        assert received == 10
+        return
+    assert received == 1
+    cached = [answer for answer in answers if answer.headers["x-wallie-provider"] == "cache"]
+    assert len(cached) == 9
+    assert {answer.headers["x-wallie-cost-usd"] for answer in cached} == {"0.00000000"}
+
+
+def test_a_stream_that_its_client_leaves_is_not_given_to_another(proxy, fleet):
+    fleet["openai"].slow(0.3, times=1, after_chunks=1)
+    body = {"model": "gpt-4o-mini", "messages": messages("left"), "stream": True}
+    connection = proxy.connect()
+    proxy.send(connection, "/v1/chat/completions", body, FAQ)
+    connection.getresponse().read(1)
+    proxy.hang_up(connection)
+    answer = proxy.post("/v1/chat/completions", {**body, "stream": False}, FAQ)
+    assert answer.headers["x-wallie-provider"] == "openai"
+    assert fleet["openai"].counts().received == 2
 
 
 def test_clients_that_hang_up_leave_no_slot_taken(proxy, fleet):
