@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
+import re
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import litellm
 import pytest
+from dashboard_support import TOKEN, served
 from openai import APIError
 from ports import free_port
+from proxy_support import RecordedLedger
 from recording import RecordingBus
 from support import assert_nothing_leaked, messages, quota, until
 
 from wallie_litellm import build_router, execute_ai_request, stream_ai_request
-from wallie_litellm.config import parse_config
+from wallie_litellm.config import RouterConfig, parse_config
 from wallie_litellm.events import Ended, Settled
 from wallie_litellm.guard import Guard
 from wallie_litellm.simulator import SimulatedProvider
@@ -61,6 +67,18 @@ def router(openai: SimulatedProvider, providers: dict[str, SimulatedProvider], b
     yield router
     assert_nothing_leaked(router)
     router.guard.close()
+
+
+def config_of(openai: SimulatedProvider, **sections: Any) -> RouterConfig:
+    """One group, ``g``."""
+    params = {"model": "openai/gpt-4o-mini", "api_base": openai.api_base, "api_key": "sk-simulated"}
+    return parse_config({"model_list": [{"model_name": "g", "litellm_params": params}], **sections})
+
+
+def fetched(url: str) -> str:
+    request = urllib.request.Request(url, headers={"authorization": f"Bearer {TOKEN}"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
+        return str(answer.read().decode())
 
 
 def received(provider: SimulatedProvider) -> int:
@@ -277,19 +295,44 @@ def test_code_without_an_event_loop_has_the_same_answers(router: Any, openai: Si
     assert received(openai) == 3
 
 
+async def test_ledger_key_figures_page_and_status_agree_on_what_the_cache_answered(
+    openai: SimulatedProvider, tmp_path: Path
+) -> None:
+    ledger = RecordedLedger(tmp_path / "wallie.db")
+    wallie = {
+        "features": {"faq": {"cache": "1h"}},
+        "ledger": {"url": ledger.url},
+        "telemetry": {"spool": str(tmp_path / "spool")},
+    }
+    async with build_router(config_of(openai, wallie=wallie)) as router:
+        for _ in range(50):
+            await execute_ai_request(router, "g", messages(), feature="faq", user_id="u1")
+        asked = (execute_ai_request(router, "g", messages(), feature="faq", user_id="u1") for _ in range(50))
+        await asyncio.gather(*asked)
+        assert await router.guard.flush()
+        [attempt], requests = ledger.select("wallie_attempts"), ledger.select("wallie_requests")
+        with served(router.guard, [TOKEN]) as address:
+            usage, kpis, page = await asyncio.to_thread(
+                lambda: [fetched(address + path) for path in ("api/usage?range=1h&by=model", "api/kpis", "?range=1h")]
+            )
+        figures = router.guard.status()["routing"]["cache"]
+    assert received(openai) == 1
+    assert len(requests) == 100
+    saved = sum(row["saved_usd"] or 0 for row in requests)
+    assert sum(row["cache_hit"] for row in requests) == figures["hits"] == 99
+    assert saved == pytest.approx(99 * attempt["cost_usd"]) == pytest.approx(figures["saved_usd"])
+    [model] = json.loads(usage)["totals"]
+    assert (model["attempts"], model["requests"], model["cost_usd"]) == (1, 100, attempt["cost_usd"])
+    notes = {kpi["name"]: kpi["note"] for kpi in json.loads(kpis)["kpis"]}
+    assert notes["p95_latency"].startswith("without the 99.0% of answers that the cache had")
+    [shown] = re.findall(r'data-field="cache-saved" data-value="([^"]+)"', page)
+    assert float(shown) == pytest.approx(saved)
+
+
 async def test_a_redis_that_is_away_costs_no_answer(openai: SimulatedProvider) -> None:
-    config = parse_config(
-        {
-            "model_list": [
-                {
-                    "model_name": "g",
-                    "litellm_params": {"model": "openai/gpt-4o-mini", "api_base": openai.api_base, "api_key": "x"},
-                }
-            ],
-            "litellm_settings": {"cache_params": {"type": "redis", "host": "127.0.0.1", "port": free_port()}},
-            "wallie": {"features": {"faq": {"cache": "1h"}}, "ledger": None, "store": {"timeout": "50ms"}},
-        }
-    )
+    away = {"cache_params": {"type": "redis", "host": "127.0.0.1", "port": free_port()}}
+    wallie = {"features": {"faq": {"cache": "1h"}}, "ledger": None, "store": {"timeout": "50ms"}}
+    config = config_of(openai, litellm_settings=away, wallie=wallie)
     async with build_router(config) as router:
         for _ in range(3):
             assert (await router.acompletion("g", messages(), **TAGS)).choices

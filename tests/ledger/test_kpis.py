@@ -84,6 +84,21 @@ async def test_the_note_of_the_cost_has_the_number_of_unpriced_attempts(engine: 
     assert (await measure(engine))["monthly_cost"].note == "$0.01 so far in 2026-11, 1 unpriced attempts not included"
 
 
+async def test_answers_from_the_cache_make_no_latency_better_and_its_note_says_what_they_saved(
+    engine: AsyncEngine, write: Writer
+) -> None:
+    await write([good(1), ended(good(1))])
+    alone = await measure(engine)
+    hit = ended(success=True, error=None, provider="", cache_hit=True, saved_usd=0.5, latency_ms=1.0, at=NOW - 86_400)
+    await write([hit._replace(id=new_id(NOW - number), request_id=str(number)) for number in range(1, 4)])
+    kpis = await measure(engine)
+    assert alone["p95_latency"].note == ""
+    assert kpis["p95_latency"].note == "without the 75.0% of answers that the cache had, which saved $1.50"
+    assert kpis["p95_latency"].actual == alone["p95_latency"].actual
+    assert kpis["monthly_cost"].actual == alone["monthly_cost"].actual
+    assert kpis["uptime"].actual == 1.0
+
+
 async def test_a_month_without_a_known_price_neither_passes_nor_fails(engine: AsyncEngine, write: Writer) -> None:
     await write([good(2)._replace(cost_usd=None, unpriced=True)])
     cost = (await measure(engine))["monthly_cost"]

@@ -145,25 +145,26 @@ class CachedRequests:
 
     def text_of(self, request: Request, answer: Any) -> str | None:
         """What is kept of an answer in one piece; ``None`` where it is not fit to be given again."""
-        return self._text(request, lambda: kept_answer(request.context.operation, answer, request.arguments))
+        return self._text(request, lambda _: kept_answer(request.context.operation, answer, request.arguments))
 
     def text_of_stream(self, request: Request, chunks: list[Any]) -> str | None:
         """What is kept of a stream that has been delivered to its end."""
-        attempts = request.context.attempts
-        tokens = (attempts[-1].prompt_tokens, attempts[-1].completion_tokens) if attempts else (0, 0)
-        return self._text(request, lambda: kept_stream(request.context.operation, chunks, tokens, request.arguments))
+        operation, arguments = request.context.operation, request.arguments
+        return self._text(request, lambda tokens: kept_stream(operation, chunks, tokens, arguments))
 
-    def _text(self, request: Request, read: Callable[[], Any]) -> str | None:
+    def _text(self, request: Request, read: Callable[[tuple[int, int]], Any]) -> str | None:
         context = request.context
         served = context.served_by
         # A fallback's answer is that of another model than the one asked for, until this one serves again.
-        if served is None or served.group != context.group or context.tried.fallbacks or not context.attempts:
+        if served is None or served.group != context.group or context.tried.fallbacks:
+            return None
+        settled = next((one for one in reversed(context.attempts) if one.success and one.model == served.group), None)
+        if settled is None:
             return None
         with suppress(Exception):  # an answer of a shape that LiteLLM cannot write
-            if (values := read()) is not None:
-                cost = context.attempts[-1].cost_usd
-                kept = KeptAnswer(self._guard.clock.wall(), served.group, served.deployment, cost, values)
-                text = kept.as_text()
+            if (values := read((settled.prompt_tokens, settled.completion_tokens))) is not None:
+                wall = self._guard.clock.wall()
+                text = KeptAnswer(wall, served.group, served.deployment, settled.cost_usd, values).as_text()
                 self._count(context, _kept)
                 return text
         return None
