@@ -24,6 +24,7 @@ NAMES = (
     "model_limits",
     "learned_limits",
     "experiments",
+    "answer_cache",
 )
 
 
