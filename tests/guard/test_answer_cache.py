@@ -235,6 +235,12 @@ async def test_answers_go_from_user_to_user_only_where_the_file_says_so(router: 
     assert received(openai) == 3
 
 
+async def test_a_mocked_fault_is_not_answered_from_the_cache(router: Any) -> None:
+    await router.acompletion("g", messages(), **TAGS)
+    answer = await router.acompletion("g", messages(), mock_testing_fallbacks=True, **TAGS)
+    assert answer._hidden_params["additional_headers"]["x-wallie-model-group"] == "second"
+
+
 async def test_features_without_a_cache_ask_every_time(router: Any, openai: SimulatedProvider) -> None:
     for _ in range(2):
         await router.acompletion("g", messages())

@@ -281,7 +281,7 @@ class Attempts:
         size = request.size(arguments, self._sizes)
         attempt.demand = self._estimates.before_pick(size, wish, context.caller.feature, attempt.group).demand
 
-    def _choose(self, request: Request, attempt: Attempt, arguments: Mapping[str, Any], deployment: Deployment) -> bool:
+    def _choose(self, request: Request, attempt: Attempt, arguments: dict[str, Any], deployment: Deployment) -> bool:
         """Note the deployment, and estimate as its vendor counts. True if the output may be cut to what limits hold."""
         parameters = deployment["litellm_params"]
         attempt.provider, attempt.account, _ = self._inner.destination_of(deployment)

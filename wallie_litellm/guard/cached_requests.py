@@ -83,7 +83,9 @@ class CachedRequests:
         """The request's way to an answer; ``None`` where it cannot have one that is kept."""
         context, pool = request.context, self._pool
         settings = context.rules.cache
-        if pool is None or settings is None or not self._switches.on("cache") or self._guard.closed:
+        if pool is None or settings is None or not self._switches.on("cache"):
+            return None
+        if self._guard.closed or request.loop.has_mock_fault:
             return None
         question = self._reader.read(
             context.operation,

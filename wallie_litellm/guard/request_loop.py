@@ -145,6 +145,11 @@ class RequestLoop:
         """
         return self._next_member(error)
 
+    @property
+    def has_mock_fault(self) -> bool:
+        """Whether the first attempt is to fail, as the caller asked for it."""
+        return self._mock_fault is not None
+
     def take_mock_fault(self) -> Exception | None:
         """The fault with which the first attempt is to fail, if the caller asked for one."""
         fault, self._mock_fault = self._mock_fault, None

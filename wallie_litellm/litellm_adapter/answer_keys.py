@@ -136,7 +136,7 @@ def _is_warm(arguments: Mapping[str, Any], deployments: Sequence[Mapping[str, An
     """Whether answers differ by a temperature above 0 that the request or a deployment states."""
     stated = arguments.get("temperature")
     if stated is not None:
-        return stated != 0
+        return bool(stated != 0)
     return any(one["litellm_params"].get("temperature") for one in deployments)
 
 
@@ -144,7 +144,9 @@ def _origin_of(arguments: Mapping[str, Any], *, of_user: bool) -> dict[str, Any]
     """Whose question it is, as it was stated: names on record are scrubbed, and two could look alike."""
     sources = [found for name in ("metadata", "litellm_metadata") if isinstance(found := arguments.get(name), Mapping)]
     names = (*_TENANT, *_END_USER) if of_user else _TENANT
-    origin = {name: found for name in names if (found := [one[name] for one in sources if one.get(name) is not None])}
+    origin: dict[str, Any] = {
+        name: found for name in names if (found := [one[name] for one in sources if one.get(name) is not None])
+    }
     # Tags choose among deployments.
     tags = [arguments.get("tags"), *(source.get("tags") for source in sources)]
     origin["tags"] = [tag for tag in tags if tag]

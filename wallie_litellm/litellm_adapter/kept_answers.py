@@ -125,6 +125,12 @@ def _chunks_of(kept: Mapping[str, Any], *, with_usage: bool) -> list[ModelRespon
     return chunks
 
 
+def type_of_streams() -> type:
+    """LiteLLM's class of streams."""
+    found: type = litellm.CustomStreamWrapper
+    return found
+
+
 class Replay:
     """A kept answer as a stream, synchronous or not."""
 
@@ -134,7 +140,7 @@ class Replay:
 
     @property  # type: ignore[misc] # `object` has it read-write
     def __class__(self) -> type:  # LiteLLM and others ask for LiteLLM's class of streams
-        return litellm.CustomStreamWrapper
+        return type_of_streams()
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
