@@ -211,6 +211,17 @@ async def test_requests_whose_common_call_fails_make_calls_of_their_own(router: 
     assert received(openai) == 5
 
 
+async def test_one_of_those_who_wait_asks_for_all_where_the_first_caller_leaves(
+    router: Any, openai: SimulatedProvider
+) -> None:
+    openai.hang(times=1, seconds=60)
+    first, *others = [asyncio.ensure_future(router.acompletion("g", messages(), **TAGS)) for _ in range(5)]
+    await until(lambda: received(openai) == 1)
+    first.cancel()
+    assert all(answer.choices for answer in await asyncio.gather(*others))
+    assert received(openai) == 2
+
+
 async def test_a_request_waits_for_anothers_call_no_longer_than_its_deadline_and_max_wait(
     router: Any, openai: SimulatedProvider
 ) -> None:

@@ -115,6 +115,19 @@ async def test_no_answer_sends_those_who_wait_on_their_own_way(pool: AnswerPool,
     assert not after.joined  # nothing is left of the call
 
 
+async def test_one_of_those_who_wait_makes_the_call_for_all_where_its_caller_has_left(pool: AnswerPool) -> None:
+    first = lookup(pool)
+    assert await first.answer(9) is None
+    others = [lookup(pool) for _ in range(3)]
+    waiting = {asyncio.ensure_future(one.answer(9)): one for one in others}
+    await asyncio.sleep(0)
+    first.abandon(left=True)
+    [second], _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    assert second.result() is None
+    await waiting.pop(second).keep(answer(pool).as_text())
+    assert all(await asyncio.gather(*waiting))
+
+
 async def test_a_call_that_takes_too_long_is_waited_for_by_no_later_request(pool: AnswerPool, clock: FakeClock) -> None:
     first = lookup(pool)
     assert await first.answer(9) is None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from wallie_litellm.guard.answer_headers import add_headers
@@ -54,10 +55,10 @@ class CachedRequests:
             if isinstance(answer, RequestStream):
                 return _RecordedStream(answer, lookup, self, request)
         except GeneratorExit:  # a coroutine that is collected: see Guard.later
-            self._guard.later(lookup.abandon)
+            self._guard.later(partial(lookup.abandon, left=True))
             raise
-        except BaseException:
-            lookup.abandon()
+        except BaseException as error:
+            lookup.abandon(left=not isinstance(error, Exception))
             raise
         await lookup.keep(self.text_of(request, answer))
         return answer
@@ -102,18 +103,16 @@ class CachedRequests:
 
     async def _find(self, request: Request, lookup: Lookup) -> Any:
         """The answer that is kept, or that of the same request under way; ``None`` where there is none."""
-        context, clock = request.context, self._guard.clock
-        began = clock.now()
+        context = request.context
         longest = context.rules.max_wait - context.waited
         if context.deadline_at is not None:
-            longest = min(longest, context.deadline_at - began)
+            longest = min(longest, context.deadline_at - self._guard.clock.now())
         try:
             kept = await lookup.answer(longest)
         except BaseException as error:
             self._guard.end(context, failure_from(error))
             raise
-        if lookup.joined:
-            context.waited += clock.now() - began
+        context.waited += lookup.waited
         answer = None if kept is None else self._again(request, kept)
         if kept is None or answer is None:
             self._count(context, _miss)
@@ -218,7 +217,7 @@ class _RecordedStream:
                 await lookup.keep(self._text())
             raise
         except BaseException as error:
-            self._abandon(later=isinstance(error, GeneratorExit))
+            self._abandon(later=isinstance(error, GeneratorExit), left=not isinstance(error, Exception))
             raise
         self._chunks.append(chunk)
         return chunk
@@ -241,17 +240,17 @@ class _RecordedStream:
 
     async def aclose(self) -> None:
         """Stop reading."""
-        self._abandon()
+        self._abandon(left=True)
         await self._inner.aclose()
 
     def close(self) -> None:
         """:meth:`aclose` for a synchronous stream."""
-        self._abandon()
+        self._abandon(left=True)
         self._inner.close()
 
     def __del__(self) -> None:
         if self.__dict__.get("_lookup") is not None:
-            self._abandon(later=True)
+            self._abandon(later=True, left=True)
 
     def _text(self) -> str | None:
         return self._cached.text_of_stream(self._request, self._chunks)
@@ -260,11 +259,11 @@ class _RecordedStream:
         lookup, self._lookup = self._lookup, None
         return lookup
 
-    def _abandon(self, *, later: bool = False) -> None:
+    def _abandon(self, *, later: bool = False, left: bool = False) -> None:
         if (lookup := self._ended()) is None:
             return
         self._chunks.clear()
         if later:  # a garbage collection may run this in the middle of anything
-            self._cached.later(lookup.abandon)
+            self._cached.later(partial(lookup.abandon, left=left))
         else:
-            lookup.abandon()
+            lookup.abandon(left=left)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from wallie_litellm.clock import Clock
 
@@ -84,6 +84,9 @@ class CacheFigures:
         return {**asdict(self), "share": self.hits / asked if asked else None}
 
 
+_LEFT: Final = ""  # in place of an answer: the caller has left, and the call with it
+
+
 class _Flight:
     """A call whose answer others wait for. ``expires_at`` is the time of the clock after which none does any more."""
 
@@ -149,7 +152,7 @@ def _values(figures: CacheFigures) -> tuple[Any, ...]:
 class Lookup:
     """One request's way to an answer. What it begins, :meth:`keep` or :meth:`abandon` ends."""
 
-    __slots__ = ("_flight", "_key", "_max_age", "_pool", "_reads", "_ttl", "joined")
+    __slots__ = ("_flight", "_key", "_max_age", "_pool", "_reads", "_ttl", "joined", "waited")
 
     def __init__(self, pool: AnswerPool, key: str, ttl: float, max_age: float, *, reads: bool) -> None:
         self._pool = pool
@@ -159,21 +162,27 @@ class Lookup:
         self._reads = reads
         self._flight: _Flight | None = None
         self.joined = False  # the answer is that of another request's call
+        self.waited = 0.0  # seconds, for calls of others
 
     async def answer(self, longest: float) -> KeptAnswer | None:
         """The answer that is kept, or that of a call under way if it comes within ``longest`` seconds."""
         if not self._reads:
             return None
-        store = self._store
+        store, clock = self._store, self._pool.clock
         if store.is_local and (found := self._read(await store.get(self._key))) is not None:
             return found
-        flight = self._join(longest)
-        if flight is not None:
-            return self._read(await _wait(flight.result, min(longest, flight.expires_at - self._pool.clock.now())))
+        end = clock.now() + longest
+        while (flight := self._join(end - (now := clock.now()))) is not None:
+            text = await _wait(flight.result, min(end, flight.expires_at) - now)
+            self.waited += clock.now() - now
+            if text != _LEFT:
+                found = self._read(text)
+                self.joined = found is not None
+                return found
         try:
             text = await store.get(self._key)
         except BaseException:
-            self.abandon()
+            self.abandon(left=True)
             raise
         if (found := self._read(text)) is not None:
             self._finish(text)
@@ -189,14 +198,16 @@ class Lookup:
         finally:
             self._leave()
 
-    def abandon(self) -> None:
-        """There is no answer for others: each of them makes a call of its own."""
-        self._finish(None)
+    def abandon(self, *, left: bool = False) -> None:
+        """There is no answer for others: each of them makes a call of its own.
+
+        Where the caller has ``left``, which says nothing of the call, one of them makes it for all.
+        """
+        self._finish(_LEFT if left else None)
 
     def _join(self, longest: float) -> _Flight | None:
         """The call of another request that is under way; ``None`` where this one is to make it."""
         flight, is_own = self._pool.join(self._key, longest)
-        self.joined = not is_own
         if is_own:
             self._flight = flight
             return None
