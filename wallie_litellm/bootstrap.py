@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SPOOL_TIMEOUT: Final = 2.0  # seconds that a start waits for the ledger to take in what its spool holds
+EXPERIMENTS_TIMEOUT: Final = 2.0  # seconds that a start waits to know where its experiments stand
 RESTORE_TIMEOUT: Final = 5.0  # seconds that a start waits for the ledger before it begins with empty limits
 
 
@@ -126,6 +127,7 @@ def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: i
         for make in _sinks(loaded, guard):
             bus.add(make)
         _restore(guard)
+        _watch_experiments(guard)
     except BaseException:
         guard.close()
         raise
@@ -138,6 +140,19 @@ def _ask_vendors(guard: Guard) -> None:
     learned = {name for name, limits in guard.config.providers.items() if limits.learn != "off"}
     apis = [api for api in admin_apis(os.environ) if api.vendor in learned]
     guard.on_close(AdminQuestions(apis, guard.vendor_limits.learn_of, guard.vendor_limits.are_askable).close)
+
+
+def _watch_experiments(guard: Guard) -> None:
+    """Have the experiments stand where the ledger says they do, now and from now on."""
+    experiments, ledger = guard.routing.experiments, guard.config.ledger
+    if experiments is None or ledger is None:
+        return
+    from wallie_litellm.ledger.experiment_watch import ExperimentWatch
+
+    publish, once = guard.reporter.publish, guard.reporter.once
+    watch = ExperimentWatch(ledger.url, experiments.by_name, publish, once, now=guard.clock.wall)
+    watch.start(EXPERIMENTS_TIMEOUT)
+    guard.on_close(watch.close)
 
 
 def worker_name() -> str:

@@ -228,8 +228,9 @@ class BudgetCrossed(NamedTuple):
 class OperatorActed(NamedTuple):
     """An operator acted: ``reset_quota``, ``close_circuit``, ``open_circuit``, ``release_circuit``.
 
-    Or exported the ledger from the dashboard, ``export_csv``, which concerns no provider. ``model`` is the pattern of
-    the ``models:`` entry whose limits were reset, ``None`` where all of the provider's were.
+    Or switched a decision on or off, ``switch_on`` and ``switch_off``, or ended an experiment, ``conclude_experiment``:
+    ``provider`` is then its name. Or exported the ledger from the dashboard, ``export_csv``. ``model`` is the pattern
+    of the ``models:`` entry whose limits were reset, ``None`` where all of the provider's were.
     """
 
     id: str

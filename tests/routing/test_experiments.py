@@ -108,15 +108,15 @@ def test_the_unit_on_record_is_no_users_name() -> None:
 
 def test_the_units_of_a_stopped_arm_go_to_the_others() -> None:
     of = step()
-    of.apply("m", Standing(stopped=frozenset({"sonnet"})))
+    of.by_name["m"].standing = Standing(stopped=frozenset({"sonnet"}))
     assert {planned(of, asked(user=f"u{n}")).group for n in range(20)} == {"mini"}
-    of.apply("m", Standing(stopped=frozenset(ARMS)))
+    of.by_name["m"].standing = Standing(stopped=frozenset(ARMS))
     assert arm(planned(of, asked())) is None
 
 
 def test_the_winner_serves_every_unit_and_requests_are_no_longer_counted() -> None:
     of = step()
-    of.apply("m", Standing(winner="sonnet"))
+    of.by_name["m"].standing = Standing(winner="sonnet")
     plans = [planned(of, asked(user=f"u{n}")) for n in range(20)]
     assert {plan.group for plan in plans} == {"sonnet"}
     assert {arm(plan) for plan in plans} == {None}
@@ -135,6 +135,19 @@ def test_an_experiment_stands_where_its_record_says() -> None:
     assert standing_of([*record, change(3, "concluded", "sonnet")], "d1").winner == "sonnet"
     assert standing_of(record, "d2") == Standing()
     assert standing_of([], "d1") == Standing()
+
+
+def test_what_a_process_has_changed_holds_before_the_ledger_has_it() -> None:
+    experiment = step().by_name["m"]
+    definition = experiment.settings.definition
+    started, stopped = change(1, "started", definition=definition), change(2, "stopped", "mini", definition)
+    experiment.note(started)
+    experiment.note(stopped)
+    assert experiment.standing == Standing(1.0, "c1", frozenset({"mini"}))
+    experiment.learn([started])
+    assert experiment.standing.stopped == {"mini"}
+    experiment.learn([started, stopped, change(3, "concluded", "sonnet", definition)])
+    assert (experiment.standing.winner, experiment.standing.state) == ("sonnet", "concluded")
 
 
 def test_with_another_definition_it_begins_anew() -> None:

@@ -29,6 +29,7 @@ Values that they pass on:
 ``request``           one call of a router's method: what is sent, under which rules, along which chain
 ``operator_actions``  what operators do to providers and models
 ``auto_savings``      what the choice of ``auto`` has saved
+``experiments``       feedback on answers, and which arm of an experiment has won
 ``context``           a request and its attempts
 ``router_view``       one router's chains, providers and prices
 ``estimates``         what each call will use, learned from what providers report

@@ -21,6 +21,7 @@ from wallie_litellm.guard.admission import Admission
 from wallie_litellm.guard.capacity_lease import CapacityLease
 from wallie_litellm.guard.context import Attempt, Caller, RequestContext, Route
 from wallie_litellm.guard.estimates import Estimates
+from wallie_litellm.guard.experiments import ExperimentActions
 from wallie_litellm.guard.operator_actions import OperatorActions
 from wallie_litellm.guard.reporter import Announcer, Reporter, announce, announce_nothing
 from wallie_litellm.guard.router_view import RouterView, RouterViews, chains_of
@@ -38,7 +39,7 @@ from wallie_litellm.telemetry.bus import SHUTDOWN, Bus
 DRAIN: Final = 5.0  # seconds that closing waits for calls under way
 
 
-class Guard:
+class Guard(ExperimentActions):
     """Holds every provider to its limits and keeps requests away from those that are down.
 
     Safe to use from several event loops and threads at once, and by several routers: each request follows the chains

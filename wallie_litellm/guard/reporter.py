@@ -67,7 +67,7 @@ class Reporter:
         self.unpriced_announced: set[str] = set()
         self.once = once  #: has an action done once in the fleet
         self._lock = threading.Lock()  # for budget and unpriced_announced
-        self._publish = publish
+        self.publish = publish  #: has an event sent to every sink
         self._now, self._wall = clock.now, clock.wall
 
     def settled(
@@ -109,7 +109,7 @@ class Reporter:
             attempt.hedge,
         )
         context.attempts.append(record)
-        self._publish(record)
+        self.publish(record)
         if bill.unpriced:
             self._announce_unpriced(record)
         elif bill.cost_usd:
@@ -161,13 +161,13 @@ class Reporter:
             *context.caller,  # feature, user_id, metadata
             tuple(context.attempts),  # settled
         )
-        self._publish(record if decided is None else record._replace(**decided.recorded()))
+        self.publish(record if decided is None else record._replace(**decided.recorded()))
 
     def fell_back(self, context: RequestContext, group: str) -> None:
         """A request goes on to ``group``."""
         failed = context.failures[-1] if context.failures else None
         wall = self._wall()
-        self._publish(
+        self.publish(
             FellBack(
                 id=new_id(wall),
                 at=wall,
@@ -188,7 +188,7 @@ class Reporter:
         if before is not after:
             reopens_in = max(0.0, breaker.reopens_at - change.now) if after is BreakerState.OPEN else 0.0
             states = before.value, after.value
-            self._publish(BreakerChanged(new_id(wall), wall, provider, *states, breaker.reason, reopens_in, model))
+            self.publish(BreakerChanged(new_id(wall), wall, provider, *states, breaker.reason, reopens_in, model))
             if model is not None:
                 self._report_health(change, health_of(*change.before), health_of(*change.after), model)
         self._report_health(change, change.overall_before.health, change.overall_after.health)
@@ -197,40 +197,40 @@ class Reporter:
         if is_down or (before is _CLOSED and after is BreakerState.OPEN and change.outage is not None):
             event = ProviderDown(new_id(wall), wall, provider, breaker.reason, None if is_down else model)
             if is_down or change.outage == change.scope:
-                self.once(f"down:{change.scope}:{breaker.generation}", DAY, partial(self._publish, event))
+                self.once(f"down:{change.scope}:{breaker.generation}", DAY, partial(self.publish, event))
             else:  # of several models, whose breakers count their generations apart
-                self.once(f"down:{change.outage}", CALLED_LATELY, partial(self._publish, event))
+                self.once(f"down:{change.outage}", CALLED_LATELY, partial(self.publish, event))
 
     def _report_health(self, change: BreakerChange, was: str, health: str, model: str | None = None) -> None:
         if health != was:
             wall, reason = self._wall(), change.breaker.reason
-            self._publish(HealthChanged(new_id(wall), wall, change.provider, was, health, reason, model))
+            self.publish(HealthChanged(new_id(wall), wall, change.provider, was, health, reason, model))
 
     def on_threshold(self, provider: str, crossing: Crossing) -> None:
         """A limit's utilisation has reached a threshold."""
         wall = self._wall()
         dimension, level, share, use, _, scope = crossing
         amounts = share, use.units, use.full, use.reset_in
-        self._publish(QuotaCrossed(new_id(wall), wall, provider, dimension, level, *amounts, scope or None))
+        self.publish(QuotaCrossed(new_id(wall), wall, provider, dimension, level, *amounts, scope or None))
 
     def on_overstated(self, provider: str, model: str, dimension: str, configured: int, learned: int) -> None:
         """The file promises more of a limit than the account has."""
         wall = self._wall()
         event = LimitOverstated(new_id(wall), wall, provider, model, dimension, configured, learned)
         key = f"overstated:{provider}:{model}:{dimension}:{configured}:{learned}"
-        self.once(key, DAY, partial(self._publish, event))
+        self.once(key, DAY, partial(self.publish, event))
 
     def on_action(
         self, actor: str, action: str, provider: str, detail: str | None = None, model: str | None = None
     ) -> None:
         """An operator has acted on ``provider``: on one ``model`` of its, or the limits of those of a pattern."""
         wall = self._wall()
-        self._publish(OperatorActed(new_id(wall), wall, actor, action, provider, detail, model))
+        self.publish(OperatorActed(new_id(wall), wall, actor, action, provider, detail, model))
 
     def used_outside(self, provider: str, charged: Demand, source: str) -> None:
         """A provider was used by a call outside the router."""
         wall = self._wall()
-        self._publish(UsageReported(new_id(wall), wall, provider, charged, source))
+        self.publish(UsageReported(new_id(wall), wall, provider, charged, source))
 
     def _bill(self, context: RequestContext, attempt: Attempt, result: AttemptResult) -> Bill:
         outcome, operation = result.outcome, context.operation
@@ -251,7 +251,7 @@ class Reporter:
                 return
             self.unpriced_announced.add(record.deployment)
         event = Unpriced(new_id(record.at), record.at, record.provider, record.model, record.deployment)
-        self.once(f"unpriced:{record.deployment}", DAY, partial(self._publish, event))
+        self.once(f"unpriced:{record.deployment}", DAY, partial(self.publish, event))
 
     def _spend(self, wall: float, cost: float) -> None:
         budget = self.budget
@@ -260,7 +260,7 @@ class Reporter:
         for level in levels:
             month = month_of(wall)
             event = BudgetCrossed(new_id(wall), wall, level, budget.utilization, budget.spent, budget.limit, month)
-            self.once(f"budget:{level}:{month}", 32 * DAY, partial(self._publish, event))
+            self.once(f"budget:{level}:{month}", 32 * DAY, partial(self.publish, event))
 
 
 def _id_of(kind: str, response: str, at: float) -> str:

@@ -21,6 +21,8 @@ SQL is written nowhere else.
 ``aggregates``   the statements that add up, and reading their rows
 ``distributions``  the statements for percentiles, exact or from the sums' histograms
 ``percentiles``  histograms of milliseconds, and their percentiles
+``experiments``  the figures of experiments and their arms, and which arms their guardrails stop
+``experiment_watch``  keeps a process' experiments as they stand in the ledger
 ``kpis``         the key figures against their targets
 ``export``       records as CSV or JSON Lines
 """

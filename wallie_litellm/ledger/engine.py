@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
+from math import log
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -148,6 +149,7 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")  # durable against crashes of this process
     cursor.close()
+    connection.create_function("ln", 1, log, deterministic=True)  # not every SQLite has it, and PostgreSQL does
 
 
 def _begin_sqlite(connection: Connection) -> None:

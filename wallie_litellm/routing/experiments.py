@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -41,8 +42,10 @@ class Standing(NamedTuple):
 
     @property
     def state(self) -> str:
-        """``running``, or ``concluded``."""
-        return "running" if self.winner is None else "concluded"
+        """``not_started`` (no worker has yet), ``running`` or ``concluded``."""
+        if self.winner is not None:
+            return "concluded"
+        return "not_started" if self.since is None else "running"
 
 
 def standing_of(changes: Iterable[Change], definition: str) -> Standing:
@@ -72,6 +75,27 @@ class Experiment:
         self.settings = settings
         self.standing = Standing()
         self._names = ordinary | settings.arms.keys()
+        self._recorded: tuple[Change, ...] = ()
+        self._own: tuple[Change, ...] = ()  # of this process, that the ledger has not yet
+        self._lock = threading.Lock()
+
+    def note(self, change: Change) -> None:
+        """A change that this process has made holds at once."""
+        with self._lock:
+            self._own = (*self._own, change)
+            self._stand()
+
+    def learn(self, recorded: Sequence[Change]) -> None:
+        """The changes that the ledger has on record."""
+        ids = {change.id for change in recorded}
+        with self._lock:
+            self._recorded = tuple(recorded)
+            self._own = tuple(change for change in self._own if change.id not in ids)
+            self._stand()
+
+    def _stand(self) -> None:
+        changes = sorted((*self._recorded, *self._own), key=lambda change: (change.at, change.id))
+        self.standing = standing_of(changes, self.settings.definition)
 
     def takes(self, model: str | None) -> bool:
         """Whether a request of the feature takes part: it names no model, one of the arms, or the feature's tier.
@@ -140,10 +164,6 @@ class ExperimentStep:
         decided.experiment, decided.arm, decided.unit = experiment.name, arm, unit
         decided.why.append(f"arm {arm} of {experiment.name} by {kind}")
         return self._asked_first(arm, plan._replace(decided=decided), asked)
-
-    def apply(self, name: str, standing: Standing) -> None:
-        """Have the experiment stand where the ledger says it does."""
-        self.by_name[name].standing = standing
 
     def _asked_first(self, arm: str, plan: Plan, asked: Asked) -> Plan:
         """The arm, then the rest of the request's chain; a tier is a chain of its own."""
