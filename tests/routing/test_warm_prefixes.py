@@ -139,3 +139,10 @@ def test_a_longer_cache_that_is_asked_for_is_remembered_longer(arguments: dict[s
     warm = warm_of(routing(routing={"warm_prefix": True}), asked(**arguments))
     assert warm is not None
     assert warm.seconds == seconds
+
+
+def test_a_longer_cache_of_the_file_is_remembered_longer() -> None:
+    points = [{"location": "message", "role": "system", "control": {"type": "ephemeral", "ttl": "1h"}}]
+    warm = warm_of(routing(features={"chat": {"prompt_cache": points}}), asked("chat"))
+    assert warm is not None
+    assert warm.seconds == LONG

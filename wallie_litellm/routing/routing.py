@@ -32,7 +32,7 @@ class Routing:
         self.tiers = Tiers(settings.tiers, of_features, auto) if settings.tiers else None
         cached = any(feature.cache is not None for feature in features.values())
         self.answers = AnswerPool(clock) if cached else None
-        marked = [name for name, feature in features.items() if feature.prompt_cache is not None]
+        marked = {name: feature.prompt_cache for name, feature in features.items() if feature.prompt_cache is not None}
         everywhere = config.routing.warm_prefix
         self.warm = WarmPrefixes(clock.now) if marked or everywhere else None
         self.steps: tuple[PlanStep, ...] = () if self.tiers is None else (self.tiers,)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -62,25 +62,34 @@ class WarmPrefixes:
 
 
 class WarmStep:
-    """The step of a plan that looks a request's prefix up, for the ``features`` that want it, or for all."""
+    """The step of a plan that looks a request's prefix up: those of all features, or of those that have points.
+
+    ``points`` are, by feature, where prompts are marked for the vendors' caches.
+    """
 
     def __init__(
-        self, prefixes: WarmPrefixes, features: Collection[str], *, everywhere: bool, on: Callable[[str], bool]
+        self,
+        prefixes: WarmPrefixes,
+        points: Mapping[str, Sequence[Mapping[str, Any]]],
+        *,
+        everywhere: bool,
+        on: Callable[[str], bool],
     ) -> None:
         self.prefixes = prefixes
-        self._features = frozenset(features)
+        self._seconds = {feature: LONG if _is_long(stated) else USUAL for feature, stated in points.items()}
         self._everywhere = everywhere
         self._on = on
 
     def __call__(self, plan: Plan, asked: Asked) -> Plan:
         """The plan, whose record has the prefix."""
-        if not (self._everywhere or asked.feature in self._features) or not self._on("warm_prefix"):
+        seconds = self._seconds.get(asked.feature or "")
+        if (seconds is None and not self._everywhere) or not self._on("warm_prefix"):
             return plan
         digest = digest_of(asked.arguments, asked.metadata)
         if digest is None:
             return plan
         decided = plan.decided or Decided()
-        decided.warm = self.prefixes.find(digest, _seconds(asked.arguments))
+        decided.warm = self.prefixes.find(digest, max(seconds or USUAL, _seconds(asked.arguments)))
         return plan if plan.decided is not None else plan._replace(decided=decided)
 
 
@@ -133,12 +142,16 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _seconds(arguments: Mapping[str, Any]) -> float:
-    """For how long the vendor is asked to keep the prefix."""
-    if arguments.get("prompt_cache_retention") == "24h":
+    """For how long a request asks the vendor to keep its prefix."""
+    if arguments.get("prompt_cache_retention") == "24h" or _is_long(arguments.get("cache_control_injection_points")):
         return LONG
-    points = arguments.get("cache_control_injection_points")
+    return USUAL
+
+
+def _is_long(points: Any) -> bool:
+    """Whether one of LiteLLM's injection points asks for Anthropic's longer cache."""
     for point in points if isinstance(points, list | tuple) else ():
         control = point.get("control") if isinstance(point, Mapping) else None
         if isinstance(control, Mapping) and control.get("ttl") == "1h":
-            return LONG
-    return USUAL
+            return True
+    return False
