@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from wallie_litellm.config import ExperimentSettings
 from wallie_litellm.events import Ended, ExperimentChanged, FeedbackGiven, new_id
-from wallie_litellm.ledger.experiments import ExperimentFigures, arms_to_stop, measure, read_changes
+from wallie_litellm.ledger.experiments import ExperimentFigures, arms_to_stop, measure_experiment, read_changes
 from wallie_litellm.routing.experiments import standing_of
 
 NOW = 1_790_000_000.0
@@ -37,7 +37,7 @@ def request(arm: str, number: int, *, unit: str | None = None, answered: bool = 
 
 async def figures(engine: AsyncEngine, metric: str, **stated: Any) -> ExperimentFigures:
     async with engine.connect() as connection:
-        return await measure(connection, "m", settings(metric, **stated))
+        return await measure_experiment(connection, "m", settings(metric, **stated))
 
 
 async def test_an_arm_has_the_figures_of_its_requests_since_the_start(engine: AsyncEngine, write: Writer) -> None:

@@ -151,6 +151,8 @@ def test_only_an_arm_of_an_experiment_can_win() -> None:
         guard.conclude_experiment("x", "mini")
     with pytest.raises(ValueError, match="unknown arm 'opus'; the arms of m: mini, sonnet"):
         guard.conclude_experiment("m", "opus")
+    with pytest.raises(ValueError, match="m has not been started"):
+        guard.conclude_experiment("m", "mini")
     with pytest.raises(ValueError, match="known: none"):
         Guard().conclude_experiment("m", "mini")
 

@@ -5,6 +5,8 @@
 ``html_routes``     the routes for people
 ``page_responses``  what those routes share: forms, redirects, cookies, error pages
 ``api_routes``      the routes for programs
+``experiment_routes``  those about experiments, and their answers
+``visitors``        who sends a request to them
 ``api_errors``      the API's errors, in one shape
 ``schemas``         the API's answers
 ``auth``            authentication, and protection of actions against cross-site requests

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import unquote
 
-from fastapi import APIRouter, Body, Depends, FastAPI, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request, Response
 from fastapi.security import APIKeyCookie, HTTPBearer
 from starlette.responses import JSONResponse, StreamingResponse
 
 from wallie_litellm.dashboard.api_errors import ApiError, api_route_class
-from wallie_litellm.dashboard.auth import CSRF_HEADER, SESSION_COOKIE, Authenticator, Visitor
+from wallie_litellm.dashboard.auth import SESSION_COOKIE, Authenticator, Visitor
+from wallie_litellm.dashboard.experiment_routes import add_experiment_routes
 from wallie_litellm.dashboard.schemas import (
     Alerts,
     Done,
@@ -25,7 +25,6 @@ from wallie_litellm.dashboard.schemas import (
     Usage,
 )
 from wallie_litellm.dashboard.service import DashboardService
-from wallie_litellm.dashboard.sessions import clean_name
 from wallie_litellm.dashboard.source import Action, ActionRefused
 from wallie_litellm.dashboard.usage_ranges import (
     By,
@@ -38,6 +37,7 @@ from wallie_litellm.dashboard.usage_ranges import (
     usage_rows,
 )
 from wallie_litellm.dashboard.view_model import DEFAULT_RANGE
+from wallie_litellm.dashboard.visitors import operator_of, visitor_of
 from wallie_litellm.ledger.kpis import measure_kpis
 from wallie_litellm.ledger.schema import RECORD_TABLES
 
@@ -69,7 +69,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     503: {"model": ErrorBody, "description": "There is no ledger to read, or the dashboard is about to end."},
 }
 _ACTION_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    404: {"model": ErrorBody, "description": "There is no such provider, or model."},
+    404: {"model": ErrorBody, "description": "There is no such provider, model or experiment."},
     409: {"model": ErrorBody, "description": "No actions can be taken here."},
     413: {"model": ErrorBody, "description": "The body is too large."},
 }
@@ -84,6 +84,7 @@ def api_router(service: DashboardService, authenticator: Authenticator) -> APIRo
     _add_status(router, service)
     _add_limits(router, service)
     _add_ledger_routes(router, _LedgerRoutes(service))
+    add_experiment_routes(router, service, _ACTION_ERRORS)
     for path, action, summary in _ACTION_ROUTES:
         _add_action(router, path, _ActionRoute(service, action), summary)
     router.add_api_route("/openapi.json", _openapi, include_in_schema=False)
@@ -136,31 +137,6 @@ def _add_action(router: APIRouter, path: str, route: _ActionRoute, summary: str)
     )(route.act)
 
 
-async def _visitor(request: Request) -> Visitor:
-    found: Visitor = request.state.visitor  # set by the route's class
-    return found
-
-
-async def _operator(
-    request: Request,
-    x_wallie_actor: Annotated[str | None, Header(description="who takes the action, for the record")] = None,
-    csrf: Annotated[
-        str | None, Header(alias=CSRF_HEADER, description="with the cookie: the form token of its session")
-    ] = None,
-) -> Visitor:
-    """The visitor of an action.
-
-    Raises:
-        AccessDenied: another site may have made the browser send the request.
-    """
-    found = await _visitor(request)
-    request.state.authenticator.check_action(request, found, csrf)
-    if x_wallie_actor:
-        # Clients write characters outside of ASCII as in URLs.
-        found = replace(found, name=clean_name(unquote(x_wallie_actor)))
-    return found
-
-
 class _LedgerRoutes:
     """Answers from the ledger."""
 
@@ -197,7 +173,7 @@ class _LedgerRoutes:
 
     async def export_csv(
         self,
-        visitor: Annotated[Visitor, Depends(_visitor)],
+        visitor: Annotated[Visitor, Depends(visitor_of)],
         kind: Annotated[
             list[Annotated[str, Query(pattern=_KINDS)]] | None, Query(description="may be repeated")
         ] = None,
@@ -226,7 +202,7 @@ class _ActionRoute:
     async def act(
         self,
         provider: Annotated[str, Path(max_length=200)],
-        operator: Annotated[Visitor, Depends(_operator)],
+        operator: Annotated[Visitor, Depends(operator_of)],
         order: Annotated[Order | None, Body()] = None,
     ) -> Done:
         """Described by the route."""

@@ -59,6 +59,22 @@ class GuardSource:
         """
         self._actions[action](provider, actor, detail, model=model)
 
+    def conclude_experiment(self, name: str, winner: str, actor: str, detail: str | None = None) -> None:
+        """Pass it to the guard.
+
+        Raises:
+            ValueError: there is no such experiment or arm, or it has been concluded.
+        """
+        self._guard.conclude_experiment(name, winner, actor, detail)
+
+    def feedback(self, request_id: str, value: float) -> None:
+        """Pass it to the guard.
+
+        Raises:
+            ValueError: that is no request's id, or no value.
+        """
+        self._guard.feedback(request_id, value)
+
     def record_export(self, actor: str, detail: str) -> None:
         """Publish the export as an operator's action."""
         self._guard.reporter.on_action(actor, EXPORTED, "", detail)

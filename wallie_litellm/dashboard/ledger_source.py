@@ -97,6 +97,22 @@ class LedgerSource:
         """
         raise ActionRefused(READ_ONLY)
 
+    def conclude_experiment(self, name: str, winner: str, actor: str, detail: str | None = None) -> None:
+        """Refuse: `wallie-litellm experiments conclude` writes it into the ledger.
+
+        Raises:
+            ActionRefused: always.
+        """
+        raise ActionRefused(READ_ONLY)
+
+    def feedback(self, request_id: str, value: float) -> None:
+        """Refuse: this process only reads the ledger.
+
+        Raises:
+            ActionRefused: always.
+        """
+        raise ActionRefused(READ_ONLY)
+
     def record_export(self, actor: str, detail: str) -> None:
         """Do nothing: this process only reads the ledger."""
 

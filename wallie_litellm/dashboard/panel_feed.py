@@ -88,6 +88,26 @@ class PanelFeed:
             self._acted_at = time.monotonic()
             self.forget()
 
+    async def conclude_experiment(self, name: str, winner: str, actor: str, detail: str | None) -> None:
+        """Have the source end an experiment, and show it to the next viewer.
+
+        Raises:
+            ValueError: there is no such experiment or arm, or it has been concluded.
+            ActionRefused: the source is read-only.
+        """
+        self._source.conclude_experiment(name, winner, actor, detail)
+        self._acted_at = time.monotonic()
+        self.forget()
+
+    async def feedback(self, request_id: str, value: float) -> None:
+        """Have the source record feedback.
+
+        Raises:
+            ValueError: that is no request's id, or no value.
+            ActionRefused: the source is read-only.
+        """
+        self._source.feedback(request_id, value)
+
     async def record_export(self, actor: str, detail: str) -> None:
         """Have the source put an export on record, and show it to the next viewer."""
         self._source.record_export(actor, detail)

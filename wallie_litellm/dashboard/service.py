@@ -103,6 +103,24 @@ class DashboardService:
         """
         await self._in_thread(lambda feed: feed.act(action, provider, actor, detail, model))
 
+    async def conclude_experiment(self, name: str, winner: str, actor: str, detail: str | None = None) -> None:
+        """End an experiment, as the source does; the panels that are rendered next show it.
+
+        Raises:
+            ValueError: there is no such experiment or arm, or it has been concluded.
+            ActionRefused: the source is read-only.
+        """
+        await self._in_thread(lambda feed: feed.conclude_experiment(name, winner, actor, detail))
+
+    async def feedback(self, request_id: str, value: float) -> None:
+        """Record feedback, from 0 to 1, on the answer to a request.
+
+        Raises:
+            ValueError: that is no request's id, or no value.
+            ActionRefused: the source is read-only.
+        """
+        await self._in_thread(lambda feed: feed.feedback(request_id, value))
+
     async def record_export(self, actor: str, detail: str) -> None:
         """Put an export on record; the panels that are rendered next show it. ``detail`` says what was exported."""
         await self._in_thread(lambda feed: feed.record_export(actor, detail))

@@ -45,5 +45,21 @@ class DashboardSource(Protocol):
             ActionRefused: this source is read-only.
         """
 
+    def conclude_experiment(self, name: str, winner: str, actor: str, detail: str | None = None) -> None:
+        """End an experiment, whose ``winner`` serves from now on; it goes on record as ``actor``'s.
+
+        Raises:
+            ValueError: there is no such experiment or arm, or it has been concluded.
+            ActionRefused: this source is read-only.
+        """
+
+    def feedback(self, request_id: str, value: float) -> None:
+        """Record feedback, from 0 to 1, on the answer to a request.
+
+        Raises:
+            ValueError: that is no request's id, or no value.
+            ActionRefused: this source is read-only.
+        """
+
     def record_export(self, actor: str, detail: str) -> None:
         """Put an export on record, unless this source is read-only. ``detail`` says what was exported."""

@@ -43,7 +43,7 @@ class ExperimentActions:
         """End an experiment: from now on ``winner`` serves its requests, in every worker within seconds.
 
         Raises:
-            ValueError: there is no such experiment, or no such arm, or it has been concluded.
+            ValueError: there is no such experiment, or no such arm, or it has not been started or been concluded.
         """
         known = self.routing.experiments.by_name if self.routing.experiments is not None else {}
         if name not in known:
@@ -51,6 +51,8 @@ class ExperimentActions:
         experiment = known[name]
         if winner not in experiment.settings.arms:
             raise ValueError(f"unknown arm {winner!r}; the arms of {name}: {', '.join(experiment.settings.arms)}")
+        if experiment.standing.since is None:
+            raise ValueError(f"{name} has not been started: no worker has read the ledger yet")
         if experiment.standing.winner is not None:
             raise ValueError(f"{name} has been concluded: {experiment.standing.winner} has won")
         wall, definition = self.clock.wall(), experiment.settings.definition

@@ -30,6 +30,7 @@ from wallie_litellm.core.confidence_sequence import (
     lower_bound,
     winner,
 )
+from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.ledger.schema import experiment_changes, feedback, requests
 from wallie_litellm.routing.experiments import Change, Standing, standing_of
 
@@ -117,7 +118,7 @@ async def read_changes(connection: AsyncConnection, names: Iterable[str]) -> dic
     return found
 
 
-async def measure(connection: AsyncConnection, name: str, settings: ExperimentSettings) -> ExperimentFigures:
+async def measure_experiment(connection: AsyncConnection, name: str, settings: ExperimentSettings) -> ExperimentFigures:
     """The figures of one experiment since it was started."""
     changes = await read_changes(connection, [name])
     standing = standing_of(changes[name], settings.definition)
@@ -292,3 +293,28 @@ async def _percentiles(
     if not found:
         return None, None
     return found[ceil(0.5 * len(found)) - 1], found[ceil(0.95 * len(found)) - 1]
+
+
+def as_json(found: ExperimentFigures) -> dict[str, Any]:
+    """The figures as the API and ``wallie-litellm experiments --json`` have them."""
+    standing = found.standing
+    return {
+        "name": found.name,
+        "feature": found.feature,
+        "metric": found.metric,
+        "unit": found.unit,
+        "state": standing.state,
+        "since": None if standing.since is None else iso_time(standing.since),
+        "leader": found.leader,
+        "winner": standing.winner,
+        "concluded_at": None if standing.concluded_at is None else iso_time(standing.concluded_at),
+        "reason": standing.reason,
+        "split": {"p": found.split, "is_wrong": found.split_is_wrong},
+        "arms": [_arm_as_json(arm) for arm in found.arms],
+    }
+
+
+def _arm_as_json(arm: ArmFigures) -> dict[str, Any]:
+    fields = {name: getattr(arm, name) for name in arm.__dataclass_fields__}
+    effect = None if arm.effect is None else arm.effect._asdict()
+    return {**fields, "error_rate": arm.error_rate, "fallback_rate": arm.fallback_rate, "effect": effect}

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from wallie_litellm.config import ExperimentSettings
 from wallie_litellm.ledger.aggregates import (
     ATTEMPTS,
     DIMENSIONS,
@@ -27,6 +28,7 @@ from wallie_litellm.ledger.aggregates import (
     named,
 )
 from wallie_litellm.ledger.distributions import bands, old_histograms, put_histograms, put_ranks, ranks
+from wallie_litellm.ledger.experiments import ExperimentFigures, measure_experiment
 from wallie_litellm.ledger.figures import (
     EVERYTHING,
     Action,
@@ -153,6 +155,11 @@ class LedgerQueries:
     async def actions(self, limit: int = 20) -> list[Action]:
         """The last ``limit`` actions of operators, the latest first."""
         return [Action(*row) for row in await self._rows(select(*_ACTION).order_by(actions.c.id.desc()).limit(limit))]
+
+    async def experiments(self, of: Mapping[str, ExperimentSettings]) -> list[ExperimentFigures]:
+        """The figures of experiments, each since it was started."""
+        async with self._engine.connect() as connection:
+            return [await measure_experiment(connection, name, settings) for name, settings in of.items()]
 
     async def first_record_at(self) -> float | None:
         """When the oldest attempt ended; the beginning of its day (UTC) once its record has been pruned."""

@@ -1,0 +1,107 @@
+"""Experiments over the API: their figures, their end, feedback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from dashboard_support import TOKEN
+from ledger_support import ended, rows, settled
+from sqlalchemy import select
+from test_openapi import described, mistakes
+
+from wallie_litellm.events import Event, ExperimentChanged, FeedbackGiven, new_id
+from wallie_litellm.ledger.schema import actions, experiment_changes, feedback
+from wallie_litellm.routing.experiments import Change
+
+BEARER = {"authorization": f"Bearer {TOKEN}", "x-wallie-actor": "maria"}
+EXPERIMENT = {"feature": "chat", "arms": {"mini": 0.5, "sonnet": 0.5}, "metric": "feedback"}
+
+MakeApp = Callable[..., Any]
+
+
+def open_app(make_app: MakeApp, requests: int = 0) -> Any:
+    """An application with an experiment in which ``sonnet`` gets the better feedback."""
+    app = make_app(features={"chat": {}}, experiments={"m": EXPERIMENT})
+    now = time.time() - 100
+    experiment = app.guard.routing.experiments.by_name["m"]
+    definition = experiment.settings.definition
+    started = ExperimentChanged(new_id(now), now, "m", definition, "started", "", "wallie", None)
+    experiment.learn([Change(started.id, now, definition, "started", "")])
+    events: list[Event] = [started]
+    for number in range(requests):
+        arm = "sonnet" if number % 2 else "mini"
+        end = ended(settled(at=now + 1), experiment="m", arm=arm, unit=f"{number // 3:08x}{arm[:4]}")
+        events += [end, FeedbackGiven(new_id(), now + 2, end.request_id, 0.9 if number % 2 else number % 3 / 4)]
+    app.record(events)
+    return app
+
+
+def post(app: Any, path: str, body: Any = None) -> Any:
+    return app.client.post(f"/wallie/api/{path}", headers=BEARER, json=body)
+
+
+def url(app: Any) -> str:
+    place: str = app.guard.config.ledger.url
+    return place
+
+
+def test_experiments_have_their_arms_with_intervals(make_app: MakeApp) -> None:
+    app = open_app(make_app, 200)
+    answer = app.client.get("/wallie/api/experiments", headers=BEARER)
+    assert mistakes(described(app), "get", "/api/experiments", answer) == []
+    (found,) = answer.json()["experiments"]
+    assert (found["name"], found["metric"], found["state"], found["leader"]) == ("m", "feedback", "running", "sonnet")
+    mini, sonnet = found["arms"]
+    assert (mini["requests"], mini["feedbacks"], mini["effect"]) == (100, 100, None)
+    assert sonnet["mean"] == pytest.approx(0.9)
+    assert 0 < sonnet["effect"]["low"] < sonnet["effect"]["estimate"] < sonnet["effect"]["high"]
+
+
+def test_the_leader_wins_when_it_is_concluded_and_that_is_on_record(make_app: MakeApp) -> None:
+    app = open_app(make_app, 200)
+    done = post(app, "experiments/m/conclude", {"reason": "users like it"})
+    assert mistakes(described(app), "post", "/api/experiments/{name}/conclude", done) == []
+    assert (done.json()["winner"], done.json()["actor"]) == ("sonnet", "maria (api, 127.0.0.1)")
+    assert app.guard.status()["routing"]["experiments"]["m"]["winner"] == "sonnet"
+    app.record([])
+    last = rows(url(app), select(experiment_changes).order_by(experiment_changes.c.at.desc()))[0]
+    assert (last.change, last.arm, last.reason) == ("concluded", "sonnet", "users like it")
+    (action,) = rows(url(app), select(actions))
+    assert (action.action, action.provider, action.actor) == ("conclude_experiment", "m", "maria (api, 127.0.0.1)")
+    again = post(app, "experiments/m/conclude", {"winner": "mini"})
+    assert (again.status_code, again.json()["error"]["message"]) == (404, "m has been concluded: sonnet has won")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        ("experiments/m/conclude", None, 409, "no arm of m is better than the others yet; say which has won"),
+        ("experiments/x/conclude", None, 404, "unknown experiment 'x'; known: m"),
+        ("experiments/m/conclude", {"winner": "opus"}, 404, "unknown arm 'opus'; the arms of m: mini, sonnet"),
+        ("feedback", {"request_id": "r1", "value": 1.5}, 422, "value"),
+        ("feedback", {"request_id": "", "value": 1}, 422, "request_id"),
+    ],
+)
+def test_what_cannot_be_done_is_explained(make_app: MakeApp, path: str, body: Any, status: int, said: str) -> None:
+    answer = post(open_app(make_app), path, body)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]["message"]
+
+
+def test_an_arm_can_be_named_the_winner_without_a_leader(make_app: MakeApp) -> None:
+    app = open_app(make_app)
+    assert post(app, "experiments/m/conclude", {"winner": "mini"}).status_code == 200
+    assert app.guard.status()["routing"]["experiments"]["m"]["state"] == "concluded"
+
+
+def test_feedback_is_recorded(make_app: MakeApp) -> None:
+    app = open_app(make_app)
+    given = post(app, "feedback", {"request_id": "r1", "value": 0.5})
+    assert mistakes(described(app), "post", "/api/feedback", given) == []
+    app.record([])
+    (row,) = rows(url(app), select(feedback))
+    assert (row.request_id, row.value) == ("r1", 0.5)
+    assert app.client.post("/wallie/api/feedback", json={"request_id": "r1", "value": 0.5}).status_code == 401
