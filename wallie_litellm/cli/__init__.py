@@ -7,6 +7,7 @@
 ``limits``        ``limits``
 ``actions``       an operator's actions: ``reset-quota``, ``open-circuit``, ``close-circuit``, ``release-circuit``
 ``ledger``        ``export`` and ``kpis``
+``experiments``   ``experiments``: how arms compare, and the end of an experiment
 ``dashboard``     ``dashboard``
 ``fleet_report``  the fleet as Redis has it
 ``usage_report``  what was used in the last 24 hours

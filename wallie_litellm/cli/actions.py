@@ -127,15 +127,25 @@ def _command(action: _Action) -> click.Command:
         actor: str | None,
         yes: bool,
     ) -> None:
-        signature, target = (_printable(actor) or _default_actor(), _printable(reason)), _Target(provider, model)
+        signature, target = signature_of(actor, reason), _Target(provider, model)
         if (client := running_client(url, insecure, config)) is not None:
-            _confirm(action.question.format(target), yes=yes)
+            confirm(action.question.format(target), yes=yes)
             sys.exit(_act_on_server(client, action, target, *signature))
         loaded = _load_fleet(config, provider)
-        _confirm(action.question.format(target), yes=yes)
+        confirm(action.question.format(target), yes=yes)
         sys.exit(_act_on_fleet(loaded, action, target, *signature))
 
     return command
+
+
+def signature_of(actor: str | None, reason: str | None) -> tuple[str, str | None]:
+    """Who acts, user@host unless given, and why, as it goes on record."""
+    return _printable(actor) or _default_actor(), _printable(reason)
+
+
+def header_value(actor: str) -> dict[str, str]:
+    """The header that tells a server who acts."""
+    return {"X-Wallie-Actor": quote(actor, safe=_PLAIN)}
 
 
 def _printable(text: str | None) -> str | None:
@@ -150,7 +160,8 @@ def _default_actor() -> str:
     return f"{user}@{socket.gethostname()}"[:_LONGEST]
 
 
-def _confirm(question: str, *, yes: bool) -> None:
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask ``question`` unless ``yes``; the answer no ends the command."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -170,7 +181,7 @@ def _act_on_server(client: Client, action: _Action, target: _Target, actor: str,
     body = {key: value for key, value in (("reason", reason), ("model", target.model)) if value is not None}
     try:
         with client:
-            done = client.post(path, body, {"X-Wallie-Actor": quote(actor, safe=_PLAIN)})
+            done = client.post(path, body, header_value(actor))
     except ServerUnavailable as error:
         echo_error(str(error))
         if error.unclear:

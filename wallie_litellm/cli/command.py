@@ -10,6 +10,7 @@ from wallie_litellm.cli.actions import action_commands
 from wallie_litellm.cli.check import check_command
 from wallie_litellm.cli.dashboard import dashboard_command
 from wallie_litellm.cli.exits import Commands, exit_code
+from wallie_litellm.cli.experiments import experiments_command
 from wallie_litellm.cli.init import init_command
 from wallie_litellm.cli.ledger import export_command, kpis_command
 from wallie_litellm.cli.limits import limits_command
@@ -60,6 +61,7 @@ for command in (
     check_command,
     dashboard_command,
     demo_command,
+    experiments_command,
     export_command,
     init_command,
     kpis_command,

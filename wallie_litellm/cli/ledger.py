@@ -79,9 +79,9 @@ def export_command(
             raise click.UsageError("with --url there is only --format csv")
         _export_of_server(client, kinds or _KINDS, since, until, output)
         return
-    ledger_url = _ledger_url(load_or_refuse(config))
-    with _ledger_errors(), open_export_file(output) as file:
-        count = asyncio.run(_export(ledger_url, form, kinds or _KINDS, since, until, file))
+    place = ledger_url(load_or_refuse(config))
+    with ledger_errors(), open_export_file(output) as file:
+        count = asyncio.run(_export(place, form, kinds or _KINDS, since, until, file))
     if output not in (None, "-"):
         echo_error(f"{count} records written to {output}")
 
@@ -105,9 +105,9 @@ def kpis_command(url: str | None, insecure: bool, config: str | None, since: flo
         figures = _measured_by_server(client, start)
     else:
         loaded = load_or_refuse(config)
-        ledger_url, wallie = _ledger_url(loaded), loaded.wallie
-        with _ledger_errors():
-            figures = asyncio.run(_measure(ledger_url, wallie, start))
+        place, wallie = ledger_url(loaded), loaded.wallie
+        with ledger_errors():
+            figures = asyncio.run(_measure(place, wallie, start))
     shown = datetime.fromtimestamp(start, UTC)
     if as_json:
         report = {"since": shown.isoformat(timespec="seconds"), "kpis": [asdict(kpi) for kpi in figures]}
@@ -187,7 +187,8 @@ def _measured_by_server(client: Client, since: float) -> list[Kpi]:
         sys.exit(FAILED)
 
 
-def _ledger_url(config: RouterConfig) -> str:
+def ledger_url(config: RouterConfig) -> str:
+    """Where the ledger is; without one the command ends."""
     ledger = config.wallie.ledger
     if ledger is None:
         refuse(f"{config.path}: wallie.ledger is null: no ledger is kept, so there is nothing to read")
@@ -195,7 +196,7 @@ def _ledger_url(config: RouterConfig) -> str:
 
 
 @contextmanager
-def _ledger_errors() -> Iterator[None]:
+def ledger_errors() -> Iterator[None]:
     """End the command where reading fails: with 2 if there is no ledger, with 1 if the database fails on the way."""
     from sqlalchemy.exc import SQLAlchemyError
 
