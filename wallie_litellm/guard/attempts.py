@@ -72,18 +72,18 @@ class Attempts:
         """
         deadline_at = request.context.deadline_at
         if deadline_at is None:
-            return await self._run(request, step, follow or request.loop.after)
+            return await self._run(request, step, follow)
         timeout = asyncio.timeout(max(0.0, deadline_at - self.guard.clock.now()))
         try:
             async with timeout:
-                return await self._run(request, step, follow or request.loop.after)
+                return await self._run(request, step, follow)
         except TimeoutError as error:
             if timeout.expired():
                 group = request.context.group
                 raise DeadlineExceeded(f"The deadline passed before {group} could answer.") from error
             raise
 
-    async def _run(self, request: Request, step: Step, follow: Follow) -> Any:
+    async def _run(self, request: Request, step: Step, follow: Follow | None) -> Any:
         last: Exception = RuntimeError("no attempt has been made")
         hedging = None if self._hedging is None else _policy_for(request, self._hedging)
         try:
@@ -110,7 +110,7 @@ class Attempts:
                     if task is not None and task.cancelling():  # and LiteLLM has made an error of it
                         raise asyncio.CancelledError from error
                     last = error
-                    step = follow(attempt if hedged is None else hedged.last, error)
+                    step = (follow or request.loop.after)(attempt if hedged is None else hedged.last, error)
         finally:
             del last  # its traceback holds this frame
 

@@ -16,7 +16,7 @@ from wallie_litellm.errors import MemberFailure, Refused
 from wallie_litellm.events import Settled, new_id
 from wallie_litellm.guard.router_view import RouterView
 from wallie_litellm.limiter.store import Reservation
-from wallie_litellm.routing.plan import Decided, Plan
+from wallie_litellm.routing.plan import Decided, Member, Plan
 
 if TYPE_CHECKING:
     from wallie_litellm.limiter.limiter import Limiter
@@ -130,7 +130,7 @@ class RequestContext:
     request_id: str = field(default_factory=new_id)
     attempts: list[Settled] = field(default_factory=list)
     failures: list[MemberFailure] = field(default_factory=list)
-    ahead: Sequence[str] | None = None  # groups that may still be asked, where a loop decides it
+    ahead: Sequence[Member] | None = None  # that may still be asked, where a loop decides it
     tried: Tried = field(default_factory=Tried)
     waited: float = 0.0  # for capacity, between retries, and for first tokens that did not come
     served_by: Attempt | None = None
@@ -186,7 +186,7 @@ class RequestContext:
     def remaining(self, group: str) -> Sequence[str]:
         """The members of the chain after ``group``."""
         if self.ahead is not None:
-            return self.ahead
+            return [member.group for member in self.ahead]
         plan = self.route.plan
         chain = self.route.chain if plan is None else [member.group for member in plan.members]
         members = (self.group, *chain)

@@ -10,6 +10,7 @@ from wallie_litellm.guard.context import Caller
 from wallie_litellm.routing.plan import Asked, Decided, Member, Plan
 from wallie_litellm.routing.routing import Routing
 
+MOST_GROUPS: Final = 1_000  # whose plans are kept: with a wildcard, callers invent names
 NO_MODEL: Final = "a model is missing: name one, or a tier, or give the request's feature a tier (wallie.features)"
 
 
@@ -19,6 +20,11 @@ class Planner:
     def __init__(self, routing: Routing, chain_after: Callable[[str], Sequence[Member]]) -> None:
         self._routing = routing
         self._chain_after = chain_after
+        self._usual: dict[str, Plan] = {}  # of requests that state nothing, by the group asked for
+
+    def changed(self) -> None:
+        """The Router's chains have changed."""
+        self._usual = {}  # another thread may still write into the old one
 
     def plan(
         self,
@@ -35,6 +41,8 @@ class Planner:
             UnknownTier: it names a tier that is none.
         """
         steps = self._routing.steps
+        if model is not None and not (steps or stated):
+            return self._usual.get(model) or self._learn_usual(model)
         members: Sequence[Member] = ()
         if stated.get("disable_fallbacks") is not True:
             fallbacks = stated.get("fallbacks")
@@ -53,4 +61,10 @@ class Planner:
             raise TypeError(NO_MODEL)
         if plan.decided is not None and plan.group != model and plan.decided.requested is None:
             plan.decided.requested = model
+        return plan
+
+    def _learn_usual(self, model: str) -> Plan:
+        usual, plan = self._usual, Plan(model, self._chain_after(model))
+        if len(usual) < MOST_GROUPS:
+            usual[model] = plan
         return plan

@@ -72,10 +72,12 @@ class Chains(NamedTuple):
 class RequestLoop:
     """The state of one request's way along its chain."""
 
-    __slots__ = (
-        "_asked", "_chains", "_failed", "_guard", "_last", "_left", "_member", "_mock_fault", "_repeating", "_retries",
-        "_router", "_sleeps", "_timed_out", "context",
-    )  # fmt: skip
+    # As they are before the first failure.
+    _repeating = False  # the last step was a retry
+    _sleeps = 0
+    _last: tuple[Attempt, AttemptResult] | None = None  # the last attempt that was made with the present group
+    _failed: frozenset[str] = frozenset()  # ids of deployments of the present group, as those
+    _timed_out: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -94,14 +96,8 @@ class RequestLoop:
         self._retries = max_retries  # that are left
         context.tried.max_retries = max_retries
         self._member = Member(context.group)
-        self._left = list(chains.ordinary)
-        self._asked = {_key(self._member)}
-        self._repeating = False  # the last step was a retry
-        self._sleeps = 0
-        self._last: tuple[Attempt, AttemptResult] | None = None  # the last attempt that was made with the present group
-        self._failed: frozenset[str] = frozenset()  # ids of deployments of the present group, as those
-        self._timed_out: frozenset[str] = frozenset()
-        context.ahead = [member.group for member in self._left]
+        self._before: tuple[Member, ...] = ()  # that were asked, before the present one
+        self._left = context.ahead = list(chains.ordinary)
 
     def first(self) -> Step:
         """The first attempt."""
@@ -308,19 +304,19 @@ class RequestLoop:
         return Step(self._member.group, self._member.parameters, is_fallback=True)
 
     def _take_next(self) -> None:
+        self._before += (self._member,)
         self._member = self._left.pop(0)
-        self._asked.add(_key(self._member))
         self._failed = self._timed_out = frozenset()
         self._last, self._repeating = None, False
-        self.context.ahead = [member.group for member in self._left]
 
     def _along_own_chain(self, special: Special, error: Exception) -> Step:
         """The way after a fault that has a chain of its own; without one, the request ends."""
         name = _CONTEXT_WINDOW if special is Special.CONTEXT_WINDOW else _CONTENT_POLICY
-        members = [member for member in self._chains.own(name, self._member.group) if _key(member) not in self._asked]
+        asked = {_key(member) for member in (*self._before, self._member)}
+        members = [member for member in self._chains.own(name, self._member.group) if _key(member) not in asked]
         if not members:
             raise error
-        self._left = members
+        self._left = self.context.ahead = members
         return self._next_member(error)
 
     def _check_deadline(self, error: Exception) -> None:

@@ -40,7 +40,7 @@ from wallie_litellm.litellm_adapter.endpoints import ASYNC, SYNC, Endpoint
 from wallie_litellm.litellm_adapter.errors import failure_from
 from wallie_litellm.litellm_adapter.inner_router import CHANGES, InnerRouter, chat_of, make_router, router_class
 from wallie_litellm.litellm_adapter.metadata import tags_of
-from wallie_litellm.litellm_adapter.mock_faults import take_mock_fault
+from wallie_litellm.litellm_adapter.mock_faults import MOCK_FAULTS, take_mock_fault
 from wallie_litellm.litellm_adapter.openai_errors import as_openai_error
 from wallie_litellm.litellm_adapter.pricing import PriceList
 from wallie_litellm.litellm_adapter.selection import take_part
@@ -190,6 +190,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         self._calls.change(settings)
         self._picks.changed()
         self._chains.changed()
+        self._planner.changed()
         self.guard.routers_changed()
 
     # What is asked of the router beside calls
@@ -361,8 +362,11 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     ) -> Request:
         """A request with its rules, from the arguments of a call; those that are not for the provider are taken out."""
         arguments = dict(arguments)
-        mock_fault = take_mock_fault(arguments)
-        stated = {name: arguments.pop(name) for name in _NOT_SENT.intersection(arguments)}
+        stated: dict[str, Any] = {}
+        mock_fault = None
+        if not _SAYS_HOW.isdisjoint(arguments):
+            mock_fault = take_mock_fault(arguments)
+            stated = {name: arguments.pop(name) for name in _NOT_SENT.intersection(arguments)}
         self._tiers.take_stated(arguments, stated)
         retries, priority = stated.get("num_retries"), stated.get("priority")
         if context is None:
@@ -395,6 +399,7 @@ _NOT_SENT: Final = frozenset(
         "max_fallbacks", "num_retries", "priority", "retry_policy", *OWN_CHAINS,
     }
 )  # fmt: skip
+_SAYS_HOW: Final = _NOT_SENT | MOCK_FAULTS
 
 
 class _ConfiguredChains:
