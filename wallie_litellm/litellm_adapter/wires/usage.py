@@ -44,17 +44,19 @@ def cached_tokens(usage: Any) -> int:
 
 def details_of(usage: Any) -> tuple[int, int, int]:
     """The tokens read from the vendor's cache, those written into it, and the output tokens spent on reasoning."""
-    if isinstance(usage, litellm.Usage):
-        prompt, output = usage.prompt_tokens_details, usage.completion_tokens_details
-        written = _count(value_of(prompt, "cache_creation_tokens"))
-    else:
+    if not isinstance(usage, litellm.Usage):
+        written = value_of(usage, "cache_creation_input_tokens")
         output = value_of(usage, "completion_tokens_details") or value_of(usage, "output_tokens_details")
-        written = 0
-    return (
-        cached_tokens(usage),
-        written or _count(value_of(usage, "cache_creation_input_tokens")),
-        0 if output is None else _count(value_of(output, "reasoning_tokens")),
-    )
+        return cached_tokens(usage), _count(written), _count(value_of(output, "reasoning_tokens"))
+    prompt, output = usage.prompt_tokens_details, usage.completion_tokens_details
+    if prompt is None:
+        read, written = value_of(usage, "cache_read_input_tokens"), None
+    else:
+        fields = vars(prompt)  # LiteLLM deletes what is not reported, and its models take long to say that
+        read, written = fields.get("cached_tokens"), fields.get("cache_creation_tokens")
+    written = written or value_of(usage, "cache_creation_input_tokens")
+    reasoning = None if output is None else vars(output).get("reasoning_tokens")
+    return _count(read), _count(written), _count(reasoning)
 
 
 class UsageSoFar:
