@@ -24,10 +24,12 @@ from wallie_litellm.core.thresholds import ThresholdWatch
 from wallie_litellm.demo import display
 from wallie_litellm.demo.findings import Findings, Row, Scenario, ScenarioResult
 from wallie_litellm.demo.live import describe, run_live
+from wallie_litellm.demo.scenarios import SCENARIOS, named
 from wallie_litellm.demo.scenarios.failures import chains
 from wallie_litellm.demo.scenarios.leaks import nothing_leaks
+from wallie_litellm.demo.scenarios.limits import wait_after
 from wallie_litellm.demo.scenarios.quota import quota_alerts
-from wallie_litellm.demo.stage import Stage, ask, read_data
+from wallie_litellm.demo.stage import SMALL_ACCOUNT, Stage, ask, read_data
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.simulator import SimulatedProviders
 
@@ -109,6 +111,35 @@ async def test_scenario_chains(stage: Stage) -> None:
     assert [row for row in found.rows if not row.ok] == []
     served = [row.seen for row in found.rows if row.what.startswith(("gpt-4o:", "gpt-4o-mini:", "claude-opus-4:"))]
     assert served == ["claude-sonnet-4", "claude-sonnet-4", "claude-opus-4"]
+
+
+def test_each_provider_is_warm_before_the_first_scenario(
+    run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[set[str]] = []
+    clear = Stage.clear
+
+    def look(stage: Stage) -> None:
+        asked.append({name for name in stage.providers if stage.providers[name].counts().arrivals})
+        clear(stage)
+
+    monkeypatch.setattr(Stage, "clear", look)
+    run(scenario(finds_a_difference))
+    assert asked[0] == {"openai", "anthropic", "gemini", "groq", SMALL_ACCOUNT}
+
+
+def test_the_time_that_an_answer_took_is_none_to_wait_for_tokens() -> None:
+    assert wait_after(570, 0.0) == pytest.approx(2.1)
+    assert wait_after(570, 0.6) == pytest.approx(1.5)
+    assert wait_after(570, 3.0) == 0
+
+
+def test_scenarios_are_played_by_their_names() -> None:
+    assert [one.title for one in named(["tokens-and-days", "chains"])] == ["Tokens and days", "Chains"]
+    assert named([]) == SCENARIOS
+    result = CliRunner().invoke(main, ["demo", "rate-limits"])
+    assert result.exit_code == 2
+    assert "no scenario 'rate-limits'; there are rate-limit, tokens-and-days, circuit-breaker" in result.stderr
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # LiteLLM's, when cancelled

@@ -24,14 +24,16 @@ def main() -> None:
 
 
 @click.command("demo")
+@click.argument("scenarios", metavar="[SCENARIO]...", nargs=-1)
 @click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
 @click.option("--live", is_flag=True, help="One small request to each real provider whose key is set, instead.")
 @click.option("--no-serve", is_flag=True, help="End after the table; so it does where there is no terminal.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The dashboard's. Not given: 4100, or a free one.")
-def demo_command(config: str | None, live: bool, no_serve: bool, port: int | None) -> None:
+def demo_command(scenarios: tuple[str, ...], config: str | None, live: bool, no_serve: bool, port: int | None) -> None:
     """Play the specification's scenarios against simulated providers, in real time; about a minute.
 
-    Then the dashboard is served over what they have left, until Ctrl-C.
+    Named ones alone, such as tokens-and-days, if any is. Then the dashboard is served over what they have left, until
+    Ctrl-C.
 
     The exit code is 0 if everything seen is as expected and 1 if anything differs.
     """
@@ -40,9 +42,14 @@ def demo_command(config: str | None, live: bool, no_serve: bool, port: int | Non
 
         sys.exit(exit_code(lambda: run_live(config, click.echo)))
     from wallie_litellm.demo.demo import run_demo
+    from wallie_litellm.demo.scenarios import named
 
+    try:
+        played = named(scenarios)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     serve = sys.stdout.isatty() and not no_serve
-    sys.exit(exit_code(lambda: run_demo(config, click.echo, serve=serve, port=port)))
+    sys.exit(exit_code(lambda: run_demo(config, click.echo, played, serve=serve, port=port)))
 
 
 @click.command("proxy", context_settings={"ignore_unknown_options": True})

@@ -18,7 +18,7 @@ from wallie_litellm.config import parse_config
 from wallie_litellm.demo.display import Display, Write, choose_display
 from wallie_litellm.demo.findings import Findings, Scenario, ScenarioResult
 from wallie_litellm.demo.scenarios import SCENARIOS
-from wallie_litellm.demo.stage import CHAT_GROUPS, Stage, ask, build_providers, read_data
+from wallie_litellm.demo.stage import CHAT_GROUPS, SMALL_MODELS, Stage, ask, build_providers, read_data
 from wallie_litellm.errors import ConfigError
 
 TICK: Final = 0.25  # seconds between two refreshes of the live display
@@ -111,11 +111,12 @@ async def play(scenarios: Sequence[Scenario], stage: Stage, display: Display) ->
 
 
 async def _warm_up(stage: Stage) -> None:
-    """LiteLLM loads a provider's code with its first request, which would distort what is measured."""
-    async with stage.router() as router:
-        for group in CHAT_GROUPS:
-            with suppress(Exception):  # the scenarios meet it too, and put it into the table
-                await ask(router, group)
+    """LiteLLM loads code with a provider's first request, and so does the provider: that would distort the figures."""
+    for models, groups in (({}, CHAT_GROUPS), (SMALL_MODELS, tuple(SMALL_MODELS))):
+        async with stage.router(models) as router:
+            for group in groups:
+                with suppress(Exception):  # the scenarios meet it too, and put it into the table
+                    await ask(router, group)
     stage.clear()
 
 

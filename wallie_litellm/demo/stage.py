@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SMALL_ACCOUNT: Final = "gemini-small"  # a second Gemini account, for limits that are used up within seconds
 SMALL_LIMITS: Final = {"tpm": 600, "rpd": 2}
+SMALL_MODELS: Final = {"gemini-2.0-flash": {"wallie_provider": SMALL_ACCOUNT}}  # whose calls are that account's
 SMALL_ANSWER: Final = 6  # tokens of each of its answers
 
 # Seconds of its rate that a provider allows beyond its limit: a burst's first request travels longer than its last, and

@@ -8,6 +8,8 @@ What a scenario expects comes from the configuration: with the shipped file, the
 ``quota``     alerts and the ledger
 """
 
+from collections.abc import Sequence
+
 from wallie_litellm.demo.findings import Scenario
 from wallie_litellm.demo.scenarios.failures import breaker, chains, retries
 from wallie_litellm.demo.scenarios.leaks import nothing_leaks
@@ -26,3 +28,16 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario("Quota and ledger", "a limit runs out; PostHog receives it once, the ledger every attempt", quota_alerts),
 )
+
+
+def named(names: Sequence[str]) -> tuple[Scenario, ...]:
+    """The scenarios with these names, such as ``tokens-and-days``; all of them where none is named.
+
+    Raises:
+        ValueError: there is no scenario of such a name.
+    """
+    known = {one.title.lower().replace(" ", "-"): one for one in SCENARIOS}
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        raise ValueError(f"no scenario {', '.join(map(repr, wrong))}; there are {', '.join(known)}")
+    return tuple(known[name] for name in dict.fromkeys(names)) or SCENARIOS
