@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import yaml
@@ -36,7 +35,7 @@ async def call(guard: Guard, rpm: int, left: int) -> None:
     said = {"limit-requests": rpm, "remaining-requests": left}
     headers = {f"llm_provider-x-ratelimit-{name}": str(value) for name, value in said.items()}
     headers["llm_provider-date"] = formatdate(guard.clock.wall(), usegmt=True)
-    guard.vendor_limits.answered(attempt, SimpleNamespace(_hidden_params={"additional_headers": headers}))
+    guard.vendor_limits.answered(attempt, headers)
     guard.settle(context, attempt, SERVED)
 
 
