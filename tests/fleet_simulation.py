@@ -288,6 +288,10 @@ class FleetSimulation:
             return self.chance.uniform(0.0, 1.0)
         return self.network.delay * self.chance.uniform(0.2, 3.0)
 
+    def lose_state(self) -> None:
+        """Empty the server, as FLUSHALL does."""
+        self.server = LeaseServer()
+
     def loses(self) -> bool:
         return self.chance.random() < self.network.lost
 
@@ -304,6 +308,8 @@ class FleetSimulation:
         """Units that ``worker`` may spend, or has spent and not reported, and that the server has not leased to it."""
         store = worker.store
         if not worker.alive or store._exchange is not None or self.events.now >= store._lease.expires_at:
+            return 0.0
+        if store._lease._session.born != self.server.born:  # it has not heard yet that the state was lost
             return 0.0
         holder = self.server.workers.get(worker.name)
         return max(
@@ -395,6 +401,26 @@ def crowd(
         begin += spread + chance.choice([0.2, 1.0, 1.5, 2.5, 4.0, 6.0, 12.0, 12.0, 12.0, chance.uniform(0, 120)])
     events.run(begin + 5)
     return fleet
+
+
+def flushed(seed: int, *, network: Network = HEALTHY) -> tuple[FleetSimulation, int]:
+    """A fleet whose server loses its state once or twice while it uses up a day; with the requests of that day."""
+    chance = random.Random(seed)
+    per_day = chance.choice([40, 40, 200])
+    fleet = FleetSimulation(AccountLimits({"rpm": chance.choice([600, 6000]), "rpd": per_day}), chance, network)
+    workers = [fleet.start(skew=chance.uniform(-300, 300)) for _ in range(chance.randint(2, 4))]
+    events = fleet.events
+    began_at, at = events.now, events.now + 1
+    for _ in range(chance.randint(1, 4)):
+        for worker in workers:
+            for _ in range(int(per_day * chance.choice([0.1, 0.3, 1.0]) / len(workers)) + 1):
+                ask = partial(worker.ask, chance.choice([0.0, 0.5, 3.0]), chance.choice([0.01, 0.3]))
+                events.at(at + chance.choice([0, 0.01, 0.5, 3]) * chance.random(), worker.awake(ask))
+        at += chance.choice([0.3, 1, 2.5, 5])
+    for _ in range(chance.choice([1, 1, 2])):
+        events.at(chance.uniform(began_at + 1, at), fleet.lose_state)
+    events.run(at + 15)
+    return fleet, per_day
 
 
 NETWORKS = (HEALTHY, HEALTHY, Network(0.01), Network(0.001, late=0.05), Network(0.001, lost=0.05))

@@ -413,8 +413,29 @@ async def test_a_flush_in_mid_flight_is_no_outage_and_the_usage_is_kept(
     guards[1].close_circuit("openai")
     await until(lambda: state_of(guards[0]) is BreakerState.CLOSED, "both are closed", AT_ONCE)
     counts += [await admitted(guard) for guard in guards]
-    # Redis is seeded with the usage that had been reported; what was not yet is forgotten.
+    # Redis is seeded with the usage that each worker had an answer of, or reports.
     assert sum(counts) <= 600 + 10 * max(8.0, time.monotonic() - began)
+
+
+async def test_a_flush_in_mid_flight_lets_no_more_pass_than_the_days_limit(
+    make_guard: MakeGuard, server: RedisServer
+) -> None:
+    patient: dict[str, Any] = {"admission": {"max_wait": "5s"}}
+    guards = [make_guard(server.url, providers={"openai": {"rpm": 6000, "rpd": 40}}, **patient) for _ in range(2)]
+    await registered(*guards)
+    counts = [0, 0]
+
+    async def use(number: int, most: int) -> None:
+        for _ in range(most):
+            with suppress(RateLimited):
+                (await ask(guards[number])).settle()
+                counts[number] += 1
+
+    for _ in range(3):
+        await asyncio.gather(use(0, 3), use(1, 7))
+        server.flush()
+    await asyncio.gather(use(0, 60), use(1, 60))
+    assert 28 <= sum(counts) <= 40  # a lease may have been charged of which not all was spent
 
 
 def fill_up(server: RedisServer) -> None:

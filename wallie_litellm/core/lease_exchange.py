@@ -39,8 +39,11 @@ class BreakerSnapshot(TypedDict):
 
 
 class Seed(TypedDict):
-    """What a worker has of the fleet's state, for a server that has none."""
+    """What a worker has of the fleet's earlier state, for a server that has lost it."""
 
+    workers: int  # that shared it
+    held: Amounts  # on lease to this one
+    others: Amounts  # on lease to the others
     used: Amounts
     last_minute: Amounts
     pause: float
@@ -69,6 +72,7 @@ class RenewalRequest(TypedDict):
 
     version: int
     worker: str
+    born: NotRequired[str]  # of the last answer: another state's worker has leases that are void, and a seed
     ack: int  # ``seq`` of the last answer that arrived; what was granted in a later one is taken back
     lease_ttl: float  # a lease that is not renewed for so long is charged in full
     rate_limits: Mapping[str, Sequence[float]]  # [units a minute, capacity of the bucket]
@@ -105,6 +109,7 @@ class LeaseAnswer(TypedDict):
 
     initialised: Literal[True]
     now: float | str  # Unix time of the server's clock
+    born: str  # when the state began: another one than an earlier one that was lost
     seq: int  # the last report of this worker that was applied
     lease_id: int  # another number when a lease has expired
     expires_in: float
@@ -127,7 +132,10 @@ class LeaseAnswer(TypedDict):
 
 
 class Uninitialised(TypedDict):
-    """The server has no state yet, and asks for a seed; with ``error`` it refuses the request's version."""
+    """The server has no state yet, or not the worker's, and asks for a seed.
+
+    With ``error`` it refuses the request's version.
+    """
 
     initialised: Literal[False]
     now: NotRequired[float | str]

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, CircuitBreaker, Verdict, apply_action
+from wallie_litellm.core.earlier_state import EARLIER, EarlierState
 from wallie_litellm.core.lease_exchange import (
     VERSION,
     Amounts,
@@ -55,6 +56,7 @@ class LeaseServer:
 
     def __init__(self) -> None:
         self.initialised = False
+        self.born = ""
         self.quota_resets = 0
         self.paused_until = 0.0
         self.workers: dict[str, LeasingWorker] = {}
@@ -68,7 +70,7 @@ class LeaseServer:
         self._last_ticket = 0
         self._now = 0.0
         self._origin = 0
-        self._merge_seeds_until = 0.0  # the state began without a seed of substance: later ones are merged until then
+        self._earlier = EarlierState()
 
     def exchange(self, now: float, request: RenewalRequest) -> LeaseAnswer | Uninitialised:
         """Apply a worker's reports, and grant what it asks for."""
@@ -77,15 +79,16 @@ class LeaseServer:
         if not self.initialised:
             self._origin = int(now)  # small numbers are exact ones
         self._now = now = max(now - self._origin, self._now)
-        seed = request.get("seed")
-        if seed is None and (not self.initialised or self._may_merge_seed(now, request)):
+        seed, is_new = request.get("seed"), not self.initialised
+        joins = is_new or (request.get("born", self.born) != self.born and request["worker"] not in self.workers)
+        if joins and seed is None:
             return {"initialised": False, "now": now + self._origin}
+        if is_new:
+            self.initialised, self.born = True, f"{now + self._origin:.6f}"
         self._configure(now, request)
-        if not self.initialised and seed is not None:
-            self._seed_state(now, seed, request["ack"])
-        before = self._broadcastable()
-        if seed is not None and self._may_merge_seed(now, request):
-            self._merge_seed(now, seed)
+        before = () if is_new else self._broadcastable()
+        if joins and seed is not None:
+            self._join(now, request, seed, is_new=is_new)
         self._expire_leases(now)
         self.served.note(now, {name: at - self._origin for name, at in request.get("served", {}).items()})
         worker = self._worker(now, request)
@@ -127,6 +130,7 @@ class LeaseServer:
         for name, (_, ends_at) in request["daily_limits"].items():
             if now >= self.day_ends_at.get(name, 0.0):
                 self.daily_usage[name] = 0.0
+                self._earlier.end_day(name)
                 self.day_ends_at[name] = max(ends_at - self._origin, now + 1)
         self.breaker.rules = BreakerRules(**request["breaker_rules"])
 
@@ -135,43 +139,35 @@ class LeaseServer:
         limit = self.limits.get(name)
         return limit[2] if limit is not None and limit[1] else configured
 
-    def _seed_state(self, now: float, seed: Seed, ack: int) -> None:
-        """Begin with a worker's seed; one that has had an answer (``ack``) has the fleet's, which is not merged."""
-        self.initialised = True
-        self._merge_seeds_until = 0.0 if ack else now + WORKER_TIMEOUT
-        self.paused_until = now + seed["pause"]
-        for name, units in seed["used"].items():
-            if name in self.buckets:
-                self.buckets[name].take(now, units)
-            elif name in self.daily_usage:
-                self.daily_usage[name] = units
-        for name, units in seed["last_minute"].items():
-            if name in self.windows:
-                self.windows[name].add(now, units)
-        self._set_breaker(now, seed["breaker"], seed["breaker"].get("generation", 0))
+    def _join(self, now: float, request: RenewalRequest, seed: Seed, *, is_new: bool) -> None:
+        """Add what a worker has of an earlier state that was lost, beyond what others had of it.
 
-    def _may_merge_seed(self, now: float, request: RenewalRequest) -> bool:
-        """Whether a worker may have more of an earlier state than the one whose seed this state began with."""
-        return (
-            self.initialised
-            and now < self._merge_seeds_until
-            and request["ack"] > 0
-            and request["worker"] not in self.workers
-        )
-
-    def _merge_seed(self, now: float, seed: Seed) -> None:
-        for name, units in seed["used"].items():
-            if name in self.buckets:
-                bucket = self.buckets[name]
-                bucket.take(now, max(0.0, units - bucket.used(now)))
-            elif name in self.daily_usage:
-                self.daily_usage[name] = max(units, self.daily_usage[name])
-        for name, units in seed["last_minute"].items():
-            if name in self.windows:
-                self.windows[name].add(now, max(0.0, units - self.windows[name].used(now)))
+        Its reports since follow. While others are awaited nothing is leased, and what they held stays theirs until it
+        would have expired.
+        """
+        if is_new:
+            self._earlier.begin(now, seed["workers"])
+            leased = {name: units for name, units in seed["others"].items() if units > 0}
+            self.workers[EARLIER] = LeasingWorker(
+                -WORKER_FORGOTTEN_AFTER, lease_expires_at=now + WORKER_TIMEOUT, leased=leased
+            )
+        else:
+            self._earlier.join()
+            if (earlier := self.workers.get(EARLIER)) is not None:
+                earlier.unlease(seed["held"] if self._earlier.awaited else dict(earlier.leased))
+        reports = request["reports"]
+        lease_id = reports[-1]["lease_id"] if reports else 0  # what was spent of it is still to be charged
+        self.workers[request["worker"]] = LeasingWorker(now, lease_id=lease_id)
+        if not self.quota_resets:  # else the seed may be older
+            self._charge(now, self._earlier.beyond(now, seed["used"], self.buckets, self.daily_usage))
+            for name, units in seed["last_minute"].items():
+                if name in self.windows:
+                    self.windows[name].add(now, max(0.0, units - self.windows[name].used(now)))
         self.paused_until = max(self.paused_until, now + seed["pause"])
         breaker = seed["breaker"]
-        if self.breaker.state is BreakerState.CLOSED and breaker["state"] != BreakerState.CLOSED.value:
+        if is_new:
+            self._set_breaker(now, breaker, breaker.get("generation", 0))
+        elif self.breaker.state is BreakerState.CLOSED and breaker["state"] != BreakerState.CLOSED.value:
             self._set_breaker(now, breaker, max(breaker.get("generation", 0), self.breaker.generation) + 1)
 
     def _set_breaker(self, now: float, snapshot: BreakerSnapshot, generation: int) -> None:
@@ -289,6 +285,8 @@ class LeaseServer:
         needs, prefetch = request["needs"], request.get("prefetch") or {}
         for scope in set(worker.claims).difference(scope for scope, _ in needs):
             del worker.claims[scope]
+        if self._earlier.is_awaited(now):
+            return {}, {scope: Denied(min(units), 0.0) for scope, units in needs if units}
         grants: dict[str, Grant] = {}
         denied: dict[str, Denied] = {}
         alive = self._alive(now)
@@ -398,7 +396,7 @@ class LeaseServer:
         """Slots for calls in flight: as many as the worker uses, and as many more as are free."""
         worker.slots, worker.short_of_slots = {}, {}
         for name, (configured, in_flight, wanted) in request["slots"].items():
-            limit = int(self._usable(name, configured))
+            limit = 0 if self._earlier.is_awaited(now) else int(self._usable(name, configured))
             others = sum(
                 other.slots.get(name, 0)
                 for other in self.workers.values()
@@ -429,6 +427,7 @@ class LeaseServer:
             slots if short_of_slots else 0,
             leased,
             max((limit[0] for limit in self.limits.values()), default=0.0),
+            self._earlier.awaited > 0,
         )
 
     def _answer(
@@ -444,6 +443,7 @@ class LeaseServer:
         return {
             "initialised": True,
             "now": now + self._origin,
+            "born": self.born,
             "seq": worker.seq,
             "lease_id": worker.lease_id,
             "expires_in": worker.lease_expires_at - now,

@@ -7,7 +7,7 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from fleet_simulation import HEALTHY, FleetSimulation, Network, crowd, search
+from fleet_simulation import HEALTHY, FleetSimulation, Network, crowd, flushed, search
 
 from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 
@@ -19,12 +19,37 @@ def test_no_fleet_is_over_its_limit_and_every_lease_is_returned_or_charged() -> 
     assert tried == 60
 
 
-@pytest.mark.parametrize("seed", [276, 632])
+@pytest.mark.parametrize("seed", [711, 715])
 def test_a_worker_that_holds_its_own_standstill_against_the_server_puts_the_fleet_over_its_limit(seed: int) -> None:
     # `within` in limiter/redis/fleet.py is why no worker does this; the simulation finds a worker that does.
     network = Network(0.01)
     assert crowd(seed, network=network, policy="local", hasty=True).over() > 1
     assert crowd(seed, network=network, policy="local").over() <= 1e-3
+
+
+def test_no_fleet_exceeds_a_days_limit_where_the_server_loses_its_state() -> None:
+    for seed in range(60):
+        fleet, per_day = flushed(seed)
+        assert sum(one.counts for one in fleet.admissions) <= per_day, seed
+        assert not fleet.faults(), seed
+
+
+def test_a_worker_that_died_with_the_servers_state_costs_no_more_than_its_lease() -> None:
+    fleet = FleetSimulation(AccountLimits({"rpm": 6000, "rpd": 100}), random.Random(1), HEALTHY)
+    alive, dead = fleet.start(), fleet.start()
+    fleet.events.run(fleet.events.now + 1)
+    for worker in (alive, dead):
+        for _ in range(20):
+            worker.ask(3.0, 0.01)
+    fleet.events.run(fleet.events.now + 0.2)
+    fleet.lose_state()
+    dead.kill()
+    leased = dead.limiter._store._balances["rpd"].left
+    fleet.events.run(fleet.events.now + 3)
+    for _ in range(200):
+        alive.ask(1.0, 0.01)
+    fleet.events.run(fleet.events.now + 10)
+    assert 100 - leased - 12 <= sum(one.counts for one in fleet.admissions) <= 100
 
 
 def test_a_lease_of_future_capacity_is_kept_while_its_worker_stands_still() -> None:

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from redis_support import RedisServer
 
 from wallie_litellm.core.circuit_breaker import BreakerState
+from wallie_litellm.core.earlier_state import JOINED_WITHIN
 from wallie_litellm.core.lease_exchange import VERSION
 from wallie_litellm.core.lease_server import LeaseServer
+from wallie_litellm.core.lease_terms import WORKER_TIMEOUT
 from wallie_litellm.core.limit_keys import scope_in
 from wallie_litellm.core.served_models import MOST_SERVED, SERVED_LATELY
 from wallie_litellm.limiter.redis.layout import CHANNEL, SCRIPT, key_of
@@ -54,6 +56,7 @@ steps = st.fixed_dictionaries(
         "worker": st.sampled_from(["a", "b", "c"]),
         "answered": st.sampled_from([True, True, True, False]),
         "overtaken": st.sampled_from([False] * 5 + [True]),  # by the next request of this worker
+        "is_lost": st.sampled_from([False] * 9 + [True]),  # the state, before
         "spend": AMOUNT,
         "give_back": st.booleans(),
         "charge": SOME,
@@ -100,6 +103,9 @@ class Exchanges:
     def step(self, step: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Both answers to each request that arrives in this step."""
         self.now = round(self.now + step["pause_before"], 6)
+        if step["is_lost"]:
+            self.core = LeaseServer()
+            self.script.registered_client.flushall()
         request = self.request(step)
         late = self.overtaken.pop(step["worker"], None)
         if step["overtaken"]:
@@ -114,12 +120,17 @@ class Exchanges:
         core, redis_ = self.exchange(request)
         if not core["initialised"]:
             assert redis_["initialised"] is False
+            held = self.workers[step["worker"]]["leased"]
             seed = {
-                "used": {"rpm": 3.0, "rpd": 5.0},
+                "workers": step["spend"] % 4 + 1,
+                "held": dict(held),
+                "others": step["prefetch"],
+                "used": {"rpm": 3.0, "rpd": 5.0, **step["queued"]},
                 "last_minute": {"rpm": 4.0, "otpm": 1.0},
                 "pause": 0.0,
                 "breaker": {"state": "closed", "generation": 0, "reason": None, "reopens_in": 0.0, "open_for": 5.0},
             }
+            held.clear()
             core, redis_ = self.exchange({**request, "seed": seed})
         me = self.workers[step["worker"]]
         me["generation"] = core["breaker"]["generation"]
@@ -127,6 +138,7 @@ class Exchanges:
             if me["lease_id"] != core["lease_id"]:
                 me["leased"] = {}
             me["lease_id"], me["ack"], me["unconfirmed"] = core["lease_id"], core["seq"], []
+            me["born"] = {"born": core["born"]}
             for name, (amount, _, _) in core["grants"].items():
                 me["leased"][name] = me["leased"].get(name, 0) + amount
             if core["breaker"]["permit"]:
@@ -141,7 +153,7 @@ class Exchanges:
 
     def request(self, step: dict[str, Any]) -> dict[str, Any]:
         fresh = {"seq": 0, "ack": 0, "lease_id": 0, "leased": {}, "unconfirmed": [], "permits": [], "generation": 0}
-        me = self.workers.setdefault(step["worker"], fresh)
+        me = self.workers.setdefault(step["worker"], {**fresh, "born": {}})
         me["seq"] += 1
         spent = {name: min(step["spend"], left) for name, left in me["leased"].items()}
         me["leased"] = {name: left - spent[name] for name, left in me["leased"].items()}
@@ -178,6 +190,7 @@ class Exchanges:
             "breaker_rules": {**RULES, "error_rate": step["error_rate"]},
             "version": VERSION,
             "worker": step["worker"],
+            **me["born"],
             "ack": me["ack"],
             "lease_ttl": 3.0,
             "reports": me["unconfirmed"],
@@ -235,7 +248,16 @@ def request_of(worker: str, ack: int, used: float, state: str) -> dict[str, Any]
         "max_wait": 0.0,
         "slots": {},
         "probe": False,
-        "seed": {"used": {"rpm": used, "rpd": used}, "last_minute": {"rpm": used}, "pause": 0.0, "breaker": breaker},
+        **({"born": "an earlier state"} if ack else {}),
+        "seed": {
+            "workers": 1,
+            "held": {},
+            "others": {},
+            "used": {"rpm": used, "rpd": used},
+            "last_minute": {"rpm": used},
+            "pause": 0.0,
+            "breaker": breaker,
+        },
     }
 
 
@@ -275,27 +297,44 @@ def test_after_a_release_as_many_workers_probe_as_the_rules_say(script: Any) -> 
     assert permits == [1, 2, 0]
 
 
-def test_seeds_of_workers_with_an_earlier_state_are_merged_after_a_worker_without_one_has_begun(script: Any) -> None:
+def test_what_workers_of_a_lost_state_have_of_it_is_added_once_whatever_was_used_since(script: Any) -> None:
     fleet = Exchanges(script)
-    for answer in fleet.exchange(request_of("new", 0, 0.0, "closed")):
+    for answer in fleet.exchange(request_of("new", 0, 2.0, "closed")):
         assert answer["breaker"]["state"] == "closed"
     unasked = {key: value for key, value in request_of("old", 7, 12.0, "forced_open").items() if key != "seed"}
     assert [answer["initialised"] for answer in fleet.exchange(unasked)] == [False, False]
-    for worker, used in (("old", 12.0), ("older", 9.0)):
-        answers = fleet.exchange(request_of(worker, 7, used, "forced_open"))
+    used = {"spent": {}, "returned": {}, "charge": {"rpd": 3, "rpm": 3}, "refunds": [], "recent": [], "outcomes": []}
+    report = {**used, "seq": 1, "lease_id": 0, "actions": [], "pause": 0.0, "reset": []}
+    fleet.exchange({**request_of("new", 0, 0.0, "closed"), "reports": [report]})
+    for worker, units in (("old", 12.0), ("older", 9.0), ("old", 12.0)):
+        answers = fleet.exchange(request_of(worker, 7, units, "forced_open"))
         assert not differences(*answers)
         assert answers[0]["breaker"]["state"] == "forced_open"
-        assert answers[0]["used"]["rpd"] == 12
-        assert answers[0]["used"]["rpm"] == pytest.approx(12)
+        assert answers[0]["used"]["rpd"] == 12 + 3
+        assert answers[0]["used"]["rpm"] == pytest.approx(12 + 3)
         assert answers[0]["last_minute"]["rpm"] == 12
 
 
-def test_no_seed_is_merged_where_the_first_worker_had_an_earlier_state_too(script: Any) -> None:
+def test_nothing_is_leased_until_the_workers_of_a_lost_state_have_joined_or_had_the_time_to(script: Any) -> None:
     fleet = Exchanges(script)
-    fleet.exchange(request_of("one", 4, 5.0, "closed"))
-    answers = fleet.exchange(request_of("other", 7, 12.0, "forced_open"))
+
+    def ask(worker: str, held: float) -> tuple[float, float]:
+        """Units granted to a worker, and on lease to all."""
+        request = request_of(worker, 7, 30.0, "closed")
+        request["seed"] |= {"workers": 3, "held": {"rpd": held}, "others": {"rpd": 10.0}}
+        answers = fleet.exchange({**request, "needs": [["", {"rpd": 1.0}]]})
+        assert not differences(*answers)
+        return answers[0]["grants"].get("rpd", [0])[0], answers[0]["leased"]["rpd"]
+
+    assert ask("a", held=2.0) == (0, 10)
+    assert ask("b", held=4.0) == (0, 6)
+    fleet.now += JOINED_WITHIN
+    assert ask("b", held=4.0) == (1, 6 + 1)  # the third may still spend what it held
+    fleet.now += WORKER_TIMEOUT - JOINED_WITHIN
+    answers = fleet.exchange(request_of("a", 7, 30.0, "closed"))
     assert not differences(*answers)
-    assert (answers[0]["used"]["rpd"], answers[0]["breaker"]["state"]) == (5, "closed")
+    assert answers[0]["used"]["rpd"] == 30 + 6 + 1
+    assert answers[0]["leased"]["rpd"] == 0
 
 
 def test_a_request_of_another_version_is_refused_and_changes_nothing(script: Any) -> None:

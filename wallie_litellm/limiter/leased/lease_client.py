@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.demand import NOTHING, Demand
@@ -38,6 +38,7 @@ MODEL_IDLE_AFTER: Final = 10.0  # seconds without one of a model's, where the wo
 SEEDED_WITHIN: Final = 1e-3  # seconds, more than the rounding of Unix time: a refund of the seed is later than the seed
 REPORTED_STATES: Final = (BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN, BreakerState.DISABLED)
 
+_FROM_LEASE: Final[tuple[Literal["spent", "returned"], ...]] = ("spent", "returned")  # what a report says of one
 _IDLE, _ASKED = PrefetchState.IDLE, PrefetchState.ASKED
 
 
@@ -88,6 +89,7 @@ class ServerSession:
 
     is_local: bool = False  # it answers at once, and leases nothing ahead
     began_at: float = -inf  # seconds of the worker's clock, of a local one
+    born: str | None = None  # when the server's state began, by its last answer
     lease_id: int = 0
     acked: int = 0  # the last report that the server has applied, by its last answer
     unacknowledged: list[WorkerReport] = field(default_factory=list)
@@ -109,9 +111,10 @@ class Seeding:
     """The state for a server that has none."""
 
     is_requested: bool = False
-    is_done: bool = False  # the server began with this worker's seed
+    is_done: bool = False  # the server has this worker's seed
     usage: dict[str, float] = field(default_factory=dict)  # in place of the mirror's
     last_minute: dict[str, float] = field(default_factory=dict)  # likewise
+    held: dict[str, float] = field(default_factory=dict)  # units on lease by a state that was lost
 
 
 @dataclass
@@ -215,6 +218,8 @@ class LeaseClient:
             "needs": [] if calls.paused_for else [*self._needs(waiting)],
         }
         self.answer_due = bool(waiting.heads) and not self._session.is_local
+        if self._session.born is not None:
+            request["born"] = self._session.born
         self._ask_for_prefetch(request, calls, idle=idle)
         if self.limits.pending:
             request["limits"] = dict(self.limits.pending)
@@ -267,12 +272,22 @@ class LeaseClient:
         request["prefetch"] = {name: units for one in asked_for.values() for name, units in one.items()}
 
     def _build_seed(self, now: float, paused_for: float) -> Seed:
+        held = self.seeding.held
         return {
+            "workers": self.mirror.workers,
+            "held": held,
+            "others": {name: max(0.0, units - held.get(name, 0.0)) for name, units in self._leased_to_all().items()},
             "used": {**self.mirror.used(now), **self.seeding.usage},
             "last_minute": {**self.mirror.minute.answered, **self.seeding.last_minute},
             "pause": paused_for,
             "breaker": self.breaker.snapshot(now),
         }
+
+    def _leased_to_all(self) -> Mapping[str, float]:
+        """Units on lease to all workers, as the server that they share last answered."""
+        if self.outage is None:
+            return self.mirror.leased
+        return {name: one.leased for name, one in (*self.outage.rates.items(), *self.outage.days.items())}
 
     def _build_report(self, now: float, calls: Calls, *, idle: bool) -> WorkerReport:
         self.seq += 1  # each report has its own: the server applies every number once
@@ -315,7 +330,9 @@ class LeaseClient:
         """The server has no state: leases that an earlier one granted are void."""
         self.answer_due = False
         self.seeding.is_requested = True
-        for balance in self.balances.values():
+        for name, balance in self.balances.items():
+            reported = [report[kind].get(name, 0.0) for report in self._session.unacknowledged for kind in _FROM_LEASE]
+            self.seeding.held.setdefault(name, balance.left + balance.spent + balance.returned + sum(reported))
             balance.release()
             balance.returned = 0
 
@@ -328,7 +345,7 @@ class LeaseClient:
             self.outage = None
             self.mirror.serves.receive(now, answer["served"])
         session.unacknowledged = [report for report in session.unacknowledged if report["seq"] > answer["seq"]]
-        session.acked = answer["seq"]
+        session.acked, session.born = answer["seq"], answer["born"]
         if answer["lease_id"] != session.lease_id:
             session.lease_id = answer["lease_id"]
             for balance in self.balances.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised, WorkerReport
+from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Seed, Uninitialised, WorkerReport
 from wallie_litellm.core.lease_server import LeaseServer
 
 UNLIMITED_SLOTS: Final = 10**9  # calls in flight, where nothing is counted
@@ -65,7 +65,8 @@ class LocalLeaseServer:
         own["bounds"] = [[name, left * part, at - wall + now] for name, left, at in request.get("bounds", ())]
         if "seed" in request:
             breaker = request["seed"]["breaker"]
-            own["seed"] = {**request["seed"], "breaker": {**breaker, "generation": self._generation}}
+            alone: Seed = {**request["seed"], "workers": 1, "held": {}, "others": {}}
+            own["seed"] = {**alone, "breaker": {**breaker, "generation": self._generation}}
         return own
 
 

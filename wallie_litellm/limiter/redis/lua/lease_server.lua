@@ -13,7 +13,10 @@ local function new_state()
     version = VERSION,
     origin = origin,
     now = now,
-    merge_seeds_until = request.ack == 0 and now + WORKER_TIMEOUT or 0,
+    born = string.format('%.6f', now + origin),
+    seeded = {},
+    awaited = 0,
+    awaited_until = 0,
     paused_until = 0,
     quota_resets = 0,
     last_ticket = 0,
@@ -63,43 +66,9 @@ local function configure()
   for name, limit in pairs(request.daily_limits) do
     if now >= (S.day_ends_at[name] or 0) then
       S.daily_usage[name] = 0
+      S.seeded[name] = nil
       S.day_ends_at[name] = math.max(limit[2] - origin, now + 1)
     end
-  end
-end
-
-local function seed_state(seed)
-  S.paused_until = now + seed.pause
-  for name, units in pairs(seed.used) do
-    if S.buckets[name] then
-      take(S.buckets[name], units, now)
-    elseif S.daily_usage[name] then
-      S.daily_usage[name] = units
-    end
-  end
-  for name, units in pairs(seed.last_minute) do
-    if S.windows[name] then window_add_at(S.windows[name], now, units) end
-  end
-  set_breaker(seed.breaker, seed.breaker.generation or 0)
-end
-
-local function merge_seed(seed)
-  for name, units in pairs(seed.used) do
-    local bucket = S.buckets[name]
-    if bucket then
-      take(bucket, math.max(0, units - used_of(bucket)), now)
-    elseif S.daily_usage[name] then
-      S.daily_usage[name] = math.max(units, S.daily_usage[name])
-    end
-  end
-  for name, units in pairs(seed.last_minute) do
-    local window = S.windows[name]
-    if window then window_add_at(window, now, math.max(0, units - window_used(window))) end
-  end
-  S.paused_until = math.max(S.paused_until, now + seed.pause)
-  local breaker = seed.breaker
-  if S.breaker.state == 'closed' and breaker.state ~= 'closed' then
-    set_breaker(breaker, math.max(breaker.generation or 0, S.breaker.generation) + 1)
   end
 end
 
@@ -178,22 +147,15 @@ local function broadcastable()
   for _, limit in pairs(S.limits) do limits_at = math.max(limits_at, limit[1]) end
   return table.concat({
     S.breaker.generation, tostring(S.breaker.failures > 0), S.quota_resets, string.format('%.6f', S.paused_until),
-    short_of_slots and slots or 0, leased, string.format('%.3f', limits_at),
+    short_of_slots and slots or 0, leased, string.format('%.3f', limits_at), tostring(S.awaited > 0),
   }, ' ')
 end
 
-local function requesting_worker()
-  local worker = S.workers[request.worker]
-  if not worker then
-    worker = {
-      seq = 0, lease_id = 0, lease_expires_at = 0, leased = {}, unconfirmed = {},
-      slots = {}, short_of_slots = {}, claims = {},
-    }
-    S.workers[request.worker] = worker
-  end
-  worker.seen_at = now
-  worker.lease_expires_at = math.max(worker.lease_expires_at, now + request.lease_ttl)
-  return worker
+local function new_worker(lease_id)
+  return {
+    seen_at = now, seq = 0, lease_id = lease_id, lease_expires_at = 0, leased = {}, unconfirmed = {},
+    slots = {}, short_of_slots = {}, claims = {},
+  }
 end
 
 local function unlease(worker, amounts)
@@ -202,6 +164,69 @@ local function unlease(worker, amounts)
     worker.leased[name] = left > 0 and left or nil
   end
 end
+
+local function add_seeded(seed)
+  for name, units in pairs(seed.used) do
+    local bucket = S.buckets[name]
+    if bucket then
+      local before = math.max(now, S.seeded[name] or now)
+      S.seeded[name] = math.max(before, now + units * bucket.cost)
+      take(bucket, (S.seeded[name] - before) / bucket.cost, now)
+    elseif S.daily_usage[name] then
+      local before = S.seeded[name] or 0
+      S.seeded[name] = math.max(before, units)
+      S.daily_usage[name] = S.daily_usage[name] + S.seeded[name] - before
+    end
+  end
+  for name, units in pairs(seed.last_minute) do
+    local window = S.windows[name]
+    if window then window_add_at(window, now, math.max(0, units - window_used(window))) end
+  end
+end
+
+-- Add what a worker has of an earlier state that was lost, beyond what others had of it. Its reports since follow.
+-- While others are awaited, nothing is leased but what they held, until it expires.
+local function join(seed, is_new)
+  if is_new then
+    S.awaited, S.awaited_until = seed.workers - 1, now + JOINED_WITHIN
+    local earlier = new_worker(0)
+    earlier.seen_at, earlier.lease_expires_at = -WORKER_FORGOTTEN_AFTER, now + WORKER_TIMEOUT
+    for name, units in pairs(seed.others) do earlier.leased[name] = units > 0 and units or nil end
+    S.workers[EARLIER] = earlier
+  else
+    S.awaited = math.max(0, S.awaited - 1)
+    local earlier = S.workers[EARLIER]
+    if earlier and S.awaited == 0 then
+      earlier.leased = {}
+    elseif earlier then
+      unlease(earlier, seed.held)
+    end
+  end
+  local reports = request.reports
+  S.workers[request.worker] = new_worker(#reports > 0 and reports[#reports].lease_id or 0)
+  if S.quota_resets == 0 then add_seeded(seed) end  -- else the seed may be older
+  S.paused_until = math.max(S.paused_until, now + seed.pause)
+  local breaker = seed.breaker
+  if is_new then
+    set_breaker(breaker, breaker.generation or 0)
+  elseif S.breaker.state == 'closed' and breaker.state ~= 'closed' then
+    set_breaker(breaker, math.max(breaker.generation or 0, S.breaker.generation) + 1)
+  end
+end
+
+local function awaits() return S.awaited > 0 and now < S.awaited_until end
+
+local function requesting_worker()
+  local worker = S.workers[request.worker]
+  if not worker then
+    worker = new_worker(0)
+    S.workers[request.worker] = worker
+  end
+  worker.seen_at = now
+  worker.lease_expires_at = math.max(worker.lease_expires_at, now + request.lease_ttl)
+  return worker
+end
+
 
 -- Take back what was granted in an answer that never arrived.
 local function confirm(worker)
@@ -410,6 +435,16 @@ local function lease(worker)
   for scope in pairs(worker.claims) do
     if not waiting[scope] then worker.claims[scope] = nil end
   end
+  if awaits() then
+    for _, one in ipairs(request.needs) do
+      local first
+      for name in pairs(one[2]) do
+        if not first or name < first then first = name end
+      end
+      if first then denied[one[1]] = {first, 0} end
+    end
+    return grants, denied
+  end
   local spare = {}  -- granted beyond the needs so far
   for _, one in ipairs(request.needs) do
     local scope, whole, need = one[1], one[2], {}
@@ -445,7 +480,7 @@ end
 local function allocate_slots(worker)
   worker.slots, worker.short_of_slots = {}, {}
   for name, asked in pairs(request.slots) do
-    local limit, in_flight, wanted, others = math.floor(usable(name, asked[1])), asked[2], asked[3], 0
+    local limit, in_flight, wanted, others = awaits() and 0 or math.floor(usable(name, asked[1])), asked[2], asked[3], 0
     for _, other in pairs(S.workers) do
       if other ~= worker and is_alive(other) then others = others + (other.slots[name] or 0) end
     end
@@ -466,6 +501,7 @@ local function answer_for(worker, grants, denied, permit, before)
   local answer = {
     initialised = true,
     now = string.format('%.6f', now + origin),
+    born = S.born,
     seq = worker.seq,
     lease_id = worker.lease_id,
     expires_in = worker.lease_expires_at - now,
@@ -523,9 +559,8 @@ local is_new = not S
 if is_new then S = new_state() end
 S.now = now
 configure()
-if is_new then seed_state(request.seed) end
-local before = broadcastable()
-if may_merge_seed then merge_seed(request.seed) end
+local before = is_new and '' or broadcastable()
+if joins then join(request.seed, is_new) end
 expire_leases()
 note_served(request.served)
 

@@ -11,6 +11,7 @@ local WORKER_TIMEOUT, WORKER_FORGOTTEN_AFTER = 5, 60
 local FUTURE_SECONDS, SMALLEST_GRANT, SURPLUS_DIVISOR, MAX_LOWS = 0.5, 12, 2, 64
 local ROUNDING, TOLERANCE = 1e-6, 1e-6
 local SERVED_LATELY, MOST_SERVED = 600, 16
+local EARLIER, JOINED_WITHIN = '', 1
 
 local request = cjson.decode(ARGV[1])
 local stored = redis.call('GET', KEYS[1])
@@ -36,8 +37,8 @@ local origin = S and S.origin or math.floor(now)  -- small numbers are exact one
 now = now - origin
 if S and S.now > now then now = S.now end
 
--- Whether a worker may have more of an earlier state than the one whose seed this state began with.
-local may_merge_seed = S and now < S.merge_seeds_until and request.ack > 0 and not S.workers[request.worker]
-if (not S or may_merge_seed) and not request.seed then
+-- Whether a worker comes from an earlier state, which was lost.
+local joins = not S or (request.born and request.born ~= S.born and not S.workers[request.worker])
+if joins and not request.seed then
   return cjson.encode({initialised = false, now = string.format('%.6f', now + origin)})
 end
