@@ -24,7 +24,11 @@ def proxy(running_fleet, start_proxy):
         "retry": {"max_retries": 1, "initial": "10ms"},
         "breaker": {"failures": 5, "open_for": "2s", "max_open_for": "2s"},
         "providers": {"deepseek": {"rpm": 6, "burst": {"rpm": 2}}, "openai": {"rpm": 60_000, "concurrency": 50}},
-        "features": {"impatient": {"patience": "1ms"}, "faq": {"cache": {"ttl": "1h", "per": "all"}}},
+        "features": {
+            "impatient": {"patience": "1ms"},
+            "faq": {"cache": {"ttl": "1h", "per": "all"}},
+            "hedged": {"hedge": {"after": "200ms", "budget": 1}},
+        },
     }
     # Our status page comes with the dashboard; until then a callback of the test's own shows the guard.
     return start_proxy(config)
@@ -196,6 +200,31 @@ def test_clients_that_hang_up_leave_no_slot_taken(proxy, fleet):
             return all("Hello from openai." in answer for answer in pool.map(ask_together, range(50)))
 
     assert any(all_places_are_free() for _ in range(5))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_a_hedge_answers_where_a_provider_says_nothing(proxy, fleet, kind, stream):
+    fleet["openai"].hang()
+    path, body = REQUESTS[kind]
+    answer = proxy.post(path, {"model": "gpt-4o-mini", **body, "stream": stream}, {"x-wallie-feature": "hedged"})
+    assert answer.status == 200
+    assert "Hello from openai." not in answer.text
+    assert (answer.headers["x-wallie-hedged"], answer.headers["x-wallie-provider"]) == ("1", "anthropic")
+    wait_until(lambda: fleet["openai"].counts().disconnected == 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_ends_an_attempt_and_its_hedge(proxy, fleet, stream):
+    for name in ("openai", "anthropic"):
+        fleet[name].hang()
+    connection = proxy.connect()
+    body = {"model": "gpt-4o-mini", "messages": messages(), "stream": stream}
+    proxy.send(connection, "/v1/chat/completions", body, {"x-wallie-feature": "hedged"})
+    wait_until(lambda: fleet["anthropic"].counts().received == 1)
+    connection.close()
+    wait_until(lambda: all(fleet[name].counts().disconnected == 1 for name in ("openai", "anthropic")))
+    assert fleet["gemini"].counts().received == 0
 
 
 def test_nothing_of_a_prompt_is_in_our_errors(proxy, fleet):

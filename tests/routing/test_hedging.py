@@ -118,6 +118,9 @@ def test_dollars_are_taken_as_estimated_and_corrected_by_what_was_wasted(clock: 
     assert (described["sent"], described["won"], described["wasted_usd"]) == (1, 1, 0.25)
     assert described["suppressed"] == {**dict.fromkeys(SUPPRESSED, 0), "max_usd_day": 1, "capacity": 1}
     assert described["budget_left"] == 3
+    assert described["late_after"] == {}
+    made.begin("p", streamed=False)
+    assert made.describe()["late_after"] == {"p": {"whole": 4.0}}
 
 
 def test_without_a_price_nothing_is_hedged_where_dollars_are_limited(clock: FakeClock) -> None:

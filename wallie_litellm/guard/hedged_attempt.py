@@ -165,7 +165,7 @@ class HedgedAttempt:
         if attempt.hedge:
             self._hedges_arguments = arguments
             return
-        self._call = call = self._policy.begin(attempt.scope or attempt.provider, self._request.streams)
+        self._call = call = self._policy.begin(attempt.scope, self._request.streams)
         if call is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(call.late_at - call.began, self._on_late, loop, call)

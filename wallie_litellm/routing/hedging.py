@@ -166,11 +166,15 @@ class HedgePolicy:
                 self._dollars.correct(self._wall(), wasted_usd - (usd or 0.0))
 
     def describe(self) -> dict[str, Any]:
-        """The figures of this process since its beginning, JSON-ready."""
+        """The figures of this process since its beginning, JSON-ready; ``late_after`` is in seconds, by scope."""
         with self._lock:
-            limit = self._dollars.limit
+            limit, late_after = self._dollars.limit, dict[str, dict[str, float]]()
+            for (scope, streamed), (_, seconds, _) in self._times.items():
+                if seconds is not None:
+                    late_after.setdefault(scope, {})["stream" if streamed else "whole"] = round(seconds, 3)
             return {
                 "after": str(self._settings.after),
+                "late_after": late_after,
                 "budget": self._settings.budget,
                 "budget_left": self._budget.left(self._now()),
                 "max_usd_day": limit,
