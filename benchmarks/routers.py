@@ -17,6 +17,7 @@ from wallie_litellm.config import RouterConfig, parse_config
 
 CONFIG_FILE = Path(__file__).resolve().parent.parent / "router_config.yaml"
 MODEL = "gpt-4o-mini"
+FEATURE = "wallie-chat"
 ANSWER = "We are open from nine to five, Monday to Friday, and until one on Saturdays."
 MESSAGES = [
     {"role": "system", "content": "You answer the customers of a small flower shop, briefly and kindly."},
@@ -50,11 +51,29 @@ def _roomy() -> dict[str, Any]:
 
 def scoped_config() -> RouterConfig:
     """The same, with limits of the model beside the account's and with limits learned from the vendor's headers."""
+    return parse_config(_scoped(), env={})
+
+
+def everything_config() -> RouterConfig:
+    """The same, with everything on that decides where requests go, for the requests of ``FEATURE``."""
+    data = _scoped()
+    wallie = data["wallie"]
+    wallie["features"] = {FEATURE: {"hedge": {"after": "30s"}, "cache": "1h", "prompt_cache": True}}
+    wallie["routing"] = {
+        "warm_prefix": True,
+        "tiers": {"small": [MODEL, "claude-sonnet-4"], "large": ["gpt-4o", "claude-sonnet-4"]},
+        "auto": {"simple": "small", "medium": "small", "complex": "large"},
+    }
+    wallie["experiments"] = {"sizes": {"feature": FEATURE, "arms": {"small": 0.5, "large": 0.5}, "metric": "cost"}}
+    return parse_config(data, env={})
+
+
+def _scoped() -> dict[str, Any]:
     data = _roomy()
     openai = data["wallie"]["providers"]["openai"]
     model = {name: limit for name, limit in openai.items() if name in ("rpm", "tpm", "rpd")}
     openai.update({"models": {f"{MODEL}*": model}, "learn": "enforce"})
-    return parse_config(data, env={})
+    return data
 
 
 def router_arguments(config: RouterConfig, api_base: str | None = None) -> dict[str, Any]:
