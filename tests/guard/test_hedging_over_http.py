@@ -70,10 +70,15 @@ def hedged(make_router, fleet):
     return router, bus, lost
 
 
+def under_way() -> list[Any]:
+    """The tasks of requests and hedges that have not ended."""
+    own = {"HedgedAttempt._run_hedge", "WallieRouter.request"}
+    return [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") in own]
+
+
 async def assert_all_over(router, bus, fleet, **expected):
     """Each call is settled once, each connection closed, no task left, and the providers saw what was ``expected``."""
-    own = {"HedgedAttempt._run_hedge", "WallieRouter.request"}
-    await until(lambda: not [task for task in asyncio.all_tasks() if task.get_coro().__qualname__ in own])
+    await until(lambda: not under_way())
     for name, outcomes in expected.items():
         await until(lambda name=name: not fleet[name].counts().in_flight)
         counts = fleet[name].counts()
@@ -177,7 +182,7 @@ async def test_nothing_that_is_lost_is_reported_to_the_event_loop(hedged, fleet)
     fleet["anthropic"].slow(0.3, times=10)
     asked: list[Any] = await asyncio.gather(*(chat(router) for _ in range(10)), return_exceptions=True)
     assert not [one for one in asked if isinstance(one, BaseException)]
-    await until(lambda: not [t for t in asyncio.all_tasks() if "_run_hedge" in t.get_coro().__qualname__])
+    await until(lambda: not under_way())
     gc.collect()
     await asyncio.sleep(0)
     assert lost == []

@@ -60,13 +60,18 @@ class HedgedAttempt:
     ``last`` is the attempt whose error :meth:`run` raises: the hedge, where both have failed, whatever the order.
     """
 
+    __slots__ = (
+        "_call", "_cancels", "_estimated", "_guard", "_hedge", "_hedges_arguments", "_maker", "_policy", "_primary",
+        "_request", "_timer", "_winner", "last",
+    )  # fmt: skip
+
     def __init__(self, maker: AttemptMaker, guard: Guard, request: Request, policy: HedgePolicy) -> None:
         self.last: Attempt
+        self._primary: _Side
         self._maker = maker
         self._guard = guard
         self._request = request
         self._policy = policy
-        self._primary: _Side
         self._hedge: _Side | None = None
         self._winner: _Side | None = None
         self._call: WatchedCall | None = None
