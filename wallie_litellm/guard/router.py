@@ -45,7 +45,7 @@ from wallie_litellm.litellm_adapter.openai_errors import as_openai_error
 from wallie_litellm.litellm_adapter.pricing import PriceList
 from wallie_litellm.litellm_adapter.selection import take_part
 from wallie_litellm.litellm_adapter.sole_picks import SolePicks
-from wallie_litellm.routing.plan import Member
+from wallie_litellm.routing.plan import Member, Plan
 
 logger = logging.getLogger(__name__)
 
@@ -348,9 +348,15 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         **settings: Any,
     ) -> RequestContext:
         """Begin a request where its plan says; ``settings`` are those of :meth:`Guard.open_context`."""
-        plan = self._planner.plan(model, arguments, caller, stated, settings.get("operation", CHAT))
+        plan = self._plan(model, arguments, caller, stated, settings.get("operation", CHAT))
         tags = caller._asdict()
         return self.guard.open_context(plan.group, chain=(), router=self.view, plan=plan, **tags, **settings)
+
+    def _plan(self, *asked: Any) -> Plan:
+        try:
+            return self._planner.plan(*asked)
+        except WallieError as error:
+            raise self._error_for(error) from error
 
     def _open(
         self,
@@ -372,7 +378,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         if context is None:
             caller = Caller(*tags_of(arguments))
             operation = endpoint.operation_of(arguments)
-            plan = self._planner.plan(model, arguments, caller, stated, operation)
+            plan = self._plan(model, arguments, caller, stated, operation)
             context = self.guard.begin(
                 plan.group,
                 Route((), self.view, plan),
