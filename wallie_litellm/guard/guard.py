@@ -75,7 +75,7 @@ class Guard(ExperimentActions):
         self._views = RouterViews(view or RouterView(chains_of(chains or {})))
         self.routing = Routing(self.config, self.clock, self.processes)
         self._trace_of_caller = trace_of_caller
-        self._fleet = join_fleet(self.config.store, others_announce=others_announce)
+        self._fleet = join_fleet(self.config.store, self.routing.switches, others_announce=others_announce)
         announcer: Announcer = announce if self._fleet is None else self._fleet.once
         self.reporter = Reporter(
             self.config, self.clock, self.bus.publish, announce_nothing if others_announce else announcer

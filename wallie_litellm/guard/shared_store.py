@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from wallie_litellm.config.models import StoreSettings
 from wallie_litellm.errors import ConfigError
+from wallie_litellm.routing.switches import Switches
 
 if TYPE_CHECKING:
     from wallie_litellm.limiter.redis.fleet import RedisFleet
 
 
-def join_fleet(store: StoreSettings, *, others_announce: bool) -> RedisFleet | None:
-    """The processes that share the store's Redis, or ``None`` for a process on its own.
+def join_fleet(store: StoreSettings, switches: Switches, *, others_announce: bool) -> RedisFleet | None:
+    """The processes that share the store's Redis, and ``switches``; or ``None`` for a process on its own.
 
     Raises:
         ConfigError: Redis' client is not installed.
@@ -25,7 +26,9 @@ def join_fleet(store: StoreSettings, *, others_announce: bool) -> RedisFleet | N
         raise ConfigError(
             [f"wallie.store.url: {error.name} is not installed; install wallie-litellm[redis]"]
         ) from error
-    return RedisFleet(store, others_announce=others_announce)
+    fleet = RedisFleet(store, others_announce=others_announce)
+    switches.share(fleet.switches.share(switches.take_in))
+    return fleet
 
 
 def process_store(processes: int) -> dict[str, Any]:

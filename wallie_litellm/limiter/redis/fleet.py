@@ -43,7 +43,9 @@ from wallie_litellm.limiter.redis.layout import (
     trial_key_of,
 )
 from wallie_litellm.limiter.redis.paused_models import announce, list_troubled, listed_models
+from wallie_litellm.limiter.redis.shared_switches import CHANGED, SharedSwitches
 from wallie_litellm.limiter.redis.waiting import end_tasks, within
+from wallie_litellm.limiter.redis.workers import register, remove_dead
 
 if TYPE_CHECKING:
     from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
@@ -55,7 +57,6 @@ HEARTBEAT: Final = 2.0  # seconds between two exchanges about a provider, at mos
 RECONNECT: Final = 0.3  # seconds between two attempts
 CONFIRMED_AFTER: Final = 4  # timeouts without an answer after which an outage is one, whatever this process was doing
 SPARE_CONNECTIONS: Final = 3  # besides one a provider
-WORKER_KEPT_FOR: Final = 86_400.0  # seconds that a killed worker is listed in Redis; clocks may differ
 
 
 class VersionMismatch(Exception):  # noqa: N818 - names the condition
@@ -112,6 +113,7 @@ class RedisFleet:
         self._others_announce = others_announce  # what is done once in the fleet is left to other workers
         self._exchangers: dict[str, _Exchanger] = {}
         self._of_models = _ModelCallbacks()
+        self.switches = SharedSwitches(self._send_switches)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -237,6 +239,10 @@ class RedisFleet:
             with suppress(RuntimeError):  # the loop is closed: so is the guard
                 loop.call_soon_threadsafe(self._kick, exchanger)
 
+    def _send_switches(self) -> None:
+        self._start()
+        self._schedule(self.switches.exchange(self._command, self.worker))
+
     def _schedule(self, work: Coroutine[Any, Any, None]) -> bool:
         loop = self._loop
         try:
@@ -288,6 +294,7 @@ class RedisFleet:
             if model_in(name) and exchanger.limiter.breaker_state()[0] is not BreakerState.CLOSED:
                 await list_troubled(self._command, name, is_troubled=True)
                 await self._command("publish", CHANNEL, f"{self.worker} {name}")
+        await self.switches.exchange(self._command, self.worker)
         for scope in await listed_models(self._command, time.time()):
             self._of_models.join(scope)
 
@@ -317,26 +324,19 @@ class RedisFleet:
                     exchanger.is_due = True
                     self._kick(exchanger)
             if now - last >= 2 * HEARTBEAT:
-                self._spawn(self._register(remove_dead=not last))
+                self._spawn(self._register(first=not last))
                 last = now
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._connection_lost.wait(), HEARTBEAT / 4)
 
-    async def _register(self, *, remove_dead: bool) -> None:
-        about = {"pid": os.getpid(), "host": socket.gethostname(), "since": self._started_at, "seen": time.time()}
+    async def _register(self, *, first: bool) -> None:
         try:
-            await within(self._settings.timeout, self._command("hset", WORKERS, self.worker, json.dumps(about)))
+            await within(self._settings.timeout, register(self._command, self.worker, self._started_at))
         except Exception as error:  # noqa: BLE001 - any error: Redis does not serve
             self._on_lost(error)
-        if remove_dead:
-            await self._remove_dead_workers()
-
-    async def _remove_dead_workers(self) -> None:
-        """Remove workers that were killed long ago."""
-        with suppress(Exception):  # the next one that starts will try again
-            for name, text in (await self._command("hgetall", WORKERS)).items():
-                if time.time() - json.loads(text)["seen"] > WORKER_KEPT_FOR:
-                    await self._command("hdel", WORKERS, name)
+        if first:
+            await remove_dead(self._command)
+        await self.switches.exchange(self._command, self.worker)
 
     async def _command(self, name: str, *arguments: Any, **more: Any) -> Any:
         if self._client is None:
@@ -432,6 +432,8 @@ class RedisFleet:
         if exchanger is not None:
             exchanger.is_due = True
             self._kick(exchanger)
+        elif name == CHANGED:
+            self._spawn(self.switches.exchange(self._command, self.worker))
         elif model_in(name):
             self._of_models.join(name)
 

@@ -1,0 +1,57 @@
+"""What is switched off at one worker is off at all that share a Redis, and at those that start later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from recording import RecordingBus
+from redis_support import RedisServer
+from support import until
+
+from wallie_litellm.events import OperatorActed
+from wallie_litellm.guard import Guard
+
+
+def off(guard: Guard) -> set[str]:
+    return {name for name, on in guard.status()["routing"]["switches"].items() if not on}
+
+
+async def test_a_switch_holds_for_the_fleet_and_outlives_its_workers(
+    server: RedisServer, make_guard: Callable[..., Guard]
+) -> None:
+    one, other = (make_guard(server.url) for _ in range(2))
+    await until(lambda: all(guard.status()["store"]["state"] == "ok" for guard in (one, other)))
+    one.switch("hedge", on=False, actor="ops")
+    assert off(one) == {"hedge"}
+    await until(lambda: off(other) == {"hedge"})
+    other.switch("auto", on=False)
+    await until(lambda: off(one) == {"auto", "hedge"})
+    for guard in (one, other):
+        await guard.aclose()
+    third = make_guard(server.url)
+    await until(lambda: off(third) == {"auto", "hedge"})
+    third.switch("hedge", on=True)
+    third.switch("auto", on=True)
+    fourth = make_guard(server.url)
+    await until(lambda: fourth.status()["store"]["state"] == "ok" and not off(fourth))
+    acted = [
+        event.actor
+        for guard in (one, other)
+        if isinstance(guard.bus, RecordingBus)
+        for event in guard.bus.of(OperatorActed)
+    ]
+    assert acted == ["ops", "app"]  # on record once, where it was done
+
+
+async def test_what_is_switched_while_redis_is_away_is_sent_when_it_is_back(
+    server: RedisServer, make_guard: Callable[..., Guard]
+) -> None:
+    one, other = (make_guard(server.url, timeout="250ms") for _ in range(2))
+    await until(lambda: all(guard.status()["store"]["state"] == "ok" for guard in (one, other)))
+    server.stop()
+    await until(lambda: one.status()["store"]["state"] == "down")
+    one.switch("cache", on=False)
+    assert off(one) == {"cache"}
+    server.start()
+    await until(lambda: off(other) == {"cache"})
+    assert off(one) == {"cache"}
