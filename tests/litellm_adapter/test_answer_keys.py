@@ -53,6 +53,7 @@ def key(*args: Any, **kwargs: Any) -> str:
         {"timeout": 7, "litellm_call_id": "x", "litellm_logging_obj": object()},
         {"proxy_server_request": {"headers": {"authorization": "Bearer x"}}},
         {"max_tokens": None},
+        {"extra_headers": {"traceparent": "00-1-2-01", "X-Request-Id": "7"}},
         {"deployments": ({"litellm_params": {"model": "openai/gpt-4o-mini", "api_key": "sk-2", "weight": 3}},)},
         {"messages": [litellm.Message(role="user", content="hi").model_dump(include={"role", "content"})]},
     ],
@@ -157,6 +158,7 @@ def test_a_request_that_states_temperature_zero_goes_before_its_deployment() -> 
         {"operation": "responses", "conversation": "conv_1"},
         {"caching": False},
         {"messages": [{"role": "user", "content": object()}]},
+        {"client": object()},
     ],
     ids=str,
 )

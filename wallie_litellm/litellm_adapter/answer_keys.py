@@ -23,10 +23,17 @@ _KEPT_AS_THEY_CAME: Final = frozenset({"messages"})
 # Arguments that say how a call is made, for whom, or what becomes of the answer: none changes what the model says.
 _ASIDE: Final = frozenset(
     {
-        "cache", "caching", "client", "litellm_call_id", "litellm_logging_obj", "litellm_metadata",
+        "cache", "caching", "litellm_call_id", "litellm_logging_obj", "litellm_metadata",
         "litellm_session_id", "litellm_trace_id", "max_retries", "metadata", "no-log", "prompt_cache_key",
         "prompt_cache_retention", "proxy_server_request", "request_timeout", "secret_fields", "shared_session",
         "stream", "stream_options", "stream_timeout", "timeout", "ttl", "user",
+    }
+)  # fmt: skip
+# Headers of a request that only name it, W3C's and others'.
+_TRACES: Final = frozenset(
+    {
+        "baggage", "traceparent", "tracestate", "x-amzn-trace-id", "x-cloud-trace-context", "x-correlation-id",
+        "x-request-id",
     }
 )  # fmt: skip
 # Parameters of a deployment that say under which account and terms it is called, not what it answers.
@@ -89,7 +96,7 @@ class QuestionReader:
             "group": group,
             "feature": feature,
             "namespace": control.get("namespace"),
-            "arguments": {name: value for name, value in arguments.items() if name not in _ASIDE and value is not None},
+            "arguments": _said(arguments),
             "origin": _origin_of(arguments, of_user=settings.per == "user"),
         }
         try:
@@ -117,6 +124,17 @@ class QuestionReader:
                 self._deployments.clear()
             self._deployments[group] = kept = deployments, digest
         return kept[1]
+
+
+def _said(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that may change what the model says."""
+    said = {name: value for name, value in arguments.items() if name not in _ASIDE and value is not None}
+    headers = said.get("extra_headers")
+    if isinstance(headers, Mapping):
+        said["extra_headers"] = {name: value for name, value in headers.items() if str(name).lower() not in _TRACES}
+        if not said["extra_headers"]:
+            del said["extra_headers"]
+    return said
 
 
 def _settings_of(deployment: Mapping[str, Any]) -> dict[str, Any]:
