@@ -18,6 +18,7 @@ from openai import APIError
 from ports import free_port
 from proxy_support import RecordedLedger
 from recording import RecordingBus
+from redis_support import RedisServer
 from support import assert_nothing_leaked, messages, quota, until
 
 from wallie_litellm import build_router, execute_ai_request, stream_ai_request
@@ -356,3 +357,25 @@ async def test_a_redis_that_is_away_costs_no_answer(openai: SimulatedProvider) -
         assert router.guard.status()["routing"]["cache"]["state"] == "away"
         assert litellm.cache is None
     assert received(openai) == 3
+
+
+async def test_processes_share_what_is_kept_in_redis_and_on_disk(openai: SimulatedProvider, tmp_path: Path) -> None:
+    with RedisServer() as redis:
+        for number, parameters in enumerate(
+            (
+                {"type": "redis", "host": "127.0.0.1", "port": redis.port},
+                {"type": "disk", "disk_cache_dir": str(tmp_path / "answers")},
+            )
+        ):
+            wallie = {"features": {"faq": {"cache": "1h"}}, "ledger": None, "store": {"timeout": "10s"}}
+            config = config_of(openai, litellm_settings={"cache_params": parameters}, wallie=wallie)
+            for provider in ("openai", "cache"):
+                async with build_router(config) as router:  # one after the other, as two processes would
+                    answer = await execute_ai_request(router, "g", messages(str(number)), feature="faq")
+                    assert answer.provider == provider
+        with redis.client() as client:
+            text = client.get(client.keys("*")[0])
+    assert received(openai) == 2
+    for kept in (str(text), *(file.read_text() for file in (tmp_path / "answers").iterdir())):
+        assert "Hello from openai." in kept
+        assert "sk-simulated" not in kept
