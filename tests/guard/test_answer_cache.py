@@ -297,7 +297,11 @@ async def test_other_wires_are_answered_from_the_cache_too(
         assert hidden is None or hidden["cache_hit"]
     events = [await chunks_of(await message("c", stream=True)) for _ in range(2)]
     assert events[0] == events[1]
-    assert (received(openai), received(providers["anthropic"])) == (3, 2)
+    first, second = [await chunks_of(await router.aresponses(model="g", input="x", stream=True, **tags)) for _ in "12"]
+    assert [type(event) for event in first] == [type(event) for event in second]
+    assert second[-1].response.id == first[-1].response.id
+    assert second[-1].response.usage.input_tokens == first[-1].response.usage.input_tokens
+    assert (received(openai), received(providers["anthropic"])) == (4, 2)
 
 
 def test_code_without_an_event_loop_has_the_same_answers(router: Any, openai: SimulatedProvider) -> None:

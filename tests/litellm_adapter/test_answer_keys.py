@@ -152,7 +152,7 @@ def test_a_request_that_states_temperature_zero_goes_before_its_deployment() -> 
     [
         {"operation": "execute"},
         {"operation": "aimage_generation"},
-        {"operation": "responses", "stream": True},
+        {"operation": "text_completion", "stream": True},
         {"operation": "responses", "previous_response_id": "resp_1"},
         {"operation": "responses", "background": True},
         {"operation": "responses", "conversation": "conv_1"},
@@ -166,8 +166,9 @@ def test_what_has_effects_or_cannot_be_read_is_never_cached(more: dict[str, Any]
     assert question(**more) is None
 
 
-def test_a_stream_that_is_kept_as_it_came_answers_no_request_for_one_piece() -> None:
-    assert key(operation="messages", stream=True) != key(operation="messages")
+@pytest.mark.parametrize("operation", ["messages", "responses"])
+def test_a_stream_that_is_kept_as_it_came_answers_no_request_for_one_piece(operation: str) -> None:
+    assert key(operation=operation, stream=True) != key(operation=operation)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ _FORMAT: Final = "2"  # of keys and kept answers: another one finds nothing of a
 
 #: Operations whose answers may be kept; of those whose streams are kept as they came, a stream has a key of its own.
 KEPT: Final = frozenset({CHAT, "text_completion", "embedding", RESPONSES, "messages"})
-STREAMS_KEPT: Final = frozenset({CHAT, "messages"})
-_KEPT_AS_THEY_CAME: Final = frozenset({"messages"})
+STREAMS_KEPT: Final = frozenset({CHAT, RESPONSES, "messages"})
+_KEPT_AS_THEY_CAME: Final = frozenset({RESPONSES, "messages"})
 
 # Arguments that say how a call is made, for whom, or what becomes of the answer: none changes what the model says.
 _ASIDE: Final = frozenset(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import litellm
-from litellm.types.llms.openai import ResponsesAPIResponse
+from litellm.types.llms import openai as responses_wire
 from litellm.types.utils import ModelResponseStream
 
 from wallie_litellm.core.operations import CHAT, RESPONSES
@@ -18,7 +18,7 @@ _KINDS: Final[Mapping[str, _Made]] = {
     CHAT: litellm.ModelResponse,
     "text_completion": litellm.TextCompletionResponse,
     "embedding": litellm.EmbeddingResponse,
-    RESPONSES: ResponsesAPIResponse,
+    RESPONSES: responses_wire.ResponsesAPIResponse,
     "messages": dict,
 }
 _WHOLE: Final = frozenset({"stop", "tool_calls", "function_call", "length"})  # finish reasons of whole answers
@@ -68,6 +68,8 @@ def kept_stream(operation: str, chunks: Sequence[Any], tokens: tuple[int, int], 
     ``tokens`` are those of the prompt and of the answer, for a stream that does not say them: LiteLLM would count.
     """
     if operation == "messages":
+        return _kept_bytes(chunks)
+    if operation == RESPONSES:
         return _kept_events(chunks)
     chunks = [chunk for chunk in chunks if chunk is not None]
     if not chunks:
@@ -80,7 +82,8 @@ def kept_stream(operation: str, chunks: Sequence[Any], tokens: tuple[int, int], 
     return None if whole is None else kept_answer(operation, whole, arguments)
 
 
-def _kept_events(chunks: Sequence[Any]) -> list[str] | None:
+def _kept_bytes(chunks: Sequence[Any]) -> list[str] | None:
+    """Anthropic's events, as they were sent."""
     if not chunks or not all(isinstance(chunk, bytes) for chunk in chunks):
         return None
     reasons = _STOP_REASON.findall(b"".join(chunks).decode("utf-8", "replace"))
@@ -89,10 +92,24 @@ def _kept_events(chunks: Sequence[Any]) -> list[str] | None:
     return [chunk.decode("utf-8", "surrogateescape") for chunk in chunks]
 
 
+def _kept_events(events: Sequence[Any]) -> list[tuple[str, Any]] | None:
+    """The events of a Responses stream, with the names of LiteLLM's classes of them."""
+    if not events or value_of(events[-1], "type") != "response.completed":
+        return None
+    return [(type(event).__name__, event.model_dump(mode="json", warnings=False)) for event in events]
+
+
+def _event_again(kept: str | Sequence[Any]) -> Any:
+    if isinstance(kept, str):
+        return kept.encode("utf-8", "surrogateescape")
+    name, values = kept
+    return getattr(responses_wire, name)(**values)
+
+
 def answer_again(operation: str, kept: Any, *, stream: bool, with_usage: bool) -> Any:
     """A kept answer as LiteLLM's object, made anew: a response, or with ``stream`` a :class:`Replay` of it."""
     if isinstance(kept, list):
-        return Replay([event.encode("utf-8", "surrogateescape") for event in kept])
+        return Replay(list(map(_event_again, kept)))
     if stream:
         return Replay(_chunks_of(kept, with_usage=with_usage))
     answer = _KINDS[operation](**kept)
