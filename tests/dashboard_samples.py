@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from wallie_litellm.core.confidence_sequence import Interval
 from wallie_litellm.dashboard.view_model import (
     RANGES,
     Costs,
@@ -20,8 +21,10 @@ from wallie_litellm.dashboard.view_model import (
     UsageGroup,
     Worker,
 )
+from wallie_litellm.ledger.experiments import ArmFigures, ExperimentFigures
 from wallie_litellm.ledger.figures import Alert, Cost, Latency, MonthCost, RequestTotals, Totals
 from wallie_litellm.ledger.kpis import Kpi
+from wallie_litellm.routing.experiments import Standing
 
 NOW = 1_795_694_400.0  # 2026-11-26 12:00:00 UTC
 NO_LEDGER = "there is no ledger: the configuration says 'ledger: null'"
@@ -146,6 +149,37 @@ def snapshot(providers: Sequence[Provider], found: Figures | None, **changed: ob
     return replace(plain, **changed)  # type: ignore[arg-type]
 
 
+def arm(name: str, effect: Interval | None = None, *, stopped: bool = False) -> ArmFigures:
+    """An arm with half of the units."""
+    return ArmFigures(
+        arm=name,
+        share=0.5,
+        stopped=stopped,
+        units=412,
+        requests=1_240,
+        successes=1_180,
+        by_caller=10,
+        fallbacks=31,
+        unpriced=0,
+        cost_usd=0.00042,
+        p50_ms=780.0,
+        p95_ms=2_900.0,
+        feedbacks=80,
+        feedback=0.81,
+        measured=1_230,
+        mean=0.959,
+        effect=effect,
+    )
+
+
+def experiment(name: str = "chat-model", **changed: object) -> ExperimentFigures:
+    """An experiment of two arms in which the second is better."""
+    arms = [arm("gpt-4o-mini"), arm("claude-sonnet-4", Interval(0.004, 0.031, 0.058))]
+    standing = Standing(NOW - 400_000, "c1")
+    plain = ExperimentFigures(name, "wallie-chat", "success", "user", standing, arms, "claude-sonnet-4", 0.4)
+    return replace(plain, **changed)  # type: ignore[arg-type]
+
+
 def healthy() -> Snapshot:
     """Three healthy providers, an empty history."""
     names = ["anthropic", "gemini", "openai"]
@@ -195,7 +229,9 @@ def ill() -> Snapshot:
         HistoryRow(NOW - 30, "fallback", "groq", "llama-3.1-8b", "gpt-4o-mini", "server error", ""),
         HistoryRow(NOW - 90_000, "breaker", "gemini", "forced_open", "half_open", "released by the operator", ""),
     ]
-    found = figures(names, alerts=alerts, history=history)
+    stopped = [arm("gpt-4o-mini", stopped=True), arm("claude-sonnet-4")]
+    experiments = [experiment(), experiment("cheaper", metric="cost", arms=stopped, leader=None, split=0.00002)]
+    found = figures(names, alerts=alerts, history=history, experiments=experiments)
     costs = replace(found.costs, unpriced=49, estimated=7, by_provider=[UsageGroup("deepseek", 449, 404_100, 0.88, 49)])
     failed = [replace(kpi, passed=False) if kpi.name in ("uptime", "error_rate") else kpi for kpi in found.kpis]
     found = replace(found, costs=costs, kpis=failed)
@@ -238,7 +274,13 @@ def hostile() -> Snapshot:
         HistoryRow(NOW, kind, name, bad["model"], bad["feature"], bad["reason"], bad["actor"], model=bad["model"])
         for kind in ("breaker", "health", "fallback", "action", bad["detail"])
     ]
-    found = figures([name, bad["model"]], alerts=alerts, history=history)
+    standing = Standing(NOW, "c1", frozenset(), bad["model"], NOW, bad["reason"])
+    attacked = [arm(bad["model"]), arm(bad["detail"], Interval(-0.1, 0.1, 0.3))]
+    experiments = [
+        experiment(name, feature=bad["feature"], arms=attacked, standing=standing),
+        experiment(bad["reason"], metric=bad["actor"], unit=bad["detail"], leader=bad["model"], arms=attacked),
+    ]
+    found = figures([name, bad["model"]], alerts=alerts, history=history, experiments=experiments)
     costs = replace(found.costs, by_feature=[UsageGroup(bad["feature"], 1, 2, None, 1)])
     workers = [Worker(bad["worker"], 1, bad["provider"], None, False)]
     return snapshot(

@@ -29,8 +29,10 @@
 ``usage_ranges``    time ranges of the API, and the sums over them
 ``view_model``      everything that the page shows, as plain values
 ``html``            the page from the view model
+``experiment_view``  experiments on it: intervals as positions, effects as text
 ``charts``          positions of bars and lines
 ``formats``         numbers and times for people
 ``translations``    the page's texts
+``routing_texts``   those about what decides where requests go
 ``metrics``         the metrics for Prometheus
 """

@@ -15,6 +15,7 @@ from wallie_litellm.clock import DAY
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
 from wallie_litellm.dashboard import charts
+from wallie_litellm.dashboard.experiment_view import effect_text, interval_bars
 from wallie_litellm.dashboard.formats import Formats, iso
 from wallie_litellm.dashboard.source import ACTIONS, EXPORTED
 from wallie_litellm.dashboard.translations import translator
@@ -110,6 +111,8 @@ def render_panels(snapshot: Snapshot, language: str) -> str:
         model_actions=_model_actions,
         days=DAY_DIMENSIONS,
         mean_wait=_mean_wait,
+        interval_bars=lambda one: interval_bars(one.arms, lower_is_better=one.lower_is_better),
+        effect_text=lambda metric, value: effect_text(formats, metric, value),
         kpi_text=lambda kpi, value: _kpi_text(formats, kpi, value),
         kpi_sign={"uptime": "> ", "critical_alerts": "≤ "},
     )
@@ -189,10 +192,13 @@ def _words(language: str) -> Callable[[str, str], str]:
     known = {
         "health": _HEALTH,
         "breaker": tuple(state.value for state in BreakerState),
-        "action": (*ACTIONS, EXPORTED),
+        "action": (*ACTIONS, EXPORTED, "conclude_experiment"),
         "dimension": DIMENSIONS,
         "quota": ("warning", "critical"),
-        "alert": ("quota", "limit_overstated", "provider_down", "unpriced", "budget"),
+        "alert": ("quota", "limit_overstated", "provider_down", "unpriced", "budget", "arm_stopped"),
+        "metric": ("cost", "latency", "success", "feedback"),
+        "unit": ("user", "session", "request"),
+        "experiment": ("not_started", "running", "concluded"),
         "kpi": ("uptime", "p95_latency", "error_rate", "monthly_cost", "fallback_rate", "critical_alerts"),
         "fleet": ("process", "redis", "ledger", "ok", "connecting", "down"),
     }

@@ -18,10 +18,12 @@ from wallie_litellm.dashboard.queries import gather_figures, gather_recent
 from wallie_litellm.dashboard.single_flight import SingleFlight
 from wallie_litellm.dashboard.source import DashboardSource
 from wallie_litellm.dashboard.view_model import RANGES, Figures, Fleet, Snapshot, build_snapshot
+from wallie_litellm.ledger.experiments import ExperimentFigures
 from wallie_litellm.ledger.kpis import PERIOD, Kpi, measure_kpis
 
 FLEET_FOR: Final = 5.0  # seconds, how long the list of workers is reused
 RECENT_FOR: Final = 1.5  # seconds, how long the lists of alerts and of the history are reused
+EXPERIMENTS_FOR: Final = 20.0  # seconds, how long the figures of experiments are reused
 KPIS_FOR: Final = 30.0  # seconds, how long the key figures are reused: they are of a month
 FIGURES_FOR: Final[Mapping[str, float]] = {"1h": 2.0, "24h": 3.0, "7d": 10.0, "30d": 20.0}  # seconds, by range
 STALE: Final = 3  # times FIGURES_FOR, for which old figures are shown while new ones are found
@@ -57,6 +59,7 @@ class Panels:
         self._now = now
         self._figures = {name: self._figures_of(name) for name in RANGES}
         self._kpis = SingleFlight(self._measure_kpis, now, KPIS_FOR)
+        self._experiments = SingleFlight(self._measure_experiments, now, EXPERIMENTS_FOR)
         self._recent = SingleFlight(lambda: ledger.ask(gather_recent), now, RECENT_FOR)
         self._fleet = SingleFlight(source.fleet, now, FLEET_FOR)
 
@@ -73,7 +76,8 @@ class Panels:
             sums = await self._figures[range_name].get(stale_for=STALE * FIGURES_FOR[range_name])
             alerts, history = await self._recent.get(stale_for=RECENT_FOR)
             kpis = await self._kpis.get(stale_for=STALE_KPIS * KPIS_FOR)
-            figures = replace(sums, alerts=alerts, history=history, kpis=kpis)
+            experiments = await self._experiments.get(stale_for=STALE * EXPERIMENTS_FOR)
+            figures = replace(sums, alerts=alerts, history=history, kpis=kpis, experiments=experiments)
         except LedgerUnavailable as error:
             problem = error.problem
         quota = self._config.quota
@@ -96,12 +100,17 @@ class Panels:
         for cached in self._figures.values():
             cached.forget()
         self._recent.forget()
+        self._experiments.forget()
 
     def _figures_of(self, name: str) -> SingleFlight[Figures]:
         async def find() -> Figures:
             return await self._ledger.ask(lambda queries: gather_figures(queries, RANGES[name], self._now()))
 
         return SingleFlight(find, self._now, FIGURES_FOR[name])
+
+    async def _measure_experiments(self) -> list[ExperimentFigures]:
+        stated = self._config.experiments
+        return await self._ledger.ask(lambda queries: queries.experiments(stated)) if stated else []
 
     async def _measure_kpis(self) -> list[Kpi]:
         return await self._ledger.ask(lambda queries: measure_kpis(queries, self._config.kpis, self._now() - PERIOD))

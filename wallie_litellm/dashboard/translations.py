@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from wallie_litellm.dashboard.routing_texts import ROUTING_EN, ROUTING_ES
+
 LANGUAGES: Final = ("en", "es")
 
 _EN: Final[Mapping[str, str]] = {
+    **ROUTING_EN,
     "title": "Wallie LiteLLM",
     "skip": "Skip to the figures",
     "range.label": "Time range",
@@ -26,8 +29,6 @@ _EN: Final[Mapping[str, str]] = {
     "kind.transition": "Changes of breakers, health and model",
     "kind.action": "Actions",
     "kind.outside_usage": "Usage outside the router",
-    "kind.feedback": "Feedback",
-    "kind.experiment": "Experiments",
     "live.on": "live",
     "live.lost": "connection lost, retrying",
     "live.login": "the session has ended:",
@@ -230,6 +231,7 @@ _EN: Final[Mapping[str, str]] = {
 }
 
 _ES: Final[Mapping[str, str]] = {
+    **ROUTING_ES,
     "title": "Wallie LiteLLM",
     "skip": "Ir a las cifras",
     "range.label": "Periodo",
@@ -248,8 +250,6 @@ _ES: Final[Mapping[str, str]] = {
     "kind.transition": "Cambios de cortacircuitos, salud y modelo",
     "kind.action": "Acciones",
     "kind.outside_usage": "Uso fuera del router",
-    "kind.feedback": "Valoraciones",
-    "kind.experiment": "Experimentos",
     "live.on": "en vivo",
     "live.lost": "sin conexión, reintentando",
     "live.login": "la sesión ha terminado:",

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from wallie_litellm.core.dimensions import DIMENSIONS
 from wallie_litellm.core.provider_names import account_name
+from wallie_litellm.ledger.experiments import ExperimentFigures
 from wallie_litellm.ledger.figures import Alert, MonthCost, RequestTotals, Totals
 from wallie_litellm.ledger.kpis import Kpi
 
@@ -191,6 +192,7 @@ class Figures:
     alerts: Sequence[Alert]
     history: Sequence[HistoryRow]
     kpis: Sequence[Kpi]
+    experiments: Sequence[ExperimentFigures] = ()
 
 
 @dataclass(frozen=True, slots=True)

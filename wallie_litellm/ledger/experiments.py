@@ -103,6 +103,11 @@ class ExperimentFigures:
     split: float | None
 
     @property
+    def lower_is_better(self) -> bool:
+        """Whether the better arm has the lower mean."""
+        return self.metric in _LOWER_IS_BETTER
+
+    @property
     def split_is_wrong(self) -> bool:
         """Whether the units are divided so unevenly that the comparison is not to be trusted."""
         return self.split is not None and self.split < SPLIT_ALARM
