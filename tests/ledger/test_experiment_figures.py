@@ -155,6 +155,14 @@ async def test_requests_that_a_fallback_answered_are_errors_of_the_arm(engine: A
     assert await stopped(engine) == {"sonnet": (1.0, 50)}
 
 
+async def test_a_request_whose_hedge_was_faster_says_nothing_against_the_arm(
+    engine: AsyncEngine, write: Writer
+) -> None:
+    hedged = outcomes("sonnet", 50, 50, used_fallback=True, hedged=True)
+    await write([changed("started"), *outcomes("mini", 50, 0), *hedged])
+    assert await stopped(engine) == {}
+
+
 async def test_few_requests_old_ones_and_callers_errors_stop_no_arm(engine: AsyncEngine, write: Writer) -> None:
     healthy = outcomes("mini", 250, 0)
     await write([changed("started"), *healthy, *outcomes("sonnet", 29, 29)])

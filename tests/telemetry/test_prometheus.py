@@ -21,6 +21,7 @@ from wallie_litellm.config import WallieConfig, parse_config
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import (
+    ArmStopped,
     BreakerChanged,
     BudgetCrossed,
     Event,
@@ -120,6 +121,17 @@ def test_hedges_are_counted_by_whether_they_won_with_what_was_wasted() -> None:
     assert value(sink, "wallie_hedges_total", model="gpt-4o-mini", feature="wallie-chat", won="true") == 1
     assert value(sink, "wallie_hedges_total", won="false") == 2
     assert value(sink, "wallie_hedge_wasted_usd_total", model="gpt-4o-mini") == 1.25
+
+
+def test_requests_of_experiments_are_counted_by_arm_and_so_are_stopped_arms() -> None:
+    sink = PrometheusSink()
+    inside = ended(settled(), experiment="chat-model", arm="gpt-4o-mini")
+    sink.handle([inside, inside, ended(failed(), experiment="chat-model", arm="gpt-4o-mini"), ended(settled())])
+    sink.handle([ArmStopped("a", NOON, "chat-model", "gpt-4o-mini", 0.3, 0.1, 120)])
+    owner = {"experiment": "chat-model", "arm": "gpt-4o-mini"}
+    assert value(sink, "wallie_experiment_requests_total", **owner, outcome="success") == 2
+    assert value(sink, "wallie_experiment_requests_total", outcome="failed") == 1
+    assert value(sink, "wallie_experiment_arms_stopped_total", **owner) == 1
 
 
 def test_late_calls_that_are_not_hedged_are_counted_by_the_reason() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from wallie_litellm.check.caching import cache_notes, cache_problems
 from wallie_litellm.check.callback import callback_problems
+from wallie_litellm.check.experiments import experiment_notes
 from wallie_litellm.check.hedging import hedge_notes
 from wallie_litellm.check.litellm_notes import (
     chains_that_end,
@@ -121,6 +122,7 @@ def check_file(
         *several_destinations(deployments),
         *cache_notes(config, deployments),
         *hedge_notes(config, deployments),
+        *experiment_notes(config, deployments),
     ]
     if not library:
         found += callback_problems(config)

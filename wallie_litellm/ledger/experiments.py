@@ -164,15 +164,15 @@ async def arms_to_stop(
 ) -> dict[str, tuple[float, int]]:
     """The arms that their guardrail stops: the share of errors among how many of their last requests.
 
-    An error is a request that the arm did not answer itself. Where all running arms are beyond the limit, the reason is
-    none of theirs, and none is stopped.
+    An error is a request that the arm did not answer itself; one whose hedge was faster says nothing against it. Where
+    all running arms are beyond the limit, the reason is none of theirs, and none is stopped.
     """
     limit = settings.stop_arm_above
     if limit is None or standing.winner is not None:
         return {}
     beyond, running = {}, [arm for arm in settings.arms if arm not in standing.stopped]
     for arm in running:
-        answered = requests.c.success & ~requests.c.used_fallback
+        answered = requests.c.success & (~requests.c.used_fallback | requests.c.hedged)
         last = select(case((answered, 0), else_=1)).where(*_of(name, standing, arm), ~requests.c.by_caller)
         errors = (await connection.scalars(last.order_by(requests.c.at.desc()).limit(RECENT))).all()
         share = sum(errors) / len(errors) if errors else 0.0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wallie_litellm.core.provider_names import is_account
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import (
+    ArmStopped,
     BreakerChanged,
     BudgetCrossed,
     Ended,
@@ -79,6 +80,7 @@ class PrometheusSink:
             BreakerChanged: self._breaker_changed,
             HealthChanged: self._health_changed,
             QuotaCrossed: self._quota_crossed,
+            ArmStopped: self._arm_stopped,
             BudgetCrossed: self._budget_crossed,
         }
         self._handled = 0
@@ -172,6 +174,8 @@ class PrometheusSink:
             won = event.success and event.settled[-1].hedge
             self._metrics.hedges.labels(labels[1], labels[3], str(won).lower()).inc()
             self._metrics.hedges_wasted.labels(labels[1], labels[3]).inc(event.wasted_usd)
+        if event.experiment is not None and event.arm is not None:
+            self._metrics.experiment_requests.labels(event.experiment, event.arm, outcome).inc()
         if event.cache_hit:
             self._metrics.cache_hits.labels(labels[1], labels[3]).inc()
             if event.saved_usd:
@@ -189,6 +193,9 @@ class PrometheusSink:
     def _health_changed(self, event: HealthChanged) -> None:
         if not is_account(event.provider) and event.model is None:
             self._source.health[self._provider(event.provider)] = event.status
+
+    def _arm_stopped(self, event: ArmStopped) -> None:
+        self._metrics.arms_stopped.labels(event.experiment, event.arm).inc()
 
     def _quota_crossed(self, event: QuotaCrossed) -> None:
         owner = self._provider(event.provider), self._model(event.model)

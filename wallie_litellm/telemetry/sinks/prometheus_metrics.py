@@ -93,6 +93,14 @@ class Metrics:
             "Cost of the attempts that hedges made superfluous, or that they were, in US dollars.",
             ("model", "feature"),
         )
+        self.experiment_requests = counter(
+            "wallie_experiment_requests",
+            "Requests in an experiment by the arm they were given, whichever member of the chain answered.",
+            ("experiment", "arm", "outcome"),
+        )
+        self.arms_stopped = counter(
+            "wallie_experiment_arms_stopped", "Arms that their guardrail has stopped.", ("experiment", "arm")
+        )
         self.fallbacks = counter(
             "wallie_fallbacks", "Requests that went on to the next member of their chain.", ("from", "to")
         )
