@@ -244,6 +244,20 @@ def test_each_action_works_from_the_button_to_the_guard_and_goes_on_record(
     expect(log.first).to_contain_text("127.0.0.1")
 
 
+def test_one_models_traffic_is_stopped_in_its_providers_row(
+    make_stage: Callable[..., Stage], open_page: OpenPage
+) -> None:
+    stage = make_stage()
+    stage.guard.meet("openai", "openai", True, "openai|gpt-4o", "gpt-4o")
+    page = open_page(stage.address)
+    row = page.locator("#panel-health [data-provider=openai]")
+    row.locator("summary").click()
+    row.locator("[data-model=gpt-4o]").get_by_role("link", name="Stop traffic").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("openai gpt-4o")
+    page.get_by_role("button", name="Stop traffic").click()
+    expect(page.locator("#panel-health tr[data-model=gpt-4o]")).to_contain_text("traffic stopped by an operator")
+
+
 def take_all_actions(page: Page, other: Guard) -> None:
     """Each button's effect on a guard that only shares a Redis with the one that serves the page."""
 
@@ -433,6 +447,9 @@ def test_a_phone_shows_it_without_scrolling_sideways(
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     brightness = sum(int(part) for part in background.removeprefix("rgb(").rstrip(")").split(",")[:3])
     assert (brightness > 384) == (scheme == "light")
+    page.set_viewport_size({"width": 1400, "height": 900})  # the narrowest in which a quota is one line
+    over = "one => one.getBoundingClientRect().right - one.closest('.panel').getBoundingClientRect().right"
+    assert max(page.evaluate(f"[...document.querySelectorAll('.quota *')].map({over})")) <= 0
 
 
 def test_a_spanish_browser_gets_the_page_in_spanish(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from string import Formatter
 
 import pytest
-from dashboard_samples import HOSTILE, NOW, SAMPLES, figures, healthy, ill, quota, snapshot, without_ledger
+from dashboard_samples import HOSTILE, NOW, SAMPLES, figures, fleet, healthy, ill, quota, snapshot, without_ledger
 from dashboard_samples import model as model_of
 from dashboard_samples import provider as provider_of
 
@@ -281,6 +281,16 @@ def test_a_model_that_is_not_called_is_shown_below_its_provider() -> None:
     shown = re.findall(r'<tr class="account" data-model="([^"]*)"(.*?)</tr>', html, re.DOTALL)
     assert [name for name, _ in shown] == ["claude-sonnet-4-5"]
     assert "Model claude-sonnet-4-5 down open next probe in 8 s server error" in visible(html)
+
+
+def test_models_with_a_closed_breaker_are_folded_with_a_button_each() -> None:
+    openai = replace(provider_of("openai"), quiet_models=["gpt-4o", "o3"])
+    html = render_panels(snapshot([openai], None), "en")
+    folded = html.partition('id="models-openai">')[2].partition("</details>")[0]
+    assert visible(folded) == "2 models openai gpt-4o Stop traffic openai gpt-4o o3 Stop traffic openai o3"
+    assert 'href="confirm?action=open_circuit&amp;provider=openai&amp;model=gpt-4o&amp;range=24h"' in folded
+    read_only = snapshot([openai], None, fleet=fleet(read_only="no"))
+    assert "models-openai" not in render_panels(read_only, "en")
 
 
 def test_the_closest_limit_may_be_a_models() -> None:

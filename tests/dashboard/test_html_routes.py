@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -146,6 +148,24 @@ def test_the_page_resets_a_models_own_limits(make_app: MakeApp) -> None:
     found = app.guard.status()["providers"]["openai"]
     assert (found["models"]["gpt-4o*"]["quota"]["rpm"]["used"], found["quota"]["rpm"]["used"]) == (0, 3)
     assert "openai gpt-4o*&#39;s quota has been reset" in app.client.get("/wallie/").text
+
+
+def test_the_page_stops_and_resumes_one_models_traffic(make_app: MakeApp) -> None:
+    app = make_app(())
+    for scope in ("openai|gpt-4o", "openai|o3"):
+        app.guard.meet("openai", "openai", True, scope, "a")
+    app.guard.meet("openai", "openai", True, "openai|*", "*")
+    link = "confirm?action=%s&amp;provider=openai&amp;model=gpt-4o&amp;range=24h"
+    for action, stopped in (("open_circuit", True), ("close_circuit", False)):
+        page = app.client.get("/wallie/").text
+        assert link % action in page
+        assert re.findall('<li data-model="([^"]*)"', page) == (["gpt-4o", "o3"] if stopped else ["o3"])
+        form = app.client.get(f"/wallie/{html.unescape(link % action)}").text
+        order = f"action={action}&provider=openai&model=gpt-4o&range=24h&csrf={form_token(form)}"
+        assert app.client.post("/wallie/orders", content=order).status_code == 303
+        models = app.guard.status()["providers"]["openai"].get("models", {})
+        assert ("gpt-4o" in models) == stopped
+    assert app.guard.status()["providers"]["openai"]["called_models"] == ["gpt-4o", "o3"]
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,8 @@ class _ActionPages:
         described = (await self._service.status())["providers"].get(provider)
         if action is None or described is None:
             raise PageError(404, "problem.not_found")
-        if model and model not in described.get("models", {}):
+        called = () if action == "reset_quota" else described.get("called_models", ())
+        if model and model not in {*described.get("models", {}), *called}:
             raise PageError(404, "problem.not_found")
         if self._service.source.read_only is not None:
             raise PageError(409, "problem.read_only", reason=self._service.source.read_only)

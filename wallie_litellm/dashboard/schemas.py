@@ -104,6 +104,9 @@ class OwnerStatus(BaseModel):
     models: dict[str, ModelStatus] = Field(
         default={}, description="by the pattern of limits of their own, and those that are paused or not called"
     )
+    called_models: list[str] = Field(
+        default=[], description="names of a provider's models that are called here, which actions take"
+    )
     estimates: EstimateStatus | None = None
 
 

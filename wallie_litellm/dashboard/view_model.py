@@ -74,13 +74,19 @@ class ModelState:
     quotas: Sequence[Quota]
     paused_models: Mapping[str, float] = field(default_factory=dict)  # none: it is one itself
 
+    @property
+    def is_in_trouble(self) -> bool:
+        """Whether its own breaker is not closed, or counts failures."""
+        return bool(self.breaker) and (self.health != "healthy" or self.breaker != "closed")
+
 
 @dataclass(frozen=True, slots=True)
 class Provider:
     """A provider's present state, and its figures in the range, ``None`` where there is no ledger.
 
-    ``paused_models`` are those of which nothing else is known. ``estimate_error`` is the mean of its token estimates'
-    errors, as a share, ``None`` before one is known.
+    ``paused_models`` are those of which nothing else is known, ``quiet_models`` the names of those that are called
+    and have no trouble. ``estimate_error`` is the mean of its token estimates' errors, as a share, ``None`` before one
+    is known.
     """
 
     name: str
@@ -99,6 +105,7 @@ class Provider:
     paused_models: Mapping[str, float] = field(default_factory=dict)  # seconds, by model
     models: Sequence[ModelState] = ()
     estimate_error: float | None = None
+    quiet_models: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +272,8 @@ def _provider(
     breaker = own["breaker"]
     models: Mapping[str, Mapping[str, Any]] = own.get("models", {})
     plain = {model: one for model, one in models.items() if "quota" not in one and "breaker" not in one}
+    shown = [_model(model, one, at, levels) for model, one in sorted(models.items()) if model not in plain]
+    in_trouble = {model.name for model in shown if model.is_in_trouble}
     return Provider(
         name,
         own["health"],
@@ -280,8 +289,9 @@ def _provider(
         figures.requests_by_provider.get(name) if figures is not None else None,
         [_account(account_name(name, digest), one) for digest, one in sorted(own.get("accounts", {}).items())],
         {model: one["paused_for"] for model, one in plain.items() if one["paused_for"]},
-        [_model(model, one, at, levels) for model, one in sorted(models.items()) if model not in plain],
+        shown,
         own.get("estimates", {}).get("mean_error"),
+        [model for model in own.get("called_models", ()) if model not in in_trouble],
     )
 
 

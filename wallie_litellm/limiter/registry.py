@@ -15,6 +15,7 @@ from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.core.limit_keys import ACCOUNT
+from wallie_litellm.core.model_patterns import WILDCARDS
 from wallie_litellm.core.overall_state import OverallState
 from wallie_litellm.core.scopes import MODEL_MARK, account_in, model_in, model_scope
 from wallie_litellm.limiter.learn_rules import keeps_to, learn_rules
@@ -27,7 +28,7 @@ from wallie_litellm.limiter.listener import GuardListener, OncePerFleet
 from wallie_litellm.limiter.memory_store import MemoryStore
 from wallie_litellm.limiter.models import MOST_MODELS, ModelLimiters
 from wallie_litellm.limiter.provider_health import ProviderHealth
-from wallie_litellm.limiter.recent_calls import RecentCalls
+from wallie_litellm.limiter.recent_calls import CALLED_LATELY, RecentCalls
 from wallie_litellm.limiter.store import Denial, DenialReason
 
 if TYPE_CHECKING:
@@ -222,6 +223,16 @@ class LimiterRegistry:
             known = ", ".join(sorted({model_in(scope) for scope in called})) or "none"
             raise ValueError(f"unknown model {model!r} of {name}; known: {known}")
         return sorted(found)
+
+    def called_models(self, provider: str) -> list[str]:
+        """The models of a provider that routers name, and those that a wildcard matches and that were called lately."""
+        owners = {provider, *(name for name in list(self._accounts) if self.provider_name(name) == provider)}
+        since = self._clock.now() - CALLED_LATELY
+        lately = {scope for scope in self.calls.served_scopes() if self.calls.served_at(scope) > since}
+        with self._lock:
+            called = lately.union(*(self._scopes.get(owner, ()) for owner in owners - self._left))
+        names = {model_in(scope) for scope in called if account_in(scope) in owners}
+        return sorted(name for name in names if WILDCARDS.isdisjoint(name))
 
     def overall(self, name: str) -> OverallState:
         """The state of a provider, or of an account, with its models."""

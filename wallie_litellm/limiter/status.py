@@ -31,8 +31,8 @@ def describe_providers(limiters: LimiterRegistry, wall: float, rejected: Collect
     A provider all of whose accounts are down, or paused, is so too. Models that are paused, or whose breakers are not
     closed or count failures, are with their provider, or with the account for which they are; one all of whose models
     are paused, or all of whose models called lately are open, is so too. With the provider are the models that have
-    limits of their own, by the pattern of these. The last answer of those in ``rejected`` was a rate limit: they are
-    degraded, and so is what is paused, or has a model that is.
+    limits of their own, by the pattern of these, and the names of those that are called. The last answer of those in
+    ``rejected`` was a rate limit: they are degraded, and so is what is paused, or has a model that is.
     """
     accounts = limiters.listed_accounts
     described = {
@@ -60,6 +60,7 @@ def describe_providers(limiters: LimiterRegistry, wall: float, rejected: Collect
                 shown["waiting"] += state.waiting
                 shown.update({key: own[key] for key in ("health", "breaker", "paused_for")})
     for name, provider in described.items():
+        provider["called_models"] = limiters.called_models(name)
         _degrade(provider, is_rejected=name in rejected)
         for digest, own in provider.get("accounts", {}).items():
             _degrade(own, is_rejected=account_name(name, digest) in rejected)
