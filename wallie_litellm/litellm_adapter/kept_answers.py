@@ -99,7 +99,7 @@ def _kept_events(events: Sequence[Any]) -> list[tuple[str, Any]] | None:
     return [(type(event).__name__, event.model_dump(mode="json", warnings=False)) for event in events]
 
 
-def _event_again(kept: str | Sequence[Any]) -> Any:
+def _event_again(kept: str | list[Any]) -> Any:
     if isinstance(kept, str):
         return kept.encode("utf-8", "surrogateescape")
     name, values = kept
