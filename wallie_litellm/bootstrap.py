@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SPOOL_TIMEOUT: Final = 2.0  # seconds that a start waits for the ledger to take in what its spool holds
+EXPERIMENTS_EVERY: Final = 5.0  # seconds between two looks of a worker at its experiments in the ledger
 EXPERIMENTS_TIMEOUT: Final = 2.0  # seconds that a start waits to know where its experiments stand
 RESTORE_TIMEOUT: Final = 5.0  # seconds that a start waits for the ledger before it begins with empty limits
 
@@ -150,7 +151,9 @@ def _watch_experiments(guard: Guard) -> None:
     from wallie_litellm.ledger.experiment_watch import ExperimentWatch
 
     publish, once = guard.reporter.publish, guard.reporter.once
-    watch = ExperimentWatch(ledger.url, experiments.by_name, publish, once, now=guard.clock.wall)
+    watch = ExperimentWatch(
+        ledger.url, experiments.by_name, publish, once, now=guard.clock.wall, interval=EXPERIMENTS_EVERY
+    )
     watch.start(EXPERIMENTS_TIMEOUT)
     guard.on_close(watch.close)
 

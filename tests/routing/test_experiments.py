@@ -72,7 +72,14 @@ def test_an_arm_may_be_a_tier_with_its_own_chain() -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", [asked(feature="other"), asked(feature=None), asked(model="opus"), asked(model=None, tier="premium")]
+    "request_",
+    [
+        asked(experiment=False),
+        asked(feature="other"),
+        asked(feature=None),
+        asked(model="opus"),
+        asked(model=None, tier="premium"),
+    ],
 )
 def test_other_features_and_requests_for_another_model_are_left_alone(request_: Asked) -> None:
     plan = Plan(request_.model or "quick", CHAIN, Decided())

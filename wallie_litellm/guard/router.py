@@ -280,6 +280,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
             Exception: the provider's own error, as LiteLLM raises it.
         """
         request = self._open(endpoint, model, arguments, context, execute)
+        if context is None and not await self._may_have_arm(request):
+            request = self._open(endpoint, model, {**arguments, "experiment": False}, None, execute)
         if (plan := request.context.route.plan) is not None and plan.tier is not None:
             await self._check_access(request)
         if request.context.rules.cache is None or execute is not None:
@@ -331,6 +333,10 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
 
     async def _check_access(self, request: Request) -> None:
         """Whether the caller may use the tier that the request is for: an application may use all of its own."""
+
+    async def _may_have_arm(self, request: Request) -> bool:
+        """Whether the caller may use the arm that the request was given: an application may use all."""
+        return True
 
     async def _deliver(self, stream: RequestStream) -> Any:
         return stream
@@ -401,8 +407,8 @@ _NO_CHAINS: Final[Mapping[str, Any]] = dict.fromkeys(OWN_CHAINS, ())
 # Arguments of a call that say how it is made, and are not for the provider.
 _NOT_SENT: Final = frozenset(
     {
-        "disable_fallbacks", "fallback_depth", "fallbacks", "first_token", "hedge", "include_fallback_errors",
-        "max_fallbacks", "num_retries", "priority", "retry_policy", *OWN_CHAINS,
+        "disable_fallbacks", "experiment", "fallback_depth", "fallbacks", "first_token", "hedge",
+        "include_fallback_errors", "max_fallbacks", "num_retries", "priority", "retry_policy", *OWN_CHAINS,
     }
 )  # fmt: skip
 _SAYS_HOW: Final = _NOT_SENT | MOCK_FAULTS

@@ -29,7 +29,6 @@ from wallie_litellm.routing.experiments import STARTED, STOPPED, Change, Experim
 
 logger = logging.getLogger(__name__)
 
-INTERVAL: Final = 5.0  # seconds between two looks at the ledger
 _MOMENT: Final = 10.0  # seconds
 ACTOR: Final = "wallie"  # who starts experiments and stops their arms
 
@@ -51,7 +50,7 @@ class ExperimentWatch:
         once: Once,
         *,
         now: Callable[[], float] = time.time,
-        interval: float = INTERVAL,
+        interval: float,
     ) -> None:
         self._url = url
         self._experiments = experiments

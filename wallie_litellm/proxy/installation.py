@@ -29,7 +29,7 @@ from wallie_litellm.proxy.disconnects import cancel_when_clients_leave_once_star
 from wallie_litellm.proxy.errors import log_expected_errors_in_one_line, passed_on
 from wallie_litellm.proxy.shutdown import CallsUnderWay, end_with_process
 from wallie_litellm.proxy.start_report import ADDRESS, start_report
-from wallie_litellm.proxy.tier_access import is_granted, key_of
+from wallie_litellm.proxy.tier_access import is_granted, key_of, may_use
 from wallie_litellm.proxy.workers import NOTED, divided, worker_count
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,12 @@ class ProxyRouter(WallieRouter):
         except TierForbidden as error:
             self.guard.end(context, failure_from(error))
             raise self._error_for(error) from error
+
+    async def _may_have_arm(self, request: Request) -> bool:
+        plan = request.context.route.plan
+        if plan is None or plan.decided is None or plan.decided.arm is None:
+            return True
+        return await may_use(key_of(request.arguments), plan.decided.arm, plan.group, self._inner.router)
 
     def _error_for(self, error: Exception) -> Exception:
         return passed_on(error)

@@ -32,6 +32,11 @@ async def is_granted(key: Any, tier: str, group: str, router: Any) -> bool:
     raise TierForbidden(f"This key may not use the tier {tier!r}: add it to the key's models.")
 
 
+async def may_use(key: Any, name: str, group: str, router: Any) -> bool:
+    """Whether a request may go to ``name``, a tier or a ``group``."""
+    return key is None or await _lists(key, name, None) or await _lists(key, group, router)
+
+
 def key_of(arguments: Mapping[str, Any]) -> Any:
     """The key of the request behind a call; ``None`` for the proxy's own, such as its health checks."""
     for place in ("metadata", "litellm_metadata"):

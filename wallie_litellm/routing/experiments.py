@@ -150,7 +150,8 @@ class ExperimentStep:
         experiment = self._by_feature.get(asked.feature or "")
         if experiment is None or not self._on("experiments"):
             return plan
-        if not experiment.takes(asked.stated.get("tier") or asked.model):
+        stated = asked.stated
+        if stated.get("experiment") is False or not experiment.takes(stated.get("tier") or asked.model):
             return plan
         decided, winner = plan.decided or Decided(), experiment.standing.winner
         if winner is not None:
@@ -172,7 +173,7 @@ class ExperimentStep:
             if plan.decided is not None:
                 plan.decided.tier = arm
             rest = plan.members if asked.states_chain else tuple(map(Member, tier[1:]))
-            return plan._replace(group=tier[0], members=rest)
+            return plan._replace(group=tier[0], members=rest, tier=arm, granted=frozenset(tier))
         if arm == plan.group:
             return plan
         alone = asked.stated.get("disable_fallbacks") is True
