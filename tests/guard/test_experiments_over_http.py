@@ -137,19 +137,19 @@ async def test_switched_off_requests_go_where_they_say(start: Start) -> None:
         assert {(await ask(router, user)).model for user in USERS} == set(ARMS)
 
 
-async def test_a_caller_that_may_not_use_its_arm_is_left_alone(
+async def test_a_caller_that_may_not_use_every_arm_is_left_alone(
     start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with start() as router:
 
-        async def only_mini(request: Any) -> bool:
-            return bool(request.context.group == "gpt-4o-mini")
+        async def may_not(request: Any) -> bool:
+            return bool(request.context.route.plan.experiment is None)
 
-        monkeypatch.setitem(vars(router), "_may_have_arm", only_mini)
+        monkeypatch.setitem(vars(router), "_may_have_arms", may_not)
         for user in USERS:
             metadata = {"feature": "chat", "user_id": user}
             answer = await router.acompletion(model="gpt-4o-mini", messages=messages("hi"), metadata=metadata)
             assert answer._hidden_params["additional_headers"]["x-wallie-model-group"] == "gpt-4o-mini"
     found = await asyncio.to_thread(recorded, tmp_path)
-    assert {row.arm for row in found} == {"gpt-4o-mini", None}
+    assert {(row.experiment, row.arm) for row in found} == {(None, None)}
     assert not any(row.used_fallback for row in found)

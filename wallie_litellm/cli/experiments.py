@@ -185,7 +185,7 @@ def _why_not(winner: str | None) -> str:
 def _described(one: Mapping[str, Any]) -> Iterator[str]:
     yield f"{one['name']}: {one['feature']}, {one['metric']} by {one['unit']}, {_state(one)}"
     first, *_ = one["arms"]
-    rows = [(*_HEAD, f"{one['metric']}, from {first['arm']}")]
+    rows: list[tuple[str, ...]] = [(*_HEAD, f"{one['metric']}, from {first['arm']}")]
     rows += [_row(arm, one["metric"]) for arm in one["arms"]]
     yield from (f"  {line}" for line in aligned(rows, right=range(1, len(_HEAD))))
     split = one["split"]

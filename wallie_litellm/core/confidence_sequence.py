@@ -24,7 +24,7 @@ class ArmSums(NamedTuple):
     """An arm's observations, added up: of each unit the number of its requests, and the total of their values."""
 
     units: int = 0
-    count: int = 0  # requests
+    requests: int = 0
     total: float = 0.0  # of their values
     squared_totals: float = 0.0  # sum over units of the total's square
     products: float = 0.0  # sum over units of the total times the number
@@ -33,13 +33,13 @@ class ArmSums(NamedTuple):
     @property
     def mean(self) -> float | None:
         """Mean value of a request; ``None`` without one."""
-        return self.total / self.count if self.count else None
+        return self.total / self.requests if self.requests else None
 
     def plus(self, total: float, count: int = 1) -> ArmSums:
         """These sums and another unit's."""
         return ArmSums(
             self.units + 1,
-            self.count + count,
+            self.requests + count,
             self.total + total,
             self.squared_totals + total * total,
             self.products + total * count,
@@ -62,10 +62,12 @@ def difference(of: ArmSums, against: ArmSums, alpha: float = ALPHA, *, bounded: 
     """
     if min(of.units, against.units) < FEWEST:
         return None
-    estimate = of.total / of.count - against.total / against.count
+    estimate = of.total / of.requests - against.total / against.requests
     # That of both together where an arm's own is less: a few units may lack the rare values that make the variance.
     together = _spread(_joined(of, against), bounded)
-    variances = (max(together, _spread(sums, bounded)) * sums.squared_counts / sums.count**2 for sums in (of, against))
+    variances = (
+        max(together, _spread(sums, bounded)) * sums.squared_counts / sums.requests**2 for sums in (of, against)
+    )
     margin = sqrt(sum(variances)) * width(of.units + against.units, alpha)
     return Interval(estimate - margin, estimate, estimate + margin)
 
@@ -108,7 +110,8 @@ def _rho_squared(alpha: float) -> float:
 
 
 def _joined(one: ArmSums, other: ArmSums) -> ArmSums:
-    return ArmSums(*(own + others for own, others in zip(one, other, strict=True)))
+    units, requests, *sums = (own + others for own, others in zip(one, other, strict=True))
+    return ArmSums(int(units), int(requests), *sums)
 
 
 def _spread(sums: ArmSums, bounded: bool) -> float:
@@ -117,7 +120,7 @@ def _spread(sums: ArmSums, bounded: bool) -> float:
     The variance of the mean, a ratio of two sums over units, is that times ``squared_counts`` and over the square of
     ``count`` (linearised: the delta method).
     """
-    mean = sums.total / sums.count
+    mean = sums.total / sums.requests
     squares = sums.squared_totals - 2 * mean * sums.products + mean * mean * sums.squared_counts
     if bounded:  # as if two more units had been seen, with the lowest and the highest value
         squares += 0.5 * sums.squared_counts / sums.units

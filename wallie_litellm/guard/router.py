@@ -280,9 +280,12 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
             Exception: the provider's own error, as LiteLLM raises it.
         """
         request = self._open(endpoint, model, arguments, context, execute)
-        if context is None and not await self._may_have_arm(request):
+        plan = request.context.route.plan
+        given = context is None and plan is not None and plan.experiment is not None
+        if given and not await self._may_have_arms(request):
             request = self._open(endpoint, model, {**arguments, "experiment": False}, None, execute)
-        if (plan := request.context.route.plan) is not None and plan.tier is not None:
+            plan = request.context.route.plan
+        if plan is not None and plan.tier is not None:
             await self._check_access(request)
         if request.context.rules.cache is None or execute is not None:
             return await self._serve(request)
@@ -334,8 +337,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     async def _check_access(self, request: Request) -> None:
         """Whether the caller may use the tier that the request is for: an application may use all of its own."""
 
-    async def _may_have_arm(self, request: Request) -> bool:
-        """Whether the caller may use the arm that the request was given: an application may use all."""
+    async def _may_have_arms(self, request: Request) -> bool:
+        """Whether the caller may use the arms of the request's experiment: an application may use all."""
         return True
 
     async def _deliver(self, stream: RequestStream) -> Any:

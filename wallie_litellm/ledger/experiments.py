@@ -132,16 +132,18 @@ async def measure_experiment(connection: AsyncConnection, name: str, settings: E
     feedbacks = await _by_arm(connection, _sums("feedback", name, standing))
     sums = {arm: _arm_sums(values.get(arm)) for arm in settings.arms}
     first = next(iter(settings.arms))
+    times = {arm: await _percentiles(connection, name, arm, standing) for arm in settings.arms}
     arms = [
         ArmFigures(
             arm=arm,
             share=share,
             stopped=arm in standing.stopped,
             **_counted(counts.get(arm)),
-            **dict(zip(("p50_ms", "p95_ms"), await _percentiles(connection, name, arm, standing), strict=True)),
-            feedbacks=_arm_sums(feedbacks.get(arm)).count,
+            p50_ms=times[arm][0],
+            p95_ms=times[arm][1],
+            feedbacks=_arm_sums(feedbacks.get(arm)).requests,
             feedback=_arm_sums(feedbacks.get(arm)).mean,
-            measured=sums[arm].count,
+            measured=sums[arm].requests,
             mean=_shown_mean(settings.metric, sums[arm]),
             effect=None if arm == first else _effect(settings, sums[arm], sums[first]),
         )

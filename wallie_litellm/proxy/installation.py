@@ -56,11 +56,13 @@ class ProxyRouter(WallieRouter):
             self.guard.end(context, failure_from(error))
             raise self._error_for(error) from error
 
-    async def _may_have_arm(self, request: Request) -> bool:
-        plan = request.context.route.plan
-        if plan is None or plan.decided is None or plan.decided.arm is None:
+    async def _may_have_arms(self, request: Request) -> bool:
+        plan, step, key = request.context.route.plan, self.guard.routing.experiments, key_of(request.arguments)
+        if plan is None or plan.experiment is None or step is None or key is None:
             return True
-        return await may_use(key_of(request.arguments), plan.decided.arm, plan.group, self._inner.router)
+        # All of them: with some, its requests would be in these arms alone, which would be compared with others'.
+        groups = step.groups_of(plan.experiment)
+        return all([await may_use(key, arm, group, self._inner.router) for arm, group in groups.items()])
 
     def _error_for(self, error: Exception) -> Exception:
         return passed_on(error)

@@ -156,7 +156,7 @@ class ExperimentStep:
         decided, winner = plan.decided or Decided(), experiment.standing.winner
         if winner is not None:
             decided.why.append(f"{winner} has won {experiment.name}")
-            return self._asked_first(winner, plan._replace(decided=decided), asked)
+            return self._asked_first(winner, plan._replace(decided=decided, experiment=experiment.name), asked)
         kind, unit = experiment.unit_of(asked)
         drawn = f"{self._random.getrandbits(_BITS):016x}" if unit is None else unit
         arm = arm_of(drawn, experiment.settings.arms, experiment.standing.stopped)
@@ -164,7 +164,12 @@ class ExperimentStep:
             return plan
         decided.experiment, decided.arm, decided.unit = experiment.name, arm, unit
         decided.why.append(f"arm {arm} of {experiment.name} by {kind}")
-        return self._asked_first(arm, plan._replace(decided=decided), asked)
+        return self._asked_first(arm, plan._replace(decided=decided, experiment=experiment.name), asked)
+
+    def groups_of(self, name: str) -> dict[str, str]:
+        """Each arm of an experiment, and the group that it asks first."""
+        arms = self.by_name[name].settings.arms
+        return {arm: self._tiers.get(arm, (arm,))[0] for arm in arms}
 
     def _asked_first(self, arm: str, plan: Plan, asked: Asked) -> Plan:
         """The arm, then the rest of the request's chain; a tier is a chain of its own."""

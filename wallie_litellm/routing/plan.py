@@ -99,7 +99,7 @@ class Plan(NamedTuple):
     """The group asked first, the members after it, and the record of what decided both; without one, nothing did.
 
     ``tier`` is the name of the tier that the request is for, and ``granted`` the groups that the permission to use it
-    extends to.
+    extends to. ``experiment`` is the name of the one that chose the group.
     """
 
     group: str
@@ -107,6 +107,7 @@ class Plan(NamedTuple):
     decided: Decided | None = None
     tier: str | None = None
     granted: frozenset[str] = frozenset()
+    experiment: str | None = None
 
 
 PlanStep = Callable[[Plan, Asked], Plan]  # one kind of decision: returns the plan as it was, or another

@@ -207,7 +207,7 @@ class OpenTelemetrySink:
 
 def _decided(request: Ended) -> Attributes:
     """What routing decided; nothing of what it did not."""
-    decided = {
+    decided: dict[str, Any] = {
         "wallie.requested_model": request.requested,
         "wallie.tier": request.tier,
         "wallie.experiment": request.experiment,
