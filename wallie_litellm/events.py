@@ -290,6 +290,18 @@ class ArmStopped(NamedTuple):
     requests: int
 
 
+class OrderChanged(NamedTuple):
+    """What was measured has put a ``chain`` in another order, for its streams or for its other requests."""
+
+    id: str
+    at: float
+    chain: tuple[str, ...]  # in the file's order
+    stream: bool
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    reason: str
+
+
 Event = (
     Settled
     | Ended
@@ -306,6 +318,7 @@ Event = (
     | FeedbackGiven
     | ExperimentChanged
     | ArmStopped
+    | OrderChanged
 )
 
 _numbers = itertools.count()

@@ -69,6 +69,9 @@ def test_defaults_are_the_designs(section: dict[str, Any] | None) -> None:
         "open_for": 10,
         "max_open_for": 60,
         "probes": 1,
+        "ramp": None,
+        "slow_call": None,
+        "slow_rate": 0.5,
     }
     assert wallie.breaker.rules == BreakerRules()
     assert wallie.retry.model_dump() == {"max_retries": 3, "initial": 1, "max": 16, "multiplier": 2, "jitter": 0.25}

@@ -15,7 +15,7 @@ from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, Circ
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 FORCED_OPEN, DISABLED = BreakerState.FORCED_OPEN, BreakerState.DISABLED
-SUCCESS, FAILURE, IGNORED = Verdict
+SUCCESS, SLOW, FAILURE, IGNORED = Verdict
 TIMES: dict[str, Any] = {"open_for": 30.0, "max_open_for": 300.0}  # seconds
 
 
@@ -186,6 +186,22 @@ def test_calls_older_than_the_window_do_not_count() -> None:
     assert breaker.state is OPEN
 
 
+def test_the_share_of_slow_calls_opens_the_breaker_and_no_streak_of_them_does() -> None:
+    breaker = CircuitBreaker(BreakerRules(failures=3, slow_rate=0.5, window=60, min_calls=10))
+    for verdict in [SUCCESS, SLOW] * 4 + [SLOW]:
+        end(breaker, 0.0, begin(breaker, 0.0), verdict)
+    assert (breaker.state, breaker.failures) == (CLOSED, 0)
+    end(breaker, 0.0, begin(breaker, 0.0), SLOW, "slow calls")
+    assert (breaker.state, breaker.reason) == (OPEN, "slow calls")
+
+
+def test_a_slow_probe_opens_the_breaker_again_where_slow_calls_count() -> None:
+    for slow_rate, state in ((0.5, OPEN), (None, CLOSED)):
+        breaker = opened(BreakerRules(failures=2, slow_rate=slow_rate, open_for=5))
+        end(breaker, 10.0, begin(breaker, 10.0), SLOW)
+        assert breaker.state is state
+
+
 def test_an_operators_action_holds_until_the_next() -> None:
     breaker = CircuitBreaker(BreakerRules(failures=2, **TIMES))
     breaker.force_open()
@@ -256,13 +272,20 @@ class BreakerMachine(RuleBasedStateMachine):
         probes=st.integers(1, 3),
         open_for=st.integers(1, 4),
         longest=st.integers(4, 20),
-        error_rate=st.none() | st.sampled_from([0.5, 0.75]),
+        rates=st.tuples(st.none() | st.sampled_from([0.5, 0.75]), st.none() | st.sampled_from([0.4, 0.6])),
         min_calls=st.integers(1, 6),
     )
     def setup(
-        self, failures: int, probes: int, open_for: int, longest: int, error_rate: float | None, min_calls: int
+        self,
+        failures: int,
+        probes: int,
+        open_for: int,
+        longest: int,
+        rates: tuple[float | None, float | None],
+        min_calls: int,
     ) -> None:
-        self.rules = BreakerRules(failures, error_rate, 5.0, min_calls, open_for, longest, probes)
+        error_rate, slow_rate = rates
+        self.rules = BreakerRules(failures, error_rate, 5.0, min_calls, open_for, longest, probes, slow_rate)
         self.breaker = CircuitBreaker(self.rules)
         self.now = 0.0
         self.calls: list[tuple[Call, int, float]] = []  # the call, its epoch, when its permit ends
@@ -274,7 +297,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.state = state
         self.epoch += 1
         self.streak = self.proved = 0
-        self.results: list[tuple[float, bool]] = []
+        self.results: list[tuple[float, Verdict]] = []
         self.until = self.now
         if state is CLOSED:
             self.open_for = self.rules.open_for
@@ -308,7 +331,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.calls.append((Call(self.breaker.generation, probe), self.epoch, until))
 
     @precondition(lambda self: self.calls)
-    @rule(data=st.data(), verdict=st.sampled_from([FAILURE, FAILURE, SUCCESS, IGNORED]))
+    @rule(data=st.data(), verdict=st.sampled_from([FAILURE, FAILURE, SUCCESS, SLOW, IGNORED]))
     def finish(self, data: st.DataObject, verdict: Verdict) -> None:
         call = data.draw(st.sampled_from(self.calls))
         self.calls.remove(call)
@@ -319,16 +342,16 @@ class BreakerMachine(RuleBasedStateMachine):
 
     def judge(self, verdict: Verdict) -> None:
         if self.state is HALF_OPEN:
-            if verdict is FAILURE:
+            if verdict is FAILURE or (verdict is SLOW and self.rules.slow_rate is not None):
                 self.reopen(min(2 * self.open_for, self.rules.max_open_for))
             else:
                 self.proved += 1
                 if self.proved == self.rules.probes:
                     self.move(CLOSED)
         elif self.state is CLOSED:
-            self.results.append((self.now, verdict is FAILURE))
+            self.results.append((self.now, verdict))
             self.streak = self.streak + 1 if verdict is FAILURE else 0
-            if verdict is FAILURE and (self.streak == self.rules.failures or self.too_many()):
+            if self.streak == self.rules.failures or self.too_many(verdict):
                 self.reopen(self.rules.open_for)
 
     def reopen(self, open_for: float) -> None:
@@ -336,9 +359,9 @@ class BreakerMachine(RuleBasedStateMachine):
         self.open_for = open_for
         self.until = self.now + open_for
 
-    def too_many(self) -> bool:
-        recent = [bad for when, bad in self.results if when > self.now - self.rules.window]
-        rate = self.rules.error_rate
+    def too_many(self, verdict: Verdict) -> bool:
+        recent = [one is verdict for when, one in self.results if when > self.now - self.rules.window]
+        rate = {FAILURE: self.rules.error_rate, SLOW: self.rules.slow_rate}.get(verdict)
         return rate is not None and len(recent) >= self.rules.min_calls and sum(recent) / len(recent) >= rate
 
     @rule(action=st.sampled_from(["force_open", "disable", "close", "close", "release"]))

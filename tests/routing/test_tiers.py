@@ -11,12 +11,12 @@ from fake_clock import FakeClock
 from wallie_litellm.config import parse_config
 from wallie_litellm.core.prompt_complexity import PromptComplexity
 from wallie_litellm.errors import UnknownTier
+from wallie_litellm.guard import Guard
 from wallie_litellm.guard.chain import stated_chain
 from wallie_litellm.guard.context import Caller
 from wallie_litellm.guard.planner import Planner
 from wallie_litellm.routing.auto import MOST_SESSIONS, SESSION_KEPT
 from wallie_litellm.routing.plan import Member, Plan
-from wallie_litellm.routing.routing import Routing
 
 GROUPS = ("mini", "sonnet", "opus", "gpt")
 TIERS = {"flash": ["mini", "sonnet"], "standard": ["sonnet", "gpt"], "premium": ["opus", "gpt"]}
@@ -33,7 +33,7 @@ class Planning:
         models = [{"model_name": name, "litellm_params": {"model": f"openai/{name}"}} for name in GROUPS]
         data = {"model_list": models, "wallie": {"routing": routing, "features": features}}
         self.clock = FakeClock()
-        self.routing = Routing(parse_config(data, env={}).wallie, self.clock)
+        self.routing = Guard(parse_config(data, env={}).wallie, clock=self.clock).routing
         self.looked_at: list[str] = []
         tiers = self.routing.tiers
         assert tiers is not None

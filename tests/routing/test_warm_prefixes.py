@@ -9,6 +9,7 @@ import pytest
 from fake_clock import FakeClock
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.guard import Guard
 from wallie_litellm.routing import warm_prefixes
 from wallie_litellm.routing.plan import Asked, Decided, Plan, Warm
 from wallie_litellm.routing.routing import Routing
@@ -97,7 +98,7 @@ def asked(feature: str | None = None, **arguments: Any) -> Asked:
 
 
 def routing(**wallie: Any) -> Routing:
-    return Routing(WallieConfig.model_validate(wallie), FakeClock())
+    return Guard(WallieConfig.model_validate(wallie), clock=FakeClock()).routing
 
 
 def warm_of(routing: Routing, asked: Asked) -> Warm | None:

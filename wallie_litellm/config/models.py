@@ -19,7 +19,7 @@ from wallie_litellm.config.limits import (
     with_assumed_account,
     with_beginnings,
 )
-from wallie_litellm.config.routing import RoutingSettings
+from wallie_litellm.config.routing import Order, RoutingSettings
 from wallie_litellm.config.section import Place, Section
 from wallie_litellm.config.telemetry import TelemetrySettings
 from wallie_litellm.config.tiers import TierName
@@ -73,18 +73,24 @@ class BreakerSettings(Section):
     ``per``: ``model`` has one for each model, beside the provider's, which counts what fails every model: connections
     that are refused, keys that are, and empty accounts; with ``provider`` the provider's counts all failures.
     ``failures``: consecutive failures that open it. ``error_rate``: share of failures that opens it too, among at least
-    ``min_calls`` calls of the last ``window`` seconds; ``None`` is off. ``open_for``: seconds open, doubling up to
-    ``max_open_for`` on each failed probe. ``probes``: calls admitted half-open.
+    ``min_calls`` calls of the last ``window`` seconds; ``None`` is off. ``slow_call``: seconds to a stream's first
+    content, or to an answer, above which a call is slow; ``None`` is off. ``slow_rate``: as ``error_rate``, of those.
+    ``open_for``: seconds open, doubling up to ``max_open_for`` on each failed probe. ``probes``: calls admitted
+    half-open.
+    ``ramp``: seconds in which a model that has come back is given its traffic in steps; ``None`` is at once.
     """
 
     per: Literal["model", "provider"] = "model"
     failures: Count = 5
     error_rate: ShareAboveZero | None = None
+    slow_call: Duration | None = None
+    slow_rate: ShareAboveZero = 0.5
     window: Duration = 60.0
     min_calls: Count = 20
     open_for: Duration = 10.0
     max_open_for: Duration = 60.0
     probes: Count = 1
+    ramp: Duration | None = None
 
     @model_validator(mode="after")
     def _open_for_fits(self) -> BreakerSettings:
@@ -95,7 +101,8 @@ class BreakerSettings(Section):
     @property
     def rules(self) -> BreakerRules:
         """What one breaker goes by."""
-        return BreakerRules(**self.model_dump(exclude={"per"}))
+        own = self.model_dump(exclude={"per", "slow_call", "slow_rate", "ramp"})
+        return BreakerRules(**own, slow_rate=None if self.slow_call is None else self.slow_rate)
 
 
 class RetrySettings(Section):
@@ -157,14 +164,16 @@ class FeatureSettings(Section):
     """What one product feature gets; a wait of ``None`` is as under ``admission``. Higher ``priority`` goes first.
 
     ``first_token``: seconds to an attempt's first content, after which it has failed; ``None`` leaves that to its
-    provider. ``stream_recovery``: what becomes of a stream that breaks after text. ``hedge``: when the chain's next
-    member is asked too; ``None`` is never. ``cache``: answers are given again to the same question. ``prompt_cache``:
-    where prompts are marked for the vendors' caches. ``tier``: of requests that name no model.
+    provider. ``order``: in which its chains are asked; ``None`` is as under ``routing``. ``stream_recovery``: what
+    becomes of a stream that breaks after text. ``hedge``: when the chain's next member is asked too; ``None`` is never.
+    ``cache``: answers are given again to the same question. ``prompt_cache``: where prompts are marked for the vendors'
+    caches. ``tier``: of requests that name no model.
     """
 
     patience: DurationOrZero | None = None
     max_wait: DurationOrZero | None = None
     first_token: FirstToken | None = None
+    order: Order | None = None
     stream_recovery: StreamRecovery = "error"
     hedge: HedgeSettings | None = None
     priority: Priority = 0

@@ -81,10 +81,22 @@ def _store_timeout(value: object) -> float:
     return seconds
 
 
+class AutoFirstToken(float):
+    """A bound on the first token that follows from what is measured; the number says that there is none else."""
+
+    __slots__ = ()
+
+
+AUTO_FIRST_TOKEN: Final = AutoFirstToken("inf")
+
+
 def _first_token(value: object) -> float:
-    if value == "auto":
-        raise expected(f"{DURATION_FORMS}, above 0: a bound by what was measured is not supported, so state one")
-    return _positive_duration(value)
+    if value == "auto" or isinstance(value, AutoFirstToken):
+        return AUTO_FIRST_TOKEN
+    try:
+        return _positive_duration(value)
+    except PydanticCustomError:
+        raise expected(f"{DURATION_FORMS}, above 0, or auto") from None
 
 
 def _whole_number(minimum: int | None, text: str) -> Callable[[object], int]:
@@ -228,7 +240,7 @@ _web_url = _url("https://", "http://")
 Duration = Annotated[float, BeforeValidator(_positive_duration)]  # seconds, above 0
 DurationOrZero = Annotated[float, BeforeValidator(parse_duration)]  # seconds, 0 allowed
 StoreTimeout = Annotated[float, BeforeValidator(_store_timeout)]  # seconds
-FirstToken = Annotated[float, BeforeValidator(_first_token)]  # seconds, above 0
+FirstToken = Annotated[float, PlainValidator(_first_token)]  # seconds, above 0, or AUTO_FIRST_TOKEN
 Count = Annotated[int, BeforeValidator(_whole_number(1, "a whole number above 0"))]
 LimitOrAuto = Annotated[int, PlainValidator(_limit)]  # or an AutoLimit
 Learn = Annotated[Literal["off", "advise", "enforce"], BeforeValidator(_learn)]

@@ -9,6 +9,8 @@
 ``media_tokens``     images, recordings and documents in tokens
 ``vendor_counting``  how each vendor's limits count a call, with the sources
 ``learned_estimates``  an estimate of what a request will use, and what reported usage teaches
+``latency_histogram``  what calls have taken in the last ten minutes
+``latency_score``    how fast a model answers at present, and how sure that is
 ``recent_quantile``  a quantile of the values seen last
 ``token_estimate``   the text of an answer in tokens
 ``token_bucket``     a limit per minute

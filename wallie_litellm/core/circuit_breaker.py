@@ -24,9 +24,10 @@ class BreakerState(Enum):
 
 
 class Verdict(Enum):
-    """What an attempt's result shows of its provider's health. ``IGNORED`` shows nothing."""
+    """What an attempt's result shows of its provider's health. ``SLOW`` served, too late; ``IGNORED`` shows nothing."""
 
     SUCCESS = "success"
+    SLOW = "slow"
     FAILURE = "failure"
     IGNORED = "ignored"
 
@@ -40,7 +41,10 @@ def health_of(state: BreakerState, failures: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BreakerRules:
-    """When to open and for how long. Times are seconds; ``error_rate`` is a fraction or ``None`` for off."""
+    """When to open and for how long. Times are seconds; rates are fractions of the window's calls, ``None`` for off.
+
+    Slow calls count as Resilience4j's ``slowCallRateThreshold`` has them: apart from failures, in the same window.
+    """
 
     failures: int = 5
     error_rate: float | None = None
@@ -49,6 +53,12 @@ class BreakerRules:
     open_for: float = 10.0
     max_open_for: float = 60.0
     probes: int = 1
+    slow_rate: float | None = None
+
+    @property
+    def counts_all(self) -> bool:
+        """Whether successes count, too: a rate is of all calls."""
+        return self.error_rate is not None or self.slow_rate is not None
 
 
 class Breaker(Protocol):
@@ -133,7 +143,7 @@ class CircuitBreaker:
         self._proved = 0
         self._last_probe = 0
         self._probes: dict[int, float] = {}  # when each outstanding probe is given up as lost
-        self._window: deque[tuple[float, bool]] = deque()
+        self._window: deque[tuple[float, Verdict]] = deque()
 
     def wait(self, now: float) -> float:
         """Seconds until a call may be tried: 0 now, ``inf`` while an operator holds it open."""
@@ -171,14 +181,15 @@ class CircuitBreaker:
         if self.state is not BreakerState.CLOSED or verdict is Verdict.IGNORED:
             return False
         self._sample(now, verdict)
-        if verdict is Verdict.SUCCESS:
+        if verdict is Verdict.FAILURE:
+            self.failures += 1
+            opens = self.failures >= self.rules.failures or self._too_many(Verdict.FAILURE, self.rules.error_rate)
+        else:
             self.failures = 0
-            return False
-        self.failures += 1
-        if self.failures >= self.rules.failures or self._too_many_errors():
+            opens = verdict is Verdict.SLOW and self._too_many(Verdict.SLOW, self.rules.slow_rate)
+        if opens:
             self._open(now, self.rules.open_for, reason)
-            return True
-        return False
+        return opens
 
     def force_open(self, reason: str = "forced open by the operator") -> None:
         """Let nothing pass until an operator closes or releases the breaker."""
@@ -218,7 +229,7 @@ class CircuitBreaker:
         self._probes.pop(probe, None)
         if verdict is Verdict.IGNORED:
             return False
-        if verdict is Verdict.FAILURE:
+        if verdict is Verdict.FAILURE or (verdict is Verdict.SLOW and self.rules.slow_rate is not None):
             self._open(now, min(self._open_for * 2, self.rules.max_open_for), reason)
             return True
         self._proved += 1
@@ -228,17 +239,17 @@ class CircuitBreaker:
         return False
 
     def _sample(self, now: float, verdict: Verdict) -> None:
-        if self.rules.error_rate is None:
+        if not self.rules.counts_all:
             return
-        self._window.append((now, verdict is Verdict.FAILURE))
+        self._window.append((now, verdict))
         while self._window[0][0] <= now - self.rules.window:
             self._window.popleft()
 
-    def _too_many_errors(self) -> bool:
-        rate, calls = self.rules.error_rate, len(self._window)
-        return (
-            rate is not None and calls >= self.rules.min_calls and sum(bad for _, bad in self._window) / calls >= rate
-        )
+    def _too_many(self, verdict: Verdict, rate: float | None) -> bool:
+        calls = len(self._window)
+        if rate is None or calls < self.rules.min_calls:
+            return False
+        return sum(one is verdict for _, one in self._window) / calls >= rate
 
     def _open(self, now: float, open_for: float, reason: str | None) -> None:
         self._become(BreakerState.OPEN, reason)

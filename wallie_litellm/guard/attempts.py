@@ -10,6 +10,7 @@ from typing import Any
 
 import openai
 
+from wallie_litellm.config.values import AUTO_FIRST_TOKEN
 from wallie_litellm.core.attempt_result import HEDGED, NO_CONTENT, AttemptResult
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.core.scopes import model_scope
@@ -346,10 +347,15 @@ class Attempts:
 
     def _first_token(self, request: Request, attempt: Attempt) -> float | None:
         """Seconds in which content must come: the request's own, the feature's, or the provider's."""
-        if (stated := request.first_token) is not None or (stated := request.context.rules.first_token) is not None:
-            return stated
-        limits = self._providers.get(attempt.provider)
-        return None if limits is None else limits.first_token
+        seconds = request.first_token
+        if seconds is None:
+            seconds = request.context.rules.first_token
+        if seconds is None and (limits := self._providers.get(attempt.provider)) is not None:
+            seconds = limits.first_token
+        if seconds is not AUTO_FIRST_TOKEN:
+            return seconds
+        bounds = self.guard.routing.first_tokens
+        return None if bounds is None else bounds.of(attempt.scope, request.streams)
 
     # The settlement
 

@@ -7,7 +7,6 @@ import math
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from wallie_litellm.clock import Clock, SystemClock
@@ -16,6 +15,7 @@ from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.demand import ONE_REQUEST, Demand
 from wallie_litellm.core.limit_keys import ACCOUNT
+from wallie_litellm.core.operations import GENERATING
 from wallie_litellm.core.validation import require_count
 from wallie_litellm.guard.admission import Admission
 from wallie_litellm.guard.capacity_lease import CapacityLease
@@ -27,6 +27,7 @@ from wallie_litellm.guard.reporter import Announcer, Reporter, announce, announc
 from wallie_litellm.guard.router_view import RouterView, RouterViews, chains_of
 from wallie_litellm.guard.settlement import Settlement
 from wallie_litellm.guard.shared_store import join_fleet, process_store
+from wallie_litellm.guard.under_way import UnderWay
 from wallie_litellm.guard.vendor_limits import VendorLimits
 from wallie_litellm.limiter.limit_report import add_learned
 from wallie_litellm.limiter.limiter import Limiter
@@ -34,6 +35,7 @@ from wallie_litellm.limiter.registry import LimiterRegistry
 from wallie_litellm.limiter.status import describe_all, describe_providers
 from wallie_litellm.routing.plan import Plan
 from wallie_litellm.routing.routing import Routing
+from wallie_litellm.routing.switches import Switches
 from wallie_litellm.telemetry.bus import SHUTDOWN, Bus
 
 DRAIN: Final = 5.0  # seconds that closing waits for calls under way
@@ -73,23 +75,32 @@ class Guard(ExperimentActions):
         self.backoff = Backoff(retry.initial, retry.max, retry.multiplier, retry.jitter)
         self._rules = {feature: self.config.for_feature(feature) for feature in (None, *self.config.features)}
         self._views = RouterViews(view or RouterView(chains_of(chains or {})))
-        self.routing = Routing(self.config, self.clock, self.processes)
         self._trace_of_caller = trace_of_caller
-        self._fleet = join_fleet(self.config.store, self.routing.switches, others_announce=others_announce)
+        switches = Switches()
+        self._fleet = join_fleet(self.config.store, switches, others_announce=others_announce)
         announcer: Announcer = announce if self._fleet is None else self._fleet.once
         self.reporter = Reporter(
             self.config, self.clock, self.bus.publish, announce_nothing if others_announce else announcer
         )
         self._limiters = LimiterRegistry(self.config, self.clock, self.reporter, self.processes, self._fleet)
+        self.routing = Routing(
+            self.config, self.clock, switches, self._limiters, self.reporter.on_order_change, self.processes
+        )
         self._admission = Admission(self.config, self.clock, self._limiters)
         self.estimates = Estimates(self.config.providers)
-        self._settlement = Settlement(self._limiters, self.reporter, self.backoff, self.clock.now)
+        self._settlement = Settlement(
+            self._limiters,
+            self.reporter,
+            self.backoff,
+            self.clock.now,
+            self.config.breaker.slow_call,
+            switches,
+        )
         self.vendor_limits = VendorLimits(
             self.config, self.clock, self._limiters, self.reporter.on_overstated, self.processes
         )
-        self._sleepers: set[Callable[[], None]] = set()  # between two attempts
+        self._under_way = UnderWay(self.clock)
         self._on_close: list[Callable[[], None]] = []
-        self._streams: weakref.WeakSet[Any] = weakref.WeakSet()  # that are being read
         self._closed = False
 
     # Requests
@@ -191,6 +202,7 @@ class Guard(ExperimentActions):
         if self._closed:
             raise self._admission.closed(attempt)
         await self._admission.admit(context, attempt, demand, guessed)
+        self._measure(context, attempt)
 
     def admit_blocking(
         self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool = False
@@ -199,18 +211,27 @@ class Guard(ExperimentActions):
         if self._closed:
             raise self._admission.closed(attempt)
         self._admission.admit_blocking(context, attempt, demand, guessed)
+        self._measure(context, attempt)
 
     def admit_at_once(self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool) -> None:
         """:meth:`admit` for an attempt that may not wait, nor be a breaker's probe."""
         if self._closed:
             raise self._admission.closed(attempt)
         self._admission.admit_at_once(context, attempt, demand, guessed=guessed)
+        self._measure(context, attempt)
+
+    def _measure(self, context: RequestContext, attempt: Attempt) -> None:
+        latencies = self.routing.latencies
+        if latencies is not None and context.operation in GENERATING:
+            latencies.begin(attempt, context.stream)
 
     def settle(self, context: RequestContext, attempt: Attempt, result: AttemptResult) -> bool:
         """End an attempt: its usage to the limits, a sample to the breaker, a pause to the provider.
 
         Only the first call counts. ``False`` for an attempt that was never admitted, has ended before, or has expired.
         """
+        if self.routing.latencies is not None and attempt.result is None:
+            self.routing.latencies.end(attempt, result)
         return self._settlement.settle(context, attempt, result)
 
     def later(self, callback: Callable[[], object]) -> None:
@@ -222,20 +243,7 @@ class Guard(ExperimentActions):
 
     async def sleep(self, seconds: float) -> None:
         """Wait between two attempts, by the guard's clock. The end of the guard ends it."""
-        loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(lambda: None if over.done() else over.set_result(None))
-
-        cancel = self.clock.call_at(self.clock.now() + seconds, wake)
-        self._sleepers.add(wake)
-        try:
-            await over
-        finally:
-            self._sleepers.discard(wake)
-            cancel()
+        await self._under_way.sleep(seconds)
 
     # Questions and actions of operators and applications
 
@@ -414,14 +422,13 @@ class Guard(ExperimentActions):
             callback()
         for limiter in self._limiters:
             limiter.close()
-        for wake in tuple(self._sleepers):
-            wake()
+        self._under_way.wake()
 
     def _calls_under_way(self) -> bool:
         return any(limiter.in_flight for limiter in self._limiters)
 
     def _end(self) -> None:
-        for stream in self._being_read():
+        for stream in self._under_way.being_read():
             stream.break_off()
         if self._fleet is not None:
             self._fleet.close()
@@ -430,14 +437,7 @@ class Guard(ExperimentActions):
 
     def watch(self, stream: Any) -> None:
         """Have ``stream.break_off()`` called when the guard closes while the stream is still being read."""
-        self._streams.add(stream)
-
-    def _being_read(self) -> Sequence[Any]:
-        while True:
-            try:
-                return list(self._streams)
-            except RuntimeError:  # another thread has begun a stream
-                continue
+        self._under_way.read(stream)
 
     def add_router(self, view: RouterView) -> None:
         """Add a router's view to those that :meth:`next_fallback` and contexts without a router look up."""

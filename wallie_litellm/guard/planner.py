@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from wallie_litellm.guard.chain import stated_chain
 from wallie_litellm.guard.context import Caller
-from wallie_litellm.routing.plan import Asked, Decided, Member, Plan
+from wallie_litellm.routing.plan import Asked, Decided, Member, Plan, no_scopes
 from wallie_litellm.routing.routing import Routing
 
 MOST_GROUPS: Final = 1_000  # whose plans are kept: with a wildcard, callers invent names
@@ -17,9 +17,15 @@ NO_MODEL: Final = "a model is missing: name one, or a tier, or give the request'
 class Planner:
     """Makes plans: the chain that the request states or the router has, changed by the steps of ``routing``."""
 
-    def __init__(self, routing: Routing, chain_after: Callable[[str], Sequence[Member]]) -> None:
+    def __init__(
+        self,
+        routing: Routing,
+        chain_after: Callable[[str], Sequence[Member]],
+        scopes_of: Callable[[str], Iterable[str]] = no_scopes,
+    ) -> None:
         self._routing = routing
         self._chain_after = chain_after
+        self._scopes_of = scopes_of
         self._usual: dict[str, Plan] = {}  # of requests that state nothing, by the group asked for
 
     def changed(self) -> None:
@@ -33,6 +39,8 @@ class Planner:
         caller: Caller,
         stated: Mapping[str, Any],
         operation: str = "chat",
+        *,
+        streams: bool = False,
     ) -> Plan:
         """Where a request for ``model`` goes; ``stated`` are its arguments about the chain.
 
@@ -51,9 +59,7 @@ class Planner:
             if model is None:
                 raise TypeError(NO_MODEL)
             return Plan(model, members)
-        asked = Asked(
-            model, arguments, caller.feature, caller.user_id, caller.metadata, stated, self._chain_after, operation
-        )
+        asked = Asked(model, arguments, *caller, stated, self._chain_after, operation, streams, self._scopes_of)
         plan = Plan(model or "", members, Decided())
         for step in steps:
             plan = step(plan, asked)

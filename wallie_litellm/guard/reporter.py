@@ -24,6 +24,7 @@ from wallie_litellm.events import (
     HealthChanged,
     LimitOverstated,
     OperatorActed,
+    OrderChanged,
     ProviderDown,
     QuotaCrossed,
     Settled,
@@ -36,6 +37,7 @@ from wallie_litellm.guard.auto_savings import note_saving
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.limiter.listener import BreakerChange, Crossing
 from wallie_litellm.limiter.recent_calls import CALLED_LATELY
+from wallie_litellm.routing.order import OrderChange
 
 _SUCCESS, _CACHE_HIT, _CUT = Outcome.SUCCESS, Outcome.CACHE_HIT, Outcome.CUT
 _CLOSED: Final = BreakerState.CLOSED
@@ -219,6 +221,11 @@ class Reporter:
         event = LimitOverstated(new_id(wall), wall, provider, model, dimension, configured, learned)
         key = f"overstated:{provider}:{model}:{dimension}:{configured}:{learned}"
         self.once(key, DAY, partial(self.publish, event))
+
+    def on_order_change(self, change: OrderChange) -> None:
+        """A chain is asked in another order than before."""
+        wall, (chain, before, after, streamed, reason) = self._wall(), change
+        self.publish(OrderChanged(new_id(wall), wall, chain, streamed, before, after, reason))
 
     def on_action(
         self, actor: str, action: str, provider: str, detail: str | None = None, model: str | None = None

@@ -105,7 +105,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         own["_attempts"] = Attempts(guard, inner, calls, picks)
         own["_chains"] = chains = _ConfiguredChains(inner, tiers)
         own["_cached"] = CachedRequests(guard, inner)
-        own["_planner"] = Planner(guard.routing, chains.after)
+        own["_planner"] = Planner(guard.routing, chains.after, inner.scopes_of)
         own["view"] = view = RouterView(
             chains.names_after,
             inner.providers_of,
@@ -357,13 +357,14 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         **settings: Any,
     ) -> RequestContext:
         """Begin a request where its plan says; ``settings`` are those of :meth:`Guard.open_context`."""
-        plan = self._plan(model, arguments, caller, stated, settings.get("operation", CHAT))
+        operation, streams = settings.get("operation", CHAT), settings.get("stream") is True
+        plan = self._plan(model, arguments, caller, stated, operation, streams=streams)
         tags = caller._asdict()
         return self.guard.open_context(plan.group, chain=(), router=self.view, plan=plan, **tags, **settings)
 
-    def _plan(self, *asked: Any) -> Plan:
+    def _plan(self, *asked: Any, streams: bool) -> Plan:
         try:
-            return self._planner.plan(*asked)
+            return self._planner.plan(*asked, streams=streams)
         except WallieError as error:
             raise self._error_for(error) from error
 
@@ -387,13 +388,14 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         if context is None:
             caller = Caller(*tags_of(arguments))
             operation = endpoint.operation_of(arguments)
-            plan = self._plan(model, arguments, caller, stated, operation)
+            streams = endpoint.streams or arguments.get("stream") is True
+            plan = self._plan(model, arguments, caller, stated, operation, streams=streams)
             context = self.guard.begin(
                 plan.group,
                 Route((), self.view, plan),
                 caller,
                 operation,
-                stream=endpoint.streams or arguments.get("stream") is True,
+                stream=streams,
                 priority=-priority if isinstance(priority, int) else None,  # LiteLLM's 0 is its highest
             )
         disabled = stated.get("disable_fallbacks") is True

@@ -14,9 +14,11 @@ from wallie_litellm.core.fault_domain import FaultDomain
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.reporter import Reporter
 from wallie_litellm.limiter.registry import LimiterRegistry
+from wallie_litellm.routing.switches import Switches
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
-_SUCCESS, _FAILURE, _IGNORED = Verdict.SUCCESS, Verdict.FAILURE, Verdict.IGNORED
+_SUCCESS, _SLOW, _FAILURE, _IGNORED = Verdict.SUCCESS, Verdict.SLOW, Verdict.FAILURE, Verdict.IGNORED
+SLOW_CALLS: Final = "slow calls"  # reason of a breaker that they have opened
 _REJECTED = Outcome.REJECTED
 MOST_REJECTED: Final = 1_000  # scopes whose rejections are counted: with a wildcard, callers invent models
 
@@ -25,12 +27,20 @@ class Settlement:
     """Settles attempts, and counts the rate limits that each scope has been answered with in a row."""
 
     def __init__(
-        self, limiters: LimiterRegistry, reporter: Reporter, backoff: Backoff, now: Callable[[], float]
+        self,
+        limiters: LimiterRegistry,
+        reporter: Reporter,
+        backoff: Backoff,
+        now: Callable[[], float],
+        slow_call: float | None,
+        switches: Switches,
     ) -> None:
         self._limiters = limiters
         self._reporter = reporter
         self._backoff = backoff
         self._now = now
+        self._slow_call = slow_call  # seconds; None where slow calls are not counted
+        self._switches = switches
         self._lock = threading.Lock()
         self._models, self._calls, self._per_model = limiters.models, limiters.calls, limiters.per_model
         self._rejections: dict[str, _Rejections] = {}  # by scope, since its last success
@@ -58,6 +68,9 @@ class Settlement:
         if result.verdict is _SUCCESS:
             self._calls.serve(attempt.scope or attempt.provider, attempt.deployment_id, self._now())
             of_model = of_account = verdict = _SUCCESS
+            if self._slow_call is not None and self._is_slow(attempt):
+                of_model, verdict = (_SLOW, _SUCCESS) if self._per_model and attempt.scope else (_SUCCESS, _SLOW)
+                result = result._replace(reason=SLOW_CALLS)
         else:
             of_model, of_account = self._verdicts(attempt, result)
             verdict = of_account if of_account is not _FAILURE else self._verdict_on_provider(attempt)
@@ -79,6 +92,11 @@ class Settlement:
             limiter.settle(part, charge(result.outcome, part.demand, usage))
         self._reporter.settled(context, attempt, result, charged)
         return settled
+
+    def _is_slow(self, attempt: Attempt) -> bool:
+        """Whether an answer, or a stream's first content, took longer than the file allows."""
+        took = (self._now() if attempt.first_token_at is None else attempt.first_token_at) - attempt.started_at
+        return self._slow_call is not None and took > self._slow_call and self._switches.on("slow_call")
 
     def _verdicts(self, attempt: Attempt, result: AttemptResult) -> tuple[Verdict, Verdict]:
         """What the result of an attempt that has not served shows of the model, and what of the account or provider."""

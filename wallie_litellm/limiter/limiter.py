@@ -167,6 +167,11 @@ class Limiter:
         breaker = self._store.breaker
         return breaker.state is _CLOSED and not (breaker.failures or self._waiting or self.is_paused())
 
+    @property
+    def closed_at(self) -> float:
+        """When the breaker closed, in seconds of ``clock``; ``-inf`` if it never opened, or is not closed."""
+        return self.changed_at if self._store.breaker.state is _CLOSED else -inf
+
     def breaker_state(self) -> tuple[BreakerState, int]:
         """The breaker's state and its count of failures; takes no lock."""
         breaker = self._store.breaker
@@ -396,12 +401,7 @@ class Limiter:
         if not self._store.settle(now, reservation, charged):
             return False
         breaker = self._store.breaker
-        if (
-            verdict is _SUCCESS
-            and breaker.state is _CLOSED
-            and not breaker.failures
-            and breaker.rules.error_rate is None
-        ):
+        if verdict is _SUCCESS and breaker.state is _CLOSED and not breaker.failures and not breaker.rules.counts_all:
             return True
         self._record(now, reservation, verdict, reason)
         return True

@@ -67,6 +67,11 @@ class ModelLimiters:
         """The limiter of a model, if there is one."""
         return self.by_scope.get(scope)
 
+    def closed_at(self, scope: str) -> float:
+        """When a model's breaker closed, in seconds; ``-inf`` if it never opened, or is not closed."""
+        limiter = self.by_scope.get(scope)
+        return self._changed_at.get(scope, -inf) if limiter is None else limiter.closed_at
+
     def of(self, owner: str) -> list[Limiter]:
         """Those of the models of a provider, or of an account: of the one whose name is in their scopes."""
         return [limiter for scope, limiter in self.by_scope.items() if account_in(scope) == owner]

@@ -80,7 +80,7 @@ class LimiterRegistry:
             fleet,
             self.calls,
             clock.now,
-            keeps_all=config.breaker.per == "model" and config.breaker.error_rate is not None,
+            keeps_all=config.breaker.per == "model" and config.breaker.rules.counts_all,
         )
         self._features = {
             name: self._attached(self._build(FEATURE + name, _limits(settings.limits)))
@@ -366,6 +366,11 @@ class LimiterRegistry:
     def is_open(self, scope: str) -> bool:
         """Whether a breaker that an attempt in ``scope`` passes admits nothing at the moment."""
         return any(one.is_open() for one in self._passed_in(scope))
+
+    def closed_at(self, scope: str) -> float:
+        """When the last of the breakers that an attempt in ``scope`` passes closed, in seconds; ``-inf`` for never."""
+        passed = self._passed_in(scope)
+        return max(self.models.closed_at(scope), *(one.closed_at for one in passed))
 
     def known(self, name: str) -> Limiter:
         """:meth:`provider`, or an account's, for names that people type.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -74,10 +74,16 @@ class Decided:
         }
 
 
+def no_scopes(_group: str) -> Iterable[str]:
+    """The scopes behind a group of a router that is not known."""
+    return ()
+
+
 class Asked(NamedTuple):
     """What a caller asked for. ``stated`` are its arguments about the chain, ``fallbacks`` and ``tier`` for example.
 
-    ``chain_after`` returns the configured members after a group.
+    ``streams``: the answer comes as a stream. ``chain_after`` returns the configured members after a group,
+    ``scopes_of`` the scopes of the models behind one.
     """
 
     model: str | None
@@ -88,6 +94,8 @@ class Asked(NamedTuple):
     stated: Mapping[str, Any]
     chain_after: Callable[[str], Sequence[Member]]
     operation: str = "chat"
+    streams: bool = False
+    scopes_of: Callable[[str], Iterable[str]] = no_scopes
 
     @property
     def states_chain(self) -> bool:

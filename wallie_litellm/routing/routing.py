@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.config.values import AUTO_FIRST_TOKEN
 from wallie_litellm.routing.answer_pool import AnswerPool
 from wallie_litellm.routing.auto import Auto
 from wallie_litellm.routing.experiments import ExperimentStep
+from wallie_litellm.routing.first_token import FirstTokenBounds
 from wallie_litellm.routing.hedging import Hedging
+from wallie_litellm.routing.latencies import Latencies
+from wallie_litellm.routing.order import LATENCY, OrderChange, OrderStep
 from wallie_litellm.routing.plan import PlanStep
+from wallie_litellm.routing.ramp import RampStep
 from wallie_litellm.routing.switches import Switches
 from wallie_litellm.routing.tiers import Tiers
 from wallie_litellm.routing.warm_prefixes import WarmPrefixes, WarmStep
 
 
+class Breakers(Protocol):
+    """What is asked of the breakers that an attempt in a scope passes."""
+
+    def is_open(self, scope: str) -> bool:
+        """Whether one of them admits nothing now."""
+
+    def closed_at(self, scope: str) -> float:
+        """When the last of them closed, in seconds of the guard's clock."""
+
+
 class Routing:
     """The decisions that the file turns on.
 
-    ``steps`` change plans, in this order: tiers, experiments, order, warm prefixes. Without any, requests go where they
-    say. ``tiers`` are names for chains, ``answers`` is the cache of answers, ``warm`` what is remembered of prompts'
-    beginnings, ``experiments`` the step that gives requests their arms, where the file turns them on.
+    ``steps`` change plans, in this order: tiers, experiments, order, ramp, warm prefixes. Without any, requests go
+    where they say. ``tiers`` are names for chains, ``answers`` is the cache of answers, ``warm`` what is remembered of
+    prompts' beginnings, ``experiments`` the step that gives requests their arms, ``latencies`` what calls have taken,
+    where the file turns them on.
     """
 
-    def __init__(self, config: WallieConfig, clock: Clock, processes: int = 1) -> None:
-        self.switches = Switches()
+    def __init__(
+        self,
+        config: WallieConfig,
+        clock: Clock,
+        switches: Switches,
+        breakers: Breakers,
+        on_order_change: Callable[[OrderChange], object],
+        processes: int = 1,
+    ) -> None:
+        self.switches = switches
         features, settings = config.features, config.routing
         auto = None if settings.auto is None else Auto(settings.auto, clock.now, self.switches.on)
         of_features = {name: feature.tier for name, feature in features.items() if feature.tier is not None}
@@ -39,10 +64,24 @@ class Routing:
         self.experiments = self._experiments(config) if config.experiments else None
         if self.experiments is not None:
             self.steps += (self.experiments,)
+        #: ``None`` where nothing is decided by them.
+        self.latencies = Latencies(clock.now) if _measures(config) else None
+        self.first_tokens = self.order = None
+        if self.latencies is not None:
+            self.first_tokens = FirstTokenBounds(self.latencies, clock.now, self.switches)
+            orders = {name: own.order for name, own in features.items() if own.order is not None}
+            if LATENCY in (config.routing.order, *orders.values()):
+                self.order = OrderStep(
+                    *(self.latencies, clock.now, self.switches, config.routing.order, orders),
+                    *(breakers.is_open, on_order_change),
+                )
+                self.steps += (self.order,)
+        if (seconds := config.breaker.ramp) is not None:
+            self.steps += (RampStep(seconds, clock.now, self.switches, breakers.closed_at, breakers.is_open),)
         if self.warm is not None:
             self.steps += (WarmStep(self.warm, marked, everywhere=everywhere, on=self.switches.on),)
         #: ``None`` where no feature is hedged: requests need not look.
-        self.hedging = Hedging(config, clock, self.switches, processes=processes) or None
+        self.hedging = Hedging(config, clock, self.switches, self.latencies, processes) or None
 
     def describe(self) -> dict[str, Any]:
         """The state of all of it, JSON-ready."""
@@ -51,6 +90,10 @@ class Routing:
             described["tiers"] = self.tiers.describe()
             if self.tiers.auto is not None:
                 described["auto"] = self.tiers.auto.describe()
+        if self.order is not None:
+            described["order"] = self.order.describe()
+        if self.first_tokens is not None:
+            described["first_token"] = self.first_tokens.describe()
         if self.answers is not None:
             described["cache"] = self.answers.describe()
         if self.warm is not None:
@@ -64,3 +107,11 @@ class Routing:
     def _experiments(self, config: WallieConfig) -> ExperimentStep:
         ordinary = {name: feature.tier for name, feature in config.features.items()}
         return ExperimentStep(config.experiments, config.routing.tiers, ordinary, self.switches.on)
+
+
+def _measures(config: WallieConfig) -> bool:
+    """Whether the file decides anything by what calls take."""
+    features = config.features.values()
+    bounds = (*(own.first_token for own in features), *(own.first_token for own in config.providers.values()))
+    by_latency = config.routing.order == LATENCY or any(own.order == LATENCY for own in features)
+    return by_latency or AUTO_FIRST_TOKEN in bounds or any(own.hedge is not None for own in features)

@@ -23,6 +23,7 @@ from wallie_litellm.limiter.redis.layout import CHANNEL, SCRIPT, key_of
 RULES = {
     "failures": 3,
     "error_rate": None,
+    "slow_rate": None,
     "window": 60.0,
     "min_calls": 4,
     "open_for": 5.0,
@@ -46,7 +47,7 @@ IN_FORCE = st.tuples(st.sampled_from([0.0, -1.0, -20.0]), st.sampled_from([0, 6,
 
 outcomes = st.tuples(
     st.integers(-1, 0),  # of an earlier generation, or of this one
-    st.sampled_from(["success", "failure", "ignored"]),
+    st.sampled_from(["success", "slow", "failure", "ignored"]),
     st.booleans(),
     st.integers(1, 3),
 )
@@ -79,6 +80,7 @@ steps = st.fixed_dictionaries(
         | st.just({}),
         "probe": st.booleans(),
         "error_rate": st.sampled_from([None, None, 0.5]),
+        "slow_rate": st.sampled_from([None, None, 0.5]),
     }
 )
 
@@ -187,7 +189,7 @@ class Exchanges:
             "limits": {name: [self.now + age, *limit] for name, (age, *limit) in step["limits"].items()},
             "bounds": [[name, left, self.now - age] for name, left, age in step["bounds"]],
             "served": {name: self.now - age for name, age in step["served"].items()},
-            "breaker_rules": {**RULES, "error_rate": step["error_rate"]},
+            "breaker_rules": {**RULES, "error_rate": step["error_rate"], "slow_rate": step["slow_rate"]},
             "version": VERSION,
             "worker": step["worker"],
             **me["born"],

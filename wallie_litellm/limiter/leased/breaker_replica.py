@@ -65,7 +65,7 @@ class BreakerReplica:
         """Keep a call's outcome for the next report; whether it changes the state is the lease server's decision."""
         if generation != self.generation or (verdict is _IGNORED and not probe):
             return False
-        if verdict is _SUCCESS and not probe and not self.failures and self.rules.error_rate is None:
+        if verdict is _SUCCESS and not probe and not self.failures and not self.rules.counts_all:
             return False
         last = self._outcomes[-1] if self._outcomes else None
         if last is not None and not probe and last[:3] == [generation, verdict.value, 0]:

@@ -4,6 +4,7 @@ local function text(value) if value == cjson.null then return nil end return val
 
 local rules = request.breaker_rules
 rules.error_rate = text(rules.error_rate)
+rules.slow_rate = text(rules.slow_rate)
 
 local function become(state, reason)
   local breaker = S.breaker
@@ -61,7 +62,7 @@ local function record_probe(permit, verdict, reason)
   end
   breaker.probes = left
   if verdict == 'ignored' then return end
-  if verdict == 'failure' then
+  if verdict == 'failure' or (verdict == 'slow' and rules.slow_rate) then
     open(math.min(breaker.open_for * 2, rules.max_open_for), reason)
     return
   end
@@ -69,25 +70,30 @@ local function record_probe(permit, verdict, reason)
   if breaker.proved >= rules.probes then become('closed', nil) end
 end
 
-local function too_many_errors()
-  if not rules.error_rate then return false end
-  local calls, failed = 0, 0
+-- A sample of the window is {at, calls, failures, slow calls}.
+local FAILURES, SLOW = 3, 4
+
+local function too_many(kind, rate)
+  if not rate then return false end
+  local calls, bad = 0, 0
   for _, sample in ipairs(S.breaker.window) do
     calls = calls + sample[2]
-    failed = failed + sample[3]
+    bad = bad + sample[kind]
   end
-  return calls >= rules.min_calls and failed / calls >= rules.error_rate
+  return calls >= rules.min_calls and bad / calls >= rate
 end
 
-local function add_sample(failed)
-  if not rules.error_rate then return end
+local function add_sample(verdict)
+  if not (rules.error_rate or rules.slow_rate) then return end
   local window = S.breaker.window
   local last = window[#window]
-  if last and last[1] == now then
-    last[2], last[3] = last[2] + 1, last[3] + failed
-  else
-    window[#window + 1] = {now, 1, failed}
+  if not last or last[1] ~= now then
+    last = {now, 0, 0, 0}
+    window[#window + 1] = last
   end
+  last[2] = last[2] + 1
+  if verdict == 'failure' then last[FAILURES] = last[FAILURES] + 1 end
+  if verdict == 'slow' then last[SLOW] = last[SLOW] + 1 end
   while window[1][1] <= now - rules.window do table.remove(window, 1) end
 end
 
@@ -99,13 +105,16 @@ local function record(generation, verdict, permit, reason)
     return
   end
   if breaker.state ~= 'closed' or verdict == 'ignored' then return end
-  add_sample(verdict == 'failure' and 1 or 0)
-  if verdict == 'success' then
+  add_sample(verdict)
+  local opens
+  if verdict == 'failure' then
+    breaker.failures = breaker.failures + 1
+    opens = breaker.failures >= rules.failures or too_many(FAILURES, rules.error_rate)
+  else
     breaker.failures = 0
-    return
+    opens = verdict == 'slow' and too_many(SLOW, rules.slow_rate)
   end
-  breaker.failures = breaker.failures + 1
-  if breaker.failures >= rules.failures or too_many_errors() then open(rules.open_for, reason) end
+  if opens then open(rules.open_for, reason) end
 end
 
 local actions = {

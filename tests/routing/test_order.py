@@ -1,0 +1,115 @@
+"""Chains in the order of what their members take."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from traffic import Traffic
+
+from wallie_litellm.routing.plan import Decided, Member, Plan
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_member_that_becomes_five_times_slower_is_second_within_30_s_and_back_two_minutes_after(seed):
+    traffic = Traffic({"a": 0.4, "b": 0.6}, per_second=10.0, seed=seed)
+    traffic.run(300)
+    assert traffic.order == ("a", "b")
+    traffic.takes["a"] = 2.0
+    traffic.run(30)
+    assert traffic.order == ("b", "a")
+    traffic.run(300)
+    assert traffic.order == ("b", "a")
+    traffic.takes["a"] = 0.4
+    traffic.run(120)
+    assert traffic.order == ("a", "b")
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.6, 1.0])
+def test_members_that_are_equal_keep_the_files_order_for_an_hour(sigma):
+    for seed in range(3):
+        traffic = Traffic({"a": 0.5, "b": 0.5, "c": 0.5}, sigma=sigma, seed=seed)
+        traffic.run(3600)
+        assert len(traffic.changes) <= 1, traffic.changes
+        assert traffic.share("a", 0) > 0.93
+
+
+def test_equal_members_get_the_files_order_back():
+    traffic = Traffic({"a": 0.5, "b": 0.5}, per_second=10.0)
+    traffic.run(120)
+    traffic.takes["a"] = 2.5
+    traffic.run(60)
+    assert traffic.order == ("b", "a")
+    traffic.takes["a"] = 0.5
+    traffic.run(120)
+    assert traffic.order == ("a", "b")
+
+
+def test_errors_never_look_fast():
+    traffic = Traffic({"a": 1.0, "b": 1.5})
+    traffic.run(120)
+    traffic.fails = frozenset({"a"})
+    traffic.run(30)
+    assert traffic.order == ("b", "a")
+    traffic.run(600)
+    assert traffic.order == ("b", "a")
+
+
+def test_calls_in_flight_that_say_nothing_count_before_they_end():
+    traffic = Traffic({"a": 0.4, "b": 0.6})
+    traffic.run(120)
+    traffic.takes["a"] = 10_000.0
+    traffic.run(30)
+    assert traffic.order == ("b", "a")
+
+
+def test_the_others_are_asked_first_now_and_then():
+    traffic = Traffic({"a": 0.4, "b": 4.0})
+    traffic.run(600)
+    assert 0.01 <= traffic.share("b", traffic.now - 300) <= 0.03
+    slow = Traffic({"a": 0.4, "b": 4.0}, per_second=0.2)
+    slow.run(600)
+    last = [at for at, group in slow.asked if group == "b"]
+    assert all(later - earlier < 60 for earlier, later in pairwise(last))
+
+
+@pytest.mark.parametrize(
+    ("feature", "stated"),
+    [("fixed", {}), (None, {"fallbacks": ["b"]}), (None, {"disable_fallbacks": True})],
+    ids=["order: fixed", "own fallbacks", "no fallbacks"],
+)
+def test_a_chain_that_is_not_to_be_moved_stays(feature, stated):
+    traffic = Traffic({"a": 2.0, "b": 0.2})
+    traffic.run(300)
+    assert traffic.order == ("b", "a")
+    assert traffic.plan(feature, **stated).group == "a"
+
+
+def test_an_experiments_arm_and_a_members_own_parameters_stay():
+    traffic = Traffic({"a": 2.0, "b": 0.2})
+    traffic.run(300)
+    asked = traffic.step
+    for plan in (
+        Plan("a", (Member("b"),), Decided(arm="a")),
+        Plan("a", (Member("b", {"temperature": 0}),), Decided()),
+    ):
+        assert asked(plan, traffic.asked_for()) is plan
+
+
+def test_switched_off_it_is_as_without():
+    traffic = Traffic({"a": 2.0, "b": 0.2})
+    traffic.run(300)
+    plan = traffic.plan()
+    assert (plan.group, plan.decided.order, plan.decided.why) == ("b", "a", ["b first by latency"])
+    traffic.switches.set("order", on=False)
+    assert traffic.plan().group == "a"
+
+
+def test_a_change_says_what_and_why():
+    traffic = Traffic({"a": 2.0, "b": 0.2})
+    traffic.run(300)
+    [(_, change)] = traffic.changes
+    assert (change.chain, change.before, change.after) == (("a", "b"), ("a", "b"), ("b", "a"))
+    assert change.reason.startswith("b takes ")
+    [described] = traffic.step.describe()
+    assert described["reason"] == change.reason

@@ -1,0 +1,54 @@
+"""What is under way at a guard that closes: waits between two attempts, and streams that are being read."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from wallie_litellm.clock import Clock
+
+
+class UnderWay:
+    """The waits and the streams of one guard. Streams may begin and end in any thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sleepers: set[Callable[[], None]] = set()
+        self._streams: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait between two attempts, by the guard's clock; :meth:`wake` ends it."""
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(lambda: None if over.done() else over.set_result(None))
+
+        cancel = self._clock.call_at(self._clock.now() + seconds, wake)
+        self._sleepers.add(wake)
+        try:
+            await over
+        finally:
+            self._sleepers.discard(wake)
+            cancel()
+
+    def wake(self) -> None:
+        """End all waits."""
+        for wake in tuple(self._sleepers):
+            wake()
+
+    def read(self, stream: Any) -> None:
+        """A stream is being read from now on."""
+        self._streams.add(stream)
+
+    def being_read(self) -> Sequence[Any]:
+        """The streams that are still being read."""
+        while True:
+            try:
+                return list(self._streams)
+            except RuntimeError:  # another thread has begun a stream
+                continue

@@ -1,0 +1,114 @@
+"""What calls have taken, per model at an account and kind of call: for the order of chains, bounds and hedges.
+
+Our own waiting is no part of it, nor is an answer from a cache. What is measured is this process's own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from wallie_litellm.core.attempt_result import AttemptResult
+from wallie_litellm.core.circuit_breaker import Verdict
+from wallie_litellm.core.demand import Outcome
+from wallie_litellm.core.latency_histogram import LatencyHistogram
+from wallie_litellm.core.latency_score import PENALTY, LatencyScore, Pace, normalised
+
+FEWEST: Final = 20  # calls in ten minutes below which no quantile is known
+MOST_KINDS: Final = 2_000  # scopes times two: with a wildcard, callers invent models
+
+
+class MeasuredAttempt(Protocol):
+    """What is read of an attempt: the scope of its model, and when it began and had its first token, in seconds."""
+
+    scope: str
+    started_at: float
+    first_token_at: float | None
+
+
+class _Kind:
+    """The calls of one scope that stream, or of those that do not."""
+
+    __slots__ = ("first_tokens", "score")
+
+    def __init__(self) -> None:
+        self.first_tokens = LatencyHistogram()
+        self.score = LatencyScore()
+
+
+class Latencies:
+    """The latencies of one guard. ``now`` is its clock, in seconds. Safe to use from several threads."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._kinds: dict[tuple[str, bool], _Kind] = {}
+        self._in_flight: dict[int, tuple[MeasuredAttempt, bool]] = {}  # by their identity
+
+    def begin(self, attempt: MeasuredAttempt, streamed: bool) -> None:
+        """A call begins."""
+        with self._lock:
+            self._in_flight[id(attempt)] = attempt, streamed
+
+    def end(self, attempt: MeasuredAttempt, result: AttemptResult) -> None:
+        """A call has ended. One that says nothing of its model counts only where it took longer than usual already."""
+        with self._lock:
+            _, streamed = self._in_flight.pop(id(attempt), (None, None))
+            if streamed is None:
+                return
+            now, kind = self._now(), self._kind(attempt.scope, streamed)
+            total = now - attempt.started_at
+            if result.verdict is Verdict.FAILURE:
+                kind.score.add(now, max(PENALTY, total))
+            elif result.outcome is Outcome.SUCCESS:
+                first = total if attempt.first_token_at is None else attempt.first_token_at - attempt.started_at
+                output = 0 if result.usage is None else result.usage.output
+                kind.first_tokens.add(now, first)
+                kind.score.add(now, normalised(first, total, output, streamed=streamed))
+            elif result.outcome is not Outcome.CACHE_HIT and _is_longer(total, kind.score.pace()):
+                kind.score.add(now, total)
+
+    def first_token(self, scope: str, streamed: bool, quantile: float) -> float | None:
+        """Seconds in which this share of the calls have had their first token; ``None`` with too few calls.
+
+        Of calls that do not stream, their whole answer.
+        """
+        with self._lock:
+            kind, now = self._kinds.get((scope, streamed)), self._now()
+            if kind is None or kind.first_tokens.counted(now) < FEWEST:
+                return None
+            return kind.first_tokens.quantile(now, quantile)
+
+    def pace_of(self, scopes: Iterable[str], streamed: bool) -> tuple[Pace | None, int]:
+        """The present pace of all ``scopes`` together, and how many of their calls were answered in ten minutes.
+
+        A call in flight for longer than the pace counts as that slow already.
+        """
+        with self._lock:
+            now, merged, count = self._now(), LatencyScore(), 0
+            names = set(scopes)
+            for scope in names:
+                if (kind := self._kinds.get((scope, streamed))) is not None:
+                    merged = merged.merged(kind.score)
+                    count += kind.first_tokens.counted(now)
+            pace = merged.pace()
+            if pace is None:
+                return None, count
+            for attempt, streams in self._in_flight.values():
+                is_silent = attempt.scope in names and streams is streamed and attempt.first_token_at is None
+                if is_silent and _is_longer(now - attempt.started_at, pace):
+                    merged.add(now, now - attempt.started_at)
+            return merged.pace(), count
+
+    def _kind(self, scope: str, streamed: bool) -> _Kind:
+        kind = self._kinds.get((scope, streamed))
+        if kind is None:
+            if len(self._kinds) >= MOST_KINDS:
+                self._kinds.pop(next(iter(self._kinds)))
+            kind = self._kinds[scope, streamed] = _Kind()
+        return kind
+
+
+def _is_longer(seconds: float, pace: Pace | None) -> bool:
+    return pace is not None and seconds > pace.seconds

@@ -1,0 +1,237 @@
+"""``order: latency``: the members of a chain by what they take, measured; the file's order where that is no reason.
+
+A member moves ahead of another when it is faster by a fifth and 100 ms, of twenty calls in ten minutes, and the
+difference is four standard errors: two members that are equal do not change places. One that the file has first moves
+back as soon as it is not slower. The others are asked first now and then, to see whether that is so.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from math import inf, log, sqrt
+from typing import Any, Final, NamedTuple
+
+from wallie_litellm.core.latency_score import USUAL_SPREAD, Pace
+from wallie_litellm.routing.latencies import FEWEST, Latencies
+from wallie_litellm.routing.plan import Asked, Decided, Member, Plan
+from wallie_litellm.routing.switches import Switches
+
+LATENCY: Final = "latency"
+DECIDED_EVERY: Final = 1.0  # seconds between two looks at a chain
+GAIN: Final = 0.8  # of the other's latency: a member that takes less moves ahead
+LEAST_GAIN: Final = 0.1  # seconds
+SURE: Final = 4.0  # standard errors of the difference
+FEWEST_EFFECTIVE: Final = 10.0  # calls that weigh as much, of each of two that are compared
+ENOUGH_EFFECTIVE: Final = 24.0  # as FEWEST_EFFECTIVE, after which a member is looked at no closer
+SURE_TO_RETURN: Final = 1.5  # as SURE, that a member which the file has first is not slower by GAIN
+NOT_SLOWER: Final = 1.25  # times the other's latency: so fast a member that the file has first looks worth a return
+SLOWED_DOWN: Final = 1.25  # standard deviations of one call's logarithm; the last few together have half of one
+SURE_TO_EXPLORE: Final = 1.5  # as SURE, to look closer
+HOPELESS: Final = 2.0  # times the other's latency: of a slower member, few calls are enough to know
+EXPLORED_EVERY: Final = 30.0  # seconds after which a member that is not first is asked first once
+EXPLORED_SHARE: Final = 50  # requests of which one is given to such a member
+PROMISING_EVERY: Final = 2.0  # seconds, for one that seems about to move ahead, or is not known yet
+PROMISING_SHARE: Final = 5  # requests of which one is given to it
+MOST_CHAINS: Final = 500  # whose order is kept
+
+
+class OrderChange(NamedTuple):
+    """The order of a ``chain`` of the file has changed; ``reason`` says why, in words."""
+
+    chain: tuple[str, ...]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    streamed: bool
+    reason: str
+
+
+class _Measured(NamedTuple):
+    """A member's pace, and how many answers in ten minutes that is of."""
+
+    pace: Pace | None
+    answers: int
+
+    @property
+    def is_known(self) -> bool:
+        return self.pace is not None and self.answers >= FEWEST
+
+
+class ChainOrder:
+    """The order of one chain, for one kind of call. Times are seconds."""
+
+    __slots__ = ("asked_first_at", "decided_at", "members", "order", "promising", "reason", "since_explored")
+
+    def __init__(self, members: tuple[str, ...], now: float) -> None:
+        self.members = members  # in the file's order
+        self.order = members
+        self.decided_at = -inf
+        self.reason = "as in the file"
+        self.promising: frozenset[str] = frozenset()
+        self.asked_first_at = dict.fromkeys(members, now)
+        self.since_explored = 0
+
+    def decide(self, measured: dict[str, _Measured], streamed: bool) -> OrderChange | None:
+        """Reorder by what was ``measured``; what has changed."""
+        order, promising, reason = list(self.order), set(), None
+        for place in range(len(order) - 1, 0, -1):
+            ahead, behind = order[place - 1], order[place]
+            verdict = self._compare(ahead, behind, measured)
+            if verdict is None:
+                continue
+            if verdict is _PROMISING:
+                promising.add(behind)
+                continue
+            order[place - 1], order[place] = behind, ahead
+            reason = verdict
+        self.promising = frozenset(promising)
+        before, self.order = self.order, tuple(order)
+        if reason is None or before == self.order:
+            return None
+        self.reason = reason
+        return OrderChange(self.members, before, self.order, streamed, reason)
+
+    def _compare(self, ahead: str, behind: str, measured: dict[str, _Measured]) -> str | None:
+        """Why ``behind`` moves ahead; ``_PROMISING`` where that is not sure yet."""
+        one, other = measured[behind], measured[ahead]
+        if one.pace is None or other.pace is None:
+            return _PROMISING
+        returns = self.members.index(behind) < self.members.index(ahead)
+        if not _is_faster(one.pace, other.pace, returns=returns):
+            is_open = not one.is_known and one.pace.seconds < HOPELESS * other.pace.seconds
+            return _PROMISING if is_open or _slows_down(other.pace, one.pace) else None
+        compared = min(one.pace.effective, other.pace.effective) >= FEWEST_EFFECTIVE
+        # Of a member that answers no more there are few answers: its failures say enough.
+        are_known = one.is_known and (other.is_known or returns or not other.answers)
+        if not (compared and are_known and _is_sure(one.pace, other.pace, returns=returns)):
+            looks_better = returns or _surely_faster(one.pace, other.pace) >= SURE_TO_EXPLORE
+            return _PROMISING if looks_better and one.pace.effective < ENOUGH_EFFECTIVE else None
+        found, instead = one.pace.seconds * 1000, other.pace.seconds * 1000
+        return f"{behind} takes {found:.0f} ms where {ahead} takes {instead:.0f} ms"
+
+    def to_explore(self, now: float) -> str | None:
+        """The member that is to be asked first this time, to see what it takes; ``None`` for the first in order."""
+        self.since_explored += 1
+        first, *others = self.order
+        self.asked_first_at[first] = now
+        for member in sorted(others, key=self.asked_first_at.__getitem__):
+            is_promising = member in self.promising
+            every = PROMISING_EVERY if is_promising else EXPLORED_EVERY
+            share = PROMISING_SHARE if is_promising else EXPLORED_SHARE
+            if now - self.asked_first_at[member] >= every or self.since_explored >= share:
+                self.asked_first_at[member] = now
+                self.since_explored = 0
+                return member
+        return None
+
+
+_PROMISING: Final = "promising"
+
+
+def _is_faster(one: Pace, other: Pace, *, returns: bool) -> bool:
+    """Whether ``one`` seems to be fast enough to move ahead of ``other``, or to return to where the file has it."""
+    if returns and one.last_seconds <= NOT_SLOWER * other.seconds:
+        return True
+    return one.seconds < GAIN * other.seconds and other.seconds - one.seconds > LEAST_GAIN
+
+
+def _is_sure(one: Pace, other: Pace, *, returns: bool) -> bool:
+    """Whether that is no chance."""
+    if returns and _surely_faster(one, other, log(1 / GAIN)) >= SURE_TO_RETURN:
+        return True
+    return _surely_faster(one, other) >= SURE
+
+
+def _surely_faster(one: Pace, other: Pace, allowance: float = 0.0) -> float:
+    """By how many standard errors ``one`` is faster, with an ``allowance`` in its favour."""
+    return (other.log_mean - one.log_mean + allowance) / sqrt(one.squared_error + other.squared_error)
+
+
+def _slows_down(ahead: Pace, behind: Pace) -> bool:
+    """Whether the last few calls of ``ahead`` were slower than those of ``behind`` by more than their usual spread."""
+    return log(ahead.last_seconds) - behind.log_mean > SLOWED_DOWN * sqrt(max(behind.variance, USUAL_SPREAD**2))
+
+
+class OrderStep:
+    """The step of a plan that puts a chain in order, for the features whose ``order`` is ``latency``.
+
+    ``features`` have an order of their own; ``general`` is that of all others. ``is_open`` says of a scope whether its
+    breaker admits nothing; ``report`` receives the changes.
+    """
+
+    def __init__(
+        self,
+        latencies: Latencies,
+        now: Callable[[], float],
+        switches: Switches,
+        general: str,
+        features: Mapping[str, str],
+        is_open: Callable[[str], bool],
+        report: Callable[[OrderChange], object],
+    ) -> None:
+        self._latencies = latencies
+        self._now = now
+        self._switches = switches
+        self._general = general
+        self._features = features
+        self._is_open = is_open
+        self._report = report
+        self._lock = threading.Lock()
+        self._chains: dict[tuple[tuple[str, ...], bool], ChainOrder] = {}
+
+    def __call__(self, plan: Plan, asked: Asked) -> Plan:
+        """The plan in order. A chain that the request states, an experiment's arm, and parameters of members stay."""
+        if self._features.get(asked.feature or "", self._general) != LATENCY or not self._switches.on("order"):
+            return plan
+        decided = plan.decided
+        if not plan.members or asked.states_chain or (decided is not None and decided.arm is not None):
+            return plan
+        if any(member.parameters for member in plan.members):
+            return plan
+        groups = (plan.group, *(member.group for member in plan.members))
+        order, explored = self._order_of(groups, asked)
+        if order == groups:
+            return plan
+        decided = decided or Decided()
+        decided.order = plan.group
+        decided.why.append(f"{order[0]} is asked to see what it takes" if explored else f"{order[0]} first by latency")
+        return plan._replace(group=order[0], members=tuple(map(Member, order[1:])), decided=decided)
+
+    def _order_of(self, groups: tuple[str, ...], asked: Asked) -> tuple[tuple[str, ...], bool]:
+        now, streamed, change = self._now(), asked.streams, None
+        with self._lock:
+            chain = self._chain(groups, streamed, now)
+            if now - chain.decided_at >= DECIDED_EVERY:
+                chain.decided_at = now
+                measured = {
+                    group: _Measured(*self._latencies.pace_of(asked.scopes_of(group), streamed)) for group in groups
+                }
+                change = chain.decide(measured, streamed)
+            explored, order = chain.to_explore(now), chain.order
+        if change is not None:
+            self._report(change)
+        if explored is None or all(map(self._is_open, asked.scopes_of(explored))):
+            return order, False
+        return (explored, *(group for group in order if group != explored)), True
+
+    def _chain(self, groups: tuple[str, ...], streamed: bool, now: float) -> ChainOrder:
+        chain = self._chains.get((groups, streamed))
+        if chain is None:
+            if len(self._chains) >= MOST_CHAINS:
+                self._chains.pop(next(iter(self._chains)))
+            chain = self._chains[groups, streamed] = ChainOrder(groups, now)
+        return chain
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The chains that requests have taken, with their present order and the reason for it, JSON-ready."""
+        with self._lock:
+            chains = list(self._chains.items())
+        return [
+            {
+                "chain": list(groups),
+                "stream": streamed,
+                "order": list(chain.order),
+                "reason": chain.reason,
+            }
+            for (groups, streamed), chain in chains
+        ]
