@@ -32,6 +32,7 @@ IMPORTS_LITELLM: Final = (
     "litellm_adapter.inner_router",
     "litellm_adapter.mock_faults",
     "litellm_adapter.kept_answers",
+    "litellm_adapter.plain_prices",
     "litellm_adapter.pricing",
     "litellm_adapter.providers",
     "litellm_adapter.requests",

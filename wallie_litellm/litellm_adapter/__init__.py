@@ -34,6 +34,7 @@ What its objects look like:
 ``metadata``       feature, user and the caller's own metadata
 ``pricing``        what an attempt cost
 ``price_map``      a model in LiteLLM's price map
+``plain_prices``   the price of text alone, by the map's two prices
 ``debug_info``     LiteLLM's printed hints, suppressed
 ``version``        which LiteLLM is refused, and which one noted
 """

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +23,8 @@ from litellm.litellm_core_utils.litellm_logging import use_custom_pricing_for_mo
 
 from wallie_litellm.core.bill import NO_BILL, Bill
 from wallie_litellm.core.demand import NOTHING, Demand
-from wallie_litellm.core.operations import COUNTED
+from wallie_litellm.core.operations import CHAT, COUNTED, GENERATING
+from wallie_litellm.litellm_adapter.plain_prices import PlainPrices, is_plain, plain_prices
 from wallie_litellm.litellm_adapter.price_map import has_price, has_token_price, prices_of
 from wallie_litellm.litellm_adapter.providers import vendor_of
 from wallie_litellm.litellm_adapter.wires.usage import details_of
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 # Operations that only look something up, or manage it, cost nothing.
 _FREE: Final = ("create_", "retrieve_", "list_", "cancel_", "delete_", "get_", "file_")
 _LOOKUPS: Final = 3  # of a price that LiteLLM fails to look up; as many as LiteLLM's own
+_STANDARD_TIERS: Final = (None, "default", "standard")
 _CACHED: Final = 1000  # deployments; one with a pattern for a name counts once for each model asked of it
 
 Entry = Mapping[str, Any]
@@ -50,6 +53,7 @@ class _Source:
     key: str | None  # in litellm.model_cost
     entry: Entry | None
     priced: bool
+    plain: PlainPrices | None = None  # of text alone
 
     def holds(self, params: Entry, info: Entry) -> bool:
         """Whether this still holds: deployments are replaced, and prices registered, while the router runs."""
@@ -131,6 +135,8 @@ class PriceList:
     def _calculated(self, source: _Source, use: _Use) -> float | None:
         if not source.priced:
             return None
+        if source.plain is not None and source.plain.hold_for(source.entry or {}) and _is_for_text(use):
+            return source.plain.cost(use.tokens)
         try:
             cost = _completion_cost(source, use)
         except Exception as error:  # noqa: BLE001 # LiteLLM raises plain Exceptions, and pricing must not fail a call
@@ -176,7 +182,31 @@ def _find(params: Entry, info: Entry) -> _Source:
     key = _found(look_up, model)
     # The entry itself: get_model_info fills in a price of 0 where there is none.
     entry = litellm.model_cost.get(key) if key is not None else None
-    return _Source(params, info, vendor, custom, len(litellm.model_cost), key, entry, has_price(entry))
+    source = _Source(params, info, vendor, custom, len(litellm.model_cost), key, entry, has_price(entry))
+    if custom or _has_terms():
+        return source
+    return replace(source, plain=plain_prices(entry, partial(_quote, source)))
+
+
+def _quote(source: _Source, tokens: Demand) -> float:
+    """LiteLLM's price of text alone."""
+    return _completion_cost(source, _Use(tokens, None, CHAT, None))
+
+
+def _is_for_text(use: _Use) -> bool:
+    """Whether the price of a model's text is that of this use."""
+    return (
+        use.operation in GENERATING
+        and use.service_tier in _STANDARD_TIERS
+        and use.tokens.tokens == use.tokens.input + use.tokens.output
+        and is_plain(use.reported)
+        and not _has_terms()
+    )
+
+
+def _has_terms() -> bool:
+    """Whether discounts or margins are set in LiteLLM."""
+    return bool(litellm.cost_discount_config or litellm.cost_margin_config)
 
 
 def _found(look_up: Callable[[], str], model: str) -> str | None:
