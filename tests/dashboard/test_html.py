@@ -293,6 +293,19 @@ def test_models_with_a_closed_breaker_are_folded_with_a_button_each() -> None:
     assert "models-openai" not in render_panels(read_only, "en")
 
 
+def test_of_many_models_those_with_room_in_their_limits_are_folded() -> None:
+    roomy = [model_of(f"m{number}", quotas=[quota("rpm", 1, 100)]) for number in range(4)]
+    near = model_of("near", quotas=[quota("rpm", 99, 100, "critical")])
+    waited_for = replace(roomy[0], name="waited-for", waiting=2)
+    for models, folded in (([*roomy, near, waited_for], 4), ([*roomy[:3], near], 0)):
+        html = render_panels(snapshot([replace(provider_of("openai"), models=models)], None), "en")
+        panel = html.partition('id="panel-quota"')[2].partition("</section>")[0]
+        shown, _, rest = panel.partition('<details id="roomy-openai">')
+        assert len(re.findall('<div class="owner model"', shown)) == len(models) - folded
+        assert re.findall('data-model="([^"]*)"', rest) == [f"m{number}" for number in range(folded)]
+        assert ("4 more models, with room" in rest) == bool(folded)
+
+
 def test_the_closest_limit_may_be_a_models() -> None:
     opus = model_of("opus*", quotas=[quota("rpm", 99, 100, "critical")])
     html = render_panels(snapshot([replace(provider_of("anthropic"), models=[opus])], None), "en")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import importlib.metadata
 import re
+import socket
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -134,6 +136,12 @@ def test_the_page_shows_an_actions_notice_once(make_app: MakeApp) -> None:
     notice = "circuit is open: its traffic is stopped"
     assert notice in app.client.get("/wallie/").text.partition("<main")[0]
     assert notice not in app.client.get("/wallie/").text.partition("<main")[0]
+
+
+def test_the_page_says_which_versions_serve_it_and_where(make_app: MakeApp) -> None:
+    footer = html.unescape(make_app(()).client.get("/wallie/").text.partition("<footer")[2].partition("</footer>")[0])
+    ours, theirs = (importlib.metadata.version(name) for name in ("wallie-litellm", "litellm"))
+    assert footer.endswith(f">wallie-litellm {ours}, litellm {theirs}, on {socket.gethostname()}")
 
 
 def test_the_page_resets_a_models_own_limits(make_app: MakeApp) -> None:

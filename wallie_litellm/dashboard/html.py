@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -32,6 +34,7 @@ from wallie_litellm.ledger.figures import Totals
 from wallie_litellm.ledger.kpis import Kpi
 from wallie_litellm.ledger.schema import RECORD_TABLES
 
+SHOWN_MODELS: Final = 3  # of a provider's models with room in their limits: if there are more, all are folded
 _WORST_FIRST: Final = {"down": 0, "degraded": 1, "healthy": 2}
 _HEALTH: Final = tuple(_WORST_FIRST)
 _UNSEEN: Final = re.compile(  # control characters, those that reverse or hide others, and lone surrogates
@@ -110,6 +113,7 @@ def render_panels(snapshot: Snapshot, language: str) -> str:
         actions=_actions,
         model_actions=_model_actions,
         days=DAY_DIMENSIONS,
+        shown_models=SHOWN_MODELS,
         mean_wait=_mean_wait,
         interval_bars=lambda one: interval_bars(one.arms, lower_is_better=one.lower_is_better),
         effect_text=lambda metric, value: effect_text(formats, metric, value),
@@ -140,6 +144,8 @@ def render_page(
         csrf=csrf,
         logged_in=logged_in,
         notice=notice,
+        versions=", ".join(f"{name} {version(name)}" for name in ("wallie-litellm", "litellm")),
+        host=socket.gethostname(),
     )
 
 

@@ -75,6 +75,11 @@ class ModelState:
     paused_models: Mapping[str, float] = field(default_factory=dict)  # none: it is one itself
 
     @property
+    def has_room(self) -> bool:
+        """Whether nothing waits for its limits, and none of them is near."""
+        return not (self.waiting or self.paused_for or any(quota.level for quota in self.quotas))
+
+    @property
     def is_in_trouble(self) -> bool:
         """Whether its own breaker is not closed, or counts failures."""
         return bool(self.breaker) and (self.health != "healthy" or self.breaker != "closed")
