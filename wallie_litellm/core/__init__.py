@@ -24,6 +24,7 @@
 ``lease_server``     one provider's limits and breaker, leased to the workers of a fleet
 ``lease_terms``      what it decides with: grants, denials, claims, and what it has of each worker
 ``earlier_state``    a state of the lease server that was lost, as its workers report it
+``stated_limits``    the limits of the files of a fleet's workers
 ``lease_exchange``   the messages between a worker and the lease server
 ``outage``           what a worker uses while the lease server is away, and charges afterwards
 ``destinations``     the provider and the account of each entry of a model list

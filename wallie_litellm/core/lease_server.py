@@ -45,6 +45,7 @@ from wallie_litellm.core.lease_terms import (
 from wallie_litellm.core.limit_keys import scope_in
 from wallie_litellm.core.served_models import ServedModels
 from wallie_litellm.core.sliding_window import SlidingWindow
+from wallie_litellm.core.stated_limits import StatedLimits
 from wallie_litellm.core.token_bucket import TOLERANCE, TokenBucket
 
 WORKER_FORGOTTEN_AFTER: Final = 60.0  # seconds without a request after which a worker is not listed any more
@@ -71,6 +72,7 @@ class LeaseServer:
         self._now = 0.0
         self._origin = 0
         self._earlier = EarlierState()
+        self._stated = StatedLimits()
 
     def exchange(self, now: float, request: RenewalRequest) -> LeaseAnswer | Uninitialised:
         """Apply a worker's reports, and grant what it asks for."""
@@ -118,8 +120,8 @@ class LeaseServer:
         }
         self.limits.update(newer)
         for name, configured in request["rate_limits"].items():
-            limit = self.limits.get(name)
-            per_minute, capacity = limit[2:] if limit is not None and limit[1] else configured
+            limit, stated = self.limits.get(name), self._stated.state(now, name, request["worker"], configured)
+            per_minute, capacity = limit[2:] if limit is not None and limit[1] else stated
             bucket = self.buckets.get(name)
             if bucket is None:
                 bucket = self.buckets[name] = TokenBucket(per_minute, capacity, MAX_LOWS)
@@ -134,10 +136,11 @@ class LeaseServer:
                 self.day_ends_at[name] = max(ends_at - self._origin, now + 1)
         self.breaker.rules = BreakerRules(**request["breaker_rules"])
 
-    def _usable(self, name: str, configured: float) -> float:
-        """Units a day, or at once, of a limit that its worker's file says is ``configured``."""
-        limit = self.limits.get(name)
-        return limit[2] if limit is not None and limit[1] else configured
+    def _usable(self, now: float, name: str, request: RenewalRequest) -> float:
+        """Units a day, or at once, of a limit."""
+        configured = (request["daily_limits"].get(name) or request["slots"][name])[0]
+        stated, limit = self._stated.state(now, name, request["worker"], [configured]), self.limits.get(name)
+        return limit[2] if limit is not None and limit[1] else stated[0]
 
     def _join(self, now: float, request: RenewalRequest, seed: Seed, *, is_new: bool) -> None:
         """Add what a worker has of an earlier state that was lost, beyond what others had of it.
@@ -258,7 +261,7 @@ class LeaseServer:
             if excess > 0:
                 bucket.take(now, excess)
         elif name in request["daily_limits"]:
-            limit = self._usable(name, request["daily_limits"][name][0])
+            limit = self._usable(now, name, request)
             self.daily_usage[name] = max(self.daily_usage[name], limit - left)
 
     def _reset(self, now: float, scope: str) -> None:
@@ -356,9 +359,11 @@ class LeaseServer:
         if name in self.buckets:
             bucket = self.buckets[name]
             level = (bucket.depth - max(0.0, bucket.full_at - now)) / bucket.cost
-            return Availability(level - leased, bucket.capacity - leased - claimed, 1 / bucket.cost)
-        left = self._usable(name, request["daily_limits"][name][0]) - self.daily_usage[name] - leased
-        return Availability(left, left - claimed, 0.0)
+            using = sum(other is worker or other.uses(name) for other in self.workers.values())
+            part = (bucket.capacity - claimed) / using - worker.leased.get(name, 0.0)
+            return Availability(level - leased, bucket.capacity - leased - claimed, 1 / bucket.cost, part)
+        left = self._usable(now, name, request) - self.daily_usage[name] - leased
+        return Availability(left, left - claimed, 0.0, left - claimed)
 
     def _claimed(self, now: float, name: str, worker: LeasingWorker, ticket: int | None) -> float:
         """Units that other workers claim, and claimed before the one with this ``ticket``, if there is one."""
@@ -395,8 +400,8 @@ class LeaseServer:
     def _allocate_slots(self, now: float, worker: LeasingWorker, request: RenewalRequest) -> None:
         """Slots for calls in flight: as many as the worker uses, and as many more as are free."""
         worker.slots, worker.short_of_slots = {}, {}
-        for name, (configured, in_flight, wanted) in request["slots"].items():
-            limit = 0 if self._earlier.is_awaited(now) else int(self._usable(name, configured))
+        for name, (_, in_flight, wanted) in request["slots"].items():
+            limit = 0 if self._earlier.is_awaited(now) else int(self._usable(now, name, request))
             others = sum(
                 other.slots.get(name, 0)
                 for other in self.workers.values()

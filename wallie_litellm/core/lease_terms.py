@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Final, NamedTuple
 
 from wallie_litellm.core.lease_exchange import Amounts, RenewalRequest
@@ -47,6 +48,7 @@ class Availability(NamedTuple):
     now: float  # free at once; below 0 where the bucket is in debt
     total: float  # with future capacity, and without what others claim
     rate: float  # units a second that are refilled; 0 of a daily limit
+    part: float  # of what may be on lease, and not on lease to this worker: as much as others have that use the limit
 
 
 class Shortage(NamedTuple):
@@ -82,6 +84,10 @@ class LeasingWorker:
         """The limits of which it waits for what others hold."""
         return {name for claim in self.claims.values() for name in claim.units}
 
+    def uses(self, name: str) -> bool:
+        """Whether it has some of a limit on lease, or waits for it."""
+        return name in self.leased or name in self.claimed()
+
     def is_alive(self, now: float) -> bool:
         """Whether its slots and claims hold."""
         return now - self.seen_at <= WORKER_TIMEOUT
@@ -100,11 +106,16 @@ def decide(
     if need and (shortage.exhausted or shortage.wait > request["max_wait"] + ROUNDING):
         return Denied(name, max(shortage.wait, 0.0))
     granted = worker.unconfirmed.get(name, 0.0)  # for the needs before this one
-    if need and need > available.now and available.rate:  # future capacity, for those that wait
+    lacking = request["queued"].get(name, 0) - worker.leased.get(name, 0.0)  # for calls that wait
+    part = int(min(available.total, ceil(available.part)))
+    if available.rate and need > available.now:  # future capacity, for those that wait
         ahead = int(max(available.rate * FUTURE_SECONDS, SMALLEST_GRANT * (1 if need <= 1 else need)))
-        amount = max(need, min(request["queued"].get(name, 0) - granted, ahead, int(available.total)))
+        in_time = shortage.wait <= request["max_wait"] + ROUNDING
+        amount = max(need, min(lacking, ahead, part) if in_time else 0.0)
     else:
         surplus = int(max(0.0, min(available.now, available.total)) / (SURPLUS_DIVISOR * max(1, alive)))
         amount = max(need, min((request.get("prefetch") or {}).get(name, 0.0) - granted, surplus))
+        if available.rate:  # as many as wait, so that one exchange is enough for several of them
+            amount = max(amount, min(lacking, part, int(available.now)))
     delay = max(0.0, -available.now) / available.rate if available.rate else 0.0
     return Grant(amount, min(amount, max(0.0, available.now)), delay)

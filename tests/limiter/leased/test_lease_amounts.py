@@ -219,3 +219,30 @@ def test_what_no_call_waits_for_is_not_claimed_from_other_workers() -> None:
     assert leases.spend(1) == 0
     leases.renew()
     assert not leases.server.workers["a"].claims
+
+
+def test_of_workers_whose_files_differ_all_keep_to_the_smallest_number_while_its_worker_is_there() -> None:
+    leases = Leases()
+    large, small = (
+        LeasedStore("openai", AccountLimits({"rpm": rpm, "rpd": rpm}), BreakerRules(), leases.clock.wall, worker=name)
+        for name, rpm in (("large", 600), ("small", 60))
+    )
+
+    def admitted(worker: LeasedStore, most: int) -> int:
+        count = 0
+        for _ in range(most):
+            now = leases.clock.now()
+            request = worker.build_renewal(now, waiting(ONE, ONE, 0.1))
+            worker.apply_grant(now, now, leases.server.exchange(leases.clock.wall(), request))
+            if isinstance(reservation := worker.reserve(now, ONE), Reservation):
+                worker.settle(now, reservation, ONE)
+                count += 1
+        return count
+
+    counts = [admitted(large, 0), admitted(small, 1)]
+    for _ in range(40):
+        counts = [counts[0] + admitted(large, 1), counts[1] + admitted(small, 1)]
+    assert sum(counts) == 60
+    assert min(counts) >= 28
+    leases.clock.advance(10)
+    assert admitted(large, 300) == 300  # the small one is gone

@@ -78,6 +78,7 @@ steps = st.fixed_dictionaries(
         | st.just([]),
         "served": st.dictionaries(st.sampled_from("mno"), st.sampled_from([0.0, 3.0, 590.0, 700.0]), max_size=2)
         | st.just({}),
+        "part": st.sampled_from([1.0] * 5 + [0.5]),  # of the limits, in the worker's file
         "probe": st.booleans(),
         "error_rate": st.sampled_from([None, None, 0.5]),
         "slow_rate": st.sampled_from([None, None, 0.5]),
@@ -183,9 +184,9 @@ class Exchanges:
         )
         ends = (self.now // DAY + 1) * DAY
         return {
-            "rate_limits": RATES,
-            "daily_limits": {name: [limit, ends] for name, limit in DAYS.items()},
-            "slots": {name: [SLOTS[name], *counts] for name, counts in step["slots"].items()},
+            "rate_limits": {name: [amount * step["part"] for amount in limit] for name, limit in RATES.items()},
+            "daily_limits": {name: [int(limit * step["part"]), ends] for name, limit in DAYS.items()},
+            "slots": {name: [int(SLOTS[name] * step["part"]), *counts] for name, counts in step["slots"].items()},
             "limits": {name: [self.now + age, *limit] for name, (age, *limit) in step["limits"].items()},
             "bounds": [[name, left, self.now - age] for name, left, age in step["bounds"]],
             "served": {name: self.now - age for name, age in step["served"].items()},

@@ -26,6 +26,7 @@ local function new_state()
     daily_usage = {},
     day_ends_at = {},
     limits = {},
+    stated = {},
     served = {},
     breaker = {
       state = 'closed', generation = 0, failures = 0, proved = 0, last_permit = 0, reopens_at = 0,
@@ -40,9 +41,19 @@ local function in_force(name)
   return limit and limit[2] ~= 0 and limit or nil
 end
 
-local function usable(name, configured)
-  local limit = in_force(name)
-  return limit and limit[3] or configured
+-- The smallest amounts that the workers which are there state of a limit: {amount, capacity or 0, worker, when}.
+local function state_limit(name, amount, capacity)
+  local before = S.stated[name]
+  if not before or amount <= before[1] or request.worker == before[3] or now - before[4] > WORKER_TIMEOUT then
+    S.stated[name] = {amount, capacity, request.worker, now}
+  end
+  return S.stated[name]
+end
+
+local function usable(name)
+  local limit, configured = in_force(name), (request.daily_limits[name] or request.slots[name])[1]
+  local stated = state_limit(name, configured, 0)
+  return limit and limit[3] or stated[1]
 end
 
 local function configure()
@@ -55,12 +66,13 @@ local function configure()
   end
   for name, configured in pairs(request.rate_limits) do
     local limit, bucket = in_force(name), S.buckets[name]
+    local stated = state_limit(name, configured[1], configured[2])
     if not bucket then
       bucket = {full_at = 0, was_full_at = 0, lows = {}}
       S.buckets[name] = bucket
       S.windows[name] = new_window()
     end
-    resize(bucket, now, limit and limit[3] or configured[1], limit and limit[4] or configured[2])
+    resize(bucket, now, limit and limit[3] or stated[1], limit and limit[4] or stated[2])
     if newer[name] then forgive(bucket, now) end
   end
   for name, limit in pairs(request.daily_limits) do
@@ -294,7 +306,7 @@ local function bound(worker, name, left, said_at)
     local excess = bucket.capacity - used_of(bucket) - left - math.max(0, now - said_at) / bucket.cost
     if excess > 0 then take(bucket, excess, now) end
   elseif daily then
-    S.daily_usage[name] = math.max(S.daily_usage[name], usable(name, daily[1]) - left)
+    S.daily_usage[name] = math.max(S.daily_usage[name], usable(name) - left)
   end
 end
 
@@ -316,15 +328,29 @@ local function claimed_of(name, worker, ticket)
 end
 
 -- Units free at once (below 0: debt), units with future capacity and without claims, and units refilled a second.
+-- Whether a worker has some of a limit on lease, or waits for it.
+local function uses(worker, name)
+  if worker.leased[name] then return true end
+  for _, claim in pairs(worker.claims) do
+    if claim.units[name] then return true end
+  end
+  return false
+end
+
 local function availability(name, worker, ticket)
   local leased, claimed = leased_of(name), claimed_of(name, worker, ticket)
   local bucket = S.buckets[name]
   if bucket then
     local level = (bucket.depth - math.max(0, bucket.full_at - now)) / bucket.cost
-    return {now = level - leased, total = bucket.capacity - leased - claimed, rate = 1 / bucket.cost}
+    local using = 0
+    for _, other in pairs(S.workers) do
+      if other == worker or uses(other, name) then using = using + 1 end
+    end
+    local part = (bucket.capacity - claimed) / using - (worker.leased[name] or 0)
+    return {now = level - leased, total = bucket.capacity - leased - claimed, rate = 1 / bucket.cost, part = part}
   end
-  local left = usable(name, request.daily_limits[name][1]) - S.daily_usage[name] - leased
-  return {now = left, total = left - claimed, rate = 0}
+  local left = usable(name) - S.daily_usage[name] - leased
+  return {now = left, total = left - claimed, rate = 0, part = left - claimed}
 end
 
 local function shortage_of(name, least, available)
@@ -348,14 +374,19 @@ local function decide(name, worker, least, available, shortage, workers)
     return nil, math.max(shortage.wait, 0)
   end
   local granted, amount = worker.unconfirmed[name] or 0, nil  -- granted for the needs before this one
-  if least > 0 and least > available.now and available.rate > 0 then  -- future capacity, for those that wait
+  local lacking = (request.queued[name] or 0) - (worker.leased[name] or 0)  -- for calls that wait
+  local part = math.floor(math.min(available.total, math.ceil(available.part)))
+  if available.rate > 0 and least > available.now then  -- future capacity, for those that wait
     local ahead = math.floor(math.max(available.rate * FUTURE_SECONDS, SMALLEST_GRANT * math.max(1, least)))
-    local queued = (request.queued[name] or 0) - granted
-    amount = math.max(least, math.min(queued, ahead, math.floor(available.total)))
+    local in_time = shortage.wait <= request.max_wait + ROUNDING
+    amount = math.max(least, in_time and math.min(lacking, ahead, part) or 0)
   else
     local free = math.max(0, math.min(available.now, available.total))
     local surplus = math.floor(free / (SURPLUS_DIVISOR * math.max(1, workers)))
     amount = math.max(least, math.min((prefetch[name] or 0) - granted, surplus))
+    if available.rate > 0 then  -- as many as wait, so that one exchange is enough for several of them
+      amount = math.max(amount, math.min(lacking, part, math.floor(available.now)))
+    end
   end
   local delay = available.rate > 0 and math.max(0, -available.now) / available.rate or 0
   return {amount, math.min(amount, math.max(0, available.now)), delay}
@@ -480,7 +511,7 @@ end
 local function allocate_slots(worker)
   worker.slots, worker.short_of_slots = {}, {}
   for name, asked in pairs(request.slots) do
-    local limit, in_flight, wanted, others = awaits() and 0 or math.floor(usable(name, asked[1])), asked[2], asked[3], 0
+    local limit, in_flight, wanted, others = awaits() and 0 or math.floor(usable(name)), asked[2], asked[3], 0
     for _, other in pairs(S.workers) do
       if other ~= worker and is_alive(other) then others = others + (other.slots[name] or 0) end
     end
