@@ -251,6 +251,15 @@ def test_a_key_that_is_called_no_longer_says_nothing(clock: FakeClock) -> None:
     assert (program.learning.learned("gpt-4o", "rpm"), usage.limit, usage.left) == (60, 60, pytest.approx(1))
 
 
+@pytest.mark.parametrize("latency", [0.1, 0.4])
+def test_of_an_account_that_is_empty_at_first_little_is_lost(clock: FakeClock, latency: float) -> None:
+    program, account = Program(clock, *of_file("enforce")), Account(clock, 60)
+    account.bucket.take(clock.now(), 61)
+    program.run(account, 60.0, latency=latency, per_second=6)
+    assert account.refused <= 3
+    assert account.served >= 0.95 * 60
+
+
 def test_answers_that_come_late_say_nothing(clock: FakeClock) -> None:
     program, account = Program(clock, *of_file("enforce")), Account(clock, 60)
     old = account.headers(3)

@@ -19,7 +19,8 @@ CUT: Final = 0.7  # share of the limit that is left by a 429 that says nothing
 LEAST_SHARE: Final = 0.2  # below which such answers do not go
 RECOVERY: Final = 0.005  # of the limit, which each second after such an answer gives back
 HORIZON: Final = 10.0  # seconds of refill that what is left is taken to be old
-RESERVE: Final = 0.05  # share of a limit that is left to others: below it, calls are sent more slowly
+RESERVE: Final = 0.03  # share of a limit that is left to others: below it, calls are sent more slowly
+OTHERS: Final = 0.5  # share of what is refilled that others are taken to have used since an answer
 SLOWEST: Final = 0.05  # share of the limit at which calls are sent when nothing is left of it
 
 
@@ -123,5 +124,6 @@ def pace(remaining: int, rounded_to: int, limit: float, per_second: float, age: 
 
     The longer ago that was, the more may have been used meanwhile, and the more is left to others.
     """
-    reserve = max(limit * RESERVE, 2.0 * rounded_to) + per_second * min(age, HORIZON)
+    hidden = rounded_to - 1  # units that rounding down takes away at most
+    reserve = max(limit * RESERVE, 2.0 * hidden + 1.0) + OTHERS * per_second * min(age, HORIZON)
     return min(1.0, max(SLOWEST, (remaining + rounded_to) / reserve))

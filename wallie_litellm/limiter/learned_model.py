@@ -129,7 +129,7 @@ class LearnedModel:
         if not any(one.limit for one in named) and self.careful.cut(learning.now(), sent_at):
             self._careful_of = frozenset(one.dimension for one in named)
         if self._bounds:
-            self._bound({LITELLMS + name: value for name, value in plain(headers).items()}, sent_at)
+            self._bound({LITELLMS + name: value for name, value in plain(headers).items()}, sent_at, is_refused=True)
 
     def note(self, limits: Sequence[Sighting], source: str) -> None:
         """The vendor has named its limits for certain."""
@@ -209,8 +209,11 @@ class LearnedModel:
             amount / window,
         )
 
-    def _bound(self, headers: Mapping[str, str], sent_at: float) -> None:
-        """Leave no more of the limits than the vendor says is left: others use the account too."""
+    def _bound(self, headers: Mapping[str, str], sent_at: float, *, is_refused: bool = False) -> None:
+        """Leave no more of the limits than the vendor says is left: others use the account too.
+
+        Of what an answer that refuses a call rounds down to nothing, no whole unit was left.
+        """
         learning, sent = self.learning, None
         is_key = self.account != learning.limiter.name  # one of several
         for bound in self._bounds:
@@ -231,7 +234,8 @@ class LearnedModel:
                 left = int(most)
             age = max(0.0, now - sent_at)
             share = pace(left, bound.rounded_to, bound.amount, bound.per_second, age)
-            free = left_of(left, bound.rounded_to, bound.per_second * share, age, sent[bound.kind])
+            steps = bound.rounded_to - is_refused
+            free = left_of(left, steps, bound.per_second * share, age, sent[bound.kind])
             learning.limiter.bound(self.scope, bound.dimension, free / learning.processes)
             if share < 1.0 and bound.is_rate:
                 learning.slow_down(self.scope, bound.dimension, bound.per_second / learning.processes, share)
