@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from traffic import Traffic
 
-from wallie_litellm.routing.plan import Decided, Member, Plan
+from wallie_litellm.routing.plan import Decided, Member, Plan, Warm
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -113,3 +113,23 @@ def test_a_change_says_what_and_why():
     assert change.reason.startswith("b takes ")
     [described] = traffic.step.describe()
     assert described["reason"] == change.reason
+
+
+@pytest.mark.parametrize(
+    ("slower", "full", "stays"),
+    [(1.7, (), True), (4.0, (), False), (1.7, ("a/m",), False)],
+    ids=["a little slower", "much slower", "without room"],
+)
+def test_a_request_stays_with_its_warm_prefix_unless_another_is_much_faster_or_it_has_no_room(slower, full, stays):
+    traffic = Traffic({"a": 1.0 * slower, "b": 1.0}, sigma=0.1)
+    traffic.run(600)
+    assert traffic.order == ("b", "a")
+    traffic.full = frozenset(full)
+    plans = []
+    for _ in range(20):
+        warm = Decided(warm=Warm(b"prefix", 300.0, "a/m", "a"))
+        plans.append(traffic.step(Plan("a", (Member("b"),), warm), traffic.asked_for()))
+    explored = sum("to see what it takes" in str(plan.decided.why) for plan in plans)
+    assert sum(plan.group == "a" for plan in plans) == (20 if stays else explored)
+    if stays:
+        assert all(plan.decided.order is None for plan in plans)

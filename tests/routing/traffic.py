@@ -37,6 +37,7 @@ class Traffic:
     sigma: float = 0.5
     seed: int = 1
     fails: frozenset[str] = frozenset()
+    full: frozenset[str] = frozenset()  # scopes that admit nothing now
     now: float = 1_000.0
     changes: list[tuple[float, OrderChange]] = field(default_factory=list)
     asked: list[tuple[float, str]] = field(default_factory=list)
@@ -47,7 +48,8 @@ class Traffic:
         self._dice = random.Random(self.seed)
         self.latencies = Latencies(lambda: self.now)
         self.step = OrderStep(
-            self.latencies, lambda: self.now, self.switches, "latency", {"fixed": "fixed"}, lambda _: False, self._note
+            *(self.latencies, lambda: self.now, self.switches, "latency", {"fixed": "fixed"}, lambda _: False),
+            *(self._note, lambda scope: scope not in self.full),
         )
 
     def _note(self, change: OrderChange) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from wallie_litellm.core.latency_score import USUAL_SPREAD, Pace
 from wallie_litellm.routing.latencies import FEWEST, Latencies
-from wallie_litellm.routing.plan import Asked, Decided, Member, Plan
+from wallie_litellm.routing.plan import Asked, Decided, Member, Plan, Warm
 from wallie_litellm.routing.switches import Switches
 
 LATENCY: Final = "latency"
@@ -33,6 +33,7 @@ EXPLORED_EVERY: Final = 30.0  # seconds after which a member that is not first i
 EXPLORED_SHARE: Final = 50  # requests of which one is given to such a member
 PROMISING_EVERY: Final = 2.0  # seconds, for one that seems about to move ahead, or is not known yet
 PROMISING_SHARE: Final = 5  # requests of which one is given to it
+WARM_GAIN: Final = 2.0  # times the latency of the first in order, up to which a request stays with its warm prefix
 MOST_CHAINS: Final = 500  # whose order is kept
 
 
@@ -156,7 +157,8 @@ class OrderStep:
     """The step of a plan that puts a chain in order, for the features whose ``order`` is ``latency``.
 
     ``features`` have an order of their own; ``general`` is that of all others. ``is_open`` says of a scope whether its
-    breaker admits nothing; ``report`` receives the changes.
+    breaker admits nothing; ``report`` receives the changes. ``serves_now`` says of a scope whether it would admit a
+    request now: one with a warm prefix stays with that scope's group then, unless another is much faster.
     """
 
     def __init__(
@@ -168,6 +170,7 @@ class OrderStep:
         features: Mapping[str, str],
         is_open: Callable[[str], bool],
         report: Callable[[OrderChange], object],
+        serves_now: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._latencies = latencies
         self._now = now
@@ -176,6 +179,7 @@ class OrderStep:
         self._features = features
         self._is_open = is_open
         self._report = report
+        self._serves_now = serves_now
         self._lock = threading.Lock()
         self._chains: dict[tuple[tuple[str, ...], bool], ChainOrder] = {}
 
@@ -190,12 +194,30 @@ class OrderStep:
             return plan
         groups = (plan.group, *(member.group for member in plan.members))
         order, explored = self._order_of(groups, asked)
+        why = f"{order[0]} is asked to see what it takes" if explored else f"{order[0]} first by latency"
+        warm = None if decided is None or explored else decided.warm
+        if warm is not None and (kept := self._kept(warm, order, asked)) is not None:
+            order = (kept, *(group for group in order if group != kept))
+            why = f"{kept} first, whose vendor has the beginning of the prompt"
         if order == groups:
             return plan
         decided = decided or Decided()
         decided.order = plan.group
-        decided.why.append(f"{order[0]} is asked to see what it takes" if explored else f"{order[0]} first by latency")
+        decided.why.append(why)
         return plan._replace(group=order[0], members=tuple(map(Member, order[1:])), decided=decided)
+
+    def _kept(self, warm: Warm, order: tuple[str, ...], asked: Asked) -> str | None:
+        """The group that has the request's prefix, if it is to be asked first instead of the first in ``order``.
+
+        It can serve now, and is not much slower.
+        """
+        group, scope = warm.group, warm.scope
+        if group is None or scope is None or group not in order[1:] or not self._serves_now(scope):
+            return None
+        own, first = (self._latencies.pace_of(asked.scopes_of(one), asked.streams)[0] for one in (group, order[0]))
+        if own is None or (first is not None and own.seconds > WARM_GAIN * first.seconds):
+            return None
+        return group
 
     def _order_of(self, groups: tuple[str, ...], asked: Asked) -> tuple[tuple[str, ...], bool]:
         now, streamed, change = self._now(), asked.streams, None

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.values import AUTO_FIRST_TOKEN
+from wallie_litellm.core.demand import ONE_REQUEST, Demand
 from wallie_litellm.routing.answer_pool import AnswerPool
 from wallie_litellm.routing.auto import Auto
 from wallie_litellm.routing.experiments import ExperimentStep
@@ -31,11 +32,14 @@ class Breakers(Protocol):
     def closed_at(self, scope: str) -> float:
         """When the last of them closed, in seconds of the guard's clock."""
 
+    def denial_of(self, scope: str, demand: Demand, priority: int) -> object:
+        """Why the limits, a pause or a breaker of the scope would not admit ``demand`` now; ``None`` if they would."""
+
 
 class Routing:
     """The decisions that the file turns on.
 
-    ``steps`` change plans, in this order: tiers, experiments, order, ramp, warm prefixes. Without any, requests go
+    ``steps`` change plans, in this order: tiers, experiments, warm prefixes, order, ramp. Without any, requests go
     where they say. ``tiers`` are names for chains, ``answers`` is the cache of answers, ``warm`` what is remembered of
     prompts' beginnings, ``experiments`` the step that gives requests their arms, ``latencies`` what calls have taken,
     where the file turns them on.
@@ -64,6 +68,8 @@ class Routing:
         self.experiments = self._experiments(config) if config.experiments else None
         if self.experiments is not None:
             self.steps += (self.experiments,)
+        if self.warm is not None:
+            self.steps += (WarmStep(self.warm, marked, everywhere=everywhere, on=self.switches.on),)
         #: ``None`` where nothing is decided by them.
         self.latencies = Latencies(clock.now) if _measures(config) else None
         self.first_tokens = self.order = None
@@ -73,13 +79,11 @@ class Routing:
             if LATENCY in (config.routing.order, *orders.values()):
                 self.order = OrderStep(
                     *(self.latencies, clock.now, self.switches, config.routing.order, orders),
-                    *(breakers.is_open, on_order_change),
+                    *(breakers.is_open, on_order_change, lambda scope: not breakers.denial_of(scope, ONE_REQUEST, 0)),
                 )
                 self.steps += (self.order,)
         if (seconds := config.breaker.ramp) is not None:
             self.steps += (RampStep(seconds, clock.now, self.switches, breakers.closed_at, breakers.is_open),)
-        if self.warm is not None:
-            self.steps += (WarmStep(self.warm, marked, everywhere=everywhere, on=self.switches.on),)
         #: ``None`` where no feature is hedged: requests need not look.
         self.hedging = Hedging(config, clock, self.switches, self.latencies, processes) or None
 
