@@ -25,6 +25,7 @@ from wallie_litellm import build_router, execute_ai_request, stream_ai_request
 from wallie_litellm.config import RouterConfig, parse_config
 from wallie_litellm.events import Ended, Settled
 from wallie_litellm.guard import Guard
+from wallie_litellm.routing.plan import Asked, Decided, Member, Plan
 from wallie_litellm.simulator import SimulatedProvider
 
 TAGS = {"metadata": {"feature": "faq"}}
@@ -251,6 +252,21 @@ async def test_a_mocked_fault_is_not_answered_from_the_cache(router: Any) -> Non
     await router.acompletion("g", messages(), **TAGS)
     answer = await router.acompletion("g", messages(), mock_testing_fallbacks=True, **TAGS)
     assert answer._hidden_params["additional_headers"]["x-wallie-model-group"] == "second"
+
+
+async def test_another_member_that_its_latency_puts_first_is_asked_the_same_question(
+    router: Any, openai: SimulatedProvider
+) -> None:
+    def put_second_first(plan: Plan, asked: Asked) -> Plan:
+        return plan._replace(group="second", members=(Member(plan.group),), decided=Decided(order=plan.group))
+
+    assert (await execute_ai_request(router, "g", messages(), feature="faq")).provider == "openai"
+    router.guard.routing.steps = (put_second_first,)
+    again = await execute_ai_request(router, "g", messages(), feature="faq")
+    assert (again.provider, again.used_fallback) == ("cache", False)
+    other = [await execute_ai_request(router, "g", messages("other"), feature="faq") for _ in range(2)]
+    assert [(one.model, one.provider) for one in other] == [("second", "openai"), ("second", "cache")]
+    assert received(openai) == 2
 
 
 async def test_features_without_a_cache_ask_every_time(router: Any, openai: SimulatedProvider) -> None:

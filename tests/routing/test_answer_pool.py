@@ -52,7 +52,7 @@ def lookup(pool: AnswerPool, key: str = "k", **settings: Any) -> Lookup:
 
 
 def answer(pool: AnswerPool, text: str = "hello") -> KeptAnswer:
-    return KeptAnswer(pool.clock.wall(), "g", "openai/m", 0.5, {"text": text})
+    return KeptAnswer(pool.clock.wall(), "openai/m", 0.5, {"text": text})
 
 
 async def put(pool: AnswerPool, kept: KeptAnswer) -> None:

@@ -88,13 +88,11 @@ class CachedRequests:
             return None
         if self._guard.closed or request.loop.has_mock_fault:
             return None
+        # Where its latency has put another member first, the question is still that of the group planned before.
+        group = (context.decided.order if context.decided is not None else None) or context.group
+        deployments = self._inner.deployments_of(group)
         question = self._reader.read(
-            context.operation,
-            context.group,
-            context.caller.feature,
-            request.arguments,
-            self._inner.deployments_of(context.group),
-            settings,
+            context.operation, group, context.caller.feature, request.arguments, deployments, settings
         )
         if question is None:
             return None
@@ -133,7 +131,7 @@ class CachedRequests:
         decided = context.decide()
         decided.cache_hit, decided.saved_usd = True, kept.cost_usd
         decided.why.append("answer of a call under way" if joined else "answer from the cache")
-        context.served_by = Attempt(kept.model, deployment=kept.deployment)
+        context.served_by = Attempt(context.group, deployment=kept.deployment)
         self._guard.end(context)
 
         def hit(figures: CacheFigures) -> None:
@@ -165,7 +163,7 @@ class CachedRequests:
         with suppress(Exception):  # an answer of a shape that LiteLLM cannot write
             if (values := read((settled.prompt_tokens, settled.completion_tokens))) is not None:
                 wall = self._guard.clock.wall()
-                text = KeptAnswer(wall, served.group, served.deployment, settled.cost_usd, values).as_text()
+                text = KeptAnswer(wall, served.deployment, settled.cost_usd, values).as_text()
                 self._count(context, _kept)
                 return text
         return None

@@ -39,13 +39,11 @@ class KeptAnswers(Protocol):
 class KeptAnswer(NamedTuple):
     """One answer as it is kept.
 
-    ``at`` is the Unix time at which it was given, in seconds; ``model`` the group and ``deployment`` the model that
-    gave it; ``cost_usd`` what it cost in US dollars, ``None`` where no price is known; ``answer`` its values, as in
-    JSON.
+    ``at`` is the Unix time at which it was given, in seconds; ``deployment`` the model that gave it; ``cost_usd`` what
+    it cost in US dollars, ``None`` where no price is known; ``answer`` its values, as in JSON.
     """
 
     at: float
-    model: str
     deployment: str
     cost_usd: float | None
     answer: Any
