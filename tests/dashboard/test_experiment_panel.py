@@ -39,7 +39,7 @@ def test_intervals_share_a_scale_with_no_difference_in_the_middle() -> None:
 @pytest.mark.parametrize(
     ("metric", "value", "english", "spanish"),
     [
-        ("success", 0.031, "+3.1\u202f%", "+3,1\u202f%"),
+        ("success", 0.031, "+3.1\u202fpp", "+3,1\u202fpp"),
         ("latency", -0.12, "-12.0\u202f%", "-12,0\u202f%"),
         ("cost", -0.0004, "-$0.000400", "-0,000400\u202fUS$"),
         ("feedback", 0.125, "+0.125", "+0,125"),

@@ -45,7 +45,7 @@ def _bar(effect: Interval, reach: float, *, lower_is_better: bool) -> IntervalBa
 
 
 def effect_text(formats: Formats, metric: str, value: float | None) -> str:
-    """A difference from the first arm: of cost in US dollars, of feedback a number, else in per cent."""
+    """A difference from the first arm: US dollars, a number, percentage points of success, or per cent of latency."""
     if value is None:
         return UNKNOWN
     sign = "+" if value > 0 else ""
@@ -53,4 +53,6 @@ def effect_text(formats: Formats, metric: str, value: float | None) -> str:
         return sign + formats.money(value)
     if metric == "feedback":
         return sign + formats.number(value, 3)
+    if metric == "success":
+        return f"{sign}{formats.number(value * 100, 1)}\u202fpp"
     return sign + formats.share(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from wallie_litellm.config import ExperimentSettings
@@ -16,7 +17,9 @@ STARTED: Final = "started"
 STOPPED: Final = "stopped"
 CONCLUDED: Final = "concluded"
 
+MOST_UNITS: Final = 10_000  # whose arms are remembered, those that were seen last
 _BITS: Final = 64  # of a unit's hash
+_random: Final = random.Random()  # noqa: S311 - it divides requests
 
 
 class Change(NamedTuple):
@@ -75,6 +78,8 @@ class Experiment:
         self.settings = settings
         self.standing = Standing()
         self._names = ordinary | settings.arms.keys()
+        self._arms, self._kind = dict(settings.arms), settings.unit
+        self._given = lru_cache(MOST_UNITS)(self._give)
         self._recorded: tuple[Change, ...] = ()
         self._own: tuple[Change, ...] = ()  # of this process, that the ledger has not yet
         self._lock = threading.Lock()
@@ -104,13 +109,22 @@ class Experiment:
         """
         return model is None or model in self._names
 
-    def unit_of(self, asked: Asked) -> tuple[str, str | None]:
-        """What keeps its arm, by kind, and its hash: the user, else the session, else the request, which has none."""
-        kind = self.settings.unit
-        if kind == "user" and asked.user_id:
-            return kind, unit_hash(self.name, f"user:{asked.user_id}")
-        session = None if kind == "request" else session_of(asked.arguments, asked.metadata)
-        return ("request", None) if session is None else ("session", unit_hash(self.name, f"session:{session}"))
+    def given(self, asked: Asked) -> tuple[str, str | None, str | None]:
+        """What keeps its arm, by kind, its hash, and the arm: the user, else the session, else the request.
+
+        A request has no hash; there is no arm where all are stopped.
+        """
+        if self._kind == "user" and asked.user_id:
+            return "user", *self._given(f"user:{asked.user_id}", self.standing.stopped)
+        session = None if self._kind == "request" else session_of(asked.arguments, asked.metadata)
+        if session is not None:
+            return "session", *self._given(f"session:{session}", self.standing.stopped)
+        drawn = f"{_random.getrandbits(_BITS):016x}"
+        return "request", None, arm_of(drawn, self._arms, self.standing.stopped)
+
+    def _give(self, unit: str, stopped: frozenset[str]) -> tuple[str, str | None]:
+        hashed = unit_hash(self.name, unit)
+        return hashed, arm_of(hashed, self._arms, stopped)
 
     def describe(self) -> dict[str, Any]:
         """What the file says of it and where it stands, JSON-ready."""
@@ -143,7 +157,6 @@ class ExperimentStep:
             for name, settings in experiments.items()
         }
         self._by_feature = {one.settings.feature: one for one in self.by_name.values()}
-        self._random = random.Random()  # noqa: S311 - it divides requests
 
     def __call__(self, plan: Plan, asked: Asked) -> Plan:
         """The plan with the request's arm asked first, if it takes part in an experiment."""
@@ -156,34 +169,29 @@ class ExperimentStep:
         decided, winner = plan.decided or Decided(), experiment.standing.winner
         if winner is not None:
             decided.why.append(f"{winner} has won {experiment.name}")
-            return self._asked_first(winner, plan._replace(decided=decided, experiment=experiment.name), asked)
-        kind, unit = experiment.unit_of(asked)
-        drawn = f"{self._random.getrandbits(_BITS):016x}" if unit is None else unit
-        arm = arm_of(drawn, experiment.settings.arms, experiment.standing.stopped)
+            return self._asked_first(winner, plan, decided, experiment.name, asked)
+        kind, unit, arm = experiment.given(asked)
         if arm is None:
             return plan
         decided.experiment, decided.arm, decided.unit = experiment.name, arm, unit
         decided.why.append(f"arm {arm} of {experiment.name} by {kind}")
-        return self._asked_first(arm, plan._replace(decided=decided, experiment=experiment.name), asked)
+        return self._asked_first(arm, plan, decided, experiment.name, asked)
 
     def groups_of(self, name: str) -> dict[str, str]:
         """Each arm of an experiment, and the group that it asks first."""
         arms = self.by_name[name].settings.arms
         return {arm: self._tiers.get(arm, (arm,))[0] for arm in arms}
 
-    def _asked_first(self, arm: str, plan: Plan, asked: Asked) -> Plan:
+    def _asked_first(self, arm: str, plan: Plan, decided: Decided, name: str, asked: Asked) -> Plan:
         """The arm, then the rest of the request's chain; a tier is a chain of its own."""
-        tier = self._tiers.get(arm)
+        tier, members = self._tiers.get(arm), plan.members
         if tier is not None:
-            if plan.decided is not None:
-                plan.decided.tier = arm
-            rest = plan.members if asked.states_chain else tuple(map(Member, tier[1:]))
-            return plan._replace(group=tier[0], members=rest, tier=arm, granted=frozenset(tier))
-        if arm == plan.group:
-            return plan
-        alone = asked.stated.get("disable_fallbacks") is True
-        rest = () if alone else (Member(plan.group), *(one for one in plan.members if one.group != arm))
-        return plan._replace(group=arm, members=rest)
+            decided.tier = arm
+            members = members if asked.states_chain else tuple(map(Member, tier[1:]))
+            return Plan(tier[0], members, decided, arm, frozenset(tier), name)
+        if arm != plan.group and asked.stated.get("disable_fallbacks") is not True:
+            members = (Member(plan.group), *[one for one in members if one.group != arm])
+        return Plan(arm, members, decided, plan.tier, plan.granted, name)
 
     def describe(self) -> dict[str, Any]:
         """Every experiment, by name."""
