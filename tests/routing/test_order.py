@@ -90,7 +90,7 @@ def test_an_experiments_arm_and_a_members_own_parameters_stay():
     traffic.run(300)
     asked = traffic.step
     for plan in (
-        Plan("a", (Member("b"),), Decided(arm="a")),
+        Plan("a", (Member("b"),), Decided(), experiment="m"),
         Plan("a", (Member("b", {"temperature": 0}),), Decided()),
     ):
         assert asked(plan, traffic.asked_for()) is plan

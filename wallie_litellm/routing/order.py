@@ -184,11 +184,11 @@ class OrderStep:
         self._chains: dict[tuple[tuple[str, ...], bool], ChainOrder] = {}
 
     def __call__(self, plan: Plan, asked: Asked) -> Plan:
-        """The plan in order. A chain that the request states, an experiment's arm, and parameters of members stay."""
+        """The plan in order. A chain that the request states, an experiment's arm or winner, and parameters stay."""
         if self._features.get(asked.feature or "", self._general) != LATENCY or not self._switches.on("order"):
             return plan
         decided = plan.decided
-        if not plan.members or asked.states_chain or (decided is not None and decided.arm is not None):
+        if not plan.members or asked.states_chain or plan.experiment is not None:
             return plan
         if any(member.parameters for member in plan.members):
             return plan
