@@ -23,7 +23,7 @@ from wallie_litellm.ledger.kpis import PERIOD, Kpi, measure_kpis
 
 FLEET_FOR: Final = 5.0  # seconds, how long the list of workers is reused
 RECENT_FOR: Final = 1.5  # seconds, how long the lists of alerts and of the history are reused
-EXPERIMENTS_FOR: Final = 20.0  # seconds, how long the figures of experiments are reused
+EXPERIMENTS_FOR: Final = 60.0  # seconds, how long the figures of experiments are reused: they are of all its requests
 KPIS_FOR: Final = 30.0  # seconds, how long the key figures are reused: they are of a month
 FIGURES_FOR: Final[Mapping[str, float]] = {"1h": 2.0, "24h": 3.0, "7d": 10.0, "30d": 20.0}  # seconds, by range
 STALE: Final = 3  # times FIGURES_FOR, for which old figures are shown while new ones are found
