@@ -287,7 +287,8 @@ class LeaseClient:
         """Units on lease to all workers, as the server that they share last answered."""
         if self.outage is None:
             return self.mirror.leased
-        return {name: one.leased for name, one in (*self.outage.rates.items(), *self.outage.days.items())}
+        rates = {name: rate.leased for name, rate in self.outage.rates.items()}
+        return {**rates, **{name: day.leased for name, day in self.outage.days.items()}}
 
     def _build_report(self, now: float, calls: Calls, *, idle: bool) -> WorkerReport:
         self.seq += 1  # each report has its own: the server applies every number once
