@@ -140,6 +140,13 @@ def test_late_calls_that_are_not_hedged_are_counted_by_the_reason() -> None:
     assert value(sink, "wallie_not_hedged_calls", feature="chat", reason="budget") == 3
 
 
+def test_the_places_in_a_chain_that_goes_by_latency_are_gauges() -> None:
+    order = [{"chain": ["a", "b"], "stream": True, "order": ["b", "a"], "reason": "b is faster"}]
+    sink = PrometheusSink(status=lambda: {"providers": {}, "routing": {"order": order}})
+    assert value(sink, "wallie_order_position", chain="a > b", stream="true", model="b") == 1
+    assert value(sink, "wallie_order_position", chain="a > b", stream="true", model="a") == 2
+
+
 def test_an_unpriced_attempt_costs_nothing_and_is_counted_as_unpriced() -> None:
     sink = PrometheusSink()
     sink.handle([settled(cost_usd=None, unpriced=True)])

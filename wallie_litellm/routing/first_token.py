@@ -38,7 +38,7 @@ class FirstTokenBounds:
         now = self._now()
         with self._lock:
             looked_at, bound, measured_at = self._known.get((scope, streamed), (-WINDOW, None, now))
-            if now - looked_at >= REFRESHED:
+            if bound is None or now - looked_at >= REFRESHED:
                 slowest = self._latencies.first_token(scope, streamed, PERCENTILE)
                 if slowest is not None:
                     bound, measured_at = max(SHORTEST, TIMES * slowest), now

@@ -98,15 +98,15 @@ class ChainOrder:
         if one.pace is None or other.pace is None:
             return _PROMISING
         returns = self.members.index(behind) < self.members.index(ahead)
+        is_open = not one.is_known and one.pace.seconds < HOPELESS * other.pace.seconds
         if not _is_faster(one.pace, other.pace, returns=returns):
-            is_open = not one.is_known and one.pace.seconds < HOPELESS * other.pace.seconds
             return _PROMISING if is_open or _slows_down(other.pace, one.pace) else None
         compared = min(one.pace.effective, other.pace.effective) >= FEWEST_EFFECTIVE
         # Of a member that answers no more there are few answers: its failures say enough.
         are_known = one.is_known and (other.is_known or returns or not other.answers)
         if not (compared and are_known and _is_sure(one.pace, other.pace, returns=returns)):
             looks_better = returns or _surely_faster(one.pace, other.pace) >= SURE_TO_EXPLORE
-            return _PROMISING if looks_better and one.pace.effective < ENOUGH_EFFECTIVE else None
+            return _PROMISING if is_open or (looks_better and one.pace.effective < ENOUGH_EFFECTIVE) else None
         found, instead = one.pace.seconds * 1000, other.pace.seconds * 1000
         return f"{behind} takes {found:.0f} ms where {ahead} takes {instead:.0f} ms"
 

@@ -47,7 +47,7 @@ class Gauges:
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """The names alone, with which the registry finds clashes; no source is read."""
-        return [*_gauges({}, {}, {}, {}), _not_hedged({})]
+        return [*_gauges({}, {}, {}, {}), _not_hedged({}), _positions([])]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """All gauges with their current values."""
@@ -56,15 +56,30 @@ class Gauges:
         health: dict[str, str] = {}
         sinks: dict[str, Mapping[str, int]] = {}
         hedges: dict[str, Mapping[str, Any]] = {}
+        orders: list[Mapping[str, Any]] = []
         for source in tuple(self._sources):
             status = source.status()
             found: Mapping[str, Mapping[str, Any]] = status.get("providers", {})
             hedges.update(status.get("routing", {}).get("hedge", {}))
+            orders += status.get("routing", {}).get("order", ())
             providers.update(found)
             breaker.update({**source.breaker, **{name: one["breaker"]["state"] for name, one in found.items()}})
             health.update({**source.health, **{name: one["health"] for name, one in found.items()}})
             sinks.update(source.sinks())
-        return [*_gauges(providers, breaker, health, sinks), _not_hedged(hedges)]
+        return [*_gauges(providers, breaker, health, sinks), _not_hedged(hedges), _positions(orders)]
+
+
+def _positions(orders: Sequence[Mapping[str, Any]]) -> GaugeMetricFamily:
+    return _gauge(
+        "wallie_order_position",
+        "The place of a model group in the order of its chain, 1 for the first, where that goes by latency.",
+        ("chain", "stream", "model"),
+        {
+            (" > ".join(one["chain"]), str(one["stream"]).lower(), group): place
+            for one in orders
+            for place, group in enumerate(one["order"], 1)
+        },
+    )
 
 
 def _not_hedged(hedges: Mapping[str, Mapping[str, Any]]) -> GaugeMetricFamily:
