@@ -16,6 +16,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
 from itertools import islice
+from json.encoder import encode_basestring_ascii
 from math import isfinite
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -202,15 +203,19 @@ def scrubbed_metadata(entries: Iterable[tuple[object, object]]) -> dict[str, Any
     room = MOST_METADATA
     for key, value in entries:
         label, plain = _entry(key, value, _DEPTH, [MOST_VALUES], _METADATA)
-        size = len(json.dumps(label)) + len(json.dumps(plain))
+        size = _json_length(label) + _json_length(plain)
         if size > room:  # the type shows that there was a value
             plain = type_name(value)
-            size = len(json.dumps(label)) + len(plain)
+            size = _json_length(label) + len(plain)
         if size > room or len(kept) >= MOST_KEYS:
             break
         room -= size
         kept[label] = plain
     return kept
+
+
+def _json_length(value: Any) -> int:
+    return len(encode_basestring_ascii(value) if type(value) is str else json.dumps(value))
 
 
 def _label(key: object) -> str:

@@ -24,6 +24,7 @@ from wallie_litellm.litellm_adapter.errors import failure_from
 from wallie_litellm.litellm_adapter.metadata import recordable
 from wallie_litellm.litellm_adapter.pricing import PriceList
 from wallie_litellm.litellm_adapter.responses import answer_of
+from wallie_litellm.litellm_adapter.wires.fields import value_of
 
 _prices = PriceList()
 
@@ -228,14 +229,16 @@ def extract_text(response: Any) -> str:
     """The text of a chat, Responses or Anthropic answer, or a string itself; empty where there is none."""
     if isinstance(response, str):
         return response
-    choices = _get(response, "choices")
+    choices = value_of(response, "choices")
     if choices:
-        message = _get(choices[0], "message") or _get(choices[0], "delta")
-        return _text_of(_get(message, "content")) if message is not None else str(_get(choices[0], "text") or "")
-    output = _get(response, "output")
+        message = value_of(choices[0], "message") or value_of(choices[0], "delta")
+        return (
+            _text_of(value_of(message, "content")) if message is not None else str(value_of(choices[0], "text") or "")
+        )
+    output = value_of(response, "output")
     if isinstance(output, list):
-        return "".join(_text_of(_get(item, "content")) for item in output)
-    return _text_of(_get(response, "content"))
+        return "".join(_text_of(value_of(item, "content")) for item in output)
+    return _text_of(value_of(response, "content"))
 
 
 def calculate_cost(model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
@@ -274,11 +277,17 @@ async def _execute_along_chain(
     return await router.execute(context.group, call, context, {**tags, "model_group": context.group})
 
 
-def _result(router: WallieRouter, context: RequestContext, data: Any) -> AIRequestResult:
-    served = context.served_by
+def _usage_of(context: RequestContext, data: Any) -> Demand | None:
+    """What an answer used: as it reports, else as it was settled."""
+    settled = None if context.served_by is None else context.served_by.result
+    if settled is not None and settled.reported is not None and not context.stream:
+        return settled.usage  # read from this answer already
     usage = answer_of(data).usage
-    if usage is None and served is not None and served.result is not None:
-        usage = served.result.usage
+    return settled.usage if usage is None and settled is not None else usage
+
+
+def _result(router: WallieRouter, context: RequestContext, data: Any) -> AIRequestResult:
+    served, usage = context.served_by, _usage_of(context, data)
     group = served.group if served is not None else context.group
     from_cache = 0.0 if served is not None and not context.attempts else None
     return AIRequestResult(
@@ -319,9 +328,5 @@ def _text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return "".join(str(_get(part, "text") or "") for part in content)
+        return "".join(str(value_of(part, "text") or "") for part in content)
     return ""
-
-
-def _get(thing: Any, name: str) -> Any:
-    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)

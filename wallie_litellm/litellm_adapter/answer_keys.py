@@ -100,7 +100,7 @@ class QuestionReader:
             "origin": _origin_of(arguments, of_user=settings.per == "user"),
         }
         try:
-            text = json.dumps(what, sort_keys=True, ensure_ascii=False, default=_plain)
+            text = _as_json.encode(what)
             text += self._digest_of(group, deployments)
         except (TypeError, ValueError, RecursionError):  # an object of the application's own
             return None
@@ -182,6 +182,9 @@ def _plain(value: object) -> Any:
     if isinstance(value, type) and issubclass(value, BaseModel):
         return [value.__qualname__, value.model_json_schema()]
     raise TypeError(f"{type(value).__name__} has no JSON")
+
+
+_as_json: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_plain)
 
 
 def _seconds(value: object) -> float | None:

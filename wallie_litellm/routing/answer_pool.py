@@ -36,6 +36,9 @@ class KeptAnswers(Protocol):
         """Keep ``text`` for ``ttl`` seconds."""
 
 
+_as_json: Final = json.JSONEncoder(separators=(",", ":"))
+
+
 class KeptAnswer(NamedTuple):
     """One answer as it is kept.
 
@@ -50,7 +53,7 @@ class KeptAnswer(NamedTuple):
 
     def as_text(self) -> str:
         """What is kept."""
-        return json.dumps(self._asdict(), separators=(",", ":"))
+        return _as_json.encode(self._asdict())
 
     @classmethod
     def from_text(cls, text: str) -> KeptAnswer | None:
