@@ -40,10 +40,10 @@ class PlainPrices(NamedTuple):
 
 def plain_prices(entry: Mapping[str, Any] | None, quote: Callable[[Demand], float]) -> PlainPrices | None:
     """The prices of the map's ``entry``, if LiteLLM's ``quote`` for text comes to the same, in US dollars."""
-    stated = [] if entry is None else [entry.get(_INPUT), entry.get(_OUTPUT)]
-    if not stated or not all(isinstance(price, int | float) for price in stated):
+    for_input, for_output = (None, None) if entry is None else (entry.get(_INPUT), entry.get(_OUTPUT))
+    if not isinstance(for_input, int | float) or not isinstance(for_output, int | float):
         return None
-    prices = PlainPrices(*stated)
+    prices = PlainPrices(for_input, for_output)
     try:
         agrees = all(isclose(quote(probe), prices.cost(probe), rel_tol=1e-9) for probe in _PROBES)
     except Exception:  # noqa: BLE001 # of any kind: LiteLLM cannot price the model, and says so when it is asked to

@@ -14,7 +14,7 @@ def value_of(thing: Any, name: str) -> Any:
     kind = type(thing)
     if kind is dict:
         return thing.get(name)
-    if _is_model(kind):
+    if _is_model(kind):  # type: ignore[arg-type] # a type is hashable
         own = thing.__dict__
         return own[name] if name in own else _value_kept_apart(thing, name)
     return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
