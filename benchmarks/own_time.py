@@ -40,7 +40,8 @@ def run(quick: bool) -> Report:
             f"Median and 95 % interval in µs of CPU; the stub alone is subtracted. Goal: at most {_GOAL_US} µs with "
             "limits of the model beside the account's, and limits learned from the answer's headers; at most "
             f"{_GOAL_OF_EVERYTHING_US} µs with everything on that decides where requests go: tiers, auto, an "
-            "experiment, hedging, the cache of answers (never hit), marks for the vendor's cache, warm prefixes."
+            "experiment, order by latency, first_token: auto, slow calls, a ramp, hedging, the cache of answers (never "
+            "hit), marks for the vendor's cache, warm prefixes."
         ],
     )
     asyncio.run(_measure(report, 30 if quick else 200))

@@ -58,8 +58,11 @@ def everything_config() -> RouterConfig:
     """The same, with everything on that decides where requests go, for the requests of ``FEATURE``."""
     data = _scoped()
     wallie = data["wallie"]
-    wallie["features"] = {FEATURE: {"hedge": {"after": "30s"}, "cache": "1h", "prompt_cache": True}}
+    of_feature = {"first_token": "auto", "hedge": {"after": "p95"}, "cache": "1h", "prompt_cache": True}
+    wallie["features"] = {FEATURE: of_feature}
+    wallie["breaker"].update({"slow_call": "20s", "ramp": "30s"})
     wallie["routing"] = {
+        "order": "latency",
         "warm_prefix": True,
         "tiers": {"small": [MODEL, "claude-sonnet-4"], "large": ["gpt-4o", "claude-sonnet-4"]},
         "auto": {"simple": "small", "medium": "small", "complex": "large"},
