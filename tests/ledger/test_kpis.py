@@ -84,6 +84,13 @@ async def test_the_note_of_the_cost_has_the_number_of_unpriced_attempts(engine: 
     assert (await measure(engine))["monthly_cost"].note == "$0.01 so far in 2026-11, 1 unpriced attempts not included"
 
 
+async def test_the_note_of_fallbacks_has_what_hedges_have_wasted(engine: AsyncEngine, write: Writer) -> None:
+    plain, hedged = good(1), good(2)
+    await write([plain, hedged, ended(plain), ended(hedged, hedged=True, wasted_usd=0.125, used_fallback=True)])
+    note = (await measure(engine))["fallback_rate"].note
+    assert note == "50.0% of requests were hedged, $0.12 wasted; faster hedges are among these"
+
+
 async def test_answers_from_the_cache_make_no_latency_better_and_its_note_says_what_they_saved(
     engine: AsyncEngine, write: Writer
 ) -> None:

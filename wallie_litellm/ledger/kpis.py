@@ -52,7 +52,7 @@ async def measure_kpis(queries: LedgerQueries, targets: KpiSettings, since: floa
         _at_most("p95_latency", targets.p95_latency, None if p95 is None else p95 / 1000, _without_cached(requests)),
         _at_most("error_rate", targets.error_rate, attempts.error_rate),
         _within(targets.monthly_cost, month),
-        _at_most("fallback_rate", targets.fallback_rate, requests.fallback_rate),
+        _at_most("fallback_rate", targets.fallback_rate, requests.fallback_rate, _hedged(requests)),
         _no_more("critical_alerts", targets.critical_alerts, critical if anything else None),
     ]
 
@@ -82,6 +82,14 @@ def _without_cached(requests: RequestTotals) -> str:
     return (
         f"without the {requests.cached_share:.1%} of answers that the cache had, which saved ${requests.saved_usd:,.2f}"
     )
+
+
+def _hedged(requests: RequestTotals) -> str:
+    """How many requests had a hedge, which counts as a fallback if it was faster, and what that has cost."""
+    if not requests.hedged:
+        return ""
+    hedged = requests.hedged / requests.requests
+    return f"{hedged:.1%} of requests were hedged, ${requests.wasted_usd:,.2f} wasted; faster hedges are among these"
 
 
 def _about(month: MonthCost) -> str:
