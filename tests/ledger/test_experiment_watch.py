@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,21 @@ def test_a_conclusion_holds_for_all_workers_and_after_a_restart(
     assert action.detail == "sonnet has won: half the price"
     with pytest.raises(ValueError, match="m has been concluded: sonnet has won"):
         third.guard.conclude_experiment("m", "mini")
+
+
+def test_a_forked_worker_follows_too(worker: Callable[..., Worker]) -> None:
+    first = worker()
+    first.flush()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            wait_until(lambda: first.experiment.standing.winner == "sonnet", 20.0)
+            status = 0
+        finally:
+            os._exit(status)
+    first.guard.conclude_experiment("m", "sonnet")
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_another_definition_begins_anew(worker: Callable[..., Worker], database_url: str) -> None:

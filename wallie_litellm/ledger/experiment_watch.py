@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -23,6 +25,7 @@ from wallie_litellm.events import ArmStopped, Event, ExperimentChanged, named_id
 from wallie_litellm.ledger.database import reason
 from wallie_litellm.ledger.engine import missing_file, open_engine
 from wallie_litellm.ledger.experiments import arms_to_stop, read_changes
+from wallie_litellm.ledger.forks import BARRIER
 from wallie_litellm.ledger.migrations import version_of
 from wallie_litellm.ledger.schema import VERSION
 from wallie_litellm.routing.experiments import STARTED, STOPPED, Change, Experiment
@@ -62,12 +65,21 @@ class ExperimentWatch:
         self._closing = threading.Event()
         self._is_down = False
         self._started: set[str] = set()
-        self._thread = threading.Thread(target=self._run, name="wallie-experiments", daemon=True)
 
     def start(self, timeout: float) -> None:
         """Begin, and wait up to ``timeout`` seconds for the first look."""
-        self._thread.start()
+        _watches.add(self)
+        self._begin()
         self._looked.wait(timeout)
+
+    def go_on(self) -> None:
+        """Begin anew in a forked child, which has no thread of its parent's."""
+        if not self._closing.is_set():
+            self._looked, self._closing = threading.Event(), threading.Event()
+            self._begin()
+
+    def _begin(self) -> None:
+        threading.Thread(target=self._run, name="wallie-experiments", daemon=True).start()
 
     def close(self) -> None:
         """End the thread. Idempotent."""
@@ -89,7 +101,8 @@ class ExperimentWatch:
 
     async def _try_to_look(self, engine: AsyncEngine) -> None:
         try:
-            await self._look(engine)
+            with BARRIER.transaction():  # a child that is forked meanwhile would have the locks held for ever
+                await self._look(engine)
             self._is_down = False
         except Exception as error:  # noqa: BLE001 - of a database that is away, whatever its driver raises
             if not self._is_down:
@@ -146,3 +159,14 @@ class ExperimentWatch:
         experiment.note(Change(id_, at, definition, change, arm, why))
         self._publish(ExperimentChanged(id_, at, name, definition, change, arm, ACTOR, why))
         return at
+
+
+_watches: weakref.WeakSet[ExperimentWatch] = weakref.WeakSet()
+
+
+def _go_on_in_child() -> None:
+    for watch in tuple(_watches):
+        watch.go_on()
+
+
+os.register_at_fork(after_in_child=_go_on_in_child)
