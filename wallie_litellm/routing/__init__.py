@@ -9,6 +9,7 @@
 ``latencies``      what calls have taken, per model at an account
 ``first_token``    how long a call may say nothing, by what calls have taken
 ``ramp``           what has come back is given its traffic in steps
+``silence``        a model that has fallen silent is asked second
 ``hedging``        whether a late call is hedged, by the budgets and by how many others are late
 ``answer_pool``    answers that are given again
 ``warm_prefixes``  which scope was lately sent the same beginning of a prompt

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Final, Protocol
 
 from wallie_litellm.core.attempt_result import AttemptResult
@@ -16,6 +17,9 @@ from wallie_litellm.core.latency_histogram import LatencyHistogram
 from wallie_litellm.core.latency_score import PENALTY, LatencyScore, Pace, normalised
 
 FEWEST: Final = 20  # calls in ten minutes below which no quantile is known
+SLOWEST: Final = 0.99  # of the calls: what takes FAR_LONGER times as long is overdue
+FAR_LONGER: Final = 1.5
+COUNTED_EVERY: Final = 0.1  # seconds
 MOST_KINDS: Final = 2_000  # scopes times two: with a wildcard, callers invent models
 
 
@@ -30,11 +34,14 @@ class MeasuredAttempt(Protocol):
 class _Kind:
     """The calls of one scope that stream, or of those that do not."""
 
-    __slots__ = ("first_tokens", "score")
+    __slots__ = ("answered_at", "counted_at", "first_tokens", "overdue", "score")
 
     def __init__(self) -> None:
         self.first_tokens = LatencyHistogram()
         self.score = LatencyScore()
+        self.answered_at = -inf  # when a call was answered last, with a token or with an error
+        self.counted_at = -inf  # when ``overdue`` was counted
+        self.overdue = 0
 
 
 class Latencies:
@@ -59,11 +66,14 @@ class Latencies:
                 return
             now, kind = self._now(), self._kind(attempt.scope, streamed)
             total = now - attempt.started_at
+            if not result.timed_out and result.status_code is not None:
+                kind.answered_at = now
             if result.verdict is Verdict.FAILURE:
                 kind.score.add(now, max(PENALTY, total))
             elif result.outcome is Outcome.SUCCESS:
                 first = total if attempt.first_token_at is None else attempt.first_token_at - attempt.started_at
                 output = 0 if result.usage is None else result.usage.output
+                kind.answered_at = max(kind.answered_at, attempt.started_at + first)
                 kind.first_tokens.add(now, first)
                 kind.score.add(now, normalised(first, total, output, streamed=streamed))
             elif result.outcome is not Outcome.CACHE_HIT and _is_longer(total, kind.score.pace()):
@@ -79,6 +89,29 @@ class Latencies:
             if kind is None or kind.first_tokens.counted(now) < FEWEST:
                 return None
             return kind.first_tokens.quantile(now, quantile)
+
+    def overdue(self, scope: str, streamed: bool) -> int:
+        """How many calls wait far longer than usual, though nothing has been answered since they began.
+
+        It is counted anew ten times a second; with too few calls to know what is usual, none is.
+        """
+        with self._lock:
+            kind, now = self._kinds.get((scope, streamed)), self._now()
+            if kind is None:
+                return 0
+            if now - kind.counted_at >= COUNTED_EVERY:
+                kind.counted_at, kind.overdue = now, self._count_overdue(kind, scope, streamed, now)
+            return kind.overdue
+
+    def _count_overdue(self, kind: _Kind, scope: str, streamed: bool, now: float) -> int:
+        if kind.first_tokens.counted(now) < FEWEST:
+            return 0
+        slowest = kind.first_tokens.quantile(now, SLOWEST)
+        waits_since = now - FAR_LONGER * (slowest or 0.0)
+        mine = [one for one, streams in self._in_flight.values() if one.scope == scope and streams is streamed]
+        answered_at = max((one.first_token_at for one in mine if one.first_token_at is not None), default=-inf)
+        since = max(answered_at, kind.answered_at)
+        return sum(one.first_token_at is None and since <= one.started_at <= waits_since for one in mine)
 
     def pace_of(self, scopes: Iterable[str], streamed: bool) -> tuple[Pace | None, int]:
         """The present pace of all ``scopes`` together, and how many of their calls were answered in ten minutes.

@@ -18,6 +18,7 @@ from wallie_litellm.routing.latencies import Latencies
 from wallie_litellm.routing.order import LATENCY, OrderChange, OrderStep
 from wallie_litellm.routing.plan import PlanStep
 from wallie_litellm.routing.ramp import RampStep
+from wallie_litellm.routing.silence import SilenceStep
 from wallie_litellm.routing.switches import Switches
 from wallie_litellm.routing.tiers import Tiers
 from wallie_litellm.routing.warm_prefixes import WarmPrefixes, WarmStep
@@ -39,10 +40,10 @@ class Breakers(Protocol):
 class Routing:
     """The decisions that the file turns on.
 
-    ``steps`` change plans, in this order: tiers, experiments, warm prefixes, order, ramp. Without any, requests go
-    where they say. ``tiers`` are names for chains, ``answers`` is the cache of answers, ``warm`` what is remembered of
-    prompts' beginnings, ``experiments`` the step that gives requests their arms, ``latencies`` what calls have taken,
-    where the file turns them on.
+    ``steps`` change plans, in this order: tiers, experiments, warm prefixes, order, silence, ramp. Without any,
+    requests go where they say. ``tiers`` are names for chains, ``answers`` is the cache of answers, ``warm`` what is
+    remembered of prompts' beginnings, ``experiments`` the step that gives requests their arms, ``latencies`` what calls
+    have taken, where the file turns them on.
     """
 
     def __init__(
@@ -82,6 +83,9 @@ class Routing:
                     *(breakers.is_open, on_order_change, lambda scope: not breakers.denial_of(scope, ONE_REQUEST, 0)),
                 )
                 self.steps += (self.order,)
+            bound = frozenset(name for name, own in features.items() if own.first_token is AUTO_FIRST_TOKEN)
+            if bound:
+                self.steps += (SilenceStep(self.latencies, self.switches, bound, breakers.is_open),)
         if (seconds := config.breaker.ramp) is not None:
             self.steps += (RampStep(seconds, clock.now, self.switches, breakers.closed_at, breakers.is_open),)
         #: ``None`` where no feature is hedged: requests need not look.

@@ -1,0 +1,49 @@
+"""A model that has fallen silent is asked second until one of its calls is answered or given up.
+
+``first_token: auto`` gives each call up after its bound; until the first of them has reached that, and five have opened
+the breaker, new calls would go there too. Two calls that wait far longer than usual, while the model has answered
+nothing since they began, are enough to ask another member first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from wallie_litellm.routing.latencies import Latencies
+from wallie_litellm.routing.plan import Asked, Decided, Member, Plan
+from wallie_litellm.routing.switches import Switches
+
+FOUND_OUT_BY: Final = 2  # calls that wait longer than usual
+
+
+class SilenceStep:
+    """The step of a plan for the ``features`` whose first token is bound by what is measured."""
+
+    def __init__(
+        self, latencies: Latencies, switches: Switches, features: frozenset[str], is_open: Callable[[str], bool]
+    ) -> None:
+        self._latencies = latencies
+        self._switches = switches
+        self._features = features
+        self._is_open = is_open
+
+    def __call__(self, plan: Plan, asked: Asked) -> Plan:
+        """The plan, or one that asks the next member first. A chain that the request states stays, as does an arm."""
+        if asked.feature not in self._features or not plan.members or asked.states_chain:
+            return plan
+        if (plan.decided is not None and plan.decided.arm is not None) or plan.members[0].parameters:
+            return plan
+        if not self._switches.on("first_token") or not self._is_silent(plan.group, asked):
+            return plan
+        first, rest = plan.members[0], plan.members[1:]
+        if self._is_silent(first.group, asked) or any(map(self._is_open, asked.scopes_of(first.group))):
+            return plan
+        decided = plan.decided or Decided()
+        decided.order = decided.order or plan.group
+        decided.why.append(f"{first.group} first, as {plan.group} says nothing")
+        return plan._replace(group=first.group, members=(Member(plan.group), *rest), decided=decided)
+
+    def _is_silent(self, group: str, asked: Asked) -> bool:
+        scopes = tuple(asked.scopes_of(group))
+        return bool(scopes) and all(self._latencies.overdue(one, asked.streams) >= FOUND_OUT_BY for one in scopes)
