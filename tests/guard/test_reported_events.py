@@ -367,6 +367,9 @@ async def test_a_request_ends_once_with_all_its_attempts(
     )
 
 
+_NOT_ON_RECORD = ("auto_against", "shadow", "warm")  # of what was decided: how the rest came about
+
+
 def test_a_request_ends_with_what_routing_decided(make_guard: MakeGuard, bus: RecordingBus) -> None:
     guard = make_guard()
     decided = Decided(
@@ -377,7 +380,7 @@ def test_a_request_ends_with_what_routing_decided(make_guard: MakeGuard, bus: Re
     guard.end(guard.open_context("o", plan=Plan("o", (), decided)), None)
     guard.end(guard.open_context("o", plan=Plan("o", ())), None)
     ended, plain = bus.of(Ended)
-    stated = {name: value for name, value in asdict(decided).items() if name not in ("shadow", "warm")}
+    stated = {name: value for name, value in asdict(decided).items() if name not in _NOT_ON_RECORD}
     assert {name: getattr(ended, name) for name in stated} == {**stated, "why": ("tier flash", "arm by user")}
     assert [getattr(plain, name) for name in stated] == [Ended._field_defaults[name] for name in stated]
 

@@ -145,7 +145,7 @@ class Reporter:
             note_saving(context, decided)
         error, status_code, by_caller = _NO_FAILURE if failure is None else failure
         # By position, as in `settled`.
-        record = Ended(
+        fields = (
             new_id(wall) if context.response is None else _id_of("end", *context.response),
             wall,  # at
             context.request_id,
@@ -163,7 +163,7 @@ class Reporter:
             *context.caller,  # feature, user_id, metadata
             tuple(context.attempts),  # settled
         )
-        self.publish(record if decided is None else record._replace(**decided.recorded()))
+        self.publish(Ended(*fields) if decided is None else Ended(*fields, **decided.recorded()))
 
     def fell_back(self, context: RequestContext, group: str) -> None:
         """A request goes on to ``group``."""
