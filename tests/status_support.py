@@ -65,6 +65,9 @@ def exchange(server: RedisServer, name: str, at: float, **more: Any) -> dict[str
         "needs": [],
         "probe": False,
         "seed": {
+            "workers": 1,
+            "held": {},
+            "others": {},
             "used": {},
             "last_minute": {},
             "pause": 0.0,
