@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import sys
 import tempfile
 import time
@@ -20,6 +21,8 @@ from ledger_support import ended, settled
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand
+from wallie_litellm.core.limit_headers import VOCABULARIES
+from wallie_litellm.core.limit_sightings import Sighting
 from wallie_litellm.events import (
     BreakerChanged,
     Event,
@@ -65,6 +68,7 @@ def a_week(now: float) -> Iterator[Event]:
             status_code=200 if well else 503,
             latency_ms=chance.lognormvariate(6.4, 0.45),
             waited_ms=chance.random() ** 8 * 900,
+            first_token_ms=chance.lognormvariate(5.6, 0.4) if well else None,
             total_tokens=chance.randrange(200, 1_900) if well else 0,
             cost_usd=cost * (0.5 + chance.random()) if well else 0.0,
             feature=chance.choice(("wallie-chat", "wallie-chat", "email-draft", "summaries")),
@@ -102,12 +106,23 @@ async def write(url: str, events: list[Event]) -> None:
 
 
 def main(into: Path) -> None:
+    socket.gethostname = lambda: "web-1"  # the machine that takes the picture is no part of it
     with tempfile.TemporaryDirectory() as place:
         url = f"sqlite:///{place}/wallie.db"
         asyncio.run(write(url, list(a_week(time.time()))))
-        limits = {"openai": {"rpm": 500, "tpm": 150_000, "rpd": 500}}
+        limits = {
+            "openai": {"rpm": 500, "tpm": 150_000, "rpd": 500},
+            "anthropic": {"rpm": 1_000, "tpm": 100_000, "models": {"claude-opus-4*": {"rpm": 50, "itpm": 30_000}}},
+        }
         settings = {"ledger": {"url": url}, "kpis": {"monthly_cost": 60}, "providers": limits}
         guard = Guard(WallieConfig.model_validate(settings))
+        for provider, model, _ in DEPLOYMENTS:
+            guard.meet(provider, provider, True, f"{provider}|{model}", model)
+        guard.meet("anthropic", "anthropic", True, "anthropic|claude-opus-4-1", "claude-opus-4")
+        told = (Sighting("rpm", 50), Sighting("itpm", 20_000))
+        guard.vendor_limits.of("anthropic").model(
+            "claude-opus-4-1", "claude-opus-4*", "anthropic", VOCABULARIES["anthropic"]
+        ).note(told, "headers")
         guard.update_usage("openai", 480, 61_000)
         guard.reset_quota("gemini")
         guard.update_usage("gemini", 310, 42_000)
