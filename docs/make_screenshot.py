@@ -120,9 +120,10 @@ def main(into: Path) -> None:
             guard.meet(provider, provider, True, f"{provider}|{model}", model)
         guard.meet("anthropic", "anthropic", True, "anthropic|claude-opus-4-1", "claude-opus-4")
         told = (Sighting("rpm", 50), Sighting("itpm", 20_000))
-        guard.vendor_limits.of("anthropic").model(
-            "claude-opus-4-1", "claude-opus-4*", "anthropic", VOCABULARIES["anthropic"]
-        ).note(told, "headers")
+        learning = guard.vendor_limits.of("anthropic")
+        opus = learning.model("claude-opus-4-1", "claude-opus-4*", "anthropic", VOCABULARIES["anthropic"])
+        assert opus is not None
+        opus.note(told, "headers")
         guard.update_usage("openai", 480, 61_000)
         guard.reset_quota("gemini")
         guard.update_usage("gemini", 310, 42_000)
