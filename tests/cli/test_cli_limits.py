@@ -85,6 +85,7 @@ def test_write_keeps_what_the_file_has_beside_its_limits(tmp_path: Path) -> None
             },
         },
         "groq": {"first_token": 3.0},
+        "openai": {"first_token": "auto"},
     }
     file = tmp_path / "router_config.yaml"
     file.write_text(yaml.safe_dump({"model_list": [model], "wallie": {"providers": providers}}, sort_keys=False))

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from wallie_litellm.config.section import Section
 from wallie_litellm.config.values import (
+    AutoFirstToken,
     AutoLimit,
     Count,
     FirstToken,
@@ -72,7 +73,8 @@ class BurstLimits(LimitSettings):
 
     def beside_limits(self) -> dict[str, Any]:
         """What is stated beside the limits of the scope itself, as the file takes it."""
-        return self.model_dump(include=self.model_fields_set - {*DIMENSIONS, "models"})
+        stated = self.model_dump(include=self.model_fields_set - {*DIMENSIONS, "models"})
+        return {key: "auto" if isinstance(value, AutoFirstToken) else value for key, value in stated.items()}
 
     def autos(self) -> dict[Dimension, int]:
         """The limits that take the vendor's, with what they begin at: 0 is none."""
