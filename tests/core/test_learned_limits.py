@@ -120,7 +120,7 @@ def test_what_is_left_takes_account_of_what_was_sent_since(
 
 
 def test_calls_slow_down_as_little_is_left_the_more_the_longer_ago_that_was() -> None:
-    paces = [pace(left, 1, 600.0, 10.0, age) for left, age in ((600, 0.0), (18, 0.0), (8, 0.0), (0, 10.0), (13, 2.0))]
+    paces = [pace(left, 1, 600.0, 10.0, age) for left, age in ((600, 0.0), (24, 0.0), (11, 0.0), (0, 10.0), (16, 2.0))]
     assert paces == [1.0, 1.0, 0.5, SLOWEST, 0.5]
     assert pace(0, 1, 6.0, 0.1, 0.0) == 1.0  # of a small limit, one call's worth is the reserve
     assert pace(0, 100, 600.0, 10.0, 0.0) == pytest.approx(100 / 199)  # what rounding hides is kept twice

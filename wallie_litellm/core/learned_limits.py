@@ -19,7 +19,7 @@ CUT: Final = 0.7  # share of the limit that is left by a 429 that says nothing
 LEAST_SHARE: Final = 0.2  # below which such answers do not go
 RECOVERY: Final = 0.005  # of the limit, which each second after such an answer gives back
 HORIZON: Final = 10.0  # seconds of refill that what is left is taken to be old
-RESERVE: Final = 0.03  # share of a limit that is left to others: below it, calls are sent more slowly
+RESERVE: Final = 0.04  # share of a limit that is left to others: below it, calls are sent more slowly
 OTHERS: Final = 0.5  # share of what is refilled that others are taken to have used since an answer
 SLOWEST: Final = 0.05  # share of the limit at which calls are sent when nothing is left of it
 
