@@ -25,6 +25,7 @@ NAMES = (
     "learned_limits",
     "experiments",
     "answer_cache",
+    "order_by_latency",
 )
 
 

@@ -19,6 +19,7 @@ from wallie_litellm.core.latency_score import PENALTY, LatencyScore, Pace, norma
 FEWEST: Final = 20  # calls in ten minutes below which no quantile is known
 SLOWEST: Final = 0.99  # of the calls: what takes FAR_LONGER times as long is overdue
 FAR_LONGER: Final = 1.5
+GIVEN_UP_FOR: Final = 10.0  # seconds
 COUNTED_EVERY: Final = 0.1  # seconds
 MOST_KINDS: Final = 2_000  # scopes times two: with a wildcard, callers invent models
 
@@ -34,12 +35,14 @@ class MeasuredAttempt(Protocol):
 class _Kind:
     """The calls of one scope that stream, or of those that do not."""
 
-    __slots__ = ("answered_at", "counted_at", "first_tokens", "overdue", "score")
+    __slots__ = ("answered_at", "counted_at", "first_tokens", "given_up", "given_up_at", "overdue", "score")
 
     def __init__(self) -> None:
         self.first_tokens = LatencyHistogram()
         self.score = LatencyScore()
         self.answered_at = -inf  # when a call was answered last, with a token or with an error
+        self.given_up = 0  # calls since then that were given up without an answer
+        self.given_up_at = -inf  # when the last of them was
         self.counted_at = -inf  # when ``overdue`` was counted
         self.overdue = 0
 
@@ -66,14 +69,16 @@ class Latencies:
                 return
             now, kind = self._now(), self._kind(attempt.scope, streamed)
             total = now - attempt.started_at
-            if not result.timed_out and result.status_code is not None:
-                kind.answered_at = now
+            if result.timed_out and attempt.started_at >= kind.answered_at:
+                kind.given_up, kind.given_up_at = kind.given_up + 1, now
+            elif not result.timed_out and result.status_code is not None:
+                kind.answered_at, kind.given_up = now, 0
             if result.verdict is Verdict.FAILURE:
                 kind.score.add(now, max(PENALTY, total))
             elif result.outcome is Outcome.SUCCESS:
                 first = total if attempt.first_token_at is None else attempt.first_token_at - attempt.started_at
                 output = 0 if result.usage is None else result.usage.output
-                kind.answered_at = max(kind.answered_at, attempt.started_at + first)
+                kind.answered_at, kind.given_up = max(kind.answered_at, attempt.started_at + first), 0
                 kind.first_tokens.add(now, first)
                 kind.score.add(now, normalised(first, total, output, streamed=streamed))
             elif result.outcome is not Outcome.CACHE_HIT and _is_longer(total, kind.score.pace()):
@@ -93,7 +98,8 @@ class Latencies:
     def overdue(self, scope: str, streamed: bool) -> int:
         """How many calls wait far longer than usual, though nothing has been answered since they began.
 
-        It is counted anew ten times a second; with too few calls to know what is usual, none is.
+        Those that were given up meanwhile count for ten seconds, and then as one: a single call tries again. It is
+        counted anew ten times a second; with too few calls to know what is usual, none is.
         """
         with self._lock:
             kind, now = self._kinds.get((scope, streamed)), self._now()
@@ -111,7 +117,8 @@ class Latencies:
         mine = [one for one, streams in self._in_flight.values() if one.scope == scope and streams is streamed]
         answered_at = max((one.first_token_at for one in mine if one.first_token_at is not None), default=-inf)
         since = max(answered_at, kind.answered_at)
-        return sum(one.first_token_at is None and since <= one.started_at <= waits_since for one in mine)
+        waiting = sum(one.first_token_at is None and since <= one.started_at <= waits_since for one in mine)
+        return waiting + (kind.given_up if now - kind.given_up_at < GIVEN_UP_FOR else min(kind.given_up, 1))
 
     def pace_of(self, scopes: Iterable[str], streamed: bool) -> tuple[Pace | None, int]:
         """The present pace of all ``scopes`` together, and how many of their calls were answered in ten minutes.

@@ -1,4 +1,4 @@
-"""A model that has fallen silent is asked second until one of its calls is answered or given up.
+"""A model that has fallen silent is asked second until one of its calls is answered, or all were given up a while ago.
 
 ``first_token: auto`` gives each call up after its bound; until the first of them has reached that, and five have opened
 the breaker, new calls would go there too. Two calls that wait far longer than usual, while the model has answered
