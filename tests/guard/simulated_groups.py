@@ -31,6 +31,7 @@ from wallie_litellm.guard.context import Caller, RequestContext
 from wallie_litellm.guard.planner import Planner
 from wallie_litellm.guard.router import WallieRouter, _ConfiguredChains
 from wallie_litellm.guard.router_view import RouterView
+from wallie_litellm.guard.tier_names import TierNames
 from wallie_litellm.litellm_adapter.calls import Timeouts
 from wallie_litellm.litellm_adapter.endpoints import ASYNC, SYNC
 from wallie_litellm.litellm_adapter.inner_router import FALLBACKS
@@ -242,7 +243,7 @@ class SimulatedGroups:
     def providers_of(self, group: str) -> frozenset[str]:
         return frozenset(map(self.provider_of, self.deployments_of(group)))
 
-    async def may_fall_back(self, group: str, request: Mapping[str, Any]) -> bool:
+    async def may_fall_back(self, group: str, request: Mapping[str, Any], *, granted: bool = False) -> bool:
         await asyncio.sleep(0)
         return self.groups[group].allowed
 
@@ -541,10 +542,12 @@ def config_of(wallie: tuple[tuple[str, Any], ...]) -> WallieConfig:
 def _router(guard: Guard, inner: SimulatedGroups, calls: SimulatedCalls) -> WallieRouter:
     """The real router over simulated groups."""
     router = object.__new__(WallieRouter)
-    chains = _ConfiguredChains(inner)  # type: ignore[arg-type]
+    tiers = TierNames(guard.routing.tiers)
+    chains = _ConfiguredChains(inner, tiers)  # type: ignore[arg-type]
     picks = SolePicks(inner, calls)  # type: ignore[arg-type]
     own: dict[str, Any] = {
         "guard": guard,
+        "_tiers": tiers,
         "_inner": inner,
         "_calls": calls,
         "_picks": picks,
