@@ -13,7 +13,6 @@ import openai
 from wallie_litellm.config.values import AUTO_FIRST_TOKEN
 from wallie_litellm.core.attempt_result import HEDGED, NO_CONTENT, AttemptResult
 from wallie_litellm.core.demand import Demand, Outcome
-from wallie_litellm.core.scopes import model_scope
 from wallie_litellm.errors import DeadlineExceeded, Refused
 from wallie_litellm.guard.answers import Answers, counted_of
 from wallie_litellm.guard.attempt_stream import SLOW_ANSWER, AttemptStream, StreamBounds
@@ -286,8 +285,8 @@ class Attempts:
         """Note the deployment, and estimate as its vendor counts. True if the output may be cut to what limits hold."""
         parameters = deployment["litellm_params"]
         attempt.provider, attempt.account, _ = self._inner.destination_of(deployment)
-        attempt.deployment = name = parameters["model"]
-        attempt.scope = model_scope(attempt.account, name)
+        attempt.scope = self._inner.scope_of(deployment)
+        attempt.deployment = parameters["model"]
         attempt.deployment_id = id_of(deployment)
         attempt.entry = deployment
         model = self._estimates.model_of(attempt)
