@@ -63,8 +63,8 @@ async def _process(store: str, base: str, ledger: str) -> None:
     admitted: list[float] = []
     reserve = limiter._store.reserve
 
-    def recorded(now: float, demand: Any) -> Any:
-        result = reserve(now, demand)
+    def recorded(now: float, *demanded: Any) -> Any:
+        result = reserve(now, *demanded)
         if isinstance(result, Reservation):
             admitted.append(now)
         return result
