@@ -26,6 +26,16 @@ class Climate(BaseModel):
     degrees: float
 
 
+class Opaque:
+    """Anything that is no JSON; tests are named alike in every process."""
+
+    def __repr__(self) -> str:
+        return "<an object>"
+
+
+OBJECT = Opaque()
+
+
 def question(
     settings: AnswerCacheSettings = SETTINGS,
     operation: str = "chat",
@@ -50,7 +60,7 @@ def key(*args: Any, **kwargs: Any) -> str:
         {"stream": True},
         {"stream": True, "stream_options": {"include_usage": True}},
         {"metadata": {"conversationId": "7", "feature": "faq"}},
-        {"timeout": 7, "litellm_call_id": "x", "litellm_logging_obj": object()},
+        {"timeout": 7, "litellm_call_id": "x", "litellm_logging_obj": OBJECT},
         {"proxy_server_request": {"headers": {"authorization": "Bearer x"}}},
         {"max_tokens": None},
         {"extra_headers": {"traceparent": "00-1-2-01", "X-Request-Id": "7"}},
@@ -157,8 +167,8 @@ def test_a_request_that_states_temperature_zero_goes_before_its_deployment() -> 
         {"operation": "responses", "background": True},
         {"operation": "responses", "conversation": "conv_1"},
         {"caching": False},
-        {"messages": [{"role": "user", "content": object()}]},
-        {"client": object()},
+        {"messages": [{"role": "user", "content": OBJECT}]},
+        {"client": OBJECT},
     ],
     ids=str,
 )
