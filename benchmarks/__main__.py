@@ -26,6 +26,7 @@ NAMES = (
     "experiments",
     "answer_cache",
     "order_by_latency",
+    "hedging",
 )
 
 

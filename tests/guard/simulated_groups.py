@@ -116,7 +116,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.rounds = 0
+        self.rounds, self.longest = 0, 20_000
         self.on_round: Callable[[int], object] | None = None
         super().__init__(_Selector(self))
 
@@ -136,7 +136,7 @@ class _Selector(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> Any:
         loop = self._loop
         loop.rounds += 1
-        assert loop.rounds < 20_000, "the request does not end"
+        assert loop.rounds < loop.longest, "the request does not end"
         if loop.on_round is not None:
             loop.on_round(loop.rounds)
         if ready := super().select(0):

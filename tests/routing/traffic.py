@@ -26,6 +26,7 @@ class Call:
     scope: str
     started_at: float
     first_token_at: float | None = None
+    hedge: bool = False
 
 
 @dataclass

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import Final, Protocol
 
-from wallie_litellm.core.attempt_result import AttemptResult
+from wallie_litellm.core.attempt_result import HEDGED, AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.core.latency_histogram import LatencyHistogram
@@ -30,6 +30,7 @@ class MeasuredAttempt(Protocol):
     scope: str
     started_at: float
     first_token_at: float | None
+    hedge: bool
 
 
 class _Kind:
@@ -81,6 +82,10 @@ class Latencies:
                 kind.answered_at, kind.given_up = max(kind.answered_at, attempt.started_at + first), 0
                 kind.first_tokens.add(now, first)
                 kind.score.add(now, normalised(first, total, output, streamed=streamed))
+            elif result.reason == HEDGED and not attempt.hedge:
+                # It would have taken longer still: without it, quantiles would leave out just what hedges are sent for.
+                kind.first_tokens.add(now, total)
+                kind.score.add(now, total)
             elif result.outcome is not Outcome.CACHE_HIT and _is_longer(total, kind.score.pace()):
                 kind.score.add(now, total)
 
