@@ -8,6 +8,8 @@
 ``actions``       an operator's actions: ``reset-quota``, ``open-circuit``, ``close-circuit``, ``release-circuit``
 ``ledger``        ``export`` and ``kpis``
 ``experiments``   ``experiments``: how arms compare, and the end of an experiment
+``route``         ``route``: where a request would go first
+``switch``        ``switch``: a decision is switched off at run time
 ``dashboard``     ``dashboard``
 ``fleet_report``  the fleet as Redis has it
 ``usage_report``  what was used in the last 24 hours

@@ -14,7 +14,9 @@ from wallie_litellm.cli.experiments import experiments_command
 from wallie_litellm.cli.init import init_command
 from wallie_litellm.cli.ledger import export_command, kpis_command
 from wallie_litellm.cli.limits import limits_command
+from wallie_litellm.cli.route import route_command
 from wallie_litellm.cli.status import status_command
+from wallie_litellm.cli.switch import switch_command
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,6 +71,8 @@ for command in (
     dashboard_command,
     demo_command,
     experiments_command,
+    route_command,
+    switch_command,
     export_command,
     init_command,
     kpis_command,
