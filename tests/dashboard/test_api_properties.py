@@ -53,6 +53,8 @@ def _ask_all(app: Any, cases: Any, document: Any) -> set[int]:
     def ask(case: Any, known: bool) -> None:
         if known and "provider" in case.path_parameters:  # generated names are never it
             case.path_parameters["provider"] = "openai"
+        if known and case.path == "/api/routing/{name}":
+            case.path_parameters["name"] = "auto"
         sent = case.as_transport_kwargs()
         # A made-up token would be tried first, and after five of them nothing but 429 would be tested.
         others = {name: value for name, value in sent.pop("headers", {}).items() if name.lower() != "authorization"}

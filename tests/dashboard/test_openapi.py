@@ -23,6 +23,7 @@ OPERATIONS = {
     "kpis": ("get", "/api/kpis"),
     "export": ("get", "/api/export.csv"),
     "experiments": ("get", "/api/experiments"),
+    "switch": ("post", "/api/routing/{name}"),
     "conclude_experiment": ("post", "/api/experiments/{name}/conclude"),
     "feedback": ("post", "/api/feedback"),
     "reset_quota": ("post", "/api/providers/{provider}/quota/reset"),

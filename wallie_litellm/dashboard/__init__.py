@@ -6,6 +6,7 @@
 ``page_responses``  what those routes share: forms, redirects, cookies, error pages
 ``api_routes``      the routes for programs
 ``experiment_routes``  those about experiments, and their answers
+``switch_routes``   the one that switches a decision off and on
 ``visitors``        who sends a request to them
 ``api_errors``      the API's errors, in one shape
 ``schemas``         the API's answers

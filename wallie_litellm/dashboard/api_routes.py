@@ -26,6 +26,7 @@ from wallie_litellm.dashboard.schemas import (
 )
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.source import Action, ActionRefused
+from wallie_litellm.dashboard.switch_routes import add_switch_route
 from wallie_litellm.dashboard.usage_ranges import (
     By,
     as_asked,
@@ -69,7 +70,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     503: {"model": ErrorBody, "description": "There is no ledger to read, or the dashboard is about to end."},
 }
 _ACTION_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    404: {"model": ErrorBody, "description": "There is no such provider, model or experiment."},
+    404: {"model": ErrorBody, "description": "There is no such provider, model, experiment or switch."},
     409: {"model": ErrorBody, "description": "No actions can be taken here."},
     413: {"model": ErrorBody, "description": "The body is too large."},
 }
@@ -85,6 +86,7 @@ def api_router(service: DashboardService, authenticator: Authenticator) -> APIRo
     _add_limits(router, service)
     _add_ledger_routes(router, _LedgerRoutes(service))
     add_experiment_routes(router, service, _ACTION_ERRORS)
+    add_switch_route(router, service, _ACTION_ERRORS)
     for path, action, summary in _ACTION_ROUTES:
         _add_action(router, path, _ActionRoute(service, action), summary)
     router.add_api_route("/openapi.json", _openapi, include_in_schema=False)

@@ -59,6 +59,14 @@ class GuardSource:
         """
         self._actions[action](provider, actor, detail, model=model)
 
+    def switch(self, name: str, actor: str, detail: str | None = None, *, on: bool) -> None:
+        """Pass the change of a switch to the guard.
+
+        Raises:
+            ValueError: there is no such switch.
+        """
+        self._guard.switch(name, on=on, actor=actor, detail=detail)
+
     def conclude_experiment(self, name: str, winner: str, actor: str, detail: str | None = None) -> None:
         """Pass it to the guard.
 

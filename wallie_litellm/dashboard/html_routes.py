@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import HTMLResponse
@@ -29,7 +30,7 @@ from wallie_litellm.dashboard.page_responses import (
 )
 from wallie_litellm.dashboard.panel_version import PanelVersion
 from wallie_litellm.dashboard.service import DashboardService
-from wallie_litellm.dashboard.source import ACTIONS, Action, ActionRefused
+from wallie_litellm.dashboard.source import ACTIONS, SWITCHING, Action, ActionRefused
 from wallie_litellm.dashboard.translations import translator
 from wallie_litellm.dashboard.view_model import DEFAULT_RANGE, RANGES
 
@@ -181,9 +182,12 @@ class _ActionPages:
         self._authenticator.check_action(request, visitor, form.get("csrf"))
         provider, model = form.get("provider", ""), form.get("model", "")
         action = await self._require_action(form.get("action", ""), provider, model)
-        reason = "".join(filter(str.isprintable, form.get("reason", "")))[:LONGEST_REASON].strip()
+        reason = "".join(filter(str.isprintable, form.get("reason", "")))[:LONGEST_REASON].strip() or None
         try:
-            await self._service.act(action, provider, visitor.actor, reason or None, model or None)
+            if action in SWITCHING:
+                await self._service.switch(provider, visitor.actor, reason, on=action == "switch_on")
+            else:
+                await self._service.act(cast(Action, action), provider, visitor.actor, reason, model or None)
         except ValueError as error:  # the model has gone meanwhile
             raise PageError(404, "problem.not_found") from error
         except ActionRefused as error:
@@ -192,10 +196,14 @@ class _ActionPages:
         set_notice(request, response, action, f"{provider} {model}" if model else provider)
         return response
 
-    async def _require_action(self, named: str, provider: str, model: str) -> Action:
-        action = next((one for one in ACTIONS if one == named), None)
-        described = (await self._service.status())["providers"].get(provider)
-        if action is None or described is None:
+    async def _require_action(self, action: str, provider: str, model: str) -> str:
+        status = await self._service.status()
+        described: Mapping[str, Any] | None
+        if action in SWITCHING:
+            described = {} if provider in status["routing"]["switches"] else None
+        else:
+            described = status["providers"].get(provider) if action in ACTIONS else None
+        if described is None:
             raise PageError(404, "problem.not_found")
         called = () if action == "reset_quota" else described.get("called_models", ())
         if model and model not in {*described.get("models", {}), *called}:

@@ -73,6 +73,7 @@ class LedgerSource:
             described = status["providers"].get(provider)
             if described is not None and described["health"] == "healthy":
                 described["health"] = "degraded"
+        status["routing"]["switches"] = {}  # which are off is not on record
         status["store"] = {"scope": "ledger", "state": "down" if self._error else "ok", "error": self._error}
         self._last = now, status
         return status
@@ -90,6 +91,14 @@ class LedgerSource:
     def act(
         self, action: Action, provider: str, actor: str, detail: str | None = None, model: str | None = None
     ) -> None:
+        """Refuse: the guard is in another process.
+
+        Raises:
+            ActionRefused: always.
+        """
+        raise ActionRefused(READ_ONLY)
+
+    def switch(self, name: str, actor: str, detail: str | None = None, *, on: bool) -> None:
         """Refuse: the guard is in another process.
 
         Raises:

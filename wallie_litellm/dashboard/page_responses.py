@@ -10,12 +10,13 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from wallie_litellm.dashboard.auth import SESSION_COOKIE, SESSION_SECONDS, AccessDenied
 from wallie_litellm.dashboard.html import render_problem
-from wallie_litellm.dashboard.source import ACTIONS, Action
+from wallie_litellm.dashboard.source import ACTIONS, SWITCHING
 from wallie_litellm.dashboard.translations import choose_language, translator
 
 VARY: Final = "Accept-Language, Accept-Encoding, Cookie, Authorization"
 _NOTICE_COOKIE: Final = "wallie_notice"
 _NOTICE_SECONDS: Final = 30
+NOTICED: Final = (*ACTIONS, *SWITCHING)  # the actions after which the page says what was done
 
 
 class PageError(Exception):
@@ -79,7 +80,7 @@ def delete_session(request: Request, response: Response) -> None:
     response.delete_cookie(SESSION_COOKIE, path=base_of(request) or "/")
 
 
-def set_notice(request: Request, response: Response, action: Action, provider: str) -> None:
+def set_notice(request: Request, response: Response, action: str, provider: str) -> None:
     """Have the next page say that ``action`` was taken."""
     response.set_cookie(
         _NOTICE_COOKIE,
@@ -95,7 +96,7 @@ def set_notice(request: Request, response: Response, action: Action, provider: s
 def notice_of(request: Request, language: str) -> str | None:
     """What the last action did, if the cookie says so."""
     action, _, provider = request.cookies.get(_NOTICE_COOKIE, "").partition(":")
-    return translator(language)(f"notice.{action}", provider=unquote(provider)) if action in ACTIONS else None
+    return translator(language)(f"notice.{action}", provider=unquote(provider)) if action in NOTICED else None
 
 
 def delete_notice(request: Request, response: Response) -> None:

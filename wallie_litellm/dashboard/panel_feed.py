@@ -88,6 +88,17 @@ class PanelFeed:
             self._acted_at = time.monotonic()
             self.forget()
 
+    async def switch(self, name: str, actor: str, detail: str | None, *, on: bool) -> None:
+        """Have the source set a switch, and show it to the next viewer.
+
+        Raises:
+            ValueError: there is no such switch.
+            ActionRefused: the source is read-only.
+        """
+        self._source.switch(name, actor, detail, on=on)
+        self._acted_at = time.monotonic()
+        self.forget()
+
     async def conclude_experiment(self, name: str, winner: str, actor: str, detail: str | None) -> None:
         """Have the source end an experiment, and show it to the next viewer.
 

@@ -43,10 +43,10 @@ class _ReportedSource:
     async def fleet(self) -> Fleet:
         return self._fleet
 
-    def act(self, *_: Any) -> None:
+    def act(self, *_: Any, **__: Any) -> None:
         raise NotImplementedError("the parent carries out actions")
 
-    record_export = conclude_experiment = feedback = act
+    record_export = conclude_experiment = feedback = switch = act
 
 
 class _Renderer:

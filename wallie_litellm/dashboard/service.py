@@ -103,6 +103,15 @@ class DashboardService:
         """
         await self._in_thread(lambda feed: feed.act(action, provider, actor, detail, model))
 
+    async def switch(self, name: str, actor: str, detail: str | None = None, *, on: bool) -> None:
+        """Switch a decision of routing off, or on again; the panels that are rendered next show it.
+
+        Raises:
+            ValueError: there is no such switch.
+            ActionRefused: the source is read-only.
+        """
+        await self._in_thread(lambda feed: feed.switch(name, actor, detail, on=on))
+
     async def conclude_experiment(self, name: str, winner: str, actor: str, detail: str | None = None) -> None:
         """End an experiment, as the source does; the panels that are rendered next show it.
 

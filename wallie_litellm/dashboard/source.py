@@ -10,6 +10,7 @@ from wallie_litellm.dashboard.view_model import Fleet
 Action = Literal["reset_quota", "close_circuit", "open_circuit", "release_circuit"]
 
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
+SWITCHING: Final = ("switch_off", "switch_on")  # names among the actions on record
 EXPORTED: Final = "export_csv"  # an export's name among the actions on record
 
 
@@ -42,6 +43,14 @@ class DashboardSource(Protocol):
 
         Raises:
             ValueError: there is no such provider, or no such model at it.
+            ActionRefused: this source is read-only.
+        """
+
+    def switch(self, name: str, actor: str, detail: str | None = None, *, on: bool) -> None:
+        """Switch a decision of routing off, or on again; it goes on record as ``actor``'s.
+
+        Raises:
+            ValueError: there is no such switch.
             ActionRefused: this source is read-only.
         """
 

@@ -235,6 +235,43 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True)
+class RoutingSwitch:
+    """A decision that the file turns on, and whether it is made."""
+
+    name: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TierRow:
+    """A tier's chain, and how often ``auto`` has chosen it."""
+
+    name: str
+    chain: Sequence[str]
+    chosen: int
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """A chain that goes by latency: its present order, and the reason for it."""
+
+    chain: Sequence[str]
+    stream: bool
+    order: Sequence[str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingState:
+    """The switches, tiers and orders; ``shadow``: what ``auto`` chooses is only on record."""
+
+    switches: Sequence[RoutingSwitch] = ()
+    tiers: Sequence[TierRow] = ()
+    orders: Sequence[OrderRow] = ()
+    shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One moment. Without a ledger, or while it cannot be read, ``figures`` is ``None`` and ``problem`` says why."""
 
@@ -246,6 +283,7 @@ class Snapshot:
     budget_usd: float
     figures: Figures | None
     problem: str | None
+    routing: RoutingState = RoutingState()
 
 
 def build_snapshot(
@@ -268,7 +306,19 @@ def build_snapshot(
         for name, own in status["features"].items()
         if own["quota"]
     ]
-    return Snapshot(at, chosen, providers, features, fleet, status["budget"]["limit_usd"], figures, problem)
+    limit, routing = status["budget"]["limit_usd"], _routing(status.get("routing") or {})
+    return Snapshot(at, chosen, providers, features, fleet, limit, figures, problem, routing)
+
+
+def _routing(described: Mapping[str, Any]) -> RoutingState:
+    auto: Mapping[str, Any] = described.get("auto") or {}
+    turned_on, chosen = described.get("turned_on", ()), auto.get("chosen", {})
+    return RoutingState(
+        [RoutingSwitch(name, on) for name, on in described.get("switches", {}).items() if name in turned_on or not on],
+        [TierRow(name, chain, chosen.get(name, 0)) for name, chain in described.get("tiers", {}).items()],
+        [OrderRow(**one) for one in described.get("order", ())],
+        bool(auto.get("shadow")),
+    )
 
 
 def _provider(

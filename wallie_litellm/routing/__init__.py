@@ -13,5 +13,6 @@
 ``hedging``        whether a late call is hedged, by the budgets and by how many others are late
 ``answer_pool``    answers that are given again
 ``warm_prefixes``  which scope was lately sent the same beginning of a prompt
+``turned_on``      which of the decisions a file turns on
 ``switches``       which of the decisions are switched off at run time
 """

@@ -21,6 +21,7 @@ from wallie_litellm.routing.ramp import RampStep
 from wallie_litellm.routing.silence import SilenceStep
 from wallie_litellm.routing.switches import Switches
 from wallie_litellm.routing.tiers import Tiers
+from wallie_litellm.routing.turned_on import turned_on
 from wallie_litellm.routing.warm_prefixes import WarmPrefixes, WarmStep
 
 
@@ -56,6 +57,7 @@ class Routing:
         processes: int = 1,
     ) -> None:
         self.switches = switches
+        self._turned_on = sorted(turned_on(config))
         features, settings = config.features, config.routing
         auto = None if settings.auto is None else Auto(settings.auto, clock.now, self.switches.on)
         of_features = {name: feature.tier for name, feature in features.items() if feature.tier is not None}
@@ -93,7 +95,7 @@ class Routing:
 
     def describe(self) -> dict[str, Any]:
         """The state of all of it, JSON-ready."""
-        described: dict[str, Any] = {"switches": self.switches.describe()}
+        described: dict[str, Any] = {"switches": self.switches.describe(), "turned_on": self._turned_on}
         if self.tiers is not None:
             described["tiers"] = self.tiers.describe()
             if self.tiers.auto is not None:
