@@ -150,7 +150,7 @@ async def finds(stage, found):
     found.same("one", 1, 1)
 serving.EVERY = 0.1
 run = demo.run_demo
-demo.run_demo = lambda *given, **more: run(*given, [Scenario("One", "a story", finds)], **more)
+demo.run_demo = lambda config, echo, played, **more: run(config, echo, [Scenario("One", "a story", finds)], **more)
 main(["demo", "--config", sys.argv[1], "--port", "0"])
 """
 

@@ -62,7 +62,7 @@ def a_file_in_place_of_the_folder(folder: Path) -> str:
 
 
 def a_disk_without_room(folder: Path) -> str:
-    return "resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))"
+    return "resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))"
 
 
 PREPARATIONS = [
