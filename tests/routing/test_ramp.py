@@ -70,7 +70,7 @@ def test_where_the_next_member_is_open_all_ask_the_first(ramped: Ramped) -> None
     ("plan", "stated"),
     [
         (Plan("a", ()), {}),
-        (Plan("a", (Member("b"),), Decided(arm="a")), {}),
+        (Plan("a", (Member("b"),), Decided(arm="a"), experiment="sizes"), {}),
         (Plan("a", (Member("b", {"temperature": 0}),)), {}),
         (Plan("a", (Member("b"),)), {"fallbacks": ["b"]}),
     ],

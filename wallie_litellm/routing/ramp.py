@@ -41,7 +41,7 @@ class RampStep:
 
     def __call__(self, plan: Plan, asked: Asked) -> Plan:
         """The plan, or one that asks the next member first. A chain that the request states stays, as does an arm."""
-        if not plan.members or asked.states_chain or (plan.decided is not None and plan.decided.arm is not None):
+        if not plan.members or asked.states_chain or plan.experiment is not None:
             return plan
         share = self._share(plan.group, asked)
         if share >= 1.0 or not self._switches.on("ramp"):
