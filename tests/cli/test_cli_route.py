@@ -54,5 +54,8 @@ def test_a_request_goes_where_it_says(
     assert (found["first"], found["then"], found["tier"]) == (first, then, tier)
 
 
-def test_an_unknown_tier_is_one_line(config: Path) -> None:
-    assert "flsh" in one_line_of(run("route", "Hello!", "--tier", "flsh", "--config", config))
+@pytest.mark.parametrize("option", ["--tier", "--model"])
+def test_an_unknown_name_is_one_line(config: Path, option: str) -> None:
+    result = run("route", "Hello!", option, "flsh", "--config", config)
+    assert result.exit_code == 2
+    assert "flsh" in one_line_of(result)

@@ -55,3 +55,18 @@ async def test_what_is_switched_while_redis_is_away_is_sent_when_it_is_back(
     server.start()
     await until(lambda: off(other) == {"cache"})
     assert off(one) == {"cache"}
+
+
+async def test_what_is_off_stays_off_when_redis_loses_its_data(
+    server: RedisServer, make_guard: Callable[..., Guard]
+) -> None:
+    one, other = (make_guard(server.url) for _ in range(2))
+    await until(lambda: all(guard.status()["store"]["state"] == "ok" for guard in (one, other)))
+    one.switch("hedge", on=False)
+    await until(lambda: off(other) == {"hedge"})
+    server.client().flushall()
+    third = make_guard(server.url)
+    await until(lambda: off(third) == {"hedge"})
+    assert off(one) == off(other) == {"hedge"}
+    third.switch("hedge", on=True)
+    await until(lambda: not off(one) and not off(other))

@@ -97,6 +97,8 @@ def test_an_unknown_tier_is_refused_with_a_suggestion() -> None:
     with pytest.raises(UnknownTier, match="found 'premum', which is no tier; did you mean 'premium'") as caught:
         Planning().plan("mini", tier="premum")
     assert caught.value.status_code == 400
+    with pytest.raises(UnknownTier, match="which is no tier"):
+        Planning().plan("mini", tier=["flash"])
 
 
 def test_a_member_with_parameters_may_be_the_first_group_again() -> None:

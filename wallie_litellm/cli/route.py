@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import click
@@ -32,12 +33,21 @@ def route_command(
     loaded = load_or_refuse(config)
     if model is None and tier is None and feature is None:
         model = "auto" if loaded.wallie.routing.auto is not None else next(iter(loaded.chains), None)
+    if model is not None and not _is_known(loaded, model):
+        refuse(f"unknown model {model!r}: neither a model group, an alias, nor a tier of the configuration")
     try:
         found = _explained(loaded, prompt, model, {} if tier is None else {"tier": tier}, feature)
     except (TypeError, ValueError) as error:
         refuse(str(error))
     click.echo(json.dumps(found, indent=2) if as_json else "\n".join(_lines(found)))
     sys.exit(DONE)
+
+
+def _is_known(loaded: Any, model: str) -> bool:
+    routing, aliases = loaded.wallie.routing, loaded.router_settings.get("model_group_alias") or {}
+    groups = {str(entry.get("model_name")) for entry in loaded.model_list}
+    named = {*aliases, *routing.tiers, *(("auto",) if routing.auto is not None else ())}
+    return not groups or model in named or any(fnmatchcase(model, group) for group in groups)
 
 
 def _explained(

@@ -7,7 +7,7 @@ new generation, and a result that belongs to an older one changes nothing.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, Protocol
@@ -123,6 +123,7 @@ class CircuitBreaker:
         "_open_for",
         "_probes",
         "_proved",
+        "_sampled",
         "_window",
         "failures",
         "generation",
@@ -144,6 +145,7 @@ class CircuitBreaker:
         self._last_probe = 0
         self._probes: dict[int, float] = {}  # when each outstanding probe is given up as lost
         self._window: deque[tuple[float, Verdict]] = deque()
+        self._sampled: Counter[Verdict] = Counter()  # in the window
 
     def wait(self, now: float) -> float:
         """Seconds until a call may be tried: 0 now, ``inf`` while an operator holds it open."""
@@ -242,14 +244,13 @@ class CircuitBreaker:
         if not self.rules.counts_all:
             return
         self._window.append((now, verdict))
+        self._sampled[verdict] += 1
         while self._window[0][0] <= now - self.rules.window:
-            self._window.popleft()
+            self._sampled[self._window.popleft()[1]] -= 1
 
     def _too_many(self, verdict: Verdict, rate: float | None) -> bool:
         calls = len(self._window)
-        if rate is None or calls < self.rules.min_calls:
-            return False
-        return sum(one is verdict for _, one in self._window) / calls >= rate
+        return rate is not None and calls >= self.rules.min_calls and self._sampled[verdict] / calls >= rate
 
     def _open(self, now: float, open_for: float, reason: str | None) -> None:
         self._become(BreakerState.OPEN, reason)
@@ -264,5 +265,6 @@ class CircuitBreaker:
         self._proved = 0
         self._probes.clear()
         self._window.clear()
+        self._sampled.clear()
         if state is BreakerState.CLOSED:
             self._open_for = self.rules.open_for

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from wallie_litellm.core.latency_histogram import WINDOW
-from wallie_litellm.routing.latencies import Latencies
+from wallie_litellm.routing.latencies import MOST_KINDS, Latencies
 from wallie_litellm.routing.switches import Switches
 
 SHORTEST: Final = 5.0  # seconds: no bound is below
@@ -29,7 +29,7 @@ class FirstTokenBounds:
         self._now = now
         self._switches = switches
         self._lock = threading.Lock()
-        self._known: dict[tuple[str, bool], tuple[float, float | None, float]] = {}  # looked at, bound, measured at
+        self._known: dict[tuple[str, bool], tuple[float, float, float]] = {}  # looked at, bound, measured at
 
     def of(self, scope: str, streamed: bool) -> float | None:
         """Seconds in which the first token must come; ``None`` for no bound."""
@@ -37,13 +37,21 @@ class FirstTokenBounds:
             return None
         now = self._now()
         with self._lock:
-            looked_at, bound, measured_at = self._known.get((scope, streamed), (-WINDOW, None, now))
+            known = self._known.get((scope, streamed))
+            looked_at, bound, measured_at = (now, None, now) if known is None else known
             if bound is None or now - looked_at >= REFRESHED:
                 slowest = self._latencies.first_token(scope, streamed, PERCENTILE)
                 if slowest is not None:
                     bound, measured_at = max(SHORTEST, TIMES * slowest), now
-                self._known[scope, streamed] = now, bound, measured_at
+                if bound is not None:
+                    self._keep((scope, streamed), (now, bound, measured_at))
         return None if bound is None else bound * 2.0 ** int((now - measured_at) / WINDOW)
+
+    def _keep(self, kind: tuple[str, bool], known: tuple[float, float, float]) -> None:
+        self._known.pop(kind, None)
+        if len(self._known) >= MOST_KINDS:
+            self._known.pop(next(iter(self._known)))
+        self._known[kind] = known
 
     def describe(self) -> dict[str, dict[str, float]]:
         """The bounds that are known, in seconds, by scope and kind."""
@@ -51,6 +59,5 @@ class FirstTokenBounds:
             known = list(self._known.items())
         described: dict[str, dict[str, float]] = {}
         for (scope, streamed), (_, bound, _) in known:
-            if bound is not None:
-                described.setdefault(scope, {})["stream" if streamed else "whole"] = round(bound, 3)
+            described.setdefault(scope, {})["stream" if streamed else "whole"] = round(bound, 3)
         return described

@@ -147,11 +147,12 @@ class Latencies:
             return merged.pace(), count
 
     def _kind(self, scope: str, streamed: bool) -> _Kind:
-        kind = self._kinds.get((scope, streamed))
+        kind = self._kinds.pop((scope, streamed), None)
         if kind is None:
             if len(self._kinds) >= MOST_KINDS:
-                self._kinds.pop(next(iter(self._kinds)))
-            kind = self._kinds[scope, streamed] = _Kind()
+                self._kinds.pop(next(iter(self._kinds)))  # the one used longest ago
+            kind = _Kind()
+        self._kinds[scope, streamed] = kind
         return kind
 
 

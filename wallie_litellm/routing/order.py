@@ -237,11 +237,12 @@ class OrderStep:
         return (explored, *(group for group in order if group != explored)), True
 
     def _chain(self, groups: tuple[str, ...], streamed: bool, now: float) -> ChainOrder:
-        chain = self._chains.get((groups, streamed))
+        chain = self._chains.pop((groups, streamed), None)
         if chain is None:
             if len(self._chains) >= MOST_CHAINS:
-                self._chains.pop(next(iter(self._chains)))
-            chain = self._chains[groups, streamed] = ChainOrder(groups, now)
+                self._chains.pop(next(iter(self._chains)))  # the one used longest ago
+            chain = ChainOrder(groups, now)
+        self._chains[groups, streamed] = chain
         return chain
 
     def describe(self) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ class Tiers:
             UnknownTier: ``stated`` is no tier.
         """
         if stated is not None and stated != "":
-            if stated not in self.names:
+            if not isinstance(stated, str) or stated not in self.names:
                 raise UnknownTier(_unknown(stated, sorted(self.names)))
             return str(stated), "as the request says"
         found = metadata.get("tier")

@@ -9,6 +9,7 @@ from typing import Final
 from wallie_litellm.limiter.redis.layout import CHANNEL, SWITCHED_OFF
 from wallie_litellm.limiter.redis.paused_models import Command
 
+KEPT: Final = "@kept"  # a field of the hash that is always there: without it Redis has lost what it had
 CHANGED: Final = "@switches"  # in a broadcast, in the place of a provider's name, which has no such character
 
 
@@ -22,6 +23,7 @@ class SharedSwitches:
         self._send = send
         self._take_in: Callable[[Iterable[str]], object] | None = None
         self._unsent: dict[str, bool] = {}
+        self._off: frozenset[str] = frozenset()  # as Redis has said last
         self.exchanged = 0  # times that Redis had all changes, and said what is off
 
     def share(self, take_in: Callable[[Iterable[str]], object]) -> Callable[[str, bool], object]:
@@ -44,7 +46,17 @@ class SharedSwitches:
                 if self._unsent.get(name) is on:  # and has not been switched again meanwhile
                     del self._unsent[name]
             off = {name.decode() for name in await command("hkeys", SWITCHED_OFF)}
+            if KEPT not in off and self.exchanged:  # a process that has just started leaves it to those that know
+                off |= await self._restore(command, worker)
+            off.discard(KEPT)
+            self._off = frozenset(off)
             for name, on in list(self._unsent.items()):
                 (off.discard if on else off.add)(name)
             self._take_in(off)
             self.exchanged += not self._unsent
+
+    async def _restore(self, command: Command, worker: str) -> frozenset[str]:
+        """Redis is new, or has lost its data: have it keep what was off."""
+        for name in (KEPT, *self._off):
+            await command("hset", SWITCHED_OFF, name, worker)
+        return self._off
