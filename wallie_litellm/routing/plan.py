@@ -117,5 +117,13 @@ class Plan(NamedTuple):
     granted: frozenset[str] = frozenset()
     experiment: str | None = None
 
+    def next_first(self, why: str) -> Plan:
+        """The same with the next member asked first; ``why`` goes on record."""
+        first, *rest = self.members
+        decided = self.decided or Decided()
+        decided.order = decided.order or self.group
+        decided.why.append(why)
+        return self._replace(group=first.group, members=(Member(self.group), *rest), decided=decided)
+
 
 PlanStep = Callable[[Plan, Asked], Plan]  # one kind of decision: returns the plan as it was, or another

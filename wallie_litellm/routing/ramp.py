@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from wallie_litellm.routing.plan import Asked, Decided, Member, Plan
+from wallie_litellm.routing.plan import Asked, Plan
 from wallie_litellm.routing.switches import Switches
 
 FIRST_SHARE: Final = 0.1  # of the requests, when the breaker has just closed
@@ -46,14 +46,11 @@ class RampStep:
         share = self._share(plan.group, asked)
         if share >= 1.0 or not self._switches.on("ramp"):
             return plan
-        first, rest = plan.members[0], plan.members[1:]
+        first = plan.members[0]
         scopes = tuple(asked.scopes_of(first.group))
         if first.parameters or any(map(self._is_open, scopes)) or self._takes(plan.group, share):
             return plan
-        decided = plan.decided or Decided()
-        decided.order = decided.order or plan.group
-        decided.why.append(f"{first.group} first, as {plan.group} has just come back")
-        return plan._replace(group=first.group, members=(Member(plan.group), *rest), decided=decided)
+        return plan.next_first(f"{first.group} first, as {plan.group} has just come back")
 
     def _share(self, group: str, asked: Asked) -> float:
         """The share of the requests that may ask ``group`` first."""

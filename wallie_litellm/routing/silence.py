@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from wallie_litellm.routing.latencies import Latencies
-from wallie_litellm.routing.plan import Asked, Decided, Member, Plan
+from wallie_litellm.routing.plan import Asked, Plan
 from wallie_litellm.routing.switches import Switches
 
 FOUND_OUT_BY: Final = 2  # calls that wait longer than usual
@@ -36,13 +36,10 @@ class SilenceStep:
             return plan
         if not self._switches.on("first_token") or not self._is_silent(plan.group, asked):
             return plan
-        first, rest = plan.members[0], plan.members[1:]
-        if self._is_silent(first.group, asked) or any(map(self._is_open, asked.scopes_of(first.group))):
+        second = plan.members[0].group
+        if self._is_silent(second, asked) or any(map(self._is_open, asked.scopes_of(second))):
             return plan
-        decided = plan.decided or Decided()
-        decided.order = decided.order or plan.group
-        decided.why.append(f"{first.group} first, as {plan.group} says nothing")
-        return plan._replace(group=first.group, members=(Member(plan.group), *rest), decided=decided)
+        return plan.next_first(f"{second} first, as {plan.group} says nothing")
 
     def _is_silent(self, group: str, asked: Asked) -> bool:
         scopes = tuple(asked.scopes_of(group))
