@@ -2,9 +2,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 SERVE ?= 1
-FAST := tests/core tests/config tests/guard tests/limiter tests/telemetry tests/architecture \
-	$(addprefix --ignore tests/,telemetry/test_posthog_outages.py guard/test_nothing_leaks.py \
-	guard/test_loop_cancelled.py guard/test_every_ending.py) -k 'not redis and not cluster'
+FAST := tests/core tests/config tests/guard tests/limiter tests/routing tests/telemetry tests/architecture \
+	$(addprefix --ignore tests/,telemetry/test_posthog_outages.py \
+	$(addprefix guard/test_,nothing_leaks.py loop_cancelled.py every_ending.py answer_cache.py latency_decisions.py \
+	experiments_over_http.py hedging_over_http.py hedging_properties.py hedging_tail.py tiers_over_http.py)) \
+	-k 'not redis and not cluster'
 
 # LiteLLM downloads its price map at import unless told to use the one it ships.
 export LITELLM_LOCAL_MODEL_COST_MAP = True

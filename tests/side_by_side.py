@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # The rest goes from process to process a file at a time: its tests share servers. Each test of these starts its own.
 TESTS_APART = (
     "tests/fleet/",
+    "tests/guard/test_nothing_leaks.py",
     "tests/proxy/test_starting.py::test_a_model",
     "tests/proxy/test_starting.py::test_wallie",
     "tests/proxy/test_workers.py::test_two_workers_together_admit_no_more_than_the_limit_by_each",
@@ -35,6 +36,9 @@ FIRST = (
     "tests/limiter/leased/test_fleet_simulation.py",
     "tests/limiter/redis/",
     "tests/guard/test_concurrency.py",
+    "tests/guard/test_hedging_",
+    "tests/guard/test_latency_decisions.py",
+    "tests/guard/test_answer_cache.py",
     "tests/guard/test_every_ending.py",
     "tests/telemetry/",
     "tests/dashboard/",
