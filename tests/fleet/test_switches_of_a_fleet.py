@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from recording import RecordingBus
 from redis_support import RedisServer
 from support import until
 
 from wallie_litellm.events import OperatorActed
 from wallie_litellm.guard import Guard
+from wallie_litellm.limiter.redis import shared_switches
+from wallie_litellm.limiter.redis.layout import SWITCHED_OFF
 
 
 def off(guard: Guard) -> set[str]:
@@ -58,13 +61,22 @@ async def test_what_is_switched_while_redis_is_away_is_sent_when_it_is_back(
 
 
 async def test_what_is_off_stays_off_when_redis_loses_its_data(
-    server: RedisServer, make_guard: Callable[..., Guard]
+    server: RedisServer, make_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(shared_switches, "NEW_FOR", 0.0)
     one, other = (make_guard(server.url) for _ in range(2))
     await until(lambda: all(guard.status()["store"]["state"] == "ok" for guard in (one, other)))
     one.switch("hedge", on=False)
     await until(lambda: off(other) == {"hedge"})
-    server.client().flushall()
+    for guard in (one, other):  # each exchange after the first may tell Redis
+        guard.switch("hedge", on=False)
+    redis = server.client()
+    await until(lambda: redis.hexists(SWITCHED_OFF, shared_switches.KEPT))
+    for guard in (one, other):
+        guard.switch("hedge", on=False)
+    await until(lambda: off(one) == off(other) == {"hedge"})
+    monkeypatch.setattr(shared_switches, "NEW_FOR", 1_000.0)
+    redis.flushall()
     third = make_guard(server.url)
     await until(lambda: off(third) == {"hedge"})
     assert off(one) == off(other) == {"hedge"}

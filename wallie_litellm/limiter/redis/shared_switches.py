@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from math import inf
 from typing import Final
 
 from wallie_litellm.limiter.redis.layout import CHANNEL, SWITCHED_OFF
 from wallie_litellm.limiter.redis.paused_models import Command
 
 KEPT: Final = "@kept"  # a field of the hash that is always there: without it Redis has lost what it had
+NEW_FOR: Final = 10.0  # seconds for which a process leaves it to those that know, to tell Redis: each does within 4 s
 CHANGED: Final = "@switches"  # in a broadcast, in the place of a provider's name, which has no such character
 
 
@@ -24,6 +27,7 @@ class SharedSwitches:
         self._take_in: Callable[[Iterable[str]], object] | None = None
         self._unsent: dict[str, bool] = {}
         self._off: frozenset[str] = frozenset()  # as Redis has said last
+        self._knows_from = inf  # when this process may tell it to Redis, in seconds of the monotonic clock
         self.exchanged = 0  # times that Redis had all changes, and said what is off
 
     def share(self, take_in: Callable[[Iterable[str]], object]) -> Callable[[str, bool], object]:
@@ -46,8 +50,12 @@ class SharedSwitches:
                 if self._unsent.get(name) is on:  # and has not been switched again meanwhile
                     del self._unsent[name]
             off = {name.decode() for name in await command("hkeys", SWITCHED_OFF)}
-            if KEPT not in off and self.exchanged:  # a process that has just started leaves it to those that know
+            if KEPT in off:
+                self._knows_from = -inf
+            elif time.monotonic() >= self._knows_from:
                 off |= await self._restore(command, worker)
+            elif self._knows_from == inf:
+                self._knows_from = time.monotonic() + NEW_FOR
             off.discard(KEPT)
             self._off = frozenset(off)
             for name, on in list(self._unsent.items()):
