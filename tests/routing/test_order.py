@@ -133,3 +133,20 @@ def test_a_request_stays_with_its_warm_prefix_unless_another_is_much_faster_or_i
     assert sum(plan.group == "a" for plan in plans) == (20 if stays else explored)
     if stays:
         assert all(plan.decided.order is None for plan in plans)
+
+
+def test_no_request_explores_a_member_that_has_no_room():
+    traffic = Traffic({"a": 0.4, "b": 4.0})
+    traffic.run(600)
+    traffic.full = frozenset({"b/m"})
+    assert {traffic.plan().group for _ in range(200)} == {"a"}
+
+
+def test_a_request_that_explores_the_files_first_is_on_record_as_such():
+    traffic = Traffic({"a": 2.0, "b": 0.2})
+    traffic.run(300)
+    assert traffic.order == ("b", "a")
+    explored = [plan for plan in (traffic.plan() for _ in range(200)) if plan.group == "a"]
+    assert explored
+    assert all(plan.decided.why == ["a is asked to see what it takes"] for plan in explored)
+    assert all(plan.decided.order is None for plan in explored)

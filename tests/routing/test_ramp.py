@@ -11,6 +11,8 @@ from fake_clock import FakeClock
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.guard import Guard
 from wallie_litellm.routing.plan import Asked, Decided, Member, Plan
+from wallie_litellm.routing.ramp import RampStep
+from wallie_litellm.routing.switches import Switches
 
 SCOPES = {"a": ("openai",), "b": ("anthropic",)}
 
@@ -85,3 +87,13 @@ def test_switched_off_it_is_as_without(ramped: Ramped) -> None:
     ramped.come_back()
     ramped.guard.switch("ramp", on=False)
     assert ramped.share() == 1.0
+
+
+def test_where_the_next_member_has_no_room_all_ask_the_first() -> None:
+    full: set[str] = set()
+    step = RampStep(30.0, lambda: 100.0, Switches(), lambda _: 100.0, lambda _: False, lambda scope: scope not in full)
+    asked = Asked("a", {}, None, None, {}, {}, lambda _: (), scopes_of=lambda group: SCOPES[group])
+    plan = Plan("a", (Member("b"),))
+    assert step(plan, asked).group == "b"
+    full.add("anthropic")
+    assert {step(plan, asked).group for _ in range(20)} == {"a"}

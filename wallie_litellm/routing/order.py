@@ -199,9 +199,12 @@ class OrderStep:
         if warm is not None and (kept := self._kept(warm, order, asked)) is not None:
             order = (kept, *(group for group in order if group != kept))
             why = f"{kept} first, whose vendor has the beginning of the prompt"
-        if order == groups:
+        if order == groups and not explored:
             return plan
         decided = decided or Decided()
+        if order == groups:  # the file's first is the one that is explored: on record, though nothing moves
+            decided.why.append(why)
+            return plan._replace(decided=decided)
         decided.order = plan.group
         decided.why.append(why)
         return plan._replace(group=order[0], members=tuple(map(Member, order[1:])), decided=decided)
@@ -232,9 +235,14 @@ class OrderStep:
             explored, order = chain.to_explore(now), chain.order
         if change is not None:
             self._report(change)
-        if explored is None or all(map(self._is_open, asked.scopes_of(explored))):
+        if explored is None or not self._admits(explored, asked):
             return order, False
         return (explored, *(group for group in order if group != explored)), True
+
+    def _admits(self, group: str, asked: Asked) -> bool:
+        """Whether one of the group's scopes would admit a request now: none waits to explore."""
+        scopes = tuple(asked.scopes_of(group))
+        return not scopes or any(not self._is_open(one) and self._serves_now(one) for one in scopes)
 
     def _chain(self, groups: tuple[str, ...], streamed: bool, now: float) -> ChainOrder:
         chain = self._chains.pop((groups, streamed), None)

@@ -1,7 +1,7 @@
 """``ramp``: what has come back from an open breaker is given its traffic in steps.
 
 Of a chain's requests only a share, which grows with time, asks a group first that has come back; the others ask the
-next member first, as long as its breaker is closed. Nothing is refused for it, and nothing waits.
+next member first, as long as that can serve now. Nothing is refused for it, and nothing waits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ MOST_GROUPS: Final = 1_000  # whose steps are kept: with a wildcard, callers inv
 class RampStep:
     """The step of a plan that spares a group which has come back less than ``seconds`` ago.
 
-    ``closed_at`` returns when the breakers of a scope have closed last, in seconds of ``now``'s clock.
+    ``closed_at`` returns when the breakers of a scope have closed last, in seconds of ``now``'s clock. ``serves_now``
+    says of a scope whether it would admit a request now.
     """
 
     def __init__(
@@ -30,12 +31,14 @@ class RampStep:
         switches: Switches,
         closed_at: Callable[[str], float],
         is_open: Callable[[str], bool],
+        serves_now: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._seconds = seconds
         self._now = now
         self._switches = switches
         self._closed_at = closed_at
         self._is_open = is_open
+        self._serves_now = serves_now
         self._lock = threading.Lock()
         self._credit: dict[str, float] = {}  # by group: requests that may ask it first
 
@@ -48,7 +51,9 @@ class RampStep:
             return plan
         first = plan.members[0]
         scopes = tuple(asked.scopes_of(first.group))
-        if first.parameters or any(map(self._is_open, scopes)) or self._takes(plan.group, share):
+        if first.parameters or any(map(self._is_open, scopes)) or not all(map(self._serves_now, scopes)):
+            return plan
+        if self._takes(plan.group, share):
             return plan
         return plan.next_first(f"{first.group} first, as {plan.group} has just come back")
 

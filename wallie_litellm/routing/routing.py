@@ -73,6 +73,10 @@ class Routing:
             self.steps += (self.experiments,)
         if self.warm is not None:
             self.steps += (WarmStep(self.warm, marked, everywhere=everywhere, on=self.switches.on),)
+
+        def serves_now(scope: str) -> bool:
+            return not breakers.denial_of(scope, ONE_REQUEST, 0)
+
         #: ``None`` where nothing is decided by them.
         self.latencies = Latencies(clock.now) if _measures(config) else None
         self.first_tokens = self.order = None
@@ -82,14 +86,15 @@ class Routing:
             if LATENCY in (config.routing.order, *orders.values()):
                 self.order = OrderStep(
                     *(self.latencies, clock.now, self.switches, config.routing.order, orders),
-                    *(breakers.is_open, on_order_change, lambda scope: not breakers.denial_of(scope, ONE_REQUEST, 0)),
+                    *(breakers.is_open, on_order_change, serves_now),
                 )
                 self.steps += (self.order,)
             bound = frozenset(name for name, own in features.items() if own.first_token is AUTO_FIRST_TOKEN)
             if bound:
                 self.steps += (SilenceStep(self.latencies, self.switches, bound, breakers.is_open),)
         if (seconds := config.breaker.ramp) is not None:
-            self.steps += (RampStep(seconds, clock.now, self.switches, breakers.closed_at, breakers.is_open),)
+            spared = (breakers.closed_at, breakers.is_open, serves_now)
+            self.steps += (RampStep(seconds, clock.now, self.switches, *spared),)
         #: ``None`` where no feature is hedged: requests need not look.
         self.hedging = Hedging(config, clock, self.switches, self.latencies, processes) or None
 
