@@ -269,6 +269,20 @@ async def test_another_member_that_its_latency_puts_first_is_asked_the_same_ques
     assert received(openai) == 2
 
 
+async def test_the_answer_of_a_member_that_stands_in_for_a_while_is_not_kept(
+    router: Any, openai: SimulatedProvider
+) -> None:
+    def stand_in(plan: Plan, asked: Asked) -> Plan:
+        return plan.next_first("second first, as g has just come back")
+
+    router.guard.routing.steps = (stand_in,)
+    stood_in = await execute_ai_request(router, "g", messages(), feature="faq")
+    router.guard.routing.steps = ()
+    own = await execute_ai_request(router, "g", messages(), feature="faq")
+    assert [(one.model, one.provider) for one in (stood_in, own)] == [("second", "openai"), ("g", "openai")]
+    assert received(openai) == 2
+
+
 async def test_features_without_a_cache_ask_every_time(router: Any, openai: SimulatedProvider) -> None:
     for _ in range(2):
         await router.acompletion("g", messages())

@@ -367,7 +367,7 @@ async def test_a_request_ends_once_with_all_its_attempts(
     )
 
 
-_NOT_ON_RECORD = ("auto_against", "shadow", "warm")  # of what was decided: how the rest came about
+_NOT_ON_RECORD = ("auto_against", "shadow", "stands_in", "warm")  # of what was decided: how the rest came about
 
 
 def test_a_request_ends_with_what_routing_decided(make_guard: MakeGuard, bus: RecordingBus) -> None:

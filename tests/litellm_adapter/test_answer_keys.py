@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import litellm
@@ -42,10 +43,11 @@ def question(
     group: str = "g",
     feature: str = "faq",
     deployments: Any = DEPLOYMENTS,
+    defaults: Mapping[str, Any] = {},
     **arguments: Any,
 ) -> CacheQuestion | None:
     stated = {"messages": MESSAGES, **arguments}
-    return QuestionReader().read(operation, group, feature, stated, deployments, settings)
+    return QuestionReader().read(operation, group, feature, stated, deployments, settings, defaults)
 
 
 def key(*args: Any, **kwargs: Any) -> str:
@@ -65,6 +67,7 @@ def key(*args: Any, **kwargs: Any) -> str:
         {"max_tokens": None},
         {"extra_headers": {"traceparent": "00-1-2-01", "X-Request-Id": "7"}},
         {"deployments": ({"litellm_params": {"model": "openai/gpt-4o-mini", "api_key": "sk-2", "weight": 3}},)},
+        {"defaults": {"timeout": 9, "max_retries": 1, "metadata": {"caching_groups": None}}},
         {"messages": [litellm.Message(role="user", content="hi").model_dump(include={"role", "content"})]},
     ],
     ids=str,
@@ -94,6 +97,7 @@ def test_what_does_not_change_an_answer_is_no_part_of_the_question(more: dict[st
         {"cache": {"namespace": "n"}},
         {"deployments": ({"litellm_params": {"model": "openai/gpt-4o", "api_key": "sk-1"}},)},
         {"deployments": ({"litellm_params": {"model": "openai/gpt-4o-mini", "max_tokens": 7}},)},
+        {"defaults": {"max_tokens": 7}},
     ],
     ids=str,
 )
@@ -121,6 +125,12 @@ def test_schemas_that_differ_ask_for_different_answers() -> None:
             {"metadata": {**PROXY, "user_api_key_end_user_id": "e1"}},
             {"metadata": {**PROXY, "user_api_key_end_user_id": "e2"}},
         ),
+        # Without a key, a JWT for example.
+        (
+            {"metadata": {"user_api_key": None, "user_api_key_user_id": "u1"}},
+            {"metadata": {"user_api_key": None, "user_api_key_user_id": "u2"}},
+        ),
+        ({"litellm_metadata": {"actor_agent_id": "a1"}}, {"litellm_metadata": {"actor_agent_id": "a2"}}),
         # On record both are masked to the same name.
         ({"user": "sk-proj-aaaaaaaaaaaaaaaaaaaaaaaa"}, {"user": "sk-proj-bbbbbbbbbbbbbbbbbbbbbbbb"}),
     ],
@@ -132,7 +142,10 @@ def test_users_have_answers_of_their_own_unless_the_file_says_otherwise(one: Any
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, FOR_ALL], ids=["user", "all"])
-@pytest.mark.parametrize("name", ["user_api_key_hash", "user_api_key", "user_api_key_team_id", "user_api_key_org_id"])
+@pytest.mark.parametrize(
+    "name",
+    ["user_api_key_hash", "user_api_key", "user_api_key_team_id", "user_api_key_org_id", "user_api_key_project_id"],
+)
 @pytest.mark.parametrize("place", ["metadata", "litellm_metadata"])
 def test_no_answer_leaves_its_tenant_on_the_proxy(settings: AnswerCacheSettings, name: str, place: str) -> None:
     one, another = ({place: {**PROXY, name: value}} for value in ("t1", "t2"))
@@ -145,6 +158,7 @@ def test_no_answer_leaves_its_tenant_on_the_proxy(settings: AnswerCacheSettings,
         {"temperature": 0.7},
         {"temperature": "0.7"},
         {"deployments": ({"litellm_params": {"model": "openai/gpt-4o-mini", "temperature": 1}},)},
+        {"defaults": {"temperature": 0.7}},
     ],
     ids=str,
 )
@@ -189,6 +203,8 @@ def test_a_stream_that_is_kept_as_it_came_answers_no_request_for_one_piece(opera
         ({"no-store": True}, True, False, 60, 60),
         ({"ttl": 5, "s-maxage": 7}, True, True, 5, 7),
         ({"ttl": 600, "s-maxage": 600}, True, True, 60, 60),
+        ({"ttl": "5", "s-maxage": -1}, True, True, 5, 0),
+        ({"ttl": "x", "s-maxage": True}, True, True, 60, 60),
     ],
 )
 def test_litellms_controls_of_one_request_hold_within_the_files(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,24 @@ async def test_files_are_the_users_alone_and_go_when_they_have_expired(
     assert sorted(file.name for file in folder.iterdir()) == ["1.json", "2.json", "3.json"]
     assert folder.stat().st_mode & 0o077 == 0
     assert all(file.stat().st_mode & 0o077 == 0 for file in folder.iterdir())
+
+
+async def test_a_file_that_cannot_be_read_is_no_answer_and_one_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BoundedStore(DiskAnswers(str(tmp_path)), BOUND)
+    for name, content in (("text", b"no time\n{}"), ("bytes", b"\xff\xfe")):
+        (tmp_path / f"{name}.json").write_bytes(content)
+        assert await store.get(f"wallie:answer:{name}") is None
+    assert not store.is_away
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    await store.put("wallie:answer:new", "x", 60)
+    assert store.is_away
+    assert sorted(os.listdir(tmp_path)) == ["bytes.json", "text.json"]
 
 
 @pytest.mark.parametrize("kind", ["qdrant-semantic", "redis-semantic", "s3"])

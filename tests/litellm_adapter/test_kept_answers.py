@@ -111,6 +111,12 @@ def test_a_stream_that_a_filter_ended_is_not_kept() -> None:
     assert kept_stream("chat", [], (1, 1), {}) is None
 
 
+def test_a_stream_with_log_probabilities_is_not_kept_as_they_would_be_missing() -> None:
+    sent = chunks("Hel", "lo.")
+    sent[1].choices[0].logprobs = {"content": [{"token": "lo.", "logprob": -0.1, "top_logprobs": []}]}
+    assert kept_stream("chat", sent, (1, 1), {}) is None
+
+
 EVENTS = [
     b'event: message_start\ndata: {"message": {"stop_reason": null}}\n\n',
     b'data: {"delta": {"stop_reason": "%s"}}\n\n',

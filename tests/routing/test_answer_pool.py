@@ -178,7 +178,7 @@ async def test_a_request_that_wants_no_kept_answer_neither_reads_nor_is_waited_f
 
 async def test_what_cannot_be_read_is_no_answer(pool: AnswerPool) -> None:
     assert isinstance(pool.store, Kept)
-    for text in ("", "{", "[]", "null", '{"at": 1}'):
+    for text in ("", "{", "[]", "null", '{"at": 1}', '{"at": "x", "deployment": "", "cost_usd": 0, "answer": {}}'):
         pool.store.texts["k"] = text
         found = lookup(pool)
         assert await found.answer(9) is None

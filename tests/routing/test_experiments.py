@@ -157,6 +157,18 @@ def test_what_a_process_has_changed_holds_before_the_ledger_has_it() -> None:
     assert (experiment.standing.winner, experiment.standing.state) == ("sonnet", "concluded")
 
 
+def test_what_a_clock_that_is_behind_changes_comes_after_what_is_known() -> None:
+    experiment = step().by_name["m"]
+    definition = experiment.settings.definition
+    assert experiment.time_of_change(70.0) == 70.0
+    experiment.learn([change(90, "started", definition="d0"), change(100, "started", definition=definition)])
+    at = experiment.time_of_change(70.0)
+    experiment.note(Change("c0", at, definition, "stopped", "mini"))
+    assert experiment.standing == Standing(100.0, "c100", frozenset({"mini"}))
+    assert experiment.time_of_change(at) > at
+    assert experiment.time_of_change(200.0) == 200.0
+
+
 def test_with_another_definition_it_begins_anew() -> None:
     record = [
         change(1, "started"), change(2, "stopped", "mini"), change(3, "started", definition="d2"),

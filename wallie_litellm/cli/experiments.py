@@ -154,7 +154,7 @@ async def _conclude_in_ledger(
     from wallie_litellm.ledger.queries import LedgerQueries
     from wallie_litellm.ledger.reader import open_reader
     from wallie_litellm.ledger.records import record_of
-    from wallie_litellm.routing.experiments import CONCLUDED
+    from wallie_litellm.routing.experiments import AFTER, CONCLUDED
 
     settings = loaded.wallie.experiments[name]
     async with open_reader(ledger_url(loaded)) as engine:
@@ -167,7 +167,9 @@ async def _conclude_in_ledger(
             return FAILED
         if won not in settings.arms:
             refuse(f"unknown arm {won!r}; the arms of {name}: {', '.join(settings.arms)}")
-        now, detail = time.time(), f"{won} has won" + (f": {reason}" if reason else "")
+        # Not before the start, by a clock that is ahead of this one.
+        now = max(time.time(), (found.standing.since or 0.0) + AFTER)
+        detail = f"{won} has won" + (f": {reason}" if reason else "")
         done = (
             ExperimentChanged(new_id(now), now, name, settings.definition, CONCLUDED, won, actor, reason),
             OperatorActed(new_id(now), now, actor, "conclude_experiment", name, detail),

@@ -92,7 +92,13 @@ class CachedRequests:
         group = (context.decided.order if context.decided is not None else None) or context.group
         deployments = self._inner.deployments_of(group)
         question = self._reader.read(
-            context.operation, group, context.caller.feature, request.arguments, deployments, settings
+            context.operation,
+            group,
+            context.caller.feature,
+            request.arguments,
+            deployments,
+            settings,
+            self._inner.defaults(),
         )
         if question is None:
             return None
@@ -156,6 +162,8 @@ class CachedRequests:
         served = context.served_by
         # A fallback's answer is that of another model than the one asked for, until this one serves again.
         if served is None or served.group != context.group or context.tried.fallbacks:
+            return None
+        if context.decided is not None and context.decided.stands_in:  # as for a fallback's
             return None
         settled = next((one for one in reversed(context.attempts) if one.success and one.model == served.group), None)
         if settled is None:

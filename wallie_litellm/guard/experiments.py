@@ -55,7 +55,7 @@ class ExperimentActions:
             raise ValueError(f"{name} has not been started: no worker has read the ledger yet")
         if experiment.standing.winner is not None:
             raise ValueError(f"{name} has been concluded: {experiment.standing.winner} has won")
-        wall, definition = self.clock.wall(), experiment.settings.definition
+        wall, definition = experiment.time_of_change(self.clock.wall()), experiment.settings.definition
         change = Change(new_id(wall), wall, definition, CONCLUDED, winner, detail)
         experiment.note(change)
         self.reporter.publish(ExperimentChanged(change.id, wall, name, definition, CONCLUDED, winner, actor, detail))

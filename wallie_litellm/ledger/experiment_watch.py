@@ -153,7 +153,7 @@ class ExperimentWatch:
 
     def _change(self, name: str, experiment: Experiment, change: str, arm: str, basis: str, why: str | None) -> float:
         """Put a change on record, and have it hold here at once; returns its time."""
-        at, definition = self._now(), experiment.settings.definition
+        at, definition = experiment.time_of_change(self._now()), experiment.settings.definition
         # Its id is the same whichever worker makes it: the time in it is that of no clock.
         id_ = named_id(0.0, f"{change}:{name}:{basis}")
         experiment.note(Change(id_, at, definition, change, arm, why))

@@ -4,7 +4,8 @@ A request counts for the arm that it was given, whichever member of the chain an
 says nothing of an arm, and counts for none. The value of a request is
 
 - ``success``: 1 if it was answered, else 0;
-- ``cost``: what all its attempts cost, in US dollars; those without a known price are left out;
+- ``cost``: what all its attempts cost, in US dollars, 0 of an answer from the cache; those without a known price are
+  left out;
 - ``latency``: the logarithm of its milliseconds, waiting and fallbacks included, so that a mean is a geometric one, and
   a difference a ratio; one that was not answered counts as :data:`UNANSWERED_MS` at least, so that errors are not fast;
 - ``feedback``: the last that the application gave, of those that have one.
@@ -208,7 +209,7 @@ def _counts(name: str, standing: Standing) -> Select[Any]:
             number(requests.c.by_caller),
             number(requests.c.success & requests.c.used_fallback),
             number(unpriced),
-            func.avg(requests.c.cost_usd),
+            func.avg(_cost()),
         )
         .where(*_of(name, standing))
         .group_by(requests.c.arm)
@@ -249,7 +250,12 @@ def _value(metric: str) -> ColumnElement[float]:
         took = requests.c.latency_ms
         counted = case((~requests.c.success & (took < UNANSWERED_MS), UNANSWERED_MS), (took < 1.0, 1.0), else_=took)
         return func.ln(counted, type_=Float(53))
-    return requests.c.cost_usd
+    return _cost()
+
+
+def _cost() -> ColumnElement[float]:
+    """A request's cost: an answer from the cache has none on record, as there was no attempt."""
+    return case((requests.c.cache_hit, 0.0), else_=requests.c.cost_usd)
 
 
 async def _by_arm(connection: AsyncConnection, statement: Select[Any]) -> dict[str, Sequence[Any]]:

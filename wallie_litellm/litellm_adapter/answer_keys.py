@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
@@ -13,7 +14,7 @@ from wallie_litellm.config import AnswerCacheSettings
 from wallie_litellm.core.operations import CHAT, RESPONSES
 from wallie_litellm.litellm_adapter.inner_router import MOST_GROUPS
 
-_FORMAT: Final = "2"  # of keys and kept answers: another one finds nothing of an earlier
+_FORMAT: Final = "3"  # of keys and kept answers: another one finds nothing of an earlier
 
 #: Operations whose answers may be kept; of those whose streams are kept as they came, a stream has a key of its own.
 KEPT: Final = frozenset({CHAT, "text_completion", "embedding", RESPONSES, "messages"})
@@ -43,9 +44,12 @@ _TERMS: Final = frozenset(
         "tpm", "use_in_pass_through", "use_litellm_proxy", "use_xai_oauth", "weight",
     }
 )  # fmt: skip
-# What LiteLLM's proxy says of its caller: answers never go from one key, team or organisation to another.
-_TENANT: Final = ("user_api_key_hash", "user_api_key", "user_api_key_team_id", "user_api_key_org_id")
-_END_USER: Final = ("user_id", "user_api_key_end_user_id")
+# What LiteLLM's proxy says of its caller: answers never go from one key, team, project or organisation to another.
+_TENANT: Final = (
+    "user_api_key_hash", "user_api_key", "user_api_key_team_id", "user_api_key_org_id", "user_api_key_project_id",
+)  # fmt: skip
+# The third and fourth are all that a proxy says of a caller who has no key: one with a JWT, or by an authenticator.
+_END_USER: Final = ("user_id", "user_api_key_end_user_id", "user_api_key_user_id", "actor_agent_id")
 # Arguments with which an answer has an effect of its own, or depends on what happened before.
 _STATEFUL: Final = ("background", "conversation", "previous_response_id")
 
@@ -78,12 +82,16 @@ class QuestionReader:
         arguments: Mapping[str, Any],
         deployments: Sequence[Mapping[str, Any]],
         settings: AnswerCacheSettings,
+        defaults: Mapping[str, Any] = {},
     ) -> CacheQuestion | None:
-        """The question that a request asks of a ``group`` and its ``deployments``; ``None`` where none is kept."""
+        """The question that a request asks of a ``group`` and its ``deployments``; ``None`` where none is kept.
+
+        ``defaults`` are the parameters of calls that neither states.
+        """
         streams = arguments.get("stream") is True
         if operation not in KEPT or (streams and operation not in STREAMS_KEPT) or _has_effects(arguments):
             return None
-        if not settings.any_temperature and _is_warm(arguments, deployments):
+        if not settings.any_temperature and _is_warm(arguments, deployments, defaults):
             return None
         control = arguments.get("cache")
         control = control if isinstance(control, Mapping) else {}
@@ -101,7 +109,7 @@ class QuestionReader:
         }
         try:
             text = _as_json.encode(what)
-            text += self._digest_of(group, deployments)
+            text += self._digest_of(group, deployments, defaults)
         except (TypeError, ValueError, RecursionError):  # an object of the application's own
             return None
         key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -114,11 +122,16 @@ class QuestionReader:
             keeps=not control.get("no-store"),
         )
 
-    def _digest_of(self, group: str, deployments: Sequence[Mapping[str, Any]]) -> str:
+    def _digest_of(self, group: str, deployments: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]) -> str:
         """What the file sets for the deployments of a group, whichever of them is picked."""
         kept = self._deployments.get(group)
         if kept is None or kept[0] is not deployments:
-            settings = {json.dumps(_settings_of(one), sort_keys=True, default=_plain) for one in deployments}
+            settings = {
+                json.dumps(
+                    [_settings_of(one["litellm_params"]), _said(_settings_of(defaults))], sort_keys=True, default=_plain
+                )
+                for one in deployments
+            }
             digest = hashlib.sha256("\n".join(sorted(settings)).encode()).hexdigest()
             if len(self._deployments) >= MOST_GROUPS:
                 self._deployments.clear()
@@ -137,8 +150,7 @@ def _said(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return said
 
 
-def _settings_of(deployment: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = deployment["litellm_params"]
+def _settings_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in parameters.items()
@@ -150,12 +162,14 @@ def _has_effects(arguments: Mapping[str, Any]) -> bool:
     return any(arguments.get(name) for name in _STATEFUL)
 
 
-def _is_warm(arguments: Mapping[str, Any], deployments: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether answers differ by a temperature above 0 that the request or a deployment states."""
+def _is_warm(
+    arguments: Mapping[str, Any], deployments: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]
+) -> bool:
+    """Whether answers differ by a temperature above 0 that the request, else a deployment or the defaults state."""
     stated = arguments.get("temperature")
     if stated is not None:
         return bool(stated != 0)
-    return any(one["litellm_params"].get("temperature") for one in deployments)
+    return any(stated.get("temperature") for stated in (defaults, *(one["litellm_params"] for one in deployments)))
 
 
 def _origin_of(arguments: Mapping[str, Any], *, of_user: bool) -> dict[str, Any]:
@@ -188,4 +202,10 @@ _as_json: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_
 
 
 def _seconds(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+    """The seconds that a control states, 0 for fewer; ``None`` where it states none, or what is no number."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)
+    if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
+        return None
+    return max(0.0, float(value))

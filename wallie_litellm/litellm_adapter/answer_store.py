@@ -155,18 +155,22 @@ class DiskAnswers:
     def _read(file: Path) -> str | None:
         try:
             until, _, text = file.read_text().partition("\n")
-        except FileNotFoundError:
+            return text if float(until) > time.time() else None
+        except (FileNotFoundError, ValueError):  # the second: it holds no answer
             return None
-        return text if float(until) > time.time() else None
 
     def _write(self, file: Path, text: str) -> None:
         if self._written % LOOK_EVERY == 0:
             self._clean()
         self._written += 1
         handle, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
-        with os.fdopen(handle, "w") as part:
-            part.write(text)
-        Path(name).replace(file)
+        try:
+            with os.fdopen(handle, "w") as part:
+                part.write(text)
+            Path(name).replace(file)
+        except BaseException:  # a full disk, which parts that stay would keep full
+            Path(name).unlink(missing_ok=True)
+            raise
 
     def _clean(self) -> None:
         """Delete what has expired, and the oldest above ``MOST_FILES``."""

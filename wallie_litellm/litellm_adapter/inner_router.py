@@ -65,6 +65,7 @@ class InnerRouter:
         self._are_named = False  # whether the present deployments are
         self._destinations: dict[str, Destination] = {}  # by the deployment's id
         self._aliases: dict[str, str] | None = None
+        self._defaults: Mapping[str, Any] | None = None
         self._names = names
         self._keep_names()
 
@@ -92,6 +93,7 @@ class InnerRouter:
         self._are_named = False
         self._destinations = {}
         self._aliases = None
+        self._defaults = None
         self._keep_names()
         if self._usage is not None:
             self._usage.changed()
@@ -171,9 +173,15 @@ class InnerRouter:
                 destinations[key] = destination
         return destination
 
+    def defaults(self) -> Mapping[str, Any]:
+        """The Router's ``default_litellm_params``, which every call has that does not state them itself."""
+        if self._defaults is None:
+            self._defaults = dict(getattr(self._settings(), "default_litellm_params", None) or {})
+        return self._defaults
+
     def fallbacks(self) -> dict[str, Any]:
         """The Router's chains as LiteLLM writes them, under the names in ``FALLBACKS``."""
-        source = self.router.settings() if self._registry is not None else self.router
+        source = self._settings()
         return {name: getattr(source, name, None) for name in FALLBACKS}
 
     def alias_target(self, group: str) -> str | None:
@@ -190,7 +198,7 @@ class InnerRouter:
 
         ``granted``: it has, by the name that it used.
         """
-        source = self.router.settings() if self._registry is not None else self.router
+        source = self._settings()
         for name in _FALLBACK_CHECKS[granted:]:
             check = getattr(source, name, None)
             if check is not None and not await check(model=group, request_kwargs=request, **self._for_checks):
@@ -231,8 +239,10 @@ class InnerRouter:
         )
 
     def _default(self) -> Any:
-        source = self.router.settings() if self._registry is not None else self.router
-        return getattr(source, "default_deployment", None)
+        return getattr(self._settings(), "default_deployment", None)
+
+    def _settings(self) -> Any:
+        return self.router.settings() if self._registry is not None else self.router
 
     def _picking(self, group: str, request: dict[str, Any], messages: Any, prompt: Any) -> Any:
         if self._select is not None:

@@ -72,7 +72,7 @@ def kept_stream(operation: str, chunks: Sequence[Any], tokens: tuple[int, int], 
     if operation == RESPONSES:
         return _kept_events(chunks)
     chunks = [chunk for chunk in chunks if chunk is not None]
-    if not chunks:
+    if not chunks or any(map(_has_logprobs, chunks)):  # LiteLLM's builder leaves these out
         return None
     if all(value_of(chunk, "usage") is None for chunk in chunks):
         prompt, output = tokens
@@ -80,6 +80,10 @@ def kept_stream(operation: str, chunks: Sequence[Any], tokens: tuple[int, int], 
         chunks.append(ModelResponseStream(id=chunks[0].id, model=chunks[0].model, choices=[], usage=usage))
     whole = litellm.stream_chunk_builder(chunks)
     return None if whole is None else kept_answer(operation, whole, arguments)
+
+
+def _has_logprobs(chunk: Any) -> bool:
+    return any(value_of(choice, "logprobs") is not None for choice in value_of(chunk, "choices") or ())
 
 
 def _kept_bytes(chunks: Sequence[Any]) -> list[str] | None:

@@ -59,7 +59,8 @@ class KeptAnswer(NamedTuple):
     def from_text(cls, text: str) -> KeptAnswer | None:
         """What was kept, with values of its own; ``None`` where it cannot be read."""
         with suppress(ValueError, TypeError):
-            return cls(**json.loads(text))
+            kept = cls(**json.loads(text))
+            return kept._replace(at=float(kept.at), cost_usd=None if kept.cost_usd is None else float(kept.cost_usd))
         return None
 
 

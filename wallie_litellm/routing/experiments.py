@@ -17,6 +17,7 @@ STARTED: Final = "started"
 STOPPED: Final = "stopped"
 CONCLUDED: Final = "concluded"
 
+AFTER: Final = 0.001  # seconds between two changes of which the second was made by a clock that is behind
 MOST_UNITS: Final = 10_000  # whose arms are remembered, those that were seen last
 _BITS: Final = 64  # of a unit's hash
 _random: Final = random.Random()  # noqa: S311 - it divides requests
@@ -97,6 +98,10 @@ class Experiment:
             self._recorded = tuple(recorded)
             self._own = tuple(change for change in self._own if change.id not in ids)
             self._stand()
+
+    def time_of_change(self, wall: float) -> float:
+        """The time of a change at ``wall``: after all that are known, whichever clocks those were made by."""
+        return max([wall, *(change.at + AFTER for change in (*self._recorded, *self._own))])
 
     def _stand(self) -> None:
         changes = sorted((*self._recorded, *self._own), key=lambda change: (change.at, change.id))

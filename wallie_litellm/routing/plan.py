@@ -33,8 +33,9 @@ class Decided:
     ``requested`` is the name that the caller used, where that is not the group asked first. ``unit`` is a hash of the
     user or session that has the ``arm``. ``auto_tier`` is the tier that ``auto`` chose, or with ``shadow`` would have,
     and ``auto_against`` the group whose price its choice is compared with.
-    ``order`` is the group that was planned first, where its latency put another before it. ``wasted_usd`` is the cost
-    of hedges that lost. ``saved_usd`` is what a cached answer had cost. ``warm`` is the request's prefix, where that is
+    ``order`` is the group that was planned first, where its latency put another before it, and ``stands_in`` says that
+    another is asked first for a time, while that one comes back or says nothing. ``wasted_usd`` is the cost of hedges
+    that lost. ``saved_usd`` is what a cached answer had cost. ``warm`` is the request's prefix, where that is
     looked at. ``why`` are short reasons, without content.
     """
 
@@ -48,6 +49,7 @@ class Decided:
     auto_saved_usd: float | None = None
     auto_against: str | None = None
     order: str | None = None
+    stands_in: bool = False
     hedged: bool = False
     wasted_usd: float = 0.0
     cache_hit: bool = False
@@ -122,6 +124,7 @@ class Plan(NamedTuple):
         first, *rest = self.members
         decided = self.decided or Decided()
         decided.order = decided.order or self.group
+        decided.stands_in = True
         decided.why.append(why)
         return self._replace(group=first.group, members=(Member(self.group), *rest), decided=decided)
 
