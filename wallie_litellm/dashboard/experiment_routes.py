@@ -127,7 +127,7 @@ def add_experiment_routes(
         return Experiments.model_validate({"experiments": [as_json(one) for one in found]})
 
     @router.post(
-        "/experiments/{name}/conclude",
+        "/experiments/{name:path}/conclude",  # a name may have a slash
         tags=TAGS,
         operation_id="conclude_experiment",
         summary="End an experiment",
