@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import click
@@ -22,6 +22,7 @@ from wallie_litellm.cli.exits import DONE, FAILED, UNUSABLE, echo_error, load_or
 from wallie_litellm.cli.remote import running_client, url_options
 from wallie_litellm.core.provider_names import is_account
 from wallie_litellm.core.scopes import model_in
+from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,9 +36,11 @@ _REPLICA_TIMEOUT: Final = 1.0  # seconds for this process to receive the breaker
 _LEDGER_TIMEOUT: Final = 3.0  # seconds for the ledger to record the action
 _LONGEST: Final = 200  # characters of an actor or a reason
 _PLAIN: Final = "".join(map(chr, range(32, 127))).replace("%", "")  # characters that stay as they are in the header
+_ACTOR: Final = "On whose behalf; it goes on record. user@host unless given."
 _PER_PROCESS: Final = "wallie.store.url is memory: limits are per process; name a running one with --url or WALLIE_URL"
 
 _Found = TypeVar("_Found")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,7 @@ def _command(action: _Action) -> click.Command:
     @url_options
     @click.option("--model", metavar="NAME", help="Of that model of PROVIDER's alone.")
     @click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
-    @click.option("--reason", metavar="TEXT", help="Why; it goes on record.")
-    @click.option("--actor", metavar="NAME", help="On whose behalf; it goes on record. user@host unless given.")
+    @signature_options
     @click.option("--yes", is_flag=True, help="Do not ask.")
     def command(
         provider: str,
@@ -138,6 +140,12 @@ def _command(action: _Action) -> click.Command:
     return command
 
 
+def signature_options(command: _Command) -> _Command:
+    """The options that :func:`signature_of` takes."""
+    command = click.option("--actor", metavar="NAME", help=_ACTOR)(command)
+    return click.option("--reason", metavar="TEXT", help="Why; it goes on record.")(command)
+
+
 def signature_of(actor: str | None, reason: str | None) -> tuple[str, str | None]:
     """Who acts, user@host unless given, and why, as it goes on record."""
     return _printable(actor) or _default_actor(), _printable(reason)
@@ -149,7 +157,7 @@ def header_value(actor: str) -> dict[str, str]:
 
 
 def _printable(text: str | None) -> str | None:
-    return "".join(filter(str.isprintable, text or "")).strip()[:_LONGEST] or None
+    return one_line(text or "", "").strip()[:_LONGEST] or None
 
 
 def _default_actor() -> str:
@@ -166,7 +174,7 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         refuse("standard input is no terminal, so the question cannot be asked: say --yes")
-    if not click.confirm("".join(filter(str.isprintable, question))):
+    if not click.confirm(one_line(question, "")):
         echo_error("Nothing was done.")
         sys.exit(FAILED)
 

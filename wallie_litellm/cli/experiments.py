@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import click
 
-from wallie_litellm.cli.actions import confirm, header_value, signature_of
+from wallie_litellm.cli.actions import confirm, header_value, signature_of, signature_options
 from wallie_litellm.cli.exits import DONE, FAILED, UNUSABLE, echo_error, load_or_refuse, refuse, say
 from wallie_litellm.cli.ledger import ledger_errors, ledger_url
 from wallie_litellm.cli.remote import one_line_errors, running_client, url_options
@@ -86,8 +86,7 @@ def show_command(name: str | None, url: str | None, insecure: bool, config: str 
 @click.option(
     "--winner", metavar="ARM", help="The arm that has won, instead of the one that is better than all others."
 )
-@click.option("--reason", metavar="TEXT", help="Why; it goes on record.")
-@click.option("--actor", metavar="NAME", help="On whose behalf; it goes on record. user@host unless given.")
+@signature_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def conclude_command(
     name: str,

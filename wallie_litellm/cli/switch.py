@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from wallie_litellm.cli.actions import header_value, signature_of
+from wallie_litellm.cli.actions import header_value, signature_of, signature_options
 from wallie_litellm.cli.exits import DONE, FAILED, UNUSABLE, echo_error, refuse, say
 from wallie_litellm.cli.remote import running_client, url_options
 from wallie_litellm.routing.switches import SWITCHES
@@ -23,8 +23,7 @@ _NO_SERVER: Final = "name a running proxy or dashboard by --url or WALLIE_URL; w
 @click.argument("name", type=click.Choice(SWITCHES), metavar="NAME")
 @click.argument("state", type=click.Choice(("on", "off")), metavar="on|off")
 @url_options
-@click.option("--reason", metavar="TEXT", help="Why; it goes on record.")
-@click.option("--actor", metavar="NAME", help="On whose behalf; it goes on record. user@host unless given.")
+@signature_options
 def switch_command(
     name: str, state: str, url: str | None, insecure: bool, reason: str | None, actor: str | None
 ) -> None:

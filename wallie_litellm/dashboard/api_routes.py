@@ -38,7 +38,7 @@ from wallie_litellm.dashboard.usage_ranges import (
     usage_rows,
 )
 from wallie_litellm.dashboard.view_model import DEFAULT_RANGE
-from wallie_litellm.dashboard.visitors import operator_of, visitor_of
+from wallie_litellm.dashboard.visitors import operator_of, reason_of, visitor_of
 from wallie_litellm.ledger.kpis import measure_kpis
 from wallie_litellm.ledger.schema import RECORD_TABLES
 
@@ -208,10 +208,10 @@ class _ActionRoute:
         order: Annotated[Order | None, Body()] = None,
     ) -> Done:
         """Described by the route."""
-        reason = "".join(filter(str.isprintable, (order.reason if order is not None else None) or "")).strip()
+        reason = None if order is None else reason_of(order.reason)
         model = (order.model if order is not None else None) or None
         try:
-            await self._service.act(self.action, provider, operator.actor, reason or None, model)
+            await self._service.act(self.action, provider, operator.actor, reason, model)
         except ValueError as error:
             described = (await self._service.status())["providers"]
             if provider in described and model is not None:

@@ -13,7 +13,7 @@ from wallie_litellm.dashboard.auth import Visitor
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.source import ActionRefused
 from wallie_litellm.dashboard.usage_ranges import iso
-from wallie_litellm.dashboard.visitors import operator_of
+from wallie_litellm.dashboard.visitors import operator_of, reason_of
 from wallie_litellm.ledger.experiments import as_json
 
 TAGS: Final[list[Any]] = ["experiments"]
@@ -142,7 +142,7 @@ def add_experiment_routes(
         stated = conclusion or Conclusion()
         winner = stated.winner or await _leader(service, name)
         try:
-            await service.conclude_experiment(name, winner, visitor.actor, _plain(stated.reason))
+            await service.conclude_experiment(name, winner, visitor.actor, reason_of(stated.reason))
         except ValueError as error:
             raise ApiError(404, "wallie_unknown_experiment", str(error)) from error
         except ActionRefused as error:
@@ -177,7 +177,3 @@ async def _leader(service: DashboardService, name: str) -> str:
     if found.leader is None:
         raise ApiError(409, "wallie_no_leader", f"no arm of {name} is better than the others yet; say which has won")
     return found.leader
-
-
-def _plain(reason: str | None) -> str | None:
-    return "".join(filter(str.isprintable, reason or "")).strip() or None

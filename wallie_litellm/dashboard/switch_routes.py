@@ -13,7 +13,7 @@ from wallie_litellm.dashboard.auth import Visitor
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.source import ActionRefused
 from wallie_litellm.dashboard.usage_ranges import iso
-from wallie_litellm.dashboard.visitors import operator_of
+from wallie_litellm.dashboard.visitors import operator_of, reason_of
 
 
 class Switching(BaseModel):
@@ -51,9 +51,8 @@ def add_switch_route(router: APIRouter, service: DashboardService, errors: dict[
         asked: Annotated[Switching, Body()],
     ) -> Switched:
         """Off, all is as without its key in the file; over a fleet at all workers. On record with who, when and why."""
-        reason = "".join(filter(str.isprintable, asked.reason or "")).strip() or None
         try:
-            await service.switch(name, visitor.actor, reason, on=asked.on)
+            await service.switch(name, visitor.actor, reason_of(asked.reason), on=asked.on)
         except ValueError as error:
             raise ApiError(404, "wallie_unknown_switch", str(error)) from error
         except ActionRefused as error:

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from fastapi import Header, Request
 
+from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.dashboard.auth import CSRF_HEADER, Visitor
 from wallie_litellm.dashboard.sessions import clean_name
 
@@ -36,3 +37,8 @@ async def operator_of(
         # Clients write characters outside of ASCII as in URLs.
         found = replace(found, name=clean_name(unquote(x_wallie_actor)))
     return found
+
+
+def reason_of(text: str | None) -> str | None:
+    """Why an operator acts, fit to be recorded; ``None`` without a reason."""
+    return one_line(text or "", "").strip() or None
