@@ -12,6 +12,7 @@
 ``silence``        a model that has fallen silent is asked second
 ``hedging``        whether a late call is hedged, by the budgets and by how many others are late
 ``answer_pool``    answers that are given again
+``remembered``     what is remembered of requests for a while
 ``warm_prefixes``  which scope was lately sent the same beginning of a prompt
 ``turned_on``      which of the decisions a file turns on
 ``switches``       which of the decisions are switched off at run time

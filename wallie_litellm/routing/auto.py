@@ -6,15 +6,15 @@ model because it reads simpler or harder. Each process remembers its own session
 
 from __future__ import annotations
 
-import threading
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 from wallie_litellm.config.tiers import AutoSettings
 from wallie_litellm.core.human_ask import human_ask
 from wallie_litellm.core.prompt_complexity import PromptComplexity
 from wallie_litellm.routing.plan import Asked
+from wallie_litellm.routing.remembered import Remembered
 from wallie_litellm.routing.warm_prefixes import session_of
 
 SESSION_KEPT: Final = 3_600.0  # seconds since its last request that a session stays with its tier
@@ -23,7 +23,6 @@ MOST_PROMPTS: Final = 1_000  # whose complexity is remembered, by a hash of thei
 _PROMPTS: Final = ("messages", "input", "contents", "prompt")  # the arguments that hold what is sent, on each wire
 
 Classify = Callable[[str], PromptComplexity]
-_Value = TypeVar("_Value")
 
 
 class Choice(NamedTuple):
@@ -42,8 +41,8 @@ class Auto:
         self.classify: Classify | None = None
         self.chosen: Counter[str] = Counter()  # requests by tier
         self._on = on
-        self._sessions: _Recent[str] = _Recent(now, SESSION_KEPT, MOST_SESSIONS)
-        self._prompts: _Recent[PromptComplexity] = _Recent(now, SESSION_KEPT, MOST_PROMPTS)
+        self._sessions: Remembered[str] = Remembered(now, MOST_SESSIONS)
+        self._prompts: Remembered[PromptComplexity] = Remembered(now, MOST_PROMPTS)
 
     @property
     def is_on(self) -> bool:
@@ -60,12 +59,12 @@ class Auto:
         session = session_of(asked.arguments, asked.metadata)
         key = None if session is None else (asked.feature, asked.user_id, session)
         if key is not None and (tier := self._sessions.find(key)) is not None:
-            self._sessions.keep(key, tier)
+            self._sessions.keep(key, tier, SESSION_KEPT)
             choice = Choice(tier, f"auto: {tier}, as the session's first request")
         else:
             choice = self.choose_for(prompt_of(asked))
             if key is not None:
-                self._sessions.keep(key, choice.tier)
+                self._sessions.keep(key, choice.tier, SESSION_KEPT)
         self.chosen[choice.tier] += 1
         return choice
 
@@ -77,7 +76,7 @@ class Auto:
         found = self._prompts.find(hash(ask))
         if found is None:
             found = self.classify(ask)
-            self._prompts.keep(hash(ask), found)
+            self._prompts.keep(hash(ask), found, SESSION_KEPT)
         tier = self.settings.tier_of(found.level)
         signals = f": {', '.join(found.kinds)}" if found.kinds else ""
         return Choice(tier, f"auto: {tier}, as the prompt is {found.level} ({found.score:g}{signals})", found)
@@ -96,27 +95,3 @@ class Auto:
 def prompt_of(asked: Asked) -> Any:
     """What a request sends."""
     return next((asked.arguments[name] for name in _PROMPTS if asked.arguments.get(name)), None)
-
-
-class _Recent(Generic[_Value]):
-    """Values that are kept for so many ``seconds``, of at most so many keys. Safe to use from several threads."""
-
-    def __init__(self, now: Callable[[], float], seconds: float, most: int) -> None:
-        self._now, self._seconds, self._most = now, seconds, most
-        self._kept: OrderedDict[Hashable, tuple[float, _Value]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def find(self, key: Hashable) -> _Value | None:
-        with self._lock:
-            found = self._kept.get(key)
-        return None if found is None or found[0] < self._now() else found[1]
-
-    def keep(self, key: Hashable, value: _Value) -> None:
-        with self._lock:
-            self._kept[key] = self._now() + self._seconds, value
-            self._kept.move_to_end(key)
-            if len(self._kept) > self._most:
-                self._kept.popitem(last=False)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from wallie_litellm.core.last_used import LastUsed
 from wallie_litellm.core.latency_histogram import WINDOW
 from wallie_litellm.routing.latencies import MOST_KINDS, Latencies
 from wallie_litellm.routing.switches import Switches
@@ -29,7 +30,8 @@ class FirstTokenBounds:
         self._now = now
         self._switches = switches
         self._lock = threading.Lock()
-        self._known: dict[tuple[str, bool], tuple[float, float, float]] = {}  # looked at, bound, measured at
+        #: When it was looked at, the bound, and when that was measured.
+        self._known: LastUsed[tuple[str, bool], tuple[float, float, float]] = LastUsed(MOST_KINDS)
 
     def of(self, scope: str, streamed: bool) -> float | None:
         """Seconds in which the first token must come; ``None`` for no bound."""
@@ -44,14 +46,8 @@ class FirstTokenBounds:
                 if slowest is not None:
                     bound, measured_at = max(SHORTEST, TIMES * slowest), now
                 if bound is not None:
-                    self._keep((scope, streamed), (now, bound, measured_at))
+                    self._known.keep((scope, streamed), (now, bound, measured_at))
         return None if bound is None else bound * 2.0 ** int((now - measured_at) / WINDOW)
-
-    def _keep(self, kind: tuple[str, bool], known: tuple[float, float, float]) -> None:
-        self._known.pop(kind, None)
-        if len(self._known) >= MOST_KINDS:
-            self._known.pop(next(iter(self._known)))
-        self._known[kind] = known
 
     def describe(self) -> dict[str, dict[str, float]]:
         """The bounds that are known, in seconds, by scope and kind."""

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from wallie_litellm.core.attempt_result import HEDGED, AttemptResult
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
+from wallie_litellm.core.last_used import LastUsed
 from wallie_litellm.core.latency_histogram import LatencyHistogram
 from wallie_litellm.core.latency_score import PENALTY, LatencyScore, Pace, normalised
 
@@ -54,7 +55,7 @@ class Latencies:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._lock = threading.Lock()
-        self._kinds: dict[tuple[str, bool], _Kind] = {}
+        self._kinds: LastUsed[tuple[str, bool], _Kind] = LastUsed(MOST_KINDS)
         self._in_flight: dict[int, tuple[MeasuredAttempt, bool]] = {}  # by their identity
 
     def begin(self, attempt: MeasuredAttempt, streamed: bool) -> None:
@@ -68,7 +69,7 @@ class Latencies:
             _, streamed = self._in_flight.pop(id(attempt), (None, None))
             if streamed is None:
                 return
-            now, kind = self._now(), self._kind(attempt.scope, streamed)
+            now, kind = self._now(), self._kinds.use((attempt.scope, streamed), _Kind)
             total = now - attempt.started_at
             if result.timed_out and attempt.started_at >= kind.answered_at:
                 kind.given_up, kind.given_up_at = kind.given_up + 1, now
@@ -145,15 +146,6 @@ class Latencies:
                 if is_silent and _is_longer(now - attempt.started_at, pace):
                     merged.add(now, now - attempt.started_at)
             return merged.pace(), count
-
-    def _kind(self, scope: str, streamed: bool) -> _Kind:
-        kind = self._kinds.pop((scope, streamed), None)
-        if kind is None:
-            if len(self._kinds) >= MOST_KINDS:
-                self._kinds.pop(next(iter(self._kinds)))  # the one used longest ago
-            kind = _Kind()
-        self._kinds[scope, streamed] = kind
-        return kind
 
 
 def _is_longer(seconds: float, pace: Pace | None) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from math import inf, log, sqrt
 from typing import Any, Final, NamedTuple
 
+from wallie_litellm.core.last_used import LastUsed
 from wallie_litellm.core.latency_score import USUAL_SPREAD, Pace
 from wallie_litellm.routing.latencies import FEWEST, Latencies
 from wallie_litellm.routing.plan import Asked, Decided, Member, Plan, Warm
@@ -181,7 +182,7 @@ class OrderStep:
         self._report = report
         self._serves_now = serves_now
         self._lock = threading.Lock()
-        self._chains: dict[tuple[tuple[str, ...], bool], ChainOrder] = {}
+        self._chains: LastUsed[tuple[tuple[str, ...], bool], ChainOrder] = LastUsed(MOST_CHAINS)
 
     def __call__(self, plan: Plan, asked: Asked) -> Plan:
         """The plan in order. A chain that the request states, an experiment's arm or winner, and parameters stay."""
@@ -225,7 +226,7 @@ class OrderStep:
     def _order_of(self, groups: tuple[str, ...], asked: Asked) -> tuple[tuple[str, ...], bool]:
         now, streamed, change = self._now(), asked.streams, None
         with self._lock:
-            chain = self._chain(groups, streamed, now)
+            chain = self._chains.use((groups, streamed), lambda: ChainOrder(groups, now))
             if now - chain.decided_at >= DECIDED_EVERY:
                 chain.decided_at = now
                 measured = {
@@ -243,15 +244,6 @@ class OrderStep:
         """Whether one of the group's scopes would admit a request now: none waits to explore."""
         scopes = tuple(asked.scopes_of(group))
         return not scopes or any(not self._is_open(one) and self._serves_now(one) for one in scopes)
-
-    def _chain(self, groups: tuple[str, ...], streamed: bool, now: float) -> ChainOrder:
-        chain = self._chains.pop((groups, streamed), None)
-        if chain is None:
-            if len(self._chains) >= MOST_CHAINS:
-                self._chains.pop(next(iter(self._chains)))  # the one used longest ago
-            chain = ChainOrder(groups, now)
-        self._chains[groups, streamed] = chain
-        return chain
 
     def describe(self) -> list[dict[str, Any]]:
         """The chains that requests have taken, with their present order and the reason for it, JSON-ready."""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from wallie_litellm.core.last_used import LastUsed
 from wallie_litellm.routing.plan import Asked, Plan
 from wallie_litellm.routing.switches import Switches
 
@@ -40,7 +41,7 @@ class RampStep:
         self._is_open = is_open
         self._serves_now = serves_now
         self._lock = threading.Lock()
-        self._credit: dict[str, float] = {}  # by group: requests that may ask it first
+        self._credit: LastUsed[str, float] = LastUsed(MOST_GROUPS)  # by group: requests that may ask it first
 
     def __call__(self, plan: Plan, asked: Asked) -> Plan:
         """The plan, or one that asks the next member first. A chain that the request states stays, as does an arm."""
@@ -65,8 +66,6 @@ class RampStep:
     def _takes(self, group: str, share: float) -> bool:
         """Whether this request is one of those that ask ``group``: evenly spread, without chance."""
         with self._lock:
-            credit = self._credit.pop(group, 0.0) + share
-            if len(self._credit) >= MOST_GROUPS:
-                self._credit.pop(next(iter(self._credit)))
-            self._credit[group] = credit - (credit >= 1.0)
+            credit = (self._credit.get(group) or 0.0) + share
+            self._credit.keep(group, credit - (credit >= 1.0))
             return credit >= 1.0

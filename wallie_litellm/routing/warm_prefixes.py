@@ -6,13 +6,12 @@ A request stays there where it can serve as soon as any other; a breaker, a paus
 from __future__ import annotations
 
 import json
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
 from wallie_litellm.routing.plan import Asked, Decided, Plan, Warm
+from wallie_litellm.routing.remembered import Remembered
 
 MOST_PREFIXES: Final = 10_000  # remembered at once, as digests of 16 bytes
 PREFIX: Final = 4_096  # characters that count: about the 1,024 tokens from which vendors keep a prompt's beginning
@@ -28,28 +27,17 @@ class WarmPrefixes:
     """The scopes that served each of the last prefixes. Safe to use from several threads."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._served: OrderedDict[bytes, tuple[float, str, str]] = OrderedDict()  # until, scope, group
-        self._lock = threading.Lock()
+        self._served: Remembered[tuple[str, str]] = Remembered(now, MOST_PREFIXES)  # scope and group, by digest
         self.kept = 0  # requests that stayed where their prefix was
         self.moved = 0  # requests whose prefix was elsewhere, which could not serve as soon
 
     def find(self, digest: bytes, seconds: float) -> Warm:
         """What is remembered of a prefix."""
-        with self._lock:
-            found = self._served.get(digest)
-        if found is None or found[0] < self._now():
-            return Warm(digest, seconds)
-        return Warm(digest, seconds, found[1], found[2])
+        return Warm(digest, seconds, *(self._served.find(digest) or ()))
 
     def served(self, warm: Warm, scope: str, group: str) -> None:
         """A request with this prefix has been answered in ``scope``."""
-        until = self._now() + warm.seconds
-        with self._lock:
-            self._served[warm.digest] = (until, scope, group)
-            self._served.move_to_end(warm.digest)
-            if len(self._served) > MOST_PREFIXES:
-                self._served.popitem(last=False)
+        self._served.keep(warm.digest, (scope, group), warm.seconds)
         if warm.scope is not None:
             if warm.scope == scope:
                 self.kept += 1
