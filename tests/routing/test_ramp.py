@@ -91,7 +91,7 @@ def test_switched_off_it_is_as_without(ramped: Ramped) -> None:
 
 def test_where_the_next_member_has_no_room_all_ask_the_first() -> None:
     full: set[str] = set()
-    step = RampStep(30.0, lambda: 100.0, Switches(), lambda _: 100.0, lambda _: False, lambda scope: scope not in full)
+    step = RampStep(30.0, lambda: 100.0, Switches(), lambda _: 100.0, lambda scope: scope not in full)
     asked = Asked("a", {}, None, None, {}, {}, lambda _: (), scopes_of=lambda group: SCOPES[group])
     plan = Plan("a", (Member("b"),))
     assert step(plan, asked).group == "b"

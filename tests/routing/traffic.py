@@ -49,8 +49,8 @@ class Traffic:
         self._dice = random.Random(self.seed)
         self.latencies = Latencies(lambda: self.now)
         self.step = OrderStep(
-            *(self.latencies, lambda: self.now, self.switches, "latency", {"fixed": "fixed"}, lambda _: False),
-            *(self._note, lambda scope: scope not in self.full),
+            *(self.latencies, lambda: self.now, self.switches, "latency", {"fixed": "fixed"}),
+            *(lambda scope: scope not in self.full, self._note),
         )
 
     def _note(self, change: OrderChange) -> None:

@@ -157,9 +157,9 @@ def _slows_down(ahead: Pace, behind: Pace) -> bool:
 class OrderStep:
     """The step of a plan that puts a chain in order, for the features whose ``order`` is ``latency``.
 
-    ``features`` have an order of their own; ``general`` is that of all others. ``is_open`` says of a scope whether its
-    breaker admits nothing; ``report`` receives the changes. ``serves_now`` says of a scope whether it would admit a
-    request now: one with a warm prefix stays with that scope's group then, unless another is much faster.
+    ``features`` have an order of their own; ``general`` is that of all others. ``serves_now`` says of a scope whether
+    it would admit a request now: none waits to be explored, and a request with a warm prefix stays with that scope's
+    group then, unless another is much faster. ``report`` receives the changes.
     """
 
     def __init__(
@@ -169,18 +169,16 @@ class OrderStep:
         switches: Switches,
         general: str,
         features: Mapping[str, str],
-        is_open: Callable[[str], bool],
+        serves_now: Callable[[str], bool],
         report: Callable[[OrderChange], object],
-        serves_now: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._latencies = latencies
         self._now = now
         self._switches = switches
         self._general = general
         self._features = features
-        self._is_open = is_open
-        self._report = report
         self._serves_now = serves_now
+        self._report = report
         self._lock = threading.Lock()
         self._chains: LastUsed[tuple[tuple[str, ...], bool], ChainOrder] = LastUsed(MOST_CHAINS)
 
@@ -189,9 +187,7 @@ class OrderStep:
         if self._features.get(asked.feature or "", self._general) != LATENCY or not self._switches.on("order"):
             return plan
         decided = plan.decided
-        if not plan.members or asked.states_chain or plan.experiment is not None:
-            return plan
-        if any(member.parameters for member in plan.members):
+        if not plan.may_move(asked) or any(member.parameters for member in plan.members):
             return plan
         groups = (plan.group, *(member.group for member in plan.members))
         order, explored = self._order_of(groups, asked)
@@ -243,7 +239,7 @@ class OrderStep:
     def _admits(self, group: str, asked: Asked) -> bool:
         """Whether one of the group's scopes would admit a request now: none waits to explore."""
         scopes = tuple(asked.scopes_of(group))
-        return not scopes or any(not self._is_open(one) and self._serves_now(one) for one in scopes)
+        return not scopes or any(map(self._serves_now, scopes))
 
     def describe(self) -> list[dict[str, Any]]:
         """The chains that requests have taken, with their present order and the reason for it, JSON-ready."""

@@ -119,6 +119,10 @@ class Plan(NamedTuple):
     granted: frozenset[str] = frozenset()
     experiment: str | None = None
 
+    def may_move(self, asked: Asked) -> bool:
+        """Whether another member may be asked first: where the request states no chain, and no experiment chose."""
+        return bool(self.members) and not asked.states_chain and self.experiment is None
+
     def next_first(self, why: str) -> Plan:
         """The same with the next member asked first; ``why`` goes on record."""
         first, *rest = self.members

@@ -31,28 +31,25 @@ class RampStep:
         now: Callable[[], float],
         switches: Switches,
         closed_at: Callable[[str], float],
-        is_open: Callable[[str], bool],
-        serves_now: Callable[[str], bool] = lambda _: True,
+        serves_now: Callable[[str], bool],
     ) -> None:
         self._seconds = seconds
         self._now = now
         self._switches = switches
         self._closed_at = closed_at
-        self._is_open = is_open
         self._serves_now = serves_now
         self._lock = threading.Lock()
         self._credit: LastUsed[str, float] = LastUsed(MOST_GROUPS)  # by group: requests that may ask it first
 
     def __call__(self, plan: Plan, asked: Asked) -> Plan:
         """The plan, or one that asks the next member first. A chain that the request states stays, as does an arm."""
-        if not plan.members or asked.states_chain or plan.experiment is not None:
+        if not plan.may_move(asked):
             return plan
         share = self._share(plan.group, asked)
         if share >= 1.0 or not self._switches.on("ramp"):
             return plan
         first = plan.members[0]
-        scopes = tuple(asked.scopes_of(first.group))
-        if first.parameters or any(map(self._is_open, scopes)) or not all(map(self._serves_now, scopes)):
+        if first.parameters or not all(map(self._serves_now, asked.scopes_of(first.group))):
             return plan
         if self._takes(plan.group, share):
             return plan

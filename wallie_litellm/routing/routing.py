@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
@@ -15,7 +15,7 @@ from wallie_litellm.routing.experiments import ExperimentStep
 from wallie_litellm.routing.first_token import FirstTokenBounds
 from wallie_litellm.routing.hedging import Hedging
 from wallie_litellm.routing.latencies import Latencies
-from wallie_litellm.routing.order import LATENCY, OrderChange, OrderStep
+from wallie_litellm.routing.order import OrderChange, OrderStep
 from wallie_litellm.routing.plan import PlanStep
 from wallie_litellm.routing.ramp import RampStep
 from wallie_litellm.routing.silence import SilenceStep
@@ -24,18 +24,20 @@ from wallie_litellm.routing.tiers import Tiers
 from wallie_litellm.routing.turned_on import turned_on
 from wallie_litellm.routing.warm_prefixes import WarmPrefixes, WarmStep
 
+_BY_LATENCY: Final = frozenset({"first_token", "hedge", "order"})  # decisions by what calls take
 
-class Breakers(Protocol):
-    """What is asked of the breakers that an attempt in a scope passes."""
+
+class Scopes(Protocol):
+    """What is asked of the limits and the breakers that an attempt in a scope passes."""
 
     def is_open(self, scope: str) -> bool:
-        """Whether one of them admits nothing now."""
+        """Whether one of the breakers admits nothing now."""
 
     def closed_at(self, scope: str) -> float:
-        """When the last of them closed, in seconds of the guard's clock."""
+        """When the last of the breakers closed, in seconds of the guard's clock."""
 
     def denial_of(self, scope: str, demand: Demand, priority: int) -> object:
-        """Why the limits, a pause or a breaker of the scope would not admit ``demand`` now; ``None`` if they would."""
+        """Why limits, a pause or a breaker would not admit ``demand`` now; ``None`` if they would."""
 
 
 class Routing:
@@ -52,81 +54,62 @@ class Routing:
         config: WallieConfig,
         clock: Clock,
         switches: Switches,
-        breakers: Breakers,
+        scopes: Scopes,
         on_order_change: Callable[[OrderChange], object],
         processes: int = 1,
     ) -> None:
         self.switches = switches
-        self._turned_on = sorted(turned_on(config))
-        features, settings = config.features, config.routing
-        auto = None if settings.auto is None else Auto(settings.auto, clock.now, self.switches.on)
-        of_features = {name: feature.tier for name, feature in features.items() if feature.tier is not None}
+        on, features, settings = turned_on(config), config.features, config.routing
+        self._turned_on = sorted(on)
+        auto = None if settings.auto is None else Auto(settings.auto, clock.now, switches.on)
+        of_features = {name: own.tier for name, own in features.items() if own.tier is not None}
         self.tiers = Tiers(settings.tiers, of_features, auto) if settings.tiers else None
-        cached = any(feature.cache is not None for feature in features.values())
-        self.answers = AnswerPool(clock) if cached else None
-        marked = {name: feature.prompt_cache for name, feature in features.items() if feature.prompt_cache is not None}
-        everywhere = config.routing.warm_prefix
-        self.warm = WarmPrefixes(clock.now) if marked or everywhere else None
-        self.steps: tuple[PlanStep, ...] = () if self.tiers is None else (self.tiers,)
-        self.experiments = self._experiments(config) if config.experiments else None
-        if self.experiments is not None:
-            self.steps += (self.experiments,)
-        if self.warm is not None:
-            self.steps += (WarmStep(self.warm, marked, everywhere=everywhere, on=self.switches.on),)
+        self.experiments = self._experiments(config) if "experiments" in on else None
+        self.answers = AnswerPool(clock) if "cache" in on else None
+        self.warm = WarmPrefixes(clock.now) if "warm_prefix" in on else None
+        #: ``None`` where nothing is decided by them.
+        self.latencies = Latencies(clock.now) if on & _BY_LATENCY else None
+        self.first_tokens = self.order = None
+        #: ``None`` where no feature is hedged: requests need not look.
+        self.hedging = Hedging(config, clock, switches, self.latencies, processes) or None
 
         def serves_now(scope: str) -> bool:
-            return not breakers.denial_of(scope, ONE_REQUEST, 0)
+            return not scopes.denial_of(scope, ONE_REQUEST, 0)
 
-        #: ``None`` where nothing is decided by them.
-        self.latencies = Latencies(clock.now) if _measures(config) else None
-        self.first_tokens = self.order = None
+        warm = silence = ramp = None
+        if self.warm is not None:
+            points = {name: own.prompt_cache for name, own in features.items() if own.prompt_cache is not None}
+            warm = WarmStep(self.warm, points, everywhere=settings.warm_prefix, on=switches.on)
         if self.latencies is not None:
-            self.first_tokens = FirstTokenBounds(self.latencies, clock.now, self.switches)
-            orders = {name: own.order for name, own in features.items() if own.order is not None}
-            if LATENCY in (config.routing.order, *orders.values()):
-                self.order = OrderStep(
-                    *(self.latencies, clock.now, self.switches, config.routing.order, orders),
-                    *(breakers.is_open, on_order_change, serves_now),
-                )
-                self.steps += (self.order,)
+            self.first_tokens = FirstTokenBounds(self.latencies, clock.now, switches)
             bound = frozenset(name for name, own in features.items() if own.first_token is AUTO_FIRST_TOKEN)
             if bound:
-                self.steps += (SilenceStep(self.latencies, self.switches, bound, breakers.is_open),)
+                silence = SilenceStep(self.latencies, switches, bound, scopes.is_open)
+            if "order" in on:
+                orders = {name: own.order for name, own in features.items() if own.order is not None}
+                self.order = OrderStep(
+                    self.latencies, clock.now, switches, settings.order, orders, serves_now, on_order_change
+                )
         if (seconds := config.breaker.ramp) is not None:
-            spared = (breakers.closed_at, breakers.is_open, serves_now)
-            self.steps += (RampStep(seconds, clock.now, self.switches, *spared),)
-        #: ``None`` where no feature is hedged: requests need not look.
-        self.hedging = Hedging(config, clock, self.switches, self.latencies, processes) or None
+            ramp = RampStep(seconds, clock.now, switches, scopes.closed_at, serves_now)
+        steps = (self.tiers, self.experiments, warm, self.order, silence, ramp)
+        self.steps: tuple[PlanStep, ...] = tuple(step for step in steps if step is not None)
 
     def describe(self) -> dict[str, Any]:
         """The state of all of it, JSON-ready."""
-        described: dict[str, Any] = {"switches": self.switches.describe(), "turned_on": self._turned_on}
-        if self.tiers is not None:
-            described["tiers"] = self.tiers.describe()
-            if self.tiers.auto is not None:
-                described["auto"] = self.tiers.auto.describe()
-        if self.order is not None:
-            described["order"] = self.order.describe()
-        if self.first_tokens is not None:
-            described["first_token"] = self.first_tokens.describe()
-        if self.answers is not None:
-            described["cache"] = self.answers.describe()
-        if self.warm is not None:
-            described["warm_prefix"] = self.warm.describe()
-        if self.hedging is not None:
-            described["hedge"] = self.hedging.describe()
-        if self.experiments is not None:
-            described["experiments"] = self.experiments.describe()
-        return described
+        parts = {
+            "tiers": self.tiers,
+            "auto": None if self.tiers is None else self.tiers.auto,
+            "order": self.order,
+            "first_token": self.first_tokens,
+            "cache": self.answers,
+            "warm_prefix": self.warm,
+            "hedge": self.hedging,
+            "experiments": self.experiments,
+        }
+        described = {name: part.describe() for name, part in parts.items() if part is not None}
+        return {"switches": self.switches.describe(), "turned_on": self._turned_on, **described}
 
     def _experiments(self, config: WallieConfig) -> ExperimentStep:
         ordinary = {name: feature.tier for name, feature in config.features.items()}
         return ExperimentStep(config.experiments, config.routing.tiers, ordinary, self.switches.on)
-
-
-def _measures(config: WallieConfig) -> bool:
-    """Whether the file decides anything by what calls take."""
-    features = config.features.values()
-    bounds = (*(own.first_token for own in features), *(own.first_token for own in config.providers.values()))
-    by_latency = config.routing.order == LATENCY or any(own.order == LATENCY for own in features)
-    return by_latency or AUTO_FIRST_TOKEN in bounds or any(own.hedge is not None for own in features)

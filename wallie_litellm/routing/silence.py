@@ -30,9 +30,7 @@ class SilenceStep:
 
     def __call__(self, plan: Plan, asked: Asked) -> Plan:
         """The plan, or one that asks the next member first. A chain that the request states stays, as does an arm."""
-        if asked.feature not in self._features or not plan.members or asked.states_chain:
-            return plan
-        if plan.experiment is not None or plan.members[0].parameters:
+        if asked.feature not in self._features or not plan.may_move(asked) or plan.members[0].parameters:
             return plan
         if not self._switches.on("first_token") or not self._is_silent(plan.group, asked):
             return plan
