@@ -94,3 +94,11 @@ def test_where_the_next_member_is_open_or_silent_too_the_order_stays(world: Worl
     assert world.first() == "a"
     world.guard.switch("first_token", on=True)
     assert world.first() == "b"
+
+
+def test_a_member_without_room_is_not_asked_instead(world: World) -> None:
+    world.begin(), world.begin()
+    world.clock.advance(3)
+    assert world.first() == "b"
+    world.guard.limiter("b/m").pause(30)
+    assert world.first() == "a"

@@ -30,9 +30,6 @@ _BY_LATENCY: Final = frozenset({"first_token", "hedge", "order"})  # decisions b
 class Scopes(Protocol):
     """What is asked of the limits and the breakers that an attempt in a scope passes."""
 
-    def is_open(self, scope: str) -> bool:
-        """Whether one of the breakers admits nothing now."""
-
     def closed_at(self, scope: str) -> float:
         """When the last of the breakers closed, in seconds of the guard's clock."""
 
@@ -84,7 +81,7 @@ class Routing:
             self.first_tokens = FirstTokenBounds(self.latencies, clock.now, switches)
             bound = frozenset(name for name, own in features.items() if own.first_token is AUTO_FIRST_TOKEN)
             if bound:
-                silence = SilenceStep(self.latencies, switches, bound, scopes.is_open)
+                silence = SilenceStep(self.latencies, switches, bound, serves_now)
             if "order" in on:
                 orders = {name: own.order for name, own in features.items() if own.order is not None}
                 self.order = OrderStep(

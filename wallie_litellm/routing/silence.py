@@ -21,12 +21,12 @@ class SilenceStep:
     """The step of a plan for the ``features`` whose first token is bound by what is measured."""
 
     def __init__(
-        self, latencies: Latencies, switches: Switches, features: frozenset[str], is_open: Callable[[str], bool]
+        self, latencies: Latencies, switches: Switches, features: frozenset[str], serves_now: Callable[[str], bool]
     ) -> None:
         self._latencies = latencies
         self._switches = switches
         self._features = features
-        self._is_open = is_open
+        self._serves_now = serves_now
 
     def __call__(self, plan: Plan, asked: Asked) -> Plan:
         """The plan, or one that asks the next member first. A chain that the request states stays, as does an arm."""
@@ -35,7 +35,7 @@ class SilenceStep:
         if not self._switches.on("first_token") or not self._is_silent(plan.group, asked):
             return plan
         second = plan.members[0].group
-        if self._is_silent(second, asked) or any(map(self._is_open, asked.scopes_of(second))):
+        if self._is_silent(second, asked) or not all(map(self._serves_now, asked.scopes_of(second))):
             return plan
         return plan.next_first(f"{second} first, as {plan.group} says nothing")
 
