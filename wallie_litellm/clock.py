@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import logging
@@ -97,3 +98,15 @@ def _fire(cell: list[Callable[[], object]]) -> None:
         cell[0]()
     except Exception:
         logger.exception("a timer failed")
+
+
+def wakeup() -> tuple[asyncio.Future[None], Callable[[], None]]:
+    """A future of the running event loop, and what sets it: from any thread, any number of times, also too late."""
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(lambda: None if over.done() else over.set_result(None))
+
+    return over, wake

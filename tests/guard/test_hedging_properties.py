@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_groups import EXAMPLES, FOR_EVER, Call, Group, VirtualLoop, World
-from test_loop_cancelled import assert_nothing_left, stepped
+from test_loop_cancelled import assert_cancelled_at_most, assert_nothing_left, cancelled_at, dropped_at, stepped
 
 from wallie_litellm.core.demand import ONE_REQUEST
-from wallie_litellm.events import Ended, Settled
+from wallie_litellm.events import Settled
 
 FEATURE = "chat"
 AFTER = 1.0  # seconds to a hedge
@@ -107,20 +106,11 @@ def test_a_hedged_request_that_is_cancelled_at_any_step_leaves_nothing_behind(sc
     world = hedged_world(script, recovery)
     world.open(stream=stream, feature=FEATURE)
     with stepped(world) as events:
-        task = events.create_task(world.ask(stream=stream))
-        events.cancel(task, at)
-        with contextlib.suppress(asyncio.CancelledError):
-            events.run_until_complete(task)
-        cancelled = task.cancelled()
+        cancelled = cancelled_at(world, events, at, stream=stream)
         events.run_until_complete(asyncio.sleep(0))
         events.run_until_complete(asyncio.sleep(0))
         assert not asyncio.all_tasks(events)
-    if cancelled and not world.bus.of(Ended):  # before its first step
-        assert not world.made
-        return
-    assert_nothing_left(world)
-    if cancelled:
-        assert (world.ended.success, world.ended.error, world.ended.by_caller) == (False, "cancelled", True)
+    assert_cancelled_at_most(world, cancelled)
 
 
 @bounded
@@ -129,13 +119,7 @@ def test_a_hedged_request_whose_coroutine_is_dropped_at_any_step_leaves_nothing_
     world = hedged_world(script, recovery)
     world.open(stream=stream, feature=FEATURE)
     with stepped(world) as events:
-        task = events.create_task(world.ask(stream=stream))
-        task._log_destroy_pending = False
-        task.add_done_callback(lambda _: events.stop())
-        events.stop_at(at)
-        events.run_forever()
-        ended = task.done()
-        task.get_coro().close()
+        ended = dropped_at(world, events, at, stream=stream)
         for other in asyncio.all_tasks(events):
             other._log_destroy_pending = False
             other.get_coro().close()

@@ -75,17 +75,17 @@ def stepped(world: World) -> Iterator[Stepped]:
         loop.close()
 
 
-@bounded
-@given(scripts, st.integers(1, 60), st.booleans(), st.sampled_from(("error", "hold", "continue")))
-def test_a_request_that_is_cancelled_at_any_step_leaves_nothing_behind(script, at, stream, recovery):
-    world = busy_world(script, recovery)
-    world.open(stream=stream, feature=FEATURE)
-    with stepped(world) as loop:
-        task = loop.create_task(world.ask(stream=stream))
-        loop.cancel(task, at)
-        with contextlib.suppress(asyncio.CancelledError):
-            loop.run_until_complete(task)
-        cancelled = task.cancelled()
+def cancelled_at(world: World, loop: Stepped, at: int, *, stream: bool) -> bool:
+    """Make the world's request, and cancel it in this round of the loop; whether that ended it."""
+    task = loop.create_task(world.ask(stream=stream))
+    loop.cancel(task, at)
+    with contextlib.suppress(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    return task.cancelled()
+
+
+def assert_cancelled_at_most(world: World, cancelled: bool) -> None:
+    """The request has ended, as cancelled if it was, and has left nothing; or it has not begun."""
     if cancelled and not world.bus.of(Ended):  # before its first step
         assert not world.made
         return
@@ -94,21 +94,37 @@ def test_a_request_that_is_cancelled_at_any_step_leaves_nothing_behind(script, a
         assert (world.ended.success, world.ended.error, world.ended.by_caller) == (False, "cancelled", True)
 
 
+def dropped_at(world: World, loop: Stepped, at: int, *, stream: bool) -> bool:
+    """Make the world's request, and drop its coroutine in this round of the loop; whether it had ended before."""
+    task = loop.create_task(world.ask(stream=stream))
+    task._log_destroy_pending = False
+    task.add_done_callback(lambda _: loop.stop())
+    loop.stop_at(at)
+    loop.run_forever()
+    before = len(world.made)
+    ended = task.done()
+    task.get_coro().close()
+    assert len(world.made) == before, "a call was made by a request that was dropped"
+    return ended
+
+
+@bounded
+@given(scripts, st.integers(1, 60), st.booleans(), st.sampled_from(("error", "hold", "continue")))
+def test_a_request_that_is_cancelled_at_any_step_leaves_nothing_behind(script, at, stream, recovery):
+    world = busy_world(script, recovery)
+    world.open(stream=stream, feature=FEATURE)
+    with stepped(world) as loop:
+        cancelled = cancelled_at(world, loop, at, stream=stream)
+    assert_cancelled_at_most(world, cancelled)
+
+
 @bounded
 @given(scripts, st.integers(2, 60), st.booleans(), st.sampled_from(("error", "hold", "continue")))
 def test_a_request_whose_coroutine_is_dropped_at_any_step_leaves_nothing_behind(script, at, stream, recovery):
     world = busy_world(script, recovery)
     world.open(stream=stream, feature=FEATURE)
     with stepped(world) as loop:
-        task = loop.create_task(world.ask(stream=stream))
-        task._log_destroy_pending = False
-        task.add_done_callback(lambda _: loop.stop())
-        loop.stop_at(at)
-        loop.run_forever()
-        before = len(world.made)
-        ended = task.done()
-        task.get_coro().close()
-    assert len(world.made) == before, "a call was made by a request that was dropped"
+        ended = dropped_at(world, loop, at, stream=stream)
     assert_nothing_left(world)
     if not ended:
         assert (world.ended.success, world.ended.error, world.ended.by_caller) == (False, "cancelled", True)

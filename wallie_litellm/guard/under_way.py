@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
-from wallie_litellm.clock import Clock
+from wallie_litellm.clock import Clock, wakeup
 
 
 class UnderWay:
@@ -21,13 +19,7 @@ class UnderWay:
 
     async def sleep(self, seconds: float) -> None:
         """Wait between two attempts, by the guard's clock; :meth:`wake` ends it."""
-        loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(lambda: None if over.done() else over.set_result(None))
-
+        over, wake = wakeup()
         cancel = self._clock.call_at(self._clock.now() + seconds, wake)
         self._sleepers.add(wake)
         try:

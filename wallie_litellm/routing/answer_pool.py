@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
-from wallie_litellm.clock import Clock
+from wallie_litellm.clock import Clock, wakeup
 
 
 class KeptAnswers(Protocol):
@@ -240,14 +240,8 @@ class Lookup:
 
 async def _wait(result: Future[str | None], seconds: float) -> str | None:
     """What another request's call comes to; ``None`` after ``seconds``."""
-    loop = asyncio.get_running_loop()
-    over: asyncio.Future[None] = loop.create_future()
-
-    def wake(_: object) -> None:
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(lambda: None if over.done() else over.set_result(None))
-
-    result.add_done_callback(wake)
+    over, wake = wakeup()
+    result.add_done_callback(lambda _: wake())
     try:
         async with asyncio.timeout(max(0.0, seconds)):
             await over
