@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 import click
 
 from wallie_litellm.cli.exits import DONE, load_or_refuse, refuse
+from wallie_litellm.config.chains import named_in
+from wallie_litellm.config.tiers import AUTO
 
 
 @click.command("route")
@@ -32,7 +33,7 @@ def route_command(
     """
     loaded = load_or_refuse(config)
     if model is None and tier is None and feature is None:
-        model = "auto" if loaded.wallie.routing.auto is not None else next(iter(loaded.chains), None)
+        model = AUTO if loaded.wallie.routing.auto is not None else next(iter(loaded.chains), None)
     if model is not None and not _is_known(loaded, model):
         refuse(f"unknown model {model!r}: neither a model group, an alias, nor a tier of the configuration")
     try:
@@ -44,10 +45,11 @@ def route_command(
 
 
 def _is_known(loaded: Any, model: str) -> bool:
-    routing, aliases = loaded.wallie.routing, loaded.router_settings.get("model_group_alias") or {}
-    groups = {str(entry.get("model_name")) for entry in loaded.model_list}
-    named = {*aliases, *routing.tiers, *(("auto",) if routing.auto is not None else ())}
-    return not groups or model in named or any(fnmatchcase(model, group) for group in groups)
+    routing = loaded.wallie.routing
+    if model in routing.tiers or (model == AUTO and routing.auto is not None):
+        return True
+    data = {"model_list": loaded.model_list, "router_settings": loaded.router_settings}
+    return named_in(data, more_groups=False).has(model)
 
 
 def _explained(
