@@ -154,7 +154,8 @@ def test_feedback_reaches_the_ledger(worker: Callable[..., Worker], database_url
 @pytest.mark.parametrize(
     ("request_id", "value", "error"),
     [("", 1, ValueError), ("x" * 49, 1, ValueError), ("r1", 1.5, ValueError), ("r1", -0.1, ValueError),
-     ("r1", float("nan"), ValueError), ("r1", True, TypeError), ("r1", "1", TypeError), (7, 1, TypeError)],
+     ("r1", float("nan"), ValueError), ("r1", float("inf"), ValueError), ("r1", 10**400, ValueError),
+     ("r1", True, TypeError), ("r1", "1", TypeError), (7, 1, TypeError)],
 )  # fmt: skip
 def test_feedback_is_from_0_to_1_on_a_request(request_id: Any, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error):

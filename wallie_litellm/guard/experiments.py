@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Final
 
 from wallie_litellm.clock import Clock
@@ -34,7 +33,7 @@ class ExperimentActions:
             raise TypeError(f"value: found {type(value).__name__}, expected a number from 0 to 1")
         if not 0 < len(request_id) <= LONGEST_ID or not request_id.isprintable():
             raise ValueError("request_id: expected the id of a request, as result.request_id or x-wallie-request-id")
-        if not isfinite(value) or not 0 <= value <= 1:
+        if not 0 <= value <= 1:
             raise ValueError(f"value: found {value!r}, expected a number from 0 to 1")
         wall = self.clock.wall()
         self.reporter.publish(FeedbackGiven(new_id(wall), wall, request_id, float(value)))
