@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browser_support import NONE, VARIABLE, NoBrowserError, find_browser, open_browser
 from playwright.sync_api import Browser, Page
 
@@ -43,6 +44,19 @@ def browser() -> Iterator[Browser]:
         pytest.fail(problem, pytrace=False)
     with open_browser() as running:
         yield running
+
+
+@pytest.fixture
+def check_accessibility() -> Callable[[Page], None]:
+    """Has axe-core look at a page in light and in dark colours; what it finds fails the test."""
+
+    def check(page: Page) -> None:
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            found = Axe().run(page)
+            assert not found.violations_count, found.generate_report()
+
+    return check
 
 
 @pytest.fixture

@@ -117,10 +117,12 @@ def some_traffic(now: float) -> list[Event]:
 
 
 def test_each_panel_shows_the_figures_of_the_ledger_and_the_guard(
-    make_stage: Callable[..., Stage], open_page: OpenPage
+    make_stage: Callable[..., Stage], open_page: OpenPage, check_accessibility: Callable[[Page], None]
 ) -> None:
     stage = make_stage(
-        providers={"openai": {"rpm": 100, "tpm": 10_000, "rpd": 1000}}, features={"chat": {"limits": {"rpd": 9}}}
+        providers={"openai": {"rpm": 100, "tpm": 10_000, "rpd": 1000}},
+        features={"chat": {"limits": {"rpd": 9}}},
+        routing={"order": "latency", "tiers": {"flash": ["gpt-4o-mini"]}},
     )
     stage.record(*some_traffic(time.time()))
     stage.guard.update_usage("openai", 850, 100)
@@ -166,6 +168,7 @@ def test_each_panel_shows_the_figures_of_the_ledger_and_the_guard(
     assert page.locator("#panel-kpis tbody tr").count() == 6
     assert value(page, "#panel-kpis [data-kpi=critical_alerts] [data-field=passed]") == "False"
     assert value(page, "#panel-fleet [data-field=store]") == "process"
+    check_accessibility(page)
 
 
 def test_the_chosen_range_is_the_range_of_the_sums(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
@@ -341,20 +344,26 @@ def test_a_dashboard_beside_one_process_shows_its_ledger_and_is_read_only(
         page.close()  # before its server ends
 
 
-def test_an_action_can_be_cancelled(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+def test_an_action_can_be_cancelled(
+    make_stage: Callable[..., Stage], open_page: OpenPage, check_accessibility: Callable[[Page], None]
+) -> None:
     stage = make_stage()
     page = open_page(stage.address)
     page.locator("#panel-health [data-provider=openai]").get_by_role("link", name="Stop traffic").click()
+    check_accessibility(page)
     page.get_by_role("link", name="Cancel").click()
     expect(page.locator("#panel-health")).to_be_visible()
     assert stage.breaker() == "closed"
 
 
-def test_the_export_button_gives_the_records(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+def test_the_export_button_gives_the_records(
+    make_stage: Callable[..., Stage], open_page: OpenPage, check_accessibility: Callable[[Page], None]
+) -> None:
     stage = make_stage()
     stage.record(*(settled(at=time.time() - number, total_tokens=7) for number in range(5)))
     page = open_page(f"{stage.address}?range=1h")
     page.get_by_role("link", name="Export CSV").click()
+    check_accessibility(page)
     page.get_by_label("Actions").check()
     with page.expect_download() as download:
         page.get_by_role("button", name="Export CSV").click()
@@ -365,9 +374,12 @@ def test_the_export_button_gives_the_records(make_stage: Callable[..., Stage], o
     expect(page.locator("#panel-history [data-kind=action]")).to_contain_text("attempt, action; 1h")
 
 
-def test_people_log_in_see_their_name_and_log_out(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:
+def test_people_log_in_see_their_name_and_log_out(
+    make_stage: Callable[..., Stage], open_page: OpenPage, check_accessibility: Callable[[Page], None]
+) -> None:
     stage = make_stage((TOKEN,))
     page = open_page(f"{stage.address}?range=7d", expected="401")
+    check_accessibility(page)
     page.get_by_label("Token").fill("wrong")
     page.get_by_role("button").click()
     expect(page.get_by_role("alert")).to_contain_text("wrong")
