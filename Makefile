@@ -17,10 +17,14 @@ unexport PYTHONDONTWRITEBYTECODE
 OTHER := .venv-litellm-$(VERSION)
 ON_OTHER := $(wildcard $(addprefix tests/,litellm_adapter guard failover drop_in proxy))
 
-.PHONY: demo test test-fast test-litellm sdk-trials lint bench screenshot format clean
+.PHONY: demo assistant test test-fast test-litellm sdk-trials lint bench screenshot format clean
 
 demo: $(STAMP)
 	$(BIN)/wallie-litellm demo $(if $(filter 0,$(SERVE)),--no-serve)
+
+# The example application: on simulated providers, or with LIVE=1 on the keys of the environment.
+assistant: $(STAMP)
+	$(BIN)/python -m examples.wallie_assistant $(if $(filter 1,$(LIVE)),--live)
 
 test: $(STAMP)
 	@sh tests/install_browser.sh
