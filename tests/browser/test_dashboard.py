@@ -169,6 +169,9 @@ def test_each_panel_shows_the_figures_of_the_ledger_and_the_guard(
     assert value(page, "#panel-kpis [data-kpi=critical_alerts] [data-field=passed]") == "False"
     assert value(page, "#panel-fleet [data-field=store]") == "process"
     check_accessibility(page)
+    alert.get_by_role("link", name="Quota").click()
+    expect(page.locator("#quota")).to_contain_text("wallie-litellm limits")
+    check_accessibility(page)
 
 
 def test_the_chosen_range_is_the_range_of_the_sums(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:

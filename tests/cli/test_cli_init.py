@@ -40,7 +40,8 @@ def test_the_files_are_the_repositorys_and_a_wheel_is_built_with_them(folder: Pa
     assert result.exit_code == 0
     assert content(folder) == {name: (REPOSITORY / name).read_bytes() for name in FILES}
     wheel = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert wheel["force-include"] == {name: f"wallie_litellm/{STARTER}/{name}" for name in FILES}
+    starter = {name: f"wallie_litellm/{STARTER}/{name}" for name in FILES}
+    assert wheel["force-include"] == {**starter, "docs/playbook.md": "wallie_litellm/docs/playbook.md"}
 
 
 def test_the_docs_show_the_callback_as_it_is() -> None:

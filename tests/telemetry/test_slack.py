@@ -69,6 +69,10 @@ def counted(texts: list[str]) -> int:
     return sum(int(digest[1].replace(",", "")) if digest else 1 for digest in digests)
 
 
+def advice(section: str) -> str:
+    return f"\nWhat to do: `wallie-litellm playbook {section}`"
+
+
 # Texts
 
 
@@ -78,22 +82,22 @@ def counted(texts: list[str]) -> int:
         (
             [quota()],
             "*Quota critical:* `openai` is at 95 % of its `rpm` limit (475 of 500). "
-            "All of it is free again in 57 s (2026-09-21 14:14:17 UTC).",
+            f"All of it is free again in 57 s (2026-09-21 14:14:17 UTC).{advice('quota')}",
         ),
         (
             [quota(dimension="tpd", utilization=1.2, used=1_200_000, limit=1_000_000, reset_in=35_200)],
             "*Quota critical:* `openai` is at 120 % of its `tpd` limit (1,200,000 of 1,000,000). "
-            "All of it is free again in 9 h 46 min (2026-09-22 00:00:00 UTC).",
+            f"All of it is free again in 9 h 46 min (2026-09-22 00:00:00 UTC).{advice('exhausted-day')}",
         ),
         (
             [quota(dimension="tpd", utilization=1.2, used=1_200_000, limit=1_000_000, reset_in=35_200 - 0.000159)],
             "*Quota critical:* `openai` is at 120 % of its `tpd` limit (1,200,000 of 1,000,000). "
-            "All of it is free again in 9 h 46 min (2026-09-22 00:00:00 UTC).",
+            f"All of it is free again in 9 h 46 min (2026-09-22 00:00:00 UTC).{advice('exhausted-day')}",
         ),
         (
             [opened()],
             "*Breaker opened:* `openai` is not called any more after: HTTP 500. "
-            "Next probe in 30 s (2026-09-21 14:13:50 UTC).",
+            f"Next probe in 30 s (2026-09-21 14:13:50 UTC).{advice('breaker-open')}",
         ),
         (
             [breaker("closed", "forced_open")],
@@ -103,7 +107,7 @@ def counted(texts: list[str]) -> int:
         (
             [unpriced()],
             "*Model without a price:* `gpt-next` at `openai` calls `openai/gpt-next`, whose price is unknown: "
-            "what it costs is missing from every total. Set the prices in its `model_info`.",
+            f"what it costs is missing from every total. Set the prices in its `model_info`.{advice('unpriced-model')}",
         ),
         (
             [LimitOverstated("l-1", AT, "openai", "gpt-4o", "tpm", 150_000, 30_000)],
@@ -115,7 +119,7 @@ def counted(texts: list[str]) -> int:
             "*Arm of an experiment stopped:* `gpt-4o` has not answered 30 % of its last 120 requests in `chat-model`, "
             "and may not answer 10 %. Its requests go to the other arms.",
         ),
-        ([budget()], "*Budget warning:* `2026-09` has cost $400.00 of $500.00 (80 %)."),
+        ([budget()], f"*Budget warning:* `2026-09` has cost $400.00 of $500.00 (80 %).{advice('cost')}"),
     ],
 )
 def test_each_fact_is_one_message_in_plain_words(make_sink, webhook, events, text):
@@ -173,7 +177,7 @@ def test_names_can_neither_mention_nor_link(make_sink, webhook):
     text = webhook.texts[0]
     assert "<" not in text
     assert ">" not in text
-    assert "\n" not in text
+    assert text.splitlines()[1:] == advice("unpriced-model").splitlines()[1:]
     safe = "`&lt;!channel&gt; &lt;@U1&gt; &lt;http://a.example|b&gt; &amp; http://c.example '*x*' # y`"
     assert f"*Model without a price:* {safe} at" in text
 
@@ -204,7 +208,8 @@ def test_a_storm_is_a_few_messages_that_count_every_fact(make_sink, webhook, clo
     assert len(webhook.texts) == 4
     assert counted(webhook.texts) == 10_000
     assert sink.stats() == {"delivered": 10_000, "messages": 4, "failed": 0, "dropped": 0, "pending": 0}
-    head, *lines = webhook.texts[3].splitlines()
+    head, *lines, last = webhook.texts[3].splitlines()
+    assert last == advice("quota").strip()
     assert head == "*9,997 alerts from 2026-09-21 14:13:20 UTC to 2026-09-21 14:13:29 UTC*"
     assert [line.partition("`openai` is")[0] for line in lines if "openai" in line] == [
         "• *Quota critical (3,339 times, the last):* "
@@ -239,7 +244,7 @@ def test_a_digest_of_many_kinds_stays_short_and_still_counts_all(make_sink, webh
     sink.handle([quota(f"provider-{n}") for n in range(300)])
     assert sink.flush(60)
     assert len(webhook.texts) == 1
-    assert webhook.texts[0].endswith("\n• … and 260 more")
+    assert webhook.texts[0].endswith(f"\n• … and 260 more{advice('quota')}")
     assert counted(webhook.texts) == 300
     assert len(webhook.texts[0]) < 10_000
 
@@ -248,7 +253,7 @@ def test_a_digest_of_one_fact_is_its_message(make_sink, webhook):
     sink = make_sink(burst=0)
     sink.handle([budget("critical")])
     assert sink.flush(60)
-    assert webhook.texts == ["*Budget critical:* `2026-09` has cost $400.00 of $500.00 (80 %)."]
+    assert webhook.texts == [f"*Budget critical:* `2026-09` has cost $400.00 of $500.00 (80 %).{advice('cost')}"]
 
 
 # When Slack does not respond

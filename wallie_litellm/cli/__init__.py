@@ -11,6 +11,7 @@
 ``route``         ``route``: where a request would go first
 ``switch``        ``switch``: a decision is switched off at run time
 ``dashboard``     ``dashboard``
+``playbook``      ``playbook``: what to do when an alert comes
 ``fleet_report``  the fleet as Redis has it
 ``usage_report``  what was used in the last 24 hours
 ``export_file``   where an export is written: standard output, or a file that appears when it is complete

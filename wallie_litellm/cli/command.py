@@ -14,6 +14,7 @@ from wallie_litellm.cli.experiments import experiments_command
 from wallie_litellm.cli.init import init_command
 from wallie_litellm.cli.ledger import export_command, kpis_command
 from wallie_litellm.cli.limits import limits_command
+from wallie_litellm.cli.playbook import playbook_command
 from wallie_litellm.cli.route import route_command
 from wallie_litellm.cli.status import status_command
 from wallie_litellm.cli.switch import switch_command
@@ -77,6 +78,7 @@ for command in (
     init_command,
     kpis_command,
     limits_command,
+    playbook_command,
     proxy_command,
     status_command,
     *action_commands(),

@@ -165,6 +165,7 @@ def _from_server(client: Client) -> _View:
         problem = f"no figures of the last {RANGE}: {error}"
     try:
         lines = [f"{client.base}: {_store_line(status['store'])}", "", *_provider_lines(status)]
+        lines += _sink_lines(status["sinks"])
         if usage is not None:
             lines += ["", *usage_lines(usage)]
     except (LookupError, TypeError, ValueError, AttributeError):
@@ -228,6 +229,15 @@ def _quota_rows(own: tuple[str, ...], quotas: Mapping[str, Any]) -> Iterable[tup
         reset = "-" if dimension == "concurrency" else moment(quota["reset_at"])
         yield (*own, dimension, used, percent(quota), text(quota.get("left")), reset)
         own = ("",) * len(own)
+
+
+def _sink_lines(sinks: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """The sinks that do not get their records written at the moment, or have lost some."""
+    for name, counts in sinks.items():
+        spooled, lost = counts.get("spooled", 0), counts.get("dropped", 0) + counts.get("overflowed", 0)
+        waiting = spooled + counts.get("pending", 0) + counts.get("queued", 0)
+        if spooled or lost or (waiting and counts.get("failed", 0)):
+            yield f"{name}: {waiting:,} records wait, {spooled:,} of them on disk; {lost:,} are lost"
 
 
 def _remarks(state: Mapping[str, Any]) -> Iterator[str]:

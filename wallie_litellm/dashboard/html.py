@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import quote
@@ -33,6 +33,7 @@ from wallie_litellm.dashboard.view_model import (
 from wallie_litellm.ledger.figures import Totals
 from wallie_litellm.ledger.kpis import Kpi
 from wallie_litellm.ledger.schema import RECORD_TABLES
+from wallie_litellm.telemetry.playbook import section_of, sections
 
 SHOWN_MODELS: Final = 3  # of a provider's models with room in their limits: if there are more, all are folded
 _WORST_FIRST: Final = {"down": 0, "degraded": 1, "healthy": 2}
@@ -61,6 +62,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_visible,
     )
+    environment.globals["section_of"] = section_of
     environment.filters["iso"] = iso
     environment.filters["url"] = lambda text: quote(str(text), safe="", errors="replace")
     environment.filters["raw"] = lambda value: "" if value is None else repr(value)
@@ -186,6 +188,19 @@ def render_export(*, language: str, base: str, range_name: str, visitor_name: st
     return _render(
         "export.html", language, base=base, range_name=range_name, visitor_name=visitor_name, kinds=list(RECORD_TABLES)
     )
+
+
+def render_playbook(*, language: str, base: str) -> str:
+    """What to do when an alert comes."""
+    return _render("playbook.html", language, base=base, sections=_playbook())
+
+
+@cache
+def _playbook() -> Mapping[str, Markup]:
+    from markdown_it import MarkdownIt
+
+    markdown = MarkdownIt()
+    return {name: Markup(markdown.render(text)) for name, text in sections().items()}  # noqa: S704 - a file of the package
 
 
 def render_problem(*, language: str, base: str, status: int, message: str) -> str:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import HTMLResponse
 
 from wallie_litellm.dashboard.auth import AccessDenied, Authenticator
-from wallie_litellm.dashboard.html import render_confirm, render_export, render_login, render_page
+from wallie_litellm.dashboard.html import render_confirm, render_export, render_login, render_page, render_playbook
 from wallie_litellm.dashboard.page_responses import (
     VARY,
     PageError,
@@ -54,6 +54,7 @@ def page_routes(service: DashboardService, authenticator: Authenticator) -> APIR
     router.post("/orders")(actions.act)
     files_ = _FileRoutes(authenticator)
     router.get("/export")(files_.export)
+    router.get("/playbook")(files_.playbook)
     router.get("/static/{name}")(files_.static)
     return router
 
@@ -220,7 +221,7 @@ class _ActionPages:
 
 
 class _FileRoutes:
-    """The form for an export, and the page's static files."""
+    """The form for an export, the playbook, and the page's static files."""
 
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
@@ -234,6 +235,10 @@ class _FileRoutes:
             visitor_name=visitor.name,
         )
         return page_response(text)
+
+    async def playbook(self, request: Request) -> Response:
+        self._authenticator.enter(request)
+        return page_response(render_playbook(language=language_of(request), base=base_of(request)))
 
     async def static(self, request: Request, name: str) -> Response:
         if not self._authenticator.needs_token():

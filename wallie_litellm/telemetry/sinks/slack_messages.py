@@ -17,18 +17,23 @@ from wallie_litellm.events import (
     QuotaCrossed,
     Unpriced,
 )
+from wallie_litellm.telemetry.playbook import COMMAND, section_of
 
 _MOST_LINES: Final = 40  # of a digest: Slack cuts a text off at 40,000 characters
 _LONGEST_NAME: Final = 120  # characters of a name or a reason
 
 
 class Fact(NamedTuple):
-    """An alert in Slack's mrkdwn; a digest counts facts of the same ``key`` together. ``at`` is Unix seconds."""
+    """An alert in Slack's mrkdwn; a digest counts facts of the same ``key`` together. ``at`` is Unix seconds.
+
+    ``section`` is the playbook's, where it has one.
+    """
 
     key: tuple[str, ...]
     title: str
     at: float
     text: str
+    section: str | None = None
 
 
 class Group(NamedTuple):
@@ -100,6 +105,7 @@ def _opened(event: BreakerChanged) -> Fact:
         "Breaker opened",
         event.at,
         f"{_cut_off(event)} is not called any more{reason}. Next probe {_in(event.at, event.reopens_in)}.",
+        section_of("provider_down"),
     )
 
 
@@ -137,6 +143,7 @@ def _quota(event: QuotaCrossed) -> Fact | None:
         f"{_of_model(event.model)}{_code(event.provider)} is at {_percent(event.utilization)} of its "
         f"{_code(event.dimension)} limit ({event.used:,.0f} of {event.limit:,}). "
         f"All of it is free again {_in(event.at, event.reset_in)}.",
+        section_of("quota", event.dimension, event.utilization),
     )
 
 
@@ -162,6 +169,7 @@ def _unpriced(event: Unpriced) -> Fact:
         event.at,
         f"{_code(event.model)} at {_code(event.provider)} calls {_code(event.deployment)}, whose price is unknown: "
         "what it costs is missing from every total. Set the prices in its `model_info`.",
+        section_of("unpriced"),
     )
 
 
@@ -172,6 +180,7 @@ def _budget(event: BudgetCrossed) -> Fact:
         event.at,
         f"{_code(event.month)} has cost ${event.spent_usd:,.2f} of ${event.budget_usd:,.2f} "
         f"({_percent(event.utilization)}).",
+        section_of("budget"),
     )
 
 
@@ -189,12 +198,19 @@ def message_of(groups: Groups) -> str:
     """The text of a message: one fact in full, several as a digest of counts with the last fact of each kind."""
     if count_of(groups) == 1:
         (group,) = groups.values()
-        return f"*{group.last.title}:* {group.last.text}"
+        return "\n".join([f"*{group.last.title}:* {group.last.text}", *_advice(groups)])
     first, last = min(group.first_at for group in groups.values()), max(group.last.at for group in groups.values())
     shown = list(groups.values())[:_MOST_LINES]
     rest = count_of(groups) - sum(group.number for group in shown)
     lines = [f"*{count_of(groups):,} alerts from {_utc(first)} to {_utc(last)}*", *map(_line, shown)]
-    return "\n".join([*lines, f"• … and {rest:,} more"] if rest else lines)
+    more = [f"• … and {rest:,} more"] if rest else []
+    return "\n".join([*lines, *more, *_advice(groups)])
+
+
+def _advice(groups: Groups) -> list[str]:
+    """The sections of the playbook, each once."""
+    named = dict.fromkeys(group.last.section for group in groups.values() if group.last.section)
+    return [f"What to do: {', '.join(f'`{COMMAND} {section}`' for section in named)}"] if named else []
 
 
 def _line(group: Group) -> str:
