@@ -75,6 +75,9 @@ class Breaker(Protocol):
     def open_for(self) -> float:
         """The seconds for which it opens, or has opened last; a probe is given up as lost after so long."""
 
+    def use(self, rules: BreakerRules) -> None:
+        """Go by other rules from now on, in the state that it is in."""
+
     def wait(self, now: float) -> float:
         """Seconds until a call may be tried: 0 now, ``inf`` while an operator holds it open."""
 
@@ -146,6 +149,12 @@ class CircuitBreaker:
         self._probes: dict[int, float] = {}  # when each outstanding probe is given up as lost
         self._window: deque[tuple[float, Verdict]] = deque()
         self._sampled: Counter[Verdict] = Counter()  # in the window
+
+    def use(self, rules: BreakerRules) -> None:
+        """Go by other rules from now on, in the state that it is in."""
+        self.rules = rules
+        if self.state is BreakerState.CLOSED:
+            self._open_for = rules.open_for
 
     def wait(self, now: float) -> float:
         """Seconds until a call may be tried: 0 now, ``inf`` while an operator holds it open."""

@@ -48,6 +48,11 @@ class DailyQuota:
         self.resets_at = resets_at
         self.ends = ends
 
+    def move_end(self, resets_at: float, ends: float) -> None:
+        """Have the day end at another time, in another zone; what was used counts until then."""
+        self.resets_at = resets_at
+        self.ends = ends
+
     def reset(self, now: float) -> None:
         """Begin anew at ``now``; refunds of earlier reservations are ignored from then on."""
         self.used = 0

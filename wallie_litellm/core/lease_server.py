@@ -126,8 +126,9 @@ class LeaseServer:
             if bucket is None:
                 bucket = self.buckets[name] = TokenBucket(per_minute, capacity, MAX_LOWS)
                 self.windows[name] = SlidingWindow()
+            before = bucket.capacity
             bucket.resize(now, per_minute, capacity)
-            if name in newer:
+            if name in newer or capacity < before:
                 bucket.forgive(now)
         for name, (_, ends_at) in request["daily_limits"].items():
             if now >= self.day_ends_at.get(name, 0.0):

@@ -25,6 +25,13 @@ class ThresholdWatch:
         self._silent_until = dict.fromkeys(levels, -inf)
         self._set_bounds()
 
+    def use(self, levels: Mapping[str, float]) -> None:
+        """Go by other thresholds; a level that has been announced stays so until usage has fallen below it."""
+        self._levels = sorted(levels.items(), key=lambda level: level[1])
+        self._armed = {level: self._armed.get(level, True) for level in levels}
+        self._silent_until = {level: self._silent_until.get(level, -inf) for level in levels}
+        self._set_bounds()
+
     def rose(self, share: float, now: float, window_ends: float) -> list[str]:
         """The levels to announce now that ``share`` is used, lowest first; they are silent until ``window_ends``."""
         reached = [level for level, threshold in self._levels if share >= threshold and self._armed[level]]

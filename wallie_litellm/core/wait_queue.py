@@ -7,7 +7,7 @@ be passed by the others.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from wallie_litellm.core.demand import NOTHING, Demand
@@ -31,6 +31,11 @@ class _Lane(Generic[T]):
         self.entries: deque[tuple[int, T]] = deque()  # with the order of their arrival
         self.demand = NOTHING
         self.length = 0
+
+    def add(self, arrival: int, entry: T) -> None:
+        self.entries.append((arrival, entry))
+        self.length += 1
+        self.demand = self.demand.plus(entry.demand)
 
 
 def _minus(total: Demand, part: Demand) -> Demand:
@@ -63,9 +68,17 @@ class WaitQueue(Generic[T]):
         if lane is None:
             lane = lanes[entry.scope] = _Lane()
         self._arrivals += 1
-        lane.entries.append((self._arrivals, entry))
-        lane.length += 1
-        lane.demand = lane.demand.plus(entry.demand)
+        lane.add(self._arrivals, entry)
+
+    def change(self, update: Callable[[T], object]) -> None:
+        """Have ``update`` change the scope and the demand of every entry; each keeps its place."""
+        for lanes in self._lanes.values():
+            entries = [one for lane in lanes.values() for one in lane.entries if id(one[1]) not in self._removed]
+            lanes.clear()
+            for arrival, entry in sorted(entries, key=lambda one: one[0]):
+                update(entry)
+                lanes.setdefault(entry.scope, _Lane()).add(arrival, entry)
+        self._removed.clear()
 
     def head(self, passed: Collection[str] = ()) -> T | None:
         """The entry to be served next, still in the queue; those whose scope is in ``passed`` are left out."""

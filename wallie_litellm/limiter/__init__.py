@@ -1,6 +1,7 @@
 """One provider's limits: which requests are admitted now, which wait, in which order, and where the state is kept.
 
 ``limiter``       the queue in front of one provider: admission, order, time
+``limiter_state``  the queue, the limits and the breaker at one moment
 ``waiter``        a request in the queue, and when it gives up
 ``timer``         the one timer of a limiter
 ``registry``      all limiters of a guard, by name: those of providers, and those of features with limits
@@ -8,6 +9,7 @@
 ``recent_calls``  when each model was called last
 ``provider_health``  the state of a provider with its models, and the changes of it
 ``status``        a limiter's state as status reports show it
+``configured``    what a configuration says of limiters, by name
 ``limits``        what a provider's account allows, and what it allows for some of its models
 ``limit_learning``  what vendors say of a provider's limits, and what of that is kept to
 ``limit_report``    all limits of a provider as reports show them

@@ -46,6 +46,24 @@ class StoreAccounting:
             scope: (self._account,) if scope == ACCOUNT else (self._account, own) for scope, own in self._scopes.items()
         }
 
+    def _configure(self, now: float, limits: AccountLimits, levels: Mapping[str, float] | None) -> None:
+        """Go by other limits of the file. Scopes that are learned stay; a call in one that is gone is the account's."""
+        stated = {ACCOUNT: limits, **limits.models}
+        learned = [scope for scope in self._scopes if scope not in stated and scope not in self.limits.models]
+        before, self.limits, self._levels = self._scopes, limits, levels
+        self._scopes = {
+            scope: before.get(scope) or ScopeAccounting(scope, ScopeLimits(), levels) for scope in (*stated, *learned)
+        }
+        self._passed = {
+            scope: (self._account,) if scope == ACCOUNT else (self._account, own) for scope, own in self._scopes.items()
+        }
+        for reservation in self._live:
+            if reservation.scope not in self._scopes:
+                reservation.scope = ACCOUNT
+        for scope, own in self._scopes.items():
+            own.configure(now, stated.get(scope, ScopeLimits()), levels)
+            own.recount(live.demand for live in self._live if scope in (ACCOUNT, live.scope))
+
     def _add_scope(self, scope: str) -> None:
         self._scopes[scope] = own = ScopeAccounting(scope, ScopeLimits(), self._levels)
         self._passed[scope] = (self._account, own)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.core.circuit_breaker import BreakerAction, BreakerState, Verdict, apply_action
@@ -15,14 +14,10 @@ from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.core.limit_keys import ACCOUNT, limit_key
 from wallie_litellm.core.model_patterns import ModelPatterns
 from wallie_litellm.core.wait_queue import WaitQueue
+from wallie_litellm.limiter.configured import LimiterSettings
+from wallie_litellm.limiter.limiter_state import LimiterState, ScopeState
 from wallie_litellm.limiter.listener import LimiterListener
-from wallie_litellm.limiter.store import (
-    Denial,
-    DenialReason,
-    LimitUsage,
-    ProviderStore,
-    Reservation,
-)
+from wallie_litellm.limiter.store import Denial, DenialReason, ProviderStore, Reservation
 from wallie_litellm.limiter.timer import ResettableTimer
 from wallie_litellm.limiter.waiter import GiveUps, Waiter, wake
 
@@ -33,28 +28,6 @@ _QUEUED: Final = DenialReason.QUEUED
 _NOT_BY_WAITING: Final = (DenialReason.CIRCUIT_OPEN, DenialReason.STORE_DOWN)
 # Denials that end with an event, a call's end or the lease server's answer, and not at a time that is known now.
 _EVENT_WAITS: Final = (DenialReason.CONCURRENCY, DenialReason.LEASE_REQUESTED)
-
-
-class ScopeState(NamedTuple):
-    """The models that a pattern matches: the requests that wait for one, and the usage of their limits by dimension."""
-
-    waiting: int
-    usage: dict[str, LimitUsage]
-
-
-@dataclass(frozen=True, slots=True)
-class LimiterState:
-    """One provider's limits, breaker and queue at one moment. Times are seconds from then."""
-
-    breaker: BreakerState
-    breaker_reason: str | None
-    consecutive_failures: int
-    next_probe_in: float
-    paused_for: float
-    in_flight: int
-    waiting: int
-    usage: dict[str, LimitUsage]
-    models: dict[str, ScopeState]  # by pattern, in the order of the file
 
 
 class Limiter:
@@ -75,11 +48,9 @@ class Limiter:
         listener: LimiterListener | None = None,
     ) -> None:
         self.name = name
-        #: The patterns of the models with limits of their own, in the order of the file.
-        self.scopes = tuple(store.limits.models)
-        self._patterns = ModelPatterns(self.scopes, self.name)
         self.is_feature = name.startswith(FEATURE)
         self._store = store
+        self._read_scopes()
         self._now = clock.now
         self._ttl = reservation_ttl
         self._lock = threading.Lock()
@@ -202,8 +173,7 @@ class Limiter:
         with self._lock:
             if scope not in self.scopes:
                 self._store.add_scope(scope)
-                self.scopes = (*self.scopes, scope)
-                self._patterns = ModelPatterns(self.scopes, self.name, self._store.limits.models)
+                self._read_scopes()
 
     def sent_since(self, at: float, scope: str) -> Demand:
         """What calls under way in ``scope`` have reserved that were admitted after ``at``."""
@@ -213,6 +183,28 @@ class Limiter:
     def configured(self) -> Mapping[tuple[str, str], int]:
         """The configured limits, by scope and dimension."""
         return self._store.configured()
+
+    def configure(self, settings: LimiterSettings, pattern_of: Callable[[str], str]) -> None:
+        """Go by other settings of the file from now on; what is used, waits and is under way stays.
+
+        ``pattern_of`` is the pattern of a model's scope: requests in the queue keep their place, and pass the limits
+        that their model has now.
+        """
+
+        def change(waiter: Waiter) -> None:
+            waiter.scope = pattern_of(waiter.model) if self.scopes and waiter.model else ACCOUNT
+            if waiter.guessed:
+                waiter.demand = self._store.fit(waiter.demand, waiter.scope)
+
+        with self._lock:
+            now = self._now()
+            self._store.configure(now, settings.limits, settings.rules, settings.levels)
+            self._ttl = settings.reservation_ttl
+            self._read_scopes()
+            self._queue.change(change)
+            self._set_expiry()
+            woken = self._serve()
+        wake(woken)
 
     def set_limit(self, scope: str, dimension: str, amount: int | None) -> None:
         """Have ``amount`` in force from now on, or with ``None`` the configured limit again, or none.
@@ -396,6 +388,11 @@ class Limiter:
 
     # What follows runs under the lock.
 
+    def _read_scopes(self) -> None:
+        #: The patterns of the models with limits of their own, in the order of the file.
+        self.scopes = self._store.scopes
+        self._patterns = ModelPatterns(self.scopes, self.name, self._store.limits.models)
+
     def _finish(self, reservation: Reservation, charged: Demand, verdict: Verdict, reason: str | None) -> bool:
         now = self._now()
         if not self._store.settle(now, reservation, charged):
@@ -485,6 +482,9 @@ class Limiter:
             return
         for reservation in self._store.expire(now - self._ttl + 1e-6):
             self._finish(reservation, reservation.demand, Verdict.IGNORED, None)
+        self._set_expiry()
+
+    def _set_expiry(self) -> None:
         oldest = self._store.oldest()
         self._expiry_at = inf if oldest is None else oldest + self._ttl
 

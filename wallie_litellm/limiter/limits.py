@@ -31,6 +31,10 @@ class ScopeLimits:
         """:meth:`usable`, in whole units: at least one, or it would admit nothing."""
         return max(1, int(self.usable(dimension) + 1e-9))  # 100 * (1 - 0.9) is a little below 10
 
+    def terms(self, dimension: str) -> tuple[float, float]:
+        """What of a limit is usable, and what its bucket holds."""
+        return self.usable(dimension), self.capacity(dimension)
+
     def with_limit(self, dimension: str, amount: int) -> Self:
         """These limits with ``amount`` in place of one; its burst changes in proportion."""
         burst, before = dict(self.burst), self.per_dimension.get(dimension)

@@ -218,6 +218,20 @@ class MemoryStore(StoreAccounting):
         self._set_limit(now, scope, dimension, amount)
         self._index()
 
+    def configure(
+        self, now: float, limits: AccountLimits, rules: BreakerRules, levels: Mapping[str, float] | None
+    ) -> None:
+        """Go by other limits of the file, other rules of the breaker and other thresholds from now on."""
+        is_moved = limits.reset_timezone != self.limits.reset_timezone
+        self._configure(now, limits, levels)
+        self.breaker.use(rules)
+        self._index()
+        if is_moved:
+            wall = self._wall()
+            midnight = next_midnight(wall, limits.reset_timezone)
+            for counter in self._counters:
+                counter.move_end(now + midnight - wall, midnight)
+
     def charge(self, now: float, scope: str, dimension: str, units: float) -> None:
         """Take units of a limit per minute that others have used."""
         if (bucket := self._scopes[scope].buckets.get(dimension)) is not None:

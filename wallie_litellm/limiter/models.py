@@ -53,6 +53,10 @@ class ModelLimiters:
         if fleet is not None:
             fleet.on_model(self._join, self._give_up)
 
+    def keep_all(self, keeps_all: bool) -> None:
+        """Have a limiter for every model that is called from now on, or for those in trouble alone."""
+        self._keeps_all = keeps_all
+
     def of_attempt(self, scope: str) -> Limiter | None:
         """The limiter that an attempt has to pass; ``None`` where it would let it pass as things are."""
         limiter = self.by_scope.get(scope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil
 
 from wallie_litellm.core.daily_quota import DailyQuota
@@ -59,6 +60,11 @@ class QuotaMeter:
     def resize(self, limit: float) -> None:
         """Measure against another limit from now on."""
         self._limit = limit
+        self._set_bounds()
+
+    def use(self, levels: Mapping[str, float]) -> None:
+        """Go by other thresholds from now on."""
+        self._watch.use(levels)
         self._set_bounds()
 
     def _set_bounds(self) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from wallie_litellm.clock import Clock
-from wallie_litellm.config import LimitSettings, ProviderLimits, WallieConfig
-from wallie_litellm.config.limits import AssumedLimits, BurstLimits
+from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.dimensions import FEATURE
@@ -18,12 +18,11 @@ from wallie_litellm.core.limit_keys import ACCOUNT
 from wallie_litellm.core.model_patterns import WILDCARDS
 from wallie_litellm.core.overall_state import OverallState
 from wallie_litellm.core.scopes import MODEL_MARK, account_in, model_in, model_scope
-from wallie_litellm.limiter.learn_rules import keeps_to, learn_rules
+from wallie_litellm.limiter.configured import ConfiguredLimiters, LimiterSettings
 from wallie_litellm.limiter.leased.leased_limiter import LeasedLimiter
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limit_learning import Callers
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 from wallie_litellm.limiter.listener import GuardListener, OncePerFleet
 from wallie_litellm.limiter.memory_store import MemoryStore
 from wallie_litellm.limiter.models import MOST_MODELS, ModelLimiters
@@ -62,42 +61,72 @@ class LimiterRegistry:
         processes: int = 1,
         fleet: RedisFleet | None = None,
     ) -> None:
-        self._config = config
+        self._configured = ConfiguredLimiters(config, processes)
         self._clock = clock
         self.calls = RecentCalls()
         self.health = ProviderHealth(listener, self._own, self.calls, clock.now, self.names, self._on_model_change)
         self._when_open: Callable[[str], object] = lambda _scope: None
-        self._levels = {"warning": config.quota.warning, "critical": config.quota.critical}
         self._fleet = fleet
-        self._processes = processes  # each keeps to its part of the limits
         self._lock = threading.Lock()
         self._providers: dict[str, Limiter] = {}
         self._accounts: dict[str, Account] = {}
         # With the limits of the vendor's own address, which has not been called yet: a router may name another.
         self._by_default: dict[str, Limiter] = {}
         self.models = self.health.models = ModelLimiters(
-            lambda scope: self._build(scope, AccountLimits()),
+            lambda scope: self._build(scope, self._configured.with_limits(None)),
             fleet,
             self.calls,
             clock.now,
-            keeps_all=config.breaker.per == "model" and config.breaker.rules.counts_all,
+            keeps_all=self._configured.keeps_all,
         )
-        self._features = {
-            name: self._attached(self._build(FEATURE + name, _limits(settings.limits)))
-            for name, settings in config.features.items()
-            if settings.limits.by_dimension()
-        }
+        self._features: dict[str, Limiter] = {}
+        self._former_features: dict[str, Limiter] = {}  # whose limits the file states no longer
         self._scopes: dict[str, set[str]] = {}  # of the models that routers call, by provider or account
         self._groups: dict[str, dict[str, None]] = {}  # in which they are called, by scope
         self._patterns: dict[str, str] = {}  # of the limits that models have besides the account's, by scope
         self._met: dict[str, bool] = {}  # that routers have called; whether, first, at the vendor's own address
         self._left: frozenset[str] = frozenset()  # of those, what no router calls any more
         self.has_router = False
-        for name, settings in config.providers.items():
-            if config.states_limits_of(name) and not isinstance(settings, AssumedLimits):
+        self._add_limiters()
+
+    def _add_limiters(self) -> None:
+        """Build the limiters of features with limits, and of providers that the configuration names."""
+        stated = self._configured
+        for name in stated.features():
+            if name not in self._features:
+                former = self._former_features.pop(name, None)
+                self._features[name] = former or self._attached(self._build(FEATURE + name, stated.of_feature(name)))
+        for name in stated.config.providers:
+            if stated.are_stated(name):
                 self.provider(name)
-            else:
-                self._by_default[name] = self._build(name, _limits(settings))
+            elif name not in self._providers:
+                self._by_default[name] = self._build(name, stated.of_provider(name))
+
+    def configure(self, config: WallieConfig) -> None:
+        """Go by another configuration from now on. What is used, waits and is under way stays, as do breakers' states.
+
+        A limiter whose limits are gone lets its queue pass.
+        """
+        with self._lock:
+            self._configured = stated = replace(self._configured, config=config)
+            self._patterns = {}
+            self._by_default = {name: one for name, one in self._by_default.items() if name in config.providers}
+        for name in self._features.keys() - stated.features():
+            self._former_features[name] = self._features.pop(name)
+        self._add_limiters()
+        self.models.keep_all(stated.keeps_all)
+        for limiter in [*self, *self._former_features.values()]:
+            limiter.configure(self._settings_of(limiter), self.pattern_of)
+            if isinstance(limiter, LeasedLimiter):
+                limiter.keep_to(stated.keeps_to(limiter.name, limiter.configured()))
+
+    def _settings_of(self, limiter: Limiter) -> LimiterSettings:
+        name, stated = limiter.name, self._configured
+        if limiter.is_feature:
+            return stated.of_feature(name.removeprefix(FEATURE))
+        if name in self._providers or name in self._by_default:
+            return stated.of_provider(name, elsewhere=not self._met.get(name, True))
+        return stated.with_limits(None)
 
     def provider(self, name: str) -> Limiter:
         """The limiter of one provider; without limits it still has a breaker."""
@@ -132,12 +161,13 @@ class LimiterRegistry:
             self._met = {provider: at_own_address, account: at_own_address, **self._met}
             self._left -= {provider, account}
             if not at_own_address and provider in self._by_default:
-                self._by_default[provider] = self._build(provider, _limits(self._config.limits_elsewhere(provider)))
+                elsewhere = self._configured.of_provider(provider, elsewhere=True)
+                self._by_default[provider] = self._build(provider, elsewhere)
         shared = self.provider(provider)
         if account != provider:
             with self._lock:
                 if account not in self._accounts:
-                    limiter = self._attached(self._build(account, AccountLimits()))
+                    limiter = self._attached(self._build(account, self._configured.with_limits(None)))
                     self._accounts[account] = Account(limiter, shared)
 
     def retain(self, called: Collection[str]) -> None:
@@ -169,7 +199,7 @@ class LimiterRegistry:
     @property
     def per_model(self) -> bool:
         """Whether models have breakers of their own."""
-        return self._config.breaker.per == "model"
+        return self._configured.per_model
 
     @property
     def accounts(self) -> Mapping[str, Account]:
@@ -402,7 +432,11 @@ class LimiterRegistry:
             return self.providers
         with self._lock:
             found, left = dict(self._providers), self._left
-        return {name: one for name, one in found.items() if name not in left or self._config.states_limits_of(name)}
+        return {
+            name: one
+            for name, one in found.items()
+            if name not in left or self._configured.config.states_limits_of(name)
+        }
 
     @property
     def listed_accounts(self) -> Mapping[str, Account]:
@@ -415,7 +449,7 @@ class LimiterRegistry:
         return iter([*self.providers.values(), *self._features.values(), *accounts, *self.models])
 
     def _first(self, name: str) -> Limiter:
-        limiter = self._by_default.pop(name, None) or self._build(name, _limits(self._config.providers.get(name)))
+        limiter = self._by_default.pop(name, None) or self._build(name, self._configured.of_provider(name))
         return self._attached(limiter)
 
     def _attached(self, limiter: Limiter) -> Limiter:
@@ -425,16 +459,15 @@ class LimiterRegistry:
             self._fleet.attach(limiter)
         return limiter
 
-    def _build(self, name: str, limits: AccountLimits) -> Limiter:
-        limits, rules = limits.share(self._processes), self._config.breaker.rules
-        ttl, fleet = self._config.admission.reservation_ttl, self._fleet
-        terms = (name, limits, rules, self._clock.wall, self._levels)
+    def _build(self, name: str, settings: LimiterSettings) -> Limiter:
+        (limits, rules, ttl, levels), fleet = settings, self._fleet
+        terms = (name, limits, rules, self._clock.wall, levels)
         if fleet is None:
             return Limiter(name, MemoryStore(*terms, self.health), self._clock, ttl, self.health)
         store = LeasedStore(*terms, OncePerFleet(self.health, fleet.once), worker=fleet.worker)
         limiter = LeasedLimiter(name, store, self._clock, ttl, self.health)
         limiter.on_scope = self.forget_patterns
-        limiter.keep_to(keeps_to(learn_rules(self._config.providers.get(name), limiter.configured())))
+        limiter.keep_to(self._configured.keeps_to(name, limiter.configured()))
         return limiter
 
 
@@ -453,20 +486,3 @@ def _longest(found: FoundDenial) -> tuple[bool, float]:
 
 def _check(limiter: Limiter, demand: Demand, priority: int, pattern: str) -> Denial | None:
     return limiter.check(demand, priority, pattern if pattern in limiter.scopes else ACCOUNT)
-
-
-def _limits(settings: LimitSettings | None) -> AccountLimits:
-    if settings is None:
-        return AccountLimits()
-    own = _scope_limits(settings)
-    if not isinstance(settings, ProviderLimits):
-        return AccountLimits(own.per_dimension)
-    models = {pattern: _scope_limits(limits) for pattern, limits in settings.models.items()}
-    return AccountLimits(own.per_dimension, own.burst, own.headroom, settings.reset_timezone, models)
-
-
-def _scope_limits(settings: LimitSettings) -> ScopeLimits:
-    stated: dict[str, int] = {str(name): amount for name, amount in settings.by_dimension().items()}
-    if not isinstance(settings, BurstLimits):
-        return ScopeLimits(stated)
-    return ScopeLimits(stated, {str(name): amount for name, amount in settings.burst.items()}, settings.headroom)

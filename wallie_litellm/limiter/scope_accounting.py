@@ -46,6 +46,31 @@ class ScopeAccounting:
         for dimension in limits.per_dimension:
             self._build(dimension)
 
+    def configure(self, now: float, limits: ScopeLimits, levels: Mapping[str, float] | None) -> None:
+        """Go by other ``limits`` of the file, and other thresholds. What is missing or counted stays so."""
+        before, self.configured, self._levels = self.limits, limits, levels
+        self.limits = self._with_learned()
+        for dimension in {*before.per_dimension, *self.limits.per_dimension}:
+            if dimension not in self.limits.per_dimension:
+                self._drop(dimension)
+            elif dimension not in before.per_dimension:
+                self._add(now, dimension)
+            elif before.terms(dimension) != self.limits.terms(dimension):
+                self._resize(now, dimension)
+        for meter in self.meters.values():
+            meter.use(levels or {})
+
+    def _with_learned(self) -> ScopeLimits:
+        limits = self.configured
+        for name, limit in self._in_force.items():
+            limits = limits.with_limit(name, limit)
+        return limits
+
+    def _add(self, now: float, dimension: str) -> None:
+        self._build(dimension)
+        if (counter := self.days.get(dimension)) is not None:
+            counter.started_at = now  # calls from before are not in it: their refunds are none of its
+
     def _build(self, dimension: str) -> None:
         limits = self.limits
         if dimension in RATE_DIMENSIONS:
@@ -81,15 +106,13 @@ class ScopeAccounting:
         else:
             self._in_force[dimension] = max(1, amount)
         had_it = dimension in self.limits.per_dimension
-        self.limits = self.configured
-        for name, limit in self._in_force.items():
-            self.limits = self.limits.with_limit(name, limit)
+        self.limits = self._with_learned()
         if dimension not in self.limits.per_dimension:
             self._drop(dimension)
         elif had_it:
             self._resize(now, dimension)
         else:
-            self._build(dimension)
+            self._add(now, dimension)
 
     def in_force(self, dimension: str) -> tuple[int, float, float]:
         """A limit as it is stated, the units of it that are usable, and the capacity of a rate's bucket."""

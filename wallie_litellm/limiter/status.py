@@ -12,7 +12,8 @@ from wallie_litellm.core.dimensions import DIMENSIONS
 from wallie_litellm.core.iso_time import reset_time
 from wallie_litellm.core.provider_names import account_name, digest_in
 from wallie_litellm.core.scopes import account_in, model_in
-from wallie_litellm.limiter.limiter import Limiter, LimiterState
+from wallie_litellm.limiter.limiter import Limiter
+from wallie_litellm.limiter.limiter_state import LimiterState
 from wallie_litellm.limiter.registry import Account, LimiterRegistry
 from wallie_litellm.limiter.store import LimitUsage
 

@@ -6,12 +6,12 @@ share makes each operation atomic by itself too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from math import ceil
 from typing import NamedTuple, Protocol
 
-from wallie_litellm.core.circuit_breaker import Breaker
+from wallie_litellm.core.circuit_breaker import Breaker, BreakerRules
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.limit_keys import dimension_in, scope_in
 from wallie_litellm.limiter.limits import AccountLimits
@@ -141,6 +141,10 @@ class ProviderStore(Protocol):
         """The configured limits, with those of models by pattern."""
 
     @property
+    def scopes(self) -> tuple[str, ...]:
+        """The patterns of the models with limits of their own, in the order in which they hold."""
+
+    @property
     def breaker(self) -> Breaker:
         """Decides when the provider is not called."""
 
@@ -204,6 +208,11 @@ class ProviderStore(Protocol):
 
     def set_limit(self, now: float, scope: str, dimension: str, amount: int | None) -> None:
         """Have ``amount`` in force from now on, or with ``None`` the configured limit again."""
+
+    def configure(
+        self, now: float, limits: AccountLimits, rules: BreakerRules, levels: Mapping[str, float] | None
+    ) -> None:
+        """Go by other limits of the file, other rules of the breaker and other thresholds from now on."""
 
     def charge(self, now: float, scope: str, dimension: str, units: float) -> None:
         """Take units of a limit per minute that others have used."""

@@ -18,10 +18,11 @@ class Waiter:
     """A request in the queue until ``give_up_at``; past ``worth_until`` it waits for the lease server's answer alone.
 
     ``result`` is set when it leaves; then ``wake`` is called with it, once, from any thread. ``scope`` is the pattern
-    of its model's limits, empty where it has none.
+    of its model's limits, empty where it has none, and ``model`` the model's scope. The output of a demand that is
+    ``guessed`` is cut to what the limits can hold.
     """
 
-    __slots__ = ("demand", "give_up_at", "priority", "result", "scope", "wake", "worth_until")
+    __slots__ = ("demand", "give_up_at", "guessed", "model", "priority", "result", "scope", "wake", "worth_until")
 
     def __init__(
         self,
@@ -31,6 +32,8 @@ class Waiter:
         wake: Callable[[Waiter], None],
         scope: str = "",
         worth_until: float | None = None,
+        model: str = "",
+        guessed: bool = False,
     ) -> None:
         self.demand = demand
         self.priority = priority
@@ -38,6 +41,8 @@ class Waiter:
         self.worth_until = give_up_at if worth_until is None else worth_until
         self.wake = wake
         self.scope = scope
+        self.model = model
+        self.guessed = guessed
         self.result: Reservation | Denial | None = None
 
     def may_wait(self, now: float, denial: Denial) -> bool:

@@ -32,6 +32,12 @@ class BreakerReplica:
         self._probe_free_at = -inf
         self._outcomes: list[list[Any]] = []
 
+    def use(self, rules: BreakerRules) -> None:
+        """Go by other rules from now on."""
+        self.rules = rules
+        if self.state is _CLOSED:
+            self._open_for = rules.open_for
+
     @property
     def open_for(self) -> float:
         """The seconds for which it opens, or has opened last."""

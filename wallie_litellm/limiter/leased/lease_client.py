@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any, Final, Literal, NamedTuple
 
-from wallie_litellm.core.circuit_breaker import BreakerState
+from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.lease_exchange import (
     VERSION,
@@ -104,6 +104,7 @@ class PendingReport:
     resets: list[str] = field(default_factory=list)  # scopes
     pause: bool = False  # a pause was set here that the server does not have yet
     breaker_trip: BreakerSnapshot | None = None  # the breaker is open since an outage
+    retired: dict[str, LeaseBalance] = field(default_factory=dict)  # of limits that are no more
 
 
 @dataclass
@@ -166,6 +167,20 @@ class LeaseClient:
         self.seq = 0  # of the last report
         self._session = ServerSession(is_local)
         self._suspended = ServerSession()  # the exchange with Redis, during an outage
+
+    def use(self, rules: BreakerRules) -> None:
+        """Have the breaker go by other rules."""
+        self.breaker.use(rules)
+        self._breaker_rules = asdict(rules)
+
+    def retire(self, key: str, balance: LeaseBalance) -> None:
+        """A limit is no more: what was spent of it is reported once, and what is left goes back."""
+        balance.release()
+        self.pending.retired[key] = balance
+
+    def revive(self, key: str) -> LeaseBalance | None:
+        """The balance of a limit that is there again, if it has not been reported since it was retired."""
+        return self.pending.retired.pop(key, None)
 
     def release(self) -> None:
         """Return all that is left."""
@@ -293,7 +308,8 @@ class LeaseClient:
     def _build_report(self, now: float, calls: Calls, *, idle: bool) -> WorkerReport:
         self.seq += 1  # each report has its own: the server applies every number once
         outcomes, actions = self.breaker.report()
-        spent = {name: balance.spent for name, balance in self.balances.items() if balance.spent}
+        balances = {**self.pending.retired, **self.balances}
+        spent = {name: balance.spent for name, balance in balances.items() if balance.spent}
         for name, balance in self.balances.items():
             scope = scope_in(name)
             if requests := calls.admitted.get(scope):
@@ -308,7 +324,7 @@ class LeaseClient:
             "seq": self.seq,
             "lease_id": self._session.lease_id,
             "spent": spent,
-            "returned": {name: balance.returned for name, balance in self.balances.items() if balance.returned},
+            "returned": {name: balance.returned for name, balance in balances.items() if balance.returned},
             "charge": {name: amount for name, amount in pending.charge.items() if amount},
             "refunds": [[name, units, self.mirror.server_time_at(at)] for name, units, at in pending.refunds],
             "recent": self.mirror.minute.report(self.mirror.server_time_at(0.0)),

@@ -79,7 +79,10 @@ class LeasedAccounting(StoreAccounting):
         _replace(self._windows, self._by_key(lambda scope: scope.windows))
         _replace(self._days, self._by_key(lambda scope: scope.days))
         kinds = {key: int(DIMENSION_KINDS[dimension_in(key)]) for key in (*self._buckets, *self._days)}
-        _replace(self._balances, {key: self._balances.get(key) or LeaseBalance(kind) for key, kind in kinds.items()})
+        for key in self._balances.keys() - kinds.keys():
+            self._lease.retire(key, self._balances[key])
+        found = {key: self._balances.get(key) or self._lease.revive(key) for key in kinds}
+        _replace(self._balances, {key: one or LeaseBalance(kinds[key]) for key, one in found.items()})
         scopes = [one for one in self._scopes.values() if one.concurrency is not None]
         limits = {limit_key("concurrency", one.scope): one.concurrency or 0 for one in scopes}
         slots = self._lease.slots
@@ -98,6 +101,20 @@ class LeasedAccounting(StoreAccounting):
         in_force = (0, 0, 0) if amount is None else self._scopes[scope].in_force(dimension)
         set_at = round(self._mirror.server_time_at(now), 3)
         self._lease.limits.set(limit_key(dimension, scope), [set_at, *in_force])
+        self._renew_soon(now)
+
+    def configure(
+        self, now: float, limits: AccountLimits, rules: BreakerRules, levels: Mapping[str, float] | None
+    ) -> None:
+        """Go by other limits of the file, other rules of the breaker and other thresholds from now on.
+
+        What is on lease goes back: under a smaller limit it may be more than there is.
+        """
+        self._configure(now, limits, levels)
+        self._mirror.move_to(limits.reset_timezone)
+        self._lease.use(rules)
+        self._index()
+        self._lease.release()
         self._renew_soon(now)
 
     def keep_to(self, keeps_to: Callable[[str, str], bool]) -> None:

@@ -12,7 +12,6 @@ from wallie_litellm.core.circuit_breaker import BreakerState, Verdict
 from wallie_litellm.core.demand import NOTHING
 from wallie_litellm.core.lease_exchange import LeaseAnswer, RenewalRequest, Uninitialised
 from wallie_litellm.core.limit_keys import ACCOUNT
-from wallie_litellm.core.model_patterns import ModelPatterns
 from wallie_litellm.limiter.leased.lease_client import NONE_WAITING, Head, Waiting
 from wallie_litellm.limiter.leased.leased_store import LeasedStore
 from wallie_litellm.limiter.limiter import Limiter
@@ -153,8 +152,7 @@ class LeasedLimiter(Limiter):
 
     def _note_scopes(self) -> None:
         """Another worker has given models a scope."""
-        self.scopes = self._store.scopes
-        self._patterns = ModelPatterns(self.scopes, self.name, self._store.limits.models)
+        self._read_scopes()
         self.on_scope()
 
     def _begin(self, now: float) -> None:

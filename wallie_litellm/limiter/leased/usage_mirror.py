@@ -47,6 +47,10 @@ class UsageMirror:
         self._wall = wall
         self._is_empty = True  # no answer yet
 
+    def move_to(self, timezone: str) -> None:
+        """Have days end by another zone: the first to do so after the end of the one that has begun."""
+        self._timezone = timezone
+
     def server_time(self) -> float:
         """Unix time by the server's clock."""
         return self._wall() + self.clock_skew

@@ -72,8 +72,9 @@ local function configure()
       S.buckets[name] = bucket
       S.windows[name] = new_window()
     end
+    local before = bucket.capacity
     resize(bucket, now, limit and limit[3] or stated[1], limit and limit[4] or stated[2])
-    if newer[name] then forgive(bucket, now) end
+    if newer[name] or (before and bucket.capacity < before) then forgive(bucket, now) end
   end
   for name, limit in pairs(request.daily_limits) do
     if now >= (S.day_ends_at[name] or 0) then
