@@ -14,7 +14,7 @@ Nothing here imports LiteLLM, so a provider in a process of its own starts at on
 ``stream_script``     what a stream sends, as a fault changes it
 ``limits``            the limits of its account and of its models
 ``buckets``           one limit: a minute's, a day's, of calls at once
-``tally``             what it counted
+``tally``             what it counted, and its log of requests
 ``limit_header_values``  the rate-limit headers, in the vendor's vocabulary
 ``wire``              the interface of a vendor's wire format
 ``openai_wire``       OpenAI
@@ -32,6 +32,14 @@ Nothing here imports LiteLLM, so a provider in a process of its own starts at on
 from wallie_litellm.simulator.faults import Fault, FaultKind
 from wallie_litellm.simulator.provider import SimulatedProvider
 from wallie_litellm.simulator.providers import DEFAULT_LIMITS, SimulatedProviders
-from wallie_litellm.simulator.tally import Counts
+from wallie_litellm.simulator.tally import Counts, VisitRecord
 
-__all__ = ["DEFAULT_LIMITS", "Counts", "Fault", "FaultKind", "SimulatedProvider", "SimulatedProviders"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Counts",
+    "Fault",
+    "FaultKind",
+    "SimulatedProvider",
+    "SimulatedProviders",
+    "VisitRecord",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -16,13 +17,16 @@ Action = Callable[[], Awaitable[None]]
 
 
 def control_routes(engine: Engine, refuse: Action, accept: Action) -> list[web.RouteDef]:
-    """GET counts and bodies, GET/POST/DELETE faults, GET/POST limits, POST reset, restore, refuse and accept."""
+    """GET counts, bodies, visits, GET/POST/DELETE faults, GET/POST limits, POST reset, restore, refuse and accept."""
 
     async def counts(_: web.Request) -> web.Response:
         return web.json_response(engine.tally.to_json())
 
     async def bodies(_: web.Request) -> web.Response:
         return web.json_response(list(engine.tally.bodies))
+
+    async def visits(_: web.Request) -> web.Response:
+        return web.json_response([asdict(visit.record()) for visit in engine.tally.visits])
 
     async def list_faults(_: web.Request) -> web.Response:
         return web.json_response(engine.faults.list())
@@ -75,6 +79,7 @@ def control_routes(engine: Engine, refuse: Action, accept: Action) -> list[web.R
     return [
         web.get("/_sim/counts", counts),
         web.get("/_sim/bodies", bodies),
+        web.get("/_sim/visits", visits),
         web.get("/_sim/faults", list_faults),
         web.post("/_sim/faults", add_fault),
         web.delete("/_sim/faults", clear_faults),

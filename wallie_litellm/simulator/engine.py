@@ -8,7 +8,7 @@ import math
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -149,6 +149,7 @@ class _Exchange:
         return await self._in_one_piece(fault)
 
     def _whole(self) -> WireReply:
+        self._visit.bill(self._answer.prompt_tokens, self._answer.completion_tokens)
         return WireReply(200, self._engine.wire.complete(self._ask, self._answer))
 
     async def _in_one_piece(self, fault: Fault) -> web.StreamResponse:
@@ -158,10 +159,10 @@ class _Exchange:
             return self._send(WireReply(200, failure.body))
         if not fault.after_headers:
             return self._send(self._whole())
-        script = StreamScript((fault.seconds, self._whole().payload()))
         if fault.kind is FaultKind.HANG:
-            script = StreamScript((fault.seconds,), whole=False, aborted=True)
-        return await self._play(script, "application/json")
+            return await self._play(StreamScript((fault.seconds,), whole=False, aborted=True), "application/json", ())
+        payload = WireReply(200, self._engine.wire.complete(self._ask, self._answer)).payload()
+        return await self._play(StreamScript((fault.seconds, payload)), "application/json", (payload,))
 
     def _refusal(self, fault: Fault) -> WireReply | None:
         wire, model, serial = self._engine.wire, self._ask.model, self._answer.serial
@@ -188,6 +189,7 @@ class _Exchange:
 
     def _malformed(self) -> web.Response:
         self._visit.end("failed")
+        self._visit.bill(self._answer.prompt_tokens, self._answer.completion_tokens)
         body = sse(BROKEN_JSON).decode() if self._ask.stream else BROKEN_JSON
         response = self._send(WireReply(200, body))
         if self._ask.stream:
@@ -216,19 +218,25 @@ class _Exchange:
         if fault is not None and fault.kind is FaultKind.OMIT_FINISH:
             answer = replace(answer, with_finish=False)
         error = wire.error_events(self._ask, answer, fault.status if fault else 500)
-        script = script_of(list(wire.stream(self._ask, answer)), fault, error)
-        return await self._play(script, "text/event-stream")
+        events = list(wire.stream(self._ask, answer))
+        script = script_of(events, fault, error)
+        return await self._play(script, "text/event-stream", [event.payload for event in events])
 
-    async def _play(self, script: StreamScript, content_type: str) -> web.StreamResponse:
+    async def _play(self, script: StreamScript, content_type: str, sold: Sequence[bytes]) -> web.StreamResponse:
+        """Send ``script``; of its payloads those in ``sold`` are the answer, and billed as they are sent."""
         headers = {**self._engine.headers(self._ask, self._answer.serial), "cache-control": "no-cache"}
         response = web.StreamResponse(headers=headers)
         response.content_type = content_type
         self._visit.status(200)
         await response.prepare(self._request)
+        sent, answer, payloads = 0, self._answer, frozenset(sold)
         for number, step in enumerate(script.steps, start=1):
             if not isinstance(step, bytes):
                 await asyncio.sleep(step)
                 continue
+            if step in payloads:
+                sent += 1
+                self._visit.bill(answer.prompt_tokens, math.ceil(answer.completion_tokens * sent / len(sold)))
             if number == len(script.steps):  # before it is sent: its receiver finds it counted
                 self._visit.end("succeeded" if script.whole else "failed")
             await response.write(step)

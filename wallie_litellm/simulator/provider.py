@@ -14,7 +14,7 @@ from wallie_litellm.simulator.faults import Fault, FaultKind
 from wallie_litellm.simulator.hosts import Host, ProcessHost, ThreadHost
 from wallie_litellm.simulator.limits import ACCOUNT, Charge
 from wallie_litellm.simulator.settings import HOST, WIRES, Ports, ProviderSettings
-from wallie_litellm.simulator.tally import Counts
+from wallie_litellm.simulator.tally import Counts, VisitRecord
 
 _CONTROL_TIMEOUT: Final = 10.0  # seconds for a control request
 
@@ -84,6 +84,10 @@ class SimulatedProvider:
 
     # Faults
 
+    def set_fault(self, fault: Fault) -> None:
+        """Put ``fault`` behind those already set; the methods below name the usual ones."""
+        self._control("POST", "faults", fault.to_json())
+
     def fail(
         self,
         status: int = 500,
@@ -94,7 +98,7 @@ class SimulatedProvider:
         model: str | None = None,
     ) -> None:
         """Answer with ``status``, in the vendor's error body or in ``body``."""
-        self._add(Fault(FaultKind.STATUS, times, model, status=status, retry_after=retry_after, body=body))
+        self.set_fault(Fault(FaultKind.STATUS, times, model, status=status, retry_after=retry_after, body=body))
 
     def hang(
         self,
@@ -111,7 +115,7 @@ class SimulatedProvider:
         chunks of text; 0 is after what precedes the text, such as OpenAI's chunk with the role.
         """
         fault = Fault(FaultKind.HANG, times, model, seconds=seconds)
-        self._add(replace(fault, after_chunks=after_chunks, after_headers=after_headers))
+        self.set_fault(replace(fault, after_chunks=after_chunks, after_headers=after_headers))
 
     def slow(
         self,
@@ -124,35 +128,35 @@ class SimulatedProvider:
     ) -> None:
         """Answer correctly, with a pause of ``seconds`` where :meth:`hang` would begin."""
         fault = Fault(FaultKind.SLOW, times, model, seconds=seconds)
-        self._add(replace(fault, after_chunks=after_chunks, after_headers=after_headers))
+        self.set_fault(replace(fault, after_chunks=after_chunks, after_headers=after_headers))
 
     def reset_connection(self, times: int | None = None, *, model: str | None = None) -> None:
         """Reset the connection (RST) once the request has been read."""
-        self._add(Fault(FaultKind.RESET, times, model))
+        self.set_fault(Fault(FaultKind.RESET, times, model))
 
     def cut_stream(self, after_chunks: int = 2, times: int | None = None, *, model: str | None = None) -> None:
         """Close the connection after so many chunks of text, without an end; only streams have it."""
-        self._add(Fault(FaultKind.CUT_STREAM, times, model, after_chunks=after_chunks))
+        self.set_fault(Fault(FaultKind.CUT_STREAM, times, model, after_chunks=after_chunks))
 
     def omit_usage(self, times: int | None = None, *, model: str | None = None) -> None:
         """Stream without usage; answers in one piece keep theirs."""
-        self._add(Fault(FaultKind.OMIT_USAGE, times, model))
+        self.set_fault(Fault(FaultKind.OMIT_USAGE, times, model))
 
     def truncate_stream(self, after_chunks: int = 2, times: int | None = None, *, model: str | None = None) -> None:
         """End a stream after so many chunks of text as HTTP has it, but without an end mark."""
-        self._add(Fault(FaultKind.TRUNCATE_STREAM, times, model, after_chunks=after_chunks))
+        self.set_fault(Fault(FaultKind.TRUNCATE_STREAM, times, model, after_chunks=after_chunks))
 
     def omit_end(self, times: int | None = None, *, model: str | None = None) -> None:
         """Stream everything but the last event: ``[DONE]``, ``message_stop`` or ``response.completed``."""
-        self._add(Fault(FaultKind.OMIT_END, times, model))
+        self.set_fault(Fault(FaultKind.OMIT_END, times, model))
 
     def omit_finish(self, times: int | None = None, *, model: str | None = None) -> None:
         """Stream the text and ``[DONE]``, usage on every chunk, and no finish reason; OpenAI's format only."""
-        self._add(Fault(FaultKind.OMIT_FINISH, times, model))
+        self.set_fault(Fault(FaultKind.OMIT_FINISH, times, model))
 
     def malformed(self, times: int | None = None, *, after_chunks: int | None = None, model: str | None = None) -> None:
         """Answer 200 with broken JSON; with ``after_chunks``, a stream is right but for one event there."""
-        self._add(Fault(FaultKind.MALFORMED, times, model, after_chunks=after_chunks))
+        self.set_fault(Fault(FaultKind.MALFORMED, times, model, after_chunks=after_chunks))
 
     def error_in_200(
         self,
@@ -163,29 +167,29 @@ class SimulatedProvider:
         model: str | None = None,
     ) -> None:
         """Answer 200 with an error object that says ``status``; a stream has it after so many chunks of text."""
-        self._add(Fault(FaultKind.ERROR_IN_200, times, model, status=status, after_chunks=after_chunks))
+        self.set_fault(Fault(FaultKind.ERROR_IN_200, times, model, status=status, after_chunks=after_chunks))
 
     def rate_limit(
         self, retry_after: float | str | None, times: int | None = None, *, model: str | None = None
     ) -> None:
         """Answer 429 with this Retry-After, true or not: seconds or an HTTP date."""
-        self._add(Fault(FaultKind.RATE_LIMIT, times, model, retry_after=retry_after))
+        self.set_fault(Fault(FaultKind.RATE_LIMIT, times, model, retry_after=retry_after))
 
     def content_policy(self, times: int | None = None, *, model: str | None = None) -> None:
         """Refuse the prompt's content, as the vendor does."""
-        self._add(Fault(FaultKind.CONTENT_POLICY, times, model))
+        self.set_fault(Fault(FaultKind.CONTENT_POLICY, times, model))
 
     def context_window(self, times: int | None = None, *, model: str | None = None) -> None:
         """Refuse the prompt's length, as the vendor does."""
-        self._add(Fault(FaultKind.CONTEXT_WINDOW, times, model))
+        self.set_fault(Fault(FaultKind.CONTEXT_WINDOW, times, model))
 
     def quota_exhausted(self, times: int | None = None, *, model: str | None = None) -> None:
         """Refuse the account, as the vendor does when money or quota has run out."""
-        self._add(Fault(FaultKind.QUOTA_EXHAUSTED, times, model))
+        self.set_fault(Fault(FaultKind.QUOTA_EXHAUSTED, times, model))
 
     def refuse_prefill(self, times: int | None = None, *, model: str | None = None) -> None:
         """Refuse requests whose last message is the assistant's; others do not meet this fault."""
-        self._add(Fault(FaultKind.REFUSE_PREFILL, times, model))
+        self.set_fault(Fault(FaultKind.REFUSE_PREFILL, times, model))
 
     def refuse(self) -> None:
         """Refuse connections, and drop those that exist."""
@@ -235,6 +239,10 @@ class SimulatedProvider:
         bodies: list[Any] = self._control("GET", "bodies")
         return bodies
 
+    def visits(self) -> list[VisitRecord]:
+        """The log of the requests since the start or the last ``reset()``, in the order of their arrival."""
+        return [VisitRecord(**record) for record in self._control("GET", "visits")]
+
     def reset(self) -> None:
         """Count from zero and fill the limits; faults stay until ``heal()``."""
         self._control("POST", "reset")
@@ -242,9 +250,6 @@ class SimulatedProvider:
     def restore(self) -> None:
         """``heal()`` and ``reset()`` in one request; limits that were changed stay as they are."""
         self._control("POST", "restore")
-
-    def _add(self, fault: Fault) -> None:
-        self._control("POST", "faults", fault.to_json())
 
     def _control(self, method: str, route: str, body: Any = None) -> Any:
         # http.client rather than urllib: it never asks the environment for a proxy.

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 MAX_BODIES: Final = 100  # bodies of requests kept; older ones are dropped
 MAX_ARRIVALS: Final = 200_000  # arrival times kept; older ones are dropped, so that memory stays bounded
+MAX_VISITS: Final = 20_000  # requests kept in the log; older ones are dropped
 
 Outcome = Literal["succeeded", "rejected_429", "failed", "disconnected"]
 
@@ -41,6 +42,21 @@ class Counts:
         return cls(**{**data, "by_status": by_status, "arrivals": tuple(data["arrivals"])})
 
 
+@dataclass(frozen=True)
+class VisitRecord:
+    """One request, as the provider saw it.
+
+    The tokens are those that a vendor bills: of a whole answer all, of a stream what was sent of it, of an error none.
+    """
+
+    at: float  # Unix time of its arrival
+    model: str
+    outcome: Outcome | None  # None while it is in flight
+    status: int | None  # of the answer that was begun
+    prompt_tokens: int
+    completion_tokens: int
+
+
 class RequestTally:
     """The running counts; a reset replaces the whole object, so late requests end in the old one."""
 
@@ -53,6 +69,7 @@ class RequestTally:
         self.by_limit: dict[str, Counter[str]] = {}
         self.arrivals: deque[float] = deque(maxlen=MAX_ARRIVALS)
         self.bodies: deque[Any] = deque(maxlen=MAX_BODIES)
+        self.visits: deque[Visit] = deque(maxlen=MAX_VISITS)
 
     def arrive(self, model: str, body: Any) -> Visit:
         """Count a request that has been read."""
@@ -60,7 +77,9 @@ class RequestTally:
         self.bodies.append(body)
         self.by_model[model] += 1
         self.arrivals.append(time.monotonic() - self.started)
-        return Visit(self)
+        visit = Visit(self, model)
+        self.visits.append(visit)
+        return visit
 
     def to_json(self) -> dict[str, Any]:
         """The counts as the control route sends them."""
@@ -79,22 +98,35 @@ class RequestTally:
 
 
 class Visit:
-    """One request's place in the counts; only the first outcome given counts."""
+    """One request's place in the counts and in the log; only the first outcome given counts."""
 
-    def __init__(self, tally: RequestTally) -> None:
+    def __init__(self, tally: RequestTally, model: str) -> None:
         self._tally = tally
-        self._ended = False
+        self._model = model
+        self._at = time.time()
+        self._outcome: Outcome | None = None
+        self._status: int | None = None
+        self._billed = (0, 0)
 
     def status(self, status: int) -> None:
         """An answer with this status begins."""
+        self._status = status
         self._tally.by_status[status] += 1
 
     def refused(self, pattern: str, limit: str) -> None:
         """A limit of the models of ``pattern`` refuses it."""
         self._tally.by_limit.setdefault(pattern, Counter())[limit] += 1
 
+    def bill(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """So many tokens are sold by now."""
+        self._billed = (prompt_tokens, completion_tokens)
+
     def end(self, outcome: Outcome) -> None:
         """The request is over."""
-        if not self._ended:
-            self._ended = True
+        if self._outcome is None:
+            self._outcome = outcome
             self._tally.outcomes[outcome] += 1
+
+    def record(self) -> VisitRecord:
+        """The log's line."""
+        return VisitRecord(self._at, self._model, self._outcome, self._status, *self._billed)
