@@ -10,7 +10,7 @@ import pytest
 from litellm.exceptions import MidStreamFallbackError
 from simulator_support import PROVIDERS, eventually
 
-from wallie_litellm.simulator import SimulatedProviders
+from wallie_litellm.simulator import Fault, FaultKind, SimulatedProviders
 
 HTTP_DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 
@@ -250,3 +250,15 @@ def test_a_fault_that_makes_no_sense_is_refused(fleet: SimulatedProviders) -> No
         fleet["openai"].fail(500, times=0)
     with pytest.raises(ValueError, match="status must be between"):
         fleet["openai"].fail(99)
+
+
+async def test_a_fault_of_every_third_request_leaves_the_others_alone(fleet: SimulatedProviders, chat: Any) -> None:
+    fleet["openai"].set_fault(Fault(FaultKind.STATUS, status=503, every=3))
+    seen = []
+    for _ in range(7):
+        try:
+            await chat("openai")
+            seen.append(200)
+        except litellm.ServiceUnavailableError:
+            seen.append(503)
+    assert seen == [200, 200, 503, 200, 200, 503, 200]

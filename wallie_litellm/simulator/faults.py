@@ -43,7 +43,7 @@ STREAM_ONLY: Final = frozenset(
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to fail, for the next ``times`` requests that it fits (None: until healed)."""
+    """One way to fail, for the next ``times`` requests that it fits (None: until healed), or for some of them."""
 
     kind: FaultKind
     times: int | None = None
@@ -53,12 +53,15 @@ class Fault:
     body: Any = None  # replaces the vendor's error body: JSON, or a string that is sent raw
     seconds: float = 0.0  # how long a hang or a slow answer takes
     after_chunks: int | None = None  # content chunks that a stream delivers first; 0 is what precedes the content
+    every: int = 1  # 3 is the third, sixth, ... of the requests that it fits; the others are as without it
     after_headers: bool = False  # a hang or a slow answer begins with its status and headers, and only then pauses
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", FaultKind(self.kind))
         if self.times is not None and self.times < 1:
             raise ValueError(f"times must be at least 1, or None for every request: {self.times}")
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1: {self.every}")
         if not 200 <= self.status <= 599:
             raise ValueError(f"status must be between 200 and 599: {self.status}")
         if self.seconds < 0:
@@ -88,11 +91,11 @@ class FaultQueue:
     """The faults in the order they were set; a request gets the first that fits, and only that one."""
 
     def __init__(self) -> None:
-        self._faults: list[Fault] = []
+        self._faults: list[_SetFault] = []
 
     def add(self, fault: Fault) -> None:
         """Put a fault behind those already set."""
-        self._faults.append(fault)
+        self._faults.append(_SetFault(fault, fault.times))
 
     def clear(self) -> None:
         """Drop every fault."""
@@ -100,16 +103,30 @@ class FaultQueue:
 
     def take(self, model: str, *, stream: bool, prefilled: bool = False) -> Fault | None:
         """The fault for this request, using up one of its ``times``."""
-        for index, fault in enumerate(self._faults):
-            if not fault.fits(model, stream=stream, prefilled=prefilled):
+        for index, waiting in enumerate(self._faults):
+            if not waiting.fault.fits(model, stream=stream, prefilled=prefilled) or not waiting.is_due():
                 continue
-            if fault.times == 1:
+            if waiting.left is not None:
+                waiting.left -= 1
+            if waiting.left == 0:
                 del self._faults[index]
-            elif fault.times is not None:
-                self._faults[index] = replace(fault, times=fault.times - 1)
-            return fault
+            return waiting.fault
         return None
 
     def list(self) -> list[dict[str, Any]]:
         """What is still set."""
-        return [fault.to_json() for fault in self._faults]
+        return [replace(waiting.fault, times=waiting.left).to_json() for waiting in self._faults]
+
+
+@dataclass
+class _SetFault:
+    """A fault in the queue."""
+
+    fault: Fault
+    left: int | None  # of its times
+    met: int = 0  # requests that it fitted
+
+    def is_due(self) -> bool:
+        """Whether the request that it fits is one of those that it fails."""
+        self.met += 1
+        return self.met % self.fault.every == 0
