@@ -17,6 +17,10 @@
 ``token_bucket``     a limit per minute
 ``sliding_window``   what the last 60 seconds used of a limit per minute
 ``daily_quota``      a limit per calendar day
+``local_day``        the days of a time zone, in quarters of an hour
+``weekly_shape``     what each day of the week uses, and by which hour
+``day_forecast``     what a limit per day will have used, and when it is used up
+``exhaustion``       in how many seconds a limit per minute is used up
 ``thresholds``       when a limit that runs out is announced
 ``wait_queue``       the order in which waiting requests are served
 ``circuit_breaker``  when a provider or a model is not called, and when it is tried again
