@@ -29,6 +29,7 @@ IMPORTS_LITELLM: Final = (
     "litellm_adapter.complexity",
     "litellm_adapter.debug_info",
     "litellm_adapter.errors",
+    "litellm_adapter.hit_log",
     "litellm_adapter.inner_router",
     "litellm_adapter.mock_faults",
     "litellm_adapter.kept_answers",

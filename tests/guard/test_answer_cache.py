@@ -14,6 +14,7 @@ from typing import Any
 import litellm
 import pytest
 from dashboard_support import TOKEN, served
+from litellm.integrations.custom_logger import CustomLogger
 from openai import APIError
 from ports import free_port
 from proxy_support import RecordedLedger
@@ -345,6 +346,52 @@ def test_code_without_an_event_loop_has_the_same_answers(router: Any, openai: Si
     stream.close()
     assert router.completion("g", messages("other"), **TAGS)._hidden_params.get("cache_hit") is None
     assert received(openai) == 3
+
+
+class HitLogger(CustomLogger):
+    """The successes that LiteLLM tells an application's callback, as (kind of call, hit, cost, tokens, group)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[Any, ...]] = []
+
+    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        log = kwargs["standard_logging_object"]
+        hit = kwargs.get("cache_hit") is True
+        cost = log["response_cost"] if hit else None
+        self.seen.append((log["call_type"], hit, cost, log["total_tokens"] > 0, log["model_group"]))
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        self.log_success_event(kwargs, response_obj, start_time, end_time)
+
+
+async def test_litellms_callbacks_are_told_of_hits_as_of_those_of_its_own_cache(
+    router: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = HitLogger()
+    monkeypatch.setattr(litellm, "callbacks", [*litellm.callbacks, logger])
+    tags = {"litellm_metadata": {"feature": "faq"}}
+
+    async def streamed(call: Any) -> list[Any]:
+        return await chunks_of(await call)
+
+    calls = {
+        "acompletion": lambda: router.acompletion("g", messages(), **TAGS),
+        "aembedding": lambda: router.aembedding(model="e", input=["x"], **TAGS),
+        "anthropic_messages": lambda: router.aanthropic_messages(model="c", messages=messages(), max_tokens=50, **tags),
+        "aresponses": lambda: streamed(router.aresponses(model="g", input="x", stream=True, **tags)),
+        "completion": lambda: asyncio.to_thread(router.completion, "g", messages(), **TAGS),
+    }
+    try:
+        for name, call in calls.items():
+            for _ in range(2):
+                await call()
+            hit = (name, True, 0.0, True, {"aembedding": "e", "anthropic_messages": "c"}.get(name, "g"))
+            await until(lambda hit=hit: logger.seen.count(hit) >= 1)
+        await streamed(router.acompletion("g", messages(), stream=True, **TAGS))
+        await until(lambda: sum(one[:2] == ("acompletion", True) for one in logger.seen) == 2)
+    finally:
+        litellm.logging_callback_manager.remove_callback_from_all_lists(logger)
 
 
 async def test_ledger_key_figures_page_and_status_agree_on_what_the_cache_answered(

@@ -150,6 +150,7 @@ def test_the_same_question_is_asked_once_where_its_feature_has_a_cache(proxy, fl
     cached = [answer for answer in answers if answer.headers["x-wallie-provider"] == "cache"]
     assert len(cached) == 9
     assert {answer.headers["x-wallie-cost-usd"] for answer in cached} == {"0.00000000"}
+    assert {float(answer.headers.get("x-litellm-response-cost", 0)) for answer in cached} == {0.0}
     if stream:
         end = {"chat": "[DONE]", "messages": "message_stop", "responses": "response.completed"}[kind]
         assert all(end in answer.text for answer in answers)

@@ -19,6 +19,7 @@ from wallie_litellm.guard.request_stream import RequestStream
 from wallie_litellm.litellm_adapter.answer_keys import QuestionReader
 from wallie_litellm.litellm_adapter.answer_store import open_store
 from wallie_litellm.litellm_adapter.errors import failure_from
+from wallie_litellm.litellm_adapter.hit_log import Hit, log_hit
 from wallie_litellm.litellm_adapter.inner_router import InnerRouter
 from wallie_litellm.litellm_adapter.kept_answers import answer_again, kept_answer, kept_stream
 from wallie_litellm.routing.answer_pool import CacheFigures, KeptAnswer, Lookup
@@ -123,6 +124,9 @@ class CachedRequests:
             return None
         self._served(context, kept, joined=lookup.joined)
         add_headers(context, answer)
+        clock, asked = self._guard.clock, (request.endpoint, request.arguments)
+        started_at = clock.wall() - (clock.now() - context.started_at)
+        log_hit(Hit(*asked, answer, kept.answer, context.group, kept.deployment, started_at))
         return answer
 
     @staticmethod

@@ -16,6 +16,7 @@ Nothing here decides; it calls and translates for ``core`` and ``guard``. What i
 ``response_cache``  LiteLLM's response cache, kept to the calls of Routers
 ``answer_keys``    the key under which the answer to a request is kept
 ``kept_answers``   answers as values that can be kept, and as LiteLLM's objects again
+``hit_log``        their use in LiteLLM's success callbacks
 ``answer_store``   where they are kept: in memory, in LiteLLM's Redis, or in files
 ``prompt_marks``   where prompts are marked for the vendors' caches
 

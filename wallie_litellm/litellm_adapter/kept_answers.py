@@ -116,6 +116,17 @@ def answer_again(operation: str, kept: Any, *, stream: bool, with_usage: bool) -
         return Replay(list(map(_event_again, kept)))
     if stream:
         return Replay(_chunks_of(kept, with_usage=with_usage))
+    return _whole(operation, kept)
+
+
+def whole_again(operation: str, kept: Any) -> Any:
+    """What LiteLLM logs of a stream that is made of a kept answer: all of it; ``None`` where nothing has it in one."""
+    if not isinstance(kept, list):
+        return _whole(operation, kept)
+    return _event_again(kept[-1]) if operation == RESPONSES else None  # the last event has the response
+
+
+def _whole(operation: str, kept: Mapping[str, Any]) -> Any:
     answer = _KINDS[operation](**kept)
     if isinstance(answer, dict):
         answer["_hidden_params"] = _hidden()
