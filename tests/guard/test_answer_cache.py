@@ -26,7 +26,7 @@ from wallie_litellm import build_router, execute_ai_request, stream_ai_request
 from wallie_litellm.config import RouterConfig, parse_config
 from wallie_litellm.events import Ended, Settled
 from wallie_litellm.guard import Guard
-from wallie_litellm.routing.plan import Asked, Decided, Member, Plan
+from wallie_litellm.routing.plan import Asked, Decided, Member, Plan, PlanStep
 from wallie_litellm.simulator import SimulatedProvider
 
 TAGS = {"metadata": {"feature": "faq"}}
@@ -50,11 +50,18 @@ def openai(providers: dict[str, SimulatedProvider]) -> SimulatedProvider:
 def router(openai: SimulatedProvider, providers: dict[str, SimulatedProvider], bus: RecordingBus) -> Iterator[Any]:
     addresses = {name: {"api_base": one.api_base, "api_key": "sk-simulated"} for name, one in providers.items()}
     models = {"g": "openai/gpt-4o-mini", "e": "openai/text-embedding-3-small", "c": "anthropic/claude-sonnet-4-5"}
-    models["second"] = models["g"]
+    models |= {"second": models["g"], "warm": models["g"]}
     config = parse_config(
         {
             "model_list": [
-                {"model_name": group, "litellm_params": {"model": model, **addresses[model.partition("/")[0]]}}
+                {
+                    "model_name": group,
+                    "litellm_params": {
+                        "model": model,
+                        **addresses[model.partition("/")[0]],
+                        **({"temperature": 0.7} if group == "warm" else {}),
+                    },
+                }
                 for group, model in models.items()
             ],
             "router_settings": {"fallbacks": [{"g": ["second"]}]},
@@ -255,19 +262,33 @@ async def test_a_mocked_fault_is_not_answered_from_the_cache(router: Any) -> Non
     assert answer._hidden_params["additional_headers"]["x-wallie-model-group"] == "second"
 
 
+def first_by_latency(group: str) -> PlanStep:
+    def put_first(plan: Plan, asked: Asked) -> Plan:
+        return plan._replace(group=group, members=(Member(plan.group),), decided=Decided(order=plan.group))
+
+    return put_first
+
+
 async def test_another_member_that_its_latency_puts_first_is_asked_the_same_question(
     router: Any, openai: SimulatedProvider
 ) -> None:
-    def put_second_first(plan: Plan, asked: Asked) -> Plan:
-        return plan._replace(group="second", members=(Member(plan.group),), decided=Decided(order=plan.group))
-
     assert (await execute_ai_request(router, "g", messages(), feature="faq")).provider == "openai"
-    router.guard.routing.steps = (put_second_first,)
+    router.guard.routing.steps = (first_by_latency("second"),)
     again = await execute_ai_request(router, "g", messages(), feature="faq")
     assert (again.provider, again.used_fallback) == ("cache", False)
     other = [await execute_ai_request(router, "g", messages("other"), feature="faq") for _ in range(2)]
     assert [(one.model, one.provider) for one in other] == [("second", "openai"), ("second", "cache")]
     assert received(openai) == 2
+
+
+@pytest.mark.parametrize(("stated", "calls"), [({}, 2), ({"temperature": 0}, 1)])
+async def test_an_answer_at_the_temperature_of_a_member_put_first_is_not_kept_unless_the_request_states_0(
+    router: Any, openai: SimulatedProvider, stated: dict[str, Any], calls: int
+) -> None:
+    router.guard.routing.steps = (first_by_latency("warm"),)
+    for _ in range(2):
+        await execute_ai_request(router, "g", messages(), feature="faq", **stated)
+    assert received(openai) == calls
 
 
 async def test_the_answer_of_a_member_that_stands_in_for_a_while_is_not_kept(

@@ -16,7 +16,7 @@ from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.request import Request
 from wallie_litellm.guard.request_stream import RequestStream
-from wallie_litellm.litellm_adapter.answer_keys import QuestionReader
+from wallie_litellm.litellm_adapter.answer_keys import QuestionReader, answers_vary
 from wallie_litellm.litellm_adapter.answer_store import open_store
 from wallie_litellm.litellm_adapter.errors import failure_from
 from wallie_litellm.litellm_adapter.hit_log import Hit, log_hit
@@ -167,7 +167,8 @@ class CachedRequests:
         # A fallback's answer is that of another model than the one asked for, until this one serves again.
         if served is None or served.group != context.group or context.tried.fallbacks:
             return None
-        if context.decided is not None and context.decided.stands_in:  # as for a fallback's
+        decided = context.decided
+        if decided is not None and (decided.stands_in or (decided.order is not None and self._varies(request))):
             return None
         settled = next((one for one in reversed(context.attempts) if one.success and one.model == served.group), None)
         if settled is None:
@@ -179,6 +180,13 @@ class CachedRequests:
                 self._count(context, _kept)
                 return text
         return None
+
+    def _varies(self, request: Request) -> bool:
+        """Whether the group that latency has put first answers at a temperature, which the one asked for does not."""
+        context = request.context
+        if context.rules.cache is None or context.rules.cache.any_temperature:
+            return False
+        return answers_vary(request.arguments, self._inner.deployments_of(context.group), self._inner.defaults())
 
     def later(self, action: Callable[[], object]) -> None:
         """Have ``action`` done as soon as it can: see :meth:`Guard.later`."""

@@ -91,7 +91,7 @@ class QuestionReader:
         streams = arguments.get("stream") is True
         if operation not in KEPT or (streams and operation not in STREAMS_KEPT) or _has_effects(arguments):
             return None
-        if not settings.any_temperature and _is_warm(arguments, deployments, defaults):
+        if not settings.any_temperature and answers_vary(arguments, deployments, defaults):
             return None
         control = arguments.get("cache")
         control = control if isinstance(control, Mapping) else {}
@@ -162,7 +162,7 @@ def _has_effects(arguments: Mapping[str, Any]) -> bool:
     return any(arguments.get(name) for name in _STATEFUL)
 
 
-def _is_warm(
+def answers_vary(
     arguments: Mapping[str, Any], deployments: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]
 ) -> bool:
     """Whether answers differ by a temperature above 0 that the request, else a deployment or the defaults state."""
