@@ -5,10 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from wallie_litellm.core.demand import Demand
-from wallie_litellm.events import Ended, Settled, new_id
+from wallie_litellm.events import Ended, ExhaustionForeseen, Settled, new_id
 
 NOON = 1_790_000_000.0
 PROMPT = "MARKED-PROMPT"
+
+FORESEEN = ExhaustionForeseen(
+    id=new_id(NOON),
+    at=NOON,
+    provider="openai",
+    dimension="rpd",
+    exhausts_at=NOON + 4 * 3600,
+    earliest=NOON + 3 * 3600,
+    latest=None,
+    reset_at=1_790_035_200.0,  # midnight
+    timezone="UTC",
+    expected=1250.0,
+    limit=1000,
+    method="weekly",
+    model="gpt-4o*",
+)
 
 
 def settled(**changes: Any) -> Settled:

@@ -9,6 +9,7 @@ import socket
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from os import PathLike
@@ -20,10 +21,14 @@ from wallie_litellm.clock import Clock
 from wallie_litellm.config import RouterConfig, WallieConfig, load_config
 from wallie_litellm.config.used_providers import used_models
 from wallie_litellm.core.daily_quota import last_midnight
+from wallie_litellm.core.day_forecast import Forecast
 from wallie_litellm.core.demand import NOTHING, Demand, shares
 from wallie_litellm.core.scopes import model_in
 from wallie_litellm.core.scrubbing import mask_secrets
 from wallie_litellm.errors import ConfigError
+from wallie_litellm.forecast.alerts import LOOK_EVERY, ForecastAlerts
+from wallie_litellm.forecast.limits import DayLimit
+from wallie_litellm.forecast.watch import ForecastWatch, ReadRecord
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.admin_apis import AdminQuestions, admin_apis
 from wallie_litellm.telemetry.bus import Bus
@@ -129,6 +134,7 @@ def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: i
             bus.add(make)
         _restore(guard)
         _watch_experiments(guard)
+        _watch_forecasts(guard)
     except BaseException:
         guard.close()
         raise
@@ -155,6 +161,29 @@ def _watch_experiments(guard: Guard) -> None:
         ledger.url, experiments.by_name, publish, once, now=guard.clock.wall, interval=EXPERIMENTS_EVERY
     )
     watch.start(EXPERIMENTS_TIMEOUT)
+    guard.on_close(watch.close)
+
+
+def _watch_forecasts(guard: Guard) -> None:
+    """Have limits per day forecast by what the ledger has of their use, and those that will run out announced."""
+    settings, ledger, clock = guard.config.forecast, guard.config.ledger, guard.clock
+    if ledger is None and not settings.alert:
+        return
+    forecasts, on_foreseen = guard.forecasts, guard.reporter.on_foreseen
+
+    def announce(limit: DayLimit, forecast: Forecast, full: float, reset_at: float) -> None:
+        on_foreseen(limit, forecast, full, reset_at, forecasts.zone(limit))
+
+    alerts = ForecastAlerts(settings.lead, announce) if settings.alert else None
+    read: ReadRecord | None = None
+    if ledger is not None:
+        from wallie_litellm.ledger.daily_use import read_record  # late: SQLAlchemy takes a moment to import
+
+        read = partial(read_record, ledger.url, partial(model_patterns, guard))
+    watch = ForecastWatch(
+        forecasts, guard.limiters, alerts, read, now=clock.wall, interval=LOOK_EVERY, processes=guard.processes
+    )
+    watch.start()
     guard.on_close(watch.close)
 
 

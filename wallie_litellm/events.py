@@ -188,6 +188,29 @@ class QuotaCrossed(NamedTuple):
     model: str | None = None
 
 
+class ExhaustionForeseen(NamedTuple):
+    """A limit per day will be used up before it resets.
+
+    ``exhausts_at`` is ``None`` where that is so only at the upper end of the interval, whose end is reached at
+    ``earliest``; ``latest`` is ``None`` where its lower end outlasts the day. ``method`` is ``weekly`` or ``linear``.
+    ``model`` is as in :class:`QuotaCrossed`.
+    """
+
+    id: str
+    at: float
+    provider: str
+    dimension: str
+    exhausts_at: float | None
+    earliest: float | None
+    latest: float | None
+    reset_at: float
+    timezone: str  # in whose midnight it resets
+    expected: float  # units used at the reset, if they were to be had
+    limit: float  # the amount at which nothing is left
+    method: str
+    model: str | None = None
+
+
 class LimitOverstated(NamedTuple):
     """The file promises more of a model's limit than the vendor says the account has.
 
@@ -310,6 +333,7 @@ Event = (
     | HealthChanged
     | ProviderDown
     | QuotaCrossed
+    | ExhaustionForeseen
     | LimitOverstated
     | Unpriced
     | BudgetCrossed

@@ -27,7 +27,7 @@ def window(day_: str, hour: str, zone: ZoneInfo = UTC) -> Window:
 MONDAY = "2026-11-23"
 
 
-def test_a_limit_ends_when_the_rest_of_the_usual_day_has_used_what_is_left():
+def test_a_limit_ends_when_the_rest_of_the_usual_day_has_used_what_is_left() -> None:
     shape = WeeklyShape(weeks(5))  # 100 units on a Monday, 50 of them evenly after noon
 
     found = day_forecast(shape, 50, 50, 75, window(MONDAY, "12:00"))
@@ -40,25 +40,25 @@ def test_a_limit_ends_when_the_rest_of_the_usual_day_has_used_what_is_left():
     assert found.earliest <= found.exhausts_at <= found.latest
 
 
-def test_a_limit_that_outlasts_the_day_does_not_end():
+def test_a_limit_that_outlasts_the_day_does_not_end() -> None:
     found = day_forecast(WeeklyShape(weeks(5)), 50, 50, 200, window(MONDAY, "12:00"))
 
     assert (found.exhausts_at, found.earliest, found.latest) == (None, None, None)
 
 
-def test_a_limit_that_is_used_up_ends_now():
+def test_a_limit_that_is_used_up_ends_now() -> None:
     now = window(MONDAY, "12:00")
 
     assert day_forecast(WeeklyShape(weeks(5)), 50, 80, 80, now).exhausts_at == now.now
 
 
-def test_an_operators_reset_gives_the_limit_back_and_does_not_make_the_day_a_quiet_one():
+def test_an_operators_reset_gives_the_limit_back_and_does_not_make_the_day_a_quiet_one() -> None:
     found = day_forecast(WeeklyShape(weeks(5)), 50, 0, 100, window(MONDAY, "12:00"))
 
     assert found.end == pytest.approx(50)
 
 
-def test_without_a_week_of_days_the_forecast_is_a_line_with_a_wide_interval():
+def test_without_a_week_of_days_the_forecast_is_a_line_with_a_wide_interval() -> None:
     found = day_forecast(WeeklyShape(weeks(1)[:6]), 30, 30, 40, window(MONDAY, "06:00"))
 
     assert found.method == "linear"
@@ -67,7 +67,7 @@ def test_without_a_week_of_days_the_forecast_is_a_line_with_a_wide_interval():
     assert day_forecast(None, 0, 0, 40, window(MONDAY, "06:00")).exhausts_at is None
 
 
-def test_where_clocks_change_the_rest_of_the_day_is_as_long_as_it_is():
+def test_where_clocks_change_the_rest_of_the_day_is_as_long_as_it_is() -> None:
     shape = WeeklyShape([[1.0] * 96] * 35)
     found = {
         day_: day_forecast(shape, 4, 4, 1_000, window(day_, "01:00", ANGELES)).end
@@ -77,7 +77,7 @@ def test_where_clocks_change_the_rest_of_the_day_is_as_long_as_it_is():
     assert found == pytest.approx({"2026-11-01": 100, "2026-03-08": 92, "2026-03-10": 96})
 
 
-def test_a_day_that_its_limit_has_ended_is_continued_as_usual():
+def test_a_day_that_its_limit_has_ended_is_continued_as_usual() -> None:
     cut = [*day(100)[:72], *[0.0] * 24]  # the limit of 75 was reached at 18:00
     history = [*weeks(4), cut]
 

@@ -71,7 +71,22 @@ def test_another_process_count_takes_the_place_of_this_ones() -> None:
     window.add(ORIGIN, 5)
     window.replace(ORIGIN + 30, 40)
     window.add(ORIGIN + 31, 2)
-    assert [window.used(ORIGIN + after) for after in (31, 89, 90, 91)] == [42, 42, 2, 0]
+    assert [window.used(ORIGIN + after) for after in (31, 59, 60, 89, 90, 91)] == [42, 42, 37, 37, 2, 0]
+
+
+def test_what_another_process_counts_less_has_left_the_minute_first() -> None:
+    window = SlidingWindow()
+    for after in (0, 10, 20):
+        window.add(ORIGIN + after, 5)
+    window.replace(ORIGIN + 30, 7)
+    assert list(window.recent(ORIGIN + 30, ORIGIN)) == [(ORIGIN + 10, 2), (ORIGIN + 20, 5)]
+
+
+def test_a_count_without_times_is_spread_over_the_minute() -> None:
+    window = SlidingWindow()
+    window.spread(ORIGIN, 60)
+    assert sum(units for _, units in window.recent(ORIGIN, ORIGIN - 4.75)) == pytest.approx(5)
+    assert window.used(ORIGIN + 30) == pytest.approx(30)
 
 
 def test_recent_use_is_listed_by_slot() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import posthog
 import pytest
-from event_samples import NOON, ended, failed, settled
+from event_samples import FORESEEN, NOON, ended, failed, settled
 from posthog_support import assert_all_arrived, completions, posthog_sink
 from support import wait_until
 
@@ -186,6 +186,24 @@ def test_what_routing_decided_is_sent_and_nothing_of_what_it_did_not(sent: Sent)
             },
         ),
         (
+            FORESEEN,
+            "ai.quota.alert",
+            {
+                "provider": "openai",
+                "type": "forecast",
+                "dimension": "rpd",
+                "model": "gpt-4o*",
+                "utilization": 1.0,
+                "expected": 1250.0,
+                "limit": 1000,
+                "exhaustsAt": "2026-09-21T18:13:20.000Z",
+                "earliest": "2026-09-21T17:13:20.000Z",
+                "latest": None,
+                "resetAt": "2026-09-22T00:00:00.000Z",
+                "method": "weekly",
+            },
+        ),
+        (
             LimitOverstated(new_id(), NOON, "openai", "gpt-4o", "rpm", 500, 60),
             "ai.quota.alert",
             {
@@ -248,7 +266,7 @@ def test_what_routing_decided_is_sent_and_nothing_of_what_it_did_not(sent: Sent)
             },
         ),
     ],
-    ids=["health", "quota", "quota-in-debt", "overstated", "unpriced", "budget", "arm", "fallback"],
+    ids=["health", "quota", "quota-in-debt", "forecast", "overstated", "unpriced", "budget", "arm", "fallback"],
 )
 def test_every_other_event_has_its_name_and_properties(
     sent: Sent, fact: Event, name: str, properties: dict[str, Any]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from event_samples import NOON, PROMPT, ended, failed, settled
+from event_samples import FORESEEN, NOON, PROMPT, ended, failed, settled
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -163,6 +163,7 @@ def test_fallbacks_alerts_and_changes_are_counted() -> None:
         HealthChanged("4", NOON, "openai", "down", "degraded", None),
         QuotaCrossed("5", NOON, "openai", "rpm", "warning", 0.8, 400.0, 500, 12.0, "gpt-4o*"),
         BudgetCrossed("6", NOON, "critical", 0.96, 480.0, 500.0, "2026-11"),
+        FORESEEN,
         UsageReported("7", NOON, "openai", Demand(), "update_usage"),
     ]
     sink.handle(facts)
@@ -170,12 +171,13 @@ def test_fallbacks_alerts_and_changes_are_counted() -> None:
     assert value(sink, "wallie_breaker_changes_total", provider="openai", model="", state="open") == 1
     quota = {"provider": "openai", "model": "gpt-4o*", "dimension": "rpm", "level": "warning"}
     assert value(sink, "wallie_quota_alerts_total", **quota) == 1
+    assert value(sink, "wallie_quota_alerts_total", **{**quota, "dimension": "rpd", "level": "forecast"}) == 1
     assert value(sink, "wallie_budget_alerts_total", level="critical") == 1
     states = {own["state"]: value for own, value in samples(sink)["wallie_breaker_state"]}
     assert states == {"closed": 0, "open": 0, "half_open": 1, "forced_open": 0, "disabled": 0}
     assert value(sink, "wallie_provider_health", status="degraded") == 1
     assert total(sink, "wallie_provider_health") == 1
-    assert sink.stats() == {"delivered": 6}
+    assert sink.stats() == {"delivered": 7}
 
 
 def test_transitions_of_models_are_counted_by_model_as_far_as_labels_are_bounded() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from event_samples import FORESEEN
 from fake_clock import FakeClock
 from slack_support import AT, PATH, Webhook, breaker, budget, opened, quota, unpriced
 from support import wait_until
@@ -113,6 +114,11 @@ def advice(section: str) -> str:
             [LimitOverstated("l-1", AT, "openai", "gpt-4o", "tpm", 150_000, 30_000)],
             "*Limit larger than the account's:* The file gives `gpt-4o` at `openai` 150,000 `tpm`, and the account has "
             "30,000. `wallie-litellm limits --write` prints what it has.",
+        ),
+        (
+            [FORESEEN],
+            "*Limit will run out:* `gpt-4o*` at `openai` `rpd` ends 18:13 (17:13-not), resets 00:00 UTC. 1,250 are "
+            "expected in the day, of 1,000.",
         ),
         (
             [ArmStopped("a-1", AT, "chat-model", "gpt-4o", 0.3, 0.1, 120)],

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from wallie_litellm.config.caching import AnswerCache, AnswerCacheSettings, InjectionPoint, PromptCache
 from wallie_litellm.config.experiments import ExperimentSettings, conflicts
+from wallie_litellm.config.forecast import ForecastSettings
 from wallie_litellm.config.hedging import HedgeSettings
 from wallie_litellm.config.limits import (
     DEFAULT_PROVIDERS,
@@ -225,6 +226,7 @@ class WallieConfig(Section):
     experiments: Mapping[str, ExperimentSettings] = Field(default_factory=dict)
     routing: RoutingSettings = RoutingSettings()
     kpis: KpiSettings = KpiSettings()
+    forecast: ForecastSettings = ForecastSettings()
     admin_token: Secret | None = None
 
     def for_feature(self, feature: str | None = None) -> FeatureRules:

@@ -20,6 +20,7 @@
 ``local_day``        the days of a time zone, in quarters of an hour
 ``weekly_shape``     what each day of the week uses, and by which hour
 ``day_forecast``     what a limit per day will have used, and when it is used up
+``exhaustion_text``  such a forecast as one line
 ``exhaustion``       in how many seconds a limit per minute is used up
 ``thresholds``       when a limit that runs out is announced
 ``wait_queue``       the order in which waiting requests are served

@@ -79,10 +79,26 @@ class SlidingWindow:
         self._begin = self._newest
 
     def replace(self, now: float, units: float) -> None:
-        """Take ``units`` for what the last minute used: another process has counted it."""
+        """Take ``units`` for what the last minute used: another process has counted it.
+
+        What they are more than what is known was used just now; what they are less has left the minute first.
+        """
         self.used(now)
-        self._units = [0] * SLOTS
-        self._units[self._index] = self.total = units
+        more = units - self.total
+        self._units[self._index] += max(0, more)
+        for slot in range(self._newest - SLOTS + 1, self._newest + 1):
+            if more >= 0:
+                break
+            gone = min(self._units[slot % SLOTS], -more)
+            self._units[slot % SLOTS] -= gone
+            more += gone
+        self.total = units
+
+    def spread(self, now: float, units: float) -> None:
+        """As :meth:`replace`, where nothing is known of when in the minute they were used."""
+        self.used(now)
+        self._units = [units / SLOTS] * SLOTS
+        self.total = units
 
     def recent(self, now: float, since: float) -> Iterator[tuple[float, float]]:
         """The slots from ``since`` on in which something was used: their beginnings, and units."""

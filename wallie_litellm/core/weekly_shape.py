@@ -73,6 +73,10 @@ class WeeklyShape:
             self._usual[day] = total, list(map(median, zip(*used, strict=True))) if used else [0.0] * (SLOTS + 1)
         return self._usual[day]
 
+    def used(self, day: int, slot: float = SLOTS) -> float:
+        """What an earlier day had used at ``slot``, by default in all."""
+        return _at(self._sums[day], slot)
+
     def continued(self, day: Sequence[float], units: float) -> list[float]:
         """Today's slots, of which ``day`` has those until ``units`` were used, followed by those to be expected."""
         sums = [0.0, *accumulate(day)]

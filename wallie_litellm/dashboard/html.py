@@ -216,7 +216,7 @@ def _words(language: str) -> Callable[[str, str], str]:
         "action": (*ACTIONS, *SWITCHING, EXPORTED, "conclude_experiment"),
         "dimension": DIMENSIONS,
         "quota": ("warning", "critical"),
-        "alert": ("quota", "limit_overstated", "provider_down", "unpriced", "budget", "arm_stopped"),
+        "alert": ("quota", "forecast", "limit_overstated", "provider_down", "unpriced", "budget", "arm_stopped"),
         "metric": ("cost", "latency", "success", "feedback"),
         "unit": ("user", "session", "request"),
         "experiment": ("not_started", "running", "concluded"),

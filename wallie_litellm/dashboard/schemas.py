@@ -33,6 +33,8 @@ class QuotaStatus(BaseModel):
     """One limit: its use, when all of it is free again, and its sums (reserved, settled, refunded).
 
     ``used`` of a limit per minute is what the last 60 seconds used; ``left`` is what admission has at the moment.
+    ``exhausts_at`` is when nothing is left, where that is foreseen before the reset. The fields after it are of limits
+    per day alone: the interval of that, and what will be used at the reset, by the ``forecast`` named.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -42,6 +44,13 @@ class QuotaStatus(BaseModel):
     utilization: float
     left: float
     reset_at: str
+    exhausts_at: str | None = None
+    exhausts_earliest: str | None = None
+    exhausts_latest: str | None = None
+    forecast: str | None = Field(default=None, description="weekly, or linear with less than a week on record")
+    expected: float | None = None
+    expected_low: float | None = None
+    expected_high: float | None = None
 
 
 class ModelStatus(BaseModel):
@@ -220,7 +229,7 @@ class Usage(BaseModel):
 
 
 class AlertRow(BaseModel):
-    """``type`` is quota, provider_down, unpriced or budget, ``level`` warning, critical or empty."""
+    """``type`` is quota, forecast, provider_down, unpriced, budget, ..., ``level`` warning, critical or empty."""
 
     id: str
     at: str

@@ -38,6 +38,7 @@ Values that they pass on:
 ``chain``             the chain of groups, and the error at its end
 ``background_loop``   an event loop for code without one
 ``admin_apis``        vendors' administration APIs, asked for an account's limits
+``status``            the limits of providers and features as status reports show them
 ``under_way``         waits and streams that the end of the guard ends
 ``shared_store``      the processes that share a guard's limits
 ``capacity_lease``    capacity for a call that is made outside the router

@@ -17,6 +17,7 @@ from wallie_litellm.core.demand import ONE_REQUEST, Demand
 from wallie_litellm.core.limit_keys import ACCOUNT
 from wallie_litellm.core.operations import GENERATING
 from wallie_litellm.core.validation import require_count
+from wallie_litellm.forecast.forecasts import forecasts_for
 from wallie_litellm.guard.admission import Admission
 from wallie_litellm.guard.capacity_lease import CapacityLease
 from wallie_litellm.guard.context import Attempt, Caller, RequestContext, Route
@@ -27,12 +28,11 @@ from wallie_litellm.guard.reporter import Announcer, Reporter, announce, announc
 from wallie_litellm.guard.router_view import RouterView, RouterViews, chains_of
 from wallie_litellm.guard.settlement import Settlement
 from wallie_litellm.guard.shared_store import join_fleet, process_store
+from wallie_litellm.guard.status import limits_status
 from wallie_litellm.guard.under_way import UnderWay
 from wallie_litellm.guard.vendor_limits import VendorLimits
-from wallie_litellm.limiter.limit_report import add_learned
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.registry import LimiterRegistry
-from wallie_litellm.limiter.status import describe_all, describe_providers
 from wallie_litellm.routing.plan import Plan
 from wallie_litellm.routing.routing import Routing
 from wallie_litellm.routing.switches import Switches
@@ -88,6 +88,7 @@ class Guard(ExperimentActions):
         )
         self._admission = Admission(self.config, self.clock, self._limiters)
         self.estimates = Estimates(self.config.providers)
+        self.forecasts = forecasts_for(self.config, self.clock.wall())
         self._settlement = Settlement(
             self._limiters,
             self.reporter,
@@ -368,14 +369,9 @@ class Guard(ExperimentActions):
     def status(self) -> dict[str, Any]:
         """The state of all providers, as plain JSON-ready data. Times named ``_at`` are ISO 8601 in UTC."""
         wall = self.clock.wall()
-        providers = describe_providers(self._limiters, wall, self._settlement.rejected)
-        for name, described in providers.items():
-            add_learned(self.vendor_limits.of(name) if self._limiters.is_placed(name) else None, described)
-            if (estimates := self.estimates.describe(name)) is not None:
-                described["estimates"] = estimates
+        learned = self._settlement.rejected, self.vendor_limits, self.estimates, self.forecasts
         return {
-            "providers": providers,
-            "features": describe_all(self._limiters.features, wall),
+            **limits_status(self._limiters, *learned, wall),
             "store": process_store(self.processes) if self._fleet is None else self._fleet.status(),
             "routing": self.routing.describe(),
             "sinks": self.bus.stats(),

@@ -13,6 +13,7 @@ from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
 from wallie_litellm.core.bill import NO_BILL, Bill
 from wallie_litellm.core.budget import Budget, month_of
 from wallie_litellm.core.circuit_breaker import BreakerState, health_of
+from wallie_litellm.core.day_forecast import Forecast
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.core.operations import COUNTED
 from wallie_litellm.events import (
@@ -20,6 +21,7 @@ from wallie_litellm.events import (
     BudgetCrossed,
     Ended,
     Event,
+    ExhaustionForeseen,
     FellBack,
     HealthChanged,
     LimitOverstated,
@@ -33,6 +35,7 @@ from wallie_litellm.events import (
     named_id,
     new_id,
 )
+from wallie_litellm.forecast.limits import DayLimit
 from wallie_litellm.guard.auto_savings import note_saving
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.limiter.listener import BreakerChange, Crossing
@@ -214,6 +217,26 @@ class Reporter:
         dimension, level, share, use, _, scope = crossing
         amounts = share, use.units, use.full, use.reset_in
         self.publish(QuotaCrossed(new_id(wall), wall, provider, dimension, level, *amounts, scope or None))
+
+    def on_foreseen(self, limit: DayLimit, forecast: Forecast, full: float, reset_at: float, timezone: str) -> None:
+        """A limit per day will be used up before it resets; ``full`` units are all of it."""
+        wall, key = self._wall(), f"forecast:{':'.join(limit)}:{reset_at:.0f}"
+        event = ExhaustionForeseen(
+            id=named_id(reset_at, key),  # of several processes without a common store too, the ledger has it once
+            at=wall,
+            provider=limit.name,
+            dimension=limit.dimension,
+            exhausts_at=forecast.exhausts_at,
+            earliest=forecast.earliest,
+            latest=forecast.latest,
+            reset_at=reset_at,
+            timezone=timezone,
+            expected=forecast.end,
+            limit=full,
+            method=forecast.method,
+            model=limit.scope or None,
+        )
+        self.once(key, DAY, partial(self.publish, event))
 
     def on_overstated(self, provider: str, model: str, dimension: str, configured: int, learned: int) -> None:
         """The file promises more of a limit than the account has."""

@@ -14,6 +14,7 @@ SQL is written nowhere else.
 ``rollup``       sums by quarter of an hour and by day
 ``retention``    removing records that are too old; their sums stay
 ``restore``      the usage, cost and alerts that a starting process continues from
+``daily_use``    what forecasts of limits per day learn from
 ``reader``       opening a ledger only to read it
 ``queries``      the queries of the dashboard, the KPIs and the budget
 ``figures``      the results of the queries

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Column
 
 from wallie_litellm.config.values import LARGEST_COUNT
+from wallie_litellm.core.exhaustion_text import exhaustion_text
 from wallie_litellm.core.scrubbing import JsonRules, json_safe, type_name, valid_unicode
 from wallie_litellm.events import (
     ArmStopped,
@@ -18,6 +19,7 @@ from wallie_litellm.events import (
     BudgetCrossed,
     Ended,
     Event,
+    ExhaustionForeseen,
     ExperimentChanged,
     FeedbackGiven,
     FellBack,
@@ -149,6 +151,14 @@ def _quota_alert(event: QuotaCrossed, worker: str) -> Row:
     )
 
 
+def _foreseen_alert(event: ExhaustionForeseen, worker: str) -> Row:
+    ends = exhaustion_text(event.exhausts_at, event.earliest, event.latest, event.reset_at, event.timezone)
+    return (
+        *(event.id, event.at, worker, "forecast", "warning", _name(event.provider), _name(event.dimension)),
+        *(_name(event.model), event.expected / event.limit, event.expected, event.limit, ends),
+    )
+
+
 def _overstated_alert(event: LimitOverstated, worker: str) -> Row:
     return (
         *(event.id, event.at, worker, "limit_overstated", "warning", _name(event.provider), _name(event.dimension)),
@@ -237,6 +247,7 @@ _ROWS: dict[type, tuple[str, Callable[[Any, str], Row]]] = {
     Settled: ("attempt", _attempt),
     Ended: ("request", _request),
     QuotaCrossed: ("alert", _quota_alert),
+    ExhaustionForeseen: ("alert", _foreseen_alert),
     LimitOverstated: ("alert", _overstated_alert),
     Unpriced: ("alert", _unpriced_alert),
     ProviderDown: ("alert", _down_alert),

@@ -180,14 +180,18 @@ def _models(
     start, since = window
     days: dict[str, Demand] = {}
     for begin in {max(start, reset), *(max(start, at) for at in resets.values())}:
-        sums = select(attempts.c.deployment, attempts.c.model, *(func.sum(column) for column in _charged(attempts)))
+        sums = select(
+            attempts.c.deployment, attempts.c.model, *(func.sum(column) for column in charged_columns(attempts))
+        )
         sums = sums.where(attempts.c.at >= begin, attempts.c.provider == name)
         for model, group, *charged in connection.execute(sums.group_by(attempts.c.deployment, attempts.c.model)):
             pattern = pattern_of(model, group)
             if max(start, resets.get(pattern, reset)) == begin:
                 days[pattern] = days.get(pattern, NOTHING).plus(Demand(*(int(amount or 0) for amount in charged)))
     recent: dict[str, list[tuple[float, Demand]]] = {}
-    rows = select(attempts.c.at, attempts.c.deployment, attempts.c.model, *_charged(attempts)).order_by(attempts.c.at)
+    rows = select(attempts.c.at, attempts.c.deployment, attempts.c.model, *charged_columns(attempts)).order_by(
+        attempts.c.at
+    )
     for at, model, group, *charged in connection.execute(
         rows.where(attempts.c.at >= max(since, reset), attempts.c.provider == name)
     ):
@@ -217,12 +221,13 @@ def _sums(view: str, grain: int, start: float) -> Iterator[ColumnElement[bool]]:
 
 
 def _sum(connection: Connection, table: Table, name: str, *conditions: ColumnElement[bool]) -> Demand:
-    sums = select(*(func.sum(column) for column in _charged(table)))
-    row = connection.execute(sums.where(_charged_to(table, name), *conditions)).one()
+    sums = select(*(func.sum(column) for column in charged_columns(table)))
+    row = connection.execute(sums.where(charged_to(table, name), *conditions)).one()
     return Demand(*(int(amount or 0) for amount in row))
 
 
-def _charged(table: Table) -> tuple[ColumnElement[int], ...]:
+def charged_columns(table: Table) -> tuple[ColumnElement[int], ...]:
+    """What was charged to limits, in the order of a :class:`Demand`."""
     return table.c.charged_requests, table.c.charged_tokens, table.c.charged_input, table.c.charged_output
 
 
@@ -234,7 +239,7 @@ def _recent(connection: Connection, name: str, since: float) -> list[tuple[float
     """
     uses: list[tuple[float, Demand]] = []
     for table in (attempts, outside_usage):
-        found = select(table.c.at, *_charged(table)).where(table.c.at >= since, _charged_to(table, name))
+        found = select(table.c.at, *charged_columns(table)).where(table.c.at >= since, charged_to(table, name))
         uses += ((at, Demand(*charged)) for at, *charged in connection.execute(found))
     return _by_second(uses)
 
@@ -247,7 +252,7 @@ def _by_second(uses: Iterable[tuple[float, Demand]]) -> list[tuple[float, Demand
     return [use for _, use in sorted(seconds.items()) if use[1] != NOTHING]
 
 
-def _charged_to(table: Table, name: str) -> ColumnElement[bool]:
+def charged_to(table: Table, name: str) -> ColumnElement[bool]:
     """The rows that count against the limits of a provider, or of a feature."""
     if not name.startswith(FEATURE):
         return table.c.provider == name

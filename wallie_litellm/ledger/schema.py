@@ -168,7 +168,8 @@ Index(
 )
 
 # events.QuotaCrossed (type quota), events.ProviderDown (provider_down), events.Unpriced (unpriced),
-# events.BudgetCrossed (budget), events.LimitOverstated (limit_overstated; used is the configured amount) and
+# events.ExhaustionForeseen (forecast; used is what is expected, detail says when), events.BudgetCrossed (budget),
+# events.LimitOverstated (limit_overstated; used is the configured amount) and
 # events.ArmStopped (arm_stopped; model is the arm, detail the experiment, used its share of errors).
 alerts = Table(
     "wallie_alerts",

@@ -18,6 +18,7 @@
 ``store``         what a limiter asks of any store, and its answers: reservation or denial
 ``memory_store``  the store in this process's memory
 ``listener``      what limiters report to the guard: changes of breakers, and thresholds that are reached
+``demand_rate``   when limits per minute are used up, by what is asked of them
 ``accounting``    what every store keeps: calls in flight, and the limits that each of them passes
 ``scope_accounting``  the limits of the account, or of some of its models: buckets, counters, sums, meters
 ``quota_meter``   how far one limit is used, and which thresholds that has reached

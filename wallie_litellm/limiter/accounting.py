@@ -7,12 +7,13 @@ from math import ceil, inf
 from typing import Final, TypeVar
 
 from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.core.dimensions import DIMENSION_KINDS
 from wallie_litellm.core.limit_keys import ACCOUNT, dimension_in, limit_key, scope_in
 from wallie_litellm.core.token_bucket import SECONDS_PER_MINUTE
 from wallie_litellm.limiter.limits import AccountLimits, ScopeLimits
 from wallie_litellm.limiter.listener import Crossing, LimiterListener
 from wallie_litellm.limiter.quota_meter import QuotaMeter
-from wallie_litellm.limiter.scope_accounting import ScopeAccounting
+from wallie_litellm.limiter.scope_accounting import KINDS, ScopeAccounting
 from wallie_litellm.limiter.store import Denial, LimitUsage, Reservation
 
 _Kept = TypeVar("_Kept")
@@ -77,6 +78,22 @@ class StoreAccounting:
             if reservation.scope == scope:
                 sent.append(reservation.demand)
         return Demand(*map(sum, zip(NOTHING, *sent, strict=True))) if sent else NOTHING
+
+    def demanded(self, now: float, seconds: float, scope: str = ACCOUNT) -> dict[str, float]:
+        """What was demanded of each limit per minute in so many seconds, by dimension, without what waits.
+
+        Tokens count as used when their call is settled; until then what is under way shows how much is asked for.
+        """
+        since, sent = now - seconds, [0] * len(KINDS)
+        for reservation in reversed(self._live):  # the last one first
+            if reservation.at < since:
+                break
+            if scope in (ACCOUNT, reservation.scope):
+                sent = [units + demand for units, demand in zip(sent, reservation.demand, strict=True)]
+        return {
+            dimension: max(sum(units for _, units in window.recent(now, since)), sent[DIMENSION_KINDS[dimension]])
+            for dimension, window in self._scopes[scope].windows.items()
+        }
 
     @property
     def scopes(self) -> tuple[str, ...]:

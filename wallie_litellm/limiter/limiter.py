@@ -15,6 +15,7 @@ from wallie_litellm.core.limit_keys import ACCOUNT, limit_key
 from wallie_litellm.core.model_patterns import ModelPatterns
 from wallie_litellm.core.wait_queue import WaitQueue
 from wallie_litellm.limiter.configured import LimiterSettings
+from wallie_litellm.limiter.demand_rate import with_exhaustion
 from wallie_litellm.limiter.limiter_state import LimiterState, ScopeState
 from wallie_litellm.limiter.listener import LimiterListener
 from wallie_litellm.limiter.store import Denial, DenialReason, ProviderStore, Reservation
@@ -333,9 +334,9 @@ class Limiter:
                 paused_for=max(0.0, self._store.paused_until - now),
                 in_flight=self._store.in_flight,
                 waiting=self._waiting,
-                usage=self._store.usage(now),
+                usage=with_exhaustion(self._store, self._queue, now),
                 models={
-                    scope: ScopeState(self._queue.waiting(scope), self._store.usage(now, scope))
+                    scope: ScopeState(self._queue.waiting(scope), with_exhaustion(self._store, self._queue, now, scope))
                     for scope in self.scopes
                 },
             )

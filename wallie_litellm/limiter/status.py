@@ -144,6 +144,7 @@ def _models(state: LimiterState, wall: float) -> dict[str, Any]:
 
 
 def _quota(usage: Mapping[str, LimitUsage], wall: float) -> dict[str, Any]:
+    """The quota of each dimension; ``exhausts_at`` of a limit per day is left to forecasts."""
     return {
         dimension: {
             "used": usage[dimension].units,
@@ -151,6 +152,7 @@ def _quota(usage: Mapping[str, LimitUsage], wall: float) -> dict[str, Any]:
             "utilization": usage[dimension].utilization,
             "left": floor(usage[dimension].left + 1e-6),
             "reset_at": reset_time(wall, usage[dimension].reset_in),
+            "exhausts_at": None if (seconds := usage[dimension].exhausted_in) is None else reset_time(wall, seconds),
             **usage[dimension].balance._asdict(),
         }
         for dimension in DIMENSIONS

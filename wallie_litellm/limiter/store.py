@@ -105,6 +105,8 @@ class LimitUsage(NamedTuple):
     ``used``: of a limit per minute what the last 60 seconds used, where tokens count once their call is settled; of a
     limit per day what was used or reserved since midnight. ``full`` is the limit less the headroom. ``left`` is what
     admission would let through at once. ``reserved`` tokens of calls in flight are in ``left``, and not in ``used``.
+    ``exhausted_in``: of a limit per minute, the seconds until nothing is left if demand goes on as it is; ``None``
+    where that is never, or was not asked for.
     """
 
     used: float
@@ -114,6 +116,7 @@ class LimitUsage(NamedTuple):
     reset_in: float
     balance: Balance
     reserved: int = 0
+    exhausted_in: float | None = None
 
     @property
     def units(self) -> int:
@@ -205,6 +208,9 @@ class ProviderStore(Protocol):
 
     def usage(self, now: float, scope: str = "") -> dict[str, LimitUsage]:
         """The usage of one scope's limits, by dimension."""
+
+    def demanded(self, now: float, seconds: float, scope: str = "") -> dict[str, float]:
+        """What was demanded of each limit per minute in so many seconds, by dimension, without what waits."""
 
     def set_limit(self, now: float, scope: str, dimension: str, amount: int | None) -> None:
         """Have ``amount`` in force from now on, or with ``None`` the configured limit again."""

@@ -17,6 +17,7 @@ class MinuteUsage:
     def __init__(self, windows: Mapping[str, SlidingWindow]) -> None:
         self.answered: dict[str, float] = dict.fromkeys(windows, 0)  # units in the server's last answer
         self._windows = windows
+        self._is_answered = False
         self._unreported: dict[tuple[str, int], float] = {}  # units by limit and slot
         # Use in an outage, which the server that all workers share has to know when it is back.
         self._outage: dict[str, SlidingWindow] | None = None
@@ -62,10 +63,12 @@ class MinuteUsage:
 
     def update(self, now: float, answered: Amounts) -> None:
         """Copy the server's answer."""
+        is_first, self._is_answered = not self._is_answered, True
         self.answered = dict(answered)
         for name, window in self._windows.items():
             unreported = sum(units for (noted, _), units in self._unreported.items() if noted == name)
-            window.replace(now, max(0, answered.get(name, 0) + unreported))
+            take = window.spread if is_first else window.replace
+            take(now, max(0, answered.get(name, 0) + unreported))
 
     def used(self, now: float) -> dict[str, float]:
         """Units used by the fleet in the last minute, by limit."""

@@ -12,6 +12,7 @@ from wallie_litellm.events import (
     BreakerChanged,
     BudgetCrossed,
     Event,
+    ExhaustionForeseen,
     FellBack,
     HealthChanged,
     QuotaCrossed,
@@ -42,6 +43,9 @@ class Instruments:
             explicit_bucket_boundaries_advisory=TOKEN_BUCKETS,
         )
         self._cost = meter.create_counter("wallie.cost", "{USD}", "Cost of attempts whose price is known.")
+        quota_alerts = meter.create_counter(
+            "wallie.quota.alerts", "{alert}", "Crossings of a limit's share, and limits that will run out."
+        )
         self._counts: dict[type, tuple[Counter, Callable[[Any], Attributes]]] = {
             FellBack: (
                 meter.create_counter("wallie.fallbacks", "{request}", "Requests that went on along their chain."),
@@ -56,11 +60,19 @@ class Instruments:
                 lambda event: {"wallie.provider": event.provider, "wallie.health": event.status},
             ),
             QuotaCrossed: (
-                meter.create_counter("wallie.quota.alerts", "{alert}", "Crossings of a limit's share."),
+                quota_alerts,
                 lambda event: {
                     "wallie.provider": event.provider,
                     "wallie.quota.dimension": event.dimension,
                     "wallie.alert.level": event.level,
+                },
+            ),
+            ExhaustionForeseen: (
+                quota_alerts,
+                lambda event: {
+                    "wallie.provider": event.provider,
+                    "wallie.quota.dimension": event.dimension,
+                    "wallie.alert.level": "forecast",
                 },
             ),
             BudgetCrossed: (

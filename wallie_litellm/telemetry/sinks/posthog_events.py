@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
+from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.events import (
     ArmStopped,
     BudgetCrossed,
     Ended,
     Event,
+    ExhaustionForeseen,
     FellBack,
     HealthChanged,
     LimitOverstated,
@@ -193,6 +195,26 @@ def _quota_crossed(event: QuotaCrossed) -> Captured:
     )
 
 
+def _exhaustion_foreseen(event: ExhaustionForeseen) -> Captured:
+    times = {"exhaustsAt": event.exhausts_at, "earliest": event.earliest, "latest": event.latest}
+    return Captured(
+        QUOTA,
+        None,
+        {
+            "provider": event.provider,
+            "type": "forecast",
+            "dimension": event.dimension,
+            "utilization": _share(event.expected / event.limit),
+            "expected": event.expected,
+            "limit": event.limit,
+            **{name: None if at is None else iso_time(at, "milliseconds") for name, at in times.items()},
+            "resetAt": iso_time(event.reset_at, "milliseconds"),
+            "method": event.method,
+            **({} if event.model is None else {"model": event.model}),
+        },
+    )
+
+
 def _overstated(event: LimitOverstated) -> Captured:
     return Captured(
         QUOTA,
@@ -264,6 +286,7 @@ _TRANSLATIONS: Mapping[type, Callable[[Any], Captured]] = {
     FellBack: _fell_back,
     HealthChanged: _health_changed,
     QuotaCrossed: _quota_crossed,
+    ExhaustionForeseen: _exhaustion_foreseen,
     LimitOverstated: _overstated,
     ArmStopped: _arm_stopped,
     Unpriced: _unpriced,

@@ -18,6 +18,7 @@ from wallie_litellm.events import (
     BudgetCrossed,
     Ended,
     Event,
+    ExhaustionForeseen,
     FellBack,
     HealthChanged,
     QuotaCrossed,
@@ -80,6 +81,7 @@ class PrometheusSink:
             BreakerChanged: self._breaker_changed,
             HealthChanged: self._health_changed,
             QuotaCrossed: self._quota_crossed,
+            ExhaustionForeseen: self._exhaustion_foreseen,
             ArmStopped: self._arm_stopped,
             BudgetCrossed: self._budget_crossed,
         }
@@ -200,6 +202,10 @@ class PrometheusSink:
     def _quota_crossed(self, event: QuotaCrossed) -> None:
         owner = self._provider(event.provider), self._model(event.model)
         self._metrics.quota_alerts.labels(*owner, event.dimension, event.level).inc()
+
+    def _exhaustion_foreseen(self, event: ExhaustionForeseen) -> None:
+        owner = self._provider(event.provider), self._model(event.model)
+        self._metrics.quota_alerts.labels(*owner, event.dimension, "forecast").inc()
 
     def _budget_crossed(self, event: BudgetCrossed) -> None:
         self._metrics.budget_alerts.labels(event.level).inc()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from prometheus_client.core import GaugeMetricFamily
@@ -112,12 +113,23 @@ def _gauges(
         ("limit", "The limit itself."),
         ("utilization", "The share of a limit that is used, its headroom left out: 0 to 1, above 1 in debt."),
         ("left", "What admission has left of a limit at this moment."),
+        ("expected", "What a limit per day will have used when it resets, by its forecast."),
         ("learned", "The limit as the vendor has said it, where it has."),
     ):
         values: dict[tuple[str, ...], float] = {
             key: quota[what] for key, quota in quotas.items() if quota.get(what) is not None
         }
         yield _gauge(f"wallie_quota_{what}", text, ("provider", "model", "dimension"), values)
+    yield _gauge(
+        "wallie_quota_exhausts_timestamp_seconds",
+        "When a limit is used up (Unix time), of those that are before they reset.",
+        ("provider", "model", "dimension"),
+        {
+            key: datetime.fromisoformat(quota["exhausts_at"]).timestamp()
+            for key, quota in quotas.items()
+            if quota.get("exhausts_at") is not None
+        },
+    )
     for key, metric, text in (
         ("in_flight", "wallie_requests_in_flight", "Attempts that are being served."),
         ("waiting", "wallie_requests_waiting", "Attempts that wait for capacity."),

@@ -111,7 +111,8 @@ class Metrics:
         )
         self.quota_alerts = counter(
             "wallie_quota_alerts",
-            "Crossings of a limit's warning or critical share; the model is that of its own limits, or empty.",
+            "Crossings of a limit's warning or critical share, and with the level forecast limits that will run out"
+            " before they reset; the model is that of its own limits, or empty.",
             ("provider", "model", "dimension", "level"),
         )
         self.budget_alerts = counter(

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+from wallie_litellm.core.exhaustion_text import exhaustion_text
 from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.events import (
     ArmStopped,
     BreakerChanged,
     BudgetCrossed,
     Event,
+    ExhaustionForeseen,
     LimitOverstated,
     QuotaCrossed,
     Unpriced,
@@ -68,6 +70,7 @@ class FactSelector:
         self._cut_off: dict[tuple[str, str | None], float] = {}
         self._makers: Mapping[type, Callable[[Any], Fact | None]] = {
             QuotaCrossed: _quota,
+            ExhaustionForeseen: _foreseen,
             LimitOverstated: _overstated,
             Unpriced: _unpriced,
             BudgetCrossed: _budget,
@@ -144,6 +147,17 @@ def _quota(event: QuotaCrossed) -> Fact | None:
         f"{_code(event.dimension)} limit ({event.used:,.0f} of {event.limit:,}). "
         f"All of it is free again {_in(event.at, event.reset_in)}.",
         section_of("quota", event.dimension, event.utilization),
+    )
+
+
+def _foreseen(event: ExhaustionForeseen) -> Fact:
+    ends = exhaustion_text(event.exhausts_at, event.earliest, event.latest, event.reset_at, event.timezone)
+    return Fact(
+        ("forecast", event.provider, event.model or "", event.dimension),
+        "Limit will run out",
+        event.at,
+        f"{_of_model(event.model)}{_code(event.provider)} {_code(event.dimension)} {ends}. {event.expected:,.0f} are "
+        f"expected in the day, of {event.limit:,.0f}.",
     )
 
 

@@ -1,0 +1,211 @@
+"""Limits per day forecast by what a ledger has of their use: in status, and announced once."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_clock import FakeClock
+from forecast_support import WEEKDAY
+from ledger_support import settled
+from recording import RecordingBus
+from sqlalchemy import text
+from support import wait_until
+
+from wallie_litellm.bootstrap import model_patterns, open_guard
+from wallie_litellm.config import RouterConfig, parse_config
+from wallie_litellm.core.demand import Demand
+from wallie_litellm.events import ExhaustionForeseen, UsageReported, new_id
+from wallie_litellm.forecast.alerts import ForecastAlerts
+from wallie_litellm.forecast.watch import ForecastWatch
+from wallie_litellm.guard import Guard
+from wallie_litellm.ledger.daily_use import read_record
+from wallie_litellm.ledger.engine import open_engine, writing
+from wallie_litellm.ledger.insert import insert_records
+from wallie_litellm.ledger.migrations import migrate
+from wallie_litellm.ledger.records import record_of
+
+HOUR = 3600
+DAY = 24 * HOUR
+MONDAY = datetime.fromisoformat("2026-11-23T00:00+00:00").timestamp()
+NOON = MONDAY + DAY / 2
+WEEKS = 5
+
+
+def filled(folder: Path) -> str:
+    """Five weeks and a morning: a Monday's 1,000 requests are spread evenly; half of each hour's are for ``gpt-4o``."""
+    url = f"sqlite:///{folder}/wallie.db"
+    records = []
+    for hour in range(WEEKS * 7 * 24 + 12):
+        at = MONDAY - WEEKS * 7 * DAY + hour * HOUR + 60
+        units = WEEKDAY[hour // 24 % 7] * 10 / 24
+        for model in ("gpt-4o", "gpt-4o-mini"):
+            used = Demand(round(units * 500), round(units * 500), 0, 0)  # thousandths
+            records.append(settled(id=new_id(at), at=at, model=model, deployment=model, charged=used, feature="chat"))
+
+    async def write() -> None:
+        engine = open_engine(url)
+        async with writing(engine) as connection:
+            await connection.run_sync(migrate)
+            await connection.run_sync(insert_records, [record_of(event, "w") for event in records])
+        await engine.dispose()
+
+    asyncio.run(write())
+    return url
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ledger")
+    filled(folder)
+    return folder / "wallie.db"
+
+
+@pytest.fixture
+def url(kept: Path, tmp_path: Path) -> str:
+    """A copy of the ledger, which a test may write into."""
+    return f"sqlite:///{shutil.copy(kept, tmp_path)}"
+
+
+def config_of(url: str, **sections: Any) -> RouterConfig:
+    limits = {"rpd": 750_000, "models": {"gpt-4o": {"rpd": 400_000}}}
+    wallie = {"providers": {"openai": limits}, "features": {"chat": {"limits": {"tpd": 2_000_000}}}, **sections}
+    model = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o"}}
+    return parse_config({"model_list": [model], "wallie": {**wallie, "ledger": {"url": url}}})
+
+
+class Watched:
+    """A guard at noon whose limits and forecasts are as the ledger has them, and its watch, which looks when asked."""
+
+    def __init__(self, url: str, now: float = NOON) -> None:
+        self.clock = FakeClock(wall=now)
+        self.bus = RecordingBus()
+        self.guard = Guard(config_of(url).wallie, clock=self.clock, bus=self.bus)
+        self.guard.update_usage("openai", requests=500_000)
+        reporter, zone = self.guard.reporter, self.guard.forecasts.zone
+        alerts = ForecastAlerts(HOUR, lambda limit, *rest: reporter.on_foreseen(limit, *rest, zone(limit)))
+        read = partial(read_record, url, lambda: model_patterns(self.guard))
+        self.watch = ForecastWatch(
+            self.guard.forecasts, self.guard.limiters, alerts, read, now=self.clock.wall, interval=60
+        )
+
+    def quota(self, dimension: str = "rpd") -> dict[str, Any]:
+        found: dict[str, Any] = self.guard.status()["providers"]["openai"]["quota"][dimension]
+        return found
+
+
+def test_status_says_when_a_limit_per_day_ends_and_by_which_method(url: str) -> None:
+    watched = Watched(url)
+    assert watched.quota()["forecast"] == "linear"
+
+    watched.watch.look()
+
+    quota = watched.quota()
+    assert quota["forecast"] == "weekly"
+    assert quota["exhausts_at"][:16] == "2026-11-23T18:00"
+    assert quota["exhausts_earliest"] <= quota["exhausts_at"] <= quota["exhausts_latest"]
+    assert quota["expected"] == pytest.approx(1_000_000, rel=0.01)
+    of_feature = watched.guard.status()["features"]["chat"]["quota"]["tpd"]
+    assert (of_feature["forecast"], of_feature["exhausts_at"]) == ("weekly", None)
+    of_model = watched.guard.status()["providers"]["openai"]["models"]["gpt-4o"]["quota"]["rpd"]
+    assert of_model["forecast"] == "weekly"
+    assert of_model["expected"] == pytest.approx(250_000, rel=0.01)  # none of it counted by this process
+
+
+def test_a_limit_that_will_run_out_is_announced_once_and_not_again_after_a_restart(url: str) -> None:
+    watched = Watched(url)
+    watched.watch.look()
+    watched.clock.advance(60)
+    watched.watch.look()
+
+    (event,) = watched.bus.of(ExhaustionForeseen)
+    assert (event.provider, event.dimension, event.model) == ("openai", "rpd", None)
+    assert event.reset_at == MONDAY + DAY
+    assert event.exhausts_at == pytest.approx(MONDAY + 18 * HOUR, abs=HOUR / 4)
+    assert event.exhausts_at - event.at > HOUR
+
+    async def note() -> None:
+        engine = open_engine(url)
+        async with writing(engine) as connection:
+            await connection.run_sync(insert_records, [record_of(event, "w")])
+        await engine.dispose()
+
+    asyncio.run(note())
+    restarted = Watched(url, NOON + HOUR)
+    restarted.watch.look()
+    assert not restarted.bus.of(ExhaustionForeseen)
+
+
+def test_what_is_reported_from_outside_counts_and_the_next_day_begins_its_own(url: str) -> None:
+    at = MONDAY + 3 * HOUR
+
+    async def note() -> None:
+        engine = open_engine(url)
+        event = UsageReported(new_id(at), at, "openai", Demand(250_000, 0, 0, 0), "update_usage")
+        async with writing(engine) as connection:
+            await connection.run_sync(insert_records, [record_of(event, "w")])
+        await engine.dispose()
+
+    before = Watched(url)
+    before.watch.look()
+    asyncio.run(note())
+    after = Watched(url)
+    after.watch.look()
+
+    assert after.quota()["expected_high"] > before.quota()["expected_high"] * 1.2
+    after.clock.advance(DAY)
+    after.watch.look()
+    tuesday = after.quota()
+    assert tuesday["expected"] == pytest.approx(1_200_000 / 2, rel=0.35)  # half of a Tuesday is left
+
+
+def test_a_ledger_that_cannot_be_read_leaves_forecasts_as_they_are(url: str) -> None:
+    watched = Watched(url)
+    watched.watch.look()
+    Path(url.removeprefix("sqlite:///")).write_bytes(b"not a database" * 100)
+
+    watched.watch.look()
+
+    assert watched.quota()["forecast"] == "weekly"
+
+
+@pytest.fixture
+def opened(url: str) -> Iterator[Guard]:
+    guard = open_guard(
+        config_of(url, telemetry={"spool": f"{Path(url[10:]).parent}/spool"}), clock=FakeClock(wall=NOON)
+    )
+    yield guard
+    guard.close()
+
+
+def test_an_application_reads_its_ledger_by_itself_and_puts_the_alert_on_record(opened: Guard, url: str) -> None:
+    """From open_guard on: its limits continue from the ledger, and so do its forecasts."""
+
+    def recorded() -> list[Any]:
+        opened.bus.flush_blocking(10)
+
+        async def read() -> list[Any]:
+            engine = open_engine(url)
+            async with engine.connect() as connection:
+                rows = await connection.execute(
+                    text("SELECT model, level, detail FROM wallie_alerts WHERE type = 'forecast'")
+                )
+                found = [tuple(row) for row in rows]
+            await engine.dispose()
+            return found
+
+        return asyncio.run(read())
+
+    wait_until(lambda: len(recorded()) == 2)
+    of_all, of_model = sorted(recorded())
+    assert of_all[:2] == ("", "warning")
+    assert of_all[2].startswith("ends 18:")
+    assert of_all[2].endswith("resets 00:00 UTC")
+    assert of_model[0] == "gpt-4o"
+    assert opened.status()["providers"]["openai"]["quota"]["rpd"]["forecast"] == "weekly"

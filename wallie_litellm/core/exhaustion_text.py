@@ -1,0 +1,26 @@
+"""A forecast that a limit is used up, as one short line."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+
+def exhaustion_text(
+    exhausts_at: float | None, earliest: float | None, latest: float | None, reset_at: float, timezone: str
+) -> str:
+    """Such as ``ends 15:40 (15:10-16:30), resets 00:00 UTC``; times are Unix seconds, shown in ``timezone``.
+
+    Without ``exhausts_at`` the limit is only at the end of the interval used up: ``may end from 15:10 on``.
+    """
+    zone = ZoneInfo(timezone)
+
+    def clock(at: float | None) -> str:
+        return "" if at is None else datetime.fromtimestamp(at, zone).strftime("%H:%M")
+
+    resets = f"resets {clock(reset_at)} {timezone}"
+    if exhausts_at is None:
+        return f"may end from {clock(earliest)} on, {resets}"
+    if earliest is None:
+        return f"ends {clock(exhausts_at)}, {resets}"
+    return f"ends {clock(exhausts_at)} ({clock(earliest)}-{clock(latest) or 'not'}), {resets}"

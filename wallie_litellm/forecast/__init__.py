@@ -1,0 +1,10 @@
+"""When limits per day are used up: by the weekly shape of what the ledger has on record, linear where there is none.
+
+The arithmetic is in ``core``: ``weekly_shape``, ``day_forecast`` and, of limits per minute, ``exhaustion``.
+
+``limits``      the limits per day that a guard has, and their names
+``forecasts``   what is known of the use of each, and its forecast at any moment
+``alerts``      which forecasts are announced, once per limit and day
+``watch``       looks at the record and at the limits every minute
+``backtest``    how good the forecasts of earlier days would have been
+"""

@@ -1,0 +1,103 @@
+"""What is known of the use of each limit per day, and its forecast at any moment. Times are Unix seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import inf
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.daily_quota import last_midnight, next_midnight
+from wallie_litellm.core.day_forecast import Forecast, Window, day_forecast, uncut
+from wallie_litellm.core.dimensions import DAY_DIMENSIONS
+from wallie_litellm.core.iso_time import iso_time
+from wallie_litellm.core.limit_keys import ACCOUNT
+from wallie_litellm.core.local_day import days_until
+from wallie_litellm.core.weekly_shape import WeeklyShape
+from wallie_litellm.forecast.limits import DayLimit
+
+HISTORY: Final = 8 * 7 * 86_400.0  # seconds of the record that a shape is made of
+
+Quarters = Iterable[tuple[float, float]]  # the beginning of a quarter of an hour, and units used in it; oldest first
+
+
+class History(NamedTuple):
+    """The use of one limit on record: the shape of earlier days, and what is used in the one that ends at ``ends``."""
+
+    shape: WeeklyShape | None = None
+    used: float = 0.0
+    ends: float = -inf
+    limit: float = 0.0  # by which the shape's days were taken to be cut
+
+
+class Forecasts:
+    """The forecasts of all limits per day, of limiters whose days end at midnight in ``zones``, else UTC.
+
+    ``counted_since`` is when this process began to count, where no record has what was used before.
+    """
+
+    def __init__(self, zones: Mapping[str, str], counted_since: float = -inf) -> None:
+        self._zones = zones
+        self._counted_since = counted_since
+        self._histories: dict[DayLimit, History] = {}
+
+    def zone(self, limit: DayLimit) -> str:
+        """The time zone in whose midnight a limit resets."""
+        return self._zones.get(limit.name, "UTC")
+
+    def needed_since(self, limit: DayLimit, full: float, now: float) -> float:
+        """From when on :meth:`learn` needs the record: that of the day, or of all weeks for the first time in a day."""
+        history = self._histories.get(limit)
+        is_known = history is not None and now < history.ends and history.limit == full
+        return last_midnight(now, self.zone(limit)) if is_known else now - HISTORY
+
+    def learn(self, limit: DayLimit, full: float, since: float, quarters: Quarters, now: float) -> None:
+        """Take in the record from ``since`` on. ``full`` is the amount of the limit."""
+        zone, record = self.zone(limit), list(quarters)
+        midnight, shape = last_midnight(now, zone), self._histories.get(limit, History()).shape
+        if since < midnight:
+            shape = WeeklyShape(uncut(days_until(now, record, ZoneInfo(zone)), full))
+        used = sum(units for start, units in record if start >= midnight)
+        self._histories[limit] = History(shape, used, next_midnight(now, zone), full)
+
+    def of(self, limit: DayLimit, used: float, left: float, now: float) -> Forecast:
+        """The forecast of a limit of which so many units are used and ``left`` now."""
+        zone, history = self.zone(limit), self._histories.get(limit, History())
+        midnight = last_midnight(now, zone)
+        window = Window(now, max(midnight, self._counted_since), next_midnight(now, zone), ZoneInfo(zone))
+        on_record = history.used if now < history.ends else used  # a new day may not have been looked up yet
+        return day_forecast(history.shape, on_record, used, used + left, window)
+
+    def add_to(self, name: str, described: Mapping[str, Any], now: float) -> None:
+        """Add the forecasts of one limiter's limits to its quotas, as status reports show them."""
+        quotas = {ACCOUNT: described["quota"]}
+        quotas |= {scope: own["quota"] for scope, own in described.get("models", {}).items() if "quota" in own}
+        for scope, quota in quotas.items():
+            for dimension in DAY_DIMENSIONS:
+                if (shown := quota.get(dimension)) is not None:
+                    forecast = self.of(DayLimit(name, scope, dimension), shown["used"], shown["left"], now)
+                    shown.update(described_forecast(forecast))
+
+
+def forecasts_for(config: WallieConfig, now: float) -> Forecasts:
+    """The forecasts of a guard that begins ``now``: without a ledger it does not know what was used before."""
+    zones = {name: limits.reset_timezone for name, limits in config.providers.items()}
+    return Forecasts(zones, -inf if config.ledger is not None else now)
+
+
+def described_forecast(forecast: Forecast) -> dict[str, Any]:
+    """A forecast as status reports show it: units rounded to whole ones, times as ISO 8601."""
+    at, earliest, latest = (
+        None if when is None else iso_time(when, "milliseconds")
+        for when in (forecast.exhausts_at, forecast.earliest, forecast.latest)
+    )
+    return {
+        "exhausts_at": at,
+        "exhausts_earliest": earliest,
+        "exhausts_latest": latest,
+        "forecast": forecast.method,
+        "expected": round(forecast.end),
+        "expected_low": round(forecast.low),
+        "expected_high": round(forecast.high),
+    }

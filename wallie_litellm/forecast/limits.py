@@ -1,0 +1,29 @@
+"""The limits per day that a guard has, and their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from wallie_litellm.core.dimensions import DAY_DIMENSIONS
+from wallie_litellm.core.limit_keys import ACCOUNT
+from wallie_litellm.limiter.limiter import Limiter
+from wallie_litellm.limiter.store import LimitUsage
+
+
+class DayLimit(NamedTuple):
+    """One limit per day: of a provider or a feature, whose limiter has this name, or of the models of a pattern."""
+
+    name: str
+    scope: str
+    dimension: str
+
+
+def day_limits(limiters: Iterable[Limiter]) -> Iterator[tuple[DayLimit, LimitUsage]]:
+    """All limits per day, with their usage now."""
+    for limiter in limiters:
+        state = limiter.state()
+        for scope, usage in {ACCOUNT: state.usage, **{name: own.usage for name, own in state.models.items()}}.items():
+            for dimension in DAY_DIMENSIONS:
+                if dimension in usage:
+                    yield DayLimit(limiter.name, scope, dimension), usage[dimension]

@@ -1,0 +1,125 @@
+"""Looks at the record and at the limits every minute: what is learned, and what is announced."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from wallie_litellm.core.daily_quota import next_midnight
+from wallie_litellm.forecast.alerts import ForecastAlerts
+from wallie_litellm.forecast.forecasts import Forecasts, Quarters
+from wallie_litellm.forecast.limits import DayLimit, day_limits
+from wallie_litellm.limiter.limiter import Limiter
+
+logger = logging.getLogger(__name__)
+
+
+class RecordedUse(NamedTuple):
+    """What is on record: the use of limits by quarter of an hour, and when each was announced last."""
+
+    quarters: Mapping[DayLimit, Quarters]
+    announced: Mapping[DayLimit, float]
+
+
+# Reads the record of each limit from a Unix time on; with the present one.
+ReadRecord = Callable[[Mapping[DayLimit, float], float], RecordedUse]
+
+
+class ForecastWatch:
+    """Has ``forecasts`` learn what ``read`` returns, where there is a record, and ``alerts`` see the forecasts.
+
+    It looks every ``interval`` seconds, on a thread of its own; ``now`` is the wall clock. The limits are a part, one
+    of ``processes``, of those whose use is on record.
+    """
+
+    def __init__(
+        self,
+        forecasts: Forecasts,
+        limiters: Callable[[], Iterable[Limiter]],
+        alerts: ForecastAlerts | None,
+        read: ReadRecord | None,
+        *,
+        now: Callable[[], float],
+        interval: float,
+        processes: int = 1,
+    ) -> None:
+        self._forecasts = forecasts
+        self._limiters = limiters
+        self._alerts = alerts
+        self._read = read
+        self._now = now
+        self._interval = interval
+        self._processes = processes
+        self._closing = threading.Event()
+        self._is_down = False
+
+    def start(self) -> None:
+        """Begin; a forked child begins anew, without its parent's thread."""
+        if not self._closing.is_set():
+            _watches.add(self)
+            threading.Thread(target=self._run, name="wallie-forecast", daemon=True).start()
+
+    def go_on(self) -> None:
+        """Begin anew in a forked child."""
+        if not self._closing.is_set():
+            self._closing = threading.Event()
+            self.start()
+
+    def close(self) -> None:
+        """End the thread. Idempotent."""
+        self._closing.set()
+
+    def look(self) -> None:
+        """Learn what is on record, and announce what is due."""
+        found, now = dict(day_limits(self._limiters())), self._now()
+        full = {limit: usage.full for limit, usage in found.items()}
+        if self._read is not None and found:
+            self._learn(self._read, full, now)
+        if self._alerts is None:
+            return
+        for limit, usage in found.items():
+            forecast = self._forecasts.of(limit, usage.used, usage.left, now)
+            reset_at = next_midnight(now, self._forecasts.zone(limit))
+            self._alerts.look(limit, forecast, usage.full, usage.left, now, reset_at)
+
+    def _learn(self, read: ReadRecord, full: Mapping[DayLimit, float], now: float) -> None:
+        since = {limit: self._forecasts.needed_since(limit, units, now) for limit, units in full.items()}
+        try:
+            record = read(since, now)
+        except Exception as error:  # noqa: BLE001 - of a database that is away, whatever its driver raises
+            if not self._is_down:
+                logger.warning("the ledger cannot be read (%s): forecasts stay as they are", type(error).__name__)
+            self._is_down = True
+            return
+        self._is_down = False
+        for limit, units in full.items():
+            quarters = [(start, used / self._processes) for start, used in record.quarters.get(limit, ())]
+            self._forecasts.learn(limit, units, since[limit], quarters, now)
+        for limit, at in record.announced.items():
+            if self._alerts is not None and limit in full:
+                reset_at = next_midnight(now, self._forecasts.zone(limit))
+                if next_midnight(at, self._forecasts.zone(limit)) == reset_at:
+                    self._alerts.note(limit, reset_at, at)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self.look()
+            except Exception:
+                logger.exception("limits could not be forecast")
+            self._closing.wait(self._interval)
+
+
+_watches: weakref.WeakSet[ForecastWatch] = weakref.WeakSet()
+
+
+def _go_on_in_child() -> None:
+    for watch in tuple(_watches):
+        watch.go_on()
+
+
+os.register_at_fork(after_in_child=_go_on_in_child)
