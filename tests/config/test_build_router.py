@@ -32,6 +32,7 @@ MODELS = {
 @pytest.fixture
 def build(fleet: SimulatedProviders, monkeypatch: pytest.MonkeyPatch) -> Iterator[Build]:
     """Builds routers to the simulated providers from sections of a file."""
+    litellm.encode("", "")  # the first use says in the environment where LiteLLM's tokenizers are; later ones read it
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setattr(litellm, "cache", None)
     models = fleet.point([{"model_name": name, "litellm_params": {"model": model}} for name, model in MODELS.items()])
