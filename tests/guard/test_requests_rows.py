@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import openai
@@ -11,7 +11,7 @@ import pytest
 from recording import RecordingBus
 from scripted_vendor import ScriptedVendor
 from support import assert_nothing_leaked, until
-from wire_scripts import WIRES, WireScript
+from wire_scripts import PIECES, WIRES, WireScript
 
 from wallie_litellm import build_router
 from wallie_litellm.config import parse_config
@@ -54,7 +54,11 @@ def uncollected() -> Iterator[None]:
 
 def failing(wire: WireScript, pieces: int) -> list[bytes]:
     begun = wire.broken(pieces) if pieces else list(wire.begin)
-    return [*begun, *wire.error(529 if wire.name == "messages" else 500)]
+    return [*begun, *error_of(wire)]
+
+
+def error_of(wire: WireScript) -> Sequence[bytes]:
+    return wire.error(529 if wire.name == "messages" else 500)
 
 
 def row(bus: RecordingBus) -> tuple[bool, bool, list[bool]]:
@@ -74,10 +78,12 @@ async def test_a_stream_that_fails_before_text_is_a_success_by_fallback(router, 
 
 
 async def test_a_stream_that_fails_after_text_is_a_failure_and_no_fallback_is_asked(router, wire, vendor, bus):
-    vendor.stream(*failing(wire, 1), apart=True)
+    vendor.stream(*wire.broken(1), held_back=error_of(wire))
     vendor.then(*wire.whole())
     with pytest.raises(openai.APIError):
-        await read(router, wire)
+        async for chunk in await wire.ask(router, "first"):
+            if PIECES[0] in str(chunk):
+                vendor.go_on()
     assert row(bus) == (False, False, [False])
     assert len(vendor.bodies) == 1
 
