@@ -70,6 +70,12 @@ async def read(router: Any, wire: WireScript, **more: Any) -> int:
     return len([chunk async for chunk in await wire.ask(router, "first", **more)])
 
 
+async def read_and_go_on(router: Any, wire: WireScript, vendor: ScriptedVendor) -> None:
+    async for chunk in await wire.ask(router, "first"):
+        if PIECES[0] in str(chunk):
+            vendor.go_on()
+
+
 async def test_a_stream_that_fails_before_text_is_a_success_by_fallback(router, wire, vendor, bus):
     vendor.stream(*failing(wire, 0), apart=True)
     vendor.then(*wire.whole())
@@ -81,9 +87,7 @@ async def test_a_stream_that_fails_after_text_is_a_failure_and_no_fallback_is_as
     vendor.stream(*wire.broken(1), held_back=error_of(wire))
     vendor.then(*wire.whole())
     with pytest.raises(openai.APIError):
-        async for chunk in await wire.ask(router, "first"):
-            if PIECES[0] in str(chunk):
-                vendor.go_on()
+        await read_and_go_on(router, wire, vendor)
     assert row(bus) == (False, False, [False])
     assert len(vendor.bodies) == 1
 
