@@ -83,6 +83,7 @@ def test_the_leader_wins_when_it_is_concluded_and_that_is_on_record(make_app: Ma
         ("experiments/a%2Fb/conclude", None, 404, "unknown experiment 'a/b'; known: m"),
         ("experiments/m/conclude", {"winner": "opus"}, 404, "unknown arm 'opus'; the arms of m: mini, sonnet"),
         ("feedback", {"request_id": "r1", "value": 1.5}, 422, "value"),
+        ("feedback", {"request_id": "r1", "value": True}, 422, "value"),
         ("feedback", {"request_id": "", "value": 1}, 422, "request_id"),
     ],
 )

@@ -105,7 +105,7 @@ class Feedback(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     request_id: str = Field(max_length=48, description="as `x-wallie-request-id` or `result.request_id` has it")
-    value: float = Field(ge=0, le=1, description="from 0, of no use, to 1")
+    value: float = Field(ge=0, le=1, strict=True, description="from 0, of no use, to 1")
 
 
 class Given(BaseModel):
