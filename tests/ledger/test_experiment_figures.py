@@ -71,11 +71,13 @@ async def test_an_arm_has_the_figures_of_its_requests_since_the_start(engine: As
     assert by_latency.mean == pytest.approx((100 * 300 * 500 * 60_000) ** 0.25)  # an error counts as a minute
 
 
-async def test_an_answer_from_the_cache_costs_nothing(engine: AsyncEngine, write: Writer) -> None:
-    hit = request("mini", 2)._replace(settled=(), cache_hit=True)
+async def test_an_answer_from_the_cache_costs_nothing_and_is_in_no_latency(engine: AsyncEngine, write: Writer) -> None:
+    hit = request("mini", 2, latency_ms=2.0)._replace(settled=(), cache_hit=True)
     await write([changed("started"), request("mini", 1, cost=0.04), hit, request("mini", 3, cost=None)])
     (mini, _) = (await figures(engine, "cost")).arms
     assert (mini.mean, mini.cost_usd, mini.measured, mini.unpriced) == (0.02, 0.02, 2, 1)
+    (mini, _) = (await figures(engine, "latency")).arms
+    assert (mini.mean, mini.p50_ms, mini.measured) == (pytest.approx(900.0), 900.0, 2)
 
 
 def traffic(metric: str, requests: int, seed: int = 1) -> list[Any]:

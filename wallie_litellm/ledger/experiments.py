@@ -8,6 +8,7 @@ says nothing of an arm, and counts for none. The value of a request is
   left out;
 - ``latency``: the logarithm of its milliseconds, waiting and fallbacks included, so that a mean is a geometric one, and
   a difference a ratio; one that was not answered counts as :data:`UNANSWERED_MS` at least, so that errors are not fast;
+  an answer from the cache says nothing of an arm, and is left out;
 - ``feedback``: the last that the application gave, of those that have one.
 """
 
@@ -249,7 +250,7 @@ def _value(metric: str) -> ColumnElement[float]:
     if metric == "latency":
         took = requests.c.latency_ms
         counted = case((~requests.c.success & (took < UNANSWERED_MS), UNANSWERED_MS), (took < 1.0, 1.0), else_=took)
-        return func.ln(counted, type_=Float(53))
+        return case((~requests.c.cache_hit, func.ln(counted, type_=Float(53))))
     return _cost()
 
 
