@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import RouterConfig, WallieConfig, load_config
+from wallie_litellm.config.changes import ConfigChange
 from wallie_litellm.config.used_providers import used_models
 from wallie_litellm.core.daily_quota import last_midnight
 from wallie_litellm.core.day_forecast import Forecast
@@ -31,6 +32,7 @@ from wallie_litellm.forecast.limits import DayLimit
 from wallie_litellm.forecast.watch import ForecastWatch, ReadRecord
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.admin_apis import AdminQuestions, admin_apis
+from wallie_litellm.guard.live_config import LiveConfig, Prepared
 from wallie_litellm.telemetry.bus import Bus
 from wallie_litellm.telemetry.sink import Sink
 
@@ -68,9 +70,13 @@ def build_router(
     arguments = router_arguments(loaded, WallieRouter.get_valid_args(), overrides, os.environ)
     _open_cache(loaded)
     if guard is not None:
-        return WallieRouter(guard=guard, **arguments)
+        router = WallieRouter(guard=guard, **arguments)
+        if guard.live is not None and guard.live.is_of(loaded):
+            router.follow_file(overrides)
+        return router
     own = open_guard(loaded)
     router = WallieRouter(guard=own, **arguments)
+    router.follow_file(overrides)
     weakref.finalize(router, own.close).atexit = False  # its sinks are drained when the router is dropped
     return router
 
@@ -115,10 +121,12 @@ def _open_answers(loaded: RouterConfig, guard: Guard) -> None:
         raise ConfigError([f"{where}.disk_cache_dir: cannot be made ({type(error).__name__})"]) from error
 
 
-def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: int = 1) -> Guard:
+def open_guard(
+    loaded: RouterConfig, *, clock: Clock | None = None, processes: int = 1, is_proxy: bool = False
+) -> Guard:
     """A guard for ``loaded``, with its ledger and sinks, whose limits continue from what the ledger has on record.
 
-    ``processes`` is as for :class:`~wallie_litellm.guard.Guard`.
+    ``processes`` is as for :class:`~wallie_litellm.guard.Guard`; ``is_proxy``: LiteLLM's proxy reads the file, too.
 
     Raises:
         ConfigError: a sink's package is not installed, a sink of one's own cannot be loaded, or the ledger's file is a
@@ -128,47 +136,86 @@ def open_guard(loaded: RouterConfig, *, clock: Clock | None = None, processes: i
     traced = loaded.wallie.telemetry.opentelemetry is not None
     trace_of_caller = _sink("opentelemetry").current_trace if traced else dict
     guard = Guard(loaded.wallie, clock=clock, bus=bus, processes=processes, trace_of_caller=trace_of_caller)
+    guard.live = LiveConfig(loaded, guard.clock.wall, is_proxy=is_proxy)
     try:
         _open_answers(loaded, guard)
         for make in _sinks(loaded, guard):
             bus.add(make)
         _restore(guard)
-        _watch_experiments(guard)
-        _watch_forecasts(guard)
+        watched = _Watched(loaded, guard)
+        watched.begin(EXPERIMENTS_TIMEOUT)
     except BaseException:
         guard.close()
         raise
-    _ask_vendors(guard)
+    guard.live.follow(watched)
+    guard.on_close(watched.close)
     return guard
 
 
-def _ask_vendors(guard: Guard) -> None:
+class _Watched:
+    """What else goes by a guard's configuration: vendors asked, experiments and forecasts, kept answers."""
+
+    def __init__(self, loaded: RouterConfig, guard: Guard) -> None:
+        self._loaded = loaded
+        self._guard = weakref.ref(guard)
+        self._close: list[Callable[[], object]] = []
+
+    def begin(self, timeout: float) -> None:
+        """Ask the vendors, and have the experiments stand where the ledger says that they do, from now on.
+
+        That is waited for ``timeout`` seconds.
+        """
+        if (guard := self._guard()) is not None:
+            self._close = [_ask_vendors(guard), _watch_experiments(guard, timeout), _watch_forecasts(guard)]
+
+    def close(self) -> None:
+        """End it."""
+        for close in self._close:
+            close()
+
+    def prepare_reload(self, change: ConfigChange) -> Prepared:
+        """Begin anew, where the file has changed what it goes by."""
+        old, new = change.old.wallie, change.new.wallie
+        parts = ("providers", "features", "experiments", "forecast")
+        is_same = all(getattr(old, part) == getattr(new, part) for part in parts)
+        return Prepared(lambda: None) if is_same else Prepared(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        guard = self._guard()
+        if guard is not None and not guard.closed:
+            if guard.routing.answers is not None and guard.routing.answers.store is None:
+                _open_answers(self._loaded, guard)
+            self.close()
+            self.begin(0.0)
+
+
+def _ask_vendors(guard: Guard) -> Callable[[], object]:
     """Have the vendors asked for the account's limits for whose administration API the environment has a key."""
     learned = {name for name, limits in guard.config.providers.items() if limits.learn != "off"}
     apis = [api for api in admin_apis(os.environ) if api.vendor in learned]
-    guard.on_close(AdminQuestions(apis, guard.vendor_limits.learn_of, guard.vendor_limits.are_askable).close)
+    return AdminQuestions(apis, guard.vendor_limits.learn_of, guard.vendor_limits.are_askable).close
 
 
-def _watch_experiments(guard: Guard) -> None:
-    """Have the experiments stand where the ledger says they do, now and from now on."""
+def _watch_experiments(guard: Guard, timeout: float) -> Callable[[], object]:
+    """Have the experiments stand where the ledger says they do, now and from now on; what ends that."""
     experiments, ledger = guard.routing.experiments, guard.config.ledger
     if experiments is None or ledger is None:
-        return
+        return lambda: None
     from wallie_litellm.ledger.experiment_watch import ExperimentWatch
 
     publish, once = guard.reporter.publish, guard.reporter.once
     watch = ExperimentWatch(
         ledger.url, experiments.by_name, publish, once, now=guard.clock.wall, interval=EXPERIMENTS_EVERY
     )
-    watch.start(EXPERIMENTS_TIMEOUT)
-    guard.on_close(watch.close)
+    watch.start(timeout)
+    return watch.close
 
 
-def _watch_forecasts(guard: Guard) -> None:
+def _watch_forecasts(guard: Guard) -> Callable[[], object]:
     """Have limits per day forecast by what the ledger has of their use, and those that will run out announced."""
     settings, ledger, clock = guard.config.forecast, guard.config.ledger, guard.clock
     if ledger is None and not settings.alert:
-        return
+        return lambda: None
     forecasts, on_foreseen = guard.forecasts, guard.reporter.on_foreseen
 
     def announce(limit: DayLimit, forecast: Forecast, full: float, reset_at: float) -> None:
@@ -184,7 +231,7 @@ def _watch_forecasts(guard: Guard) -> None:
         forecasts, guard.limiters, alerts, read, now=clock.wall, interval=LOOK_EVERY, processes=guard.processes
     )
     watch.start()
-    guard.on_close(watch.close)
+    return watch.close
 
 
 def worker_name() -> str:

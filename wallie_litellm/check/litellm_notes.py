@@ -97,7 +97,7 @@ def unused_lists(config: RouterConfig) -> Iterator[str]:
 
 def proxy_alone(config: RouterConfig) -> Iterator[str]:
     """What holds on the proxy and not for a router of ``build_router``."""
-    if sections := sorted(config.other_sections & PROXY_SECTIONS):
+    if sections := sorted(PROXY_SECTIONS.intersection(config.other_sections)):
         yield f"{', '.join(sections)}: only the proxy applies these; a router of build_router does not"
     names = [name for name in config.litellm_settings if name in PROCESS_WIDE]
     callbacks = config.litellm_settings.get("callbacks")

@@ -14,6 +14,7 @@
 ``litellm_sections``  the sections that are LiteLLM's
 ``used_providers``    the providers and accounts that the models in them name
 ``chains``            the fallback chains in them
+``changes``           what differs between two configurations, and which of it only a restart takes up
 ``differences``       LiteLLM's settings that act otherwise here, and what to write instead
 ``includes``          the files that ``include`` names
 ``variables``         environment variables: those that the file sets, and those that override it

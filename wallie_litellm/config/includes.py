@@ -20,12 +20,13 @@ _MODEL: Final = re.compile(r"model_list\[(\d+)\]")
 class Included(NamedTuple):
     """A file's content with all that it includes, what is wrong with that, and where the models come from.
 
-    ``models`` has each included file with the index in ``model_list`` at which its models begin.
+    ``models`` has each included file with the index in ``model_list`` at which its models begin; ``files`` are all.
     """
 
     data: dict[Any, Any]
     problems: list[Problem]
     models: list[tuple[int, Path]]
+    files: list[Path]
 
     def locate(self, place: str) -> str:
         """A key path, with the included file in front of it and the index in that, if it leads to a model of one."""
@@ -43,7 +44,7 @@ def with_includes(data: Mapping[Any, Any], path: Path) -> Included:
     Lists are joined; any other value of an included file replaces the one before it. A file is read once. Its path is
     relative to the file that names it, else to the first one.
     """
-    merged, models = dict(data), []
+    merged, models, files = dict(data), [], []
     found, problems = _entries(merged.pop(_INCLUDE, None), path, "")
     pending, read = deque(found), {_location(path)}
     while pending:
@@ -51,6 +52,7 @@ def with_includes(data: Mapping[Any, Any], path: Path) -> Included:
         if (location := _location(file)) in read:
             continue
         read.add(location)
+        files.append(file)
         included, wrongs = _read(file)
         more, refused = _entries(included.pop(_INCLUDE, None), path, f"{file}: ", beside=file)
         pending += more
@@ -58,7 +60,7 @@ def with_includes(data: Mapping[Any, Any], path: Path) -> Included:
         if _length(included.get(_MODELS)):
             models.append((_length(merged.get(_MODELS)), file))
         merged.update({key: _joined(merged.get(key), value) for key, value in included.items()})
-    return Included(merged, problems, models)
+    return Included(merged, problems, models, files)
 
 
 def _entries(value: object, root: Path, prefix: str, beside: Path | None = None) -> tuple[list[Path], list[Problem]]:

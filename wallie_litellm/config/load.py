@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +38,8 @@ class RouterConfig:
     proxy's database; it has the values of the file's credentials, and the models and addresses of the variables that it
     names. ``references`` are these and all other variables that LiteLLM's parts name, each with its places;
     ``environment_variables`` those that the file sets, ``other_sections`` the names of the sections that are the
-    proxy's alone. ``locate`` names the included file of a key path that begins with an index in ``model_list``.
+    proxy's alone, each with a digest of its content. ``locate`` names the included file of a key path that begins with
+    an index in ``model_list``; ``files`` are the file itself and those that it includes.
     """
 
     path: Path
@@ -48,8 +51,9 @@ class RouterConfig:
     chains: Mapping[str, tuple[str, ...]]
     environment_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     references: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    other_sections: frozenset[str] = frozenset()
+    other_sections: Mapping[str, str] = field(default_factory=dict)
     locate: Callable[[str], str] = field(default=str, repr=False, compare=False)
+    files: tuple[Path, ...] = ()
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -121,8 +125,9 @@ def _build(data: Any, path: Path, env: Mapping[str, str], problems: list[Problem
         chains=chains,
         environment_variables=variables,
         references=references({name: data.get(name) for name in (*litellm_sections.SECTIONS[:4], CREDENTIALS)}),
-        other_sections=frozenset(litellm_sections.OTHER_SECTIONS.intersection(filter(data.get, data))),
+        other_sections={name: _digest(data[name]) for name in litellm_sections.OTHER_SECTIONS if data.get(name)},
         locate=included.locate,
+        files=(path, *included.files),
         **sections,
     )
 
@@ -144,6 +149,10 @@ def _complete_models(data: Mapping[Any, Any], env: Mapping[str, str]) -> list[di
     entries = (litellm_sections.with_credentials(entry, credentials) for entry in data.get("model_list") or ())
     named = (litellm_sections.with_variables_named(entry, env) for entry in entries)
     return [litellm_sections.with_prices_as_numbers(entry) for entry in named]
+
+
+def _digest(section: object) -> str:
+    return sha256(json.dumps(section, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _no_content(data: object) -> Problem:

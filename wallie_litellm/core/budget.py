@@ -36,6 +36,12 @@ class Budget:
         self._begins, self._ends = inf, -inf
         self._next = 0.0
 
+    def use(self, limit: float, levels: Mapping[str, float]) -> None:
+        """Go by another limit and other levels; what is spent and what has been announced stays."""
+        self.limit = limit
+        self._levels = sorted(levels.items(), key=lambda level: level[1])
+        self._set_next()
+
     def restore(self, wall: float, spent: float, announced: Collection[str]) -> None:
         """Go on with what an earlier process had counted and announced in this month."""
         self._begin_month(wall)

@@ -25,6 +25,10 @@ class HedgeBudget:
         self._total = 0.0
         self._newest = 0
 
+    def take_over(self, earlier: HedgeBudget) -> None:
+        """Go on with the requests that another budget has counted."""
+        self._slots, self._total, self._newest = list(earlier._slots), earlier._total, earlier._newest
+
     def deposit(self, now: float) -> None:
         """Count a request."""
         second = floor(now)

@@ -42,6 +42,11 @@ class Forecasts:
         self._counted_since = counted_since
         self._histories: dict[DayLimit, History] = {}
 
+    def configure(self, config: WallieConfig) -> None:
+        """Have days end where another configuration says; what was known is looked up anew."""
+        self._zones = _zones_of(config)
+        self._histories = {}
+
     def zone(self, limit: DayLimit) -> str:
         """The time zone in whose midnight a limit resets."""
         return self._zones.get(limit.name, "UTC")
@@ -82,8 +87,11 @@ class Forecasts:
 
 def forecasts_for(config: WallieConfig, now: float) -> Forecasts:
     """The forecasts of a guard that begins ``now``: without a ledger it does not know what was used before."""
-    zones = {name: limits.reset_timezone for name, limits in config.providers.items()}
-    return Forecasts(zones, -inf if config.ledger is not None else now)
+    return Forecasts(_zones_of(config), -inf if config.ledger is not None else now)
+
+
+def _zones_of(config: WallieConfig) -> dict[str, str]:
+    return {name: limits.reset_timezone for name, limits in config.providers.items()}
 
 
 def described_forecast(forecast: Forecast) -> dict[str, Any]:

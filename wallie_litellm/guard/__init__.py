@@ -7,9 +7,6 @@
  5. ``batch``            the Router's batch methods
  6. ``request_loop``     chain( retry( attempt )): what comes after each attempt
  7. ``attempts``         carries the loop's steps out, for coroutines and for threads
- 4. ``batch``            the Router's batch methods
- 5. ``request_loop``     chain( retry( attempt )): what comes after each attempt
- 6. ``attempts``         carries the loop's steps out, for coroutines and for threads
  7. ``hedged_attempt``   an attempt, and the one that is made beside it where no token comes
  8. ``tier_names``       tiers as a router's names
  8. ``picking``          what LiteLLM picks a deployment from
@@ -27,6 +24,10 @@
 Values that they pass on:
 
 ``request``           one call of a router's method: what is sent, under which rules, along which chain
+``live_config``       the configuration in force, and how a changed file takes its place
+``attached``          what a router has put into its guard and into LiteLLM
+``configured_chains``  the chains of a router's settings
+``prices``            what a router's attempts cost
 ``operator_actions``  what operators do to providers and models
 ``auto_savings``      what the choice of ``auto`` has saved
 ``experiments``       feedback on answers, and which arm of an experiment has won

@@ -37,21 +37,22 @@ LEASE_ANSWER: Final = 2.0  # timeouts in which the lease server has answered, or
 class _Wait(NamedTuple):
     """A demand that was denied and may wait, for at most ``allowed`` seconds; ``scope`` is the pattern of its model.
 
-    The lease server's answer is waited for longer: ``for_answer`` seconds.
+    The lease server's answer is waited for longer: ``for_answer`` seconds. Of a ``guessed`` demand the output may be
+    cut.
     """
 
     demand: Demand
     scope: str
     allowed: float
     for_answer: float
+    guessed: bool
 
 
 class Admission:
     """Takes the capacity for an attempt, or refuses it."""
 
     def __init__(self, config: WallieConfig, clock: Clock, limiters: LimiterRegistry) -> None:
-        self._open_for = config.breaker.open_for
-        self._switch_at = config.quota.switch_at
+        self.configure(config)
         self._lease_answer = LEASE_ANSWER * config.store.timeout  # seconds
         self._clock = clock
         self._now = clock.now
@@ -62,6 +63,11 @@ class Admission:
         # The requests that wait, by their attempts' ids: with the scope of the model, and where they wait.
         self._waits: dict[int, tuple[str, Limiter, Waiter]] = {}
         limiters.when_model_opens(self._on_open_model)
+
+    def configure(self, config: WallieConfig) -> None:
+        """Go by another configuration from now on."""
+        self._open_for = config.breaker.open_for
+        self._switch_at = config.quota.switch_at
 
     def check_deadline(self, context: RequestContext) -> None:
         """Raise :class:`DeadlineExceeded` once the caller's deadline has passed."""
@@ -313,11 +319,11 @@ class Admission:
             return result
         allowed = self._may_wait(context, attempt, limiter, result, demand)
         if result.reason is _LEASE_REQUESTED:  # the answer takes a moment, whatever the patience
-            return _Wait(demand, scope, allowed or 0.0, max(allowed or 0.0, self._lease_answer))
+            return _Wait(demand, scope, allowed or 0.0, max(allowed or 0.0, self._lease_answer), guessed)
         if allowed is None:
             self.check_deadline(context)
             raise self._refuse(context, attempt, limiter, result)
-        return _Wait(demand, scope, allowed, allowed)
+        return _Wait(demand, scope, allowed, allowed, guessed)
 
     def _enqueue(
         self,
@@ -329,7 +335,8 @@ class Admission:
     ) -> Waiter:
         began_at = attempt.started_at
         give_up_at, worth_until = began_at + wait.for_answer, began_at + wait.allowed
-        waiter = Waiter(wait.demand, context.priority, give_up_at, wake, wait.scope, worth_until)
+        terms = (wait.demand, context.priority, give_up_at, wake, wait.scope, worth_until)
+        waiter = Waiter(*terms, attempt.scope, wait.guessed)
         if attempt.scope:
             self._waits[id(attempt)] = attempt.scope, limiter, waiter
         limiter.enqueue(waiter)

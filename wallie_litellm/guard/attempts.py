@@ -42,15 +42,19 @@ Follow = Callable[[Attempt, Exception], Step]  # what comes after a failed attem
 
 
 class Attempts:
-    """Carries out the steps of a request's loop."""
+    """Carries out the steps of a request's loop; those ``before`` were of an earlier configuration."""
 
-    def __init__(self, guard: Guard, inner: InnerRouter, calls: DeploymentCalls, picks: SolePicks) -> None:
+    def __init__(
+        self, guard: Guard, inner: InnerRouter, calls: DeploymentCalls, picks: SolePicks, before: Attempts | None = None
+    ) -> None:
         self.guard = guard
         self._inner = inner
         self._calls = calls
         self._picks = picks
         self._providers = guard.config.providers
-        self.background = BackgroundResponses(guard, inner)
+        self.background: BackgroundResponses = (
+            BackgroundResponses(guard, inner) if before is None else before.background.at(inner)
+        )
         self._vendor_limits = guard.vendor_limits
         self._answers = Answers(self.background)
         self._estimates = guard.estimates

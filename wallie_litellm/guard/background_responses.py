@@ -44,6 +44,11 @@ class BackgroundResponses:
         self._callers: OrderedDict[str, tuple[str, Caller]] = OrderedDict()  # group and caller, by the vendor's id
         self._billed: OrderedDict[str, None] = OrderedDict()
 
+    def at(self, inner: InnerRouter) -> BackgroundResponses:
+        """The same, polled through another of LiteLLM's Routers from now on."""
+        self._inner = inner
+        return self
+
     def begun(self, answer: Any, group: str, caller: Caller) -> None:
         """A call was answered with a response that is still under way."""
         with self._lock:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from wallie_litellm.config.limits import ProviderLimits
+from wallie_litellm.config import ProviderLimits, WallieConfig
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.core.learned_estimates import ErrorFigures, Estimate, ModelEstimates, UsualUse, Wish
@@ -33,6 +33,16 @@ class Estimates:
         self._lock = threading.Lock()
         self._models: dict[tuple[str, str], ModelEstimates] = {}  # by provider and deployment
         self._usual: dict[tuple[str | None, str], UsualUse] = {}  # by feature and model group
+
+    def configure(self, config: WallieConfig) -> None:
+        """Go by another configuration: a provider whose cached tokens count otherwise now is learned anew."""
+        before, self._limits = self._limits, config.providers
+        with self._lock:
+            self._models = {
+                key: one
+                for key, one in self._models.items()
+                if _counting(before, key[0]) == _counting(self._limits, key[0])
+            }
 
     def before_pick(self, size: PromptSize, wish: Wish, feature: str | None, group: str) -> Estimate:
         """The estimate of a call of which the deployment is not known yet."""
@@ -72,9 +82,8 @@ class Estimates:
         params = attempt.entry.get("litellm_params") or {}
         model = attempt.deployment
         vendor = vendor_of(model, params) or attempt.provider
-        limits = self._limits.get(attempt.provider)
         name = model.partition("/")[2] or model
-        rule = rule_of(vendor, name, None if limits is None else limits.cached_tokens)
+        rule = rule_of(vendor, name, _counting(self._limits, attempt.provider))
         return ModelEstimates(rule, rates_of(model), most_output_of(model, vendor) if rule.reserves_most else None)
 
     def _add(self, kept: dict[_K, _V], key: _K, made: _V) -> _V:
@@ -122,3 +131,9 @@ class Estimates:
             "scope": "process",
             "models": {name: models[name].as_dict() for name in sorted(listed)},
         }
+
+
+def _counting(limits: Mapping[str, ProviderLimits], provider: str) -> str | None:
+    """What the file says of a provider's cached tokens."""
+    found = limits.get(provider)
+    return None if found is None else found.cached_tokens

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from wallie_litellm.clock import Clock, SystemClock
-from wallie_litellm.config import WallieConfig
+from wallie_litellm.config import FeatureRules, WallieConfig
 from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
-from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.demand import ONE_REQUEST, Demand
 from wallie_litellm.core.limit_keys import ACCOUNT
 from wallie_litellm.core.operations import GENERATING
@@ -23,7 +22,8 @@ from wallie_litellm.guard.capacity_lease import CapacityLease
 from wallie_litellm.guard.context import Attempt, Caller, RequestContext, Route
 from wallie_litellm.guard.estimates import Estimates
 from wallie_litellm.guard.experiments import ExperimentActions
-from wallie_litellm.guard.operator_actions import OperatorActions
+from wallie_litellm.guard.live_config import Reloading
+from wallie_litellm.guard.operator_actions import OperatorMethods
 from wallie_litellm.guard.reporter import Announcer, Reporter, announce, announce_nothing
 from wallie_litellm.guard.router_view import RouterView, RouterViews, chains_of
 from wallie_litellm.guard.settlement import Settlement
@@ -41,7 +41,7 @@ from wallie_litellm.telemetry.bus import SHUTDOWN, Bus
 DRAIN: Final = 5.0  # seconds that closing waits for calls under way
 
 
-class Guard(ExperimentActions):
+class Guard(ExperimentActions, OperatorMethods, Reloading):
     """Holds every provider to its limits and keeps requests away from those that are down.
 
     Safe to use from several event loops and threads at once, and by several routers: each request follows the chains
@@ -71,9 +71,7 @@ class Guard(ExperimentActions):
         if clock is None:
             weakref.finalize(self, self.clock.close).atexit = False
         self.bus = bus if bus is not None else Bus()
-        retry = self.config.retry
-        self.backoff = Backoff(retry.initial, retry.max, retry.multiplier, retry.jitter)
-        self._rules = {feature: self.config.for_feature(feature) for feature in (None, *self.config.features)}
+        self._rules = _rules_of(self.config)
         self._views = RouterViews(view or RouterView(chains_of(chains or {})))
         self._trace_of_caller = trace_of_caller
         switches = Switches()
@@ -89,20 +87,26 @@ class Guard(ExperimentActions):
         self._admission = Admission(self.config, self.clock, self._limiters)
         self.estimates = Estimates(self.config.providers)
         self.forecasts = forecasts_for(self.config, self.clock.wall())
-        self._settlement = Settlement(
-            self._limiters,
-            self.reporter,
-            self.backoff,
-            self.clock.now,
-            self.config.breaker.slow_call,
-            switches,
-        )
+        self._settlement = Settlement(self.config, self._limiters, self.reporter, self.clock.now, switches)
+        self.backoff = self._settlement.backoff
         self.vendor_limits = VendorLimits(
             self.config, self.clock, self._limiters, self.reporter.on_overstated, self.processes
         )
         self._under_way = UnderWay(self.clock)
-        self._on_close: list[Callable[[], None]] = []
-        self._closed = False
+
+    def configure(self, config: WallieConfig) -> None:
+        """Go by another configuration from now on; routers follow with :meth:`reload`."""
+        self.config, self._rules = config, _rules_of(config)
+        for part in (
+            self._limiters, self.reporter, self._admission, self.estimates, self.forecasts, self._settlement,
+            self.vendor_limits,
+        ):  # fmt: skip
+            part.configure(config)
+        self.backoff = self._settlement.backoff
+        routing, reporter = self.routing, self.reporter
+        self.routing = Routing(
+            config, self.clock, routing.switches, self._limiters, reporter.on_order_change, self.processes, routing
+        )
 
     # Requests
 
@@ -200,7 +204,7 @@ class Guard(ExperimentActions):
             Refused: the wait would be too long, or the provider is not being called.
             DeadlineExceeded: the caller's deadline passed.
         """
-        if self._closed:
+        if self._under_way.has_ended:
             raise self._admission.closed(attempt)
         await self._admission.admit(context, attempt, demand, guessed)
         self._measure(context, attempt)
@@ -209,14 +213,14 @@ class Guard(ExperimentActions):
         self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool = False
     ) -> None:
         """:meth:`admit` for a thread without an event loop."""
-        if self._closed:
+        if self._under_way.has_ended:
             raise self._admission.closed(attempt)
         self._admission.admit_blocking(context, attempt, demand, guessed)
         self._measure(context, attempt)
 
     def admit_at_once(self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool) -> None:
         """:meth:`admit` for an attempt that may not wait, nor be a breaker's probe."""
-        if self._closed:
+        if self._under_way.has_ended:
             raise self._admission.closed(attempt)
         self._admission.admit_at_once(context, attempt, demand, guessed=guessed)
         self._measure(context, attempt)
@@ -300,68 +304,6 @@ class Guard(ExperimentActions):
         quota = self.config.quota
         return own.utilization()[1] >= (quota.critical if quota.switch_at is None else quota.switch_at)
 
-    # Actions: ``actor``, and ``detail``, the reason, are recorded with each.
-
-    @property
-    def _actions(self) -> OperatorActions:
-        return OperatorActions(self._limiters, self._settlement.forget_rejections, self.reporter)
-
-    def reset_quota(
-        self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
-    ) -> None:
-        """Set ``provider``'s usage to zero and end any pause of it, of its accounts and of their models.
-
-        With ``model``, a model's name or a pattern of the file, only those of its own limits, and its pauses.
-
-        Raises:
-            ValueError: there is no such provider, or nothing to reset of this model at it.
-        """
-        self._actions.reset_quota(provider, actor, detail, model)
-
-    def close_circuit(
-        self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
-    ) -> None:
-        """Let requests through to ``provider`` again, whatever the state of its breaker and its accounts' and models'.
-
-        With ``model``, to that one: its own breaker closes.
-        """
-        self._actions.close_circuit(provider, actor, detail, model)
-
-    def open_circuit(
-        self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
-    ) -> None:
-        """Let no request through to ``provider`` until :meth:`close_circuit` or :meth:`release_circuit`.
-
-        With ``model``, to that one.
-        """
-        self._actions.open_circuit(provider, actor, detail, model)
-
-    def release_circuit(
-        self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
-    ) -> None:
-        """End :meth:`open_circuit` by a probe: the result of the next request closes the breaker or opens it again.
-
-        Of the provider and of all its models, or of ``model`` alone.
-        """
-        self._actions.release_circuit(provider, actor, detail, model)
-
-    def switch(self, name: str, *, on: bool, actor: str = "app", detail: str | None = None) -> None:
-        """Switch a decision of the ``routing`` off at run time, or on again: one of ``routing.switches.SWITCHES``.
-
-        Raises:
-            ValueError: there is no such switch.
-        """
-        self.routing.switches.set(name, on=on)
-        self.reporter.on_action(actor, "switch_on" if on else "switch_off", name, detail)
-
-    def reached_by(self, action: str, provider: str, model: str | None = None) -> list[str]:
-        """The names of the limiters that an ``action``, one of the methods above, reaches; the first is the one named.
-
-        Raises:
-            ValueError: there is no such provider, or no such model of it.
-        """
-        return self._actions.reached_by(action, provider, model)
-
     def limits(self) -> dict[str, Any]:
         """All limits: configured, learned, in force and used, by provider, scope and dimension; JSON-ready."""
         return {"providers": self.vendor_limits.describe(sorted(self._limiters.listed_providers))}
@@ -374,6 +316,7 @@ class Guard(ExperimentActions):
             **limits_status(self._limiters, *learned, wall),
             "store": process_store(self.processes) if self._fleet is None else self._fleet.status(),
             "routing": self.routing.describe(),
+            "config": None if self.live is None else self.live.describe(),
             "sinks": self.bus.stats(),
             "budget": {"spent_usd": self.reporter.budget.spent_at(wall), "limit_usd": self.reporter.budget.limit},
         }
@@ -408,14 +351,11 @@ class Guard(ExperimentActions):
     @property
     def closed(self) -> bool:
         """Whether the guard admits nothing any more."""
-        return self._closed
+        return self._under_way.has_ended
 
     def _shut(self) -> None:
-        if self._closed:
+        if not self._under_way.end():
             return
-        self._closed = True
-        for callback in self._on_close:
-            callback()
         for limiter in self._limiters:
             limiter.close()
         self._under_way.wake()
@@ -456,13 +396,17 @@ class Guard(ExperimentActions):
         self._limiters.retain({name for view in self._views.attached for name in view.destinations()})
         self.vendor_limits.accounts_changed()
 
+    def replace_router(self, before: RouterView, view: RouterView) -> None:
+        """A router has another view than before."""
+        self._views.replace(before, view)
+
     def remove_router(self, view: RouterView) -> None:
         """Forget a router that is gone."""
         self._views.remove(view)
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called when the guard closes."""
-        self._on_close.append(callback)
+        self._under_way.on_end.append(callback)
 
     def could_serve(self, scope: str, demand: Demand, priority: int = 0) -> bool:
         """Whether an attempt in ``scope`` would be admitted now."""
@@ -494,3 +438,8 @@ class Guard(ExperimentActions):
     def limiters(self) -> list[Limiter]:
         """The limiters of all providers met so far, and of the features that have limits."""
         return list(self._limiters)
+
+
+def _rules_of(config: WallieConfig) -> dict[str | None, FeatureRules]:
+    """What holds for the requests of each feature, and of none."""
+    return {feature: config.for_feature(feature) for feature in (None, *config.features)}

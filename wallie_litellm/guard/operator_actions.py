@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from wallie_litellm.core.circuit_breaker import BreakerAction
 from wallie_litellm.guard.reporter import Reporter
+from wallie_litellm.guard.settlement import Settlement
 from wallie_litellm.limiter.registry import LimiterRegistry
+from wallie_litellm.routing.routing import Routing
 
 
 class OperatorActions:
@@ -88,3 +90,72 @@ class OperatorActions:
     def _act_on_model(self, provider: str, model: str, action: BreakerAction) -> None:
         for scope in self._limiters.scopes_of(provider, model):
             self._limiters.models.act(scope, action)
+
+
+class OperatorMethods:
+    """The part of the guard that operators act through: ``actor``, and ``detail``, the reason, go on record."""
+
+    routing: Routing
+    reporter: Reporter
+    _limiters: LimiterRegistry
+    _settlement: Settlement
+
+    @property
+    def _actions(self) -> OperatorActions:
+        return OperatorActions(self._limiters, self._settlement.forget_rejections, self.reporter)
+
+    def reset_quota(
+        self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
+    ) -> None:
+        """Set ``provider``'s usage to zero and end any pause of it, of its accounts and of their models.
+
+        With ``model``, a model's name or a pattern of the file, only those of its own limits, and its pauses.
+
+        Raises:
+            ValueError: there is no such provider, or nothing to reset of this model at it.
+        """
+        self._actions.reset_quota(provider, actor, detail, model)
+
+    def close_circuit(
+        self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
+    ) -> None:
+        """Let requests through to ``provider`` again, whatever the state of its breaker and its accounts' and models'.
+
+        With ``model``, to that one: its own breaker closes.
+        """
+        self._actions.close_circuit(provider, actor, detail, model)
+
+    def open_circuit(
+        self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
+    ) -> None:
+        """Let no request through to ``provider`` until :meth:`close_circuit` or :meth:`release_circuit`.
+
+        With ``model``, to that one.
+        """
+        self._actions.open_circuit(provider, actor, detail, model)
+
+    def release_circuit(
+        self, provider: str, actor: str = "app", detail: str | None = None, *, model: str | None = None
+    ) -> None:
+        """End :meth:`open_circuit` by a probe: the result of the next request closes the breaker or opens it again.
+
+        Of the provider and of all its models, or of ``model`` alone.
+        """
+        self._actions.release_circuit(provider, actor, detail, model)
+
+    def switch(self, name: str, *, on: bool, actor: str = "app", detail: str | None = None) -> None:
+        """Switch a decision of the ``routing`` off at run time, or on again: one of ``routing.switches.SWITCHES``.
+
+        Raises:
+            ValueError: there is no such switch.
+        """
+        self.routing.switches.set(name, on=on)
+        self.reporter.on_action(actor, "switch_on" if on else "switch_off", name, detail)
+
+    def reached_by(self, action: str, provider: str, model: str | None = None) -> list[str]:
+        """The names of the limiters that an ``action``, one of the methods above, reaches; the first is the one named.
+
+        Raises:
+            ValueError: there is no such provider, or no such model of it.
+        """
+        return self._actions.reached_by(action, provider, model)

@@ -75,6 +75,12 @@ class Reporter:
         self.publish = publish  #: has an event sent to every sink
         self._now, self._wall = clock.now, clock.wall
 
+    def configure(self, config: WallieConfig) -> None:
+        """Go by the thresholds and the budget of another configuration from now on."""
+        self.levels = {"warning": config.quota.warning, "critical": config.quota.critical}
+        with self._lock:
+            self.budget.use(config.kpis.monthly_cost, self.levels)
+
     def settled(
         self,
         context: RequestContext,

@@ -10,26 +10,30 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import weakref
 from abc import ABCMeta
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial, wraps
 from typing import Any, Final
 
+from wallie_litellm.config.changes import ConfigChange
 from wallie_litellm.config.differences import IGNORED
-from wallie_litellm.core.attempt_result import AttemptResult
-from wallie_litellm.core.bill import Bill
 from wallie_litellm.core.operations import CHAT, EXECUTE
 from wallie_litellm.errors import WallieError
 from wallie_litellm.guard.answer_headers import add_headers
+from wallie_litellm.guard.attached import Attached
 from wallie_litellm.guard.attempt_stream import AttemptStream
 from wallie_litellm.guard.attempts import Attempts
 from wallie_litellm.guard.batch import BatchCalls
 from wallie_litellm.guard.cached_requests import CachedRequests
-from wallie_litellm.guard.chain import chain_after, configured_chains, stated_chain
+from wallie_litellm.guard.chain import stated_chain
+from wallie_litellm.guard.configured_chains import ConfiguredChains
 from wallie_litellm.guard.context import Caller, RequestContext, Route
 from wallie_litellm.guard.guard import Guard
+from wallie_litellm.guard.live_config import Prepared, Reloaded
 from wallie_litellm.guard.planner import Planner
+from wallie_litellm.guard.prices import Prices
 from wallie_litellm.guard.request import Request, Target
 from wallie_litellm.guard.request_loop import OWN_CHAINS, Chains, RequestLoop
 from wallie_litellm.guard.request_stream import RequestStream
@@ -38,14 +42,23 @@ from wallie_litellm.guard.tier_names import TierNames
 from wallie_litellm.litellm_adapter.calls import DeploymentCalls
 from wallie_litellm.litellm_adapter.endpoints import ASYNC, SYNC, Endpoint
 from wallie_litellm.litellm_adapter.errors import failure_from
-from wallie_litellm.litellm_adapter.inner_router import CHANGES, InnerRouter, chat_of, make_router, router_class
+from wallie_litellm.litellm_adapter.inner_router import (
+    CHANGES,
+    InnerRouter,
+    chat_of,
+    make_router,
+    retire,
+    router_class,
+    router_of_file,
+    settings_in,
+)
 from wallie_litellm.litellm_adapter.metadata import tags_of
 from wallie_litellm.litellm_adapter.mock_faults import MOCK_FAULTS, take_mock_fault
 from wallie_litellm.litellm_adapter.openai_errors import as_openai_error
-from wallie_litellm.litellm_adapter.pricing import PriceList
+from wallie_litellm.litellm_adapter.router_arguments import changed_arguments
 from wallie_litellm.litellm_adapter.selection import take_part
 from wallie_litellm.litellm_adapter.sole_picks import SolePicks
-from wallie_litellm.routing.plan import Member, Plan
+from wallie_litellm.routing.plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +92,13 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     _calls: DeploymentCalls
     _picks: SolePicks
     _attempts: Attempts
-    _chains: _ConfiguredChains
+    _chains: ConfiguredChains
     _planner: Planner
     _cached: CachedRequests
+    _attached: Attached
+    _arguments: Mapping[str, Any]  # those that LiteLLM's Router was built with
+    _overridden: frozenset[str] | None  # of them, those that the file does not decide on; None where it decides on none
+    _from_file: frozenset[str]  # ids of the deployments that the Router was built with
 
     def __init__(self, *args: Any, guard: Guard | None = None, **kwargs: Any) -> None:
         settings = {name: value for name, value in kwargs.items() if name not in IGNORED}
@@ -98,27 +115,81 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         owned = guard is None and self.default_guard is None
         own = self.__dict__
         own["guard"] = guard = guard or self.default_guard or Guard()
-        own["_tiers"] = tiers = TierNames(guard.routing.tiers)
-        own["_inner"] = inner = InnerRouter(router, guard.meet, tiers.first_groups)
+        own["_overridden"] = None
+        own["_attached"] = attached = Attached(guard, close=owned)
+        self._use(router, settings)
+        self._wire()
+        guard.on_close(attached.discard)
+        take_part(self)
+        weakref.finalize(self, attached.drop).atexit = False
+        if guard.live is not None:
+            guard.live.follow(self)
+
+    def _use(self, router: Any, settings: Mapping[str, Any]) -> None:
+        """Have ``router``, which was built with these ``settings``, pick and call from now on."""
+        own, names = self.__dict__, TierNames(self.guard.routing.tiers).first_groups
+        own["_arguments"] = settings
+        own["_inner"] = inner = InnerRouter(router, self.guard.meet, names)
         own["_calls"] = calls = DeploymentCalls(inner, settings)
-        own["_picks"] = picks = SolePicks(inner, calls)
-        own["_attempts"] = Attempts(guard, inner, calls, picks)
-        own["_chains"] = chains = _ConfiguredChains(inner, tiers)
-        own["_cached"] = CachedRequests(guard, inner)
-        own["_planner"] = Planner(guard.routing, chains.after, inner.scopes_of)
-        own["view"] = view = RouterView(
-            chains.names_after,
-            inner.providers_of,
-            _Prices(),
-            inner.scopes_of,
-            inner.destinations,
-            inner.first_of,
+        own["_picks"] = SolePicks(inner, calls)
+        own["_from_file"] = inner.ids()
+
+    def _wire(self) -> None:
+        """Put the parts together that go by the guard's routing: requests that begin from now on go by these."""
+        own, guard, inner, before = self.__dict__, self.guard, self._inner, self.__dict__.get("_attempts")
+        tiers = TierNames(guard.routing.tiers)
+        inner.use_names(tiers.first_groups)
+        chains = ConfiguredChains(inner, tiers)
+        view = RouterView(
+            chains.names_after, inner.providers_of, Prices(), inner.scopes_of, inner.destinations, inner.first_of
         )
         inner.destinations()
-        guard.add_router(view)
-        guard.on_close(inner.discard)
-        take_part(self)
-        weakref.finalize(self, _drop, guard, view, inner, close=owned).atexit = False
+        own |= {
+            "_tiers": tiers,
+            "_chains": chains,
+            "_attempts": Attempts(guard, inner, self._calls, self._picks, before),
+            "_cached": CachedRequests(guard, inner),
+            "_planner": Planner(guard.routing, chains.after, inner.scopes_of),
+            "view": view,
+        }
+        self._attached.replace(view, inner)
+
+    # The file
+
+    def follow_file(self, overridden: Collection[str] = ()) -> None:
+        """Have what is LiteLLM's in the guard's file hold here after reloads, but for the arguments ``overridden``."""
+        self.__dict__["_overridden"] = frozenset(overridden)
+
+    def reload(self, actor: str = "app", detail: str | None = None) -> Reloaded:
+        """:meth:`Guard.reload`: take up the changed file without ending a request.
+
+        Raises:
+            ConfigError: it cannot be used, every problem is listed. What is in force stays so.
+        """
+        return self.guard.reload(actor=actor, detail=detail)
+
+    def prepare_reload(self, change: ConfigChange) -> Prepared:
+        """Build LiteLLM's Router anew, where the file has changed what is its.
+
+        Raises:
+            ConfigError: LiteLLM refuses.
+        """
+        if self._overridden is None or not change.is_litellms:
+            return Prepared(self._follow)
+        given = changed_arguments(self._arguments, change, self.get_valid_args(), self._overridden, os.environ)
+        given["model_list"] = [*(given.get("model_list") or ()), *self._inner.deployments_beside(self._from_file)]
+        router = router_of_file(change.new.path, given)
+        return Prepared(partial(self._change_to, router, given), partial(retire, router))
+
+    def _change_to(self, router: Any, arguments: Mapping[str, Any]) -> None:
+        before = self._inner
+        self._use(router, arguments)
+        self._follow()
+        before.discard()  # requests under way go on with it
+
+    def _follow(self) -> None:
+        self._wire()
+        self.guard.routers_changed()
 
     # LiteLLM's Router
 
@@ -157,7 +228,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         """One of the Router's methods that change it: what is kept of it is read anew afterwards."""
 
         def begin(args: Any, kwargs: Any) -> Mapping[str, Any]:
-            settings = kwargs if name == "update_settings" else _settings_in(args, kwargs)
+            settings = kwargs if name == "update_settings" else settings_in(args, kwargs)
             _warn_of_ignored(setting for setting in IGNORED if setting in settings)
             if name in ("set_custom_routing_strategy", "register_plugin"):
                 self._calls.use_own_strategy()
@@ -419,66 +490,8 @@ _NOT_SENT: Final = frozenset(
 _SAYS_HOW: Final = _NOT_SENT | MOCK_FAULTS
 
 
-class _ConfiguredChains:
-    """The chains of the Router's settings, by kind and group."""
-
-    def __init__(self, inner: InnerRouter, tiers: TierNames) -> None:
-        self._inner, self._tiers = inner, tiers
-        self.changed()
-
-    def changed(self) -> None:
-        """Read the settings anew."""
-        self._by_kind = {name: configured_chains(value) for name, value in self._inner.fallbacks().items()}
-
-    def after(self, group: str) -> Sequence[Member]:
-        """The members of ``group``'s chain after the first."""
-        if chain := self._tiers.chain(group):
-            return tuple(map(Member, chain[1:]))
-        return chain_after(group, self._by_kind["fallbacks"])
-
-    def own(self, kind: str, group: str) -> Sequence[Member]:
-        """The chain after a fault of this ``kind``."""
-        return chain_after(group, self._by_kind[kind])
-
-    def names_after(self, group: str) -> Sequence[str]:
-        """The names of :meth:`after`."""
-        return tuple(member.group for member in self.after(group))
-
-
-class _Prices:
-    """Prices attempts by LiteLLM's price map and the deployments' own prices."""
-
-    def __init__(self) -> None:
-        self._prices = PriceList()
-
-    def __call__(self, operation: str, entry: Mapping[str, Any], result: AttemptResult) -> Bill:
-        return self._prices.bill(
-            entry,
-            result.usage,
-            result.reported,
-            response_cost=result.response_cost,
-            operation=operation,
-            estimated=result.estimated,
-            service_tier=result.service_tier,
-        )
-
-
-def _drop(guard: Guard, view: RouterView, inner: InnerRouter, *, close: bool) -> None:
-    """A router is gone: what it had put into LiteLLM goes too, and its guard if no other can use it."""
-    guard.remove_router(view)
-    inner.discard()
-    if close:
-        guard.close()
-
-
 def _positional(args: Sequence[Any]) -> dict[str, Any]:
     return {"model_list": args[0]} if args else {}
-
-
-def _settings_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in LiteLLM's ``ChangeSet``, the argument of ``apply`` since 1.109."""
-    changes = next(iter((*args, *kwargs.values())), None)
-    return {**(getattr(changes, "assign", None) or {}), **(getattr(changes, "settings", None) or {})}
 
 
 def _warn_of_ignored(names: Iterator[str]) -> None:

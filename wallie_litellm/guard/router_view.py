@@ -84,6 +84,10 @@ class RouterViews:
         """Attach a router's view."""
         self.attached = (*self.attached, view)
 
+    def replace(self, before: RouterView, view: RouterView) -> None:
+        """Put another view of a router in the place of an earlier one."""
+        self.attached = tuple(view if one is before else one for one in self.attached)
+
     def remove(self, view: RouterView) -> None:
         """Forget a router that is gone."""
         self.attached = tuple(other for other in self.attached if other is not view)

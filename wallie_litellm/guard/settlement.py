@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.circuit_breaker import Verdict
@@ -28,24 +29,30 @@ class Settlement:
 
     def __init__(
         self,
+        config: WallieConfig,
         limiters: LimiterRegistry,
         reporter: Reporter,
-        backoff: Backoff,
         now: Callable[[], float],
-        slow_call: float | None,
         switches: Switches,
     ) -> None:
         self._limiters = limiters
         self._reporter = reporter
-        self._backoff = backoff
         self._now = now
-        self._slow_call = slow_call  # seconds; None where slow calls are not counted
         self._switches = switches
         self._lock = threading.Lock()
-        self._models, self._calls, self._per_model = limiters.models, limiters.calls, limiters.per_model
+        self._models, self._calls = limiters.models, limiters.calls
         self._rejections: dict[str, _Rejections] = {}  # by scope, since its last success
         #: Providers and accounts whose last answer was a rate limit.
         self.rejected: set[str] = set()
+        self.configure(config)
+
+    def configure(self, config: WallieConfig) -> None:
+        """Go by another configuration from now on."""
+        retry = config.retry
+        #: The waits between attempts.
+        self.backoff = Backoff(retry.initial, retry.max, retry.multiplier, retry.jitter)
+        self._slow_call = config.breaker.slow_call  # seconds; None where slow calls are not counted
+        self._per_model = config.breaker.per == "model"
 
     def settle(self, context: RequestContext, attempt: Attempt, result: AttemptResult) -> bool:
         """End ``attempt``; ``False`` for one that was never admitted, has ended before, or has expired."""
@@ -168,7 +175,7 @@ class Settlement:
             self._rejections[scope] = _Rejections(count, self._now())
             if len(self._rejections) > MOST_REJECTED:
                 self._rejections.pop(next(iter(self._rejections)), None)
-        return asked if asked else self._backoff.seconds(count)
+        return asked if asked else self.backoff.seconds(count)
 
 
 class _Rejections(NamedTuple):

@@ -10,10 +10,12 @@ from wallie_litellm.clock import Clock, wakeup
 
 
 class UnderWay:
-    """The waits and the streams of one guard. Streams may begin and end in any thread."""
+    """The waits and the streams of one guard, and what else its end ends. Streams may begin and end in any thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.on_end: list[Callable[[], object]] = []  # called once
+        self.has_ended = False
         self._sleepers: set[Callable[[], None]] = set()
         self._streams: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -27,6 +29,15 @@ class UnderWay:
         finally:
             self._sleepers.discard(wake)
             cancel()
+
+    def end(self) -> bool:
+        """Call what is to be called at the end; ``False``, and without effect, the second time."""
+        if self.has_ended:
+            return False
+        self.has_ended = True
+        for callback in self.on_end:
+            callback()
+        return True
 
     def wake(self) -> None:
         """End all waits."""

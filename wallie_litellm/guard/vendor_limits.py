@@ -41,6 +41,14 @@ class VendorLimits:
         self._by_admin_api: dict[str, ModelLimitsSeen] = {}  # by provider
         self._known: dict[str, LearnedModel | None] = {}  # by the scope of an attempt
 
+    def configure(self, config: WallieConfig) -> None:
+        """Go by another configuration: what has been learned is kept to as that says."""
+        self._config = config
+        for provider, learning in list(self._learning.items()):
+            rules = learn_rules(config.providers.get(provider), learning.limiter.configured())
+            learning.use(rules, self._limiters.pattern_of)
+        self._forget()
+
     def answered(self, attempt: Attempt, headers: Mapping[str, str]) -> None:
         """An attempt has been answered, with these headers as LiteLLM keeps them."""
         learned = self._learned_of(attempt)

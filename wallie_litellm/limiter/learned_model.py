@@ -144,6 +144,14 @@ class LearnedModel:
         limit = self.limits[dimension]
         return max(limit.seen_at, self._repeated_at) if limit.source == HEADERS else limit.seen_at
 
+    def move_to(self, scope: str) -> None:
+        """The model has another entry in the file, or none any more."""
+        self.scope = scope
+
+    def bound_anew(self) -> None:
+        """Find out anew which headers say what is left of a limit that is kept to; the lock is held."""
+        self._raw, self._bounds = None, self._find_bounds()
+
     def _read(self, headers: Mapping[str, str], raw: tuple[str | None, ...]) -> None:
         if self._is_late(headers):
             return

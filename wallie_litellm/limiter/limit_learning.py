@@ -83,6 +83,31 @@ class LimitLearning:
         self._announced: set[tuple[str, str]] = set()
         self._own_scopes: set[str] = set()
 
+    def use(self, rules: Mapping[str, LearnRules], pattern_of: Callable[[str], str]) -> None:
+        """Go by other rules of the file from now on, with what has been learned.
+
+        ``pattern_of`` is the pattern of a model's scope: models may have other entries than before.
+        """
+        with self.lock:
+            self._rules = dict(rules)
+            self._account = self._rules.get(ACCOUNT, NO_RULES)
+            for key in [key for key in self._in_force if not self._may_stay(*key)]:
+                if self._in_force.pop(key) is not None and key[0] in (ACCOUNT, *self.limiter.scopes):
+                    self.limiter.set_limit(*key, None)
+            for model, accounts in self._models.items():
+                for account, learned in accounts.items():
+                    learned.move_to(pattern_of(f"{account}{MODEL_MARK}{model}") or own_scope(model))
+            for accounts in self._models.values():
+                for learned in self._called(accounts).values():
+                    self.apply(learned)
+                    learned.bound_anew()
+
+    def _may_stay(self, scope: str, dimension: str) -> bool:
+        """Whether a limit that is in force is one that the rules have learned."""
+        if scope == ACCOUNT:
+            return dimension in self._account.autos and self._account.keeps_to(dimension)
+        return self.keeps_to(scope, dimension)
+
     def model(self, model: str, scope: str, account: str, vocabulary: Vocabulary) -> LearnedModel | None:
         """What is learned of one model at one account; ``None`` where nothing is to be.
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
+from os import PathLike
 from typing import Any, Final
 
 from litellm.router import Router
 
+from wallie_litellm.config.differences import IGNORED
 from wallie_litellm.core.destinations import Destination
 from wallie_litellm.core.scopes import model_scope
+from wallie_litellm.core.scrubbing import mask_secrets, one_line
+from wallie_litellm.errors import ConfigError
 from wallie_litellm.litellm_adapter.providers import Providers
 from wallie_litellm.litellm_adapter.run_ready import NotReady, run_ready
 from wallie_litellm.litellm_adapter.usage_count import UsageCount
@@ -78,7 +82,25 @@ class InnerRouter:
         """Take the Router's own callbacks out of LiteLLM. Idempotent."""
         if self._usage is not None:
             self._usage.discard()
-        (self.router.retire if self._registry is not None else self.router.discard)()
+        retire(self.router)
+
+    def ids(self) -> frozenset[str]:
+        """The ids of all deployments."""
+        return frozenset(filter(None, map(id_of, self.deployments())))
+
+    def deployments_beside(self, known: Collection[str]) -> list[dict[str, Any]]:
+        """The deployments with other ids than these, as a ``model_list`` has them."""
+        return [dict(one) for one in self.deployments() if id_of(one) not in known]
+
+    def use_names(self, names: Mapping[str, str]) -> None:
+        """Have LiteLLM's Router know these tiers, and no others."""
+        gone = self._names.keys() - names.keys()
+        self._names = names
+        if gone:
+            aliases = {name: target for name, target in self._read_aliases().items() if name not in gone}
+            self.router.update_settings(model_group_alias={**aliases, **names})
+            self._aliases = None
+        self._keep_names()
 
     def serves(self, model: str) -> bool:
         """Whether ``model`` is a group, an alias, a wildcard's match or a deployment's id."""
@@ -275,6 +297,11 @@ def chat_of(chat: Any, router: Any) -> Any:
     return type(chat)(params=chat.params, router_obj=router)
 
 
+def retire(router: Any) -> None:
+    """Take a Router's own callbacks out of LiteLLM; it goes on serving calls. Idempotent."""
+    (router.retire if hasattr(router, "retire") else router.discard)()
+
+
 def make_router(*args: Any, **kwargs: Any) -> Any:
     """A ``litellm.Router``, whatever stands in its place in the ``litellm`` module.
 
@@ -282,3 +309,22 @@ def make_router(*args: Any, **kwargs: Any) -> Any:
     """
     note_untested()
     return Router(*args, **{**kwargs, "disable_cooldowns": kwargs.get("disable_cooldowns", True), "num_retries": 0})
+
+
+def router_of_file(path: PathLike[str], arguments: Mapping[str, Any]) -> Any:
+    """:func:`make_router` with what the file at ``path`` says.
+
+    Raises:
+        ConfigError: LiteLLM refuses.
+    """
+    try:
+        return make_router(**{name: value for name, value in arguments.items() if name not in IGNORED})
+    except Exception as error:  # of LiteLLM's, of any kind
+        said = one_line(mask_secrets(f"{type(error).__name__}: {error}"))
+        raise ConfigError([f"{path}: LiteLLM cannot use it ({said})"]) from error
+
+
+def settings_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in LiteLLM's ``ChangeSet``, the argument of ``apply`` since 1.109."""
+    changes = next(iter((*args, *kwargs.values())), None)
+    return {**(getattr(changes, "assign", None) or {}), **(getattr(changes, "settings", None) or {})}

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from wallie_litellm.config import RouterConfig
 from wallie_litellm.config.chains import fallback_settings
+from wallie_litellm.config.changes import ConfigChange
 from wallie_litellm.config.variables import resolved_within
 
 # Settings of LiteLLM's module that its Router takes where it is given no argument of that name.
@@ -46,6 +47,28 @@ def router_arguments(
     per_call = {name: general[name] for name in _PER_CALL if general.get(name) is not None}
     if per_call:
         arguments["default_litellm_params"] = {**per_call, **(arguments.get("default_litellm_params") or {})}
+    return arguments
+
+
+def changed_arguments(
+    given: Mapping[str, Any],
+    change: ConfigChange,
+    known: Collection[str],
+    overridden: Collection[str],
+    env: Mapping[str, str],
+) -> dict[str, Any]:
+    """The arguments that a Router was ``given``, with what a change of the file changes of them.
+
+    Those that are ``overridden`` stay as they were given.
+    """
+    before, after = (router_arguments(one, known, {}, env) for one in (change.old, change.new))
+    arguments = dict(given)
+    for name in {*before, *after}.difference(overridden):
+        is_resolved = name == "model_list"  # with the values of variables that may have been changed
+        if name not in after:
+            arguments.pop(name, None)
+        elif is_resolved or name not in before or before[name] != after[name]:
+            arguments[name] = after[name]
     return arguments
 
 

@@ -85,6 +85,10 @@ class Experiment:
         self._own: tuple[Change, ...] = ()  # of this process, that the ledger has not yet
         self._lock = threading.Lock()
 
+    def is_for(self, settings: ExperimentSettings, ordinary: frozenset[str]) -> bool:
+        """Whether it is the experiment of these settings, and of a feature with these tiers."""
+        return settings == self.settings and self._names == ordinary | settings.arms.keys()
+
     def note(self, change: Change) -> None:
         """A change that this process has made holds at once."""
         with self._lock:
@@ -146,7 +150,10 @@ class Experiment:
 
 
 class ExperimentStep:
-    """The step of a plan that gives requests their arm; ``tiers`` are chains by name, ``ordinary`` features' tiers."""
+    """The step of a plan that gives requests their arm; ``tiers`` are chains by name, ``ordinary`` features' tiers.
+
+    Of those that are ``known``, the ones that another configuration has not changed go on.
+    """
 
     def __init__(
         self,
@@ -154,11 +161,15 @@ class ExperimentStep:
         tiers: Mapping[str, Sequence[str]],
         ordinary: Mapping[str, str | None],
         on: Callable[[str], bool],
+        known: Mapping[str, Experiment] = {},
     ) -> None:
         self._tiers = tiers
         self._on = on
+        own = {name: frozenset(filter(None, [ordinary.get(one.feature)])) for name, one in experiments.items()}
         self.by_name = {
-            name: Experiment(name, settings, frozenset(filter(None, [ordinary.get(settings.feature)])))
+            name: known[name]
+            if name in known and known[name].is_for(settings, own[name])
+            else Experiment(name, settings, own[name])
             for name, settings in experiments.items()
         }
         self._by_feature = {one.settings.feature: one for one in self.by_name.values()}

@@ -66,6 +66,18 @@ class HedgePolicy:
         self._wasted = 0.0
         self._suppressed: Counter[str] = Counter()
 
+    def is_for(self, settings: HedgeSettings, percentiles: Percentiles | None) -> bool:
+        """Whether it hedges by these settings and percentiles."""
+        return settings == self._settings and percentiles is self._percentiles
+
+    def go_on(self, earlier: HedgePolicy) -> None:
+        """Go on from the policy of an earlier configuration: with the hedges and dollars that it has spent."""
+        with earlier._lock:
+            self._budget.take_over(earlier._budget)
+            self._dollars.correct(self._wall(), earlier._dollars.spent(self._wall()))
+            self._pace, self._suppressed = earlier._pace, earlier._suppressed
+            self._sent, self._won, self._wasted = earlier._sent, earlier._won, earlier._wasted
+
     def count_request(self) -> None:
         """A request that may be hedged begins."""
         with self._lock:
@@ -196,14 +208,12 @@ class Hedging:
         switches: Switches,
         percentiles: Percentiles | None = None,
         processes: int = 1,
+        before: Hedging | None = None,
     ) -> None:
         self._switches = switches
         self._policies: Mapping[str, HedgePolicy] = {
-            name: HedgePolicy(
-                own.hedge,
-                percentiles,
-                clock,
-                None if own.hedge.max_usd_day is None else own.hedge.max_usd_day / processes,
+            name: _policy(
+                own.hedge, percentiles, clock, processes, None if before is None else before._policies.get(name)
             )
             for name, own in config.features.items()
             if own.hedge is not None
@@ -220,3 +230,16 @@ class Hedging:
     def describe(self) -> dict[str, Any]:
         """The hedges of each feature, JSON-ready."""
         return {name: policy.describe() for name, policy in self._policies.items()}
+
+
+def _policy(
+    settings: HedgeSettings, percentiles: Percentiles | None, clock: Clock, processes: int, earlier: HedgePolicy | None
+) -> HedgePolicy:
+    """A feature's policy: the ``earlier`` one, unless its settings have changed."""
+    if earlier is not None and earlier.is_for(settings, percentiles):
+        return earlier
+    dollars = None if settings.max_usd_day is None else settings.max_usd_day / processes
+    policy = HedgePolicy(settings, percentiles, clock, dollars)
+    if earlier is not None:
+        policy.go_on(earlier)
+    return policy

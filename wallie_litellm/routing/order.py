@@ -182,6 +182,10 @@ class OrderStep:
         self._lock = threading.Lock()
         self._chains: LastUsed[tuple[tuple[str, ...], bool], ChainOrder] = LastUsed(MOST_CHAINS)
 
+    def use(self, general: str, features: Mapping[str, str]) -> None:
+        """Go by another configuration from now on; chains stay in the order that they are in."""
+        self._general, self._features = general, features
+
     def __call__(self, plan: Plan, asked: Asked) -> Plan:
         """The plan in order. A chain that the request states, an experiment's arm or winner, and parameters stay."""
         if self._features.get(asked.feature or "", self._general) != LATENCY or not self._switches.on("order"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
@@ -43,7 +43,7 @@ class Routing:
     ``steps`` change plans, in this order: tiers, experiments, warm prefixes, order, silence, ramp. Without any,
     requests go where they say. ``tiers`` are names for chains, ``answers`` is the cache of answers, ``warm`` what is
     remembered of prompts' beginnings, ``experiments`` the step that gives requests their arms, ``latencies`` what calls
-    have taken, where the file turns them on.
+    have taken, where the file turns them on. What ``before``, of an earlier configuration, has measured goes on.
     """
 
     def __init__(
@@ -54,21 +54,23 @@ class Routing:
         scopes: Scopes,
         on_order_change: Callable[[OrderChange], object],
         processes: int = 1,
+        before: Routing | None = None,
     ) -> None:
         self.switches = switches
         on, features, settings = turned_on(config), config.features, config.routing
         self._turned_on = sorted(on)
-        auto = None if settings.auto is None else Auto(settings.auto, clock.now, switches.on)
+        auto = self._auto(config, clock, before)
         of_features = {name: own.tier for name, own in features.items() if own.tier is not None}
         self.tiers = Tiers(settings.tiers, of_features, auto) if settings.tiers else None
-        self.experiments = self._experiments(config) if "experiments" in on else None
-        self.answers = AnswerPool(clock) if "cache" in on else None
-        self.warm = WarmPrefixes(clock.now) if "warm_prefix" in on else None
+        self.experiments = self._experiments(config, before) if "experiments" in on else None
+        answers, warm_before, latencies, first_tokens, order, hedging = _kept(before)
+        self.answers = answers or AnswerPool(clock) if "cache" in on else None
+        self.warm = warm_before or WarmPrefixes(clock.now) if "warm_prefix" in on else None
         #: ``None`` where nothing is decided by them.
-        self.latencies = Latencies(clock.now) if on & _BY_LATENCY else None
+        self.latencies = latencies or Latencies(clock.now) if on & _BY_LATENCY else None
         self.first_tokens = self.order = None
         #: ``None`` where no feature is hedged: requests need not look.
-        self.hedging = Hedging(config, clock, switches, self.latencies, processes) or None
+        self.hedging = Hedging(config, clock, switches, self.latencies, processes, hedging) or None
 
         def serves_now(scope: str) -> bool:
             return not scopes.denial_of(scope, ONE_REQUEST, 0)
@@ -78,15 +80,16 @@ class Routing:
             points = {name: own.prompt_cache for name, own in features.items() if own.prompt_cache is not None}
             warm = WarmStep(self.warm, points, everywhere=settings.warm_prefix, on=switches.on)
         if self.latencies is not None:
-            self.first_tokens = FirstTokenBounds(self.latencies, clock.now, switches)
+            self.first_tokens = first_tokens or FirstTokenBounds(self.latencies, clock.now, switches)
             bound = frozenset(name for name, own in features.items() if own.first_token is AUTO_FIRST_TOKEN)
             if bound:
                 silence = SilenceStep(self.latencies, switches, bound, serves_now)
             if "order" in on:
                 orders = {name: own.order for name, own in features.items() if own.order is not None}
-                self.order = OrderStep(
+                self.order = order or OrderStep(
                     self.latencies, clock.now, switches, settings.order, orders, serves_now, on_order_change
                 )
+                self.order.use(settings.order, orders)
         if (seconds := config.breaker.ramp) is not None:
             ramp = RampStep(seconds, clock.now, switches, scopes.closed_at, serves_now)
         steps = (self.tiers, self.experiments, warm, self.order, silence, ramp)
@@ -107,6 +110,32 @@ class Routing:
         described = {name: part.describe() for name, part in parts.items() if part is not None}
         return {"switches": self.switches.describe(), "turned_on": self._turned_on, **described}
 
-    def _experiments(self, config: WallieConfig) -> ExperimentStep:
+    def _experiments(self, config: WallieConfig, before: Routing | None) -> ExperimentStep:
         ordinary = {name: feature.tier for name, feature in config.features.items()}
-        return ExperimentStep(config.experiments, config.routing.tiers, ordinary, self.switches.on)
+        known = {} if before is None or before.experiments is None else before.experiments.by_name
+        return ExperimentStep(config.experiments, config.routing.tiers, ordinary, self.switches.on, known)
+
+    def _auto(self, config: WallieConfig, clock: Clock, before: Routing | None) -> Auto | None:
+        if (settings := config.routing.auto) is None:
+            return None
+        known = None if before is None or before.tiers is None else before.tiers.auto
+        if known is not None and known.settings == settings:
+            return known
+        return Auto(settings, clock.now, self.switches.on)
+
+
+class _Kept(NamedTuple):
+    """What is measured and remembered, which another configuration does not change."""
+
+    answers: AnswerPool | None = None
+    warm: WarmPrefixes | None = None
+    latencies: Latencies | None = None
+    first_tokens: FirstTokenBounds | None = None
+    order: OrderStep | None = None
+    hedging: Hedging | None = None
+
+
+def _kept(before: Routing | None) -> _Kept:
+    if before is None:
+        return _Kept()
+    return _Kept(before.answers, before.warm, before.latencies, before.first_tokens, before.order, before.hedging)
