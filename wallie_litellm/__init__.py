@@ -11,6 +11,7 @@ The parts, each importing only those below it:
 
 ``cli``              the command line
 ``demo``             failures and limits, shown on simulated providers
+``rehearse``         one's own configuration, on simulated providers and simulated time
 ``proxy``            the guard inside LiteLLM's proxy
 ``dashboard``        the web page and its API
 ``bootstrap``        from a configuration to a guard and a router

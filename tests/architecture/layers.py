@@ -11,7 +11,7 @@ from architecture.sources import PACKAGE, Checkout, SourceFile, Violation
 # From the top down: a module imports from its own package and from lower rows, not from the others of its row.
 LAYERS: Final = (
     ("cli",),
-    ("demo", "proxy"),
+    ("demo", "proxy", "rehearse"),
     ("dashboard",),
     ("bootstrap", "check"),
     ("ledger", "guard"),
@@ -50,7 +50,7 @@ IMPORTS_LITELLM: Final = (
     "proxy.tier_access",
 )
 # Packages that import it in functions only: it takes seconds, and their commands answer without it.
-IMPORTS_LITELLM_LATE: Final = ("check", "demo")
+IMPORTS_LITELLM_LATE: Final = ("check", "demo", "rehearse")
 
 
 def layers(checkout: Checkout) -> Iterator[Violation]:

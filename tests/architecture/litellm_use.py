@@ -19,7 +19,7 @@ from architecture.sources import PACKAGE, Checkout, SourceFile, Violation
 
 ROUTERS: Final = ("litellm.Router", "litellm.router.Router")
 # Packages that hold LiteLLM's objects, whether or not a module of theirs imports it.
-HOLDERS: Final = ("litellm_adapter", "guard", "proxy", "check", "demo")
+HOLDERS: Final = ("litellm_adapter", "guard", "proxy", "check", "demo", "rehearse")
 PRIVATE: Final = re.compile(r"_(?!wallie_)[a-z]\w*(?<!_)")  # not the own prefix's, nor an enum's `_value_`
 NAMED_TUPLE: Final = {"_replace", "_asdict", "_fields", "_make"}  # public, whatever they look like
 MUTATIONS: Final = {"append", "extend", "insert", "remove", "pop", "clear", "update", "setdefault", "add", "discard"}

@@ -18,7 +18,7 @@ PRONOUNS: Final = re.compile(r"\b(?:who|whom)\b", re.IGNORECASE)  # right for pe
 METAPHORS: Final = (
     "borrow", "borrowed", "borrower", "borrowers", "borrows", "desk", "door", "doors", "founder", "hungry", "hurdle",
     "hurdles", "lend", "lender", "lenders", "lends", "lent", "loan", "loans", "obstacle", "obstacles", "owed",
-    "painter", "parting", "purse", "purses", "rehearsal", "squeezed", "turnstile",
+    "painter", "parting", "purse", "purses", "squeezed", "turnstile",
 )  # fmt: skip
 # Words that no name of the package has; in sentences they may be right.
 NOT_NAMES: Final = (

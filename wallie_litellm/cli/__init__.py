@@ -9,6 +9,7 @@
 ``ledger``        ``export`` and ``kpis``
 ``experiments``   ``experiments``: how arms compare, and the end of an experiment
 ``route``         ``route``: where a request would go first
+``rehearse``      ``rehearse``: one's own file against simulated providers
 ``switch``        ``switch``: a decision is switched off at run time
 ``dashboard``     ``dashboard``
 ``playbook``      ``playbook``: what to do when an alert comes

@@ -17,7 +17,7 @@ from aiohttp import web
 from wallie_litellm.simulator.faults import Fault, FaultKind, FaultQueue
 from wallie_litellm.simulator.limits import Charge, SimulatedLimits
 from wallie_litellm.simulator.settings import WIRES, ProviderSettings
-from wallie_litellm.simulator.stream_script import BROKEN_JSON, StreamScript, script_of
+from wallie_litellm.simulator.stream_script import BROKEN_JSON, StreamScript, paced, script_of
 from wallie_litellm.simulator.tally import RequestTally, Visit
 from wallie_litellm.simulator.tool_calls import structured_text, tool_call
 from wallie_litellm.simulator.wire import Ask, Wire, WireAnswer, WireReply, retry_after_header, sse
@@ -73,13 +73,25 @@ class Engine:
         call = tool_call(ask.body, self._serial) if self.settings.uses_tools else None
         if self.settings.uses_tools:
             text = structured_text(ask.body) or text
-        counted = self.settings.completion_tokens
+        counted = self.completion_tokens_of(ask)
         completion = math.ceil(len(call.text if call else text) / 4) if counted is None else counted
         tokens = ask.prompt_tokens, completion if ask.answers else 0
         cached = min(self.settings.cached_tokens, ask.prompt_tokens)
         written = min(self.settings.cache_write_tokens, ask.prompt_tokens - cached)
         answer = WireAnswer(self._serial, int(time.time()), text, *tokens, call=call)
         return replace(answer, cached_tokens=cached, cache_write_tokens=written)
+
+    def seconds_of(self, ask: Ask, *, refused: bool) -> float:
+        """How long it takes until the answer to ``ask``, or its refusal, begins, in seconds."""
+        return self.settings.latency
+
+    def pause_of(self, ask: Ask) -> float:
+        """How long a stream takes from its first piece of text to the others, in seconds."""
+        return 0.0
+
+    def completion_tokens_of(self, ask: Ask) -> int | None:
+        """The tokens that are counted for the answer to ``ask``; ``None`` counts its text."""
+        return self.settings.completion_tokens
 
     def reply(
         self, visit: Visit, reply: WireReply, headers: Mapping[str, str], *, stream: bool = False
@@ -125,7 +137,7 @@ class _Exchange:
         fault = engine.faults.take(ask.model, stream=ask.stream, prefilled=bool(ask.prefill))
         refusal = engine.wire.invalid(ask, serial) or (self._refusal(fault) if fault else None)
         try:
-            await asyncio.sleep(engine.settings.latency)
+            await asyncio.sleep(engine.seconds_of(ask, refused=refusal is not None))
             return await self._answered(fault) if refusal is None else self._send(refusal)
         finally:
             # An error still counts as a request.
@@ -219,7 +231,7 @@ class _Exchange:
             answer = replace(answer, with_finish=False)
         error = wire.error_events(self._ask, answer, fault.status if fault else 500)
         events = list(wire.stream(self._ask, answer))
-        script = script_of(events, fault, error)
+        script = paced(script_of(events, fault, error), events, self._engine.pause_of(self._ask))
         return await self._play(script, "text/event-stream", [event.payload for event in events])
 
     async def _play(self, script: StreamScript, content_type: str, sold: Sequence[bytes]) -> web.StreamResponse:

@@ -30,8 +30,8 @@ _STOP_GRACE: Final = 0.05  # seconds for open requests when the server stops
 class SimulatedServer:
     """The listening sockets of one provider."""
 
-    def __init__(self, settings: ProviderSettings) -> None:
-        self.engine = Engine(settings)
+    def __init__(self, settings: ProviderSettings, engine: type[Engine] = Engine) -> None:
+        self.engine = engine(settings)
         self._wanted_port = settings.port
         self._model = self._runner(with_models=True)
         self._control = self._runner(with_models=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from wallie_litellm.simulator.faults import Fault, FaultKind
@@ -47,6 +47,15 @@ def script_of(events: Sequence[Event], fault: Fault | None, error: bytes) -> Str
         case FaultKind.OMIT_END if not events[-1].content:
             return StreamScript(tuple(payloads[:-1]))
     return StreamScript(tuple(payloads))
+
+
+def paced(script: StreamScript, events: Sequence[Event], pause: float) -> StreamScript:
+    """``script`` with a ``pause`` in seconds after the first piece of text of ``events`` that it sends."""
+    first = next((event.payload for event in events if event.content), None)
+    if not pause or first not in script.steps:
+        return script
+    place = script.steps.index(first) + 1
+    return replace(script, steps=(*script.steps[:place], pause, *script.steps[place:]))
 
 
 def _place(events: Sequence[Event], after_chunks: int | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -167,7 +168,7 @@ class Wire(ABC):
 
     def limit_headers(self, meters: Meters, kind: str = "") -> dict[str, str]:
         """The rate-limit headers of every answer from the endpoint ``kind``; none unless the vendor sends some."""
-        return limit_headers(self.vendor, meters, datetime.now(UTC))
+        return limit_headers(self.vendor, meters, datetime.fromtimestamp(time.time(), UTC))
 
     def request_id(self, serial: int) -> dict[str, str]:
         """The header in which the vendor names the request."""

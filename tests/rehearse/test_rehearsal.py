@@ -1,0 +1,123 @@
+"""A rehearsal from the command line to its report: every run of it takes a process of its own."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from wallie_litellm.cli import main
+from wallie_litellm.rehearse.plan import RehearsalPlan
+from wallie_litellm.rehearse.run import play
+
+# An account of Anthropic's that carries its own load, and not that of OpenAI on top of it.
+FILE = """
+model_list:
+  - model_name: gpt
+    litellm_params: {model: openai/gpt-4o-mini, api_key: os.environ/OPENAI_API_KEY}
+  - model_name: claude
+    litellm_params: {model: anthropic/claude-sonnet-4-6, api_base: https://llm.example.com, api_key: sk-live}
+  - model_name: text-embedding-3-small
+    litellm_params: {model: openai/text-embedding-3-small}
+router_settings:
+  fallbacks: [{gpt: [claude]}]
+  redis_host: redis.example.com
+wallie:
+  providers:
+    openai: {rpm: 600}
+    anthropic: {rpm: 60}
+  store: {url: "redis://redis.example.com:6379/0"}
+  ledger: {url: "sqlite:///LEDGER"}
+  telemetry: {slack: {webhook_url: "https://hooks.slack.example.com/x"}}
+  features:
+    chat: {patience: 2s}
+    reports: {}
+"""
+OPTIONS = ("--for", "3m", "--traffic", "3/s", "--outage", "openai:1m@1m", "--tokens", "100+20", "--seed", "5")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("rehearsal")
+    (folder / "router_config.yaml").write_text(FILE.replace("LEDGER", str(folder / "ledger.db")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ended(folder):
+    options = [*OPTIONS, "--expect", "answered>=10%", "--expect", "upstream_429==1", "--html", str(folder / "r.html")]
+    file = str(folder / "router_config.yaml")
+    return CliRunner().invoke(main, ["rehearse", "--config", file, *options, "--json"])
+
+
+@pytest.fixture(scope="module")
+def report(ended):
+    return json.loads(ended.stdout)
+
+
+def test_an_expectation_that_is_not_met_is_the_exit_code(ended, report):
+    assert ended.exit_code == 1
+    assert [one["met"] for one in report["expectations"]] == [True, False]
+
+
+def test_requests_of_a_provider_that_is_out_are_answered_by_the_next_and_come_back(report):
+    (fault,) = report["played"]["faults"]
+    assert report["played"]["total"]["fell_back"] > 20
+    assert 0 < fault["noticed_after"] < 10
+    assert 0 <= fault["back_after"] < 30
+    assert 5 <= fault["failed_calls"] <= 40
+    assert report["normal"]["total"]["fell_back"] == 0
+    assert report["normal"]["total"]["answered"] == report["normal"]["requests"]
+
+
+def test_a_fallback_that_cannot_carry_the_load_is_named_with_the_limit_that_would(report):
+    (short,) = report["shortfalls"]
+    assert (short["provider"], short["limit"], short["has"]) == ("anthropic", "rpm", 60)
+    # Three requests a second for a minute: 180, of which a full bucket and its refill carry a part.
+    assert 90 <= short["needs"] <= 180
+    assert short["sentence"] == f"claude at anthropic would need rpm {short['needs']}, has 60"
+
+
+def test_the_stated_need_carries_the_load(report, folder):
+    (short,) = report["shortfalls"]
+    file = folder / "enough.yaml"
+    file.write_text((folder / "router_config.yaml").read_text().replace("rpm: 60}", f"rpm: {short['needs']}}}"))
+    plan = replace(RehearsalPlan.from_json(report["plan"]), config=str(file))
+    anthropic = play(plan)["providers"]["anthropic"]
+    assert (anthropic["waited"], anthropic["moved_on"], anthropic["upstream_429"]) == (0, 0, 0)
+
+
+def test_the_same_seed_makes_the_same_figures(report):
+    assert json.loads(json.dumps(play(RehearsalPlan.from_json(report["plan"])))) == report["played"]
+
+
+def test_features_share_the_traffic_and_only_models_that_chat_are_asked(report):
+    features = report["played"]["features"]
+    assert set(features) == {"chat", "reports"}
+    assert abs(features["chat"]["requests"] - features["reports"]["requests"]) <= 1
+    assert report["played"]["providers"]["openai"]["models"] == ["gpt"]
+
+
+def test_the_outage_raises_its_alert_and_the_outage_costs_what_the_fallback_does(report):
+    assert any(one["level"] == "critical" and "openai is down" in one["text"] for one in report["played"]["alerts"])
+    assert report["played"]["total"]["cost_usd"] > 2 * report["normal"]["total"]["cost_usd"]
+
+
+def test_nothing_is_written_to_the_files_own_ledger(report, folder):
+    assert report["played"]["requests"] > 400
+    assert not (folder / "ledger.db").exists()
+
+
+def test_the_html_file_has_the_charts_and_loads_nothing(report, folder):
+    page = (folder / "r.html").read_text()
+    assert page.count("<svg") == 3
+    assert "would need rpm" in page
+    assert not [word for word in ("<script", "<link", "src=", "url(", "https://") if word in page]
+
+
+def test_a_provider_that_the_file_has_not_is_an_error_that_lists_those_it_has(folder):
+    file = str(folder / "router_config.yaml")
+    ended = CliRunner().invoke(main, ["rehearse", "--config", file, "--outage", "gemini:1m"])
+    assert ended.exit_code == 2
+    assert "gemini is no provider of the file: anthropic/llm.example.com, openai" in ended.stderr

@@ -1,0 +1,62 @@
+"""The alerts that a run has raised, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from wallie_litellm.events import (
+    ArmStopped,
+    BudgetCrossed,
+    Event,
+    LimitOverstated,
+    ProviderDown,
+    QuotaCrossed,
+    Unpriced,
+)
+
+
+def _quota(event: Any) -> tuple[str, str]:
+    model = f"{event.model} at " if event.model else ""
+    return event.level, f"{model}{event.provider} is at {event.utilization:.0%} of its {event.dimension} limit"
+
+
+def _down(event: Any) -> tuple[str, str]:
+    model = f"{event.model} at " if event.model else ""
+    return "critical", f"{model}{event.provider} is down ({event.reason or 'no reason given'})"
+
+
+def _budget(event: Any) -> tuple[str, str]:
+    return event.level, f"the month has cost {event.utilization:.0%} of its budget"
+
+
+def _unpriced(event: Any) -> tuple[str, str]:
+    return "warning", f"{event.deployment} has no known price"
+
+
+def _overstated(event: Any) -> tuple[str, str]:
+    limits = f"{event.dimension} {event.configured:,} where the account has {event.learned:,}"
+    return "warning", f"the file gives {event.model} at {event.provider} {limits}"
+
+
+def _stopped(event: Any) -> tuple[str, str]:
+    return "critical", f"the arm {event.arm} of {event.experiment} is stopped"
+
+
+_WORDS: Final[Mapping[type[Any], Callable[[Any], tuple[str, str]]]] = {
+    QuotaCrossed: _quota,
+    ProviderDown: _down,
+    BudgetCrossed: _budget,
+    Unpriced: _unpriced,
+    LimitOverstated: _overstated,
+    ArmStopped: _stopped,
+}
+
+
+def alerts_in(events: Iterable[Event], began: float) -> Iterator[dict[str, Any]]:
+    """Each alert with the seconds from the start at which it was raised."""
+    for event in events:
+        words = _WORDS.get(type(event))
+        if words is not None:
+            level, text = words(event)
+            yield {"at": round(event.at - began, 3), "level": level, "text": text}
