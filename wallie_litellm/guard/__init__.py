@@ -40,6 +40,7 @@ Values that they pass on:
 ``background_loop``   an event loop for code without one
 ``admin_apis``        vendors' administration APIs, asked for an account's limits
 ``status``            the limits of providers and features as status reports show them
+``silence_bound``     a bound on a provider's silence that a busy event loop does not pass
 ``under_way``         waits and streams that the end of the guard ends
 ``shared_store``      the processes that share a guard's limits
 ``capacity_lease``    capacity for a call that is made outside the router

@@ -11,6 +11,7 @@ from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.errors import DeadlineExceeded
 from wallie_litellm.guard.context import Attempt
+from wallie_litellm.guard.silence_bound import SilenceBound
 from wallie_litellm.litellm_adapter.errors import (
     classify_error,
     error_event,
@@ -83,6 +84,7 @@ class AttemptStream:
         self._iterator: Any = None
         self._settled = False
         self._awaits_content = True
+        self._extended = 0.0  # seconds that first_token was passed on by, for a loop that was late itself
 
     @property
     def has_content(self) -> bool:
@@ -120,8 +122,8 @@ class AttemptStream:
         bound = self._nearest_bound()
         if bound is None:
             return await anext(self._iterator)
-        seconds, error_for = bound
-        timeout = asyncio.timeout(seconds)
+        seconds, error_for, on_silence = bound
+        timeout = SilenceBound(seconds) if on_silence else asyncio.timeout(seconds)
         try:
             async with timeout:
                 return await anext(self._iterator)
@@ -130,19 +132,23 @@ class AttemptStream:
                 raise
             # Not every provider's adapter in LiteLLM keeps to the timeout while it streams.
             raise error_for() from error
+        finally:
+            if isinstance(timeout, SilenceBound):
+                self._extended += timeout.extended
 
-    def _nearest_bound(self) -> tuple[float, Callable[[], Exception]] | None:
+    def _nearest_bound(self) -> tuple[float, Callable[[], Exception], bool] | None:
+        """Seconds, the error when they have passed, and whether they are those of ``first_token``."""
         bounds, attempt = self._bounds, self.attempt
-        found: list[tuple[float, Callable[[], Exception]]] = []
+        found: list[tuple[float, Callable[[], Exception], bool]] = []
         if bounds.idle is not None:
-            found.append((bounds.idle, lambda: timeout_error(attempt.deployment, attempt.provider)))
+            found.append((bounds.idle, lambda: timeout_error(attempt.deployment, attempt.provider), False))
         if bounds.first_token_at is not None and bounds.first_token is not None and not self._reader.has_content:
             seconds = bounds.first_token
             error = lambda: first_token_timeout(attempt.deployment, attempt.provider, seconds)  # noqa: E731
-            found.append((bounds.first_token_at - bounds.now(), error))
+            found.append((bounds.first_token_at + self._extended - bounds.now(), error, True))
         if bounds.deadline_at is not None:
             late = lambda: DeadlineExceeded("The deadline passed in the middle of the answer.")  # noqa: E731
-            found.append((bounds.deadline_at - bounds.now(), late))
+            found.append((bounds.deadline_at - bounds.now(), late, False))
         return min(found, key=lambda bound: bound[0]) if found else None
 
     def __iter__(self) -> AttemptStream:

@@ -23,6 +23,7 @@ from wallie_litellm.guard.hedged_attempt import HedgedAttempt
 from wallie_litellm.guard.picking import Picking
 from wallie_litellm.guard.request import Request, Target
 from wallie_litellm.guard.request_loop import Step
+from wallie_litellm.guard.silence_bound import SilenceBound
 from wallie_litellm.litellm_adapter.calls import DeploymentCalls
 from wallie_litellm.litellm_adapter.errors import (
     FirstTokenTimeout,
@@ -331,7 +332,7 @@ class Attempts:
                 bound, first_token = float(stated), None
         if bound is None:
             return await self._send(request, attempt, picking, arguments)
-        timeout = asyncio.timeout(bound)
+        timeout = asyncio.timeout(bound) if first_token is None else SilenceBound(first_token)
         try:
             async with timeout:
                 return await self._send(request, attempt, picking, arguments)
