@@ -251,9 +251,10 @@ class BudgetCrossed(NamedTuple):
 class OperatorActed(NamedTuple):
     """An operator acted: ``reset_quota``, ``close_circuit``, ``open_circuit``, ``release_circuit``.
 
-    Or switched a decision on or off, ``switch_on`` and ``switch_off``, or ended an experiment, ``conclude_experiment``:
-    ``provider`` is then its name. Or exported the ledger from the dashboard, ``export_csv``. ``model`` is the pattern
-    of the ``models:`` entry whose limits were reset, ``None`` where all of the provider's were.
+    Or switched a decision on or off, ``switch_on`` and ``switch_off``, or ended an experiment, ``conclude_experiment``,
+    or had a stopped arm of one go on, ``resume_arm``: ``provider`` is then its name. Or exported the ledger from the
+    dashboard, ``export_csv``. ``model`` is the pattern of the ``models:`` entry whose limits were reset, ``None`` where
+    all of the provider's were.
     """
 
     id: str
@@ -285,10 +286,10 @@ class FeedbackGiven(NamedTuple):
 
 
 class ExperimentChanged(NamedTuple):
-    """An experiment was ``started``, one of its arms was ``stopped`` by its guardrail, or it was ``concluded``.
+    """An experiment was ``started`` or ``concluded``, or one of its arms ``stopped`` by its guardrail or ``resumed``.
 
-    ``arm`` is the one that was stopped, or has won; empty at the start. ``definition`` is a hash of what the file says
-    of the experiment: with another one its measurement begins anew.
+    ``arm`` is the one that was stopped or resumed, or has won; empty at the start. ``definition`` is a hash of what the
+    file says of the experiment: with another one its measurement begins anew.
     """
 
     id: str

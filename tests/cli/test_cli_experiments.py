@@ -97,8 +97,29 @@ def test_the_better_arm_wins_and_that_is_in_the_ledger(file: Callable[..., Path]
     (action,) = rows(url, select(actions))
     assert (action.actor, action.action, action.provider) == ("maria", "conclude_experiment", "m")
     assert "sonnet has won (fewer errors)" in run("experiments", "--config", config).stdout
-    again = run("experiments", "conclude", "m", "--config", config, "--yes", "--winner", "mini")
-    assert (again.exit_code, one_line_of(again)) == (2, "m is concluded: sonnet has won\n")
+    for winner, code in (([], 0), (["--winner", "sonnet"], 0), (["--winner", "mini"], 1)):
+        again = run("experiments", "conclude", "m", "--config", config, "--yes", *winner)
+        assert again.exit_code == code
+        assert again.output.startswith("m was concluded before, at 20")
+        assert again.output.endswith(" UTC: sonnet has won. Nothing has changed.\n")
+    assert len(rows(url, select(experiment_changes))) == 2
+
+
+def test_a_stopped_arm_goes_on_by_the_ledger(file: Callable[..., Path], tmp_path: Path) -> None:
+    definition = ExperimentSettings.model_validate(STATED).definition
+    at = NOW + 500
+    stopped = ExperimentChanged(new_id(at), at, "m", definition, "stopped", "sonnet", "wallie", None)
+    config = file([*traffic(0.9), stopped])
+    assert "sonnet (stopped)" in run("experiments", "--config", config).stdout
+    done = run("experiments", "resume", "m", "sonnet", "--config", config, "--actor", "maria", "--yes")
+    assert (done.exit_code, done.stdout) == (
+        0, "sonnet of m goes on. Done by maria; workers follow within seconds.\n"
+    )  # fmt: skip
+    (action,) = rows(f"sqlite:///{tmp_path}/wallie.db", select(actions))
+    assert (action.action, action.detail) == ("resume_arm", "sonnet goes on")
+    assert "(stopped)" not in run("experiments", "--config", config).stdout
+    again = run("experiments", "resume", "m", "sonnet", "--config", config, "--yes")
+    assert (again.exit_code, one_line_of(again)) == (2, "sonnet of m is not stopped\n")
 
 
 @pytest.mark.parametrize(

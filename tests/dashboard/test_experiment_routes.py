@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from dashboard_support import TOKEN
@@ -71,8 +72,63 @@ def test_the_leader_wins_when_it_is_concluded_and_that_is_on_record(make_app: Ma
     assert (last.change, last.arm, last.reason) == ("concluded", "sonnet", "users like it")
     (action,) = rows(url(app), select(actions))
     assert (action.action, action.provider, action.actor) == ("conclude_experiment", "m", "maria (api, 127.0.0.1)")
-    again = post(app, "experiments/m/conclude", {"winner": "mini"})
-    assert (again.status_code, again.json()["error"]["message"]) == (404, "m has been concluded: sonnet has won")
+    for body in (None, {"winner": "sonnet"}):
+        again = post(app, "experiments/m/conclude", body)
+        assert mistakes(described(app), "post", "/api/experiments/{name}/conclude", again) == []
+        assert (again.status_code, again.json()["before"], again.json()["winner"]) == (200, True, "sonnet")
+        assert again.json()["at"] <= done.json()["at"]
+    other = post(app, "experiments/m/conclude", {"winner": "mini"})
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "wallie_already_concluded")
+    assert "m was concluded before, at 20" in other.json()["error"]["message"]
+    assert len(rows(url(app), select(experiment_changes))) == 2
+
+
+def stop(app: Any, arm: str) -> None:
+    experiment = app.guard.routing.experiments.by_name["m"]
+    at, definition = experiment.time_of_change(time.time()), experiment.settings.definition
+    event = ExperimentChanged(new_id(at), at, "m", definition, "stopped", arm, "wallie", None)
+    experiment.note(Change(event.id, at, definition, "stopped", arm))
+    app.record([event])
+
+
+def test_a_stopped_arm_goes_on_and_that_is_on_record(make_app: MakeApp) -> None:
+    app = open_app(make_app)
+    stop(app, "sonnet")
+    done = post(app, "experiments/m/resume", {"arm": "sonnet", "reason": "the vendor is back"})
+    assert mistakes(described(app), "post", "/api/experiments/{name}/resume", done) == []
+    assert not app.guard.status()["routing"]["experiments"]["m"]["arms"]["sonnet"]["stopped"]
+    app.record([])
+    (action,) = rows(url(app), select(actions))
+    assert (action.action, action.provider, action.detail) == (
+        "resume_arm", "m", "sonnet goes on: the vendor is back"
+    )  # fmt: skip
+    again = post(app, "experiments/m/resume", {"arm": "sonnet"})
+    assert (again.status_code, again.json()["error"]["message"]) == (404, "sonnet of m is not stopped")
+
+
+def test_a_visitor_resumes_an_arm_and_ends_the_experiment_on_the_page(make_app: MakeApp) -> None:
+    app = open_app(make_app)
+    stop(app, "sonnet")
+    app.client.post("/wallie/login", content=f"token={quote(TOKEN)}&name=maria")
+    for action, said in (
+        ("resume_arm", "sonnet takes its units of m again"),
+        ("conclude_experiment", "sonnet serves all requests of m from now on"),
+    ):
+        link = f"confirm?action={action}&provider=m&model=sonnet"
+        assert link.replace("&", "&amp;") in app.client.get("/wallie/panels").text
+        page = app.client.get(f"/wallie/{link}").text
+        assert said in page
+        csrf = page.partition('name="csrf" value="')[2].partition('"')[0]
+        body = f"action={action}&provider=m&model=sonnet&range=24h&reason=ok&csrf="
+        for token, status in (("", 403), (quote(csrf), 303)):
+            sent = app.client.post("/wallie/orders", content=body + token, headers={"origin": "http://127.0.0.1"})
+            assert sent.status_code == status
+        app.record([])
+        assert link.replace("&", "&amp;") not in app.client.get("/wallie/panels").text
+    assert app.guard.status()["routing"]["experiments"]["m"]["winner"] == "sonnet"
+    assert app.client.get("/wallie/confirm?action=resume_arm&provider=m&model=sonnet").status_code == 404
+    found = [(one.action, one.detail) for one in rows(url(app), select(actions).order_by(actions.c.at))]
+    assert found == [("resume_arm", "sonnet goes on: ok"), ("conclude_experiment", "sonnet has won: ok")]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +137,8 @@ def test_the_leader_wins_when_it_is_concluded_and_that_is_on_record(make_app: Ma
         ("experiments/m/conclude", None, 409, "no arm of m is better than the others yet; say which has won"),
         ("experiments/x/conclude", None, 404, "unknown experiment 'x'; known: m"),
         ("experiments/a%2Fb/conclude", None, 404, "unknown experiment 'a/b'; known: m"),
+        ("experiments/x/resume", {"arm": "mini"}, 404, "unknown experiment 'x'; known: m"),
+        ("experiments/m/resume", {"arm": "mini"}, 404, "mini of m is not stopped"),
         ("experiments/m/conclude", {"winner": "opus"}, 404, "unknown arm 'opus'; the arms of m: mini, sonnet"),
         ("feedback", {"request_id": "r1", "value": 1.5}, 422, "value"),
         ("feedback", {"request_id": "r1", "value": True}, 422, "value"),

@@ -25,6 +25,7 @@ OPERATIONS = {
     "experiments": ("get", "/api/experiments"),
     "switch": ("post", "/api/routing/{name}"),
     "conclude_experiment": ("post", "/api/experiments/{name}/conclude"),
+    "resume_arm": ("post", "/api/experiments/{name}/resume"),
     "feedback": ("post", "/api/feedback"),
     "reset_quota": ("post", "/api/providers/{provider}/quota/reset"),
     "close_circuit": ("post", "/api/providers/{provider}/circuit/close"),

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from dashboard_support import TOKEN
 
-from wallie_litellm.dashboard.source import SWITCHING
+from wallie_litellm.dashboard.source import EXPERIMENTING, SWITCHING
 from wallie_litellm.dashboard.translations import CATALOGUES
 from wallie_litellm.routing.switches import SWITCHES
 
@@ -105,7 +105,7 @@ def test_a_visitor_switches_on_the_page(make_app: MakeApp) -> None:
 
 def test_every_action_has_its_texts_in_every_language() -> None:
     for catalogue in CATALOGUES.values():
-        for action in SWITCHING:
+        for action in (*SWITCHING, *EXPERIMENTING):
             assert {f"action.{action}", f"confirm.{action}", f"notice.{action}"} <= catalogue.keys()
 
 

@@ -18,7 +18,7 @@ from wallie_litellm.guard import Guard
 from wallie_litellm.ledger.experiment_watch import ExperimentWatch
 from wallie_litellm.ledger.schema import actions, alerts, experiment_changes, feedback
 from wallie_litellm.ledger.writer import LedgerSink
-from wallie_litellm.routing.experiments import Experiment, ExperimentStep
+from wallie_litellm.routing.experiments import AlreadyConcluded, Experiment, ExperimentStep
 
 STATED = {
     "feature": "chat", "arms": {"mini": 0.5, "sonnet": 0.5}, "metric": "cost", "stop_arm_above": {"error_rate": 0.1},
@@ -96,6 +96,26 @@ def test_an_arm_that_fails_is_stopped_once_for_all_workers_and_after_a_restart(
     assert (alert.type, alert.level, alert.model, alert.detail) == ("arm_stopped", "warning", "sonnet", "m")
 
 
+def test_a_resumed_arm_goes_on_in_all_workers_until_it_fails_again(
+    worker: Callable[..., Worker], database_url: str
+) -> None:
+    first, second = worker(), worker()
+    first.record([*traffic("mini", failed=False), *traffic("sonnet", failed=True)])
+    for one in (first, second):
+        wait_until(lambda one=one: one.experiment.standing.stopped == {"sonnet"})
+    first.guard.resume_arm("m", "sonnet", "cli:ops", "repaired")
+    wait_until(lambda: second.experiment.standing.resumed.keys() == {"sonnet"})
+    first.record(traffic("sonnet", failed=True)[:40])
+    for one in (first, second):
+        wait_until(lambda one=one: one.experiment.standing.stopped == {"sonnet"})
+        one.flush()
+    changes = rows(database_url, select(experiment_changes).order_by("at"))
+    assert [row.change for row in changes] == ["started", "stopped", "resumed", "stopped"]
+    looked_at = int(changes[-1].reason.partition("its last ")[2].partition(" ")[0])
+    assert looked_at <= 40  # what had stopped it before stops it no more
+    assert len(rows(database_url, select(alerts))) == 2
+
+
 def test_a_conclusion_holds_for_all_workers_and_after_a_restart(
     worker: Callable[..., Worker], database_url: str
 ) -> None:
@@ -109,7 +129,7 @@ def test_a_conclusion_holds_for_all_workers_and_after_a_restart(
     (action,) = rows(database_url, select(actions))
     assert (action.actor, action.action, action.provider) == ("cli:ops", "conclude_experiment", "m")
     assert action.detail == "sonnet has won: half the price"
-    with pytest.raises(ValueError, match="m has been concluded: sonnet has won"):
+    with pytest.raises(AlreadyConcluded, match="m was concluded before, at 20"):
         third.guard.conclude_experiment("m", "mini")
 
 

@@ -7,7 +7,8 @@
 ``limits``        ``limits``
 ``actions``       an operator's actions: ``reset-quota``, ``open-circuit``, ``close-circuit``, ``release-circuit``
 ``ledger``        ``export`` and ``kpis``
-``experiments``   ``experiments``: how arms compare, and the end of an experiment
+``experiments``   ``experiments``: how arms compare
+``experiment_actions``  an experiment is ended, or a stopped arm of it goes on
 ``route``         ``route``: where a request would go first
 ``rehearse``      ``rehearse``: one's own file against simulated providers
 ``switch``        ``switch``: a decision is switched off at run time

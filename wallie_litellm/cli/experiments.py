@@ -1,26 +1,29 @@
-"""``wallie-litellm experiments``: how the arms compare, and the end of an experiment."""
+"""``wallie-litellm experiments``: how the arms compare, the end of an experiment, and a stopped arm that goes on."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 import click
 
-from wallie_litellm.cli.actions import confirm, header_value, signature_of, signature_options
-from wallie_litellm.cli.exits import DONE, FAILED, UNUSABLE, echo_error, load_or_refuse, refuse, say
+from wallie_litellm.cli.actions import confirm, signature_of, signature_options
+from wallie_litellm.cli.exits import FAILED, load_or_refuse, refuse, say
+from wallie_litellm.cli.experiment_actions import (
+    conclude_in_ledger,
+    conclude_on_server,
+    resume_in_ledger,
+    resume_on_server,
+)
 from wallie_litellm.cli.ledger import ledger_errors, ledger_url
 from wallie_litellm.cli.remote import one_line_errors, running_client, url_options
 from wallie_litellm.cli.tables import aligned, moment
 
 if TYPE_CHECKING:
-    from wallie_litellm.cli.http_client import Client
-    from wallie_litellm.config import ExperimentSettings, RouterConfig
+    from wallie_litellm.config import ExperimentSettings
 
 _CONFIG: Final = "Instead of $WALLIE_CONFIG, else router_config.yaml here."
 _HEAD: Final = ("arm", "share", "units", "requests", "answered", "by others", "p50", "p95", "cost", "feedback")
@@ -35,7 +38,7 @@ class _Experiments(click.Group):
         return super().parse_args(ctx, args if known else ["show", *args])
 
 
-@click.group("experiments", cls=_Experiments, subcommand_metavar="[NAME | conclude NAME]")
+@click.group("experiments", cls=_Experiments, subcommand_metavar="[NAME | conclude NAME | resume NAME ARM]")
 def experiments_command() -> None:
     """How the arms of experiments compare, by what the ledger has on record.
 
@@ -100,8 +103,9 @@ def conclude_command(
 ) -> None:
     """End the experiment NAME: its winner serves all its requests from now on, in every worker within seconds.
 
-    It goes on record in the ledger, and holds until the file has another experiment. The exit code is 0, 1 if no arm is
-    better yet and none is named, or it could not be done, and 2 if there is no such experiment or arm.
+    It goes on record in the ledger, and holds until the file has another experiment. Of one that was concluded before
+    nothing changes. The exit code is 0, 1 if no arm is better yet and none is named, another arm has won before, or it
+    could not be done, and 2 if there is no such experiment or arm.
     """
     by, why = signature_of(actor, reason)
     client = running_client(url, insecure, config)
@@ -111,10 +115,45 @@ def conclude_command(
     won = f"{winner} has won" if winner else "the better arm has won"
     confirm(f"End {name}: {won}, and serves all its requests?", yes=yes)
     if client is not None:
-        sys.exit(_conclude_on_server(client, name, winner, by, why))
+        sys.exit(conclude_on_server(client, name, winner, by, why))
     if loaded is not None:
         with ledger_errors():
-            sys.exit(asyncio.run(_conclude_in_ledger(loaded, name, winner, by, why)))
+            sys.exit(asyncio.run(conclude_in_ledger(loaded, name, winner, by, why)))
+
+
+@experiments_command.command("resume")
+@click.argument("name")
+@click.argument("arm")
+@url_options
+@click.option("--config", metavar="FILE", help=_CONFIG)
+@signature_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def resume_command(
+    name: str,
+    arm: str,
+    url: str | None,
+    insecure: bool,
+    config: str | None,
+    reason: str | None,
+    actor: str | None,
+    yes: bool,
+) -> None:
+    """Have ARM of the experiment NAME, which its guardrail has stopped, go on, in every worker within seconds.
+
+    Its units come back to it, and the guardrail looks at the requests after that alone. The exit code is 0, 1 if it
+    could not be done, and 2 if there is no such experiment or arm, or it is not stopped.
+    """
+    by, why = signature_of(actor, reason)
+    client = running_client(url, insecure, config)
+    loaded = None if client is not None else load_or_refuse(config)
+    if loaded is not None and name not in loaded.wallie.experiments:
+        refuse(_unknown(name, loaded.wallie.experiments))
+    confirm(f"Have {arm} of {name} go on?", yes=yes)
+    if client is not None:
+        sys.exit(resume_on_server(client, name, arm, by, why))
+    if loaded is not None:
+        with ledger_errors():
+            sys.exit(asyncio.run(resume_in_ledger(loaded, name, arm, by, why)))
 
 
 def _unknown(name: str, known: Mapping[str, Any] | list[str]) -> str:
@@ -128,59 +167,6 @@ async def _measure(url: str, experiments: Mapping[str, ExperimentSettings]) -> l
 
     async with open_reader(url) as engine:
         return [as_json(one) for one in await LedgerQueries(engine).experiments(experiments)]
-
-
-def _conclude_on_server(client: Client, name: str, winner: str | None, actor: str, reason: str | None) -> int:
-    from wallie_litellm.cli.http_client import ServerUnavailable
-
-    body = {key: value for key, value in (("winner", winner), ("reason", reason)) if value is not None}
-    try:
-        with client:
-            done = client.post(f"api/experiments/{quote(name, safe='')}/conclude", body, header_value(actor))
-    except ServerUnavailable as error:
-        echo_error(str(error))
-        return UNUSABLE if error.status in (404, 422) and error.code else FAILED
-    say(f"{name} is concluded: {done.get('winner')} has won. Done by {done.get('actor') or actor}.")
-    return DONE
-
-
-async def _conclude_in_ledger(
-    loaded: RouterConfig, name: str, winner: str | None, actor: str, reason: str | None
-) -> int:
-    from wallie_litellm.events import ExperimentChanged, OperatorActed, new_id
-    from wallie_litellm.ledger.engine import writing
-    from wallie_litellm.ledger.insert import insert_records
-    from wallie_litellm.ledger.queries import LedgerQueries
-    from wallie_litellm.ledger.reader import open_reader
-    from wallie_litellm.ledger.records import record_of
-    from wallie_litellm.routing.experiments import AFTER, CONCLUDED
-
-    settings = loaded.wallie.experiments[name]
-    async with open_reader(ledger_url(loaded)) as engine:
-        (found,) = await LedgerQueries(engine).experiments({name: settings})
-        won = winner or found.leader
-        if found.standing.state != "running":
-            refuse(f"{name} is {found.standing.state.replace('_', ' ')}: {_why_not(found.standing.winner)}")
-        if won is None:
-            echo_error(f"no arm of {name} is better than the others yet; --winner says which has won")
-            return FAILED
-        if won not in settings.arms:
-            refuse(f"unknown arm {won!r}; the arms of {name}: {', '.join(settings.arms)}")
-        # Not before the start, by a clock that is ahead of this one.
-        now = max(time.time(), (found.standing.since or 0.0) + AFTER)
-        detail = f"{won} has won" + (f": {reason}" if reason else "")
-        done = (
-            ExperimentChanged(new_id(now), now, name, settings.definition, CONCLUDED, won, actor, reason),
-            OperatorActed(new_id(now), now, actor, "conclude_experiment", name, detail),
-        )
-        async with writing(engine) as connection:
-            await connection.run_sync(insert_records, [record_of(event, "cli") for event in done])
-    say(f"{name} is concluded: {won} has won. Done by {actor}; workers follow within seconds.")
-    return DONE
-
-
-def _why_not(winner: str | None) -> str:
-    return "no worker has started it yet" if winner is None else f"{winner} has won"
 
 
 def _described(one: Mapping[str, Any]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from wallie_litellm.dashboard.source import ActionRefused
 from wallie_litellm.dashboard.usage_ranges import iso
 from wallie_litellm.dashboard.visitors import operator_of, reason_of
 from wallie_litellm.ledger.experiments import as_json
+from wallie_litellm.routing.experiments import AlreadyConcluded
 
 TAGS: Final[list[Any]] = ["experiments"]
 
@@ -91,10 +92,29 @@ class Conclusion(BaseModel):
 
 
 class Concluded(BaseModel):
-    """The end of an experiment as it went on record."""
+    """The end of an experiment as it went on record; ``before``: by an earlier request, and nothing has changed."""
 
     experiment: str
     winner: str
+    actor: str | None = Field(description="who sent this request; null where it was concluded before")
+    at: str
+    before: bool = False
+
+
+class Resuming(BaseModel):
+    """The arm that goes on, and why, for the record."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    arm: str = Field(max_length=200)
+    reason: str | None = Field(default=None, max_length=200)
+
+
+class Resumed(BaseModel):
+    """The arm that goes on, as it went on record."""
+
+    experiment: str
+    arm: str
     actor: str
     at: str
 
@@ -138,16 +158,46 @@ def add_experiment_routes(
         visitor: Annotated[Visitor, Depends(operator_of)],
         conclusion: Annotated[Conclusion | None, Body()] = None,
     ) -> Concluded:
-        """The winner serves all requests of the experiment from now on. On record with who, when and why."""
+        """The winner serves all requests of the experiment from now on. On record with who, when and why.
+
+        Of one that was concluded before nothing changes: that is 200 with the same winner, 409 with another.
+        """
         stated = conclusion or Conclusion()
         winner = stated.winner or await _leader(service, name)
         try:
             await service.conclude_experiment(name, winner, visitor.actor, reason_of(stated.reason))
+        except AlreadyConcluded as error:
+            if winner != error.winner:
+                raise ApiError(409, "wallie_already_concluded", str(error)) from error
+            return Concluded(experiment=name, winner=winner, actor=None, at=iso(error.at), before=True)
         except ValueError as error:
             raise ApiError(404, "wallie_unknown_experiment", str(error)) from error
         except ActionRefused as error:
             raise ApiError(409, "wallie_read_only", str(error)) from error
         return Concluded(experiment=name, winner=winner, actor=visitor.actor, at=iso(time.time()))
+
+    @router.post(
+        "/experiments/{name:path}/resume",
+        tags=TAGS,
+        operation_id="resume_arm",
+        summary="Have a stopped arm of an experiment go on",
+        responses=errors,
+    )
+    async def resume(
+        name: Annotated[str, Path(max_length=200)],
+        visitor: Annotated[Visitor, Depends(operator_of)],
+        resuming: Annotated[Resuming, Body()],
+    ) -> Resumed:
+        """Its units come back to it, and its guardrail looks at what comes after. On record with who, when and why."""
+        try:
+            await service.resume_arm(name, resuming.arm, visitor.actor, reason_of(resuming.reason))
+        except AlreadyConcluded as error:
+            raise ApiError(409, "wallie_already_concluded", str(error)) from error
+        except ValueError as error:
+            raise ApiError(404, "wallie_unknown_experiment", str(error)) from error
+        except ActionRefused as error:
+            raise ApiError(409, "wallie_read_only", str(error)) from error
+        return Resumed(experiment=name, arm=resuming.arm, actor=visitor.actor, at=iso(time.time()))
 
     @router.post(
         "/feedback", tags=TAGS, operation_id="feedback", summary="Say how good an answer was", responses=errors
@@ -164,7 +214,7 @@ def add_experiment_routes(
 
 
 async def _leader(service: DashboardService, name: str) -> str:
-    """The arm that leads the experiment.
+    """The arm that leads the experiment, or that it was concluded with.
 
     Raises:
         ApiError: there is no such experiment, or no arm leads it yet.
@@ -174,6 +224,8 @@ async def _leader(service: DashboardService, name: str) -> str:
         known = ", ".join(sorted(service.config.experiments)) or "none"
         raise ApiError(404, "wallie_unknown_experiment", f"unknown experiment {name!r}; known: {known}"[:2000])
     (found,) = await service.ask(lambda queries: queries.experiments({name: settings}))
+    if found.standing.winner is not None:
+        return found.standing.winner
     if found.leader is None:
         raise ApiError(409, "wallie_no_leader", f"no arm of {name} is better than the others yet; say which has won")
     return found.leader

@@ -71,9 +71,18 @@ class GuardSource:
         """Pass it to the guard.
 
         Raises:
-            ValueError: there is no such experiment or arm, or it has been concluded.
+            AlreadyConcluded: it was concluded before.
+            ValueError: there is no such experiment or arm.
         """
         self._guard.conclude_experiment(name, winner, actor, detail)
+
+    def resume_arm(self, name: str, arm: str, actor: str, detail: str | None = None) -> None:
+        """Pass it to the guard.
+
+        Raises:
+            ValueError: there is no such experiment or arm, or it is not stopped.
+        """
+        self._guard.resume_arm(name, arm, actor, detail)
 
     def feedback(self, request_id: str, value: float) -> None:
         """Pass it to the guard.

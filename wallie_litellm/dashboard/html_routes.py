@@ -30,7 +30,7 @@ from wallie_litellm.dashboard.page_responses import (
 )
 from wallie_litellm.dashboard.panel_version import PanelVersion
 from wallie_litellm.dashboard.service import DashboardService
-from wallie_litellm.dashboard.source import ACTIONS, SWITCHING, Action, ActionRefused
+from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, SWITCHING, Action, ActionRefused
 from wallie_litellm.dashboard.translations import translator
 from wallie_litellm.dashboard.view_model import DEFAULT_RANGE, RANGES
 
@@ -170,7 +170,8 @@ class _ActionPages:
                 range_name=_range(chosen),
                 csrf=self._authenticator.csrf_token(request, visitor),
                 visitor_name=visitor.name,
-                scope_note=await self._scope_note(language),
+                # Workers agree on their experiments by the ledger.
+                scope_note=None if action in EXPERIMENTING else await self._scope_note(language),
             )
         )
         if session is not None:
@@ -185,10 +186,7 @@ class _ActionPages:
         action = await self._require_action(form.get("action", ""), provider, model)
         reason = "".join(filter(str.isprintable, form.get("reason", "")))[:LONGEST_REASON].strip() or None
         try:
-            if action in SWITCHING:
-                await self._service.switch(provider, visitor.actor, reason, on=action == "switch_on")
-            else:
-                await self._service.act(cast(Action, action), provider, visitor.actor, reason, model or None)
+            await self._carry_out(action, provider, model, visitor.actor, reason)
         except ValueError as error:  # the model has gone meanwhile
             raise PageError(404, "problem.not_found") from error
         except ActionRefused as error:
@@ -197,11 +195,24 @@ class _ActionPages:
         set_notice(request, response, action, f"{provider} {model}" if model else provider)
         return response
 
+    async def _carry_out(self, action: str, name: str, model: str, actor: str, reason: str | None) -> None:
+        if action in SWITCHING:
+            await self._service.switch(name, actor, reason, on=action == "switch_on")
+        elif action == "conclude_experiment":
+            await self._service.conclude_experiment(name, model, actor, reason)
+        elif action == "resume_arm":
+            await self._service.resume_arm(name, model, actor, reason)
+        else:
+            await self._service.act(cast(Action, action), name, actor, reason, model or None)
+
     async def _require_action(self, action: str, provider: str, model: str) -> str:
         status = await self._service.status()
         described: Mapping[str, Any] | None
         if action in SWITCHING:
             described = {} if provider in status["routing"]["switches"] else None
+        elif action in EXPERIMENTING:
+            one = status["routing"].get("experiments", {}).get(provider)
+            described = None if one is None or one["state"] != "running" or not model else {"models": one["arms"]}
         else:
             described = status["providers"].get(provider) if action in ACTIONS else None
         if described is None:

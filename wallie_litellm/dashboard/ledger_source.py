@@ -114,6 +114,14 @@ class LedgerSource:
         """
         raise ActionRefused(READ_ONLY)
 
+    def resume_arm(self, name: str, arm: str, actor: str, detail: str | None = None) -> None:
+        """Refuse: `wallie-litellm experiments resume` writes it into the ledger.
+
+        Raises:
+            ActionRefused: always.
+        """
+        raise ActionRefused(READ_ONLY)
+
     def feedback(self, request_id: str, value: float) -> None:
         """Refuse: this process only reads the ledger.
 

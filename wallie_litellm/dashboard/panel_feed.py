@@ -103,10 +103,22 @@ class PanelFeed:
         """Have the source end an experiment, and show it to the next viewer.
 
         Raises:
-            ValueError: there is no such experiment or arm, or it has been concluded.
+            AlreadyConcluded: it was concluded before.
+            ValueError: there is no such experiment or arm.
             ActionRefused: the source is read-only.
         """
         self._source.conclude_experiment(name, winner, actor, detail)
+        self._acted_at = time.monotonic()
+        self.forget()
+
+    async def resume_arm(self, name: str, arm: str, actor: str, detail: str | None) -> None:
+        """Have the source let a stopped arm go on, and show it to the next viewer.
+
+        Raises:
+            ValueError: there is no such experiment or arm, or it is not stopped.
+            ActionRefused: the source is read-only.
+        """
+        self._source.resume_arm(name, arm, actor, detail)
         self._acted_at = time.monotonic()
         self.forget()
 

@@ -46,7 +46,7 @@ class _ReportedSource:
     def act(self, *_: Any, **__: Any) -> None:
         raise NotImplementedError("the parent carries out actions")
 
-    record_export = conclude_experiment = feedback = switch = act
+    record_export = conclude_experiment = resume_arm = feedback = switch = act
 
 
 class _Renderer:

@@ -116,10 +116,20 @@ class DashboardService:
         """End an experiment, as the source does; the panels that are rendered next show it.
 
         Raises:
-            ValueError: there is no such experiment or arm, or it has been concluded.
+            AlreadyConcluded: it was concluded before.
+            ValueError: there is no such experiment or arm.
             ActionRefused: the source is read-only.
         """
         await self._in_thread(lambda feed: feed.conclude_experiment(name, winner, actor, detail))
+
+    async def resume_arm(self, name: str, arm: str, actor: str, detail: str | None = None) -> None:
+        """Have a stopped arm take its units again, as the source does; the panels that are rendered next show it.
+
+        Raises:
+            ValueError: there is no such experiment or arm, or it is not stopped.
+            ActionRefused: the source is read-only.
+        """
+        await self._in_thread(lambda feed: feed.resume_arm(name, arm, actor, detail))
 
     async def feedback(self, request_id: str, value: float) -> None:
         """Record feedback, from 0 to 1, on the answer to a request.

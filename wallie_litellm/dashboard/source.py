@@ -11,6 +11,7 @@ Action = Literal["reset_quota", "close_circuit", "open_circuit", "release_circui
 
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 SWITCHING: Final = ("switch_off", "switch_on")  # names among the actions on record
+EXPERIMENTING: Final = ("conclude_experiment", "resume_arm")  # those of an experiment and one of its arms
 EXPORTED: Final = "export_csv"  # an export's name among the actions on record
 
 
@@ -58,7 +59,16 @@ class DashboardSource(Protocol):
         """End an experiment, whose ``winner`` serves from now on; it goes on record as ``actor``'s.
 
         Raises:
-            ValueError: there is no such experiment or arm, or it has been concluded.
+            AlreadyConcluded: it was concluded before.
+            ValueError: there is no such experiment or arm.
+            ActionRefused: this source is read-only.
+        """
+
+    def resume_arm(self, name: str, arm: str, actor: str, detail: str | None = None) -> None:
+        """Have a stopped arm of an experiment take its units again; it goes on record as ``actor``'s.
+
+        Raises:
+            ValueError: there is no such experiment or arm, or it is not stopped.
             ActionRefused: this source is read-only.
         """
 

@@ -7,7 +7,7 @@ from typing import Final
 from wallie_litellm.clock import Clock
 from wallie_litellm.events import ExperimentChanged, FeedbackGiven, new_id
 from wallie_litellm.guard.reporter import Reporter
-from wallie_litellm.routing.experiments import CONCLUDED, Change
+from wallie_litellm.routing.experiments import CONCLUDED, RESUMED, AlreadyConcluded, Change, Experiment
 from wallie_litellm.routing.routing import Routing
 
 LONGEST_ID: Final = 48  # characters of a request's id
@@ -42,22 +42,47 @@ class ExperimentActions:
         """End an experiment: from now on ``winner`` serves its requests, in every worker within seconds.
 
         Raises:
-            ValueError: there is no such experiment, or no such arm, or it has not been started or been concluded.
+            AlreadyConcluded: it was concluded before.
+            ValueError: there is no such experiment, or no such arm, or it has not been started.
         """
+        self._change(self._running(name, winner), CONCLUDED, winner, actor, detail)
+        self.reporter.on_action(actor, "conclude_experiment", name, _said(f"{winner} has won", detail))
+
+    def resume_arm(self, name: str, arm: str, actor: str = "app", detail: str | None = None) -> None:
+        """Have an arm that its guardrail has stopped take its units again, in every worker within seconds.
+
+        The guardrail looks at the requests after that alone.
+
+        Raises:
+            AlreadyConcluded: the experiment was concluded before.
+            ValueError: there is no such experiment, or no such arm, or it is not stopped.
+        """
+        experiment = self._running(name, arm)
+        if arm not in experiment.standing.stopped:
+            raise ValueError(f"{arm} of {name} is not stopped")
+        self._change(experiment, RESUMED, arm, actor, detail)
+        self.reporter.on_action(actor, "resume_arm", name, _said(f"{arm} goes on", detail))
+
+    def _running(self, name: str, arm: str) -> Experiment:
         known = self.routing.experiments.by_name if self.routing.experiments is not None else {}
         if name not in known:
             raise ValueError(f"unknown experiment {name!r}; known: {', '.join(sorted(known)) or 'none'}")
         experiment = known[name]
-        if winner not in experiment.settings.arms:
-            raise ValueError(f"unknown arm {winner!r}; the arms of {name}: {', '.join(experiment.settings.arms)}")
-        if experiment.standing.since is None:
+        standing, arms = experiment.standing, experiment.settings.arms
+        if arm not in arms:
+            raise ValueError(f"unknown arm {arm!r}; the arms of {name}: {', '.join(arms)}")
+        if standing.since is None:
             raise ValueError(f"{name} has not been started: no worker has read the ledger yet")
-        if experiment.standing.winner is not None:
-            raise ValueError(f"{name} has been concluded: {experiment.standing.winner} has won")
+        if standing.winner is not None:
+            raise AlreadyConcluded(name, standing.winner, standing.concluded_at or 0.0)
+        return experiment
+
+    def _change(self, experiment: Experiment, change: str, arm: str, actor: str, detail: str | None) -> None:
         wall, definition = experiment.time_of_change(self.clock.wall()), experiment.settings.definition
-        change = Change(new_id(wall), wall, definition, CONCLUDED, winner, detail)
-        experiment.note(change)
-        self.reporter.publish(ExperimentChanged(change.id, wall, name, definition, CONCLUDED, winner, actor, detail))
-        self.reporter.on_action(
-            actor, "conclude_experiment", name, f"{winner} has won" + (f": {detail}" if detail else "")
-        )
+        made = Change(new_id(wall), wall, definition, change, arm, detail)
+        experiment.note(made)
+        self.reporter.publish(ExperimentChanged(made.id, wall, experiment.name, definition, change, arm, actor, detail))
+
+
+def _said(what: str, detail: str | None) -> str:
+    return f"{what}: {detail}" if detail else what

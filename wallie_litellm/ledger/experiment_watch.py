@@ -142,7 +142,9 @@ class ExperimentWatch:
             async with engine.connect() as connection:
                 found = await arms_to_stop(connection, name, experiment.settings, experiment.standing)
             for arm, (share, requests) in found.items():
-                start = experiment.standing.start
+                # Stopped once since its start, or since it was resumed.
+                resumed = experiment.standing.resumed.get(arm)
+                start = experiment.standing.start if resumed is None else resumed.id
                 why = f"{share:.1%} of its last {requests} requests not answered, limit {limit.error_rate:.1%}"
                 at = self._change(name, experiment, STOPPED, arm, f"{start}:{arm}", why)
                 key = f"arm:{name}:{start}:{arm}"

@@ -135,6 +135,8 @@ async def measure_experiment(connection: AsyncConnection, name: str, settings: E
     sums = {arm: _arm_sums(values.get(arm)) for arm in settings.arms}
     first = next(iter(settings.arms))
     times = {arm: await _percentiles(connection, name, arm, standing) for arm in settings.arms}
+    # The units of an arm that is, or was, stopped went to the others.
+    even = not (standing.stopped or standing.resumed)
     arms = [
         ArmFigures(
             arm=arm,
@@ -159,7 +161,7 @@ async def measure_experiment(connection: AsyncConnection, name: str, settings: E
         standing=standing,
         arms=arms,
         leader=_leader(settings, sums),
-        split=None if standing.stopped else p_value([arm.units for arm in arms], list(settings.arms.values())),
+        split=p_value([arm.units for arm in arms], list(settings.arms.values())) if even else None,
     )
 
 
@@ -178,6 +180,8 @@ async def arms_to_stop(
     for arm in running:
         answered = requests.c.success & (~requests.c.used_fallback | requests.c.hedged)
         last = select(case((answered, 0), else_=1)).where(*_of(name, standing, arm), ~requests.c.by_caller)
+        if arm in standing.resumed:  # what has stopped it before stops it no more
+            last = last.where(requests.c.at >= standing.resumed[arm].at)
         errors = (await connection.scalars(last.order_by(requests.c.at.desc()).limit(RECENT))).all()
         share = sum(errors) / len(errors) if errors else 0.0
         if len(errors) >= FEWEST_STOPPED and lower_bound(share, len(errors), _SURE) > limit.error_rate:

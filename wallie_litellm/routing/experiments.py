@@ -10,11 +10,13 @@ from typing import Any, Final, NamedTuple
 
 from wallie_litellm.config import ExperimentSettings
 from wallie_litellm.core.arms import arm_of, unit_hash
+from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.routing.plan import Asked, Decided, Member, Plan
 from wallie_litellm.routing.warm_prefixes import session_of
 
 STARTED: Final = "started"
 STOPPED: Final = "stopped"
+RESUMED: Final = "resumed"
 CONCLUDED: Final = "concluded"
 
 AFTER: Final = 0.001  # seconds between two changes of which the second was made by a clock that is behind
@@ -34,8 +36,22 @@ class Change(NamedTuple):
     reason: str | None = None
 
 
+class AlreadyConcluded(ValueError):  # noqa: N818 - it says what happened
+    """An experiment was concluded before, ``at`` a Unix time: nothing changes."""
+
+    def __init__(self, name: str, winner: str, at: float) -> None:
+        super().__init__(f"{name} was concluded before, at {iso_time(at, 'seconds')}: {winner} has won, which stays")
+        self.name, self.winner, self.at = name, winner, at
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.winner, self.at)
+
+
 class Standing(NamedTuple):
-    """Where an experiment stands: since when it is measured (Unix seconds), the arms stopped, the arm that has won."""
+    """Where an experiment stands: since when it is measured (Unix seconds), the arms stopped, the arm that has won.
+
+    ``resumed`` are the arms that were stopped once and go on, with the change that says so.
+    """
 
     since: float | None = None
     start: str | None = None  # id of the change that started it
@@ -43,6 +59,7 @@ class Standing(NamedTuple):
     winner: str | None = None
     concluded_at: float | None = None
     reason: str | None = None
+    resumed: Mapping[str, Change] = {}
 
     @property
     def state(self) -> str:
@@ -66,6 +83,9 @@ def standing_of(changes: Iterable[Change], definition: str) -> Standing:
             continue
         elif change.change == STOPPED:
             standing = standing._replace(stopped=standing.stopped | {change.arm})
+        elif change.change == RESUMED:
+            resumed = {**standing.resumed, change.arm: change}
+            standing = standing._replace(stopped=standing.stopped - {change.arm}, resumed=resumed)
         elif change.change == CONCLUDED:
             standing = standing._replace(winner=change.arm, concluded_at=change.at, reason=change.reason)
     return standing if current == definition else Standing()
