@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ports import free_port
 from redis_support import RedisServer
 
 from wallie_litellm.litellm_adapter import answer_store
-from wallie_litellm.litellm_adapter.answer_store import BoundedStore, DiskAnswers, MemoryAnswers, open_store
+from wallie_litellm.litellm_adapter.answer_store import PART_FOR, BoundedStore, DiskAnswers, MemoryAnswers, open_store
 
 BOUND = 10.0  # seconds: a busy machine is no reason to find nothing
 
@@ -130,6 +131,15 @@ async def test_a_file_that_cannot_be_read_is_no_answer_and_one_that_cannot_be_wr
 def test_a_cache_that_does_not_find_answers_by_their_exact_question_is_refused(kind: str) -> None:
     with pytest.raises(ValueError, match=f"found '{kind}', expected one of local, redis, disk"):
         open_store({"type": kind}, BOUND)
+
+
+async def test_parts_that_a_killed_process_has_left_are_deleted_but_none_that_is_being_written(tmp_path: Path) -> None:
+    left, young = tmp_path / "left.part", tmp_path / "young.part"
+    for part in (left, young):
+        part.write_text("half an ans")
+    os.utime(left, (time.time() - PART_FOR - 1,) * 2)
+    await open_store({"type": "disk", "disk_cache_dir": str(tmp_path)}, BOUND).put("wallie:answer:a", "a", 60)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.json", "young.part"]
 
 
 def test_without_parameters_answers_are_kept_in_memory() -> None:

@@ -26,6 +26,7 @@ MOST_ANSWERS: Final = 1_000  # in memory
 LARGEST_ANSWER: Final = 256  # KiB of text, in memory
 MOST_FILES: Final = 10_000
 LOOK_EVERY: Final = 256  # files written between two looks for those that have expired
+PART_FOR: Final = 60.0  # seconds after which a part that is being written belongs to a process that was killed
 RETRY_AFTER: Final = 5.0  # seconds in which a store that did not answer is not asked
 
 #: The types of LiteLLM's ``cache_params`` that hold exact answers.
@@ -37,6 +38,7 @@ _NOT_REDIS: Final = frozenset(
         "redis_startup_nodes", "similarity_threshold", "supported_call_types", "ttl", "type",
     }
 )  # fmt: skip
+_PART: Final = ".part"  # end of the name of a file that is being written
 DISK_FOLDER: Final = "wallie-answers"
 
 
@@ -163,7 +165,7 @@ class DiskAnswers:
         if self._written % LOOK_EVERY == 0:
             self._clean()
         self._written += 1
-        handle, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
+        handle, name = tempfile.mkstemp(dir=self._folder, suffix=_PART)
         try:
             with os.fdopen(handle, "w") as part:
                 part.write(text)
@@ -173,7 +175,7 @@ class DiskAnswers:
             raise
 
     def _clean(self) -> None:
-        """Delete what has expired, and the oldest above ``MOST_FILES``."""
+        """Delete what has expired, the oldest above ``MOST_FILES``, and parts that killed processes have left."""
         left = []
         for file in self._folder.glob("*.json"):
             with contextlib.suppress(OSError, ValueError):  # another process deletes too
@@ -185,6 +187,10 @@ class DiskAnswers:
                     file.unlink()
         for _, file in sorted(left)[: max(0, len(left) - MOST_FILES)]:
             file.unlink(missing_ok=True)
+        for part in self._folder.glob(f"*{_PART}"):
+            with contextlib.suppress(OSError):
+                if part.stat().st_mtime < time.time() - PART_FOR:
+                    part.unlink()
 
 
 class BoundedStore:
