@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 OTHER := .venv-litellm-$(VERSION)
 ON_OTHER := $(wildcard $(addprefix tests/,litellm_adapter guard failover drop_in proxy))
 
-.PHONY: demo assistant test test-fast test-litellm sdk-trials lint bench screenshot format clean
+.PHONY: demo assistant test test-fast test-litellm sdk-trials wheel-trial lint bench screenshot format clean
 
 demo: $(STAMP)
 	$(BIN)/wallie-litellm demo $(if $(filter 0,$(SERVE)),--no-serve)
@@ -43,6 +43,10 @@ test-litellm:
 # LangChain, Instructor, the Agents SDK, OpenAI's, Anthropic's and Vercel's against the library and a proxy.
 sdk-trials:
 	$(PYTHON) examples/sdk_trials/run.py
+
+# The wheel in an empty environment: the demo, the proxy, the page, a ledger of the first version.
+wheel-trial:
+	$(PYTHON) examples/wheel_trial.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
