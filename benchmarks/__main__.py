@@ -24,6 +24,7 @@ NAMES = (
     "model_limits",
     "learned_limits",
     "experiments",
+    "forecast",
     "answer_cache",
     "order_by_latency",
     "hedging",

@@ -6,9 +6,9 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from forecast_support import day, weeks
+from forecast_support import weeks
 
-from wallie_litellm.core.day_forecast import Window, day_forecast, uncut
+from wallie_litellm.core.day_forecast import Window, day_forecast
 from wallie_litellm.core.weekly_shape import WeeklyShape
 
 UTC = ZoneInfo("UTC")
@@ -75,14 +75,3 @@ def test_where_clocks_change_the_rest_of_the_day_is_as_long_as_it_is() -> None:
     }
 
     assert found == pytest.approx({"2026-11-01": 100, "2026-03-08": 92, "2026-03-10": 96})
-
-
-def test_a_day_that_its_limit_has_ended_is_continued_as_usual() -> None:
-    cut = [*day(100)[:72], *[0.0] * 24]  # the limit of 75 was reached at 18:00
-    history = [*weeks(4), cut]
-
-    continued = uncut(history, 75)[-1]
-
-    assert sum(continued) == pytest.approx(100, rel=0.03)
-    assert continued[:70] == cut[:70]
-    assert uncut(history, 200) == history

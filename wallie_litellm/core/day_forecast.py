@@ -13,7 +13,6 @@ Method = Literal["weekly", "linear"]
 
 _LINEAR_SPREAD: Final = 2.0  # the rest of a linear forecast may be this many times smaller or larger
 _SHORTEST: Final = 900.0  # seconds; a line is not drawn through less
-_CUT_AT: Final = (0.98, 1.02)  # shares of a limit between which a day's use shows that the limit has ended it
 
 
 class Window(NamedTuple):
@@ -98,18 +97,3 @@ def _reaches(left: float, now: float, pieces: Sequence[tuple[float, float, float
             return start + (end - start) * left / (units * factor)
         left -= units * factor
     return None
-
-
-def uncut(days: Sequence[Sequence[float]], limit: float) -> list[Sequence[float]]:
-    """The ``days`` as they would have been without ``limit``.
-
-    A day that its limit has ended is continued as a forecast would have it, or it would be taken for a slow one.
-    """
-    whole: list[Sequence[float]] = []
-    for day in days:
-        least, most = (share * limit for share in _CUT_AT)
-        if least <= sum(day) <= most and (shape := WeeklyShape(whole)).is_known:
-            whole.append(shape.continued(day, least))
-        else:
-            whole.append(day)
-    return whole

@@ -13,7 +13,7 @@ made at this time of each of the last four weeks' days, missed by: a split confo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import accumulate
 from math import ceil, exp, log
 from statistics import median
@@ -50,11 +50,12 @@ class WeeklyShape:
     """What is usual, by ``days``: for each of consecutive days, the last of them yesterday, units by slot.
 
     Days are numbered from the first; today is number ``present``. A moment of a day is its slot, with the
-    fraction of it that has passed.
+    fraction of it that has passed. Days that are ``guessed`` in part show what is usual, and no forecast's error.
     """
 
-    def __init__(self, days: Sequence[Sequence[float]]) -> None:
+    def __init__(self, days: Sequence[Sequence[float]], guessed: Collection[int] = ()) -> None:
         self.present = len(days)
+        self._guessed = guessed
         self._sums = [[0.0, *accumulate(day)] for day in days]
         self._totals = [sums[-1] for sums in self._sums]
         self._usual: dict[int, tuple[float, list[float]]] = {}
@@ -77,15 +78,6 @@ class WeeklyShape:
         """What an earlier day had used at ``slot``, by default in all."""
         return _at(self._sums[day], slot)
 
-    def continued(self, day: Sequence[float], units: float) -> list[float]:
-        """Today's slots, of which ``day`` has those until ``units`` were used, followed by those to be expected."""
-        sums = [0.0, *accumulate(day)]
-        slot = next(index for index, sum_ in enumerate(sums) if sum_ >= units)
-        total, shares = self.usual(self.present)
-        usual = total * (1 - shares[slot])
-        factor = self.rest(slot, sums[slot]).expected / usual if usual > 0 else 0.0
-        return [*day[:slot], *(total * factor * between(shares, one, one + 1) for one in range(slot, SLOTS))]
-
     def _growth(self, earlier: int, later: int) -> float:
         """What the week before day ``later`` used, as a multiple of the week before day ``earlier``."""
         pairs = [
@@ -103,7 +95,8 @@ class WeeklyShape:
             for past in range(max(WEEK, day - _REPLAYED), day)
         ]
         bound = max(_LEAST_SURPRISE, _quantile([abs(look.surprise) for _, look in looks], default=log(2)))
-        wide = _quantile([self._missed(past, slot, look, bound) for past, look in looks], default=log(2))
+        misses = [self._missed(past, slot, look, bound) for past, look in looks if past not in self._guessed]
+        wide = _quantile(misses, default=log(2))
         expected = _expected(now, bound)
         low, high = _scaled(expected, -wide, now.slack), _scaled(expected, wide, now.slack)
         if abs(now.surprise) > bound:

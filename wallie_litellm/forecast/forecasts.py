@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.cut_days import shape_without
 from wallie_litellm.core.daily_quota import last_midnight, next_midnight
-from wallie_litellm.core.day_forecast import Forecast, Window, day_forecast, uncut
+from wallie_litellm.core.day_forecast import Forecast, Window, day_forecast
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS
 from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.core.limit_keys import ACCOUNT
@@ -62,7 +63,7 @@ class Forecasts:
         zone, record = self.zone(limit), list(quarters)
         midnight, shape = last_midnight(now, zone), self._histories.get(limit, History()).shape
         if since < midnight:
-            shape = WeeklyShape(uncut(days_until(now, record, ZoneInfo(zone)), full))
+            shape = shape_without(full, days_until(now, record, ZoneInfo(zone)))
         used = sum(units for start, units in record if start >= midnight)
         self._histories[limit] = History(shape, used, next_midnight(now, zone), full)
 
