@@ -118,7 +118,7 @@ def advice(section: str) -> str:
         (
             [FORESEEN],
             "*Limit will run out:* `gpt-4o*` at `openai` `rpd` ends 18:13 (17:13-not), resets 00:00 UTC. 1,250 are "
-            "expected in the day, of 1,000.",
+            f"expected in the day, of 1,000.{advice('quota')}",
         ),
         (
             [ArmStopped("a-1", AT, "chat-model", "gpt-4o", 0.3, 0.1, 120)],

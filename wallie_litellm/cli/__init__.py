@@ -9,6 +9,8 @@
 ``ledger``        ``export`` and ``kpis``
 ``experiments``   ``experiments``: how arms compare
 ``experiment_actions``  an experiment is ended, or a stopped arm of it goes on
+``experiments``   ``experiments``: how arms compare, and the end of an experiment
+``forecast``      ``forecast``: when limits run out, and how good such forecasts have been
 ``route``         ``route``: where a request would go first
 ``rehearse``      ``rehearse``: one's own file against simulated providers
 ``switch``        ``switch``: a decision is switched off at run time

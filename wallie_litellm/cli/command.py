@@ -11,6 +11,7 @@ from wallie_litellm.cli.check import check_command
 from wallie_litellm.cli.dashboard import dashboard_command
 from wallie_litellm.cli.exits import Commands, exit_code
 from wallie_litellm.cli.experiments import experiments_command
+from wallie_litellm.cli.forecast import forecast_command
 from wallie_litellm.cli.init import init_command
 from wallie_litellm.cli.ledger import export_command, kpis_command
 from wallie_litellm.cli.limits import limits_command
@@ -77,6 +78,7 @@ for command in (
     route_command,
     switch_command,
     export_command,
+    forecast_command,
     init_command,
     kpis_command,
     limits_command,

@@ -14,7 +14,7 @@ import click
 from wallie_litellm.cli.exits import DONE, FAILED, INTERRUPTED, echo_error, load_or_refuse
 from wallie_litellm.cli.fleet_report import FleetUnavailable, fleet_lines, fleet_report, nothing
 from wallie_litellm.cli.remote import running_client, url_options
-from wallie_litellm.cli.tables import aligned, moment, next_probe, percent, text
+from wallie_litellm.cli.tables import aligned, ends, moment, next_probe, percent, text
 from wallie_litellm.core.provider_names import account_name
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _store_line(store: Mapping[str, Any]) -> str:
 
 def _provider_lines(status: Mapping[str, Any]) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [
-        ("", "health", "breaker", "in flight", "waiting", "limit", "used", "%", "left", "reset (UTC)"),
+        ("", "health", "breaker", "in flight", "waiting", "limit", "used", "%", "left", "ends (UTC)", "reset (UTC)"),
     ]
     described = [(name, state) for name, state in status["providers"].items()]
     described += [(f"feature:{name}", state) for name, state in status["features"].items()]
@@ -212,7 +212,7 @@ def _provider_lines(status: Mapping[str, Any]) -> Iterator[str]:
 def _rows(name: str, state: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
     own = (name, state["health"], state["breaker"]["state"], text(state["in_flight"]), text(state["waiting"]))
     if not state["quota"]:
-        yield (*own, "-", "", "", "", "")
+        yield (*own, "-", "", "", "", "", "")
     yield from _quota_rows(own, state["quota"])
 
 
@@ -227,7 +227,7 @@ def _quota_rows(own: tuple[str, ...], quotas: Mapping[str, Any]) -> Iterable[tup
         used = f"{quota['used']:g} / {quota['limit']:g}"
         # Calls in flight are free again when they end.
         reset = "-" if dimension == "concurrency" else moment(quota["reset_at"])
-        yield (*own, dimension, used, percent(quota), text(quota.get("left")), reset)
+        yield (*own, dimension, used, percent(quota), text(quota.get("left")), ends(quota), reset)
         own = ("",) * len(own)
 
 

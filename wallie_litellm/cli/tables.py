@@ -32,6 +32,19 @@ def moment(iso: object) -> str:
     return f"{nearest:%Y-%m-%d %H:%M:%S}"
 
 
+def ends(quota: Mapping[str, Any]) -> str:
+    """When a limit is used up, with the interval of that; a dash where it is not, before it resets."""
+    at, earliest, latest = (
+        None if (found := quota.get(name)) is None else datetime.fromisoformat(found)
+        for name in ("exhausts_at", "exhausts_earliest", "exhausts_latest")
+    )
+    if at is None:
+        return "-"
+    if earliest is None:
+        return f"{at:%H:%M:%S}"
+    return f"{at:%H:%M} ({earliest:%H:%M}-{'' if latest is None else f'{latest:%H:%M}'})"
+
+
 def next_probe(seconds: float) -> str:
     """When an open breaker sends its next probe; once it may, it waits for a request to send."""
     return f"next probe in {seconds:.1f} s" if seconds >= 0.05 else "the next request is a probe"

@@ -55,7 +55,7 @@ class WeeklyShape:
 
     def __init__(self, days: Sequence[Sequence[float]], guessed: Collection[int] = ()) -> None:
         self.present = len(days)
-        self._guessed = guessed
+        self.guessed = guessed
         self._sums = [[0.0, *accumulate(day)] for day in days]
         self._totals = [sums[-1] for sums in self._sums]
         self._usual: dict[int, tuple[float, list[float]]] = {}
@@ -95,7 +95,7 @@ class WeeklyShape:
             for past in range(max(WEEK, day - _REPLAYED), day)
         ]
         bound = max(_LEAST_SURPRISE, _quantile([abs(look.surprise) for _, look in looks], default=log(2)))
-        misses = [self._missed(past, slot, look, bound) for past, look in looks if past not in self._guessed]
+        misses = [self._missed(past, slot, look, bound) for past, look in looks if past not in self.guessed]
         wide = _quantile(misses, default=log(2))
         expected = _expected(now, bound)
         low, high = _scaled(expected, -wide, now.slack), _scaled(expected, wide, now.slack)

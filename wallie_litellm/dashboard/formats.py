@@ -79,6 +79,15 @@ class Formats:
         when = datetime.fromtimestamp(at, UTC)
         return f"{when:%H:%M:%S}" if abs(now - at) < DAY / 2 else f"{self.day(at)} {when:%H:%M}"
 
+    def expected(self, earliest: float | None, at: float, latest: float | None) -> str:
+        """A time of day that is forecast, to the minute, with its interval; to the second where it has none."""
+        if earliest is None:
+            return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"
+        low, middle, high = (
+            "" if one is None else f"{datetime.fromtimestamp(one, UTC):%H:%M}" for one in (earliest, at, latest)
+        )
+        return f"{middle} ({low}{UNKNOWN}{high})"
+
     def day(self, at: float) -> str:
         """A date without its year."""
         when = datetime.fromtimestamp(at, UTC)

@@ -44,7 +44,8 @@ class Quota:
     """One limit. ``share`` is its utilisation, ``left`` what admission has of it at the moment.
 
     ``level`` is ``warning`` or ``critical`` from the configured shares on, else empty. ``learned`` is the limit as the
-    vendor has said it, ``None`` where it has not.
+    vendor has said it, ``None`` where it has not. ``ends`` are Unix times: when it is used up at the earliest, as
+    expected, and at the latest; each is ``None`` where that is not before the reset.
     """
 
     dimension: str
@@ -55,6 +56,7 @@ class Quota:
     reset_in: float
     left: float
     learned: float | None = None
+    ends: tuple[float | None, float | None, float | None] = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,10 +396,16 @@ def _quotas(own: Mapping[str, Any], at: float, levels: tuple[float, float]) -> l
             max(0.0, datetime.fromisoformat(quota["reset_at"]).timestamp() - at),
             quota["left"],
             quota.get("learned"),
+            (_at(quota, "exhausts_earliest"), _at(quota, "exhausts_at"), _at(quota, "exhausts_latest")),
         )
         for dimension in DIMENSIONS
         if (quota := own.get("quota", {}).get(dimension)) is not None
     ]
+
+
+def _at(quota: Mapping[str, Any], name: str) -> float | None:
+    moment = quota.get(name)
+    return None if moment is None else datetime.fromisoformat(moment).timestamp()
 
 
 def _level(share: float, levels: tuple[float, float]) -> str:

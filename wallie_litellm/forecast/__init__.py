@@ -3,6 +3,7 @@
 The arithmetic is in ``core``: ``weekly_shape``, ``day_forecast`` and, of limits per minute, ``exhaustion``.
 
 ``limits``      the limits per day that a guard has, and their names
+``configured``  the limits per day that a file states
 ``forecasts``   what is known of the use of each, and its forecast at any moment
 ``alerts``      which forecasts are announced, once per limit and day
 ``watch``       looks at the record and at the limits every minute

@@ -28,16 +28,15 @@ class HourScore(NamedTuple):
     covered: float
 
 
-def backtest(days: Sequence[Sequence[float]], hours: Iterable[int] = _HOURS, last: int = LAST) -> list[HourScore]:
-    """The scores of the ``last`` of consecutive ``days`` of units by slot: each forecast knows the days before alone.
+def backtest(shape: WeeklyShape, hours: Iterable[int] = _HOURS, last: int = LAST) -> list[HourScore]:
+    """The scores of the ``last`` days of a shape: each forecast knows the days before alone.
 
-    A day without any use, and one whose weekday had none before, is not judged.
+    A day without any use, one whose weekday had none before, and one that its limit has ended, is not judged.
     """
-    shape = WeeklyShape(days)
     judged = [
         day
         for day in range(max(WEEK, shape.present - last), shape.present)
-        if shape.used(day) > 0 and shape.usual(day)[0] > 0
+        if shape.used(day) > 0 and shape.usual(day)[0] > 0 and day not in shape.guessed
     ]
     return [_score(shape, judged, hour) for hour in hours] if judged else []
 

@@ -52,16 +52,20 @@ class Forecasts:
         """The time zone in whose midnight a limit resets."""
         return self._zones.get(limit.name, "UTC")
 
+    def history(self, limit: DayLimit) -> History:
+        """What is known of a limit."""
+        return self._histories.get(limit, History())
+
     def needed_since(self, limit: DayLimit, full: float, now: float) -> float:
         """From when on :meth:`learn` needs the record: that of the day, or of all weeks for the first time in a day."""
-        history = self._histories.get(limit)
-        is_known = history is not None and now < history.ends and history.limit == full
+        history = self.history(limit)
+        is_known = now < history.ends and history.limit == full
         return last_midnight(now, self.zone(limit)) if is_known else now - HISTORY
 
     def learn(self, limit: DayLimit, full: float, since: float, quarters: Quarters, now: float) -> None:
         """Take in the record from ``since`` on. ``full`` is the amount of the limit."""
         zone, record = self.zone(limit), list(quarters)
-        midnight, shape = last_midnight(now, zone), self._histories.get(limit, History()).shape
+        midnight, shape = last_midnight(now, zone), self.history(limit).shape
         if since < midnight:
             shape = shape_without(full, days_until(now, record, ZoneInfo(zone)))
         used = sum(units for start, units in record if start >= midnight)
@@ -69,7 +73,7 @@ class Forecasts:
 
     def of(self, limit: DayLimit, used: float, left: float, now: float) -> Forecast:
         """The forecast of a limit of which so many units are used and ``left`` now."""
-        zone, history = self.zone(limit), self._histories.get(limit, History())
+        zone, history = self.zone(limit), self.history(limit)
         midnight = last_midnight(now, zone)
         window = Window(now, max(midnight, self._counted_since), next_midnight(now, zone), ZoneInfo(zone))
         on_record = history.used if now < history.ends else used  # a new day may not have been looked up yet

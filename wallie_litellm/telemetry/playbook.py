@@ -16,6 +16,7 @@ _DAYS: Final = ("rpd", "tpd")
 # The type of an alert, as the ledger has it → its section.
 _SECTIONS: Final = {
     "quota": "quota",
+    "forecast": "quota",
     "limit_overstated": "quota",
     "provider_down": "breaker-open",
     "unpriced": "unpriced-model",

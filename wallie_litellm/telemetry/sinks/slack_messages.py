@@ -158,6 +158,7 @@ def _foreseen(event: ExhaustionForeseen) -> Fact:
         event.at,
         f"{_of_model(event.model)}{_code(event.provider)} {_code(event.dimension)} {ends}. {event.expected:,.0f} are "
         f"expected in the day, of {event.limit:,.0f}.",
+        section_of("forecast"),
     )
 
 
