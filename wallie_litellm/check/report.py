@@ -11,6 +11,7 @@ from typing import Any
 from wallie_litellm.check.caching import cache_notes, cache_problems
 from wallie_litellm.check.callback import callback_problems
 from wallie_litellm.check.experiments import experiment_notes
+from wallie_litellm.check.forecast import forecast_notes
 from wallie_litellm.check.hedging import hedge_notes
 from wallie_litellm.check.litellm_notes import (
     chains_that_end,
@@ -123,6 +124,7 @@ def check_file(
         *cache_notes(config, deployments),
         *hedge_notes(config, deployments),
         *experiment_notes(config, deployments),
+        *forecast_notes(config),
     ]
     if not library:
         found += callback_problems(config)
