@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from wallie_litellm.cli import main
 from wallie_litellm.rehearse.plan import RehearsalPlan
-from wallie_litellm.rehearse.run import play
+from wallie_litellm.rehearse.run import Player
 
 # An account of Anthropic's that carries its own load, and not that of OpenAI on top of it.
 FILE = """
@@ -34,7 +34,7 @@ wallie:
     chat: {patience: 2s}
     reports: {}
 """
-OPTIONS = ("--for", "3m", "--traffic", "3/s", "--outage", "openai:1m@1m", "--tokens", "100+20", "--seed", "5")
+OPTIONS = ("--for", "2m", "--traffic", "3/s", "--outage", "openai:1m@20s", "--tokens", "100+20", "--seed", "5")
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +79,24 @@ def test_a_fallback_that_cannot_carry_the_load_is_named_with_the_limit_that_woul
     assert short["sentence"] == f"claude at anthropic would need rpm {short['needs']}, has 60"
 
 
-def test_the_stated_need_carries_the_load(report, folder):
+@pytest.fixture(scope="module")
+def replayed(report, folder):
+    """The same plan again, and with the limit that was stated as the need."""
     (short,) = report["shortfalls"]
     file = folder / "enough.yaml"
     file.write_text((folder / "router_config.yaml").read_text().replace("rpm: 60}", f"rpm: {short['needs']}}}"))
-    plan = replace(RehearsalPlan.from_json(report["plan"]), config=str(file))
-    anthropic = play(plan)["providers"]["anthropic"]
+    plan = RehearsalPlan.from_json(report["plan"])
+    with Player(real_time=False, start=plan.start) as player:
+        return player.play([plan, replace(plan, config=str(file))])
+
+
+def test_the_same_seed_makes_the_same_figures(report, replayed):
+    assert replayed[0] == report["played"]
+
+
+def test_the_stated_need_carries_the_load(replayed):
+    anthropic = replayed[1]["providers"]["anthropic"]
     assert (anthropic["waited"], anthropic["moved_on"], anthropic["upstream_429"]) == (0, 0, 0)
-
-
-def test_the_same_seed_makes_the_same_figures(report):
-    assert json.loads(json.dumps(play(RehearsalPlan.from_json(report["plan"])))) == report["played"]
 
 
 def test_features_share_the_traffic_and_only_models_that_chat_are_asked(report):
@@ -105,7 +112,7 @@ def test_the_outage_raises_its_alert_and_the_outage_costs_what_the_fallback_does
 
 
 def test_nothing_is_written_to_the_files_own_ledger(report, folder):
-    assert report["played"]["requests"] > 400
+    assert report["played"]["requests"] > 300
     assert not (folder / "ledger.db").exists()
 
 
@@ -120,4 +127,4 @@ def test_a_provider_that_the_file_has_not_is_an_error_that_lists_those_it_has(fo
     file = str(folder / "router_config.yaml")
     ended = CliRunner().invoke(main, ["rehearse", "--config", file, "--outage", "gemini:1m"])
     assert ended.exit_code == 2
-    assert "gemini is no provider of the file: anthropic/llm.example.com, openai" in ended.stderr
+    assert "gemini is no provider of the file: anthropic, openai" in ended.stderr

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from wallie_litellm.cli.exits import DONE, FAILED, load_or_refuse, refuse
+from wallie_litellm.cli.ledger import ledger_errors, ledger_url
 
 if TYPE_CHECKING:
     from wallie_litellm.config import RouterConfig
-    from wallie_litellm.rehearse.plan import FaultKind, RehearsalPlan
+    from wallie_litellm.rehearse.plan import FaultKind, PlannedFault, RehearsalPlan
 
 MIDNIGHT: Final = 1_767_571_200.0  # Unix time at which simulated time begins: Monday 2026-01-05, 00:00 UTC
 USUAL_TRAFFIC: Final = "2/s"
@@ -64,7 +69,8 @@ def rehearse_command(
     loaded = load_or_refuse(config)
     try:
         expectations = [parse_expectation(text) for text in expect]
-        report = rehearse(_plan(loaded, given))
+        with TemporaryDirectory(prefix="wallie-rehearse-") as folder:
+            report = rehearse(_with_ledger(loaded, _plan(loaded, given), given["from_ledger"], Path(folder)))
         judgements = report.judge(expectations)
     except OptionError as error:
         refuse(str(error))
@@ -105,6 +111,7 @@ def _plan(loaded: RouterConfig, given: dict[str, Any]) -> RehearsalPlan:
 
     if given["from_ledger"] and given["traffic"]:
         raise OptionError("give --traffic or --from-ledger, not both")
+    faults = [(kind, text) for kind in KINDS for text in given[kind]]
     length = parse_length(given["length"] or given["from_ledger"] or "1h")
     rates = tuple(map(parse_rate, given["traffic"] or (USUAL_TRAFFIC,)))
     return RehearsalPlan(
@@ -112,9 +119,51 @@ def _plan(loaded: RouterConfig, given: dict[str, Any]) -> RehearsalPlan:
         length=length,
         seed=given["seed"],
         start=MIDNIGHT,
-        faults=tuple(parse_fault(kind, text, length) for kind in KINDS for text in given[kind]),
+        faults=tuple(_known(loaded, parse_fault(kind, text, length)) for kind, text in faults),
         rates=rates,
         tokens=parse_tokens(given["tokens"]),
         streams=given["streams"],
         real_time=given["real_time"],
     )
+
+
+def _with_ledger(loaded: RouterConfig, plan: RehearsalPlan, since: str | None, folder: Path) -> RehearsalPlan:
+    """The plan with the requests that the ledger has of the last so long, which are written into ``folder``.
+
+    Raises:
+        ConfigError: there is no ledger to read.
+        OptionError: it has no such request.
+    """
+    if since is None:
+        return plan
+    from wallie_litellm.config.tiers import AUTO
+    from wallie_litellm.rehearse.from_ledger import ledger_traffic
+    from wallie_litellm.rehearse.plan import OptionError, parse_length
+    from wallie_litellm.rehearse.traffic import write_requests
+
+    until = time.time()
+    start = until - parse_length(since)
+    routing = loaded.wallie.routing
+    names = {*loaded.groups, *routing.tiers, *([AUTO] if routing.auto is not None else [])}
+    with ledger_errors():
+        found = asyncio.run(ledger_traffic(ledger_url(loaded), names, start, until, plan.tokens))
+    if not found.arrivals:
+        raise OptionError(f"--from-ledger {since}: the ledger has no chat of that time for a model of the file")
+    write_requests(found.arrivals, requests := folder / "requests.jsonl")
+    return replace(plan, start=start, requests=str(requests), left_out=found.left_out)
+
+
+def _known(loaded: RouterConfig, fault: PlannedFault) -> PlannedFault:
+    """The fault, of a provider that the file may have: the run itself knows those of models without a prefix.
+
+    Raises:
+        OptionError: the file has no such provider.
+    """
+    from wallie_litellm.config.used_providers import used_models
+    from wallie_litellm.rehearse.plan import OptionError
+
+    used = used_models(loaded)
+    known = sorted({destination.provider for destination, _, _ in used})
+    if len(used) == len(loaded.model_list) and fault.provider not in known:
+        raise OptionError(f"--{fault.kind}: {fault.provider} is no provider of the file: {', '.join(known)}")
+    return fault

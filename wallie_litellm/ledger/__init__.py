@@ -25,5 +25,6 @@ SQL is written nowhere else.
 ``experiments``  the figures of experiments and their arms, and which arms their guardrails stop
 ``experiment_watch``  keeps a process' experiments as they stand in the ledger
 ``kpis``         the key figures against their targets
+``past_requests``  what was asked for in a time, without content
 ``export``       records as CSV or JSON Lines
 """

@@ -9,6 +9,7 @@
 ``world``          the simulated providers, and the file's router pointed at them
 ``answers``        how they answer: sizes and times that follow from the seed
 ``traffic``        when requests come, and for what
+``from_ledger``    the requests that a ledger has, in their place
 ``session``        the requests are made, the faults come and go
 ``record``         a run's figures
 ``alerts``         the alerts that it has raised, in words

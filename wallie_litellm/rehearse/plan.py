@@ -65,6 +65,7 @@ class RehearsalPlan:
 
     ``requests`` is the file of those that the ledger has, in place of ``rates``. ``streams`` is the share of requests
     that are streamed. ``limited`` is false for the run that finds out what limits would carry the load: it has none.
+    ``left_out`` are the requests of the ledger that cannot be played.
     """
 
     config: str
@@ -78,6 +79,7 @@ class RehearsalPlan:
     streams: float = 0.0
     real_time: bool = False
     limited: bool = True
+    left_out: int = 0
 
     def without_faults(self) -> RehearsalPlan:
         """The run that this one is compared with."""

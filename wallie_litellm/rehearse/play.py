@@ -1,7 +1,8 @@
-"""Plays one run of a plan, in a process of its own: ``python -m`` this module, with the plan on standard input.
+"""Plays runs, in a process of its own: ``python -m`` this module.
 
-Its time may be virtual, it reaches no other machine, and the environment has no key; all of that holds for the process,
-so it is settled here before anything else is imported. It prints what was seen as one JSON object.
+Its time may be virtual, and it reaches no other machine: both hold for a process, so they are settled here before
+anything else is imported. A line of standard input has the plans of runs that are made side by side, each in a fork
+that has no keys in its environment; the answer is a line with their figures. The first line is the :class:`Setting`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import json
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from wallie_litellm.rehearse.loopback_only import forbid_other_machines
 from wallie_litellm.rehearse.virtual_time import LoopClock, VirtualLoop, VirtualTime
@@ -19,50 +21,93 @@ if TYPE_CHECKING:
     from wallie_litellm.rehearse.plan import RehearsalPlan
     from wallie_litellm.rehearse.world import World
 
-# Variables that are left while the router is built and at work; the file's own have said by then where models are.
+Figures = dict[str, Any]
+
+# Variables that are left once the file has been read, which may name others.
 _KEPT: Final = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONHASHSEED"})
 
 
+class Setting(NamedTuple):
+    """The time of the process: the machine's, or virtual from the Unix time ``start``."""
+
+    real_time: bool
+    start: float
+
+
 def main() -> None:
-    """Read the plan, play it, print the figures."""
-    data: dict[str, Any] = json.load(sys.stdin)
-    figures_to = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what LiteLLM prints is none of them
+    """Read plans, play them, write their figures; until standard input ends."""
+    setting = Setting(**json.loads(sys.stdin.readline()))
+    figures_to = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what LiteLLM prints is no figure
     logging.disable(logging.CRITICAL)
     forbid_other_machines()
     # Before LiteLLM is imported, which would fetch another price map.
     os.environ.update(LITELLM_LOCAL_MODEL_COST_MAP="True", HF_HUB_OFFLINE="1")
-    virtual = None if data["real_time"] else VirtualTime(data["start"])
+    virtual = None if setting.real_time else VirtualTime(setting.start)
     if virtual is not None:
         virtual.install()
-    # Not before time is what it shall be: modules bind its functions when they are imported.
-    from wallie_litellm.errors import ConfigError
-    from wallie_litellm.rehearse.plan import RehearsalPlan
-
-    try:
-        figures = _figures(RehearsalPlan.from_json(data), virtual)
-    except ConfigError as error:
-        figures = {"problems": error.problems}
-    with os.fdopen(figures_to, "w", encoding="utf-8") as out:
-        json.dump(figures, out)
+    play = _player(virtual)
+    for line in sys.stdin:
+        figures_to.write(json.dumps(_side_by_side(play, json.loads(line))) + "\n")
+        figures_to.flush()
 
 
-def _figures(plan: RehearsalPlan, virtual: VirtualTime | None) -> dict[str, Any]:
+def _side_by_side(play: Callable[[Figures], Figures], plans: Sequence[Figures]) -> list[Figures]:
+    pipes = []
+    for plan in plans:
+        reading, writing = os.pipe()
+        if not os.fork():
+            os.close(reading)
+            _play_and_end(play, plan, writing)
+        os.close(writing)
+        pipes.append(reading)
+    found = []
+    for reading in pipes:
+        with os.fdopen(reading, encoding="utf-8") as pipe:
+            found.append(json.loads(pipe.read() or "null"))
+        os.wait()
+    return found
+
+
+def _play_and_end(play: Callable[[Figures], Figures], plan: Figures, writing: int) -> NoReturn:
+    """What a fork does: it ends, with an error too, rather than answer in its parent's place."""
+    figures = json.dumps(play(plan))
+    with os.fdopen(writing, "w", encoding="utf-8") as pipe:
+        pipe.write(figures)
+    sys.exit()
+
+
+def _player(virtual: VirtualTime | None) -> Callable[[Figures], Figures]:
+    """What plays a plan. Not before time is what it shall be: modules bind its functions when they are imported."""
     import asyncio
     import random
 
+    from wallie_litellm.errors import ConfigError
+    from wallie_litellm.rehearse.plan import RehearsalPlan
     from wallie_litellm.rehearse.record import figures_of
+    from wallie_litellm.rehearse.session import play
     from wallie_litellm.rehearse.traffic import arrivals_of
 
-    world, groups = _world_of(plan)
-    random.seed(plan.seed)  # retries' jitter, and LiteLLM's pick among deployments of a group
-    loop = asyncio.new_event_loop() if virtual is None else VirtualLoop(virtual)
-    if virtual is not None:
-        world.clock = LoopClock(loop, virtual)  # type: ignore[arg-type] # it is a VirtualLoop
-    arrivals = arrivals_of(plan, world.config, groups)
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        played = runner.run(_play(plan, world, arrivals))
-    return figures_of(plan, world, arrivals, played)
+    async def session(plan: RehearsalPlan, world: World, arrivals: list[Any]) -> Any:
+        async with world.open():
+            return await play(plan, world, arrivals)
+
+    def figures(data: Figures) -> Figures:
+        plan = RehearsalPlan.from_json(data)
+        try:
+            world, groups = _world_of(plan)
+        except ConfigError as error:
+            return {"problems": error.problems}
+        random.seed(plan.seed)  # retries' jitter, and LiteLLM's pick among deployments of a group
+        loop = asyncio.new_event_loop() if virtual is None else VirtualLoop(virtual)
+        if virtual is not None:
+            world.clock = LoopClock(loop, virtual)
+        arrivals = arrivals_of(plan, world.config, groups)
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            played = runner.run(session(plan, world, arrivals))
+        return figures_of(plan, world, arrivals, played)
+
+    return figures
 
 
 def _world_of(plan: RehearsalPlan) -> tuple[World, list[str]]:
@@ -80,13 +125,6 @@ def _world_of(plan: RehearsalPlan) -> tuple[World, list[str]]:
         if fault.provider and fault.provider not in known:
             raise ConfigError([f"--{fault.kind}: {fault.provider} is no provider of the file: {', '.join(known)}"])
     return World(config, deployed, limited=plan.limited), chat_groups(deployed)
-
-
-async def _play(plan: RehearsalPlan, world: World, arrivals: list[Any]) -> Any:
-    from wallie_litellm.rehearse.session import play
-
-    async with world.open():
-        return await play(plan, world, arrivals)
 
 
 if __name__ == "__main__":

@@ -6,16 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.rehearse.plan import RehearsalPlan
 from wallie_litellm.rehearse.report import Figures, Report, is_short, report_of
 
-GIVEN_UP: Final = 12 * 3600.0  # seconds after which a run is ended
 _LAST_LINES: Final = 5  # of what a run that has failed wrote
 
 
@@ -25,38 +25,68 @@ def rehearse(plan: RehearsalPlan) -> Report:
     Raises:
         ConfigError: the file cannot be used, or a run ended without a result.
     """
-    plans = [plan, plan.without_faults()] if plan.faults else [plan]
-    played = _play_all(plans)
-    needs = None
-    if any(map(is_short, played[0]["providers"].values())):
-        (needs,) = _play_all([plan.without_limits()])
-    return report_of(plan, played[0], played[-1], needs)
+    with Player(real_time=plan.real_time, start=plan.start) as player:
+        played, *normal = player.play([plan, *([plan.without_faults()] if plan.faults else [])])
+        short = any(map(is_short, played["providers"].values()))
+        needs = player.play([plan.without_limits()])[0] if short else None
+    return report_of(plan, played, normal[0] if normal else played, needs)
 
 
-def _play_all(plans: Sequence[RehearsalPlan]) -> list[Figures]:
-    with ThreadPoolExecutor(len(plans)) as pool:
-        return list(pool.map(play, plans))
+class Player:
+    """The process that plays plans: a context manager. ``start`` is the Unix time at which virtual time begins."""
 
+    def __init__(self, *, real_time: bool, start: float) -> None:
+        self._setting = {"real_time": real_time, "start": start}
+        self._written = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed at the exit
+        self._process: subprocess.Popen[str]
 
-def play(plan: RehearsalPlan) -> Figures:
-    """One run, in a process whose sets have the same order each time."""
-    command = [sys.executable, "-m", "wallie_litellm.rehearse.play"]
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"}
-    ended = subprocess.run(  # noqa: S603 - our own module with our own arguments
-        command,
-        input=json.dumps(plan.to_json()),
-        capture_output=True,
-        text=True,
-        env=env,
-        timeout=GIVEN_UP,
-        check=False,
-    )
-    if ended.returncode:
-        said = ended.stderr.strip().splitlines()[-_LAST_LINES:]
-        raise ConfigError(["the rehearsal ended without a result:", *said])
-    figures: dict[str, Any] = json.loads(ended.stdout)
-    if "problems" in figures:
-        raise ConfigError(figures["problems"])
-    return figures
+    def __enter__(self) -> Self:
+        root = str(Path(__file__).resolve().parents[2])
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "wallie_litellm.rehearse.play"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._written,
+            text=True,
+            # Sets of names have the same order each time.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"},
+        )
+        self._send(self._setting)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._process.wait()
+        self._written.close()
+
+    def play(self, plans: Sequence[RehearsalPlan]) -> list[Figures]:
+        """The figures of runs that are made side by side.
+
+        Raises:
+            ConfigError: the file cannot be used, or a run ended without a result.
+        """
+        self._send([plan.to_json() for plan in plans])
+        assert self._process.stdout is not None, "it is a pipe"  # noqa: S101 - narrows the type
+        found: list[Figures | None] = json.loads(self._process.stdout.readline() or "[null]")
+        return [self._checked(figures) for figures in found]
+
+    def _send(self, data: Any) -> None:
+        assert self._process.stdin is not None, "it is a pipe"  # noqa: S101 - narrows the type
+        self._process.stdin.write(json.dumps(data) + "\n")
+        self._process.stdin.flush()
+
+    def _checked(self, figures: Figures | None) -> Figures:
+        if figures is None:
+            self._written.seek(0)
+            said = self._written.read().strip().splitlines()[-_LAST_LINES:]
+            raise ConfigError(["the rehearsal ended without a result:", *said])
+        if "problems" in figures:
+            raise ConfigError(figures["problems"])
+        return figures

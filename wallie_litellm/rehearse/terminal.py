@@ -42,6 +42,8 @@ def heading(report: Report) -> Iterator[str]:
     plan, time = report.plan, "real time" if report.plan.real_time else "simulated time"
     amount = f"{report.played['requests']:,} requests in {duration(plan.length)}"
     yield f"Rehearsal of {one_line(plan.config)}: {amount}, {time}, seed {plan.seed}"
+    if plan.left_out:
+        yield f"  without {plan.left_out:,} requests of the ledger: of models that the file has not, or no chats"
     yield from map(fault_sentence, plan.faults)
 
 

@@ -1,0 +1,1 @@
+from ledger_query_fixtures import ledger_file as ledger_file
