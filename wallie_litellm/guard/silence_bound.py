@@ -38,9 +38,9 @@ class SilenceBound:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         self._handle.cancel()
-        return await self._timeout.__aexit__(kind, error, trace)
+        await self._timeout.__aexit__(kind, error, trace)  # swallows nothing: it raises a TimeoutError
 
     def _wait(self, seconds: float) -> None:
         self._due = self._loop.time() + seconds
