@@ -1,12 +1,15 @@
-"""``python -m benchmarks [name ...] [--quick] [--json FILE]``."""
+"""``python -m benchmarks [name ...] [--quick] [--json FILE]``, or ``python -m benchmarks reliability [...]``."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import json
+import sys
 from pathlib import Path
 
+# Takes half an hour, installs what it compares with, and has options of its own: it runs where it is named alone.
+RELIABILITY = "reliability"
 NAMES = (
     "call_overhead",
     "own_time",
@@ -32,8 +35,16 @@ NAMES = (
 
 
 def main() -> None:
+    if sys.argv[1:2] == [RELIABILITY]:
+        importlib.import_module(f"benchmarks.{RELIABILITY}.__main__").main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure; see docs/benchmarks.md.")
-    parser.add_argument("names", nargs="*", metavar="name", help=f"one or more of: {', '.join(NAMES)} (default: all)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="name",
+        help=f"one or more of: {', '.join(NAMES)} (default: all); {RELIABILITY} alone",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer rounds and shorter loads, for a first look")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args()

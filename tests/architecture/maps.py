@@ -16,6 +16,7 @@ PATH: Final = re.compile(r"`((?:\w+/)*\w+(?:\.py|/))`")  # a file or a folder in
 # Folders of tests that are not named after a package, each with its reason.
 FOLDERS: Final = {
     "architecture": "the rules of the house",
+    "benchmarks": "what the benchmarks make of what they have seen",
     "browser": "the page in a real browser, end to end",
     "fleet": "several processes with one Redis, end to end",
     "failover": "what callers get of a provider's faults, in what time and by how many calls, end to end",
