@@ -42,9 +42,9 @@ def report(data: Mapping[str, Any]) -> str:
     """All tables."""
     parts = [_about(data)]
     if data["faults"]:
-        parts += ["## Verdicts", _verdicts(data), "## By fault", *_faults(data)]
+        parts += ["### Verdicts", _verdicts(data), "### By fault", *_faults(data)]
     if data["scenarios"]:
-        parts += ["## The scenarios of Failover Bench", _scenarios(data)]
+        parts += ["### The scenarios of Failover Bench", _scenarios(data)]
     return "\n\n".join(parts)
 
 
@@ -85,11 +85,12 @@ def _about(data: Mapping[str, Any]) -> str:
         "| system | versions |",
         "| --- | --- |",
     ]
-    for system in data["systems"].values():
-        versions = ", ".join(f"{name} {version}" for name, version in system["versions"].items())
+    for name in _systems(data):
+        system = data["systems"][name]
+        versions = ", ".join(f"{package} {version}" for package, version in system["versions"].items())
         lines.append(f"| {system['label']} | {versions} |")
     for name, reason in data["missing"].items():
-        lines += ["", f"Left out: {name}, as {reason}."]
+        lines += ["", f"Left out: {name}. {_sentence(' '.join(reason.split()))}"]
     return "\n".join(lines)
 
 
@@ -123,7 +124,7 @@ def _faults(data: Mapping[str, Any]) -> list[str]:
     parts = []
     for fault, found in data["faults"].items():
         scene = BY_NAME[fault]
-        parts += [f"### {fault}", f"{_sentence(scene.title)} Right: {scene.right}.", _fault(data, found)]
+        parts += [f"#### {fault}", f"{_sentence(scene.title)} Right: {scene.right}.", _fault(data, found)]
     return parts
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -171,17 +172,25 @@ def _spec(name: str, stack: ExitStack, own: Path, peers: Peers, groups: list[Gro
             return spec | {"kind": "wallie_library", "config": str(path), "feature": settings.FEATURE}
         case "litellm-proxy":
             proxy = stack.enter_context(started(own, settings.litellm_proxy(groups), "litellm"))
-            return spec | {"kind": "gateway", "url": f"{proxy.url}/v1", "key": PROXY_KEY}
+            more = {"versions": _versions("litellm")}
+            return spec | {"kind": "gateway", "url": f"{proxy.url}/v1", "key": PROXY_KEY, **more}
         case "wallie-proxy":
             proxy = stack.enter_context(started(own, settings.wallie(groups, own), "wallie-litellm", "proxy"))
-            headers = {"x-wallie-feature": settings.FEATURE}
-            return spec | {"kind": "gateway", "url": f"{proxy.url}/v1", "key": PROXY_KEY, "headers": headers}
+            more = {
+                "headers": {"x-wallie-feature": settings.FEATURE},
+                "versions": _versions("litellm", "wallie-litellm"),
+            }
+            return spec | {"kind": "gateway", "url": f"{proxy.url}/v1", "key": PROXY_KEY, **more}
         case "portkey":
             configs = {group.name: settings.portkey(group) for group in groups}
             found = {"@portkey-ai/gateway": _npm_version(peers)}
             more = {"config_header": "x-portkey-config", "configs": configs, "versions": found}
             return spec | {"kind": "gateway", "url": f"{stack.enter_context(_portkey(own, peers))}/v1", **more}
     raise ValueError(f"no system {name!r}")
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    return {name: version(name) for name in packages}
 
 
 def _group(group: Group) -> dict[str, Any]:
