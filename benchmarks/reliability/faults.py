@@ -224,9 +224,9 @@ SCENES: Final = (
     ),
     Scene(
         "give_up",
-        "the primary takes two seconds, every second caller leaves after half of one",
+        "the primary takes a second, every second caller leaves after half of it",
         "those who stay are answered; nothing is generated for those who left",
-        steps=(Step(-0.2, _set(FaultKind.SLOW, seconds=2.0)),),
+        steps=(Step(-0.2, _set(FaultKind.SLOW, seconds=1.0)),),
         give_up=0.5,
         settle=3.0,
     ),

@@ -45,10 +45,11 @@ def _from_pypi(missing: dict[str, str]) -> Path | None:
         missing["token-throttle"] = f"it needs Python {_NEWER[0]}.{_NEWER[1]}, and none was found"
     folder = FOLDER / "pypi"
     python, installed = folder / "bin" / "python", folder / ".installed"
-    if installed.exists() and all(file.stat().st_mtime <= installed.stat().st_mtime for file in lists):
+    same = [f"{name}=={version(name)}" for name in ("litellm", "openai")]
+    wanted = "\n".join([*same, *(file.read_text() for file in lists)])
+    if installed.exists() and installed.read_text() == wanted:
         return python
     print(f"installing {', '.join(file.name for file in lists)} into {FOLDER.name}/{folder.name} ...", flush=True)
-    same = [f"{name}=={version(name)}" for name in ("litellm", "openai")]
     asked = [word for file in lists for word in ("--requirement", str(file))]
     try:
         _run([newer or sys.executable, "-m", "venv", "--clear", str(folder)])
@@ -57,7 +58,7 @@ def _from_pypi(missing: dict[str, str]) -> Path | None:
         reason = f"its packages could not be installed ({type(error).__name__})"
         missing |= {"token-throttle": missing.get("token-throttle", reason), "aiolimiter": reason}
         return None
-    installed.touch()
+    installed.write_text(wanted)
     return python
 
 

@@ -13,6 +13,7 @@ from wallie_litellm.simulator import VisitRecord
 faults = importlib.import_module("benchmarks.reliability.faults")
 figures = importlib.import_module("benchmarks.reliability.figures")
 charts = importlib.import_module("benchmarks.reliability.charts")
+peers = importlib.import_module("benchmarks.reliability.peers")
 page = importlib.import_module("benchmarks.reliability.page")
 scenarios = importlib.import_module("benchmarks.reliability.scenarios")
 
@@ -96,6 +97,12 @@ def test_a_scenario_is_judged_by_the_catalogue_s_rules(scenario: str) -> None:
     spec = next(one for one in scenarios.SCENARIOS if one.id == scenario)
     seen = scenarios.Metrics(callers, primary, fallback, f"{scenario}-fallback", True)
     assert scenarios.verdict(spec, seen)["verdict"] == word
+
+
+def test_a_peer_that_cannot_be_installed_is_named_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers.shutil, "which", lambda name: None)
+    found = peers.install({"portkey", "litellm-router"})
+    assert (found.gateway, found.missing) == (None, {"portkey": "Node.js and npm are not installed"})
 
 
 def test_the_page_and_its_charts_are_what_their_figures_say() -> None:
