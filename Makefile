@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SERVE ?= 1
 FAST := tests/core tests/config tests/guard tests/limiter tests/routing tests/telemetry tests/architecture \
-	$(addprefix --ignore tests/,telemetry/test_posthog_outages.py \
+	$(addprefix --ignore tests/,telemetry/test_posthog_outages.py limiter/leased/test_fleet_simulation.py \
 	$(addprefix guard/test_,nothing_leaks.py loop_cancelled.py every_ending.py answer_cache.py latency_decisions.py \
 	experiments_over_http.py hedging_over_http.py hedging_properties.py hedging_tail.py tiers_over_http.py)) \
 	-k 'not redis and not cluster'

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import litellm
 import pytest
-from drop_in.actions import PROMPT
 from drop_in.upstream import Upstream
 from scripted_vendor import ScriptedVendor
 
@@ -27,6 +25,10 @@ def vendor(running_vendor: ScriptedVendor) -> ScriptedVendor:
 
 @pytest.fixture(scope="session")
 def running_upstream() -> Iterator[Upstream]:
+    # Not for the process that hands the tests out: it loads this file too, before it starts those that run them.
+    import litellm
+    from drop_in.actions import PROMPT
+
     server = Upstream()
     server.start()
     # The first call of a process imports a second's worth of modules, which no test's bound in time is to include.
