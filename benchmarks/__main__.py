@@ -30,6 +30,7 @@ NAMES = (
     "forecast",
     "answer_cache",
     "order_by_latency",
+    "simulated_order",
     "hedging",
 )
 

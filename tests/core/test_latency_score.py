@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from wallie_litellm.core.latency_score import DECAY, LatencyScore, normalised
+from wallie_litellm.core.latency_score import LatencyScore, normalised, since_change
 
 
 def test_answers_of_different_lengths_compare_as_answers_of_one_length() -> None:
@@ -15,17 +17,50 @@ def test_answers_of_different_lengths_compare_as_answers_of_one_length() -> None
     assert normalised(0.4, 0.5, 3, streamed=True) == pytest.approx(0.4)
 
 
-def test_old_calls_weigh_less() -> None:
+def score_of(*seconds: float) -> LatencyScore:
     score = LatencyScore()
-    for second in range(60):
-        score.add(float(second), 0.5)
-    for second in range(60, 120):
-        score.add(float(second), 5.0)
-    pace = score.pace()
+    for at, taken in enumerate(seconds):
+        score.add(float(at), taken)
+    return score
+
+
+def test_what_was_before_the_last_change_does_not_count() -> None:
+    for after in (5.0, 0.05):
+        pace = score_of(*[0.5] * 40, *[after] * 10).pace(60.0)
+        assert pace is not None
+        assert (pace.seconds, pace.last_few, pace.best_of_few) == pytest.approx((after, after, after))
+        assert pace.calls == 10
+    there_and_back = score_of(*[0.5] * 40, *[5.0] * 20, *[0.5] * 10).pace(80.0)
+    assert there_and_back is not None
+    assert (there_and_back.seconds, there_and_back.calls) == (pytest.approx(0.5), 10)
+
+
+def test_a_few_that_take_long_are_no_change() -> None:
+    dice = random.Random(3)
+    values = [2.3 if dice.random() < 0.05 else dice.gauss(-1.2, 0.1) for _ in range(3_000)]
+    assert all(len(since_change(values[end - 64 : end])) == 64 for end in range(64, len(values), 3))
+
+
+def test_by_chance_there_is_hardly_ever_a_change() -> None:
+    dice = random.Random(4)
+    values = [dice.gauss(0, 0.6) for _ in range(3_000)]
+    found = sum(len(since_change(values[end - 64 : end])) < 64 for end in range(64, len(values), 3))
+    assert found <= 3
+
+
+def test_calls_that_end_late_are_where_they_began() -> None:
+    score = score_of(*[0.5] * 30)
+    for at in range(7):
+        score.add(10.0 + at, 8.0)
+    pace = score.pace(40.0)
     assert pace is not None
-    assert pace.seconds == pytest.approx(5.0, rel=0.1)
-    assert pace.last_seconds == pytest.approx(5.0, rel=0.01)
-    assert pace.effective == pytest.approx(2 * DECAY, rel=0.1)
+    assert pace.calls == 37
+
+
+def test_calls_leave_after_ten_minutes() -> None:
+    score = score_of(0.5, 0.7)
+    assert score.pace(600.5) == score_of(0.7).pace(0.0)
+    assert score.pace(601.0) is None
 
 
 def test_the_calls_of_two_together_are_as_if_they_were_of_one() -> None:
@@ -33,12 +68,9 @@ def test_the_calls_of_two_together_are_as_if_they_were_of_one() -> None:
     for second, takes in enumerate((0.5, 0.7, 2.0, 0.3, 0.9)):
         (one if second % 2 else other).add(float(second), takes)
         both.add(float(second), takes)
-    merged, expected = one.merged(other).pace(), both.pace()
-    assert merged is not None
-    assert expected is not None
-    assert merged[2:] == pytest.approx(expected[2:])
+    assert one.merged(other).pace(5.0) == both.pace(5.0)
 
 
 def test_without_a_call_there_is_no_pace() -> None:
-    assert LatencyScore().pace() is None
-    assert LatencyScore().merged(LatencyScore()).pace() is None
+    assert LatencyScore().pace(0.0) is None
+    assert LatencyScore().merged(LatencyScore()).pace(0.0) is None

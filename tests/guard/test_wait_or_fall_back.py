@@ -42,6 +42,20 @@ async def test_with_a_patience_of_two_seconds_a_short_wait_waits_and_a_long_one_
         assert moved_on == (result.waited_ms == 0)
 
 
+async def test_a_chain_in_the_order_of_latency_passes_over_a_member_without_room_and_a_stated_one_waits(make_router):
+    clock = FakeClock()
+    router = make_router(
+        clock=clock, providers={"openai": {"rpm": 6, "burst": {"rpm": 1}}}, routing={"order": "latency"}
+    )
+    await use_up(router)
+    result = await execute_ai_request(router, "gpt-4o-mini", messages())
+    assert (result.provider, result.used_fallback, result.waited_ms) == ("anthropic", True, 0)
+    stated = asyncio.create_task(router.acompletion("gpt-4o-mini", messages(), fallbacks=["claude-sonnet-4"]))
+    await until(lambda: waiting(router) == 1)
+    clock.advance(10)
+    assert (await stated)._hidden_params["additional_headers"]["x-wallie-provider"] == "openai"
+
+
 async def test_other_features_keep_their_patience(make_router):
     clock = FakeClock()
     router = make_router(

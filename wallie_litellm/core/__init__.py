@@ -11,6 +11,7 @@
 ``learned_estimates``  an estimate of what a request will use, and what reported usage teaches
 ``latency_histogram``  what calls have taken in the last ten minutes
 ``latency_score``    how fast a model answers at present, and how sure that is
+``silence``          whether a model has fallen silent, by the calls that wait for it
 ``last_used``        a table with room for so many values
 ``recent_quantile``  a quantile of the values seen last
 ``token_estimate``   the text of an answer in tokens

@@ -6,6 +6,7 @@ Latencies are counted in bins whose bounds grow by a tenth, in slots of a minute
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from math import ceil, exp, floor, log
 from typing import Final
 
@@ -14,6 +15,34 @@ SLOT: Final = 60.0  # seconds
 RATIO: Final = 1.1  # of a bin's upper bound to its lower one
 SHORTEST: Final = 0.001  # seconds: what is shorter is in the first bin
 _LOG_RATIO: Final = log(RATIO)
+
+
+class LatencyTail:
+    """What share of the calls take longer than so many seconds, estimated on the high side: by Laplace's rule.
+
+    Beyond what any has taken the share falls with the square of the time, as in a heavy tail.
+    """
+
+    __slots__ = ("_beyond", "_count", "_longest")
+
+    def __init__(self, bins: Mapping[int, int], count: int) -> None:
+        self._count = count
+        longest, left = max(bins, default=0), count
+        self._longest = SHORTEST * exp(longest * _LOG_RATIO)
+        self._beyond: list[int] = []  # calls in this bin and those above, by its number
+        for number in range(longest + 1):
+            self._beyond.append(left)
+            left -= bins.get(number, 0)
+
+    def share(self, seconds: float) -> float:
+        """The share, above 0 and at most 1; those in the bin of ``seconds`` count as longer."""
+        if seconds > self._longest:
+            return (self._longest / seconds) ** 2 / (self._count + 1)
+        return (self._beyond[min(_bin_of(seconds), len(self._beyond) - 1)] + 1) / (self._count + 1)
+
+
+def _bin_of(seconds: float) -> int:
+    return 0 if seconds <= SHORTEST else ceil(log(seconds / SHORTEST) / _LOG_RATIO)
 
 
 class LatencyHistogram:
@@ -32,7 +61,7 @@ class LatencyHistogram:
         slot = floor(now / SLOT)
         if not self._slots or self._slots[-1][0] != slot:
             self._slots.append((slot, Counter()))
-        number = 0 if seconds <= SHORTEST else ceil(log(seconds / SHORTEST) / _LOG_RATIO)
+        number = _bin_of(seconds)
         self._slots[-1][1][number] += 1
         self._bins[number] += 1
         self.count += 1
@@ -53,6 +82,11 @@ class LatencyHistogram:
             if left <= 0:
                 return SHORTEST * exp((number - 0.5) * _LOG_RATIO) if number else SHORTEST
         raise AssertionError("the bins hold fewer calls than were counted")
+
+    def tail(self, now: float) -> LatencyTail:
+        """The shares of the calls that have taken longer than so many seconds."""
+        self._expire(now)
+        return LatencyTail(self._bins, self.count)
 
     def _expire(self, now: float) -> None:
         oldest = floor((now - WINDOW) / SLOT)

@@ -1,26 +1,37 @@
 """How fast a model answers at present, as a number that others can be compared with, and how sure that is.
 
-Of each call the logarithm of a normalised latency is averaged, older ones counting less. Logarithms make one slow call
-count no more than it should, and a ratio a difference. The weight by elapsed time is that of a peak EWMA without the
-peak (Finagle's ``PeakEwma``): a peak would let one slow call of a heavy tail reorder a chain.
+The logarithms of the last calls' normalised latencies are averaged: one slow call counts no more than it should, and a
+ratio is a difference. Calls before the last change of pace do not count: as in ADWIN (Bifet and Gavaldà, "Learning from
+time-changing data with adaptive windowing", 2007) the older part of a window is dropped where its mean is another. So
+the window is long while nothing changes, for a model that is rarely asked too, and short after.
 """
 
 from __future__ import annotations
 
-from math import exp, inf, log
+from collections import deque
+from collections.abc import Sequence
+from itertools import accumulate
+from math import exp, log
+from operator import sub
+from statistics import fmean, median
 from typing import Final, NamedTuple
 
-DECAY: Final = 16.0  # seconds in which a call's weight falls to 1/e
+from wallie_litellm.core.latency_histogram import WINDOW
+
+MOST: Final = 128  # calls that are looked at
+CHANGED: Final = 4.5  # standard errors between the means of two parts of a window that are of different paces
+LEAST_CHANGED: Final = 3  # calls in the newer part
+OUTLIER: Final = 2.0  # standard deviations of one call; what is farther from the median counts as that far in this test
 NORMAL_ANSWER: Final = 100  # output tokens of the answer that latencies are normalised to
 FEWEST_TOKENS: Final = 10  # of a stream, below which its pace says nothing
-LAST: Final = 0.4  # weight of the newest call in that of the last few
+LAST: Final = 3  # calls that are the last few
 PENALTY: Final = 10.0  # seconds that a failed call counts as, at least: errors are fast
 USUAL_SPREAD: Final = 0.5  # standard deviation of the logarithm
+LEAST_SPREAD: Final = 0.2  # of the logarithm, in the test for a change
 PRIOR: Final = 5.0  # calls as many as that counts for
-UNSURE: Final = (
-    6.0  # calls: of so many, the squared error is taken for twice as large, as their spread is not known well
-)
-_EARLIEST: Final = -inf
+UNSURE: Final = 6.0  # calls: of so many, the squared error is taken for twice as large
+_NEWER: Final = (*range(LEAST_CHANGED, 12), 13, 15, 17, 20, 23, 27, 32, 38, 45, 53, 63, 75, 90, 108)  # calls, at most
+_OF_NORMAL: Final = 0.954  # median distance between two calls of a normal distribution, in standard deviations
 
 
 def normalised(first_token: float, total: float, output_tokens: int, *, streamed: bool) -> float:
@@ -37,63 +48,83 @@ def normalised(first_token: float, total: float, output_tokens: int, *, streamed
 
 
 class Pace(NamedTuple):
-    """A typical latency in ``seconds``, and that of the last few calls.
+    """A typical latency in ``seconds``, that of the last few calls, and the shortest of those.
 
-    ``log_mean`` and ``variance`` are of the logarithms, ``effective`` is the number of calls that weigh as much (Kish).
+    ``log_mean`` and ``variance`` are of the logarithms, of so many ``calls`` since the pace has changed last.
     """
 
     seconds: float
-    last_seconds: float
+    last_few: float
+    best_of_few: float
     log_mean: float
     variance: float
-    effective: float
+    calls: int
 
     @property
     def squared_error(self) -> float:
         """The square of the mean's standard error; of few calls, the variance is taken for what is usual, in part."""
-        variance = (self.effective * self.variance + PRIOR * USUAL_SPREAD**2) / (self.effective + PRIOR)
-        return variance / self.effective * (1.0 + UNSURE / self.effective)
+        variance = (self.calls * self.variance + PRIOR * USUAL_SPREAD**2) / (self.calls + PRIOR)
+        return variance / self.calls * (1.0 + UNSURE / self.calls)
 
 
 class LatencyScore:
-    """The weighted sums of the calls' logarithms; ``now`` is in seconds of one clock, which does not go back."""
+    """The last calls of one kind. Times are seconds of one clock."""
 
-    __slots__ = ("_at", "_last", "_squared_weights", "_squares", "_sum", "_weight")
+    __slots__ = ("_calls",)
 
     def __init__(self) -> None:
-        self._at = _EARLIEST
-        self._last = 0.0
-        self._weight = self._squared_weights = self._sum = self._squares = 0.0
+        self._calls: deque[tuple[float, float]] = deque(maxlen=MOST)
 
-    def add(self, now: float, seconds: float) -> None:
+    def add(self, started_at: float, seconds: float) -> None:
         """Count one call of a normalised latency."""
-        kept = exp((self._at - now) / DECAY)
-        value = log(max(seconds, 1e-6))
-        self._at = now
-        self._last = value if not self._weight else self._last + LAST * (value - self._last)
-        self._weight = self._weight * kept + 1.0
-        self._squared_weights = self._squared_weights * kept * kept + 1.0
-        self._sum = self._sum * kept + value
-        self._squares = self._squares * kept + value * value
+        self._calls.append((started_at, log(max(seconds, 1e-6))))
 
     def merged(self, other: LatencyScore) -> LatencyScore:
         """The calls of both."""
         both = LatencyScore()
-        newer = self if self._at > other._at else other
-        both._at, both._last = newer._at, newer._last
-        for part in (self, other):
-            kept = exp((part._at - both._at) / DECAY) if part._weight else 0.0
-            both._weight += part._weight * kept
-            both._squared_weights += part._squared_weights * kept * kept
-            both._sum += part._sum * kept
-            both._squares += part._squares * kept
+        both._calls.extend(sorted((*self._calls, *other._calls)))
         return both
 
-    def pace(self) -> Pace | None:
-        """The present pace; ``None`` before the first call."""
-        if not self._weight:
+    def pace(self, now: float) -> Pace | None:
+        """The present pace; ``None`` without a call in the last ten minutes.
+
+        Calls are in the order in which they began: the last to end are slower than others.
+        """
+        values = [value for at, value in sorted(self._calls) if at > now - WINDOW]
+        if not values:
             return None
-        mean = self._sum / self._weight
-        variance = max(0.0, self._squares / self._weight - mean * mean)
-        effective = self._weight * self._weight / self._squared_weights
-        return Pace(exp(mean), exp(self._last), mean, variance, effective)
+        values = since_change(values)
+        mean = fmean(values)
+        variance = fmean([value * value for value in values]) - mean * mean
+        return Pace(
+            exp(mean), exp(fmean(values[-LAST:])), exp(min(values[-LAST:])), mean, max(0.0, variance), len(values)
+        )
+
+
+def since_change(values: Sequence[float]) -> Sequence[float]:
+    """The newest ``values`` that are of one pace: what is older is dropped until no part differs from the rest."""
+    while begin := _change_in(values):
+        values = values[begin:]
+    return values
+
+
+def _change_in(values: Sequence[float]) -> int:
+    """Where the newer part begins whose mean differs most from that of the older one; 0 where none does for sure.
+
+    The spread is taken from the differences of neighbours, which a change of pace leaves alone but for one.
+    """
+    count = len(values)
+    if count < 2 * LEAST_CHANGED:
+        return 0
+    spread = max(LEAST_SPREAD, median(map(abs, map(sub, values[1:], values))) / _OF_NORMAL)
+    middle, reach = median(values), OUTLIER * spread
+    low, high = middle - reach, middle + reach
+    sums = list(accumulate(low if value < low else high if value > high else value for value in values))
+    farthest, found = (CHANGED * spread) ** 2, 0
+    for newer in _NEWER:
+        if (older := count - newer) < LEAST_CHANGED:
+            break
+        distance = sums[older - 1] / older - (sums[-1] - sums[older - 1]) / newer
+        if (apart := distance * distance * newer * older / count) > farthest:
+            farthest, found = apart, older
+    return found

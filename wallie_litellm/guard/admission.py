@@ -343,8 +343,8 @@ class Admission:
         model = self._models.get(attempt.scope)
         if model is not None and model is not limiter and model.breaker_state()[0] in _OPEN:  # since it was looked at
             self._on_open_model(attempt.scope)
-        rules = context.rules
-        if min(rules.patience, rules.pause_patience) < context.waited + wait.for_answer and not limiter.is_feature:
+        patience = min(self._patience(context, paused=False), self._patience(context, paused=True))
+        if patience < wait.for_answer and not limiter.is_feature:
             self._watch_patience(context, attempt, limiter, waiter)
         return waiter
 
@@ -402,8 +402,13 @@ class Admission:
         return allowed if denial.retry_after <= allowed else None
 
     def _patience(self, context: RequestContext, *, paused: bool) -> float:
-        """Seconds that this request still waits while another member of its chain could serve."""
-        rules = context.rules
+        """Seconds that this request still waits while another member of its chain could serve.
+
+        None in a chain that is asked in the order of latency: a wait is latency, too.
+        """
+        rules, decided = context.rules, context.decided
+        if decided is not None and decided.by_latency:
+            return 0.0
         return max(0.0, (rules.pause_patience if paused else rules.patience) - context.waited)
 
     def _watch_patience(self, context: RequestContext, attempt: Attempt, limiter: Limiter, waiter: Waiter) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from math import inf
 from typing import Final, Protocol
 
@@ -16,12 +17,11 @@ from wallie_litellm.core.demand import Outcome
 from wallie_litellm.core.last_used import LastUsed
 from wallie_litellm.core.latency_histogram import LatencyHistogram
 from wallie_litellm.core.latency_score import PENALTY, LatencyScore, Pace, normalised
+from wallie_litellm.core.silence import Silence
 
+_SUCCESS: Final = Outcome.SUCCESS  # looking up an enum's member costs more than the arithmetic around it
 FEWEST: Final = 20  # calls in ten minutes below which no quantile is known
-SLOWEST: Final = 0.99  # of the calls: what takes FAR_LONGER times as long is overdue
-FAR_LONGER: Final = 1.5
-GIVEN_UP_FOR: Final = 10.0  # seconds
-COUNTED_EVERY: Final = 0.1  # seconds
+LOOKED_EVERY: Final = 0.1  # seconds between two looks at whether a model is silent
 MOST_KINDS: Final = 2_000  # scopes times two: with a wildcard, callers invent models
 
 
@@ -37,16 +37,16 @@ class MeasuredAttempt(Protocol):
 class _Kind:
     """The calls of one scope that stream, or of those that do not."""
 
-    __slots__ = ("answered_at", "counted_at", "first_tokens", "given_up", "given_up_at", "overdue", "score")
+    __slots__ = ("first_tokens", "in_flight", "is_silent", "looked_at", "score", "silence", "streamed")
 
-    def __init__(self) -> None:
+    def __init__(self, streamed: bool) -> None:
+        self.streamed = streamed
         self.first_tokens = LatencyHistogram()
         self.score = LatencyScore()
-        self.answered_at = -inf  # when a call was answered last, with a token or with an error
-        self.given_up = 0  # calls since then that were given up without an answer
-        self.given_up_at = -inf  # when the last of them was
-        self.counted_at = -inf  # when ``overdue`` was counted
-        self.overdue = 0
+        self.silence = Silence()
+        self.in_flight: dict[int, MeasuredAttempt] = {}  # by their identity
+        self.looked_at = -inf  # when ``is_silent`` was found out
+        self.is_silent = False
 
 
 class Latencies:
@@ -56,39 +56,50 @@ class Latencies:
         self._now = now
         self._lock = threading.Lock()
         self._kinds: LastUsed[tuple[str, bool], _Kind] = LastUsed(MOST_KINDS)
-        self._in_flight: dict[int, tuple[MeasuredAttempt, bool]] = {}  # by their identity
+        self._kind_of: dict[int, _Kind] = {}  # of attempts in flight, by their identity
 
     def begin(self, attempt: MeasuredAttempt, streamed: bool) -> None:
         """A call begins."""
         with self._lock:
-            self._in_flight[id(attempt)] = attempt, streamed
+            kind = self._kinds.use((attempt.scope, streamed), partial(_Kind, streamed))
+            kind.in_flight[id(attempt)] = attempt
+            self._kind_of[id(attempt)] = kind
 
     def end(self, attempt: MeasuredAttempt, result: AttemptResult) -> None:
         """A call has ended. One that says nothing of its model counts only where it took longer than usual already."""
         with self._lock:
-            _, streamed = self._in_flight.pop(id(attempt), (None, None))
-            if streamed is None:
+            kind = self._kind_of.pop(id(attempt), None)
+            if kind is None:
                 return
-            now, kind = self._now(), self._kinds.use((attempt.scope, streamed), _Kind)
+            del kind.in_flight[id(attempt)]
+            now, outcome = self._now(), result.outcome
             total = now - attempt.started_at
-            if result.timed_out and attempt.started_at >= kind.answered_at:
-                kind.given_up, kind.given_up_at = kind.given_up + 1, now
-            elif not result.timed_out and result.status_code is not None:
-                kind.answered_at, kind.given_up = now, 0
-            if result.verdict is Verdict.FAILURE:
-                kind.score.add(now, max(PENALTY, total))
-            elif result.outcome is Outcome.SUCCESS:
+            if outcome is _SUCCESS:
                 first = total if attempt.first_token_at is None else attempt.first_token_at - attempt.started_at
                 output = 0 if result.usage is None else result.usage.output
-                kind.answered_at, kind.given_up = max(kind.answered_at, attempt.started_at + first), 0
+                kind.silence.answered(attempt.started_at + first)
                 kind.first_tokens.add(now, first)
-                kind.score.add(now, normalised(first, total, output, streamed=streamed))
-            elif result.reason == HEDGED and not attempt.hedge:
-                # It would have taken longer still: without it, quantiles would leave out just what hedges are sent for.
-                kind.first_tokens.add(now, total)
-                kind.score.add(now, total)
-            elif result.outcome is not Outcome.CACHE_HIT and _is_longer(total, kind.score.pace()):
-                kind.score.add(now, total)
+                kind.score.add(attempt.started_at, normalised(first, total, output, streamed=kind.streamed))
+            elif outcome is not Outcome.CACHE_HIT:
+                self._end_unserved(kind, attempt, result, now)
+
+    @staticmethod
+    def _end_unserved(kind: _Kind, attempt: MeasuredAttempt, result: AttemptResult, now: float) -> None:
+        total = now - attempt.started_at
+        if result.status_code is not None and not result.timed_out:
+            kind.silence.answered(now)
+        elif attempt.first_token_at is not None:
+            kind.silence.answered(attempt.first_token_at)
+        elif kind.first_tokens.counted(now) >= FEWEST:
+            kind.silence.given_up(attempt, now, kind.first_tokens.tail(now))
+        if result.verdict is Verdict.FAILURE:
+            kind.score.add(attempt.started_at, max(PENALTY, total))
+        elif result.reason == HEDGED and not attempt.hedge:
+            # It would have taken longer still: without it, quantiles would leave out just what hedges are sent for.
+            kind.first_tokens.add(now, total)
+            kind.score.add(attempt.started_at, total)
+        elif _is_longer(total, kind.score.pace(now)):
+            kind.score.add(attempt.started_at, total)
 
     def first_token(self, scope: str, streamed: bool, quantile: float) -> float | None:
         """Seconds in which this share of the calls have had their first token; ``None`` with too few calls.
@@ -101,51 +112,41 @@ class Latencies:
                 return None
             return kind.first_tokens.quantile(now, quantile)
 
-    def overdue(self, scope: str, streamed: bool) -> int:
-        """How many calls wait far longer than usual, though nothing has been answered since they began.
+    def is_silent(self, scope: str, streamed: bool) -> bool:
+        """Whether the calls that wait for the scope's model show that it says nothing; unknown of too few, it does not.
 
-        Those that were given up meanwhile count for ten seconds, and then as one: a single call tries again. It is
-        counted anew ten times a second; with too few calls to know what is usual, none is.
+        It is found out anew ten times a second.
         """
         with self._lock:
             kind, now = self._kinds.get((scope, streamed)), self._now()
             if kind is None:
-                return 0
-            if now - kind.counted_at >= COUNTED_EVERY:
-                kind.counted_at, kind.overdue = now, self._count_overdue(kind, scope, streamed, now)
-            return kind.overdue
+                return False
+            if kind.silence.is_known:
+                return not kind.silence.tries(now)
+            if kind.in_flight and now - kind.looked_at >= LOOKED_EVERY:
+                kind.looked_at = now
+                kind.is_silent = kind.first_tokens.counted(now) >= FEWEST and kind.silence.shows(
+                    kind.in_flight.values(), now, kind.first_tokens.tail(now)
+                )
+            return kind.is_silent and bool(kind.in_flight)
 
-    def _count_overdue(self, kind: _Kind, scope: str, streamed: bool, now: float) -> int:
-        if kind.first_tokens.counted(now) < FEWEST:
-            return 0
-        slowest = kind.first_tokens.quantile(now, SLOWEST)
-        waits_since = now - FAR_LONGER * (slowest or 0.0)
-        mine = [one for one, streams in self._in_flight.values() if one.scope == scope and streams is streamed]
-        answered_at = max((one.first_token_at for one in mine if one.first_token_at is not None), default=-inf)
-        since = max(answered_at, kind.answered_at)
-        waiting = sum(one.first_token_at is None and since <= one.started_at <= waits_since for one in mine)
-        return waiting + (kind.given_up if now - kind.given_up_at < GIVEN_UP_FOR else min(kind.given_up, 1))
-
-    def pace_of(self, scopes: Iterable[str], streamed: bool) -> tuple[Pace | None, int]:
-        """The present pace of all ``scopes`` together, and how many of their calls were answered in ten minutes.
+    def pace_of(self, scopes: Iterable[str], streamed: bool) -> Pace | None:
+        """The present pace of all ``scopes`` together; ``None`` without a call in ten minutes.
 
         A call in flight for longer than the pace counts as that slow already.
         """
         with self._lock:
-            now, merged, count = self._now(), LatencyScore(), 0
-            names = set(scopes)
-            for scope in names:
-                if (kind := self._kinds.get((scope, streamed))) is not None:
-                    merged = merged.merged(kind.score)
-                    count += kind.first_tokens.counted(now)
-            pace = merged.pace()
-            if pace is None:
-                return None, count
-            for attempt, streams in self._in_flight.values():
-                is_silent = attempt.scope in names and streams is streamed and attempt.first_token_at is None
-                if is_silent and _is_longer(now - attempt.started_at, pace):
-                    merged.add(now, now - attempt.started_at)
-            return merged.pace(), count
+            now, merged = self._now(), LatencyScore()
+            kinds = [kind for scope in set(scopes) if (kind := self._kinds.get((scope, streamed))) is not None]
+            for kind in kinds:
+                merged = merged.merged(kind.score)
+            pace = merged.pace(now)
+            waiting = [one for kind in kinds for one in kind.in_flight.values() if one.first_token_at is None]
+            if longer := [one.started_at for one in waiting if _is_longer(now - one.started_at, pace)]:
+                for started_at in longer:
+                    merged.add(started_at, now - started_at)
+                pace = merged.pace(now)
+            return pace
 
 
 def _is_longer(seconds: float, pace: Pace | None) -> bool:

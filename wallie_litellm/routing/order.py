@@ -1,8 +1,9 @@
 """``order: latency``: the members of a chain by what they take, measured; the file's order where that is no reason.
 
-A member moves ahead of another when it is faster by a fifth and 100 ms, of twenty calls in ten minutes, and the
-difference is four standard errors: two members that are equal do not change places. One that the file has first moves
-back as soon as it is not slower. The others are asked first now and then, to see whether that is so.
+A member moves ahead of another when it is faster by a fifth and 100 ms, and the difference is four and a half standard
+errors, of what calls have taken since each member's pace has changed last: two members that are equal do not change
+places. One that the file has first moves back as soon as it is not slower. The others are asked first now and then, to
+see whether that is so.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from wallie_litellm.core.last_used import LastUsed
 from wallie_litellm.core.latency_score import USUAL_SPREAD, Pace
-from wallie_litellm.routing.latencies import FEWEST, Latencies
+from wallie_litellm.routing.latencies import Latencies
 from wallie_litellm.routing.plan import Asked, Decided, Member, Plan, Warm
 from wallie_litellm.routing.switches import Switches
 
@@ -22,9 +23,10 @@ LATENCY: Final = "latency"
 DECIDED_EVERY: Final = 1.0  # seconds between two looks at a chain
 GAIN: Final = 0.8  # of the other's latency: a member that takes less moves ahead
 LEAST_GAIN: Final = 0.1  # seconds
-SURE: Final = 4.0  # standard errors of the difference
-FEWEST_EFFECTIVE: Final = 10.0  # calls that weigh as much, of each of two that are compared
-ENOUGH_EFFECTIVE: Final = 24.0  # as FEWEST_EFFECTIVE, after which a member is looked at no closer
+SURE: Final = 4.5  # standard errors of the difference
+FEWEST: Final = 6  # calls of each of two that are compared
+KNOWN: Final = 10  # calls of a member that is not looked at closer without a reason
+ENOUGH: Final = 24  # calls after which a member that seems to be faster is looked at no closer
 SURE_TO_RETURN: Final = 1.5  # as SURE, that a member which the file has first is not slower by GAIN
 NOT_SLOWER: Final = 1.25  # times the other's latency: so fast a member that the file has first looks worth a return
 SLOWED_DOWN: Final = 1.25  # standard deviations of one call's logarithm; the last few together have half of one
@@ -48,17 +50,6 @@ class OrderChange(NamedTuple):
     reason: str
 
 
-class _Measured(NamedTuple):
-    """A member's pace, and how many answers in ten minutes that is of."""
-
-    pace: Pace | None
-    answers: int
-
-    @property
-    def is_known(self) -> bool:
-        return self.pace is not None and self.answers >= FEWEST
-
-
 class ChainOrder:
     """The order of one chain, for one kind of call. Times are seconds."""
 
@@ -73,12 +64,12 @@ class ChainOrder:
         self.asked_first_at = dict.fromkeys(members, now)
         self.since_explored = 0
 
-    def decide(self, measured: dict[str, _Measured], streamed: bool) -> OrderChange | None:
-        """Reorder by what was ``measured``; what has changed."""
+    def decide(self, paces: Mapping[str, Pace | None], streamed: bool) -> OrderChange | None:
+        """Reorder by their members' ``paces``; what has changed."""
         order, promising, reason = list(self.order), set(), None
         for place in range(len(order) - 1, 0, -1):
             ahead, behind = order[place - 1], order[place]
-            verdict = self._compare(ahead, behind, measured)
+            verdict = self._compare(ahead, behind, paces)
             if verdict is None:
                 continue
             if verdict is _PROMISING:
@@ -93,23 +84,16 @@ class ChainOrder:
         self.reason = reason
         return OrderChange(self.members, before, self.order, streamed, reason)
 
-    def _compare(self, ahead: str, behind: str, measured: dict[str, _Measured]) -> str | None:
+    def _compare(self, ahead: str, behind: str, paces: Mapping[str, Pace | None]) -> str | None:
         """Why ``behind`` moves ahead; ``_PROMISING`` where that is not sure yet."""
-        one, other = measured[behind], measured[ahead]
-        if one.pace is None or other.pace is None:
+        one, other = paces[behind], paces[ahead]
+        if one is None or other is None:
             return _PROMISING
         returns = self.members.index(behind) < self.members.index(ahead)
-        is_open = not one.is_known and one.pace.seconds < HOPELESS * other.pace.seconds
-        if not _is_faster(one.pace, other.pace, returns=returns):
-            return _PROMISING if is_open or _slows_down(other.pace, one.pace) else None
-        compared = min(one.pace.effective, other.pace.effective) >= FEWEST_EFFECTIVE
-        # Of a member that answers no more there are few answers: its failures say enough.
-        are_known = one.is_known and (other.is_known or returns or not other.answers)
-        if not (compared and are_known and _is_sure(one.pace, other.pace, returns=returns)):
-            looks_better = returns or _surely_faster(one.pace, other.pace) >= SURE_TO_EXPLORE
-            return _PROMISING if is_open or (looks_better and one.pace.effective < ENOUGH_EFFECTIVE) else None
-        found, instead = one.pace.seconds * 1000, other.pace.seconds * 1000
-        return f"{behind} takes {found:.0f} ms where {ahead} takes {instead:.0f} ms"
+        if min(one.calls, other.calls) >= FEWEST and _moves(one, other, returns=returns):
+            found, instead = one.seconds * 1000, other.seconds * 1000
+            return f"{behind} takes {found:.0f} ms where {ahead} takes {instead:.0f} ms"
+        return _PROMISING if _is_worth_a_look(one, other, returns=returns) else None
 
     def to_explore(self, now: float) -> str | None:
         """The member that is to be asked first this time, to see what it takes; ``None`` for the first in order."""
@@ -130,18 +114,21 @@ class ChainOrder:
 _PROMISING: Final = "promising"
 
 
-def _is_faster(one: Pace, other: Pace, *, returns: bool) -> bool:
-    """Whether ``one`` seems to be fast enough to move ahead of ``other``, or to return to where the file has it."""
-    if returns and one.last_seconds <= NOT_SLOWER * other.seconds:
-        return True
-    return one.seconds < GAIN * other.seconds and other.seconds - one.seconds > LEAST_GAIN
+def _moves(one: Pace, other: Pace, *, returns: bool) -> bool:
+    """Whether ``one`` is fast enough to move ahead of ``other``, or to return to where the file has it."""
+    if returns and one.last_few <= NOT_SLOWER * other.seconds:
+        return _surely_faster(one, other, log(1 / GAIN)) >= SURE_TO_RETURN
+    is_faster = one.seconds < GAIN * other.seconds and other.seconds - one.seconds > LEAST_GAIN
+    return is_faster and _surely_faster(one, other) >= SURE
 
 
-def _is_sure(one: Pace, other: Pace, *, returns: bool) -> bool:
-    """Whether that is no chance."""
-    if returns and _surely_faster(one, other, log(1 / GAIN)) >= SURE_TO_RETURN:
+def _is_worth_a_look(one: Pace, other: Pace, *, returns: bool) -> bool:
+    """Whether a few more calls of ``one`` may show that it is fast enough."""
+    if one.calls < KNOWN and one.seconds < HOPELESS * other.seconds:
         return True
-    return _surely_faster(one, other) >= SURE
+    if returns and one.best_of_few <= NOT_SLOWER * other.seconds:
+        return True
+    return one.calls < ENOUGH and (_surely_faster(one, other) >= SURE_TO_EXPLORE or _slows_down(other, one))
 
 
 def _surely_faster(one: Pace, other: Pace, allowance: float = 0.0) -> float:
@@ -151,7 +138,7 @@ def _surely_faster(one: Pace, other: Pace, allowance: float = 0.0) -> float:
 
 def _slows_down(ahead: Pace, behind: Pace) -> bool:
     """Whether the last few calls of ``ahead`` were slower than those of ``behind`` by more than their usual spread."""
-    return log(ahead.last_seconds) - behind.log_mean > SLOWED_DOWN * sqrt(max(behind.variance, USUAL_SPREAD**2))
+    return log(ahead.last_few) - behind.log_mean > SLOWED_DOWN * sqrt(max(behind.variance, USUAL_SPREAD**2))
 
 
 class OrderStep:
@@ -200,9 +187,10 @@ class OrderStep:
         if warm is not None and (kept := self._kept(warm, order, asked)) is not None:
             order = (kept, *(group for group in order if group != kept))
             why = f"{kept} first, whose vendor has the beginning of the prompt"
-        if order == groups and not explored:
-            return plan
         decided = decided or Decided()
+        decided.by_latency = True
+        if order == groups and not explored:
+            return plan if plan.decided is decided else plan._replace(decided=decided)
         if order == groups:  # the file's first is the one that is explored: on record, though nothing moves
             decided.why.append(why)
             return plan._replace(decided=decided)
@@ -218,7 +206,7 @@ class OrderStep:
         group, scope = warm.group, warm.scope
         if group is None or scope is None or group not in order[1:] or not self._serves_now(scope):
             return None
-        own, first = (self._latencies.pace_of(asked.scopes_of(one), asked.streams)[0] for one in (group, order[0]))
+        own, first = (self._latencies.pace_of(asked.scopes_of(one), asked.streams) for one in (group, order[0]))
         if own is None or (first is not None and own.seconds > WARM_GAIN * first.seconds):
             return None
         return group
@@ -229,10 +217,8 @@ class OrderStep:
             chain = self._chains.use((groups, streamed), lambda: ChainOrder(groups, now))
             if now - chain.decided_at >= DECIDED_EVERY:
                 chain.decided_at = now
-                measured = {
-                    group: _Measured(*self._latencies.pace_of(asked.scopes_of(group), streamed)) for group in groups
-                }
-                change = chain.decide(measured, streamed)
+                paces = {group: self._latencies.pace_of(asked.scopes_of(group), streamed) for group in groups}
+                change = chain.decide(paces, streamed)
             explored, order = chain.to_explore(now), chain.order
         if change is not None:
             self._report(change)

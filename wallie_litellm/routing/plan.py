@@ -33,8 +33,9 @@ class Decided:
     ``requested`` is the name that the caller used, where that is not the group asked first. ``unit`` is a hash of the
     user or session that has the ``arm``. ``auto_tier`` is the tier that ``auto`` chose, or with ``shadow`` would have,
     and ``auto_against`` the group whose price its choice is compared with.
-    ``order`` is the group that was planned first, where its latency put another before it, and ``stands_in`` says that
-    another is asked first for a time, while that one comes back or says nothing. ``wasted_usd`` is the cost of hedges
+    ``by_latency``: the chain is asked in the order of what its members take. ``order`` is the group that was planned
+    first, where its latency put another before it, and ``stands_in`` says that another is asked first for a time, while
+    that one comes back or says nothing. ``wasted_usd`` is the cost of hedges
     that lost. ``saved_usd`` is what a cached answer had cost. ``warm`` is the request's prefix, where that is
     looked at. ``why`` are short reasons, without content.
     """
@@ -48,6 +49,7 @@ class Decided:
     shadow: bool = False
     auto_saved_usd: float | None = None
     auto_against: str | None = None
+    by_latency: bool = False
     order: str | None = None
     stands_in: bool = False
     hedged: bool = False

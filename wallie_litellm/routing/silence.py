@@ -1,20 +1,16 @@
-"""A model that has fallen silent is asked second until one of its calls is answered, or all were given up a while ago.
+"""A model that has fallen silent is asked second until one of its calls is answered.
 
 ``first_token: auto`` gives each call up after its bound; until the first of them has reached that, and five have opened
-the breaker, new calls would go there too. Two calls that wait far longer than usual, while the model has answered
-nothing since they began, are enough to ask another member first.
+the breaker, new calls would go there too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from wallie_litellm.routing.latencies import Latencies
 from wallie_litellm.routing.plan import Asked, Plan
 from wallie_litellm.routing.switches import Switches
-
-FOUND_OUT_BY: Final = 2  # calls that wait longer than usual
 
 
 class SilenceStep:
@@ -41,4 +37,4 @@ class SilenceStep:
 
     def _is_silent(self, group: str, asked: Asked) -> bool:
         scopes = tuple(asked.scopes_of(group))
-        return bool(scopes) and all(self._latencies.overdue(one, asked.streams) >= FOUND_OUT_BY for one in scopes)
+        return bool(scopes) and all(self._latencies.is_silent(one, asked.streams) for one in scopes)
