@@ -44,8 +44,12 @@ async def test_a_slow_provider_is_asked_second_and_the_record_says_why(make_rout
     router = make_router(
         bus=bus, routing={"order": "latency"}, features={"chat": {}, "plain": {"order": "fixed"}}, **CHAIN
     )
-    fleet["openai"].slow(0.3)
-    await ask(router, 150)
+    fleet["openai"].slow(1.0)
+    for _ in range(30):
+        await ask(router, 10)
+        if bus.of(OrderChanged):
+            break
+    await ask(router, 10)
     [chain] = router.guard.status()["routing"]["order"]
     change = bus.of(OrderChanged)[-1]
     assert (change.chain, change.before) == ((GROUP, "claude-sonnet-4"), (GROUP, "claude-sonnet-4"))
