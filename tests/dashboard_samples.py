@@ -226,6 +226,9 @@ def ill() -> Snapshot:
         HistoryRow(NOW - 20, "action", "mistral", "", "open_circuit", "incident 4711", "maria (page, 127.0.0.1)"),
         HistoryRow(NOW - 25, "health", "groq", "degraded", "down", "server error", ""),
         HistoryRow(NOW - 25, "breaker", "groq", "closed", "open", "server error", ""),
+        HistoryRow(
+            NOW - 28, "order", "", "gpt-4o, mistral", "mistral, gpt-4o", "mistral takes 0.4 s", "", model="gpt-4o"
+        ),
         HistoryRow(NOW - 30, "fallback", "groq", "llama-3.1-8b", "gpt-4o-mini", "server error", ""),
         HistoryRow(NOW - 90_000, "breaker", "gemini", "forced_open", "half_open", "released by the operator", ""),
     ]

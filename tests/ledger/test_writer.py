@@ -28,6 +28,7 @@ from wallie_litellm.events import (
     HealthChanged,
     LimitOverstated,
     OperatorActed,
+    OrderChanged,
     ProviderDown,
     QuotaCrossed,
     Unpriced,
@@ -90,6 +91,7 @@ def one_of_each() -> list[Event]:
         FeedbackGiven(new_id(), now + 9, first.request_id, 0.75),
         ExperimentChanged(new_id(), now + 9, "chat-model", "f00d", "concluded", "gpt-4o", "cli:ops", "cheaper"),
         ArmStopped(new_id(), now + 9, "chat-model", "gpt-4o", 0.3, 0.1, 120),
+        OrderChanged(new_id(), now + 9, ("gpt-4o", "sonnet"), True, ("gpt-4o", "sonnet"), ("sonnet", "gpt-4o"), "slow"),
     ]
 
 
@@ -128,10 +130,12 @@ def test_a_record_has_the_values_of_its_event(database_url: str, open_sink: Sink
     (change,) = rows(database_url, select(experiment_changes))
     assert (change.experiment, change.definition, change.change) == ("chat-model", "f00d", "concluded")
     assert (change.arm, change.actor, change.reason) == ("gpt-4o", "cli:ops", "cheaper")
-    breaker, health = rows(database_url, select(transitions).order_by("at"))
+    breaker, health, order = rows(database_url, select(transitions).order_by("at"))
     assert (breaker.model, health.model, breaker.reason) == ("gpt-4o", "", "5 failures")
     assert (breaker.type, breaker.before, breaker.after) == ("breaker", "closed", "open")
     assert (health.type, health.before, health.after, health.reason) == ("health", "healthy", "down", None)
+    assert (order.type, order.provider, order.model) == ("order", "", "gpt-4o")
+    assert (order.before, order.after, order.reason) == ("gpt-4o, sonnet", "sonnet, gpt-4o", "slow (streams)")
     found_alerts = {row.type: row for row in rows(database_url, select(alerts))}
     stopped = found_alerts["arm_stopped"]
     assert (stopped.level, stopped.model, stopped.detail) == ("warning", "gpt-4o", "chat-model")

@@ -32,6 +32,7 @@ from wallie_litellm.events import (
     HealthChanged,
     LimitOverstated,
     OperatorActed,
+    OrderChanged,
     QuotaCrossed,
     Unpriced,
     UsageReported,
@@ -265,8 +266,13 @@ def test_what_routing_decided_is_sent_and_nothing_of_what_it_did_not(sent: Sent)
                 "userId": "u1",
             },
         ),
+        (
+            OrderChanged(new_id(), NOON, ("a", "b"), True, ("a", "b"), ("b", "a"), "b takes 20 ms"),
+            "ai.order.changed",
+            {"chain": ["a", "b"], "stream": True, "before": ["a", "b"], "after": ["b", "a"], "reason": "b takes 20 ms"},
+        ),
     ],
-    ids=["health", "quota", "quota-in-debt", "forecast", "overstated", "unpriced", "budget", "arm", "fallback"],
+    ids=["health", "quota", "quota-in-debt", "forecast", "overstated", "unpriced", "budget", "arm", "fallback", "order"],
 )
 def test_every_other_event_has_its_name_and_properties(
     sent: Sent, fact: Event, name: str, properties: dict[str, Any]

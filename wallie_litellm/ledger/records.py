@@ -26,6 +26,7 @@ from wallie_litellm.events import (
     HealthChanged,
     LimitOverstated,
     OperatorActed,
+    OrderChanged,
     ProviderDown,
     QuotaCrossed,
     Settled,
@@ -208,6 +209,14 @@ def _health(event: HealthChanged, worker: str) -> Row:
     )
 
 
+def _order(event: OrderChanged, worker: str) -> Row:
+    reason = f"{event.reason} (streams)" if event.stream else event.reason
+    return (
+        *(event.id, event.at, worker, "order", "", _name(event.chain[0]), _name(", ".join(event.before))),
+        *(_name(", ".join(event.after)), _text(reason), None),
+    )
+
+
 def _fallback(event: FellBack, worker: str) -> Row:
     return (
         *(event.id, event.at, worker, "fallback", _name(event.from_provider), ""),
@@ -255,6 +264,7 @@ _ROWS: dict[type, tuple[str, Callable[[Any, str], Row]]] = {
     BreakerChanged: ("transition", _breaker),
     HealthChanged: ("transition", _health),
     FellBack: ("transition", _fallback),
+    OrderChanged: ("transition", _order),
     OperatorActed: ("action", _action),
     UsageReported: ("outside_usage", _outside_usage),
     FeedbackGiven: ("feedback", _feedback),

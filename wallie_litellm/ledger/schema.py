@@ -189,8 +189,9 @@ alerts = Table(
     Index("wallie_alerts_at", "at"),
 )
 
-# events.BreakerChanged (type breaker), events.HealthChanged (health) and events.FellBack (fallback). ``model`` is empty
-# for a breaker or a health that is the provider's.
+# events.BreakerChanged (type breaker), events.HealthChanged (health), events.FellBack (fallback) and
+# events.OrderChanged (order; model is the chain's first group in the file, before and after are its groups in order).
+# ``model`` is empty for a breaker or a health that is the provider's.
 transitions = Table(
     "wallie_transitions",
     metadata,

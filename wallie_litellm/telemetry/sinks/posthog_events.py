@@ -21,6 +21,7 @@ from wallie_litellm.events import (
     FellBack,
     HealthChanged,
     LimitOverstated,
+    OrderChanged,
     QuotaCrossed,
     Settled,
     Unpriced,
@@ -32,6 +33,7 @@ FAILED: Final = "ai.request.failed"
 HEALTH: Final = "ai.provider.health"
 QUOTA: Final = "ai.quota.alert"
 FALLBACK: Final = "ai.fallback.triggered"
+ORDER: Final = "ai.order.changed"
 
 Properties = dict[str, Any]
 
@@ -178,6 +180,20 @@ def _health_changed(event: HealthChanged) -> Captured:
     )
 
 
+def _order_changed(event: OrderChanged) -> Captured:
+    return Captured(
+        ORDER,
+        None,
+        {
+            "chain": list(event.chain),
+            "stream": event.stream,
+            "before": list(event.before),
+            "after": list(event.after),
+            "reason": event.reason,
+        },
+    )
+
+
 def _quota_crossed(event: QuotaCrossed) -> Captured:
     return Captured(
         QUOTA,
@@ -285,6 +301,7 @@ _TRANSLATIONS: Mapping[type, Callable[[Any], Captured]] = {
     Ended: _ended,
     FellBack: _fell_back,
     HealthChanged: _health_changed,
+    OrderChanged: _order_changed,
     QuotaCrossed: _quota_crossed,
     ExhaustionForeseen: _exhaustion_foreseen,
     LimitOverstated: _overstated,
