@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from openai import BadRequestError
 from recording import RecordingBus
 from support import assert_nothing_leaked, messages
 
@@ -27,10 +28,13 @@ HARD = (
 Make = Callable[..., WallieRouter]
 
 
-def tiered(make_router: Make, bus: RecordingBus | None = None, **auto: Any) -> WallieRouter:
+def tiered(
+    make_router: Make, bus: RecordingBus | None = None, arguments: dict[str, Any] | None = None, **auto: Any
+) -> WallieRouter:
     features = {"chat": {"tier": "premium"}, "smart": {"tier": "auto"}}
     return make_router(
         bus=bus,
+        arguments=arguments,
         routing={"tiers": TIERS, "auto": {**AUTO, **auto}},
         features=features,
         retry={"max_retries": 0},
@@ -116,6 +120,52 @@ async def test_a_tiers_chain_stands_in_the_place_of_configured_fallbacks(
     assert router.chain_of("gpt-4o-mini") == ["claude-sonnet-4", "gemini-2.0-flash", "llama-3.1-8b"]
     assert router.guard.next_fallback("flash", exclude=["gemini"]) == "llama-3.1-8b"
     assert router.providers_of("flash") == {"openai"}
+
+
+SPECIAL = {"context_window": "context_window_fallbacks", "content_policy": "content_policy_fallbacks"}
+
+
+@pytest.mark.parametrize("fault", SPECIAL)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_prompt_that_a_tiers_group_refuses_goes_along_that_groups_own_chain(
+    make_router: Make, fleet: SimulatedProviders, fault: str, stream: bool
+) -> None:
+    bus = RecordingBus()
+    settings = {SPECIAL[fault]: [{"gpt-4o-mini": ["claude-sonnet-4"]}]}
+    router = tiered(make_router, bus, settings)
+    getattr(fleet["openai"], fault)()
+
+    async def ask(**more: Any) -> str:
+        answer = await router.acompletion("flash", messages("hi"), stream=stream, **more)
+        if stream:
+            assert [chunk async for chunk in answer]
+        return str(answer._hidden_params["additional_headers"]["x-wallie-model-group"])
+
+    assert await ask() == "claude-sonnet-4"
+    request = ended(bus)
+    assert (request.requested, request.model, request.tier, request.success) == ("flash", "gpt-4o-mini", "flash", True)
+    # What a request states goes before that, by the name that it asks for or by the group's, and may be a tier.
+    assert await ask(**{SPECIAL[fault]: [{"gpt-4o-mini": ["gemini-2.0-flash"]}]}) == "gemini-2.0-flash"
+    assert await ask(**{SPECIAL[fault]: [{"flash": ["gemini-2.0-flash"]}]}) == "gemini-2.0-flash"
+    fleet["anthropic"].fail(status=500, model="claude-opus-4-6")
+    fleet["openai"].restore()
+    getattr(fleet["openai"], fault)(model="gpt-4o-mini")
+    assert await ask(**{SPECIAL[fault]: ["premium"]}) == "gpt-4o"
+    assert [(one.from_model, one.to_model) for one in bus.of(FellBack)[-2:]] == [
+        ("gpt-4o-mini", "claude-opus-4"), ("claude-opus-4", "gpt-4o"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", SPECIAL)
+async def test_without_a_chain_for_that_a_refused_prompt_ends_a_tiers_request(
+    make_router: Make, fleet: SimulatedProviders, fault: str
+) -> None:
+    bus = RecordingBus()
+    router = tiered(make_router, bus)
+    getattr(fleet["openai"], fault)()
+    with pytest.raises(BadRequestError):
+        await execute_ai_request(router, "flash", messages("hi"))
+    assert (ended(bus).tier, ended(bus).status_code, bus.of(FellBack)) == ("flash", 400, [])
 
 
 async def test_auto_goes_by_the_prompt_and_its_record_says_why_and_what_it_saved(make_router: Make) -> None:

@@ -52,6 +52,7 @@ def proxy(
 ) -> Iterator[Proxy]:
     config = shipped_config()
     config["model_list"] = running_fleet.point(config["model_list"])
+    config["router_settings"]["context_window_fallbacks"] = [{"gpt-4o-mini": ["claude-sonnet-4"]}]
     config["wallie"] |= {
         "ledger": {"url": ledger.url},
         "retry": {"max_retries": 0},
@@ -128,6 +129,22 @@ def test_a_tier_falls_back_along_its_own_chain(proxy: Proxy, fleet: SimulatedPro
     fleet["openai"].fail(status=500)
     answer = chat(proxy, model="flash")
     assert (group(answer), answer.headers["x-wallie-fallback"]) == ("gemini-2.0-flash", "1")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_that_is_refused_goes_along_the_groups_own_chain_as_far_as_the_key_may(
+    proxy: Proxy, fleet: SimulatedProviders, stream: bool
+) -> None:
+    fleet["openai"].context_window()
+    assert group(chat(proxy, model="flash", stream=stream)) == "claude-sonnet-4"
+    fleet["openai"].restore()
+    fleet["openai"].content_policy()
+    assert chat(proxy, model="flash", stream=stream).status == 400
+    stated = {"model": "flash", "stream": stream, "content_policy_fallbacks": [{"flash": ["premium"]}]}
+    assert group(chat(proxy, **stated)) == "claude-opus-4"
+    asked = len(fleet["anthropic"].bodies())
+    assert chat(proxy, "sk-tier", **stated).status == 403
+    assert len(fleet["anthropic"].bodies()) == asked
 
 
 def test_a_request_without_model_and_tier_is_refused_as_before(proxy: Proxy) -> None:

@@ -471,7 +471,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
             )
         disabled = stated.get("disable_fallbacks") is True
         members = () if context.route.plan is None else context.route.plan.members
-        chains = Chains(members, _NO_CHAINS if disabled else stated, self._chains.own)
+        own = _NO_CHAINS if disabled else self._tiers.in_groups(stated, OWN_CHAINS)
+        chains = Chains(members, own, self._chains.own)
         most = self.guard.config.retry.max_retries
         most = min(most, retries) if isinstance(retries, int) and not isinstance(retries, bool) else most
         loop = RequestLoop(context, chains, self.guard, self._inner, max(0, most), mock_fault)

@@ -36,6 +36,32 @@ class TierNames:
         named = self._tiers.name_for(None if model is None else str(model), feature, stated_tier(arguments), metadata)
         return None if named is None else named[0]
 
+    def in_groups(self, stated: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+        """``stated`` with the tiers in its chains of these ``names`` as their groups.
+
+        A chain after a tier is one after each of its groups; one that goes on to a tier goes on along it.
+        """
+        if self._tiers is None or not any(stated.get(name) for name in names):
+            return stated
+        return {**stated, **{name: self._expanded(stated[name]) for name in names if stated.get(name)}}
+
+    def _expanded(self, fallbacks: Any) -> Any:
+        if not isinstance(fallbacks, list | tuple):
+            return fallbacks
+        expanded: list[Any] = []
+        for entry in fallbacks:
+            if not isinstance(entry, Mapping):
+                expanded += self._groups(entry)
+            elif "model" in entry:
+                expanded += [{**entry, "model": group} for group in self._groups(entry["model"])]
+            else:
+                chains = {group: self._expanded(after) for name, after in entry.items() for group in self._groups(name)}
+                expanded.append(chains)
+        return expanded
+
+    def _groups(self, name: Any) -> Sequence[Any]:
+        return self.chain(name) or (name,) if isinstance(name, str) else (name,)
+
     def take_stated(self, arguments: dict[str, Any], stated: dict[str, Any]) -> None:
         """Move the tier that a call states from its ``arguments``, which go to the provider, to those ``stated``."""
         if self._tiers is not None:
