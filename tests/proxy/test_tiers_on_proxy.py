@@ -190,6 +190,18 @@ def test_a_key_for_auto_may_use_all_that_auto_chooses(proxy: Proxy) -> None:
     assert chat(proxy, "sk-first", model="auto", text=HARD).status == 403
 
 
+def test_a_session_of_claude_code_stays_with_the_tier_of_its_first_request(proxy: Proxy) -> None:
+    def ask(session: str, text: str) -> str:
+        user = f"user_{'5f' * 32}_account__session_{session}"
+        body = {"model": "auto", "max_tokens": 20, "messages": messages(text), "metadata": {"user_id": user}}
+        return group(post(proxy, "/v1/messages", body))
+
+    first, second = "1c9e6a52-77d0-4a0e-8a34-0c2f6a1b7d11", "1c9e6a52-77d0-4a0e-8a34-0c2f6a1b7d12"
+    assert [ask(first, HARD), ask(first, "hi"), ask(second, "hi"), ask(second, HARD)] == [
+        "claude-opus-4", "claude-opus-4", "gpt-4o-mini", "gpt-4o-mini",
+    ]  # fmt: skip
+
+
 def test_the_ledger_has_the_tier_and_what_was_asked_for(proxy: Proxy, ledger: RecordedLedger) -> None:
     assert group(chat(proxy, model="auto", user="tiers-1")) == "gpt-4o-mini"
     _, request = ledger.of("tiers-1")

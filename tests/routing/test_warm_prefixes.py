@@ -53,6 +53,8 @@ def test_a_prompt_too_short_for_a_vendors_cache_has_none() -> None:
     [
         ({"litellm_session_id": "s1"}, {}),
         ({}, {"session_id": "s1"}),
+        ({"user": '{"device_id": "5f", "account_uuid": "", "session_id": "s1"}'}, {}),
+        ({"metadata": {"user_id": '{"device_id": "5f", "session_id": "s1"}'}}, {}),
         ({}, {"conversationId": "s1"}),
         ({}, {"threadId": "s1"}),
     ],

@@ -3,6 +3,7 @@
 ``dimensions``       what a limit can count
 ``limit_keys``       the names of limits: a dimension, and the models that it is for
 ``model_patterns``   which models a pattern of the configuration matches
+``agent_users``      the user and the session that a coding agent names in one text
 ``demand``           what a request demands of the limits, and what is charged for its result
 ``prompt_size``      the size of what is sent: text, JSON, tokens and media, on any wire
 ``media_headers``    what a file's own bytes say of its size

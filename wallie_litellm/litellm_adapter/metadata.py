@@ -5,12 +5,11 @@ They are read once, when a request begins, so that retries, fallbacks and stream
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
+from wallie_litellm.core.agent_users import agent_user
 from wallie_litellm.core.scrubbing import scrubbed_metadata, scrubbed_name
 
 # Keys that LiteLLM's Router adds to the metadata of a request, and those that have a column of their own.
@@ -37,9 +36,6 @@ _NOT_THE_CALLERS: Final = frozenset(
 )
 # Keys that LiteLLM's proxy puts beside the caller's own before it copies them to ``requester_metadata``.
 _THE_PROXYS: Final = frozenset({"headers", "used_client_oauth_token", "litellm_session_id_omitted"})
-# Claude Code's ``metadata.user_id``: a device, an account that may be empty, and a session, which is new each time.
-# Newer versions write the same three as JSON.
-_CLAUDE_CODE: Final = re.compile(r"user_([0-9a-f]+)_account_([0-9a-f-]*)_session_[0-9a-f-]+")
 Sources = list[Mapping[str, Any]]
 
 
@@ -110,20 +106,8 @@ def _user(kwargs: Mapping[str, Any], sources: Sources) -> str | None:
 
 def _without_session(user: object) -> object:
     """``user``; of one that names device, account and session, as Claude Code's does, device and account alone."""
-    if not isinstance(user, str):
-        return user
-    if (found := _CLAUDE_CODE.fullmatch(user)) is not None:
-        return _device_and_account(*found.groups())
-    if user.startswith("{"):
-        with suppress(ValueError, RecursionError):
-            stated = json.loads(user)
-            if isinstance(stated.get("device_id"), str) and "session_id" in stated:
-                return _device_and_account(stated["device_id"], str(stated.get("account_uuid") or ""))
-    return user
-
-
-def _device_and_account(device: str, account: str) -> str:
-    return "_".join(("user", device, "account", account) if account else ("user", device))
+    found = agent_user(user)
+    return user if found is None else found.user
 
 
 def _own(sources: Sources) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
+from wallie_litellm.core.agent_users import agent_user
 from wallie_litellm.routing.plan import Asked, Decided, Plan, Warm
 from wallie_litellm.routing.remembered import Remembered
 
@@ -100,10 +101,22 @@ def digest_of(arguments: Mapping[str, Any], metadata: Mapping[str, Any]) -> byte
 
 
 def session_of(arguments: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
-    """The conversation that a request is part of, as LiteLLM's arguments or its metadata name it."""
+    """The conversation that a request is part of, as LiteLLM's arguments, its metadata or an agent's user name it."""
     stated = arguments.get("litellm_session_id")
     found = next((metadata[key] for key in SESSION_KEYS if metadata.get(key)), None) if stated is None else stated
+    if found is None:
+        return next((agent.session for one in _users(arguments) if (agent := agent_user(one)) is not None), None)
     return str(found) if isinstance(found, str | int) and found != "" else None
+
+
+def _users(arguments: Mapping[str, Any]) -> Iterator[object]:
+    """The users that a request names, as it was stated."""
+    yield arguments.get("user")
+    for name in ("metadata", "litellm_metadata"):
+        if isinstance(found := arguments.get(name), Mapping):
+            yield found.get("user_id")
+            if isinstance(inner := found.get("requester_metadata"), Mapping):
+                yield inner.get("user_id")
 
 
 def _beginning(arguments: Mapping[str, Any]) -> Iterator[str]:
