@@ -46,6 +46,13 @@ logger = logging.getLogger(__name__)
 SPOOL_TIMEOUT: Final = 2.0  # seconds that a start waits for the ledger to take in what its spool holds
 EXPERIMENTS_EVERY: Final = 5.0  # seconds between two looks of a worker at its experiments in the ledger
 EXPERIMENTS_TIMEOUT: Final = 2.0  # seconds that a start waits to know where its experiments stand
+_WATCHED_BY: Final = (
+    "providers",
+    "features",
+    "experiments",
+    "forecast",
+    "reload",
+)  # sections that decide what is watched
 RESTORE_TIMEOUT: Final = 5.0  # seconds that a start waits for the ledger before it begins with empty limits
 
 
@@ -148,6 +155,7 @@ def open_guard(
         guard.close()
         raise
     guard.live.follow(watched)
+    guard.reload_with_fleet()
     guard.on_close(watched.close)
     return guard
 
@@ -167,6 +175,8 @@ class _Watched:
         """
         if (guard := self._guard()) is not None:
             self._close = [_ask_vendors(guard), _watch_experiments(guard, timeout), _watch_forecasts(guard)]
+            if guard.config.reload == "watch":
+                self._close.append(guard.watch_file())
 
     def close(self) -> None:
         """End it."""
@@ -176,9 +186,8 @@ class _Watched:
     def prepare_reload(self, change: ConfigChange) -> Prepared:
         """Begin anew, where the file has changed what it goes by."""
         old, new = change.old.wallie, change.new.wallie
-        parts = ("providers", "features", "experiments", "forecast")
-        is_same = all(getattr(old, part) == getattr(new, part) for part in parts)
-        return Prepared(lambda: None) if is_same else Prepared(self._begin_anew)
+        has_changed = any(getattr(old, name) != getattr(new, name) for name in _WATCHED_BY)
+        return Prepared(self._begin_anew if has_changed else lambda: None)
 
     def _begin_anew(self) -> None:
         guard = self._guard()

@@ -23,6 +23,7 @@ OPERATIONS = {
     "kpis": ("get", "/api/kpis"),
     "export": ("get", "/api/export.csv"),
     "experiments": ("get", "/api/experiments"),
+    "reload_config": ("post", "/api/config/reload"),
     "switch": ("post", "/api/routing/{name}"),
     "conclude_experiment": ("post", "/api/experiments/{name}/conclude"),
     "resume_arm": ("post", "/api/experiments/{name}/resume"),

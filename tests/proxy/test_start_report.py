@@ -46,7 +46,7 @@ def test_what_is_guarded_and_where_its_state_is(loaded: RouterConfig, what: str,
     assert start_report(loaded, address="http://127.0.0.1:4000").splitlines() == [
         f"wallie-litellm: guarded by /srv/router_config.yaml: {what}",
         f"wallie-litellm: {where}; page http://127.0.0.1:4000/wallie/",
-        "wallie-litellm: the file is read at the start alone: restart the proxy after an edit",
+        "wallie-litellm: after an edit of the file: wallie-litellm reload, or SIGHUP",
     ]
 
 

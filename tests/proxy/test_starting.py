@@ -62,7 +62,7 @@ def test_wallie_litellm_proxy_starts_the_same_on_loopback_from_several_files_and
     assert said == [
         f"wallie-litellm: guarded by {path}: 10 model groups, 5 providers (anthropic, deepseek, gemini, groq, openai)",
         f"wallie-litellm: limits in memory; ledger {tmp_path}/calls.db; page http://127.0.0.1:{port}/wallie/",
-        "wallie-litellm: the file is read at the start alone: restart the proxy after an edit",
+        "wallie-litellm: after an edit of the file: wallie-litellm reload, or SIGHUP",
     ]
 
 

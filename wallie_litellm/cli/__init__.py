@@ -13,6 +13,7 @@
 ``forecast``      ``forecast``: when limits run out, and how good such forecasts have been
 ``route``         ``route``: where a request would go first
 ``rehearse``      ``rehearse``: one's own file against simulated providers
+``reload``        ``reload``: a changed configuration is taken up
 ``switch``        ``switch``: a decision is switched off at run time
 ``dashboard``     ``dashboard``
 ``playbook``      ``playbook``: what to do when an alert comes

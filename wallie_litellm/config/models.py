@@ -212,7 +212,10 @@ class KpiSettings(Section):
 
 
 class WallieConfig(Section):
-    """The whole ``wallie:`` section. A section that is left empty has its defaults; ``ledger: null`` is off."""
+    """The whole ``wallie:`` section. A section that is left empty has its defaults; ``ledger: null`` is off.
+
+    ``reload``: a changed file is taken up ``on_request``; or as soon as it is seen to have changed, with ``watch``.
+    """
 
     providers: Mapping[str, ProviderLimits] = Field(default_factory=lambda: dict(DEFAULT_PROVIDERS))
     admission: AdmissionSettings = AdmissionSettings()
@@ -227,6 +230,7 @@ class WallieConfig(Section):
     routing: RoutingSettings = RoutingSettings()
     kpis: KpiSettings = KpiSettings()
     forecast: ForecastSettings = ForecastSettings()
+    reload: Literal["on_request", "watch"] = "on_request"
     admin_token: Secret | None = None
 
     def for_feature(self, feature: str | None = None) -> FeatureRules:

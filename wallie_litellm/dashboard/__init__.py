@@ -6,6 +6,7 @@
 ``page_responses``  what those routes share: forms, redirects, cookies, error pages
 ``api_routes``      the routes for programs
 ``experiment_routes``  those about experiments, and their answers
+``reload_route``    the API's route that takes up a changed configuration
 ``switch_routes``   the one that switches a decision off and on
 ``visitors``        who sends a request to them
 ``api_errors``      the API's errors, in one shape
@@ -34,6 +35,7 @@
 ``charts``          positions of bars and lines
 ``formats``         numbers and times for people
 ``translations``    the page's texts
+``config_texts``    those about the configuration in force
 ``routing_texts``   those about what decides where requests go
 ``metrics``         the metrics for Prometheus
 """

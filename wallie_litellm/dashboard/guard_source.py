@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.dashboard.source import EXPORTED, Action
+from wallie_litellm.dashboard.source import EXPORTED, Action, ActionRefused
 from wallie_litellm.dashboard.view_model import Fleet, Worker
 from wallie_litellm.guard import Guard
+from wallie_litellm.guard.live_config import Reloaded
 
 
 class GuardSource:
@@ -66,6 +67,19 @@ class GuardSource:
             ValueError: there is no such switch.
         """
         self._guard.switch(name, on=on, actor=actor, detail=detail)
+
+    def reload(self, actor: str, detail: str | None = None) -> Reloaded:
+        """Have the guard do it, and those that share its store.
+
+        Raises:
+            ConfigError: the file cannot be used.
+            ActionRefused: there is none.
+        """
+        if self._guard.live is None:
+            raise ActionRefused("the guard was not opened from a file: there is none to reload")
+        done = self._guard.reload(actor=actor, detail=detail)
+        self._guard.announce_reload()
+        return done
 
     def conclude_experiment(self, name: str, winner: str, actor: str, detail: str | None = None) -> None:
         """Pass it to the guard.

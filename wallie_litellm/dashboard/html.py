@@ -19,7 +19,7 @@ from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
 from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.experiment_view import effect_text, interval_bars
 from wallie_litellm.dashboard.formats import Formats, iso
-from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, EXPORTED, SWITCHING
+from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, EXPORTED, RELOAD, SWITCHING
 from wallie_litellm.dashboard.translations import translator
 from wallie_litellm.dashboard.view_model import (
     RANGES,
@@ -213,7 +213,7 @@ def _words(language: str) -> Callable[[str, str], str]:
     known = {
         "health": _HEALTH,
         "breaker": tuple(state.value for state in BreakerState),
-        "action": (*ACTIONS, *SWITCHING, *EXPERIMENTING, EXPORTED),
+        "action": (*ACTIONS, *SWITCHING, *EXPERIMENTING, RELOAD, EXPORTED),
         "dimension": DIMENSIONS,
         "quota": ("warning", "critical"),
         "alert": ("quota", "forecast", "limit_overstated", "provider_down", "unpriced", "budget", "arm_stopped"),

@@ -30,9 +30,10 @@ from wallie_litellm.dashboard.page_responses import (
 )
 from wallie_litellm.dashboard.panel_version import PanelVersion
 from wallie_litellm.dashboard.service import DashboardService
-from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, SWITCHING, Action, ActionRefused
+from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, RELOAD, SWITCHING, Action, ActionRefused
 from wallie_litellm.dashboard.translations import translator
 from wallie_litellm.dashboard.view_model import DEFAULT_RANGE, RANGES
+from wallie_litellm.errors import ConfigError
 
 LONGEST_REASON: Final = 200  # characters
 LONGEST_VERSION: Final = 80  # characters
@@ -189,6 +190,8 @@ class _ActionPages:
             await self._carry_out(action, provider, model, visitor.actor, reason)
         except ValueError as error:  # the model has gone meanwhile
             raise PageError(404, "problem.not_found") from error
+        except ConfigError as error:
+            raise PageError(422, "problem.reload", reason="; ".join(error.problems)) from error
         except ActionRefused as error:
             raise PageError(409, "problem.read_only", reason=str(error)) from error
         response = redirect(request, f"?range={_range(form.get('range', ''))}")
@@ -196,7 +199,9 @@ class _ActionPages:
         return response
 
     async def _carry_out(self, action: str, name: str, model: str, actor: str, reason: str | None) -> None:
-        if action in SWITCHING:
+        if action == RELOAD:
+            await self._service.reload(actor, reason)
+        elif action in SWITCHING:
             await self._service.switch(name, actor, reason, on=action == "switch_on")
         elif action == "conclude_experiment":
             await self._service.conclude_experiment(name, model, actor, reason)
@@ -208,7 +213,10 @@ class _ActionPages:
     async def _require_action(self, action: str, provider: str, model: str) -> str:
         status = await self._service.status()
         described: Mapping[str, Any] | None
-        if action in SWITCHING:
+        if action == RELOAD:
+            config = status.get("config")
+            described = {} if config is not None and provider == config["file"] else None
+        elif action in SWITCHING:
             described = {} if provider in status["routing"]["switches"] else None
         elif action in EXPERIMENTING:
             one = status["routing"].get("experiments", {}).get(provider)

@@ -18,6 +18,7 @@ from wallie_litellm.dashboard.source import Action, ActionRefused
 from wallie_litellm.dashboard.view_model import Fleet
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
+from wallie_litellm.guard.live_config import Reloaded
 from wallie_litellm.ledger.figures import Transition
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.reader import open_reader, reason
@@ -99,6 +100,14 @@ class LedgerSource:
         raise ActionRefused(READ_ONLY)
 
     def switch(self, name: str, actor: str, detail: str | None = None, *, on: bool) -> None:
+        """Refuse: the guard is in another process.
+
+        Raises:
+            ActionRefused: always.
+        """
+        raise ActionRefused(READ_ONLY)
+
+    def reload(self, actor: str, detail: str | None = None) -> Reloaded:
         """Refuse: the guard is in another process.
 
         Raises:

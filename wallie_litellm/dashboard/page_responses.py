@@ -10,13 +10,14 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from wallie_litellm.dashboard.auth import SESSION_COOKIE, SESSION_SECONDS, AccessDenied
 from wallie_litellm.dashboard.html import render_problem
-from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, SWITCHING
+from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, RELOAD, SWITCHING
 from wallie_litellm.dashboard.translations import choose_language, translator
 
 VARY: Final = "Accept-Language, Accept-Encoding, Cookie, Authorization"
 _NOTICE_COOKIE: Final = "wallie_notice"
 _NOTICE_SECONDS: Final = 30
-NOTICED: Final = (*ACTIONS, *SWITCHING, *EXPERIMENTING)  # the actions after which the page says what was done
+# The actions after which the page says what was done.
+NOTICED: Final = (*ACTIONS, *SWITCHING, *EXPERIMENTING, RELOAD)
 
 
 class PageError(Exception):

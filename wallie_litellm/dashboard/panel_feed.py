@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import QuotaSettings
 from wallie_litellm.dashboard.change_watch import LONG_POLL_SECONDS, ChangeWatch
 from wallie_litellm.dashboard.ledger_reader import LedgerReader
@@ -17,6 +18,7 @@ from wallie_litellm.dashboard.panels import Panels, Rendered
 from wallie_litellm.dashboard.render_process import RenderProcess, RenderProcessGone
 from wallie_litellm.dashboard.single_flight import SingleFlight
 from wallie_litellm.dashboard.source import Action, DashboardSource
+from wallie_litellm.guard.live_config import Reloaded
 
 RENDER_TTL: Final = 1.0  # seconds, how long rendered panels are served to every viewer
 AFTER_ACTION: Final = 3.0  # seconds after an action in which its record may still be on its way to the ledger
@@ -72,6 +74,27 @@ class PanelFeed:
         if key not in self._rendered:
             self._rendered[key] = SingleFlight(lambda: self._render(*key), self._now, RENDER_TTL)
         return await self._rendered[key].get()
+
+    async def configure(self, config: WallieConfig) -> None:
+        """Go by another configuration from now on, and show it to the next viewer."""
+        self._quota = config.quota
+        self.panels.configure(config)
+        if self.render_process is not None:
+            await self.render_process.configure(config)
+        self.forget()
+
+    async def reload(self, actor: str, detail: str | None) -> Reloaded:
+        """Have the source take up the changed file, and show it to the next viewer.
+
+        Raises:
+            ConfigError: it cannot be used.
+            ActionRefused: the source is read-only.
+        """
+        try:
+            return await asyncio.to_thread(self._source.reload, actor, detail)
+        finally:
+            self._acted_at = time.monotonic()
+            self.forget()
 
     async def act(
         self, action: Action, provider: str, actor: str, detail: str | None = None, model: str | None = None

@@ -26,7 +26,7 @@ class PanelVersion(NamedTuple):
 
 
 def status_digest(status: Mapping[str, Any], quota: QuotaSettings) -> str:
-    """A hash of those parts of a guard's status whose changes are shown at once: health, breakers, quota levels."""
+    """A hash of those parts of a guard's status whose changes are shown at once: health, breakers, levels, the file."""
     parts = [
         (
             name,
@@ -43,7 +43,9 @@ def status_digest(status: Mapping[str, Any], quota: QuotaSettings) -> str:
         for kind in ("providers", "features")
         for name, own in status[kind].items()
     ]
-    return sha256(repr((parts, status["store"]["state"])).encode()).hexdigest()[:12]
+    config = status.get("config") or {}
+    rest = status["store"]["state"], config.get("changed"), config.get("refused"), config.get("restart_needed")
+    return sha256(repr((parts, rest)).encode()).hexdigest()[:12]
 
 
 def _levels(own: Mapping[str, Any], quota: QuotaSettings) -> list[tuple[bool, bool]]:

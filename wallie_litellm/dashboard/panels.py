@@ -63,6 +63,12 @@ class Panels:
         self._recent = SingleFlight(lambda: ledger.ask(gather_recent), now, RECENT_FOR)
         self._fleet = SingleFlight(source.fleet, now, FLEET_FOR)
 
+    def configure(self, config: WallieConfig) -> None:
+        """Go by another configuration from now on."""
+        self._config = config
+        self._kpis.forget()
+        self._experiments.forget()
+
     async def render(self, range_name: str, language: str) -> Rendered:
         """The panels for one of ``RANGES``."""
         html = self._render(await self.snapshot(range_name), language).encode()

@@ -43,10 +43,10 @@ class _ReportedSource:
     async def fleet(self) -> Fleet:
         return self._fleet
 
-    def act(self, *_: Any, **__: Any) -> None:
+    def act(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError("the parent carries out actions")
 
-    record_export = conclude_experiment = resume_arm = feedback = switch = act
+    record_export = conclude_experiment = resume_arm = feedback = switch = reload = act
 
 
 class _Renderer:
@@ -57,6 +57,10 @@ class _Renderer:
         self.ledger = LedgerReader(config.ledger)
         self._panels = Panels(self._source, self.ledger, config, render_panels)
         self._responses = responses
+
+    def configure(self, config: WallieConfig) -> None:
+        """Go by another configuration from now on."""
+        self._panels.configure(config)
 
     async def respond(self, request: Mapping[str, Any]) -> None:
         """Render, and write the response."""
@@ -89,6 +93,9 @@ async def _serve_parent() -> None:
     tasks: set[asyncio.Task[None]] = set()
     with suppress(TimeoutError):
         while (request := await asyncio.wait_for(receive(requests), UNUSED_FOR)) is not None:
+            if "settings" in request:
+                renderer.configure(WallieConfig.model_validate(request["settings"]))
+                continue
             task = asyncio.ensure_future(renderer.respond(request))
             tasks.add(task)
             task.add_done_callback(tasks.discard)

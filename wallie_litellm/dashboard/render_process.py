@@ -39,7 +39,7 @@ class RenderProcess:
     """Starts the process and sends requests to it. Belongs to the event loop of the dashboard service's thread."""
 
     def __init__(self, config: WallieConfig) -> None:
-        self._settings = config.model_dump(mode="json", include=_NEEDED)
+        self._settings = _settings_of(config)
         self._child: _Child | None = None
         self._starting: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -48,6 +48,13 @@ class RenderProcess:
         self._failed_at = float("-inf")
         self._writing = asyncio.Lock()
         self._closed = False
+
+    async def configure(self, config: WallieConfig) -> None:
+        """Have the process go by another configuration."""
+        self._settings = _settings_of(config)
+        if self.ready:
+            with suppress(OSError, RenderProcessGone):  # the next one is started with it
+                await self._send({"settings": self._settings})
 
     @property
     def pid(self) -> int | None:
@@ -170,6 +177,10 @@ class _Child(NamedTuple):
         if process.stdin is None or process.stdout is None:
             raise OSError("the process has no pipes")
         return cls(process, process.stdin, process.stdout)
+
+
+def _settings_of(config: WallieConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json", include=_NEEDED)
 
 
 def _environment() -> dict[str, str]:

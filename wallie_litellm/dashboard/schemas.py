@@ -135,12 +135,26 @@ class BudgetStatus(BaseModel):
     limit_usd: float
 
 
+class ConfigStatus(BaseModel):
+    """The configuration in force.
+
+    ``changed``: the file is another one than what was loaded; ``refused``: and cannot be used.
+    """
+
+    file: str
+    loaded_at: str
+    changed: bool
+    refused: bool
+    restart_needed: list[str] = Field(description="keys that have changed, and that only a restart takes up")
+
+
 class Status(BaseModel):
     """The same as ``guard.status()``."""
 
     providers: dict[str, OwnerStatus]
     features: dict[str, OwnerStatus]
     store: StoreStatus
+    config: ConfigStatus | None = Field(default=None, description="null where the guard was not opened from a file")
     sinks: dict[str, Any]
     budget: BudgetStatus
 

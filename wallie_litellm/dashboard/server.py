@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.source import DashboardSource
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.guard import Guard
+from wallie_litellm.guard.live_config import LiveConfig
 from wallie_litellm.telemetry.bus import Bus
 
 PREFIX: Final = "/wallie"
@@ -43,7 +45,10 @@ def dashboard_app(guard: Guard, *, tokens: Tokens | None = None, aside: bool = T
     the page rendered in a process of its own while it has viewers, so that requests are not slowed.
     """
     own = tokens or tokens_of(guard.config)
-    return _application(GuardSource(guard), guard.config, own, metrics_of(guard), aside=aside)
+    app, service = _application(GuardSource(guard), guard.config, own, metrics_of(guard), aside=aside)
+    if guard.live is not None:
+        guard.live.follow(service)
+    return app, service
 
 
 def whole_app(guard: Guard, *, tokens: Tokens | None = None, aside: bool = True) -> tuple[Starlette, DashboardService]:
@@ -111,6 +116,10 @@ async def _serve_fleet(
 
     config, bus = loaded.wallie, Bus()
     guard = Guard(config, bus=bus, others_announce=True)
+    guard.live = LiveConfig(loaded, guard.clock.wall)
+    guard.reload_with_fleet()
+    if hasattr(signal, "SIGHUP"):
+        guard.reload_at_sighup()
     guard.call_only(used_providers(loaded))  # their state is the fleet's from now on
     try:
         if (make := ledger_sink(config)) is not None:  # actions go on record

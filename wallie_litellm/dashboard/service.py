@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.config.changes import ConfigChange
 from wallie_litellm.dashboard.ledger_reader import LedgerReader, LedgerUnavailable
 from wallie_litellm.dashboard.panel_feed import PanelFeed, VersionedPanels
 from wallie_litellm.dashboard.panel_version import PanelVersion
@@ -22,6 +24,7 @@ from wallie_litellm.dashboard.panels import Panels, Render
 from wallie_litellm.dashboard.render_process import RenderProcess
 from wallie_litellm.dashboard.source import Action, DashboardSource
 from wallie_litellm.dashboard.view_model import Snapshot
+from wallie_litellm.guard.live_config import Prepared, Reloaded
 from wallie_litellm.ledger.export import Format
 from wallie_litellm.ledger.queries import LedgerQueries
 
@@ -111,6 +114,27 @@ class DashboardService:
             ActionRefused: the source is read-only.
         """
         await self._in_thread(lambda feed: feed.switch(name, actor, detail, on=on))
+
+    async def reload(self, actor: str, detail: str | None = None) -> Reloaded:
+        """Take up the changed configuration; the panels that are rendered next show it.
+
+        Raises:
+            ConfigError: it cannot be used; what is in force stays so.
+            ActionRefused: the source is read-only.
+        """
+        return await self._in_thread(lambda feed: feed.reload(actor, detail))
+
+    def prepare_reload(self, change: ConfigChange) -> Prepared:
+        """Show what goes by another configuration."""
+        return Prepared(partial(self._configure, change.new.wallie))
+
+    def _configure(self, config: WallieConfig) -> None:
+        self.config = config
+        with self._lock:
+            thread = self._thread
+        if thread is not None and thread.process == os.getpid():
+            with suppress(RuntimeError):  # the thread has ended
+                asyncio.run_coroutine_threadsafe(thread.feed.configure(config), thread.loop)
 
     async def conclude_experiment(self, name: str, winner: str, actor: str, detail: str | None = None) -> None:
         """End an experiment, as the source does; the panels that are rendered next show it.

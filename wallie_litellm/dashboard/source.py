@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol, get_args
 
 from wallie_litellm.dashboard.view_model import Fleet
+from wallie_litellm.guard.live_config import Reloaded
 
 Action = Literal["reset_quota", "close_circuit", "open_circuit", "release_circuit"]
 
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 SWITCHING: Final = ("switch_off", "switch_on")  # names among the actions on record
 EXPERIMENTING: Final = ("conclude_experiment", "resume_arm")  # those of an experiment and one of its arms
+RELOAD: Final = "reload"  # of the configuration; likewise
 EXPORTED: Final = "export_csv"  # an export's name among the actions on record
 
 
@@ -52,6 +54,14 @@ class DashboardSource(Protocol):
 
         Raises:
             ValueError: there is no such switch.
+            ActionRefused: this source is read-only.
+        """
+
+    def reload(self, actor: str, detail: str | None = None) -> Reloaded:
+        """Take up the changed file, in the whole fleet; it goes on record as ``actor``'s.
+
+        Raises:
+            ConfigError: it cannot be used.
             ActionRefused: this source is read-only.
         """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from wallie_litellm.dashboard.config_texts import CONFIG_EN, CONFIG_ES
 from wallie_litellm.dashboard.routing_texts import ROUTING_EN, ROUTING_ES
 
 LANGUAGES: Final = ("en", "es")
@@ -463,7 +464,7 @@ _ES: Final[Mapping[str, str]] = {
     "chart.table": "Como tabla",
 }
 
-CATALOGUES: Final[Mapping[str, Mapping[str, str]]] = {"en": _EN, "es": _ES}
+CATALOGUES: Final[Mapping[str, Mapping[str, str]]] = {"en": {**_EN, **CONFIG_EN}, "es": {**_ES, **CONFIG_ES}}
 
 Translator = Callable[..., str]
 

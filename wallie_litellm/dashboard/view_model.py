@@ -286,6 +286,7 @@ class Snapshot:
     figures: Figures | None
     problem: str | None
     routing: RoutingState = RoutingState()
+    config: Mapping[str, Any] | None = None  # as status reports have it; None where no file is
 
 
 def build_snapshot(
@@ -309,7 +310,7 @@ def build_snapshot(
         if own["quota"]
     ]
     limit, routing = status["budget"]["limit_usd"], _routing(status.get("routing") or {})
-    return Snapshot(at, chosen, providers, features, fleet, limit, figures, problem, routing)
+    return Snapshot(at, chosen, providers, features, fleet, limit, figures, problem, routing, status.get("config"))
 
 
 def _routing(described: Mapping[str, Any]) -> RoutingState:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from wallie_litellm.config import RouterConfig, WallieConfig, load_config
 from wallie_litellm.config.changes import ConfigChange, change_of, restart_needed
 from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.errors import ConfigError
+
+WATCH_EVERY: Final = 2.0  # seconds between two looks at the file
 
 logger = logging.getLogger(__name__)
 
@@ -85,9 +88,14 @@ class LiveConfig:
         return loaded.path.resolve() == self.now_in_force.path.resolve()
 
     @property
+    def state(self) -> _State:
+        """When the file and those that it includes were changed, their sizes and inodes."""
+        return _state_of(self.now_in_force.files)
+
+    @property
     def file_has_changed(self) -> bool:
         """Whether the file, or one that it includes, is another one than what was loaded last."""
-        return _state_of(self.now_in_force.files) != self._seen
+        return self.state != self._seen
 
     def reload(self, new: RouterConfig | None, use: Callable[[WallieConfig], object]) -> Reloaded:
         """Take up the file, or ``new``. ``use`` has the guard go by what is under ``wallie:``; followers come after it.
@@ -164,10 +172,36 @@ def _stat(file: Path) -> tuple[int, int, int] | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
+class FileWatch:
+    """Has ``reload`` called when the file has changed and has been left alone for one interval."""
+
+    def __init__(self, live: LiveConfig, reload: Callable[[], object]) -> None:
+        self._live = live
+        self._reload = reload
+        self._closing = threading.Event()
+
+    def start(self) -> None:
+        """Begin, on a thread of its own."""
+        threading.Thread(target=self._watch, name="wallie-watch", daemon=True).start()
+
+    def close(self) -> None:
+        """End it."""
+        self._closing.set()
+
+    def _watch(self) -> None:
+        seen = tried = self._live.state
+        while not self._closing.wait(WATCH_EVERY):
+            before, seen = seen, self._live.state
+            if seen == before and seen != tried and self._live.file_has_changed:
+                tried = seen
+                self._reload()
+
+
 class Reloading:
     """The part of the guard that is about its configuration."""
 
     reporter: Any
+    _fleet: Any
     #: The configuration in force and its file, of a guard that was opened from one.
     live: LiveConfig | None = None
 
@@ -195,3 +229,40 @@ class Reloading:
         logger.warning("%s is reloaded, %s", self.live.now_in_force.path, done)
         self.reporter.on_action(actor, "reload", "", "; ".join(filter(None, (detail, str(done)))))
         return done
+
+    def _try_to_reload(self, actor: str) -> None:
+        with suppress(ConfigError):  # it is in the log
+            self.reload(actor=actor)
+
+    def announce_reload(self) -> None:
+        """Have the other workers of the fleet reload, each its own file."""
+        if self._fleet is not None:
+            self._fleet.switches.ask_for_reload()
+
+    def reload_with_fleet(self) -> None:
+        """Reload whenever another worker of the fleet is asked to."""
+        if self._fleet is not None:
+            self._fleet.switches.reloads.reload = self._reloading("fleet")
+
+    def reload_at_sighup(self) -> None:
+        """Reload at SIGHUP, in place of the present handler. To be called in the main thread; not on Windows."""
+        reload = self._reloading("SIGHUP")
+        signal.signal(signal.SIGHUP, lambda _number, _frame: reload())
+
+    def watch_file(self) -> Callable[[], object]:
+        """Reload whenever the file has changed; what is returned ends that."""
+        if self.live is None:
+            return _nothing
+        watch = FileWatch(self.live, self._reloading("watch"))
+        watch.start()
+        return watch.close
+
+    def _reloading(self, actor: str) -> Callable[[], None]:
+        """Has the file reloaded in a thread of its own, as long as the guard is there."""
+        own = weakref.WeakMethod(self._try_to_reload)
+
+        def reload() -> None:
+            if (try_to_reload := own()) is not None:
+                threading.Thread(target=try_to_reload, args=(actor,), name="wallie-reload", daemon=True).start()
+
+        return reload

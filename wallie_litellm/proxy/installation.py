@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -39,6 +42,10 @@ class ProxyRouter(WallieRouter):
     """The router in the place of the proxy's own; its errors are the proxy's kind of errors."""
 
     under_way = CallsUnderWay()
+
+    def _take(self, router: Any, settings: Mapping[str, Any], guard: Guard | None) -> None:
+        super()._take(router, settings, guard)
+        self.follow_file()
 
     async def request(self, *args: Any, **kwargs: Any) -> Any:
         """One request along its chain; the error that ends it is the proxy's kind."""
@@ -74,19 +81,15 @@ class ProxyRouter(WallieRouter):
 
 
 class WallieHandler(CustomLogger):  # type: ignore[misc] # LiteLLM is not type-checked here
-    """The callback that the proxy's ``callbacks`` setting names; :class:`ProxyRouter` does the guarding."""
+    """The callback that the proxy's ``callbacks`` setting names; :class:`ProxyRouter` does the guarding.
+
+    Where features have tiers, requests may leave their model out. The proxy refuses a request that still has none after
+    its callbacks; whether the key may use the tier is checked where the request is planned.
+    """
 
     def __init__(self, guard: Guard) -> None:
         super().__init__()
         self.guard = guard
-
-
-class TierHandler(WallieHandler):
-    """The callback of a proxy whose features have tiers: requests may leave their model out.
-
-    The proxy refuses a request that still has none after its callbacks; whether the key may use the tier is checked
-    where the request is planned.
-    """
 
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
@@ -110,7 +113,7 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
     if _installed is None:
         try:
             config = load_config(_config_path(default_config))
-            guard = open_guard(config, processes=worker_count(os.environ))
+            guard = open_guard(config, processes=worker_count(os.environ), is_proxy=True)
         except ConfigError as error:
             print(error, file=sys.stderr)  # noqa: T201 - the proxy's log would bury it in a traceback
             raise SystemExit(1) from None
@@ -123,10 +126,12 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
         ProxyRouter.default_guard = guard
         litellm.Router = ProxyRouter
         end_with_process(guard, ProxyRouter.under_way)
+        if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+            guard.reload_at_sighup()
         log_expected_errors_in_one_line()
         cancel_when_clients_leave_once_started()
         page = _show_dashboard(guard)
-        _installed = WallieHandler(guard) if guard.routing.tiers is None else TierHandler(guard)
+        _installed = WallieHandler(guard)
         # The proxy's log leaves out what is no warning.
         report = start_report(config, processes=guard.processes, address=os.environ.get(ADDRESS, ""), page=page)
         print(report, file=sys.stderr, flush=True)  # noqa: T201

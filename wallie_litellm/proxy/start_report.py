@@ -27,7 +27,7 @@ def _lines(config: RouterConfig, processes: int, address: str, page: bool) -> It
     yield f"guarded by {config.path.resolve()}: {_groups(config)}, {_providers(config)}"
     shown = f"page {address}{PAGE}" if page else "no page"
     yield f"{_limits(config, processes)}; {_ledger(config)}; {shown}"
-    yield "the file is read at the start alone: restart the proxy after an edit"
+    yield "after an edit of the file: wallie-litellm reload, or SIGHUP"
 
 
 def _groups(config: RouterConfig) -> str:

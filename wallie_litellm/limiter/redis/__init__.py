@@ -6,6 +6,7 @@ both.
 ``fleet``       the thread that makes the exchanges of all providers of a guard
 ``waiting``     how long it waits for Redis
 ``paused_models``  the models that any worker has paused, or whose breakers are not closed
+``shared_reloads``   reloads that hold for the whole fleet
 ``shared_switches``  the switches that are off in a fleet
 ``workers``     the workers, as Redis lists them
 ``layout``      keys, channel and scripts in Redis

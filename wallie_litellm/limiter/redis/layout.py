@@ -13,6 +13,7 @@ WORKERS: Final = f"wallie:v{VERSION}:workers"  # hash: worker to JSON of its pid
 PAUSED_MODELS: Final = f"wallie:v{VERSION}:paused-models"  # hash: scope to the Unix time at which its pause ends
 TROUBLED_MODELS: Final = f"wallie:v{VERSION}:troubled-models"  # set: scopes of models whose breakers are not closed
 SWITCHED_OFF: Final = f"wallie:v{VERSION}:switched-off"  # hash: decisions that are switched off, to the worker
+RELOADS: Final = f"wallie:v{VERSION}:reloads"  # number: how often the fleet was asked to reload its configuration
 STATE_TTL: Final = 2 * 86_400  # seconds that an unused provider's state is kept: a day's usage, and a weekend's pause
 
 _LUA = files("wallie_litellm.limiter.redis").joinpath("lua")

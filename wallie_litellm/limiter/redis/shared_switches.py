@@ -10,6 +10,7 @@ from typing import Final
 
 from wallie_litellm.limiter.redis.layout import CHANNEL, SWITCHED_OFF
 from wallie_litellm.limiter.redis.paused_models import Command
+from wallie_litellm.limiter.redis.shared_reloads import SharedReloads
 
 KEPT: Final = "@kept"  # a field of the hash that is always there: without it Redis has lost what it had
 NEW_FOR: Final = 10.0  # seconds for which a process leaves it to those that know, to tell Redis: each does within 4 s
@@ -28,12 +29,18 @@ class SharedSwitches:
         self._unsent: dict[str, bool] = {}
         self._off: frozenset[str] = frozenset()  # as Redis has said last
         self._knows_from = inf  # when this process may tell it to Redis, in seconds of the monotonic clock
+        self.reloads = SharedReloads()
         self.exchanged = 0  # times that Redis had all changes, and said what is off
 
     def share(self, take_in: Callable[[Iterable[str]], object]) -> Callable[[str, bool], object]:
         """Have ``take_in`` called with all that are off; what is returned takes a change, and whether it is on now."""
         self._take_in = take_in
         return self._set
+
+    def ask_for_reload(self) -> None:
+        """Have the other workers reload their configuration."""
+        self.reloads.ask()
+        self._send()
 
     def _set(self, name: str, on: bool) -> None:
         self._unsent[name] = on
@@ -44,6 +51,8 @@ class SharedSwitches:
         if self._take_in is None:
             return
         with suppress(Exception):
+            if await self.reloads.exchange(command):
+                await command("publish", CHANNEL, f"{worker} {CHANGED}")
             for name, on in list(self._unsent.items()):
                 await (command("hdel", SWITCHED_OFF, name) if on else command("hset", SWITCHED_OFF, name, worker))
                 await command("publish", CHANNEL, f"{worker} {CHANGED}")
