@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 OTHER := .venv-litellm-$(VERSION)
 ON_OTHER := $(wildcard $(addprefix tests/,litellm_adapter guard failover drop_in proxy))
 
-.PHONY: demo assistant test test-fast test-litellm sdk-trials wheel-trial lint bench screenshot format clean
+.PHONY: demo assistant test test-fast test-litellm sdk-trials wheel-trial lint site bench screenshot format clean
 
 demo: $(STAMP)
 	$(BIN)/wallie-litellm demo $(if $(filter 0,$(SERVE)),--no-serve)
@@ -53,6 +53,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	PYTHONPATH=tests $(BIN)/python -m architecture
 	$(BIN)/mypy
+
+# The documentation as a site, in docs/_site.
+site: $(STAMP)
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_site
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -21,6 +21,7 @@ FOLDERS: Final = {
     "fleet": "several processes with one Redis, end to end",
     "failover": "what callers get of a provider's faults, in what time and by how many calls, end to end",
     "drop_in": "plain LiteLLM and this package side by side",
+    "docs": "what the documentation says: its code, commands, keys, links and lists",
     "package": "what is published: wheel, source archive, image and manifests",
     "lifecycle": "starting, forking and ending of whole programs, end to end",
 }
