@@ -272,7 +272,18 @@ def test_what_routing_decided_is_sent_and_nothing_of_what_it_did_not(sent: Sent)
             {"chain": ["a", "b"], "stream": True, "before": ["a", "b"], "after": ["b", "a"], "reason": "b takes 20 ms"},
         ),
     ],
-    ids=["health", "quota", "quota-in-debt", "forecast", "overstated", "unpriced", "budget", "arm", "fallback", "order"],
+    ids=[
+        "health",
+        "quota",
+        "quota-in-debt",
+        "forecast",
+        "overstated",
+        "unpriced",
+        "budget",
+        "arm",
+        "fallback",
+        "order",
+    ],
 )
 def test_every_other_event_has_its_name_and_properties(
     sent: Sent, fact: Event, name: str, properties: dict[str, Any]

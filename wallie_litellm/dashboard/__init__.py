@@ -37,5 +37,6 @@
 ``translations``    the page's texts
 ``config_texts``    those about the configuration in force
 ``routing_texts``   those about what decides where requests go
+``kpi_texts``       the page's texts about key figures
 ``metrics``         the metrics for Prometheus
 """

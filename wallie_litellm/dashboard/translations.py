@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from wallie_litellm.dashboard.config_texts import CONFIG_EN, CONFIG_ES
+from wallie_litellm.dashboard.kpi_texts import KPI_EN, KPI_ES
 from wallie_litellm.dashboard.routing_texts import ROUTING_EN, ROUTING_ES
 
 LANGUAGES: Final = ("en", "es")
 
 _EN: Final[Mapping[str, str]] = {
     **ROUTING_EN,
+    **KPI_EN,
     "title": "Wallie LiteLLM",
     "skip": "Skip to the figures",
     "range.label": "Time range",
@@ -174,16 +176,6 @@ _EN: Final[Mapping[str, str]] = {
     "performance.all": "All",
     "performance.failures": "failures",
     "performance.attempts": "attempts",
-    "kpis": "Key figures, 30 days",
-    "kpi.uptime": "Uptime",
-    "kpi.p95_latency": "p95 latency",
-    "kpi.error_rate": "Error rate",
-    "kpi.monthly_cost": "Monthly cost, projected",
-    "kpi.fallback_rate": "Fallback rate",
-    "kpi.critical_alerts": "Critical alerts",
-    "kpi.pass": "pass",
-    "kpi.fail": "fail",
-    "kpi.unknown": "no data",
     "fleet": "Fleet",
     "fleet.store": "Store",
     "fleet.process": "in this process's memory",
@@ -238,6 +230,7 @@ _EN: Final[Mapping[str, str]] = {
 
 _ES: Final[Mapping[str, str]] = {
     **ROUTING_ES,
+    **KPI_ES,
     "title": "Wallie LiteLLM",
     "skip": "Ir a las cifras",
     "range.label": "Periodo",
@@ -400,16 +393,6 @@ _ES: Final[Mapping[str, str]] = {
     "performance.all": "Todos",
     "performance.failures": "fallos",
     "performance.attempts": "intentos",
-    "kpis": "Indicadores, 30 días",
-    "kpi.uptime": "Disponibilidad",
-    "kpi.p95_latency": "Latencia p95",
-    "kpi.error_rate": "Tasa de error",
-    "kpi.monthly_cost": "Coste mensual, previsto",
-    "kpi.fallback_rate": "Tasa de respaldo",
-    "kpi.critical_alerts": "Alertas críticas",
-    "kpi.pass": "cumple",
-    "kpi.fail": "no cumple",
-    "kpi.unknown": "sin datos",
     "fleet": "Flota",
     "fleet.store": "Almacén",
     "fleet.process": "en la memoria de este proceso",

@@ -32,6 +32,7 @@ Values that they pass on:
 ``auto_savings``      what the choice of ``auto`` has saved
 ``experiments``       feedback on answers, and which arm of an experiment has won
 ``context``           a request and its attempts
+``taken_capacity``    what an attempt holds of the limits that it passes
 ``router_view``       one router's chains, providers and prices
 ``estimates``         what each call will use, learned from what providers report
 ``answers``           from an answer in one piece to the result of its attempt

@@ -11,14 +11,15 @@ from typing import Final, NamedTuple
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.circuit_breaker import BreakerState
-from wallie_litellm.core.demand import NOTHING, Demand
+from wallie_litellm.core.demand import Demand
 from wallie_litellm.core.limit_keys import ACCOUNT, dimension_in, scope_in
 from wallie_litellm.errors import DeadlineExceeded, RateLimited, Refused
 from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.pacing import pacer
 from wallie_litellm.guard.refusals import refusal
+from wallie_litellm.guard.taken_capacity import give_back, hand_over, in_order
 from wallie_litellm.limiter.limiter import Limiter
-from wallie_litellm.limiter.registry import Account, LimiterRegistry
+from wallie_litellm.limiter.registry import LimiterRegistry
 from wallie_litellm.limiter.store import Denial, DenialReason, Reservation
 from wallie_litellm.limiter.waiter import Waiter
 
@@ -132,18 +133,18 @@ class Admission:
                 return
             taken.append((limiter, reservation))
         try:
-            for one in () if taken else _in_order(feature, model, account, limiter):
+            for one in () if taken else in_order(feature, model, account, limiter):
                 taken.append((one, await self._reserve(context, attempt, one, demand, guessed)))
             self._check_again(context, attempt, taken)
             if model is None and (model := self._model_in_trouble(context, attempt, demand)) is not None:
                 taken.append((model, await self._reserve(context, attempt, model, demand, guessed)))
         except GeneratorExit:
-            self.later(lambda: _give_back(taken))
+            self.later(lambda: give_back(taken))
             raise
         except BaseException:
-            _give_back(taken)
+            give_back(taken)
             raise
-        _hand_over(attempt, taken, limiter, feature, model)
+        hand_over(attempt, taken, limiter, feature, model)
 
     def admit_blocking(self, context: RequestContext, attempt: Attempt, demand: Demand, guessed: bool) -> None:
         """:meth:`admit` for a thread without an event loop; the thread blocks while it waits."""
@@ -152,15 +153,15 @@ class Admission:
         account, model = self._accounts.get(attempt.account), self._models.of_attempt(attempt.scope)
         taken: list[tuple[Limiter, Reservation]] = []
         try:
-            for one in _in_order(feature, model, account, limiter):
+            for one in in_order(feature, model, account, limiter):
                 taken.append((one, self._reserve_blocking(context, attempt, one, demand, guessed)))
             self._check_again(context, attempt, taken)
             if model is None and (model := self._model_in_trouble(context, attempt, demand)) is not None:
                 taken.append((model, self._reserve_blocking(context, attempt, model, demand, guessed)))
         except BaseException:
-            _give_back(taken)
+            give_back(taken)
             raise
-        _hand_over(attempt, taken, limiter, feature, model)
+        hand_over(attempt, taken, limiter, feature, model)
 
     def admit_at_once(self, context: RequestContext, attempt: Attempt, demand: Demand, *, guessed: bool) -> None:
         """:meth:`admit` for an attempt that may not wait, nor be a breaker's probe.
@@ -171,25 +172,25 @@ class Admission:
         limiter = self._limiters.provider(attempt.provider)
         feature = self._features.get(context.caller.feature) if context.caller.feature is not None else None
         account, model = self._accounts.get(attempt.account), self._models.of_attempt(attempt.scope)
-        in_order = _in_order(feature, model, account, limiter)
-        for one in in_order:
+        limiters = in_order(feature, model, account, limiter)
+        for one in limiters:
             if one.breaker_state()[0] not in _LETS_PASS:
                 raise self._refusal(Denial(_CIRCUIT_OPEN, 0.0), one, attempt.group)
         used = limiter.utilization(self._pattern_of(limiter, attempt))[1] if self._switch_at is not None else 0.0
         if self._switch_at is not None and used >= self._switch_at:
             raise self._refusal(Denial(DenialReason.QUEUED, 0.0), limiter, attempt.group)
         taken: list[tuple[Limiter, Reservation]] = []
-        for one in in_order:
+        for one in limiters:
             result = self._take(attempt, one, demand, context.priority, guessed=guessed)
             if isinstance(result, Reservation):
                 taken.append((one, result))
                 if not result.probe:
                     continue
                 result = Denial(_CIRCUIT_OPEN, 0.0)
-            _give_back(taken)
+            give_back(taken)
             raise self._refusal(result, one, attempt.group)
         attempt.started_at = self._now()
-        _hand_over(attempt, taken, limiter, feature, model)
+        hand_over(attempt, taken, limiter, feature, model)
 
     def _take(
         self, attempt: Attempt, limiter: Limiter, demand: Demand, priority: int, *, guessed: bool
@@ -472,34 +473,3 @@ class Admission:
     def _refusal(self, denial: Denial, limiter: Limiter, group: str, waited: float = 0.0) -> Refused:
         provider = self._limiters.provider_name(limiter.name)
         return refusal(denial, limiter, group, provider=provider, waited=waited, open_for=self._open_for)
-
-
-def _in_order(
-    feature: Limiter | None, model: Limiter | None, account: Account | None, provider: Limiter
-) -> list[Limiter]:
-    """The limiters of an attempt. The provider's comes last: its capacity is not held while another is waited for."""
-    in_order = (feature, model, None if account is None else account.limiter, provider)
-    return [one for one in in_order if one is not None]
-
-
-def _give_back(taken: list[tuple[Limiter, Reservation]]) -> None:
-    for limiter, reservation in taken:
-        limiter.settle(reservation, NOTHING)
-
-
-def _hand_over(
-    attempt: Attempt,
-    taken: list[tuple[Limiter, Reservation]],
-    provider: Limiter,
-    feature: Limiter | None,
-    model: Limiter | None,
-) -> None:
-    for limiter, reservation in taken:
-        if limiter is provider:
-            attempt.reservation = reservation
-        elif limiter is feature:
-            attempt.feature_reservation = limiter, reservation
-        elif limiter is model:
-            attempt.model_reservation = limiter, reservation
-        else:
-            attempt.account_reservation = limiter, reservation
