@@ -47,7 +47,8 @@ def filled(folder: Path) -> str:
         units = WEEKDAY[hour // 24 % 7] * 10 / 24
         for model in ("gpt-4o", "gpt-4o-mini"):
             used = Demand(round(units * 500), round(units * 500), 0, 0)  # thousandths
-            records.append(settled(id=new_id(at), at=at, model=model, deployment=model, charged=used, feature="chat"))
+            names = {"model": model, "deployment": model, "feature": "chat"}
+            records.append(settled(id=new_id(at), at=at, **names, charged=used, cost_usd=0.003))
 
     async def write() -> None:
         engine = open_engine(url)
@@ -116,6 +117,18 @@ def test_status_says_when_a_limit_per_day_ends_and_by_which_method(url: str) -> 
     of_model = watched.guard.status()["providers"]["openai"]["models"]["gpt-4o"]["quota"]["rpd"]
     assert of_model["forecast"] == "weekly"
     assert of_model["expected"] == pytest.approx(250_000, rel=0.01)  # none of it counted by this process
+
+
+def test_the_months_budget_has_a_forecast_of_its_own(url: str) -> None:
+    watched = Watched(url)
+    watched.watch.look()
+
+    budget = watched.guard.status()["budget"]
+
+    # Two calls of $0.003 in each hour until the month's end, the rest of Monday and seven days, on top of nothing.
+    assert budget["forecast"] == "weekly"
+    assert budget["expected"] == pytest.approx((12 + 7 * 24) * 2 * 0.003, abs=0.01)
+    assert budget["exhausts_at"] is None
 
 
 def test_a_limit_that_will_run_out_is_announced_once_and_not_again_after_a_restart(url: str) -> None:

@@ -21,6 +21,7 @@
 ``daily_quota``      a limit per calendar day
 ``local_day``        the days of a time zone, in quarters of an hour
 ``weekly_shape``     what each day of the week uses, and by which hour
+``month_forecast``   the same, of a limit that ends days from now
 ``cut_days``         what days would have used that a limit has ended
 ``day_forecast``     what a limit per day will have used, and when it is used up
 ``exhaustion_text``  such a forecast as one line

@@ -24,6 +24,7 @@ from wallie_litellm.core.local_day import SLOTS
 WEEK: Final = 7  # days
 _WEEKS: Final = 6  # most weeks of which a weekday is the median
 _REPLAYED: Final = 28  # most days at which the forecast is repeated
+_FEWEST: Final = 5  # times that a forecast of several days is repeated, to judge it
 _CARRIED: Final = 0.5  # power of the surprise by which the rest of a day follows what is used already
 _COVERED: Final = 0.8  # share of the days that an interval has to hold
 _SLACK: Final = 0.02  # share of a day's total that is added to both sides of a ratio: near 0 they mean nothing
@@ -59,6 +60,7 @@ class WeeklyShape:
         self._sums = [[0.0, *accumulate(day)] for day in days]
         self._totals = [sums[-1] for sums in self._sums]
         self._usual: dict[int, tuple[float, list[float]]] = {}
+        self._spreads: dict[int, float] = {}
 
     @property
     def is_known(self) -> bool:
@@ -69,10 +71,33 @@ class WeeklyShape:
         """The usual total of ``day``, and the shares of it used at the beginning of each slot, and at its end."""
         if day not in self._usual:
             alike = list(range(day - WEEK, -1, -WEEK))[:_WEEKS]
-            total = median([self._totals[one] * self._growth(one, day) for one in alike]) if alike else 0.0
             used = [[sum_ / self._totals[one] for sum_ in self._sums[one]] for one in alike if self._totals[one] > 0]
-            self._usual[day] = total, list(map(median, zip(*used, strict=True))) if used else [0.0] * (SLOTS + 1)
+            shares = list(map(median, zip(*used, strict=True))) if used else [0.0] * (SLOTS + 1)
+            self._usual[day] = self.ahead(0, day), shares
         return self._usual[day]
+
+    def ahead(self, days: int, known: int | None = None) -> float:
+        """The usual total of the day so many days after today, or after day ``known``, by the days before that one."""
+        known = self.present if known is None else known
+        last = known + days % WEEK - WEEK
+        alike = list(range(last, -1, -WEEK))[:_WEEKS]
+        until = known if last + WEEK == known else last  # both weeks begin with the same weekday
+        return median([self._totals[one] * self._growth(one, until) for one in alike]) if alike else 0.0
+
+    def spread(self, days: int) -> float:
+        """How far such totals of so many days together were off, as a logarithm; of too few such times, of one day."""
+        if days not in self._spreads:
+            begins = range(max(WEEK, self.present - days - _REPLAYED), self.present - days)
+            misses = [self._missed_sum(begin, days) for begin in begins]
+            is_enough = len(misses) >= _FEWEST or days <= 1
+            self._spreads[days] = _quantile(misses, default=log(2)) if is_enough else self.spread(1)
+        return self._spreads[days]
+
+    def _missed_sum(self, begin: int, days: int) -> float:
+        came = sum(self._totals[begin + 1 : begin + days + 1])
+        usual = sum(self.ahead(number, begin) for number in range(1, days + 1))
+        slack = max(came, usual) * _SLACK
+        return abs(log((came + slack) / (usual + slack))) if slack else 0.0
 
     def used(self, day: int, slot: float = SLOTS) -> float:
         """What an earlier day had used at ``slot``, by default in all."""

@@ -129,10 +129,17 @@ class StoreStatus(BaseModel):
 
 
 class BudgetStatus(BaseModel):
-    """What was spent in the calendar month (UTC), of ``kpis.monthly_cost``."""
+    """What was spent in the calendar month (UTC), of ``kpis.monthly_cost``, with its forecast as a quota has one."""
 
     spent_usd: float
     limit_usd: float
+    exhausts_at: str | None = None
+    exhausts_earliest: str | None = None
+    exhausts_latest: str | None = None
+    forecast: str | None = None
+    expected: float | None = None
+    expected_low: float | None = None
+    expected_high: float | None = None
 
 
 class ConfigStatus(BaseModel):

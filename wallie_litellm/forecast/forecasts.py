@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.budget import month_begins, month_ends
 from wallie_litellm.core.cut_days import shape_without
 from wallie_litellm.core.daily_quota import last_midnight, next_midnight
 from wallie_litellm.core.day_forecast import Forecast, Window, day_forecast
@@ -15,8 +16,9 @@ from wallie_litellm.core.dimensions import DAY_DIMENSIONS
 from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.core.limit_keys import ACCOUNT
 from wallie_litellm.core.local_day import days_until
+from wallie_litellm.core.month_forecast import month_forecast
 from wallie_litellm.core.weekly_shape import WeeklyShape
-from wallie_litellm.forecast.limits import DayLimit
+from wallie_litellm.forecast.limits import MONTH_COST, DayLimit
 
 HISTORY: Final = 8 * 7 * 86_400.0  # seconds of the record that a shape is made of
 
@@ -79,6 +81,20 @@ class Forecasts:
         on_record = history.used if now < history.ends else used  # a new day may not have been looked up yet
         return day_forecast(history.shape, on_record, used, used + left, window)
 
+    def of_month(self, limit: DayLimit, spent: float, amount: float, now: float) -> Forecast:
+        """The forecast of what is spent in the present month (UTC) of ``amount`` US dollars."""
+        history = self.history(limit)
+        window = Window(now, max(month_begins(now), self._counted_since), month_ends(now), ZoneInfo("UTC"))
+        today = history.used if now < history.ends else 0.0
+        return month_forecast(history.shape, today, spent, amount, window)
+
+    def budget(self, spent: float, amount: float, now: float) -> dict[str, Any]:
+        """The month's budget as status reports show it; without an amount there is nothing to run out."""
+        shown: dict[str, Any] = {"spent_usd": spent, "limit_usd": amount}
+        if amount > 0:
+            shown |= described_forecast(self.of_month(MONTH_COST, spent, amount, now), places=2)
+        return shown
+
     def add_to(self, name: str, described: Mapping[str, Any], now: float) -> None:
         """Add the forecasts of one limiter's limits to its quotas, as status reports show them."""
         quotas = {ACCOUNT: described["quota"]}
@@ -99,8 +115,8 @@ def _zones_of(config: WallieConfig) -> dict[str, str]:
     return {name: limits.reset_timezone for name, limits in config.providers.items()}
 
 
-def described_forecast(forecast: Forecast) -> dict[str, Any]:
-    """A forecast as status reports show it: units rounded to whole ones, times as ISO 8601."""
+def described_forecast(forecast: Forecast, places: int | None = None) -> dict[str, Any]:
+    """A forecast as status reports show it: units rounded to so many decimal places, times as ISO 8601."""
     at, earliest, latest = (
         None if when is None else iso_time(when, "milliseconds")
         for when in (forecast.exhausts_at, forecast.earliest, forecast.latest)
@@ -110,7 +126,7 @@ def described_forecast(forecast: Forecast) -> dict[str, Any]:
         "exhausts_earliest": earliest,
         "exhausts_latest": latest,
         "forecast": forecast.method,
-        "expected": round(forecast.end),
-        "expected_low": round(forecast.low),
-        "expected_high": round(forecast.high),
+        "expected": round(forecast.end, places),
+        "expected_low": round(forecast.low, places),
+        "expected_high": round(forecast.high, places),
     }

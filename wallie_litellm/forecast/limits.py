@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS
 from wallie_litellm.core.limit_keys import ACCOUNT
@@ -17,6 +17,10 @@ class DayLimit(NamedTuple):
     name: str
     scope: str
     dimension: str
+
+
+#: The cost of all requests, in US dollars, whose limit is one per month (UTC).
+MONTH_COST: Final = DayLimit("", "", "cost_usd")
 
 
 def day_limits(limiters: Iterable[Limiter]) -> Iterator[tuple[DayLimit, LimitUsage]]:

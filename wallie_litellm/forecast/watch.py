@@ -7,12 +7,13 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from typing import NamedTuple
 
 from wallie_litellm.core.daily_quota import next_midnight
 from wallie_litellm.forecast.alerts import ForecastAlerts
 from wallie_litellm.forecast.forecasts import Forecasts, Quarters
-from wallie_litellm.forecast.limits import DayLimit, day_limits
+from wallie_litellm.forecast.limits import MONTH_COST, DayLimit, day_limits
 from wallie_litellm.limiter.limiter import Limiter
 
 logger = logging.getLogger(__name__)
@@ -77,8 +78,8 @@ class ForecastWatch:
         """Learn what is on record, and announce what is due."""
         found, now = dict(day_limits(self._limiters())), self._now()
         full = {limit: usage.full for limit, usage in found.items()}
-        if self._read is not None and found:
-            self._learn(self._read, full, now)
+        if self._read is not None:
+            self._learn(self._read, {**full, MONTH_COST: inf}, now)
         if self._alerts is None:
             return
         for limit, usage in found.items():
@@ -97,7 +98,8 @@ class ForecastWatch:
             return
         self._is_down = False
         for limit, units in full.items():
-            quarters = [(start, used / self._processes) for start, used in record.quarters.get(limit, ())]
+            parts = 1 if limit == MONTH_COST else self._processes
+            quarters = [(start, used / parts) for start, used in record.quarters.get(limit, ())]
             self._forecasts.learn(limit, units, since[limit], quarters, now)
         for limit, at in record.announced.items():
             if self._alerts is not None and limit in full:

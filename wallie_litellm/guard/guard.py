@@ -318,7 +318,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
             "routing": self.routing.describe(),
             "config": None if self.live is None else self.live.describe(),
             "sinks": self.bus.stats(),
-            "budget": {"spent_usd": self.reporter.budget.spent_at(wall), "limit_usd": self.reporter.budget.limit},
+            "budget": self.forecasts.budget(self.reporter.budget.spent_at(wall), self.reporter.budget.limit, wall),
         }
 
     async def flush(self, timeout: float = SHUTDOWN) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wallie_litellm.core.dimensions import DIMENSION_KINDS
 from wallie_litellm.core.limit_keys import ACCOUNT
-from wallie_litellm.forecast.limits import DayLimit
+from wallie_litellm.forecast.limits import MONTH_COST, DayLimit
 from wallie_litellm.forecast.watch import RecordedUse
 from wallie_litellm.ledger.engine import missing_file, open_engine
 from wallie_litellm.ledger.forks import BARRIER
@@ -85,12 +85,14 @@ def _quarters(connection: Connection, limit: DayLimit, since: float, groups: lis
     in_view = [usage.c.grain == QUARTER, usage.c.view == "model", usage.c.start >= first]
     if of_models:
         in_view.append(usage.c.model.in_(groups))
-    units = _units(usage, limit)
-    sums = select(usage.c.start, func.sum(units)).where(*in_view, charged_to(usage, limit.name))
+    units = usage.c.cost_usd if limit == MONTH_COST else _units(usage, limit)
+    if limit != MONTH_COST:
+        in_view.append(charged_to(usage, limit.name))
+    sums = select(usage.c.start, func.sum(units)).where(*in_view)
     found = defaultdict(
         float, {float(start): float(sum_) for start, sum_ in connection.execute(sums.group_by(usage.c.start))}
     )
-    if not of_models:  # what is reported from outside is the account's
+    if not of_models and limit != MONTH_COST:  # what is reported from outside is the account's
         outside = select(outside_usage.c.at, _units(outside_usage, limit))
         rows = and_(outside_usage.c.at >= first, charged_to(outside_usage, limit.name))
         for at, amount in connection.execute(outside.where(rows)):
