@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ledger_query_fixtures import write_events
 from ledger_support import PostgresServer, fetch, settled
-from sqlalchemy import inspect, select, text
+from sqlalchemy import inspect, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from wallie_litellm.ledger.aggregates import ATTEMPTS, Question
@@ -96,6 +96,25 @@ async def test_it_has_the_tables_of_a_new_ledger_and_converting_twice_changes_no
         assert {(column.name, column.nullable) for column in table.columns} <= columns[name]
     for kind in ("attempt", "request"):
         assert len(columns[RECORD_TABLES[kind].name]) == len(RECORD_TABLES[kind].columns)
+
+
+async def test_an_earlier_version_goes_on_with_converted_tables_and_they_are_converted_again(
+    old_url: str, version: int
+) -> None:
+    before = await contents(old_url)
+    engine = await convert(old_url)
+    async with writing(engine) as connection:
+        await connection.execute(update(schema_version).values(version=version))  # as docs/ledger.md says
+        for table in map(RECORD_TABLES.__getitem__, COUNTS):  # its records have the columns that it knows
+            row = {**before[table.name][0], "id": "written-after-going-back"}
+            await connection.execute(table.insert().values(row))
+        await connection.run_sync(migrate)
+    await engine.dispose()
+    after = await contents(old_url)
+    assert {kind: len(after[RECORD_TABLES[kind].name]) for kind in COUNTS} == {
+        kind: count + 1 for kind, count in COUNTS.items()
+    }
+    assert [row.version for row in await fetch(old_url, select(schema_version))] == [VERSION]
 
 
 async def test_several_processes_can_convert_it_at_once(old_url: str) -> None:

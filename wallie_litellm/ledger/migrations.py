@@ -77,10 +77,15 @@ def _to_third(connection: Connection) -> None:
 
 
 def _add_columns(connection: Connection, added: Mapping[str, Sequence[str]]) -> None:
-    tables = inspect(connection).get_table_names()
+    found = inspect(connection)
+    tables = found.get_table_names()
     for table, columns in added.items():
-        for column in columns if table in tables else ():  # one that was removed is created anew
-            connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {column}"))
+        if table not in tables:  # one that was removed is created anew
+            continue
+        known = {column["name"] for column in found.get_columns(table)}  # of tables that were stated an earlier version
+        for column in columns:
+            if column.partition(" ")[0] not in known:
+                connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {column}"))
 
 
 # Version → the step that converts its tables to the next version.
