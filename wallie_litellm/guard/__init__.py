@@ -27,6 +27,7 @@ Values that they pass on:
 ``live_config``       the configuration in force, and how a changed file takes its place
 ``attached``          what a router has put into its guard and into LiteLLM
 ``configured_chains``  the chains of a router's settings
+``refusal_log``       refusals in the log, one line for many of a kind
 ``prices``            what a router's attempts cost
 ``operator_actions``  what operators do to providers and models
 ``auto_savings``      what the choice of ``auto`` has saved

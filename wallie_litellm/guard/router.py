@@ -34,6 +34,7 @@ from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.live_config import Prepared, Reloaded
 from wallie_litellm.guard.planner import Planner
 from wallie_litellm.guard.prices import Prices
+from wallie_litellm.guard.refusal_log import log_refusal
 from wallie_litellm.guard.request import Request, Target
 from wallie_litellm.guard.request_loop import OWN_CHAINS, Chains, RequestLoop
 from wallie_litellm.guard.request_stream import RequestStream
@@ -417,7 +418,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
 
     def _error_for(self, error: Exception) -> Exception:
         """The error that the caller receives: ours can be caught as OpenAI's, of the fitting kind."""
-        return as_openai_error(error) if isinstance(error, WallieError) else error
+        return as_openai_error(log_refusal(error)) if isinstance(error, WallieError) else error
 
     def open_context(
         self,
