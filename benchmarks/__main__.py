@@ -32,6 +32,7 @@ NAMES = (
     "order_by_latency",
     "simulated_order",
     "hedging",
+    "reload",
 )
 
 
