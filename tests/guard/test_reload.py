@@ -248,3 +248,38 @@ async def test_the_routers_before_a_reload_are_let_go(live: Any) -> None:
 def test_a_guard_without_a_file_says_so(make_guard: Any) -> None:
     with pytest.raises(ConfigError, match="no file"):
         make_guard().reload()
+
+
+async def test_a_watched_file_is_taken_up_once_it_has_been_left_alone(live: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("wallie_litellm.guard.live_config.WATCH_EVERY", 0.05)
+    one = live()
+    one.reload(lambda data: data["wallie"].update(reload="watch"))
+
+    one.write(lambda data: data["wallie"].update(nonsense=1))
+    await until(lambda: one.guard.status()["config"]["refused"])
+    one.write(lambda data: (data["wallie"].pop("nonsense"), data["wallie"].update(admission={"max_wait": "7s"})))
+    await until(lambda: one.guard.config.admission.max_wait == 7.0)
+
+    one.reload(lambda data: data["wallie"].update(reload="on_request"))
+    one.write(lambda data: data["wallie"].update(admission={"max_wait": "8s"}))
+    await asyncio.sleep(0.3)
+    assert one.guard.config.admission.max_wait == 7.0
+
+
+async def test_a_provider_that_moves_to_another_address_loses_the_limits_of_its_vendors_own(
+    live: Any, fleet: Any
+) -> None:
+    def to_own_address(data: dict[str, Any]) -> None:
+        group(data, "deepseek-chat")["litellm_params"].pop("api_base")
+        data["wallie"]["providers"].pop("deepseek", None)
+
+    one = live(to_own_address)
+    assert quota(one.router, "deepseek", "rpm")["limit"] == 300
+
+    def to_the_simulator(data: dict[str, Any]) -> None:
+        data["model_list"] = fleet.point(data["model_list"])
+
+    one.reload(to_the_simulator)
+
+    assert one.guard.status()["providers"]["deepseek"]["quota"] == {}
+    assert await served(one.router, "deepseek-chat") == "deepseek"

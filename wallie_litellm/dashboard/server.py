@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -118,8 +117,7 @@ async def _serve_fleet(
     guard = Guard(config, bus=bus, others_announce=True)
     guard.live = LiveConfig(loaded, guard.clock.wall)
     guard.reload_with_fleet()
-    if hasattr(signal, "SIGHUP"):
-        guard.reload_at_sighup()
+    guard.reload_at_sighup()
     guard.call_only(used_providers(loaded))  # their state is the fleet's from now on
     try:
         if (make := ledger_sink(config)) is not None:  # actions go on record

@@ -385,6 +385,10 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         """A router calls this provider and this account of it. No method: a router that keeps it keeps no guard."""
         return self._limiters.meet
 
+    def place(self, at_own_address: Mapping[str, bool]) -> None:
+        """A router calls these providers at their vendors' own addresses now, or at others."""
+        self._limiters.place(at_own_address)
+
     def call_only(self, destinations: Iterable[tuple[str, str, bool]]) -> None:
         """List these providers and accounts, as if a router called them: see :meth:`LimiterRegistry.meet`."""
         self._limiters.has_router = True

@@ -192,9 +192,10 @@ class FileWatch:
         seen = tried = self._live.state
         while not self._closing.wait(WATCH_EVERY):
             before, seen = seen, self._live.state
-            if seen == before and seen != tried and self._live.file_has_changed:
+            if seen == before and seen != tried:  # a file that is being written, or cannot be used, is left alone
                 tried = seen
-                self._reload()
+                if self._live.file_has_changed:
+                    self._reload()
 
 
 class Reloading:
@@ -244,10 +245,13 @@ class Reloading:
         if self._fleet is not None:
             self._fleet.switches.reloads.reload = self._reloading("fleet")
 
-    def reload_at_sighup(self) -> None:
-        """Reload at SIGHUP, in place of the present handler. To be called in the main thread; not on Windows."""
+    def reload_at_sighup(self) -> bool:
+        """Reload at SIGHUP, in place of the present handler; ``False`` on Windows, and outside of the main thread."""
+        if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+            return False
         reload = self._reloading("SIGHUP")
         signal.signal(signal.SIGHUP, lambda _number, _frame: reload())
+        return True
 
     def watch_file(self) -> Callable[[], object]:
         """Reload whenever the file has changed; what is returned ends that."""

@@ -104,7 +104,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     def __init__(self, *args: Any, guard: Guard | None = None, **kwargs: Any) -> None:
         settings = {name: value for name, value in kwargs.items() if name not in IGNORED}
         _warn_of_ignored(name for name in IGNORED if kwargs.get(name) and name != "num_retries")
-        self._take(make_router(*args, **settings), {**settings, **_positional(args)}, guard)
+        stated = {"model_list": args[0], **settings} if args else settings
+        self._take(make_router(*args, **settings), stated, guard)
 
     @classmethod
     def from_config(cls, config: Any, *args: Any) -> WallieRouter:
@@ -185,6 +186,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
     def _change_to(self, router: Any, arguments: Mapping[str, Any]) -> None:
         before = self._inner
         self._use(router, arguments)
+        self.guard.place(self._inner.places())
         self._follow()
         before.discard()  # requests under way go on with it
 
@@ -490,10 +492,6 @@ _NOT_SENT: Final = frozenset(
     }
 )  # fmt: skip
 _SAYS_HOW: Final = _NOT_SENT | MOCK_FAULTS
-
-
-def _positional(args: Sequence[Any]) -> dict[str, Any]:
-    return {"model_list": args[0]} if args else {}
 
 
 def _warn_of_ignored(names: Iterator[str]) -> None:

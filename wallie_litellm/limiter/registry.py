@@ -170,6 +170,14 @@ class LimiterRegistry:
                     limiter = self._attached(self._build(account, self._configured.with_limits(None)))
                     self._accounts[account] = Account(limiter, shared)
 
+    def place(self, at_own_address: Mapping[str, bool]) -> None:
+        """A router has been built anew: these providers are at their vendors' own addresses now, or elsewhere."""
+        with self._lock:
+            moved = [name for name, own in at_own_address.items() if self._met.get(name, own) is not own]
+            self._met = {**self._met, **at_own_address}
+        for limiter in map(self.provider, moved):
+            limiter.configure(self._settings_of(limiter), self.pattern_of)
+
     def retain(self, called: Collection[str]) -> None:
         """Routers call these providers and accounts alone from now on; status reports list the others no longer."""
         with self._lock:

@@ -172,6 +172,10 @@ class InnerRouter:
         """The providers and accounts of all deployments."""
         return frozenset(name for one in map(self.destination_of, self.deployments()) for name in one[:2])
 
+    def places(self) -> dict[str, bool]:
+        """The providers of all deployments, and whether each is at its vendor's own address."""
+        return {one.provider: one.is_vendors_own for one in map(self.destination_of, self.deployments())}
+
     def provider_of(self, deployment: Deployment) -> str:
         """The provider whose limits and breaker a deployment is under."""
         return self.destination_of(deployment).provider

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -126,8 +124,7 @@ def install(default_config: str | PathLike[str] | None = None) -> WallieHandler:
         ProxyRouter.default_guard = guard
         litellm.Router = ProxyRouter
         end_with_process(guard, ProxyRouter.under_way)
-        if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
-            guard.reload_at_sighup()
+        guard.reload_at_sighup()
         log_expected_errors_in_one_line()
         cancel_when_clients_leave_once_started()
         page = _show_dashboard(guard)
