@@ -96,6 +96,27 @@ async def test_enforce_keeps_to_what_an_answer_tells_of_its_model(upstream: Upst
     assert [(one.model, one.configured, one.learned) for one in bus.of(LimitOverstated)] == [("a", 500, 60)]
 
 
+async def test_what_is_learned_stays_when_the_file_says_otherwise_what_is_made_of_it(
+    upstream: Upstream, make: Any
+) -> None:
+    upstream.prepare({"a": [told(60, 20), ...]})
+    router, _ = make(rpm=500, learn="enforce")
+    await ask(router)
+    found = []
+    for openais in (
+        {"rpm": 500, "learn": "advise"},
+        {"rpm": 400, "learn": "enforce"},
+        {"rpm": 400, "models": {"a*": {"rpm": 90, "learn": "enforce"}}},
+    ):
+        router.guard.configure(file(upstream, openais).wallie)
+        found.append(scopes(router))
+    assert found == [
+        {"": {"rpm": (500, 60, 500)}, "a": {"rpm": (None, 60, None)}},
+        {"": {"rpm": (400, 60, 400)}, "a": {"rpm": (None, 60, 60)}},
+        {"": {"rpm": (400, 60, 400)}, "a*": {"rpm": (90, 60, 60)}},
+    ]
+
+
 async def test_advise_shows_it_and_announces_once_what_the_file_promises_too_much(
     upstream: Upstream, make: Any
 ) -> None:
