@@ -44,6 +44,22 @@ def test_a_servers_status_is_shown_as_a_table(stand_in: StandIn) -> None:
     assert stand_in.asked[1].parameters == [("range", "24h"), ("by", "provider")]
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"changed": True, "refused": False}, "f.yaml has changed: `wallie-litellm reload` takes it up"),
+        (
+            {"changed": True, "refused": True},
+            "f.yaml has changed, and cannot be used: what was loaded before is in force",
+        ),
+        ({"changed": False, "restart_needed": ["wallie.store.url"]}, "a restart is needed for wallie.store.url"),
+    ],
+)
+def test_a_file_that_has_changed_is_remarked(stand_in: StandIn, config: dict[str, Any], said: str) -> None:
+    stand_in.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "config": {"file": "f.yaml", **config}})
+    assert said in run("status", "--url", stand_in.url).stdout.splitlines()
+
+
 def test_what_keeps_an_account_away_is_remarked_below_the_table_and_it_is_no_row_of_its_own(stand_in: StandIn) -> None:
     openai = STATUS["providers"]["openai"]
     breaker = {"state": "open", "reason": "HTTP 401", "consecutive_failures": 0, "next_probe_in": 7.2}

@@ -16,7 +16,7 @@ from test_service import ledger_of, write
 from turns import Turns
 
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.config.models import LedgerSettings
+from wallie_litellm.config.models import KpiSettings, LedgerSettings
 from wallie_litellm.dashboard.change_watch import LONG_POLL_SECONDS
 from wallie_litellm.dashboard.guard_source import GuardSource
 from wallie_litellm.dashboard.html import render_panels
@@ -85,6 +85,21 @@ async def test_the_process_renders_the_guards_status_and_the_ledgers_figures(
     html = await from_process(service)
     assert "4,321" in html
     assert 'data-value="forced_open"' in html
+
+
+async def test_the_process_goes_by_a_configuration_that_is_reloaded(
+    service: DashboardService, guard: Guard, tmp_path: Path
+) -> None:
+    await write(ledger_of(tmp_path), [settled(at=time.time() - 5)])
+    await from_process(service)
+    process = process_of(service)
+    service._configure(guard.config.model_copy(update={"kpis": KpiSettings(monthly_cost=1234.0)}))
+    end = time.monotonic() + 30
+    while "1,234" not in await from_process(service):
+        assert time.monotonic() < end, "the target is never shown"
+        feed_of(service).forget()
+        await asyncio.sleep(0.1)
+    assert process_of(service) == process
 
 
 async def test_when_the_process_is_killed_the_thread_renders_and_another_is_started(

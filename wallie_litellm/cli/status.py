@@ -166,6 +166,7 @@ def _from_server(client: Client) -> _View:
     try:
         lines = [f"{client.base}: {_store_line(status['store'])}", "", *_provider_lines(status)]
         lines += _sink_lines(status["sinks"])
+        lines += _config_lines(status.get("config") or {})
         if usage is not None:
             lines += ["", *usage_lines(usage)]
     except (LookupError, TypeError, ValueError, AttributeError):
@@ -238,6 +239,16 @@ def _sink_lines(sinks: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
         waiting = spooled + counts.get("pending", 0) + counts.get("queued", 0)
         if spooled or lost or (waiting and counts.get("failed", 0)):
             yield f"{name}: {waiting:,} records wait, {spooled:,} of them on disk; {lost:,} are lost"
+
+
+def _config_lines(config: Mapping[str, Any]) -> Iterator[str]:
+    """The file, where it is another one than what is in force."""
+    if config.get("refused"):
+        yield f"{config['file']} has changed, and cannot be used: what was loaded before is in force"
+    elif config.get("changed"):
+        yield f"{config['file']} has changed: `wallie-litellm reload` takes it up"
+    if keys := config.get("restart_needed"):
+        yield f"a restart is needed for {', '.join(keys)}"
 
 
 def _remarks(state: Mapping[str, Any]) -> Iterator[str]:
