@@ -37,11 +37,6 @@ class ConfiguredLimiters:
         """Whether every model that is called has a breaker: one that goes by a rate counts successes too."""
         return self.config.breaker.per == "model" and self.config.breaker.rules.counts_all
 
-    @property
-    def per_model(self) -> bool:
-        """Whether models have breakers of their own."""
-        return self.config.breaker.per == "model"
-
     def features(self) -> list[str]:
         """The features with limits."""
         return [name for name, feature in self.config.features.items() if feature.limits.by_dimension()]

@@ -205,11 +205,6 @@ class LimiterRegistry:
         return account in self._left
 
     @property
-    def per_model(self) -> bool:
-        """Whether models have breakers of their own."""
-        return self._configured.per_model
-
-    @property
     def accounts(self) -> Mapping[str, Account]:
         """The accounts of providers that are called with several keys, by name."""
         return self._accounts
