@@ -153,6 +153,8 @@ def test_a_request_without_model_and_tier_is_refused_as_before(proxy: Proxy) -> 
     answer = chat(proxy, model="gpt-4o", tier="premum")
     assert answer.status == 400
     assert "did you mean 'premium'" in answer.json["error"]["message"]
+    error = answer.json["error"]
+    assert (error["code"], error["type"]) == ("wallie_unknown_tier", "invalid_request_error")
 
 
 def test_a_key_that_lists_a_tier_may_use_its_groups_and_no_others(proxy: Proxy, fleet: SimulatedProviders) -> None:

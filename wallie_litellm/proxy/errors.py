@@ -18,7 +18,12 @@ from wallie_litellm.errors import WallieError
 from wallie_litellm.litellm_adapter.errors import classify_error
 from wallie_litellm.litellm_adapter.responses import response_headers
 
-_TYPES: Final = {429: "rate_limit_error", 503: "service_unavailable_error", 504: "timeout_error"}
+_TYPES: Final = {
+    400: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "service_unavailable_error",
+    504: "timeout_error",
+}
 _LIMITED: Final = 429  # whose limit it was makes no difference to the log
 _LOGS: Final = ("LiteLLM Proxy", "LiteLLM Router", "LiteLLM")  # LiteLLM's loggers
 
