@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from dashboard_support import TOKEN
+from ledger_support import ended, settled
 
 from wallie_litellm.dashboard.source import EXPERIMENTING, SWITCHING
 from wallie_litellm.dashboard.translations import CATALOGUES
@@ -101,6 +103,15 @@ def test_a_visitor_switches_on_the_page(make_app: MakeApp) -> None:
     assert [(one["action"], one["detail"]) for one in actions(app)] == [("switch_off", "dear")]
     assert "auto is switched off." in app.client.get("/wallie/").text
     assert app.client.get("/wallie/confirm?action=switch_off&provider=openai").status_code == 404
+
+
+def test_the_page_says_what_auto_in_shadow_would_have_saved(make_app: MakeApp) -> None:
+    app = make_app(routing={**ROUTING, "auto": {**ROUTING["auto"], "shadow": True}})
+    one = settled(at=time.time() - 5)
+    app.record([one, ended(one, auto_tier="flash", auto_saved_usd=1.25)])
+    page = shown(app)
+    assert "would have saved $1.25 in 24h" in page
+    assert 'data-kpi="auto_saved_usd"' in page
 
 
 def test_every_action_has_its_texts_in_every_language() -> None:

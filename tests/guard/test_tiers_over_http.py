@@ -244,11 +244,13 @@ async def test_an_unknown_tier_is_refused_before_any_call(make_router: Make, fle
     assert not any(fleet[name].bodies() for name in fleet)
 
 
-async def test_status_shows_tiers_and_what_auto_chose(make_router: Make) -> None:
-    router = tiered(make_router)
+async def test_status_shows_tiers_and_what_auto_chose_and_saved(make_router: Make) -> None:
+    bus = RecordingBus()
+    router = tiered(make_router, bus)
     await execute_ai_request(router, "auto", messages("hi"), metadata={"conversationId": "c1"})
     routing = router.guard.status()["routing"]
     assert routing["tiers"] == TIERS
     assert routing["auto"] == {
         "tiers": {**AUTO, "reasoning": "premium"}, "shadow": False, "chosen": {"flash": 1}, "sessions": 1,
+        "saved_usd": pytest.approx(ended(bus).auto_saved_usd),
     }  # fmt: skip

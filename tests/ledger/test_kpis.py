@@ -65,6 +65,16 @@ async def test_each_figure_is_as_defined(engine: AsyncEngine, write: Writer) -> 
     }
 
 
+async def test_what_cache_hedges_and_auto_did_are_figures_without_a_target(engine: AsyncEngine, write: Writer) -> None:
+    paid, cached, hedged = good(1)._replace(cost_usd=0.03), good(2), good(3)._replace(cost_usd=0.01)
+    await write([paid, ended(paid, auto_saved_usd=0.02), ended(cached, cache_hit=True, saved_usd=0.5)])
+    await write([hedged, ended(hedged, hedged=True, wasted_usd=0.01)])
+    *_, cache, wasted, saved = (await measure(engine)).values()
+    assert cache == Kpi("cached_share", None, pytest.approx(1 / 3), None, "saved $0.50")
+    assert wasted == Kpi("wasted_share", None, pytest.approx(0.25), None, "$0.01; 33.3% of requests were hedged")
+    assert (saved.name, saved.target, saved.actual, saved.passed) == ("auto_saved_usd", None, 0.02, None)
+
+
 async def test_a_figure_passes_if_it_is_better_than_its_target_or_perfect(engine: AsyncEngine, write: Writer) -> None:
     await write([good(1), ended(good(1)), good(2), ended(good(2))])
     perfect = KpiSettings(uptime=1.0, error_rate=0.0, fallback_rate=0.0)

@@ -175,7 +175,7 @@ def _measured_by_server(client: Client, since: float) -> list[Kpi]:
         return [
             Kpi(
                 str(one["name"]),
-                float(one["target"]),
+                None if one["target"] is None else float(one["target"]),
                 None if one["actual"] is None else float(one["actual"]),
                 None if one["passed"] is None else bool(one["passed"]),
                 str(one.get("note") or ""),
@@ -215,14 +215,15 @@ def _table(figures: Sequence[Kpi]) -> Iterator[str]:
     rows = [("", "target", "actual", "", "")]
     for kpi in figures:
         sign = {"uptime": "> ", "critical_alerts": ""}.get(kpi.name, "< ")
-        verdict = {True: "pass", False: "FAIL", None: "no data"}[kpi.passed]
+        verdict = {True: "pass", False: "FAIL", None: "no data" if kpi.target is not None else ""}[kpi.passed]
+        target = "" if kpi.target is None else sign + _shown(kpi.name, kpi.target)
         actual = "-" if kpi.actual is None else _shown(kpi.name, kpi.actual)
-        rows.append((kpi.name, sign + _shown(kpi.name, kpi.target), actual, verdict, kpi.note))
+        rows.append((kpi.name, target, actual, verdict, kpi.note))
     yield from aligned(rows)
 
 
 def _shown(name: str, value: float) -> str:
-    if name == "monthly_cost":
+    if name in ("auto_saved_usd", "monthly_cost"):
         return f"${value:,.2f}"
     if name == "critical_alerts":
         return f"{value:.0f}"

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from wallie_litellm.clock import DAY
+from wallie_litellm.config import KpiSettings
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
 from wallie_litellm.dashboard import charts
@@ -220,7 +221,7 @@ def _words(language: str) -> Callable[[str, str], str]:
         "metric": ("cost", "latency", "success", "feedback"),
         "unit": ("user", "session", "request"),
         "experiment": ("not_started", "running", "concluded"),
-        "kpi": ("uptime", "p95_latency", "error_rate", "monthly_cost", "fallback_rate", "critical_alerts"),
+        "kpi": (*KpiSettings.model_fields, "cached_share", "wasted_share", "auto_saved_usd"),
         "fleet": ("process", "redis", "ledger", "ok", "connecting", "down"),
     }
     translate = translator(language)
@@ -253,7 +254,7 @@ def _kpi(figures: Figures | None, name: str) -> Kpi | None:
 
 
 def _kpi_text(formats: Formats, kpi: str, value: float | None) -> str:
-    if kpi == "monthly_cost":
+    if kpi in ("auto_saved_usd", "monthly_cost"):
         return formats.money(value)
     if kpi == "critical_alerts":
         return formats.number(value)

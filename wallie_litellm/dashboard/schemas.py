@@ -272,10 +272,13 @@ class Alerts(BaseModel):
 
 
 class KpiRow(BaseModel):
-    """One key figure; latency in seconds. ``actual`` and ``passed`` are null while there are no records for them."""
+    """One key figure; latency in seconds. ``actual`` and ``passed`` are null while there are no records for them.
+
+    ``target`` and ``passed`` are null of figures without a target.
+    """
 
     name: str
-    target: float
+    target: float | None
     actual: float | None
     passed: bool | None
     note: str

@@ -28,4 +28,6 @@ def note_saving(context: RequestContext, decided: Decided) -> None:
         paid if same else router.price(context.operation, entry, served.result._replace(response_cost=None)).cost_usd
     )
     if other is not None:
-        decided.auto_saved_usd = paid - other if decided.shadow else other - paid
+        decided.auto_saved_usd = saved = paid - other if decided.shadow else other - paid
+        if decided.on_saved is not None:
+            decided.on_saved(saved)

@@ -8,17 +8,24 @@
 - ``fallback_rate``: the share of the answered requests that a fallback answered.
 - ``critical_alerts``: how many alerts of level ``critical`` there were.
 
+Three more have no target, and are there where they say something:
+
+- ``cached_share``: the share of the answered requests that a cache answered.
+- ``wasted_share``: the share of the cost that was that of hedges which lost.
+- ``auto_saved_usd``: what the tiers that ``auto`` chose saved, or in shadow would have, in US dollars.
+
 All but the month's cost are of a period, by default the last 30 days. A figure passes if it is better than its target,
 or reaches a target that cannot be surpassed (100 %, 0).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from wallie_litellm.config import KpiSettings
-from wallie_litellm.ledger.figures import MonthCost, RequestTotals
+from wallie_litellm.ledger.figures import MonthCost, RequestTotals, Totals
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.schema import DAY
 
@@ -29,18 +36,18 @@ PERIOD: Final = 30.0 * DAY  # seconds
 class Kpi:
     """One figure: shares from 0 to 1, latency in seconds, cost in US dollars.
 
-    ``actual`` and ``passed`` are ``None`` without data; ``note`` explains the figure.
+    ``actual`` and ``passed`` are ``None`` without data, and ``target`` of a figure without one; ``note`` explains it.
     """
 
     name: str
-    target: float
+    target: float | None
     actual: float | None
     passed: bool | None
     note: str = ""
 
 
 async def measure_kpis(queries: LedgerQueries, targets: KpiSettings, since: float) -> list[Kpi]:
-    """The six figures since ``since`` (Unix seconds), in the order of ``KpiSettings``."""
+    """The figures since ``since`` (Unix seconds), those with a target first, in the order of ``KpiSettings``."""
     (requests,) = await queries.requests(since)
     (attempts,) = await queries.totals(since, percentiles=False)
     critical = await queries.count_alerts("critical", since)
@@ -54,7 +61,19 @@ async def measure_kpis(queries: LedgerQueries, targets: KpiSettings, since: floa
         _within(targets.monthly_cost, month),
         _at_most("fallback_rate", targets.fallback_rate, requests.fallback_rate, _hedged(requests)),
         _no_more("critical_alerts", targets.critical_alerts, critical if anything else None),
+        *_without_target(requests, attempts),
     ]
+
+
+def _without_target(requests: RequestTotals, attempts: Totals) -> Iterator[Kpi]:
+    if requests.cache_hits:
+        yield Kpi("cached_share", None, requests.cached_share, None, f"saved ${requests.saved_usd:,.2f}")
+    if requests.hedged:
+        wasted = requests.wasted_usd / attempts.cost_usd if attempts.cost_usd else None
+        note = f"${requests.wasted_usd:,.2f}; {requests.hedged / requests.requests:.1%} of requests were hedged"
+        yield Kpi("wasted_share", None, wasted, None, note)
+    if requests.auto_saved_usd:
+        yield Kpi("auto_saved_usd", None, requests.auto_saved_usd, None, "what auto chose, or in shadow would have")
 
 
 def _at_least(name: str, target: float, actual: float | None) -> Kpi:

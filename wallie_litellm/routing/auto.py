@@ -43,6 +43,7 @@ class Auto:
         self._on = on
         self._sessions: Remembered[str] = Remembered(now, MOST_SESSIONS)
         self._prompts: Remembered[PromptComplexity] = Remembered(now, MOST_PROMPTS)
+        self.saved_usd = 0.0  # by the choices since the start of this process, or in shadow it would have been
 
     @property
     def is_on(self) -> bool:
@@ -81,6 +82,10 @@ class Auto:
         signals = f": {', '.join(found.kinds)}" if found.kinds else ""
         return Choice(tier, f"auto: {tier}, as the prompt is {found.level} ({found.score:g}{signals})", found)
 
+    def note_saved(self, amount: float) -> None:
+        """A choice has saved so many US dollars, or in shadow would have."""
+        self.saved_usd += amount
+
     def describe(self) -> dict[str, Any]:
         """The tiers, and how many requests were sent to each; JSON-ready."""
         settings = self.settings
@@ -88,6 +93,7 @@ class Auto:
             "tiers": {level: settings.tier_of(level) for level in ("simple", "medium", "complex", "reasoning")},
             "shadow": settings.shadow,
             "chosen": dict(self.chosen),
+            "saved_usd": self.saved_usd,
             "sessions": len(self._sessions),
         }
 

@@ -32,7 +32,7 @@ class Decided:
 
     ``requested`` is the name that the caller used, where that is not the group asked first. ``unit`` is a hash of the
     user or session that has the ``arm``. ``auto_tier`` is the tier that ``auto`` chose, or with ``shadow`` would have,
-    and ``auto_against`` the group whose price its choice is compared with.
+    and ``auto_against`` the group whose price its choice is compared with; ``on_saved`` takes what it saved.
     ``by_latency``: the chain is asked in the order of what its members take. ``order`` is the group that was planned
     first, where its latency put another before it, and ``stands_in`` says that another is asked first for a time, while
     that one comes back or says nothing. ``wasted_usd`` is the cost of hedges
@@ -49,6 +49,7 @@ class Decided:
     shadow: bool = False
     auto_saved_usd: float | None = None
     auto_against: str | None = None
+    on_saved: Callable[[float], object] | None = None
     by_latency: bool = False
     order: str | None = None
     stands_in: bool = False

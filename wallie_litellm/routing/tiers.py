@@ -90,10 +90,10 @@ class Tiers:
             return middle
         choice = auto.choose(asked)
         if auto.in_shadow:
-            self._note_shadow(decided, choice)
+            self._note_shadow(auto, decided, choice)
             return middle
         decided.auto_tier = choice.tier
-        decided.auto_against = self.chains[auto.settings.complex][0]
+        decided.auto_against, decided.on_saved = self.chains[auto.settings.complex][0], auto.note_saved
         decided.why.append(choice.why)
         return choice.tier
 
@@ -101,11 +101,11 @@ class Tiers:
         """Note what ``auto`` would have chosen, if that is asked for."""
         auto = self.auto
         if auto is not None and auto.in_shadow and auto.is_on and asked.operation in GENERATING:
-            self._note_shadow(decided, auto.choose(asked))
+            self._note_shadow(auto, decided, auto.choose(asked))
 
-    def _note_shadow(self, decided: Decided, choice: Choice) -> None:
+    def _note_shadow(self, auto: Auto, decided: Decided, choice: Choice) -> None:
         decided.auto_tier, decided.shadow = choice.tier, True
-        decided.auto_against = self.chains[choice.tier][0]
+        decided.auto_against, decided.on_saved = self.chains[choice.tier][0], auto.note_saved
         decided.why.append(f"in shadow, {choice.why}")
 
     def _expanded(self, plan: Plan) -> Plan:
