@@ -123,8 +123,15 @@ def test_every_action_has_its_texts_in_every_language() -> None:
 def test_the_page_has_the_order_of_chains_and_its_reason(make_app: MakeApp) -> None:
     app = make_app(routing={"order": "latency"})
     app.guard.routing.order.describe = lambda: [
-        {"chain": ["a", "b"], "stream": True, "order": ["b", "a"], "reason": "b takes 20 ms where a takes 90 ms"}
+        {
+            "chain": ["a", "b"],
+            "stream": True,
+            "order": ["b", "a"],
+            "reason": "b takes 20 ms where a takes 90 ms",
+            "pace": {"a": None, "b": {"seconds": 0.02, "calls": 12}},
+        },
     ]
     page = shown(app)
     assert 'data-chain="a b"' in page
     assert "b takes 20 ms where a takes 90 ms" in page
+    assert '<span class="muted">20\u202fms</span>' in page

@@ -112,6 +112,8 @@ def test_a_change_says_what_and_why():
     assert change.reason.startswith("b takes ")
     [described] = traffic.step.describe()
     assert described["reason"] == change.reason
+    assert described["pace"].keys() == set(described["chain"])
+    assert all(pace["seconds"] > 0 and pace["calls"] > 0 for pace in described["pace"].values())
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,6 @@ ROUTING_EN: Final[Mapping[str, str]] = {
     "routing.shadow": "in shadow",
     "routing.would_save": "would have saved {amount} in {range}",
     "routing.saved": "saved {amount} in {range}",
-    "kpi.cached_share": "From the cache",
-    "kpi.wasted_share": "Cost wasted by hedges",
-    "kpi.auto_saved_usd": "Saved by auto",
     "routing.chosen": "chosen {count} times",
 }
 
@@ -125,8 +122,5 @@ ROUTING_ES: Final[Mapping[str, str]] = {
     "routing.shadow": "en sombra",
     "routing.would_save": "habría ahorrado {amount} en {range}",
     "routing.saved": "ahorró {amount} en {range}",
-    "kpi.cached_share": "De la caché",
-    "kpi.wasted_share": "Coste perdido en peticiones duplicadas",
-    "kpi.auto_saved_usd": "Ahorrado por auto",
     "routing.chosen": "elegido {count} veces",
 }

@@ -255,12 +255,13 @@ class TierRow:
 
 @dataclass(frozen=True, slots=True)
 class OrderRow:
-    """A chain that goes by latency: its present order, and the reason for it."""
+    """A chain that goes by latency: its present order, the reason for it, and its members' pace by the last look."""
 
     chain: Sequence[str]
     stream: bool
     order: Sequence[str]
     reason: str
+    pace: Mapping[str, Mapping[str, float] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

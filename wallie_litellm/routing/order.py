@@ -53,11 +53,12 @@ class OrderChange(NamedTuple):
 class ChainOrder:
     """The order of one chain, for one kind of call. Times are seconds."""
 
-    __slots__ = ("asked_first_at", "decided_at", "members", "order", "promising", "reason", "since_explored")
+    __slots__ = ("asked_first_at", "decided_at", "members", "order", "paces", "promising", "reason", "since_explored")
 
     def __init__(self, members: tuple[str, ...], now: float) -> None:
         self.members = members  # in the file's order
         self.order = members
+        self.paces: Mapping[str, Pace | None] = {}  # at the last look
         self.decided_at = -inf
         self.reason = "as in the file"
         self.promising: frozenset[str] = frozenset()
@@ -66,6 +67,7 @@ class ChainOrder:
 
     def decide(self, paces: Mapping[str, Pace | None], streamed: bool) -> OrderChange | None:
         """Reorder by their members' ``paces``; what has changed."""
+        self.paces = paces
         order, promising, reason = list(self.order), set(), None
         for place in range(len(order) - 1, 0, -1):
             ahead, behind = order[place - 1], order[place]
@@ -241,6 +243,10 @@ class OrderStep:
                 "stream": streamed,
                 "order": list(chain.order),
                 "reason": chain.reason,
+                "pace": {
+                    group: None if pace is None else {"seconds": pace.seconds, "calls": pace.calls}
+                    for group, pace in chain.paces.items()
+                },
             }
             for (groups, streamed), chain in chains
         ]
