@@ -13,7 +13,7 @@ from ledger_support import ended, settled
 from prometheus_client.parser import text_string_to_metric_families
 
 from wallie_litellm.config import WallieConfig
-from wallie_litellm.events import BreakerChanged, BudgetCrossed, FellBack, QuotaCrossed, new_id
+from wallie_litellm.events import ArmStopped, BreakerChanged, BudgetCrossed, FellBack, QuotaCrossed, new_id
 from wallie_litellm.guard import Guard
 from wallie_litellm.telemetry.sinks.prometheus import PrometheusSink
 
@@ -32,12 +32,16 @@ def scraped() -> dict[str, set[str]]:
     openai = status["providers"]["openai"]
     openai["models"] = {"o3": {"quota": openai["quota"], "paused_for": 1.0, "waiting": 0, "breaker": {"state": "open"}}}
     openai["estimates"] = {"models": {"o3": {"mean_error": 0.1, "p95_error": 0.3}}}
+    status["routing"]["order"] = [{"chain": ["a", "b"], "stream": True, "order": ["b", "a"], "reason": "", "pace": {}}]
+    status["routing"]["hedge"] = {"chat": {"suppressed": {"budget": 1}}}
     sink = PrometheusSink(status=lambda: status, sink_stats=lambda: {"ledger": {"delivered": 1, "queued": 0}})
     one = settled(unpriced=True, first_token_ms=300.0)
     sink.handle(
         [
             one,
-            ended(one),
+            ended(one, experiment="m", arm="a", hedged=True, wasted_usd=0.01),
+            ended(cache_hit=True, saved_usd=0.02),
+            ArmStopped(new_id(), 1.0, "m", "a", 0.3, 0.1, 100),
             FellBack(new_id(), 1.0, "r", "a", "b", "openai", "why", None, None),
             BreakerChanged(new_id(), 1.0, "openai", "closed", "open", "why", 30.0),
             QuotaCrossed(new_id(), 1.0, "openai", "rpm", "warning", 0.8, 8, 10, 5.0),
