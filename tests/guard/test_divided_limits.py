@@ -11,6 +11,7 @@ import pytest
 from fake_clock import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
+from ports import free_port
 from support import shipped_config
 
 from wallie_litellm.bootstrap import open_guard
@@ -107,3 +108,16 @@ def test_parts_of_what_was_used_add_up(used: list[Demand], processes: int) -> No
 
 def amount_of(demands: Iterable[Demand], kind: int) -> int:
     return sum(each[kind] for each in demands)
+
+
+def test_the_workers_of_a_proxy_divide_the_dollars_of_hedges_with_a_shared_store_too() -> None:
+    hedge = {"after": "4s", "max_usd_day": 1.0}
+    store = {"url": f"redis://127.0.0.1:{free_port()}"}
+    guard = guard_of(4, store=store, features={"chat": {"hedge": hedge}})
+    try:
+        assert guard.processes == 1
+        assert guard.status()["routing"]["hedge"]["chat"]["usd_left_today"] == 0.25
+        guard.configure(guard.config.model_copy(deep=True))
+        assert guard.status()["routing"]["hedge"]["chat"]["usd_left_today"] == 0.25
+    finally:
+        guard.close()

@@ -67,6 +67,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
     ) -> None:
         self.config = config if config is not None else WallieConfig()
         self.processes = processes if self.config.store.url == "memory" else 1  # among which every limit is divided
+        self._processes_here = processes  # which share no budget of hedges, whatever the store
         self.clock: Clock = clock or SystemClock()
         if clock is None:
             weakref.finalize(self, self.clock.close).atexit = False
@@ -82,7 +83,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         )
         self._limiters = LimiterRegistry(self.config, self.clock, self.reporter, self.processes, self._fleet)
         self.routing = Routing(
-            self.config, self.clock, switches, self._limiters, self.reporter.on_order_change, self.processes
+            self.config, self.clock, switches, self._limiters, self.reporter.on_order_change, processes
         )
         self._admission = Admission(self.config, self.clock, self._limiters)
         self.estimates = Estimates(self.config.providers)
@@ -105,7 +106,13 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         self.backoff = self._settlement.backoff
         routing, reporter = self.routing, self.reporter
         self.routing = Routing(
-            config, self.clock, routing.switches, self._limiters, reporter.on_order_change, self.processes, routing
+            config,
+            self.clock,
+            routing.switches,
+            self._limiters,
+            reporter.on_order_change,
+            self._processes_here,
+            routing,
         )
 
     # Requests
