@@ -42,6 +42,7 @@ ROW: dict[str, Any] = {
 }  # fmt: skip
 EXPERIMENTS = ("GET", "/wallie/api/experiments")
 CONCLUDE = ("POST", "/wallie/api/experiments/m/conclude")
+RESUME = ("POST", "/wallie/api/experiments/m/resume")
 
 
 def traffic(better: float) -> list[Event]:
@@ -179,3 +180,20 @@ def test_an_experiment_of_a_running_proxy_is_concluded(stand_in: StandIn) -> Non
         stand_in.answers[CONCLUDE] = problem(status, code, "no arm")
         refused = run("experiments", "conclude", "m", "--url", stand_in.url, "--yes")
         assert (refused.exit_code, "no arm" in one_line_of(refused)) == (expected, True)
+
+
+def test_on_a_running_proxy_a_stopped_arm_goes_on_and_a_second_end_says_when_the_first_was(stand_in: StandIn) -> None:
+    before = {"experiment": "m", "winner": "sonnet", "actor": None, "at": "2026-11-21T10:00:00Z", "before": True}
+    stand_in.answers[CONCLUDE] = json_answer(before)
+    done = run("experiments", "conclude", "m", "--url", stand_in.url, "--yes")
+    assert (done.exit_code, done.stdout) == (
+        0, "m was concluded before, at 2026-11-21 10:00:00 UTC: sonnet has won. Nothing has changed.\n"
+    )  # fmt: skip
+    stand_in.answers[RESUME] = json_answer({"experiment": "m", "arm": "sonnet", "actor": "maria", "at": "now"})
+    done = run("experiments", "resume", "m", "sonnet", "--url", stand_in.url, "--yes", "--reason", "repaired")
+    assert (done.exit_code, done.stdout) == (0, "sonnet of m goes on. Done by maria.\n")
+    assert json.loads(stand_in.asked[-1].body) == {"arm": "sonnet", "reason": "repaired"}
+    for status, code, expected in ((409, "wallie_already_concluded", 1), (404, "wallie_unknown_experiment", 2)):
+        stand_in.answers[RESUME] = problem(status, code, "not that one")
+        refused = run("experiments", "resume", "m", "sonnet", "--url", stand_in.url, "--yes")
+        assert (refused.exit_code, "not that one" in one_line_of(refused)) == (expected, True)
