@@ -118,6 +118,12 @@ def apply_action(breaker: Breaker, action: BreakerAction) -> None:
             breaker.release()
 
 
+# Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
+_CLOSED, _OPEN, _HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
+_FORCED_OPEN, _DISABLED = BreakerState.FORCED_OPEN, BreakerState.DISABLED
+_FAILURE, _SLOW, _IGNORED = Verdict.FAILURE, Verdict.SLOW, Verdict.IGNORED
+
+
 class CircuitBreaker:
     """One provider's breaker. ``now`` is in seconds of the caller's monotonic clock."""
 
@@ -138,7 +144,7 @@ class CircuitBreaker:
 
     def __init__(self, rules: BreakerRules) -> None:
         self.rules = rules
-        self.state = BreakerState.CLOSED
+        self.state = _CLOSED
         self.generation = 0
         self.failures = 0
         self.reason: str | None = None
@@ -153,17 +159,17 @@ class CircuitBreaker:
     def use(self, rules: BreakerRules) -> None:
         """Go by other rules from now on, in the state that it is in."""
         self.rules = rules
-        if self.state is BreakerState.CLOSED:
+        if self.state is _CLOSED:
             self._open_for = rules.open_for
 
     def wait(self, now: float) -> float:
         """Seconds until a call may be tried: 0 now, ``inf`` while an operator holds it open."""
         state = self.state
-        if state is BreakerState.CLOSED or state is BreakerState.DISABLED:
+        if state is _CLOSED or state is _DISABLED:
             return 0.0
-        if state is BreakerState.OPEN:
+        if state is _OPEN:
             return max(0.0, self.reopens_at - now)
-        if state is BreakerState.FORCED_OPEN:
+        if state is _FORCED_OPEN:
             return float("inf")
         if self._permits(now):
             return 0.0
@@ -171,9 +177,9 @@ class CircuitBreaker:
 
     def enter(self, now: float) -> int:
         """Let one call pass whose :meth:`wait` is 0; the number of its permit if it is a probe, else 0."""
-        if self.state is BreakerState.OPEN:
-            self._become(BreakerState.HALF_OPEN, self.reason)
-        if self.state is not BreakerState.HALF_OPEN:
+        if self.state is _OPEN:
+            self._become(_HALF_OPEN, self.reason)
+        if self.state is not _HALF_OPEN:
             return 0
         self._last_probe += 1
         self._probes[self._last_probe] = now + self._open_for
@@ -187,39 +193,39 @@ class CircuitBreaker:
         """
         if generation != self.generation:
             return False
-        if self.state is BreakerState.HALF_OPEN:
+        if self.state is _HALF_OPEN:
             return self._record_probe(now, probe, verdict, reason) if probe else False
-        if self.state is not BreakerState.CLOSED or verdict is Verdict.IGNORED:
+        if self.state is not _CLOSED or verdict is _IGNORED:
             return False
         self._sample(now, verdict)
-        if verdict is Verdict.FAILURE:
+        if verdict is _FAILURE:
             self.failures += 1
-            opens = self.failures >= self.rules.failures or self._too_many(Verdict.FAILURE, self.rules.error_rate)
+            opens = self.failures >= self.rules.failures or self._too_many(_FAILURE, self.rules.error_rate)
         else:
             self.failures = 0
-            opens = verdict is Verdict.SLOW and self._too_many(Verdict.SLOW, self.rules.slow_rate)
+            opens = verdict is _SLOW and self._too_many(_SLOW, self.rules.slow_rate)
         if opens:
             self._open(now, self.rules.open_for, reason)
         return opens
 
     def force_open(self, reason: str = "forced open by the operator") -> None:
         """Let nothing pass until an operator closes or releases the breaker."""
-        self._become(BreakerState.FORCED_OPEN, reason)
+        self._become(_FORCED_OPEN, reason)
 
     def disable(self) -> None:
         """Let everything pass, whatever happens."""
-        self._become(BreakerState.DISABLED, "disabled by the operator")
+        self._become(_DISABLED, "disabled by the operator")
 
     def release(self) -> None:
         """End an operator's action: a breaker that was held open probes first, one that was disabled closes."""
-        if self.state is BreakerState.FORCED_OPEN:
-            self._become(BreakerState.HALF_OPEN, "released by the operator")
-        elif self.state is BreakerState.DISABLED:
+        if self.state is _FORCED_OPEN:
+            self._become(_HALF_OPEN, "released by the operator")
+        elif self.state is _DISABLED:
             self.close()
 
     def close(self) -> None:
         """Let everything pass and begin counting anew."""
-        self._become(BreakerState.CLOSED, None)
+        self._become(_CLOSED, None)
 
     def take_over(self, state: BreakerState, reason: str | None, reopens_at: float, open_for: float) -> None:
         """Go on in the state of another breaker."""
@@ -238,9 +244,9 @@ class CircuitBreaker:
 
     def _record_probe(self, now: float, probe: int, verdict: Verdict, reason: str | None) -> bool:
         self._probes.pop(probe, None)
-        if verdict is Verdict.IGNORED:
+        if verdict is _IGNORED:
             return False
-        if verdict is Verdict.FAILURE or (verdict is Verdict.SLOW and self.rules.slow_rate is not None):
+        if verdict is _FAILURE or (verdict is _SLOW and self.rules.slow_rate is not None):
             self._open(now, min(self._open_for * 2, self.rules.max_open_for), reason)
             return True
         self._proved += 1
@@ -262,7 +268,7 @@ class CircuitBreaker:
         return rate is not None and calls >= self.rules.min_calls and self._sampled[verdict] / calls >= rate
 
     def _open(self, now: float, open_for: float, reason: str | None) -> None:
-        self._become(BreakerState.OPEN, reason)
+        self._become(_OPEN, reason)
         self._open_for = open_for
         self.reopens_at = now + open_for
 
@@ -275,5 +281,5 @@ class CircuitBreaker:
         self._probes.clear()
         self._window.clear()
         self._sampled.clear()
-        if state is BreakerState.CLOSED:
+        if state is _CLOSED:
             self._open_for = self.rules.open_for

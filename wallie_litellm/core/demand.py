@@ -73,7 +73,7 @@ class Outcome(Enum):
 
 
 # Looking up an enum's member costs more than the arithmetic around it (CPython 3.11).
-_SUCCESS: Final = Outcome.SUCCESS
+_SUCCESS, _REJECTED, _CUT = Outcome.SUCCESS, Outcome.REJECTED, Outcome.CUT
 
 
 def charge(outcome: Outcome, estimate: Demand, usage: Demand | None) -> Demand:
@@ -86,9 +86,9 @@ def charge(outcome: Outcome, estimate: Demand, usage: Demand | None) -> Demand:
         if usage is None:
             return estimate
         return usage if usage.requests == estimate.requests else Demand(estimate.requests, *usage[1:])
-    if outcome is Outcome.REJECTED:
+    if outcome is _REJECTED:
         return Demand(estimate.requests, 0, 0, 0)
-    if outcome is Outcome.CUT:
+    if outcome is _CUT:
         if usage is None:
             return Demand(estimate.requests, estimate.input, estimate.input, 0)
         return Demand(estimate.requests, usage.tokens, usage.input, usage.output)

@@ -344,7 +344,7 @@ class Admission:
         model = self._models.get(attempt.scope)
         if model is not None and model is not limiter and model.breaker_state()[0] in _OPEN:  # since it was looked at
             self._on_open_model(attempt.scope)
-        patience = min(self._patience(context, paused=False), self._patience(context, paused=True))
+        patience = min(context.patience(paused=False), context.patience(paused=True))
         if patience < wait.for_answer and not limiter.is_feature:
             self._watch_patience(context, attempt, limiter, waiter)
         return waiter
@@ -393,7 +393,7 @@ class Admission:
         allowed = rules.max_wait - context.waited
         if denial.reason is _CIRCUIT_OPEN or denial.retry_after > allowed:
             return None
-        patience = self._patience(context, paused=denial.reason is _PAUSED)
+        patience = context.patience(paused=denial.reason is _PAUSED)
         uncertain = denial.reason is _CONCURRENCY
         impatient = patience < allowed and (uncertain or denial.retry_after > patience)
         if impatient and not limiter.is_feature and self.another_could_serve(context, attempt.group, demand):
@@ -402,23 +402,13 @@ class Admission:
             allowed = min(allowed, context.deadline_at - self._now())
         return allowed if denial.retry_after <= allowed else None
 
-    def _patience(self, context: RequestContext, *, paused: bool) -> float:
-        """Seconds that this request still waits while another member of its chain could serve.
-
-        None in a chain that is asked in the order of latency: a wait is latency, too.
-        """
-        rules, decided = context.rules, context.decided
-        if decided is not None and decided.by_latency:
-            return 0.0
-        return max(0.0, (rules.pause_patience if paused else rules.patience) - context.waited)
-
     def _watch_patience(self, context: RequestContext, attempt: Attempt, limiter: Limiter, waiter: Waiter) -> None:
         """Evict ``waiter`` once its patience has run out and another provider can serve; look at it now and again."""
 
         def look() -> None:
             if waiter.result is not None:
                 return
-            patience = self._patience(context, paused=limiter.is_paused())
+            patience = context.patience(paused=limiter.is_paused())
             impatient = self._now() - attempt.started_at >= patience
             if impatient and self.another_could_serve(context, attempt.group, waiter.demand):
                 limiter.evict(waiter)
@@ -426,7 +416,7 @@ class Admission:
                 self._watch_patience(context, attempt, limiter, waiter)
 
         spent = self._now() - attempt.started_at
-        bounds = self._patience(context, paused=False), self._patience(context, paused=True)
+        bounds = context.patience(paused=False), context.patience(paused=True)
         looks = [bound - spent for bound in bounds if bound > spent]
         if len(looks) < len(bounds):  # one is spent: whether another provider can serve may change at any time
             looks.append(LOOK_AGAIN)

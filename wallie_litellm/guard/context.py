@@ -143,6 +143,15 @@ class RequestContext:
         """What was decided of where the request goes; ``None`` where the file turns on no decisions."""
         return None if self.route.plan is None else self.route.plan.decided
 
+    def patience(self, *, paused: bool) -> float:
+        """Seconds that it still waits while another member of its chain could serve; ``paused``: for a pause to end.
+
+        None in a chain that is asked in the order of latency: a wait is latency, too.
+        """
+        if (decided := self.decided) is not None and decided.by_latency:
+            return 0.0
+        return max(0.0, (self.rules.pause_patience if paused else self.rules.patience) - self.waited)
+
     @property
     def cost_usd(self) -> float | None:
         """The cost of what served, with that of an attempt that was made beside it; ``None`` without a known price."""

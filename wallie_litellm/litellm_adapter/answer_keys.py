@@ -45,13 +45,16 @@ _TERMS: Final = frozenset(
     }
 )  # fmt: skip
 # What LiteLLM's proxy says of its caller: answers never go from one key, team, project or organisation to another.
-_TENANT: Final = (
-    "user_api_key_hash", "user_api_key", "user_api_key_team_id", "user_api_key_org_id", "user_api_key_project_id",
+_TENANT: Final = frozenset(
+    {
+        "user_api_key_hash", "user_api_key", "user_api_key_team_id", "user_api_key_org_id", "user_api_key_project_id",
+    }
 )  # fmt: skip
 # The third and fourth are all that a proxy says of a caller who has no key: one with a JWT, or by an authenticator.
-_END_USER: Final = ("user_id", "user_api_key_end_user_id", "user_api_key_user_id", "actor_agent_id")
+_END_USER: Final = frozenset({"user_id", "user_api_key_end_user_id", "user_api_key_user_id", "actor_agent_id"})
+_ORIGIN: Final = _TENANT | _END_USER
 # Arguments with which an answer has an effect of its own, or depends on what happened before.
-_STATEFUL: Final = ("background", "conversation", "previous_response_id")
+_STATEFUL: Final = frozenset({"background", "conversation", "previous_response_id"})
 
 
 class CacheQuestion(NamedTuple):
@@ -97,18 +100,11 @@ class QuestionReader:
         control = control if isinstance(control, Mapping) else {}
         if arguments.get("caching") is False:
             return None
-        what = {
-            "format": _FORMAT,
-            "operation": operation,
-            "as_it_came": streams and operation in _KEPT_AS_THEY_CAME,
-            "group": group,
-            "feature": feature,
-            "namespace": control.get("namespace"),
-            "arguments": _said(arguments),
-            "origin": _origin_of(arguments, of_user=settings.per == "user"),
-        }
+        came = streams and operation in _KEPT_AS_THEY_CAME
+        origin = _origin_of(arguments, of_user=settings.per == "user")
         try:
-            text = _as_json.encode(what)
+            text = _as_json.encode((_said(arguments), origin, control.get("namespace")))
+            text = f"{_FORMAT} {operation!r} {came} {group!r} {feature!r} {text}"
             text += self._digest_of(group, deployments, defaults)
         except (TypeError, ValueError, RecursionError):  # an object of the application's own
             return None
@@ -159,7 +155,7 @@ def _settings_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _has_effects(arguments: Mapping[str, Any]) -> bool:
-    return any(arguments.get(name) for name in _STATEFUL)
+    return not _STATEFUL.isdisjoint(arguments) and any(map(arguments.get, _STATEFUL))
 
 
 def answers_vary(
@@ -174,14 +170,15 @@ def answers_vary(
 
 def _origin_of(arguments: Mapping[str, Any], *, of_user: bool) -> dict[str, Any]:
     """Whose question it is, as it was stated: names on record are scrubbed, and two could look alike."""
+    names, origin = _ORIGIN if of_user else _TENANT, dict[str, Any]()
     sources = [found for name in ("metadata", "litellm_metadata") if isinstance(found := arguments.get(name), Mapping)]
-    names = (*_TENANT, *_END_USER) if of_user else _TENANT
-    origin: dict[str, Any] = {
-        name: found for name in names if (found := [one[name] for one in sources if one.get(name) is not None])
-    }
+    for source in sources:
+        if not names.isdisjoint(source):
+            for name in names.intersection(source):
+                if source[name] is not None:
+                    origin.setdefault(name, []).append(source[name])
     # Tags choose among deployments.
-    tags = [arguments.get("tags"), *(source.get("tags") for source in sources)]
-    origin["tags"] = [tag for tag in tags if tag]
+    origin["tags"] = [tags for one in (arguments, *sources) if (tags := one.get("tags"))]
     if of_user:
         origin["user"] = arguments.get("user")
         inner = [one for source in sources if isinstance(one := source.get("requester_metadata"), Mapping)]

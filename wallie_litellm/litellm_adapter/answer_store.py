@@ -156,7 +156,7 @@ class DiskAnswers:
     @staticmethod
     def _read(file: Path) -> str | None:
         try:
-            until, _, text = file.read_text().partition("\n")
+            until, _, text = file.read_text(encoding="utf-8").partition("\n")
             return text if float(until) > time.time() else None
         except (FileNotFoundError, ValueError):  # the second: it holds no answer
             return None
@@ -167,7 +167,7 @@ class DiskAnswers:
         self._written += 1
         handle, name = tempfile.mkstemp(dir=self._folder, suffix=_PART)
         try:
-            with os.fdopen(handle, "w") as part:
+            with os.fdopen(handle, "w", encoding="utf-8") as part:
                 part.write(text)
             Path(name).replace(file)
         except BaseException:  # a full disk, which parts that stay would keep full

@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
+from pydantic_core import to_json
+
 from wallie_litellm.clock import Clock, wakeup
 
 
@@ -53,7 +55,10 @@ class KeptAnswer(NamedTuple):
 
     def as_text(self) -> str:
         """What is kept."""
-        return _as_json.encode(self._asdict())
+        try:
+            return to_json(self._asdict()).decode()
+        except ValueError:  # half of a surrogate pair, which UTF-8 has no bytes for
+            return _as_json.encode(self._asdict())
 
     @classmethod
     def from_text(cls, text: str) -> KeptAnswer | None:

@@ -53,7 +53,10 @@ class OrderChange(NamedTuple):
 class ChainOrder:
     """The order of one chain, for one kind of call. Times are seconds."""
 
-    __slots__ = ("asked_first_at", "decided_at", "members", "order", "paces", "promising", "reason", "since_explored")
+    __slots__ = (
+        "_explores_at", "_share", "asked_first_at", "decided_at", "members", "order", "paces", "promising", "reason",
+        "since_explored",
+    )  # fmt: skip
 
     def __init__(self, members: tuple[str, ...], now: float) -> None:
         self.members = members  # in the file's order
@@ -64,10 +67,13 @@ class ChainOrder:
         self.promising: frozenset[str] = frozenset()
         self.asked_first_at = dict.fromkeys(members, now)
         self.since_explored = 0
+        self.paces: Mapping[str, Pace | None] = {}
+        self._explores_at = -inf  # before that, and before so many requests, none is explored
+        self._share = 0
 
     def decide(self, paces: Mapping[str, Pace | None], streamed: bool) -> OrderChange | None:
         """Reorder by their members' ``paces``; what has changed."""
-        self.paces = paces
+        self.paces, self._explores_at = paces, -inf
         order, promising, reason = list(self.order), set(), None
         for place in range(len(order) - 1, 0, -1):
             ahead, behind = order[place - 1], order[place]
@@ -102,14 +108,18 @@ class ChainOrder:
         self.since_explored += 1
         first, *others = self.order
         self.asked_first_at[first] = now
+        if now < self._explores_at and self.since_explored < self._share:
+            return None
+        self._explores_at, self._share = inf, EXPLORED_SHARE
         for member in sorted(others, key=self.asked_first_at.__getitem__):
             is_promising = member in self.promising
-            every = PROMISING_EVERY if is_promising else EXPLORED_EVERY
+            due = self.asked_first_at[member] + (PROMISING_EVERY if is_promising else EXPLORED_EVERY)
             share = PROMISING_SHARE if is_promising else EXPLORED_SHARE
-            if now - self.asked_first_at[member] >= every or self.since_explored >= share:
+            if now >= due or self.since_explored >= share:
                 self.asked_first_at[member] = now
-                self.since_explored = 0
+                self.since_explored, self._explores_at = 0, -inf
                 return member
+            self._explores_at, self._share = min(self._explores_at, due), min(self._share, share)
         return None
 
 
@@ -183,10 +193,10 @@ class OrderStep:
         if not plan.may_move(asked) or any(member.parameters for member in plan.members):
             return plan
         groups = (plan.group, *(member.group for member in plan.members))
-        order, explored = self._order_of(groups, asked)
+        order, explored, paces = self._order_of(groups, asked)
         why = f"{order[0]} is asked to see what it takes" if explored else f"{order[0]} first by latency"
         warm = None if decided is None or explored else decided.warm
-        if warm is not None and (kept := self._kept(warm, order, asked)) is not None:
+        if warm is not None and (kept := self._kept(warm, order, paces)) is not None:
             order = (kept, *(group for group in order if group != kept))
             why = f"{kept} first, whose vendor has the beginning of the prompt"
         decided = decided or Decided()
@@ -200,20 +210,23 @@ class OrderStep:
         decided.why.append(why)
         return plan._replace(group=order[0], members=tuple(map(Member, order[1:])), decided=decided)
 
-    def _kept(self, warm: Warm, order: tuple[str, ...], asked: Asked) -> str | None:
+    def _kept(self, warm: Warm, order: tuple[str, ...], paces: Mapping[str, Pace | None]) -> str | None:
         """The group that has the request's prefix, if it is to be asked first instead of the first in ``order``.
 
-        It can serve now, and is not much slower.
+        It is not much slower, and can serve now.
         """
         group, scope = warm.group, warm.scope
-        if group is None or scope is None or group not in order[1:] or not self._serves_now(scope):
+        if group is None or scope is None or group not in order[1:]:
             return None
-        own, first = (self._latencies.pace_of(asked.scopes_of(one), asked.streams) for one in (group, order[0]))
+        own, first = paces.get(group), paces.get(order[0])
         if own is None or (first is not None and own.seconds > WARM_GAIN * first.seconds):
             return None
-        return group
+        return group if self._serves_now(scope) else None
 
-    def _order_of(self, groups: tuple[str, ...], asked: Asked) -> tuple[tuple[str, ...], bool]:
+    def _order_of(
+        self, groups: tuple[str, ...], asked: Asked
+    ) -> tuple[tuple[str, ...], bool, Mapping[str, Pace | None]]:
+        """The order of a chain, whether its first is one to be explored, and what its members take."""
         now, streamed, change = self._now(), asked.streams, None
         with self._lock:
             chain = self._chains.use((groups, streamed), lambda: ChainOrder(groups, now))
@@ -221,12 +234,12 @@ class OrderStep:
                 chain.decided_at = now
                 paces = {group: self._latencies.pace_of(asked.scopes_of(group), streamed) for group in groups}
                 change = chain.decide(paces, streamed)
-            explored, order = chain.to_explore(now), chain.order
+            explored, order, paces = chain.to_explore(now), chain.order, chain.paces
         if change is not None:
             self._report(change)
         if explored is None or not self._admits(explored, asked):
-            return order, False
-        return (explored, *(group for group in order if group != explored)), True
+            return order, False, paces
+        return (explored, *(group for group in order if group != explored)), True, paces
 
     def _admits(self, group: str, asked: Asked) -> bool:
         """Whether one of the group's scopes would admit a request now: none waits to explore."""
