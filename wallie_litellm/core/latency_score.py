@@ -90,10 +90,10 @@ class LatencyScore:
 
         Calls are in the order in which they began: the last to end are slower than others.
         """
-        values = [value for at, value in sorted(self._calls) if at > now - WINDOW]
-        if not values:
+        recent = [value for at, value in sorted(self._calls) if at > now - WINDOW]
+        if not recent:
             return None
-        values = since_change(values)
+        values = since_change(recent)
         mean = fmean(values)
         variance = fmean([value * value for value in values]) - mean * mean
         return Pace(

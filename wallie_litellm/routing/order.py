@@ -232,8 +232,8 @@ class OrderStep:
             chain = self._chains.use((groups, streamed), lambda: ChainOrder(groups, now))
             if now - chain.decided_at >= DECIDED_EVERY:
                 chain.decided_at = now
-                paces = {group: self._latencies.pace_of(asked.scopes_of(group), streamed) for group in groups}
-                change = chain.decide(paces, streamed)
+                measured = {group: self._latencies.pace_of(asked.scopes_of(group), streamed) for group in groups}
+                change = chain.decide(measured, streamed)
             explored, order, paces = chain.to_explore(now), chain.order, chain.paces
         if change is not None:
             self._report(change)
