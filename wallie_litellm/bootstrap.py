@@ -236,8 +236,16 @@ def _watch_forecasts(guard: Guard) -> Callable[[], object]:
         from wallie_litellm.ledger.daily_use import read_record  # late: SQLAlchemy takes a moment to import
 
         read = partial(read_record, ledger.url, partial(model_patterns, guard))
+    budget = guard.reporter.budget
     watch = ForecastWatch(
-        forecasts, guard.limiters, alerts, read, now=clock.wall, interval=LOOK_EVERY, processes=guard.processes
+        forecasts,
+        guard.limiters,
+        alerts,
+        read,
+        now=clock.wall,
+        interval=LOOK_EVERY,
+        budget=lambda: (budget.spent_at(clock.wall()), budget.limit),
+        processes=guard.processes,
     )
     watch.start()
     return watch.close

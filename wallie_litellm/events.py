@@ -189,7 +189,7 @@ class QuotaCrossed(NamedTuple):
 
 
 class ExhaustionForeseen(NamedTuple):
-    """A limit per day will be used up before it resets.
+    """A limit per day, or without a ``provider`` the month's budget, will be used up before it resets.
 
     ``exhausts_at`` is ``None`` where that is so only at the upper end of the interval, whose end is reached at
     ``earliest``; ``latest`` is ``None`` where its lower end outlasts the day. ``method`` is ``weekly`` or ``linear``.

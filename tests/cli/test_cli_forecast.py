@@ -56,6 +56,9 @@ def test_limits_per_day_are_forecast_from_the_ledger(steady: str, tmp_path: Path
     assert account["expected"] == pytest.approx(2_400, abs=150)
     assert found["openai", "gpt-4o*", "tpd"]["expected"] == pytest.approx(2_400_000, abs=150_000)
     assert found["feature:chat", None, "rpd"]["exhausts_at"] is not None
+    budget = json.loads(result.stdout)["budget"]
+    assert (budget["forecast"], budget["limit_usd"]) == ("weekly", 500)
+    assert "month's budget: $" in run("forecast", "--config", config_of(tmp_path, steady)).stdout
 
 
 def test_a_backtest_says_how_good_forecasts_were_against_a_line(steady: str, tmp_path: Path) -> None:

@@ -89,11 +89,18 @@ class Watched:
         self.bus = RecordingBus()
         self.guard = Guard(config_of(url).wallie, clock=self.clock, bus=self.bus)
         self.guard.update_usage("openai", requests=500_000)
+        self.spent = 0.0  # US dollars this month
         reporter, zone = self.guard.reporter, self.guard.forecasts.zone
         alerts = ForecastAlerts(HOUR, lambda limit, *rest: reporter.on_foreseen(limit, *rest, zone(limit)))
         read = partial(read_record, url, lambda: model_patterns(self.guard))
         self.watch = ForecastWatch(
-            self.guard.forecasts, self.guard.limiters, alerts, read, now=self.clock.wall, interval=60
+            self.guard.forecasts,
+            self.guard.limiters,
+            alerts,
+            read,
+            now=self.clock.wall,
+            interval=60,
+            budget=lambda: (self.spent, 500.0),
         )
 
     def quota(self, dimension: str = "rpd") -> dict[str, Any]:
@@ -129,6 +136,11 @@ def test_the_months_budget_has_a_forecast_of_its_own(url: str) -> None:
     assert budget["forecast"] == "weekly"
     assert budget["expected"] == pytest.approx((12 + 7 * 24) * 2 * 0.003, abs=0.01)
     assert budget["exhausts_at"] is None
+    watched.spent = 499.5  # and another is spent in the week that is left
+    watched.watch.look()
+    (event,) = [event for event in watched.bus.of(ExhaustionForeseen) if not event.provider]
+    assert event.exhausts_at == pytest.approx(NOON + 0.5 / 0.006 * HOUR, abs=HOUR)
+    assert event.reset_at == datetime.fromisoformat("2026-12-01T00:00+00:00").timestamp()
 
 
 def test_a_limit_that_will_run_out_is_announced_once_and_not_again_after_a_restart(url: str) -> None:

@@ -121,6 +121,11 @@ def advice(section: str) -> str:
             f"expected in the day, of 1,000.{advice('quota')}",
         ),
         (
+            [FORESEEN._replace(provider="", model=None, dimension="cost_usd", reset_at=FORESEEN.at + 9 * 86_400)],
+            "*Budget will run out:* The month's budget ends 2026-09-21 18:13 (2026-09-21 17:13-not), resets "
+            f"2026-09-30 14:13 UTC. $1,250.00 are expected, of $1,000.00.{advice('cost')}",
+        ),
+        (
             [ArmStopped("a-1", AT, "chat-model", "gpt-4o", 0.3, 0.1, 120)],
             "*Arm of an experiment stopped:* `gpt-4o` has not answered 30 % of its last 120 requests in `chat-model`, "
             "and may not answer 10 %. Its requests go to the other arms.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wallie_litellm.clock import DAY
-from wallie_litellm.config import RouterConfig, WallieConfig
+from wallie_litellm.config import LimitSettings, ProviderLimits, RouterConfig, WallieConfig
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS
 
 
@@ -28,7 +28,9 @@ def forecast_notes(config: RouterConfig) -> Iterator[str]:
 
 def _states_days(wallie: WallieConfig) -> bool:
     """Whether the file states a limit per day, of a provider, of models, or of a feature."""
-    stated = [limits for name, limits in wallie.providers.items() if wallie.states_limits_of(name)]
-    sections = [*stated, *(own for limits in stated for own in limits.models.values())]
+    stated: list[ProviderLimits] = [
+        limits for name, limits in wallie.providers.items() if wallie.states_limits_of(name)
+    ]
+    sections: list[LimitSettings] = [*stated, *(own for limits in stated for own in limits.models.values())]
     sections += [feature.limits for feature in wallie.features.values()]
     return any(dimension in own.by_dimension() for own in sections for dimension in DAY_DIMENSIONS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -41,23 +43,26 @@ def forecast_command(url: str | None, insecure: bool, config: str | None, backte
     The exit code is 0, 1 if the server at --url does not answer, and 2 if there is no ledger to read.
     """
     client = running_client(url, insecure, config)
+    lines: Iterator[str]
     if client is not None:
         if backtest:
             raise click.UsageError("--backtest reads the ledger: give --config instead of --url")
         with one_line_errors():
-            report = {"limits": list(_rows_of_status(client.get("api/status")))}
-        lines = _table(report["limits"])
+            status = client.get("api/status")
+        report: dict[str, Any] = {"limits": list(_rows_of_status(status)), "budget": status["budget"]}
+        lines = itertools.chain(_table(report["limits"]), _budget_lines(report))
     else:
         loaded = load_or_refuse(config)
-        now = time.time()
+        now, amount = time.time(), loaded.wallie.kpis.monthly_cost
         with ledger_errors():
-            forecasts, stated = asyncio.run(_learn(ledger_url(loaded), loaded, now))
+            forecasts, stated, spent = asyncio.run(_learn(ledger_url(loaded), loaded, now))
         if backtest:
             scores = list(_backtests(forecasts, stated))
             report, lines = {"limits": scores}, _backtest_table(scores)
         else:
-            report = {"limits": list(_rows_of_ledger(forecasts, stated, now))}
-            lines = _table(report["limits"])
+            budget = {} if amount <= 0 else {"budget": forecasts.budget(spent, amount, now)}
+            report = {"limits": list(_rows_of_ledger(forecasts, stated, now)), **budget}
+            lines = itertools.chain(_table(report["limits"]), _budget_lines(report))
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
@@ -69,22 +74,26 @@ def forecast_command(url: str | None, insecure: bool, config: str | None, backte
 # Where they come from
 
 
-async def _learn(url: str, loaded: RouterConfig, now: float) -> tuple[Forecasts, list[StatedLimit]]:
-    """What the ledger at ``url`` has of the limits per day of the file."""
+async def _learn(url: str, loaded: RouterConfig, now: float) -> tuple[Forecasts, list[StatedLimit], float]:
+    """What the ledger at ``url`` has of the limits per day of the file, and the cost of the present month."""
+    from wallie_litellm.core.budget import month_begins
     from wallie_litellm.core.model_patterns import ModelPatterns
     from wallie_litellm.forecast.configured import stated_limits
     from wallie_litellm.forecast.forecasts import forecasts_for
+    from wallie_litellm.forecast.limits import MONTH_COST
     from wallie_litellm.ledger.daily_use import read_daily_use
     from wallie_litellm.ledger.reader import open_reader
 
     stated, forecasts = list(stated_limits(loaded)), forecasts_for(loaded.wallie, now)
     patterns = {one.limit.name: ModelPatterns(one.account.models, one.limit.name).find for one in stated}
-    since = {one.limit: forecasts.needed_since(one.limit, one.full, now) for one in stated}
+    full = {MONTH_COST: inf, **{one.limit: one.full for one in stated}}
+    since = {limit: forecasts.needed_since(limit, units, now) for limit, units in full.items()}
     async with open_reader(url) as engine, engine.connect() as connection:
         record = await read_daily_use(connection, patterns, since, now)
-    for one in stated:
-        forecasts.learn(one.limit, one.full, since[one.limit], record.quarters[one.limit], now)
-    return forecasts, stated
+    for limit, units in full.items():
+        forecasts.learn(limit, units, since[limit], record.quarters[limit], now)
+    spent = sum(cost for start, cost in record.quarters[MONTH_COST] if start >= month_begins(now))
+    return forecasts, stated, spent
 
 
 def _rows_of_ledger(forecasts: Forecasts, stated: Iterable[StatedLimit], now: float) -> Iterator[dict[str, Any]]:
@@ -151,6 +160,18 @@ def _table(limits: list[dict[str, Any]]) -> Iterator[str]:
         yield "no limits"
         return
     yield from aligned(rows, right=(3, 4, 5))
+
+
+def _budget_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """The month's budget, where it has a forecast."""
+    budget = report.get("budget", {})
+    if budget.get("forecast") is None:
+        return
+    ends_at = "not used up" if budget["exhausts_at"] is None else f"used up {moment(budget['exhausts_at'])} UTC"
+    yield (
+        f"month's budget: ${budget['spent_usd']:,.2f} of ${budget['limit_usd']:,.2f}, ${budget['expected']:,.2f} "
+        f"({budget['expected_low']:,.2f}-{budget['expected_high']:,.2f}) expected, {ends_at}, by {budget['forecast']}"
+    )
 
 
 def _backtest_table(limits: list[dict[str, Any]]) -> Iterator[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 from zoneinfo import ZoneInfo
+
+_DAY: Final = 90_000.0  # seconds of the longest; times of longer windows are shown with their dates
 
 
 def exhaustion_text(
-    exhausts_at: float | None, earliest: float | None, latest: float | None, reset_at: float, timezone: str
+    exhausts_at: float | None, earliest: float | None, latest: float | None, reset_at: float, timezone: str, now: float
 ) -> str:
     """Such as ``ends 15:40 (15:10-16:30), resets 00:00 UTC``; times are Unix seconds, shown in ``timezone``.
 
@@ -16,7 +19,9 @@ def exhaustion_text(
     zone = ZoneInfo(timezone)
 
     def clock(at: float | None) -> str:
-        return "" if at is None else datetime.fromtimestamp(at, zone).strftime("%H:%M")
+        if at is None:
+            return ""
+        return datetime.fromtimestamp(at, zone).strftime("%H:%M" if reset_at - now <= _DAY else "%Y-%m-%d %H:%M")
 
     resets = f"resets {clock(reset_at)} {timezone}"
     if exhausts_at is None:

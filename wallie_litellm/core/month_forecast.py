@@ -37,7 +37,7 @@ def month_forecast(shape: WeeklyShape | None, today: float, used: float, limit: 
 
 
 def _days(shape: WeeklyShape, midnight: float, window: Window) -> _Days:
-    days = []
+    days: list[tuple[float, float, float]] = []
     while midnight < window.reset_at:
         end = min(next_midnight(midnight, window.zone.key), window.reset_at)
         days.append((midnight, end, shape.ahead(len(days) + 1)))

@@ -54,6 +54,10 @@ class Forecasts:
         """The time zone in whose midnight a limit resets."""
         return self._zones.get(limit.name, "UTC")
 
+    def reset_at(self, limit: DayLimit, now: float) -> float:
+        """When a limit resets next: at midnight, the month's cost at the month's end (UTC)."""
+        return month_ends(now) if limit == MONTH_COST else next_midnight(now, self.zone(limit))
+
     def history(self, limit: DayLimit) -> History:
         """What is known of a limit."""
         return self._histories.get(limit, History())

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from typing import NamedTuple
 
-from wallie_litellm.core.daily_quota import next_midnight
 from wallie_litellm.forecast.alerts import ForecastAlerts
 from wallie_litellm.forecast.forecasts import Forecasts, Quarters
 from wallie_litellm.forecast.limits import MONTH_COST, DayLimit, day_limits
@@ -33,8 +32,9 @@ ReadRecord = Callable[[Mapping[DayLimit, float], float], RecordedUse]
 class ForecastWatch:
     """Has ``forecasts`` learn what ``read`` returns, where there is a record, and ``alerts`` see the forecasts.
 
-    It looks every ``interval`` seconds, on a thread of its own; ``now`` is the wall clock. The limits are a part, one
-    of ``processes``, of those whose use is on record.
+    It looks every ``interval`` seconds, on a thread of its own; ``now`` is the wall clock. ``budget`` returns what is spent
+    of the month's, and its amount, in US dollars. The limits are a part, one of ``processes``, of those whose use is on
+    record.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class ForecastWatch:
         *,
         now: Callable[[], float],
         interval: float,
+        budget: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0),
         processes: int = 1,
     ) -> None:
         self._forecasts = forecasts
@@ -54,6 +55,7 @@ class ForecastWatch:
         self._read = read
         self._now = now
         self._interval = interval
+        self._budget = budget
         self._processes = processes
         self._closing = threading.Event()
         self._is_down = False
@@ -83,9 +85,16 @@ class ForecastWatch:
         if self._alerts is None:
             return
         for limit, usage in found.items():
-            forecast = self._forecasts.of(limit, usage.used, usage.left, now)
-            reset_at = next_midnight(now, self._forecasts.zone(limit))
+            forecast, reset_at = (
+                self._forecasts.of(limit, usage.used, usage.left, now),
+                self._forecasts.reset_at(limit, now),
+            )
             self._alerts.look(limit, forecast, usage.full, usage.left, now, reset_at)
+        spent, amount = self._budget()
+        if amount > 0:
+            month = self._forecasts.of_month(MONTH_COST, spent, amount, now)
+            reset_at = self._forecasts.reset_at(MONTH_COST, now)
+            self._alerts.look(MONTH_COST, month, amount, amount - spent, now, reset_at)
 
     def _learn(self, read: ReadRecord, full: Mapping[DayLimit, float], now: float) -> None:
         since = {limit: self._forecasts.needed_since(limit, units, now) for limit, units in full.items()}
@@ -102,10 +111,9 @@ class ForecastWatch:
             quarters = [(start, used / parts) for start, used in record.quarters.get(limit, ())]
             self._forecasts.learn(limit, units, since[limit], quarters, now)
         for limit, at in record.announced.items():
-            if self._alerts is not None and limit in full:
-                reset_at = next_midnight(now, self._forecasts.zone(limit))
-                if next_midnight(at, self._forecasts.zone(limit)) == reset_at:
-                    self._alerts.note(limit, reset_at, at)
+            reset_at = self._forecasts.reset_at(limit, now)
+            if self._alerts is not None and limit in full and self._forecasts.reset_at(limit, at) == reset_at:
+                self._alerts.note(limit, reset_at, at)
 
     def _run(self) -> None:
         while not self._closing.is_set():

@@ -21,7 +21,7 @@ from wallie_litellm.ledger.restore import Patterns, charged_columns, charged_to
 from wallie_litellm.ledger.schema import DAY, QUARTER, VERSION, alerts, attempts, outside_usage, usage
 
 _NOTHING: Final = RecordedUse({}, {})
-_ANNOUNCED: Final = 1.25 * DAY  # seconds in which alerts are looked up: a day of 25 hours, and some
+_ANNOUNCED: Final = 32 * DAY  # seconds in which alerts are looked up: a month's budget has one a month
 
 
 def read_record(url: str, patterns: Callable[[], Patterns], since: Mapping[DayLimit, float], now: float) -> RecordedUse:

@@ -153,7 +153,7 @@ def _quota_alert(event: QuotaCrossed, worker: str) -> Row:
 
 
 def _foreseen_alert(event: ExhaustionForeseen, worker: str) -> Row:
-    ends = exhaustion_text(event.exhausts_at, event.earliest, event.latest, event.reset_at, event.timezone)
+    ends = exhaustion_text(event.exhausts_at, event.earliest, event.latest, event.reset_at, event.timezone, event.at)
     return (
         *(event.id, event.at, worker, "forecast", "warning", _name(event.provider), _name(event.dimension)),
         *(_name(event.model), event.expected / event.limit, event.expected, event.limit, ends),

@@ -151,14 +151,18 @@ def _quota(event: QuotaCrossed) -> Fact | None:
 
 
 def _foreseen(event: ExhaustionForeseen) -> Fact:
-    ends = exhaustion_text(event.exhausts_at, event.earliest, event.latest, event.reset_at, event.timezone)
+    times = event.exhausts_at, event.earliest, event.latest
+    ends = exhaustion_text(*times, event.reset_at, event.timezone, event.at)
+    what = f"{_of_model(event.model)}{_code(event.provider)} {_code(event.dimension)}"
+    amounts = f"{event.expected:,.0f} are expected in the day, of {event.limit:,.0f}"
+    if not event.provider:
+        what, amounts = "The month's budget", f"${event.expected:,.2f} are expected, of ${event.limit:,.2f}"
     return Fact(
         ("forecast", event.provider, event.model or "", event.dimension),
-        "Limit will run out",
+        "Limit will run out" if event.provider else "Budget will run out",
         event.at,
-        f"{_of_model(event.model)}{_code(event.provider)} {_code(event.dimension)} {ends}. {event.expected:,.0f} are "
-        f"expected in the day, of {event.limit:,.0f}.",
-        section_of("forecast"),
+        f"{what} {ends}. {amounts}.",
+        section_of("forecast" if event.provider else "budget"),
     )
 
 
