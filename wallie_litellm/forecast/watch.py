@@ -32,9 +32,9 @@ ReadRecord = Callable[[Mapping[DayLimit, float], float], RecordedUse]
 class ForecastWatch:
     """Has ``forecasts`` learn what ``read`` returns, where there is a record, and ``alerts`` see the forecasts.
 
-    It looks every ``interval`` seconds, on a thread of its own; ``now`` is the wall clock. ``budget`` returns what is spent
-    of the month's, and its amount, in US dollars. The limits are a part, one of ``processes``, of those whose use is on
-    record.
+    It looks every ``interval`` seconds, on a thread of its own; ``now`` is the wall clock. ``budget`` returns what is
+    spent of the month's, and its amount, in US dollars. The limits are a part, one of ``processes``, of those whose use
+    is on record.
     """
 
     def __init__(
