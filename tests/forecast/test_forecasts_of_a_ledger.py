@@ -23,6 +23,7 @@ from wallie_litellm.config import RouterConfig, parse_config
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.events import ExhaustionForeseen, UsageReported, new_id
 from wallie_litellm.forecast.alerts import ForecastAlerts
+from wallie_litellm.forecast.limits import spending_of
 from wallie_litellm.forecast.watch import ForecastWatch
 from wallie_litellm.guard import Guard
 from wallie_litellm.ledger.daily_use import read_record
@@ -101,6 +102,7 @@ class Watched:
             now=self.clock.wall,
             interval=60,
             budget=lambda: (self.spent, 500.0),
+            costs=lambda: [spending_of("chat")],
         )
 
     def quota(self, dimension: str = "rpd") -> dict[str, Any]:
@@ -141,6 +143,26 @@ def test_the_months_budget_has_a_forecast_of_its_own(url: str) -> None:
     (event,) = [event for event in watched.bus.of(ExhaustionForeseen) if not event.provider]
     assert event.exhausts_at == pytest.approx(NOON + 0.5 / 0.006 * HOUR, abs=HOUR)
     assert event.reset_at == datetime.fromisoformat("2026-12-01T00:00+00:00").timestamp()
+
+
+def test_budgets_have_forecasts_in_their_rows_and_those_of_users_are_linear(url: str) -> None:
+    watched = Watched(url)
+    watched.watch.look()
+    day, month, of_user = (
+        {"feature": "chat", "user": user, "window": window, "spent_usd": spent, "limit_usd": limit, "reset_at": reset}
+        for user, window, spent, limit, reset in (
+            (None, "day", 0.072, 0.108, "2026-11-24T00:00:00Z"),  # 0.006 in each hour
+            (None, "month", 3.0, 100.0, "2026-12-01T00:00:00Z"),
+            ("u1", "day", 0.06, 1.0, "2026-11-24T00:00:00Z"),
+        )
+    )
+
+    watched.guard.forecasts.add_to_budgets([day, month, of_user], NOON)
+
+    assert (day["forecast"], day["exhausts_at"][:16]) == ("weekly", "2026-11-23T17:15")  # each hour's is in its first quarter
+    assert (month["forecast"], month["exhausts_at"]) == ("weekly", None)
+    assert month["expected"] == pytest.approx(3.0 + (12 + 7 * 24) * 0.006, abs=0.02)
+    assert (of_user["forecast"], of_user["expected"]) == ("linear", 0.12)
 
 
 def test_a_limit_that_will_run_out_is_announced_once_and_not_again_after_a_restart(url: str) -> None:

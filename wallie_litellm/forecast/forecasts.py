@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from math import inf
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -18,9 +19,11 @@ from wallie_litellm.core.limit_keys import ACCOUNT
 from wallie_litellm.core.local_day import days_until
 from wallie_litellm.core.month_forecast import month_forecast
 from wallie_litellm.core.weekly_shape import WeeklyShape
-from wallie_litellm.forecast.limits import MONTH_COST, DayLimit
+from wallie_litellm.forecast.limits import COST, MONTH_COST, DayLimit, spending_of
 
 HISTORY: Final = 8 * 7 * 86_400.0  # seconds of the record that a shape is made of
+
+_BUDGETS: Final = ""  # the key of their time zone: no provider has that name
 
 Quarters = Iterable[tuple[float, float]]  # the beginning of a quarter of an hour, and units used in it; oldest first
 
@@ -52,6 +55,8 @@ class Forecasts:
 
     def zone(self, limit: DayLimit) -> str:
         """The time zone in whose midnight a limit resets."""
+        if limit.dimension == COST:
+            return self._zones.get(_BUDGETS, "UTC") if limit.scope else "UTC"
         return self._zones.get(limit.name, "UTC")
 
     def reset_at(self, limit: DayLimit, now: float) -> float:
@@ -98,6 +103,21 @@ class Forecasts:
         if amount > 0:
             shown |= described_forecast(self.of_month(MONTH_COST, spent, amount, now), places=2)
         return shown
+
+    def add_to_budgets(self, rows: Iterable[dict[str, Any]], now: float) -> None:
+        """Add the forecasts of budgets to their rows, as status reports show them; a user's is linear."""
+        for row in rows:
+            spent, left = row["spent_usd"], max(0.0, row["limit_usd"] - row["spent_usd"])
+            limit = spending_of(row["feature"])
+            history = self.history(limit) if row["user"] is None else History()
+            zone = ZoneInfo(self.zone(limit))
+            local = datetime.fromtimestamp(now, zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+            begin = local.replace(day=1) if row["window"] == "month" else local
+            reset_at = datetime.fromisoformat(row["reset_at"]).timestamp()
+            window = Window(now, max(begin.timestamp(), self._counted_since), reset_at, zone)
+            today = history.used if now < history.ends else 0.0
+            forecast = month_forecast(history.shape, today, spent, spent + left, window)
+            row.update(described_forecast(forecast, places=2))
 
     def add_to(self, name: str, described: Mapping[str, Any], now: float) -> None:
         """Add the forecasts of one limiter's limits to its quotas, as status reports show them."""

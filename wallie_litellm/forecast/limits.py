@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from wallie_litellm.core.dimensions import DAY_DIMENSIONS
+from wallie_litellm.core.dimensions import DAY_DIMENSIONS, FEATURE
 from wallie_litellm.core.limit_keys import ACCOUNT
 from wallie_litellm.limiter.limiter import Limiter
 from wallie_litellm.limiter.store import LimitUsage
@@ -19,8 +19,14 @@ class DayLimit(NamedTuple):
     dimension: str
 
 
-#: The cost of all requests, in US dollars, whose limit is one per month (UTC).
-MONTH_COST: Final = DayLimit("", "", "cost_usd")
+COST: Final = "cost_usd"  # the dimension of what is spent, in US dollars
+#: The cost of all requests, whose limit is one per month (UTC).
+MONTH_COST: Final = DayLimit("", "", COST)
+
+
+def spending_of(feature: str | None) -> DayLimit:
+    """The cost of a feature's requests, or of all, whose budgets are by day and month in a time zone of their own."""
+    return DayLimit(FEATURE + feature if feature else "", "budgets", COST)
 
 
 def day_limits(limiters: Iterable[Limiter]) -> Iterator[tuple[DayLimit, LimitUsage]]:

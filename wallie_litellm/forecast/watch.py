@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from wallie_litellm.forecast.alerts import ForecastAlerts
 from wallie_litellm.forecast.forecasts import Forecasts, Quarters
-from wallie_litellm.forecast.limits import MONTH_COST, DayLimit, day_limits
+from wallie_litellm.forecast.limits import COST, MONTH_COST, DayLimit, day_limits
 from wallie_litellm.limiter.limiter import Limiter
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ class ForecastWatch:
     """Has ``forecasts`` learn what ``read`` returns, where there is a record, and ``alerts`` see the forecasts.
 
     It looks every ``interval`` seconds, on a thread of its own; ``now`` is the wall clock. ``budget`` returns what is
-    spent of the month's, and its amount, in US dollars. The limits are a part, one of ``processes``, of those whose use
-    is on record.
+    spent of the month's, and its amount, in US dollars; ``costs`` the spending whose record is looked up besides. The
+    limits are a part, one of ``processes``, of those whose use is on record.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class ForecastWatch:
         now: Callable[[], float],
         interval: float,
         budget: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0),
+        costs: Callable[[], Iterable[DayLimit]] = tuple,
         processes: int = 1,
     ) -> None:
         self._forecasts = forecasts
@@ -56,6 +57,7 @@ class ForecastWatch:
         self._now = now
         self._interval = interval
         self._budget = budget
+        self._costs = costs
         self._processes = processes
         self._closing = threading.Event()
         self._is_down = False
@@ -81,7 +83,7 @@ class ForecastWatch:
         found, now = dict(day_limits(self._limiters())), self._now()
         full = {limit: usage.full for limit, usage in found.items()}
         if self._read is not None:
-            self._learn(self._read, {**full, MONTH_COST: inf}, now)
+            self._learn(self._read, {**full, **dict.fromkeys((MONTH_COST, *self._costs()), inf)}, now)
         if self._alerts is None:
             return
         for limit, usage in found.items():
@@ -107,7 +109,7 @@ class ForecastWatch:
             return
         self._is_down = False
         for limit, units in full.items():
-            parts = 1 if limit == MONTH_COST else self._processes
+            parts = 1 if limit.dimension == COST else self._processes
             quarters = [(start, used / parts) for start, used in record.quarters.get(limit, ())]
             self._forecasts.learn(limit, units, since[limit], quarters, now)
         for limit, at in record.announced.items():

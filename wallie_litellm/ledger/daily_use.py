@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wallie_litellm.core.dimensions import DIMENSION_KINDS
 from wallie_litellm.core.limit_keys import ACCOUNT
-from wallie_litellm.forecast.limits import MONTH_COST, DayLimit
+from wallie_litellm.forecast.limits import COST, DayLimit
 from wallie_litellm.forecast.watch import RecordedUse
 from wallie_litellm.ledger.engine import missing_file, open_engine
 from wallie_litellm.ledger.forks import BARRIER
@@ -57,7 +57,7 @@ def _read(connection: Connection, patterns: Patterns, since: Mapping[DayLimit, f
     groups = {
         name: _groups(connection, name, pattern_of, now - DAY)
         for name, pattern_of in patterns.items()
-        if any(limit.name == name and limit.scope != ACCOUNT for limit in since)
+        if any(limit.name == name and _is_of_models(limit) for limit in since)
     }
     quarters = {
         limit: _quarters(connection, limit, at, groups.get(limit.name, {}).get(limit.scope, []))
@@ -81,23 +81,27 @@ def _groups(
 
 def _quarters(connection: Connection, limit: DayLimit, since: float, groups: list[str]) -> list[tuple[float, float]]:
     first = int(since // QUARTER) * QUARTER
-    of_models = limit.scope != ACCOUNT
+    of_models = _is_of_models(limit)
     in_view = [usage.c.grain == QUARTER, usage.c.view == "model", usage.c.start >= first]
     if of_models:
         in_view.append(usage.c.model.in_(groups))
-    units = usage.c.cost_usd if limit == MONTH_COST else _units(usage, limit)
-    if limit != MONTH_COST:
+    units = usage.c.cost_usd if limit.dimension == COST else _units(usage, limit)
+    if limit.name:
         in_view.append(charged_to(usage, limit.name))
     sums = select(usage.c.start, func.sum(units)).where(*in_view)
     found = defaultdict(
         float, {float(start): float(sum_) for start, sum_ in connection.execute(sums.group_by(usage.c.start))}
     )
-    if not of_models and limit != MONTH_COST:  # what is reported from outside is the account's
+    if not of_models and limit.dimension != COST:  # what is reported from outside is the account's
         outside = select(outside_usage.c.at, _units(outside_usage, limit))
         rows = and_(outside_usage.c.at >= first, charged_to(outside_usage, limit.name))
         for at, amount in connection.execute(outside.where(rows)):
             found[at // QUARTER * QUARTER] += amount
     return sorted(found.items())
+
+
+def _is_of_models(limit: DayLimit) -> bool:
+    return limit.scope != ACCOUNT and limit.dimension != COST
 
 
 def _units(table: Table, limit: DayLimit) -> ColumnElement[int]:
