@@ -159,7 +159,7 @@ def test_budgets_have_forecasts_in_their_rows_and_those_of_users_are_linear(url:
 
     watched.guard.forecasts.add_to_budgets([day, month, of_user], NOON)
 
-    assert (day["forecast"], day["exhausts_at"][:16]) == ("weekly", "2026-11-23T17:15")  # each hour's is in its first quarter
+    assert (day["forecast"], day["exhausts_at"][:16]) == ("weekly", "2026-11-23T17:15")
     assert (month["forecast"], month["exhausts_at"]) == ("weekly", None)
     assert month["expected"] == pytest.approx(3.0 + (12 + 7 * 24) * 0.006, abs=0.02)
     assert (of_user["forecast"], of_user["expected"]) == ("linear", 0.12)
