@@ -60,20 +60,21 @@ _ACTION_ROUTES: Final[tuple[tuple[str, Action, str], ...]] = (
     ("circuit/release", "release_circuit", "Release a provider's circuit"),
 )
 _KINDS: Final = "^(" + "|".join(RECORD_TABLES) + ")$"
+# FastAPI would make a validator of every answer that is stated by its model, for each route: one refers to the model.
+_ERROR: Final[dict[str, Any]] = {
+    "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{ErrorBody.__name__}"}}}
+}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"model": ErrorBody, "description": "No token, or a wrong one."},
-    403: {
-        "model": ErrorBody,
-        "description": "Another site's request, an action without its form token, or no token is set.",
-    },
-    422: {"model": ErrorBody, "description": "A parameter makes no sense."},
-    429: {"model": ErrorBody, "description": "Too many wrong tokens from this address."},
-    503: {"model": ErrorBody, "description": "There is no ledger to read, or the dashboard is about to end."},
+    403: {**_ERROR, "description": "Another site's request, an action without its form token, or no token is set."},
+    422: {**_ERROR, "description": "A parameter makes no sense."},
+    429: {**_ERROR, "description": "Too many wrong tokens from this address."},
+    503: {**_ERROR, "description": "There is no ledger to read, or the dashboard is about to end."},
 }
 _ACTION_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    404: {"model": ErrorBody, "description": "There is no such provider, model, experiment or switch."},
-    409: {"model": ErrorBody, "description": "No actions can be taken here."},
-    413: {"model": ErrorBody, "description": "The body is too large."},
+    404: {**_ERROR, "description": "There is no such provider, model, experiment or switch."},
+    409: {**_ERROR, "description": "No actions can be taken here."},
+    413: {**_ERROR, "description": "The body is too large."},
 }
 
 
