@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 TESTS_APART = (
     "tests/fleet/",
     "tests/guard/test_nothing_leaks.py",
-    "tests/proxy/test_starting.py::test_a_model",
     "tests/proxy/test_starting.py::test_wallie",
     "tests/proxy/test_workers.py::test_two_workers_together_admit_no_more_than_the_limit_by_each",
 )

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import yaml
 from ports import free_port
-from proxy_support import executable, fork, launch, lay_out, litellm_command
+from proxy_support import executable, fork, fork_proxy, launch, lay_out, litellm_command
 from support import shipped_config
 
 
@@ -17,14 +17,13 @@ def pointed(fleet):
     return config
 
 
-def test_a_model_a_chain_and_a_limit_are_swapped_in_the_yaml_alone(tmp_path, fleet):
+def test_a_model_a_chain_and_a_limit_are_swapped_in_the_yaml_alone(forks, tmp_path, fleet):
     config = pointed(fleet)
     models = {entry["model_name"]: entry["litellm_params"] for entry in config["model_list"]}
     models["gpt-4o-mini"] |= {**models["deepseek-chat"]}
     config["router_settings"]["fallbacks"] = [{"gpt-4o-mini": ["gemini-2.0-flash"]}]
     config["wallie"] |= {"providers": {"deepseek": {"rpm": 1}}, "admission": {"max_wait": "1s"}}
-    port = free_port()
-    proxy = launch(litellm_command(lay_out(tmp_path, config), port), tmp_path, port)
+    proxy = fork_proxy(forks, lay_out(tmp_path, config))
     try:
         first, second = (proxy.chat("gpt-4o-mini").json["choices"][0]["message"]["content"] for _ in range(2))
     finally:
