@@ -32,24 +32,22 @@ The parts, each importing only those below it:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from wallie_litellm.config import RouterConfig, WallieConfig, load_config
-from wallie_litellm.errors import (
-    ChainExhausted,
-    CircuitOpen,
-    ConfigError,
-    DeadlineExceeded,
-    MemberFailure,
-    RateLimited,
-    Refused,
-    RequestTooLarge,
-    WallieError,
-)
-from wallie_litellm.events import Settled
-from wallie_litellm.guard import Guard
-from wallie_litellm.guard.capacity_lease import CapacityLease
-
 if TYPE_CHECKING:
     from wallie_litellm.bootstrap import build_router
+    from wallie_litellm.config import RouterConfig, WallieConfig, load_config
+    from wallie_litellm.errors import (
+        ChainExhausted,
+        CircuitOpen,
+        ConfigError,
+        DeadlineExceeded,
+        MemberFailure,
+        RateLimited,
+        Refused,
+        RequestTooLarge,
+        WallieError,
+    )
+    from wallie_litellm.events import Settled
+    from wallie_litellm.guard import Guard
     from wallie_litellm.guard.api import (
         AIRequestResult,
         AIRequestStream,
@@ -59,6 +57,7 @@ if TYPE_CHECKING:
         extract_text,
         stream_ai_request,
     )
+    from wallie_litellm.guard.capacity_lease import CapacityLease
     from wallie_litellm.guard.request import Target
     from wallie_litellm.guard.router import WallieRouter
 
@@ -90,27 +89,56 @@ __all__ = [
     "stream_ai_request",
 ]
 
-# LiteLLM takes seconds to import: the modules that need it are imported with the first use of one of their names.
-_LAZY = {
-    "Target": "guard.request",
-    "WallieRouter": "guard.router",
-    "build_router": "bootstrap",
-    **dict.fromkeys(
-        (
-            "AIRequestResult",
-            "AIRequestStream",
-            "calculate_cost",
-            "execute_ai_request",
-            "execute_ai_request_sync",
-            "extract_text",
-            "stream_ai_request",
-        ),
-        "guard.api",
+# Where each name is defined. A module is imported with the first use of one of its names: LiteLLM takes seconds, the
+# guard a third of one, and the processes of the simulator and of the page need neither.
+_PLACES = {
+    "bootstrap": ("build_router",),
+    "config": ("RouterConfig", "WallieConfig", "load_config"),
+    "errors": (
+        "ChainExhausted",
+        "CircuitOpen",
+        "ConfigError",
+        "DeadlineExceeded",
+        "MemberFailure",
+        "RateLimited",
+        "Refused",
+        "RequestTooLarge",
+        "WallieError",
     ),
+    "events": ("Settled",),
+    "guard": ("Guard",),
+    "guard.api": (
+        "AIRequestResult",
+        "AIRequestStream",
+        "calculate_cost",
+        "execute_ai_request",
+        "execute_ai_request_sync",
+        "extract_text",
+        "stream_ai_request",
+    ),
+    "guard.capacity_lease": ("CapacityLease",),
+    "guard.request": ("Target",),
+    "guard.router": ("WallieRouter",),
 }
+_LAZY = {name: module for module, names in _PLACES.items() for name in names}
+# Can be named after a plain import of the package.
+_MODULES = (
+    "clock",
+    "config",
+    "core",
+    "errors",
+    "events",
+    "guard",
+    "limiter",
+    "litellm_adapter",
+    "routing",
+    "telemetry",
+)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
