@@ -32,7 +32,7 @@ test: $(STAMP)
 
 # The rules, without proxies, browsers, databases, Redis and the long runs: for the minutes of development.
 test-fast: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses auto $(FAST)
+	$(BIN)/python -m pytest --numprocesses logical $(FAST)
 
 # The seam to LiteLLM on another release of it: make test-litellm VERSION=1.106.2
 test-litellm:
