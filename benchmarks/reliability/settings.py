@@ -69,21 +69,24 @@ def litellm_bare(groups: Iterable[Group]) -> dict[str, Any]:
 
 
 def litellm_limits(groups: Iterable[Group]) -> dict[str, Any]:
-    """The same with what LiteLLM's documentation has for limits, cooldowns and first tokens."""
+    """The same with what LiteLLM's documentation has for limits, cooldowns and first tokens.
+
+    Not ``usage-based-routing-v2``: it counts in the same counters as ``enforce_model_rate_limits``, so that with both
+    each call counts twice; and its documentation recommends the other, ``simple-shuffle``. No retries of 429s: its own
+    limits answer with a Retry-After of a minute, which a retry would wait for, and there is a fallback.
+    """
     groups = list(groups)
     arguments = litellm_bare(groups)
     members = [(group, limits) for group in groups for *_, limits in group.members()]
     for deployment, (group, limits) in zip(arguments["model_list"], members, strict=True):
         deployment["litellm_params"] |= {**limits, "stream_timeout": group.first_token}
     return arguments | {
-        "routing_strategy": "usage-based-routing-v2",
-        "enable_pre_call_checks": True,
         "optional_pre_call_checks": ["enforce_model_rate_limits"],
         "allowed_fails": FAILS,
         "cooldown_time": COOLDOWN,
         "retry_policy": {
             "TimeoutErrorRetries": RETRIES,
-            "RateLimitErrorRetries": RETRIES,
+            "RateLimitErrorRetries": 0,
             "InternalServerErrorRetries": RETRIES,
         },
         "enable_mid_stream_fallback_continuation": True,
