@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    began = time.monotonic()
+    began, (load, *_) = time.monotonic(), os.getloadavg()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what was started, too
     names = options.only or list(stage.LABELS)
     scenes = [BY_NAME[name] for name in options.fault] if options.fault else list(SCENES)
@@ -79,6 +79,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             "minutes": round((time.monotonic() - began) / 60, 1),
             "python": platform.python_version(),
             "cores": os.cpu_count(),
+            "load": round(load, 1),
             "litellm": version("litellm"),
         },
         "systems": {name: {"label": stage.LABELS[name], "versions": versions.get(name, {})} for name in names},

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Final
 
-from benchmarks.reliability.figures import verdict
+from benchmarks.reliability.figures import ANSWERED, verdict
 
 _FONT: Final = "font-family='system-ui, sans-serif' font-size='12'"
 # Fill and mark of each verdict; the mark tells them apart without colour.
@@ -26,6 +26,7 @@ _CELL: Final = 86  # pixels of a matrix' column
 _BAR: Final = 420  # pixels of the longest bar
 _HEAD: Final = 56  # pixels above the first row
 _MARGIN: Final = 16  # pixels
+_LEGEND: Final = 760  # pixels that the legend of the verdicts needs
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class _Panels:
 
 _CHARTS: Final = {
     "latency.svg": _Panels(
-        "Seconds until 95 % of the answers were there", "p95", "s", ("burst", "silence", "slow", "outage")
+        "Seconds until 95 % of the answers that came were there", "p95", "s", ("burst", "silence", "slow", "outage")
     ),
     "dead.svg": _Panels(
         "Calls of a dead provider for each request that came meanwhile",
@@ -101,7 +102,7 @@ def all_charts(data: Mapping[str, Any]) -> dict[str, str]:
 def _verdicts(data: Mapping[str, Any]) -> str:
     systems = _systems(data)
     height = _HEAD + 60 + _LINE * len(data["faults"]) + 40
-    drawing = _Drawing(_MARGIN * 2 + 120 + _CELL * len(systems), height)
+    drawing = _Drawing(max(_LEGEND, _MARGIN * 2 + 120 + _CELL * len(systems)), height)
     drawing.text(_MARGIN, 24, "What callers got, and how the providers fared", font_weight="bold")
     for column, name in enumerate(systems):
         for row, line in enumerate(_wrapped(data["systems"][name]["label"])):
@@ -130,7 +131,7 @@ def _verdicts(data: Mapping[str, Any]) -> str:
 def _bars(data: Mapping[str, Any], panels: _Panels, faults: Sequence[str]) -> str:
     systems = _systems(data)
     panel = 30 + _LINE * len(systems)
-    drawing = _Drawing(_MARGIN * 2 + _NAMES + _BAR + 90, 44 + panel * len(faults))
+    drawing = _Drawing(_MARGIN * 2 + _NAMES + _BAR + 150, 44 + panel * len(faults))
     drawing.text(_MARGIN, 24, panels.title, font_weight="bold")
     for number, fault in enumerate(faults):
         top = 44 + number * panel
@@ -154,7 +155,9 @@ def _panel(drawing: _Drawing, data: Mapping[str, Any], panels: _Panels, fault: s
         drawing.box(left, y + 2, max(1.0, median * scale), _LINE - 6, _OURS if name.startswith("wallie") else _OTHERS)
         if high > low:
             drawing.line(left + low * scale, y + _LINE / 2 - 1, left + high * scale)
-        drawing.text(left + high * scale + 6, y + 14, _value(median, panels.unit))
+        share = found[name]["answered"][0]
+        few = f", {share:.0%} answered" if panels.figure == "p95" and share < ANSWERED else ""
+        drawing.text(left + high * scale + 6, y + 14, _value(median, panels.unit) + few)
 
 
 def _value(number: float, unit: str) -> str:

@@ -77,10 +77,12 @@ def read_figures(path: Path = FOLDER / "figures.json") -> dict[str, Any] | None:
 
 def _about(data: Mapping[str, Any]) -> str:
     about = data["about"]
+    busy = about["load"] > about["cores"] / 2
+    other = f" Other work was on the machine (load {about['load']}): latencies and errors are its, too." if busy else ""
     repeats = "once" if about["repeats"] == 1 else f"{about['repeats']} times"
     lines = [
         f"{about['date']}, Python {about['python']}, {about['cores']} cores, {about['minutes']} minutes; each fault "
-        f"{repeats}: medians, with the least and the most of the runs in brackets where they differ.",
+        f"{repeats}: medians, with the least and the most of the runs in brackets where they differ.{other}",
         "",
         "| system | versions |",
         "| --- | --- |",
