@@ -61,6 +61,10 @@ site: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
+# What it is compared with is installed into .venv-reliability, from PyPI and npm.
+reliability: $(STAMP)
+	$(BIN)/python -m benchmarks reliability
+
 screenshot: $(STAMP)
 	@sh tests/install_browser.sh
 	$(BIN)/python docs/make_screenshot.py
