@@ -79,4 +79,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv .venv-litellm-* .venv-sdk-trials examples/sdk_trials/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-litellm-* .venv-sdk-trials .venv-reliability examples/sdk_trials/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
