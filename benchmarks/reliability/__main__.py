@@ -20,7 +20,7 @@ from benchmarks.reliability.faults import BY_NAME, SCENES, Scene
 
 _REPEATS: Final = 3
 _LEAD: Final = 1.6  # seconds before the first request, for the steps that come before it
-_APART: Final = 2.0  # seconds between the bursts of two systems, which would else slow each other down
+_APART: Final = 3.0  # seconds between the bursts of two systems, which would else slow each other down
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from wallie_litellm.simulator import Fault, FaultKind, SimulatedProvider
 
 WIDE: Final = {"rpm": 6000}  # limits that no request meets
-RATE: Final = 6.0  # requests a second, unless a fault says otherwise
+RATE: Final = 4.0  # requests a second, unless a fault says otherwise
 SECONDS: Final = 10.0  # of load, unless a fault says otherwise
 LATENCY: Final = 0.15  # seconds that each provider takes before it answers
 _OPEN_END: Final = 1e9  # seconds: until the end of the load
@@ -108,7 +108,7 @@ SCENES: Final = (
         "too_high",
         "a limit that is too high in the file: 240 requests a minute, the account has 60",
         "the rest goes to the fallback, without a 429",
-        rate=8.0,
+        rate=7.0,
         seconds=12.0,
         stated={"rpm": 240},
         limits={"rpm": 60},
@@ -119,7 +119,7 @@ SCENES: Final = (
         "half of the account is used by another program: 120 requests a minute, 60 are ours",
         "the rest goes to the fallback, without a 429",
         steps=(Step(-1.1, _half_used_elsewhere), Step(-0.1, _half_from_now_on)),
-        rate=8.0,
+        rate=7.0,
         seconds=12.0,
         stated={"rpm": 120},
         limits={"rpm": 120},
@@ -135,11 +135,11 @@ SCENES: Final = (
     ),
     Scene(
         "day",
-        "the day's limit runs out: 40 requests a day",
+        "the day's limit runs out: 25 requests a day",
         "the rest goes to the fallback",
-        stated={"rpm": 6000, "rpd": 40},
-        limits={"rpm": 6000, "rpd": 40},
-        allowed=40,
+        stated={"rpm": 6000, "rpd": 25},
+        limits={"rpm": 6000, "rpd": 25},
+        allowed=25,
     ),
     Scene(
         "retry_after",
@@ -171,7 +171,6 @@ SCENES: Final = (
         "the primary accepts requests and never answers",
         "the fallback answers within the deadline; few calls wait for nothing",
         steps=(Step(2.0, _set(FaultKind.HANG, seconds=3600.0)),),
-        rate=4.0,
         dead=((2.0, _OPEN_END),),
     ),
     Scene(
@@ -179,7 +178,6 @@ SCENES: Final = (
         "headers come at once, the first token after six seconds",
         "an answer, rather the fallback's than one after six seconds",
         steps=(Step(-0.2, _set(FaultKind.SLOW, seconds=6.0, after_headers=True)),),
-        rate=4.0,
         settle=7.0,
     ),
     Scene(

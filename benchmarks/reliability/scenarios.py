@@ -145,18 +145,18 @@ SCENARIOS: Final = (
         [_within(15.0, advisory=True)],
         60.0,
     ),
-    Scenario("S08", "stream cut", [_fault(FaultKind.CUT_STREAM, "S08", after_chunks=20)], (), 40.0),
+    Scenario("S08", "stream cut", [_fault(FaultKind.CUT_STREAM, "S08", after_chunks=9)], (), 40.0),
     Scenario(
         "S09",
         "stream stalls for 30 s, then closes",
-        [_fault(FaultKind.HANG, "S09", after_chunks=10, seconds=30.0)],
+        [_fault(FaultKind.HANG, "S09", after_chunks=5, seconds=30.0)],
         [_within(45.0), _ALIVE],
         70.0,
     ),
     Scenario(
         "S10",
         "malformed chunk",
-        [_fault(FaultKind.MALFORMED, "S10", after_chunks=10)],
+        [_fault(FaultKind.MALFORMED, "S10", after_chunks=5)],
         [_ALIVE, Check("whole", lambda seen: seen.whole, advisory=True)],
         30.0,
     ),
@@ -166,7 +166,7 @@ SCENARIOS: Final = (
     Scenario(
         "S14",
         "stream cut, and the fallback rejects prefill",
-        [_fault(FaultKind.CUT_STREAM, "S14", after_chunks=20)],
+        [_fault(FaultKind.CUT_STREAM, "S14", after_chunks=9)],
         [
             Check(
                 "the fallback's 400 is not the last word",
