@@ -33,6 +33,7 @@ NAMES = (
     "simulated_order",
     "hedging",
     "reload",
+    "rehearsal",
 )
 
 

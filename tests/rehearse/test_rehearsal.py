@@ -29,12 +29,13 @@ wallie:
     anthropic: {rpm: 60}
   store: {url: "redis://redis.example.com:6379/0"}
   ledger: {url: "sqlite:///LEDGER"}
+  breaker: {open_for: 5s, max_open_for: 5s}
   telemetry: {slack: {webhook_url: "https://hooks.slack.example.com/x"}}
   features:
     chat: {patience: 2s}
     reports: {}
 """
-OPTIONS = ("--for", "2m", "--traffic", "3/s", "--outage", "openai:1m@20s", "--tokens", "100+20", "--seed", "5")
+OPTIONS = ("--for", "70s", "--traffic", "3/s", "--outage", "openai:40s@10s", "--tokens", "100+20", "--seed", "5")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_requests_of_a_provider_that_is_out_are_answered_by_the_next_and_come_ba
     (fault,) = report["played"]["faults"]
     assert report["played"]["total"]["fell_back"] > 20
     assert 0 < fault["noticed_after"] < 10
-    assert 0 <= fault["back_after"] < 30
+    assert 0 <= fault["back_after"] < 10
     assert 5 <= fault["failed_calls"] <= 40
     assert report["normal"]["total"]["fell_back"] == 0
     assert report["normal"]["total"]["answered"] == report["normal"]["requests"]
@@ -74,8 +75,8 @@ def test_requests_of_a_provider_that_is_out_are_answered_by_the_next_and_come_ba
 def test_a_fallback_that_cannot_carry_the_load_is_named_with_the_limit_that_would(report):
     (short,) = report["shortfalls"]
     assert (short["provider"], short["limit"], short["has"]) == ("anthropic", "rpm", 60)
-    # Three requests a second for a minute: 180, of which a full bucket and its refill carry a part.
-    assert 90 <= short["needs"] <= 180
+    # Three requests a second for 40 s: 120, of which a full bucket and its refill carry a part.
+    assert 60 < short["needs"] <= 120
     assert short["sentence"] == f"claude at anthropic would need rpm {short['needs']}, has 60"
 
 
@@ -96,7 +97,7 @@ def test_the_same_seed_makes_the_same_figures(report, replayed):
 
 def test_the_stated_need_carries_the_load(replayed):
     anthropic = replayed[1]["providers"]["anthropic"]
-    assert (anthropic["waited"], anthropic["moved_on"], anthropic["upstream_429"]) == (0, 0, 0)
+    assert (anthropic["waited"], anthropic["turned_down"], anthropic["upstream_429"]) == (0, 0, 0)
 
 
 def test_features_share_the_traffic_and_only_models_that_chat_are_asked(report):
@@ -112,7 +113,7 @@ def test_the_outage_raises_its_alert_and_the_outage_costs_what_the_fallback_does
 
 
 def test_nothing_is_written_to_the_files_own_ledger(report, folder):
-    assert report["played"]["requests"] > 300
+    assert report["played"]["requests"] > 150
     assert not (folder / "ledger.db").exists()
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from wallie_litellm.config import parse_duration
 
-FaultKind = Literal["outage", "silent", "slow", "tier", "redis_away"]
+FaultKind = Literal["outage", "silent", "slow", "tier"]
 
 DEFAULT_TOKENS: Final = (600, 200)  # tokens of a prompt and of an answer: medians
 _PROVIDER: Final = r"(?P<provider>[^\s@]+?)"
@@ -20,7 +20,6 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "silent": (rf"{_PROVIDER}:{_LASTS}{_AT}", "openai:10m or openai:10m@5m"),
     "slow": (rf"{_PROVIDER}:(?P<amount>[0-9.]+)x(?::{_LASTS})?{_AT}", "anthropic:5x or anthropic:5x:10m@5m"),
     "tier": (rf"{_PROVIDER}:(?P<amount>[0-9.]+)(?::{_LASTS})?{_AT}", "gemini:0.2 or gemini:0.2:10m@5m"),
-    "redis_away": (rf"{_LASTS}{_AT}", "30s or 30s@20s"),
 }
 _FIRST_FAULT: Final = 300.0  # seconds from the start to a fault without a time of its own, at most ...
 _FIRST_SHARE: Final = 0.2  # ... and at most this share of the rehearsal
@@ -107,7 +106,7 @@ def parse_fault(kind: FaultKind, text: str, length: float) -> PlannedFault:
     Raises:
         OptionError: the option cannot be understood, or the fault begins after the end.
     """
-    option = f"--{kind.replace('_', '-')}"
+    option = f"--{kind}"
     pattern, example = _FORMS[kind]
     found = re.fullmatch(pattern, text)
     if found is None:
@@ -119,7 +118,7 @@ def parse_fault(kind: FaultKind, text: str, length: float) -> PlannedFault:
     lasts = _seconds(option, text, parts["lasts"]) if parts["lasts"] else length - at
     if at >= length:
         raise OptionError(f"{option} {text}: begins after the end of the rehearsal (--for {length:g}s)")
-    return PlannedFault(kind, parts.get("provider") or "", at, lasts, _amount(kind, option, text, parts.get("amount")))
+    return PlannedFault(kind, parts["provider"], at, lasts, _amount(kind, option, text, parts.get("amount")))
 
 
 def _amount(kind: FaultKind, option: str, text: str, given: str | None) -> float:

@@ -7,6 +7,7 @@ that has no keys in its environment; the answer is a line with their figures. Th
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -79,7 +80,6 @@ def _play_and_end(play: Callable[[Figures], Figures], plan: Figures, writing: in
 
 def _player(virtual: VirtualTime | None) -> Callable[[Figures], Figures]:
     """What plays a plan. Not before time is what it shall be: modules bind its functions when they are imported."""
-    import asyncio
     import random
 
     from wallie_litellm.errors import ConfigError
@@ -99,15 +99,19 @@ def _player(virtual: VirtualTime | None) -> Callable[[Figures], Figures]:
         except ConfigError as error:
             return {"problems": error.problems}
         random.seed(plan.seed)  # retries' jitter, and LiteLLM's pick among deployments of a group
-        loop = asyncio.new_event_loop() if virtual is None else VirtualLoop(virtual)
-        if virtual is not None:
-            world.clock = LoopClock(loop, virtual)
+        loop = asyncio.new_event_loop() if virtual is None else _virtual_loop(virtual, world)
         arrivals = arrivals_of(plan, world.config, groups)
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             played = runner.run(session(plan, world, arrivals))
         return figures_of(plan, world, arrivals, played)
 
     return figures
+
+
+def _virtual_loop(virtual: VirtualTime, world: World) -> asyncio.AbstractEventLoop:
+    loop = VirtualLoop(virtual)
+    world.clock = LoopClock(loop, virtual)
+    return loop
 
 
 def _world_of(plan: RehearsalPlan) -> tuple[World, list[str]]:
@@ -122,7 +126,7 @@ def _world_of(plan: RehearsalPlan) -> tuple[World, list[str]]:
         del os.environ[name]
     known = sorted({one.provider for one in deployed})
     for fault in plan.faults:
-        if fault.provider and fault.provider not in known:
+        if fault.provider not in known:
             raise ConfigError([f"--{fault.kind}: {fault.provider} is no provider of the file: {', '.join(known)}"])
     return World(config, deployed, limited=plan.limited), chat_groups(deployed)
 

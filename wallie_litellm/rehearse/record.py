@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS
 from wallie_litellm.core.limit_keys import dimension_in, limit_key
 from wallie_litellm.core.model_patterns import ModelPatterns
+from wallie_litellm.errors import ChainExhausted, RateLimited
 from wallie_litellm.events import BreakerChanged, Ended, FellBack, Settled
 from wallie_litellm.rehearse.alerts import alerts_in
 from wallie_litellm.rehearse.need import LimitChange, most_at_once, needed_per_minute
 from wallie_litellm.rehearse.plan import PlannedFault, RehearsalPlan
-from wallie_litellm.rehearse.report import Figures
+from wallie_litellm.rehearse.report import DEAD, Figures
 from wallie_litellm.rehearse.session import Played
 from wallie_litellm.rehearse.traffic import Arrival
 from wallie_litellm.rehearse.world import World
 
 POINTS: Final = 120  # of every series
 NO_FEATURE: Final = "(none)"
+_REFUSED: Final = frozenset({RateLimited.code, ChainExhausted.code})  # errors of requests
 WAITED: Final = 0.05  # seconds before a call from which it counts as one that waited for a limit
-_LIMIT_REASONS: Final = ("rate limit", "limit", "capacity", "wait")  # in reasons to move on: our own refusals
+_FOR_A_LIMIT: Final = (" limit", "asked to be left alone")  # in the reasons of refusals by limits and pauses
 
 
 def figures_of(plan: RehearsalPlan, world: World, arrivals: Sequence[Arrival], session: Played) -> Figures:
@@ -75,9 +77,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 def _of_providers(
     plan: RehearsalPlan, world: World, session: Played, settled: Sequence[Settled]
 ) -> Iterator[tuple[str, Figures]]:
-    moved = Counter(
-        event.from_provider for event in world.log.events if isinstance(event, FellBack) and _is_for_a_limit(event)
-    )
+    moved = Counter(_turned_down(world.log.events, {fault.provider for fault in plan.faults if fault.kind in DEAD}))
     for provider in sorted(world.stated):
         own = [one for one in settled if one.provider == provider]
         yield (
@@ -88,7 +88,7 @@ def _of_providers(
                 "models": sorted({one.model for one in own}),
                 "upstream_429": world.engine(provider).tally.outcomes["rejected_429"],
                 "waited": sum(one.waited_ms / 1000 >= WAITED for one in own),
-                "moved_on": moved[provider],
+                "turned_down": moved[provider],
                 "cost_usd": round(math.fsum(one.cost_usd or 0.0 for one in own), 6),
                 "limits": _limits_of(world, session, provider),
                 **({} if plan.limited else {"needs": _needs_of(world, provider, own)}),
@@ -96,8 +96,18 @@ def _of_providers(
         )
 
 
-def _is_for_a_limit(event: FellBack) -> bool:
-    return any(word in event.reason for word in _LIMIT_REASONS)
+def _turned_down(events: Iterable[Any], dead: Collection[str]) -> Iterator[str]:
+    """The provider of each time that a request was refused for a limit or a pause: it went on, or failed there.
+
+    Of a failure the event has the provider and no reason; those that are ``dead`` refuse for another.
+    """
+    for event in events:
+        if isinstance(event, FellBack) and any(word in event.reason for word in _FOR_A_LIMIT):
+            yield event.from_provider
+        elif isinstance(event, Ended) and event.error in _REFUSED:
+            called = {one.provider for one in event.settled}
+            if event.provider not in called and event.provider not in dead:
+                yield event.provider
 
 
 def _limits_of(world: World, session: Played, provider: str) -> dict[str, Figures]:
@@ -140,7 +150,7 @@ def _changes(dimension: str, one: Settled) -> Iterator[LimitChange]:
         yield LimitChange(begins, 1)
         yield LimitChange(one.at, -1)
         return
-    kind = DIMENSION_KINDS[dimension]  # type: ignore[index] # it is a Dimension
+    kind = DIMENSION_KINDS[dimension]
     given, wanted = one.estimated_input or 0, one.estimated_output or 0
     reserved = (1, given + wanted, given, wanted)[kind]
     yield LimitChange(begins, reserved)

@@ -12,6 +12,7 @@ from wallie_litellm.rehearse.need import rounded_up
 from wallie_litellm.rehearse.plan import OptionError, PlannedFault, RehearsalPlan
 
 VERSION: Final = 1  # of the JSON
+DEAD: Final = frozenset({"outage", "silent"})  # faults with which a provider answers nothing
 # Scenarios of failoverbench (github.com/failoverbench/failoverbench, scenarios/catalogue.yaml) with the same fault.
 SCENARIO_IDS: Final = {"outage": "S15", "silent": "S06", "slow": "S07"}
 
@@ -66,7 +67,8 @@ class Report:
             case "noticed":
                 return _latest(fault["noticed_after"] for fault in self.played["faults"])
             case "back":
-                return _latest(fault["back_after"] for fault in self.played["faults"])
+                seen = zip(self.plan.faults, self.played["faults"], strict=True)
+                return _latest(one["back_after"] for fault, one in seen if fault.kind in DEAD)
             case "alerts":
                 return float(len(self.played["alerts"]))
             case "upstream_429":
@@ -103,7 +105,7 @@ def _latest(times: Iterator[float | None]) -> float | None:
 
 def is_short(provider: Figures) -> bool:
     """Whether a provider's limits kept calls waiting, or had them go elsewhere."""
-    return bool(provider["waited"] or provider["moved_on"] or provider["upstream_429"])
+    return bool(provider["waited"] or provider["turned_down"] or provider["upstream_429"])
 
 
 def report_of(plan: RehearsalPlan, played: Figures, normal: Figures, unlimited: Figures | None) -> Report:

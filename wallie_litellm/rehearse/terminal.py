@@ -8,7 +8,7 @@ from typing import Any, Final
 from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.rehearse.expectations import METRICS, Judgement
 from wallie_litellm.rehearse.plan import PlannedFault
-from wallie_litellm.rehearse.report import SCENARIO_IDS, Report
+from wallie_litellm.rehearse.report import DEAD, SCENARIO_IDS, Report
 
 MOST_ALERTS: Final = 8  # lines
 MOST_ERRORS: Final = 4  # kinds
@@ -17,7 +17,6 @@ _FAULT_WORDS: Final = {
     "silent": "{0.provider} says nothing",
     "slow": "{0.provider} is {0.amount:g} times as slow",
     "tier": "{0.provider} has {0.amount:g} of the limits that the file states",
-    "redis_away": "Redis is away",
 }
 
 Row = tuple[str, ...]
@@ -91,14 +90,14 @@ def provider_rows(report: Report) -> Iterator[Row]:
         "CALLS",
         "ANSWERED",
         "WAITED",
-        "WENT ON",
+        "TURNED DOWN",
         "429s",
         "LIMITS HELD",
         "MOST USED IN A MINUTE OR DAY",
     )
     for name, own in report.played["providers"].items():
-        if own["calls"] or own["moved_on"]:
-            counts = (own[key] for key in ("calls", "answered", "waited", "moved_on", "upstream_429"))
+        if own["calls"] or own["turned_down"]:
+            counts = (own[key] for key in ("calls", "answered", "waited", "turned_down", "upstream_429"))
             held = "yes" if report.held(name) else "no"
             yield one_line(name), *(f"{count:,}" for count in counts), held, _limits(own["limits"])
 
@@ -110,8 +109,7 @@ def _limits(limits: Mapping[str, Any]) -> str:
 def sentences(report: Report) -> Iterator[str]:
     """What the tables mean."""
     for fault, seen in zip(report.plan.faults, report.played["faults"], strict=True):
-        if fault.provider:
-            yield f"{one_line(fault.provider)}: {_noticed(fault, seen)}"
+        yield f"{one_line(fault.provider)}: {_noticed(fault, seen)}"
     for short in report.shortfalls:
         yield f"Limits: {one_line(short.sentence)}"
     if not report.shortfalls:
@@ -132,8 +130,9 @@ def _noticed(fault: PlannedFault, seen: Mapping[str, Any]) -> str:
     if seen["opened_after"] is not None:
         parts.append(f"breaker open after {seconds(seen['opened_after'])}")
     parts.append(f"{seen['failed_calls']:,} calls failed")
-    back = seen["back_after"]
-    parts.append("not back" if back is None else f"back {seconds(back)} after its end")
+    if fault.kind in DEAD:
+        back = seen["back_after"]
+        parts.append("not back" if back is None else f"back {seconds(back)} after its end")
     return ", ".join(parts)
 
 

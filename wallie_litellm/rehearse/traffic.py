@@ -50,7 +50,8 @@ def arrivals_of(plan: RehearsalPlan, config: RouterConfig, groups: Sequence[str]
 
 def sources_of(config: RouterConfig, rate: Rate, groups: Sequence[str]) -> list[Source]:
     """The features that ``rate`` is of, each with its tier, else with the heads of the chains in turn."""
-    features = [rate.feature] if rate.feature is not None else list(config.wallie.features) or [None]
+    named = [rate.feature] if rate.feature is not None else list(config.wallie.features)
+    features: list[str | None] = [*named] or [None]
     heads = heads_of(config, groups)
     found = []
     for feature in features:

@@ -83,7 +83,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """The virtual time."""
         return self._virtual.elapsed
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(  # type: ignore[override] # of any kinds
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
         """The result of ``func``: a pool's threads would end in another order each time."""
         future = self.create_future()
         try:

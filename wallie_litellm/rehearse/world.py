@@ -51,7 +51,7 @@ class EventLog(Bus):
     def __init__(self) -> None:
         super().__init__()
         self.events: list[Event] = []
-        self.publish = self.events.append  # type: ignore[method-assign]
+        self.publish = self.events.append  # type: ignore[method-assign, assignment]
 
 
 @dataclass(frozen=True)
@@ -219,9 +219,8 @@ class World:
         """Have ``faults`` come and go; ``begin`` is the loop's time at which the rehearsal begins."""
         loop = asyncio.get_running_loop()
         for fault in faults:
-            if fault.provider:
-                loop.call_at(begin + fault.at, self._begin, fault)
-                loop.call_at(begin + fault.ends, self._end, fault)
+            loop.call_at(begin + fault.at, self._begin, fault)
+            loop.call_at(begin + fault.ends, self._end, fault)
 
     def _begin(self, fault: PlannedFault) -> None:
         engine = self.engine(fault.provider)
