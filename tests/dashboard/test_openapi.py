@@ -20,6 +20,8 @@ OPERATIONS = {
     "limits": ("get", "/api/limits"),
     "usage": ("get", "/api/usage"),
     "alerts": ("get", "/api/alerts"),
+    "requests": ("get", "/api/requests"),
+    "request": ("get", "/api/requests/{request_id}"),
     "kpis": ("get", "/api/kpis"),
     "export": ("get", "/api/export.csv"),
     "experiments": ("get", "/api/experiments"),

@@ -6,6 +6,7 @@
 ``page_responses``  what those routes share: forms, redirects, cookies, error pages
 ``api_routes``      the routes for programs
 ``experiment_routes``  those about experiments, and their answers
+``request_routes``  the log of requests, for people and for programs
 ``reload_route``    the API's route that takes up a changed configuration
 ``switch_routes``   the one that switches a decision off and on
 ``visitors``        who sends a request to them
@@ -37,6 +38,7 @@
 ``translations``    the page's texts
 ``config_texts``    those about the configuration in force
 ``routing_texts``   those about what decides where requests go
-``kpi_texts``       the page's texts about key figures
+``request_texts``   those about the log of requests
+``kpi_texts``       those about key figures
 ``metrics``         the metrics for Prometheus
 """

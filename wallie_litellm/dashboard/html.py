@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -33,6 +34,7 @@ from wallie_litellm.dashboard.view_model import (
 )
 from wallie_litellm.ledger.figures import Totals
 from wallie_litellm.ledger.kpis import Kpi
+from wallie_litellm.ledger.request_log import RequestFilter
 from wallie_litellm.ledger.schema import RECORD_TABLES
 from wallie_litellm.telemetry.playbook import section_of, sections
 
@@ -189,6 +191,61 @@ def render_export(*, language: str, base: str, range_name: str, visitor_name: st
     return _render(
         "export.html", language, base=base, range_name=range_name, visitor_name=visitor_name, kinds=list(RECORD_TABLES)
     )
+
+
+def render_requests(
+    rows: Sequence[Mapping[str, Any]],
+    wanted: RequestFilter,
+    problem: str,
+    *,
+    language: str,
+    base: str,
+    range_name: str,
+    more: bool,
+) -> str:
+    """The requests that are ``wanted``, the latest first, and the form that asks for others."""
+    names = ("feature", "user", "provider", "model", "error")
+    asked = {"range": range_name, **{name: getattr(wanted, name) for name in names}}
+    asked |= {"failed": "1"} if wanted.failed else {}
+    return _render(
+        "requests.html",
+        language,
+        rows=rows,
+        wanted=wanted,
+        problem=problem,
+        base=base,
+        range_name=range_name,
+        more=more,
+        query=urlencode(asked, errors="replace"),
+        clock=_clock(language),
+    )
+
+
+def render_request(one: Mapping[str, Any], attempts: Sequence[Mapping[str, Any]], *, language: str, base: str) -> str:
+    """One request, with its attempts in order."""
+    t, formats, clock = translator(language), Formats(language), _clock(language)
+    facts = {
+        t("column.time"): clock(one["at"]),
+        t("column.outcome"): t("requests.answered") if one["success"] else t("requests.not_answered"),
+        t("column.feature"): one["feature"],
+        t("column.user"): one["user_id"],
+        t("column.model"): " → ".join(filter(None, (one["requested"], one["model"]))),
+        t("column.provider"): one["provider"],
+        t("column.latency"): formats.milliseconds(one["latency_ms"]),
+        t("column.waited"): formats.milliseconds(one["waited_ms"]),
+        t("column.cost"): formats.money(one["cost_usd"]),
+        t("routing.tier"): one["tier"],
+        t("experiments"): " ".join(filter(None, (one["experiment"], one["arm"]))),
+        t("routing.reason"): "; ".join(filter(None, (one["error"], one["why"]))),
+    }
+    shown = [(name, str(value)) for name, value in facts.items() if value]
+    shown += [(name, str(value)) for name, value in (one["metadata"] or {}).items()]
+    return _render("request.html", language, one=one, attempts=attempts, facts=shown, base=base, clock=clock)
+
+
+def _clock(language: str) -> Callable[[float], str]:
+    formats, now = Formats(language), time.time()
+    return lambda at: formats.clock(at, now)
 
 
 def render_playbook(*, language: str, base: str) -> str:

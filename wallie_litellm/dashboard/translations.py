@@ -7,6 +7,7 @@ from typing import Final
 
 from wallie_litellm.dashboard.config_texts import CONFIG_EN, CONFIG_ES
 from wallie_litellm.dashboard.kpi_texts import KPI_EN, KPI_ES
+from wallie_litellm.dashboard.request_texts import REQUEST_EN, REQUEST_ES
 from wallie_litellm.dashboard.routing_texts import ROUTING_EN, ROUTING_ES
 
 LANGUAGES: Final = ("en", "es")
@@ -14,6 +15,7 @@ LANGUAGES: Final = ("en", "es")
 _EN: Final[Mapping[str, str]] = {
     **ROUTING_EN,
     **KPI_EN,
+    **REQUEST_EN,
     "title": "Wallie LiteLLM",
     "skip": "Skip to the figures",
     "range.label": "Time range",
@@ -231,6 +233,7 @@ _EN: Final[Mapping[str, str]] = {
 _ES: Final[Mapping[str, str]] = {
     **ROUTING_ES,
     **KPI_ES,
+    **REQUEST_ES,
     "title": "Wallie LiteLLM",
     "skip": "Ir a las cifras",
     "range.label": "Periodo",

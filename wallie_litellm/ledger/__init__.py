@@ -15,6 +15,7 @@ SQL is written nowhere else.
 ``retention``    removing records that are too old; their sums stay
 ``restore``      the usage, cost and alerts that a starting process continues from
 ``daily_use``    what forecasts of limits per day learn from
+``request_log``      single requests, and the attempts of one
 ``reader``       opening a ledger only to read it
 ``queries``      the queries of the dashboard, the KPIs and the budget
 ``figures``      the results of the queries

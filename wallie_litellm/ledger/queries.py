@@ -42,6 +42,7 @@ from wallie_litellm.ledger.figures import (
     Where,
 )
 from wallie_litellm.ledger.ranges import EXACT_UP_TO, align, segments
+from wallie_litellm.ledger.request_log import RequestFilter, attempts_of, latest_requests, one_request
 from wallie_litellm.ledger.schema import DAY, QUARTER, actions, alerts, attempts, schema_version, transitions, usage
 
 _USERS_BY_QUARTER: Final = 7.0 * DAY  # seconds; over longer ranges users are summed by day
@@ -155,6 +156,21 @@ class LedgerQueries:
     async def actions(self, limit: int = 20) -> list[Action]:
         """The last ``limit`` actions of operators, the latest first."""
         return [Action(*row) for row in await self._rows(select(*_ACTION).order_by(actions.c.id.desc()).limit(limit))]
+
+    async def latest_requests(self, wanted: RequestFilter, limit: int = 50) -> list[dict[str, Any]]:
+        """The last ``limit`` requests that are wanted, the latest first, by the names of the table's columns."""
+        return [dict(row._mapping) for row in await self._rows(latest_requests(wanted, limit))]
+
+    async def request(self, request_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+        """A request and its attempts, in order; ``None`` where it is not on record.
+
+        Raises:
+            ValueError: that is no request's id.
+        """
+        found = await self._rows(one_request(request_id))
+        if not found:
+            return None
+        return dict(found[0]._mapping), [dict(row._mapping) for row in await self._rows(attempts_of(request_id))]
 
     async def experiments(self, of: Mapping[str, ExperimentSettings]) -> list[ExperimentFigures]:
         """The figures of experiments, each since it was started."""

@@ -1,0 +1,142 @@
+"""The log of requests: found by what is known of them, each with its attempts in order, by programs and by people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from dashboard_support import TOKEN, served
+from ledger_support import ended, settled
+
+from wallie_litellm.bootstrap import ledger_sink
+from wallie_litellm.config import WallieConfig
+from wallie_litellm.events import new_id
+from wallie_litellm.guard import Guard
+from wallie_litellm.telemetry.bus import Bus
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, dict[str, str]]]:
+    folder = tmp_path_factory.mktemp("log")
+    config = WallieConfig.model_validate(
+        {"ledger": {"url": f"sqlite:///{folder}/wallie.db"}, "telemetry": {"spool": str(Path(folder, "spool"))}}
+    )
+    bus = Bus()
+    guard = Guard(config, bus=bus)
+    sink = ledger_sink(config)
+    assert sink is not None
+    bus.add(sink)
+    now = time.time()
+    ids = {
+        name: new_id(now - age) for name, age in (("answered", 60), ("rescued", 50), ("failed", 40), ("old", 90_000))
+    }
+
+    def call(name: str, number: int, **more: Any) -> Any:
+        at = more.pop("at", now - {"answered": 30, "rescued": 20, "failed": 10}.get(name, 0) + number)
+        return settled(at=at, request_id=ids[name], number=number, metadata={"conversationId": "<b>7</b>"}, **more)
+
+    broken = {"success": False, "outcome": "server_error", "error": "HTTP 503", "status_code": 503, "cost_usd": 0.0}
+    rescue = call("rescued", 2, provider="anthropic", model="claude-sonnet-4", feature="chat", user_id="jorge")
+    for event in (
+        answered := call("answered", 1, feature="chat", user_id="maria"),
+        ended(answered),
+        first := call("rescued", 1, feature="chat", user_id="jorge", **broken),
+        rescue,
+        ended(first, rescue),
+        lost := call("failed", 1, feature="nightly", user_id="maria", **{**broken, "error": "HTTP 500: 100% <i>"}),
+        ended(lost),
+        old := call("old", 1, at=now - 90_000, feature="chat", user_id="maria"),
+        ended(old),
+    ):
+        bus.publish(event)
+    assert bus.flush_blocking(20)
+    with served(guard, (TOKEN,)) as address:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        with httpx.Client(base_url=address, headers=headers, timeout=30) as client:
+            yield client, ids
+    guard.close()
+
+
+Log = tuple[httpx.Client, dict[str, str]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ({}, ["failed", "rescued", "answered"]),
+        ({"range": "7d"}, ["failed", "rescued", "answered", "old"]),
+        ({"since": "30h", "until": "20h"}, ["old"]),
+        ({"user": "maria"}, ["failed", "answered"]),
+        ({"feature": "chat", "user": "jorge"}, ["rescued"]),
+        ({"provider": "anthropic"}, ["rescued"]),
+        ({"failed": "true"}, ["failed"]),
+        ({"error": "100% <I>"}, ["failed"]),
+        ({"error": "10_%"}, []),
+        ({"model": "nothing"}, []),
+    ],
+)
+def test_requests_are_found_by_what_is_known_of_them(log: Log, asked: dict[str, str], names: list[str]) -> None:
+    client, ids = log
+    answer = client.get("api/requests", params=asked)
+    assert answer.status_code == 200, answer.text
+    known = {value: name for name, value in ids.items()}
+    assert [known[row["request_id"]] for row in answer.json()["requests"]] == names
+
+
+def test_pages_follow_each_other(log: Log) -> None:
+    client, _ = log
+    seen, before = [], ""
+    while before is not None:
+        answer = client.get("api/requests", params={"limit": 1, "before": before}).json()
+        seen += [row["id"] for row in answer["requests"]]
+        before = answer["before"]
+    assert len(seen) == 3
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_a_request_has_its_attempts_in_order(log: Log) -> None:
+    client, ids = log
+    found = client.get(f"api/requests/{ids['rescued']}").json()
+    assert found["request"]["used_fallback"] is True
+    assert [(call["number"], call["provider"], call["error"]) for call in found["attempts"]] == [
+        (1, "openai", "HTTP 503"),
+        (2, "anthropic", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("api/requests/nothing", 422, "wallie_bad_request"),
+        ("api/requests/01a221619dc7-b2475064d0-ffffff", 404, "wallie_unknown_request"),
+        ("api/requests?range=2d", 422, "wallie_bad_request"),
+        ("api/requests?limit=0", 422, "wallie_bad_request"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_told_so(log: Log, path: str, status: int, code: str) -> None:
+    answer = log[0].get(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+def test_people_see_the_same_with_everything_escaped(log: Log) -> None:
+    client, ids = log
+    page = client.get("requests?user=maria&error=%3Ci%3E").text
+    assert f'data-request="{ids["failed"]}"' in page
+    assert ids["answered"] not in page
+    assert "100% &lt;i&gt;" in page
+    assert 'value="&lt;i&gt;"' in page
+    one = client.get(f"requests/{ids['rescued']}", headers={"accept-language": "es"}).text
+    assert one.index('data-attempt="1"') < one.index('data-attempt="2"')
+    assert "&lt;b&gt;7&lt;/b&gt;" in one
+    assert "Intentos, en orden" in one
+    assert client.get("requests/nothing").status_code == 404
+
+
+def test_the_log_is_for_operators_alone(log: Log) -> None:
+    with httpx.Client(base_url=log[0].base_url) as stranger:
+        assert stranger.get("api/requests").status_code == 401
+        assert stranger.get("requests").headers["location"].endswith("/wallie/login")

@@ -1,0 +1,90 @@
+"""Single requests on record, the latest first, and the attempts of one."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, or_, select
+
+from wallie_litellm.ledger.schema import attempts, requests
+
+LONGEST: Final = 6 * 3600.0  # seconds from the start of a request to the end of its last attempt
+_SKEW: Final = 5.0  # seconds by which clocks of processes may differ
+_TIME_DIGITS: Final = 12  # of an id: milliseconds in hexadecimal digits
+
+
+class RequestFilter(NamedTuple):
+    """Which requests; a name that is empty is any.
+
+    ``provider`` is the one that served, else the last that was tried. ``error`` is a part of the error's text.
+    ``before`` is the ``id`` of a row: those that ended before it.
+    """
+
+    since: float
+    until: float | None = None
+    feature: str = ""
+    user: str = ""
+    provider: str = ""
+    model: str = ""
+    error: str = ""
+    failed: bool = False
+    before: str = ""
+
+
+def latest_requests(wanted: RequestFilter, limit: int) -> Select[Any]:
+    """The last ``limit`` requests, the latest first."""
+    statement = select(requests).where(requests.c.at >= wanted.since)
+    return statement.where(*_conditions(wanted)).order_by(requests.c.id.desc()).limit(limit)
+
+
+def _conditions(wanted: RequestFilter) -> list[ColumnElement[bool]]:
+    columns = requests.c
+    found = [
+        column == value
+        for column, value in (
+            (columns.feature, wanted.feature),
+            (columns.user_id, wanted.user),
+            (columns.provider, wanted.provider),
+        )
+        if value
+    ]
+    if wanted.model:
+        found.append(or_(columns.model == wanted.model, columns.requested == wanted.model))
+    if wanted.error:
+        found.append(columns.error.icontains(wanted.error, autoescape=True))
+    if wanted.failed:
+        found.append(columns.success.is_(False))
+    if wanted.until is not None:
+        found.append(columns.at < wanted.until)
+    if wanted.before:
+        found.append(columns.id < wanted.before)
+    return found
+
+
+def one_request(request_id: str) -> Select[Any]:
+    """The request of this id; of several rows, which no request has, the first."""
+    since, until = _when(request_id)
+    columns = requests.c
+    found = select(requests).where(columns.at >= since, columns.at < until, columns.request_id == request_id)
+    return found.order_by(columns.id).limit(1)
+
+
+def attempts_of(request_id: str) -> Select[Any]:
+    """Its attempts in the order in which they were made."""
+    since, until = _when(request_id)
+    columns = attempts.c
+    found = select(attempts).where(columns.at >= since, columns.at < until, columns.request_id == request_id)
+    return found.order_by(columns.number, columns.id)
+
+
+def _when(request_id: str) -> tuple[float, float]:
+    """Between which times (Unix seconds) a request's records are: its id begins with when it was opened.
+
+    Raises:
+        ValueError: that is no request's id.
+    """
+    try:
+        opened = int(request_id[:_TIME_DIGITS], 16) / 1000
+    except ValueError:
+        raise ValueError(f"found {request_id[:48]!r}, expected a request's id, as x-wallie-request-id has it") from None
+    return opened - _SKEW, opened + LONGEST
