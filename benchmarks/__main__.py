@@ -34,6 +34,7 @@ NAMES = (
     "hedging",
     "reload",
     "rehearsal",
+    "budgets",
 )
 
 

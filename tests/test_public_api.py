@@ -12,6 +12,7 @@ import wallie_litellm
 PUBLIC = [
     "AIRequestResult",
     "AIRequestStream",
+    "BudgetExhausted",
     "CapacityLease",
     "ChainExhausted",
     "CircuitOpen",

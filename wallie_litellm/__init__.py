@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from wallie_litellm.bootstrap import build_router
     from wallie_litellm.config import RouterConfig, WallieConfig, load_config
     from wallie_litellm.errors import (
+        BudgetExhausted,
         ChainExhausted,
         CircuitOpen,
         ConfigError,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AIRequestResult",
     "AIRequestStream",
+    "BudgetExhausted",
     "CapacityLease",
     "ChainExhausted",
     "CircuitOpen",
@@ -95,6 +97,7 @@ _PLACES = {
     "bootstrap": ("build_router",),
     "config": ("RouterConfig", "WallieConfig", "load_config"),
     "errors": (
+        "BudgetExhausted",
         "ChainExhausted",
         "CircuitOpen",
         "ConfigError",

@@ -149,6 +149,7 @@ def open_guard(
         for make in _sinks(loaded, guard):
             bus.add(make)
         _restore(guard)
+        begin_budgets(guard)
         watched = _Watched(loaded, guard)
         watched.begin(EXPERIMENTS_TIMEOUT)
     except BaseException:
@@ -203,6 +204,16 @@ def _ask_vendors(guard: Guard) -> Callable[[], object]:
     learned = {name for name, limits in guard.config.providers.items() if limits.learn != "off"}
     apis = [api for api in admin_apis(os.environ) if api.vendor in learned]
     return AdminQuestions(apis, guard.vendor_limits.learn_of, guard.vendor_limits.are_askable).close
+
+
+def begin_budgets(guard: Guard) -> None:
+    """Have the budgets go on with what the ledger has on record, and ask it for users that come later."""
+    reader = None
+    if guard.config.ledger is not None:
+        from wallie_litellm.ledger.spending import SpendingReader
+
+        reader = SpendingReader(guard.config.ledger.url, RESTORE_TIMEOUT, guard.processes)
+    guard.budgets.begin(reader)
 
 
 def _watch_experiments(guard: Guard, timeout: float) -> Callable[[], object]:

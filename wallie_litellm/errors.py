@@ -8,6 +8,7 @@
     ├── Refused                   an attempt that was not made, with a reason and ``retry_after``
     │   ├── RateLimited           429  the provider's limit, or a pause it asked for, takes too long to wait out
     │   │   └── RequestTooLarge   429  the request is bigger than a whole limit: it can never be served
+    │   ├── BudgetExhausted       429  what the feature or the user may spend is spent
     │   └── CircuitOpen           503  the provider is not being called after failures, or by an operator's action
     ├── UnknownTier               400  a request is for a tier that the configuration does not have
     ├── TierForbidden             403  the proxy's key may not use the tier that a request is for
@@ -103,6 +104,22 @@ class RequestTooLarge(RateLimited):
 
     code = "wallie_request_too_large"
     reason = "request too large"
+
+
+class BudgetExhausted(Refused):
+    """What the feature, or the user, may spend in this day or month is spent, or may be by what is under way.
+
+    ``retry_after`` is until the budget begins anew. ``x-should-retry`` keeps OpenAI's clients from asking again.
+    """
+
+    status_code = 429
+    code = "wallie_budget_exhausted"
+    reason = "budget exhausted"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """``Retry-After``, and ``x-should-retry: false``."""
+        return {**super().headers, "x-should-retry": "false"}
 
 
 class CircuitOpen(Refused):

@@ -237,7 +237,11 @@ class Unpriced(NamedTuple):
 
 
 class BudgetCrossed(NamedTuple):
-    """The month's cost reached the ``warning`` or the ``critical`` share of ``kpis.monthly_cost``."""
+    """A budget's cost reached the ``warning`` or the ``critical`` share of it, or all of it (``exhausted``).
+
+    With ``on_exhausted`` it is one of the ``budget:`` keys: of a ``feature``, ``None`` for all, and of a ``user_id``,
+    ``None`` for all together. Without, it is ``kpis.monthly_cost``.
+    """
 
     id: str
     at: float
@@ -245,7 +249,11 @@ class BudgetCrossed(NamedTuple):
     utilization: float
     spent_usd: float
     budget_usd: float
-    month: str  # 2026-11, in UTC
+    month: str  # 2026-11, in UTC; of a budget by day 2026-11-28; in the time zone of the budgets
+    window: str = "month"  # or day
+    feature: str | None = None
+    user_id: str | None = None
+    on_exhausted: str | None = None
 
 
 class OperatorActed(NamedTuple):

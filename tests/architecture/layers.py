@@ -15,7 +15,7 @@ LAYERS: Final = (
     ("dashboard",),
     ("bootstrap", "check"),
     ("ledger", "guard"),
-    ("forecast",),
+    ("budgets", "forecast"),
     ("telemetry", "limiter", "litellm_adapter", "routing"),
     ("config", "events", "simulator"),
     ("core", "clock", "errors"),

@@ -6,6 +6,7 @@
 ``litellm_notes``  LiteLLM's settings that act otherwise here, and what to write instead
 ``callback``       the callbacks that the proxy loads: this package's is among them, and their modules can be loaded
 ``store``          Redis: its package is installed, its URL can be read
+``budgets``        budgets: whether costs count, and last
 ``caching``        the caches of features: where answers are kept, and whether they have any effect
 ``hedging``        the hedges of features: whether they are ever sent
 ``forecast``       forecasts: whether they have anything to go by

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from wallie_litellm.check.budgets import budget_notes
 from wallie_litellm.check.caching import cache_notes, cache_problems
 from wallie_litellm.check.callback import callback_problems
 from wallie_litellm.check.experiments import experiment_notes
@@ -122,6 +123,7 @@ def check_file(
         *unmatched_providers(config, deployments),
         *several_destinations(deployments),
         *cache_notes(config, deployments),
+        *budget_notes(config, deployments),
         *hedge_notes(config, deployments),
         *experiment_notes(config, deployments),
         *forecast_notes(config),

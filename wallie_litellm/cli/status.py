@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -169,6 +169,7 @@ def _from_server(client: Client) -> _View:
         lines += _config_lines(status.get("config") or {})
         if usage is not None:
             lines += ["", *usage_lines(usage)]
+        lines += _budget_lines(status.get("budgets", ()))
     except (LookupError, TypeError, ValueError, AttributeError):
         return _View(problem=f"{client.base}: this version of Wallie cannot read the answer", code=FAILED)
     return _View({**status, "usage": usage}, list(map(one_line, lines)), problem)
@@ -249,6 +250,27 @@ def _config_lines(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"{config['file']} has changed: `wallie-litellm reload` takes it up"
     if keys := config.get("restart_needed"):
         yield f"a restart is needed for {', '.join(keys)}"
+
+
+def _budget_lines(budgets: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not budgets:
+        return
+    yield ""
+    rows: list[tuple[str, ...]] = [("budget", "user", "by", "spent", "reserved", "%", "once used up", "reset (UTC)")]
+    rows += [
+        (
+            row["feature"] or "all features",
+            row["user"] or "-",
+            row["window"],
+            f"${row['spent_usd']:,.2f} / ${row['limit_usd']:,.2f}",
+            f"${row['reserved_usd']:,.2f}",
+            f"{100 * row['spent_usd'] / row['limit_usd']:.0f}",
+            row["on_exhausted"] + ("" if row["state"] == "ok" else f" ({row['state']})"),
+            moment(row["reset_at"]),
+        )
+        for row in budgets
+    ]
+    yield from aligned(rows, right=(3, 4, 5))
 
 
 def _remarks(state: Mapping[str, Any]) -> Iterator[str]:

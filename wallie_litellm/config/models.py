@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
+from wallie_litellm.config.budgets import FeatureBudget, GeneralBudget
 from wallie_litellm.config.caching import AnswerCache, AnswerCacheSettings, InjectionPoint, PromptCache
 from wallie_litellm.config.experiments import ExperimentSettings, conflicts
 from wallie_litellm.config.forecast import ForecastSettings
@@ -168,7 +169,7 @@ class FeatureSettings(Section):
     provider. ``order``: in which its chains are asked; ``None`` is as under ``routing``. ``stream_recovery``: what
     becomes of a stream that breaks after text. ``hedge``: when the chain's next member is asked too; ``None`` is never.
     ``cache``: answers are given again to the same question. ``prompt_cache``: where prompts are marked for the vendors'
-    caches. ``tier``: of requests that name no model.
+    caches. ``tier``: of requests that name no model. ``budget``: what it may spend; ``None`` is without limit.
     """
 
     patience: DurationOrZero | None = None
@@ -182,6 +183,7 @@ class FeatureSettings(Section):
     cache: AnswerCache = None
     prompt_cache: PromptCache = None
     tier: TierName | None = None
+    budget: FeatureBudget | None = None
 
 
 class FeatureRules(NamedTuple):
@@ -228,6 +230,7 @@ class WallieConfig(Section):
     features: Mapping[str, FeatureSettings] = Field(default_factory=dict)
     experiments: Mapping[str, ExperimentSettings] = Field(default_factory=dict)
     routing: RoutingSettings = RoutingSettings()
+    budget: GeneralBudget = GeneralBudget()
     kpis: KpiSettings = KpiSettings()
     forecast: ForecastSettings = ForecastSettings()
     reload: Literal["on_request", "watch"] = "on_request"

@@ -55,6 +55,8 @@
 ``learned_limits``   what is believed of a limit, from what answers say
 ``bill``             what an attempt used and cost
 ``budget``           the month's cost against its budget
+``spending``         what has been spent and reserved of a budget in a day and a month
+``spending_exchange``  the accounts of a fleet's budgets, and the messages about them
 ``iso_time``         times as ISO 8601
 ``loopback``         which addresses belong to this machine
 ``human_ask``          what a person asks in a prompt, without what agents put beside it

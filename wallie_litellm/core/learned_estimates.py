@@ -169,6 +169,15 @@ class Estimate:
             return max(0, wish.limit)
         return max(0, min(wish.limit, self.usual.output_tokens(wish.choices)))
 
+    def usual_demand(self) -> Demand:
+        """What the call will probably use: its whole prompt and the usual output, whatever the limits count."""
+        wish, output = self._wish, self.usual.output_tokens(self._wish.choices)
+        if not wish.generates:
+            output = 0
+        elif wish.limit is not None:
+            output = max(0, min(wish.limit, output))
+        return Demand(1, self.prompt + output, self.prompt, output)
+
     def learn(self, usage: Demand, cached: int, reserved: int, settled: int) -> None:
         """The call has succeeded: the vendor's ``usage``, and tokens as ``reserved`` and as ``settled`` by limits."""
         self.model.learn_prompt(self._base, self._kind, usage.input)

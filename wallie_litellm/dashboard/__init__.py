@@ -37,6 +37,7 @@
 ``formats``         numbers and times for people
 ``translations``    the page's texts
 ``config_texts``    those about the configuration in force
+``budget_texts``    those about budgets
 ``routing_texts``   those about what decides where requests go
 ``request_texts``   those about the log of requests
 ``kpi_texts``       those about key figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -23,6 +24,7 @@ from wallie_litellm.ledger.figures import Transition
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.reader import open_reader, reason
 from wallie_litellm.ledger.restore import read_usage
+from wallie_litellm.ledger.spending import SpendingReader
 from wallie_litellm.telemetry.bus import Bus
 
 READ_ONLY: Final = (
@@ -31,6 +33,7 @@ READ_ONLY: Final = (
 )
 RECENT: Final = 500  # changes of breakers and health, the latest of each provider among them is shown
 LATELY: Final = 300.0  # seconds in which a provider that was called, and has served nothing, is degraded
+READ_TIMEOUT: Final = 5.0  # seconds, for what was spent
 FRESH_FOR: Final = 1.0  # seconds, how long one answer is reused
 
 
@@ -157,6 +160,8 @@ class LedgerSource:
                         guard.limiter(name)  # it is used, whatever the models of the file are
                 restore_limits(guard, found, wall)
                 guard.reporter.budget.restore(wall, found.month_cost, found.budget_levels)
+                if guard.budgets:
+                    await asyncio.to_thread(guard.budgets.begin, SpendingReader(self._url, READ_TIMEOUT))
                 queries = LedgerQueries(engine)
                 changes = await queries.transitions(RECENT)
                 lately = await queries.totals(wall - LATELY, by=("provider",), percentiles=False)

@@ -155,6 +155,25 @@ class ConfigStatus(BaseModel):
     restart_needed: list[str] = Field(description="keys that have changed, and that only a restart takes up")
 
 
+class BudgetRowStatus(BaseModel):
+    """A budget of the file in the present day or month; ``feature`` and ``user`` are null where it is that of all.
+
+    ``state`` is ok, warning, critical or exhausted; ``exhausts_at`` null where it is not expected before ``reset_at``.
+    """
+
+    feature: str | None
+    user: str | None
+    window: str
+    spent_usd: float
+    reserved_usd: float
+    limit_usd: float
+    over_usd: float
+    reset_at: str
+    exhausts_at: str | None
+    on_exhausted: str
+    state: str
+
+
 class Status(BaseModel):
     """The same as ``guard.status()``."""
 
@@ -164,6 +183,7 @@ class Status(BaseModel):
     config: ConfigStatus | None = Field(default=None, description="null where the guard was not opened from a file")
     sinks: dict[str, Any]
     budget: BudgetStatus
+    budgets: list[BudgetRowStatus] = []
 
 
 class LimitRow(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from wallie_litellm.dashboard.budget_texts import BUDGETS_EN, BUDGETS_ES
 from wallie_litellm.dashboard.config_texts import CONFIG_EN, CONFIG_ES
 from wallie_litellm.dashboard.kpi_texts import KPI_EN, KPI_ES
 from wallie_litellm.dashboard.request_texts import REQUEST_EN, REQUEST_ES
@@ -13,6 +14,7 @@ from wallie_litellm.dashboard.routing_texts import ROUTING_EN, ROUTING_ES
 LANGUAGES: Final = ("en", "es")
 
 _EN: Final[Mapping[str, str]] = {
+    **BUDGETS_EN,
     **ROUTING_EN,
     **KPI_EN,
     **REQUEST_EN,
@@ -231,6 +233,7 @@ _EN: Final[Mapping[str, str]] = {
 }
 
 _ES: Final[Mapping[str, str]] = {
+    **BUDGETS_ES,
     **ROUTING_ES,
     **KPI_ES,
     **REQUEST_ES,

@@ -275,6 +275,29 @@ class RoutingState:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetRow:
+    """A budget of the file: of a ``feature``, or a ``user``; both are empty where it is that of all.
+
+    ``level`` is empty, warning, critical or exhausted; ``reset_in`` is in seconds.
+    """
+
+    feature: str
+    user: str
+    window: str
+    spent_usd: float
+    reserved_usd: float
+    limit_usd: float
+    reset_in: float
+    on_exhausted: str
+    level: str
+
+    @property
+    def share(self) -> float:
+        """How much of it is spent, 0 to 1, above 1 if more."""
+        return self.spent_usd / self.limit_usd
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One moment. Without a ledger, or while it cannot be read, ``figures`` is ``None`` and ``problem`` says why."""
 
@@ -288,6 +311,7 @@ class Snapshot:
     problem: str | None
     routing: RoutingState = RoutingState()
     config: Mapping[str, Any] | None = None  # as status reports have it; None where no file is
+    budgets: Sequence[BudgetRow] = ()
 
 
 def build_snapshot(
@@ -311,7 +335,24 @@ def build_snapshot(
         if own["quota"]
     ]
     limit, routing = status["budget"]["limit_usd"], _routing(status.get("routing") or {})
-    return Snapshot(at, chosen, providers, features, fleet, limit, figures, problem, routing, status.get("config"))
+    budgets = [_budget(row, at) for row in status.get("budgets", ())]
+    return Snapshot(
+        at, chosen, providers, features, fleet, limit, figures, problem, routing, status.get("config"), budgets
+    )
+
+
+def _budget(row: Mapping[str, Any], at: float) -> BudgetRow:
+    return BudgetRow(
+        row["feature"] or "",
+        row["user"] or "",
+        row["window"],
+        row["spent_usd"],
+        row["reserved_usd"],
+        row["limit_usd"],
+        max(0.0, datetime.fromisoformat(row["reset_at"]).timestamp() - at),
+        row["on_exhausted"],
+        "" if row["state"] == "ok" else row["state"],
+    )
 
 
 def _routing(described: Mapping[str, Any]) -> RoutingState:

@@ -3,6 +3,7 @@
  1. ``api``              the helpers that applications call
  2. ``router``           a LiteLLM Router by interface; opens requests, and passes on what is not guarded
  3. ``planner``          where a request goes first, and along which chain
+    ``cheapest``         its step for budgets that are used up
  4. ``cached_requests``  answered by an answer that is kept, or their own is kept
  5. ``batch``            the Router's batch methods
  6. ``request_loop``     chain( retry( attempt )): what comes after each attempt
@@ -11,6 +12,7 @@
  8. ``tier_names``       tiers as a router's names
  8. ``picking``          what LiteLLM picks a deployment from
  9. ``guard``            the facade: filter, admit, settle; what operators and applications ask for
+    ``budgeting``        reserves an attempt's cost of its budgets, or refuses the request
 10. ``admission``        takes an attempt's capacity, or queues it, for a bounded time, or refuses it
 11. ``pacing``           lets a burst of requests reserve a few at a time
 12. ``refusals``         from a limiter's denial to the error that the caller receives

@@ -17,6 +17,7 @@ from wallie_litellm.errors import DeadlineExceeded, Refused
 from wallie_litellm.guard.answers import Answers, counted_of
 from wallie_litellm.guard.attempt_stream import SLOW_ANSWER, AttemptStream, StreamBounds
 from wallie_litellm.guard.background_responses import BackgroundResponses
+from wallie_litellm.guard.budgeting import budgeting_of
 from wallie_litellm.guard.context import Attempt
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.hedged_attempt import HedgedAttempt
@@ -62,6 +63,7 @@ class Attempts:
         self._sizes = SizeReader()
         self._warm = guard.routing.warm
         self._hedging = guard.routing.hedging
+        self._budgeting = budgeting_of(guard)
 
     def deployments_of(self, group: str) -> Sequence[Deployment]:
         """The deployments behind a group."""
@@ -155,16 +157,17 @@ class Attempts:
         context = request.context
         arguments, picking = self._begin(request, step, attempt)
         deployment = await self._pick(request, attempt, picking, arguments)
-        guessed = self._choose(request, attempt, arguments, deployment)
-        race = attempt.race
-        if race is not None and attempt.hedge:
-            race.admit(attempt, guessed=guessed)
-        else:
-            try:
+        guessed, race, budgeting = self._choose(request, attempt, arguments, deployment), attempt.race, self._budgeting
+        if budgeting is not None:
+            await budgeting.reserve(context, attempt)
+        try:
+            if race is not None and attempt.hedge:
+                race.admit(attempt, guessed=guessed)
+            else:
                 await self.guard.admit(context, attempt, attempt.demand, guessed=guessed)
-            except Refused as refused:
-                self._refuse(request, attempt, refused)
-                raise
+        except BaseException as error:
+            self._not_admitted(request, attempt, error)
+            raise
         try:
             picking.settle_on(deployment)
             if race is not None:
@@ -180,10 +183,12 @@ class Attempts:
         arguments, picking = self._begin(request, step, attempt)
         deployment = self._pick_blocking(request, attempt, picking, arguments)
         guessed = self._choose(request, attempt, arguments, deployment)
+        if self._budgeting is not None:
+            self._budgeting.reserve_blocking(context, attempt)
         try:
             self.guard.admit_blocking(context, attempt, attempt.demand, guessed=guessed)
-        except Refused as refused:
-            self._refuse(request, attempt, refused)
+        except BaseException as error:
+            self._not_admitted(request, attempt, error)
             raise
         try:
             picking.settle_on(deployment)
@@ -314,6 +319,12 @@ class Attempts:
                 estimate.demand, partial(self.guard.capacity, attempt, context.caller.feature)
             )
         return True
+
+    def _not_admitted(self, request: Request, attempt: Attempt, error: BaseException) -> None:
+        if self._budgeting is not None:
+            self._budgeting.release(attempt, error)
+        if isinstance(error, Refused) and not attempt.hedge:
+            self._refuse(request, attempt, error)
 
     @staticmethod
     def _refuse(request: Request, attempt: Attempt, refused: Refused) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from wallie_litellm.config import FeatureRules
 from wallie_litellm.core.attempt_result import AttemptResult
-from wallie_litellm.core.demand import ONE_REQUEST, Demand
+from wallie_litellm.core.demand import ONE_REQUEST, Demand, Outcome
 from wallie_litellm.core.learned_estimates import Estimate
 from wallie_litellm.core.vendor_counting import PLAIN, ModelRule
 from wallie_litellm.errors import MemberFailure, Refused
@@ -19,6 +19,7 @@ from wallie_litellm.limiter.store import Reservation
 from wallie_litellm.routing.plan import Decided, Member, Plan
 
 if TYPE_CHECKING:
+    from wallie_litellm.budgets.holds import BudgetHold
     from wallie_litellm.limiter.limiter import Limiter
 
 
@@ -85,6 +86,7 @@ class Attempt:
     feature_reservation: tuple[Limiter, Reservation] | None = None  # of the feature's own limits
     account_reservation: tuple[Limiter, Reservation] | None = None  # of one of the provider's accounts
     model_reservation: tuple[Limiter, Reservation] | None = None  # of a model that is paused or fails
+    budget_hold: BudgetHold | None = None  # of the budgets that hold for the request
     started_at: float = 0.0
     first_token_at: float | None = None  # of a stream from the provider
     waited: float = 0.0
@@ -200,3 +202,10 @@ class RequestContext:
         chain = self.route.chain if plan is None else [member.group for member in plan.members]
         members = (self.group, *chain)
         return members[members.index(group) + 1 :] if group in members else ()
+
+
+def estimated_cost(context: RequestContext, attempt: Attempt, demand: Demand) -> float | None:
+    """US dollars that the attempt will cost if it uses ``demand``; ``None`` without a known price."""
+    usage = Demand(1, demand.input + demand.output, demand.input, demand.output)
+    result = AttemptResult(Outcome.SUCCESS, usage=usage)
+    return context.route.router.price(context.operation, attempt.entry, result).cost_usd

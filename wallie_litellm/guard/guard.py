@@ -27,7 +27,7 @@ from wallie_litellm.guard.operator_actions import OperatorMethods
 from wallie_litellm.guard.reporter import Announcer, Reporter, announce, announce_nothing
 from wallie_litellm.guard.router_view import RouterView, RouterViews, chains_of
 from wallie_litellm.guard.settlement import Settlement
-from wallie_litellm.guard.shared_store import join_fleet, process_store
+from wallie_litellm.guard.shared_store import join_fleet, open_budgets, store_status
 from wallie_litellm.guard.status import limits_status
 from wallie_litellm.guard.under_way import UnderWay
 from wallie_litellm.guard.vendor_limits import VendorLimits
@@ -90,6 +90,8 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         self.forecasts = forecasts_for(self.config, self.clock.wall())
         self._settlement = Settlement(self.config, self._limiters, self.reporter, self.clock.now, switches)
         self.backoff = self._settlement.backoff
+        #: What may be spent, and what was.
+        self.budgets = open_budgets(self.config, self.clock, self.reporter, switches, self.processes)
         self.vendor_limits = VendorLimits(
             self.config, self.clock, self._limiters, self.reporter.on_overstated, self.processes
         )
@@ -100,7 +102,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         self.config, self._rules = config, _rules_of(config)
         for part in (
             self._limiters, self.reporter, self._admission, self.estimates, self.forecasts, self._settlement,
-            self.vendor_limits,
+            self.vendor_limits, self.budgets,
         ):  # fmt: skip
             part.configure(config)
         self.backoff = self._settlement.backoff
@@ -321,8 +323,9 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         learned = self._settlement.rejected, self.vendor_limits, self.estimates, self.forecasts
         return {
             **limits_status(self._limiters, *learned, wall),
-            "store": process_store(self.processes) if self._fleet is None else self._fleet.status(),
+            "store": store_status(self._fleet, self.budgets, self.processes),
             "routing": self.routing.describe(),
+            "budgets": self.budgets.rows(),
             "config": None if self.live is None else self.live.describe(),
             "sinks": self.bus.stats(),
             "budget": self.forecasts.budget(self.reporter.budget.spent_at(wall), self.reporter.budget.limit, wall),
@@ -375,6 +378,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
             stream.break_off()
         if self._fleet is not None:
             self._fleet.close()
+        self.budgets.close()
         self.clock.close()
         self.bus.close()
 

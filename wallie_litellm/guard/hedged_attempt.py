@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from wallie_litellm.core.attempt_result import CANCELLED, HEDGED, NO_CONTENT, AttemptResult
-from wallie_litellm.core.demand import Demand, Outcome
+from wallie_litellm.core.demand import Outcome
 from wallie_litellm.core.recent_pace import WatchedCall
 from wallie_litellm.errors import CircuitOpen, Refused, WallieError
 from wallie_litellm.guard.attempt_stream import AttemptStream
-from wallie_litellm.guard.context import Attempt
+from wallie_litellm.guard.context import Attempt, estimated_cost
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.request import Request
 from wallie_litellm.guard.request_loop import Step
@@ -213,7 +213,7 @@ class HedgedAttempt:
         if self._winner is not None:
             raise asyncio.CancelledError
         context = self._request.context
-        self._estimated = _price(self._request, attempt)
+        self._estimated = estimated_cost(context, attempt, attempt.demand)
         if self._policy.spend(self._estimated) is not None:
             raise _NotSent
         try:
@@ -314,15 +314,6 @@ def _ended(task: asyncio.Task[Any]) -> None:
 
 def _reason_of(error: Exception) -> str:
     return CIRCUIT if isinstance(error, CircuitOpen) else CAPACITY
-
-
-def _price(request: Request, attempt: Attempt) -> float | None:
-    """US dollars that the attempt will cost, as estimated; ``None`` without a known price."""
-    demand, context = attempt.demand, request.context
-    usage = Demand(1, demand.input + demand.output, demand.input, demand.output)
-    return context.route.router.price(
-        context.operation, attempt.entry, AttemptResult(Outcome.SUCCESS, usage=usage)
-    ).cost_usd
 
 
 async def _close(stream: AttemptStream) -> None:

@@ -120,6 +120,8 @@ class Reporter:
             attempt.hedge,
         )
         context.attempts.append(record)
+        if attempt.budget_hold is not None:
+            attempt.budget_hold.settle(wall, bill.cost_usd)
         self.publish(record)
         if bill.unpriced:
             self._announce_unpriced(record)

@@ -32,7 +32,7 @@ from wallie_litellm.guard.configured_chains import ConfiguredChains
 from wallie_litellm.guard.context import Caller, RequestContext, Route
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.live_config import Prepared, Reloaded
-from wallie_litellm.guard.planner import Planner
+from wallie_litellm.guard.planner import Planner, planner_of
 from wallie_litellm.guard.prices import Prices
 from wallie_litellm.guard.refusal_log import log_refusal
 from wallie_litellm.guard.request import Request, Target
@@ -151,7 +151,7 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
             "_chains": chains,
             "_attempts": Attempts(guard, inner, self._calls, self._picks, before),
             "_cached": CachedRequests(guard, inner),
-            "_planner": Planner(guard.routing, chains.after, inner.scopes_of),
+            "_planner": planner_of(guard, chains.after, view),
             "view": view,
         }
         self._attached.replace(view, inner)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from wallie_litellm.budgets.budgets import Budgets
+from wallie_litellm.clock import Clock
+from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import StoreSettings
 from wallie_litellm.errors import ConfigError
+from wallie_litellm.guard.reporter import Reporter
 from wallie_litellm.routing.switches import Switches
 
 if TYPE_CHECKING:
@@ -31,6 +35,17 @@ def join_fleet(store: StoreSettings, switches: Switches, *, others_announce: boo
     return fleet
 
 
-def process_store(processes: int) -> dict[str, Any]:
-    """The store of a process on its own, as status reports show it; ``processes`` divide every limit."""
-    return {"scope": "process", "state": "ok", "processes": processes}
+def store_status(fleet: RedisFleet | None, budgets: Budgets, processes: int) -> dict[str, Any]:
+    """The store, as status reports show it; of a process on its own ``processes`` divide every limit.
+
+    ``budgets`` has the state of their exchange with Redis, where there are any.
+    """
+    if fleet is None:
+        return {"scope": "process", "state": "ok", "processes": processes}
+    status, exchange = fleet.status(), budgets.store()
+    return status if exchange is None else {**status, "budgets": exchange}
+
+
+def open_budgets(config: WallieConfig, clock: Clock, reporter: Reporter, switches: Switches, processes: int) -> Budgets:
+    """The budgets of ``config``, whose alerts ``reporter`` publishes."""
+    return Budgets(config, clock, reporter.publish, reporter.once, lambda: switches.on("budgets"), processes)

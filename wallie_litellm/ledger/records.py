@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Column
 
 from wallie_litellm.config.values import LARGEST_COUNT
+from wallie_litellm.core.dimensions import FEATURE
 from wallie_litellm.core.exhaustion_text import exhaustion_text
 from wallie_litellm.core.scrubbing import JsonRules, json_safe, type_name, valid_unicode
 from wallie_litellm.events import (
@@ -189,9 +190,13 @@ def _down_alert(event: ProviderDown, worker: str) -> Row:
 
 
 def _budget_alert(event: BudgetCrossed, worker: str) -> Row:
+    """A budget of the file has its window as dimension, and a feature's name as a provider's place has it."""
+    of_file = event.on_exhausted is not None
+    owner = f"{FEATURE}{event.feature}" if event.feature else ""
+    detail = event.month if event.user_id is None else f"{event.month} {event.user_id}"
     return (
-        *(event.id, event.at, worker, "budget", _name(event.level), "", "", ""),
-        *(event.utilization, event.spent_usd, event.budget_usd, event.month),
+        *(event.id, event.at, worker, "budget", _name(event.level), _name(owner)),
+        *(event.window if of_file else "", "", event.utilization, event.spent_usd, event.budget_usd, _text(detail)),
     )
 
 

@@ -134,7 +134,12 @@ def _read(connection: Connection, windows: Windows, patterns: Patterns, wall: fl
     today = datetime.fromtimestamp(wall, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     month = today.replace(day=1)
     resets = _last_resets(connection, windows)
-    announced = [alerts.c.type == "budget", alerts.c.at >= month.timestamp(), alerts.c.detail == f"{month:%Y-%m}"]
+    announced = [
+        alerts.c.type == "budget",
+        alerts.c.dimension == "",
+        alerts.c.at >= month.timestamp(),
+        alerts.c.detail == f"{month:%Y-%m}",
+    ]
     unpriced = [alerts.c.type == "unpriced", alerts.c.at >= today.timestamp()]
     own_resets = _last_resets(connection, windows, of_models=True)
     models = {}

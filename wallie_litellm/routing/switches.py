@@ -7,7 +7,7 @@ from typing import Final
 
 #: What can be switched off, by the name of its key in the file.
 SWITCHES: Final = (
-    "auto", "cache", "experiments", "first_token", "hedge", "order", "ramp", "slow_call", "warm_prefix",
+    "auto", "budgets", "cache", "experiments", "first_token", "hedge", "order", "ramp", "slow_call", "warm_prefix",
 )  # fmt: skip
 
 

@@ -28,6 +28,9 @@ def _names(config: WallieConfig) -> Iterator[str]:
         yield "auto"
     if any(feature.cache is not None for feature in features):
         yield "cache"
+    budgets = (config.budget, *(feature.budget for feature in features if feature.budget is not None))
+    if any(True for budget in budgets for _ in budget.parts()):
+        yield "budgets"
     if config.experiments:
         yield "experiments"
     if any(feature.hedge is not None for feature in features):

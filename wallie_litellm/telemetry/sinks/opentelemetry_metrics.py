@@ -76,7 +76,7 @@ class Instruments:
                 },
             ),
             BudgetCrossed: (
-                meter.create_counter("wallie.budget.alerts", "{alert}", "Crossings of the monthly budget's share."),
+                meter.create_counter("wallie.budget.alerts", "{alert}", "Crossings of a budget's shares."),
                 lambda event: {"wallie.alert.level": event.level},
             ),
         }

@@ -288,8 +288,15 @@ def _budget_crossed(event: BudgetCrossed) -> Captured:
             "used": event.spent_usd,
             "limit": event.budget_usd,
             "month": event.month,
+            **({} if event.on_exhausted is None else _of_file(event)),
         },
     )
+
+
+def _of_file(event: BudgetCrossed) -> dict[str, Any]:
+    """What only a budget of the file has."""
+    own = {"window": event.window, "feature": event.feature, "onExhausted": event.on_exhausted}
+    return own if event.user_id is None else {**own, "userId": event.user_id}
 
 
 def _share(utilization: float) -> float:

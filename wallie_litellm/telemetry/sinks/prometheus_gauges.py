@@ -48,7 +48,7 @@ class Gauges:
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """The names alone, with which the registry finds clashes; no source is read."""
-        return [*_gauges({}, {}, {}, {}), _not_hedged({}), _positions([])]
+        return [*_gauges({}, {}, {}, {}), _not_hedged({}), _positions([]), *_budgets([])]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """All gauges with their current values."""
@@ -58,16 +58,31 @@ class Gauges:
         sinks: dict[str, Mapping[str, int]] = {}
         hedges: dict[str, Mapping[str, Any]] = {}
         orders: list[Mapping[str, Any]] = []
+        budgets: list[Mapping[str, Any]] = []
         for source in tuple(self._sources):
             status = source.status()
             found: Mapping[str, Mapping[str, Any]] = status.get("providers", {})
             hedges.update(status.get("routing", {}).get("hedge", {}))
             orders += status.get("routing", {}).get("order", ())
+            budgets += status.get("budgets", ())
             providers.update(found)
             breaker.update({**source.breaker, **{name: one["breaker"]["state"] for name, one in found.items()}})
             health.update({**source.health, **{name: one["health"] for name, one in found.items()}})
             sinks.update(source.sinks())
-        return [*_gauges(providers, breaker, health, sinks), _not_hedged(hedges), _positions(orders)]
+        gauges = _gauges(providers, breaker, health, sinks)
+        return [*gauges, _not_hedged(hedges), _positions(orders), *_budgets(budgets)]
+
+
+def _budgets(rows: Sequence[Mapping[str, Any]]) -> Iterator[GaugeMetricFamily]:
+    """Of features and of all: users are too many, and not to be in metrics."""
+    shown = {(row["feature"] or "", row["window"]): row for row in rows if row["user"] is None}
+    for what, text in (
+        ("spent", "What was spent of a budget in the present day or month, in US dollars."),
+        ("reserved", "What calls under way have reserved of a budget, in US dollars."),
+        ("limit", "The budget itself, in US dollars."),
+    ):
+        values = {key: row[f"{what}_usd"] for key, row in shown.items()}
+        yield _gauge(f"wallie_budget_{what}_usd", text, ("feature", "window"), values)
 
 
 def _positions(orders: Sequence[Mapping[str, Any]]) -> GaugeMetricFamily:

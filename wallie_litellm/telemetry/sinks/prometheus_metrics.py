@@ -116,7 +116,7 @@ class Metrics:
             ("provider", "model", "dimension", "level"),
         )
         self.budget_alerts = counter(
-            "wallie_budget_alerts", "Crossings of the monthly budget's warning or critical share.", ("level",)
+            "wallie_budget_alerts", "Crossings of a budget's warning or critical share, or of all of it.", ("level",)
         )
         self.sources: list[StatusSource] = []
         registry.register(Gauges(self.sources))

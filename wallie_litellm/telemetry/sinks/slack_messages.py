@@ -193,14 +193,22 @@ def _unpriced(event: Unpriced) -> Fact:
 
 
 def _budget(event: BudgetCrossed) -> Fact:
+    whose = "".join(f" of {_code(name)}" for name in (event.user_id, event.feature) if name)
+    then = _ONCE_EXHAUSTED.get(event.on_exhausted or "", "") if event.level == "exhausted" else ""
     return Fact(
-        ("budget", event.level),
+        ("budget", event.level, event.feature or "", event.user_id or "", event.window),
         f"Budget {_escaped(event.level)}",
         event.at,
-        f"{_code(event.month)} has cost ${event.spent_usd:,.2f} of ${event.budget_usd:,.2f} "
-        f"({_percent(event.utilization)}).",
+        f"{_code(event.month)}{whose} has cost ${event.spent_usd:,.2f} of ${event.budget_usd:,.2f} "
+        f"({_percent(event.utilization)}).{then}",
         section_of("budget"),
     )
+
+
+_ONCE_EXHAUSTED: Final = {
+    "cheapest": " Its requests now go to the cheapest member of their chain.",
+    "refuse": " Its requests are now refused.",
+}
 
 
 def _arm_stopped(event: ArmStopped) -> Fact:

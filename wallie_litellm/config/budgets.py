@@ -1,0 +1,88 @@
+"""What may be spent: a ``budget`` of one feature, or of all, by calendar day and month."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal
+
+from pydantic import BeforeValidator, model_validator
+
+from wallie_litellm.config.section import Section
+from wallie_litellm.config.values import TimeZone, conflict, expected
+
+OnExhausted = Literal["alert", "cheapest", "refuse"]
+
+#: US dollars: in nano-dollars it is exact in Lua, whose numbers are floats.
+MOST_USD: Final = 1_000_000.0
+
+
+def _usd(value: object) -> float:
+    number = None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    if number is None or not 0 < number <= MOST_USD:
+        raise expected("an amount in US dollars, above 0 and at most 1,000,000")
+    return number
+
+
+Usd = Annotated[float, BeforeValidator(_usd)]
+
+
+class Amounts(Section):
+    """US dollars by calendar day and by calendar month; ``None`` is no limit."""
+
+    daily_usd: Usd | None = None
+    monthly_usd: Usd | None = None
+
+    @model_validator(mode="after")
+    def _day_fits_into_month(self) -> Amounts:
+        if self.daily_usd is not None and self.monthly_usd is not None and self.daily_usd > self.monthly_usd:
+            text = f"found {self.daily_usd:g} USD, expected at most monthly_usd ({self.monthly_usd:g} USD)"
+            raise conflict("daily_usd", text)
+        return self
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a limit."""
+        return self.daily_usd is not None or self.monthly_usd is not None
+
+
+class UserBudget(Amounts):
+    """What each user may spend; an ``on_exhausted`` of ``None`` is as in the budget that it is in."""
+
+    on_exhausted: OnExhausted | None = None
+
+
+class FeatureBudget(Amounts):
+    """What the requests of one feature may cost, all users together and each of them (``per_user``).
+
+    ``on_exhausted``: there is an alert and no more (``alert``); or requests are led to the cheapest member of their
+    chain (``cheapest``); or they are refused (``refuse``).
+    """
+
+    on_exhausted: OnExhausted = "alert"
+    per_user: UserBudget = UserBudget()
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> FeatureBudget:
+        if not self.is_set and not self.per_user.is_set:
+            raise conflict("daily_usd", "expected daily_usd or monthly_usd, here or under per_user")
+        return self
+
+    def parts(self) -> Iterator[tuple[bool, Amounts, OnExhausted]]:
+        """The budgets that are set: whether each is one for each user, its amounts, and what its exhaustion does."""
+        if self.is_set:
+            yield False, self, self.on_exhausted
+        if self.per_user.is_set:
+            yield True, self.per_user, self.per_user.on_exhausted or self.on_exhausted
+
+
+class GeneralBudget(FeatureBudget):
+    """What all requests together may cost, those without a feature included.
+
+    The days and months of all budgets are those of ``reset_timezone``.
+    """
+
+    reset_timezone: TimeZone = "UTC"
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> GeneralBudget:  # or only says the zone of the features' budgets
+        return self
