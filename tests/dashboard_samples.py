@@ -8,6 +8,7 @@ from dataclasses import replace
 from wallie_litellm.core.confidence_sequence import Interval
 from wallie_litellm.dashboard.view_model import (
     RANGES,
+    BudgetRow,
     Costs,
     FeatureLimits,
     Figures,
@@ -239,7 +240,12 @@ def ill() -> Snapshot:
     failed = [replace(kpi, passed=False) if kpi.name in ("uptime", "error_rate") else kpi for kpi in found.kpis]
     found = replace(found, costs=costs, kpis=failed)
     features = [FeatureLimits("summaries", 3, [quota("rpm", 29, 30, "critical")])]
-    return snapshot(providers, found, features=features)
+    budgets = [
+        BudgetRow("", "", "month", 812.5, 0.0, 1_000.0, 220_000.0, "alert", "warning"),
+        BudgetRow("chat", "", "day", 20.3, 0.25, 20.0, 43_000.0, "cheapest", "exhausted"),
+        BudgetRow("chat", "u1", "day", 0.51, 0.0, 0.5, 43_000.0, "refuse", "exhausted"),
+    ]
+    return snapshot(providers, found, features=features, budgets=budgets)
 
 
 def without_ledger() -> Snapshot:
@@ -290,6 +296,7 @@ def hostile() -> Snapshot:
         [own, unusual],
         replace(found, costs=costs),
         features=[FeatureLimits(bad["feature"], 0, [quota("rpm", 3, 2, "critical")])],
+        budgets=[BudgetRow(bad["feature"], bad["model"], "day", 3.0, 0.0, 2.0, 3.0, "refuse", "exhausted")],
         fleet=fleet(workers=workers, state="down", error=bad["problem"], on_store_error=bad["detail"]),
     )
 

@@ -60,6 +60,18 @@ def test_a_file_that_has_changed_is_remarked(stand_in: StandIn, config: dict[str
     assert said in run("status", "--url", stand_in.url).stdout.splitlines()
 
 
+def test_budgets_are_a_table_of_their_own(stand_in: StandIn) -> None:
+    row = {
+        "feature": "chat", "user": None, "window": "day", "spent_usd": 20.3, "reserved_usd": 0.25, "limit_usd": 20.0,
+        "over_usd": 0.3, "reset_at": "2026-11-29T00:00:00Z", "exhausts_at": None, "on_exhausted": "refuse",
+        "state": "exhausted",
+    }  # fmt: skip
+    stand_in.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "budgets": [row]})
+    lines = lines_of(run("status", "--url", stand_in.url))
+    shown = "chat - day $20.30 / $20.00 $0.25 102 refuse (exhausted) 2026-11-29 00:00:00"
+    assert shown in [" ".join(line) for line in lines]
+
+
 def test_what_keeps_an_account_away_is_remarked_below_the_table_and_it_is_no_row_of_its_own(stand_in: StandIn) -> None:
     openai = STATUS["providers"]["openai"]
     breaker = {"state": "open", "reason": "HTTP 401", "consecutive_failures": 0, "next_probe_in": 7.2}

@@ -130,6 +130,7 @@ def test_every_panel_is_rendered_and_labelled(sample: Callable[[], Snapshot], la
     figures_of = sample().figures
     has_experiments = figures_of is not None and bool(figures_of.experiments)
     expected = (*PANELS, "experiments") if has_experiments else PANELS
+    expected = (*expected, "budgets") if sample().budgets else expected
     assert set(found) == {f"panel-{name}" for name in expected}
     for own in found.values():
         assert f'id="{own["aria-labelledby"]}"' in html
@@ -186,6 +187,15 @@ def test_data_attributes_have_the_unformatted_numbers() -> None:
     html = render_panels(healthy(), "es")
     assert 'data-field="tokens" data-value="1562400"' in html
     assert "1.562.400" in html
+
+
+def test_budgets_are_shown_with_what_is_spent_and_reserved_and_what_happens_then() -> None:
+    html = render_panels(ill(), "en")
+    assert 'data-feature="chat" data-user="" data-window="day" data-level="exhausted"' in html
+    assert 'data-field="spent" data-value="20.3"' in html
+    assert 'data-field="reserved" data-value="0.25"' in html
+    assert "cheapest model" in html
+    assert 'id="panel-budgets"' not in render_panels(healthy(), "en")
 
 
 # Languages

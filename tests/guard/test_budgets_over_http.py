@@ -186,6 +186,19 @@ async def test_retries_count_and_a_request_that_is_abandoned_or_fails_leaves_not
     assert_nothing_leaked(router)
 
 
+async def test_a_hedge_that_loses_counts(make_router: Make, fleet: SimulatedProviders) -> None:
+    bus = RecordingBus()
+    feature = {"hedge": {"after": 0.05, "budget": 1}, "budget": {"daily_usd": 1, "on_exhausted": "refuse"}}
+    router = make_router(bus=bus, features={"chat": feature})
+    fleet["openai"].slow(0.5, times=1)
+    await chat(router)
+    await until(lambda: len(bus.of(Settled)) == 2 and not rows(router)["chat", None, "day"]["reserved_usd"])
+    spent = sum(settled.cost_usd or 0 for settled in bus.of(Settled))
+    assert rows(router)["chat", None, "day"]["spent_usd"] == pytest.approx(spent, abs=2e-9)
+    assert [settled.hedge for settled in bus.of(Settled)] == [False, True]
+    assert_nothing_leaked(router)
+
+
 async def test_an_answer_from_the_cache_is_given_though_the_budget_is_spent(make_router: Make) -> None:
     budget = {"daily_usd": LITTLE, "on_exhausted": "refuse"}
     router = make_router(features={"chat": {"cache": "1h", "budget": budget}})

@@ -11,8 +11,8 @@ import litellm
 import openai
 import pytest
 
-from wallie_litellm.errors import CircuitOpen
-from wallie_litellm.proxy.errors import WallieProxyError, log_expected_errors_in_one_line
+from wallie_litellm.errors import BudgetExhausted, CircuitOpen
+from wallie_litellm.proxy.errors import WallieProxyError, log_expected_errors_in_one_line, passed_on
 
 LOGGERS = ("LiteLLM Proxy", "LiteLLM Router", "LiteLLM")
 REFUSED = CircuitOpen("openai is not called.", provider="openai", retry_after=3.0)
@@ -81,3 +81,10 @@ def test_a_traceback_in_the_text_of_an_expected_error_is_left_out(logged: Callab
 @pytest.mark.parametrize("error", [TypeError("a bug"), RuntimeError("in a hook")])
 def test_a_bug_keeps_its_traceback(logged: Callable[..., list[str]], error: Exception) -> None:
     assert "Traceback (most recent call last):" in logged(LOGGERS[0], error)
+
+
+def test_a_budget_that_is_used_up_says_when_it_begins_anew_and_keeps_clients_from_asking_again() -> None:
+    error = passed_on(BudgetExhausted("used up", provider="openai", model="gpt-4o", retry_after=3_600.0))
+    assert isinstance(error, WallieProxyError)
+    assert (error.code, error.headers) == ("429", {"Retry-After": "3600", "x-should-retry": "false"})
+    assert error.to_dict()["code"] == "wallie_budget_exhausted"

@@ -241,6 +241,23 @@ def test_what_routing_decided_is_sent_and_nothing_of_what_it_did_not(sent: Sent)
             },
         ),
         (
+            BudgetCrossed(new_id(), NOON, "exhausted", 1.2, 1.2, 1.0, "2026-11-28", "day", "chat", "u1", "refuse"),
+            "ai.quota.alert",
+            {
+                "type": "budget",
+                "level": "exhausted",
+                "dimension": "cost",
+                "utilization": 1.0,
+                "used": 1.2,
+                "limit": 1.0,
+                "month": "2026-11-28",
+                "window": "day",
+                "feature": "chat",
+                "onExhausted": "refuse",
+                "userId": "u1",
+            },
+        ),
+        (
             ArmStopped(new_id(), NOON, "chat-model", "gpt-4o", 0.3, 0.1, 120),
             "ai.quota.alert",
             {
@@ -280,6 +297,7 @@ def test_what_routing_decided_is_sent_and_nothing_of_what_it_did_not(sent: Sent)
         "overstated",
         "unpriced",
         "budget",
+        "budget-of-a-user",
         "arm",
         "fallback",
         "order",

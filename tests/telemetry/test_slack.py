@@ -131,6 +131,11 @@ def advice(section: str) -> str:
             "and may not answer 10 %. Its requests go to the other arms.",
         ),
         ([budget()], f"*Budget warning:* `2026-09` has cost $400.00 of $500.00 (80 %).{advice('cost')}"),
+        (
+            [budget("exhausted")._replace(feature="chat", month="2026-09-01", window="day", on_exhausted="cheapest")],
+            "*Budget exhausted:* `2026-09-01` of `chat` has cost $400.00 of $500.00 (80 %). "
+            f"Its requests now go to the cheapest member of their chain.{advice('cost')}",
+        ),
     ],
 )
 def test_each_fact_is_one_message_in_plain_words(make_sink, webhook, events, text):

@@ -192,7 +192,8 @@ class Spending:
             self._release(holds.popleft())
 
     def _spend(self, entries: Iterable[Entry], at: int, cost: int) -> list[Crossed]:
-        now, crossed = self._now(), []
+        now = self._now()
+        crossed: list[Crossed] = []
         for entry in entries:
             account = self._account(entry)
             account.spend(at, cost, now)

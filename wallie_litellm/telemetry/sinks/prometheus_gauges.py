@@ -81,7 +81,7 @@ def _budgets(rows: Sequence[Mapping[str, Any]]) -> Iterator[GaugeMetricFamily]:
         ("reserved", "What calls under way have reserved of a budget, in US dollars."),
         ("limit", "The budget itself, in US dollars."),
     ):
-        values = {key: row[f"{what}_usd"] for key, row in shown.items()}
+        values: dict[tuple[str, ...], float] = {key: row[f"{what}_usd"] for key, row in shown.items()}
         yield _gauge(f"wallie_budget_{what}_usd", text, ("feature", "window"), values)
 
 
