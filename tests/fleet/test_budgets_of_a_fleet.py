@@ -93,7 +93,7 @@ async def test_what_redis_loses_comes_back_from_the_ledger_exactly(server: Redis
     """The ledger stands still for what is read of it here: all that was settled before its second."""
     settled: list[tuple[float, int]] = []
 
-    def ledger(untils: Mapping[AccountName, int], now: Periods) -> dict[AccountName, tuple[int, int]]:
+    def ledger(untils: Mapping[AccountName, float], now: Periods) -> dict[AccountName, tuple[int, int]]:
         sums = {name: sum(cost for at, cost in settled if now.day <= at < until) for name, until in untils.items()}
         return {name: (cost, cost) for name, cost in sums.items()}
 

@@ -20,6 +20,8 @@ from wallie_litellm import (
     execute_ai_request_sync,
     stream_ai_request,
 )
+from wallie_litellm.config import FeatureSettings
+from wallie_litellm.config.budgets import FeatureBudget
 from wallie_litellm.events import BudgetCrossed, Ended, Settled
 from wallie_litellm.simulator import SimulatedProviders
 
@@ -207,6 +209,22 @@ async def test_an_answer_from_the_cache_is_given_though_the_budget_is_spent(make
         assert answer.choices[0].message.content
     with pytest.raises(BudgetExhausted):
         await router.acompletion(GROUP, messages("Something else"), temperature=0, metadata=TAGS)
+
+
+async def test_a_changed_budget_holds_at_once_with_what_was_spent(make_router: Make) -> None:
+    router = make_router(features={"chat": {"budget": {"daily_usd": LITTLE, "on_exhausted": "refuse"}}})
+    await chat(router)
+    with pytest.raises(BudgetExhausted):
+        await chat(router)
+    config, first = router.guard.config, rows(router)["chat", None, "day"]["spent_usd"]
+    raised = FeatureSettings(budget=FeatureBudget(daily_usd=1.0, on_exhausted="refuse"))
+    router.guard.configure(config.model_copy(update={"features": {"chat": raised}}))
+    await chat(router)
+    row = rows(router)["chat", None, "day"]
+    assert (row["limit_usd"], row["state"], row["spent_usd"]) == (1.0, "ok", pytest.approx(2 * first))
+    router.guard.configure(config.model_copy(update={"features": {"chat": FeatureSettings()}}))
+    await chat(router)
+    assert rows(router) == {}
 
 
 def test_a_file_without_budgets_has_none(make_router: Make) -> None:

@@ -37,7 +37,7 @@ class LocalAccount:
         "spent", "unsent", "used_at",
     )  # fmt: skip
 
-    def __init__(self, entry: Entry, now: Periods, created_at: int) -> None:
+    def __init__(self, entry: Entry, now: Periods, created_at: float) -> None:
         self.entry = entry
         self.spent = SpendingAccount(now.day, now.month)
         self.created_at = created_at

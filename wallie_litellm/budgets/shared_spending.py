@@ -113,7 +113,7 @@ class SharedSpending(Spending):
         self._signal()
         return None
 
-    def open(self, entries: Any) -> dict[AccountName, int]:
+    def open(self, entries: Any) -> dict[AccountName, float]:
         """Have these accounts from now on, and ask Redis for them."""
         opened = super().open(entries)
         self._signal()
@@ -367,7 +367,9 @@ class SharedSpending(Spending):
                     figures = account.figures(now)
                     own = sum(account.unsent.values())
                     day, month = max(day, figures.day_spent - own), max(month, figures.month_spent - own)
-                until = 0 if spent is None else account.created_at  # without a ledger, costs that are not sent count
+                until = (
+                    0 if spent is None else int(account.created_at)
+                )  # without a ledger, costs that are not sent count
                 reports.append({"reserved": account.reserved, "spent": [], "seed": [day, month, until]})
                 account.sent = account.reserved
             request: SpendingRequest = {
@@ -389,7 +391,7 @@ class SharedSpending(Spending):
         with self._lock:
             for account in unknown:
                 if account.is_shared and account.seed_from is None:  # Redis has lost it
-                    account.created_at = ceil(self._clock.wall())
+                    account.created_at = float(ceil(self._clock.wall()))
                     account.seed_from = time.monotonic() + account.created_at - self._clock.wall() + LEDGER_LAG
                 wait = 0.0 if account.seed_from is None else account.seed_from - time.monotonic()
                 (waits if wait > 0 else ready).append(wait if wait > 0 else account)  # type: ignore[arg-type] # one of each

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 MOST_USERS: Final = 10_000  # accounts of users that are kept, unless more are in use
 IDLE: Final = 60.0  # seconds without use after which an account may be dropped: its costs are in the ledger by then
 
-# Reads nano-dollars spent in the present day and month before a whole second: of each name, with that second.
-SpentReader = Callable[[Mapping[AccountName, int], Periods], Mapping[AccountName, tuple[int, int]]]
+# Reads nano-dollars spent in the present day and month before a Unix time: of each name, with that time.
+SpentReader = Callable[[Mapping[AccountName, float], Periods], Mapping[AccountName, tuple[int, int]]]
 
 
 class Spending:
@@ -106,8 +106,8 @@ class Spending:
                 if (account := self._accounts.get(name)) is not None and not account.is_known:
                     account.restore(*amounts, self._now(), self._levels)
 
-    def open(self, entries: Iterable[Entry]) -> dict[AccountName, int]:
-        """Have these accounts from now on; returns them with the second from which their costs are counted here."""
+    def open(self, entries: Iterable[Entry]) -> dict[AccountName, float]:
+        """Have these accounts from now on; returns them with the time from which their costs are counted here."""
         with self._lock:
             accounts = [self._account(entry) for entry in entries]
         return {account.entry.name: account.created_at for account in accounts}
@@ -146,7 +146,7 @@ class Spending:
         account = self._accounts.get(entry.name)
         if account is None:
             self._make_room()
-            account = LocalAccount(entry, self._now(), int(self._clock.wall()))
+            account = LocalAccount(entry, self._now(), self._clock.wall())
             account.is_known = self.reader is None and not entry.name.user
         elif entry.name.user:
             del self._accounts[entry.name]
@@ -236,7 +236,7 @@ class Spending:
                         refused = self._decide(hold, [self._account(entry) for entry in hold.entries])
                 hold.decide(refused)
 
-    def read(self, names: Mapping[AccountName, int], now: Periods) -> Mapping[AccountName, tuple[int, int]] | None:
+    def read(self, names: Mapping[AccountName, float], now: Periods) -> Mapping[AccountName, tuple[int, int]] | None:
         """What the ledger has on record of these; ``None`` without one, or with a warning, if it cannot be read."""
         if self.reader is None:
             return None

@@ -31,8 +31,8 @@ class SpendingReader:
         self._timeout = timeout
         self._processes = processes
 
-    def __call__(self, untils: Mapping[AccountName, int], now: Periods) -> Spent:
-        """What was spent in the day and the month of ``now``, of each name before its Unix second.
+    def __call__(self, untils: Mapping[AccountName, float], now: Periods) -> Spent:
+        """What was spent in the day and the month of ``now``, of each name before its Unix time.
 
         Raises:
             Exception: the database cannot be read.
@@ -56,7 +56,7 @@ class SpendingReader:
             raise result
         return {name: (day // self._processes, month // self._processes) for name, (day, month) in result.items()}
 
-    async def _read(self, untils: Mapping[AccountName, int], now: Periods) -> Spent:
+    async def _read(self, untils: Mapping[AccountName, float], now: Periods) -> Spent:
         engine = open_engine(self._url, pool_size=1, busy_timeout=self._timeout)
         try:
             async with asyncio.timeout(self._timeout):
@@ -66,31 +66,31 @@ class SpendingReader:
                 await engine.dispose()
 
 
-async def _read_engine(engine: AsyncEngine, untils: Mapping[AccountName, int], now: Periods) -> Spent:
+async def _read_engine(engine: AsyncEngine, untils: Mapping[AccountName, float], now: Periods) -> Spent:
     async with engine.connect() as connection:
         if await connection.run_sync(version_of) != VERSION:
             return {}
         return await connection.run_sync(_spent, untils, now)
 
 
-def _spent(connection: Connection, untils: Mapping[AccountName, int], now: Periods) -> Spent:
+def _spent(connection: Connection, untils: Mapping[AccountName, float], now: Periods) -> Spent:
     return {
         name: (spent_between(connection, name, now.day, until), spent_between(connection, name, now.month, until))
         for name, until in untils.items()
     }
 
 
-def spent_between(connection: Connection, name: AccountName, since: int, until: int) -> int:
+def spent_between(connection: Connection, name: AccountName, since: int, until: float) -> int:
     """Nano-dollars that were spent under ``name`` from ``since`` on, and before ``until``, both in Unix seconds."""
     return sum(nano_of(float(connection.scalar(part) or 0.0)) for part in _parts(name, since, until))
 
 
-def _parts(name: AccountName, since: int, until: int) -> Iterator[Select[Any]]:
+def _parts(name: AccountName, since: int, until: float) -> Iterator[Select[Any]]:
     """Sums of whole days and quarters of an hour, and of the records at the edges; a user's in a feature of these."""
     if name.user and name.feature:
         yield _of_records(name, since, until)
         return
-    first, last = -(-since // QUARTER) * QUARTER, until // QUARTER * QUARTER
+    first, last = -(-since // QUARTER) * QUARTER, int(until // QUARTER) * QUARTER
     if first >= last:
         yield _of_records(name, since, until)
         return
@@ -100,7 +100,7 @@ def _parts(name: AccountName, since: int, until: int) -> Iterator[Select[Any]]:
     yield _of_records(name, last, until)
 
 
-def _of_records(name: AccountName, since: int, until: int) -> Select[Any]:
+def _of_records(name: AccountName, since: int, until: float) -> Select[Any]:
     found = select(func.sum(attempts.c.cost_usd)).where(attempts.c.at >= since, attempts.c.at < until)
     if name.feature:
         found = found.where(attempts.c.feature == name.feature)
