@@ -367,9 +367,8 @@ class SharedSpending(Spending):
                     figures = account.figures(now)
                     own = sum(account.unsent.values())
                     day, month = max(day, figures.day_spent - own), max(month, figures.month_spent - own)
-                until = (
-                    0 if spent is None else int(account.created_at)
-                )  # without a ledger, costs that are not sent count
+                # Without a ledger, costs that are not sent yet are nowhere else.
+                until = 0 if spent is None else int(account.created_at)
                 reports.append({"reserved": account.reserved, "spent": [], "seed": [day, month, until]})
                 account.sent = account.reserved
             request: SpendingRequest = {
