@@ -113,13 +113,9 @@ class _RequestPages:
         asked = {name: value[:LONGEST].strip() for name, value in request.query_params.items()}
         chosen = asked.get("range", "")
         chosen = chosen if chosen in RANGES else DEFAULT_RANGE
-        wanted = RequestFilter(
-            time.time() - RANGES[chosen].seconds,
-            None,
-            *(asked.get(name, "") for name in ("feature", "user", "provider", "model", "error")),
-            failed=asked.get("failed") == "1",
-            before=asked.get("before", ""),
-        )
+        wanted = RequestFilter(time.time() - RANGES[chosen].seconds, failed=asked.get("failed") == "1")
+        names = ("feature", "user", "provider", "model", "error", "before")
+        wanted = wanted._replace(**{name: asked[name] for name in names if name in asked})
         problem, rows = "", []
         try:
             rows = await self._service.ask(lambda queries: queries.latest_requests(wanted, ON_A_PAGE))

@@ -29,12 +29,26 @@ class BreakerStatus(BaseModel):
     next_probe_in: float | None
 
 
-class QuotaStatus(BaseModel):
+class ForecastStatus(BaseModel):
+    """When nothing is left, where that is foreseen before the reset.
+
+    The fields after it are not of limits per minute: the interval of that, and what will be used at the reset, by the
+    ``forecast`` named.
+    """
+
+    exhausts_at: str | None = None
+    exhausts_earliest: str | None = None
+    exhausts_latest: str | None = None
+    forecast: str | None = Field(default=None, description="weekly, or linear with less than a week on record")
+    expected: float | None = None
+    expected_low: float | None = None
+    expected_high: float | None = None
+
+
+class QuotaStatus(ForecastStatus):
     """One limit: its use, when all of it is free again, and its sums (reserved, settled, refunded).
 
     ``used`` of a limit per minute is what the last 60 seconds used; ``left`` is what admission has at the moment.
-    ``exhausts_at`` is when nothing is left, where that is foreseen before the reset. The fields after it are of limits
-    per day alone: the interval of that, and what will be used at the reset, by the ``forecast`` named.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -44,13 +58,6 @@ class QuotaStatus(BaseModel):
     utilization: float
     left: float
     reset_at: str
-    exhausts_at: str | None = None
-    exhausts_earliest: str | None = None
-    exhausts_latest: str | None = None
-    forecast: str | None = Field(default=None, description="weekly, or linear with less than a week on record")
-    expected: float | None = None
-    expected_low: float | None = None
-    expected_high: float | None = None
 
 
 class ModelStatus(BaseModel):
@@ -128,18 +135,11 @@ class StoreStatus(BaseModel):
     state: str
 
 
-class BudgetStatus(BaseModel):
-    """What was spent in the calendar month (UTC), of ``kpis.monthly_cost``, with its forecast as a quota has one."""
+class BudgetStatus(ForecastStatus):
+    """What was spent in the calendar month (UTC), of ``kpis.monthly_cost``."""
 
     spent_usd: float
     limit_usd: float
-    exhausts_at: str | None = None
-    exhausts_earliest: str | None = None
-    exhausts_latest: str | None = None
-    forecast: str | None = None
-    expected: float | None = None
-    expected_low: float | None = None
-    expected_high: float | None = None
 
 
 class ConfigStatus(BaseModel):
@@ -155,10 +155,10 @@ class ConfigStatus(BaseModel):
     restart_needed: list[str] = Field(description="keys that have changed, and that only a restart takes up")
 
 
-class BudgetRowStatus(BaseModel):
+class BudgetRowStatus(ForecastStatus):
     """A budget of the file in the present day or month; ``feature`` and ``user`` are null where it is that of all.
 
-    ``state`` is ok, warning, critical or exhausted; ``exhausts_at`` null where it is not expected before ``reset_at``.
+    ``state`` is ok, warning, critical or exhausted.
     """
 
     feature: str | None
@@ -169,7 +169,6 @@ class BudgetRowStatus(BaseModel):
     limit_usd: float
     over_usd: float
     reset_at: str
-    exhausts_at: str | None
     on_exhausted: str
     state: str
 

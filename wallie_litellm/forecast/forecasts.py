@@ -104,8 +104,8 @@ class Forecasts:
             shown |= described_forecast(self.of_month(MONTH_COST, spent, amount, now), places=2)
         return shown
 
-    def add_to_budgets(self, rows: Iterable[dict[str, Any]], now: float) -> None:
-        """Add the forecasts of budgets to their rows, as status reports show them; a user's is linear."""
+    def add_to_budgets(self, rows: list[dict[str, Any]], now: float) -> list[dict[str, Any]]:
+        """The rows of budgets with their forecasts, as status reports show them; a user's is linear."""
         for row in rows:
             spent, left = row["spent_usd"], max(0.0, row["limit_usd"] - row["spent_usd"])
             limit = spending_of(row["feature"])
@@ -118,6 +118,7 @@ class Forecasts:
             today = history.used if now < history.ends else 0.0
             forecast = month_forecast(history.shape, today, spent, spent + left, window)
             row.update(described_forecast(forecast, places=2))
+        return rows
 
     def add_to(self, name: str, described: Mapping[str, Any], now: float) -> None:
         """Add the forecasts of one limiter's limits to its quotas, as status reports show them."""
@@ -136,7 +137,8 @@ def forecasts_for(config: WallieConfig, now: float) -> Forecasts:
 
 
 def _zones_of(config: WallieConfig) -> dict[str, str]:
-    return {name: limits.reset_timezone for name, limits in config.providers.items()}
+    zones = {name: limits.reset_timezone for name, limits in config.providers.items()}
+    return {**zones, _BUDGETS: config.budget.reset_timezone}
 
 
 def described_forecast(forecast: Forecast, places: int | None = None) -> dict[str, Any]:

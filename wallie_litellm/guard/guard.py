@@ -325,7 +325,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
             **limits_status(self._limiters, *learned, wall),
             "store": store_status(self._fleet, self.budgets, self.processes),
             "routing": self.routing.describe(),
-            "budgets": self.budgets.rows(),
+            "budgets": self.forecasts.add_to_budgets(self.budgets.rows(), wall),
             "config": None if self.live is None else self.live.describe(),
             "sinks": self.bus.stats(),
             "budget": self.forecasts.budget(self.reporter.budget.spent_at(wall), self.reporter.budget.limit, wall),

@@ -55,6 +55,6 @@ def rounded_up(need: float) -> int:
     """``need`` as a limit that a person would write: to about a hundredth, upwards."""
     if need <= 0:
         return 0
-    step = max(1, 10 ** math.floor(math.log10(max(1.0, need / _ROUNDED))))
+    step: int = max(1, 10 ** math.floor(math.log10(max(1.0, need / _ROUNDED))))
     # A half of the step above a hundred of it: 1,450 rather than 1,500.
     return math.ceil(need / step - 1e-9) * step

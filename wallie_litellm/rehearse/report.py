@@ -61,7 +61,7 @@ class Report:
         own = self.played["total"] if feature is None else self.played["features"][feature]
         match name:
             case "answered" | "fell_back" | "failed":
-                return float(own[name]) / max(1, own["requests"])
+                return float(own[name] / max(1, own["requests"]))
             case "cost":
                 return float(own["cost_usd"])
             case "noticed":

@@ -67,7 +67,6 @@ class ChainOrder:
         self.promising: frozenset[str] = frozenset()
         self.asked_first_at = dict.fromkeys(members, now)
         self.since_explored = 0
-        self.paces: Mapping[str, Pace | None] = {}
         self._explores_at = -inf  # before that, and before so many requests, none is explored
         self._share = 0
 
