@@ -80,7 +80,7 @@ def _figures(played: Mapping[str, Any]) -> dict[str, float]:
     (fault,) = played["faults"]
     times = {name: fault[f"{name}"] for name in ("noticed_after", "back_after") if fault[name] is not None}
     calls = {f"calls at {name}": one["calls"] for name, one in played["providers"].items()}
-    return {**shares, **seconds, **times, **calls, "cost_usd": total["cost_usd"]}
+    return {**shares, **seconds, **times, **calls, "cost_usd": total["cost_usd"], "late": played["late"]}
 
 
 def _rows(real: Mapping[str, float], simulated: Mapping[str, float]) -> Iterator[tuple[str, str, str, str]]:

@@ -36,6 +36,7 @@ def figures_of(plan: RehearsalPlan, world: World, arrivals: Sequence[Arrival], s
     return {
         "requests": len(arrivals),
         "unanswered": session.unanswered,
+        "late": round(session.late, 3),
         "total": _of_requests(ended, settled),
         "features": {
             name: _of_requests(

@@ -27,6 +27,7 @@ class Played:
     began: float
     looks: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     unanswered: int = 0  # requests that were still under way when it was ended
+    late: float = 0.0  # seconds by which a request began too late, at most: the machine was busy
 
 
 async def play(plan: RehearsalPlan, world: World, arrivals: Sequence[Arrival]) -> Played:
@@ -42,6 +43,7 @@ async def play(plan: RehearsalPlan, world: World, arrivals: Sequence[Arrival]) -
     for number, arrival in enumerate(arrivals):
         if (wait := begin + arrival.at - loop.time()) > 0:
             await asyncio.sleep(wait)
+        session.late = max(session.late, loop.time() - begin - arrival.at)
         task = asyncio.create_task(_request(world, number, arrival))
         requests.add(task)
         task.add_done_callback(requests.discard)

@@ -11,6 +11,7 @@ from wallie_litellm.rehearse.plan import PlannedFault
 from wallie_litellm.rehearse.report import DEAD, SCENARIO_IDS, Report
 
 MOST_ALERTS: Final = 8  # lines
+LATE: Final = 0.2  # seconds from which lateness, in real time, is said
 MOST_ERRORS: Final = 4  # kinds
 _FAULT_WORDS: Final = {
     "outage": "{0.provider} answers 503",
@@ -119,6 +120,8 @@ def sentences(report: Report) -> Iterator[str]:
         yield f"Failed: {count:,} with {one_line(reason)}"
     if report.played["unanswered"]:
         yield f"Failed: {report.played['unanswered']:,} were not answered by the end"
+    if report.played["late"] >= LATE:
+        yield f"Late: requests began up to {seconds(report.played['late'])} too late, as this machine was busy"
     yield f"Cost: {_cost(report)}"
     yield from _alerts(report.played["alerts"])
 

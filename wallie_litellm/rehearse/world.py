@@ -177,11 +177,13 @@ class World:
 
     async def _warm_up(self) -> None:
         """A call of every group, by another router: with the first, LiteLLM loads its vendor's code."""
-        guard = Guard(self.config.wallie)
+        guard, messages = Guard(self.config.wallie), [{"role": "user", "content": "hello"}]
         router = build_router(self.config, guard=guard, model_list=self._pointed())
         for group in dict.fromkeys(one.group for one in self.deployed):
             with suppress(Exception):  # whatever is wrong with it shows in the rehearsal
-                await router.acompletion(group, [{"role": "user", "content": "hello"}])
+                await router.acompletion(group, messages)
+                async for _ in await router.acompletion(group, messages, stream=True):
+                    pass
         await guard.aclose()
 
     def engine(self, provider: str) -> RehearsedEngine:
