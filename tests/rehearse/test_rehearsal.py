@@ -8,8 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from wallie_litellm.cli import main
+from wallie_litellm.config import load_config
 from wallie_litellm.rehearse.plan import RehearsalPlan
+from wallie_litellm.rehearse.record import percentile
 from wallie_litellm.rehearse.run import Player
+from wallie_litellm.rehearse.traffic import arrivals_of
 
 # An account of Anthropic's that carries its own load, and not that of OpenAI on top of it.
 FILE = """
@@ -88,11 +91,21 @@ def replayed(report, folder):
     file.write_text((folder / "router_config.yaml").read_text().replace("rpm: 60}", f"rpm: {short['needs']}}}"))
     plan = RehearsalPlan.from_json(report["plan"])
     with Player(real_time=False, start=plan.start) as player:
-        return player.play([plan, replace(plan, config=str(file))])
+        streamed = replace(plan.without_faults(), length=20.0, streams=1.0)
+        return player.play([plan, replace(plan, config=str(file)), streamed])
 
 
 def test_the_same_seed_makes_the_same_figures(report, replayed):
     assert replayed[0] == report["played"]
+
+
+def test_a_stream_takes_as_long_as_was_planned_for_it_whatever_else_happens(report, replayed, folder):
+    plan = replace(RehearsalPlan.from_json(report["plan"]), length=20.0, streams=1.0)
+    config = load_config(folder / "router_config.yaml", env={})
+    planned = sorted(one.answer.seconds for one in arrivals_of(plan, config, ["gpt", "claude"]))
+    total = replayed[2]["total"]
+    assert (total["answered"], total["waited_p95"]) == (len(planned), 0)
+    assert (total["latency_p50"], total["latency_p95"]) == (percentile(planned, 0.5), percentile(planned, 0.95))
 
 
 def test_the_stated_need_carries_the_load(replayed):

@@ -39,6 +39,14 @@ class VirtualTime:
         """Have this process' ``time`` module tell this time: before anything else binds its functions."""
         time.time = self.wall
         time.monotonic = self.monotonic
+        import anyio.to_thread  # not before: it binds the functions too
+
+        anyio.to_thread.run_sync = _at_once
+
+
+async def _at_once(func: Callable[..., Any], *args: Any, **_: Any) -> Any:
+    """In place of anyio's worker threads, which the loop does not know: time would pass before they report."""
+    return func(*args)
 
 
 class _JumpingSelector(selectors.DefaultSelector):
