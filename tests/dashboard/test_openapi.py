@@ -73,7 +73,7 @@ def test_every_operation_is_described(make_app: MakeApp) -> None:
         assert one["description"]
         assert one["tags"]
         expected = {"200", "401", "403", "422", "429", "503"} | ({"404", "409", "413"} if method == "post" else set())
-        assert set(one["responses"]) == expected
+        assert set(one["responses"]) == expected | ({"404"} if "{" in path else set())
 
 
 def test_every_operation_requires_a_token_or_a_session(make_app: MakeApp) -> None:

@@ -113,9 +113,16 @@ class _RequestPages:
         asked = {name: value[:LONGEST].strip() for name, value in request.query_params.items()}
         chosen = asked.get("range", "")
         chosen = chosen if chosen in RANGES else DEFAULT_RANGE
-        wanted = RequestFilter(time.time() - RANGES[chosen].seconds, failed=asked.get("failed") == "1")
-        names = ("feature", "user", "provider", "model", "error", "before")
-        wanted = wanted._replace(**{name: asked[name] for name in names if name in asked})
+        wanted = RequestFilter(
+            time.time() - RANGES[chosen].seconds,
+            feature=asked.get("feature", ""),
+            user=asked.get("user", ""),
+            provider=asked.get("provider", ""),
+            model=asked.get("model", ""),
+            error=asked.get("error", ""),
+            failed=asked.get("failed") == "1",
+            before=asked.get("before", ""),
+        )
         problem, rows = "", []
         try:
             rows = await self._service.ask(lambda queries: queries.latest_requests(wanted, ON_A_PAGE))
