@@ -27,9 +27,10 @@ from wallie_litellm.core.destinations import Destination
 from wallie_litellm.events import Ended, Settled
 from wallie_litellm.guard import Guard, admission, attempts
 from wallie_litellm.guard.attempts import Attempts
+from wallie_litellm.guard.configured_chains import ConfiguredChains
 from wallie_litellm.guard.context import Caller, RequestContext
 from wallie_litellm.guard.planner import Planner
-from wallie_litellm.guard.router import WallieRouter, _ConfiguredChains
+from wallie_litellm.guard.router import WallieRouter
 from wallie_litellm.guard.router_view import RouterView
 from wallie_litellm.guard.tier_names import TierNames
 from wallie_litellm.litellm_adapter.calls import Timeouts
@@ -543,7 +544,7 @@ def _router(guard: Guard, inner: SimulatedGroups, calls: SimulatedCalls) -> Wall
     """The real router over simulated groups."""
     router = object.__new__(WallieRouter)
     tiers = TierNames(guard.routing.tiers)
-    chains = _ConfiguredChains(inner, tiers)  # type: ignore[arg-type]
+    chains = ConfiguredChains(inner, tiers)  # type: ignore[arg-type]
     picks = SolePicks(inner, calls)  # type: ignore[arg-type]
     own: dict[str, Any] = {
         "guard": guard,
