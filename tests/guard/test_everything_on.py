@@ -36,6 +36,7 @@ EVERYTHING: dict[str, Any] = {
             "hedge": {"after": "50ms", "budget": 1, "max_usd_day": 5},
             "prompt_cache": True,
             "limits": {"rpm": 6_000},
+            "budget": {"daily_usd": 1_000},
         },
         "trial": {},
     },
