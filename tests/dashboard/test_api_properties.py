@@ -15,8 +15,12 @@ from ledger_support import ended, settled
 from schemathesis import GenerationMode
 from test_openapi import OPERATIONS, mistakes
 
+from wallie_litellm.events import new_id
+
 EXAMPLES = {True: 60, False: 20}  # of each operation, with a ledger and without, where most do the same
-NEEDS_LEDGER = {"usage", "alerts", "kpis", "export", "experiments"}
+NEEDS_LEDGER = {"usage", "alerts", "kpis", "export", "experiments", "requests", "request"}
+
+ASKED = new_id()  # the request on record
 
 
 @pytest.mark.parametrize("ledger", [True, False])
@@ -25,7 +29,7 @@ def test_no_request_that_the_description_allows_makes_the_server_fail(
 ) -> None:
     app = make_app() if ledger else make_app(ledger=None)
     if ledger:
-        one = settled(at=time.time() - 5)
+        one = settled(at=time.time() - 5, request_id=ASKED)
         app.record([one, ended(one)])
     document = app.client.get("/wallie/api/openapi.json", headers={"authorization": f"Bearer {TOKEN}"}).json()
     described = schemathesis.openapi.from_dict(document)
@@ -55,6 +59,8 @@ def _ask_all(app: Any, cases: Any, document: Any, examples: int) -> set[int]:
     def ask(case: Any, known: bool) -> None:
         if known and "provider" in case.path_parameters:  # generated names are never it
             case.path_parameters["provider"] = "openai"
+        if known and "request_id" in case.path_parameters:
+            case.path_parameters["request_id"] = ASKED
         if known and case.path == "/api/routing/{name}":
             case.path_parameters["name"] = "auto"
         sent = case.as_transport_kwargs()
