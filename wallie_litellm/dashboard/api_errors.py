@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 
 from wallie_litellm.dashboard.auth import AccessDenied, Authenticator
 from wallie_litellm.dashboard.ledger_reader import LedgerUnavailable
+from wallie_litellm.dashboard.source import ActionRefused
 
 
 class ApiError(Exception):
@@ -56,6 +57,8 @@ def api_route_class(authenticator: Authenticator) -> type[APIRoute]:
                     return api_error_response(ApiError(422, "wallie_bad_request", "body: it cannot be read as JSON"))
                 except (ApiError, AccessDenied) as error:
                     return api_error_response(error)
+                except ActionRefused as error:
+                    return api_error_response(ApiError(409, "wallie_read_only", str(error)))
                 except LedgerUnavailable as error:
                     return api_error_response(ApiError(503, "wallie_no_ledger", error.problem))
 

@@ -27,7 +27,7 @@ from wallie_litellm.dashboard.schemas import (
     Usage,
 )
 from wallie_litellm.dashboard.service import DashboardService
-from wallie_litellm.dashboard.source import Action, ActionRefused
+from wallie_litellm.dashboard.source import Action
 from wallie_litellm.dashboard.switch_routes import add_switch_route
 from wallie_litellm.dashboard.usage_ranges import (
     By,
@@ -223,8 +223,6 @@ class _ActionRoute:
                 unknown = _unknown("model", model, described[provider].get("models", {}))
                 raise ApiError(404, "wallie_unknown_model", unknown) from error
             raise ApiError(404, "wallie_unknown_provider", _unknown("provider", provider, described)) from error
-        except ActionRefused as error:
-            raise ApiError(409, "wallie_read_only", str(error)) from error
         named = provider if model is None else f"{provider} {model}"
         return Done(
             provider=provider,

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from wallie_litellm.dashboard.api_errors import ApiError
 from wallie_litellm.dashboard.auth import Visitor
 from wallie_litellm.dashboard.service import DashboardService
-from wallie_litellm.dashboard.source import ActionRefused
 from wallie_litellm.dashboard.usage_ranges import iso
 from wallie_litellm.dashboard.visitors import operator_of, reason_of
 from wallie_litellm.ledger.experiments import as_json
@@ -172,8 +171,6 @@ def add_experiment_routes(
             return Concluded(experiment=name, winner=winner, actor=None, at=iso(error.at), before=True)
         except ValueError as error:
             raise ApiError(404, "wallie_unknown_experiment", str(error)) from error
-        except ActionRefused as error:
-            raise ApiError(409, "wallie_read_only", str(error)) from error
         return Concluded(experiment=name, winner=winner, actor=visitor.actor, at=iso(time.time()))
 
     @router.post(
@@ -195,8 +192,6 @@ def add_experiment_routes(
             raise ApiError(409, "wallie_already_concluded", str(error)) from error
         except ValueError as error:
             raise ApiError(404, "wallie_unknown_experiment", str(error)) from error
-        except ActionRefused as error:
-            raise ApiError(409, "wallie_read_only", str(error)) from error
         return Resumed(experiment=name, arm=resuming.arm, actor=visitor.actor, at=iso(time.time()))
 
     @router.post(
@@ -208,8 +203,6 @@ def add_experiment_routes(
             await service.feedback(given.request_id, given.value)
         except ValueError as error:
             raise ApiError(422, "wallie_bad_request", str(error)) from error
-        except ActionRefused as error:
-            raise ApiError(409, "wallie_read_only", str(error)) from error
         return Given(request_id=given.request_id, value=given.value)
 
 

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from wallie_litellm.dashboard.api_errors import ApiError
 from wallie_litellm.dashboard.auth import Visitor
 from wallie_litellm.dashboard.service import DashboardService
-from wallie_litellm.dashboard.source import ActionRefused
 from wallie_litellm.dashboard.usage_ranges import iso
 from wallie_litellm.dashboard.visitors import operator_of, reason_of
 from wallie_litellm.errors import ConfigError
@@ -52,8 +51,6 @@ def add_reload_route(router: APIRouter, service: DashboardService, errors: dict[
             done = await service.reload(visitor.actor, reason_of(asked.reason))
         except ConfigError as error:
             raise ApiError(422, "wallie_config_refused", "; ".join(error.problems)) from error
-        except ActionRefused as error:
-            raise ApiError(409, "wallie_read_only", str(error)) from error
         return ReloadDone(
             changed=done.changed, restart_needed=done.restart_needed, actor=visitor.actor, at=iso(time.time())
         )

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from wallie_litellm.dashboard.api_errors import ApiError
 from wallie_litellm.dashboard.auth import Visitor
 from wallie_litellm.dashboard.service import DashboardService
-from wallie_litellm.dashboard.source import ActionRefused
 from wallie_litellm.dashboard.usage_ranges import iso
 from wallie_litellm.dashboard.visitors import operator_of, reason_of
 
@@ -55,8 +54,6 @@ def add_switch_route(router: APIRouter, service: DashboardService, errors: dict[
             await service.switch(name, visitor.actor, reason_of(asked.reason), on=asked.on)
         except ValueError as error:
             raise ApiError(404, "wallie_unknown_switch", str(error)) from error
-        except ActionRefused as error:
-            raise ApiError(409, "wallie_read_only", str(error)) from error
         routing = (await service.status())["routing"]
         return Switched(
             name=name, on=asked.on, turned_on=name in routing["turned_on"], actor=visitor.actor, at=iso(time.time())
