@@ -41,7 +41,7 @@ from wallie_litellm.core.spending_exchange import (
     figures_of,
 )
 from wallie_litellm.limiter.redis.connection import Client, connect, reason_of
-from wallie_litellm.limiter.redis.waiting import end_tasks, within
+from wallie_litellm.limiter.redis.waiting import run_to_end, within
 
 logger = logging.getLogger(__name__)
 
@@ -200,12 +200,7 @@ class SharedSpending(Spending):
                 loop.call_soon_threadsafe(self._wake.set)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_until_complete(self._main())
-        finally:
-            loop.run_until_complete(end_tasks(CLOSING))
-            loop.close()
+        run_to_end(loop, self._main(), CLOSING)
 
     async def _main(self) -> None:
         client: Client | None = None

@@ -44,7 +44,7 @@ from wallie_litellm.limiter.redis.layout import (
 )
 from wallie_litellm.limiter.redis.paused_models import announce, list_troubled, listed_models
 from wallie_litellm.limiter.redis.shared_switches import CHANGED, SharedSwitches
-from wallie_litellm.limiter.redis.waiting import end_tasks, within
+from wallie_litellm.limiter.redis.waiting import run_to_end, within
 from wallie_litellm.limiter.redis.workers import register, remove_dead
 
 if TYPE_CHECKING:
@@ -221,12 +221,7 @@ class RedisFleet:
             self._thread.start()
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_until_complete(self._main())
-        finally:
-            loop.run_until_complete(end_tasks(CLOSING))
-            loop.close()
+        run_to_end(loop, self._main(), CLOSING)
 
     def _signal(self, exchanger: _Exchanger) -> None:
         """Make an exchange soon; called from any thread, also with the limiter's lock held."""

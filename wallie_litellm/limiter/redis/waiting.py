@@ -42,3 +42,13 @@ async def end_tasks(timeout: float) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=timeout)
+
+
+def run_to_end(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], closing: float) -> None:
+    """Run ``work`` in a thread's own ``loop``, then end what is left in it, in ``closing`` seconds, and the loop."""
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(work)
+    finally:
+        loop.run_until_complete(end_tasks(closing))
+        loop.close()
