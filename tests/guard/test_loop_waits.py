@@ -54,3 +54,17 @@ def test_what_is_left_of_a_patience_is_never_too_little_to_move_the_clock(waited
     world.open().waited = waited
     run(world)
     assert [one.made.group for one in world.made] == ["a", "a"]
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_a_full_provider_is_not_waited_for_while_another_deployment_of_the_group_has_capacity(blocking):
+    """The provider's account, which has its name and no limits, has failed and is looked at beside it."""
+    groups = {"a": Group([("a0", "q", None)]), "b": Group([("b0", "q", None), ("b1", "p", None)])}
+    limits = {"p": {}, "q": {"rpm": 6, "burst": {"rpm": 1}}}
+    world = World(groups, [Call("500")], CHAIN, (("providers", limits), ("retry", {"max_retries": 0})))
+    if blocking:
+        world.ask_blocking()
+    else:
+        run(world)
+    assert [one.made.deployment for one in world.made] == ["a0", "b1"]
+    assert sum(seconds for seconds, _ in world.waits()) == pytest.approx(0, abs=1e-3)

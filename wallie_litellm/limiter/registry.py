@@ -375,10 +375,10 @@ class LimiterRegistry:
 
     def denials_of(self, scopes: Iterable[str], demand: Demand, priority: int) -> dict[str, FoundDenial | None]:
         """:meth:`denial_of` each of ``scopes`` at one moment: those that share limits wait equally long for them."""
-        seen: dict[tuple[str, str], Denial | None] = {}
+        seen: dict[tuple[Limiter, str], Denial | None] = {}  # a provider and an account may have the same name
 
         def check(limiter: Limiter, pattern: str) -> Denial | None:
-            key = limiter.name, pattern
+            key = limiter, pattern
             if key not in seen:
                 seen[key] = _check(limiter, demand, priority, pattern)
             return seen[key]
