@@ -44,6 +44,14 @@ def test_a_servers_status_is_shown_as_a_table(stand_in: StandIn) -> None:
     assert stand_in.asked[1].parameters == [("range", "24h"), ("by", "provider")]
 
 
+def test_a_server_that_says_whether_callers_are_hurt_is_quoted_first(stand_in: StandIn) -> None:
+    said = "openai down since 14:14 UTC; 30 requests in the last five minutes, none failed."
+    stand_in.answers["GET", "/wallie/api/summary"] = json_answer({"sentence": said})
+    result = run("status", "--url", stand_in.url)
+    assert result.stdout.startswith(f"{said}\n{stand_in.url}/wallie: ")
+    assert json.loads(run("status", "--json", "--url", stand_in.url).stdout)["summary"] == {"sentence": said}
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [

@@ -18,6 +18,7 @@ BEARER = {"authorization": f"Bearer {TOKEN}"}
 OPERATIONS = {
     "status": ("get", "/api/status"),
     "limits": ("get", "/api/limits"),
+    "summary": ("get", "/api/summary"),
     "usage": ("get", "/api/usage"),
     "alerts": ("get", "/api/alerts"),
     "requests": ("get", "/api/requests"),
@@ -97,6 +98,7 @@ def test_the_described_paths_are_relative_to_the_mount_point(make_app: MakeApp) 
     "query",
     [
         "status",
+        "summary",
         "alerts",
         "kpis",
         "export.csv",

@@ -20,9 +20,19 @@ from wallie_litellm.dashboard.panel_feed import RENDER_TTL
 from wallie_litellm.dashboard.panels import FIGURES_FOR
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.view_model import Snapshot
-from wallie_litellm.events import BreakerChanged, Event, FellBack, OperatorActed, QuotaCrossed, new_id
+from wallie_litellm.events import (
+    BreakerChanged,
+    Event,
+    FellBack,
+    HealthChanged,
+    OperatorActed,
+    QuotaCrossed,
+    Settled,
+    new_id,
+)
 from wallie_litellm.guard import Guard
 from wallie_litellm.ledger.engine import open_engine, writing
+from wallie_litellm.ledger.figures import FallbackCount
 from wallie_litellm.ledger.insert import insert_records
 from wallie_litellm.ledger.migrations import migrate
 from wallie_litellm.ledger.records import record_of
@@ -249,6 +259,38 @@ async def test_the_snapshot_has_the_ledgers_figures(service: DashboardService, t
     assert sum(sum(bucket.attempts.values()) for bucket in figures.buckets) == 2
     assert sum(bucket.failures for bucket in figures.buckets) == 1
     assert len(figures.buckets) == 61  # the first and the last are cut
+
+
+async def test_the_last_minutes_and_the_day_are_read_beside_the_range(
+    service: DashboardService, tmp_path: Path
+) -> None:
+    def failed(ago: float, **more: Any) -> Settled:
+        return settled(at=NOW - ago, success=False, outcome="server_error", cost_usd=0.0, **more)
+
+    late = failed(20, error="HTTP 503", status_code=503)
+    by_caller = failed(10, error="cancelled", status_code=None)
+    await write(
+        ledger_of(tmp_path),
+        [
+            *(settled(at=NOW - 7_000), settled(at=NOW - 30), failed(40, error="timeout", status_code=None)),
+            *(late, by_caller, ended(late), ended(settled(at=NOW - 5, provider="groq"), used_fallback=True)),
+            FellBack(new_id(NOW - 19), NOW - 19, "r", "gpt-4o", "claude", "openai", "HTTP 503", None, None),
+            FellBack(new_id(NOW - 900), NOW - 900, "r", "gpt-4o", "claude", "openai", "HTTP 503", None, None),
+            BreakerChanged(new_id(NOW - 50), NOW - 50, "openai", "closed", "open", "HTTP 503", 30.0),
+            HealthChanged(new_id(NOW - 4_000), NOW - 4_000, "openai", "healthy", "degraded", "HTTP 503"),
+        ],
+    )
+    snapshot = await service.snapshot("1h")
+    assert snapshot.overall is not None
+    recent, day = snapshot.overall.recent, snapshot.day
+    assert recent is not None
+    assert day is not None
+    assert (recent.requests.requests, recent.requests.failures, recent.requests.fallback_rate) == (2, 1, 1)
+    assert (recent.by_provider["openai"].attempts, recent.by_provider["openai"].error_rate) == (4, 0.5)
+    assert (recent.last_failures["openai"].error, recent.last_failures["openai"].status_code) == ("HTTP 503", 503)
+    assert recent.fallbacks == [FallbackCount("openai", "claude", 1)]
+    assert [one.type for one in day.changes] == ["breaker", "health"]
+    assert sum(one.attempts for one in day.cells["openai"]) == 5
 
 
 async def test_equal_fallbacks_are_one_counted_row_of_the_history(service: DashboardService, tmp_path: Path) -> None:

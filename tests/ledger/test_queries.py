@@ -56,6 +56,31 @@ LEDGER = [
 ]
 
 
+async def test_failures_fallbacks_and_changes_since_a_time(engine: AsyncEngine, write: Writer) -> None:
+    def fell_back(ago: float, to: str) -> FellBack:
+        return FellBack(new_id(NOW - ago), NOW - ago, "r", "gpt-4o", to, "openai", "HTTP 500", None, None)
+
+    timeout = failure(50, provider="groq", error="timeout", status_code=None)
+    opened = BreakerChanged(new_id(NOW - 40), NOW - 40, "openai", "closed", "open", "HTTP 500", 30.0)
+    closed = BreakerChanged(new_id(NOW - 20), NOW - 20, "groq", "open", "closed", None, None)
+    last = failure(30, model="gpt-4o")
+    ways = [*(fell_back(age, "claude") for age in (35, 34)), fell_back(33, "gemini"), fell_back(7_300, "gemini")]
+    await write([*LEDGER, failure(7_300), timeout, last, opened, closed, *ways])
+    queries, since = asking(engine), NOW - HOUR
+    latest = {one.provider: one for one in await queries.last_failures(since)}
+    assert {name: (one.at, one.error) for name, one in latest.items()} == {
+        "openai": (NOW - 30, "HTTP 500"),
+        "groq": (NOW - 50, "timeout"),
+    }
+    assert [(one.at, one.model) for one in await queries.failures("openai", since, 1)] == [(NOW - 30, "gpt-4o")]
+    assert latest["openai"].request_id == last.request_id
+    (kind,) = await queries.failure_kinds("openai", since)  # the caller's cancellation is none
+    assert (kind.error, kind.status_code, kind.count, kind.last_at) == ("HTTP 500", 500, 2, NOW - 30)
+    assert [(one.to_model, one.count) for one in await queries.fallbacks(since)] == [("claude", 2), ("gemini", 1)]
+    assert [one.provider for one in await queries.changes(since)] == ["groq", "openai"]
+    assert [one.after for one in await queries.changes(since, "openai")] == ["open"]
+
+
 async def test_totals_of_an_hour_are_exact(engine: AsyncEngine, write: Writer) -> None:
     await write(LEDGER)
     (total,) = await asking(engine).totals(NOW - HOUR)

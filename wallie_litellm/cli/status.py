@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -163,8 +164,12 @@ def _from_server(client: Client) -> _View:
         usage = client.get("api/usage", [("range", RANGE), ("by", "provider")])
     except ServerUnavailable as error:
         problem = f"no figures of the last {RANGE}: {error}"
+    summary = None
+    with suppress(ServerUnavailable):  # an earlier version has none
+        summary = client.get("api/summary")
     try:
-        lines = [f"{client.base}: {_store_line(status['store'])}", "", *_provider_lines(status)]
+        lines = [] if summary is None else [summary["sentence"]]
+        lines += [f"{client.base}: {_store_line(status['store'])}", "", *_provider_lines(status)]
         lines += _sink_lines(status["sinks"])
         lines += _config_lines(status.get("config") or {})
         if usage is not None:
@@ -172,7 +177,11 @@ def _from_server(client: Client) -> _View:
         lines += _budget_lines(status.get("budgets", ()))
     except (LookupError, TypeError, ValueError, AttributeError):
         return _View(problem=f"{client.base}: this version of Wallie cannot read the answer", code=FAILED)
-    return _View({**status, "usage": usage}, list(map(one_line, lines)), problem)
+    return _View(
+        {**status, "usage": usage, **({} if summary is None else {"summary": summary})},
+        list(map(one_line, lines)),
+        problem,
+    )
 
 
 def _store_line(store: Mapping[str, Any]) -> str:

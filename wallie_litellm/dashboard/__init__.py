@@ -8,6 +8,7 @@
 ``experiment_routes``  those about experiments, and their answers
 ``request_routes``  the log of requests, for people and for programs
 ``reload_route``    the API's route that takes up a changed configuration
+``overall_route``   the one that says whether callers are hurt
 ``switch_routes``   the one that switches a decision off and on
 ``visitors``        who sends a request to them
 ``api_errors``      the API's errors, in one shape
@@ -29,6 +30,10 @@
 ``ledger_source``   the present, derived from a ledger
 ``ledger_reader``   the connection to the ledger
 ``queries``         the page's questions to the ledger
+``recent_queries``  those about the last minutes and the last day
+``recent_traffic``  their answers, and whether callers are hurt, as plain values
+``health_strip``    a provider's health over 24 hours, by half hours
+``overall_status``  what is wrong now, worst first, as values and as one sentence
 ``usage_ranges``    time ranges of the API, and the sums over them
 ``view_model``      everything that the page shows, as plain values
 ``html``            the page from the view model
@@ -36,6 +41,7 @@
 ``charts``          positions of bars and lines
 ``formats``         numbers and times for people
 ``translations``    the page's texts
+``overall_texts``   those about whether callers are hurt
 ``config_texts``    those about the configuration in force
 ``budget_texts``    those about budgets
 ``routing_texts``   those about what decides where requests go

@@ -79,6 +79,11 @@ class Formats:
         when = datetime.fromtimestamp(at, UTC)
         return f"{when:%H:%M:%S}" if abs(now - at) < DAY / 2 else f"{self.day(at)} {when:%H:%M}"
 
+    def minute(self, at: float, now: float) -> str:
+        """A time of day to the minute with its zone, after its date as :meth:`clock` has it."""
+        when = datetime.fromtimestamp(at, UTC)
+        return f"{when:%H:%M} UTC" if abs(now - at) < DAY / 2 else f"{self.day(at)} {when:%H:%M} UTC"
+
     def expected(self, earliest: float | None, at: float, latest: float | None) -> str:
         """A time of day that is forecast, to the minute, with its interval; to the second where it has none."""
         if earliest is None:

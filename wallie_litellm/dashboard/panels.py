@@ -8,21 +8,27 @@ from __future__ import annotations
 import gzip
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.dashboard.ledger_reader import LedgerReader, LedgerUnavailable
+from wallie_litellm.dashboard.overall_status import overall_status
 from wallie_litellm.dashboard.queries import gather_figures, gather_recent
+from wallie_litellm.dashboard.recent_queries import gather_health_day, gather_recent_traffic
+from wallie_litellm.dashboard.recent_traffic import HealthDay, OverallStatus, RecentTraffic
 from wallie_litellm.dashboard.single_flight import SingleFlight
 from wallie_litellm.dashboard.source import DashboardSource
-from wallie_litellm.dashboard.view_model import RANGES, Figures, Fleet, Snapshot, build_snapshot
+from wallie_litellm.dashboard.view_model import DEFAULT_RANGE, RANGES, Figures, Fleet, Snapshot, build_snapshot
 from wallie_litellm.ledger.experiments import ExperimentFigures
 from wallie_litellm.ledger.kpis import PERIOD, Kpi, measure_kpis
 
 FLEET_FOR: Final = 5.0  # seconds, how long the list of workers is reused
 RECENT_FOR: Final = 1.5  # seconds, how long the lists of alerts and of the history are reused
+TRAFFIC_FOR: Final = 2.0  # seconds, how long the figures of the last minutes are reused
+HEALTH_DAY_FOR: Final = 30.0  # seconds, how long the strips of 24 hours are reused
 EXPERIMENTS_FOR: Final = 60.0  # seconds, how long the figures of experiments are reused: they are of all its requests
 KPIS_FOR: Final = 30.0  # seconds, how long the key figures are reused: they are of a month
 FIGURES_FOR: Final[Mapping[str, float]] = {"1h": 2.0, "24h": 3.0, "7d": 10.0, "30d": 20.0}  # seconds, by range
@@ -61,6 +67,8 @@ class Panels:
         self._kpis = SingleFlight(self._measure_kpis, now, KPIS_FOR)
         self._experiments = SingleFlight(self._measure_experiments, now, EXPERIMENTS_FOR)
         self._recent = SingleFlight(lambda: ledger.ask(gather_recent), now, RECENT_FOR)
+        self._traffic = SingleFlight(self._gather_traffic, now, TRAFFIC_FOR)
+        self._day = SingleFlight(self._gather_day, now, HEALTH_DAY_FOR)
         self._fleet = SingleFlight(source.fleet, now, FLEET_FOR)
 
     def configure(self, config: WallieConfig) -> None:
@@ -77,15 +85,31 @@ class Panels:
     async def snapshot(self, range_name: str) -> Snapshot:
         """Everything that the panels show for one of ``RANGES``."""
         figures: Figures | None = None
+        recent: RecentTraffic | None = None
+        day: HealthDay | None = None
         problem = None
         try:
             sums = await self._figures[range_name].get(stale_for=STALE * FIGURES_FOR[range_name])
             alerts, history = await self._recent.get(stale_for=RECENT_FOR)
             kpis = await self._kpis.get(stale_for=STALE_KPIS * KPIS_FOR)
             experiments = await self._experiments.get(stale_for=STALE * EXPERIMENTS_FOR)
+            recent = await self._traffic.get(stale_for=STALE * TRAFFIC_FOR)
+            day = await self._day.get(stale_for=STALE * HEALTH_DAY_FOR)
             figures = replace(sums, alerts=alerts, history=history, kpis=kpis, experiments=experiments)
         except LedgerUnavailable as error:
-            problem = error.problem
+            problem, recent, day = error.problem, None, None
+        found = await self._present(range_name, figures, problem)
+        return replace(found, overall=_overall(found, recent, day), day=day)
+
+    async def overall(self) -> OverallStatus:
+        """Whether callers are hurt, by the present and the last minutes."""
+        recent, day = None, None
+        with suppress(LedgerUnavailable):
+            day = await self._day.get(stale_for=STALE * HEALTH_DAY_FOR)
+            recent = await self._traffic.get(stale_for=STALE * TRAFFIC_FOR)
+        return _overall(await self._present(DEFAULT_RANGE, None, None), recent, day)
+
+    async def _present(self, range_name: str, figures: Figures | None, problem: str | None) -> Snapshot:
         quota = self._config.quota
         return build_snapshot(
             await self._source.status(),
@@ -106,6 +130,7 @@ class Panels:
         for cached in self._figures.values():
             cached.forget()
         self._recent.forget()
+        self._traffic.forget()
         self._experiments.forget()
 
     def _figures_of(self, name: str) -> SingleFlight[Figures]:
@@ -114,9 +139,21 @@ class Panels:
 
         return SingleFlight(find, self._now, FIGURES_FOR[name])
 
+    async def _gather_traffic(self) -> RecentTraffic:
+        return await self._ledger.ask(lambda queries: gather_recent_traffic(queries, self._now()))
+
+    async def _gather_day(self) -> HealthDay:
+        return await self._ledger.ask(lambda queries: gather_health_day(queries, self._now()))
+
     async def _measure_experiments(self) -> list[ExperimentFigures]:
         stated = self._config.experiments
         return await self._ledger.ask(lambda queries: queries.experiments(stated)) if stated else []
 
     async def _measure_kpis(self) -> list[Kpi]:
         return await self._ledger.ask(lambda queries: measure_kpis(queries, self._config.kpis, self._now() - PERIOD))
+
+
+def _overall(found: Snapshot, recent: RecentTraffic | None, day: HealthDay | None) -> OverallStatus:
+    # The day's changes are up to a while old: those of the last minutes come first.
+    changes = [*(recent.changes if recent is not None else ()), *(day.changes if day is not None else ())]
+    return overall_status(found.providers, found.features, changes, recent)

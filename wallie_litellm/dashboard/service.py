@@ -21,6 +21,7 @@ from wallie_litellm.dashboard.ledger_reader import LedgerReader, LedgerUnavailab
 from wallie_litellm.dashboard.panel_feed import PanelFeed, VersionedPanels
 from wallie_litellm.dashboard.panel_version import PanelVersion
 from wallie_litellm.dashboard.panels import Panels, Render
+from wallie_litellm.dashboard.recent_traffic import OverallStatus
 from wallie_litellm.dashboard.render_process import RenderProcess
 from wallie_litellm.dashboard.source import Action, DashboardSource
 from wallie_litellm.dashboard.view_model import Snapshot
@@ -63,6 +64,10 @@ class DashboardService:
     async def limits(self) -> Mapping[str, Any]:
         """The source's limits at this moment."""
         return await self._in_thread(lambda _: self.source.limits())
+
+    async def overall(self) -> OverallStatus:
+        """Whether callers are hurt, by the present and the last minutes."""
+        return await self._in_thread(lambda feed: feed.panels.overall())
 
     async def snapshot(self, range_name: str) -> Snapshot:
         """Everything about one of ``RANGES``."""

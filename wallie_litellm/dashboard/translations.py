@@ -8,6 +8,7 @@ from typing import Final
 from wallie_litellm.dashboard.budget_texts import BUDGETS_EN, BUDGETS_ES
 from wallie_litellm.dashboard.config_texts import CONFIG_EN, CONFIG_ES
 from wallie_litellm.dashboard.kpi_texts import KPI_EN, KPI_ES
+from wallie_litellm.dashboard.overall_texts import OVERALL_EN, OVERALL_ES
 from wallie_litellm.dashboard.request_texts import REQUEST_EN, REQUEST_ES
 from wallie_litellm.dashboard.routing_texts import ROUTING_EN, ROUTING_ES
 
@@ -453,7 +454,10 @@ _ES: Final[Mapping[str, str]] = {
     "chart.table": "Como tabla",
 }
 
-CATALOGUES: Final[Mapping[str, Mapping[str, str]]] = {"en": {**_EN, **CONFIG_EN}, "es": {**_ES, **CONFIG_ES}}
+CATALOGUES: Final[Mapping[str, Mapping[str, str]]] = {
+    "en": {**_EN, **CONFIG_EN, **OVERALL_EN},
+    "es": {**_ES, **CONFIG_ES, **OVERALL_ES},
+}
 
 Translator = Callable[..., str]
 

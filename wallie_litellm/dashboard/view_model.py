@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from wallie_litellm.core.dimensions import DIMENSIONS
 from wallie_litellm.core.provider_names import account_name
+from wallie_litellm.dashboard.recent_traffic import HealthDay, OverallStatus
 from wallie_litellm.ledger.experiments import ExperimentFigures
 from wallie_litellm.ledger.figures import Alert, MonthCost, RequestTotals, Totals
 from wallie_litellm.ledger.kpis import Kpi
@@ -299,7 +300,10 @@ class BudgetRow:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One moment. Without a ledger, or while it cannot be read, ``figures`` is ``None`` and ``problem`` says why."""
+    """One moment. Without a ledger, or while it cannot be read, ``figures`` is ``None`` and ``problem`` says why.
+
+    ``day`` is ``None`` then too.
+    """
 
     at: float
     range: Range
@@ -312,6 +316,8 @@ class Snapshot:
     routing: RoutingState = RoutingState()
     config: Mapping[str, Any] | None = None  # as status reports have it; None where no file is
     budgets: Sequence[BudgetRow] = ()
+    overall: OverallStatus | None = None
+    day: HealthDay | None = None
 
 
 def build_snapshot(

@@ -16,6 +16,7 @@ SQL is written nowhere else.
 ``restore``      the usage, cost and alerts that a starting process continues from
 ``daily_use``    what forecasts of limits per day learn from
 ``request_log``      single requests, and the attempts of one
+``incidents``    failures, fallbacks and changes of state since a time
 ``spending``     what features and users have spent, as budgets begin with it
 ``reader``       opening a ledger only to read it
 ``queries``      the queries of the dashboard, the KPIs and the budget

@@ -175,6 +175,38 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedFailure:
+    """A failed attempt. ``model`` is the group that was asked for, ``error`` a class of failure."""
+
+    provider: str
+    at: float
+    request_id: str
+    model: str
+    error: str | None
+    status_code: int | None
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class FailureKind:
+    """How many attempts failed alike, and when the last of them did."""
+
+    error: str | None
+    status_code: int | None
+    count: int
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackCount:
+    """How many requests went on from a provider to the model group ``to_model``; one request may do so repeatedly."""
+
+    provider: str
+    to_model: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """An operator's action: ``action`` is a name such as ``reset_quota``, ``detail`` the reason, if one was given.
 

@@ -13,6 +13,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from wallie_litellm.config import ExperimentSettings
+from wallie_litellm.ledger import incidents
 from wallie_litellm.ledger.aggregates import (
     ATTEMPTS,
     DIMENSIONS,
@@ -34,8 +35,11 @@ from wallie_litellm.ledger.figures import (
     Action,
     Alert,
     Cost,
+    FailureKind,
+    FallbackCount,
     Latency,
     MonthCost,
+    RecordedFailure,
     RequestTotals,
     Totals,
     Transition,
@@ -171,6 +175,27 @@ class LedgerQueries:
         if not found:
             return None
         return dict(found[0]._mapping), [dict(row._mapping) for row in await self._rows(attempts_of(request_id))]
+
+    async def last_failures(self, since: float) -> list[RecordedFailure]:
+        """The last failed attempt of each provider that had any; those that the caller caused do not count."""
+        return [RecordedFailure(*row) for row in await self._rows(incidents.last_failures(since))]
+
+    async def failures(self, provider: str, since: float, limit: int = 20) -> list[RecordedFailure]:
+        """The last failed attempts of a provider, the latest first."""
+        return [RecordedFailure(*row) for row in await self._rows(incidents.failures_of(provider, since, limit))]
+
+    async def failure_kinds(self, provider: str, since: float, limit: int = 20) -> list[FailureKind]:
+        """The failed attempts of a provider by error and status, the most frequent first."""
+        return [FailureKind(*row) for row in await self._rows(incidents.failure_kinds(provider, since, limit))]
+
+    async def fallbacks(self, since: float) -> list[FallbackCount]:
+        """From which provider to which model requests went on, the most frequent first."""
+        return [FallbackCount(*row) for row in await self._rows(incidents.fallback_counts(since))]
+
+    async def changes(self, since: float, provider: str | None = None, limit: int = 500) -> list[Transition]:
+        """The last changes of breakers and health, of one provider or of all, the latest first."""
+        statement = incidents.changes(since, ("breaker", "health"), provider, limit)
+        return [Transition(*row) for row in await self._rows(statement)]
 
     async def experiments(self, of: Mapping[str, ExperimentSettings]) -> list[ExperimentFigures]:
         """The figures of experiments, each since it was started."""
