@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from wallie_litellm.core.confidence_sequence import Interval
+from wallie_litellm.dashboard.overall_status import overall_status
+from wallie_litellm.dashboard.recent_traffic import CELL, CELLS, HealthCell, HealthDay, RecentTraffic
 from wallie_litellm.dashboard.view_model import (
     RANGES,
     BudgetRow,
@@ -23,7 +25,17 @@ from wallie_litellm.dashboard.view_model import (
     Worker,
 )
 from wallie_litellm.ledger.experiments import ArmFigures, ExperimentFigures
-from wallie_litellm.ledger.figures import Alert, Cost, Latency, MonthCost, RequestTotals, Totals
+from wallie_litellm.ledger.figures import (
+    Alert,
+    Cost,
+    FallbackCount,
+    Latency,
+    MonthCost,
+    RecordedFailure,
+    RequestTotals,
+    Totals,
+    Transition,
+)
 from wallie_litellm.ledger.kpis import Kpi
 from wallie_litellm.routing.experiments import Standing
 
@@ -184,7 +196,9 @@ def experiment(name: str = "chat-model", **changed: object) -> ExperimentFigures
 def healthy() -> Snapshot:
     """Three healthy providers, an empty history."""
     names = ["anthropic", "gemini", "openai"]
-    return snapshot([provider(name) for name in names], figures(names))
+    providers, recent = [provider(name) for name in names], traffic(100, 0, names)
+    day = HealthDay({name: cells({}) for name in names})
+    return snapshot(providers, figures(names), overall=overall_status(providers, (), (), recent), day=day)
 
 
 def ill() -> Snapshot:
@@ -245,7 +259,33 @@ def ill() -> Snapshot:
         BudgetRow("chat", "", "day", 20.3, 0.25, 20.0, 43_000.0, "cheapest", "exhausted"),
         BudgetRow("chat", "u1", "day", 0.51, 0.0, 0.5, 43_000.0, "refuse", "exhausted"),
     ]
-    return snapshot(providers, found, features=features, budgets=budgets)
+    recent = traffic(100, 26, ["anthropic", "groq"], [FallbackCount("groq", "gpt-4o-mini", 30)])
+    failure = RecordedFailure("groq", NOW - 20, "r1", "llama-3.1-8b", "timeout", 504, 30_000.0)
+    recent = replace(recent, last_failures={"groq": failure})
+    down = Transition("1", NOW - 2_760, "health", "groq", "degraded", "down", "server error", None)
+    return snapshot(
+        providers,
+        found,
+        features=features,
+        budgets=budgets,
+        overall=overall_status(providers, features, [down], recent),
+        day=HealthDay({"groq": cells({46: "degraded", 47: "down"})}, [down]),
+    )
+
+
+def traffic(asked: int, failed: int, names: Sequence[str], fallbacks: Sequence[FallbackCount] = ()) -> RecentTraffic:
+    """The last five minutes, with 30 attempts of each provider of these names."""
+    moved = sum(one.count for one in fallbacks)
+    of_all = replace(requests(None, asked, moved), requests=asked, successes=asked - failed, by_caller=0)
+    return RecentTraffic(of_all, {name: totals(name, 30, 0) for name in names}, {}, fallbacks)
+
+
+def cells(levels: Mapping[int, str]) -> list[HealthCell]:
+    """A day of half hours; those that ``levels`` does not name had no trouble."""
+    since = int(NOW) - CELL * CELLS
+    troubled = {"degraded": (30, 3, 0.0), "down": (30, 30, float(CELL)), "healthy": (30, 0, 0.0)}
+    named = ((at, levels.get(at, "healthy")) for at in range(CELLS))
+    return [HealthCell(since + at * CELL, *troubled[level], level) for at, level in named]
 
 
 def without_ledger() -> Snapshot:
@@ -291,6 +331,9 @@ def hostile() -> Snapshot:
     ]
     found = figures([name, bad["model"]], alerts=alerts, history=history, experiments=experiments)
     costs = replace(found.costs, by_feature=[UsageGroup(bad["feature"], 1, 2, None, 1)])
+    recent = traffic(9, 9, [name], [FallbackCount(name, bad["model"], 3)])
+    failure = RecordedFailure(name, NOW, bad["detail"], bad["model"], bad["reason"], 500, 1.0)
+    recent = replace(recent, last_failures={name: failure})
     workers = [Worker(bad["worker"], 1, bad["provider"], None, False)]
     return snapshot(
         [own, unusual],
@@ -298,6 +341,8 @@ def hostile() -> Snapshot:
         features=[FeatureLimits(bad["feature"], 0, [quota("rpm", 3, 2, "critical")])],
         budgets=[BudgetRow(bad["feature"], bad["model"], "day", 3.0, 0.0, 2.0, 3.0, "refuse", "exhausted")],
         fleet=fleet(workers=workers, state="down", error=bad["problem"], on_store_error=bad["detail"]),
+        overall=overall_status([own, unusual], (), [], recent),
+        day=HealthDay({name: cells({3: "down"})}),
     )
 
 

@@ -181,7 +181,7 @@ def test_the_chosen_range_is_the_range_of_the_sums(make_stage: Callable[..., Sta
     page = open_page(f"{stage.address}?range=1h")
     for name, attempts in (("24 hours", "2"), ("7 days", "3"), ("30 days", "4"), ("1 hour", "1")):
         page.get_by_role("link", name=name).click()
-        assert value(page, "#panel-health [data-provider=openai] [data-field=attempts]") == attempts
+        assert value(page, "#panel-performance [data-provider=openai] [data-field=attempts]") == attempts
         expect(page.get_by_role("link", name=name)).to_have_attribute("aria-current", "page")
 
 
@@ -238,9 +238,9 @@ def test_each_action_works_from_the_button_to_the_guard_and_goes_on_record(
     assert stage.guard.status()["providers"]["openai"]["quota"]["rpd"]["used"] == 0
     take_action(page, "Stop traffic", reason="bad answers")
     assert stage.breaker() == "forced_open"
-    take_action(page, "Resume by a probe")
+    take_action(page, "Resume with one probe")
     assert stage.breaker() == "half_open"
-    take_action(page, "Resume traffic")
+    take_action(page, "Resume")
     assert stage.breaker() == "closed"
     assert stage.guard.bus.flush_blocking(10)
     log = page.locator("#panel-history [data-kind=action]")
@@ -277,8 +277,8 @@ def take_all_actions(page: Page, other: Guard) -> None:
     wait_until(lambda: there()["quota"]["rpd"]["used"] == 0)
     for name, state in (
         ("Stop traffic", "forced_open"),
-        ("Resume by a probe", "half_open"),
-        ("Resume traffic", "closed"),
+        ("Resume with one probe", "half_open"),
+        ("Resume", "closed"),
     ):
         take_action(page, name)
         wait_until(lambda state=state: there()["breaker"]["state"] == state)  # type: ignore[misc]
@@ -462,6 +462,9 @@ def test_a_phone_shows_it_without_scrolling_sideways(
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     brightness = sum(int(part) for part in background.removeprefix("rgb(").rstrip(")").split(",")[:3])
     assert (brightness > 384) == (scheme == "light")
+    assert page.evaluate("document.getElementById('panel-quota').offsetHeight") < 600  # limits with room are folded
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
     page.set_viewport_size({"width": 1400, "height": 900})  # the narrowest in which a quota is one line
     over = "one => one.getBoundingClientRect().right - one.closest('.panel').getBoundingClientRect().right"
     assert max(page.evaluate(f"[...document.querySelectorAll('.quota *')].map({over})")) <= 0

@@ -118,7 +118,7 @@ def test_at_a_terminal_the_action_is_confirmed(
     stand_in.answers["POST", "/wallie/api/providers/openai/circuit/open"] = json_answer({"message": "x"})
     result = run("open-circuit", "openai", "--url", stand_in.url, input=said)
     assert result.exit_code == code
-    assert "Let no request through to openai any more? [y/N]" in result.output
+    assert "Stop traffic: let no request through to openai any more? [y/N]" in result.output
     assert len(stand_in.asked) == (code == 0)
 
 

@@ -303,17 +303,55 @@ def test_models_with_a_closed_breaker_are_folded_with_a_button_each() -> None:
     assert "models-openai" not in render_panels(read_only, "en")
 
 
-def test_of_many_models_those_with_room_in_their_limits_are_folded() -> None:
-    roomy = [model_of(f"m{number}", quotas=[quota("rpm", 1, 100)]) for number in range(4)]
+def test_limits_are_folded_unless_they_are_near_their_end_or_waited_for() -> None:
+    roomy = [model_of(f"m{number}", quotas=[quota("rpm", number, 100)]) for number in range(4)]
     near = model_of("near", quotas=[quota("rpm", 99, 100, "critical")])
     waited_for = replace(roomy[0], name="waited-for", waiting=2)
-    for models, folded in (([*roomy, near, waited_for], 4), ([*roomy[:3], near], 0)):
-        html = render_panels(snapshot([replace(provider_of("openai"), models=models)], None), "en")
-        panel = html.partition('id="panel-quota"')[2].partition("</section>")[0]
-        shown, _, rest = panel.partition('<details id="roomy-openai">')
-        assert len(re.findall('<div class="owner model"', shown)) == len(models) - folded
-        assert re.findall('data-model="([^"]*)"', rest) == [f"m{number}" for number in range(folded)]
-        assert ("4 more models, with room" in rest) == bool(folded)
+    ends = replace(quota("tpm", 1, 100), ends=(None, NOW + 60, None))
+    openai = provider_of("openai", quotas=[quota("rpm", 90, 100, "warning"), ends, quota("rpd", 41, 100)])
+    groq = provider_of("groq", quotas=[quota("rpm", 41, 100)])
+    html = render_panels(snapshot([replace(openai, models=[*roomy, near, waited_for]), groq], None), "en")
+    panel = html.partition('id="panel-quota"')[2].partition("</section>")[0]
+    of_openai = panel.partition('data-provider="openai"')[2].partition('data-provider="groq"')[0]
+    shown, _, folded = of_openai.partition('id="limits-openai"')
+    assert re.findall('data-dimension="([^"]*)"', shown) == ["rpm", "tpm", "rpm", "rpm"]
+    assert re.findall('data-model="([^"]*)"', shown) == ["near", "waited-for"]
+    assert re.findall('data-model="([^"]*)"', folded) == ["m0", "m1", "m2", "m3"]
+    assert "5 more limits, at most 41.0 % used openai" in visible(folded)
+    assert "1 more limit, 41.0 % used groq" in visible(panel)
+
+
+def test_providers_without_traffic_are_folded_where_others_have_any() -> None:
+    idle = [replace(provider_of(name, quotas=[quota("rpm", 0, 9)]), attempts=None, in_flight=0) for name in "ab"]
+    stopped = replace(idle[0], name="c", health="down", breaker="forced_open")
+    shown, _, folded = render_panels(snapshot([*idle, stopped, provider_of("openai")], None), "en").partition(
+        'id="unused-providers"'
+    )
+    assert re.findall(r'<tr data-provider="(\w+)"', shown) == ["c", "openai"]
+    assert re.findall(r'<tr data-provider="(\w+)"', folded) == ["a", "b"]
+    assert "2 more, without traffic" in visible(folded)
+    assert "unused-providers" not in render_panels(snapshot([*idle, stopped], None), "en")
+
+
+def test_the_top_says_whether_callers_are_hurt_and_which_figures_miss_their_targets() -> None:
+    html = render_panels(ill(), "en")
+    top = html.partition('class="summary"')[2].partition("</section>")[0]
+    assert (
+        "mistral stopped by an operator, groq down since 11:14 UTC; in the last five minutes 30 requests went to" in top
+    )
+    levels = dict(re.findall(r'vital \w*" data-field="(\w+)" data-level="(\w*)"', top))
+    assert levels == {"success": "critical", "rate": "", "p95": "", "waiting": "", "fallback": "warning"}
+    assert "74.0 % answered 20 requests/min 1.6 s p95" in visible(top)
+    assert 'data-field="sentence" data-level="healthy"' in render_panels(healthy(), "en")
+
+
+def test_a_row_has_the_figures_of_the_last_minutes_the_last_error_and_a_day_of_health() -> None:
+    html = row(render_panels(ill(), "en"), "groq")
+    assert 'data-field="attempts" data-value="30"' in html
+    assert "last error timeout HTTP 504, 20 s ago" in visible(html)
+    assert 'aria-label="groq, 24 hours: down in 1 and degraded in 1 of 48 half hours"' in html
+    assert "11:30 UTC: 30 attempts, 30 failed, down for 30 min" in visible(html)
+    assert 'href="providers/groq"' in html
 
 
 def test_the_closest_limit_may_be_a_models() -> None:
@@ -371,8 +409,8 @@ def test_charts_and_history_name_their_time_zone(language: str) -> None:
 
 def test_actions_say_what_becomes_of_the_traffic() -> None:
     html = row(render_panels(ill(), "en"), "mistral")
-    assert "Resume traffic" in visible(html)
-    assert 'title="Resume traffic (close circuit)"' in html
+    assert "Resume mistral Resume with one probe mistral" in visible(html)
+    assert 'title="Resume (close circuit)"' in html
     assert "Stop traffic" in visible(row(render_panels(ill(), "en"), "anthropic"))
 
 

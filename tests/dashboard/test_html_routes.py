@@ -133,7 +133,7 @@ def test_the_page_shows_an_actions_notice_once(make_app: MakeApp) -> None:
     app = make_app(())
     answer = take_action(app)
     assert answer.headers["location"] == "/wallie/?range=7d"
-    notice = "circuit is open: its traffic is stopped"
+    notice = "Traffic to openai is stopped"
     assert notice in app.client.get("/wallie/").text.partition("<main")[0]
     assert notice not in app.client.get("/wallie/").text.partition("<main")[0]
 

@@ -73,23 +73,23 @@ ACTIONS: Final = (
     _Action(
         "close-circuit",
         "circuit/close",
-        "Let requests through to {} again?",
+        "Resume: let requests through to {} again?",
         "closed",
-        "Let requests through to PROVIDER again, whatever its breaker's state; it counts anew.",
+        "Resume: let requests through to PROVIDER again, whatever its breaker's state; it counts anew.",
     ),
     _Action(
         "open-circuit",
         "circuit/open",
-        "Let no request through to {} any more?",
+        "Stop traffic: let no request through to {} any more?",
         "forced_open",
-        "Let no request through to PROVIDER until close-circuit or release-circuit.",
+        "Stop traffic: let no request through to PROVIDER until close-circuit or release-circuit.",
     ),
     _Action(
         "release-circuit",
         "circuit/release",
-        "Leave {}'s circuit to its rules again?",
+        "Resume with one probe: the next request to {}?",
         "half_open",
-        "End open-circuit carefully: the next request to PROVIDER is a probe, whose result decides.",
+        "Resume with one probe: the next request to PROVIDER, whose result decides.",
     ),
 )
 

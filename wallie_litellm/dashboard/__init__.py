@@ -36,6 +36,8 @@
 ``overall_status``  what is wrong now, worst first, as values and as one sentence
 ``usage_ranges``    time ranges of the API, and the sums over them
 ``view_model``      everything that the page shows, as plain values
+``provider_order``  providers in trouble first, and those that are not used
+``vital_figures``   the figures of the last minutes at the top, against their targets
 ``html``            the page from the view model
 ``experiment_view``  experiments on it: intervals as positions, effects as text
 ``charts``          positions of bars and lines

@@ -21,6 +21,8 @@ from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
 from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.experiment_view import effect_text, interval_bars
 from wallie_litellm.dashboard.formats import Formats, iso
+from wallie_litellm.dashboard.overall_status import SEVERE, sentence
+from wallie_litellm.dashboard.provider_order import by_trouble, is_near, is_roomy, unused
 from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, EXPORTED, RELOAD, SWITCHING
 from wallie_litellm.dashboard.translations import translator
 from wallie_litellm.dashboard.view_model import (
@@ -32,15 +34,14 @@ from wallie_litellm.dashboard.view_model import (
     Range,
     Snapshot,
 )
-from wallie_litellm.ledger.figures import Totals
+from wallie_litellm.dashboard.vital_figures import vital_figures
+from wallie_litellm.ledger.figures import FailureKind, RecordedFailure, Totals
 from wallie_litellm.ledger.kpis import Kpi
 from wallie_litellm.ledger.request_log import RequestFilter
 from wallie_litellm.ledger.schema import RECORD_TABLES
 from wallie_litellm.telemetry.playbook import section_of, sections
 
-SHOWN_MODELS: Final = 3  # of a provider's models with room in their limits: if there are more, all are folded
-_WORST_FIRST: Final = {"down": 0, "degraded": 1, "healthy": 2}
-_HEALTH: Final = tuple(_WORST_FIRST)
+_HEALTH: Final = ("down", "degraded", "healthy")
 _UNSEEN: Final = re.compile(  # control characters, those that reverse or hide others, and lone surrogates
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
@@ -66,6 +67,8 @@ def _environment() -> Environment:
         finalize=_visible,
     )
     environment.globals["section_of"] = section_of
+    environment.tests["near"] = is_near
+    environment.tests["roomy"] = is_roomy
     environment.filters["iso"] = iso
     environment.filters["url"] = lambda text: quote(str(text), safe="", errors="replace")
     environment.filters["raw"] = lambda value: "" if value is None else repr(value)
@@ -103,7 +106,9 @@ def render_panels(snapshot: Snapshot, language: str) -> str:
         language,
         s=snapshot,
         figures=figures,
-        providers=sorted(snapshot.providers, key=lambda one: (_WORST_FIRST.get(one.health, len(_HEALTH)), one.name)),
+        providers=by_trouble(snapshot),
+        unused=unused(snapshot),
+        **_overall(snapshot, language),
         by_name=sorted(snapshot.providers, key=lambda one: one.name),
         ill={state: sorted(one.name for one in snapshot.providers if one.health == state) for state in _HEALTH},
         closest=_closest(snapshot),
@@ -118,8 +123,8 @@ def render_panels(snapshot: Snapshot, language: str) -> str:
         actions=_actions,
         model_actions=_model_actions,
         days=DAY_DIMENSIONS,
-        shown_models=SHOWN_MODELS,
         mean_wait=_mean_wait,
+        error_text=error_text,
         interval_bars=lambda one: interval_bars(one.arms, lower_is_better=one.lower_is_better),
         effect_text=lambda metric, value: effect_text(formats, metric, value),
         kpi_text=lambda kpi, value: _kpi_text(formats, kpi, value),
@@ -266,6 +271,25 @@ def render_problem(*, language: str, base: str, status: int, message: str) -> st
     return _render("problem.html", language, base=base, status=status, message=message)
 
 
+def _overall(snapshot: Snapshot, language: str) -> dict[str, Any]:
+    """What the top of the page and the rows of providers say of the last minutes and the last day."""
+    formats, found, t = Formats(language), snapshot.overall, translator(language)
+
+    def minute(at: float) -> str:
+        return formats.minute(at, snapshot.at)
+
+    figures = snapshot.figures
+    kinds = {one.kind for one in found.troubles} if found is not None else set()
+    return {
+        "sentence": "" if found is None else sentence(found, t, formats.number, minute),
+        "overall_level": "down" if kinds & SEVERE else "degraded" if kinds else "healthy",
+        "vitals": [] if found is None else vital_figures(found, figures.kpis if figures is not None else (), formats),
+        "recent": None if found is None else found.recent,
+        "cells": {} if snapshot.day is None else snapshot.day.cells,
+        "minute": minute,
+    }
+
+
 def _words(language: str) -> Callable[[str, str], str]:
     """A function that returns a value's name; an unknown value is its own name."""
     known = {
@@ -344,6 +368,12 @@ def _circuit_actions(breaker: str, failures: int = 0) -> list[str]:
 def _mean_wait(attempts: Totals) -> float | None:
     """Milliseconds that an attempt waited for capacity, on average."""
     return attempts.waited_ms / attempts.attempts if attempts.attempts else None
+
+
+def error_text(failure: RecordedFailure | FailureKind) -> str:
+    """The class of a failure, with the status that the vendor answered where that says more."""
+    error, status = failure.error or "", failure.status_code
+    return error if status is None or str(status) in error else " ".join(filter(None, (error, f"HTTP {status}")))
 
 
 def _series(figures: Figures | None) -> list[str]:

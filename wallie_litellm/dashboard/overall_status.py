@@ -13,7 +13,7 @@ from wallie_litellm.ledger.figures import Transition
 NAMED: Final = 3  # providers that the sentence names
 DESTINATIONS: Final = 2  # models that it names as where requests went
 _WORST_FIRST: Final = ("stopped", "down", "paused", "degraded")
-_SEVERE: Final = frozenset({"stopped", "down"})  # of others the sentence speaks only where there are none of these
+SEVERE: Final = frozenset({"stopped", "down"})  # of others the sentence speaks only where there are none of these
 _STOPPED: Final = "forced_open"
 
 Write = Callable[[float], str]  # a number, or a time of day, as text
@@ -40,7 +40,7 @@ def sentence(status: OverallStatus, t: Translator, number: Write, clock: Write) 
     """
     if not status.providers and not status.troubles:
         return t("health.none")
-    troubles = [one for one in status.troubles if one.kind in _SEVERE] or list(status.troubles)
+    troubles = [one for one in status.troubles if one.kind in SEVERE] or list(status.troubles)
     state = _state(troubles, t, clock) if troubles else t("overall.well")
     if status.recent is None:
         return f"{state}."

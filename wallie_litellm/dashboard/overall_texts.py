@@ -31,6 +31,16 @@ OVERALL_EN: Final[Mapping[str, str]] = {
     "vital.p95": "p95",
     "vital.waiting": "waiting now",
     "vital.fallback": "by a fallback",
+    "strip.about": "{provider}, 24 hours: down in {down} and degraded in {degraded} of {count} half hours",
+    "strip.cell": "{attempts} attempts, {failures} failed",
+    "strip.idle": "no attempts",
+    "strip.down": "down for {time}",
+    "health.recent": "Figures of the last five minutes, bars of the last 24 hours.",
+    "health.unused": "{count} more, without traffic",
+    "health.last_error": "last error {error}, {time} ago",
+    "column.day": "24 h",
+    "quota.others": "{count} more limits, at most {share} used",
+    "quota.other": "1 more limit, {share} used",
 }
 
 OVERALL_ES: Final[Mapping[str, str]] = {
@@ -59,4 +69,14 @@ OVERALL_ES: Final[Mapping[str, str]] = {
     "vital.p95": "p95",
     "vital.waiting": "en espera ahora",
     "vital.fallback": "por un respaldo",
+    "strip.about": "{provider}, 24 horas: caído en {down} y degradado en {degraded} de {count} medias horas",
+    "strip.cell": "{attempts} intentos, {failures} fallidos",
+    "strip.idle": "sin intentos",
+    "strip.down": "caído durante {time}",
+    "health.recent": "Cifras de los últimos cinco minutos, barras de las últimas 24 horas.",
+    "health.unused": "{count} más, sin tráfico",
+    "health.last_error": "último error {error}, hace {time}",
+    "column.day": "24 h",
+    "quota.others": "{count} límites más, usados como mucho al {share}",
+    "quota.other": "1 límite más, usado al {share}",
 }
