@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from wallie_litellm.core.confidence_sequence import Interval
 from wallie_litellm.dashboard.overall_status import overall_status
+from wallie_litellm.dashboard.provider_queries import ProviderDay
 from wallie_litellm.dashboard.recent_traffic import CELL, CELLS, HealthCell, HealthDay, RecentTraffic
 from wallie_litellm.dashboard.view_model import (
     RANGES,
@@ -28,6 +29,7 @@ from wallie_litellm.ledger.experiments import ArmFigures, ExperimentFigures
 from wallie_litellm.ledger.figures import (
     Alert,
     Cost,
+    FailureKind,
     FallbackCount,
     Latency,
     MonthCost,
@@ -271,6 +273,17 @@ def ill() -> Snapshot:
         overall=overall_status(providers, features, [down], recent),
         day=HealthDay({"groq": cells({46: "degraded", 47: "down"})}, [down]),
     )
+
+
+def provider_day(name: str, model_name: str = "gpt-4o", error: str = "timeout") -> ProviderDay:
+    """24 hours of a provider with one model and one failure."""
+    since = int(NOW) - CELL * CELLS
+    latency = [(since + at * CELL, 640.0 if at % 5 else None) for at in range(CELLS)]
+    change = Transition("1", NOW - 60, "health", name, "degraded", "down", error, None, model_name)
+    failure = RecordedFailure(name, NOW - 20, "r1/<1>", model_name, error, 504, 30_000.0)
+    kind = FailureKind(error, 504, 17, NOW - 20)
+    models = [replace(totals(None), model=model_name)]
+    return ProviderDay(since, totals(None), requests(None), models, latency, [change], [kind], [failure])
 
 
 def traffic(asked: int, failed: int, names: Sequence[str], fallbacks: Sequence[FallbackCount] = ()) -> RecentTraffic:

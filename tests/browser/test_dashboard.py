@@ -169,6 +169,12 @@ def test_each_panel_shows_the_figures_of_the_ledger_and_the_guard(
     assert value(page, "#panel-kpis [data-kpi=critical_alerts] [data-field=passed]") == "False"
     assert value(page, "#panel-fleet [data-field=store]") == "process"
     check_accessibility(page)
+    page.locator("#panel-health").get_by_role("link", name="openai", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("openai")
+    assert value(page, "#panel-kinds [data-field=count]") == "1"
+    check_accessibility(page)
+    expect(page.locator("#panel-failures tbody").get_by_role("link")).to_have_count(1)
+    page.goto(f"{stage.address}?range=1h")
     alert.get_by_role("link", name="Quota").click()
     expect(page.locator("#quota")).to_contain_text("wallie-litellm limits")
     check_accessibility(page)

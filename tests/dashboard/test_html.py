@@ -10,7 +10,19 @@ from importlib.resources import files
 from string import Formatter
 
 import pytest
-from dashboard_samples import HOSTILE, NOW, SAMPLES, figures, fleet, healthy, ill, quota, snapshot, without_ledger
+from dashboard_samples import (
+    HOSTILE,
+    NOW,
+    SAMPLES,
+    figures,
+    fleet,
+    healthy,
+    ill,
+    provider_day,
+    quota,
+    snapshot,
+    without_ledger,
+)
 from dashboard_samples import model as model_of
 from dashboard_samples import provider as provider_of
 
@@ -22,6 +34,7 @@ from wallie_litellm.dashboard.html import (
     render_page,
     render_panels,
     render_problem,
+    render_provider,
 )
 from wallie_litellm.dashboard.source import ACTIONS
 from wallie_litellm.dashboard.translations import CATALOGUES, LANGUAGES, choose_language, translator
@@ -87,7 +100,13 @@ def pages(snapshot: Snapshot, language: str) -> list[str]:
     login = render_login(language=language, base="/wallie", next=HOSTILE["reason"], error=HOSTILE["detail"])
     export = render_export(language=language, base="/wallie", range_name="24h", visitor_name=HOSTILE["actor"])
     problem = render_problem(language=language, base="/wallie", status=404, message=HOSTILE["problem"])
-    return [whole(snapshot, language), *confirm, login, export, problem]
+    of = {"language": language, "base": "/wallie"}
+    shown = [
+        render_provider(snapshot, one, day, HOSTILE["problem"], **of)
+        for one in snapshot.providers
+        for day in (None, provider_day(one.name, HOSTILE["model"], HOSTILE["reason"]))
+    ]
+    return [whole(snapshot, language), *confirm, login, export, problem, *shown]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

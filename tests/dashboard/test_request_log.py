@@ -136,7 +136,24 @@ def test_people_see_the_same_with_everything_escaped(log: Log) -> None:
     assert client.get("requests/nothing").status_code == 404
 
 
+def test_a_providers_page_has_its_errors_models_and_failures_with_their_requests(log: Log) -> None:
+    client, ids = log
+    page = client.get("providers/openai").text
+    failed = page.partition('id="panel-failures"')[2]
+    assert [name for name in ("failed", "rescued", "answered") if ids[name] in failed] == ["failed", "rescued"]
+    assert f'href="/wallie/requests/{ids["rescued"]}"' in failed
+    assert "HTTP 503" in page.partition('id="panel-kinds"')[2].partition("</section>")[0]
+    assert "HTTP 500: 100% &lt;i&gt;" in page
+    assert 'data-model="gpt-4o-mini"' in page
+    assert 'data-field="attempts" data-value="3"' in page
+    assert 'data-dimension="rpd"' in page
+    assert "confirm?action=open_circuit&amp;provider=openai" in page
+    assert client.get("providers/nothing").status_code == 404
+    assert client.get("providers/no%2Fthing%23").status_code == 404
+
+
 def test_the_log_is_for_operators_alone(log: Log) -> None:
     with httpx.Client(base_url=log[0].base_url) as stranger:
         assert stranger.get("api/requests").status_code == 401
+        assert stranger.get("providers/openai").headers["location"].endswith("/wallie/login")
         assert stranger.get("requests").headers["location"].endswith("/wallie/login")

@@ -7,6 +7,7 @@
 ``api_routes``      the routes for programs
 ``experiment_routes``  those about experiments, and their answers
 ``request_routes``  the log of requests, for people and for programs
+``provider_routes``  the page of one provider
 ``reload_route``    the API's route that takes up a changed configuration
 ``overall_route``   the one that says whether callers are hurt
 ``switch_routes``   the one that switches a decision off and on
@@ -32,6 +33,7 @@
 ``queries``         the page's questions to the ledger
 ``recent_queries``  those about the last minutes and the last day
 ``recent_traffic``  their answers, and whether callers are hurt, as plain values
+``provider_queries``  one provider's last 24 hours
 ``health_strip``    a provider's health over 24 hours, by half hours
 ``overall_status``  what is wrong now, worst first, as values and as one sentence
 ``usage_ranges``    time ranges of the API, and the sums over them

@@ -16,6 +16,7 @@ from wallie_litellm.dashboard.auth import AccessDenied, Authenticator
 from wallie_litellm.dashboard.html_routes import page_routes
 from wallie_litellm.dashboard.ledger_reader import LedgerUnavailable
 from wallie_litellm.dashboard.page_responses import PageError, access_denied_response, page_error_response
+from wallie_litellm.dashboard.provider_routes import provider_pages
 from wallie_litellm.dashboard.request_routes import request_pages
 from wallie_litellm.dashboard.service import DashboardService
 
@@ -48,6 +49,7 @@ def create_app(service: DashboardService, authenticator: Authenticator, *, metri
     app.include_router(api_router(service, authenticator))
     app.include_router(page_routes(service, authenticator))
     app.include_router(request_pages(service, authenticator))
+    app.include_router(provider_pages(service, authenticator))
     if metrics is not None:
         _add_metrics(app, authenticator, metrics)
     _add_error_pages(app)

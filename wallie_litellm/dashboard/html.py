@@ -23,8 +23,9 @@ from wallie_litellm.dashboard.experiment_view import effect_text, interval_bars
 from wallie_litellm.dashboard.formats import Formats, iso
 from wallie_litellm.dashboard.overall_status import SEVERE, sentence
 from wallie_litellm.dashboard.provider_order import by_trouble, is_near, is_roomy, unused
+from wallie_litellm.dashboard.provider_queries import ProviderDay
 from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, EXPORTED, RELOAD, SWITCHING
-from wallie_litellm.dashboard.translations import translator
+from wallie_litellm.dashboard.translations import Translator, translator
 from wallie_litellm.dashboard.view_model import (
     RANGES,
     Figures,
@@ -33,6 +34,7 @@ from wallie_litellm.dashboard.view_model import (
     Quota,
     Range,
     Snapshot,
+    TimeBucket,
 )
 from wallie_litellm.dashboard.vital_figures import vital_figures
 from wallie_litellm.ledger.figures import FailureKind, RecordedFailure, Totals
@@ -251,6 +253,62 @@ def render_request(one: Mapping[str, Any], attempts: Sequence[Mapping[str, Any]]
 def _clock(language: str) -> Callable[[float], str]:
     formats, now = Formats(language), time.time()
     return lambda at: formats.clock(at, now)
+
+
+def render_provider(
+    snapshot: Snapshot, one: Provider, day: ProviderDay | None, problem: str, *, language: str, base: str
+) -> str:
+    """One provider's present and its last 24 hours; ``problem`` is why these cannot be read."""
+    formats = Formats(language)
+    on_axis, in_full = _bucket_names(RANGES["24h"], formats)
+    return _render(
+        "provider.html",
+        language,
+        **_overall(snapshot, language),
+        s=snapshot,
+        one=one,
+        day=day,
+        problem=problem,
+        base=base,
+        facts=_provider_facts(one, day, formats, translator(language)),
+        chart=None if day is None else _p95_chart(day),
+        on_axis=on_axis,
+        in_full=in_full,
+        clock=lambda at: formats.clock(at, snapshot.at),
+        word=_words(language),
+        meaning=_MEANING,
+        actions=_actions,
+        days=DAY_DIMENSIONS,
+        error_text=error_text,
+    )
+
+
+def _provider_facts(
+    one: Provider, day: ProviderDay | None, formats: Formats, t: Translator
+) -> list[tuple[str, str, float | None, str]]:
+    """The figures at the top of its page: field, name, value and text."""
+    numbers = [("in-flight", "in_flight", one.in_flight), ("waiting", "waiting", one.waiting)]
+    shown: list[tuple[str, str, float | None, str]] = [
+        (field, t(f"column.{name}"), value, formats.number(value)) for field, name, value in numbers
+    ]
+    if day is None:
+        return shown
+    total, fallbacks = day.total, day.requests.fallback_rate
+    return [
+        ("attempts", t("column.attempts"), total.attempts, formats.number(total.attempts)),
+        ("success-rate", t("column.success_rate"), total.success_rate, formats.share(total.success_rate)),
+        ("error-rate", t("column.error_rate"), total.error_rate, formats.share(total.error_rate)),
+        ("p95", t("column.p95"), total.latency.p95_ms, formats.milliseconds(total.latency.p95_ms)),
+        ("fallback-rate", t("column.fallback_rate"), fallbacks, formats.share(fallbacks)),
+        ("tokens", t("column.tokens"), total.total_tokens, formats.number(total.total_tokens)),
+        ("cost", t("column.cost"), total.cost_usd, formats.money(total.cost_usd)),
+        *shown,
+    ]
+
+
+def _p95_chart(day: ProviderDay) -> charts.Chart:
+    p95 = dict(day.latency)
+    return charts.line([TimeBucket(start, {}, {}, 0, None) for start in p95], lambda one: p95[one.start])
 
 
 def render_playbook(*, language: str, base: str) -> str:

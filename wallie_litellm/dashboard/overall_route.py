@@ -49,7 +49,8 @@ def add_overall_route(router: APIRouter, service: DashboardService) -> None:
     @router.get("/summary", tags=["status"], operation_id="summary", summary="Whether callers are hurt")
     async def summary() -> Summary:
         """One sentence, what is wrong with providers, and the figures of the last five minutes."""
-        return _summary(await service.overall())
+        found = (await service.present()).overall
+        return _summary(found if found is not None else OverallStatus(0, (), None, None))
 
 
 def _summary(found: OverallStatus) -> Summary:

@@ -101,13 +101,14 @@ class Panels:
         found = await self._present(range_name, figures, problem)
         return replace(found, overall=_overall(found, recent, day), day=day)
 
-    async def overall(self) -> OverallStatus:
-        """Whether callers are hurt, by the present and the last minutes."""
+    async def present(self) -> Snapshot:
+        """The present, the last minutes and the last day, without the figures of a range."""
         recent, day = None, None
         with suppress(LedgerUnavailable):
             day = await self._day.get(stale_for=STALE * HEALTH_DAY_FOR)
             recent = await self._traffic.get(stale_for=STALE * TRAFFIC_FOR)
-        return _overall(await self._present(DEFAULT_RANGE, None, None), recent, day)
+        found = await self._present(DEFAULT_RANGE, None, None)
+        return replace(found, overall=_overall(found, recent, day), day=day)
 
     async def _present(self, range_name: str, figures: Figures | None, problem: str | None) -> Snapshot:
         quota = self._config.quota

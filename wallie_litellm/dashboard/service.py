@@ -21,7 +21,6 @@ from wallie_litellm.dashboard.ledger_reader import LedgerReader, LedgerUnavailab
 from wallie_litellm.dashboard.panel_feed import PanelFeed, VersionedPanels
 from wallie_litellm.dashboard.panel_version import PanelVersion
 from wallie_litellm.dashboard.panels import Panels, Render
-from wallie_litellm.dashboard.recent_traffic import OverallStatus
 from wallie_litellm.dashboard.render_process import RenderProcess
 from wallie_litellm.dashboard.source import Action, DashboardSource
 from wallie_litellm.dashboard.view_model import Snapshot
@@ -65,9 +64,9 @@ class DashboardService:
         """The source's limits at this moment."""
         return await self._in_thread(lambda _: self.source.limits())
 
-    async def overall(self) -> OverallStatus:
-        """Whether callers are hurt, by the present and the last minutes."""
-        return await self._in_thread(lambda feed: feed.panels.overall())
+    async def present(self) -> Snapshot:
+        """The present, the last minutes and the last day, without the figures of a range."""
+        return await self._in_thread(lambda feed: feed.panels.present())
 
     async def snapshot(self, range_name: str) -> Snapshot:
         """Everything about one of ``RANGES``."""

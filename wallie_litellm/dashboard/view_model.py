@@ -333,8 +333,7 @@ def build_snapshot(
     described: Mapping[str, Any] = status["providers"]
     providers = [_provider(name, described[name], at, levels, figures) for name in sorted(described)]
     if figures is not None:
-        recorded_only = sorted(set(figures.by_provider) - set(described) - {""})
-        providers += [_recorded_provider(name, figures) for name in recorded_only]
+        providers += [recorded_only(name, figures) for name in sorted(set(figures.by_provider) - {*described, ""})]
     features = [
         FeatureLimits(name, own["waiting"], _quotas(own, at, levels))
         for name, own in status["features"].items()
@@ -428,9 +427,9 @@ def _account(name: str, own: Mapping[str, Any]) -> AccountState:
     )
 
 
-def _recorded_provider(name: str, figures: Figures) -> Provider:
+def recorded_only(name: str, figures: Figures | None = None) -> Provider:
     """A provider of the ledger that this process's guard has not met, or that has another name now."""
-    found = figures.by_provider[name], figures.requests_by_provider.get(name)
+    found = (None, None) if figures is None else (figures.by_provider[name], figures.requests_by_provider.get(name))
     return Provider(name, "", "", None, 0, None, 0.0, None, None, (), *found)
 
 
