@@ -257,5 +257,16 @@ def test_any_range_parameter_is_answered(make_app: MakeApp, query: str) -> None:
     assert make_app(()).client.get(f"/wallie/panels?{query}").status_code == 200
 
 
+def test_the_heading_has_the_installations_name_and_version(make_app: MakeApp) -> None:
+    shown = make_app((), dashboard={"name": "Wallie <EU>"}).client.get("/wallie/").text
+    heading = shown.partition("<h1>")[2].partition("</h1>")[0]
+    assert ">Wallie &lt;EU&gt;</bdi>" in heading
+    assert importlib.metadata.version("wallie-litellm") in heading
+    assert "<title>Wallie &lt;EU&gt; " in shown
+    unnamed = make_app(()).client
+    assert "installation" not in unnamed.get("/wallie/").text
+    assert unnamed.get("/wallie/api/summary").json()["name"] is None
+
+
 def test_the_root_redirects_to_the_page(make_app: MakeApp) -> None:
     assert make_app().client.get("/").headers["location"] == "/wallie/"

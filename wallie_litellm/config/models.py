@@ -40,6 +40,7 @@ from wallie_litellm.config.values import (
     ShareAboveZero,
     StoreTimeout,
     StoreUrl,
+    Title,
     conflict,
 )
 from wallie_litellm.core.circuit_breaker import BreakerRules
@@ -213,6 +214,12 @@ class KpiSettings(Section):
     critical_alerts: CountOrZero = 0
 
 
+class DashboardSettings(Section):
+    """The operator's page. ``name`` is the installation's, in its heading and in the API's summary."""
+
+    name: Title | None = None
+
+
 class WallieConfig(Section):
     """The whole ``wallie:`` section. A section that is left empty has its defaults; ``ledger: null`` is off.
 
@@ -233,6 +240,7 @@ class WallieConfig(Section):
     budget: GeneralBudget = GeneralBudget()
     kpis: KpiSettings = KpiSettings()
     forecast: ForecastSettings = ForecastSettings()
+    dashboard: DashboardSettings = DashboardSettings()
     reload: Literal["on_request", "watch"] = "on_request"
     admin_token: Secret | None = None
 

@@ -144,8 +144,9 @@ def render_page(
     csrf: str,
     logged_in: bool,
     notice: str | None,
+    name: str | None = None,
 ) -> str:
-    """The page around ``panels``, which are HTML already."""
+    """The page around ``panels``, which are HTML already; ``name`` is the installation's."""
     return _render(
         "page.html",
         language,
@@ -156,6 +157,8 @@ def render_page(
         csrf=csrf,
         logged_in=logged_in,
         notice=notice,
+        name=name,
+        own_version=version("wallie-litellm"),
         versions=", ".join(f"{name} {version(name)}" for name in ("wallie-litellm", "litellm")),
         host=socket.gethostname(),
     )

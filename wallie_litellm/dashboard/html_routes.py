@@ -81,6 +81,7 @@ class _PanelPages:
                 csrf=self._authenticator.csrf_token(request, visitor) if logged_in else "",
                 logged_in=logged_in,
                 notice=notice_of(request, language),
+                name=self._service.config.dashboard.name,
             )
         )
         delete_notice(request, response)

@@ -31,6 +31,7 @@ class Summary(BaseModel):
     """
 
     sentence: str = Field(examples=["All providers answer; 120 requests in the last five minutes, none failed."])
+    name: str | None = Field(description="the installation's, from the configuration")
     version: str
     troubles: list[TroubleRow] = Field(description="the worst first")
     waiting: int | None
@@ -50,15 +51,17 @@ def add_overall_route(router: APIRouter, service: DashboardService) -> None:
     async def summary() -> Summary:
         """One sentence, what is wrong with providers, and the figures of the last five minutes."""
         found = (await service.present()).overall
-        return _summary(found if found is not None else OverallStatus(0, (), None, None))
+        found = found if found is not None else OverallStatus(0, (), None, None)
+        return _summary(found, service.config.dashboard.name)
 
 
-def _summary(found: OverallStatus) -> Summary:
+def _summary(found: OverallStatus, name: str | None) -> Summary:
     recent = found.recent
     requests = None if recent is None else recent.requests
     formats, now = Formats("en"), time.time()
     return Summary(
         sentence=sentence(found, translator("en"), formats.number, lambda at: formats.minute(at, now)),
+        name=name,
         version=version("wallie-litellm"),
         troubles=list(map(_row, found.troubles)),
         waiting=found.waiting,

@@ -28,7 +28,8 @@ def overall_status(
     """What is wrong now; ``changes`` of breakers and health, the latest first, say since when."""
     troubles = [found for one in providers if (found := _trouble(one, changes)) is not None]
     troubles.sort(key=lambda one: (_WORST_FIRST.index(one.kind), one.provider))
-    known = [one.waiting for one in (*providers, *features) if one.waiting is not None]
+    waiting = [*(one.waiting for one in providers), *(one.waiting for one in features)]
+    known = [count for count in waiting if count is not None]
     met = [one for one in providers if one.breaker]
     return OverallStatus(len(met), troubles, sum(known) if known or not met else None, recent)
 
