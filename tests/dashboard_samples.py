@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from wallie_litellm.core.confidence_sequence import Interval
-from wallie_litellm.dashboard.overall_status import overall_status
+from wallie_litellm.dashboard.impact import assess_impact
 from wallie_litellm.dashboard.provider_queries import ProviderDay
 from wallie_litellm.dashboard.recent_traffic import CELL, CELLS, HealthCell, HealthDay, RecentTraffic
 from wallie_litellm.dashboard.view_model import (
@@ -200,7 +200,7 @@ def healthy() -> Snapshot:
     names = ["anthropic", "gemini", "openai"]
     providers, recent = [provider(name) for name in names], traffic(100, 0, names)
     day = HealthDay({name: cells({}) for name in names})
-    return snapshot(providers, figures(names), overall=overall_status(providers, (), (), recent), day=day)
+    return snapshot(providers, figures(names), impact=assess_impact(providers, (), (), recent), day=day)
 
 
 def ill() -> Snapshot:
@@ -270,7 +270,7 @@ def ill() -> Snapshot:
         found,
         features=features,
         budgets=budgets,
-        overall=overall_status(providers, features, [down], recent),
+        impact=assess_impact(providers, features, [down], recent),
         day=HealthDay({"groq": cells({46: "degraded", 47: "down"})}, [down]),
     )
 
@@ -354,7 +354,7 @@ def hostile() -> Snapshot:
         features=[FeatureLimits(bad["feature"], 0, [quota("rpm", 3, 2, "critical")])],
         budgets=[BudgetRow(bad["feature"], bad["model"], "day", 3.0, 0.0, 2.0, 3.0, "refuse", "exhausted")],
         fleet=fleet(workers=workers, state="down", error=bad["problem"], on_store_error=bad["detail"]),
-        overall=overall_status([own, unusual], (), [], recent),
+        impact=assess_impact([own, unusual], (), [], recent),
         day=HealthDay({name: cells({3: "down"})}),
     )
 

@@ -281,8 +281,8 @@ async def test_the_last_minutes_and_the_day_are_read_beside_the_range(
         ],
     )
     snapshot = await service.snapshot("1h")
-    assert snapshot.overall is not None
-    recent, day = snapshot.overall.recent, snapshot.day
+    assert snapshot.impact is not None
+    recent, day = snapshot.impact.recent, snapshot.day
     assert recent is not None
     assert day is not None
     assert (recent.requests.requests, recent.requests.failures, recent.requests.fallback_rate) == (2, 1, 1)

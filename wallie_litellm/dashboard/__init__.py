@@ -9,7 +9,7 @@
 ``request_routes``  the log of requests, for people and for programs
 ``provider_routes``  the page of one provider
 ``reload_route``    the API's route that takes up a changed configuration
-``overall_route``   the one that says whether callers are hurt
+``summary_route``   the one that says whether callers are hurt
 ``switch_routes``   the one that switches a decision off and on
 ``visitors``        who sends a request to them
 ``api_errors``      the API's errors, in one shape
@@ -35,7 +35,7 @@
 ``recent_traffic``  their answers, and whether callers are hurt, as plain values
 ``provider_queries``  one provider's last 24 hours
 ``health_strip``    a provider's health over 24 hours, by half hours
-``overall_status``  what is wrong now, worst first, as values and as one sentence
+``impact``          what is wrong now, worst first, as values and as one sentence
 ``usage_ranges``    time ranges of the API, and the sums over them
 ``view_model``      everything that the page shows, as plain values
 ``provider_order``  providers in trouble first, and those that are not used
@@ -45,7 +45,7 @@
 ``charts``          positions of bars and lines
 ``formats``         numbers and times for people
 ``translations``    the page's texts
-``overall_texts``   those about whether callers are hurt
+``impact_texts``   those about whether callers are hurt
 ``config_texts``    those about the configuration in force
 ``budget_texts``    those about budgets
 ``routing_texts``   those about what decides where requests go

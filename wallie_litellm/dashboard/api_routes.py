@@ -14,7 +14,6 @@ from starlette.responses import JSONResponse, StreamingResponse
 from wallie_litellm.dashboard.api_errors import ApiError, api_route_class
 from wallie_litellm.dashboard.auth import SESSION_COOKIE, Authenticator, Visitor
 from wallie_litellm.dashboard.experiment_routes import add_experiment_routes
-from wallie_litellm.dashboard.overall_route import add_overall_route
 from wallie_litellm.dashboard.reload_route import add_reload_route
 from wallie_litellm.dashboard.request_routes import add_request_routes
 from wallie_litellm.dashboard.schemas import (
@@ -29,6 +28,7 @@ from wallie_litellm.dashboard.schemas import (
 )
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.source import Action
+from wallie_litellm.dashboard.summary_route import add_summary_route
 from wallie_litellm.dashboard.switch_routes import add_switch_route
 from wallie_litellm.dashboard.usage_ranges import (
     By,
@@ -88,7 +88,7 @@ def api_router(service: DashboardService, authenticator: Authenticator) -> APIRo
     )
     _add_status(router, service)
     _add_limits(router, service)
-    add_overall_route(router, service)
+    add_summary_route(router, service)
     _add_ledger_routes(router, _LedgerRoutes(service))
     add_request_routes(router, service)
     add_experiment_routes(router, service, _ACTION_ERRORS)

@@ -21,7 +21,7 @@ from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
 from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.experiment_view import effect_text, interval_bars
 from wallie_litellm.dashboard.formats import Formats, iso
-from wallie_litellm.dashboard.overall_status import SEVERE, sentence
+from wallie_litellm.dashboard.impact import SEVERE, sentence
 from wallie_litellm.dashboard.provider_order import by_trouble, is_near, is_roomy, unused
 from wallie_litellm.dashboard.provider_queries import ProviderDay
 from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, EXPORTED, RELOAD, SWITCHING
@@ -110,7 +110,7 @@ def render_panels(snapshot: Snapshot, language: str) -> str:
         figures=figures,
         providers=by_trouble(snapshot),
         unused=unused(snapshot),
-        **_overall(snapshot, language),
+        **_impact(snapshot, language),
         by_name=sorted(snapshot.providers, key=lambda one: one.name),
         ill={state: sorted(one.name for one in snapshot.providers if one.health == state) for state in _HEALTH},
         closest=_closest(snapshot),
@@ -267,7 +267,7 @@ def render_provider(
     return _render(
         "provider.html",
         language,
-        **_overall(snapshot, language),
+        **_impact(snapshot, language),
         s=snapshot,
         one=one,
         day=day,
@@ -332,9 +332,9 @@ def render_problem(*, language: str, base: str, status: int, message: str) -> st
     return _render("problem.html", language, base=base, status=status, message=message)
 
 
-def _overall(snapshot: Snapshot, language: str) -> dict[str, Any]:
+def _impact(snapshot: Snapshot, language: str) -> dict[str, Any]:
     """What the top of the page and the rows of providers say of the last minutes and the last day."""
-    formats, found, t = Formats(language), snapshot.overall, translator(language)
+    formats, found, t = Formats(language), snapshot.impact, translator(language)
 
     def minute(at: float) -> str:
         return formats.minute(at, snapshot.at)
@@ -343,7 +343,7 @@ def _overall(snapshot: Snapshot, language: str) -> dict[str, Any]:
     kinds = {one.kind for one in found.troubles} if found is not None else set()
     return {
         "sentence": "" if found is None else sentence(found, t, formats.number, minute),
-        "overall_level": "down" if kinds & SEVERE else "degraded" if kinds else "healthy",
+        "impact_level": "down" if kinds & SEVERE else "degraded" if kinds else "healthy",
         "vitals": [] if found is None else vital_figures(found, figures.kpis if figures is not None else (), formats),
         "recent": None if found is None else found.recent,
         "cells": {} if snapshot.day is None else snapshot.day.cells,

@@ -14,11 +14,11 @@ from hashlib import sha256
 from typing import Final
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.dashboard.impact import assess_impact
 from wallie_litellm.dashboard.ledger_reader import LedgerReader, LedgerUnavailable
-from wallie_litellm.dashboard.overall_status import overall_status
 from wallie_litellm.dashboard.queries import gather_figures, gather_recent
 from wallie_litellm.dashboard.recent_queries import gather_health_day, gather_recent_traffic
-from wallie_litellm.dashboard.recent_traffic import HealthDay, OverallStatus, RecentTraffic
+from wallie_litellm.dashboard.recent_traffic import HealthDay, Impact, RecentTraffic
 from wallie_litellm.dashboard.single_flight import SingleFlight
 from wallie_litellm.dashboard.source import DashboardSource
 from wallie_litellm.dashboard.view_model import DEFAULT_RANGE, RANGES, Figures, Fleet, Snapshot, build_snapshot
@@ -99,7 +99,7 @@ class Panels:
         except LedgerUnavailable as error:
             problem, recent, day = error.problem, None, None
         found = await self._present(range_name, figures, problem)
-        return replace(found, overall=_overall(found, recent, day), day=day)
+        return replace(found, impact=_impact(found, recent, day), day=day)
 
     async def present(self) -> Snapshot:
         """The present, the last minutes and the last day, without the figures of a range."""
@@ -108,7 +108,7 @@ class Panels:
             day = await self._day.get(stale_for=STALE * HEALTH_DAY_FOR)
             recent = await self._traffic.get(stale_for=STALE * TRAFFIC_FOR)
         found = await self._present(DEFAULT_RANGE, None, None)
-        return replace(found, overall=_overall(found, recent, day), day=day)
+        return replace(found, impact=_impact(found, recent, day), day=day)
 
     async def _present(self, range_name: str, figures: Figures | None, problem: str | None) -> Snapshot:
         quota = self._config.quota
@@ -154,7 +154,7 @@ class Panels:
         return await self._ledger.ask(lambda queries: measure_kpis(queries, self._config.kpis, self._now() - PERIOD))
 
 
-def _overall(found: Snapshot, recent: RecentTraffic | None, day: HealthDay | None) -> OverallStatus:
+def _impact(found: Snapshot, recent: RecentTraffic | None, day: HealthDay | None) -> Impact:
     # The day's changes are up to a while old: those of the last minutes come first.
     changes = [*(recent.changes if recent is not None else ()), *(day.changes if day is not None else ())]
-    return overall_status(found.providers, found.features, changes, recent)
+    return assess_impact(found.providers, found.features, changes, recent)

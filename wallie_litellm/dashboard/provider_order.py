@@ -50,7 +50,7 @@ def _rank(one: Provider, snapshot: Snapshot) -> int:
 
 
 def _fails(name: str, snapshot: Snapshot) -> bool:
-    recent = None if snapshot.overall is None else snapshot.overall.recent
+    recent = None if snapshot.impact is None else snapshot.impact.recent
     lately = None if recent is None else recent.by_provider.get(name)
     return lately is not None and (lately.error_rate or 0.0) >= DEGRADED_FROM
 

@@ -72,7 +72,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class OverallStatus:
+class Impact:
     """Whether callers are hurt. ``waiting`` is ``None`` where it cannot be known, ``recent`` without a ledger.
 
     ``troubles`` are the worst first.

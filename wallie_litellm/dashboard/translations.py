@@ -7,8 +7,8 @@ from typing import Final
 
 from wallie_litellm.dashboard.budget_texts import BUDGETS_EN, BUDGETS_ES
 from wallie_litellm.dashboard.config_texts import CONFIG_EN, CONFIG_ES
+from wallie_litellm.dashboard.impact_texts import IMPACT_EN, IMPACT_ES
 from wallie_litellm.dashboard.kpi_texts import KPI_EN, KPI_ES
-from wallie_litellm.dashboard.overall_texts import OVERALL_EN, OVERALL_ES
 from wallie_litellm.dashboard.request_texts import REQUEST_EN, REQUEST_ES
 from wallie_litellm.dashboard.routing_texts import ROUTING_EN, ROUTING_ES
 
@@ -453,8 +453,8 @@ _ES: Final[Mapping[str, str]] = {
 }
 
 CATALOGUES: Final[Mapping[str, Mapping[str, str]]] = {
-    "en": {**_EN, **CONFIG_EN, **OVERALL_EN},
-    "es": {**_ES, **CONFIG_ES, **OVERALL_ES},
+    "en": {**_EN, **CONFIG_EN, **IMPACT_EN},
+    "es": {**_ES, **CONFIG_ES, **IMPACT_ES},
 }
 
 Translator = Callable[..., str]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from wallie_litellm.core.dimensions import DIMENSIONS
 from wallie_litellm.core.provider_names import account_name
-from wallie_litellm.dashboard.recent_traffic import HealthDay, OverallStatus
+from wallie_litellm.dashboard.recent_traffic import HealthDay, Impact
 from wallie_litellm.ledger.experiments import ExperimentFigures
 from wallie_litellm.ledger.figures import Alert, MonthCost, RequestTotals, Totals
 from wallie_litellm.ledger.kpis import Kpi
@@ -316,7 +316,7 @@ class Snapshot:
     routing: RoutingState = RoutingState()
     config: Mapping[str, Any] | None = None  # as status reports have it; None where no file is
     budgets: Sequence[BudgetRow] = ()
-    overall: OverallStatus | None = None
+    impact: Impact | None = None
     day: HealthDay | None = None
 
 

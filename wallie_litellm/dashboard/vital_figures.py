@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wallie_litellm.dashboard.formats import Formats
-from wallie_litellm.dashboard.recent_traffic import OverallStatus
+from wallie_litellm.dashboard.recent_traffic import Impact
 from wallie_litellm.ledger.kpis import Kpi
 
 _CRITICAL_SHARES: Final = 10.0  # times the share that a target allows, from which on a figure is critical
@@ -24,13 +24,13 @@ class VitalFigure:
     level: str = ""
 
 
-def vital_figures(status: OverallStatus, kpis: Sequence[Kpi], formats: Formats) -> list[VitalFigure]:
+def vital_figures(impact: Impact, kpis: Sequence[Kpi], formats: Formats) -> list[VitalFigure]:
     """Those of the last minutes; without a ledger, what waits alone."""
-    waiting = VitalFigure("waiting", status.waiting, formats.number(status.waiting))
-    if status.recent is None:
+    waiting = VitalFigure("waiting", impact.waiting, formats.number(impact.waiting))
+    if impact.recent is None:
         return [waiting]
     targets = {one.name: one.target for one in kpis}
-    requests, rate = status.recent.requests, status.recent.per_minute
+    requests, rate = impact.recent.requests, impact.recent.per_minute
     success, p95, fallbacks = requests.success_rate, requests.latency.p95_ms, requests.fallback_rate
     failed = None if success is None else 1 - success
     allowed = 1 - (targets.get("uptime") or 0.0)

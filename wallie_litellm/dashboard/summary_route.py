@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from wallie_litellm.dashboard.formats import Formats
-from wallie_litellm.dashboard.overall_status import sentence
-from wallie_litellm.dashboard.recent_traffic import WINDOW, OverallStatus, Trouble
+from wallie_litellm.dashboard.impact import sentence
+from wallie_litellm.dashboard.recent_traffic import WINDOW, Impact, Trouble
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.translations import translator
 from wallie_litellm.dashboard.usage_ranges import iso
@@ -44,18 +44,18 @@ class Summary(BaseModel):
     fallback_rate: float | None = Field(description="the share of answers that came from a fallback")
 
 
-def add_overall_route(router: APIRouter, service: DashboardService) -> None:
+def add_summary_route(router: APIRouter, service: DashboardService) -> None:
     """Add it to those of the API."""
 
     @router.get("/summary", tags=["status"], operation_id="summary", summary="Whether callers are hurt")
     async def summary() -> Summary:
         """One sentence, what is wrong with providers, and the figures of the last five minutes."""
-        found = (await service.present()).overall
-        found = found if found is not None else OverallStatus(0, (), None, None)
+        found = (await service.present()).impact
+        found = found if found is not None else Impact(0, (), None, None)
         return _summary(found, service.config.dashboard.name)
 
 
-def _summary(found: OverallStatus, name: str | None) -> Summary:
+def _summary(found: Impact, name: str | None) -> Summary:
     recent = found.recent
     requests = None if recent is None else recent.requests
     formats, now = Formats("en"), time.time()

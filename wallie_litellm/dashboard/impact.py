@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from wallie_litellm.dashboard.recent_traffic import OverallStatus, RecentTraffic, Trouble
+from wallie_litellm.dashboard.recent_traffic import Impact, RecentTraffic, Trouble
 from wallie_litellm.dashboard.translations import Translator
 from wallie_litellm.dashboard.view_model import FeatureLimits, Provider
 from wallie_litellm.ledger.figures import Transition
@@ -19,33 +19,33 @@ _STOPPED: Final = "forced_open"
 Write = Callable[[float], str]  # a number, or a time of day, as text
 
 
-def overall_status(
+def assess_impact(
     providers: Sequence[Provider],
     features: Sequence[FeatureLimits],
     changes: Sequence[Transition],
     recent: RecentTraffic | None,
-) -> OverallStatus:
+) -> Impact:
     """What is wrong now; ``changes`` of breakers and health, the latest first, say since when."""
     troubles = [found for one in providers if (found := _trouble(one, changes)) is not None]
     troubles.sort(key=lambda one: (_WORST_FIRST.index(one.kind), one.provider))
     waiting = [*(one.waiting for one in providers), *(one.waiting for one in features)]
     known = [count for count in waiting if count is not None]
     met = [one for one in providers if one.breaker]
-    return OverallStatus(len(met), troubles, sum(known) if known or not met else None, recent)
+    return Impact(len(met), troubles, sum(known) if known or not met else None, recent)
 
 
-def sentence(status: OverallStatus, t: Translator, number: Write, clock: Write) -> str:
+def sentence(impact: Impact, t: Translator, number: Write, clock: Write) -> str:
     """One plain sentence: what is wrong, and what has become of the requests.
 
     ``number`` and ``clock`` write a number and a time of day.
     """
-    if not status.providers and not status.troubles:
+    if not impact.providers and not impact.troubles:
         return t("health.none")
-    troubles = [one for one in status.troubles if one.kind in SEVERE] or list(status.troubles)
-    state = _state(troubles, t, clock) if troubles else t("overall.well")
-    if status.recent is None:
+    troubles = [one for one in impact.troubles if one.kind in SEVERE] or list(impact.troubles)
+    state = _state(troubles, t, clock) if troubles else t("impact.well")
+    if impact.recent is None:
         return f"{state}."
-    return f"{state}; {_traffic(status.recent, [one.provider for one in troubles], t, number)}."
+    return f"{state}; {_traffic(impact.recent, [one.provider for one in troubles], t, number)}."
 
 
 def _trouble(one: Provider, changes: Sequence[Transition]) -> Trouble | None:
@@ -68,24 +68,24 @@ def _since(provider: str, kind: str, state: str, changes: Sequence[Transition]) 
 def _state(troubles: Sequence[Trouble], t: Translator, clock: Write) -> str:
     parts = [_one(one, t, clock) for one in troubles[:NAMED]]
     if len(troubles) > NAMED:
-        parts.append(t("overall.more", count=len(troubles) - NAMED))
+        parts.append(t("impact.more", count=len(troubles) - NAMED))
     return ", ".join(parts)
 
 
 def _one(one: Trouble, t: Translator, clock: Write) -> str:
-    state = f"{one.provider} {t(f'overall.{one.kind}')}"
-    return state if one.since is None else f"{state} {t('overall.since', time=clock(one.since))}"
+    state = f"{one.provider} {t(f'impact.{one.kind}')}"
+    return state if one.since is None else f"{state} {t('impact.since', time=clock(one.since))}"
 
 
 def _traffic(recent: RecentTraffic, troubled: Sequence[str], t: Translator, number: Write) -> str:
     total, failed = recent.requests.requests, _failed(recent.requests.failures, t, number)
     if not total:
-        return t("overall.idle")
+        return t("impact.idle")
     moved = _moved(recent, troubled, t, number)
     if moved:
-        return t("overall.moved", moved=moved, failed=failed)
-    requests = t("overall.request") if total == 1 else t("overall.requests", count=number(total))
-    return t("overall.traffic", requests=requests, failed=failed)
+        return t("impact.moved", moved=moved, failed=failed)
+    requests = t("impact.request") if total == 1 else t("impact.requests", count=number(total))
+    return t("impact.traffic", requests=requests, failed=failed)
 
 
 def _moved(recent: RecentTraffic, troubled: Sequence[str], t: Translator, number: Write) -> str:
@@ -97,15 +97,15 @@ def _moved(recent: RecentTraffic, troubled: Sequence[str], t: Translator, number
     ranked = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     named, rest = ranked[:DESTINATIONS], sum(count for _, count in ranked[DESTINATIONS:])
     parts = [
-        t("overall.went_one" if count == 1 else "overall.went", count=number(count), model=model)
+        t("impact.went_one" if count == 1 else "impact.went", count=number(count), model=model)
         if not position
-        else t("overall.to", count=number(count), model=model)
+        else t("impact.to", count=number(count), model=model)
         for position, (model, count) in enumerate(named)
     ]
-    return ", ".join([*parts, *([t("overall.elsewhere", count=number(rest))] if rest else [])])
+    return ", ".join([*parts, *([t("impact.elsewhere", count=number(rest))] if rest else [])])
 
 
 def _failed(count: int, t: Translator, number: Write) -> str:
     if not count:
-        return t("overall.none_failed")
-    return t("overall.one_failed") if count == 1 else t("overall.failed", count=number(count))
+        return t("impact.none_failed")
+    return t("impact.one_failed") if count == 1 else t("impact.failed", count=number(count))

@@ -11,7 +11,7 @@ from dashboard_samples import NOW, provider, requests, totals
 
 from wallie_litellm.dashboard.formats import Formats
 from wallie_litellm.dashboard.health_strip import health_cells
-from wallie_litellm.dashboard.overall_status import overall_status, sentence
+from wallie_litellm.dashboard.impact import assess_impact, sentence
 from wallie_litellm.dashboard.recent_traffic import CELL, CELLS, RecentTraffic
 from wallie_litellm.dashboard.translations import translator
 from wallie_litellm.dashboard.view_model import Provider
@@ -79,14 +79,14 @@ WAS_STOPPED = change(60, "breaker", "groq", "closed", "forced_open")
 def test_one_sentence_says_what_is_wrong_and_what_became_of_the_requests(
     providers: list[Provider], changes: Sequence[Transition], recent: RecentTraffic | None, expected: str
 ) -> None:
-    found, formats = overall_status(providers, (), changes, recent), Formats("en")
+    found, formats = assess_impact(providers, (), changes, recent), Formats("en")
     assert sentence(found, translator("en"), formats.number, lambda at: formats.minute(at, NOW)) == expected
 
 
 def test_what_waits_for_providers_and_features_is_added_up_unless_it_cannot_be_known() -> None:
     unknown = replace(WELL, waiting=None)
     for providers, waiting in (([replace(WELL, waiting=3), DOWN], 3), ([unknown], None), ([], 0)):
-        assert overall_status(providers, (), (), None).waiting == waiting
+        assert assess_impact(providers, (), (), None).waiting == waiting
 
 
 SINCE = int(NOW) // CELL * CELL - CELL * (CELLS - 1)
