@@ -293,12 +293,12 @@ def traffic(asked: int, failed: int, names: Sequence[str], fallbacks: Sequence[F
     return RecentTraffic(of_all, {name: totals(name, 30, 0) for name in names}, {}, fallbacks)
 
 
-def cells(levels: Mapping[int, str]) -> list[HealthCell]:
+def cells(levels: Mapping[int, str]) -> tuple[HealthCell, ...]:
     """A day of half hours; those that ``levels`` does not name had no trouble."""
     since = int(NOW) - CELL * CELLS
     troubled = {"degraded": (30, 3, 0.0), "down": (30, 30, float(CELL)), "healthy": (30, 0, 0.0)}
     named = ((at, levels.get(at, "healthy")) for at in range(CELLS))
-    return [HealthCell(since + at * CELL, *troubled[level], level) for at, level in named]
+    return tuple(HealthCell(since + at * CELL, *troubled[level], level) for at, level in named)
 
 
 def without_ledger() -> Snapshot:

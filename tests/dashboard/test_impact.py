@@ -122,5 +122,5 @@ def test_a_days_health_is_made_of_failures_and_of_recorded_outages(
         Transition(str(at), SINCE + at * CELL, "health", "openai", before, after, None, None)
         for at, before, after in reversed(changes)
     ]
-    cells = health_cells(found, recorded, SINCE, now).get("openai", [])
+    cells = health_cells(found, recorded, SINCE, now).get("openai", ())
     assert {at: one.level for at, one in enumerate(cells) if one.level} == levels

@@ -16,7 +16,7 @@ Span = tuple[float, float]  # from, to before
 
 def health_cells(
     found: Sequence[Totals], changes: Sequence[Transition], since: int, now: float
-) -> dict[str, list[HealthCell]]:
+) -> dict[str, tuple[HealthCell, ...]]:
     """The cells of each provider, from ``since`` on.
 
     ``found`` are sums by provider and cell, ``changes`` the latest first.
@@ -30,7 +30,7 @@ def health_cells(
     }
     starts = range(since, since + CELL * CELLS, CELL)
     return {
-        name: [_cell(start, sums.get(name, {}).get(start), spans, now) for start in starts]
+        name: tuple(_cell(start, sums.get(name, {}).get(start), spans, now) for start in starts)
         for name, spans in down.items()
     }
 

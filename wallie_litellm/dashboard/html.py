@@ -24,6 +24,7 @@ from wallie_litellm.dashboard.formats import Formats, iso
 from wallie_litellm.dashboard.impact import SEVERE, sentence
 from wallie_litellm.dashboard.provider_order import by_trouble, is_near, is_roomy, unused
 from wallie_litellm.dashboard.provider_queries import ProviderDay
+from wallie_litellm.dashboard.recent_traffic import HealthCell
 from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, EXPORTED, RELOAD, SWITCHING
 from wallie_litellm.dashboard.translations import Translator, translator
 from wallie_litellm.dashboard.view_model import (
@@ -43,6 +44,7 @@ from wallie_litellm.ledger.request_log import RequestFilter
 from wallie_litellm.ledger.schema import RECORD_TABLES
 from wallie_litellm.telemetry.playbook import section_of, sections
 
+STRIPS: Final = 256  # strips of health that are kept, of providers in each language
 _HEALTH: Final = ("down", "degraded", "healthy")
 _UNSEEN: Final = re.compile(  # control characters, those that reverse or hide others, and lone surrogates
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
@@ -339,16 +341,21 @@ def _impact(snapshot: Snapshot, language: str) -> dict[str, Any]:
     def minute(at: float) -> str:
         return formats.minute(at, snapshot.at)
 
-    figures = snapshot.figures
+    figures, day = snapshot.figures, {} if snapshot.day is None else snapshot.day.cells
     kinds = {one.kind for one in found.troubles} if found is not None else set()
     return {
         "sentence": "" if found is None else sentence(found, t, formats.number, minute),
         "impact_level": "down" if kinds & SEVERE else "degraded" if kinds else "healthy",
         "vitals": [] if found is None else vital_figures(found, figures.kpis if figures is not None else (), formats),
         "recent": None if found is None else found.recent,
-        "cells": {} if snapshot.day is None else snapshot.day.cells,
-        "minute": minute,
+        "strips": {name: _strip(name, cells, language) for name, cells in day.items()},
     }
+
+
+@lru_cache(maxsize=STRIPS)
+def _strip(provider: str, cells: tuple[HealthCell, ...], language: str) -> Markup:
+    """A provider's 24 hours: rendered anew when they have changed, not whenever the page is."""
+    return Markup(_render("health_strip.html", language, provider=provider, cells=cells))  # noqa: S704 - a template
 
 
 def _words(language: str) -> Callable[[str, str], str]:

@@ -54,7 +54,7 @@ class HealthCell:
 class HealthDay:
     """The last 24 hours: the cells of each provider that was called or has changed, and the changes, latest first."""
 
-    cells: Mapping[str, Sequence[HealthCell]]
+    cells: Mapping[str, tuple[HealthCell, ...]]
     changes: Sequence[Transition] = ()
 
 
