@@ -41,6 +41,7 @@ from wallie_litellm.limiter.store import Reservation
 
 WEEK = 7 * 86_400
 ATTEMPTS = 6_000
+OUTAGE = 480.0  # seconds that one provider has been down
 ONE = Demand(1, 1, 1, 0)
 DEPLOYMENTS = (
     *(("openai", "gpt-4o-mini", 0.0009),) * 5,
@@ -56,6 +57,7 @@ def a_week(now: float) -> Iterator[Event]:
     for _ in range(ATTEMPTS):
         provider, model, cost = chance.choice(DEPLOYMENTS)
         at = now - chance.random() ** 1.3 * WEEK
+        at = min(at, now - OUTAGE) if provider == "groq" else at
         well = chance.random() > (0.2 if provider == "groq" and now - at < 5_000 else 0.006)
         one = settled(
             at=at,
@@ -78,23 +80,37 @@ def a_week(now: float) -> Iterator[Event]:
         yield ended(one, success=well or chance.random() < 0.9, used_fallback=well and chance.random() < 0.03)
     yield QuotaCrossed(new_id(now - 900), now - 900, "openai", "rpd", "warning", 0.8, 400, 500, 40_000.0)
     yield QuotaCrossed(new_id(now - 5_400), now - 5_400, "anthropic", "tpm", "warning", 0.83, 83_000, 100_000, 41.0)
-    for age, before, after in ((64, "healthy", "degraded"), (60, "degraded", "down")):
+    for age, before, after in ((OUTAGE + 4, "healthy", "degraded"), (OUTAGE, "degraded", "down")):
         yield HealthChanged(new_id(now - age), now - age, "groq", before, after, "HTTP 503")
-    yield BreakerChanged(new_id(now - 60), now - 60, "groq", "closed", "open", "HTTP 503", 30.0)
-    for age in range(58, 1, -3):
-        yield FellBack(
-            new_id(now - age),
-            now - age,
-            "r",
-            "llama-3.1-8b",
-            "gpt-4o-mini",
-            "groq",
-            "groq's circuit is open",
-            None,
-            None,
-        )
+    yield BreakerChanged(new_id(now - OUTAGE), now - OUTAGE, "groq", "closed", "open", "HTTP 503", 30.0)
+    for age in range(int(OUTAGE) - 2, 1, -3):
+        yield from served_elsewhere(now - age, chance)
     actor = "maria (page, 10.0.0.7)"
     yield OperatorActed(new_id(now - 7_200), now - 7_200, actor, "reset_quota", "gemini", "larger plan since today")
+
+
+def served_elsewhere(at: float, chance: random.Random) -> Iterator[Event]:
+    """During the outage: a request that a fallback answers, or not, and two others."""
+    why = "groq's circuit is open"
+    yield FellBack(new_id(at), at, "r", "llama-3.1-8b", "gpt-4o-mini", "groq", why, None, None)
+    for number, (provider, model, cost) in enumerate((DEPLOYMENTS[0], *chance.choices(DEPLOYMENTS[:9], k=2))):
+        well = chance.random() > 0.02
+        one = settled(
+            at=at + chance.random(),
+            provider=provider,
+            model=model,
+            deployment=f"{provider}/{model}",
+            success=well,
+            outcome="success" if well else "timeout",
+            error=None if well else "timeout",
+            status_code=200 if well else None,
+            latency_ms=chance.lognormvariate(6.4, 0.45),
+            total_tokens=700 if well else 0,
+            cost_usd=cost if well else 0.0,
+            feature="wallie-chat",
+        )
+        yield one
+        yield ended(one, used_fallback=well and not number)
 
 
 async def write(url: str, events: list[Event]) -> None:
@@ -114,7 +130,13 @@ def main(into: Path) -> None:
             "openai": {"rpm": 500, "tpm": 150_000, "rpd": 500},
             "anthropic": {"rpm": 1_000, "tpm": 100_000, "models": {"claude-opus-4*": {"rpm": 50, "itpm": 30_000}}},
         }
-        settings = {"ledger": {"url": url}, "kpis": {"monthly_cost": 60}, "providers": limits}
+        installation = {"name": "Production EU"}
+        settings = {
+            "dashboard": installation,
+            "ledger": {"url": url},
+            "kpis": {"monthly_cost": 60},
+            "providers": limits,
+        }
         guard = Guard(WallieConfig.model_validate(settings))
         for provider, model, _ in DEPLOYMENTS:
             guard.meet(provider, provider, True, f"{provider}|{model}", model)

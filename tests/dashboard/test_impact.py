@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from dashboard_samples import NOW, provider, requests, totals
+from dashboard_samples import NOW, model, provider, requests, totals
 
 from wallie_litellm.dashboard.formats import Formats
 from wallie_litellm.dashboard.health_strip import health_cells
@@ -68,6 +68,12 @@ WAS_STOPPED = change(60, "breaker", "groq", "closed", "forced_open")
             "groq stopped by an operator since 11:59 UTC, openai down since 11:15 UTC.",
         ),
         ([DEGRADED, PAUSED, WELL], (), None, "mistral paused, gemini degraded."),
+        (
+            [replace(DEGRADED, models=[model(name, "down", "open") for name in "abcd"])],
+            [change(60, "health", "gemini", "healthy", "degraded")],
+            None,
+            "gemini degraded since 11:59 UTC (a, b, c, … down).",
+        ),
         (
             [provider(name, "down", "open") for name in "abcde"],
             (),

@@ -52,9 +52,10 @@ def _trouble(one: Provider, changes: Sequence[Transition]) -> Trouble | None:
     if one.breaker == _STOPPED:
         return Trouble(one.name, "stopped", _since(one.name, "breaker", _STOPPED, changes))
     if one.paused_for and one.breaker in ("closed", "disabled"):
-        return Trouble(one.name, "paused", paused_for=one.paused_for)
+        return Trouble(one.name, "paused")
     if one.health in ("down", "degraded"):
-        return Trouble(one.name, one.health, _since(one.name, "health", one.health, changes))
+        models = tuple(model.name for model in one.models if model.health == "down") if one.health == "degraded" else ()
+        return Trouble(one.name, one.health, _since(one.name, "health", one.health, changes), models)
     return None
 
 
@@ -74,7 +75,12 @@ def _state(troubles: Sequence[Trouble], t: Translator, clock: Write) -> str:
 
 def _one(one: Trouble, t: Translator, clock: Write) -> str:
     state = f"{one.provider} {t(f'impact.{one.kind}')}"
-    return state if one.since is None else f"{state} {t('impact.since', time=clock(one.since))}"
+    if one.since is not None:
+        state += f" {t('impact.since', time=clock(one.since))}"
+    if not one.models:
+        return state
+    more = ", …" if len(one.models) > NAMED else ""
+    return f"{state} ({t('impact.models', models=', '.join(one.models[:NAMED]) + more)})"
 
 
 def _traffic(recent: RecentTraffic, troubled: Sequence[str], t: Translator, number: Write) -> str:

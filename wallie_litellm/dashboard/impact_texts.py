@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Final
 
 IMPACT_EN: Final[Mapping[str, str]] = {
-    "impact": "The last five minutes",
+    "impact": "last five minutes",
     "impact.well": "All providers answer",
     "impact.stopped": "stopped by an operator",
     "impact.down": "down",
     "impact.paused": "paused",
     "impact.degraded": "degraded",
     "impact.since": "since {time}",
+    "impact.models": "{models} down",
     "impact.more": "and {count} more",
     "impact.idle": "no requests in the last five minutes",
     "impact.request": "1 request",
@@ -53,13 +54,14 @@ IMPACT_EN: Final[Mapping[str, str]] = {
 }
 
 IMPACT_ES: Final[Mapping[str, str]] = {
-    "impact": "Los últimos cinco minutos",
+    "impact": "últimos cinco minutos",
     "impact.well": "Todos los proveedores responden",
     "impact.stopped": "detenido por un operador",
     "impact.down": "caído",
     "impact.paused": "en pausa",
     "impact.degraded": "degradado",
     "impact.since": "desde las {time}",
+    "impact.models": "{models} caído",
     "impact.more": "y {count} más",
     "impact.idle": "ninguna petición en los últimos cinco minutos",
     "impact.request": "1 petición",

@@ -62,13 +62,13 @@ class HealthDay:
 class Trouble:
     """A provider that does not simply answer: ``kind`` is stopped, down, paused or degraded.
 
-    ``since`` is ``None`` where that is not on record; ``paused_for`` is in seconds.
+    ``since`` is ``None`` where that is not on record. ``models`` are those that are down where the provider is not.
     """
 
     provider: str
     kind: str
     since: float | None = None
-    paused_for: float = 0.0
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

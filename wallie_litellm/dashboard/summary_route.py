@@ -22,6 +22,7 @@ class TroubleRow(BaseModel):
     provider: str
     kind: str = Field(description="stopped, down, paused or degraded")
     since: str | None
+    models: list[str] = Field(description="those that are down, where the provider is only degraded")
 
 
 class Summary(BaseModel):
@@ -76,4 +77,5 @@ def _summary(found: Impact, name: str | None) -> Summary:
 
 
 def _row(one: Trouble) -> TroubleRow:
-    return TroubleRow(provider=one.provider, kind=one.kind, since=None if one.since is None else iso(one.since))
+    since = None if one.since is None else iso(one.since)
+    return TroubleRow(provider=one.provider, kind=one.kind, since=since, models=list(one.models))
