@@ -348,6 +348,12 @@ def test_providers_without_traffic_are_folded_where_others_have_any() -> None:
     )
     assert re.findall(r'<tr data-provider="(\w+)"', shown) == ["c", "openai"]
     assert re.findall(r'<tr data-provider="(\w+)"', folded) == ["a", "b"]
+    limits = folded.partition('id="panel-quota"')[2].partition("</section>")[0]
+    shown, _, rest = limits.partition('id="limits-of-unused"')
+    assert [re.findall(r'class="owner" data-provider="(\w+)"', part) for part in (shown, rest)] == [
+        ["c", "openai"],
+        ["a", "b"],
+    ]
     assert "2 more, without traffic" in visible(folded)
     assert "unused-providers" not in render_panels(snapshot([*idle, stopped], None), "en")
 

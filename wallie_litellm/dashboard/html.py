@@ -105,12 +105,14 @@ def render_panels(snapshot: Snapshot, language: str) -> str:
     figures, formats = snapshot.figures, Formats(language)
     names = _series(figures)
     on_axis, in_full = _bucket_names(snapshot.range, formats)
+    providers = by_trouble(snapshot)
     return _render(
         "panels.html",
         language,
         s=snapshot,
         figures=figures,
-        providers=by_trouble(snapshot),
+        providers=providers,
+        limited=[one for one in providers if one.quotas or any(model.quotas for model in one.models)],
         unused=unused(snapshot),
         **_impact(snapshot, language),
         by_name=sorted(snapshot.providers, key=lambda one: one.name),
