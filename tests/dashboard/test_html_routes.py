@@ -78,6 +78,8 @@ def test_a_visitor_without_a_session_is_redirected_to_the_form_and_back(make_app
         "javascript:alert(1)",
         "\r\nx: y",
         "../x",
+        "providers/..",
+        "requests/../../x",
     ],
 )
 def test_the_login_redirects_to_no_other_site(make_app: MakeApp, next_: str) -> None:

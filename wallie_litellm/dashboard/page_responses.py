@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -14,6 +15,7 @@ from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, RELOAD, SWIT
 from wallie_litellm.dashboard.translations import choose_language, translator
 
 VARY: Final = "Accept-Language, Accept-Encoding, Cookie, Authorization"
+_OWN: Final = re.compile(r"(confirm|export|requests|(requests|providers)/(?!\.+$)[^/]+)?")  # paths of own pages
 _NOTICE_COOKIE: Final = "wallie_notice"
 _NOTICE_SECONDS: Final = 30
 # The actions after which the page says what was done.
@@ -124,7 +126,7 @@ def own_page(where: str) -> str:
         parts = urlsplit(where)
     except ValueError:
         return ""
-    ours = not parts.scheme and not parts.netloc and parts.path in ("", "confirm", "export") and where.isprintable()
+    ours = not parts.scheme and not parts.netloc and _OWN.fullmatch(parts.path) and where.isprintable()
     return where if ours and "\\" not in where else ""
 
 
