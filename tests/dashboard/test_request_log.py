@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from cli_support import run
 from dashboard_support import TOKEN, served
 from ledger_support import ended, settled
 
@@ -21,8 +22,17 @@ from wallie_litellm.telemetry.bus import Bus
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, dict[str, str]]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the ledger is, and a configuration that names it."""
     folder = tmp_path_factory.mktemp("log")
+    models = "model_list: [{model_name: gpt-4o, litellm_params: {model: openai/gpt-4o}}]"
+    text = f'{models}\nwallie: {{ledger: {{url: "sqlite:///{folder}/wallie.db"}}}}\n'
+    Path(folder, "router_config.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def log(folder: Path) -> Iterator[tuple[httpx.Client, dict[str, str]]]:
     config = WallieConfig.model_validate(
         {"ledger": {"url": f"sqlite:///{folder}/wallie.db"}, "telemetry": {"spool": str(Path(folder, "spool"))}}
     )
@@ -151,6 +161,46 @@ def test_a_providers_page_has_its_errors_models_and_failures_with_their_requests
     assert "confirm?action=open_circuit&amp;provider=openai" in page
     assert client.get("providers/nothing").status_code == 404
     assert client.get("providers/no%2Fthing%23").status_code == 404
+
+
+def test_the_command_tells_the_same_of_a_server_and_of_its_ledger(
+    log: Log, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, ids = log
+    monkeypatch.setenv("WALLIE_ADMIN_TOKEN", TOKEN)
+    server, file = ("--url", str(client.base_url)), ("--config", folder / "router_config.yaml")
+    for options in (
+        ("--user", "maria", "--since", "7d"),
+        ("--failed", "--error", "100% <I>", "--json"),
+        ("--feature", "chat", "--provider", "anthropic", "--model", "gpt-4o-mini"),
+        ("--limit", 1, "--since", "30h", "--until", "20h"),
+        (ids["rescued"],),
+        (ids["rescued"], "--json"),
+    ):
+        told, read = run("requests", *options, *server), run("requests", *options, *file)
+        assert (told.exit_code, told.stderr) == (0, "")
+        assert told.stdout == read.stdout
+    listed = run("requests", *file).stdout.splitlines()
+    assert [line.split()[2] for line in listed[1:]] == [ids["failed"], ids["rescued"], ids["answered"]]
+    attempts = run("requests", ids["rescued"], *server).stdout.splitlines()[-2:]
+    assert [(line.split()[0], "HTTP 503" in line, "anthropic" in line) for line in attempts] == [
+        ("1", True, False),
+        ("2", False, True),
+    ]
+
+
+@pytest.mark.parametrize("where", ["server", "ledger"])
+def test_the_command_says_that_a_request_is_not_on_record(
+    log: Log, folder: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setenv("WALLIE_ADMIN_TOKEN", TOKEN)
+    place = ("--url", str(log[0].base_url)) if where == "server" else ("--config", folder / "router_config.yaml")
+    gone = run("requests", "01a221619dc7-b2475064d0-ffffff", *place)
+    assert (gone.exit_code, gone.stdout) == (1, "")
+    assert "is on record" in gone.stderr
+    wrong = run("requests", "nothing", *place)
+    assert wrong.exit_code in (1, 2)
+    assert "x-wallie-request-id" in wrong.stderr
 
 
 def test_the_log_is_for_operators_alone(log: Log) -> None:

@@ -7,6 +7,7 @@
 ``limits``        ``limits``
 ``actions``       an operator's actions: ``reset-quota``, ``open-circuit``, ``close-circuit``, ``release-circuit``
 ``ledger``        ``export`` and ``kpis``
+``requests``      ``requests``: the log of requests
 ``experiments``   ``experiments``: how arms compare
 ``experiment_actions``  an experiment is ended, or a stopped arm of it goes on
 ``experiments``   ``experiments``: how arms compare, and the end of an experiment

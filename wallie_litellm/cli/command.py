@@ -18,6 +18,7 @@ from wallie_litellm.cli.limits import limits_command
 from wallie_litellm.cli.playbook import playbook_command
 from wallie_litellm.cli.rehearse import rehearse_command
 from wallie_litellm.cli.reload import reload_command
+from wallie_litellm.cli.requests import requests_command
 from wallie_litellm.cli.route import route_command
 from wallie_litellm.cli.status import status_command
 from wallie_litellm.cli.switch import switch_command
@@ -77,6 +78,7 @@ for command in (
     experiments_command,
     rehearse_command,
     reload_command,
+    requests_command,
     route_command,
     switch_command,
     export_command,

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 _KINDS: Final = ("attempt", "request", "alert", "transition", "action", "outside_usage", "feedback", "experiment")
 
 
-class _Time(click.ParamType[float]):
+class Time(click.ParamType[float]):
     """Unix seconds from an ISO 8601 date or time, UTC unless it says otherwise, or from an age such as 24h or 7d."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The time that ``value`` names."""
         from wallie_litellm.config import parse_duration
 
         if isinstance(value, float):
@@ -52,8 +53,8 @@ class _Time(click.ParamType[float]):
 @click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(_KINDS), help="May be repeated; all unless given.")
-@click.option("--since", metavar="T", type=_Time(), help="From then on: 2026-11-23, 2026-11-23T08:00, 24h or 7d ago.")
-@click.option("--until", metavar="T", type=_Time(), help="Before then, given in the same way.")
+@click.option("--since", metavar="T", type=Time(), help="From then on: 2026-11-23, 2026-11-23T08:00, 24h or 7d ago.")
+@click.option("--until", metavar="T", type=Time(), help="Before then, given in the same way.")
 @click.option("--output", metavar="FILE", help="Instead of standard output; it appears when it is complete.")
 def export_command(
     url: str | None,
@@ -89,7 +90,7 @@ def export_command(
 @click.command("kpis")
 @url_options
 @click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
-@click.option("--since", metavar="T", type=_Time(), help="From then on: 2026-11-23, 24h or 7d ago; 30d unless given.")
+@click.option("--since", metavar="T", type=Time(), help="From then on: 2026-11-23, 24h or 7d ago; 30d unless given.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 def kpis_command(url: str | None, insecure: bool, config: str | None, since: float | None, as_json: bool) -> None:
     """Compare the key figures with their targets, wallie.kpis; with --url those of a running proxy or dashboard.
