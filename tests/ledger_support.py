@@ -21,6 +21,7 @@ import pytest
 from ports import free_port
 from sqlalchemy import Table, select
 
+from wallie_litellm.core.attempt_result import ended_by_caller
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.events import Ended, Event, Settled, new_id
 from wallie_litellm.ledger.engine import open_engine
@@ -33,7 +34,6 @@ from wallie_litellm.ledger.schema import (
     QUARTER,
     RECORD_TABLES,
     attempts,
-    ended_by_caller,
     histograms,
     requests,
     usage,

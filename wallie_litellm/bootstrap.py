@@ -152,6 +152,7 @@ def open_guard(
         begin_budgets(guard)
         watched = _Watched(loaded, guard)
         watched.begin(EXPERIMENTS_TIMEOUT)
+        guard.reporter.alerts.start()
     except BaseException:
         guard.close()
         raise

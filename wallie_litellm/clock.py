@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -98,6 +99,53 @@ def _fire(cell: list[Callable[[], object]]) -> None:
         cell[0]()
     except Exception:
         logger.exception("a timer failed")
+
+
+class Repeating:
+    """Calls ``look`` every ``interval`` seconds on a daemon thread, in a forked child on one of its own, until closed.
+
+    An error is logged, and ends nothing.
+    """
+
+    def __init__(self, look: Callable[[], object], interval: float, name: str) -> None:
+        self._look = look
+        self._interval = interval
+        self._name = name
+        self._closing = threading.Event()
+
+    def start(self) -> None:
+        """Begin; the first call is at once."""
+        _repeating.add(self)
+        threading.Thread(target=self._run, args=(self._closing,), name=f"wallie-{self._name}", daemon=True).start()
+
+    def close(self) -> None:
+        """End the thread. Idempotent."""
+        self._closing.set()
+
+    def go_on(self) -> None:
+        """Begin anew in a forked child, which has no thread of its parent's."""
+        if not self._closing.is_set():
+            self._closing = threading.Event()  # another thread of the parent may have held the lock of the old one
+            self.start()
+
+    def _run(self, closing: threading.Event) -> None:
+        while not closing.is_set():
+            try:
+                self._look()
+            except Exception:
+                logger.exception("%s: a look failed", self._name)
+            closing.wait(self._interval)
+
+
+_repeating: weakref.WeakSet[Repeating] = weakref.WeakSet()
+
+
+def _repeat_in_child() -> None:
+    for one in tuple(_repeating):
+        one.go_on()
+
+
+os.register_at_fork(after_in_child=_repeat_in_child)
 
 
 def wakeup() -> tuple[asyncio.Future[None], Callable[[], None]]:

@@ -322,6 +322,43 @@ class ArmStopped(NamedTuple):
     requests: int
 
 
+class ErrorRateCrossed(NamedTuple):
+    """Too large a share of the attempts at a ``provider`` failed, or of the requests for a group; or no longer.
+
+    A group's is ``model``, without a ``provider``. ``error_rate`` is the share of ``failed`` among the ``requests``, or
+    the attempts, of the last ``window`` seconds, without those that their callers ended. ``resolved`` marks the end,
+    after ``lasted`` seconds.
+    """
+
+    id: str
+    at: float
+    provider: str
+    model: str | None
+    error_rate: float  # 0 to 1
+    limit: float  # the share from which on it is too large
+    failed: int
+    requests: int
+    window: float
+    resolved: bool = False
+    lasted: float = 0.0
+
+
+class QueueCrossed(NamedTuple):
+    """At least ``limit`` requests have waited for ``provider``, in one process, all through ``window`` seconds.
+
+    Or, with ``resolved``, few do again, after ``lasted`` seconds. Of a feature's limits it is ``feature:NAME``.
+    """
+
+    id: str
+    at: float
+    provider: str
+    waiting: int  # the fewest in that time; at the end, those that wait
+    limit: int
+    window: float
+    resolved: bool = False
+    lasted: float = 0.0
+
+
 class OrderChanged(NamedTuple):
     """What was measured has put a ``chain`` in another order, for its streams or for its other requests."""
 
@@ -351,6 +388,8 @@ Event = (
     | FeedbackGiven
     | ExperimentChanged
     | ArmStopped
+    | ErrorRateCrossed
+    | QueueCrossed
     | OrderChanged
 )
 

@@ -15,7 +15,7 @@ LAYERS: Final = (
     ("dashboard",),
     ("bootstrap", "check"),
     ("ledger", "guard"),
-    ("budgets", "forecast"),
+    ("alerts", "budgets", "forecast"),
     ("telemetry", "limiter", "litellm_adapter", "routing"),
     ("config", "events", "simulator"),
     ("core", "clock", "errors"),

@@ -1,4 +1,4 @@
-"""What the check finds about forecasts."""
+"""What the check finds about forecasts and alerts."""
 
 from __future__ import annotations
 
@@ -19,3 +19,11 @@ def test_days_without_a_ledger_are_noted_unless_their_alerts_are_off(check: Any)
 def test_a_lead_of_more_than_a_day_is_noted(check: Any) -> None:
     [note] = check(entry("openai/gpt-4o"), wallie={"forecast": {"lead": "30h"}}).notes
     assert "wallie.forecast.lead: found 30 h" in note
+
+
+def test_an_alert_of_queues_where_nothing_waits_is_noted(check: Any) -> None:
+    wallie: dict[str, Any] = {"alerts": {"queue": 20}, "admission": {"max_wait": 0, "pause_patience": 0}}
+    [note] = check(entry("openai/gpt-4o"), wallie=wallie).notes
+    assert "wallie.alerts.queue: no request ever waits" in note
+    waits = {"features": {"nightly": {"max_wait": "1m"}}}
+    assert not check(entry("openai/gpt-4o"), wallie={**wallie, **waits}).notes

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ledger_query_fixtures import write_events
 from ledger_support import ended, settled
 
+from wallie_litellm.core.attempt_result import ended_by_caller
 from wallie_litellm.events import Event, Settled
 from wallie_litellm.ledger.aggregates import (
     ATTEMPTS,
@@ -30,7 +31,7 @@ from wallie_litellm.ledger.migrations import migrate
 from wallie_litellm.ledger.percentiles import BIN_RATIO
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.ranges import segments
-from wallie_litellm.ledger.schema import BY_CALLER, DAY, FIRST_TOKEN, LATENCY, QUARTER, attempts, ended_by_caller
+from wallie_litellm.ledger.schema import BY_CALLER, DAY, FIRST_TOKEN, LATENCY, QUARTER, attempts
 
 START = 20_000 * DAY
 

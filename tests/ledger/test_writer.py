@@ -21,6 +21,7 @@ from wallie_litellm.events import (
     ArmStopped,
     BreakerChanged,
     BudgetCrossed,
+    ErrorRateCrossed,
     Event,
     ExperimentChanged,
     FeedbackGiven,
@@ -30,6 +31,7 @@ from wallie_litellm.events import (
     OperatorActed,
     OrderChanged,
     ProviderDown,
+    QueueCrossed,
     QuotaCrossed,
     Unpriced,
     UsageReported,
@@ -91,6 +93,8 @@ def one_of_each() -> list[Event]:
         FeedbackGiven(new_id(), now + 9, first.request_id, 0.75),
         ExperimentChanged(new_id(), now + 9, "chat-model", "f00d", "concluded", "gpt-4o", "cli:ops", "cheaper"),
         ArmStopped(new_id(), now + 9, "chat-model", "gpt-4o", 0.3, 0.1, 120),
+        ErrorRateCrossed(new_id(), now + 9, "", "gpt-4o", 0.25, 0.2, 30, 120, 300.0),
+        QueueCrossed(new_id(), now + 9, "openai", 2, 20, 60.0, True, 90.0),
         OrderChanged(new_id(), now + 9, ("gpt-4o", "sonnet"), True, ("gpt-4o", "sonnet"), ("sonnet", "gpt-4o"), "slow"),
     ]
 
@@ -140,6 +144,11 @@ def test_a_record_has_the_values_of_its_event(database_url: str, open_sink: Sink
     stopped = found_alerts["arm_stopped"]
     assert (stopped.level, stopped.model, stopped.detail) == ("warning", "gpt-4o", "chat-model")
     assert (stopped.used, stopped.limit, stopped.dimension) == (0.3, 0.1, "error_rate")
+    failing, queue = found_alerts["error_rate"], found_alerts["queue"]
+    assert (failing.level, failing.provider, failing.model, failing.used) == ("critical", "", "gpt-4o", 0.25)
+    assert failing.detail == "30 of 120 in 300 s"
+    assert (queue.level, queue.provider, queue.used, queue.limit) == ("resolved", "openai", 2, 20)
+    assert queue.detail == "after 90 s: 2 waiting"
     down, quota, overstated, unpriced, budget = (
         found_alerts[kind] for kind in ("provider_down", "quota", "limit_overstated", "unpriced", "budget")
     )

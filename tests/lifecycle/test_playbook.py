@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import litellm
 import pytest
 import yaml
 from cli_support import run
@@ -17,6 +19,7 @@ from redis_support import RedisServer
 from support import messages, shipped_config, wait_until
 
 from wallie_litellm.bootstrap import build_router
+from wallie_litellm.errors import Refused
 from wallie_litellm.guard.router import WallieRouter
 from wallie_litellm.simulator.providers import SimulatedProviders
 from wallie_litellm.telemetry.playbook import section_of, sections
@@ -33,6 +36,11 @@ class Installation:
 
     def ask(self, group: str = "gpt-4o-mini", **arguments: Any) -> None:
         self.router.completion(group, messages(), max_tokens=5, **arguments)
+
+    def ask_or_not(self, group: str) -> None:
+        """:meth:`ask`, where the answer may be a refusal."""
+        with suppress(Refused):
+            self.ask(group)
 
     def state(self, provider: str = "openai") -> dict[str, Any]:
         found: dict[str, Any] = self.router.guard.status()["providers"][provider]
@@ -208,12 +216,49 @@ def test_a_deploy_that_went_wrong(installation: Any, monkeypatch: pytest.MonkeyP
         assert "switch_off" in Path("actions.csv").read_text()
 
 
+def test_too_large_a_share_of_failures(installation: Any) -> None:
+    def watched(data: dict[str, Any]) -> None:
+        data["wallie"] |= {"alerts": {"error_rate": 0.5, "min_requests": 2}, "retry": {"max_retries": 0}}
+
+    with installation(watched) as here:
+        here.providers["deepseek"].fail(503)
+        for _ in range(2):
+            with pytest.raises(litellm.ServiceUnavailableError):
+                here.ask("deepseek-chat")
+        here.router.guard.reporter.alerts.look()
+        printed = here.run("error-rate")
+        assert "100% of the requests for deepseek-chat fail (limit 50%)" in printed["wallie-litellm status"]
+        assert "HTTP 503" in printed["wallie-litellm requests --failed --since 15m"]
+        assert "2 of 2 in 300 s" in Path("alerts.csv").read_text()
+
+
+def test_a_queue_that_does_not_empty(installation: Any) -> None:
+    def narrow(data: dict[str, Any]) -> None:
+        data["wallie"]["providers"]["deepseek"] = {"rpm": 1}
+        data["wallie"]["admission"] = {"max_wait": "5m"}
+        data["wallie"]["alerts"] = {"queue": 2, "queue_for": "50ms"}
+
+    with installation(narrow) as here:
+        here.ask("deepseek-chat")
+        waiting = [threading.Thread(target=here.ask_or_not, args=("deepseek-chat",)) for _ in range(2)]
+        for thread in waiting:
+            thread.start()
+        wait_until(lambda: here.router.guard.status()["alerts"])
+        printed = here.run("queue")
+        assert "2 requests wait for deepseek (limit 2)" in printed["wallie-litellm status"]
+        assert "deepseek" in printed["wallie-litellm requests --since 15m --limit 50"]
+        assert "2 or more for 0.05 s" in Path("alerts.csv").read_text()
+        here.router.guard.refuse()
+        for thread in waiting:
+            thread.join(30)
+
+
 def test_every_section_is_rehearsed_here_and_every_alert_leads_to_one() -> None:
     rehearsed = set(re.findall(r'\.run\(\s*"([\w-]+)"', Path(__file__).read_text()))
     assert rehearsed == set(filter(None, sections()))
     leading = {
         section_of(alert, dimension, utilization)
-        for alert in ("quota", "limit_overstated", "provider_down", "unpriced", "budget")
+        for alert in ("quota", "limit_overstated", "provider_down", "unpriced", "budget", "error_rate", "queue")
         for dimension, utilization in (("rpm", 0.95), ("rpd", 1.0))
     }
     assert leading <= rehearsed

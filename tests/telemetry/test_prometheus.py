@@ -140,6 +140,13 @@ def test_late_calls_that_are_not_hedged_are_counted_by_the_reason() -> None:
     assert value(sink, "wallie_not_hedged_calls", feature="chat", reason="budget") == 3
 
 
+def test_what_alerts_are_about_and_goes_on_is_a_gauge() -> None:
+    alerts = [{"type": "error_rate", "provider": "", "model": "gpt-4o"}, {"type": "queue", "provider": "openai"}]
+    sink = PrometheusSink(status=lambda: {"providers": {}, "alerts": [{"model": None, **one} for one in alerts]})
+    assert value(sink, "wallie_alert_going_on", type="error_rate", model="gpt-4o") == 1
+    assert value(sink, "wallie_alert_going_on", type="queue", provider="openai") == 1
+
+
 def test_the_places_in_a_chain_that_goes_by_latency_are_gauges() -> None:
     order = [{"chain": ["a", "b"], "stream": True, "order": ["b", "a"], "reason": "b is faster"}]
     sink = PrometheusSink(status=lambda: {"providers": {}, "routing": {"order": order}})

@@ -15,7 +15,7 @@ from slack_support import AT, PATH, Webhook, breaker, budget, opened, quota, unp
 from support import wait_until
 
 from wallie_litellm.errors import ConfigError
-from wallie_litellm.events import ArmStopped, HealthChanged, LimitOverstated
+from wallie_litellm.events import ArmStopped, ErrorRateCrossed, HealthChanged, LimitOverstated, QueueCrossed
 from wallie_litellm.telemetry.sinks import slack
 from wallie_litellm.telemetry.sinks.slack import SlackSink
 
@@ -129,6 +129,25 @@ def advice(section: str) -> str:
             [ArmStopped("a-1", AT, "chat-model", "gpt-4o", 0.3, 0.1, 120)],
             "*Arm of an experiment stopped:* `gpt-4o` has not answered 30 % of its last 120 requests in `chat-model`, "
             "and may not answer 10 %. Its requests go to the other arms.",
+        ),
+        (
+            [ErrorRateCrossed("e-1", AT, "", "gpt-4o", 0.25, 0.2, 30, 120, 300.0)],
+            "*Error rate high:* 25 % of the requests for `gpt-4o` failed in the last 5 min (30 of 120); the limit is "
+            f"20 %.{advice('error-rate')}",
+        ),
+        (
+            [ErrorRateCrossed("e-2", AT, "groq", None, 0.05, 0.2, 6, 120, 300.0, True, 3700.0)],
+            "*Error rate down again:* It lasted 1 h 1 min. 5 % of the attempts at `groq` failed in the last 5 min "
+            "(6 of 120).",
+        ),
+        (
+            [QueueCrossed("q-1", AT, "openai", 25, 20, 60.0)],
+            "*Queue does not empty:* Never fewer than 25 requests have waited for `openai` in the last 1 min; the "
+            f"limit is 20.{advice('queue')}",
+        ),
+        (
+            [QueueCrossed("q-2", AT, "feature:nightly", 2, 20, 60.0, True, 90.0)],
+            "*Queue short again:* It lasted 1 min 30 s. 2 requests wait for `feature:nightly` now.",
         ),
         ([budget()], f"*Budget warning:* `2026-09` has cost $400.00 of $500.00 (80 %).{advice('cost')}"),
         (

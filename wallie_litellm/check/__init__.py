@@ -10,6 +10,7 @@
 ``caching``        the caches of features: where answers are kept, and whether they have any effect
 ``hedging``        the hedges of features: whether they are ever sent
 ``forecast``       forecasts: whether they have anything to go by
+``alerts``         alerts of queues: whether anything waits
 ``experiments``    experiments: whether their arms can be compared
 ``sinks``          the ledger and the sinks: each complete, its package installed
 ``packages``       whether an optional package is installed

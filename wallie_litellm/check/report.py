@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from wallie_litellm.check.alerts import alert_notes
 from wallie_litellm.check.budgets import budget_notes
 from wallie_litellm.check.caching import cache_notes, cache_problems
 from wallie_litellm.check.callback import callback_problems
@@ -127,6 +128,7 @@ def check_file(
         *hedge_notes(config, deployments),
         *experiment_notes(config, deployments),
         *forecast_notes(config),
+        *alert_notes(config),
     ]
     if not library:
         found += callback_problems(config)

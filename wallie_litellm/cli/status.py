@@ -170,6 +170,7 @@ def _from_server(client: Client) -> _View:
     try:
         lines = [] if summary is None else [summary["sentence"]]
         lines += [f"{client.base}: {_store_line(status['store'])}", "", *_provider_lines(status)]
+        lines += _alert_lines(status.get("alerts", ()))
         lines += _sink_lines(status["sinks"])
         lines += _config_lines(status.get("config") or {})
         if usage is not None:
@@ -259,6 +260,17 @@ def _config_lines(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"{config['file']} has changed: `wallie-litellm reload` takes it up"
     if keys := config.get("restart_needed"):
         yield f"a restart is needed for {', '.join(keys)}"
+
+
+def _alert_lines(alerts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """What goes on that an alert was about."""
+    for one in alerts:
+        since = f"since {moment(one['since'])} UTC"
+        if one["type"] == "error_rate":
+            whose = f"the requests for {one['model']}" if one["model"] else f"the attempts at {one['provider']}"
+            yield f"alert: {one['value']:.0%} of {whose} fail (limit {one['limit']:.0%}), {since}"
+        else:
+            yield f"alert: {one['value']:.0f} requests wait for {one['provider']} (limit {one['limit']:.0f}), {since}"
 
 
 def _budget_lines(budgets: Sequence[Mapping[str, Any]]) -> Iterator[str]:

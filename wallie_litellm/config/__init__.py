@@ -11,6 +11,7 @@
 ``caching``           a feature's caches
 ``experiments``       arms that are compared with each other
 ``forecast``          alerts of limits that will run out
+``alerts``            alerts of failures and of queues
 ``section``           what its sections are built on
 ``litellm_sections``  the sections that are LiteLLM's
 ``used_providers``    the providers and accounts that the models in them name

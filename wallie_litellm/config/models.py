@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
+from wallie_litellm.config.alerts import AlertSettings
 from wallie_litellm.config.budgets import FeatureBudget, GeneralBudget
 from wallie_litellm.config.caching import AnswerCache, AnswerCacheSettings, InjectionPoint, PromptCache
 from wallie_litellm.config.experiments import ExperimentSettings, conflicts
@@ -241,6 +242,7 @@ class WallieConfig(Section):
     kpis: KpiSettings = KpiSettings()
     forecast: ForecastSettings = ForecastSettings()
     dashboard: DashboardSettings = DashboardSettings()
+    alerts: AlertSettings = AlertSettings()
     reload: Literal["on_request", "watch"] = "on_request"
     admin_token: Secret | None = None
 

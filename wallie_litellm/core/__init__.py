@@ -15,6 +15,7 @@
 ``silence``          whether a model has fallen silent, by the calls that wait for it
 ``last_used``        a table with room for so many values
 ``recent_quantile``  a quantile of the values seen last
+``recent_outcomes``  how many of the last calls failed
 ``token_estimate``   the text of an answer in tokens
 ``token_bucket``     a limit per minute
 ``sliding_window``   what the last 60 seconds used of a limit per minute

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from wallie_litellm.core.circuit_breaker import Verdict
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.core.fault_domain import FaultDomain
+from wallie_litellm.core.http_status import PROVIDER_4XX
 
 CANCELLED: Final = "cancelled"  # reason: the caller's task was cancelled
 NO_CONTENT: Final = "no first token"  # reason: no content came within ``first_token``
@@ -16,6 +17,8 @@ HEDGED: Final = "hedged"  # reason: another attempt of the request, made beside 
 EXHAUSTED: Final = "quota exhausted"  # the account has no money or quota left
 KEY_REFUSED: Final = "account refused"  # under a status that is usually the caller's
 TOO_LARGE: Final = "request too large"  # for a limit of the account's
+
+CALLERS_ERRORS: Final = frozenset({CANCELLED, ABANDONED, HEDGED})  # reasons of failures that the request causes itself
 
 
 class AttemptResult(NamedTuple):
@@ -74,3 +77,20 @@ class RequestFailure(NamedTuple):
     error: str
     status_code: int | None = None
     by_caller: bool = False
+
+
+def ended_by_caller(success: bool, error: str | None, status_code: int | None) -> bool:
+    """Whether the caller caused the failure of an attempt; ``ledger.schema.BY_CALLER`` is the same in SQL.
+
+    So it is where the caller cancelled or disconnected, where another attempt of the request was answered first, and
+    where the request was invalid, or larger than a limit of the account's. Not among the 4xx are errors of the account
+    (401, 402, 403, and what its reason says), timeouts and conflicts (408, 409) and the provider's limits (429).
+    """
+    if success:
+        return False
+    if error in CALLERS_ERRORS:
+        return True
+    if (error or "").endswith(TOO_LARGE):
+        return True
+    by_account = (error or "").endswith((EXHAUSTED, KEY_REFUSED))
+    return 400 <= (status_code or 0) < 500 and status_code not in PROVIDER_4XX and not by_account

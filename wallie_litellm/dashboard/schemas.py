@@ -173,6 +173,21 @@ class BudgetRowStatus(ForecastStatus):
     state: str
 
 
+class AlertStatus(BaseModel):
+    """A share of failures (``error_rate``) or a queue (``queue``) that is too large at present, in this process.
+
+    ``value`` is the share, or how many wait. That of a group has a ``model`` and no ``provider``; that of a feature's
+    limits has ``feature:NAME`` as its provider.
+    """
+
+    type: str
+    provider: str
+    model: str | None
+    value: float
+    limit: float
+    since: str
+
+
 class Status(BaseModel):
     """The same as ``guard.status()``."""
 
@@ -183,6 +198,7 @@ class Status(BaseModel):
     sinks: dict[str, Any]
     budget: BudgetStatus
     budgets: list[BudgetRowStatus] = []
+    alerts: list[AlertStatus] = []
 
 
 class LimitRow(BaseModel):

@@ -22,6 +22,7 @@
 16. ``vendor_limits``    what answers say of the vendor's limits is learned
 17. ``answer_headers``   the headers of an answer that say how it came about
 18. ``reporter``         builds and publishes the events
+    ``alerting``         what alerts of failures and queues look at
 
 Values that they pass on:
 

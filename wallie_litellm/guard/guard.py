@@ -18,6 +18,7 @@ from wallie_litellm.core.operations import GENERATING
 from wallie_litellm.core.validation import require_count
 from wallie_litellm.forecast.forecasts import forecasts_for
 from wallie_litellm.guard.admission import Admission
+from wallie_litellm.guard.alerting import watch_alerts
 from wallie_litellm.guard.capacity_lease import CapacityLease
 from wallie_litellm.guard.context import Attempt, Caller, RequestContext, Route
 from wallie_litellm.guard.estimates import Estimates
@@ -95,6 +96,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         self.vendor_limits = VendorLimits(
             self.config, self.clock, self._limiters, self.reporter.on_overstated, self.processes
         )
+        self.reporter.watch(watch_alerts(self.config.alerts, self.clock, self._limiters, self.reporter))
         self._under_way = UnderWay(self.clock)
 
     def configure(self, config: WallieConfig) -> None:
@@ -326,6 +328,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
             "store": store_status(self._fleet, self.budgets, self.processes),
             "routing": self.routing.describe(),
             "budgets": self.forecasts.add_to_budgets(self.budgets.rows(), wall),
+            "alerts": self.reporter.alerts.going_on(),
             "config": None if self.live is None else self.live.describe(),
             "sinks": self.bus.stats(),
             "budget": self.forecasts.budget(self.reporter.budget.spent_at(wall), self.reporter.budget.limit, wall),
@@ -379,6 +382,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         if self._fleet is not None:
             self._fleet.close()
         self.budgets.close()
+        self.reporter.alerts.close()
         self.clock.close()
         self.bus.close()
 

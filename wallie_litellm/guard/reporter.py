@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
+from wallie_litellm.alerts.watch import AlertWatch
 from wallie_litellm.clock import DAY, Clock
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.core.attempt_result import AttemptResult, RequestFailure
@@ -73,13 +75,21 @@ class Reporter:
         self.once = once  #: has an action done once in the fleet
         self._lock = threading.Lock()  # for budget and unpriced_announced
         self.publish = publish  #: has an event sent to every sink
+        self.alerts: AlertWatch  #: of failures and queues
         self._now, self._wall = clock.now, clock.wall
+        self._ended_lately: deque[Settled | Ended] | None = None
 
     def configure(self, config: WallieConfig) -> None:
         """Go by the thresholds and the budget of another configuration from now on."""
         self.levels = {"warning": config.quota.warning, "critical": config.quota.critical}
         with self._lock:
             self.budget.use(config.kpis.monthly_cost, self.levels)
+        self.alerts.configure(config)
+        self.watch(self.alerts)
+
+    def watch(self, alerts: AlertWatch) -> None:
+        """Let ``alerts`` have what ends from now on."""
+        self.alerts, self._ended_lately = alerts, alerts.ended
 
     def settled(
         self,
@@ -123,6 +133,8 @@ class Reporter:
         if attempt.budget_hold is not None:
             attempt.budget_hold.settle(wall, bill.cost_usd)
         self.publish(record)
+        if (lately := self._ended_lately) is not None:
+            lately.append(record)
         if bill.unpriced:
             self._announce_unpriced(record)
         elif bill.cost_usd:
@@ -174,7 +186,10 @@ class Reporter:
             *context.caller,  # feature, user_id, metadata
             tuple(context.attempts),  # settled
         )
-        self.publish(Ended(*fields) if decided is None else Ended(*fields, **decided.recorded()))
+        record = Ended(*fields) if decided is None else Ended(*fields, **decided.recorded())
+        self.publish(record)
+        if (lately := self._ended_lately) is not None:
+            lately.append(record)
 
     def fell_back(self, context: RequestContext, group: str) -> None:
         """A request goes on to ``group``."""

@@ -19,6 +19,7 @@ from wallie_litellm.events import (
     BreakerChanged,
     BudgetCrossed,
     Ended,
+    ErrorRateCrossed,
     Event,
     ExhaustionForeseen,
     ExperimentChanged,
@@ -29,6 +30,7 @@ from wallie_litellm.events import (
     OperatorActed,
     OrderChanged,
     ProviderDown,
+    QueueCrossed,
     QuotaCrossed,
     Settled,
     Unpriced,
@@ -175,6 +177,28 @@ def _stopped_alert(event: ArmStopped, worker: str) -> Row:
     )
 
 
+def _error_rate_alert(event: ErrorRateCrossed, worker: str) -> Row:
+    level = "resolved" if event.resolved else "critical"
+    counts = f"{event.failed} of {event.requests} in {event.window:g} s"
+    return (
+        *(event.id, event.at, worker, "error_rate", level, _name(event.provider), "error_rate", _name(event.model)),
+        *(event.error_rate, event.error_rate, event.limit, _lasted(event, counts)),
+    )
+
+
+def _queue_alert(event: QueueCrossed, worker: str) -> Row:
+    level = "resolved" if event.resolved else "warning"
+    counts = f"{event.waiting} waiting" if event.resolved else f"{event.waiting} or more for {event.window:g} s"
+    return (
+        *(event.id, event.at, worker, "queue", level, _name(event.provider), "queue", ""),
+        *(event.waiting / event.limit, float(event.waiting), float(event.limit), _lasted(event, counts)),
+    )
+
+
+def _lasted(event: ErrorRateCrossed | QueueCrossed, counts: str) -> str:
+    return f"after {event.lasted:.0f} s: {counts}" if event.resolved else counts
+
+
 def _unpriced_alert(event: Unpriced, worker: str) -> Row:
     return (
         *(event.id, event.at, worker, "unpriced", "", _name(event.provider), "", _name(event.model)),
@@ -275,6 +299,8 @@ _ROWS: dict[type, tuple[str, Callable[[Any, str], Row]]] = {
     FeedbackGiven: ("feedback", _feedback),
     ExperimentChanged: ("experiment", _experiment),
     ArmStopped: ("alert", _stopped_alert),
+    ErrorRateCrossed: ("alert", _error_rate_alert),
+    QueueCrossed: ("alert", _queue_alert),
 }
 
 

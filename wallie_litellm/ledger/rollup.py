@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+from wallie_litellm.core.attempt_result import ended_by_caller
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.ledger.percentiles import bin_of
 from wallie_litellm.ledger.records import COLUMNS, Record, Row
-from wallie_litellm.ledger.schema import BAND, DAY, FIRST_TOKEN, LATENCY, QUARTER, ended_by_caller, histograms, usage
+from wallie_litellm.ledger.schema import BAND, DAY, FIRST_TOKEN, LATENCY, QUARTER, histograms, usage
 
 # The columns that identify a row of ``usage`` and of ``histograms``, and those that are summed, in the tables' order.
 USAGE_KEY: Final = tuple(column.name for column in usage.columns if column.primary_key)

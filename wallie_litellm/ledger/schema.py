@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from wallie_litellm.clock import DAY as DAY
-from wallie_litellm.core.attempt_result import ABANDONED, CANCELLED, EXHAUSTED, HEDGED, KEY_REFUSED, TOO_LARGE
+from wallie_litellm.core.attempt_result import CALLERS_ERRORS, EXHAUSTED, KEY_REFUSED, TOO_LARGE
 from wallie_litellm.core.http_status import PROVIDER_4XX
 from wallie_litellm.ledger.percentiles import BINS, OLD_BINS
 
@@ -169,8 +169,9 @@ Index(
 
 # events.QuotaCrossed (type quota), events.ProviderDown (provider_down), events.Unpriced (unpriced),
 # events.ExhaustionForeseen (forecast; used is what is expected, detail says when), events.BudgetCrossed (budget),
-# events.LimitOverstated (limit_overstated; used is the configured amount) and
-# events.ArmStopped (arm_stopped; model is the arm, detail the experiment, used its share of errors).
+# events.LimitOverstated (limit_overstated; used is the configured amount), events.ArmStopped (arm_stopped; model is the
+# arm, detail the experiment, used its share of errors), events.ErrorRateCrossed (error_rate; without a provider of the
+# group that is the model) and events.QueueCrossed (queue): where those are over, level is resolved.
 alerts = Table(
     "wallie_alerts",
     metadata,
@@ -361,29 +362,11 @@ RECORD_TABLES: Final = {  # kind of record, as an export names it → table
     "experiment": experiment_changes,
 }
 
-# Failures that the request causes: the caller cancelled or disconnected, another attempt of the request was answered
-# first, or the request was invalid, or larger than a limit of the account's. Not among the 4xx are errors of the
-# account (401, 402, 403, and what its reason says), timeouts and conflicts (408, 409) and the provider's limits (429).
-_CALLERS_ERRORS: Final = frozenset({CANCELLED, ABANDONED, HEDGED})
-
-
-def ended_by_caller(success: bool, error: str | None, status_code: int | None) -> bool:
-    """Whether the caller caused the failure of an attempt. :data:`BY_CALLER` is the same in SQL."""
-    if success:
-        return False
-    if error in _CALLERS_ERRORS:
-        return True
-    if (error or "").endswith(TOO_LARGE):
-        return True
-    by_account = (error or "").endswith((EXHAUSTED, KEY_REFUSED))
-    return 400 <= (status_code or 0) < 500 and status_code not in PROVIDER_4XX and not by_account
-
-
-# :func:`ended_by_caller`, of a row of ``attempts``.
+# :func:`~wallie_litellm.core.attempt_result.ended_by_caller`, of a row of ``attempts``.
 BY_CALLER: Final = and_(
     not_(attempts.c.success),
     or_(
-        func.coalesce(attempts.c.error, "").in_(sorted(_CALLERS_ERRORS)),
+        func.coalesce(attempts.c.error, "").in_(sorted(CALLERS_ERRORS)),
         func.coalesce(attempts.c.error, "").like(f"%{TOO_LARGE}"),
         and_(
             func.coalesce(attempts.c.status_code, 0).between(400, 499),

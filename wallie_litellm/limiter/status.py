@@ -26,6 +26,15 @@ def describe_all(limiters: Mapping[str, Limiter], wall: float) -> dict[str, Any]
     return {name: describe(limiter.state(), wall) for name, limiter in sorted(limiters.items())}
 
 
+def waiting_requests(limiters: LimiterRegistry) -> dict[str, int]:
+    """How many requests wait, by provider and feature; those for an account or a model are with its provider."""
+    found: dict[str, int] = {}
+    for limiter in limiters:
+        name = limiter.name if limiter.is_feature else limiters.provider_name(limiter.name)
+        found[name] = found.get(name, 0) + limiter.state().waiting
+    return found
+
+
 def describe_providers(limiters: LimiterRegistry, wall: float, rejected: Collection[str] = ()) -> dict[str, Any]:
     """:func:`describe_all` providers, with the accounts of those that are called with several keys, by their digests.
 

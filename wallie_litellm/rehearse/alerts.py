@@ -8,9 +8,11 @@ from typing import Any, Final
 from wallie_litellm.events import (
     ArmStopped,
     BudgetCrossed,
+    ErrorRateCrossed,
     Event,
     LimitOverstated,
     ProviderDown,
+    QueueCrossed,
     QuotaCrossed,
     Unpriced,
 )
@@ -43,6 +45,18 @@ def _stopped(event: Any) -> tuple[str, str]:
     return "critical", f"the arm {event.arm} of {event.experiment} is stopped"
 
 
+def _error_rate(event: Any) -> tuple[str, str]:
+    whose = f"requests for {event.model}" if event.model else f"attempts at {event.provider}"
+    text = f"{event.error_rate:.0%} of the {whose} failed in {event.window:g} s"
+    return ("info", f"{text}, after {event.lasted:.0f} s") if event.resolved else ("critical", text)
+
+
+def _queue(event: Any) -> tuple[str, str]:
+    if event.resolved:
+        return "info", f"the queue for {event.provider} is short again, after {event.lasted:.0f} s"
+    return "warning", f"{event.waiting} or more have waited for {event.provider} for {event.window:g} s"
+
+
 _WORDS: Final[Mapping[type[Any], Callable[[Any], tuple[str, str]]]] = {
     QuotaCrossed: _quota,
     ProviderDown: _down,
@@ -50,6 +64,8 @@ _WORDS: Final[Mapping[type[Any], Callable[[Any], tuple[str, str]]]] = {
     Unpriced: _unpriced,
     LimitOverstated: _overstated,
     ArmStopped: _stopped,
+    ErrorRateCrossed: _error_rate,
+    QueueCrossed: _queue,
 }
 
 

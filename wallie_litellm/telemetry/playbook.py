@@ -21,6 +21,8 @@ _SECTIONS: Final = {
     "provider_down": "breaker-open",
     "unpriced": "unpriced-model",
     "budget": "cost",
+    "error_rate": "error-rate",
+    "queue": "queue",
 }
 
 

@@ -8,7 +8,7 @@
 ``posthog_bisect``         sending a batch in halves, to find the message that is refused
 ``slack``                  Slack's webhook
 ``slack_outbox``           messages that wait, and when they are due
-``slack_messages``         their texts
+``slack_messages``         one alert as a message, or a digest of many
 ``sentry``                 one issue for each request that failed for good
 ``prometheus``             counters and histograms from events
 ``prometheus_metrics``     the metrics of a registry

@@ -11,10 +11,12 @@ from opentelemetry.metrics import Counter, Meter
 from wallie_litellm.events import (
     BreakerChanged,
     BudgetCrossed,
+    ErrorRateCrossed,
     Event,
     ExhaustionForeseen,
     FellBack,
     HealthChanged,
+    QueueCrossed,
     QuotaCrossed,
     Settled,
 )
@@ -46,6 +48,9 @@ class Instruments:
         quota_alerts = meter.create_counter(
             "wallie.quota.alerts", "{alert}", "Crossings of a limit's share, and limits that will run out."
         )
+        episodes = meter.create_counter(
+            "wallie.alert.episodes", "{alert}", "Shares of failures and queues that were too large, or no longer are."
+        )
         self._counts: dict[type, tuple[Counter, Callable[[Any], Attributes]]] = {
             FellBack: (
                 meter.create_counter("wallie.fallbacks", "{request}", "Requests that went on along their chain."),
@@ -73,6 +78,23 @@ class Instruments:
                     "wallie.provider": event.provider,
                     "wallie.quota.dimension": event.dimension,
                     "wallie.alert.level": "forecast",
+                },
+            ),
+            ErrorRateCrossed: (
+                episodes,
+                lambda event: {
+                    "wallie.alert.type": "error_rate",
+                    "wallie.provider": event.provider,
+                    "wallie.model": event.model or "",
+                    "wallie.alert.resolved": event.resolved,
+                },
+            ),
+            QueueCrossed: (
+                episodes,
+                lambda event: {
+                    "wallie.alert.type": "queue",
+                    "wallie.provider": event.provider,
+                    "wallie.alert.resolved": event.resolved,
                 },
             ),
             BudgetCrossed: (

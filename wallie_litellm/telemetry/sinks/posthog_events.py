@@ -16,12 +16,14 @@ from wallie_litellm.events import (
     ArmStopped,
     BudgetCrossed,
     Ended,
+    ErrorRateCrossed,
     Event,
     ExhaustionForeseen,
     FellBack,
     HealthChanged,
     LimitOverstated,
     OrderChanged,
+    QueueCrossed,
     QuotaCrossed,
     Settled,
     Unpriced,
@@ -262,6 +264,44 @@ def _arm_stopped(event: ArmStopped) -> Captured:
     )
 
 
+def _error_rate(event: ErrorRateCrossed) -> Captured:
+    return Captured(
+        QUOTA,
+        None,
+        {
+            **({"provider": event.provider} if event.provider else {"model": event.model}),
+            "type": "error_rate",
+            "dimension": "error_rate",
+            "utilization": _share(event.error_rate),
+            "used": event.error_rate,
+            "limit": event.limit,
+            "failed": event.failed,
+            "requests": event.requests,
+            **_episode(event),
+        },
+    )
+
+
+def _queue(event: QueueCrossed) -> Captured:
+    return Captured(
+        QUOTA,
+        None,
+        {
+            "provider": event.provider,
+            "type": "queue",
+            "dimension": "queue",
+            "utilization": _share(event.waiting / event.limit),
+            "used": event.waiting,
+            "limit": event.limit,
+            **_episode(event),
+        },
+    )
+
+
+def _episode(event: ErrorRateCrossed | QueueCrossed) -> dict[str, Any]:
+    return {"window": event.window, "resolved": event.resolved, "lasted": event.lasted}
+
+
 def _unpriced(event: Unpriced) -> Captured:
     return Captured(
         QUOTA,
@@ -313,6 +353,8 @@ _TRANSLATIONS: Mapping[type, Callable[[Any], Captured]] = {
     ExhaustionForeseen: _exhaustion_foreseen,
     LimitOverstated: _overstated,
     ArmStopped: _arm_stopped,
+    ErrorRateCrossed: _error_rate,
+    QueueCrossed: _queue,
     Unpriced: _unpriced,
     BudgetCrossed: _budget_crossed,
 }

@@ -48,7 +48,7 @@ class Gauges:
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """The names alone, with which the registry finds clashes; no source is read."""
-        return [*_gauges({}, {}, {}, {}), _not_hedged({}), _positions([]), *_budgets([])]
+        return [*_gauges({}, {}, {}, {}), _not_hedged({}), _positions([]), *_budgets([]), _going_on([])]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """All gauges with their current values."""
@@ -59,18 +59,29 @@ class Gauges:
         hedges: dict[str, Mapping[str, Any]] = {}
         orders: list[Mapping[str, Any]] = []
         budgets: list[Mapping[str, Any]] = []
+        alerts: list[Mapping[str, Any]] = []
         for source in tuple(self._sources):
             status = source.status()
             found: Mapping[str, Mapping[str, Any]] = status.get("providers", {})
             hedges.update(status.get("routing", {}).get("hedge", {}))
             orders += status.get("routing", {}).get("order", ())
             budgets += status.get("budgets", ())
+            alerts += status.get("alerts", ())
             providers.update(found)
             breaker.update({**source.breaker, **{name: one["breaker"]["state"] for name, one in found.items()}})
             health.update({**source.health, **{name: one["health"] for name, one in found.items()}})
             sinks.update(source.sinks())
         gauges = _gauges(providers, breaker, health, sinks)
-        return [*gauges, _not_hedged(hedges), _positions(orders), *_budgets(budgets)]
+        return [*gauges, _not_hedged(hedges), _positions(orders), *_budgets(budgets), _going_on(alerts)]
+
+
+def _going_on(alerts: Sequence[Mapping[str, Any]]) -> GaugeMetricFamily:
+    return _gauge(
+        "wallie_alert_going_on",
+        "1 for a share of failures (error_rate) or a queue (queue) that is too large at present.",
+        ("type", "provider", "model"),
+        {(one["type"], one["provider"], one["model"] or ""): 1.0 for one in alerts},
+    )
 
 
 def _budgets(rows: Sequence[Mapping[str, Any]]) -> Iterator[GaugeMetricFamily]:

@@ -22,7 +22,8 @@ from wallie_litellm.core.backoff import Backoff
 from wallie_litellm.core.retry_after import parse_retry_after
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import Event
-from wallie_litellm.telemetry.sinks.slack_messages import FactSelector, Groups, count_of, message_of
+from wallie_litellm.telemetry.alert_facts import FactSelector
+from wallie_litellm.telemetry.sinks.slack_messages import Groups, count_of, message_of
 from wallie_litellm.telemetry.sinks.slack_outbox import Outbox
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ _THREAD: Final = "wallie-slack"  # the name of the thread that sends
 _MUTED_FOR: Final = 3600.0  # seconds until a webhook that Slack calls invalid is tried again
 _TIMEOUT: Final = 10.0  # seconds for each step of a request
 _RETRIED: Final = frozenset({408, 425, 429})  # statuses; those from 500 on are retried too
+_NOT_URGENT: Final = "quota.warning"  # the type of alerts that are not sent
 _INVALID_MESSAGE: Final = 400  # status of a single message that Slack refuses; the webhook itself may be valid
 
 
@@ -67,7 +69,7 @@ class SlackSink:
 
     def handle(self, events: Sequence[Event]) -> None:
         """Queue the facts among ``events``. Never waits for Slack."""
-        facts = [fact for event in events if (fact := self._facts.of(event)) is not None]
+        facts = [fact for event in events if (fact := self._facts.of(event)) is not None and fact.type != _NOT_URGENT]
         if not facts:
             return
         with self._changed:

@@ -1,41 +1,13 @@
-"""The facts that are sent to Slack, and their texts."""
+"""Slack's messages: one fact in full, or a digest of many."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from wallie_litellm.core.exhaustion_text import exhaustion_text
-from wallie_litellm.core.scrubbing import one_line
-from wallie_litellm.events import (
-    ArmStopped,
-    BreakerChanged,
-    BudgetCrossed,
-    Event,
-    ExhaustionForeseen,
-    LimitOverstated,
-    QuotaCrossed,
-    Unpriced,
-)
-from wallie_litellm.telemetry.playbook import COMMAND, section_of
+from wallie_litellm.telemetry.alert_facts import Fact, utc_text
+from wallie_litellm.telemetry.playbook import COMMAND
 
 _MOST_LINES: Final = 40  # of a digest: Slack cuts a text off at 40,000 characters
-_LONGEST_NAME: Final = 120  # characters of a name or a reason
-
-
-class Fact(NamedTuple):
-    """An alert in Slack's mrkdwn; a digest counts facts of the same ``key`` together. ``at`` is Unix seconds.
-
-    ``section`` is the playbook's, where it has one.
-    """
-
-    key: tuple[str, ...]
-    title: str
-    at: float
-    text: str
-    section: str | None = None
 
 
 class Group(NamedTuple):
@@ -62,165 +34,6 @@ def count_of(groups: Groups) -> int:
     return sum(group.number for group in groups.values())
 
 
-class FactSelector:
-    """Makes facts of the events that are sent to Slack; keeps which providers have been reported as not called."""
-
-    def __init__(self) -> None:
-        # (provider, model or None) → since when (Unix seconds) the breaker is open
-        self._cut_off: dict[tuple[str, str | None], float] = {}
-        self._makers: Mapping[type, Callable[[Any], Fact | None]] = {
-            QuotaCrossed: _quota,
-            ExhaustionForeseen: _foreseen,
-            LimitOverstated: _overstated,
-            Unpriced: _unpriced,
-            BudgetCrossed: _budget,
-            ArmStopped: _arm_stopped,
-            BreakerChanged: self._breaker,
-        }
-
-    def of(self, event: Event) -> Fact | None:
-        """The fact of ``event``; ``None`` for one that is not sent."""
-        make = self._makers.get(type(event))
-        return make(event) if make is not None else None
-
-    def _breaker(self, event: BreakerChanged) -> Fact | None:
-        if event.after == event.before:
-            return None
-        key = event.provider, event.model
-        if event.after == "forced_open":
-            self._cut_off.setdefault(key, event.at)
-            return _forced(event)
-        if event.after == "open":
-            if key in self._cut_off:  # a failed probe opened it again: the same outage, reported before
-                return None
-            self._cut_off[key] = event.at
-            return _opened(event)
-        if event.after == "half_open":
-            return None
-        since = self._cut_off.pop(key, None)
-        return _closed(event, since) if event.after == "closed" and event.before != "disabled" else None
-
-
-def _opened(event: BreakerChanged) -> Fact:
-    reason = f" after: {_escaped(event.reason)}" if event.reason else ""
-    return Fact(
-        ("opened", event.provider, event.model or ""),
-        "Breaker opened",
-        event.at,
-        f"{_cut_off(event)} is not called any more{reason}. Next probe {_in(event.at, event.reopens_in)}.",
-        section_of("provider_down"),
-    )
-
-
-def _forced(event: BreakerChanged) -> Fact:
-    return Fact(
-        ("forced", event.provider, event.model or ""),
-        "Breaker opened by the operator",
-        event.at,
-        f"{_cut_off(event)} is not called any more until the operator closes its breaker.",
-    )
-
-
-def _closed(event: BreakerChanged, since: float | None) -> Fact:
-    after = "" if since is None else f" after {_duration(event.at - since)}"
-    return Fact(
-        ("closed", event.provider, event.model or ""),
-        "Breaker closed",
-        event.at,
-        f"{_cut_off(event)} is called again{after}.",
-    )
-
-
-def _cut_off(event: BreakerChanged) -> str:
-    """What the breaker is that of."""
-    return f"{_code(event.model)} at {_code(event.provider)}" if event.model else _code(event.provider)
-
-
-def _quota(event: QuotaCrossed) -> Fact | None:
-    if event.level != "critical":
-        return None
-    return Fact(
-        ("quota", event.provider, event.model or "", event.dimension),
-        "Quota critical",
-        event.at,
-        f"{_of_model(event.model)}{_code(event.provider)} is at {_percent(event.utilization)} of its "
-        f"{_code(event.dimension)} limit ({event.used:,.0f} of {event.limit:,}). "
-        f"All of it is free again {_in(event.at, event.reset_in)}.",
-        section_of("quota", event.dimension, event.utilization),
-    )
-
-
-def _foreseen(event: ExhaustionForeseen) -> Fact:
-    times = event.exhausts_at, event.earliest, event.latest
-    ends = exhaustion_text(*times, event.reset_at, event.timezone, event.at)
-    what = f"{_of_model(event.model)}{_code(event.provider)} {_code(event.dimension)}"
-    amounts = f"{event.expected:,.0f} are expected in the day, of {event.limit:,.0f}"
-    if not event.provider:
-        what, amounts = "The month's budget", f"${event.expected:,.2f} are expected, of ${event.limit:,.2f}"
-    return Fact(
-        ("forecast", event.provider, event.model or "", event.dimension),
-        "Limit will run out" if event.provider else "Budget will run out",
-        event.at,
-        f"{what} {ends}. {amounts}.",
-        section_of("forecast" if event.provider else "budget"),
-    )
-
-
-def _of_model(model: str | None) -> str:
-    return f"{_code(model)} at " if model else ""
-
-
-def _overstated(event: LimitOverstated) -> Fact:
-    return Fact(
-        ("overstated", event.provider, event.model, event.dimension),
-        "Limit larger than the account's",
-        event.at,
-        f"The file gives {_code(event.model)} at {_code(event.provider)} {event.configured:,} "
-        f"{_code(event.dimension)}, and the account has {event.learned:,}. "
-        "`wallie-litellm limits --write` prints what it has.",
-    )
-
-
-def _unpriced(event: Unpriced) -> Fact:
-    return Fact(
-        ("unpriced", event.provider),
-        "Model without a price",
-        event.at,
-        f"{_code(event.model)} at {_code(event.provider)} calls {_code(event.deployment)}, whose price is unknown: "
-        "what it costs is missing from every total. Set the prices in its `model_info`.",
-        section_of("unpriced"),
-    )
-
-
-def _budget(event: BudgetCrossed) -> Fact:
-    whose = "".join(f" of {_code(name)}" for name in (event.user_id, event.feature) if name)
-    then = _ONCE_EXHAUSTED.get(event.on_exhausted or "", "") if event.level == "exhausted" else ""
-    return Fact(
-        ("budget", event.level, event.feature or "", event.user_id or "", event.window),
-        f"Budget {_escaped(event.level)}",
-        event.at,
-        f"{_code(event.month)}{whose} has cost ${event.spent_usd:,.2f} of ${event.budget_usd:,.2f} "
-        f"({_percent(event.utilization)}).{then}",
-        section_of("budget"),
-    )
-
-
-_ONCE_EXHAUSTED: Final = {
-    "cheapest": " Its requests now go to the cheapest member of their chain.",
-    "refuse": " Its requests are now refused.",
-}
-
-
-def _arm_stopped(event: ArmStopped) -> Fact:
-    return Fact(
-        ("arm_stopped", event.experiment, event.arm),
-        "Arm of an experiment stopped",
-        event.at,
-        f"{_code(event.arm)} has not answered {_percent(event.error_rate)} of its last {event.requests:,} requests in "
-        f"{_code(event.experiment)}, and may not answer {_percent(event.limit)}. Its requests go to the other arms.",
-    )
-
-
 def message_of(groups: Groups) -> str:
     """The text of a message: one fact in full, several as a digest of counts with the last fact of each kind."""
     if count_of(groups) == 1:
@@ -229,7 +42,7 @@ def message_of(groups: Groups) -> str:
     first, last = min(group.first_at for group in groups.values()), max(group.last.at for group in groups.values())
     shown = list(groups.values())[:_MOST_LINES]
     rest = count_of(groups) - sum(group.number for group in shown)
-    lines = [f"*{count_of(groups):,} alerts from {_utc(first)} to {_utc(last)}*", *map(_line, shown)]
+    lines = [f"*{count_of(groups):,} alerts from {utc_text(first)} to {utc_text(last)}*", *map(_line, shown)]
     more = [f"• … and {rest:,} more"] if rest else []
     return "\n".join([*lines, *more, *_advice(groups)])
 
@@ -243,32 +56,3 @@ def _advice(groups: Groups) -> list[str]:
 def _line(group: Group) -> str:
     times = f" ({group.number:,} times, the last)" if group.number > 1 else ""
     return f"• *{group.last.title}{times}:* {group.last.text}"
-
-
-def _escaped(text: str) -> str:
-    """``text`` on one line, without the characters that make mentions and links."""
-    line = one_line(text[:_LONGEST_NAME], " ")
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _code(name: str) -> str:
-    # Slack makes links of bare addresses, but not within backquotes.
-    return f"`{_escaped(name.replace('`', chr(39)))}`"
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.0f} %"
-
-
-def _in(at: float, seconds: float) -> str:
-    return f"in {_duration(seconds)} ({_utc(at + seconds)})" if math.isfinite(seconds) else "at an unknown time"
-
-
-def _utc(at: float) -> str:
-    return datetime.fromtimestamp(round(at), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _duration(seconds: float) -> str:
-    whole = max(0, round(seconds))
-    parts = ((whole // 86_400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s"))
-    return " ".join([f"{number} {unit}" for number, unit in parts if number][:2]) or "0 s"

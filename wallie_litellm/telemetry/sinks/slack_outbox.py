@@ -6,7 +6,8 @@ import math
 from collections import deque
 from typing import Final
 
-from wallie_litellm.telemetry.sinks.slack_messages import Fact, Group, Groups, count_of, fold
+from wallie_litellm.telemetry.alert_facts import Fact
+from wallie_litellm.telemetry.sinks.slack_messages import Group, Groups, count_of, fold
 
 _PACE: Final = 1.0  # seconds between two messages: Slack's documented limit for a webhook
 
