@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -21,6 +22,7 @@ class Webhook:
 
     def __init__(self, *, listening: bool = True) -> None:
         self.messages: list[dict[str, Any]] = []
+        self.posts: list[tuple[dict[str, str], bytes]] = []  # headers, with names in lower case, and bodies of all
         self.requests = 0
         self.script: deque[Answer] = deque()
         self.always: Answer | None = None
@@ -66,18 +68,21 @@ class Webhook:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, headers, body = webhook._answer()
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                webhook.posts.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                message = json.loads(body)
+                status, headers, text = webhook._answer()
                 if self.path != PATH:
-                    status, body = 404, "no_service"
+                    status, text = 404, "no_service"
                 if status == 200:
                     webhook.messages.append(message)
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
-                self.wfile.write(body.encode())
+                with suppress(ConnectionError):  # of a sender that does not read it
+                    self.wfile.write(text.encode())
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 pass

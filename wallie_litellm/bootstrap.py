@@ -21,6 +21,7 @@ from wallie_litellm.clock import Clock
 from wallie_litellm.config import RouterConfig, WallieConfig, load_config
 from wallie_litellm.config.changes import ConfigChange
 from wallie_litellm.config.used_providers import used_models
+from wallie_litellm.config.webhooks import WebhookSettings
 from wallie_litellm.core.daily_quota import last_midnight
 from wallie_litellm.core.day_forecast import Forecast
 from wallie_litellm.core.demand import NOTHING, Demand, shares
@@ -281,6 +282,8 @@ def _sinks(loaded: RouterConfig, guard: Guard) -> Iterator[Callable[[], Sink]]:
     if (slack := telemetry.slack) is not None and slack.webhook_url is not None:
         webhook = slack.webhook_url.get_secret_value()
         yield lambda: _sink("slack").SlackSink(webhook)
+    for name, settings in telemetry.webhooks.items():
+        yield partial(_webhook, name, settings)
     if (sentry := telemetry.sentry) is not None and sentry.dsn is not None:
         dsn = sentry.dsn.get_secret_value()
         yield lambda: _sink("sentry").SentrySink(dsn)
@@ -322,6 +325,20 @@ def ledger_sink(config: WallieConfig) -> Callable[[], Sink] | None:
 def _spool(folder: Path, name: str, receiver: str) -> Path:
     """The spool of one receiver: records for one database or project must not reach another."""
     return folder / f"{name}-{sha256(receiver.encode()).hexdigest()[:12]}"
+
+
+def _webhook(name: str, settings: WebhookSettings) -> Sink:
+    from wallie_litellm.telemetry.sinks.webhook import WebhookSink
+    from wallie_litellm.telemetry.sinks.webhook_messages import Sender
+
+    return WebhookSink(
+        name,
+        settings.url.get_secret_value(),
+        Sender(settings.installation or socket.gethostname(), settings.page),
+        secret=None if settings.secret is None else settings.secret.get_secret_value(),
+        form=settings.format,
+        events=settings.events,
+    )
 
 
 def _prometheus(guard: Guard, loaded: RouterConfig) -> Sink:

@@ -48,6 +48,14 @@ def test_a_sink_without_its_secret_is_off_and_a_note_says_so(
     assert check(entry("openai/gpt-4o"), wallie=wallie, ignore_keys=True).notes == ()
 
 
+def test_a_webhook_for_no_alert_and_one_that_others_can_read_are_noted(check: Any) -> None:
+    ops = {"url": "http://ops.invalid/x", "events": ["breaker.*", "quota.full"]}
+    wallie = {"telemetry": {"webhooks": {"ops": ops, "own": {"url": "http://127.0.0.1:9/x"}}}}
+    events, url = check(entry("openai/gpt-4o"), wallie=wallie).notes
+    assert "wallie.telemetry.webhooks.ops.events: quota.full is no type of an alert; there are quota.warning" in events
+    assert "wallie.telemetry.webhooks.ops.url: http to another machine" in url
+
+
 PACKAGES = {
     "posthog": ("posthog", {"telemetry": {"posthog": {"api_key": "phc_fake"}}}),
     "sentry": ("sentry_sdk", {"telemetry": {"sentry": {"dsn": "https://fake@sentry.invalid/1"}}}),

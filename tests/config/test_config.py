@@ -86,6 +86,7 @@ def test_defaults_are_the_designs(section: dict[str, Any] | None) -> None:
         "sentry": None,
         "prometheus": None,
         "opentelemetry": None,
+        "webhooks": {},
         "sinks": (),
         "spool": "wallie-spool",
     }

@@ -33,6 +33,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 COMMAND = re.compile(r"^(?:\$ )?(wallie-litellm .*?)(?:\s+#.*|\s+\|.*|\s+>.*)?$", re.MULTILINE)
 
+WEBHOOK = {"URL": "https://ops.invalid/hook", "SECRET": f"whsec_{'A' * 32}"}  # what variables of webhooks hold
+
 
 class Block(NamedTuple):
     page: Path
@@ -87,6 +89,7 @@ def test_yaml_is_a_configuration_that_is_accepted(block: Block) -> None:
         {"model_name": name, "litellm_params": {"model": f"openai/{name}"}} for name in sorted(named_groups(data))
     ]
     variables = dict.fromkeys(re.findall(r"os\.environ/(\w+)", block.text), "a-value")
+    variables |= {name: WEBHOOK[name.rpartition("_")[2]] for name in variables if "_WEBHOOK_" in name}
     parse_config({"model_list": deployments, **data}, block.page, env=variables)
 
 

@@ -36,7 +36,7 @@ from wallie_litellm.check.models import (
 )
 from wallie_litellm.check.packages import proxy_package_problems
 from wallie_litellm.check.settings import late_variables, settings_problems, unset_references
-from wallie_litellm.check.sinks import ledger_file_problems, secret_notes, sink_problems
+from wallie_litellm.check.sinks import ledger_file_problems, secret_notes, sink_problems, webhook_notes
 from wallie_litellm.check.store import store_problems
 from wallie_litellm.config import Dimension, RouterConfig, load_config
 from wallie_litellm.core.scrubbing import one_line
@@ -129,6 +129,7 @@ def check_file(
         *experiment_notes(config, deployments),
         *forecast_notes(config),
         *alert_notes(config),
+        *webhook_notes(config),
     ]
     if not library:
         found += callback_problems(config)

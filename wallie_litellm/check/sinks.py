@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 from wallie_litellm.check.packages import is_installed
 from wallie_litellm.config import RouterConfig
+from wallie_litellm.core.loopback import is_loopback
 from wallie_litellm.errors import ConfigError
+from wallie_litellm.telemetry.alert_facts import FACT_TYPES
 
 
 class _Sink(NamedTuple):
@@ -75,6 +79,18 @@ def secret_notes(config: RouterConfig) -> Iterator[str]:
         if not is_on:
             where = f"wallie.telemetry.{sink.section}"
             yield f"{where}: no {sink.secret} here and no {sink.variable} in the environment: off"
+
+
+def webhook_notes(config: RouterConfig) -> Iterator[str]:
+    """Patterns of alerts that no alert has, and addresses that others can read on the way."""
+    for name, settings in config.wallie.telemetry.webhooks.items():
+        where = f"wallie.telemetry.webhooks.{name}"
+        for pattern in settings.events:
+            if not any(fnmatchcase(known, pattern) for known in FACT_TYPES):
+                yield f"{where}.events: {pattern} is no type of an alert; there are {', '.join(FACT_TYPES)}"
+        url = urlsplit(settings.url.get_secret_value())
+        if url.scheme == "http" and not is_loopback(url.hostname or ""):
+            yield f"{where}.url: http to another machine: what is sent can be read on its way"
 
 
 def _configured(config: RouterConfig) -> Iterator[tuple[_Sink, bool]]:

@@ -6,6 +6,7 @@
 ``budgets``           what features and users may spend
 ``hedging``           a feature's ``hedge`` in it
 ``telemetry``         its sinks
+``webhooks``          those that alerts are posted to
 ``routing``           what decides where requests go first
 ``tiers``             names for chains, and which of them ``auto`` chooses
 ``caching``           a feature's caches

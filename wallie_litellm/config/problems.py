@@ -18,6 +18,10 @@ _SHOWN: Final = 60  # characters of a text that are shown
 
 _SHOWN_SETTINGS: Final = frozenset({"first_token"})  # named like a secret, and none
 
+# Its settings, under names that the file chooses, are addresses that are secrets by themselves; but for these.
+_WEBHOOKS: Final = "wallie.telemetry.webhooks."
+_SHOWN_OF_WEBHOOKS: Final = frozenset({"format", "events"})
+
 _NEEDED: Final = {  # pydantic's own error types → what was expected
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
@@ -64,6 +68,8 @@ def show(value: object, where: str = "") -> str:
 
 def _hides(where: str) -> bool:
     name = where.rpartition(".")[2]
+    if where.startswith(_WEBHOOKS):
+        return name not in _SHOWN_OF_WEBHOOKS
     return name not in _SHOWN_SETTINGS and is_secret_setting(name)
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pydantic import Field
+
 from wallie_litellm.config.section import Section
 from wallie_litellm.config.values import Folder, Host, Port, Secret, SecretUrl, SinkPaths, Switch, WebUrl
+from wallie_litellm.config.webhooks import WebhookSettings
 
 
 class PostHogSettings(Section):
@@ -45,7 +50,7 @@ class TelemetrySettings(Section):
     """Where events go; a section that is ``None`` is off.
 
     ``sinks``: the application's own sinks, as ``module:Class``. ``spool``: the folder in which records wait on disk
-    while the ledger's database or PostHog is away.
+    while the ledger's database or PostHog is away. ``webhooks``: addresses to which alerts are posted, by name.
     """
 
     posthog: PostHogSettings | None = None
@@ -53,5 +58,6 @@ class TelemetrySettings(Section):
     sentry: SentrySettings | None = None
     prometheus: PrometheusSettings | None = None
     opentelemetry: OpenTelemetrySettings | None = None
+    webhooks: Mapping[str, WebhookSettings] = Field(default_factory=dict)
     sinks: SinkPaths = ()
     spool: Folder = "wallie-spool"

@@ -5,6 +5,7 @@ Every validator refuses rather than guesses: text is never read as a number, and
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections.abc import Callable
@@ -21,6 +22,8 @@ SHORTEST_STORE_TIMEOUT: Final = 0.01  # seconds
 LONGEST_STORE_TIMEOUT: Final = 10.0  # seconds
 LARGEST_COUNT: Final = 10**15  # exact as a float, in Lua and in every database
 LONGEST_PATTERN: Final = 256  # characters
+SHORTEST_WEBHOOK_SECRET: Final = 24  # bytes; Standard Webhooks 1.0.0, "Signature scheme"
+LONGEST_WEBHOOK_SECRET: Final = 64  # bytes
 
 _CHARACTER_SET: Final = re.compile(r"\[!?+\]?+[^]]*\]")  # as fnmatch has them: a "]" at the beginning is in the set
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -230,6 +233,29 @@ def _sink_paths(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _alert_patterns(value: object) -> tuple[str, ...]:
+    text = "a list of types of alerts, or of patterns such as 'quota.*'"
+    if not isinstance(value, list | tuple) or not value:
+        raise expected(text)
+    for pattern in value:
+        if not isinstance(pattern, str) or not re.fullmatch(r"[a-z_*]+(\.[a-z_*]+)?", pattern):
+            raise expected(f"{text}; {pattern!r:.100} is none")
+    return tuple(value)
+
+
+def _webhook_secret(value: object) -> SecretStr:
+    """A secret as Standard Webhooks serializes it: 24 to 64 random bytes in base64, after ``whsec_``."""
+    secret = _secret(value)
+    prefix, _, encoded = secret.get_secret_value().partition("_")
+    try:
+        size = len(base64.b64decode(encoded, validate=True))
+    except ValueError:
+        size = 0
+    if prefix != "whsec" or not SHORTEST_WEBHOOK_SECRET <= size <= LONGEST_WEBHOOK_SECRET:
+        raise expected("'whsec_' and 24 to 64 bytes in base64, as `openssl rand -base64 32` prints them")
+    return secret
+
+
 def mask_url(url: str) -> str:
     """The URL as it may be shown: only its scheme if it could carry a password."""
     return f"{url.partition('://')[0]}://***" if "@" in url or "?" in url else url
@@ -266,4 +292,7 @@ Switch = Annotated[bool, BeforeValidator(_switch)]
 SinkPaths = Annotated[tuple[str, ...], BeforeValidator(_sink_paths)]
 WebUrl = Annotated[str, BeforeValidator(_web_url)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+AlertPatterns = Annotated[tuple[str, ...], BeforeValidator(_alert_patterns)]
+Label = Annotated[str, BeforeValidator(_text("a name of at most 100 characters", r"[^\x00-\x1f]{1,100}"))]
+WebhookSecret = Annotated[SecretStr, BeforeValidator(_webhook_secret)]
 SecretUrl = Annotated[SecretStr, BeforeValidator(_secret_url)]

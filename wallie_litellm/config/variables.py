@@ -29,6 +29,8 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
     "SENTRY_DSN": ("telemetry", "sentry", "dsn"),
 }
 
+_WEBHOOKS: Final = ("telemetry", "webhooks")  # a mapping by name, whose values may name variables
+
 
 def variables_of_file(section: object, env: Mapping[str, str]) -> tuple[dict[str, str], list[Problem]]:
     """The variables that ``environment_variables`` sets, as LiteLLM's proxy does, and what is wrong with them.
@@ -103,6 +105,9 @@ class Overlay:
             self._resolve_reference(keys, env)
             if env.get(name) and self._applies(name):
                 self._put(keys, env[name], name)
+        for name in filter(lambda name: isinstance(name, str), list(self._parent((*_WEBHOOKS, "")) or ())):
+            for key in ("url", "secret"):
+                self._resolve_reference((*_WEBHOOKS, name, key), env)
 
     def with_source(self, problem: Problem) -> Problem:
         """The problem, naming the variable if its value did not come from the file."""

@@ -3,6 +3,7 @@
 ``bus``         queues events for the sinks, without making a request wait
 ``sink``        the protocol of a sink
 ``alert_facts``  the alerts among the events, in words
+``http_log``    addresses that are secrets stay out of the log
 ``playbook``    what to do when an alert comes
 ``spool``       records on disk until their receiver is back
 ``spool_file``  a file of it

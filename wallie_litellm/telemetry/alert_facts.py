@@ -30,10 +30,32 @@ from wallie_litellm.telemetry.playbook import section_of
 _LONGEST_NAME: Final = 120  # characters of a name or a reason
 
 
+# Every type of a fact, and what it is about.
+FACT_TYPES: Final[Mapping[str, str]] = {
+    "quota.warning": "a limit is used to its warning share",
+    "quota.critical": "a limit is used to its critical share",
+    "quota.forecast": "a limit per day will be used up before it resets",
+    "quota.limit_overstated": "the file promises more of a limit than the account has",
+    "budget.warning": "a budget is spent to its warning share",
+    "budget.critical": "a budget is spent to its critical share",
+    "budget.exhausted": "a budget is used up",
+    "budget.forecast": "the month's budget will be used up",
+    "breaker.opened": "a provider, or a model at it, is not called any more",
+    "breaker.opened_by_operator": "the same, by an operator's doing",
+    "breaker.closed": "it is called again",
+    "error_rate.high": "too large a share of requests or attempts fails",
+    "error_rate.resolved": "that is over",
+    "queue.standing": "a queue does not empty",
+    "queue.resolved": "it is short again",
+    "model.unpriced": "a model without a price is called",
+    "experiment.arm_stopped": "the guardrail of an experiment has stopped an arm",
+}
+
+
 class Fact(NamedTuple):
     """An alert in words; a digest counts facts of the same ``key`` together. ``at`` is Unix seconds.
 
-    ``type`` is a name such as ``quota.critical``, ``severity`` is ``critical``, ``warning`` or ``info``, for what is
+    ``type`` is one of :data:`FACT_TYPES`, ``severity`` is ``critical``, ``warning`` or ``info``, for what is
     over. ``section`` is the playbook's, where it has one.
     """
 

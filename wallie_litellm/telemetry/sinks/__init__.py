@@ -9,6 +9,8 @@
 ``slack``                  Slack's webhook
 ``slack_outbox``           messages that wait, and when they are due
 ``slack_messages``         one alert as a message, or a digest of many
+``webhook``                any address, by HTTP POST
+``webhook_messages``       what is posted: a document, or a chat's message; and its signature
 ``sentry``                 one issue for each request that failed for good
 ``prometheus``             counters and histograms from events
 ``prometheus_metrics``     the metrics of a registry

@@ -23,6 +23,7 @@ from wallie_litellm.core.retry_after import parse_retry_after
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import Event
 from wallie_litellm.telemetry.alert_facts import FactSelector
+from wallie_litellm.telemetry.http_log import hide_requests_of
 from wallie_litellm.telemetry.sinks.slack_messages import Groups, count_of, message_of
 from wallie_litellm.telemetry.sinks.slack_outbox import Outbox
 
@@ -65,7 +66,7 @@ class SlackSink:
         self._muted_until = -math.inf
         self._counts = {"delivered": 0, "messages": 0, "failed": 0, "dropped": 0}
         self._facts = FactSelector()
-        logging.getLogger("httpx").addFilter(_is_not_ours)  # the same filter is added once
+        hide_requests_of(_THREAD)
 
     def handle(self, events: Sequence[Event]) -> None:
         """Queue the facts among ``events``. Never waits for Slack."""
@@ -214,11 +215,6 @@ def _valid_url(webhook_url: str) -> str:
             ]
         )
     return webhook_url
-
-
-def _is_not_ours(_record: logging.LogRecord) -> bool:
-    # httpx logs every request's address, and the address of a webhook is sufficient to write to its channel.
-    return threading.current_thread().name != _THREAD
 
 
 def _error_code(body: str) -> str:
