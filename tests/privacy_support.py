@@ -35,6 +35,7 @@ def marked_data(folder: Path, receivers: Receivers, ledger: str) -> dict[str, An
         "telemetry": {
             "posthog": {"api_key": endpoint.project_key, "host": endpoint.url},
             "slack": {"webhook_url": webhook.url},
+            "webhooks": {"ops": {"url": webhook.url}},
             "sentry": {"dsn": ingestion.dsn},
             "prometheus": {},
             "spool": str(folder / "spool"),

@@ -103,12 +103,13 @@ async def test_no_prompt_answer_or_key_is_written_anywhere(marked_fleet, receive
     contents |= {
         "posthog": "\n".join(endpoint.bodies),
         "slack": "\n".join(webhook.texts),
+        "webhooks": "\n".join(body.decode() for _, body in webhook.posts if b'"severity"' in body),
         "sentry": "\n".join(envelope.raw for envelope in ingestion.envelopes),
         "spans": "\n".join(span.to_json() for span in spans.get_finished_spans()),
         "logs": "\n".join(record.getMessage() for record in caplog.records if "wallie" in record.name),
         **written(tmp_path),
     }
-    for name in ("prometheus", "posthog", "slack", "sentry", "spans"):
+    for name in ("prometheus", "posthog", "slack", "webhooks", "sentry", "spans"):
         assert len(contents[name]) > 100, f"{name} has received nothing, so that its check proves nothing"
     kept = "\n".join(text for file, text in contents.items() if "wallie.db" in file or "spool" in file)
     assert "conversationId" in kept
