@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wallie_litellm.core.limit_headers import VOCABULARIES, ResetFormat
+from wallie_litellm.core.limit_headers import VOCABULARIES, ResetFormat, go_duration
 from wallie_litellm.core.limit_sightings import LARGEST, LONGEST, Sighting, date_in, reset_in, sightings_in, wait_in
 
 WALL = 1_790_000_000.0  # Mon, 21 Sep 2026 14:13:20 GMT
@@ -229,6 +229,15 @@ def test_every_vocabulary_and_every_malformed_value_is_read(prefix: str) -> None
 )
 def test_resets_are_read_in_the_vendors_own_format(reset_format: ResetFormat, text: str, seconds: float | None) -> None:
     assert reset_in(reset_format, text, WALL) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0s"), (0.12, "120ms"), (1, "1s"), (179.56, "2m59.56s"), (360, "6m0s"), (3720, "1h2m0s"), (-1, "0s")],
+)
+def test_a_duration_is_written_as_it_is_read(seconds: float, text: str) -> None:
+    assert go_duration(seconds) == text
+    assert reset_in(ResetFormat.DURATION, text, WALL) == pytest.approx(max(0.0, seconds))
 
 
 def test_the_wait_of_a_429_is_read_where_a_vendor_has_a_header_of_its_own_for_it() -> None:

@@ -38,11 +38,11 @@ def deployment(upstream: Upstream, model: str, key: str = "sk-one") -> dict[str,
     return {"model_name": model, "litellm_params": params, "model_info": {"id": f"{model}-{key}"}}
 
 
-def file(upstream: Upstream, openais: dict[str, Any]) -> Any:
+def file(upstream: Upstream, openais: dict[str, Any], **wallie: Any) -> Any:
     return parse_config(
         {
             "model_list": [deployment(upstream, "a"), deployment(upstream, "b")],
-            "wallie": {"providers": {"openai": openais}, "ledger": None},
+            "wallie": {"providers": {"openai": openais}, "ledger": None, **wallie},
         }
     )
 
@@ -94,6 +94,31 @@ async def test_enforce_keeps_to_what_an_answer_tells_of_its_model(upstream: Upst
     await ask(router, stream=stream)
     assert router.guard.status()["providers"]["openai"]["models"]["a"]["quota"]["rpm"]["used"] == 1
     assert [(one.model, one.configured, one.learned) for one in bus.of(LimitOverstated)] == [("a", 500, 60)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("feature", "limit", "left"), [("nightly", "3", "2"), ("chat", "30", "28"), (None, "30", "28")]
+)
+async def test_callers_are_told_the_limits_here_in_place_of_the_vendors(
+    upstream: Upstream, stream: bool, feature: str | None, limit: str, left: str
+) -> None:
+    upstream.prepare({"a": [told(500, 499), told(500, 498)]})
+    features = {"nightly": {"limits": {"rpm": 3}}, "chat": {"limits": {"rpm": 1000}}}
+    limits = {"rpm": 100, "learn": "enforce", "models": {"a": {"rpm": 30}}}
+    config = file(upstream, limits, features=features, rate_limit_headers="own")
+    router = build_router(config, guard=Guard(config.wallie))
+    await ask(router)
+    answer = await router.acompletion("a", PROMPT, stream=stream, metadata={"feature": feature} if feature else {})
+    if stream:
+        assert [chunk async for chunk in answer]
+    headers = answer._hidden_params["additional_headers"]
+    told_here = {name: str(value) for name, value in headers.items() if name.startswith("x-ratelimit-")}
+    assert told_here.pop("x-ratelimit-reset-requests").endswith("s")
+    assert told_here == {"x-ratelimit-limit-requests": limit, "x-ratelimit-remaining-requests": left}
+    assert headers["llm_provider-x-ratelimit-limit-requests"] == "500"
+    assert router.guard.limits()["providers"]["openai"]["scopes"]["a"]["limits"]["rpm"]["learned"] == 500
+    router.guard.close()
 
 
 async def test_what_is_learned_stays_when_the_file_says_otherwise_what_is_made_of_it(

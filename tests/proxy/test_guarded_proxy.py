@@ -29,6 +29,7 @@ def proxy(running_fleet, start_proxy):
             "faq": {"cache": {"ttl": "1h", "per": "all"}},
             "hedged": {"hedge": {"after": "200ms", "budget": 1}},
         },
+        "rate_limit_headers": "own",
     }
     # Our status page comes with the dashboard; until then a callback of the test's own shows the guard.
     return start_proxy(config)
@@ -53,6 +54,7 @@ def test_every_endpoint_answers(proxy, fleet, kind, model, stream):
     answer = ask(proxy, kind, model, stream=stream)
     assert answer.status == 200
     assert "Hello " in answer.text
+    assert answer.headers.get("x-ratelimit-limit-requests") == ("60000" if model == "gpt-4o-mini" else None)
 
 
 def test_embeddings_answer(proxy, fleet):

@@ -224,7 +224,9 @@ class DashboardSettings(Section):
 class WallieConfig(Section):
     """The whole ``wallie:`` section. A section that is left empty has its defaults; ``ledger: null`` is off.
 
-    ``reload``: a changed file is taken up ``on_request``; or as soon as it is seen to have changed, with ``watch``.
+    ``rate_limit_headers``: whose limits an answer's ``x-ratelimit-*`` tell, the ``vendor``'s, as LiteLLM sends them, or
+    the installation's ``own``. ``reload``: a changed file is taken up ``on_request``; or as soon as it is seen to have
+    changed, with ``watch``.
     """
 
     providers: Mapping[str, ProviderLimits] = Field(default_factory=lambda: dict(DEFAULT_PROVIDERS))
@@ -243,6 +245,7 @@ class WallieConfig(Section):
     forecast: ForecastSettings = ForecastSettings()
     dashboard: DashboardSettings = DashboardSettings()
     alerts: AlertSettings = AlertSettings()
+    rate_limit_headers: Literal["vendor", "own"] = "vendor"
     reload: Literal["on_request", "watch"] = "on_request"
     admin_token: Secret | None = None
 

@@ -54,6 +54,19 @@ class Vocabulary(NamedTuple):
     until: tuple[str, ResetFormat] | None = None
 
 
+def go_duration(seconds: float) -> str:
+    """``seconds`` as Go writes a duration, to the millisecond: ``6m0s``, ``120ms``, ``2m59.56s``."""
+    milliseconds = round(max(0.0, seconds) * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms" if milliseconds else "0s"
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
+
+
 def _six_names(
     requests: RateDimension | DayDimension, reset_format: ResetFormat | None, *, requests_window: int = MINUTE
 ) -> tuple[LimitHeaders, ...]:

@@ -21,6 +21,7 @@
 15. ``settlement``       ends an attempt: limits, breaker, pause, event
 16. ``vendor_limits``    what answers say of the vendor's limits is learned
 17. ``answer_headers``   the headers of an answer that say how it came about
+    ``own_limits``       those that tell callers the limits here
 18. ``reporter``         builds and publishes the events
     ``alerting``         what alerts of failures and queues look at
 

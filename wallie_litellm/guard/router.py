@@ -21,7 +21,6 @@ from wallie_litellm.config.changes import ConfigChange
 from wallie_litellm.config.differences import IGNORED
 from wallie_litellm.core.operations import CHAT, EXECUTE
 from wallie_litellm.errors import WallieError
-from wallie_litellm.guard.answer_headers import add_headers
 from wallie_litellm.guard.attached import Attached
 from wallie_litellm.guard.attempt_stream import AttemptStream
 from wallie_litellm.guard.attempts import Attempts
@@ -382,9 +381,11 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
             self.guard.end(context, failure_from(error))
             raise
         if isinstance(response, AttemptStream):
-            return await self._deliver(RequestStream(request, self._attempts, response, add_headers, self._error_for))
+            return await self._deliver(
+                RequestStream(request, self._attempts, response, self.guard.add_headers, self._error_for)
+            )
         self.guard.end(context)
-        add_headers(request.context, response)
+        self.guard.add_headers(request.context, response)
         return response
 
     def request_blocking(self, endpoint: Endpoint, model: str | None, arguments: dict[str, Any]) -> Any:
@@ -403,9 +404,9 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
                 raise
             raise final from error
         if isinstance(response, AttemptStream):
-            return RequestStream(request, self._attempts, response, add_headers, self._error_for)
+            return RequestStream(request, self._attempts, response, self.guard.add_headers, self._error_for)
         self.guard.end(request.context)
-        add_headers(request.context, response)
+        self.guard.add_headers(request.context, response)
         return response
 
     async def _check_access(self, request: Request) -> None:
