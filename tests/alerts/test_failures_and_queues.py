@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from event_samples import ended, failed, settled
 from fake_clock import FakeClock
 from recording import RecordingBus
+from support import wait_until
 
 from wallie_litellm.alerts.watch import AlertWatch
+from wallie_litellm.clock import Repeating
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.alerts import AlertSettings
 from wallie_litellm.core.attempt_result import AttemptResult
@@ -42,6 +46,7 @@ class Watched:
         self.watch = AlertWatch(
             settings, self.clock, lambda: self.waiting, self.down.__contains__, self._once, self.bus.publish
         )
+        self.watch.listen()
 
     def _once(self, key: str, _seconds: float, action: Callable[[], object]) -> None:
         if key not in self.elsewhere:
@@ -157,6 +162,8 @@ async def test_a_guard_has_its_requests_and_its_queues_looked_at_and_takes_up_ot
     alerts = {"error_rate": 0.5, "min_requests": 1, "queue": 2, "queue_for": "1s"}
     guard = Guard(WallieConfig.model_validate({**wallie, "alerts": alerts}), clock=clock, bus=bus)
     watch = guard.reporter.alerts
+    assert watch.ended is None, "kept where nothing looks at it"
+    watch.listen()
 
     def call() -> tuple[Any, Attempt]:
         return guard.open_context("gpt-4o"), Attempt(group="gpt-4o", provider="openai")
@@ -179,3 +186,22 @@ async def test_a_guard_has_its_requests_and_its_queues_looked_at_and_takes_up_ot
     assert watch.ended is None
     guard.close()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def test_a_forked_child_looks_by_itself() -> None:
+    seen: list[int] = []
+    looks = Repeating(lambda: seen.append(os.getpid()), 0.01, "test")
+    looks.start()
+    wait_until(lambda: seen)
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            wait_until(lambda: os.getpid() in seen)
+            os.write(writes, b"looked")
+        os._exit(0)
+    os.close(writes)
+    looks.close()
+    with os.fdopen(reads, "rb") as told:
+        assert told.read() == b"looked"
+    os.waitpid(child, 0)

@@ -439,6 +439,16 @@ def test_actions_say_what_becomes_of_the_traffic() -> None:
     assert "Stop traffic" in visible(row(render_panels(ill(), "en"), "anthropic"))
 
 
+def test_what_is_over_is_said_to_be_and_leads_to_the_playbook() -> None:
+    failing = Alert(
+        "1", NOW, "error_rate", "critical", "", "error_rate", "gpt-4o", 0.25, 0.25, 0.2, "30 of 120 in 300 s"
+    )
+    over = Alert("2", NOW, "queue", "resolved", "openai", "queue", "", 0.1, 2, 20, "after 90 s: 2 waiting")
+    html = render_panels(snapshot([provider_of("openai")], figures(["openai"], alerts=[failing, over])), "es")
+    for part in ("playbook#error-rate", "tasa de errores", "playbook#queue", "cola que no se vacía", "terminado"):
+        assert part in html
+
+
 def test_a_provider_that_is_down_is_an_alert() -> None:
     alert = Alert("1", NOW, "provider_down", "critical", "openai", "", "", None, None, None, "server error")
     html = render_panels(snapshot([provider_of("openai")], figures(["openai"], alerts=[alert])), "en")

@@ -221,11 +221,14 @@ def test_too_large_a_share_of_failures(installation: Any) -> None:
         data["wallie"] |= {"alerts": {"error_rate": 0.5, "min_requests": 2}, "retry": {"max_retries": 0}}
 
     with installation(watched) as here:
+        alerts = here.router.guard.reporter.alerts
+        alerts.close()  # its own looks are seconds apart
+        alerts.listen()
         here.providers["deepseek"].fail(503)
         for _ in range(2):
             with pytest.raises(litellm.ServiceUnavailableError):
                 here.ask("deepseek-chat")
-        here.router.guard.reporter.alerts.look()
+        alerts.look()
         printed = here.run("error-rate")
         assert "100% of the requests for deepseek-chat fail (limit 50%)" in printed["wallie-litellm status"]
         assert "HTTP 503" in printed["wallie-litellm requests --failed --since 15m"]

@@ -39,19 +39,19 @@ class AlertWatch:
         self._waiting = waiting
         self._is_down = is_down
         self._once, self._publish = once, publish
-        self._started = False
+        self._listens = self._started = False
         self._use(settings)
 
     def _use(self, settings: AlertSettings) -> None:
         self._settings = settings
         self._rates: ErrorRates | None = None
         self._queues: StandingQueues | None = None
-        self.ended: deque[Settled | Ended] | None = None  #: what has ended since the last look; ``None`` if not asked
+        #: What has ended since the last look; ``None`` where it is not counted.
+        self.ended: deque[Settled | Ended] | None = None
         whiles, wall = [], self._clock.wall
         if settings.error_rate is not None:
             episodes = Episodes("error_rate", self._once, self._publish)
             self._rates = ErrorRates(settings, settings.error_rate, episodes, self._is_down, wall)
-            self.ended = deque(maxlen=_MOST)
             whiles.append(settings.window)
         if settings.queue is not None:
             episodes = Episodes("queue", self._once, self._publish)
@@ -63,29 +63,38 @@ class AlertWatch:
     def configure(self, config: WallieConfig) -> None:
         """Go by another configuration from now on. With other alerts, what goes on begins anew."""
         if config.alerts != self._settings:
-            started = self._started
+            listens, started = self._listens, self._started
             self.close()
             self._use(config.alerts)
             if started:
                 self.start()
+            elif listens:
+                self.listen()
+
+    def listen(self) -> None:
+        """Have what ends counted from now on, for calls of :meth:`look`."""
+        self._listens = True
+        if self._rates is not None:
+            self.ended = deque(maxlen=_MOST)
 
     def start(self) -> None:
-        """Begin to look, where there is anything to look at."""
+        """Begin to look, on a thread of its own, where there is anything to look at."""
+        self.listen()
         self._started = True
         if self._thread is not None:
             self._thread.start()
 
     def close(self) -> None:
         """Look no more. Idempotent."""
-        self._started = False
+        self._listens = self._started = False
+        self.ended = None
         if self._thread is not None:
             self._thread.close()
 
     def look(self) -> None:
-        """Count what has ended and what waits, and announce what is due."""
-        now = self._clock.now()
-        if self._rates is not None and self.ended is not None:
-            ended = self.ended
+        """Count what has ended and what waits, and announce what is due. Not for two threads at once."""
+        now, ended = self._clock.now(), self.ended
+        if self._rates is not None and ended is not None:
             self._rates.look([ended.popleft() for _ in range(len(ended))], now)
         if self._queues is not None:
             self._queues.look(self._waiting(), now)

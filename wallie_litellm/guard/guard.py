@@ -98,7 +98,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         self.vendor_limits = VendorLimits(
             self.config, self.clock, self._limiters, self.reporter.on_overstated, self.processes
         )
-        self.reporter.watch(watch_alerts(self.config.alerts, self.clock, self._limiters, self.reporter))
+        self.reporter.alerts = watch_alerts(self.config.alerts, self.clock, self._limiters, self.reporter)
         self._under_way = UnderWay(self.clock)
 
     def configure(self, config: WallieConfig) -> None:

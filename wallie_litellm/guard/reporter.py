@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
@@ -75,9 +74,8 @@ class Reporter:
         self.once = once  #: has an action done once in the fleet
         self._lock = threading.Lock()  # for budget and unpriced_announced
         self.publish = publish  #: has an event sent to every sink
-        self.alerts: AlertWatch  #: of failures and queues
+        self.alerts: AlertWatch  #: what is announced of failures and queues; set by the guard
         self._now, self._wall = clock.now, clock.wall
-        self._ended_lately: deque[Settled | Ended] | None = None
 
     def configure(self, config: WallieConfig) -> None:
         """Go by the thresholds and the budget of another configuration from now on."""
@@ -85,11 +83,6 @@ class Reporter:
         with self._lock:
             self.budget.use(config.kpis.monthly_cost, self.levels)
         self.alerts.configure(config)
-        self.watch(self.alerts)
-
-    def watch(self, alerts: AlertWatch) -> None:
-        """Let ``alerts`` have what ends from now on."""
-        self.alerts, self._ended_lately = alerts, alerts.ended
 
     def settled(
         self,
@@ -133,7 +126,7 @@ class Reporter:
         if attempt.budget_hold is not None:
             attempt.budget_hold.settle(wall, bill.cost_usd)
         self.publish(record)
-        if (lately := self._ended_lately) is not None:
+        if (lately := self.alerts.ended) is not None:
             lately.append(record)
         if bill.unpriced:
             self._announce_unpriced(record)
@@ -188,7 +181,7 @@ class Reporter:
         )
         record = Ended(*fields) if decided is None else Ended(*fields, **decided.recorded())
         self.publish(record)
-        if (lately := self._ended_lately) is not None:
+        if (lately := self.alerts.ended) is not None:
             lately.append(record)
 
     def fell_back(self, context: RequestContext, group: str) -> None:
