@@ -8,11 +8,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from email.parser import Parser
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[2]
 OUTSIDE = """
@@ -95,6 +98,15 @@ def test_every_pin_is_of_one_release() -> None:
     names = [line.partition("==")[0].lower().replace("_", "-") for line in lines]
     assert all("==" in line for line in lines)
     assert len(set(names)) == len(names)
+
+
+def test_the_oldest_python_can_install_every_pin() -> None:
+    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    pinned = set((ROOT / "constraints.txt").read_text().splitlines())
+    there = [one for one in distributions() if f"{one.name}=={one.version}" in pinned]
+    needs = {one.name: one.metadata["Requires-Python"] or "" for one in there}
+    assert len(needs) > 0.9 * len(pinned)
+    assert not {name: need for name, need in needs.items() if not SpecifierSet(need).contains(f"{oldest}.0")}
 
 
 def test_what_the_image_needs_is_sent_to_the_builder() -> None:
