@@ -57,6 +57,7 @@ lint: $(STAMP)
 # The documentation as a site, in docs/_site.
 site: $(STAMP)
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_site
+	@echo docs/_site/index.html
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

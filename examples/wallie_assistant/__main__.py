@@ -39,7 +39,8 @@ def main() -> None:
     parser.add_argument("--live", action="store_true", help="call the real providers, with the keys of the environment")
     parser.add_argument("--port", type=int, default=PORT)
     options = parser.parse_args()
-    print(f"http://127.0.0.1:{options.port}/ is the assistant, http://127.0.0.1:{options.port}/wallie/ the dashboard")
+    address = f"http://127.0.0.1:{options.port}"
+    print(f"In some seconds {address}/ is the assistant, {address}/wallie/ the dashboard; Ctrl-C ends.", flush=True)
     if options.live:
         _serve(create_app(load_config(CONFIG), Path("wallie_assistant_conversations.db")), options.port)
         return

@@ -75,7 +75,7 @@ def _next_steps(folder: Path, keys: tuple[str, ...]) -> Iterator[str]:
         yield f"  cd {folder}"
     if keys:
         yield f"  export {keys[0]}=...  # and {', '.join(keys[1:])};"
-        yield f"                             # models for which there is no key leave {CONFIG}"
+        yield "                             # delete the models for which there is no key, there and in chains"
     yield "  wallie-litellm check       # says what is still missing or wrong"
     yield "  wallie-litellm proxy       # serves http://127.0.0.1:4000, and for operators /wallie/ there"
     yield f'In an application, instead of the proxy: build_router("{CONFIG}").'
