@@ -215,7 +215,7 @@ def begin_budgets(guard: Guard) -> None:
         from wallie_litellm.ledger.spending import SpendingReader
 
         reader = SpendingReader(guard.config.ledger.url, RESTORE_TIMEOUT, guard.processes)
-    guard.budgets.begin(reader)
+    guard.budgets.begin(reader, partial(guard.bus.flush_blocking, SPOOL_TIMEOUT))
 
 
 def _watch_experiments(guard: Guard, timeout: float) -> Callable[[], object]:

@@ -64,3 +64,8 @@ def test_a_request_is_admitted_while_less_than_each_limit_is_spent_and_reserved(
 
 def test_dollars_are_nano_dollars_without_a_fraction() -> None:
     assert nano_of(0.1) + nano_of(0.2) == nano_of(0.3) == 300_000_000
+
+
+def test_an_amount_beyond_every_budget_is_the_largest_and_a_negative_one_nothing() -> None:
+    assert nano_of(1e302) == nano_of(1_000_000) == 1_000_000_000_000_000
+    assert nano_of(-1.0) == 0

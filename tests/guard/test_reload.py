@@ -283,3 +283,21 @@ async def test_a_provider_that_moves_to_another_address_loses_the_limits_of_its_
 
     assert one.guard.status()["providers"]["deepseek"]["quota"] == {}
     assert await served(one.router, "deepseek-chat") == "deepseek"
+
+
+async def test_a_budget_that_is_new_or_comes_back_has_what_was_spent_without_it(live: Any, tmp_path: Path) -> None:
+    budget = {"chat": {"budget": {"daily_usd": 1, "on_exhausted": "refuse"}}}
+
+    def spent() -> float:
+        return sum(row["spent_usd"] for row in one.guard.budgets.rows())
+
+    async def ask() -> float | None:
+        return (await execute_ai_request(one.router, "gpt-4o-mini", messages(), feature="chat")).cost_usd
+
+    one = live(lambda data: data["wallie"].update(ledger={"url": f"sqlite:///{tmp_path}/wallie.db"}))
+    cost = await ask()
+    for count, features in enumerate((budget, {}, budget), 1):
+        one.reload(lambda data, features=features: data["wallie"].update(features=features))
+        assert spent() == pytest.approx((count * cost) if features else 0, abs=2e-9)
+        await ask()
+    assert spent() == pytest.approx(4 * cost, abs=2e-9)

@@ -84,6 +84,14 @@ class LocalAccount:
         for _ in self.crossings(now, levels):
             pass
 
+    def begin_anew(self, entry: Entry, now: Periods, created_at: float) -> None:
+        """Count from ``created_at`` on: what was spent before is read from the ledger."""
+        self.entry = entry
+        self.spent = SpendingAccount(now.day, now.month)
+        self.created_at = created_at
+        self.is_known = False
+        self.reached = {"day": 0, "month": 0}
+
     def hear(self, figures: SpendingFigures, now: Periods) -> None:
         """Redis has these figures, in which ``unsent`` is not counted, and ``sent`` is."""
         self._roll(Periods(figures.day, figures.month, 0, 0))

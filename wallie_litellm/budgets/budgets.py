@@ -47,6 +47,7 @@ class Budgets:
         self._rules = BudgetRules(config, processes)
         self._processes = processes
         self._reader: SpentReader | None = None
+        self._flush: Callable[[], object] = lambda: None
         self._clock = clock
         self._wall = clock.wall
         self._zone = ZoneInfo(config.budget.reset_timezone)
@@ -86,19 +87,29 @@ class Budgets:
             self.spending = self._open(config, self._clock) if rules else None
         else:
             self.spending.configure(rules, self._levels)
-        self.begin(self._reader)
+        self._read()
 
     def entries(self, feature: str | None, user: str | None) -> tuple[Entry, ...]:
         """The budgets that hold for a request."""
         return self._rules.of(feature, user)
 
-    def begin(self, reader: SpentReader | None) -> None:
-        """Begin with what ``reader`` finds on record, which is also asked for users that come later."""
-        self._reader = reader
+    def begin(self, reader: SpentReader | None, flush: Callable[[], object] = lambda: None) -> None:
+        """Begin with what ``reader`` finds on record, which is also asked for users that come later.
+
+        ``flush`` has all that was spent on record before budgets that are new are read.
+        """
+        self._reader, self._flush = reader, flush
+        self._read()
+
+    def _read(self) -> None:
         if (spending := self.spending) is None:
             return
-        spending.reader = reader
+        spending.reader = self._reader
         names = spending.open(self._rules.common)
+        if not names:
+            return
+        if self._reader is not None:
+            self._flush()
         _, now = spending.accounts()
         spending.restore({**dict.fromkeys(names, (0, 0)), **(spending.read(names, now) or {})})
 

@@ -149,6 +149,9 @@ class SharedSpending(Spending):
         account.is_known = account.is_shared
         return account
 
+    def _take_back(self, account: LocalAccount, entry: Entry, now: Periods) -> None:
+        account.configure(entry, now, self._levels)  # Redis has it
+
     def _may_drop(self, account: LocalAccount) -> bool:
         return not (account.reserved or account.sent or account.unsent or account.entry.name in self._unanswered)
 

@@ -51,6 +51,7 @@ class Spending:
         self._lock = threading.Lock()
         self._accounts: dict[AccountName, LocalAccount] = {}  # users' in the order of their last use
         self._holds: deque[BudgetHold] = deque()  # in the order in which they expire
+        self._left: set[AccountName] = set()  # accounts whose budget is not in the file at the moment
         self._waiting: list[BudgetHold] = []  # for what the ledger has on record
         self._reading = False
         self._periods = Periods(0, 0, 0, 0)
@@ -107,18 +108,27 @@ class Spending:
                     account.restore(*amounts, self._now(), self._levels)
 
     def open(self, entries: Iterable[Entry]) -> dict[AccountName, float]:
-        """Have these accounts from now on; returns them with the time from which their costs are counted here."""
+        """Have these accounts from now on; returns those of which more may be on record than is known here.
+
+        With each is the Unix time from which its costs are counted here.
+        """
         with self._lock:
             accounts = [self._account(entry) for entry in entries]
-        return {account.entry.name: account.created_at for account in accounts}
+        return {account.entry.name: account.created_at for account in accounts if not account.is_known}
 
     def configure(self, rules: BudgetRules, levels: Levels) -> None:
-        """Go by other budgets from now on; the time zone stays."""
+        """Go by other budgets from now on; the time zone stays. One that comes back is read from the ledger."""
         with self._lock:
             self._levels = levels
             now = self._now()
             for name, account in self._accounts.items():
-                if (entry := rules.entry_of(name)) is not None and entry != account.entry:
+                entry = rules.entry_of(name)
+                if entry is None:
+                    self._left.add(name)
+                elif name in self._left:
+                    self._left.discard(name)
+                    self._take_back(account, entry, now)
+                elif entry != account.entry:
                     account.configure(entry, now, levels)
 
     def accounts(self) -> tuple[list[LocalAccount], Periods]:
@@ -154,12 +164,20 @@ class Spending:
         account.used_at = self._clock.now()
         return account
 
+    def _take_back(self, account: LocalAccount, entry: Entry, now: Periods) -> None:
+        """The file has the budget again: what was spent in between is in the ledger, where there is one."""
+        if self.reader is None:
+            account.configure(entry, now, self._levels)
+        else:
+            account.begin_anew(entry, now, self._clock.wall())
+
     def _make_room(self) -> None:
         while len(self._accounts) >= MOST_USERS:
             oldest = next((one for one in self._accounts.values() if one.entry.name.user), None)
             if oldest is None or oldest.used_at > self._clock.now() - IDLE or not self._may_drop(oldest):
                 return
             del self._accounts[oldest.entry.name]
+            self._left.discard(oldest.entry.name)
 
     def _may_drop(self, account: LocalAccount) -> bool:
         return not account.reserved

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, model_validator
 
 from wallie_litellm.config.section import Section
 from wallie_litellm.config.values import TimeZone, conflict, expected
+from wallie_litellm.core.spending import MOST_USD
 
 OnExhausted = Literal["alert", "cheapest", "refuse"]
-
-#: US dollars: in nano-dollars it is exact in Lua, whose numbers are floats.
-MOST_USD: Final = 1_000_000.0
 
 
 def _usd(value: object) -> float:

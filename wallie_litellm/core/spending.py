@@ -13,11 +13,12 @@ from zoneinfo import ZoneInfo
 from wallie_litellm.core.daily_quota import last_midnight, next_midnight
 
 NANO: Final = 1_000_000_000  # nano-dollars in a US dollar
+MOST_USD: Final = 1_000_000.0  # US dollars, the largest amount that is counted at once: the largest budget
 
 
 def nano_of(usd: float) -> int:
-    """US dollars in nano-dollars."""
-    return round(usd * NANO)
+    """US dollars in nano-dollars; of one call at most :data:`MOST_USD`, whatever its price."""
+    return round(max(0.0, min(MOST_USD, usd)) * NANO)
 
 
 class Periods(NamedTuple):
