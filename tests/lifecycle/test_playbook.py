@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import resource
 import shlex
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -174,22 +176,63 @@ def test_redis_away(installation: Any) -> None:
             wait_until(lambda: here.router.guard.status()["store"]["state"] == "ok")
 
 
-def test_a_database_that_cannot_be_written(installation: Any) -> None:
-    with installation() as here:
+class Disk:
+    """A disk of 1 MiB at ``folder``; where none may be mounted, the largest size of a file takes its place."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self._filling = folder / "other"
+        command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+        with suppress(FileNotFoundError):
+            subprocess.run(command, capture_output=True, check=False)
+        self._sizes = None if folder.is_mount() else resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(self) -> None:
+        if self._sizes is not None:
+            size = max(file.stat().st_size for file in self.folder.iterdir())
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, self._sizes[1]))
+            return
+        with suppress(OSError), self._filling.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+
+    def make_room(self) -> None:
+        if self._sizes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, self._sizes)
+        self._filling.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        self.make_room()
+        if self._sizes is None:
+            subprocess.run(["umount", "-l", str(self.folder)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    made = Disk(tmp_path / "disk")
+    yield made
+    made.remove()
+
+
+def test_a_database_whose_disk_is_full(installation: Any, disk: Disk) -> None:
+    def on_disk(data: dict[str, Any]) -> None:
+        data["wallie"]["ledger"] = {"url": f"sqlite:///{disk.folder}/wallie.db"}
+
+    with installation(on_disk) as here:
         here.ask()
         assert here.router.guard.bus.flush_blocking(20)
-        file = Path("wallie.db")
-        kept = file.rename("elsewhere.db")
-        file.mkdir()  # what cannot be opened stands for a disk that is full
-        for name in ("wallie.db-wal", "wallie.db-shm"):
-            Path(name).unlink(missing_ok=True)
-        here.router.guard.bus.flush_blocking(0.1)
-        here.ask()
-        wait_until(lambda: here.router.guard.status()["sinks"]["ledger"]["failed"] > 0)
+        disk.fill()
+
+        def is_full() -> bool:
+            here.ask()
+            return bool(here.router.guard.status()["sinks"]["ledger"]["failed"])
+
+        wait_until(is_full)
         assert "records wait" in here.run("database-full", writable=False)["wallie-litellm status"]
-        file.rmdir()
-        kept.rename(file)
+        disk.make_room()
         assert here.router.guard.bus.flush_blocking(20)
+        assert here.router.guard.status()["sinks"]["ledger"]["dropped"] == 0
 
 
 def test_a_page_that_is_out_of_reach(installation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
