@@ -205,7 +205,8 @@ class Disk:
     def remove(self) -> None:
         self.make_room()
         if self._sizes is None:
-            subprocess.run(["umount", "-l", str(self.folder)], check=True)
+            command = ["umount", "-l", str(self.folder)]
+            subprocess.run(command, check=True)
 
 
 @pytest.fixture
