@@ -110,8 +110,7 @@ class Budgets:
             return
         if self._reader is not None:
             self._flush()
-        _, now = spending.accounts()
-        spending.restore({**dict.fromkeys(names, (0, 0)), **(spending.read(names, now) or {})})
+        spending.restore(names)
 
     def unreserved(self, feature: str | None, user: str | None) -> BudgetHold | None:
         """What a cost that was not reserved is settled by; ``None`` where no budget holds."""

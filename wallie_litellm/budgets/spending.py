@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
+from math import inf
 from typing import Final
 
 from wallie_litellm.budgets.accounts import Crossed, Levels, LocalAccount
@@ -18,6 +19,7 @@ from wallie_litellm.core.spending import AccountName, Periods, periods
 logger = logging.getLogger(__name__)
 
 MOST_USERS: Final = 10_000  # accounts of users that are kept, unless more are in use
+READ_AGAIN: Final = 5.0  # seconds between two tries to read the ledger
 IDLE: Final = 60.0  # seconds without use after which an account may be dropped: its costs are in the ledger by then
 
 # Reads nano-dollars spent in the present day and month before a Unix time: of each name, with that time.
@@ -53,6 +55,8 @@ class Spending:
         self._holds: deque[BudgetHold] = deque()  # in the order in which they expire
         self._left: set[AccountName] = set()  # accounts whose budget is not in the file at the moment
         self._waiting: list[BudgetHold] = []  # for what the ledger has on record
+        self._unread: set[AccountName] = set()  # accounts that began at zero, as the ledger could not be read
+        self._again_at = inf  # when it is read again for them, in seconds of the clock
         self._reading = False
         self._periods = Periods(0, 0, 0, 0)
         self.reader: SpentReader | None = None  #: without one, accounts begin at zero
@@ -66,12 +70,7 @@ class Spending:
         with self._lock:
             self._expire()
             accounts = [self._account(entry) for entry in hold.entries]
-            if self.reader is not None and any(
-                not account.is_known and account.entry.rule.refuses for account in accounts
-            ):
-                hold.answer = Future()
-                self._waiting.append(hold)
-                self._start_reading()
+            if self.reader is not None and self._must_wait(hold, accounts):
                 return None
             return self._decide(hold, accounts)
 
@@ -100,12 +99,25 @@ class Spending:
                     return entry
         return None
 
-    def restore(self, spent: Mapping[AccountName, tuple[int, int]]) -> None:
-        """Take in what the ledger has on record, in nano-dollars of the present day and month."""
+    def restore(self, names: Mapping[AccountName, float]) -> None:
+        """Take in what the ledger has on record of these from before their Unix times.
+
+        Where it cannot be read, they begin at zero, and it is read again later.
+        """
         with self._lock:
-            for name, amounts in spent.items():
-                if (account := self._accounts.get(name)) is not None and not account.is_known:
-                    account.restore(*amounts, self._now(), self._levels)
+            now = self._now()
+        spent = self.read(names, now)
+        with self._lock:
+            for name in names:
+                account = self._accounts.get(name)
+                if account is None or (account.is_known and name not in self._unread):
+                    continue
+                account.restore(*(spent or {}).get(name, (0, 0)), self._now(), self._levels)
+                (self._unread.add if spent is None and self.reader is not None else self._unread.discard)(name)
+            if not self._unread:
+                self._again_at = inf
+            elif spent is None:
+                self._again_at = self._clock.now() + READ_AGAIN
 
     def open(self, entries: Iterable[Entry]) -> dict[AccountName, float]:
         """Have these accounts from now on; returns those of which more may be on record than is known here.
@@ -227,6 +239,20 @@ class Spending:
 
     # What the ledger has on record
 
+    def _must_wait(self, hold: BudgetHold, accounts: Iterable[LocalAccount]) -> bool:
+        """Have read what is not known yet; ``hold`` waits for that where a budget refuses."""
+        unknown = [account.entry for account in accounts if not account.is_known]
+        waits = any(entry.rule.refuses for entry in unknown)
+        if waits:
+            hold.answer = Future()
+            self._waiting.append(hold)
+        elif unknown:
+            self._unread.update(entry.name for entry in unknown)
+            self._again_at = self._clock.now()
+        if waits or self._clock.now() >= self._again_at:
+            self._start_reading()
+        return waits
+
     def _start_reading(self) -> None:
         if not self._reading:
             self._reading = True
@@ -236,17 +262,15 @@ class Spending:
         while True:
             with self._lock:
                 waiting, self._waiting = self._waiting, []
-                if not waiting:
+                is_time = self._clock.now() >= self._again_at
+                if not waiting and not is_time:
                     self._reading = False
                     return
-                names = {
-                    entry.name: account.created_at
-                    for hold in waiting
-                    for entry in hold.entries
-                    if not (account := self._account(entry)).is_known
-                }
-                now = self._now()
-            self.restore({**dict.fromkeys(names, (0, 0)), **(self.read(names, now) or {})})
+                again = self._unread if is_time else ()
+                unread = [self._accounts[name] for name in again if name in self._accounts]
+                asked = [self._account(entry) for hold in waiting for entry in hold.entries]
+                accounts = [*unread, *(account for account in asked if not account.is_known)]
+            self.restore({account.entry.name: account.created_at for account in accounts})
             for hold in waiting:
                 with self._lock:
                     refused = None

@@ -1,0 +1,64 @@
+"""What was spent before a process began is in the ledger, which may be out of reach at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from fake_clock import FakeClock
+from support import wait_until
+
+from wallie_litellm.budgets.rules import Entry, Rule
+from wallie_litellm.budgets.spending import READ_AGAIN, Spending
+from wallie_litellm.core.spending import NANO, AccountName, Periods, SpendingLimits
+
+
+class Ledger:
+    """Has 3 US dollars of every account, of which this process knows nothing."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.is_down = True
+
+    def __call__(self, names: Mapping[AccountName, float], now: Periods) -> dict[AccountName, tuple[int, int]]:
+        self.reads += 1
+        if self.is_down:
+            raise OSError("connection refused")
+        return dict.fromkeys(names, (3 * NANO, 3 * NANO))
+
+
+def entry_of(user: str, on_exhausted: str) -> Entry:
+    return Entry(AccountName("chat", user), Rule("chat", bool(user), SpendingLimits(3 * NANO), on_exhausted))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("user", ["", "u"])
+@pytest.mark.parametrize("on_exhausted", ["refuse", "cheapest"])
+def test_a_ledger_that_is_down_at_the_start_counts_once_it_is_back(user: str, on_exhausted: str) -> None:
+    clock, ledger, entry = FakeClock(), Ledger(), entry_of(user, on_exhausted)
+    spending = Spending(clock, "UTC", 60.0, (("exhausted", 1.0),), lambda: True, lambda crossed: None)
+    spending.reader = ledger
+    if not user:
+        spending.restore(spending.open([entry]))
+
+    def ask() -> bool:
+        hold = spending.hold_of((entry,), 0)
+        refused = spending.admit(hold)
+        if hold.answer is not None:
+            refused = hold.answer.result(10)
+        hold.settle(clock.wall(), 0.01)
+        return refused is not None
+
+    def spent() -> float:
+        (account,), now = spending.accounts()
+        return account.figures(now).day_spent / NANO
+
+    assert not ask()
+    wait_until(lambda: ledger.reads == 1 and not spending._reading)
+    assert not ask()  # it is not asked again at once
+    assert (ledger.reads, spent()) == (1, 0.02)
+    ledger.is_down = False
+    clock.advance(READ_AGAIN)
+    ask()
+    wait_until(lambda: spent() > 1)
+    assert ask() is (on_exhausted == "refuse")
+    assert (ledger.reads, spent()) == (2, 3.04)
