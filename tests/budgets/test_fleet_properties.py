@@ -112,10 +112,10 @@ def test_what_is_spent_is_exact_and_nothing_is_admitted_beyond_the_limit(played:
             assert worker.admit(hold) is None
             waiting.append((worker, hold))
         elif step["do"] == "exchange":
-            worker.exchange(server, clock.now())
+            worker.exchange(server, clock.wall())
             _collect(waiting, held)
         elif step["do"] == "lose" and not worker._queue:
-            worker.exchange(server, clock.now(), answered=False, arrives=step["arrives"])
+            worker.exchange(server, clock.wall(), answered=False, arrives=step["arrives"])
         elif step["do"] == "settle" and mine:
             _, hold = one = mine[step["which"] % len(mine)]
             held.remove(one)
@@ -129,11 +129,11 @@ def test_what_is_spent_is_exact_and_nothing_is_admitted_beyond_the_limit(played:
         elif step["do"] == "wait":
             clock.advance(TTL / 2)
     for worker in workers:
-        worker.exchange(server, clock.now())
+        worker.exchange(server, clock.wall())
     for _, hold in [*waiting, *held]:
         hold.release()
     for worker in (*workers, *workers):
-        worker.exchange(server, clock.now())
+        worker.exchange(server, clock.wall())
     for name, account in server.accounts.items():
         assert account.day_spent == {str(key): amount for key, amount in spent.items()}.get(name, 0)
         assert sum(account.reserved.values()) == 0

@@ -31,6 +31,23 @@ def entry_of(user: str, on_exhausted: str) -> Entry:
     return Entry(AccountName("chat", user), Rule("chat", bool(user), SpendingLimits(3 * NANO), on_exhausted))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("has_ledger", "found"), [(True, 3.01), (False, 0.02)])
+def test_a_clock_that_was_a_month_ahead_leaves_budgets_that_hold(has_ledger: bool, found: float) -> None:
+    clock, ledger, entry = FakeClock(), Ledger(), entry_of("", "alert")
+    ledger.is_down = False
+    spending = Spending(clock, "UTC", 60.0, (("exhausted", 1.0),), lambda: True, lambda crossed: None)
+    spending.reader = ledger if has_ledger else None
+    for days in (0, 31, -31):
+        clock._wall += days * 86_400
+        spending.accounts()  # as any request does, it notes the day
+        spending.restore(spending.open([entry]))
+        spending.spend((entry,), clock.wall(), NANO // 100)
+    (account,), now = spending.accounts()
+    figures = account.figures(now)
+    assert (figures.day, figures.month) == (now.day, now.month)
+    assert (figures.day_spent, figures.month_spent) == (found * NANO, found * NANO)
+
+
 @pytest.mark.parametrize("user", ["", "u"])
 @pytest.mark.parametrize("on_exhausted", ["refuse", "cheapest"])
 def test_a_ledger_that_is_down_at_the_start_counts_once_it_is_back(user: str, on_exhausted: str) -> None:

@@ -49,6 +49,13 @@ def test_a_cost_counts_in_the_day_and_the_month_in_which_it_came_up() -> None:
     account.roll(1000, 500)  # of a worker whose clock is behind
     account.spend(1999, 5)
     assert (account.day, account.day_spent, account.month_spent) == (2000, 0, 23)
+    account.spend(2000, 2)
+    account.roll(9000, 9000, latest=2500)  # of one that is ahead
+    assert account.figures(()) == (2000, 500, 2, 25, 0)
+    account.roll(9000, 9000)
+    account.spend(9500, 4)
+    account.roll(2000, 500, latest=2500)
+    assert account.figures(()) == (2000, 500, 4, 4, 0)
 
 
 @pytest.mark.parametrize(

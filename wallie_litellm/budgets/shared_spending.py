@@ -152,6 +152,9 @@ class SharedSpending(Spending):
     def _take_back(self, account: LocalAccount, entry: Entry, now: Periods) -> None:
         account.configure(entry, now, self._levels)  # Redis has it
 
+    def _set_back(self, account: LocalAccount, now: Periods) -> None:
+        """Redis has its own clock."""
+
     def _may_drop(self, account: LocalAccount) -> bool:
         return not (account.reserved or account.sent or account.unsent or account.entry.name in self._unanswered)
 

@@ -161,7 +161,11 @@ class Spending:
     def _now(self) -> Periods:
         wall, known = self._clock.wall(), self._periods
         if not known.day <= wall < known.day_ends:
-            self._periods = known = periods(wall, self._timezone)
+            self._periods = now = periods(wall, self._timezone)
+            if now.day < known.day:  # the clock was ahead, and is not any more
+                for account in self._accounts.values():
+                    self._set_back(account, now)
+            return now
         return known
 
     def _account(self, entry: Entry) -> LocalAccount:
@@ -182,6 +186,13 @@ class Spending:
             account.configure(entry, now, self._levels)
         else:
             account.begin_anew(entry, now, self._clock.wall())
+
+    def _set_back(self, account: LocalAccount, now: Periods) -> None:
+        """What was spent goes into an earlier day; where there is a ledger, that has it."""
+        if self.reader is None:
+            account.spent.roll(now.day, now.month, self._clock.wall())
+        else:
+            account.begin_anew(account.entry, now, self._clock.wall())
 
     def _make_room(self) -> None:
         while len(self._accounts) >= MOST_USERS:

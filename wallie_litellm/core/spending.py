@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from datetime import UTC, datetime
+from math import inf
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -84,12 +85,19 @@ class SpendingAccount:
         self.reserved: dict[str, int] = {}
         self.sequences: dict[str, int] = {}  # the last report of each worker that is counted
 
-    def roll(self, day: int, month: int) -> None:
-        """Begin the day and the month that began at these times, if they are later ones."""
-        if day > self.day:
+    def roll(self, day: int, month: int, latest: float = inf) -> None:
+        """Begin the day and the month that began at these Unix times, if they are later ones, up to ``latest``.
+
+        What begins after that is of a clock that is ahead: it ends as soon as another says so, with what was spent.
+        """
+        if self.day < day <= latest:
             self.day, self.day_spent = day, 0
-        if month > self.month:
+        elif day < self.day > latest:
+            self.day = day
+        if self.month < month <= latest:
             self.month, self.month_spent = month, 0
+        elif month < self.month > latest:
+            self.month = month
 
     def spend(self, at: int, amount: int) -> None:
         """Count what was spent at the whole Unix second ``at``, in the periods that it lies in."""

@@ -14,6 +14,7 @@ from wallie_litellm.core.spending import SpendingAccount, SpendingFigures, Spend
 ADMITTED: Final = 0  # instead of the number of the account that is exhausted
 UNKNOWN: Final = -1  # one of the accounts is not known
 NO_LIMIT: Final = -1
+CLOCK_AHEAD: Final = 300  # seconds that a worker's clock may be ahead of the server's
 KEPT: Final = 86_400  # seconds that a worker's last sequence number is kept after it was heard
 
 
@@ -83,7 +84,7 @@ class SpendingServer:
         ]
         for account, report in zip(accounts, request["accounts"], strict=True):
             if account is not None:
-                _take_in(account, report, request)
+                _take_in(account, report, request, now + CLOCK_AHEAD)
         wants = [_admit(accounts, want, worker, live) for want in request["wants"]]
         figures = [None if account is None else _texts(account.figures(live)) for account in accounts]
         return {"workers": len(live), "accounts": figures, "wants": wants}
@@ -103,8 +104,8 @@ class SpendingServer:
             del self.seen[worker]
 
 
-def _take_in(account: SpendingAccount, report: AccountReport, request: SpendingRequest) -> None:
-    account.roll(request["day"], request["month"])
+def _take_in(account: SpendingAccount, report: AccountReport, request: SpendingRequest, latest: float) -> None:
+    account.roll(request["day"], request["month"], latest)
     worker, sequence = request["worker"], request["sequence"]
     if sequence > account.sequences.get(worker, 0):
         for at, amount in report["spent"]:

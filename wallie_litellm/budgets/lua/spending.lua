@@ -4,6 +4,7 @@
 -- A hash has day, month, day_spent, month_spent, until, and for each worker "w:NAME" as "reserved:sequence".
 
 local KEPT = 86400
+local CLOCK_AHEAD = 300
 local request = cjson.decode(ARGV[1])
 local now = tonumber(ARGV[3])
 if not now then
@@ -77,13 +78,18 @@ local function spend(account, at, amount)
   end
 end
 
+local function roll(account, period, spent)
+  local begins, latest = request[period], now + CLOCK_AHEAD
+  if begins > account[period] and begins <= latest then
+    account[period], account[spent] = begins, 0
+  elseif begins < account[period] and account[period] > latest then
+    account[period] = begins
+  end
+end
+
 local function take_in(account, report)
-  if request.day > account.day then
-    account.day, account.day_spent = request.day, 0
-  end
-  if request.month > account.month then
-    account.month, account.month_spent = request.month, 0
-  end
+  roll(account, 'day', 'day_spent')
+  roll(account, 'month', 'month_spent')
   if request.sequence > account.sequence then
     for _, cost in ipairs(report.spent) do
       spend(account, cost[1], cost[2])
