@@ -32,6 +32,7 @@ from wallie_litellm.config.values import (
     Duration,
     DurationOrZero,
     Factor,
+    FeatureName,
     FirstToken,
     LedgerUrl,
     Money,
@@ -237,7 +238,7 @@ class WallieConfig(Section):
     store: StoreSettings = StoreSettings()
     ledger: LedgerSettings | None = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
-    features: Mapping[str, FeatureSettings] = Field(default_factory=dict)
+    features: Mapping[FeatureName, FeatureSettings] = Field(default_factory=dict)
     experiments: Mapping[str, ExperimentSettings] = Field(default_factory=dict)
     routing: RoutingSettings = RoutingSettings()
     budget: GeneralBudget = GeneralBudget()

@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BeforeValidator, PlainValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
+from wallie_litellm.core.scrubbing import LONGEST_NAME, scrubbed_name
+
 DURATION_FORMS: Final = "a duration such as 30, '250ms', '2s', '5m', '1h' or '1d'"
 LONGEST_DURATION: Final = 366 * 86400.0  # seconds; event loops and locks overflow far above it
 SHORTEST_STORE_TIMEOUT: Final = 0.01  # seconds
@@ -38,6 +40,16 @@ def expected(text: str) -> PydanticCustomError:
 def conflict(field: str, text: str) -> PydanticCustomError:
     """The error for a ``field`` that is right on its own and wrong beside another one."""
     return PydanticCustomError("wallie_conflict", "{field}: {text}", {"field": field, "text": text})
+
+
+def _feature_name(value: object) -> str:
+    if not isinstance(value, str) or scrubbed_name(value) != value:
+        raise expected(f"a name as requests have it on record: one line of 1 to {LONGEST_NAME} characters")
+    return value
+
+
+#: A feature that a request can have.
+FeatureName = Annotated[str, BeforeValidator(_feature_name)]
 
 
 def parse_duration(value: object) -> float:
