@@ -142,3 +142,10 @@ def test_a_provider_that_the_file_has_not_is_an_error_that_lists_those_it_has(fo
     ended = CliRunner().invoke(main, ["rehearse", "--config", file, "--outage", "gemini:1m"])
     assert ended.exit_code == 2
     assert "gemini is no provider of the file: anthropic, openai" in ended.stderr
+
+
+def test_a_page_that_could_not_be_written_is_an_error_before_anything_is_played(folder):
+    file = str(folder / "router_config.yaml")
+    ended = CliRunner().invoke(main, ["rehearse", "--config", file, "--html", str(folder / "nowhere" / "r.html")])
+    assert ended.exit_code == 2
+    assert "there is no folder" in ended.stderr

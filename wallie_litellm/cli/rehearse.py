@@ -67,6 +67,8 @@ def rehearse_command(
     from wallie_litellm.rehearse.run import rehearse
 
     loaded = load_or_refuse(config)
+    if html is not None and not html.absolute().parent.is_dir():
+        refuse(f"--html {html}: there is no folder {html.parent}")
     try:
         expectations = [parse_expectation(text) for text in expect]
         with TemporaryDirectory(prefix="wallie-rehearse-") as folder:
