@@ -90,6 +90,10 @@ class Proxy:
             connection.sock.shutdown(socket.SHUT_RDWR)
         connection.close()
 
+    def warnings(self) -> list[str]:
+        """This package's latest lines in the log."""
+        return [line for line in self.log.read_text().splitlines() if "wallie_litellm" in line][-20:]
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)

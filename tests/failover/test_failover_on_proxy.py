@@ -137,15 +137,15 @@ def client(proxy: Proxy) -> Client:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
-def test_what_a_client_of_the_proxy_hears_of_a_fault(client, fleet, row):
+def test_what_a_client_of_the_proxy_hears_of_a_fault(client, proxy, fleet, row):
     row.fault(fleet["openai"], row.group)
     for heard in client.ask_at_once(row.clients, row.group, row.stream, row.feature):
         if row.error is None:
-            assert (heard.error, heard.text) == (None, TEXT)
+            assert (heard.error, heard.text) == (None, TEXT), proxy.warnings()
             fell_back = "0" if row.backup == 0 else "1"
             assert row.stream or heard.headers["x-wallie-fallback"] == fell_back
         else:
-            assert isinstance(heard.error, row.error), heard.text
+            assert isinstance(heard.error, row.error), (heard, proxy.warnings())
             assert row.delivered.startswith(heard.text)
             assert bool(heard.text) == bool(row.delivered)
         assert heard.seconds <= row.within / SCALE + SLACK

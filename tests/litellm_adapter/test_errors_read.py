@@ -23,6 +23,7 @@ PROVIDERS = {
     "llama-3.1-8b": "groq",
     "deepseek-chat": "deepseek",
 }
+SECRET_PROMPT = "what the caller has asked"
 GEMINI_429 = (
     'GeminiException - {"error": {"code": 429, "message": "You exceeded your current quota, please check your plan and '
     'billing details. Please retry in 19.978048403s.", "status": "RESOURCE_EXHAUSTED", "details": [{"@type": '
@@ -170,3 +171,15 @@ async def test_a_vendors_own_429_pauses_it_or_the_model_that_it_names(make_route
     status = router.guard.status()["providers"][provider]
     paused = [status["paused_for"], *(one["paused_for"] for one in status.get("models", {}).values())]
     assert max(paused) == pytest.approx(120, abs=3)
+
+
+def test_an_error_that_nothing_explains_has_one_line_in_the_log_for_each_place_without_its_text(caplog):
+    for _ in range(3):
+        try:
+            raise LookupError(SECRET_PROMPT)
+        except LookupError as error:
+            result = classify_error(error)
+    assert (result.reason, result.transient) == ("LookupError", True)
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert f"LookupError, which no provider has sent. It was raised in {__name__}:" in line
+    assert SECRET_PROMPT not in line

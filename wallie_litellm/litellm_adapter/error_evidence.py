@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,12 @@ _LIBRARIES: Final = sys.stdlib_module_names | {
 }  # fmt: skip
 
 _CALLING: Final = "litellm.main"  # LiteLLM's module that calls providers; hooks and limits of its own are elsewhere
+_FRAMES: Final = 6  # of an unexplained error, the innermost first, in a line of the log
+_MOST_PLACES: Final = 100  # that have a line in the log
 _MARK: Final = "wallie_ended_attempt"  # attribute of an exception that has ended an attempt
+
+logger = logging.getLogger(__name__)
+_unexplained: set[tuple[str, str]] = set()  # kinds and places of the errors that have a line in the log
 
 
 def mark_as_end(error: BaseException) -> None:
@@ -71,6 +77,20 @@ def _raised_by_application(cause: BaseException) -> bool:
 def modules_of(cause: BaseException) -> list[str]:
     """The modules through which ``cause`` was raised, the innermost last."""
     return [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(cause.__traceback__)]
+
+
+def log_unexplained(error: BaseException) -> None:
+    """Say in the log where ``error`` was raised, once for each place: no answer and no rule explains it.
+
+    Its text is not logged, for it may quote a prompt.
+    """
+    frames = [f"{frame.f_globals.get('__name__')}:{line}" for frame, line in traceback.walk_tb(error.__traceback__)]
+    place = " < ".join(reversed(frames[-_FRAMES:]))
+    kind = type(error).__name__, place
+    if not frames or kind in _unexplained or len(_unexplained) >= _MOST_PLACES:
+        return
+    _unexplained.add(kind)
+    logger.warning("A call ended with %s, which no provider has sent. It was raised in %s", *kind)
 
 
 def _are_applications(modules: Sequence[str]) -> bool:

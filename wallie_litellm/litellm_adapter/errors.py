@@ -40,6 +40,7 @@ from wallie_litellm.litellm_adapter.error_evidence import (
     could_not_build,
     is_litellms,
     is_refused_connection,
+    log_unexplained,
     mark_as_end,
     raised_by_handler,
     shows_an_exchange,
@@ -237,6 +238,7 @@ def _classify(error: BaseException, deadline_passed: bool, exchanged: bool) -> A
     if isinstance(error, openai.APIConnectionError | httpx.TransportError | OSError):
         return _provider_failed("connection lost")
     # An error of a hook or a handler of the application's; one in the program is there at the next attempt too.
+    log_unexplained(error)
     return AttemptResult(Outcome.CUT, reason=type(error).__name__, transient=not isinstance(error, _BUGS), fault=_OURS)
 
 
