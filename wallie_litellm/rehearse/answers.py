@@ -51,6 +51,10 @@ class RehearsedEngine(Engine):
         planned = self._planned(ask)
         return self.slowness * (planned.first if ask.stream else planned.seconds)
 
+    def seconds_of_limit(self) -> float:
+        """As any other error's."""
+        return self.slowness * REFUSAL
+
     def pause_of(self, ask: Ask) -> float:
         """The rest of the time."""
         planned = self._planned(ask)

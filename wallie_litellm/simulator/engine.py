@@ -85,6 +85,10 @@ class Engine:
         """How long it takes until the answer to ``ask``, or its refusal, begins, in seconds."""
         return self.settings.latency
 
+    def seconds_of_limit(self) -> float:
+        """How long it takes until a request is refused by a limit, in seconds."""
+        return 0.0
+
     def pause_of(self, ask: Ask) -> float:
         """How long a stream takes from its first piece of text to the others, in seconds."""
         return 0.0
@@ -132,6 +136,8 @@ class _Exchange:
         verdict = engine.limits.admit(charged, ask.model)
         if verdict.refused_by is not None:
             self._visit.refused(verdict.scope, verdict.refused_by)
+            if seconds := engine.seconds_of_limit():
+                await asyncio.sleep(seconds)
             meters = {**engine.limits.meters(ask.model), verdict.refused_by: verdict.meter}
             return self._send(engine.wire.limited(verdict, meters, ask.model, serial))
         fault = engine.faults.take(ask.model, stream=ask.stream, prefilled=bool(ask.prefill))
