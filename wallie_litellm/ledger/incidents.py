@@ -1,6 +1,7 @@
 """The statements about failures, fallbacks and changes of state since a time.
 
-All have a beginning: during an outage every request may be a failed attempt, and a row of ``wallie_transitions``.
+All have a beginning: during an outage every request may be a failed attempt, and a row of ``wallie_transitions``. They
+are sorted by time, whose index ends the search at that beginning; by id a database may read the whole table.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def last_failures(since: float) -> Select[Any]:
 def failures_of(provider: str, since: float, limit: int) -> Select[Any]:
     """The last failed attempts of one provider, the latest first."""
     found = select(*_FAILURE).where(*_failed(since), attempts.c.provider == provider)
-    return found.order_by(attempts.c.id.desc()).limit(limit)
+    return found.order_by(attempts.c.at.desc(), attempts.c.id.desc()).limit(limit)
 
 
 def failure_kinds(provider: str, since: float, limit: int) -> Select[Any]:
@@ -51,7 +52,7 @@ def changes(since: float, kinds: Sequence[str], provider: str | None, limit: int
     """Changes of these kinds, the latest first."""
     found = select(*_CHANGE).where(transitions.c.at >= since, transitions.c.type.in_(kinds))
     found = found if provider is None else found.where(transitions.c.provider == provider)
-    return found.order_by(transitions.c.id.desc()).limit(limit)
+    return found.order_by(transitions.c.at.desc(), transitions.c.id.desc()).limit(limit)
 
 
 def _failed(since: float) -> list[ColumnElement[bool]]:
