@@ -100,6 +100,24 @@ async def test_once_it_is_spent_every_kind_of_call_is_refused_before_a_call_is_m
     assert_nothing_leaked(router)
 
 
+async def test_calls_that_cost_three_times_their_estimates_have_later_ones_reserve_as_much(make_router: Make) -> None:
+    router = make_router(features={"chat": {"budget": {"daily_usd": 1, "on_exhausted": "refuse"}}})
+    reserved: list[float] = []
+
+    async def call(_: Any) -> Any:
+        (row,) = rows(router).values()
+        reserved.append(row["reserved_usd"])
+        return {"choices": [{"message": {"content": ""}}], "usage": {"prompt_tokens": 3_000, "completion_tokens": 0}}
+
+    for _ in range(11):
+        await execute_ai_request(router, GROUP, execute=call, estimated_tokens=1_000, **TAGS)
+    assert reserved[0] == pytest.approx(reserved[9])
+    assert reserved[10] == pytest.approx(3 * reserved[0], rel=1e-6)
+    (row,) = rows(router).values()
+    assert row["spent_usd"] == pytest.approx(11 * reserved[10])
+    assert row["reserved_usd"] == 0
+
+
 async def test_other_features_and_users_go_on(make_router: Make) -> None:
     budget = {"per_user": {"daily_usd": LITTLE}, "on_exhausted": "refuse"}
     router = make_router(features={"chat": {"budget": budget}})

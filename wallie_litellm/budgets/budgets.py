@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final
@@ -13,6 +14,7 @@ from wallie_litellm.budgets.rules import NO_ENTRIES, BudgetRules, Entry
 from wallie_litellm.budgets.spending import Spending, SpentReader
 from wallie_litellm.clock import DAY, Clock
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.cost_ratio import CostRatio
 from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.core.spending import NANO, Periods
 from wallie_litellm.errors import BudgetExhausted, RateLimited, Refused
@@ -57,6 +59,7 @@ class Budgets:
         #: Names and shares of a limit at which there is an alert, the lowest first.
         self._levels = _levels_of(config)
         self.leads_to_cheapest = self._rules.lead_to_cheapest
+        self._ratios: defaultdict[tuple[str, str], CostRatio] = defaultdict(CostRatio)  # by feature and model group
         self.spending: Spending | None = self._open(config, clock) if self._rules else None
 
     def __bool__(self) -> bool:
@@ -92,6 +95,10 @@ class Budgets:
     def entries(self, feature: str | None, user: str | None) -> tuple[Entry, ...]:
         """The budgets that hold for a request."""
         return self._rules.of(feature, user)
+
+    def ratio(self, entries: tuple[Entry, ...], group: str) -> CostRatio:
+        """What calls of a model group under these budgets cost of their estimates."""
+        return self._ratios[entries[0].rule.feature, group]
 
     def begin(self, reader: SpentReader | None, flush: Callable[[], object] = lambda: None) -> None:
         """Begin with what ``reader`` finds on record, which is also asked for users that come later.

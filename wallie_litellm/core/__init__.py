@@ -10,6 +10,7 @@
 ``media_tokens``     images, recordings and documents in tokens
 ``vendor_counting``  how each vendor's limits count a call, with the sources
 ``learned_estimates``  an estimate of what a request will use, and what reported usage teaches
+``cost_ratio``       what calls cost of their estimates, where that is more
 ``latency_histogram``  what calls have taken in the last ten minutes
 ``latency_score``    how fast a model answers at present, and how sure that is
 ``silence``          whether a model has fallen silent, by the calls that wait for it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import ceil
 
 from wallie_litellm.budgets.budgets import Budgets
 from wallie_litellm.budgets.holds import BudgetHold
@@ -14,7 +15,10 @@ from wallie_litellm.guard.guard import Guard
 
 
 class Budgeting:
-    """Reserves for the attempts of one router. An attempt's end settles its hold, at the cost that is on record."""
+    """Reserves for the attempts of one router. An attempt's end settles its hold, at the cost that is on record.
+
+    Where a feature's calls of a model group cost more than their estimates, later ones reserve as much more.
+    """
 
     def __init__(self, guard: Guard, budgets: Budgets, spending: Spending) -> None:
         self._guard = guard
@@ -69,7 +73,11 @@ class Budgeting:
             return None
         demand = attempt.demand if attempt.estimate is None else attempt.estimate.usual_demand()
         cost = estimated_cost(context, attempt, demand)
-        return self._spending.hold_of(entries, nano_of(cost) if cost else 0)
+        estimated = nano_of(cost) if cost else 0
+        ratio = self._budgets.ratio(entries, attempt.group)
+        hold = self._spending.hold_of(entries, ceil(estimated * ratio.value))
+        hold.estimated, hold.ratio = estimated, ratio
+        return hold
 
     def _conclude(self, context: RequestContext, attempt: Attempt, hold: BudgetHold, refused: Entry | None) -> None:
         if refused is None:

@@ -1,0 +1,33 @@
+"""What calls cost of their estimates, where that is more: by it later estimates are raised."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_FEW: Final = 10  # calls before a ratio is used
+_KEPT: Final = 0.98  # weight of what is known when one more call comes: 50 calls or so count
+_MOST: Final = 20.0  # a ratio beyond this says something of a mistake
+
+
+class CostRatio:
+    """Costs of recent calls over their estimates: of their sums, as a budget is the sum of calls.
+
+    A lower cost lowers no estimate: too much is reserved for the time of a call alone, too little is overspent. Threads
+    may add at the same time: one of two calls may get lost.
+    """
+
+    __slots__ = ("_calls", "_cost", "_estimated", "value")
+
+    def __init__(self) -> None:
+        self.value = 1.0  #: at least 1
+        self._calls = 0
+        self._cost = 0.0
+        self._estimated = 0.0
+
+    def add(self, estimated: int, cost: int) -> None:
+        """Take in one call, in nano-dollars."""
+        self._calls += 1
+        self._cost = self._cost * _KEPT + min(cost, estimated * _MOST)
+        self._estimated = self._estimated * _KEPT + estimated
+        if self._calls >= _FEW:
+            self.value = max(1.0, self._cost / self._estimated)
