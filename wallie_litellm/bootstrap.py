@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wallie_litellm.clock import Clock
 from wallie_litellm.config import RouterConfig, WallieConfig, load_config
 from wallie_litellm.config.changes import ConfigChange
+from wallie_litellm.config.models import DashboardSettings
 from wallie_litellm.config.used_providers import used_models
 from wallie_litellm.config.webhooks import WebhookSettings
 from wallie_litellm.core.daily_quota import last_midnight
@@ -283,7 +284,7 @@ def _sinks(loaded: RouterConfig, guard: Guard) -> Iterator[Callable[[], Sink]]:
         webhook = slack.webhook_url.get_secret_value()
         yield lambda: _sink("slack").SlackSink(webhook)
     for name, settings in telemetry.webhooks.items():
-        yield partial(_webhook, name, settings)
+        yield partial(_webhook, name, settings, config.dashboard)
     if (sentry := telemetry.sentry) is not None and sentry.dsn is not None:
         dsn = sentry.dsn.get_secret_value()
         yield lambda: _sink("sentry").SentrySink(dsn)
@@ -327,14 +328,14 @@ def _spool(folder: Path, name: str, receiver: str) -> Path:
     return folder / f"{name}-{sha256(receiver.encode()).hexdigest()[:12]}"
 
 
-def _webhook(name: str, settings: WebhookSettings) -> Sink:
+def _webhook(name: str, settings: WebhookSettings, page: DashboardSettings) -> Sink:
     from wallie_litellm.telemetry.sinks.webhook import WebhookSink
     from wallie_litellm.telemetry.sinks.webhook_messages import Sender
 
     return WebhookSink(
         name,
         settings.url.get_secret_value(),
-        Sender(settings.installation or socket.gethostname(), settings.page),
+        Sender(page.name or socket.gethostname(), page.url),
         secret=None if settings.secret is None else settings.secret.get_secret_value(),
         form=settings.format,
         events=settings.events,

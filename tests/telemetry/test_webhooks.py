@@ -279,8 +279,9 @@ def parsed(webhooks: dict[str, Any], env: dict[str, str] | None = None, **more: 
 
 def test_a_guard_posts_its_alerts_and_what_is_left_when_it_closes(webhook: Webhook, tmp_path: Path) -> None:
     env = {"OPS_URL": webhook.url, "OPS_SECRET": SECRET}
-    ops = {"url": "os.environ/OPS_URL", "secret": "os.environ/OPS_SECRET", "installation": "shop-eu"}
-    guard = open_guard(parsed({"ops": ops}, env, providers={"openai": {"rpm": 10}}))
+    ops = {"url": "os.environ/OPS_URL", "secret": "os.environ/OPS_SECRET"}
+    page = {"name": "shop-eu", "url": "https://ops.example.com/wallie"}
+    guard = open_guard(parsed({"ops": ops}, env, providers={"openai": {"rpm": 10}}, dashboard=page))
     webhook.hang()
     began = time.monotonic()
     guard.update_usage("openai", requests=9)
@@ -291,6 +292,8 @@ def test_a_guard_posts_its_alerts_and_what_is_left_when_it_closes(webhook: Webho
     guard.close()
     assert types(webhook) == ["quota.warning", "quota.critical"]
     assert webhook.posts[0][0]["webhook-signature"].startswith("v1,")
+    assert webhook.messages[0]["installation"] == "shop-eu"
+    assert webhook.messages[0]["playbook"]["url"] == "https://ops.example.com/wallie/playbook#quota"
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ from wallie_litellm.config.values import (
     StoreTimeout,
     StoreUrl,
     Title,
+    WebUrl,
     conflict,
 )
 from wallie_litellm.core.circuit_breaker import BreakerRules
@@ -217,9 +218,13 @@ class KpiSettings(Section):
 
 
 class DashboardSettings(Section):
-    """The operator's page. ``name`` is the installation's, in its heading and in the API's summary."""
+    """The operator's page. ``name`` is the installation's, in its heading, in the API's summary and in webhooks.
+
+    ``url`` is the page's address as operators have it, for the links in webhooks.
+    """
 
     name: Title | None = None
+    url: WebUrl | None = None
 
 
 class WallieConfig(Section):
