@@ -141,6 +141,10 @@ def advice(section: str) -> str:
             "(6 of 120).",
         ),
         (
+            [ErrorRateCrossed("e-3", AT, "groq", None, 0.0, 0.2, 0, 0, 300.0, True, 400.0)],
+            "*Error rate down again:* It lasted 6 min 40 s. There were no attempts at `groq` in the last 5 min.",
+        ),
+        (
             [QueueCrossed("q-1", AT, "openai", 25, 20, 60.0)],
             "*Queue does not empty:* Never fewer than 25 requests have waited for `openai` in the last 1 min; the "
             f"limit is 20.{advice('queue')}",

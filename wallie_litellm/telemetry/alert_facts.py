@@ -266,7 +266,8 @@ def _error_rate(event: ErrorRateCrossed) -> Fact:
     counts = f"({event.failed:,} of {event.requests:,})"
     text = f"{share} {counts}; the limit is {_percent(event.limit)}."
     if event.resolved:
-        text = f"It lasted {_duration(event.lasted)}. {share} {counts}."
+        now = f"{share} {counts}" if event.requests else f"There were no {whose} in the last {_duration(event.window)}"
+        text = f"It lasted {_duration(event.lasted)}. {now}."
     return Fact(
         f"error_rate.{'resolved' if event.resolved else 'high'}",
         "info" if event.resolved else "critical",
