@@ -98,7 +98,7 @@ class InnerRouter:
         self._names = names
         if gone:
             aliases = {name: target for name, target in self._read_aliases().items() if name not in gone}
-            self.router.update_settings(model_group_alias={**aliases, **names})
+            self._set_aliases({**aliases, **names})
             self._aliases = None
         self._keep_names()
 
@@ -254,7 +254,13 @@ class InnerRouter:
         """Have LiteLLM's Router know tiers, each as an alias of its first group: the proxy lists aliases."""
         aliases = self._read_aliases()
         if any(aliases.get(name) != group for name, group in self._names.items()):
-            self.router.update_settings(model_group_alias={**aliases, **self._names})
+            self._set_aliases({**aliases, **self._names})
+
+    def _set_aliases(self, aliases: Mapping[str, Any]) -> None:
+        if self._registry is None:
+            self.router.update_settings(model_group_alias=aliases)
+        else:
+            self.router.apply(_router_api().ChangeSet(settings={"model_group_alias": aliases}))
 
     def _read_aliases(self) -> Mapping[str, Any]:
         return (self._registry().aliases() if self._registry is not None else self.router.model_group_alias) or {}
@@ -277,7 +283,11 @@ class InnerRouter:
 
 
 def _context_of(router: Any) -> Any:
-    return import_module("litellm.router_api").RoutingContext(router)  # LiteLLM 1.109 and newer
+    return _router_api().RoutingContext(router)
+
+
+def _router_api() -> Any:
+    return import_module("litellm.router_api")  # LiteLLM 1.109 and newer
 
 
 def _scope(destination: Destination, deployment: Deployment) -> str:
