@@ -30,7 +30,7 @@ from wallie_litellm.core.scopes import model_in
 from wallie_litellm.core.scrubbing import mask_secrets
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.forecast.alerts import LOOK_EVERY, ForecastAlerts
-from wallie_litellm.forecast.limits import DayLimit, spending_of
+from wallie_litellm.forecast.limits import DayLimit
 from wallie_litellm.forecast.watch import ForecastWatch, ReadRecord
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.admin_apis import AdminQuestions, admin_apis
@@ -259,7 +259,7 @@ def _watch_forecasts(guard: Guard) -> Callable[[], object]:
         now=clock.wall,
         interval=LOOK_EVERY,
         budget=lambda: (budget.spent_at(clock.wall()), budget.limit),
-        costs=lambda: {spending_of(row["feature"]) for row in guard.budgets.rows()},
+        budgets=guard.budgets.rows,
         processes=guard.processes,
     )
     watch.start()

@@ -189,7 +189,10 @@ class QuotaCrossed(NamedTuple):
 
 
 class ExhaustionForeseen(NamedTuple):
-    """A limit per day, or without a ``provider`` the month's budget, will be used up before it resets.
+    """A limit per day, a budget, or the month's cost will be used up before it resets.
+
+    A budget's ``dimension`` is ``daily_usd`` or ``monthly_usd``, and its ``provider`` as of a feature's limit, or empty
+    for all requests; that of the month's cost is ``cost_usd``, without a ``provider``.
 
     ``exhausts_at`` is ``None`` where that is so only at the upper end of the interval, whose end is reached at
     ``earliest``; ``latest`` is ``None`` where its lower end outlasts the day. ``method`` is ``weekly`` or ``linear``.

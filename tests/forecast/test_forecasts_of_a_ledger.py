@@ -21,9 +21,8 @@ from support import wait_until
 from wallie_litellm.bootstrap import model_patterns, open_guard
 from wallie_litellm.config import RouterConfig, parse_config
 from wallie_litellm.core.demand import Demand
-from wallie_litellm.events import ExhaustionForeseen, UsageReported, new_id
+from wallie_litellm.events import Event, ExhaustionForeseen, UsageReported, new_id
 from wallie_litellm.forecast.alerts import ForecastAlerts
-from wallie_litellm.forecast.limits import spending_of
 from wallie_litellm.forecast.watch import ForecastWatch
 from wallie_litellm.guard import Guard
 from wallie_litellm.ledger.daily_use import read_record
@@ -31,6 +30,7 @@ from wallie_litellm.ledger.engine import open_engine, writing
 from wallie_litellm.ledger.insert import insert_records
 from wallie_litellm.ledger.migrations import migrate
 from wallie_litellm.ledger.records import record_of
+from wallie_litellm.telemetry.alert_facts import FactSelector
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -82,6 +82,24 @@ def config_of(url: str, **sections: Any) -> RouterConfig:
     return parse_config({"model_list": [model], "wallie": {**wallie, "ledger": {"url": url}}})
 
 
+def budget_row(window: str, spent: float, limit: float, user: str | None = None) -> dict[str, Any]:
+    reset_at = "2026-11-24T00:00:00Z" if window == "day" else "2026-12-01T00:00:00Z"
+    owner = {"feature": "chat", "user": user, "window": window}
+    return {**owner, "spent_usd": spent, "limit_usd": limit, "reset_at": reset_at}
+
+
+def note(url: str, *events: Event) -> None:
+    """Have the events on record."""
+
+    async def write() -> None:
+        engine = open_engine(url)
+        async with writing(engine) as connection:
+            await connection.run_sync(insert_records, [record_of(event, "w") for event in events])
+        await engine.dispose()
+
+    asyncio.run(write())
+
+
 class Watched:
     """A guard at noon whose limits and forecasts are as the ledger has them, and its watch, which looks when asked."""
 
@@ -91,6 +109,7 @@ class Watched:
         self.guard = Guard(config_of(url).wallie, clock=self.clock, bus=self.bus)
         self.guard.update_usage("openai", requests=500_000)
         self.spent = 0.0  # US dollars this month
+        self.budgets = [budget_row("day", 0.072, 100.0), budget_row("month", 3.0, 100.0)]
         reporter, zone = self.guard.reporter, self.guard.forecasts.zone
         alerts = ForecastAlerts(HOUR, lambda limit, *rest: reporter.on_foreseen(limit, *rest, zone(limit)))
         read = partial(read_record, url, lambda: model_patterns(self.guard))
@@ -102,7 +121,7 @@ class Watched:
             now=self.clock.wall,
             interval=60,
             budget=lambda: (self.spent, 500.0),
-            costs=lambda: [spending_of("chat")],
+            budgets=lambda: self.budgets,
         )
 
     def quota(self, dimension: str = "rpd") -> dict[str, Any]:
@@ -149,12 +168,9 @@ def test_budgets_have_forecasts_in_their_rows_and_those_of_users_are_linear(url:
     watched = Watched(url)
     watched.watch.look()
     day, month, of_user = (
-        {"feature": "chat", "user": user, "window": window, "spent_usd": spent, "limit_usd": limit, "reset_at": reset}
-        for user, window, spent, limit, reset in (
-            (None, "day", 0.072, 0.108, "2026-11-24T00:00:00Z"),  # 0.006 in each hour
-            (None, "month", 3.0, 100.0, "2026-12-01T00:00:00Z"),
-            ("u1", "day", 0.06, 1.0, "2026-11-24T00:00:00Z"),
-        )
+        budget_row("day", 0.072, 0.108),  # 0.006 in each hour
+        budget_row("month", 3.0, 100.0),
+        budget_row("day", 0.06, 1.0, user="u1"),
     )
 
     watched.guard.forecasts.add_to_budgets([day, month, of_user], NOON)
@@ -177,31 +193,48 @@ def test_a_limit_that_will_run_out_is_announced_once_and_not_again_after_a_resta
     assert event.exhausts_at == pytest.approx(MONDAY + 18 * HOUR, abs=HOUR / 4)
     assert event.exhausts_at - event.at > HOUR
 
-    async def note() -> None:
-        engine = open_engine(url)
-        async with writing(engine) as connection:
-            await connection.run_sync(insert_records, [record_of(event, "w")])
-        await engine.dispose()
-
-    asyncio.run(note())
+    note(url, event)
     restarted = Watched(url, NOON + HOUR)
     restarted.watch.look()
     assert not restarted.bus.of(ExhaustionForeseen)
 
 
+def test_budgets_that_will_run_out_are_announced_once_and_not_again_after_a_restart(url: str) -> None:
+    rows = [
+        budget_row("day", 0.072, 0.108),  # in six hours
+        budget_row("month", 3.0, 3.5),  # on Thursday
+        budget_row("day", 0.06, 0.07, user="u1"),
+        {**budget_row("day", 0.144, 0.2), "feature": None},
+    ]
+    watched = Watched(url)
+    watched.budgets = rows
+    for _ in range(2):
+        watched.watch.look()
+        watched.clock.advance(60)
+
+    events = [event for event in watched.bus.of(ExhaustionForeseen) if event.dimension != "rpd"]
+    day, month, of_all = events
+    assert (day.provider, day.dimension, day.reset_at) == ("feature:chat", "daily_usd", MONDAY + DAY)
+    assert day.exhausts_at == pytest.approx(MONDAY + 18 * HOUR, abs=HOUR)
+    assert (month.provider, month.dimension, month.reset_at) == ("feature:chat", "monthly_usd", MONDAY + 8 * DAY)
+    assert month.exhausts_at == pytest.approx(NOON + 0.5 / 0.006 * HOUR, abs=HOUR)
+    assert (of_all.provider, of_all.dimension) == ("", "daily_usd")
+    facts = [FactSelector().of(event) for event in (day, of_all)]
+    assert [fact.type for fact in facts if fact] == ["budget.forecast"] * 2
+    assert ["`feature:chat` `daily_usd` ends 18:" in facts[0].text, "`daily_usd` of all requests" in facts[1].text]
+
+    note(url, *events)
+    restarted = Watched(url, NOON + HOUR)
+    restarted.budgets = rows
+    restarted.watch.look()
+    assert {event.dimension for event in restarted.bus.of(ExhaustionForeseen)} == {"rpd"}
+
+
 def test_what_is_reported_from_outside_counts_and_the_next_day_begins_its_own(url: str) -> None:
     at = MONDAY + 3 * HOUR
-
-    async def note() -> None:
-        engine = open_engine(url)
-        event = UsageReported(new_id(at), at, "openai", Demand(250_000, 0, 0, 0), "update_usage")
-        async with writing(engine) as connection:
-            await connection.run_sync(insert_records, [record_of(event, "w")])
-        await engine.dispose()
-
     before = Watched(url)
     before.watch.look()
-    asyncio.run(note())
+    note(url, UsageReported(new_id(at), at, "openai", Demand(250_000, 0, 0, 0), "update_usage"))
     after = Watched(url)
     after.watch.look()
 

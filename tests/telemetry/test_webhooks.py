@@ -36,7 +36,8 @@ SENDER = Sender("shop-eu", "https://ops.example.com/wallie/")
 SinkMaker = Callable[..., WebhookSink]
 
 ALERTS: tuple[Event, ...] = (
-    quota(level="warning"), quota(reset_in=float("inf")), FORESEEN, FORESEEN._replace(provider="", model=None),
+    quota(level="warning"), quota(reset_in=float("inf")), FORESEEN,
+    FORESEEN._replace(provider="", model=None, dimension="cost_usd"),
     LimitOverstated("l-1", AT, "openai", "gpt-4o", "tpm", 150_000, 30_000),
     *map(budget, ("warning", "critical", "exhausted")),
     opened(), breaker("open", "closed"), breaker("closed", "forced_open"),

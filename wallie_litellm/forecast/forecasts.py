@@ -18,8 +18,9 @@ from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.core.limit_keys import ACCOUNT
 from wallie_litellm.core.local_day import days_until
 from wallie_litellm.core.month_forecast import month_forecast
+from wallie_litellm.core.spending import periods
 from wallie_litellm.core.weekly_shape import WeeklyShape
-from wallie_litellm.forecast.limits import COST, MONTH_COST, DayLimit, spending_of
+from wallie_litellm.forecast.limits import BUDGETS, COST, MONTH_COST, DayLimit, spending_of
 
 HISTORY: Final = 8 * 7 * 86_400.0  # seconds of the record that a shape is made of
 
@@ -55,12 +56,16 @@ class Forecasts:
 
     def zone(self, limit: DayLimit) -> str:
         """The time zone in whose midnight a limit resets."""
+        if limit.dimension in BUDGETS.values():
+            return self._zones.get(_BUDGETS, "UTC")
         if limit.dimension == COST:
             return self._zones.get(_BUDGETS, "UTC") if limit.scope else "UTC"
         return self._zones.get(limit.name, "UTC")
 
     def reset_at(self, limit: DayLimit, now: float) -> float:
-        """When a limit resets next: at midnight, the month's cost at the month's end (UTC)."""
+        """When a limit resets next: at midnight, a monthly budget when its month ends, the month's cost in UTC."""
+        if limit.dimension == BUDGETS["month"]:
+            return float(periods(now, self.zone(limit)).month_ends)
         return month_ends(now) if limit == MONTH_COST else next_midnight(now, self.zone(limit))
 
     def history(self, limit: DayLimit) -> History:
@@ -107,18 +112,21 @@ class Forecasts:
     def add_to_budgets(self, rows: list[dict[str, Any]], now: float) -> list[dict[str, Any]]:
         """The rows of budgets with their forecasts, as status reports show them; a user's is linear."""
         for row in rows:
-            spent, left = row["spent_usd"], max(0.0, row["limit_usd"] - row["spent_usd"])
-            limit = spending_of(row["feature"])
-            history = self.history(limit) if row["user"] is None else History()
-            zone = ZoneInfo(self.zone(limit))
-            local = datetime.fromtimestamp(now, zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-            begin = local.replace(day=1) if row["window"] == "month" else local
-            reset_at = datetime.fromisoformat(row["reset_at"]).timestamp()
-            window = Window(now, max(begin.timestamp(), self._counted_since), reset_at, zone)
-            today = history.used if now < history.ends else 0.0
-            forecast = month_forecast(history.shape, today, spent, spent + left, window)
-            row.update(described_forecast(forecast, places=2))
+            row.update(described_forecast(self.of_budget(row, now), places=2))
         return rows
+
+    def of_budget(self, row: Mapping[str, Any], now: float) -> Forecast:
+        """The forecast of a budget, by its row as status reports show it."""
+        spent, left = row["spent_usd"], max(0.0, row["limit_usd"] - row["spent_usd"])
+        limit = spending_of(row["feature"])
+        history = self.history(limit) if row["user"] is None else History()
+        zone = ZoneInfo(self.zone(limit))
+        local = datetime.fromtimestamp(now, zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+        begin = local.replace(day=1) if row["window"] == "month" else local
+        reset_at = datetime.fromisoformat(row["reset_at"]).timestamp()
+        window = Window(now, max(begin.timestamp(), self._counted_since), reset_at, zone)
+        today = history.used if now < history.ends else 0.0
+        return month_forecast(history.shape, today, spent, spent + left, window)
 
     def add_to(self, name: str, described: Mapping[str, Any], now: float) -> None:
         """Add the forecasts of one limiter's limits to its quotas, as status reports show them."""

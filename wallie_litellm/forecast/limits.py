@@ -24,6 +24,14 @@ COST: Final = "cost_usd"  # the dimension of what is spent, in US dollars
 MONTH_COST: Final = DayLimit("", "", COST)
 
 
+BUDGETS: Final = {"day": "daily_usd", "month": "monthly_usd"}  # dimensions of budgets by window: their keys in the file
+
+
+def budget_of(feature: str | None, window: str) -> DayLimit:
+    """The budget of a feature, or of all requests, for a day or a month."""
+    return DayLimit(FEATURE + feature if feature else "", "", BUDGETS[window])
+
+
 def spending_of(feature: str | None) -> DayLimit:
     """The cost of a feature's requests, or of all, whose budgets are by day and month in a time zone of their own."""
     return DayLimit(FEATURE + feature if feature else "", "budgets", COST)

@@ -8,11 +8,11 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wallie_litellm.forecast.alerts import ForecastAlerts
 from wallie_litellm.forecast.forecasts import Forecasts, Quarters
-from wallie_litellm.forecast.limits import COST, MONTH_COST, DayLimit, day_limits
+from wallie_litellm.forecast.limits import BUDGETS, MONTH_COST, DayLimit, budget_of, day_limits, spending_of
 from wallie_litellm.limiter.limiter import Limiter
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ class ForecastWatch:
     """Has ``forecasts`` learn what ``read`` returns, where there is a record, and ``alerts`` see the forecasts.
 
     It looks every ``interval`` seconds, on a thread of its own; ``now`` is the wall clock. ``budget`` returns what is
-    spent of the month's, and its amount, in US dollars; ``costs`` the spending whose record is looked up besides. The
-    limits are a part, one of ``processes``, of those whose use is on record.
+    spent of the month's, and its amount, in US dollars; ``budgets`` the rows of features' and users' budgets, as status
+    reports show them. Limits and budgets are a part, one of ``processes``, of those whose use is on record.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ForecastWatch:
         now: Callable[[], float],
         interval: float,
         budget: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0),
-        costs: Callable[[], Iterable[DayLimit]] = tuple,
+        budgets: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
         processes: int = 1,
     ) -> None:
         self._forecasts = forecasts
@@ -57,7 +57,7 @@ class ForecastWatch:
         self._now = now
         self._interval = interval
         self._budget = budget
-        self._costs = costs
+        self._budgets = budgets
         self._processes = processes
         self._closing = threading.Event()
         self._is_down = False
@@ -82,8 +82,10 @@ class ForecastWatch:
         """Learn what is on record, and announce what is due."""
         found, now = dict(day_limits(self._limiters())), self._now()
         full = {limit: usage.full for limit, usage in found.items()}
+        rows = list(self._budgets())
         if self._read is not None:
-            self._learn(self._read, {**full, **dict.fromkeys((MONTH_COST, *self._costs()), inf)}, now)
+            costs = (MONTH_COST, *(spending_of(row["feature"]) for row in rows))
+            self._learn(self._read, {**full, **dict.fromkeys(costs, inf)}, now)
         if self._alerts is None:
             return
         for limit, usage in found.items():
@@ -97,6 +99,14 @@ class ForecastWatch:
             month = self._forecasts.of_month(MONTH_COST, spent, amount, now)
             reset_at = self._forecasts.reset_at(MONTH_COST, now)
             self._alerts.look(MONTH_COST, month, amount, amount - spent, now, reset_at)
+        for row in rows:
+            if row["user"] is None:  # thousands of users would be thousands of alerts
+                self._look_at_budget(self._alerts, row, now)
+
+    def _look_at_budget(self, alerts: ForecastAlerts, row: Mapping[str, Any], now: float) -> None:
+        limit, amount = budget_of(row["feature"], row["window"]), row["limit_usd"]
+        forecast, reset_at = self._forecasts.of_budget(row, now), self._forecasts.reset_at(limit, now)
+        alerts.look(limit, forecast, amount, amount - row["spent_usd"], now, reset_at)
 
     def _learn(self, read: ReadRecord, full: Mapping[DayLimit, float], now: float) -> None:
         since = {limit: self._forecasts.needed_since(limit, units, now) for limit, units in full.items()}
@@ -109,12 +119,13 @@ class ForecastWatch:
             return
         self._is_down = False
         for limit, units in full.items():
-            parts = 1 if limit.dimension == COST else self._processes
+            parts = 1 if limit == MONTH_COST else self._processes
             quarters = [(start, used / parts) for start, used in record.quarters.get(limit, ())]
             self._forecasts.learn(limit, units, since[limit], quarters, now)
         for limit, at in record.announced.items():
             reset_at = self._forecasts.reset_at(limit, now)
-            if self._alerts is not None and limit in full and self._forecasts.reset_at(limit, at) == reset_at:
+            is_watched = limit in full or limit.dimension in BUDGETS.values()
+            if self._alerts is not None and is_watched and self._forecasts.reset_at(limit, at) == reset_at:
                 self._alerts.note(limit, reset_at, at)
 
     def _run(self) -> None:

@@ -235,7 +235,7 @@ class Reporter:
         self.publish(QuotaCrossed(new_id(wall), wall, provider, dimension, level, *amounts, scope or None))
 
     def on_foreseen(self, limit: DayLimit, forecast: Forecast, full: float, reset_at: float, timezone: str) -> None:
-        """A limit per day will be used up before it resets; ``full`` units are all of it."""
+        """A limit per day, or a budget, will be used up before it resets; ``full`` units are all of it."""
         wall, key = self._wall(), f"forecast:{':'.join(limit)}:{reset_at:.0f}"
         event = ExhaustionForeseen(
             id=named_id(reset_at, key),  # of several processes without a common store too, the ledger has it once
@@ -252,7 +252,7 @@ class Reporter:
             method=forecast.method,
             model=limit.scope or None,
         )
-        self.once(key, DAY, partial(self.publish, event))
+        self.once(key, max(DAY, reset_at - wall), partial(self.publish, event))
 
     def on_overstated(self, provider: str, model: str, dimension: str, configured: int, learned: int) -> None:
         """The file promises more of a limit than the account has."""

@@ -39,7 +39,7 @@ FACT_TYPES: Final[Mapping[str, str]] = {
     "budget.warning": "a budget is spent to its warning share",
     "budget.critical": "a budget is spent to its critical share",
     "budget.exhausted": "a budget is used up",
-    "budget.forecast": "the month's budget will be used up",
+    "budget.forecast": "a budget will be used up",
     "breaker.opened": "a provider, or a model at it, is not called any more",
     "breaker.opened_by_operator": "the same, by an operator's doing",
     "breaker.closed": "it is called again",
@@ -179,17 +179,20 @@ def _foreseen(event: ExhaustionForeseen) -> Fact:
     ends = exhaustion_text(*times, event.reset_at, event.timezone, event.at)
     what = f"{_of_model(event.model)}{_code(event.provider)} {_code(event.dimension)}"
     amounts = f"{event.expected:,.0f} are expected in the day, of {event.limit:,.0f}"
-    if not event.provider:
-        what, amounts = "The month's budget", f"${event.expected:,.2f} are expected, of ${event.limit:,.2f}"
+    if is_money := event.dimension.endswith("_usd"):
+        amounts = f"${event.expected:,.2f} are expected, of ${event.limit:,.2f}"
+        if not event.provider:
+            is_month = event.dimension == "cost_usd"
+            what = "The month's budget" if is_month else f"{_code(event.dimension)} of all requests"
     return Fact(
-        "quota.forecast" if event.provider else "budget.forecast",
+        "budget.forecast" if is_money else "quota.forecast",
         "warning",
         ("forecast", event.provider, event.model or "", event.dimension),
-        "Limit will run out" if event.provider else "Budget will run out",
+        "Budget will run out" if is_money else "Limit will run out",
         event.at,
         f"{what} {ends}. {amounts}.",
         event,
-        section_of("forecast" if event.provider else "budget"),
+        section_of("budget" if is_money else "forecast"),
     )
 
 
