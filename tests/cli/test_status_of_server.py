@@ -111,6 +111,16 @@ def test_a_models_own_limits_are_rows_below_its_providers_and_its_trouble_a_rema
     )
 
 
+def test_estimates_far_above_what_is_used_are_said_as_what_is_reserved(stand_in: StandIn) -> None:
+    estimates = {"calls": 9, "mean_error": 18.08, "p95_error": 30.0, "prompt": {"mean_error": 0.042}, "models": {}}
+    own = {**STATUS["providers"]["openai"], "estimates": estimates}
+    status = {**STATUS, "providers": {**STATUS["providers"], "openai": own}}
+    stand_in.answers["GET", "/wallie/api/status"] = json_answer(status)
+    [line] = [line for line in run("status", "--url", stand_in.url).stdout.splitlines() if line.startswith("openai: ")]
+    assert "calls reserve 19 times what they use on average" in line
+    assert line.endswith("prompts off by 4 %")
+
+
 def test_the_time_to_the_first_token_is_beside_the_cost(stand_in: StandIn) -> None:
     row = {**USAGE["totals"][0], "first_token_p50_ms": 280.0, "first_token_p95_ms": 1240.0}
     stand_in.answers[USAGE_PATH] = json_answer({**USAGE, "totals": [row]})

@@ -310,4 +310,13 @@ def _remarks(state: Mapping[str, Any]) -> Iterator[str]:
             yield f"{model} {remark}"
     estimates = state.get("estimates") or {}
     if estimates.get("mean_error") is not None:
-        yield f"estimates off by {100 * estimates['mean_error']:.0f} % on average"
+        yield _error_of_estimates(estimates)
+
+
+def _error_of_estimates(estimates: Mapping[str, Any]) -> str:
+    """An error above 1 is of calls that reserve more than they use: too little is off by 1 at most."""
+    error, of_prompts = estimates["mean_error"], (estimates.get("prompt") or {}).get("mean_error")
+    if error <= 1:
+        return f"estimates off by {100 * error:.0f} % on average"
+    said = f"calls reserve {1 + error:.0f} times what they use on average (max_tokens is far above their answers)"
+    return said if of_prompts is None else f"{said}; prompts off by {100 * of_prompts:.0f} %"
