@@ -283,6 +283,27 @@ def test_the_errors_of_estimates_are_gauges_by_model(guard: Guard) -> None:
     assert value(sink, "wallie_estimate_error", **labels, figure="p95") == 0.2
 
 
+def test_the_forecasts_of_the_month_and_of_budgets_are_gauges() -> None:
+    foreseen = {"forecast": "weekly", "expected": 120.5, "exhausts_at": "2026-11-25T12:00:00Z"}
+    month = {"spent_usd": 80.0, "limit_usd": 100.0, **foreseen}
+    held = {**month, "user": None, "reserved_usd": 0.0, "expected": 90.0, "exhausts_at": None}
+    rows = [
+        {**held, "feature": "chat", "window": "day"},
+        {**held, **foreseen, "feature": None, "window": "month"},
+        {**held, **foreseen, "feature": "chat", "window": "day", "user": "u"},
+    ]
+    sink = PrometheusSink(status=lambda: {"providers": {}, "budget": month, "budgets": rows})
+    noon = 1_795_608_000
+    assert value(sink, "wallie_month_exhausts_timestamp_seconds") == noon
+    assert value(sink, "wallie_month_expected_usd") == 120.5
+    assert value(sink, "wallie_month_spent_usd") == 80
+    assert value(sink, "wallie_month_limit_usd") == 100
+    assert value(sink, "wallie_budget_expected_usd", feature="chat", window="day") == 90
+    assert samples(sink)["wallie_budget_exhausts_timestamp_seconds"] == [({"feature": "", "window": "month"}, noon)]
+    unlimited = PrometheusSink(status=lambda: {"providers": {}, "budget": {"spent_usd": 1.0, "limit_usd": 0.0}})
+    assert "wallie_month_exhausts_timestamp_seconds" not in samples(unlimited)
+
+
 def test_a_status_that_raises_affects_only_its_gauges(caplog: pytest.LogCaptureFixture) -> None:
     def status() -> dict[str, Any]:
         raise RuntimeError("closed")

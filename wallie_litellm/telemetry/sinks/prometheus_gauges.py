@@ -48,7 +48,7 @@ class Gauges:
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """The names alone, with which the registry finds clashes; no source is read."""
-        return [*_gauges({}, {}, {}, {}), _not_hedged({}), _positions([]), *_budgets([]), _going_on([])]
+        return [*_gauges({}, {}, {}, {}), _not_hedged({}), _positions([]), *_budgets([], {}), _going_on([])]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """All gauges with their current values."""
@@ -59,6 +59,7 @@ class Gauges:
         hedges: dict[str, Mapping[str, Any]] = {}
         orders: list[Mapping[str, Any]] = []
         budgets: list[Mapping[str, Any]] = []
+        month: Mapping[str, Any] = {}
         alerts: list[Mapping[str, Any]] = []
         for source in tuple(self._sources):
             status = source.status()
@@ -66,13 +67,14 @@ class Gauges:
             hedges.update(status.get("routing", {}).get("hedge", {}))
             orders += status.get("routing", {}).get("order", ())
             budgets += status.get("budgets", ())
+            month = status.get("budget") or month
             alerts += status.get("alerts", ())
             providers.update(found)
             breaker.update({**source.breaker, **{name: one["breaker"]["state"] for name, one in found.items()}})
             health.update({**source.health, **{name: one["health"] for name, one in found.items()}})
             sinks.update(source.sinks())
         gauges = _gauges(providers, breaker, health, sinks)
-        return [*gauges, _not_hedged(hedges), _positions(orders), *_budgets(budgets), _going_on(alerts)]
+        return [*gauges, _not_hedged(hedges), _positions(orders), *_budgets(budgets, month), _going_on(alerts)]
 
 
 def _going_on(alerts: Sequence[Mapping[str, Any]]) -> GaugeMetricFamily:
@@ -84,8 +86,8 @@ def _going_on(alerts: Sequence[Mapping[str, Any]]) -> GaugeMetricFamily:
     )
 
 
-def _budgets(rows: Sequence[Mapping[str, Any]]) -> Iterator[GaugeMetricFamily]:
-    """Of features and of all: users are too many, and not to be in metrics."""
+def _budgets(rows: Sequence[Mapping[str, Any]], month: Mapping[str, Any]) -> Iterator[GaugeMetricFamily]:
+    """Of features and of all: users are too many, and not to be in metrics. ``month`` is of ``kpis.monthly_cost``."""
     shown = {(row["feature"] or "", row["window"]): row for row in rows if row["user"] is None}
     for what, text in (
         ("spent", "What was spent of a budget in the present day or month, in US dollars."),
@@ -94,6 +96,38 @@ def _budgets(rows: Sequence[Mapping[str, Any]]) -> Iterator[GaugeMetricFamily]:
     ):
         values: dict[tuple[str, ...], float] = {key: row[f"{what}_usd"] for key, row in shown.items()}
         yield _gauge(f"wallie_budget_{what}_usd", text, ("feature", "window"), values)
+    forecast = {key: row for key, row in shown.items() if row.get("forecast") is not None}
+    yield _gauge(
+        "wallie_budget_expected_usd",
+        "What a budget will have spent when its day or month ends, by its forecast, in US dollars.",
+        ("feature", "window"),
+        {key: row["expected"] for key, row in forecast.items()},
+    )
+    yield _gauge(
+        "wallie_budget_exhausts_timestamp_seconds",
+        "When a budget is used up (Unix time), of those that are before they begin anew.",
+        ("feature", "window"),
+        _exhaustions(shown),
+    )
+    own = {(): month} if month.get("forecast") is not None else {}
+    for what, text in (
+        ("spent_usd", "What was spent in the present month (UTC), in US dollars."),
+        ("limit_usd", "What a month may cost by kpis.monthly_cost, in US dollars."),
+        ("expected", "What the present month will have cost, by its forecast, in US dollars."),
+    ):
+        values = {key: row[what] for key, row in own.items()}
+        yield _gauge(f"wallie_month_{what.removesuffix('_usd')}_usd", text, (), values)
+    text = "When the month's cost reaches kpis.monthly_cost (Unix time), where that is before the month ends."
+    yield _gauge("wallie_month_exhausts_timestamp_seconds", text, (), _exhaustions(own))
+
+
+def _exhaustions(rows: Mapping[tuple[str, ...], Mapping[str, Any]]) -> dict[tuple[str, ...], float]:
+    """When each row's limit is used up, in Unix seconds, of those that are."""
+    return {
+        key: datetime.fromisoformat(row["exhausts_at"]).timestamp()
+        for key, row in rows.items()
+        if row.get("exhausts_at") is not None
+    }
 
 
 def _positions(orders: Sequence[Mapping[str, Any]]) -> GaugeMetricFamily:
@@ -150,11 +184,7 @@ def _gauges(
         "wallie_quota_exhausts_timestamp_seconds",
         "When a limit is used up (Unix time), of those that are before they reset.",
         ("provider", "model", "dimension"),
-        {
-            key: datetime.fromisoformat(quota["exhausts_at"]).timestamp()
-            for key, quota in quotas.items()
-            if quota.get("exhausts_at") is not None
-        },
+        _exhaustions(quotas),
     )
     for key, metric, text in (
         ("in_flight", "wallie_requests_in_flight", "Attempts that are being served."),
