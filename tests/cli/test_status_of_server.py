@@ -18,6 +18,7 @@ from click.testing import Result
 from ledger_query_fixtures import ledger_file
 from ledger_support import ended, settled
 from redis_support import RedisServer
+from status_support import SECTIONS, exchange, report_of
 
 __all__ = ["ledger_file"]
 
@@ -211,6 +212,25 @@ def test_redis_and_the_ledger_are_shown_together(server: RedisServer, status: Ca
     shown = status(server.url, ledger={"url": used}).stdout
     assert "nothing in Redis" in shown
     assert "last 24h" in shown
+    assert "rpd ends" not in shown
+
+
+def test_limits_per_day_in_redis_have_the_ledgers_forecasts(
+    server: RedisServer, status: Callable[..., Result], used: str, tmp_path: Path
+) -> None:
+    now, rpd = time.time(), SECTIONS["providers"]["openai"]["rpd"]
+    exchange(server, "openai", now)
+    exchange(server, "openai", now, reports=[report_of(charge={"rpd": rpd})])
+    result = status(server.url, "--json", ledger={"url": used})
+    quota = json.loads(result.stdout)["providers"]["openai"]["quota"]
+    assert quota["rpd"]["forecast"] == "linear"
+    assert quota["rpd"]["exhausts_at"] < quota["rpd"]["reset_at"]
+    assert "exhausts_at" not in quota["rpm"]
+    assert "openai: rpd ends " in status(server.url, ledger={"url": used}).stdout
+    assert "run out is known at --url alone" in status(server.url, ledger=None).stdout
+    (tmp_path / "broken.db").write_bytes(b"not a database" * 100)
+    shown = status(server.url, ledger={"url": f"sqlite:///{tmp_path / 'broken.db'}"}).stdout
+    assert "when limits run out is not known, as the ledger cannot be read" in shown
 
 
 def test_a_ledger_that_is_not_there_yet_is_no_news(status: Callable[..., Result], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
-from wallie_litellm.cli.tables import aligned, moment, next_probe, percent, text
+from wallie_litellm.cli.tables import aligned, ends, moment, next_probe, percent, text
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
 from wallie_litellm.core.iso_time import iso_time, reset_time
 from wallie_litellm.core.limit_keys import dimension_in, limit_key, scope_in
@@ -277,13 +277,20 @@ def _remark(state: Mapping[str, Any], numbers: Mapping[str, str]) -> str:
     parts = _breaker_remarks(state["breaker"], numbers)
     if state["paused_for"]:
         parts.append(f"paused for {state['paused_for']:.1f} s")
+    parts += _ends(state.get("quota", {}))
     for model, own in state.get("models", {}).items():
         of_model = _breaker_remarks(own["breaker"], numbers) if "breaker" in own else []
+        of_model += _ends(own.get("quota", {}))
         if own["paused_for"]:
             of_model.append(f"paused for {own['paused_for']:.1f} s")
         if of_model:
             parts.append(f"{model} {', '.join(of_model)}")
     return "; ".join(parts)
+
+
+def _ends(quotas: Mapping[str, Any]) -> list[str]:
+    """When the limits are used up that are before they reset."""
+    return [f"{name} ends {ends(quota)} UTC" for name, quota in quotas.items() if quota.get("exhausts_at")]
 
 
 def _breaker_remarks(breaker: Mapping[str, Any], numbers: Mapping[str, str]) -> list[str]:

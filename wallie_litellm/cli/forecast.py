@@ -8,18 +8,17 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from wallie_litellm.cli.exits import DONE, echo_error, load_or_refuse, say
 from wallie_litellm.cli.ledger import ledger_errors, ledger_url
+from wallie_litellm.cli.ledger_forecasts import learn_from_ledger
 from wallie_litellm.cli.remote import one_line_errors, running_client, url_options
 from wallie_litellm.cli.tables import aligned, ends, moment, text
 
 if TYPE_CHECKING:
-    from wallie_litellm.config import RouterConfig
     from wallie_litellm.forecast.backtest import HourScore
     from wallie_litellm.forecast.configured import StatedLimit
     from wallie_litellm.forecast.forecasts import Forecasts
@@ -55,7 +54,7 @@ def forecast_command(url: str | None, insecure: bool, config: str | None, backte
         loaded = load_or_refuse(config)
         now, amount = time.time(), loaded.wallie.kpis.monthly_cost
         with ledger_errors():
-            forecasts, stated, spent = asyncio.run(_learn(ledger_url(loaded), loaded, now))
+            forecasts, stated, spent = asyncio.run(learn_from_ledger(ledger_url(loaded), loaded, now))
         if backtest:
             scores = list(_backtests(forecasts, stated))
             report, lines = {"limits": scores}, _backtest_table(scores)
@@ -72,28 +71,6 @@ def forecast_command(url: str | None, insecure: bool, config: str | None, backte
 
 
 # Where they come from
-
-
-async def _learn(url: str, loaded: RouterConfig, now: float) -> tuple[Forecasts, list[StatedLimit], float]:
-    """What the ledger at ``url`` has of the limits per day of the file, and the cost of the present month."""
-    from wallie_litellm.core.budget import month_begins
-    from wallie_litellm.core.model_patterns import ModelPatterns
-    from wallie_litellm.forecast.configured import stated_limits
-    from wallie_litellm.forecast.forecasts import forecasts_for
-    from wallie_litellm.forecast.limits import MONTH_COST
-    from wallie_litellm.ledger.daily_use import read_daily_use
-    from wallie_litellm.ledger.reader import open_reader
-
-    stated, forecasts = list(stated_limits(loaded)), forecasts_for(loaded.wallie, now)
-    patterns = {one.limit.name: ModelPatterns(one.account.models, one.limit.name).find for one in stated}
-    full = {MONTH_COST: inf, **{one.limit: one.full for one in stated}}
-    since = {limit: forecasts.needed_since(limit, units, now) for limit, units in full.items()}
-    async with open_reader(url) as engine, engine.connect() as connection:
-        record = await read_daily_use(connection, patterns, since, now)
-    for limit, units in full.items():
-        forecasts.learn(limit, units, since[limit], record.quarters[limit], now)
-    spent = sum(cost for start, cost in record.quarters[MONTH_COST] if start >= month_begins(now))
-    return forecasts, stated, spent
 
 
 def _rows_of_ledger(forecasts: Forecasts, stated: Iterable[StatedLimit], now: float) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ import click
 
 from wallie_litellm.cli.exits import DONE, FAILED, INTERRUPTED, echo_error, load_or_refuse
 from wallie_litellm.cli.fleet_report import FleetUnavailable, fleet_lines, fleet_report, nothing
+from wallie_litellm.cli.ledger_forecasts import add_forecasts
 from wallie_litellm.cli.remote import running_client, url_options
 from wallie_litellm.cli.tables import aligned, ends, moment, next_probe, percent, text
 from wallie_litellm.core.provider_names import account_name
@@ -59,7 +60,7 @@ def status_command(url: str | None, insecure: bool, config: str | None, as_json:
     """Show limits, breakers and workers, and what was used in the last 24 hours.
 
     With --url as a running proxy or dashboard has them; else as the Redis has them that the workers share, and as the
-    ledger has them.
+    ledger has them, which also says when limits per day run out. Limits per minute have no forecast without --url.
 
     The exit code is 0, 1 if the server at --url or Redis cannot be read, and 2 if the configuration is wrong.
     """
@@ -117,6 +118,7 @@ def _watch(look: Callable[[], _View], seconds: float, *, as_json: bool) -> None:
 
 def _from_store(loaded: RouterConfig, *, as_json: bool) -> _View:
     from wallie_litellm.config.values import mask_url
+    from wallie_litellm.core.scrubbing import one_line
 
     url = loaded.wallie.store.url
     if url == "memory":
@@ -128,7 +130,10 @@ def _from_store(loaded: RouterConfig, *, as_json: bool) -> _View:
         except FleetUnavailable as error:
             problem = f"wallie.store.url: {mask_url(url)} cannot be read: {error}"
             return _View(nothing("redis", "down", str(error)), problem=problem, code=FAILED)
+        missing = add_forecasts(report, loaded)
         view = _View(report, list(fleet_lines(report, mask_url(url))))
+        if missing:
+            view.lines.append(one_line(missing))
     _add_usage(view, report, loaded)
     return view
 
