@@ -7,8 +7,10 @@ import copy
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import litellm
 import pytest
@@ -139,6 +141,14 @@ async def test_what_needs_a_restart_is_named_and_the_rest_is_taken_up(live: Any)
     assert one.guard.config.ledger is None
     one.reload(lambda data: (data["wallie"].update(store={}, ledger=None), data["litellm_settings"].pop("cache")))
     assert one.guard.status()["config"]["restart_needed"] == []
+
+    first = {"daily_usd": 5, "reset_timezone": "Europe/Berlin"}
+    assert one.reload(lambda data: data["wallie"].update(budget=first)).restart_needed == []
+    moved = one.reload(lambda data: data["wallie"].update(budget={"daily_usd": 7, "reset_timezone": "Asia/Tokyo"}))
+    assert (moved.changed, moved.restart_needed) == (["wallie.budget.daily_usd"], ["wallie.budget.reset_timezone"])
+    (row,) = one.guard.status()["budgets"]
+    midnight = datetime.fromisoformat(row["reset_at"]).astimezone(ZoneInfo("Europe/Berlin"))
+    assert (row["limit_usd"], midnight.hour) == (7, 0)
 
 
 async def test_status_says_when_the_file_has_changed(live: Any) -> None:

@@ -44,18 +44,27 @@ class ConfigChange:
 
 
 def change_of(old: RouterConfig, new: RouterConfig) -> ConfigChange:
-    """What is taken up of ``new`` in the place of ``old``."""
-    places = {name: getattr(old.wallie, name) for name in PLACES}
-    return ConfigChange(old, replace(new, wallie=new.wallie.model_copy(update=places)))
+    """What is taken up of ``new`` in the place of ``old``. Days of budgets that there are stay in their time zone."""
+    kept: dict[str, Any] = {name: getattr(old.wallie, name) for name in PLACES}
+    if _has_budgets(old.wallie):
+        kept["budget"] = new.wallie.budget.model_copy(update={"reset_timezone": old.wallie.budget.reset_timezone})
+    return ConfigChange(old, replace(new, wallie=new.wallie.model_copy(update=kept)))
 
 
-def restart_needed(started: RouterConfig, new: RouterConfig, *, is_proxy: bool) -> list[str]:
+def _has_budgets(config: WallieConfig) -> bool:
+    return any(config.budget.parts()) or any(one.budget is not None for one in config.features.values())
+
+
+def restart_needed(started: RouterConfig, new: RouterConfig, in_force: WallieConfig, *, is_proxy: bool) -> list[str]:
     """The keys of ``new`` that differ from what the process has ``started`` with, and that only a restart takes up.
 
+    ``in_force`` is what was taken up of ``new``.
     LiteLLM's proxy reads more of the file than a router in app code does.
     """
     old_places, new_places = (_values(one.wallie, of=PLACES) for one in (started, new))
     found = [f"wallie.{key}" for key in _differing(old_places, new_places)]
+    if in_force.budget.reset_timezone != new.wallie.budget.reset_timezone:
+        found.append("wallie.budget.reset_timezone")
     settings = [
         key for key in _differing(started.litellm_settings, new.litellm_settings, depth=1) if key not in ROUTERS
     ]

@@ -118,7 +118,8 @@ class LiveConfig:
                 part.commit()
             self.now_in_force, self.loaded_at, self.refused = change.new, self._wall(), False
             self._seen = seen if loaded.files == change.old.files else _state_of(loaded.files)
-            self.restart_needed = restart_needed(self._started, loaded, is_proxy=self._is_proxy)
+            in_force = change.new.wallie
+            self.restart_needed = restart_needed(self._started, loaded, in_force, is_proxy=self._is_proxy)
             return Reloaded(change.keys(), self.restart_needed)
 
     def _prepare(self, change: ConfigChange) -> list[Prepared]:
