@@ -1,10 +1,13 @@
 import pytest
 
 from wallie_litellm.rehearse.plan import (
+    REDIS,
     OptionError,
     PlannedFault,
     Rate,
     RehearsalPlan,
+    check_amount,
+    check_faults,
     parse_fault,
     parse_length,
     parse_rate,
@@ -23,6 +26,8 @@ HOUR = 3600.0
         ("slow", "anthropic:5x", PlannedFault("slow", "anthropic", 300.0, 3300.0, 5.0)),
         ("slow", "anthropic:1.5x:10m@0s", PlannedFault("slow", "anthropic", 0.0, 600.0, 1.5)),
         ("tier", "gemini:0.2", PlannedFault("tier", "gemini", 0.0, HOUR, 0.2)),
+        ("redis_away", "10m", PlannedFault("redis_away", REDIS, 300.0, 600.0)),
+        ("redis_away", "10m@1m", PlannedFault("redis_away", REDIS, 60.0, 600.0)),
         ("tier", "gemini:0.2@30m", PlannedFault("tier", "gemini", 1800.0, 1800.0, 0.2)),
     ],
 )
@@ -43,6 +48,10 @@ def test_a_fault_without_a_time_comes_after_a_fifth_of_a_short_rehearsal():
         (lambda text: parse_fault("slow", text, HOUR), "openai:0.5x", "a factor from 1x on"),
         (lambda text: parse_fault("slow", text, HOUR), "openai:1.2.3x", "1.2.3 is no number"),
         (lambda text: parse_fault("tier", text, HOUR), "openai:2", "a share of the limits"),
+        (lambda text: parse_fault("redis_away", text, HOUR), "openai:1m", "expected 5m or 5m@10m"),
+        (lambda text: parse_fault("outage", text, HOUR), "openai:0s", "expected to last more than 0"),
+        (lambda text: check_amount([parse_rate(text)], HOUR), "1000/s", "at most 1,000,000 can be played"),
+        (lambda text: check_amount([parse_rate(text)], HOUR), "0.5/h", "less than one request"),
         (parse_rate, "5", "expected 5/s, 300/m or wallie-chat=5/s"),
         (parse_rate, "0/s", "expected 5/s"),
         (parse_tokens, "600", "such as 600+200"),
@@ -53,6 +62,26 @@ def test_an_option_that_cannot_be_understood_says_what_is_expected(parse, text, 
     with pytest.raises(OptionError) as caught:
         parse(text)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "allowed"),
+    [
+        (("outage", "openai:10m@5m"), ("outage", "openai:10m@20m"), True),
+        (("outage", "openai:10m@5m"), ("outage", "openai:10m@10m"), False),
+        (("silent", "openai:10m@10m"), ("outage", "openai:10m@5m"), False),
+        (("outage", "openai:10m@5m"), ("slow", "openai:3x"), True),
+        (("outage", "openai:10m@5m"), ("outage", "anthropic:10m@5m"), True),
+        (("redis_away", "10m@5m"), ("redis_away", "10m@14m"), False),
+    ],
+)
+def test_two_faults_that_are_one_and_the_same_may_not_overlap(first, second, allowed):
+    faults = [parse_fault(kind, text, HOUR) for kind, text in (first, second)]
+    if allowed:
+        check_faults(faults)
+        return
+    with pytest.raises(OptionError, match="do not overlap"):
+        check_faults(faults)
 
 
 def test_a_rate_may_be_of_one_feature():

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from wallie_litellm.cli import main
 from wallie_litellm.config import load_config
-from wallie_litellm.rehearse.plan import RehearsalPlan
+from wallie_litellm.rehearse.plan import REDIS, PlannedFault, RehearsalPlan
 from wallie_litellm.rehearse.record import percentile
 from wallie_litellm.rehearse.run import Player
 from wallie_litellm.rehearse.traffic import arrivals_of
@@ -92,7 +92,13 @@ def replayed(report, folder):
     plan = RehearsalPlan.from_json(report["plan"])
     with Player(real_time=False, start=plan.start) as player:
         streamed = replace(plan.without_faults(), length=20.0, streams=1.0)
-        return player.play([plan, replace(plan, config=str(file)), streamed])
+        away = PlannedFault("redis_away", REDIS, 10.0, 30.0)
+        fleet = replace(plan, faults=(away,), workers=3, length=60.0)
+        (open_file := folder / "open.yaml").write_text(
+            FILE.replace('6379/0"', '6379/0", on_store_error: open').replace("rpm: 600", "rpm: 30")
+        )
+        uncounted = replace(fleet, config=str(open_file))
+        return player.play([plan, replace(plan, config=str(file)), streamed, fleet, uncounted])
 
 
 def test_the_same_seed_makes_the_same_figures(report, replayed):
@@ -111,6 +117,34 @@ def test_a_stream_takes_as_long_as_was_planned_for_it_whatever_else_happens(repo
 def test_the_stated_need_carries_the_load(replayed):
     anthropic = replayed[1]["providers"]["anthropic"]
     assert (anthropic["waited"], anthropic["turned_down"], anthropic["upstream_429"]) == (0, 0, 0)
+
+
+def test_a_fleet_without_its_redis_keeps_to_the_limits_and_is_back_soon(replayed):
+    (fault,) = replayed[3]["faults"]
+    assert fault["noticed_after"] < 0.5
+    assert 0 < fault["back_after"] < 1.0
+    assert replayed[3]["total"]["answered"] == replayed[3]["requests"]
+    assert [one["over"] for one in replayed[3]["providers"].values()] == [{}, {}]
+    # The use is that of all workers: a minute's requests, of which each worker had a third.
+    assert replayed[3]["providers"]["openai"]["limits"]["rpm"]["peak"] > 0.9 * replayed[3]["requests"]
+
+
+def test_what_workers_admit_beyond_the_limits_without_counting_is_in_the_report(replayed):
+    openai = replayed[4]["providers"]["openai"]
+    assert openai["over"]["rpm"] > 10
+    assert openai["upstream_429"] > 10
+
+
+def test_a_redis_is_away_only_where_workers_share_one(folder):
+    (folder / "alone.yaml").write_text(FILE.replace('store: {url: "redis://redis.example.com:6379/0"}', ""))
+    for file, options, message in (
+        ("alone.yaml", ["--redis-away", "1m"], "set wallie.store.url or WALLIE_REDIS_URL"),
+        ("alone.yaml", ["--workers", "2"], "--workers: the file has no Redis"),
+        ("router_config.yaml", ["--redis-away", "1m", "--workers", "1"], "give --workers 2 or more"),
+        ("router_config.yaml", ["--redis-away", "openai:1m"], "expected 5m or 5m@10m"),
+    ):
+        ended = CliRunner().invoke(main, ["rehearse", "--config", str(folder / file), *options])
+        assert (ended.exit_code, message in ended.stderr) == (2, True), ended.stderr
 
 
 def test_features_share_the_traffic_and_only_models_that_chat_are_asked(report):

@@ -7,7 +7,7 @@ import math
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from wallie_litellm.clock import Clock, SystemClock
 from wallie_litellm.config import FeatureRules, WallieConfig
@@ -41,6 +41,9 @@ from wallie_litellm.routing.routing import Routing
 from wallie_litellm.routing.switches import Switches
 from wallie_litellm.telemetry.bus import SHUTDOWN, Bus
 
+if TYPE_CHECKING:
+    from wallie_litellm.limiter.redis.fleet import RedisFleet
+
 DRAIN: Final = 5.0  # seconds that closing waits for calls under way
 
 
@@ -54,6 +57,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
     among them where they share no store. ``view`` stands in for a router's where none is attached; ``chains`` are
     short for a view that has nothing else. ``trace_of_caller`` returns, as metadata, what makes a request part of its
     caller's trace. With ``others_announce`` the alerts that a fleet publishes once are left to another guard.
+    ``fleet`` are the processes that share the limits, in place of those of the configuration's store.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         view: RouterView | None = None,
         trace_of_caller: Callable[[], Mapping[str, str]] = dict,
         others_announce: bool = False,
+        fleet: RedisFleet | None = None,
     ) -> None:
         self.config = config if config is not None else WallieConfig()
         self.processes = processes if self.config.store.url == "memory" else 1  # among which every limit is divided
@@ -79,7 +84,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         self._views = RouterViews(view or RouterView(chains_of(chains or {})))
         self._trace_of_caller = trace_of_caller
         switches = Switches()
-        self._fleet = join_fleet(self.config.store, switches, others_announce=others_announce)
+        self._fleet = join_fleet(self.config.store, switches, fleet, others_announce=others_announce)
         announcer: Announcer = announce if self._fleet is None else self._fleet.once
         self.reporter = Reporter(
             self.config, self.clock, self.bus.publish, announce_nothing if others_announce else announcer

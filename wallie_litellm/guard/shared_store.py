@@ -16,21 +16,27 @@ if TYPE_CHECKING:
     from wallie_litellm.limiter.redis.fleet import RedisFleet
 
 
-def join_fleet(store: StoreSettings, switches: Switches, *, others_announce: bool) -> RedisFleet | None:
+def join_fleet(
+    store: StoreSettings, switches: Switches, given: RedisFleet | None, *, others_announce: bool
+) -> RedisFleet | None:
     """The processes that share the store's Redis, and ``switches``; or ``None`` for a process on its own.
+
+    ``given`` are those of another store, in its place.
 
     Raises:
         ConfigError: Redis' client is not installed.
     """
-    if store.url == "memory":
-        return None
-    try:
-        from wallie_litellm.limiter.redis.fleet import RedisFleet
-    except ImportError as error:
-        raise ConfigError(
-            [f"wallie.store.url: {error.name} is not installed; install wallie-litellm[redis]"]
-        ) from error
-    fleet = RedisFleet(store, others_announce=others_announce)
+    fleet = given
+    if fleet is None:
+        if store.url == "memory":
+            return None
+        try:
+            from wallie_litellm.limiter.redis.fleet import RedisFleet
+        except ImportError as error:
+            raise ConfigError(
+                [f"wallie.store.url: {error.name} is not installed; install wallie-litellm[redis]"]
+            ) from error
+        fleet = RedisFleet(store, others_announce=others_announce)
     switches.share(fleet.switches.share(switches.take_in))
     return fleet
 

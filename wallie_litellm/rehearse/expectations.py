@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +27,7 @@ METRICS: Final[Mapping[str, str]] = {
     "alerts": "",
     "upstream_429": "",
 }
+NO_FEATURE: Final = "(none)"  # the name of requests without a feature
 OF_FEATURES: Final = frozenset(METRICS) - {"noticed", "back", "alerts", "upstream_429"}
 _COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     ">=": operator.ge,
@@ -83,10 +85,30 @@ def parse_expectation(text: str) -> Expectation:
     return Expectation(text, metric, found["sign"], _value(text, METRICS[metric], found["value"]), feature)
 
 
+def check_features(expectations: Iterable[Expectation], known: Collection[str | None]) -> None:
+    """Refuse an expectation of a feature that no request will be of.
+
+    Raises:
+        OptionError: there is one.
+    """
+    names = {name or NO_FEATURE for name in known}
+    for one in expectations:
+        if one.feature is not None and one.feature not in names:
+            raise OptionError(
+                f"--expect {one.text!r}: {one.feature} is no feature of the rehearsal: {', '.join(sorted(names))}"
+            )
+
+
 def _value(text: str, unit: str, given: str) -> float:
     try:
         if unit == "%":
-            return float(given[:-1]) / 100 if given.endswith("%") else float(given)
-        return parse_duration(given) if unit == "s" else float(given.removeprefix("$"))
+            value = float(given[:-1]) / 100 if given.endswith("%") else float(given)
+        else:
+            value = parse_duration(given) if unit == "s" else float(given.removeprefix("$"))
     except ValueError:
-        raise OptionError(f"--expect {text!r}: {given} is no value of it; expected {ALLOWED}") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise OptionError(f"--expect {text!r}: {given} is no value of it; expected {ALLOWED}")
+    if unit == "%" and not 0 <= value <= 1:
+        raise OptionError(f"--expect {text!r}: expected a share such as 99.5%, from 0% to 100%")
+    return value

@@ -42,6 +42,17 @@ def _holds(changes: Sequence[LimitChange], limit: float) -> bool:
     return True
 
 
+def most_over(changes: Iterable[LimitChange], limit: float, capacity: float) -> float:
+    """By how many units a limit per minute was exceeded at most: what was taken of its bucket beyond its level."""
+    level, last, over = capacity, -math.inf, 0.0
+    for at, amount in sorted(changes):
+        level = min(capacity, level + (at - last) * limit / MINUTE) - amount
+        last = at
+        if amount > 0:
+            over = max(over, -level)
+    return over
+
+
 def most_at_once(changes: Iterable[LimitChange]) -> float:
     """The highest sum of all that is taken and not yet given back."""
     level = most = 0.0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
 from wallie_litellm.config import parse_duration
 
-FaultKind = Literal["outage", "silent", "slow", "tier"]
+FaultKind = Literal["outage", "silent", "slow", "tier", "redis_away"]
+DEAD: Final = frozenset({"outage", "silent"})  # faults with which a provider answers nothing
+MOST_REQUESTS: Final = 1_000_000  # of a rehearsal: each takes some 8 ms and 3 kB
+REDIS: Final = "redis"  # in the place of a provider's name, of the fault redis_away
 
 DEFAULT_TOKENS: Final = (600, 200)  # tokens of a prompt and of an answer: medians
 _PROVIDER: Final = r"(?P<provider>[^\s@]+?)"
@@ -20,6 +23,7 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "silent": (rf"{_PROVIDER}:{_LASTS}{_AT}", "openai:10m or openai:10m@5m"),
     "slow": (rf"{_PROVIDER}:(?P<amount>[0-9.]+)x(?::{_LASTS})?{_AT}", "anthropic:5x or anthropic:5x:10m@5m"),
     "tier": (rf"{_PROVIDER}:(?P<amount>[0-9.]+)(?::{_LASTS})?{_AT}", "gemini:0.2 or gemini:0.2:10m@5m"),
+    "redis_away": (rf"{_LASTS}{_AT}", "5m or 5m@10m"),
 }
 _FIRST_FAULT: Final = 300.0  # seconds from the start to a fault without a time of its own, at most ...
 _FIRST_SHARE: Final = 0.2  # ... and at most this share of the rehearsal
@@ -35,7 +39,8 @@ class OptionError(ValueError):
 class PlannedFault:
     """What goes wrong at ``provider``, ``at`` seconds from the start, for ``lasts`` seconds.
 
-    ``amount`` is the factor of ``slow``, and of ``tier`` the share of its limits that the account has.
+    ``amount`` is the factor of ``slow``, and of ``tier`` the share of its limits that the account has. Of
+    ``redis_away`` the ``provider`` is :data:`REDIS`.
     """
 
     kind: FaultKind
@@ -64,7 +69,8 @@ class RehearsalPlan:
 
     ``requests`` is the file of those that the ledger has, in place of ``rates``. ``streams`` is the share of requests
     that are streamed. ``limited`` is false for the run that finds out what limits would carry the load: it has none.
-    ``left_out`` are the requests of the ledger that cannot be played.
+    ``left_out`` are the requests of the ledger that cannot be played. ``workers`` share the limits through a Redis,
+    and the requests in turn.
     """
 
     config: str
@@ -79,14 +85,19 @@ class RehearsalPlan:
     real_time: bool = False
     limited: bool = True
     left_out: int = 0
+    workers: int = 1
 
     def without_faults(self) -> RehearsalPlan:
         """The run that this one is compared with."""
         return replace(self, faults=())
 
     def without_limits(self) -> RehearsalPlan:
-        """The run that shows what the providers would be asked for; a lower tier is a limit."""
-        return replace(self, limited=False, faults=tuple(one for one in self.faults if one.kind != "tier"))
+        """The run that shows what the providers would be asked for; a lower tier is a limit.
+
+        One worker makes it: without limits there is nothing to share.
+        """
+        own = tuple(one for one in self.faults if one.kind not in ("tier", "redis_away"))
+        return replace(self, limited=False, faults=own, workers=1)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as :meth:`from_json` takes it."""
@@ -106,7 +117,7 @@ def parse_fault(kind: FaultKind, text: str, length: float) -> PlannedFault:
     Raises:
         OptionError: the option cannot be understood, or the fault begins after the end.
     """
-    option = f"--{kind}"
+    option = option_of(kind)
     pattern, example = _FORMS[kind]
     found = re.fullmatch(pattern, text)
     if found is None:
@@ -116,9 +127,51 @@ def parse_fault(kind: FaultKind, text: str, length: float) -> PlannedFault:
     usual = 0.0 if whole else min(_FIRST_FAULT, length * _FIRST_SHARE)
     at = _seconds(option, text, parts["at"]) if parts["at"] else usual
     lasts = _seconds(option, text, parts["lasts"]) if parts["lasts"] else length - at
+    if lasts <= 0:
+        raise OptionError(f"{option} {text}: expected to last more than 0")
     if at >= length:
         raise OptionError(f"{option} {text}: begins after the end of the rehearsal (--for {length:g}s)")
-    return PlannedFault(kind, parts["provider"], at, lasts, _amount(kind, option, text, parts.get("amount")))
+    provider = parts.get("provider", REDIS)
+    return PlannedFault(kind, provider, at, lasts, _amount(kind, option, text, parts.get("amount")))
+
+
+def check_faults(faults: Sequence[PlannedFault]) -> None:
+    """Refuse faults that are one and the same for a while: what has the end of the first been?
+
+    Raises:
+        OptionError: two of them overlap.
+    """
+    last: dict[tuple[str, str], PlannedFault] = {}
+    for fault in sorted(faults, key=lambda one: one.at):
+        what = "answers" if fault.kind in DEAD else fault.kind
+        before = last.get((what, fault.provider))
+        if before is not None and fault.at < before.ends:
+            raise OptionError(
+                f"{option_of(fault.kind)}: of {fault.provider} it begins after {fault.at:g} s, while "
+                f"{option_of(before.kind)} lasts until {before.ends:g} s; give them times that do not overlap"
+            )
+        last[what, fault.provider] = fault
+
+
+def check_amount(rates: Sequence[Rate], length: float) -> None:
+    """Refuse more requests than can be played.
+
+    Raises:
+        OptionError: there are too many, or most likely none.
+    """
+    expected = length * sum(rate.per_second for rate in rates)
+    if expected > MOST_REQUESTS:
+        raise OptionError(
+            f"--traffic: {expected:,.0f} requests, and at most {MOST_REQUESTS:,} can be played; "
+            "give a lower rate or a shorter --for"
+        )
+    if expected < 1:
+        raise OptionError("--traffic: less than one request in all; give a higher rate or a longer --for")
+
+
+def option_of(kind: FaultKind) -> str:
+    """The option that plans faults of this kind."""
+    return f"--{kind.replace('_', '-')}"
 
 
 def _amount(kind: FaultKind, option: str, text: str, given: str | None) -> float:

@@ -126,9 +126,9 @@ def _world_of(plan: RehearsalPlan) -> tuple[World, list[str]]:
         del os.environ[name]
     known = sorted({one.provider for one in deployed})
     for fault in plan.faults:
-        if fault.provider not in known:
+        if fault.kind != "redis_away" and fault.provider not in known:
             raise ConfigError([f"--{fault.kind}: {fault.provider} is no provider of the file: {', '.join(known)}"])
-    return World(config, deployed, limited=plan.limited), chat_groups(deployed)
+    return World(config, deployed, limited=plan.limited, workers=plan.workers), chat_groups(deployed)
 
 
 if __name__ == "__main__":

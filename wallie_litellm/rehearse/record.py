@@ -7,21 +7,22 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSION_KINDS
+from wallie_litellm.core.dimensions import DAY_DIMENSIONS
 from wallie_litellm.core.limit_keys import dimension_in, limit_key
-from wallie_litellm.core.model_patterns import ModelPatterns
 from wallie_litellm.errors import ChainExhausted, RateLimited
 from wallie_litellm.events import BreakerChanged, Ended, FellBack, Settled
 from wallie_litellm.rehearse.alerts import alerts_in
+from wallie_litellm.rehearse.expectations import NO_FEATURE
+from wallie_litellm.rehearse.fleet_record import looks_at_fleet, over_the_limits, redis_fault
+from wallie_litellm.rehearse.limit_changes import calls_by_scope, changes_of
 from wallie_litellm.rehearse.need import LimitChange, most_at_once, needed_per_minute
-from wallie_litellm.rehearse.plan import PlannedFault, RehearsalPlan
-from wallie_litellm.rehearse.report import DEAD, Figures
+from wallie_litellm.rehearse.plan import DEAD, PlannedFault, RehearsalPlan
+from wallie_litellm.rehearse.report import Figures
 from wallie_litellm.rehearse.session import Played
 from wallie_litellm.rehearse.traffic import Arrival
 from wallie_litellm.rehearse.world import World
 
 POINTS: Final = 120  # of every series
-NO_FEATURE: Final = "(none)"
 _REFUSED: Final = frozenset({RateLimited.code, ChainExhausted.code})  # errors of requests
 WAITED: Final = 0.05  # seconds before a call from which it counts as one that waited for a limit
 _FOR_A_LIMIT: Final = (" limit", "asked to be left alone")  # in the reasons of refusals by limits and pauses
@@ -32,6 +33,8 @@ def figures_of(plan: RehearsalPlan, world: World, arrivals: Sequence[Arrival], s
     events = world.log.events
     ended = [event for event in events if isinstance(event, Ended)]
     settled = [event for event in events if isinstance(event, Settled)]
+    if plan.workers > 1:
+        session.looks = looks_at_fleet(session.looks, world.stated, settled, session.began)
     features = dict.fromkeys(arrival.feature or NO_FEATURE for arrival in arrivals)
     return {
         "requests": len(arrivals),
@@ -46,7 +49,7 @@ def figures_of(plan: RehearsalPlan, world: World, arrivals: Sequence[Arrival], s
             for name in sorted(features)
         },
         "providers": dict(_of_providers(plan, world, session, settled)),
-        "faults": [_of_fault(fault, session.began, events) for fault in plan.faults],
+        "faults": [_of_fault(fault, plan, world, session.began) for fault in plan.faults],
         "alerts": list(alerts_in(events, session.began)),
         "series": _series(plan, session, ended),
     }
@@ -92,6 +95,7 @@ def _of_providers(
                 "turned_down": moved[provider],
                 "cost_usd": round(math.fsum(one.cost_usd or 0.0 for one in own), 6),
                 "limits": _limits_of(world, session, provider),
+                **({"over": over_the_limits(world.stated[provider], provider, own)} if plan.workers > 1 else {}),
                 **({} if plan.limited else {"needs": _needs_of(world, provider, own)}),
             },
         )
@@ -126,14 +130,11 @@ def _limits_of(world: World, session: Played, provider: str) -> dict[str, Figure
 def _needs_of(world: World, provider: str, settled: Iterable[Settled]) -> dict[str, float]:
     """For each limit of the file what would have let every call pass at once."""
     limits = world.stated[provider]
-    patterns = ModelPatterns(limits.models, provider)
-    calls = [(patterns.find(one.deployment, one.model), one) for one in settled]
+    calls = calls_by_scope(limits, provider, settled)
     found = {}
     for scope, own in {"": limits, **limits.models}.items():
         for dimension in own.by_dimension():
-            changes = [
-                change for pattern, one in calls if scope in ("", pattern) for change in _changes(dimension, one)
-            ]
+            changes = [change for one in calls[scope] for change in changes_of(dimension, one)]
             found[limit_key(dimension, scope)] = _need(dimension, changes)
     return found
 
@@ -144,26 +145,14 @@ def _need(dimension: str, changes: list[LimitChange]) -> float:
     return sum(amount for _, amount in changes) if dimension in DAY_DIMENSIONS else needed_per_minute(changes)
 
 
-def _changes(dimension: str, one: Settled) -> Iterator[LimitChange]:
-    """What one call takes of a limit when it begins, and gives back when it ends."""
-    begins = one.at - one.latency_ms / 1000
-    if dimension == "concurrency":
-        yield LimitChange(begins, 1)
-        yield LimitChange(one.at, -1)
-        return
-    kind = DIMENSION_KINDS[dimension]
-    given, wanted = one.estimated_input or 0, one.estimated_output or 0
-    reserved = (1, given + wanted, given, wanted)[kind]
-    yield LimitChange(begins, reserved)
-    yield LimitChange(one.at, one.charged[kind] - reserved)
-
-
-def _of_fault(fault: PlannedFault, began: float, events: Iterable[Any]) -> Figures:
+def _of_fault(fault: PlannedFault, plan: RehearsalPlan, world: World, began: float) -> Figures:
     """When a fault was noticed, and when its provider answered again; in seconds, ``None`` where it never was."""
+    if fault.kind == "redis_away":
+        return redis_fault(fault, began, world.store_changes, plan.workers)
     begins, ends = began + fault.at, began + fault.ends
     noticed = opened = back = None
     wasted = 0
-    for event in events:
+    for event in world.log.events:
         if event.at < begins:
             continue
         if isinstance(event, FellBack) and event.from_provider == fault.provider and noticed is None:

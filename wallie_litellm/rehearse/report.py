@@ -9,10 +9,10 @@ from typing import Any, Final
 from wallie_litellm.core.limit_keys import dimension_in, scope_in
 from wallie_litellm.rehearse.expectations import METRICS, Expectation, Judgement
 from wallie_litellm.rehearse.need import rounded_up
-from wallie_litellm.rehearse.plan import OptionError, PlannedFault, RehearsalPlan
+from wallie_litellm.rehearse.plan import DEAD, OptionError, PlannedFault, RehearsalPlan
 
 VERSION: Final = 1  # of the JSON
-DEAD: Final = frozenset({"outage", "silent"})  # faults with which a provider answers nothing
+RETURNING: Final = DEAD | {"redis_away"}  # those after which what was away is back
 # Scenarios of failoverbench (github.com/failoverbench/failoverbench, scenarios/catalogue.yaml) with the same fault.
 SCENARIO_IDS: Final = {"outage": "S15", "silent": "S06", "slow": "S07"}
 
@@ -68,7 +68,7 @@ class Report:
                 return _latest(fault["noticed_after"] for fault in self.played["faults"])
             case "back":
                 seen = zip(self.plan.faults, self.played["faults"], strict=True)
-                return _latest(one["back_after"] for fault, one in seen if fault.kind in DEAD)
+                return _latest(one["back_after"] for fault, one in seen if fault.kind in RETURNING)
             case "alerts":
                 return float(len(self.played["alerts"]))
             case "upstream_429":

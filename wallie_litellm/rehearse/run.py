@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -49,6 +51,7 @@ class Player:
             stdout=subprocess.PIPE,
             stderr=self._written,
             text=True,
+            start_new_session=True,  # its forks are ended with it
             # Sets of names have the same order each time.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"},
         )
@@ -59,7 +62,8 @@ class Player:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -79,8 +83,9 @@ class Player:
 
     def _send(self, data: Any) -> None:
         assert self._process.stdin is not None, "it is a pipe"  # noqa: S101 - narrows the type
-        self._process.stdin.write(json.dumps(data) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended, and said why
+            self._process.stdin.write(json.dumps(data) + "\n")
+            self._process.stdin.flush()
 
     def _checked(self, figures: Figures | None) -> Figures:
         if figures is None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from wallie_litellm.core.limit_keys import limit_key
 from wallie_litellm.guard.api import execute_ai_request, stream_ai_request
 from wallie_litellm.rehearse.answers import prompt_of
 from wallie_litellm.rehearse.plan import RehearsalPlan
@@ -58,12 +59,13 @@ async def play(plan: RehearsalPlan, world: World, arrivals: Sequence[Arrival]) -
 
 
 async def _request(world: World, number: int, arrival: Arrival) -> None:
+    router = world.workers[number % len(world.workers)].router
     messages = [{"role": "user", "content": prompt_of(number, arrival.prompt_tokens)}]
     with suppress(Exception):  # the events have what became of it
         if not arrival.stream:
-            await execute_ai_request(world.router, arrival.group, messages, feature=arrival.feature)
+            await execute_ai_request(router, arrival.group, messages, feature=arrival.feature)
             return
-        async for _ in stream_ai_request(world.router, arrival.group, messages, feature=arrival.feature):
+        async for _ in stream_ai_request(router, arrival.group, messages, feature=arrival.feature):
             pass
 
 
@@ -73,17 +75,18 @@ async def _look(world: World, session: Played, begin: float, every: float) -> No
     while True:
         number += 1
         await asyncio.sleep(max(0.0, begin + number * every - loop.time()))
-        session.looks.append((number * every, _use_of(world.guard.status()["providers"])))
+        found: dict[str, Any] = {}
+        for worker in world.workers:
+            _note_use(worker.guard.status()["providers"], found)
+        session.looks.append((number * every, found))
 
 
-def _use_of(providers: dict[str, Any]) -> dict[str, Any]:
-    """For each provider the used amount of each limit, by its key."""
-    found: dict[str, Any] = {}
+def _note_use(providers: dict[str, Any], found: dict[str, Any]) -> None:
+    """Note for each provider the used amount of each limit, by its key: the highest that a worker knows."""
     for name, provider in providers.items():
         scopes = {"": provider, **provider.get("models", {})}
-        found[name] = {
-            f"{dimension}@{scope}" if scope else dimension: (quota["used"], quota["limit"])
-            for scope, own in scopes.items()
-            for dimension, quota in (own.get("quota") or {}).items()
-        }
-    return found
+        noted = found.setdefault(name, {})
+        for scope, own in scopes.items():
+            for dimension, quota in (own.get("quota") or {}).items():
+                key = limit_key(dimension, scope)
+                noted[key] = max(noted.get(key, (0, 0)), (quota["used"], quota["limit"]))

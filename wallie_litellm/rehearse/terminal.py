@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from wallie_litellm.core.scrubbing import one_line
 from wallie_litellm.rehearse.expectations import METRICS, Judgement
-from wallie_litellm.rehearse.plan import PlannedFault
-from wallie_litellm.rehearse.report import DEAD, SCENARIO_IDS, Report
+from wallie_litellm.rehearse.plan import DEAD, PlannedFault
+from wallie_litellm.rehearse.report import SCENARIO_IDS, Report
 
 MOST_ALERTS: Final = 8  # lines
 LATE: Final = 0.2  # seconds from which lateness, in real time, is said
@@ -18,6 +18,7 @@ _FAULT_WORDS: Final = {
     "silent": "{0.provider} says nothing",
     "slow": "{0.provider} is {0.amount:g} times as slow",
     "tier": "{0.provider} has {0.amount:g} of the limits that the file states",
+    "redis_away": "Redis is away",
 }
 
 Row = tuple[str, ...]
@@ -41,7 +42,8 @@ def heading(report: Report) -> Iterator[str]:
     """What was played."""
     plan, time = report.plan, "real time" if report.plan.real_time else "simulated time"
     amount = f"{report.played['requests']:,} requests in {duration(plan.length)}"
-    yield f"Rehearsal of {one_line(plan.config)}: {amount}, {time}, seed {plan.seed}"
+    workers = f", {plan.workers} workers" if plan.workers > 1 else ""
+    yield f"Rehearsal of {one_line(plan.config)}: {amount}{workers}, {time}, seed {plan.seed}"
     if plan.left_out:
         yield f"  without {plan.left_out:,} requests of the ledger: of models that the file has not, or no chats"
     yield from map(fault_sentence, plan.faults)
@@ -110,7 +112,10 @@ def _limits(limits: Mapping[str, Any]) -> str:
 def sentences(report: Report) -> Iterator[str]:
     """What the tables mean."""
     for fault, seen in zip(report.plan.faults, report.played["faults"], strict=True):
-        yield f"{one_line(fault.provider)}: {_noticed(fault, seen)}"
+        said = _without_redis(seen) if fault.kind == "redis_away" else _noticed(fault, seen)
+        yield f"{one_line(fault.provider)}: {said}"
+    if report.plan.workers > 1:
+        yield f"Fleet: {_over(report)}"
     for short in report.shortfalls:
         yield f"Limits: {one_line(short.sentence)}"
     if not report.shortfalls:
@@ -137,6 +142,24 @@ def _noticed(fault: PlannedFault, seen: Mapping[str, Any]) -> str:
         back = seen["back_after"]
         parts.append("not back" if back is None else f"back {seconds(back)} after its end")
     return ", ".join(parts)
+
+
+def _without_redis(seen: Mapping[str, Any]) -> str:
+    noticed, back = seen["noticed_after"], seen["back_after"]
+    if noticed is None:
+        return "not all workers noticed that it was away"
+    parts = [f"all workers on their own after {seconds(noticed)}"]
+    parts.append("not back for all" if back is None else f"back for all {seconds(back)} after its end")
+    return ", ".join(parts)
+
+
+def _over(report: Report) -> str:
+    found = [
+        f"{key} of {one_line(name)} by {over:,} of {own['limits'][key]['limit']:,}"
+        for name, own in report.played["providers"].items()
+        for key, over in own.get("over", {}).items()
+    ]
+    return f"admitted over the limits of the whole: {', '.join(found)}" if found else "never over a limit of the whole"
 
 
 def _cost(report: Report) -> str:

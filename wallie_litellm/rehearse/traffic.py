@@ -60,6 +60,12 @@ def sources_of(config: RouterConfig, rate: Rate, groups: Sequence[str]) -> list[
     return found
 
 
+def features_of(config: RouterConfig, rates: Sequence[Rate]) -> set[str | None]:
+    """The features that ``rates`` are of."""
+    all_of_file = set(config.wallie.features) or {None}
+    return {feature for rate in rates for feature in (all_of_file if rate.feature is None else {rate.feature})}
+
+
 def heads_of(config: RouterConfig, groups: Sequence[str]) -> list[str]:
     """The groups that have a chain of their own; all of them where none has, or one chain is all groups'."""
     heads = [group for group in groups if group in config.chains]

@@ -1,6 +1,6 @@
-"""The world of a rehearsal: simulated providers in this event loop, and a real router of the file that calls them.
+"""The world of a rehearsal: simulated providers in this event loop, and real routers of the file that call them.
 
-Ledger, sinks, Redis and caches of the file are not in it: memory is in their place.
+Ledger, sinks, Redis and caches of the file are not in it: memory, and a simulated Redis, are in their place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wallie_litellm.bootstrap import build_router
 from wallie_litellm.clock import Clock
@@ -31,6 +31,8 @@ from wallie_litellm.telemetry.bus import Bus
 
 if TYPE_CHECKING:
     from wallie_litellm.guard.router import WallieRouter
+    from wallie_litellm.rehearse.fleet import LoopFleet, StoreChange
+    from wallie_litellm.rehearse.simulated_redis import SimulatedRedis
 
 STAND_IN: Final = "openai"  # whose wire format a vendor without a simulated one speaks
 SLACK: Final = 2.0  # seconds of its rate that a provider allows beyond its limit, as the demo's
@@ -136,14 +138,21 @@ def chat_groups(deployed: list[Deployed]) -> list[str]:
     return list(dict.fromkeys(one.group for one in deployed if mode(one.model) in _CHAT_MODES))
 
 
+class RehearsedWorker(NamedTuple):
+    """A process of the fleet: its router, and that router's guard."""
+
+    router: WallieRouter
+    guard: Guard
+
+
 class World:
-    """A router and the providers that it calls, by name.
+    """Routers and the providers that they call, by name.
 
     ``stated`` are the limits that hold by the file, and ``limits`` those of this world: none where it is not
-    ``limited``.
+    ``limited``. Several ``workers`` share them through a simulated Redis.
     """
 
-    def __init__(self, config: RouterConfig, deployed: list[Deployed], *, limited: bool) -> None:
+    def __init__(self, config: RouterConfig, deployed: list[Deployed], *, limited: bool, workers: int = 1) -> None:
         self.stated = _limits_by_provider(config.wallie, deployed, limited=True)
         self.limits = _limits_by_provider(config.wallie, deployed, limited=limited)
         self.config = rehearsed_config(config, self.limits)
@@ -152,12 +161,15 @@ class World:
         self.clock: Clock | None = None  # the machine's
         self._servers: dict[str, SimulatedServer] = {}
         self._bases: dict[str, str] = {}
-        self.router: WallieRouter
-        self.guard: Guard
+        self._store = config.wallie.store
+        self._redis: SimulatedRedis | None = None
+        self._count = workers
+        self.workers: list[RehearsedWorker] = []
+        self.store_changes: list[StoreChange] = []
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[World]:
-        """Providers that listen, and a router; both are closed at the end."""
+        """Providers that listen, and routers; all are closed at the end."""
         import litellm
 
         async with AsyncExitStack() as stack:
@@ -170,10 +182,29 @@ class World:
             stack.push_async_callback(litellm.close_litellm_async_clients)
             if self.clock is None:
                 await self._warm_up()
-            self.guard = Guard(self.config.wallie, clock=self.clock, bus=self.log)
-            stack.push_async_callback(self.guard.aclose)
-            self.router = build_router(self.config, guard=self.guard, model_list=self._pointed())
+            for fleet in await self._fleets(stack):
+                self.workers.append(self._worker(fleet))
+                stack.push_async_callback(self.workers[-1].guard.aclose)
             yield self
+
+    async def _fleets(self, stack: AsyncExitStack) -> list[LoopFleet | None]:
+        """What each worker shares the limits by."""
+        if self._count == 1:
+            return [None]
+        from wallie_litellm.rehearse.fleet import LoopFleet  # Redis' client may not be installed
+        from wallie_litellm.rehearse.simulated_redis import SimulatedRedis
+
+        self._redis = SimulatedRedis()
+        await self._redis.start()
+        stack.callback(self._redis.leave)
+        store = self._store.model_copy(update={"url": self._redis.url})
+        return [LoopFleet(store, number, self.store_changes) for number in range(self._count)]
+
+    def _worker(self, fleet: LoopFleet | None) -> RehearsedWorker:
+        guard = Guard(self.config.wallie, clock=self.clock, bus=self.log, fleet=fleet)
+        if self.workers:  # budgets are kept as by a Redis that is always there
+            guard.budgets.spending = self.workers[0].guard.budgets.spending
+        return RehearsedWorker(build_router(self.config, guard=guard, model_list=self._pointed()), guard)
 
     async def _warm_up(self) -> None:
         """A call of every group, by another router: with the first, LiteLLM loads its vendor's code."""
@@ -191,6 +222,10 @@ class World:
         engine = self._servers[provider].engine
         assert isinstance(engine, RehearsedEngine), "as it was made"  # noqa: S101 - narrows the type
         return engine
+
+    def _shared_store(self) -> SimulatedRedis:
+        assert self._redis is not None, "there are several workers"  # noqa: S101 - narrows the type
+        return self._redis
 
     def _settings_of(self, one: Deployed) -> ProviderSettings:
         limits = self.limits[one.provider]
@@ -225,6 +260,9 @@ class World:
             loop.call_at(begin + fault.ends, self._end, fault)
 
     def _begin(self, fault: PlannedFault) -> None:
+        if fault.kind == "redis_away":
+            self._shared_store().leave()
+            return
         engine = self.engine(fault.provider)
         match fault.kind:
             case "outage":
@@ -237,6 +275,9 @@ class World:
                 self._change_limits(fault.provider, fault.amount)
 
     def _end(self, fault: PlannedFault) -> None:
+        if fault.kind == "redis_away":
+            self._shared_store().come_back()
+            return
         engine = self.engine(fault.provider)
         match fault.kind:
             case "outage" | "silent":
