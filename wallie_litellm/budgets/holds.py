@@ -47,7 +47,7 @@ class BudgetHold:
         Only the first call counts. Nothing is waited for.
         """
         cost = nano_of(cost_usd) if cost_usd else 0
-        if cost and self.estimated and self.ratio is not None and not self.is_settled:
+        if cost and self.ratio is not None and not self.is_settled:
             self.ratio.add(self.estimated, cost)
         self._owner.settle(self, at, cost)
 

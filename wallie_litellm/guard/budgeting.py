@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from math import ceil
 
 from wallie_litellm.budgets.budgets import Budgets
 from wallie_litellm.budgets.holds import BudgetHold
@@ -75,7 +74,7 @@ class Budgeting:
         cost = estimated_cost(context, attempt, demand)
         estimated = nano_of(cost) if cost else 0
         ratio = self._budgets.ratio(entries, attempt.group)
-        hold = self._spending.hold_of(entries, ceil(estimated * ratio.value))
+        hold = self._spending.hold_of(entries, ratio.expected(estimated))
         hold.estimated, hold.ratio = estimated, ratio
         return hold
 
