@@ -29,7 +29,11 @@ def _down(event: Any) -> tuple[str, str]:
 
 
 def _budget(event: Any) -> tuple[str, str]:
-    return event.level, f"the month has cost {event.utilization:.0%} of its budget"
+    if event.on_exhausted is None:
+        return event.level, f"the month has cost {event.utilization:.0%} of its budget"
+    whose = " ".join(filter(None, (event.feature or "all features", event.user_id and "for a user")))
+    level = "critical" if event.level == "exhausted" else event.level
+    return level, f"the {event.window}'s budget of {whose} is spent to {event.utilization:.0%}"
 
 
 def _unpriced(event: Any) -> tuple[str, str]:
