@@ -7,12 +7,15 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from support import messages, shipped_config, wait_until
 
 PATIENCE = {"max_wait": "1s"}
+SPENT_BY_ONE = {"daily_usd": 1e-9, "on_exhausted": "refuse"}
+BUDGETED = ("chat", "messages", "responses", "chat-stream", "messages-stream", "responses-stream", "embeddings")
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +31,7 @@ def proxy(running_fleet, start_proxy):
             "impatient": {"patience": "1ms"},
             "faq": {"cache": {"ttl": "1h", "per": "all"}},
             "hedged": {"hedge": {"after": "200ms", "budget": 1}},
+            **{f"spent-{way}": {"budget": SPENT_BY_ONE} for way in BUDGETED},
         },
         "rate_limit_headers": "own",
     }
@@ -42,9 +46,9 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def ask(proxy, kind, model, **more):
+def ask(proxy, kind, model, headers=MappingProxyType({}), **more):
     path, body = REQUESTS[kind]
-    return proxy.post(path, {"model": model, **body, **more})
+    return proxy.post(path, {"model": model, **body, **more}, headers=headers)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -132,6 +136,29 @@ def test_a_feature_in_a_header_selects_its_settings(proxy, fleet):
         answer = proxy.chat("gpt-4o-mini", headers={"x-wallie-feature": "impatient"})
         assert "anthropic" in answer.text
         assert {200} == {call.result().status for call in busy}
+
+
+@pytest.mark.parametrize("way", BUDGETED)
+def test_once_a_budget_is_spent_every_endpoint_refuses_and_says_until_when(proxy, fleet, way):
+    kind, _, stream = way.partition("-")
+    tags = {"x-wallie-feature": f"spent-{way}"}
+
+    def once():
+        if kind == "embeddings":
+            body = {"model": "text-embedding-3-small", "input": "Hello"}
+            return proxy.post("/v1/embeddings", body, headers=tags)
+        return ask(proxy, kind, "gpt-4o-mini", stream=bool(stream), headers=tags)
+
+    assert once().status == 200
+    wait_until(lambda: once().status == 429)  # a stream's cost is counted once its last part has been sent
+    asked = fleet["openai"].counts().received
+    refused = once()
+    assert fleet["openai"].counts().received == asked
+    assert 0 < int(refused.headers["retry-after"]) <= 25 * 3600
+    assert refused.headers["x-should-retry"] == "false"
+    assert f"wallie.features.spent-{way}.budget" in refused.json["error"]["message"]
+    if kind != "messages":
+        assert refused.json["error"]["code"] == "wallie_budget_exhausted"
 
 
 FAQ = {"x-wallie-feature": "faq"}
