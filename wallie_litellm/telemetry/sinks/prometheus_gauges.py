@@ -18,6 +18,7 @@ _HEALTH: Final = ("healthy", "degraded", "down")
 
 MOST_MODELS: Final = 100  # of a provider, those with limits first: with a wildcard, callers invent models
 
+_Rows = Mapping[tuple[str, ...], Mapping[str, Any]]  # by labels
 Status = Callable[[], Mapping[str, Any]]
 SinkStats = Callable[[], Mapping[str, Mapping[str, int]]]
 
@@ -88,7 +89,7 @@ def _going_on(alerts: Sequence[Mapping[str, Any]]) -> GaugeMetricFamily:
 
 def _budgets(rows: Sequence[Mapping[str, Any]], month: Mapping[str, Any]) -> Iterator[GaugeMetricFamily]:
     """Of features and of all: users are too many, and not to be in metrics. ``month`` is of ``kpis.monthly_cost``."""
-    shown = {(row["feature"] or "", row["window"]): row for row in rows if row["user"] is None}
+    shown: _Rows = {(row["feature"] or "", row["window"]): row for row in rows if row["user"] is None}
     for what, text in (
         ("spent", "What was spent of a budget in the present day or month, in US dollars."),
         ("reserved", "What calls under way have reserved of a budget, in US dollars."),
@@ -109,7 +110,7 @@ def _budgets(rows: Sequence[Mapping[str, Any]], month: Mapping[str, Any]) -> Ite
         ("feature", "window"),
         _exhaustions(shown),
     )
-    own = {(): month} if month.get("forecast") is not None else {}
+    own: _Rows = {(): month} if month.get("forecast") is not None else {}
     for what, text in (
         ("spent_usd", "What was spent in the present month (UTC), in US dollars."),
         ("limit_usd", "What a month may cost by kpis.monthly_cost, in US dollars."),
@@ -121,7 +122,7 @@ def _budgets(rows: Sequence[Mapping[str, Any]], month: Mapping[str, Any]) -> Ite
     yield _gauge("wallie_month_exhausts_timestamp_seconds", text, (), _exhaustions(own))
 
 
-def _exhaustions(rows: Mapping[tuple[str, ...], Mapping[str, Any]]) -> dict[tuple[str, ...], float]:
+def _exhaustions(rows: _Rows) -> dict[tuple[str, ...], float]:
     """When each row's limit is used up, in Unix seconds, of those that are."""
     return {
         key: datetime.fromisoformat(row["exhausts_at"]).timestamp()
@@ -159,7 +160,7 @@ def _gauges(
     sinks: Mapping[str, Mapping[str, int]],
 ) -> Iterator[GaugeMetricFamily]:
     models = {(name, model): own for name, one in providers.items() for model, own in _models(one).items()}
-    quotas = {
+    quotas: _Rows = {
         (*owner, dimension): quota
         for owner, one in {**{(name, ""): one for name, one in providers.items()}, **models}.items()
         for dimension, quota in one.get("quota", {}).items()
