@@ -1,6 +1,7 @@
 """A rehearsal from the command line to its report: every run of it takes a process of its own."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from wallie_litellm.cli import main
 from wallie_litellm.config import load_config
 from wallie_litellm.rehearse.plan import REDIS, PlannedFault, RehearsalPlan
 from wallie_litellm.rehearse.record import percentile
+from wallie_litellm.rehearse.report import Report
 from wallie_litellm.rehearse.run import Player
+from wallie_litellm.rehearse.terminal import lines_of
 from wallie_litellm.rehearse.traffic import arrivals_of
 
 # An account of Anthropic's that carries its own load, and not that of OpenAI on top of it.
@@ -81,6 +84,26 @@ def test_a_fallback_that_cannot_carry_the_load_is_named_with_the_limit_that_woul
     # Three requests a second for 40 s: 120, of which a full bucket and its refill carry a part.
     assert 60 < short["needs"] <= 120
     assert short["sentence"] == f"claude at anthropic would need rpm {short['needs']}, has 60"
+
+
+def form(line: str) -> str:
+    """A line without its figures, and without the width of its columns."""
+    return " ".join(re.sub(r"\b[\d.,]+(?: (?:h|min|s)\b)?", "#", line).split())
+
+
+def test_the_sample_in_the_docs_has_the_form_of_the_report(report):
+    shown = Report(
+        RehearsalPlan.from_json(report["plan"]),
+        report["played"],
+        report["normal"],
+        (),
+    )
+    kinds = re.compile("FEATURE|PROVIDER|openai: |Cost: |  openai ")
+    printed = {form(line) for line in lines_of(shown, ()) if kinds.match(line)}
+    page = (Path(__file__).parents[2] / "docs" / "rehearse.md").read_text()
+    sample = {form(line) for line in page.partition("\n```\nRehearsal of ")[2].partition("\n```\n")[0].splitlines()}
+    assert len(printed) == 5
+    assert printed <= sample
 
 
 @pytest.fixture(scope="module")

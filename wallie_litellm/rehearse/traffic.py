@@ -62,7 +62,7 @@ def sources_of(config: RouterConfig, rate: Rate, groups: Sequence[str]) -> list[
 
 def features_of(config: RouterConfig, rates: Sequence[Rate]) -> set[str | None]:
     """The features that ``rates`` are of."""
-    all_of_file = set(config.wallie.features) or {None}
+    all_of_file: set[str | None] = {*config.wallie.features} or {None}
     return {feature for rate in rates for feature in (all_of_file if rate.feature is None else {rate.feature})}
 
 
