@@ -12,6 +12,7 @@ from wallie_litellm.dashboard.recent_traffic import CELL, CELLS, HealthCell, Hea
 from wallie_litellm.dashboard.view_model import (
     RANGES,
     BudgetRow,
+    ChartEvent,
     Costs,
     FeatureLimits,
     Figures,
@@ -150,7 +151,8 @@ def figures(names: Sequence[str], **changed: object) -> Figures:
 def _bucket(start: int, hour: int, names: Sequence[str]) -> TimeBucket:
     calls = {name: 40 + (hour * 7 + number * 13) % 60 for number, name in enumerate(names)}
     costs = {name: 0.002 * count for name, count in calls.items()}
-    return TimeBucket(start, costs, calls, hour % 5, None if hour == 3 else 600.0 + 12 * hour)
+    mean = None if hour == 3 else 600.0 + 12 * hour
+    return TimeBucket(start, costs, calls, hour % 5, mean, None if mean is None else 2.4 * mean)
 
 
 def fleet(**changed: object) -> Fleet:
@@ -251,7 +253,14 @@ def ill() -> Snapshot:
     ]
     stopped = [arm("gpt-4o-mini", stopped=True), arm("claude-sonnet-4")]
     experiments = [experiment(), experiment("cheaper", metric="cost", arms=stopped, leader=None, split=0.00002)]
-    found = figures(names, alerts=alerts, history=history, experiments=experiments)
+    events = [
+        ChartEvent(NOW - 40_000, "opened", "groq", "", "server error"),
+        ChartEvent(NOW - 36_000, "closed", "groq"),
+        ChartEvent(NOW - 20_000, "reload", reason="new limits"),
+        ChartEvent(NOW - 90, "opened", "groq", "llama-3.1-8b", "timeout"),
+        ChartEvent(NOW - 25, "opened", "groq", "", "server error"),
+    ]
+    found = figures(names, alerts=alerts, history=history, experiments=experiments, events=events)
     costs = replace(found.costs, unpriced=49, estimated=7, by_provider=[UsageGroup("deepseek", 449, 404_100, 0.88, 49)])
     failed = [replace(kpi, passed=False) if kpi.name in ("uptime", "error_rate") else kpi for kpi in found.kpis]
     found = replace(found, costs=costs, kpis=failed)
@@ -342,7 +351,8 @@ def hostile() -> Snapshot:
         experiment(name, feature=bad["feature"], arms=attacked, standing=standing),
         experiment(bad["reason"], metric=bad["actor"], unit=bad["detail"], leader=bad["model"], arms=attacked),
     ]
-    found = figures([name, bad["model"]], alerts=alerts, history=history, experiments=experiments)
+    events = [ChartEvent(NOW - 60, kind, name, bad["model"], bad["reason"]) for kind in ("opened", "closed", "reload")]
+    found = figures([name, bad["model"]], alerts=alerts, history=history, experiments=experiments, events=events)
     costs = replace(found.costs, by_feature=[UsageGroup(bad["feature"], 1, 2, None, 1)])
     recent = traffic(9, 9, [name], [FallbackCount(name, bad["model"], 3)])
     failure = RecordedFailure(name, NOW, bad["detail"], bad["model"], bad["reason"], 500, 1.0)

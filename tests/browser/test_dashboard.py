@@ -154,6 +154,11 @@ def test_each_panel_shows_the_figures_of_the_ledger_and_the_guard(
     expect(alert).to_contain_text("openai")
     expect(alert).to_contain_text("requests/day")
 
+    for chart in ("chart-attempts", "chart-latency"):
+        mark = page.locator(f".chart:has(#{chart}-label) svg.plot svg.mark.opened title")
+        assert "anthropic opened: connection refused" in (mark.text_content() or "")
+    assert page.locator(".chart.latency svg.plot polyline.line-1").count() > 0
+
     performance = "#panel-performance [data-provider=openai]"
     assert float(value(page, f"{performance} [data-field=success-rate]")) == pytest.approx(8 / 9)
     assert float(value(page, f"{performance} [data-field=mean]")) == pytest.approx(400.0)

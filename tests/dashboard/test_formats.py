@@ -8,7 +8,7 @@ import pytest
 
 from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.formats import UNKNOWN, Formats
-from wallie_litellm.dashboard.view_model import TimeBucket
+from wallie_litellm.dashboard.view_model import ChartEvent, TimeBucket
 
 EN, ES = Formats("en"), Formats("es")
 
@@ -99,4 +99,29 @@ def test_a_chart_of_nothing_is_empty() -> None:
 def test_a_line_is_broken_at_buckets_without_a_value() -> None:
     buckets = [TimeBucket(number * 60, {}, {}, 0, mean) for number, mean in enumerate((100.0, 120.0, None, 80.0))]
     chart = charts.line(buckets, lambda one: one.mean_ms)
-    assert len(chart.lines) == 2
+    assert [one.series for one in chart.lines] == [0, 0]
+    both = charts.line(buckets, lambda one: one.mean_ms, lambda one: 200.0)
+    assert [one.series for one in both.lines] == [0, 0, 1]
+    assert [len(one.points.split()) for one in both.lines] == [2, 2, 4]
+
+
+def test_events_are_marked_where_they_happened_and_those_of_one_kind_that_would_overlap_are_one_mark() -> None:
+    buckets = [bucket(number * 60) for number in range(10)]
+    events = [
+        ChartEvent(at, kind)
+        for at, kind in (
+            (-5, "closed"),
+            (60, "opened"),
+            (62, "closed"),
+            (63, "opened"),
+            (300, "opened"),
+            (700, "closed"),
+        )
+    ]
+    marks = charts.marks(events, buckets, 60)
+    assert [(mark.x, mark.kind, len(mark.events)) for mark in marks] == [
+        (10.0, "opened", 2),
+        (pytest.approx(10.33, abs=0.01), "closed", 1),
+        (50.0, "opened", 1),
+    ]
+    assert charts.marks(events, [], 60) == []

@@ -46,6 +46,7 @@
 ``formats``         numbers and times for people
 ``translations``    the page's texts
 ``impact_texts``   those about whether callers are hurt
+``chart_texts``     those about charts
 ``config_texts``    those about the configuration in force
 ``budget_texts``    those about budgets
 ``routing_texts``   those about what decides where requests go

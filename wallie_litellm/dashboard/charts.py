@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, isfinite, log10
 from typing import Final
 
-from wallie_litellm.dashboard.view_model import TimeBucket
+from wallie_litellm.dashboard.view_model import ChartEvent, TimeBucket
 
 WIDTH: Final = 600
 HEIGHT: Final = 120
 SERIES: Final = 8  # number of colours; further series share the last
 _GAP: Final = 0.18  # share of a bucket's width between two bars
+_APART: Final = 1.2  # per cent of the width below which marks of one kind are one
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)  # ends of a scale, times a power of ten
 
 
@@ -47,12 +48,29 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Polyline:
+    """The points of a part of the line of the series with this number."""
+
+    points: str
+    series: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Events of one kind at one place; ``x`` is its share, in per cent, of the width."""
+
+    x: float
+    kind: str
+    events: Sequence[ChartEvent]
+
+
+@dataclass(frozen=True, slots=True)
 class Chart:
-    """``top`` is the value at the upper edge, 0 where there is nothing to show; ``lines`` are points of polylines."""
+    """``top`` is the value at the upper edge, 0 where there is nothing to show."""
 
     top: float
     slots: Sequence[Slot]
-    lines: Sequence[str]
+    lines: Sequence[Polyline]
     ticks: Sequence[Tick]
 
 
@@ -68,24 +86,52 @@ def stacked(buckets: Sequence[TimeBucket], values: Callable[[TimeBucket], Sequen
     return Chart(top, slots, (), _ticks(buckets))
 
 
-def line(buckets: Sequence[TimeBucket], value: Callable[[TimeBucket], float | None]) -> Chart:
-    """A line through the buckets that have a value, broken where they have none."""
-    found = [value(bucket) for bucket in buckets]
-    top = _scale(max((one for one in found if one is not None), default=0.0))
+def line(buckets: Sequence[TimeBucket], *values: Callable[[TimeBucket], float | None]) -> Chart:
+    """A line for each of ``values``, through the buckets that have one, broken where they have none."""
+    found = [[value(bucket) for value in values] for bucket in buckets]
+    top = _scale(max((one for row in found for one in row if one is not None), default=0.0))
     wide = WIDTH / max(1, len(buckets))
-    lines: list[list[str]] = [[]]
-    for number, one in enumerate(found):
-        if one is None or top <= 0:
-            lines.append([])
-        else:
-            lines[-1].append(f"{_short((number + 0.5) * wide)},{_short(HEIGHT * (1 - one / top))}")
-    # A single point is doubled: a line needs two.
-    polylines = [" ".join(points * 2 if len(points) == 1 else points) for points in lines if points]
-    slots = [
-        Slot(bucket.start, _short(number * wide), _short(wide), [one], ())
-        for number, (bucket, one) in enumerate(zip(buckets, found, strict=True))
+    lines = [
+        Polyline(points, series)
+        for series in range(len(values))
+        for points in _parts([row[series] for row in found], top, wide)
     ]
-    return Chart(top, slots, polylines, _ticks(buckets))
+    slots = [
+        Slot(bucket.start, _short(number * wide), _short(wide), row, ())
+        for number, (bucket, row) in enumerate(zip(buckets, found, strict=True))
+    ]
+    return Chart(top, slots, lines, _ticks(buckets))
+
+
+def marks(events: Sequence[ChartEvent], buckets: Sequence[TimeBucket], step: int) -> list[Mark]:
+    """``events``, which are in order of time, on a chart of ``buckets`` of ``step`` seconds.
+
+    Those of one kind that would lie on each other are one mark.
+    """
+    if not buckets:
+        return []
+    begins, length = buckets[0].start, len(buckets) * step
+    found: list[Mark] = []
+    for event in events:
+        x = _short((event.at - begins) / length * 100)
+        last = next((mark for mark in reversed(found) if mark.kind == event.kind), None)
+        if last is not None and x - last.x < _APART:
+            found[found.index(last)] = replace(last, events=[*last.events, event])
+        elif 0 <= x <= 100:
+            found.append(Mark(x, event.kind, [event]))
+    return found
+
+
+def _parts(values: Sequence[float | None], top: float, wide: float) -> list[str]:
+    """The points of a line, in parts where it is broken."""
+    parts: list[list[str]] = [[]]
+    for number, one in enumerate(values):
+        if one is None or top <= 0:
+            parts.append([])
+        else:
+            parts[-1].append(f"{_short((number + 0.5) * wide)},{_short(HEIGHT * (1 - one / top))}")
+    # A single point is doubled: a line needs two.
+    return [" ".join(points * 2 if len(points) == 1 else points) for points in parts if points]
 
 
 def _pile(stack: Sequence[float], top: float, x: float, wide: float) -> list[Bar]:

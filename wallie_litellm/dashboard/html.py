@@ -29,6 +29,7 @@ from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, EXPORTED, RE
 from wallie_litellm.dashboard.translations import Translator, translator
 from wallie_litellm.dashboard.view_model import (
     RANGES,
+    ChartEvent,
     Figures,
     ModelState,
     Provider,
@@ -122,6 +123,8 @@ def render_panels(snapshot: Snapshot, language: str) -> str:
         series=names,
         charts=None if figures is None else _charts(figures, names),
         clock=lambda at: formats.clock(at, snapshot.at),
+        marks=[] if figures is None else charts.marks(figures.events, figures.buckets, snapshot.range.step),
+        mark_text=_mark_text(translator(language), lambda at: formats.clock(at, snapshot.at)),
         on_axis=on_axis,
         in_full=in_full,
         word=_words(language),
@@ -397,6 +400,17 @@ def _bucket_names(chosen: Range, formats: Formats) -> tuple[Callable[[float], st
     return hour, hour
 
 
+def _mark_text(t: Translator, clock: Callable[[float], str]) -> Callable[[ChartEvent], str]:
+    """A function that says what is marked, and when it happened."""
+
+    def text(one: ChartEvent) -> str:
+        owner = " ".join(filter(None, (one.provider, one.model)))
+        said = t(f"mark.{one.kind}")
+        return ": ".join(filter(None, (f"{clock(one.at)} {owner} {said}".replace("  ", " "), one.reason)))
+
+    return text
+
+
 def _closest(snapshot: Snapshot) -> tuple[str, Quota] | None:
     """The limit with the highest utilization, and the name of its provider, with its model, or its feature."""
     owners = [(one.name, one.quotas) for one in snapshot.providers]
@@ -458,5 +472,5 @@ def _charts(figures: Figures, names: Sequence[str]) -> Mapping[str, charts.Chart
     return {
         "cost": charts.stacked(buckets, lambda one: [one.cost_usd.get(name, 0.0) for name in names]),
         "attempts": charts.stacked(buckets, lambda one: [sum(one.attempts.values()) - one.failures, one.failures]),
-        "latency": charts.line(buckets, lambda one: one.mean_ms),
+        "latency": charts.line(buckets, lambda one: one.mean_ms, lambda one: one.p95_ms),
     }

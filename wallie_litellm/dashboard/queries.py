@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from wallie_litellm.dashboard.view_model import Costs, Figures, HistoryRow, Range, TimeBucket, UsageGroup
+from wallie_litellm.core.circuit_breaker import BreakerState
+from wallie_litellm.dashboard.source import RELOAD
+from wallie_litellm.dashboard.view_model import ChartEvent, Costs, Figures, HistoryRow, Range, TimeBucket, UsageGroup
 from wallie_litellm.ledger.figures import Alert, Totals
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.ranges import EXACT_UP_TO, align
 
 RECENT: Final = 20  # alerts, and rows of the history
 TRANSITIONS: Final = 200  # the latest, of which the history is made: during an outage every request falls back
+CHANGES: Final = 300  # the latest of breakers and health in a range, of which those of breakers are marked in charts
+_MARKED: Final = {  # state of a breaker after a change: the kind of its mark
+    BreakerState.OPEN.value: "opened",
+    BreakerState.FORCED_OPEN.value: "opened",
+    BreakerState.CLOSED.value: "closed",
+}
 FEATURES: Final = 50  # at most, those with the highest cost
 
 
@@ -31,6 +39,7 @@ async def gather_figures(queries: LedgerQueries, chosen: Range, now: float) -> F
     (requests,) = await queries.requests(since)
     requests_by_provider = await queries.requests(since, by=["provider"], percentiles=False)
     over_time = await queries.totals(since, by=["provider"], step=chosen.step, percentiles=False)
+    p95 = {one.start: one.latency.p95_ms for one in await queries.totals(since, step=chosen.step)}
     return Figures(
         at=now,
         since=since,
@@ -47,28 +56,43 @@ async def gather_figures(queries: LedgerQueries, chosen: Range, now: float) -> F
             by_provider=[_group(one.provider, one) for one in by_provider],
             by_feature=[_group(one.feature, one) for one in by_feature],
         ),
-        buckets=_buckets(over_time, since, chosen.step, now),
+        buckets=_buckets(over_time, p95, since, chosen.step, now),
         alerts=(),
         history=(),
         kpis=(),
+        events=await _events(queries, since),
     )
+
+
+async def _events(queries: LedgerQueries, since: float) -> list[ChartEvent]:
+    """Breakers that opened and closed, and reloads, in order of time."""
+    found = [
+        ChartEvent(one.at, _MARKED[one.after], one.provider, one.model, one.reason or "")
+        for one in await queries.changes(since, limit=CHANGES)
+        if one.type == "breaker" and one.after in _MARKED
+    ]
+    reloads = [one for one in await queries.actions(RECENT) if one.action == RELOAD and one.at >= since]
+    found += [ChartEvent(one.at, "reload", reason=one.detail or "") for one in reloads]
+    return sorted(found, key=lambda one: one.at)
 
 
 def _group(name: str | None, one: Totals) -> UsageGroup:
     return UsageGroup(name or "", one.attempts, one.total_tokens, one.cost_usd, one.unpriced)
 
 
-def _buckets(found: Sequence[Totals], since: float, step: int, now: float) -> list[TimeBucket]:
+def _buckets(
+    found: Sequence[Totals], p95: Mapping[int | None, float | None], since: float, step: int, now: float
+) -> list[TimeBucket]:
     """All buckets of the range, those without an attempt included."""
     starts = range(int(since // step) * step, int(now) + 1, step)
     by_start: dict[int, list[Totals]] = {start: [] for start in starts}
     for one in found:
         if one.start in by_start:
             by_start[one.start].append(one)
-    return [_bucket(start, ones) for start, ones in by_start.items()]
+    return [_bucket(start, ones, p95.get(start)) for start, ones in by_start.items()]
 
 
-def _bucket(start: int, ones: Sequence[Totals]) -> TimeBucket:
+def _bucket(start: int, ones: Sequence[Totals], p95: float | None) -> TimeBucket:
     answered = [
         (one.successes - one.cache_hits, one.latency.mean_ms) for one in ones if one.latency.mean_ms is not None
     ]
@@ -79,6 +103,7 @@ def _bucket(start: int, ones: Sequence[Totals]) -> TimeBucket:
         {one.provider or "": one.attempts for one in ones},
         sum(one.attempts - one.successes - one.by_caller for one in ones),
         sum(count * mean for count, mean in answered) / calls if calls else None,
+        p95,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from wallie_litellm.dashboard.budget_texts import BUDGETS_EN, BUDGETS_ES
+from wallie_litellm.dashboard.chart_texts import CHART_EN, CHART_ES
 from wallie_litellm.dashboard.config_texts import CONFIG_EN, CONFIG_ES
 from wallie_litellm.dashboard.impact_texts import IMPACT_EN, IMPACT_ES
 from wallie_litellm.dashboard.kpi_texts import KPI_EN, KPI_ES
@@ -18,6 +19,7 @@ _EN: Final[Mapping[str, str]] = {
     **BUDGETS_EN,
     **ROUTING_EN,
     **KPI_EN,
+    **CHART_EN,
     **REQUEST_EN,
     "title": "Wallie LiteLLM",
     "skip": "Skip to the figures",
@@ -179,7 +181,6 @@ _EN: Final[Mapping[str, str]] = {
     "history.times": "{count} times",
     "performance": "Performance",
     "performance.chart": "Attempts, answered and failed",
-    "performance.latency": "Mean latency",
     "performance.all": "All",
     "performance.failures": "failures",
     "performance.attempts": "attempts",
@@ -239,6 +240,7 @@ _ES: Final[Mapping[str, str]] = {
     **BUDGETS_ES,
     **ROUTING_ES,
     **KPI_ES,
+    **CHART_ES,
     **REQUEST_ES,
     "title": "Wallie LiteLLM",
     "skip": "Ir a las cifras",
@@ -400,7 +402,6 @@ _ES: Final[Mapping[str, str]] = {
     "history.times": "{count} veces",
     "performance": "Rendimiento",
     "performance.chart": "Intentos, respondidos y fallidos",
-    "performance.latency": "Latencia media",
     "performance.all": "Todos",
     "performance.failures": "fallos",
     "performance.attempts": "intentos",

@@ -158,6 +158,21 @@ class TimeBucket:
     attempts: Mapping[str, int]
     failures: int
     mean_ms: float | None
+    p95_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChartEvent:
+    """What is marked in the charts: ``kind`` is opened or closed, of a breaker, or reload, of the configuration.
+
+    ``model`` is the one whose breaker it is, empty for the provider's.
+    """
+
+    at: float
+    kind: str
+    provider: str = ""
+    model: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +223,7 @@ class Figures:
     history: Sequence[HistoryRow]
     kpis: Sequence[Kpi]
     experiments: Sequence[ExperimentFigures] = ()
+    events: Sequence[ChartEvent] = ()
 
 
 @dataclass(frozen=True, slots=True)
