@@ -56,6 +56,7 @@ lint: $(STAMP)
 
 # The documentation as a site, in docs/_site.
 site: $(STAMP)
+	$(BIN)/python docs/make_reference.py
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_site
 	@echo docs/_site/index.html
 

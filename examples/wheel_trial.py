@@ -112,7 +112,9 @@ class Trial:
         )
         base = f"http://127.0.0.1:{port}"
         try:
-            wait_for(lambda: answers(f"{base}/health/liveliness"), 90, "the proxy does not start")
+            wait_for(lambda: proxy.poll() is not None or answers(f"{base}/health/liveliness"), 180, "no start in 180 s")
+            if proxy.returncode is not None:
+                raise RuntimeError(f"the proxy ends: {(self.folder / 'proxy.log').read_text()[-2000:]}")
             body = b'{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}'
             request = urllib.request.Request(f"{base}/v1/chat/completions", body, {"content-type": "application/json"})
             with urllib.request.urlopen(request, timeout=60) as answer:

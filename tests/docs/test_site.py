@@ -44,7 +44,7 @@ def test_nothing_is_loaded_from_another_server(site: Path) -> None:
         assert '<link rel="stylesheet" type="text/css" href="http' not in text
 
 
-@pytest.mark.parametrize("page", ["index", "tutorial", "api"])
+@pytest.mark.parametrize("page", ["index", "tutorial", "api", "configuration-reference"])
 def test_a_page_has_no_violation_that_axe_finds(site: Path, browser: Browser, page: str) -> None:
     opened = browser.new_page()
     for scheme in ("light", "dark"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from wallie_litellm.config.section import Section
 from wallie_litellm.config.values import TimeZone, conflict, expected
@@ -27,8 +27,11 @@ Usd = Annotated[float, BeforeValidator(_usd)]
 class Amounts(Section):
     """US dollars by calendar day and by calendar month; ``None`` is no limit."""
 
-    daily_usd: Usd | None = None
-    monthly_usd: Usd | None = None
+    daily_usd: Usd | None = Field(None, description="US dollars a calendar day; null is no limit.")
+    monthly_usd: Usd | None = Field(
+        None,
+        description="US dollars a calendar month, at least `daily_usd`; null is no limit.",
+    )
 
     @model_validator(mode="after")
     def _day_fits_into_month(self) -> Amounts:
@@ -44,20 +47,23 @@ class Amounts(Section):
 
 
 class UserBudget(Amounts):
-    """What each user may spend; an ``on_exhausted`` of ``None`` is as in the budget that it is in."""
+    """What each user may spend."""
 
-    on_exhausted: OnExhausted | None = None
+    on_exhausted: OnExhausted | None = Field(
+        None,
+        description="What happens once it is used up; as in the budget that it is in unless set.",
+    )
 
 
 class FeatureBudget(Amounts):
-    """What the requests of one feature may cost, all users together and each of them (``per_user``).
+    """What the requests of one feature may cost, all users together and each of them (``per_user``)."""
 
-    ``on_exhausted``: there is an alert and no more (``alert``); or requests are led to the cheapest member of their
-    chain (``cheapest``); or they are refused (``refuse``).
-    """
-
-    on_exhausted: OnExhausted = "alert"
-    per_user: UserBudget = UserBudget()
+    on_exhausted: OnExhausted = Field(
+        "alert",
+        description="Once it is used up, there is an alert and no more (`alert`), requests are led to the "
+        "cheapest member of their chain (`cheapest`), or they are refused (`refuse`).",
+    )
+    per_user: UserBudget = Field(UserBudget(), description="What each user may spend.")
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> FeatureBudget:
@@ -74,12 +80,12 @@ class FeatureBudget(Amounts):
 
 
 class GeneralBudget(FeatureBudget):
-    """What all requests together may cost, those without a feature included.
+    """What all requests together may cost, those without a feature included."""
 
-    The days and months of all budgets are those of ``reset_timezone``.
-    """
-
-    reset_timezone: TimeZone = "UTC"
+    reset_timezone: TimeZone = Field(
+        "UTC",
+        description="Time zone in which the days and months of all budgets begin, at midnight.",
+    )
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> GeneralBudget:  # or only says the zone of the features' budgets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, PlainValidator
+from pydantic import BeforeValidator, Field, PlainValidator
 
 from wallie_litellm.config.section import Section
 from wallie_litellm.config.values import Duration, Switch, expected, parse_duration
@@ -23,15 +23,17 @@ _POINT_FORMS: Final = "true, false, or a list of 1 to 4 points such as {location
 
 
 class AnswerCacheSettings(Section):
-    """How long a feature's answers are given again to the same question, in seconds, and to which callers.
+    """How long a feature's answers are given again to the same question, and to which callers."""
 
-    ``per``: ``user`` keeps the answers of each user apart, ``all`` gives them to every user of the feature.
-    ``any_temperature`` also keeps answers to requests whose temperature is above 0.
-    """
-
-    ttl: Duration
-    per: Literal["user", "all"] = "user"
-    any_temperature: Switch = False
+    ttl: Duration = Field(description="Seconds for which an answer is kept.")
+    per: Literal["user", "all"] = Field(
+        "user",
+        description="`user` keeps the answers of each user apart, `all` gives them to every user of the feature.",
+    )
+    any_temperature: Switch = Field(
+        False,
+        description="Whether answers to requests with a temperature above 0 are kept too.",
+    )
 
 
 def _answer_cache(value: object) -> object:

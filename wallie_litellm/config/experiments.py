@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from wallie_litellm.config.problems import Problem, did_you_mean
 from wallie_litellm.config.section import Section
-from wallie_litellm.config.values import Money, ShareAboveZero, conflict
+from wallie_litellm.config.values import Margin, ShareAboveZero, conflict
 
 Metric = Literal["cost", "latency", "success", "feedback"]
 Unit = Literal["user", "session", "request"]
@@ -21,23 +21,28 @@ Unit = Literal["user", "session", "request"]
 class GuardrailSettings(Section):
     """When an arm is stopped: above this share of requests that it did not answer itself."""
 
-    error_rate: ShareAboveZero
+    error_rate: ShareAboveZero = Field(
+        description="Share of its requests that an arm did not answer itself, above which it is stopped.",
+    )
 
 
 class ExperimentSettings(Section):
-    """One experiment on the requests of one ``feature``.
+    """One experiment on the requests of one ``feature``."""
 
-    ``arms``: model groups or tiers, with the share of the units that each gets. ``unit``: what always gets the same
-    arm. ``metric``: what decides. ``epsilon``: by how much the winner must at least be better, in the metric's own
-    unit: a share for success and feedback, US dollars a request for cost, a share of the other's for latency.
-    """
-
-    feature: str = Field(min_length=1)
-    arms: Mapping[str, ShareAboveZero]
-    unit: Unit = "user"
-    metric: Metric
-    epsilon: Money = 0.0
-    stop_arm_above: GuardrailSettings | None = None
+    feature: str = Field(min_length=1, description="Feature whose requests are divided; one under `features`.")
+    arms: Mapping[str, ShareAboveZero] = Field(
+        description="Model groups or tiers, at least two, with the share of the units that each gets; the shares "
+        "add up to 1.",
+    )
+    unit: Unit = Field("user", description="What always gets the same arm.")
+    metric: Metric = Field(description="What decides.")
+    epsilon: Margin = Field(
+        0.0,
+        description="By how much the winner must at least be better, in the metric's own unit: a share for "
+        "`success` and `feedback`, US dollars a request for `cost`, a share of the other's for "
+        "`latency`.",
+    )
+    stop_arm_above: GuardrailSettings | None = Field(None, description="When an arm is stopped; null is never.")
 
     @model_validator(mode="after")
     def _arms_are_divided(self) -> ExperimentSettings:

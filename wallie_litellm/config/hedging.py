@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final, Literal, NamedTuple
 
-from pydantic import PlainValidator
+from pydantic import Field, PlainValidator
 
 from wallie_litellm.config.section import Section
 from wallie_litellm.config.values import DURATION_FORMS, Money, ShareAboveZero, expected, parse_duration
@@ -38,13 +38,16 @@ def _after(value: object) -> HedgeAfter:
 
 
 class HedgeSettings(Section):
-    """A request of which no token has come ``after`` so long also goes to the next member of its chain.
+    """A request of which no token has come ``after`` so long also goes to the next member of its chain."""
 
-    ``budget``: the share of requests that may be hedged. ``max_usd_day``: US dollars a day that hedges may cost in
-    addition; ``None`` is no limit. ``to``: which member is asked, of which there is one choice.
-    """
-
-    after: Annotated[HedgeAfter, PlainValidator(_after)] = HedgeAfter(quantile=0.95)
-    budget: ShareAboveZero = 0.02
-    max_usd_day: Money | None = None
-    to: Literal["next"] = "next"
+    after: Annotated[HedgeAfter, PlainValidator(_after)] = Field(
+        HedgeAfter(quantile=0.95),
+        description="Seconds for which a call may say nothing, or a percentile of what its model's first tokens "
+        "take, from which on the next member is asked too.",
+    )
+    budget: ShareAboveZero = Field(0.02, description="Share of requests that may be hedged.")
+    max_usd_day: Money | None = Field(
+        None,
+        description="US dollars a day that hedges may cost in addition; null is no limit.",
+    )
+    to: Literal["next"] = Field("next", description="Which member is asked, of which there is one choice.")

@@ -31,21 +31,31 @@ RESET_TIMEZONES: Final[Mapping[str, str]] = {"gemini": "America/Los_Angeles"}
 CachedTokens = Literal["include", "exclude"]
 ADVISE: Final = "advise"  # what is made of the vendor's limits where the file does not say
 
+_COUNTED: Final[Mapping[str, str]] = {
+    "rpm": "Requests per minute",
+    "tpm": "Tokens per minute, input and output",
+    "itpm": "Input tokens per minute",
+    "otpm": "Output tokens per minute",
+    "rpd": "Requests per calendar day",
+    "tpd": "Tokens per calendar day, input and output",
+    "concurrency": "Calls in flight",
+}
+
+
+def _limit(dimension: str) -> Any:
+    return Field(None, description=f"{_COUNTED[dimension]}; null is no limit.")
+
 
 class LimitSettings(Section):
-    """Limits by dimension; ``None`` is no limit.
+    """Limits by dimension; ``None`` is no limit."""
 
-    ``rpm``, ``rpd``: requests per minute and per day. ``tpm``, ``tpd``: tokens per minute and per day.
-    ``itpm``, ``otpm``: input and output tokens per minute. ``concurrency``: calls in flight.
-    """
-
-    rpm: Count | None = None
-    tpm: Count | None = None
-    itpm: Count | None = None
-    otpm: Count | None = None
-    rpd: Count | None = None
-    tpd: Count | None = None
-    concurrency: Count | None = None
+    rpm: Count | None = _limit("rpm")
+    tpm: Count | None = _limit("tpm")
+    itpm: Count | None = _limit("itpm")
+    otpm: Count | None = _limit("otpm")
+    rpd: Count | None = _limit("rpd")
+    tpd: Count | None = _limit("tpd")
+    concurrency: Count | None = _limit("concurrency")
 
     def by_dimension(self) -> dict[Dimension, int]:
         """The limits that are set, in the order of ``DIMENSIONS``."""
@@ -54,22 +64,25 @@ class LimitSettings(Section):
 
 
 class BurstLimits(LimitSettings):
-    """Limits of a provider's; a limit ``auto`` has no number of its own, and takes the vendor's.
+    """Limits of a provider's; a limit ``auto`` has no number of its own, and takes the vendor's."""
 
-    ``learn``: what is made of the limits that the vendor tells: nothing (``off``), a report (``advise``), or limits
-    that are kept to (``enforce``). ``burst``: capacity of a per-minute dimension's bucket, one minute's limit unless
-    set. ``headroom``: share of every limit that stays unused.
-    """
-
-    rpm: LimitOrAuto | None = None
-    tpm: LimitOrAuto | None = None
-    itpm: LimitOrAuto | None = None
-    otpm: LimitOrAuto | None = None
-    rpd: LimitOrAuto | None = None
-    tpd: LimitOrAuto | None = None
-    learn: Learn | None = None
-    burst: Mapping[RateDimension, Count] = Field(default_factory=dict)
-    headroom: ShareBelowOne = 0.0
+    rpm: LimitOrAuto | None = _limit("rpm")
+    tpm: LimitOrAuto | None = _limit("tpm")
+    itpm: LimitOrAuto | None = _limit("itpm")
+    otpm: LimitOrAuto | None = _limit("otpm")
+    rpd: LimitOrAuto | None = _limit("rpd")
+    tpd: LimitOrAuto | None = _limit("tpd")
+    learn: Learn | None = Field(
+        None,
+        description="What is made of the limits that the vendor tells: nothing (`off`), a report (`advise`), or "
+        "limits that are kept to (`enforce`). A model's is as its provider's unless set, a provider's"
+        " `advise`.",
+    )
+    burst: Mapping[RateDimension, Count] = Field(
+        default_factory=dict,
+        description="Capacity of a per-minute dimension's bucket, by dimension; one minute's limit unless set.",
+    )
+    headroom: ShareBelowOne = Field(0.0, description="Share of every limit that stays unused.")
 
     def beside_limits(self) -> dict[str, Any]:
         """What is stated beside the limits of the scope itself, as the file takes it."""
@@ -90,10 +103,7 @@ class BurstLimits(LimitSettings):
 
 
 class ModelLimits(BurstLimits):
-    """What a provider allows for one model, or for all models together that a pattern matches.
-
-    Without ``learn``, that of its provider holds.
-    """
+    """What a provider allows for one model, or for all models together that a pattern matches."""
 
     @model_validator(mode="after")
     def _states_something(self) -> Self:
@@ -103,19 +113,28 @@ class ModelLimits(BurstLimits):
 
 
 class ProviderLimits(BurstLimits):
-    """What one provider's account allows, and by name or pattern what it allows for some of its models.
+    """What one provider's account allows, and by name or pattern what it allows for some of its models."""
 
-    Of ``models`` the first pattern that matches holds, in the order of the file. ``reset_timezone``: where the day of
-    ``rpd`` and ``tpd`` begins at midnight.
-    ``first_token``: seconds to an attempt's first content, after which it has failed; ``None`` is no such bound.
-    ``cached_tokens``: whether ``tpm``, ``itpm`` and ``tpd`` count prompt tokens that were read from the vendor's cache;
-    ``None`` is as that vendor does, by :data:`~wallie_litellm.core.vendor_counting.RULES`.
-    """
-
-    models: Mapping[ModelPattern, ModelLimits] = Field(default_factory=dict)
-    reset_timezone: TimeZone = "UTC"
-    first_token: FirstToken | None = None
-    cached_tokens: CachedTokens | None = None
+    models: Mapping[ModelPattern, ModelLimits] = Field(
+        default_factory=dict,
+        description="Limits of single models, by name or pattern; the first pattern that matches holds, in the "
+        "order of the file.",
+    )
+    reset_timezone: TimeZone = Field(
+        "UTC",
+        description="Time zone in which the day of `rpd` and `tpd` begins, at midnight; `America/Los_Angeles` for"
+        " `gemini` unless set.",
+    )
+    first_token: FirstToken | None = Field(
+        None,
+        description="Seconds to an attempt's first content, after which it has failed; `auto` follows what is "
+        "measured; null is no bound.",
+    )
+    cached_tokens: CachedTokens | None = Field(
+        None,
+        description="Whether `tpm`, `itpm` and `tpd` count prompt tokens that were read from the vendor's cache; "
+        "as that vendor does unless set.",
+    )
 
     def learn_mode(self, pattern: str = "") -> str:
         """What is made of the limits that the vendor tells: for the models of an entry, or for those without one."""

@@ -54,17 +54,22 @@ StreamRecovery = Literal["error", "hold", "continue"]
 
 
 class AdmissionSettings(Section):
-    """How long an attempt may wait for capacity, in seconds.
+    """How long an attempt may wait for capacity. Durations are in seconds."""
 
-    ``patience``: while another member of the chain could serve now; as ``max_wait`` unless set. ``max_wait``: when none
-    can. ``pause_patience``: as ``patience``, where the wait is for the end of a pause that the provider imposed.
-    ``reservation_ttl``: seconds after which an unsettled reservation expires.
-    """
-
-    max_wait: DurationOrZero = 30.0
-    patience: DurationOrZero | None = None
-    pause_patience: DurationOrZero = 3.0
-    reservation_ttl: Duration = 600.0
+    max_wait: DurationOrZero = Field(
+        30.0,
+        description="Longest wait for capacity, in seconds, when no other member of the chain could serve.",
+    )
+    patience: DurationOrZero | None = Field(
+        None,
+        description="Longest wait, in seconds, while another member of the chain could serve now; as `max_wait` "
+        "unless set.",
+    )
+    pause_patience: DurationOrZero = Field(
+        3.0,
+        description="As `patience`, in seconds, where the provider imposed the wait: a 429, a `Retry-After`.",
+    )
+    reservation_ttl: Duration = Field(600.0, description="Seconds after which an unsettled reservation expires.")
 
     @model_validator(mode="after")
     def _patience_fits(self) -> AdmissionSettings:
@@ -74,29 +79,37 @@ class AdmissionSettings(Section):
 
 
 class BreakerSettings(Section):
-    """When a breaker opens, and for how long.
+    """When a breaker opens, and for how long. Durations are in seconds."""
 
-    ``per``: ``model`` has one for each model, beside the provider's, which counts what fails every model: connections
-    that are refused, keys that are, and empty accounts; with ``provider`` the provider's counts all failures.
-    ``failures``: consecutive failures that open it. ``error_rate``: share of failures that opens it too, among at least
-    ``min_calls`` calls of the last ``window`` seconds; ``None`` is off. ``slow_call``: seconds to a stream's first
-    content, or to an answer, above which a call is slow; ``None`` is off. ``slow_rate``: as ``error_rate``, of those.
-    ``open_for``: seconds open, doubling up to ``max_open_for`` on each failed probe. ``probes``: calls admitted
-    half-open.
-    ``ramp``: seconds in which a model that has come back is given its traffic in steps; ``None`` is at once.
-    """
-
-    per: Literal["model", "provider"] = "model"
-    failures: Count = 5
-    error_rate: ShareAboveZero | None = None
-    slow_call: Duration | None = None
-    slow_rate: ShareAboveZero = 0.5
-    window: Duration = 60.0
-    min_calls: Count = 20
-    open_for: Duration = 10.0
-    max_open_for: Duration = 60.0
-    probes: Count = 1
-    ramp: Duration | None = None
+    per: Literal["model", "provider"] = Field(
+        "model",
+        description="With `model`, each model has a breaker beside the provider's, which counts what fails every "
+        "model: connections that are refused, keys that are, and empty accounts. With `provider`, the"
+        " provider's counts all failures.",
+    )
+    failures: Count = Field(5, description="Consecutive failures that open it.")
+    error_rate: ShareAboveZero | None = Field(
+        None,
+        description="Share of failures that opens it too, among at least `min_calls` calls of the last `window`; "
+        "null is off.",
+    )
+    slow_call: Duration | None = Field(
+        None,
+        description="Seconds to a stream's first content, or to an answer, above which a call is slow; null is off.",
+    )
+    slow_rate: ShareAboveZero = Field(
+        0.5,
+        description="Share of slow calls that opens it, counted as for `error_rate`.",
+    )
+    window: Duration = Field(60.0, description="Seconds over which `error_rate` and `slow_rate` are counted.")
+    min_calls: Count = Field(20, description="Calls within `window` below which neither rate opens it.")
+    open_for: Duration = Field(10.0, description="Seconds to the first probe, doubled by each failed one.")
+    max_open_for: Duration = Field(60.0, description="Most seconds between probes.")
+    probes: Count = Field(1, description="Calls admitted while it is half-open.")
+    ramp: Duration | None = Field(
+        None,
+        description="Seconds in which a model that has come back is given its traffic in steps; null is at once.",
+    )
 
     @model_validator(mode="after")
     def _open_for_fits(self) -> BreakerSettings:
@@ -117,11 +130,13 @@ class RetrySettings(Section):
     The n-th wait is ``initial`` · ``multiplier``ⁿ seconds, at most ``max`` seconds, give or take the share ``jitter``.
     """
 
-    max_retries: CountOrZero = 3
-    initial: DurationOrZero = 1.0
-    max: DurationOrZero = 16.0
-    multiplier: Factor = 2.0
-    jitter: Share = 0.25
+    max_retries: CountOrZero = Field(
+        3, description="Retries after failures that may pass, such as timeouts and 5xx; 0 is none."
+    )
+    initial: DurationOrZero = Field(1.0, description="Seconds before the first retry.")
+    max: DurationOrZero = Field(16.0, description="Longest wait between two attempts, in seconds.")
+    multiplier: Factor = Field(2.0, description="Each wait is so many times as long as the one before.")
+    jitter: Share = Field(0.25, description="Share by which each wait is made longer or shorter at random.")
 
     @model_validator(mode="after")
     def _initial_fits(self) -> RetrySettings:
@@ -131,14 +146,17 @@ class RetrySettings(Section):
 
 
 class QuotaSettings(Section):
-    """The shares of a limit, 0 to 1, at which an alert is raised.
+    """The shares of a limit, 0 to 1, at which an alert is raised, or another provider preferred."""
 
-    ``switch_at``: the share above which the next member of the chain is preferred, if it can serve; ``None`` is off.
-    """
-
-    warning: ShareAboveZero = 0.80
-    critical: ShareAboveZero = 0.95
-    switch_at: ShareAboveZero | None = None
+    warning: ShareAboveZero = Field(
+        0.80,
+        description="Share of a limit used at which there is a warning; below `critical`.",
+    )
+    critical: ShareAboveZero = Field(0.95, description="Share of a limit used at which there is a critical alert.")
+    switch_at: ShareAboveZero | None = Field(
+        None,
+        description="Share above which the next member of the chain is preferred, if it can serve; null is off.",
+    )
 
     @model_validator(mode="after")
     def _warning_comes_first(self) -> QuotaSettings:
@@ -148,46 +166,75 @@ class QuotaSettings(Section):
 
 
 class StoreSettings(Place):
-    """Where shared state lives, and what holds while it cannot be reached.
+    """Where shared state lives, and what holds while it cannot be reached."""
 
-    ``on_store_error``: ``local`` keeps a local share of the limit, ``open`` admits, ``closed`` refuses. ``timeout``:
-    seconds without an answer of Redis after which that holds.
-    """
-
-    url: StoreUrl = "memory"
-    on_store_error: Literal["local", "open", "closed"] = "local"
-    timeout: StoreTimeout = 0.25
+    url: StoreUrl = Field(
+        "memory",
+        description="Where limits, breakers and alerts are kept: in the memory of the process, or in the Redis of"
+        " this URL, where all processes share them.",
+    )
+    on_store_error: Literal["local", "open", "closed"] = Field(
+        "local",
+        description="While Redis is away, `local` keeps a local share of the limit, `open` admits, `closed` refuses.",
+    )
+    timeout: StoreTimeout = Field(
+        0.25,
+        description="Seconds without an answer of Redis after which `on_store_error` holds.",
+    )
 
 
 class LedgerSettings(Place):
-    """Where the durable record is written, and for how many seconds single records are kept."""
+    """Where the durable record is written, and for how long single records are kept."""
 
-    url: LedgerUrl = "sqlite:///wallie.db"
-    retention: Duration = 90 * 86400.0
+    url: LedgerUrl = Field(
+        "sqlite:///wallie.db",
+        description="The database; a path after three slashes is relative to the working directory, after four it"
+        " is absolute.",
+    )
+    retention: Duration = Field(
+        90 * 86400.0,
+        description="Seconds for which single records are kept; their sums by day are kept for 400 days.",
+    )
 
 
 class FeatureSettings(Section):
-    """What one product feature gets; a wait of ``None`` is as under ``admission``. Higher ``priority`` goes first.
+    """What one product feature gets. Durations are in seconds."""
 
-    ``first_token``: seconds to an attempt's first content, after which it has failed; ``None`` leaves that to its
-    provider. ``order``: in which its chains are asked; ``None`` is as under ``routing``. ``stream_recovery``: what
-    becomes of a stream that breaks after text. ``hedge``: when the chain's next member is asked too; ``None`` is never.
-    ``cache``: answers are given again to the same question. ``prompt_cache``: where prompts are marked for the vendors'
-    caches. ``tier``: of requests that name no model. ``budget``: what it may spend; ``None`` is without limit.
-    """
-
-    patience: DurationOrZero | None = None
-    max_wait: DurationOrZero | None = None
-    first_token: FirstToken | None = None
-    order: Order | None = None
-    stream_recovery: StreamRecovery = "error"
-    hedge: HedgeSettings | None = None
-    priority: Priority = 0
-    limits: LimitSettings = LimitSettings()
-    cache: AnswerCache = None
-    prompt_cache: PromptCache = None
-    tier: TierName | None = None
-    budget: FeatureBudget | None = None
+    patience: DurationOrZero | None = Field(
+        None,
+        description="As `admission.patience`, in seconds, for this feature; as there unless set.",
+    )
+    max_wait: DurationOrZero | None = Field(
+        None,
+        description="As `admission.max_wait`, in seconds, for this feature; as there unless set.",
+    )
+    first_token: FirstToken | None = Field(
+        None,
+        description="Seconds to an attempt's first content, after which it has failed; `auto` follows what is "
+        "measured; as the provider's unless set.",
+    )
+    order: Order | None = Field(None, description="Order in which its chains are asked; as `routing.order` unless set.")
+    stream_recovery: StreamRecovery = Field(
+        "error",
+        description="What becomes of a stream that breaks after text: the caller gets an error (`error`); it is "
+        "delivered only when whole, and begun anew elsewhere (`hold`); it goes on elsewhere from "
+        "where it broke (`continue`).",
+    )
+    hedge: HedgeSettings | None = Field(None, description="When the chain's next member is asked too; null is never.")
+    priority: Priority = Field(0, description="Higher is served first.")
+    limits: LimitSettings = Field(LimitSettings(), description="Limits of this feature, besides the providers' own.")
+    cache: AnswerCache = Field(
+        None,
+        description="Answers are given again to the same question: how long, or a mapping with the keys below; "
+        "null is never.",
+    )
+    prompt_cache: PromptCache = Field(
+        None,
+        description="Where prompts are marked for the vendors' caches: `true` marks the system's messages, a list"
+        " of at most 4 places those; null is nowhere.",
+    )
+    tier: TierName | None = Field(None, description="Tier, or `auto`, of its requests that name no model.")
+    budget: FeatureBudget | None = Field(None, description="What its requests may cost; null is without limit.")
 
 
 class FeatureRules(NamedTuple):
@@ -207,53 +254,83 @@ class FeatureRules(NamedTuple):
 
 
 class KpiSettings(Section):
-    """Targets: shares from 0 to 1, ``p95_latency`` in seconds, ``monthly_cost`` in US dollars."""
+    """Targets of ``wallie-litellm kpis``."""
 
-    uptime: Share = 0.995
-    p95_latency: Duration = 3.0
-    error_rate: Share = 0.01
-    monthly_cost: Money = 500.0
-    fallback_rate: Share = 0.05
-    critical_alerts: CountOrZero = 0
+    uptime: Share = Field(0.995, description="Share of requests that are answered, at least.")
+    p95_latency: Duration = Field(3.0, description="95th percentile of latency in seconds, at most.")
+    error_rate: Share = Field(0.01, description="Share of requests that fail, at most.")
+    monthly_cost: Money = Field(
+        500.0,
+        description="US dollars a calendar month, at most; alerts come at the shares under `quota`; 0 is none.",
+    )
+    fallback_rate: Share = Field(0.05, description="Share of requests that a fallback answered, at most.")
+    critical_alerts: CountOrZero = Field(0, description="Critical alerts, at most.")
 
 
 class DashboardSettings(Section):
-    """The operator's page. ``name`` is the installation's, in its heading, in the API's summary and in webhooks.
+    """The operator's page."""
 
-    ``url`` is the page's address as operators have it, for the links in webhooks.
-    """
-
-    name: Title | None = None
-    url: WebUrl | None = None
+    name: Title | None = Field(
+        None,
+        description="Name of the installation, in the page's heading, in the API's summary and in webhooks.",
+    )
+    url: WebUrl | None = Field(None, description="Address of the page as operators have it, for the links in webhooks.")
 
 
 class WallieConfig(Section):
-    """The whole ``wallie:`` section. A section that is left empty has its defaults; ``ledger: null`` is off.
+    """The whole ``wallie:`` section. A section that is left empty has its defaults; ``ledger: null`` is off."""
 
-    ``rate_limit_headers``: whose limits an answer's ``x-ratelimit-*`` tell, the ``vendor``'s, as LiteLLM sends them, or
-    the installation's ``own``. ``reload``: a changed file is taken up ``on_request``; or as soon as it is seen to have
-    changed, with ``watch``.
-    """
-
-    providers: Mapping[str, ProviderLimits] = Field(default_factory=lambda: dict(DEFAULT_PROVIDERS))
-    admission: AdmissionSettings = AdmissionSettings()
-    breaker: BreakerSettings = BreakerSettings()
-    retry: RetrySettings = RetrySettings()
-    quota: QuotaSettings = QuotaSettings()
-    store: StoreSettings = StoreSettings()
-    ledger: LedgerSettings | None = LedgerSettings()
-    telemetry: TelemetrySettings = TelemetrySettings()
-    features: Mapping[FeatureName, FeatureSettings] = Field(default_factory=dict)
-    experiments: Mapping[str, ExperimentSettings] = Field(default_factory=dict)
-    routing: RoutingSettings = RoutingSettings()
-    budget: GeneralBudget = GeneralBudget()
-    kpis: KpiSettings = KpiSettings()
-    forecast: ForecastSettings = ForecastSettings()
-    dashboard: DashboardSettings = DashboardSettings()
-    alerts: AlertSettings = AlertSettings()
-    rate_limit_headers: Literal["vendor", "own"] = "vendor"
-    reload: Literal["on_request", "watch"] = "on_request"
-    admin_token: Secret | None = None
+    providers: Mapping[str, ProviderLimits] = Field(
+        default_factory=lambda: dict(DEFAULT_PROVIDERS),
+        description="Limits by provider.",
+    )
+    admission: AdmissionSettings = Field(AdmissionSettings(), description="Waits for capacity.")
+    breaker: BreakerSettings = Field(BreakerSettings(), description="When a breaker opens, and for how long.")
+    retry: RetrySettings = Field(
+        RetrySettings(),
+        description="Retries of one deployment, the only authority for them, on the proxy too.",
+    )
+    quota: QuotaSettings = Field(QuotaSettings(), description="Shares of a limit at which there are alerts.")
+    store: StoreSettings = Field(
+        StoreSettings(),
+        description="Where limits and breakers are kept, and what holds while that is away.",
+    )
+    ledger: LedgerSettings | None = Field(LedgerSettings(), description="The durable record; null turns it off.")
+    telemetry: TelemetrySettings = Field(TelemetrySettings(), description="Where events go.")
+    features: Mapping[FeatureName, FeatureSettings] = Field(
+        default_factory=dict,
+        description="What single features get, by the name that requests are tagged with.",
+    )
+    experiments: Mapping[str, ExperimentSettings] = Field(
+        default_factory=dict,
+        description="Arms that are compared, by name; one experiment for a feature.",
+    )
+    routing: RoutingSettings = Field(RoutingSettings(), description="What decides where requests go first.")
+    budget: GeneralBudget = Field(
+        GeneralBudget(),
+        description="What all requests together may cost, those without a feature included.",
+    )
+    kpis: KpiSettings = Field(KpiSettings(), description="Targets of `wallie-litellm kpis`.")
+    forecast: ForecastSettings = Field(
+        ForecastSettings(),
+        description="Alerts of limits that will run out before they reset.",
+    )
+    dashboard: DashboardSettings = Field(DashboardSettings(), description="The operator's page.")
+    alerts: AlertSettings = Field(AlertSettings(), description="Alerts of failures and of queues.")
+    rate_limit_headers: Literal["vendor", "own"] = Field(
+        "vendor",
+        description="Whose limits an answer's `x-ratelimit-*` tell: the vendor's, as LiteLLM sends them "
+        "(`vendor`), or the installation's (`own`).",
+    )
+    reload: Literal["on_request", "watch"] = Field(
+        "on_request",
+        description="When a changed file is taken up: on a signal, a command or an action of the page "
+        "(`on_request`), or as soon as it is seen to have changed, too (`watch`).",
+    )
+    admin_token: Secret | None = Field(
+        None,
+        description="Token with which an operator uses the dashboard and its API; best as `WALLIE_ADMIN_TOKEN`.",
+    )
 
     def for_feature(self, feature: str | None = None) -> FeatureRules:
         """What holds for the requests of ``feature``; of none, or of one that the file does not name, the general."""

@@ -15,15 +15,20 @@ Order = Literal["fixed", "latency"]
 
 
 class RoutingSettings(Section):
-    """What decides where requests go first; without any of it, they go where they say.
+    """What decides where requests go first; without any of it, they go where they say."""
 
-    ``order``: the members of chains are asked in the file's order, or by what they measure (``latency``).
-    ``warm_prefix``: a request stays where the beginning of its prompt was sent lately, if that can serve as soon as any
-    other; without it, so do the requests of features with a ``prompt_cache``. ``tiers`` are names for chains, usable
-    wherever a model group's is. ``auto`` makes a group of this name, whose tier is chosen for each prompt.
-    """
-
-    order: Order = "fixed"
-    warm_prefix: Switch = False
-    tiers: Mapping[str, Tier] = Field(default_factory=dict)
-    auto: AutoSettings | None = None
+    order: Order = Field(
+        "fixed",
+        description="Order in which the members of chains are asked: the file's (`fixed`), or by what they "
+        "measure (`latency`).",
+    )
+    warm_prefix: Switch = Field(
+        False,
+        description="Whether a request stays where the beginning of its prompt was sent lately, if that can serve"
+        " as soon as any other; for features with a `prompt_cache` it does without.",
+    )
+    tiers: Mapping[str, Tier] = Field(
+        default_factory=dict,
+        description="Names for chains of model groups, usable wherever a model group's is.",
+    )
+    auto: AutoSettings | None = Field(None, description="Makes a group `auto`, whose tier is chosen for each prompt.")

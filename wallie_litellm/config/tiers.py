@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Final, Literal
 
-from pydantic import PlainValidator
+from pydantic import Field, PlainValidator
 
 from wallie_litellm.config.problems import Problem, did_you_mean, show
 from wallie_litellm.config.section import Section
@@ -37,17 +37,20 @@ TierName = Annotated[str, PlainValidator(_name)]
 
 
 class AutoSettings(Section):
-    """The tiers of the group ``auto``, by what LiteLLM's complexity router says of a prompt.
+    """The tiers of the group ``auto``, by what LiteLLM's complexity router says of a prompt."""
 
-    ``reasoning`` is as ``complex`` unless set. With ``shadow`` requests go where they say, those for ``auto`` to
-    ``medium``, and what would have been chosen is on record.
-    """
-
-    simple: TierName
-    medium: TierName
-    complex: TierName
-    reasoning: TierName | None = None
-    shadow: Switch = False
+    simple: TierName = Field(description="Tier of simple prompts.")
+    medium: TierName = Field(description="Tier of medium ones.")
+    complex: TierName = Field(description="Tier of complex ones.")
+    reasoning: TierName | None = Field(
+        None,
+        description="Tier of those that ask for reasoning; as `complex` unless set.",
+    )
+    shadow: Switch = Field(
+        False,
+        description="Whether requests go where they say, those for `auto` to `medium`, and what would have been "
+        "chosen is on record alone.",
+    )
 
     def tier_of(self, complexity: Complexity) -> str:
         """The tier for prompts of this complexity."""

@@ -289,6 +289,7 @@ ShareAboveZero = Annotated[float, BeforeValidator(_real(lambda x: 0 < x <= 1, "a
 ShareBelowOne = Annotated[float, BeforeValidator(_real(lambda x: 0 <= x < 1, "a number from 0 to below 1"))]
 Factor = Annotated[float, BeforeValidator(_real(lambda x: 1 <= x <= 1000, "a number from 1 to 1000"))]
 Money = Annotated[float, BeforeValidator(_real(lambda x: x >= 0, "an amount in US dollars, 0 or more"))]
+Margin = Annotated[float, BeforeValidator(_real(lambda x: x >= 0, "a number, 0 or more"))]
 TimeZone = Annotated[str, BeforeValidator(_time_zone)]
 StoreUrl = Annotated[
     str,
