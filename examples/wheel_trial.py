@@ -7,10 +7,12 @@ It needs no network but the package registry, prints a line for each step, and e
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -29,7 +31,6 @@ from wallie_litellm.simulator.providers import SimulatedProviders
 with SimulatedProviders(in_process=False) as providers:
     data = yaml.safe_load(open("router_config.yaml"))
     data["model_list"] = providers.point(data["model_list"])
-    data["wallie"]["ledger"]["retention"] = "9000d"  # the old ledger is of another year
     yaml.safe_dump(data, open("router_config.yaml", "w"))
     print("ready", flush=True)
     sys.stdin.read()
@@ -84,6 +85,7 @@ class Trial:
     def proxy(self) -> None:
         """The proxy with its page, over a ledger of the first version, which its start converts."""
         (self.work / "wallie.db").write_bytes(gzip.decompress(OLD_LEDGER.read_bytes()))
+        of_this_year(self.work / "wallie.db")
         simulated = subprocess.Popen(
             [self.bin("python"), "-c", CONFIG],
             cwd=self.work,
@@ -128,6 +130,17 @@ class Trial:
         finally:
             proxy.send_signal(signal.SIGTERM)
             proxy.wait(60)
+
+
+def of_this_year(ledger: Path) -> None:
+    """Move the records of an old ledger by whole days, to what its retention keeps."""
+    with contextlib.closing(sqlite3.connect(ledger)) as opened, opened:
+        ((newest,),) = opened.execute("SELECT max(at) FROM wallie_attempts")
+        later = int((time.time() - newest) / 86400) * 86400
+        tables = ("attempts", "requests", "alerts", "transitions", "actions", "outside_usage")
+        columns = [*((table, "at") for table in tables), ("usage", "start")]
+        for table, column in columns:
+            opened.execute(f"UPDATE wallie_{table} SET {column} = {column} + ?", (later,))  # noqa: S608
 
 
 def free_port() -> int:
