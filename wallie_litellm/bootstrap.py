@@ -109,21 +109,19 @@ def _open_cache(loaded: RouterConfig) -> None:
         raise ConfigError([f"{loaded.path}: litellm_settings.cache: LiteLLM cannot open it ({said})"]) from error
 
 
-def _open_answers(loaded: RouterConfig, guard: Guard) -> None:
-    """Open where the answers of features with a cache are kept: in what ``cache_params`` name, else in memory.
+def _answer_store(loaded: RouterConfig) -> Any:
+    """Where the answers of features with a cache are kept: in what ``cache_params`` name, else in memory.
 
     Raises:
         ConfigError: that keeps no exact answers, or cannot be opened.
     """
-    if guard.routing.answers is None:
-        return
     from wallie_litellm.litellm_adapter.answer_store import open_store
     from wallie_litellm.litellm_adapter.router_arguments import answer_parameters
 
     where = f"{loaded.path}: litellm_settings.cache_params"
     try:
         parameters = answer_parameters(loaded, os.environ)
-        guard.routing.answers.store = open_store(parameters, loaded.wallie.store.timeout)
+        return open_store(parameters, loaded.wallie.store.timeout)
     except ValueError as error:
         raise ConfigError([f"{where}.type: {error}"]) from error
     except OSError as error:
@@ -147,12 +145,13 @@ def open_guard(
     guard = Guard(loaded.wallie, clock=clock, bus=bus, processes=processes, trace_of_caller=trace_of_caller)
     guard.live = LiveConfig(loaded, guard.clock.wall, is_proxy=is_proxy)
     try:
-        _open_answers(loaded, guard)
+        if guard.routing.answers is not None:
+            guard.routing.answers.store = _answer_store(loaded)
         for make in _sinks(loaded, guard):
             bus.add(make)
         _restore(guard)
         begin_budgets(guard)
-        watched = _Watched(loaded, guard)
+        watched = _Watched(guard)
         watched.begin(EXPERIMENTS_TIMEOUT)
         guard.reporter.alerts.start()
     except BaseException:
@@ -167,8 +166,7 @@ def open_guard(
 class _Watched:
     """What else goes by a guard's configuration: vendors asked, experiments and forecasts, kept answers."""
 
-    def __init__(self, loaded: RouterConfig, guard: Guard) -> None:
-        self._loaded = loaded
+    def __init__(self, guard: Guard) -> None:
         self._guard = weakref.ref(guard)
         self._close: list[Callable[[], object]] = []
 
@@ -188,16 +186,27 @@ class _Watched:
             close()
 
     def prepare_reload(self, change: ConfigChange) -> Prepared:
-        """Begin anew, where the file has changed what it goes by."""
+        """Begin anew, where the file has changed what it goes by.
+
+        Raises:
+            ConfigError: the first feature with a cache has nowhere to keep its answers.
+        """
         old, new = change.old.wallie, change.new.wallie
         has_changed = any(getattr(old, name) != getattr(new, name) for name in _WATCHED_BY)
-        return Prepared(self._begin_anew if has_changed else lambda: None)
+        guard, store = self._guard(), None
+        if (
+            guard is not None
+            and guard.routing.answers is None
+            and any(one.cache is not None for one in new.features.values())
+        ):
+            store = _answer_store(change.new)
+        return Prepared(partial(self._begin_anew, store) if has_changed else lambda: None)
 
-    def _begin_anew(self) -> None:
+    def _begin_anew(self, store: Any) -> None:
         guard = self._guard()
         if guard is not None and not guard.closed:
             if guard.routing.answers is not None and guard.routing.answers.store is None:
-                _open_answers(self._loaded, guard)
+                guard.routing.answers.store = store
             self.close()
             self.begin(0.0)
 

@@ -311,3 +311,19 @@ async def test_a_budget_that_is_new_or_comes_back_has_what_was_spent_without_it(
         assert spent() == pytest.approx((count * cost) if features else 0, abs=2e-9)
         await ask()
     assert spent() == pytest.approx(4 * cost, abs=2e-9)
+
+
+async def test_a_first_cache_that_cannot_be_opened_is_refused_as_a_whole(live: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    one = live(
+        lambda data: data["litellm_settings"].update(
+            cache_params={"type": "disk", "disk_cache_dir": f"{tmp_path}/file/x"}
+        )
+    )
+    cached = {"features": {"chat": {"cache": "1h", "priority": 3}}}
+    with pytest.raises(ConfigError, match="cannot be made"):
+        one.reload(lambda data: data["wallie"].update(cached))
+    assert one.guard.config.features == {}
+    assert one.guard.status()["config"]["refused"]
+    one.reload(lambda data: data["litellm_settings"].update(cache_params={"type": "local"}))
+    assert one.guard.status()["routing"]["cache"]["store"] == "memory"
