@@ -50,7 +50,9 @@ def test_a_clock_that_was_a_month_ahead_leaves_budgets_that_hold(has_ledger: boo
 
 @pytest.mark.parametrize("user", ["", "u"])
 @pytest.mark.parametrize("on_exhausted", ["refuse", "cheapest"])
-def test_a_ledger_that_is_down_at_the_start_counts_once_it_is_back(user: str, on_exhausted: str) -> None:
+def test_a_ledger_that_is_down_at_the_start_counts_once_it_is_back(
+    user: str, on_exhausted: str, caplog: pytest.LogCaptureFixture
+) -> None:
     clock, ledger, entry = FakeClock(), Ledger(), entry_of(user, on_exhausted)
     spending = Spending(clock, "UTC", 60.0, (("exhausted", 1.0),), lambda: True, lambda crossed: None)
     spending.reader = ledger
@@ -73,9 +75,13 @@ def test_a_ledger_that_is_down_at_the_start_counts_once_it_is_back(user: str, on
     wait_until(lambda: ledger.reads == 1 and not spending._reading)
     assert not ask()  # it is not asked again at once
     assert (ledger.reads, spent()) == (1, 0.02)
+    clock.advance(READ_AGAIN)
+    ask()
+    wait_until(lambda: ledger.reads == 2 and not spending._reading)
+    assert caplog.text.count("cannot be read from the ledger") == 1
     ledger.is_down = False
     clock.advance(READ_AGAIN)
     ask()
     wait_until(lambda: spent() > 1)
     assert ask() is (on_exhausted == "refuse")
-    assert (ledger.reads, spent()) == (2, 3.04)
+    assert (ledger.reads, spent()) == (3, 3.05)

@@ -57,6 +57,7 @@ class Spending:
         self._waiting: list[BudgetHold] = []  # for what the ledger has on record
         self._unread: set[AccountName] = set()  # accounts that began at zero, as the ledger could not be read
         self._again_at = inf  # when it is read again for them, in seconds of the clock
+        self._is_unreadable = False  # the ledger, when it was read last
         self._reading = False
         self._periods = Periods(0, 0, 0, 0)
         self.reader: SpentReader | None = None  #: without one, accounts begin at zero
@@ -294,7 +295,12 @@ class Spending:
         if self.reader is None:
             return None
         try:
-            return self.reader(names, now)
+            spent = self.reader(names, now)
         except Exception as error:  # noqa: BLE001 - of any database
-            logger.warning("what was spent of the budgets cannot be read from the ledger (%s)", type(error).__name__)
+            if not self._is_unreadable:
+                self._is_unreadable = True
+                what = type(error).__name__
+                logger.warning("what was spent of the budgets cannot be read from the ledger (%s)", what)
             return None
+        self._is_unreadable = False
+        return spent
