@@ -59,7 +59,7 @@ def test_a_ledger_that_is_down_at_the_start_counts_once_it_is_back(
     if not user:
         spending.restore(spending.open([entry]))
 
-    def ask() -> bool:
+    def ask(entry: Entry = entry) -> bool:
         hold = spending.hold_of((entry,), 0)
         refused = spending.admit(hold)
         if hold.answer is not None:
@@ -67,13 +67,14 @@ def test_a_ledger_that_is_down_at_the_start_counts_once_it_is_back(
         hold.settle(clock.wall(), 0.01)
         return refused is not None
 
-    def spent() -> float:
-        (account,), now = spending.accounts()
-        return account.figures(now).day_spent / NANO
+    def spent(user: str = user) -> float:
+        accounts, now = spending.accounts()
+        return next(one.figures(now).day_spent / NANO for one in accounts if one.entry.name.user == user)
 
     assert not ask()
     wait_until(lambda: ledger.reads == 1 and not spending._reading)
     assert not ask()  # it is not asked again at once
+    assert not ask(entry_of("new", on_exhausted))  # nor for another user
     assert (ledger.reads, spent()) == (1, 0.02)
     clock.advance(READ_AGAIN)
     ask()
@@ -84,4 +85,4 @@ def test_a_ledger_that_is_down_at_the_start_counts_once_it_is_back(
     ask()
     wait_until(lambda: spent() > 1)
     assert ask() is (on_exhausted == "refuse")
-    assert (ledger.reads, spent()) == (3, 3.05)
+    assert (ledger.reads, spent(), spent("new")) == (3, 3.05, 3.01)

@@ -252,15 +252,16 @@ class Spending:
     # What the ledger has on record
 
     def _must_wait(self, hold: BudgetHold, accounts: Iterable[LocalAccount]) -> bool:
-        """Have read what is not known yet; ``hold`` waits for that where a budget refuses."""
+        """Have read what is not known yet; ``hold`` waits for that where a budget refuses, unless it failed last."""
         unknown = [account.entry for account in accounts if not account.is_known]
-        waits = any(entry.rule.refuses for entry in unknown)
+        waits = not self._is_unreadable and any(entry.rule.refuses for entry in unknown)
         if waits:
             hold.answer = Future()
             self._waiting.append(hold)
         elif unknown:
             self._unread.update(entry.name for entry in unknown)
-            self._again_at = self._clock.now()
+            if not self._is_unreadable or self._again_at == inf:
+                self._again_at = self._clock.now()
         if waits or self._clock.now() >= self._again_at:
             self._start_reading()
         return waits
