@@ -9,6 +9,7 @@ from wallie_litellm.core.confidence_sequence import Interval
 from wallie_litellm.dashboard.impact import assess_impact
 from wallie_litellm.dashboard.provider_queries import ProviderDay
 from wallie_litellm.dashboard.recent_traffic import CELL, CELLS, HealthCell, HealthDay, RecentTraffic
+from wallie_litellm.dashboard.usage_tables import UsageLine, UsageTable
 from wallie_litellm.dashboard.view_model import (
     RANGES,
     BudgetRow,
@@ -23,7 +24,6 @@ from wallie_litellm.dashboard.view_model import (
     Quota,
     Snapshot,
     TimeBucket,
-    UsageGroup,
     Worker,
 )
 from wallie_litellm.ledger.experiments import ArmFigures, ExperimentFigures
@@ -130,8 +130,6 @@ def figures(names: Sequence[str], **changed: object) -> Figures:
             spent=3.45 * len(names),
             unpriced=0,
             estimated=0,
-            by_provider=[UsageGroup(name, 1_736, 1_562_400, 3.45, 0) for name in names],
-            by_feature=[UsageGroup("wallie-chat", 1_200, 1_080_000, 2.4, 0), UsageGroup("", 536, 482_400, 1.05, 0)],
         ),
         buckets=[_bucket(int(begins) // 3_600 * 3_600 + hour * 3_600, hour, names) for hour in range(25)],
         alerts=(),
@@ -144,6 +142,7 @@ def figures(names: Sequence[str], **changed: object) -> Figures:
             Kpi("fallback_rate", 0.1, 0.02, True),
             Kpi("critical_alerts", 0.0, 0.0, True),
         ],
+        usage=UsageTable("provider", [UsageLine(name, totals(name), requests(name)) for name in names]),
     )
     return replace(plain, **changed)  # type: ignore[arg-type]
 
@@ -261,7 +260,7 @@ def ill() -> Snapshot:
         ChartEvent(NOW - 25, "opened", "groq", "", "server error"),
     ]
     found = figures(names, alerts=alerts, history=history, experiments=experiments, events=events)
-    costs = replace(found.costs, unpriced=49, estimated=7, by_provider=[UsageGroup("deepseek", 449, 404_100, 0.88, 49)])
+    costs = replace(found.costs, unpriced=49, estimated=7)
     failed = [replace(kpi, passed=False) if kpi.name in ("uptime", "error_rate") else kpi for kpi in found.kpis]
     found = replace(found, costs=costs, kpis=failed)
     features = [FeatureLimits("summaries", 3, [quota("rpm", 29, 30, "critical")])]
@@ -319,10 +318,11 @@ def without_ledger() -> Snapshot:
 def empty() -> Snapshot:
     """A process that has met no provider, with a ledger in which nothing is."""
     nothing = replace(totals(None, 0, 0, 0.0), latency=Latency(), cost_usd=0.0)
-    costs = Costs(0.0, MonthCost("2026-11", Cost(NOW, None, 0, 0), None), None, 0, 0, (), ())
+    costs = Costs(0.0, MonthCost("2026-11", Cost(NOW, None, 0, 0), None), None, 0, 0)
     unknown = [replace(kpi, actual=None, passed=None) for kpi in figures([]).kpis]
     no_requests = replace(requests(None), requests=0, successes=0, by_caller=0, fallbacks=0, latency=Latency())
-    found = figures([], total=nothing, requests=no_requests, costs=costs, kpis=unknown, buckets=())
+    none = UsageTable("provider", [])
+    found = figures([], total=nothing, requests=no_requests, costs=costs, kpis=unknown, buckets=(), usage=none)
     return snapshot((), found, fleet=Fleet("process", "ok", None, None, 1, (), None))
 
 
@@ -353,14 +353,14 @@ def hostile() -> Snapshot:
     ]
     events = [ChartEvent(NOW - 60, kind, name, bad["model"], bad["reason"]) for kind in ("opened", "closed", "reload")]
     found = figures([name, bad["model"]], alerts=alerts, history=history, experiments=experiments, events=events)
-    costs = replace(found.costs, by_feature=[UsageGroup(bad["feature"], 1, 2, None, 1)])
+    usage = UsageTable("feature", [UsageLine(bad["feature"], replace(totals(None, cost=None), unpriced=1), None)])
     recent = traffic(9, 9, [name], [FallbackCount(name, bad["model"], 3)])
     failure = RecordedFailure(name, NOW, bad["detail"], bad["model"], bad["reason"], 500, 1.0)
     recent = replace(recent, last_failures={name: failure})
     workers = [Worker(bad["worker"], 1, bad["provider"], None, False)]
     return snapshot(
         [own, unusual],
-        replace(found, costs=costs),
+        replace(found, usage=usage),
         features=[FeatureLimits(bad["feature"], 0, [quota("rpm", 3, 2, "critical")])],
         budgets=[BudgetRow(bad["feature"], bad["model"], "day", 3.0, 0.0, 2.0, 3.0, "refuse", "exhausted")],
         fleet=fleet(workers=workers, state="down", error=bad["problem"], on_store_error=bad["detail"]),

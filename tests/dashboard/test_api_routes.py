@@ -241,8 +241,11 @@ def test_usage_is_summed_from_the_ledger(make_app: MakeApp, by: str) -> None:
     assert (rows[other]["cost_usd"], rows[other]["unpriced"]) == (None, 1)
     if by == "provider":
         assert (rows["groq"]["requests"], rows["groq"]["fallback_rate"]) == (1, 1.0)
-    if by == "user":
-        assert rows[name]["requests"] is None
+    assert rows[name]["requests"] == 1
+    assert (rows[name]["errors"], found["others"], found["rest"]) == (1, 0, None)
+    few = get(app, f"usage?range=1h&by={by}&top=1").json()
+    assert [row["name"] for row in few["totals"]] == [name]
+    assert (few["others"], few["rest"]["attempts"], few["rest"]["unpriced"], few["rest"]["p95_ms"]) == (1, 1, 1, None)
 
 
 def test_alerts_and_key_figures(make_app: MakeApp) -> None:

@@ -250,7 +250,7 @@ async def test_the_snapshot_has_the_ledgers_figures(service: DashboardService, t
     assert by_name["openai"].attempts.error_rate == 1
     assert by_name["groq"].attempts is None
     assert figures.costs.spent == pytest.approx(0.5)
-    assert [(one.name, one.cost_usd) for one in figures.costs.by_provider] == [("anthropic", 0.5), ("openai", 0.0)]
+    assert [(one.name, one.totals.cost_usd) for one in figures.usage.lines] == [("anthropic", 0.5), ("openai", 0.0)]
     assert [one.dimension for one in figures.alerts] == ["rpd"]
     assert [(one.kind, one.actor, one.after, one.reason) for one in figures.history] == [
         ("action", "maria", "open_circuit", "bad answers")

@@ -40,15 +40,13 @@ def usage_of_ledger(url: str) -> dict[str, Any] | None:
 
 
 async def _ask(url: str) -> dict[str, Any]:
-    from wallie_litellm.dashboard.schemas import Usage
-    from wallie_litellm.dashboard.usage_ranges import iso, stretch_of, usage_rows
+    from wallie_litellm.dashboard.usage_ranges import stretch_of, usage_of
     from wallie_litellm.ledger.queries import LedgerQueries
     from wallie_litellm.ledger.reader import open_reader
 
     stretch = stretch_of(RANGE, None, None, RANGE, time.time())
     async with open_reader(url) as engine:
-        rows = await usage_rows(LedgerQueries(engine), stretch, "provider")
-    return Usage(range=RANGE, since=iso(stretch.since), until=None, by="provider", totals=rows).model_dump()
+        return (await usage_of(LedgerQueries(engine), stretch, "provider")).model_dump()
 
 
 def usage_lines(usage: Mapping[str, Any]) -> Iterator[str]:

@@ -37,6 +37,7 @@
 ``health_strip``    a provider's health over 24 hours, by half hours
 ``impact``          what is wrong now, worst first, as values and as one sentence
 ``usage_ranges``    time ranges of the API, and the sums over them
+``usage_tables``    use by provider, model, feature or user
 ``view_model``      everything that the page shows, as plain values
 ``provider_order``  providers in trouble first, and those that are not used
 ``vital_figures``   the figures of the last minutes at the top, against their targets
@@ -51,6 +52,7 @@
 ``budget_texts``    those about budgets
 ``routing_texts``   those about what decides where requests go
 ``request_texts``   those about the log of requests
+``usage_texts``     those about use
 ``kpi_texts``       those about key figures
 ``metrics``         the metrics for Prometheus
 """

@@ -31,15 +31,16 @@ from wallie_litellm.dashboard.source import Action
 from wallie_litellm.dashboard.summary_route import add_summary_route
 from wallie_litellm.dashboard.switch_routes import add_switch_route
 from wallie_litellm.dashboard.usage_ranges import (
-    By,
+    MOST,
     as_asked,
     file_name,
     finite,
     iso,
     parse_time,
     stretch_of,
-    usage_rows,
+    usage_of,
 )
+from wallie_litellm.dashboard.usage_tables import By
 from wallie_litellm.dashboard.view_model import DEFAULT_RANGE
 from wallie_litellm.dashboard.visitors import operator_of, reason_of, visitor_of
 from wallie_litellm.ledger.kpis import measure_kpis
@@ -160,13 +161,12 @@ class _LedgerRoutes:
             str | None, Query(description="instead of range: ISO 8601, Unix seconds, or an age: 24h")
         ] = None,
         until: Annotated[str | None, Query(description="likewise; now unless given")] = None,
+        top: Annotated[int, Query(ge=1, le=500, description="the dearest; all others are summed in `rest`")] = MOST,
     ) -> Usage:
         """Attempts, tokens, cost and latency from the ledger, summed by provider, model, feature or user."""
         now = time.time()
         stretch = as_asked(_parsed(lambda: stretch_of(chosen, since, until, DEFAULT_RANGE, now)), now)
-        rows = await self._service.ask(lambda queries: usage_rows(queries, stretch, by))
-        ends = None if stretch.until is None else iso(stretch.until)
-        return Usage(range=stretch.name, since=iso(stretch.since), until=ends, by=by, totals=rows)
+        return await self._service.ask(lambda queries: usage_of(queries, stretch, by, top))
 
     async def alerts(self, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Alerts:
         """The last alerts: quotas, models without a price, the month's budget."""

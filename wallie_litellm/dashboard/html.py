@@ -27,6 +27,7 @@ from wallie_litellm.dashboard.provider_queries import ProviderDay
 from wallie_litellm.dashboard.recent_traffic import HealthCell
 from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, EXPORTED, RELOAD, SWITCHING
 from wallie_litellm.dashboard.translations import Translator, translator
+from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, TABS, By
 from wallie_litellm.dashboard.view_model import (
     RANGES,
     ChartEvent,
@@ -41,6 +42,7 @@ from wallie_litellm.dashboard.view_model import (
 from wallie_litellm.dashboard.vital_figures import vital_figures
 from wallie_litellm.ledger.figures import FailureKind, RecordedFailure, Totals
 from wallie_litellm.ledger.kpis import Kpi
+from wallie_litellm.ledger.queries import FEW
 from wallie_litellm.ledger.request_log import RequestFilter
 from wallie_litellm.ledger.schema import RECORD_TABLES
 from wallie_litellm.telemetry.playbook import section_of, sections
@@ -133,6 +135,9 @@ def render_panels(snapshot: Snapshot, language: str) -> str:
         model_actions=_model_actions,
         days=DAY_DIMENSIONS,
         mean_wait=_mean_wait,
+        usage=None if figures is None else figures.usage,
+        tabs=TABS,
+        few=FEW,
         error_text=error_text,
         interval_bars=lambda one: interval_bars(one.arms, lower_is_better=one.lower_is_better),
         effect_text=lambda metric, value: effect_text(formats, metric, value),
@@ -152,6 +157,7 @@ def render_page(
     logged_in: bool,
     notice: str | None,
     name: str | None = None,
+    by: By = DEFAULT_BY,
 ) -> str:
     """The page around ``panels``, which are HTML already; ``name`` is the installation's."""
     return _render(
@@ -160,6 +166,7 @@ def render_page(
         panels=Markup(panels),  # noqa: S704 - rendered and escaped by render_panels
         base=base,
         range_name=range_name,
+        by=by,
         visitor_name=visitor_name,
         csrf=csrf,
         logged_in=logged_in,

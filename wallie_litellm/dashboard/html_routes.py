@@ -32,6 +32,7 @@ from wallie_litellm.dashboard.panel_version import PanelVersion
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, RELOAD, SWITCHING, Action, ActionRefused
 from wallie_litellm.dashboard.translations import translator
+from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, TABS, By
 from wallie_litellm.dashboard.view_model import DEFAULT_RANGE, RANGES
 from wallie_litellm.errors import ConfigError
 
@@ -66,10 +67,13 @@ class _PanelPages:
     def __init__(self, service: DashboardService, authenticator: Authenticator) -> None:
         self._service, self._authenticator = service, authenticator
 
-    async def page(self, request: Request, chosen: str = Query(DEFAULT_RANGE, alias="range")) -> Response:
+    async def page(
+        self, request: Request, chosen: str = Query(DEFAULT_RANGE, alias="range"), by: str = DEFAULT_BY
+    ) -> Response:
         visitor = self._authenticator.enter(request)
         language, name = language_of(request), _range(chosen)
-        panels = await self._service.panels(name, language)
+        tab = _tab(by)
+        panels = await self._service.panels(name, language, tab)
         logged_in = visitor.via == "session"
         response = page_response(
             render_page(
@@ -77,6 +81,7 @@ class _PanelPages:
                 language=language,
                 base=base_of(request),
                 range_name=name,
+                by=tab,
                 visitor_name=visitor.name if logged_in else None,
                 csrf=self._authenticator.csrf_token(request, visitor) if logged_in else "",
                 logged_in=logged_in,
@@ -88,11 +93,15 @@ class _PanelPages:
         return response
 
     async def panels(
-        self, request: Request, chosen: str = Query(DEFAULT_RANGE, alias="range"), after: str = ""
+        self,
+        request: Request,
+        chosen: str = Query(DEFAULT_RANGE, alias="range"),
+        by: str = DEFAULT_BY,
+        after: str = "",
     ) -> Response:
         self._authenticator.enter(request)
         shown = PanelVersion.parse(after[:LONGEST_VERSION])
-        panels = await self._service.panels(_range(chosen), language_of(request), after=shown)
+        panels = await self._service.panels(_range(chosen), language_of(request), _tab(by), after=shown)
         headers = {"x-wallie-version": str(panels.version), "vary": VARY, "cache-control": "no-cache, private"}
         if shown == panels.version:
             return Response(status_code=204, headers=headers)
@@ -274,3 +283,7 @@ class _FileRoutes:
 
 def _range(name: str) -> str:
     return name if name in RANGES else DEFAULT_RANGE
+
+
+def _tab(name: str) -> By:
+    return next((by for by in TABS if by == name), DEFAULT_BY)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import QuotaSettings
@@ -18,11 +18,20 @@ from wallie_litellm.dashboard.panels import Panels, Rendered
 from wallie_litellm.dashboard.render_process import RenderProcess, RenderProcessGone
 from wallie_litellm.dashboard.single_flight import SingleFlight
 from wallie_litellm.dashboard.source import Action, DashboardSource
+from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, By
 from wallie_litellm.guard.live_config import Reloaded
 
 RENDER_TTL: Final = 1.0  # seconds, how long rendered panels are served to every viewer
 AFTER_ACTION: Final = 3.0  # seconds after an action in which its record may still be on its way to the ledger
 SHUTDOWN_GRACE: Final = 2.0  # seconds that running ledger queries have when the dashboard closes
+
+
+class PanelKey(NamedTuple):
+    """What is rendered: the panels for one of ``RANGES``, in a language, with the use by ``by``."""
+
+    range_name: str
+    language: str
+    by: By = DEFAULT_BY
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +67,12 @@ class PanelFeed:
         self._quota = quota
         self._shutdown = shutdown
         self._now = now
-        self._rendered: dict[tuple[str, str], SingleFlight[VersionedPanels]] = {}
+        self._rendered: dict[PanelKey, SingleFlight[VersionedPanels]] = {}
         self._change_watch = ChangeWatch(self._digest, self.forget)
         self._acted_at = float("-inf")
 
-    async def next(self, range_name: str, language: str, after: PanelVersion | None) -> VersionedPanels:
+    async def next(self, key: PanelKey, after: PanelVersion | None) -> VersionedPanels:
         """The panels; to a client that has the present ones, when they change or when its wait is over."""
-        key = range_name, language
         if after is not None:
             digest = await self._change_watch.digest()
             if after.digest == digest and not self._shutdown.is_set():
@@ -72,7 +80,7 @@ class PanelFeed:
             elif key in self._rendered and (await self._rendered[key].get()).version.digest != digest:
                 self._rendered[key].forget()
         if key not in self._rendered:
-            self._rendered[key] = SingleFlight(lambda: self._render(*key), self._now, RENDER_TTL)
+            self._rendered[key] = SingleFlight(lambda: self._render(key), self._now, RENDER_TTL)
         return await self._rendered[key].get()
 
     async def configure(self, config: WallieConfig) -> None:
@@ -182,25 +190,23 @@ class PanelFeed:
             await asyncio.gather(*tasks, return_exceptions=True)
         await self.ledger.close()
 
-    async def _render(self, range_name: str, language: str) -> VersionedPanels:
+    async def _render(self, key: PanelKey) -> VersionedPanels:
         status, refresh = await self._source.status(), self._just_acted()
-        rendered = await self._render_in_process(range_name, language, status, refresh=refresh)
+        rendered = await self._render_in_process(key, status, refresh=refresh)
         if rendered is None:
             if refresh:
                 self.panels.forget()
-            rendered = await self.panels.render(range_name, language)
+            rendered = await self.panels.render(*key)
         version = PanelVersion(status_digest(status, self._quota), rendered.etag)
         return VersionedPanels(rendered.html, rendered.compressed, version)
 
-    async def _render_in_process(
-        self, range_name: str, language: str, status: Any, *, refresh: bool
-    ) -> Rendered | None:
+    async def _render_in_process(self, key: PanelKey, status: Any, *, refresh: bool) -> Rendered | None:
         """The render process's panels; ``None`` while there is no such process."""
         if self.render_process is None or not self.render_process.ready:
             return None
         fleet = await self.panels.fleet()
         try:
-            return await self.render_process.render(range_name, language, status, fleet, refresh=refresh)
+            return await self.render_process.render(*key, status=status, fleet=fleet, refresh=refresh)
         except RenderProcessGone:  # it has logged why
             return None
 

@@ -16,11 +16,12 @@ from typing import Final
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.dashboard.impact import assess_impact
 from wallie_litellm.dashboard.ledger_reader import LedgerReader, LedgerUnavailable
-from wallie_litellm.dashboard.queries import gather_figures, gather_recent
+from wallie_litellm.dashboard.queries import beginning, gather_figures, gather_recent
 from wallie_litellm.dashboard.recent_queries import gather_health_day, gather_recent_traffic
 from wallie_litellm.dashboard.recent_traffic import HealthDay, Impact, RecentTraffic
 from wallie_litellm.dashboard.single_flight import SingleFlight
 from wallie_litellm.dashboard.source import DashboardSource
+from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, TABS, By, UsageTable, gather_usage
 from wallie_litellm.dashboard.view_model import DEFAULT_RANGE, RANGES, Figures, Fleet, Snapshot, build_snapshot
 from wallie_litellm.ledger.experiments import ExperimentFigures
 from wallie_litellm.ledger.kpis import PERIOD, Kpi, measure_kpis
@@ -64,6 +65,7 @@ class Panels:
         self._render = render
         self._now = now
         self._figures = {name: self._figures_of(name) for name in RANGES}
+        self._usage = {(name, by): self._usage_of(name, by) for name in RANGES for by in TABS}
         self._kpis = SingleFlight(self._measure_kpis, now, KPIS_FOR)
         self._experiments = SingleFlight(self._measure_experiments, now, EXPERIMENTS_FOR)
         self._recent = SingleFlight(lambda: ledger.ask(gather_recent), now, RECENT_FOR)
@@ -77,25 +79,26 @@ class Panels:
         self._kpis.forget()
         self._experiments.forget()
 
-    async def render(self, range_name: str, language: str) -> Rendered:
-        """The panels for one of ``RANGES``."""
-        html = self._render(await self.snapshot(range_name), language).encode()
+    async def render(self, range_name: str, language: str, by: By = DEFAULT_BY) -> Rendered:
+        """The panels for one of ``RANGES``, with the use by ``by``."""
+        html = self._render(await self.snapshot(range_name, by), language).encode()
         return Rendered(html, gzip.compress(html, 5, mtime=0), sha256(html).hexdigest()[:24])
 
-    async def snapshot(self, range_name: str) -> Snapshot:
-        """Everything that the panels show for one of ``RANGES``."""
+    async def snapshot(self, range_name: str, by: By = DEFAULT_BY) -> Snapshot:
+        """Everything that the panels show for one of ``RANGES``, with the use by ``by``."""
         figures: Figures | None = None
         recent: RecentTraffic | None = None
         day: HealthDay | None = None
         problem = None
         try:
             sums = await self._figures[range_name].get(stale_for=STALE * FIGURES_FOR[range_name])
+            usage = await self._usage[range_name, by].get(stale_for=STALE * FIGURES_FOR[range_name])
             alerts, history = await self._recent.get(stale_for=RECENT_FOR)
             kpis = await self._kpis.get(stale_for=STALE_KPIS * KPIS_FOR)
             experiments = await self._experiments.get(stale_for=STALE * EXPERIMENTS_FOR)
             recent = await self._traffic.get(stale_for=STALE * TRAFFIC_FOR)
             day = await self._day.get(stale_for=STALE * HEALTH_DAY_FOR)
-            figures = replace(sums, alerts=alerts, history=history, kpis=kpis, experiments=experiments)
+            figures = replace(sums, usage=usage, alerts=alerts, history=history, kpis=kpis, experiments=experiments)
         except LedgerUnavailable as error:
             problem, recent, day = error.problem, None, None
         found = await self._present(range_name, figures, problem)
@@ -128,7 +131,7 @@ class Panels:
 
     def forget(self) -> None:
         """Read the ledger's figures and recent records anew: an action has changed them."""
-        for cached in self._figures.values():
+        for cached in (*self._figures.values(), *self._usage.values()):
             cached.forget()
         self._recent.forget()
         self._traffic.forget()
@@ -137,6 +140,13 @@ class Panels:
     def _figures_of(self, name: str) -> SingleFlight[Figures]:
         async def find() -> Figures:
             return await self._ledger.ask(lambda queries: gather_figures(queries, RANGES[name], self._now()))
+
+        return SingleFlight(find, self._now, FIGURES_FOR[name])
+
+    def _usage_of(self, name: str, by: By) -> SingleFlight[UsageTable]:
+        async def find() -> UsageTable:
+            since = beginning(RANGES[name].seconds, self._now())
+            return await self._ledger.ask(lambda queries: gather_usage(queries, by, since))
 
         return SingleFlight(find, self._now, FIGURES_FOR[name])
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.dashboard.source import RELOAD
-from wallie_litellm.dashboard.view_model import ChartEvent, Costs, Figures, HistoryRow, Range, TimeBucket, UsageGroup
+from wallie_litellm.dashboard.view_model import ChartEvent, Costs, Figures, HistoryRow, Range, TimeBucket
 from wallie_litellm.ledger.figures import Alert, Totals
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.ranges import EXACT_UP_TO, align
@@ -21,7 +21,6 @@ _MARKED: Final = {  # state of a breaker after a change: the kind of its mark
     BreakerState.FORCED_OPEN.value: "opened",
     BreakerState.CLOSED.value: "closed",
 }
-FEATURES: Final = 50  # at most, those with the highest cost
 
 
 def beginning(seconds: float, now: float) -> float:
@@ -34,7 +33,6 @@ async def gather_figures(queries: LedgerQueries, chosen: Range, now: float) -> F
     """The sums of a range, queried one after the other; alerts, history and key figures, of no range, stay empty."""
     since = beginning(chosen.seconds, now)
     by_provider = await queries.totals(since, by=["provider"])
-    by_feature = await queries.totals(since, by=["feature"], percentiles=False, top=FEATURES)
     (total,) = await queries.totals(since)
     (requests,) = await queries.requests(since)
     requests_by_provider = await queries.requests(since, by=["provider"], percentiles=False)
@@ -53,8 +51,6 @@ async def gather_figures(queries: LedgerQueries, chosen: Range, now: float) -> F
             spent=total.cost_usd,
             unpriced=total.unpriced,
             estimated=total.estimated,
-            by_provider=[_group(one.provider, one) for one in by_provider],
-            by_feature=[_group(one.feature, one) for one in by_feature],
         ),
         buckets=_buckets(over_time, p95, since, chosen.step, now),
         alerts=(),
@@ -74,10 +70,6 @@ async def _events(queries: LedgerQueries, since: float) -> list[ChartEvent]:
     reloads = [one for one in await queries.actions(RECENT) if one.action == RELOAD and one.at >= since]
     found += [ChartEvent(one.at, "reload", reason=one.detail or "") for one in reloads]
     return sorted(found, key=lambda one: one.at)
-
-
-def _group(name: str | None, one: Totals) -> UsageGroup:
-    return UsageGroup(name or "", one.attempts, one.total_tokens, one.cost_usd, one.unpriced)
 
 
 def _buckets(

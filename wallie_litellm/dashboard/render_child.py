@@ -70,7 +70,7 @@ class _Renderer:
             self._source.report(request["status"], request["fleet"])
             if request["refresh"]:
                 self._panels.forget()
-            rendered = await self._panels.render(request["range"], request["language"])
+            rendered = await self._panels.render(request["range"], request["language"], request["by"])
             html, compressed, header["etag"] = rendered.html, rendered.compressed, rendered.etag
         except Exception as error:  # noqa: BLE001 - the parent renders itself then, and meets it too
             header["error"] = f"{type(error).__name__}: {error}"

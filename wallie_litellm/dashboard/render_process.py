@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.dashboard.panels import Rendered
 from wallie_litellm.dashboard.render_pipe import framed, receive
+from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, By
 from wallie_litellm.dashboard.view_model import Fleet
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,14 @@ class RenderProcess:
         return False
 
     async def render(
-        self, range_name: str, language: str, status: Mapping[str, Any], fleet: Fleet, *, refresh: bool
+        self,
+        range_name: str,
+        language: str,
+        by: By = DEFAULT_BY,
+        *,
+        status: Mapping[str, Any],
+        fleet: Fleet,
+        refresh: bool,
     ) -> Rendered:
         """The panels; ``refresh`` has the ledger's figures and recent records read anew.
 
@@ -80,7 +88,7 @@ class RenderProcess:
             RenderProcessGone: the process has ended, or does not answer.
         """
         number = next(self._numbers)
-        request = {"number": number, "range": range_name, "language": language, "refresh": refresh}
+        request = {"number": number, "range": range_name, "language": language, "by": by, "refresh": refresh}
         response = self._requests[number] = asyncio.get_running_loop().create_future()
         try:
             await self._send({**request, "status": status, "fleet": asdict(fleet)})

@@ -242,9 +242,10 @@ class Limits(BaseModel):
 class UsageRow(BaseModel):
     """Sums over attempts of one provider, model, feature or user; the empty name is what named none.
 
-    ``requests``, ``fallbacks`` and ``fallback_rate`` are of whole requests, null by user. Latencies are those of
-    answers that did not come from a cache; ``first_token_*`` is of streams, from the call to the first content. Both
-    are null by user, but for means. ``cached_tokens`` were read from a vendor's cache, and ``cache_write_tokens``
+    ``requests``, ``fallbacks`` and ``fallback_rate`` are of whole requests. Latencies are those of answers that did not
+    come from a cache; ``first_token_*`` is of streams, from the call to the first content. By user all of these, but
+    for means, are null above 50,000 attempts in the range, and null of ``rest``. ``errors`` are failures that the
+    caller did not cause. ``cached_tokens`` were read from a vendor's cache, and ``cache_write_tokens``
     written into it. ``cost_usd`` is null when no price is known; ``unpriced`` attempts are not in it. ``estimated``
     attempts have tokens that no provider reported.
     """
@@ -253,6 +254,7 @@ class UsageRow(BaseModel):
     attempts: int
     successes: int
     success_rate: float | None
+    errors: int
     error_rate: float | None
     mean_ms: float | None
     p50_ms: float | None
@@ -282,6 +284,8 @@ class Usage(BaseModel):
     until: str | None
     by: str
     totals: list[UsageRow] = Field(description="the dearest first")
+    others: int = Field(description="groups that are not among them")
+    rest: UsageRow | None = Field(description="the sums of those; null where there are none")
 
 
 class AlertRow(BaseModel):

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple, TypeVar
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.changes import ConfigChange
 from wallie_litellm.dashboard.ledger_reader import LedgerReader, LedgerUnavailable
-from wallie_litellm.dashboard.panel_feed import PanelFeed, VersionedPanels
+from wallie_litellm.dashboard.panel_feed import PanelFeed, PanelKey, VersionedPanels
 from wallie_litellm.dashboard.panel_version import PanelVersion
 from wallie_litellm.dashboard.panels import Panels, Render
 from wallie_litellm.dashboard.render_process import RenderProcess
 from wallie_litellm.dashboard.source import Action, DashboardSource
+from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, By
 from wallie_litellm.dashboard.view_model import Snapshot
 from wallie_litellm.guard.live_config import Prepared, Reloaded
 from wallie_litellm.ledger.export import Format
@@ -68,17 +69,19 @@ class DashboardService:
         """The present, the last minutes and the last day, without the figures of a range."""
         return await self._in_thread(lambda feed: feed.panels.present())
 
-    async def snapshot(self, range_name: str) -> Snapshot:
-        """Everything about one of ``RANGES``."""
-        return await self._in_thread(lambda feed: feed.panels.snapshot(range_name))
+    async def snapshot(self, range_name: str, by: By = DEFAULT_BY) -> Snapshot:
+        """Everything about one of ``RANGES``, with the use by ``by``."""
+        return await self._in_thread(lambda feed: feed.panels.snapshot(range_name, by))
 
-    async def panels(self, range_name: str, language: str, *, after: PanelVersion | None = None) -> VersionedPanels:
+    async def panels(
+        self, range_name: str, language: str, by: By = DEFAULT_BY, *, after: PanelVersion | None = None
+    ) -> VersionedPanels:
         """The panels, the same for all viewers within a second.
 
         A client that has the present version names it as ``after``: it is answered when a provider's state or a
         limit's colour changes, and after four seconds at the latest.
         """
-        return await self._in_thread(lambda feed: feed.next(range_name, language, after))
+        return await self._in_thread(lambda feed: feed.next(PanelKey(range_name, language, by), after))
 
     async def ask(self, question: Callable[[LedgerQueries], Awaitable[T]]) -> T:
         """The ledger's answer to ``question``.

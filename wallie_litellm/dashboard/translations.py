@@ -12,6 +12,7 @@ from wallie_litellm.dashboard.impact_texts import IMPACT_EN, IMPACT_ES
 from wallie_litellm.dashboard.kpi_texts import KPI_EN, KPI_ES
 from wallie_litellm.dashboard.request_texts import REQUEST_EN, REQUEST_ES
 from wallie_litellm.dashboard.routing_texts import ROUTING_EN, ROUTING_ES
+from wallie_litellm.dashboard.usage_texts import USAGE_EN, USAGE_ES
 
 LANGUAGES: Final = ("en", "es")
 
@@ -157,9 +158,6 @@ _EN: Final[Mapping[str, str]] = {
     "cost.hedges": "Wasted by hedges",
     "cost.hedged": "{count} requests hedged",
     "cost.estimated": "Estimated tokens",
-    "cost.by_provider": "By provider",
-    "cost.by_feature": "By feature",
-    "cost.no_feature": "no feature",
     "cost.chart": "Cost over time, by provider",
     "cost.unpriced_short": "{count} unpriced",
     "alerts": "Recent alerts",
@@ -378,9 +376,6 @@ _ES: Final[Mapping[str, str]] = {
     "cost.hedges": "Gastado de más por solicitudes duplicadas",
     "cost.hedged": "{count} solicitudes duplicadas",
     "cost.estimated": "Tokens estimados",
-    "cost.by_provider": "Por proveedor",
-    "cost.by_feature": "Por función",
-    "cost.no_feature": "sin función",
     "cost.chart": "Coste en el tiempo, por proveedor",
     "cost.unpriced_short": "{count} sin precio",
     "alerts": "Alertas recientes",
@@ -460,8 +455,8 @@ _ES: Final[Mapping[str, str]] = {
 }
 
 CATALOGUES: Final[Mapping[str, Mapping[str, str]]] = {
-    "en": {**_EN, **CONFIG_EN, **IMPACT_EN},
-    "es": {**_ES, **CONFIG_ES, **IMPACT_ES},
+    "en": {**_EN, **CONFIG_EN, **IMPACT_EN, **USAGE_EN},
+    "es": {**_ES, **CONFIG_ES, **IMPACT_ES, **USAGE_ES},
 }
 
 Translator = Callable[..., str]

@@ -6,20 +6,19 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from wallie_litellm.config import parse_duration
 from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.dashboard.queries import beginning
-from wallie_litellm.dashboard.schemas import UsageRow
+from wallie_litellm.dashboard.schemas import Usage, UsageRow
+from wallie_litellm.dashboard.usage_tables import By, gather_usage
 from wallie_litellm.dashboard.view_model import RANGES
 from wallie_litellm.ledger.figures import RequestTotals, Totals
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.ranges import EXACT_UP_TO, align
 
-By = Literal["provider", "model", "feature", "user"]
-
-MOST: Final = 50  # groups at most, those with the highest cost
+MOST: Final = 50  # groups in an answer, unless it is asked for another number
 _MEANWHILE: Final = 5.0  # seconds by which an open range may have become longer when the ledger is asked
 _LATEST: Final = 253_402_300_800.0  # Unix seconds, the end of the year 9999, the last of datetime
 
@@ -93,17 +92,18 @@ def iso(at: float) -> str:
     return iso_time(at)
 
 
-async def usage_rows(queries: LedgerQueries, stretch: Stretch, by: By) -> list[UsageRow]:
-    """Attempts and requests by one dimension. By user, requests are left out: the roll-ups have no users."""
-    since, until = stretch.since, stretch.until
-    if by == "user":
-        users = await queries.totals(since, until, by=["user_id"], percentiles=False, top=MOST)
-        return [_row(one.user_id, one, None) for one in users]
-    requests = {
-        getattr(one, by): one for one in await queries.requests(since, until, by=[by], percentiles=False, top=10 * MOST)
-    }
-    attempts = await queries.totals(since, until, by=[by], top=10 * MOST)
-    return [_row(getattr(one, by), one, requests.get(getattr(one, by))) for one in attempts]
+async def usage_of(queries: LedgerQueries, stretch: Stretch, by: By, top: int = MOST) -> Usage:
+    """Attempts and requests by one dimension, of the ``top`` groups of highest cost, and of all others together."""
+    table = await gather_usage(queries, by, stretch.since, stretch.until, top)
+    return Usage(
+        range=stretch.name,
+        since=iso(stretch.since),
+        until=None if stretch.until is None else iso(stretch.until),
+        by=by,
+        totals=[_row(one.name, one.totals, one.requests) for one in table.lines],
+        others=table.others,
+        rest=None if table.rest is None else _row("", table.rest, None),
+    )
 
 
 def _row(name: str | None, one: Totals, requests: RequestTotals | None) -> UsageRow:
@@ -113,6 +113,7 @@ def _row(name: str | None, one: Totals, requests: RequestTotals | None) -> Usage
         attempts=one.attempts,
         successes=one.successes,
         success_rate=one.success_rate,
+        errors=one.errors,
         error_rate=one.error_rate,
         mean_ms=latency.mean_ms,
         p50_ms=latency.p50_ms,

@@ -14,6 +14,7 @@ from typing import Any, Final
 from wallie_litellm.core.dimensions import DIMENSIONS
 from wallie_litellm.core.provider_names import account_name
 from wallie_litellm.dashboard.recent_traffic import HealthDay, Impact
+from wallie_litellm.dashboard.usage_tables import UsageTable
 from wallie_litellm.ledger.experiments import ExperimentFigures
 from wallie_litellm.ledger.figures import Alert, MonthCost, RequestTotals, Totals
 from wallie_litellm.ledger.kpis import Kpi
@@ -139,17 +140,6 @@ class FeatureLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class UsageGroup:
-    """The use of one provider or one feature in the range; an empty name stands for attempts that named none."""
-
-    name: str
-    attempts: int
-    tokens: int
-    cost_usd: float | None
-    unpriced: int
-
-
-@dataclass(frozen=True, slots=True)
 class TimeBucket:
     """A stretch of the range on a chart. ``cost_usd`` and ``attempts`` are by provider."""
 
@@ -177,15 +167,13 @@ class ChartEvent:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Cost today and this month (UTC), and in the range (``spent``), in total, by provider and by feature."""
+    """Cost today and this month (UTC), and in the range (``spent``)."""
 
     today: float | None
     month: MonthCost
     spent: float | None
     unpriced: int
     estimated: int
-    by_provider: Sequence[UsageGroup]
-    by_feature: Sequence[UsageGroup]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +212,7 @@ class Figures:
     kpis: Sequence[Kpi]
     experiments: Sequence[ExperimentFigures] = ()
     events: Sequence[ChartEvent] = ()
+    usage: UsageTable = field(default_factory=UsageTable)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ Key = tuple[Any, ...]  # the values of a question's key columns: the bucket, the
 class Question(NamedTuple):
     """The groups and conditions of a sum; ``step`` is a time bucket's length in whole seconds.
 
-    ``top`` limits the groups to those with the largest of the facts' ``weight``.
+    ``top`` limits the groups to those with the largest of the facts' ``weight``, ``only`` to these values of the first
+    dimension in ``by``.
     """
 
     by: tuple[Dimension, ...] = ()
@@ -50,6 +51,7 @@ class Question(NamedTuple):
     where: Where = EVERYTHING
     percentiles: bool = True
     top: int | None = None
+    only: tuple[str, ...] | None = None
 
     @property
     def dimensions(self) -> frozenset[str]:
@@ -201,12 +203,38 @@ def _rollup_part(
     sums = (func.sum(table.c[name]).label(name) for name in names)
     in_view = (table.c.grain == part.grain, table.c.view == facts.view(question), table.c.start >= part.since)
     values = (table.c[name].in_(possible) for name, possible in inner.items())
-    statement = select(*keys, *sums).where(*in_view, *values, *_conditions(table, question.where)).group_by(*keys)
+    statement = select(*keys, *sums).where(*in_view, *values, *_conditions(table, question)).group_by(*keys)
     return statement if part.until is None else statement.where(table.c.start < part.until)
 
 
 def _largest(statement: Select[Any], question: Question, weight: ColumnElement[Any]) -> Select[Any]:
     return statement if question.top is None else statement.order_by(weight.desc()).limit(question.top)
+
+
+def ranked(facts: Facts, groups: Select[Any], top: int) -> Select[Any]:
+    """The ``top`` of ``groups``, which have one key and the facts' sums, and the sums of all others in one row.
+
+    A row is its place, from 1, the key, the number of groups in it, and the sums; the others' place is ``top + 1``.
+    """
+    inner = groups.subquery()
+    key, *sums = inner.c
+    weight, count = (sums[list(facts.sums).index(name)] for name in (facts.weight, "count"))
+    number = func.row_number().over(order_by=(weight.desc(), count.desc(), key))
+    placed = select(case((number <= top, number), else_=top + 1).label("place"), *inner.c).subquery()
+    place, key, *sums = placed.c
+    return select(place, func.min(key), func.count(), *map(func.sum, sums)).group_by(place).order_by(place)
+
+
+def by_place(facts: Facts, rows: Iterable[Sequence[Any]], top: int) -> tuple[dict[Key, Sums], int, Sums | None]:
+    """The rows of :func:`ranked`: the first ones by key, the number of the other groups, and their sums."""
+    names, found, others, rest = tuple(facts.sums), {}, 0, None
+    for place, key, groups, *values in rows:
+        sums = Sums(dict(zip(names, values, strict=True)))
+        if place <= top:
+            found[(key,)] = sums
+        else:
+            others, rest = int(groups), sums
+    return found, others, rest
 
 
 def from_records(facts: Facts, question: Question, since: float, until: float | None, *, sqlite: bool) -> Select[Any]:
@@ -248,9 +276,10 @@ def record_keys(table: Table, question: Question, *, sqlite: bool) -> list[Colum
 def within(table: Table, question: Question, since: float, until: float | None) -> list[ColumnElement[bool]]:
     """The conditions on a record: its time, and the question's."""
     limits = [table.c.at >= since, *([] if until is None else [table.c.at < until])]
-    return [*limits, *_conditions(table, question.where)]
+    return [*limits, *_conditions(table, question)]
 
 
-def _conditions(table: Table, where: Where) -> list[ColumnElement[bool]]:
-    columns: list[tuple[Column[Any], str | None]] = [(table.c[name], getattr(where, name)) for name in DIMENSIONS]
-    return [column == value for column, value in columns if value is not None]
+def _conditions(table: Table, question: Question) -> list[ColumnElement[bool]]:
+    stated = ((table.c[name], getattr(question.where, name)) for name in DIMENSIONS)
+    found: list[ColumnElement[bool]] = [column == value for column, value in stated if value is not None]
+    return found if question.only is None else [*found, table.c[question.by[0]].in_(question.only)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,9 +68,26 @@ class Totals:
         return share(self.successes, self.attempts)
 
     @property
+    def errors(self) -> int:
+        """Attempts that failed and not by the caller's doing."""
+        return self.attempts - self.successes - self.by_caller
+
+    @property
     def error_rate(self) -> float | None:
-        """The share of attempts that failed and not by the caller's doing, 0 to 1; ``None`` without an attempt."""
-        return share(self.attempts - self.successes - self.by_caller, self.attempts)
+        """The share of ``errors`` among the attempts, 0 to 1; ``None`` without an attempt."""
+        return share(self.errors, self.attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The groups with the highest cost, in its order, and the sums of all ``others``, a number of groups.
+
+    ``others`` have no percentiles; ``rest`` is ``None`` where there are none.
+    """
+
+    top: Sequence[Totals]
+    others: int
+    rest: Totals | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Select, func, select
@@ -24,9 +24,11 @@ from wallie_litellm.ledger.aggregates import (
     Question,
     Sums,
     by_key,
+    by_place,
     from_records,
     from_rollups,
     named,
+    ranked,
 )
 from wallie_litellm.ledger.distributions import bands, old_histograms, put_histograms, put_ranks, ranks
 from wallie_litellm.ledger.experiments import ExperimentFigures, measure_experiment
@@ -39,16 +41,18 @@ from wallie_litellm.ledger.figures import (
     FallbackCount,
     Latency,
     MonthCost,
+    Ranking,
     RecordedFailure,
     RequestTotals,
     Totals,
     Transition,
     Where,
 )
-from wallie_litellm.ledger.ranges import EXACT_UP_TO, align, segments
+from wallie_litellm.ledger.ranges import EXACT_UP_TO, Segment, align, segments
 from wallie_litellm.ledger.request_log import RequestFilter, attempts_of, latest_requests, one_request
 from wallie_litellm.ledger.schema import DAY, QUARTER, actions, alerts, attempts, schema_version, transitions, usage
 
+FEW: Final = 50_000  # attempts, up to which a ranking of users asks the records for what no roll-up has
 _USERS_BY_QUARTER: Final = 7.0 * DAY  # seconds; over longer ranges users are summed by day
 
 _ALERT: Final = tuple(alerts.c[name] for name in Alert.__dataclass_fields__)
@@ -110,12 +114,45 @@ class LedgerQueries:
         where: Where = EVERYTHING,
         percentiles: bool = True,
         top: int | None = None,
+        only: Sequence[str] | None = None,
     ) -> list[RequestTotals]:
-        """Sums over requests, as :meth:`totals`; in order of time, then of number, by which ``top`` selects too."""
+        """Sums over requests, as :meth:`totals`; in order of time, then of number, by which ``top`` selects too.
+
+        ``only`` are values of the first of ``by``.
+        """
         question = _question(by, step, where, percentiles, top)
+        question = question._replace(only=None if only is None else tuple(only))
         found = await self._sums(REQUESTS, question, since, until)
         answers = [_request_totals(question, key, sums) for key, sums in found.items()] or _none(question, _NO_REQUESTS)
         return sorted(answers, key=lambda one: (one.start or 0, -one.requests))
+
+    async def ranking(self, by: Dimension, since: float, until: float | None = None, *, top: int = 50) -> Ranking:
+        """Sums over attempts of the ``top`` groups of highest cost, with percentiles, and of all others together.
+
+        Users of more than ``FEW`` attempts, or of which records have been pruned, have no percentiles: no roll-up has
+        them.
+        """
+        question = _question((by,), None, EVERYTHING, True, top)._replace(top=None)
+        async with self._engine.connect() as connection:
+            sources = await self._sources(connection, ATTEMPTS, question, since, until)
+            if sources.parts is not None and not sources.parts:
+                return Ranking((), 0, None)
+            found, others, rest = by_place(
+                ATTEMPTS, await connection.execute(self._ranked(question, sources, top)), top
+            )
+            count = sum(sums.number("count") for sums in (*found.values(), *([] if rest is None else [rest])))
+            question = question._replace(only=tuple(key[0] for key in found))
+            if sources.parts is None or ATTEMPTS.view(question) != "user" or (sources.kept and count <= FEW):
+                await self._put_percentiles(connection, ATTEMPTS, question, found, sources)
+        summed = None if rest is None else _totals(question._replace(by=()), (), rest)
+        return Ranking([_totals(question, key, sums) for key, sums in found.items()], others, summed)
+
+    def _ranked(self, question: Question, sources: _Sources, top: int) -> Select[Any]:
+        if sources.parts is None:
+            groups = from_records(ATTEMPTS, question, sources.since, sources.until, sqlite=self._sqlite)
+        else:
+            groups = from_rollups(ATTEMPTS, question, sources.parts)
+        return ranked(ATTEMPTS, groups, top)
 
     async def cost(self, since: float, until: float | None = None, where: Where = EVERYTHING) -> Cost:
         """The cost of a range."""
@@ -208,36 +245,53 @@ class LedgerQueries:
 
     async def _sums(self, facts: Facts, question: Question, since: float, until: float | None) -> dict[Key, Sums]:
         async with self._engine.connect() as connection:
-            if facts.view(question) is None:
-                return await self._from_records(connection, facts, question, since, until)
-            oldest, first_quarter, first_day, created = (await connection.execute(_oldest(0))).one()
-            length = (self._now() if until is None else until) - since
-            if length <= EXACT_UP_TO and _are_kept(since, oldest, first_day):
-                return await self._from_records(connection, facts, question, since, until)
-            question = question._replace(step=_in_quarters(question.step))
-            # Hundreds of users are thousands of rows a day, and many times that by quarters.
-            coarse = length > _USERS_BY_QUARTER and facts.view(question) == "user"
-            kept = sys.maxsize if coarse else first_quarter
-            parts = segments(*align(since, until, self._now()), question.step, kept)
-            if not parts:
+            sources = await self._sources(connection, facts, question, since, until)
+            if sources.parts is None:
+                statement = from_records(facts, question, since, until, sqlite=self._sqlite)
+            elif sources.parts:
+                question = question._replace(step=_in_quarters(question.step))
+                statement = from_rollups(facts, question, sources.parts)
+            else:
                 return {}
-            found = by_key(facts, question, await connection.execute(from_rollups(facts, question, parts)))
-            if question.percentiles and facts.view(question) == "user":
-                await self._put_ranks(connection, facts, question, found, parts[0].since, parts[-1].until)
-            elif question.percentiles and found:
-                new = await connection.execute(bands(facts, question, parts))
-                old = await connection.execute(old_histograms(facts, question, parts)) if created < 2 else ()
-                put_histograms(question, found, new, old)
+            found = by_key(facts, question, await connection.execute(statement))
+            if question.percentiles and found:
+                await self._put_percentiles(connection, facts, question, found, sources)
             return found
 
-    async def _from_records(
+    async def _sources(
         self, connection: AsyncConnection, facts: Facts, question: Question, since: float, until: float | None
-    ) -> dict[Key, Sums]:
-        rows = await connection.execute(from_records(facts, question, since, until, sqlite=self._sqlite))
-        found = by_key(facts, question, rows)
-        if question.percentiles:
-            await self._put_ranks(connection, facts, question, found, since, until)
-        return found
+    ) -> _Sources:
+        """What the sums of a range are read from."""
+        if facts.view(question) is None:
+            return _Sources(since, until)
+        oldest, first_quarter, first_day, created = (await connection.execute(_oldest(0))).one()
+        length = (self._now() if until is None else until) - since
+        kept = _are_kept(since, oldest, first_day)
+        if length <= EXACT_UP_TO and kept:
+            return _Sources(since, until)
+        # Hundreds of users are thousands of rows a day, and many times that by quarters.
+        coarse = length > _USERS_BY_QUARTER and facts.view(question) == "user"
+        first = sys.maxsize if coarse else first_quarter
+        parts = segments(*align(since, until, self._now()), _in_quarters(question.step), first)
+        return _Sources(since, until, parts, created, kept)
+
+    async def _put_percentiles(
+        self,
+        connection: AsyncConnection,
+        facts: Facts,
+        question: Question,
+        found: Mapping[Key, Sums],
+        sources: _Sources,
+    ) -> None:
+        parts = sources.parts
+        if parts is None:
+            await self._put_ranks(connection, facts, question, found, sources.since, sources.until)
+        elif parts and facts.view(question) == "user":
+            await self._put_ranks(connection, facts, question, found, parts[0].since, parts[-1].until)
+        elif parts:
+            new = await connection.execute(bands(facts, question, parts))
+            old = await connection.execute(old_histograms(facts, question, parts)) if sources.created < 2 else ()
+            put_histograms(question, found, new, old)
 
     async def _put_ranks(
         self,
@@ -270,6 +324,19 @@ class LedgerQueries:
 
     def _local(self, timezone: str) -> datetime:
         return datetime.fromtimestamp(self._now(), UTC).astimezone(ZoneInfo(timezone))
+
+
+class _Sources(NamedTuple):
+    """The range, and the parts of the roll-ups that are read for it, ``None`` where its records are read themselves.
+
+    ``created`` is the version of the tables that created ``wallie_usage``, ``kept`` whether all records are there yet.
+    """
+
+    since: float
+    until: float | None
+    parts: Sequence[Segment] | None = None
+    created: int = 0
+    kept: bool = True
 
 
 def _oldest(since: float) -> Select[Any]:

@@ -1,0 +1,34 @@
+"""The page's texts about use, by whom and over time, in its languages; :mod:`.translations` has the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+USAGE_EN: Final[Mapping[str, str]] = {
+    "usage": "Use",
+    "usage.provider": "By provider",
+    "usage.model": "By model",
+    "usage.feature": "By feature",
+    "usage.user": "By user",
+    "usage.no_feature": "no feature",
+    "usage.no_user": "no user",
+    "usage.others": "{count} others",
+    "usage.others_one": "1 other",
+    "usage.partial": "Requests and p95 of users are known of up to {count} attempts: choose a shorter range.",
+    "column.errors": "Errors",
+}
+
+USAGE_ES: Final[Mapping[str, str]] = {
+    "usage": "Uso",
+    "usage.provider": "Por proveedor",
+    "usage.model": "Por modelo",
+    "usage.feature": "Por función",
+    "usage.user": "Por usuario",
+    "usage.no_feature": "sin función",
+    "usage.no_user": "sin usuario",
+    "usage.others": "{count} más",
+    "usage.others_one": "1 más",
+    "usage.partial": "Las peticiones y el p95 de usuarios se conocen hasta {count} intentos: elija menos tiempo.",
+    "column.errors": "Errores",
+}
