@@ -145,7 +145,7 @@ def test_the_stated_need_carries_the_load(replayed):
 def test_a_fleet_without_its_redis_keeps_to_the_limits_and_is_back_soon(replayed):
     (fault,) = replayed[3]["faults"]
     assert fault["noticed_after"] < 0.5
-    assert 0 < fault["back_after"] < 1.0
+    assert 0 <= fault["back_after"] < 1.0
     assert replayed[3]["total"]["answered"] == replayed[3]["requests"]
     assert [one["over"] for one in replayed[3]["providers"].values()] == [{}, {}]
     # The use is that of all workers: a minute's requests, of which each worker had a third.

@@ -11,8 +11,10 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from wallie_litellm.rehearse.loopback_only import forbid_other_machines
@@ -54,20 +56,32 @@ def main() -> None:
 
 
 def _side_by_side(play: Callable[[Figures], Figures], plans: Sequence[Figures]) -> list[Figures]:
-    pipes = []
+    pipes, forks = [], set[int]()
+    signal.signal(signal.SIGTERM, lambda *_: _end_all(forks))
     for plan in plans:
         reading, writing = os.pipe()
-        if not os.fork():
+        fork = os.fork()
+        if not fork:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.close(reading)
             _play_and_end(play, plan, writing)
+        forks.add(fork)
         os.close(writing)
         pipes.append(reading)
     found = []
     for reading in pipes:
         with os.fdopen(reading, encoding="utf-8") as pipe:
             found.append(json.loads(pipe.read() or "null"))
-        os.wait()
+        forks.discard(os.wait()[0])
     return found
+
+
+def _end_all(forks: Collection[int]) -> NoReturn:
+    """End with all that play: the run is not wanted any more."""
+    for fork in forks:
+        with suppress(ProcessLookupError):
+            os.kill(fork, signal.SIGKILL)
+    os._exit(1)
 
 
 def _play_and_end(play: Callable[[Figures], Figures], plan: Figures, writing: int) -> NoReturn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -51,7 +50,6 @@ class Player:
             stdout=subprocess.PIPE,
             stderr=self._written,
             text=True,
-            start_new_session=True,  # its forks are ended with it
             # Sets of names have the same order each time.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"},
         )
@@ -62,8 +60,7 @@ class Player:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.terminate()  # and with it its forks
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
