@@ -205,4 +205,4 @@ def test_a_page_that_could_not_be_written_is_an_error_before_anything_is_played(
     file = str(folder / "router_config.yaml")
     ended = CliRunner().invoke(main, ["rehearse", "--config", file, "--html", str(folder / "nowhere" / "r.html")])
     assert ended.exit_code == 2
-    assert "there is no folder" in ended.stderr
+    assert "cannot be written (No such file or directory)" in ended.stderr

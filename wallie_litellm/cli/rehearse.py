@@ -79,8 +79,6 @@ def rehearse_command(
     from wallie_litellm.rehearse.traffic import features_of
 
     loaded = load_or_refuse(config)
-    if html is not None and not html.absolute().parent.is_dir():
-        refuse(f"--html {html}: there is no folder {html.parent}")
     try:
         expectations = [parse_expectation(text) for text in expect]
         _check_writable(html)

@@ -81,7 +81,7 @@ def _end_all(forks: Collection[int]) -> NoReturn:
     for fork in forks:
         with suppress(ProcessLookupError):
             os.kill(fork, signal.SIGKILL)
-    os._exit(1)
+    sys.exit(1)
 
 
 def _play_and_end(play: Callable[[Figures], Figures], plan: Figures, writing: int) -> NoReturn:
