@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from wallie_litellm.core.confidence_sequence import Interval
+from wallie_litellm.dashboard.chain_shares import Chains
 from wallie_litellm.dashboard.impact import assess_impact
 from wallie_litellm.dashboard.provider_queries import ProviderDay
 from wallie_litellm.dashboard.recent_traffic import CELL, CELLS, HealthCell, HealthDay, RecentTraffic
@@ -22,6 +23,7 @@ from wallie_litellm.dashboard.view_model import (
     ModelState,
     Provider,
     Quota,
+    RoutingState,
     Snapshot,
     TimeBucket,
     Worker,
@@ -196,6 +198,30 @@ def experiment(name: str = "chat-model", **changed: object) -> ExperimentFigures
     return replace(plain, **changed)  # type: ignore[arg-type]
 
 
+CHAINS: Chains = {
+    "llama-3.1-8b": {"llama-3.1-8b": ["groq"], "gpt-4o-mini": ["openai"], "claude-sonnet-4": ["anthropic"]},
+    "gpt-4o-mini": {"gpt-4o-mini": ["openai"], "gemini-2.0-flash": ["gemini"], "gemini-2.0-pro": ["gemini"]},
+}
+
+
+def asked() -> list[RequestTotals]:
+    """The requests for chains: the first loses a part to its members, and the second has an answer by another one."""
+
+    def one(model: str, provider: str, count: int, fallbacks: int = 0, *, failed: int = 0) -> RequestTotals:
+        plain = replace(requests(provider), model=model, requests=count, successes=count - failed, by_caller=0)
+        return replace(plain, fallbacks=fallbacks, cache_hits=0)
+
+    return [
+        one("llama-3.1-8b", "groq", 700, failed=26),
+        one("llama-3.1-8b", "openai", 250, 250),
+        one("llama-3.1-8b", "anthropic", 50, 50),
+        replace(one("gpt-4o-mini", "openai", 300), cache_hits=30),
+        one("gpt-4o-mini", "gemini", 20, 20),
+        one("gpt-4o-mini", "mistral", 5, 5),
+        one("text-embedding-3", "openai", 900),
+    ]
+
+
 def healthy() -> Snapshot:
     """Three healthy providers, an empty history."""
     names = ["anthropic", "gemini", "openai"]
@@ -259,7 +285,7 @@ def ill() -> Snapshot:
         ChartEvent(NOW - 90, "opened", "groq", "llama-3.1-8b", "timeout"),
         ChartEvent(NOW - 25, "opened", "groq", "", "server error"),
     ]
-    found = figures(names, alerts=alerts, history=history, experiments=experiments, events=events)
+    found = figures(names, alerts=alerts, history=history, experiments=experiments, events=events, asked=asked())
     costs = replace(found.costs, unpriced=49, estimated=7)
     failed = [replace(kpi, passed=False) if kpi.name in ("uptime", "error_rate") else kpi for kpi in found.kpis]
     found = replace(found, costs=costs, kpis=failed)
@@ -278,6 +304,7 @@ def ill() -> Snapshot:
         found,
         features=features,
         budgets=budgets,
+        routing=RoutingState(chains=CHAINS),
         impact=assess_impact(providers, features, [down], recent),
         day=HealthDay({"groq": cells({46: "degraded", 47: "down"})}, [down]),
     )
@@ -353,6 +380,7 @@ def hostile() -> Snapshot:
     ]
     events = [ChartEvent(NOW - 60, kind, name, bad["model"], bad["reason"]) for kind in ("opened", "closed", "reload")]
     found = figures([name, bad["model"]], alerts=alerts, history=history, experiments=experiments, events=events)
+    found = replace(found, asked=[replace(requests(name), model=bad["model"])])
     usage = UsageTable("feature", [UsageLine(bad["feature"], replace(totals(None, cost=None), unpriced=1), None)])
     recent = traffic(9, 9, [name], [FallbackCount(name, bad["model"], 3)])
     failure = RecordedFailure(name, NOW, bad["detail"], bad["model"], bad["reason"], 500, 1.0)

@@ -150,6 +150,7 @@ def test_every_panel_is_rendered_and_labelled(sample: Callable[[], Snapshot], la
     has_experiments = figures_of is not None and bool(figures_of.experiments)
     expected = (*PANELS, "experiments") if has_experiments else PANELS
     expected = (*expected, "budgets") if sample().budgets else expected
+    expected = (*expected, "chains") if figures_of is not None and figures_of.asked else expected
     assert set(found) == {f"panel-{name}" for name in expected}
     for own in found.values():
         assert f'id="{own["aria-labelledby"]}"' in html

@@ -20,6 +20,7 @@ OPERATIONS = {
     "limits": ("get", "/api/limits"),
     "summary": ("get", "/api/summary"),
     "usage": ("get", "/api/usage"),
+    "chains": ("get", "/api/chains"),
     "alerts": ("get", "/api/alerts"),
     "requests": ("get", "/api/requests"),
     "request": ("get", "/api/requests/{request_id}"),

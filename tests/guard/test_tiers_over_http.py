@@ -118,6 +118,9 @@ async def test_a_tiers_chain_stands_in_the_place_of_configured_fallbacks(
     assert request.why == ("tier flash by its name",)
     assert router.chain_of("flash") == ["gemini-2.0-flash", "llama-3.1-8b"]
     assert router.chain_of("gpt-4o-mini") == ["claude-sonnet-4", "gemini-2.0-flash", "llama-3.1-8b"]
+    listed = {one["chain"][0]: one for one in router.guard.status()["routing"]["chains"]}
+    assert listed["gpt-4o-mini"]["chain"] == ["gpt-4o-mini", *router.chain_of("gpt-4o-mini")]
+    assert listed["gpt-4o-mini"]["providers"]["claude-sonnet-4"] == ["anthropic"]
     assert router.guard.next_fallback("flash", exclude=["gemini"]) == "llama-3.1-8b"
     assert router.providers_of("flash") == {"openai"}
 

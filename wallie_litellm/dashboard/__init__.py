@@ -43,11 +43,13 @@
 ``vital_figures``   the figures of the last minutes at the top, against their targets
 ``html``            the page from the view model
 ``experiment_view``  experiments on it: intervals as positions, effects as text
+``chain_shares``    which share each member of a chain served
+``chain_routes``    the API's route that says so
 ``charts``          positions of bars and lines
 ``formats``         numbers and times for people
 ``translations``    the page's texts
 ``impact_texts``   those about whether callers are hurt
-``chart_texts``     those about charts
+``chart_texts``     those about charts and chains
 ``config_texts``    those about the configuration in force
 ``budget_texts``    those about budgets
 ``routing_texts``   those about what decides where requests go

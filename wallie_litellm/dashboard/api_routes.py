@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 
 from wallie_litellm.dashboard.api_errors import ApiError, api_route_class
 from wallie_litellm.dashboard.auth import SESSION_COOKIE, Authenticator, Visitor
+from wallie_litellm.dashboard.chain_routes import add_chain_route
 from wallie_litellm.dashboard.experiment_routes import add_experiment_routes
 from wallie_litellm.dashboard.reload_route import add_reload_route
 from wallie_litellm.dashboard.request_routes import add_request_routes
@@ -92,6 +93,7 @@ def api_router(service: DashboardService, authenticator: Authenticator) -> APIRo
     add_summary_route(router, service)
     _add_ledger_routes(router, _LedgerRoutes(service))
     add_request_routes(router, service)
+    add_chain_route(router, service)
     add_experiment_routes(router, service, _ACTION_ERRORS)
     add_switch_route(router, service, _ACTION_ERRORS)
     add_reload_route(router, service, _ACTION_ERRORS)

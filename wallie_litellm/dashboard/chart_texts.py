@@ -1,4 +1,4 @@
-"""The page's texts about charts, in its languages; :mod:`.translations` has the others."""
+"""The page's texts about charts and chains, in its languages; :mod:`.translations` has the others."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ CHART_EN: Final[Mapping[str, str]] = {
     "mark.legend_closed": "breaker closed",
     "mark.legend_reload": "reload",
     "mark.all": "What is marked in the chart",
+    "chains": "Chains",
+    "chains.range": "who served, {range}",
+    "chains.asked": "Asked for",
+    "chains.served": "Served by",
+    "chains.or": "or",
+    "chains.other": "another one at {provider}",
+    "chains.cached": "the cache",
+    "chains.failed": "not answered",
 }
 
 CHART_ES: Final[Mapping[str, str]] = {
@@ -25,4 +33,12 @@ CHART_ES: Final[Mapping[str, str]] = {
     "mark.legend_closed": "cortacircuitos cerrado",
     "mark.legend_reload": "recarga",
     "mark.all": "Lo que está marcado en la gráfica",
+    "chains": "Cadenas",
+    "chains.range": "quién atendió, {range}",
+    "chains.asked": "Pedido",
+    "chains.served": "Atendido por",
+    "chains.or": "o",
+    "chains.other": "otro en {provider}",
+    "chains.cached": "la caché",
+    "chains.failed": "sin respuesta",
 }

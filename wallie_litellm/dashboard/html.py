@@ -19,6 +19,7 @@ from wallie_litellm.config import KpiSettings
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
 from wallie_litellm.dashboard import charts
+from wallie_litellm.dashboard.chain_shares import chain_shares
 from wallie_litellm.dashboard.experiment_view import effect_text, interval_bars
 from wallie_litellm.dashboard.formats import Formats, iso
 from wallie_litellm.dashboard.impact import SEVERE, sentence
@@ -127,6 +128,7 @@ def render_panels(snapshot: Snapshot, language: str) -> str:
         clock=lambda at: formats.clock(at, snapshot.at),
         marks=[] if figures is None else charts.marks(figures.events, figures.buckets, snapshot.range.step),
         mark_text=_mark_text(translator(language), lambda at: formats.clock(at, snapshot.at)),
+        chains=[] if figures is None else chain_shares(figures.asked, snapshot.routing.chains),
         on_axis=on_axis,
         in_full=in_full,
         word=_words(language),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from wallie_litellm.core.circuit_breaker import BreakerState
+from wallie_litellm.dashboard.chain_shares import gather_asked
 from wallie_litellm.dashboard.source import RELOAD
 from wallie_litellm.dashboard.view_model import ChartEvent, Costs, Figures, HistoryRow, Range, TimeBucket
 from wallie_litellm.ledger.figures import Alert, Totals
@@ -57,6 +58,7 @@ async def gather_figures(queries: LedgerQueries, chosen: Range, now: float) -> F
         history=(),
         kpis=(),
         events=await _events(queries, since),
+        asked=await gather_asked(queries, since),
     )
 
 

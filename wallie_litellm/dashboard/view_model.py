@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from wallie_litellm.core.dimensions import DIMENSIONS
 from wallie_litellm.core.provider_names import account_name
+from wallie_litellm.dashboard.chain_shares import Chains, chains_in
 from wallie_litellm.dashboard.recent_traffic import HealthDay, Impact
 from wallie_litellm.dashboard.usage_tables import UsageTable
 from wallie_litellm.ledger.experiments import ExperimentFigures
@@ -213,6 +214,7 @@ class Figures:
     experiments: Sequence[ExperimentFigures] = ()
     events: Sequence[ChartEvent] = ()
     usage: UsageTable = field(default_factory=UsageTable)
+    asked: Sequence[RequestTotals] = ()  # by the group that was asked for and the provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,12 +274,13 @@ class OrderRow:
 
 @dataclass(frozen=True, slots=True)
 class RoutingState:
-    """The switches, tiers and orders; ``shadow``: what ``auto`` chooses is only on record."""
+    """The switches, tiers, orders and chains; ``shadow``: what ``auto`` chooses is only on record."""
 
     switches: Sequence[RoutingSwitch] = ()
     tiers: Sequence[TierRow] = ()
     orders: Sequence[OrderRow] = ()
     shadow: bool = False
+    chains: Chains = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +347,7 @@ def build_snapshot(
         for name, own in status["features"].items()
         if own["quota"]
     ]
-    limit, routing = status["budget"]["limit_usd"], _routing(status.get("routing") or {})
+    limit, routing = status["budget"]["limit_usd"], _routing(status)
     budgets = [_budget(row, at) for row in status.get("budgets", ())]
     return Snapshot(
         at, chosen, providers, features, fleet, limit, figures, problem, routing, status.get("config"), budgets
@@ -365,7 +368,8 @@ def _budget(row: Mapping[str, Any], at: float) -> BudgetRow:
     )
 
 
-def _routing(described: Mapping[str, Any]) -> RoutingState:
+def _routing(status: Mapping[str, Any]) -> RoutingState:
+    described: Mapping[str, Any] = status.get("routing") or {}
     auto: Mapping[str, Any] = described.get("auto") or {}
     turned_on, chosen = described.get("turned_on", ()), auto.get("chosen", {})
     return RoutingState(
@@ -373,6 +377,7 @@ def _routing(described: Mapping[str, Any]) -> RoutingState:
         [TierRow(name, chain, chosen.get(name, 0)) for name, chain in described.get("tiers", {}).items()],
         [OrderRow(**one) for one in described.get("order", ())],
         bool(auto.get("shadow")),
+        chains_in(status),
     )
 
 

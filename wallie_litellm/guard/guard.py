@@ -339,7 +339,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         return {
             **limits_status(self._limiters, *learned, wall),
             "store": store_status(self._fleet, self.budgets, self.processes),
-            "routing": self.routing.describe(),
+            "routing": {**self.routing.describe(), "chains": self._views.describe_chains()},
             "budgets": self.forecasts.add_to_budgets(self.budgets.rows(), wall),
             "alerts": self.reporter.alerts.going_on(),
             "config": None if self.live is None else self.live.describe(),

@@ -141,9 +141,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         tiers = TierNames(guard.routing.tiers)
         inner.use_names(tiers.first_groups)
         chains = ConfiguredChains(inner, tiers)
-        view = RouterView(
-            chains.names_after, inner.providers_of, Prices(), inner.scopes_of, inner.destinations, inner.first_of
-        )
+        described = inner.scopes_of, inner.destinations, inner.first_of, inner.groups
+        view = RouterView(chains.names_after, inner.providers_of, Prices(), *described)
         inner.destinations()
         own |= {
             "_tiers": tiers,

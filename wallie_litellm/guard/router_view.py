@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from wallie_litellm.core.attempt_result import AttemptResult
 from wallie_litellm.core.bill import NO_BILL, Bill
+
+LISTED_CHAINS: Final = 100  # in a status: each of a thousand groups may have one, by a chain of any group
 
 # The bill of an attempt, from its operation, its entry in the router's model_list, and its result.
 Pricer = Callable[[str, Mapping[str, Any], AttemptResult], Bill]
@@ -50,7 +53,7 @@ class RouterView:
 
     ``scopes_of`` are the scopes of the models behind a group; without it, they are as ``providers_of``.
     ``destinations`` are all providers and accounts that the router calls. ``first_of`` is a group's first deployment,
-    whose price stands for the group's.
+    whose price stands for the group's, ``groups`` are those of its ``model_list``.
     """
 
     chain_of: Callable[[str], Sequence[str]] = no_chain
@@ -59,10 +62,17 @@ class RouterView:
     scopes_of: Callable[[str], Iterable[str]] | None = None
     destinations: Callable[[], Iterable[str]] = tuple
     first_of: Callable[[str], Mapping[str, Any] | None] = no_deployment
+    groups: Callable[[], Iterable[str]] = tuple
 
     def scopes(self, group: str) -> Iterable[str]:
         """The scopes behind a group."""
         return (self.scopes_of or self.providers_of)(group)
+
+    def chains(self) -> Iterator[tuple[str, ...]]:
+        """Each group that has a chain, with those that are tried after it."""
+        for group in self.groups():
+            if after := self.chain_of(group):
+                yield group, *after
 
 
 class RouterViews:
@@ -79,6 +89,14 @@ class RouterViews:
     def default(self) -> RouterView:
         """The first of them."""
         return self.attached[0] if self.attached else self._fallback
+
+    def describe_chains(self) -> list[dict[str, Any]]:
+        """The chains of all routers, ``LISTED_CHAINS`` at most, each with its groups' providers; JSON-ready."""
+        found = {chain[0]: (chain, view) for view in self for chain in view.chains()}
+        return [
+            {"chain": list(chain), "providers": {group: sorted(view.providers_of(group)) for group in chain}}
+            for chain, view in islice(found.values(), LISTED_CHAINS)
+        ]
 
     def add(self, view: RouterView) -> None:
         """Attach a router's view."""

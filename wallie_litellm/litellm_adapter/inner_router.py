@@ -124,6 +124,10 @@ class InnerRouter:
         """A group's first deployment."""
         return next(iter(self.deployments_of(group)), None)
 
+    def groups(self) -> Sequence[str]:
+        """The names of all model groups, in the order of the ``model_list``."""
+        return tuple(dict.fromkeys(str(one["model_name"]) for one in self.deployments()))
+
     def deployments(self) -> Sequence[Deployment]:
         """All entries of the Router's ``model_list``."""
         found = self._registry().all() if self._registry is not None else self.router.model_list
