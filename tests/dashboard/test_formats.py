@@ -125,3 +125,11 @@ def test_events_are_marked_where_they_happened_and_those_of_one_kind_that_would_
         (50.0, "opened", 1),
     ]
     assert charts.marks(events, [], 60) == []
+
+
+def test_times_are_those_of_the_zone() -> None:
+    noon = 1_795_867_200.0  # 2026-11-28 12:00 UTC
+    berlin, york = Formats("en", "Europe/Berlin"), Formats("es", "America/New_York")
+    assert (EN.minute(noon, noon), berlin.minute(noon, noon)) == ("12:00 UTC", "13:00 CET")
+    assert (berlin.clock(noon, noon), york.clock(noon - 9 * 3600, noon + 86_400)) == ("13:00:00", "27 nov 22:00")
+    assert (berlin.zone, york.in_utc().day(noon - 9 * 3600)) == ("Europe/Berlin", "28 nov")

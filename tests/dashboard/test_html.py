@@ -38,7 +38,7 @@ from wallie_litellm.dashboard.html import (
 )
 from wallie_litellm.dashboard.source import ACTIONS
 from wallie_litellm.dashboard.translations import CATALOGUES, LANGUAGES, choose_language, translator
-from wallie_litellm.dashboard.view_model import AccountState, Snapshot
+from wallie_litellm.dashboard.view_model import RANGES, AccountState, Snapshot
 from wallie_litellm.ledger.figures import Alert
 
 PANELS = ("health", "quota", "cost", "alerts", "history", "performance", "kpis", "fleet")
@@ -431,6 +431,18 @@ def test_charts_and_history_name_their_time_zone(language: str) -> None:
     assert len(captions) == 3
     assert all("(UTC)" in caption for caption in captions)
     assert "(UTC)" in re.findall(r'<h2 id="title-history">.*?</h2>', html, re.DOTALL)[0]
+
+
+def test_times_are_in_the_configured_zone_and_days_are_those_of_utc() -> None:
+    html = render_panels(replace(ill(), zone="America/New_York"), "en")
+    captions = re.findall(r"<figcaption.*?</figcaption>", html, re.DOTALL)
+    assert all("(America/New_York)" in caption for caption in captions)
+    utc = re.findall(r'class="tick"[^>]*>(\d\d):00<', render_panels(ill(), "en"))
+    local = re.findall(r'class="tick"[^>]*>(\d\d):00<', html)
+    assert utc
+    assert {(int(one) - int(other)) % 24 for one, other in zip(utc, local, strict=True)} <= {4, 5}
+    days = render_panels(replace(ill(), zone="America/New_York", range=RANGES["30d"]), "en")
+    assert all("(UTC days)" in caption for caption in re.findall(r"<figcaption.*?</figcaption>", days, re.DOTALL))
 
 
 def test_actions_say_what_becomes_of_the_traffic() -> None:

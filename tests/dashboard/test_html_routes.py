@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from dashboard_support import TOKEN
+from ledger_support import ended, settled
 
 from wallie_litellm.core.demand import Demand
 
@@ -272,3 +273,10 @@ def test_the_heading_has_the_installations_name_and_version(make_app: MakeApp) -
 
 def test_the_root_redirects_to_the_page(make_app: MakeApp) -> None:
     assert make_app().client.get("/").headers["location"] == "/wallie/"
+
+
+def test_pages_have_the_configured_time_zone(make_app: MakeApp) -> None:
+    app = make_app((), dashboard={"timezone": "Europe/Berlin"})
+    app.record([ended(settled())])
+    assert "(Europe/Berlin)" in app.client.get("/wallie/").text
+    assert "Time (Europe/Berlin)" in app.client.get("/wallie/requests").text

@@ -42,6 +42,7 @@ from wallie_litellm.config.values import (
     ShareAboveZero,
     StoreTimeout,
     StoreUrl,
+    TimeZone,
     Title,
     WebUrl,
     conflict,
@@ -275,6 +276,7 @@ class DashboardSettings(Section):
         description="Name of the installation, in the page's heading, in the API's summary and in webhooks.",
     )
     url: WebUrl | None = Field(None, description="Address of the page as operators have it, for the links in webhooks.")
+    timezone: TimeZone = Field("UTC", description="Time zone of the times on the page. Days and months stay UTC's.")
 
 
 class WallieConfig(Section):

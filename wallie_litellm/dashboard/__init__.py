@@ -43,6 +43,7 @@
 ``vital_figures``   the figures of the last minutes at the top, against their targets
 ``html``            the page from the view model
 ``experiment_view``  experiments on it: intervals as positions, effects as text
+``chart_names``     names of time buckets and of marks
 ``chain_shares``    which share each member of a chain served
 ``chain_routes``    the API's route that says so
 ``charts``          positions of bars and lines

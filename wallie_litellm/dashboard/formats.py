@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from math import isfinite
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from wallie_litellm.clock import DAY
 from wallie_litellm.core.iso_time import iso_time
@@ -19,11 +20,18 @@ _MONTHS: Final = {
 
 
 class Formats:
-    """For one language: Spanish has a decimal comma and dots between thousands. Times are in UTC."""
+    """For one language: Spanish has a decimal comma and dots between thousands. Times are in ``zone``, an IANA name."""
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, zone: str = "UTC") -> None:
+        self.zone: Final = zone
+        self._zone = ZoneInfo(zone)
+        self._language = language
         self._swap = language == "es"
         self._months = _MONTHS[language]
+
+    def in_utc(self) -> Formats:
+        """The same with times in UTC."""
+        return Formats(self._language)
 
     def number(self, value: float | None, places: int = 0) -> str:
         """A number with separated thousands."""
@@ -76,27 +84,31 @@ class Formats:
 
     def clock(self, at: float, now: float) -> str:
         """A time of day, after its date unless it is within twelve hours of ``now``."""
-        when = datetime.fromtimestamp(at, UTC)
-        return f"{when:%H:%M:%S}" if abs(now - at) < DAY / 2 else f"{self.day(at)} {when:%H:%M}"
+        return f"{self._at(at):%H:%M:%S}" if abs(now - at) < DAY / 2 else f"{self.day(at)} {self.hour(at)}"
 
     def minute(self, at: float, now: float) -> str:
         """A time of day to the minute with its zone, after its date as :meth:`clock` has it."""
-        when = datetime.fromtimestamp(at, UTC)
-        return f"{when:%H:%M} UTC" if abs(now - at) < DAY / 2 else f"{self.day(at)} {when:%H:%M} UTC"
+        text = f"{self.hour(at)} {self._at(at):%Z}"
+        return text if abs(now - at) < DAY / 2 else f"{self.day(at)} {text}"
 
     def expected(self, earliest: float | None, at: float, latest: float | None) -> str:
         """A time of day that is forecast, to the minute, with its interval; to the second where it has none."""
         if earliest is None:
-            return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"
-        low, middle, high = (
-            "" if one is None else f"{datetime.fromtimestamp(one, UTC):%H:%M}" for one in (earliest, at, latest)
-        )
+            return f"{self._at(at):%H:%M:%S}"
+        low, middle, high = ("" if one is None else self.hour(one) for one in (earliest, at, latest))
         return f"{middle} ({low}{UNKNOWN}{high})"
+
+    def hour(self, at: float) -> str:
+        """A time of day to the minute."""
+        return f"{self._at(at):%H:%M}"
 
     def day(self, at: float) -> str:
         """A date without its year."""
-        when = datetime.fromtimestamp(at, UTC)
+        when = self._at(at)
         return f"{when.day} {self._months[when.month - 1]}"
+
+    def _at(self, at: float) -> datetime:
+        return datetime.fromtimestamp(at, self._zone)
 
 
 def iso(at: float) -> str:

@@ -14,12 +14,12 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from wallie_litellm.clock import DAY
 from wallie_litellm.config import KpiSettings
 from wallie_litellm.core.circuit_breaker import BreakerState
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS, DIMENSIONS
 from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.chain_shares import chain_shares
+from wallie_litellm.dashboard.chart_names import bucket_names, mark_text
 from wallie_litellm.dashboard.experiment_view import effect_text, interval_bars
 from wallie_litellm.dashboard.formats import Formats, iso
 from wallie_litellm.dashboard.impact import SEVERE, sentence
@@ -31,12 +31,10 @@ from wallie_litellm.dashboard.translations import Translator, translator
 from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, TABS, By
 from wallie_litellm.dashboard.view_model import (
     RANGES,
-    ChartEvent,
     Figures,
     ModelState,
     Provider,
     Quota,
-    Range,
     Snapshot,
     TimeBucket,
 )
@@ -89,14 +87,13 @@ def _visible(value: object) -> object:
     return value if isinstance(value, Markup) or not isinstance(value, str) else _UNSEEN.sub("\ufffd", value)
 
 
-def _render(template: str, language: str, **values: Any) -> str:
-    formats = Formats(language)
+def _render(template: str, language: str, *, formats: Formats | None = None, **values: Any) -> str:
     return (
         _environment()
         .get_template(template)
         .render(
             t=translator(language),
-            f=formats,
+            f=Formats(language) if formats is None else formats,
             language=language,
             ranges=list(RANGES),
             **values,
@@ -106,13 +103,15 @@ def _render(template: str, language: str, **values: Any) -> str:
 
 def render_panels(snapshot: Snapshot, language: str) -> str:
     """All panels: the same for all viewers, so that live refresh can share them."""
-    figures, formats = snapshot.figures, Formats(language)
+    figures, formats = snapshot.figures, Formats(language, snapshot.zone)
     names = _series(figures)
-    on_axis, in_full = _bucket_names(snapshot.range, formats)
+    zone, on_axis, in_full = bucket_names(snapshot.range, formats, translator(language))
     providers = by_trouble(snapshot)
     return _render(
         "panels.html",
         language,
+        formats=formats,
+        zone=zone,
         s=snapshot,
         figures=figures,
         providers=providers,
@@ -127,7 +126,7 @@ def render_panels(snapshot: Snapshot, language: str) -> str:
         charts=None if figures is None else _charts(figures, names),
         clock=lambda at: formats.clock(at, snapshot.at),
         marks=[] if figures is None else charts.marks(figures.events, figures.buckets, snapshot.range.step),
-        mark_text=_mark_text(translator(language), lambda at: formats.clock(at, snapshot.at)),
+        mark_text=mark_text(translator(language), lambda at: formats.clock(at, snapshot.at)),
         chains=[] if figures is None else chain_shares(figures.asked, snapshot.routing.chains),
         on_axis=on_axis,
         in_full=in_full,
@@ -228,9 +227,10 @@ def render_requests(
     base: str,
     range_name: str,
     more: bool,
+    zone: str = "UTC",
 ) -> str:
     """The requests that are ``wanted``, the latest first, and the form that asks for others."""
-    names = ("feature", "user", "provider", "model", "error")
+    names, formats = ("feature", "user", "provider", "model", "error"), Formats(language, zone)
     asked = {"range": range_name, **{name: getattr(wanted, name) for name in names}}
     asked |= {"failed": "1"} if wanted.failed else {}
     return _render(
@@ -243,15 +243,19 @@ def render_requests(
         range_name=range_name,
         more=more,
         query=urlencode(asked, errors="replace"),
-        clock=_clock(language),
+        formats=formats,
+        clock=_clock(formats),
     )
 
 
-def render_request(one: Mapping[str, Any], attempts: Sequence[Mapping[str, Any]], *, language: str, base: str) -> str:
+def render_request(
+    one: Mapping[str, Any], attempts: Sequence[Mapping[str, Any]], *, language: str, base: str, zone: str = "UTC"
+) -> str:
     """One request, with its attempts in order."""
-    t, formats, clock = translator(language), Formats(language), _clock(language)
+    t, formats = translator(language), Formats(language, zone)
+    clock = _clock(formats)
     facts = {
-        t("column.time"): clock(one["at"]),
+        t("column.time", zone=zone): clock(one["at"]),
         t("column.outcome"): t("requests.answered") if one["success"] else t("requests.not_answered"),
         t("column.feature"): one["feature"],
         t("column.user"): one["user_id"],
@@ -266,11 +270,12 @@ def render_request(one: Mapping[str, Any], attempts: Sequence[Mapping[str, Any]]
     }
     shown = [(name, str(value)) for name, value in facts.items() if value]
     shown += [(name, str(value)) for name, value in (one["metadata"] or {}).items()]
-    return _render("request.html", language, one=one, attempts=attempts, facts=shown, base=base, clock=clock)
+    values = {"one": one, "attempts": attempts, "facts": shown, "base": base, "clock": clock}
+    return _render("request.html", language, formats=formats, **values)
 
 
-def _clock(language: str) -> Callable[[float], str]:
-    formats, now = Formats(language), time.time()
+def _clock(formats: Formats) -> Callable[[float], str]:
+    now = time.time()
     return lambda at: formats.clock(at, now)
 
 
@@ -278,11 +283,13 @@ def render_provider(
     snapshot: Snapshot, one: Provider, day: ProviderDay | None, problem: str, *, language: str, base: str
 ) -> str:
     """One provider's present and its last 24 hours; ``problem`` is why these cannot be read."""
-    formats = Formats(language)
-    on_axis, in_full = _bucket_names(RANGES["24h"], formats)
+    formats = Formats(language, snapshot.zone)
+    zone, on_axis, in_full = bucket_names(RANGES["24h"], formats, translator(language))
     return _render(
         "provider.html",
         language,
+        formats=formats,
+        zone=zone,
         **_impact(snapshot, language),
         s=snapshot,
         one=one,
@@ -350,7 +357,7 @@ def render_problem(*, language: str, base: str, status: int, message: str) -> st
 
 def _impact(snapshot: Snapshot, language: str) -> dict[str, Any]:
     """What the top of the page and the rows of providers say of the last minutes and the last day."""
-    formats, found, t = Formats(language), snapshot.impact, translator(language)
+    formats, found, t = Formats(language, snapshot.zone), snapshot.impact, translator(language)
 
     def minute(at: float) -> str:
         return formats.minute(at, snapshot.at)
@@ -362,14 +369,15 @@ def _impact(snapshot: Snapshot, language: str) -> dict[str, Any]:
         "impact_level": "down" if kinds & SEVERE else "degraded" if kinds else "healthy",
         "vitals": [] if found is None else vital_figures(found, figures.kpis if figures is not None else (), formats),
         "recent": None if found is None else found.recent,
-        "strips": {name: _strip(name, cells, language) for name, cells in day.items()},
+        "strips": {name: _strip(name, cells, language, snapshot.zone) for name, cells in day.items()},
     }
 
 
 @lru_cache(maxsize=STRIPS)
-def _strip(provider: str, cells: tuple[HealthCell, ...], language: str) -> Markup:
+def _strip(provider: str, cells: tuple[HealthCell, ...], language: str, zone: str) -> Markup:
     """A provider's 24 hours: rendered anew when they have changed, not whenever the page is."""
-    return Markup(_render("health_strip.html", language, provider=provider, cells=cells))  # noqa: S704 - a template
+    values = {"formats": Formats(language, zone), "provider": provider, "cells": cells}
+    return Markup(_render("health_strip.html", language, **values))  # noqa: S704 - a template
 
 
 def _words(language: str) -> Callable[[str, str], str]:
@@ -394,30 +402,6 @@ def _words(language: str) -> Callable[[str, str], str]:
     }
     translate = translator(language)
     return lambda kind, value: translate(f"{kind}.{value}") if value in known[kind] else value
-
-
-def _bucket_names(chosen: Range, formats: Formats) -> tuple[Callable[[float], str], Callable[[float], str]]:
-    """The names of a chart's time buckets on its axis, and in full."""
-
-    def hour(at: float) -> str:
-        return iso(at)[11:16]
-
-    if chosen.step >= DAY:
-        return formats.day, formats.day
-    if chosen.seconds > DAY:
-        return formats.day, lambda at: f"{formats.day(at)} {hour(at)}"
-    return hour, hour
-
-
-def _mark_text(t: Translator, clock: Callable[[float], str]) -> Callable[[ChartEvent], str]:
-    """A function that says what is marked, and when it happened."""
-
-    def text(one: ChartEvent) -> str:
-        owner = " ".join(filter(None, (one.provider, one.model)))
-        said = t(f"mark.{one.kind}")
-        return ": ".join(filter(None, (f"{clock(one.at)} {owner} {said}".replace("  ", " "), one.reason)))
-
-    return text
 
 
 def _closest(snapshot: Snapshot) -> tuple[str, Quota] | None:

@@ -115,7 +115,7 @@ class Panels:
 
     async def _present(self, range_name: str, figures: Figures | None, problem: str | None) -> Snapshot:
         quota = self._config.quota
-        return build_snapshot(
+        found = build_snapshot(
             await self._source.status(),
             await self.fleet(),
             RANGES[range_name],
@@ -124,6 +124,7 @@ class Panels:
             figures,
             problem,
         )
+        return replace(found, zone=self._config.dashboard.timezone)
 
     async def fleet(self) -> Fleet:
         """Which store holds the limits, and which processes share it."""

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 RENDER_TIMEOUT: Final = 6.0  # seconds, the longest rendering; live.js waits for 9
 RESTART_AFTER: Final = 60.0  # seconds after a failure until the process is started again
-_NEEDED: Final = {"ledger", "quota", "kpis"}  # sections of the configuration
+_NEEDED: Final = {"ledger", "quota", "kpis", "dashboard"}  # sections of the configuration
 _MODULE: Final = "wallie_litellm.dashboard.render_child"
 
 

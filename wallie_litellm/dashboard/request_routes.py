@@ -128,7 +128,7 @@ class _RequestPages:
             rows = await self._service.ask(lambda queries: queries.latest_requests(wanted, ON_A_PAGE))
         except LedgerUnavailable as error:
             problem = error.problem
-        shown = {"language": language_of(request), "base": base_of(request), "range_name": chosen}
+        shown = {"language": language_of(request), "base": base_of(request), "range_name": chosen, "zone": self._zone}
         return page_response(render_requests(rows, wanted, problem, more=len(rows) == ON_A_PAGE, **shown))
 
     async def one(self, request: Request, request_id: str) -> Response:
@@ -139,7 +139,12 @@ class _RequestPages:
             found = None
         if found is None:
             raise PageError(404, "problem.no_request")
-        return page_response(render_request(*found, language=language_of(request), base=base_of(request)))
+        shown = {"language": language_of(request), "base": base_of(request), "zone": self._zone}
+        return page_response(render_request(*found, **shown))
+
+    @property
+    def _zone(self) -> str:
+        return self._service.config.dashboard.timezone
 
 
 def _timed(row: Mapping[str, Any]) -> dict[str, Any]:

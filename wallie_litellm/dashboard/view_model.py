@@ -326,6 +326,7 @@ class Snapshot:
     budgets: Sequence[BudgetRow] = ()
     impact: Impact | None = None
     day: HealthDay | None = None
+    zone: str = "UTC"  # IANA name of the time zone that times are shown in
 
 
 def build_snapshot(
