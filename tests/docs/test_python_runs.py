@@ -7,6 +7,7 @@ import asyncio
 import importlib.util
 import inspect
 import logging
+import shlex
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from support import shipped_config
-from test_pages import Block, blocks
+from test_pages import Block, blocks, commands
 
 from wallie_litellm import build_router, execute_ai_request, stream_ai_request
+from wallie_litellm.cli import main
 from wallie_litellm.simulator.providers import SimulatedProviders
 
 ROOT = Path(__file__).parents[2]
@@ -158,6 +161,21 @@ def test_a_block_runs(block: Block, names: dict[str, Any], running_fleet: Simula
     waiting = eval(code, dict(names))  # noqa: S307
     if inspect.iscoroutine(waiting):
         asyncio.run(waiting)
+
+
+OFFLINE = ("check", "export", "kpis", "forecast", "experiments")  # what needs the file and its ledger alone
+
+
+def offline_commands() -> set[str]:
+    """Commands of pages but the playbook's, which tests/lifecycle runs against the faults that they are for."""
+    found = {line for page, line in commands() if page.name != "playbook.md" and "[" not in line}
+    return {line for line in found if line.split()[1] in OFFLINE and "--url" not in line and "DIR" not in line}
+
+
+@pytest.mark.parametrize("line", sorted(offline_commands()))
+def test_a_command_runs_over_the_file_and_its_ledger(line: str, names: dict[str, Any]) -> None:
+    done = CliRunner().invoke(main, shlex.split(line)[1:])
+    assert done.exit_code == 0, done.output
 
 
 def test_every_row_is_a_block_of_the_documentation() -> None:

@@ -1,4 +1,4 @@
-"""The documentation site: built without a warning, readable by machines, and accessible."""
+"""The documentation site: built without a warning and without a network, readable by machines, and accessible."""
 
 from __future__ import annotations
 
@@ -13,12 +13,24 @@ from browser_support import open_browser
 from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parents[2]
+OFFLINE = """
+import os, sys
+from sphinx.cmd.build import main
+
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        print("the build asks the network:", event, arguments, file=sys.stderr, flush=True)
+        os._exit(3)
+
+sys.addaudithook(refuse)
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", str(folder)]
+    command = [sys.executable, "-c", OFFLINE, "-q", "-W", "--keep-going", "-b", "html", "docs", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return folder
