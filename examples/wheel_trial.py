@@ -75,7 +75,7 @@ class Trial:
         self.run(python, *PIP, "wheel", "--no-deps", "--wheel-dir", str(self.folder), str(ROOT))
         (wheel,) = self.folder.glob("*.whl")
         pins = ("--constraint", str(ROOT / "constraints.txt"))
-        self.run(python, *PIP, "install", *pins, f"{wheel}[proxy,demo]")
+        self.run(python, *PIP, "install", *pins, f"{wheel}[proxy,demo]", seconds=1800)
 
     def demo(self) -> None:
         """The demo of the wheel, with what init writes."""

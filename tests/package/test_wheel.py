@@ -132,3 +132,11 @@ def test_the_files_for_containers_are_valid(command: tuple[str, ...], file: str)
         [program, *command[1:], file], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_extra_is_documented_and_every_pin_is_of_one_release() -> None:
+    page = (ROOT / "docs" / "litellm-versions.md").read_text().partition("| extra | for |")[2]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert all(f"`{name}`" in page for name in extras)
+    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all("==" in pin for pin in pins)
