@@ -147,7 +147,6 @@ def test_each_panel_shows_the_figures_of_the_ledger_and_the_guard(
     assert value(page, "#panel-cost [data-field=unpriced]") == "1"
     assert float(value(page, "#panel-cost tr[data-provider=openai] [data-field=cost]")) == pytest.approx(2.0)
     assert value(page, "#panel-cost tr[data-provider=groq] [data-field=cost]") == ""
-    assert float(value(page, "#panel-cost tr[data-feature=wallie-chat] [data-field=cost]")) == pytest.approx(2.0)
     assert page.locator("#panel-cost svg rect").count() > 0
 
     alert = page.locator("#panel-alerts tbody tr[data-level=critical]", has_text="96.1")
@@ -183,6 +182,30 @@ def test_each_panel_shows_the_figures_of_the_ledger_and_the_guard(
     alert.get_by_role("link", name="Quota").click()
     expect(page.locator("#quota")).to_contain_text("wallie-litellm limits")
     check_accessibility(page)
+
+
+def test_use_is_shown_by_what_a_tab_says_and_leads_to_its_requests(
+    make_stage: Callable[..., Stage], open_page: OpenPage, check_accessibility: Callable[[Page], None]
+) -> None:
+    stage = make_stage()
+    stage.record(*some_traffic(time.time()))
+    page = open_page(f"{stage.address}?range=1h")
+    for tab, row, figures in (
+        ("feature", "wallie-chat", ("8", "9", "1", "2.0")),
+        ("model", "gpt-4o-mini", ("8", "9", "1", "2.0")),
+        ("user", "u1", ("9", "10", "1", "2.0")),
+    ):
+        page.get_by_role("link", name=f"By {tab}").click()
+        expect(page.get_by_role("link", name=f"By {tab}")).to_have_attribute("aria-current", "true")
+        own = f"#panel-cost tr[data-{tab}={row}]"
+        fields = ("requests", "attempts", "errors", "cost")
+        assert tuple(value(page, f"{own} [data-field={field}]") for field in fields) == figures, tab
+    page.locator("#live[data-state=on]").wait_for()
+    assert page.locator("#panel-cost tr[data-user=u1]").count() == 1  # refreshed as it was chosen
+    check_accessibility(page)
+    page.locator("#panel-cost tr[data-user=u1] a").click()
+    expect(page.get_by_role("heading", name="Requests")).to_be_visible()
+    expect(page.locator("input[name=user]")).to_have_value("u1")
 
 
 def test_the_chosen_range_is_the_range_of_the_sums(make_stage: Callable[..., Stage], open_page: OpenPage) -> None:

@@ -111,6 +111,29 @@ async def test_the_time_to_the_first_token_is_that_of_streams_with_content(
 
 
 @pytest.mark.parametrize("span", [HOUR, 48 * HOUR])
+async def test_a_ranking_has_the_dearest_groups_and_the_sums_of_all_others(
+    engine: AsyncEngine, write: Writer, span: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dear = [attempt(60 + number, user_id=f"u{number}", cost_usd=5.0 - number, latency_ms=300.0) for number in range(4)]
+    unpriced = attempt(40, user_id=None, cost_usd=None, unpriced=True, latency_ms=300.0)
+    await write([*dear, failure(50, user_id="u3"), unpriced])
+    found = await asking(engine).ranking("user_id", NOW - span, top=2)
+    assert [(one.user_id, one.cost_usd, one.latency.p95_ms) for one in found.top] == [
+        ("u0", 5.0, 300.0),
+        ("u1", 4.0, 300.0),
+    ]
+    assert found.rest is not None
+    assert (found.others, found.rest.attempts, found.rest.errors, found.rest.unpriced) == (3, 4, 1, 1)
+    assert (found.rest.cost_usd, found.rest.user_id, found.rest.latency.p95_ms) == (5.0, None, None)
+    whole = await asking(engine).ranking("model", NOW - span, top=9)
+    assert (len(whole.top), whole.others, whole.rest) == (1, 0, None)
+    assert whole.top[0].latency.p95_ms == pytest.approx(300.0, rel=0.045)
+    monkeypatch.setattr("wallie_litellm.ledger.queries.FEW", 5)
+    (many, _) = (await asking(engine).ranking("user_id", NOW - span, top=2)).top
+    assert many.latency.p95_ms == (300.0 if span == HOUR else None)
+
+
+@pytest.mark.parametrize("span", [HOUR, 48 * HOUR])
 async def test_totals_by_provider_are_in_order_of_cost(engine: AsyncEngine, write: Writer, span: float) -> None:
     await write(LEDGER)
     groq, openai = await asking(engine).totals(NOW - span, by=["provider"])
