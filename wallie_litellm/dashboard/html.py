@@ -376,8 +376,9 @@ def _impact(snapshot: Snapshot, language: str) -> dict[str, Any]:
 @lru_cache(maxsize=STRIPS)
 def _strip(provider: str, cells: tuple[HealthCell, ...], language: str, zone: str) -> Markup:
     """A provider's 24 hours: rendered anew when they have changed, not whenever the page is."""
-    values = {"formats": Formats(language, zone), "provider": provider, "cells": cells}
-    return Markup(_render("health_strip.html", language, **values))  # noqa: S704 - a template
+    formats = Formats(language, zone)
+    html = _render("health_strip.html", language, formats=formats, provider=provider, cells=cells)
+    return Markup(html)  # noqa: S704 - a template
 
 
 def _words(language: str) -> Callable[[str, str], str]:

@@ -139,8 +139,9 @@ class _RequestPages:
             found = None
         if found is None:
             raise PageError(404, "problem.no_request")
-        shown = {"language": language_of(request), "base": base_of(request), "zone": self._zone}
-        return page_response(render_request(*found, **shown))
+        one, attempts = found
+        language, base = language_of(request), base_of(request)
+        return page_response(render_request(one, attempts, language=language, base=base, zone=self._zone))
 
     @property
     def _zone(self) -> str:
