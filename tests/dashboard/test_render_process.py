@@ -22,6 +22,7 @@ from wallie_litellm.dashboard.guard_source import GuardSource
 from wallie_litellm.dashboard.html import render_panels
 from wallie_litellm.dashboard.panel_feed import PanelFeed
 from wallie_litellm.dashboard.panel_version import PanelVersion
+from wallie_litellm.dashboard.render_process import _settings_of
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.view_model import Snapshot
 from wallie_litellm.guard import Guard
@@ -158,3 +159,17 @@ async def test_a_client_with_an_old_version_does_not_wait(
 
 async def test_a_garbage_version_counts_as_an_old_one(service: DashboardService) -> None:
     assert (await service.panels("1h", "en", after=PanelVersion.parse("x-y-z"))).html
+
+
+def test_the_process_goes_by_all_sections_that_panels_are_made_of() -> None:
+    arms = {"gpt-4o": 0.5, "gpt-4o-mini": 0.5}
+    config = WallieConfig.model_validate(
+        {
+            "features": {"chat": {"tier": "flash", "limits": {"rpm": 5}}},
+            "routing": {"tiers": {"flash": ["gpt-4o"]}},
+            "experiments": {"model": {"feature": "chat", "arms": arms, "metric": "cost"}},
+            "dashboard": {"timezone": "Europe/Berlin"},
+        }
+    )
+    sent = WallieConfig.model_validate(_settings_of(config))
+    assert (sent.experiments, sent.dashboard, sent.kpis) == (config.experiments, config.dashboard, config.kpis)

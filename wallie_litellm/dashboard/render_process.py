@@ -28,7 +28,11 @@ logger = logging.getLogger(__name__)
 
 RENDER_TIMEOUT: Final = 6.0  # seconds, the longest rendering; live.js waits for 9
 RESTART_AFTER: Final = 60.0  # seconds after a failure until the process is started again
-_NEEDED: Final = {"ledger", "quota", "kpis", "dashboard"}  # sections of the configuration
+# Sections of the configuration; of the features, which experiments name, no more than the names.
+_NEEDED: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("ledger", "quota", "kpis", "dashboard", "experiments"), True),
+    "features": {"__all__": {"tier"}},
+}
 _MODULE: Final = "wallie_litellm.dashboard.render_child"
 
 
@@ -188,7 +192,7 @@ class _Child(NamedTuple):
 
 
 def _settings_of(config: WallieConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json", include=_NEEDED)
+    return config.model_dump(mode="json", include=dict(_NEEDED))
 
 
 def _environment() -> dict[str, str]:
