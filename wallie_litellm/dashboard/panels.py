@@ -132,8 +132,10 @@ class Panels:
 
     def forget(self) -> None:
         """Read the ledger's figures and recent records anew: an action has changed them."""
-        for cached in (*self._figures.values(), *self._usage.values()):
-            cached.forget()
+        for figures in self._figures.values():
+            figures.forget()
+        for usage in self._usage.values():
+            usage.forget()
         self._recent.forget()
         self._traffic.forget()
         self._experiments.forget()
