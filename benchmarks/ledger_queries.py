@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from benchmarks.harness import Report
 from wallie_litellm.config import KpiSettings
 from wallie_litellm.core.demand import Demand
+from wallie_litellm.dashboard.chain_shares import gather_asked
 from wallie_litellm.events import Ended, Settled
 from wallie_litellm.ledger.aggregates import ATTEMPTS, Question, from_records
 from wallie_litellm.ledger.engine import open_engine, writing
@@ -140,6 +141,7 @@ def _queries(engine: AsyncEngine) -> Iterator[Query]:
         yield totals(f"chart, {span}", since, step=step)
         yield totals(f"chart by provider, {span}", since, step=step * 4 if step < DAY else step, by=["provider"])
         yield Query(f"requests, {span}", lambda since=since: queries.requests(since))  # type: ignore[misc]
+        yield Query(f"chains, {span}", lambda since=since: gather_asked(queries, since))  # type: ignore[misc]
     yield totals("chart in steps of 6 h, 7 d (too many rows)", NOW - 7 * DAY, step=6 * 3600, goal=False)
     yield Query("cost today", queries.cost_today)
     yield Query("cost of the month, projected", queries.cost_of_month)
