@@ -115,6 +115,7 @@ def test_every_page_is_well_formed_and_within_its_policy(sample: Callable[[], Sn
     for html in pages(sample(), language):
         tags = Tags(html)
         assert tags.open == []
+        assert re.findall(r"\{[a-z_]+\}", html) == [], "texts without their values"
         ids = [own["id"] for _, own in tags.found if own.get("id")]
         assert len(ids) == len(set(ids))
         for tag, own in tags.found:

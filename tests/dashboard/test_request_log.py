@@ -144,6 +144,8 @@ def test_people_see_the_same_with_everything_escaped(log: Log) -> None:
     assert one.index('data-attempt="1"') < one.index('data-attempt="2"')
     assert "&lt;b&gt;7&lt;/b&gt;" in one
     assert "Intentos, en orden" in one
+    assert "Hora (UTC)" in one
+    assert "{" not in page + one
     assert client.get("requests/nothing").status_code == 404
 
 
