@@ -45,6 +45,7 @@ questions = st.builds(
     where=st.sampled_from([Where(), Where(provider="groq"), Where(feature="")]),
     percentiles=st.booleans(),
     top=st.none(),
+    only=st.none(),
 )
 
 
