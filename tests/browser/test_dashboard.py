@@ -219,6 +219,29 @@ def test_the_chosen_range_is_the_range_of_the_sums(make_stage: Callable[..., Sta
         expect(page.get_by_role("link", name=name)).to_have_attribute("aria-current", "page")
 
 
+def test_a_free_range_has_the_sums_between_its_ends(
+    make_stage: Callable[..., Stage], open_page: OpenPage, check_accessibility: Callable[[Page], None]
+) -> None:
+    stage = make_stage()
+    noon = time.time() // 86_400 * 86_400 - 2 * 86_400 + 43_200
+    stage.record(*(settled(at=noon + hours * 3_600, cost_usd=0.5) for hours in (-30, 0, 1, 30)))
+    day = time.strftime("%Y-%m-%d", time.gmtime(noon))
+    page = open_page(f"{stage.address}?by=model")
+    page.locator(".free summary").click()
+    page.get_by_label("From (UTC)").fill(f"{day}T11:00")
+    page.get_by_label("To (UTC)").fill(f"{day}T14:30")
+    check_accessibility(page)
+    page.get_by_role("button", name="Show").click()
+    assert value(page, "#panel-cost [data-field=spent]") == "1.0"
+    assert value(page, "#panel-cost tr[data-model=gpt-4o-mini] [data-field=attempts]") == "2"
+    assert page.locator("#chart-cost-table tbody tr").count() == 2
+    expect(page.locator(".free summary")).to_have_text(f"{day} 11:00 \u2013 {day} 14:30")
+    page.get_by_role("link", name="By feature").click()  # keeps the range
+    assert value(page, "#panel-cost tr[data-feature=wallie-chat] [data-field=attempts]") == "2"
+    page.locator("#live[data-state=on]").wait_for()
+    check_accessibility(page)
+
+
 def test_a_change_of_health_appears_within_two_seconds_without_a_reload(
     make_stage: Callable[..., Stage], open_page: OpenPage, turns: Turns
 ) -> None:

@@ -36,6 +36,7 @@ from wallie_litellm.dashboard.html import (
     render_problem,
     render_provider,
 )
+from wallie_litellm.dashboard.page_ranges import free_range
 from wallie_litellm.dashboard.source import ACTIONS
 from wallie_litellm.dashboard.translations import CATALOGUES, LANGUAGES, choose_language, translator
 from wallie_litellm.dashboard.view_model import RANGES, AccountState, Snapshot
@@ -432,6 +433,11 @@ def test_charts_and_history_name_their_time_zone(language: str) -> None:
     assert len(captions) == 3
     assert all("(UTC)" in caption for caption in captions)
     assert "(UTC)" in re.findall(r'<h2 id="title-history">.*?</h2>', html, re.DOTALL)[0]
+
+
+def test_links_keep_a_free_range() -> None:
+    html = render_panels(replace(ill(), range=free_range(NOW - 86_400, NOW - 3_600)), "en")
+    assert "range=2026-11-25T12%3A00Z..2026-11-26T11%3A00Z&amp;by=model" in html
 
 
 def test_times_are_in_the_configured_zone_and_days_are_those_of_utc() -> None:

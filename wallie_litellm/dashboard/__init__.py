@@ -37,6 +37,7 @@
 ``health_strip``    a provider's health over 24 hours, by half hours
 ``impact``          what is wrong now, worst first, as values and as one sentence
 ``usage_ranges``    time ranges of the API, and the sums over them
+``page_ranges``     time ranges of the page, free ones among them
 ``usage_tables``    use by provider, model, feature or user
 ``view_model``      everything that the page shows, as plain values
 ``provider_order``  providers in trouble first, and those that are not used

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Final, cast
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import HTMLResponse
 
 from wallie_litellm.dashboard.auth import AccessDenied, Authenticator
 from wallie_litellm.dashboard.html import render_confirm, render_export, render_login, render_page, render_playbook
+from wallie_litellm.dashboard.page_ranges import chosen_range
 from wallie_litellm.dashboard.page_responses import (
     VARY,
     PageError,
@@ -33,7 +36,7 @@ from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, RELOAD, SWITCHING, Action, ActionRefused
 from wallie_litellm.dashboard.translations import translator
 from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, TABS, By
-from wallie_litellm.dashboard.view_model import DEFAULT_RANGE, RANGES
+from wallie_litellm.dashboard.view_model import DEFAULT_RANGE
 from wallie_litellm.errors import ConfigError
 
 LONGEST_REASON: Final = 200  # characters
@@ -68,10 +71,15 @@ class _PanelPages:
         self._service, self._authenticator = service, authenticator
 
     async def page(
-        self, request: Request, chosen: str = Query(DEFAULT_RANGE, alias="range"), by: str = DEFAULT_BY
+        self,
+        request: Request,
+        chosen: str = Query(DEFAULT_RANGE, alias="range"),
+        since: str = "",
+        until: str = "",
+        by: str = DEFAULT_BY,
     ) -> Response:
         visitor = self._authenticator.enter(request)
-        language, name = language_of(request), _range(chosen)
+        language, name = language_of(request), _range(chosen, since, until)
         tab = _tab(by)
         panels = await self._service.panels(name, language, tab)
         logged_in = visitor.via == "session"
@@ -204,7 +212,7 @@ class _ActionPages:
             raise PageError(422, "problem.reload", reason="; ".join(error.problems)) from error
         except ActionRefused as error:
             raise PageError(409, "problem.read_only", reason=str(error)) from error
-        response = redirect(request, f"?range={_range(form.get('range', ''))}")
+        response = redirect(request, f"?range={quote(_range(form.get('range', '')))}")
         set_notice(request, response, action, f"{provider} {model}" if model else provider)
         return response
 
@@ -281,8 +289,16 @@ class _FileRoutes:
         return Response(body, media_type=_STATIC[name], headers=headers)
 
 
-def _range(name: str) -> str:
-    return name if name in RANGES else DEFAULT_RANGE
+def _range(name: str, since: str = "", until: str = "") -> str:
+    """The name of the range that is asked for.
+
+    Raises:
+        PageError: its ends make no sense.
+    """
+    try:
+        return chosen_range(name, since.strip(), until.strip(), time.time()).name
+    except ValueError as wrong:
+        raise PageError(422, "problem.range", reason=str(wrong)) from wrong
 
 
 def _tab(name: str) -> By:

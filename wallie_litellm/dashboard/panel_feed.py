@@ -11,10 +11,11 @@ from typing import Any, Final, NamedTuple
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import QuotaSettings
+from wallie_litellm.core.last_used import LastUsed
 from wallie_litellm.dashboard.change_watch import LONG_POLL_SECONDS, ChangeWatch
 from wallie_litellm.dashboard.ledger_reader import LedgerReader
 from wallie_litellm.dashboard.panel_version import PanelVersion, status_digest
-from wallie_litellm.dashboard.panels import Panels, Rendered
+from wallie_litellm.dashboard.panels import MOST_RANGES, Panels, Rendered
 from wallie_litellm.dashboard.render_process import RenderProcess, RenderProcessGone
 from wallie_litellm.dashboard.single_flight import SingleFlight
 from wallie_litellm.dashboard.source import Action, DashboardSource
@@ -27,7 +28,7 @@ SHUTDOWN_GRACE: Final = 2.0  # seconds that running ledger queries have when the
 
 
 class PanelKey(NamedTuple):
-    """What is rendered: the panels for one of ``RANGES``, in a language, with the use by ``by``."""
+    """What is rendered: the panels for a range, by its name, in a language, with the use by ``by``."""
 
     range_name: str
     language: str
@@ -67,7 +68,7 @@ class PanelFeed:
         self._quota = quota
         self._shutdown = shutdown
         self._now = now
-        self._rendered: dict[PanelKey, SingleFlight[VersionedPanels]] = {}
+        self._rendered: LastUsed[PanelKey, SingleFlight[VersionedPanels]] = LastUsed(MOST_RANGES)
         self._change_watch = ChangeWatch(self._digest, self.forget)
         self._acted_at = float("-inf")
 
@@ -77,11 +78,10 @@ class PanelFeed:
             digest = await self._change_watch.digest()
             if after.digest == digest and not self._shutdown.is_set():
                 await self._change_watch.wait_for_change(RENDER_TTL if self._just_acted() else LONG_POLL_SECONDS)
-            elif key in self._rendered and (await self._rendered[key].get()).version.digest != digest:
-                self._rendered[key].forget()
-        if key not in self._rendered:
-            self._rendered[key] = SingleFlight(lambda: self._render(key), self._now, RENDER_TTL)
-        return await self._rendered[key].get()
+            elif (shown := self._rendered.get(key)) is not None and (await shown.get()).version.digest != digest:
+                shown.forget()
+        kept = self._rendered.use(key, lambda: SingleFlight(lambda: self._render(key), self._now, RENDER_TTL))
+        return await kept.get()
 
     async def configure(self, config: WallieConfig) -> None:
         """Go by another configuration from now on, and show it to the next viewer."""
@@ -170,7 +170,7 @@ class PanelFeed:
 
     def forget(self) -> None:
         """Render the panels anew for the next viewer."""
-        for cached in self._rendered.values():
+        for _, cached in self._rendered.items():
             cached.forget()
 
     def release_waiting(self) -> None:

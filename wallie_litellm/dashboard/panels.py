@@ -14,15 +14,17 @@ from hashlib import sha256
 from typing import Final
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.core.last_used import LastUsed
 from wallie_litellm.dashboard.impact import assess_impact
 from wallie_litellm.dashboard.ledger_reader import LedgerReader, LedgerUnavailable
-from wallie_litellm.dashboard.queries import beginning, gather_figures, gather_recent
+from wallie_litellm.dashboard.page_ranges import range_of
+from wallie_litellm.dashboard.queries import ends_of, gather_figures, gather_recent
 from wallie_litellm.dashboard.recent_queries import gather_health_day, gather_recent_traffic
 from wallie_litellm.dashboard.recent_traffic import HealthDay, Impact, RecentTraffic
 from wallie_litellm.dashboard.single_flight import SingleFlight
 from wallie_litellm.dashboard.source import DashboardSource
-from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, TABS, By, UsageTable, gather_usage
-from wallie_litellm.dashboard.view_model import DEFAULT_RANGE, RANGES, Figures, Fleet, Snapshot, build_snapshot
+from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, By, UsageTable, gather_usage
+from wallie_litellm.dashboard.view_model import DEFAULT_RANGE, RANGES, Figures, Fleet, Range, Snapshot, build_snapshot
 from wallie_litellm.ledger.experiments import ExperimentFigures
 from wallie_litellm.ledger.kpis import PERIOD, Kpi, measure_kpis
 
@@ -33,10 +35,17 @@ HEALTH_DAY_FOR: Final = 30.0  # seconds, how long the strips of 24 hours are reu
 EXPERIMENTS_FOR: Final = 60.0  # seconds, how long the figures of experiments are reused: they are of all its requests
 KPIS_FOR: Final = 30.0  # seconds, how long the key figures are reused: they are of a month
 FIGURES_FOR: Final[Mapping[str, float]] = {"1h": 2.0, "24h": 3.0, "7d": 10.0, "30d": 20.0}  # seconds, by range
+MOST_RANGES: Final = 64  # whose figures are kept: free ranges have no number
 STALE: Final = 3  # times FIGURES_FOR, for which old figures are shown while new ones are found
 STALE_KPIS: Final = 10  # times KPIS_FOR, for which old key figures are
 
 Render = Callable[[Snapshot, str], str]  # the HTML of a snapshot in a language
+
+
+def fresh_for(chosen: Range) -> float:
+    """How long the figures of a range are reused, in seconds."""
+    longer = (FIGURES_FOR[name] for name, one in RANGES.items() if chosen.seconds <= one.seconds)
+    return next(longer, FIGURES_FOR["30d"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +73,8 @@ class Panels:
         self._config = config
         self._render = render
         self._now = now
-        self._figures = {name: self._figures_of(name) for name in RANGES}
-        self._usage = {(name, by): self._usage_of(name, by) for name in RANGES for by in TABS}
+        self._figures: LastUsed[str, SingleFlight[Figures]] = LastUsed(MOST_RANGES)
+        self._usage: LastUsed[tuple[str, By], SingleFlight[UsageTable]] = LastUsed(MOST_RANGES)
         self._kpis = SingleFlight(self._measure_kpis, now, KPIS_FOR)
         self._experiments = SingleFlight(self._measure_experiments, now, EXPERIMENTS_FOR)
         self._recent = SingleFlight(lambda: ledger.ask(gather_recent), now, RECENT_FOR)
@@ -80,19 +89,20 @@ class Panels:
         self._experiments.forget()
 
     async def render(self, range_name: str, language: str, by: By = DEFAULT_BY) -> Rendered:
-        """The panels for one of ``RANGES``, with the use by ``by``."""
+        """The panels for a range, with the use by ``by``."""
         html = self._render(await self.snapshot(range_name, by), language).encode()
         return Rendered(html, gzip.compress(html, 5, mtime=0), sha256(html).hexdigest()[:24])
 
     async def snapshot(self, range_name: str, by: By = DEFAULT_BY) -> Snapshot:
-        """Everything that the panels show for one of ``RANGES``, with the use by ``by``."""
+        """Everything that the panels show for a range, with the use by ``by``."""
         figures: Figures | None = None
         recent: RecentTraffic | None = None
         day: HealthDay | None = None
-        problem = None
+        problem, chosen = None, range_of(range_name)
         try:
-            sums = await self._figures[range_name].get(stale_for=STALE * FIGURES_FOR[range_name])
-            usage = await self._usage[range_name, by].get(stale_for=STALE * FIGURES_FOR[range_name])
+            stale = STALE * fresh_for(chosen)
+            sums = await self._figures.use(range_name, lambda: self._figures_of(chosen)).get(stale_for=stale)
+            usage = await self._usage.use((range_name, by), lambda: self._usage_of(chosen, by)).get(stale_for=stale)
             alerts, history = await self._recent.get(stale_for=RECENT_FOR)
             kpis = await self._kpis.get(stale_for=STALE_KPIS * KPIS_FOR)
             experiments = await self._experiments.get(stale_for=STALE * EXPERIMENTS_FOR)
@@ -118,7 +128,7 @@ class Panels:
         found = build_snapshot(
             await self._source.status(),
             await self.fleet(),
-            RANGES[range_name],
+            range_of(range_name),
             self._now(),
             (quota.warning, quota.critical),
             figures,
@@ -132,26 +142,26 @@ class Panels:
 
     def forget(self) -> None:
         """Read the ledger's figures and recent records anew: an action has changed them."""
-        for figures in self._figures.values():
+        for _, figures in self._figures.items():
             figures.forget()
-        for usage in self._usage.values():
+        for _, usage in self._usage.items():
             usage.forget()
         self._recent.forget()
         self._traffic.forget()
         self._experiments.forget()
 
-    def _figures_of(self, name: str) -> SingleFlight[Figures]:
+    def _figures_of(self, chosen: Range) -> SingleFlight[Figures]:
         async def find() -> Figures:
-            return await self._ledger.ask(lambda queries: gather_figures(queries, RANGES[name], self._now()))
+            return await self._ledger.ask(lambda queries: gather_figures(queries, chosen, self._now()))
 
-        return SingleFlight(find, self._now, FIGURES_FOR[name])
+        return SingleFlight(find, self._now, fresh_for(chosen))
 
-    def _usage_of(self, name: str, by: By) -> SingleFlight[UsageTable]:
+    def _usage_of(self, chosen: Range, by: By) -> SingleFlight[UsageTable]:
         async def find() -> UsageTable:
-            since = beginning(RANGES[name].seconds, self._now())
-            return await self._ledger.ask(lambda queries: gather_usage(queries, by, since))
+            since, until = ends_of(chosen, self._now())
+            return await self._ledger.ask(lambda queries: gather_usage(queries, by, since, until))
 
-        return SingleFlight(find, self._now, FIGURES_FOR[name])
+        return SingleFlight(find, self._now, fresh_for(chosen))
 
     async def _gather_traffic(self) -> RecentTraffic:
         return await self._ledger.ask(lambda queries: gather_recent_traffic(queries, self._now()))

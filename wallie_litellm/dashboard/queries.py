@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any, Final
 
 from wallie_litellm.core.circuit_breaker import BreakerState
@@ -30,18 +31,30 @@ def beginning(seconds: float, now: float) -> float:
     return since if seconds <= EXACT_UP_TO else float(align(since, None, now)[0])
 
 
+def ends_of(chosen: Range, now: float) -> tuple[float, float | None]:
+    """When a range begins, and before what it ends, ``None`` if now; above two hours in whole quarters of an hour."""
+    if chosen.until is None:
+        return beginning(chosen.seconds, now), None
+    since = float(chosen.until - chosen.seconds)
+    if chosen.seconds <= EXACT_UP_TO:
+        return since, float(chosen.until)
+    begins, ends = align(since, chosen.until, now)
+    return float(begins), None if ends is None else float(ends)
+
+
 async def gather_figures(queries: LedgerQueries, chosen: Range, now: float) -> Figures:
     """The sums of a range, queried one after the other; alerts, history and key figures, of no range, stay empty."""
-    since = beginning(chosen.seconds, now)
-    by_provider = await queries.totals(since, by=["provider"])
-    (total,) = await queries.totals(since)
-    (requests,) = await queries.requests(since)
-    requests_by_provider = await queries.requests(since, by=["provider"], percentiles=False)
-    over_time = await queries.totals(since, by=["provider"], step=chosen.step, percentiles=False)
-    p95 = {one.start: one.latency.p95_ms for one in await queries.totals(since, step=chosen.step)}
+    since, until = ends_of(chosen, now)
+    by_provider = await queries.totals(since, until, by=["provider"])
+    (total,) = await queries.totals(since, until)
+    (requests,) = await queries.requests(since, until)
+    requests_by_provider = await queries.requests(since, until, by=["provider"], percentiles=False)
+    over_time = await queries.totals(since, until, by=["provider"], step=chosen.step, percentiles=False)
+    p95 = {one.start: one.latency.p95_ms for one in await queries.totals(since, until, step=chosen.step)}
     return Figures(
         at=now,
         since=since,
+        until=until,
         by_provider={one.provider or "": one for one in by_provider},
         requests_by_provider={one.provider or "": one for one in requests_by_provider},
         total=total,
@@ -53,32 +66,33 @@ async def gather_figures(queries: LedgerQueries, chosen: Range, now: float) -> F
             unpriced=total.unpriced,
             estimated=total.estimated,
         ),
-        buckets=_buckets(over_time, p95, since, chosen.step, now),
+        buckets=_buckets(over_time, p95, since, chosen.step, now if until is None else until - 1),
         alerts=(),
         history=(),
         kpis=(),
-        events=await _events(queries, since),
-        asked=await gather_asked(queries, since),
+        events=await _events(queries, since, until),
+        asked=await gather_asked(queries, since, until),
     )
 
 
-async def _events(queries: LedgerQueries, since: float) -> list[ChartEvent]:
+async def _events(queries: LedgerQueries, since: float, until: float | None) -> list[ChartEvent]:
     """Breakers that opened and closed, and reloads, in order of time."""
     found = [
         ChartEvent(one.at, _MARKED[one.after], one.provider, one.model, one.reason or "")
-        for one in await queries.changes(since, limit=CHANGES)
+        for one in await queries.changes(since, limit=CHANGES, until=until)
         if one.type == "breaker" and one.after in _MARKED
     ]
-    reloads = [one for one in await queries.actions(RECENT) if one.action == RELOAD and one.at >= since]
+    ends = inf if until is None else until
+    reloads = [one for one in await queries.actions(RECENT) if one.action == RELOAD and since <= one.at < ends]
     found += [ChartEvent(one.at, "reload", reason=one.detail or "") for one in reloads]
     return sorted(found, key=lambda one: one.at)
 
 
 def _buckets(
-    found: Sequence[Totals], p95: Mapping[int | None, float | None], since: float, step: int, now: float
+    found: Sequence[Totals], p95: Mapping[int | None, float | None], since: float, step: int, last: float
 ) -> list[TimeBucket]:
     """All buckets of the range, those without an attempt included."""
-    starts = range(int(since // step) * step, int(now) + 1, step)
+    starts = range(int(since // step) * step, int(last) + 1, step)
     by_start: dict[int, list[Totals]] = {start: [] for start in starts}
     for one in found:
         if one.start in by_start:

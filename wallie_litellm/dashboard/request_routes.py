@@ -14,11 +14,12 @@ from wallie_litellm.dashboard.api_errors import ApiError
 from wallie_litellm.dashboard.auth import Authenticator
 from wallie_litellm.dashboard.html import render_request, render_requests
 from wallie_litellm.dashboard.ledger_reader import LedgerUnavailable
+from wallie_litellm.dashboard.page_ranges import chosen_range
 from wallie_litellm.dashboard.page_responses import PageError, base_of, language_of, page_response
 from wallie_litellm.dashboard.schemas import ErrorBody
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.usage_ranges import iso, stretch_of
-from wallie_litellm.dashboard.view_model import DEFAULT_RANGE, RANGES
+from wallie_litellm.dashboard.view_model import DEFAULT_RANGE
 from wallie_litellm.ledger.request_log import RequestFilter
 
 ON_A_PAGE: Final = 50  # requests
@@ -111,10 +112,14 @@ class _RequestPages:
     async def log(self, request: Request) -> Response:
         self._authenticator.enter(request)
         asked = {name: value[:LONGEST].strip() for name, value in request.query_params.items()}
-        chosen = asked.get("range", "")
-        chosen = chosen if chosen in RANGES else DEFAULT_RANGE
+        now = time.time()
+        try:
+            chosen = chosen_range(asked.get("range"), asked.get("since", ""), asked.get("until", ""), now)
+        except ValueError as wrong:
+            raise PageError(422, "problem.range", reason=str(wrong)) from wrong
         wanted = RequestFilter(
-            time.time() - RANGES[chosen].seconds,
+            (now if chosen.until is None else chosen.until) - chosen.seconds,
+            chosen.until,
             feature=asked.get("feature", ""),
             user=asked.get("user", ""),
             provider=asked.get("provider", ""),
@@ -128,7 +133,8 @@ class _RequestPages:
             rows = await self._service.ask(lambda queries: queries.latest_requests(wanted, ON_A_PAGE))
         except LedgerUnavailable as error:
             problem = error.problem
-        shown = {"language": language_of(request), "base": base_of(request), "range_name": chosen, "zone": self._zone}
+        language, base = language_of(request), base_of(request)
+        shown = {"language": language, "base": base, "range_name": chosen.name, "zone": self._zone}
         return page_response(render_requests(rows, wanted, problem, more=len(rows) == ON_A_PAGE, **shown))
 
     async def one(self, request: Request, request_id: str) -> Response:

@@ -18,6 +18,7 @@ from wallie_litellm.ledger.figures import RequestTotals, Totals
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.ranges import EXACT_UP_TO, align
 
+ENDS: Final = ".."  # between the ends of a free range, in its name
 MOST: Final = 50  # groups in an answer, unless it is asked for another number
 _MEANWHILE: Final = 5.0  # seconds by which an open range may have become longer when the ledger is asked
 _LATEST: Final = 253_402_300_800.0  # Unix seconds, the end of the year 9999, the last of datetime
@@ -41,10 +42,14 @@ def stretch_of(name: str | None, since: str | None, until: str | None, default: 
         raise ValueError("range: give it, or since and until, not both")
     if since is None and until is not None:
         raise ValueError("until: it needs a since")
+    if name is not None and ENDS in name:
+        since, _, until = name.partition(ENDS)
     if since is None:
         name = default if name is None else name
         if name not in RANGES:
-            raise ValueError(f"range: found {name!r}, expected one of {', '.join(RANGES)}")
+            raise ValueError(
+                f"range: found {name!r}, expected one of {', '.join(RANGES)}, or two times as SINCE..UNTIL"
+            )
         return Stretch(beginning(RANGES[name].seconds, now), None, name)
     begins = parse_time("since", since, now)
     ends = None if until is None else parse_time("until", until, now)

@@ -17,6 +17,12 @@ USAGE_EN: Final[Mapping[str, str]] = {
     "usage.others_one": "1 other",
     "usage.partial": "Requests and p95 of users are known of up to {count} attempts: choose a shorter range.",
     "column.errors": "Errors",
+    "range.free": "From, to",
+    "range.since": "From (UTC)",
+    "range.until": "To (UTC)",
+    "range.show": "Show",
+    "range.between": "figures from {since} to {until}",
+    "problem.range": "This range cannot be shown: {reason}.",
 }
 
 USAGE_ES: Final[Mapping[str, str]] = {
@@ -31,4 +37,10 @@ USAGE_ES: Final[Mapping[str, str]] = {
     "usage.others_one": "1 más",
     "usage.partial": "Las peticiones y el p95 de usuarios se conocen hasta {count} intentos: elija menos tiempo.",
     "column.errors": "Errores",
+    "range.free": "Desde, hasta",
+    "range.since": "Desde (UTC)",
+    "range.until": "Hasta (UTC)",
+    "range.show": "Mostrar",
+    "range.between": "cifras de {since} a {until}",
+    "problem.range": "Este periodo no se puede mostrar: {reason}.",
 }

@@ -23,11 +23,15 @@ from wallie_litellm.ledger.kpis import Kpi
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A time range that the page offers: its name, its length, and the length of a chart's bucket, in seconds."""
+    """A time range of the page: its name, its length, and the length of a chart's bucket, in seconds.
+
+    It ends at ``until`` (Unix seconds), and now if that is ``None``.
+    """
 
     name: str
     seconds: int
     step: int
+    until: int | None = None
 
 
 RANGES: Final[Mapping[str, Range]] = {
@@ -198,7 +202,10 @@ class HistoryRow:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The ledger's figures of a range that begins at ``since``; ``at`` is when they were read."""
+    """The ledger's figures of a range from ``since`` to before ``until``, which is ``None`` for now.
+
+    ``at`` is when they were read.
+    """
 
     at: float
     since: float
@@ -215,6 +222,7 @@ class Figures:
     events: Sequence[ChartEvent] = ()
     usage: UsageTable = field(default_factory=UsageTable)
     asked: Sequence[RequestTotals] = ()  # by the group that was asked for and the provider
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

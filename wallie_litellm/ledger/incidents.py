@@ -48,9 +48,10 @@ def fallback_counts(since: float) -> Select[Any]:
     return found.group_by(*way).order_by(number.desc())
 
 
-def changes(since: float, kinds: Sequence[str], provider: str | None, limit: int) -> Select[Any]:
+def changes(since: float, until: float | None, kinds: Sequence[str], provider: str | None, limit: int) -> Select[Any]:
     """Changes of these kinds, the latest first."""
     found = select(*_CHANGE).where(transitions.c.at >= since, transitions.c.type.in_(kinds))
+    found = found if until is None else found.where(transitions.c.at < until)
     found = found if provider is None else found.where(transitions.c.provider == provider)
     return found.order_by(transitions.c.at.desc(), transitions.c.id.desc()).limit(limit)
 

@@ -229,9 +229,11 @@ class LedgerQueries:
         """From which provider to which model requests went on, the most frequent first."""
         return [FallbackCount(*row) for row in await self._rows(incidents.fallback_counts(since))]
 
-    async def changes(self, since: float, provider: str | None = None, limit: int = 500) -> list[Transition]:
+    async def changes(
+        self, since: float, provider: str | None = None, limit: int = 500, *, until: float | None = None
+    ) -> list[Transition]:
         """The last changes of breakers and health, of one provider or of all, the latest first."""
-        statement = incidents.changes(since, ("breaker", "health"), provider, limit)
+        statement = incidents.changes(since, until, ("breaker", "health"), provider, limit)
         return [Transition(*row) for row in await self._rows(statement)]
 
     async def experiments(self, of: Mapping[str, ExperimentSettings]) -> list[ExperimentFigures]:
