@@ -128,4 +128,5 @@ def test_the_page_goes_on_through_an_outage(
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     check_accessibility(page)
     page.get_by_role("link", name="Dashboard").click()
+    page.get_by_role("link", name="By feature").click()
     expect(page.locator("body")).to_contain_text("wallie-chat")

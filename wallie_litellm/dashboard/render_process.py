@@ -108,9 +108,10 @@ class RenderProcess:
     async def close(self) -> None:
         """End the process, and start no other."""
         self._closed = True
-        for task in (self._starting, self._reading):
-            if task is not None:
-                task.cancel()
+        tasks = [task for task in (self._starting, self._reading) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # a process that is being started is ended by its task
         child, self._child = self._child, None
         if child is not None and child.process.returncode is None:
             child.requests.close()

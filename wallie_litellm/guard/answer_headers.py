@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from wallie_litellm.guard.context import RequestContext
-from wallie_litellm.litellm_adapter.responses import headers_of
+from wallie_litellm.guard.own_limits import PREFIX
+from wallie_litellm.litellm_adapter.wires.fields import headers_of
 
 FROM_CACHE: Final = "cache"  # in place of a provider's name, where none was asked
 
 
-def add_headers(context: RequestContext, response: Any) -> None:
-    """Add what ``context`` says of the request to the headers of its answer, whole or streamed."""
+def add_headers(context: RequestContext, response: Any, limits: Mapping[str, float | str] | None = None) -> None:
+    """Add what ``context`` says of the request to the headers of its answer, whole or streamed.
+
+    ``limits`` take the place of those that its vendor tells.
+    """
     headers = headers_of(response)
     served = context.served_by
     if headers is None or served is None:
         return
+    if limits is not None:
+        for name in [name for name in headers if name.lower().startswith(PREFIX)]:
+            del headers[name]
+        headers |= limits
     group, tried = served.group, context.tried
     headers |= {
         "x-litellm-model-group": group,

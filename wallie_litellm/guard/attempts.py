@@ -14,11 +14,12 @@ from wallie_litellm.config.values import AUTO_FIRST_TOKEN
 from wallie_litellm.core.attempt_result import HEDGED, NO_CONTENT, AttemptResult
 from wallie_litellm.core.demand import Demand, Outcome
 from wallie_litellm.errors import DeadlineExceeded, Refused
+from wallie_litellm.guard.answer_headers import add_headers
 from wallie_litellm.guard.answers import Answers, counted_of
 from wallie_litellm.guard.attempt_stream import SLOW_ANSWER, AttemptStream, StreamBounds
 from wallie_litellm.guard.background_responses import BackgroundResponses
 from wallie_litellm.guard.budgeting import budgeting_of
-from wallie_litellm.guard.context import Attempt
+from wallie_litellm.guard.context import Attempt, RequestContext
 from wallie_litellm.guard.guard import Guard
 from wallie_litellm.guard.hedged_attempt import HedgedAttempt
 from wallie_litellm.guard.picking import Picking
@@ -224,6 +225,10 @@ class Attempts:
             return self._calls.call_blocking(request.endpoint, attempt.group, deployment, late, picking)
         except openai.APITimeoutError as error:
             raise first_token_timeout(attempt.deployment, attempt.provider, bound) from error
+
+    def add_headers(self, context: RequestContext, response: Any) -> None:
+        """Add what there is to say of a request to the headers of its answer, whole or streamed."""
+        add_headers(context, response, self.guard.limit_headers(context))
 
     # The pick
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from wallie_litellm.litellm_adapter.responses import headers_of
+from wallie_litellm.litellm_adapter.wires.fields import headers_of
 
 
 class BatchCalls(ABC):

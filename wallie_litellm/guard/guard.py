@@ -19,14 +19,13 @@ from wallie_litellm.core.validation import require_count
 from wallie_litellm.forecast.forecasts import forecasts_for
 from wallie_litellm.guard.admission import Admission
 from wallie_litellm.guard.alerting import watch_alerts
-from wallie_litellm.guard.answer_headers import add_headers
 from wallie_litellm.guard.capacity_lease import CapacityLease
 from wallie_litellm.guard.context import Attempt, Caller, RequestContext, Route
 from wallie_litellm.guard.estimates import Estimates
 from wallie_litellm.guard.experiments import ExperimentActions
 from wallie_litellm.guard.live_config import Reloading
 from wallie_litellm.guard.operator_actions import OperatorMethods
-from wallie_litellm.guard.own_limits import add_own_limits
+from wallie_litellm.guard.own_limits import own_limits
 from wallie_litellm.guard.reporter import Announcer, Reporter, announce, announce_nothing
 from wallie_litellm.guard.router_view import RouterView, RouterViews, chains_of
 from wallie_litellm.guard.settlement import Settlement
@@ -191,11 +190,9 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         """End a request, as a success unless there is a ``failure``. Only the first call counts."""
         self.reporter.ended(context, failure)
 
-    def add_headers(self, context: RequestContext, response: Any) -> None:
-        """Add what there is to say of a request to the headers of its answer, whole or streamed."""
-        add_headers(context, response)
-        if self.config.rate_limit_headers == "own":
-            add_own_limits(self._limiters, context, response)
+    def limit_headers(self, context: RequestContext) -> Mapping[str, float | str] | None:
+        """The ``x-ratelimit-*`` of an answer's limits here; ``None`` if the vendor's are left to the caller."""
+        return own_limits(self._limiters, context) if self.config.rate_limit_headers == "own" else None
 
     def chain_of(self, group: str) -> Sequence[str]:
         """The groups tried after ``group`` by the first router that has a chain for it."""

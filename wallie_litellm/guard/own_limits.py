@@ -8,36 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import floor
-from typing import Any, Final
+from typing import Final
 
 from wallie_litellm.core.limit_headers import go_duration
 from wallie_litellm.guard.context import RequestContext
 from wallie_litellm.limiter.registry import LimiterRegistry
 from wallie_litellm.limiter.store import LimitUsage
-from wallie_litellm.litellm_adapter.responses import headers_of
 
-_PREFIX: Final = "x-ratelimit-"
+PREFIX: Final = "x-ratelimit-"
 _COUNTED: Final = {"requests": "rpm", "tokens": "tpm"}  # what a header counts, and the dimension that does
 
 
-def add_own_limits(limiters: LimiterRegistry, context: RequestContext, response: Any) -> None:
-    """Put the limits that an answer's request has passed in the place of its vendor's.
+def own_limits(limiters: LimiterRegistry, context: RequestContext) -> dict[str, float | str]:
+    """The headers of the limits that an answer's request has passed.
 
     Of several, such as the account's, the model's and the feature's, it is the one of which least is left.
     """
-    headers = headers_of(response)
-    if headers is None:
-        return
-    for name in [name for name in headers if name.lower().startswith(_PREFIX)]:
-        del headers[name]
+    headers: dict[str, float | str] = {}
     passed = list(_passed(limiters, context))
     for counted, dimension in _COUNTED.items():
         usages = [usage[dimension] for usage in passed if dimension in usage]
         if usages:
             least = min(usages, key=lambda usage: usage.left)
-            headers[f"{_PREFIX}limit-{counted}"] = least.limit
-            headers[f"{_PREFIX}remaining-{counted}"] = max(0, floor(least.left))
-            headers[f"{_PREFIX}reset-{counted}"] = go_duration(least.reset_in)
+            headers[f"{PREFIX}limit-{counted}"] = least.limit
+            headers[f"{PREFIX}remaining-{counted}"] = max(0, floor(least.left))
+            headers[f"{PREFIX}reset-{counted}"] = go_duration(least.reset_in)
+    return headers
 
 
 def _passed(limiters: LimiterRegistry, context: RequestContext) -> Iterator[dict[str, LimitUsage]]:

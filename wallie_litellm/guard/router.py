@@ -381,10 +381,10 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
             raise
         if isinstance(response, AttemptStream):
             return await self._deliver(
-                RequestStream(request, self._attempts, response, self.guard.add_headers, self._error_for)
+                RequestStream(request, self._attempts, response, self._attempts.add_headers, self._error_for)
             )
         self.guard.end(context)
-        self.guard.add_headers(request.context, response)
+        self._attempts.add_headers(request.context, response)
         return response
 
     def request_blocking(self, endpoint: Endpoint, model: str | None, arguments: dict[str, Any]) -> Any:
@@ -403,9 +403,9 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
                 raise
             raise final from error
         if isinstance(response, AttemptStream):
-            return RequestStream(request, self._attempts, response, self.guard.add_headers, self._error_for)
+            return RequestStream(request, self._attempts, response, self._attempts.add_headers, self._error_for)
         self.guard.end(request.context)
-        self.guard.add_headers(request.context, response)
+        self._attempts.add_headers(request.context, response)
         return response
 
     async def _check_access(self, request: Request) -> None:

@@ -30,17 +30,6 @@ def is_cached_stream(stream: Any) -> bool:
     return getattr(stream, "custom_llm_provider", None) == "cached_response"
 
 
-def headers_of(response: Any) -> dict[str, Any] | None:
-    """The headers that LiteLLM keeps with a response or a stream, to be added to; ``None`` where it can keep none."""
-    hidden = hidden_params_of(response)
-    if not isinstance(hidden, dict):
-        return None
-    found = hidden.get("additional_headers")
-    if not isinstance(found, dict):
-        found = hidden["additional_headers"] = {}
-    return found
-
-
 def answer_headers(response: Any) -> Mapping[str, str]:
     """The vendor's headers of a response, or of a stream that has begun, as LiteLLM keeps them."""
     found = value_of(hidden_params_of(response), "additional_headers")

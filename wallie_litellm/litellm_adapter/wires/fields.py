@@ -28,6 +28,17 @@ def hidden_params_of(response: Any) -> Any:
         return value_of(response, "_hidden_params")
 
 
+def headers_of(response: Any) -> dict[str, Any] | None:
+    """The headers that LiteLLM keeps with a response or a stream, to be added to; ``None`` where it can keep none."""
+    hidden = hidden_params_of(response)
+    if not isinstance(hidden, dict):
+        return None
+    found = hidden.get("additional_headers")
+    if not isinstance(found, dict):
+        found = hidden["additional_headers"] = {}
+    return found
+
+
 def _value_kept_apart(model: BaseModel, name: str) -> Any:
     """``getattr`` takes 2 µs for a private or a missing attribute of a model (pydantic 2.14); this, 0.3 µs."""
     if (extra := model.__pydantic_extra__) and name in extra:
