@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
+    from fake_clock import FakeClock
+
     from wallie_litellm.guard.router import WallieRouter
 
 EVENTUALLY = 90.0  # seconds in which a busy machine comes to everything
@@ -47,6 +49,17 @@ def wait_until(condition: Callable[[], bool], seconds: float = EVENTUALLY) -> No
     while not condition():
         assert time.monotonic() < end, "the condition never came true"
         time.sleep(0.01)
+
+
+def pass_time(clock: FakeClock, seconds: float, until: Callable[[], bool]) -> None:
+    """Let ``seconds`` pass, and what is due by then happen, however late a sink's thread arms its timer."""
+    clock.advance(seconds)
+
+    def happened() -> bool:
+        clock.advance(0)
+        return until()
+
+    wait_until(happened)
 
 
 async def early_in_a_minute(seconds: float = 5.0) -> None:

@@ -12,7 +12,7 @@ import pytest
 from event_samples import FORESEEN
 from fake_clock import FakeClock
 from slack_support import AT, PATH, Webhook, breaker, budget, opened, quota, unpriced
-from support import wait_until
+from support import pass_time, wait_until
 
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import ArmStopped, ErrorRateCrossed, HealthChanged, LimitOverstated, QueueCrossed
@@ -47,17 +47,6 @@ def make_sink(webhook: Webhook, clock: FakeClock) -> Iterator[SinkMaker]:
     webhook.go.set()
     for sink in made:
         sink.close(5)
-
-
-def pass_time(clock: FakeClock, seconds: float, until: Callable[[], bool]) -> None:
-    """Let ``seconds`` pass, and what is due by then happen, however late the sink's thread arms its timer."""
-    clock.advance(seconds)
-
-    def happened() -> bool:
-        clock.advance(0)
-        return until()
-
-    wait_until(happened)
 
 
 def delivered(sink: SlackSink) -> int:

@@ -32,10 +32,17 @@ FAULTS: Final[Mapping[int, StatusFault]] = {
     429: StatusFault.RATE_LIMIT,
 }
 
+_SENT_AGAIN: Final = frozenset({408, 425, 429})  # statuses below 500
+
 
 def fault_of(status: int) -> StatusFault | None:
     """Whose fault ``status`` is; ``None`` for a success, a redirection, and a 4xx that providers do not document."""
     return StatusFault.SERVER if status >= 500 else FAULTS.get(status)
+
+
+def is_sent_again(status: int) -> bool:
+    """Whether an alert or an event that a receiver answers with ``status`` may be accepted later."""
+    return status >= 500 or status in _SENT_AGAIN
 
 
 def _statuses(fault: StatusFault) -> frozenset[int]:

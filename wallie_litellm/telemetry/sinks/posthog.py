@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
 from wallie_litellm.core.backoff import Backoff
+from wallie_litellm.core.http_status import is_sent_again
 from wallie_litellm.core.iso_time import iso_time
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import Event
@@ -200,7 +201,7 @@ def _reply(error: Any) -> PostHogReply:
         return PostHogReply(SendResult.REFUSED, reason)
     if status in (401, 403):
         return PostHogReply(SendResult.MISCONFIGURED, f"{reason}: is POSTHOG_API_KEY this project's key?")
-    if status < 500 and status not in (408, 425, 429):
+    if not is_sent_again(status):
         return PostHogReply(SendResult.MISCONFIGURED, f"{reason}: is POSTHOG_HOST right?")
     return PostHogReply(SendResult.UNAVAILABLE, reason, getattr(error, "retry_after", None) or 0.0)
 

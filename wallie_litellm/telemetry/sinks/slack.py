@@ -19,6 +19,7 @@ import httpx
 
 from wallie_litellm.clock import Clock, SystemClock
 from wallie_litellm.core.backoff import Backoff
+from wallie_litellm.core.http_status import is_sent_again
 from wallie_litellm.core.retry_after import parse_retry_after
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.events import Event
@@ -32,7 +33,6 @@ logger = logging.getLogger(__name__)
 _THREAD: Final = "wallie-slack"  # the name of the thread that sends
 _MUTED_FOR: Final = 3600.0  # seconds until a webhook that Slack calls invalid is tried again
 _TIMEOUT: Final = 10.0  # seconds for each step of a request
-_RETRIED: Final = frozenset({408, 425, 429})  # statuses; those from 500 on are retried too
 _NOT_URGENT: Final = "quota.warning"  # the type of alerts that are not sent
 _INVALID_MESSAGE: Final = 400  # status of a single message that Slack refuses; the webhook itself may be valid
 
@@ -154,7 +154,7 @@ class SlackSink:
         status = response.status_code
         if response.is_success:
             self._accepted(groups)
-        elif status in _RETRIED or status >= 500:
+        elif is_sent_again(status):
             self._keep(groups, f"HTTP {status}", parse_retry_after(response.headers, self._clock.wall()))
         else:
             self._drop(groups, status, _error_code(response.text))

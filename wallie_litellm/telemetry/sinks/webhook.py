@@ -19,6 +19,7 @@ import httpx
 
 from wallie_litellm.clock import Clock, SystemClock
 from wallie_litellm.core.backoff import Backoff
+from wallie_litellm.core.http_status import is_sent_again
 from wallie_litellm.core.retry_after import parse_retry_after
 from wallie_litellm.events import Event
 from wallie_litellm.telemetry.alert_facts import Fact, FactSelector
@@ -33,7 +34,6 @@ _MOST_TRIES: Final = 30  # of an alert: with these waits, about four hours
 _LONGEST_WAIT: Final = 600.0  # seconds between two tries
 _GONE: Final = 410  # status of a receiver that wants no more (Standard Webhooks, "Delivery success and failure")
 _MUTED_FOR: Final = 3600.0  # seconds until one that is gone is tried again
-_RETRIED: Final = frozenset({408, 425, 429})  # statuses; those from 500 on are retried too
 
 
 class _Delivery:
@@ -183,7 +183,7 @@ class WebhookSink:
             return
         if 200 <= status < 300:
             self._finish(message, "delivered")
-        elif status in _RETRIED or status >= 500:
+        elif is_sent_again(status):
             self._keep(message, f"HTTP {status}", asked)
         else:
             self._refused(message, status)
