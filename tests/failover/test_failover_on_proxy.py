@@ -12,12 +12,13 @@ from typing import Any
 
 import openai
 import pytest
-from failover_proxy import Client, configuration, start
+from failover_proxy import Client, Heard, configuration, start
 from failover_rows import CHUNKS, PART, SCALE, TEXT, TIMEOUT, Calls
 from forked import ForkServer
 from proxy_support import Proxy
 from support import messages, wait_until
 
+from wallie_litellm.litellm_adapter.error_evidence import causes_of
 from wallie_litellm.simulator import SimulatedProvider, SimulatedProviders
 
 SLACK = 5.0  # seconds that a proxy takes for eight requests on a busy machine
@@ -141,17 +142,24 @@ def test_what_a_client_of_the_proxy_hears_of_a_fault(client, proxy, fleet, row):
     row.fault(fleet["openai"], row.group)
     for heard in client.ask_at_once(row.clients, row.group, row.stream, row.feature):
         if row.error is None:
-            assert (heard.error, heard.text) == (None, TEXT), proxy.warnings()
+            assert (heard.error, heard.text) == (None, TEXT), explained(heard, proxy)
             fell_back = "0" if row.backup == 0 else "1"
             assert row.stream or heard.headers["x-wallie-fallback"] == fell_back
         else:
-            assert isinstance(heard.error, row.error), (heard, proxy.warnings())
+            assert isinstance(heard.error, row.error), explained(heard, proxy)
             assert row.delivered.startswith(heard.text)
             assert bool(heard.text) == bool(row.delivered)
         assert heard.seconds <= row.within / SCALE + SLACK
     received = fleet["openai"].counts().by_model[row.group]
     assert received in row.calls if isinstance(row.calls, range) else received == row.calls
     assert fleet["anthropic"].counts().received == (row.clients if row.backup is None else row.backup)
+
+
+def explained(heard: Heard, proxy: Proxy) -> str:
+    """What is known of an answer that should have been another one: pytest shortens a tuple of it."""
+    causes = [repr(cause) for cause in causes_of(heard.error)] if heard.error is not None else []
+    log = proxy.log.read_text().splitlines()
+    return "\n".join([*causes, f"exit code of the proxy: {proxy.process.poll()}", *proxy.warnings(), *log[-60:]])
 
 
 def test_a_client_that_retries_by_itself_is_told_when_that_is_no_use(proxy, fleet):

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import random
 import sys
-from collections.abc import Iterator
 
 import litellm
 import pytest
@@ -92,18 +91,6 @@ async def one(router, dice, groups):
         await task
 
 
-@pytest.fixture
-def collected_between_requests() -> Iterator[None]:
-    """Garbage is collected when the test says so.
-
-    CPython 3.11 may crash where a collection begins within ``ContextVar.set`` and closes a coroutine that resets a
-    variable, as LiteLLM's do: https://github.com/python/cpython/issues/148891
-    """
-    gc.disable()
-    yield
-    gc.enable()
-
-
 EVERYTHING = {
     "features": {
         "chat": {"first_token": "auto", "hedge": {"after": "100ms", "budget": 1}, "cache": "1h", "prompt_cache": True}
@@ -118,7 +105,6 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.usefixtures("collected_between_requests")
 @pytest.mark.parametrize(("requests", "decided"), [(10_000, {}), (1_000, EVERYTHING)], ids=["plain", "everything on"])
 async def test_thousands_of_requests_leave_nothing_behind(make_router, fleet, monkeypatch, tmp_path, requests, decided):
     monkeypatch.setattr(litellm, "cache", Cache(type="local"))

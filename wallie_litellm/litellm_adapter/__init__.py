@@ -6,6 +6,7 @@ Nothing here decides; it calls and translates for ``core`` and ``guard``. What i
 ``sole_picks``     the picks of groups in which LiteLLM has nothing to choose
 ``usage_count``    LiteLLM's count of usage per minute, where something reads it
 ``selection``      the filter that LiteLLM calls for each pick
+``kept_contexts``  context variables through a garbage collection, on CPython before 3.12
 ``calls``          one call to one deployment
 ``endpoints``      the Router's methods that make a call
 ``missing_packages``  packages that LiteLLM needs for some calls and a plain installation lacks

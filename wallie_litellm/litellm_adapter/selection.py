@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
+from wallie_litellm.litellm_adapter.kept_contexts import keep_contexts
+
 
 class Selection(Protocol):
     """The request for which LiteLLM picks a deployment, or calls the one that it has picked."""
@@ -63,6 +65,7 @@ _routers: weakref.WeakSet[Any] = weakref.WeakSet()
 
 def take_part(router: object) -> None:
     """Have LiteLLM call the filter, for as long as ``router`` lives."""
+    keep_contexts()
     _routers.add(router)
     weakref.finalize(router, _leave)
     ensure_registered()
