@@ -85,6 +85,7 @@ ROWS = [
     *both("content policy", lambda at, model: at.content_policy(model=model), backup=0, error=openai.BadRequestError),
     *both("a 400", lambda at, model: at.fail(400, model=model), backup=0, error=openai.BadRequestError),
 ]
+ENDED = {0, -signal.SIGTERM}  # exit codes of a proxy after SIGTERM
 LEAVING = [f"{phase}-{route}-{kind}" for phase in PREPARED for route in ROUTES for kind in ("whole", "stream")]
 LIMITED = {"rpm": 120, "burst": {"rpm": 1}}  # one call in half a second, far longer than a call takes
 OWN: dict[str, dict[str, Any]] = {
@@ -106,8 +107,7 @@ def proxies(running_fleet: SimulatedProviders, forks: ForkServer) -> Iterator[li
     """The proxies that were started: one for all tests, and another after the test that ends it."""
     started: list[Proxy] = []
     yield started
-    for one in started:
-        one.stop()
+    assert [code for one in started if (code := one.stop()) not in ENDED] == []
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """Context variables that a garbage collection may set without a crash, on CPython before 3.12.
 
-``ContextVar.set`` of those releases holds no reference to the variables that it copies, and a collection may begin at each
-of its allocations. Where that collection ends an object that sets a variable of the same context, the
-variables that are being copied are freed, and the process dies of a segmentation fault, or goes on without some of its
-variables: https://github.com/python/cpython/issues/148891. LiteLLM's streams set two variables when they are collected,
-and its coroutines reset theirs when they are closed, so that a proxy dies after enough of streams that have failed.
+``ContextVar.set`` of those releases holds no reference to the variables that it copies, and a collection may begin at
+each of its allocations. Where that collection ends an object that sets a variable of the same context, the variables
+that are being copied are freed, and the process dies of a segmentation fault, or goes on without some of them:
+https://github.com/python/cpython/issues/148891. LiteLLM's streams set two variables when they are collected, and its
+coroutines reset theirs when they are closed, so that a proxy dies after enough streams that have failed.
 
 Since 3.12 a collection begins between two instructions only.
 """
