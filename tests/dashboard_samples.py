@@ -246,7 +246,7 @@ def ill() -> Snapshot:
                 ),
                 model("claude-sonnet-4-5", "down", "open"),
             ],
-            estimate_error=0.083,
+            reserved_ratio=1.083,
         ),
         replace(provider("deepseek", "degraded"), failures=2, paused_for=42.0),
         replace(provider("gemini", "degraded", "half_open"), reason="released by the operator"),

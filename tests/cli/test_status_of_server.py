@@ -101,25 +101,26 @@ def test_a_models_own_limits_are_rows_below_its_providers_and_its_trouble_a_rema
         "gpt-4o*": {"quota": quota, "paused_for": 0.0, "waiting": 3},
         "o3": {"health": "down", "breaker": down, "paused_for": 0.0, "waiting": 0},
     }
-    own = {**openai, "models": models, "estimates": {"calls": 9, "mean_error": 0.124, "p95_error": 0.3, "models": {}}}
+    own = {**openai, "models": models, "estimates": {"calls": 9, "ratio": 1.124, "mean_error": 0.3, "models": {}}}
     providers = {**STATUS["providers"], "openai": own}
     stand_in.answers["GET", "/wallie/api/status"] = json_answer({**STATUS, "providers": providers})
     result = run("status", "--url", stand_in.url)
     assert ["gpt-4o*", "3", "rpm", "12", "/", "60", "20", "47", "-", "2026-11-26", "10:00:00"] in lines_of(result)
     [line] = [line for line in result.stdout.splitlines() if line.startswith("openai: ")]
     assert line.endswith(
-        "gpt-4o* rpm is 40 as the vendor says; o3 open: timeout, next probe in 4.0 s; estimates off by 12 % on average"
+        "gpt-4o* rpm is 40 as the vendor says; o3 open: timeout, next probe in 4.0 s; "
+        "calls reserve 1.12 times what they use"
     )
 
 
 def test_estimates_far_above_what_is_used_are_said_as_what_is_reserved(stand_in: StandIn) -> None:
-    estimates = {"calls": 9, "mean_error": 18.08, "p95_error": 30.0, "prompt": {"mean_error": 0.042}, "models": {}}
+    estimates = {"calls": 9, "ratio": 19.08, "mean_error": 18.08, "p95_error": 30.0, "prompt": {"mean_error": 0.042}}
     own = {**STATUS["providers"]["openai"], "estimates": estimates}
     status = {**STATUS, "providers": {**STATUS["providers"], "openai": own}}
     stand_in.answers["GET", "/wallie/api/status"] = json_answer(status)
     [line] = [line for line in run("status", "--url", stand_in.url).stdout.splitlines() if line.startswith("openai: ")]
-    assert "calls reserve 19 times what they use on average" in line
-    assert line.endswith("prompts off by 4 %")
+    assert "calls reserve 19 times what they use (max_tokens is far above their answers)" in line
+    assert line.endswith("prompts off by 4 % on average")
 
 
 def test_the_time_to_the_first_token_is_beside_the_cost(stand_in: StandIn) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wallie_litellm.core.demand import Demand
-from wallie_litellm.core.learned_estimates import Estimate, ModelEstimates, UsualUse, Wish
+from wallie_litellm.core.learned_estimates import ErrorFigures, Estimate, ModelEstimates, UsualUse, Wish
 from wallie_litellm.core.media_tokens import Medium, rates_of
 from wallie_litellm.core.prompt_size import PromptSize
 from wallie_litellm.core.vendor_counting import rule_of
@@ -139,10 +139,20 @@ def test_the_errors_are_those_of_the_whole_and_of_the_prompt() -> None:
     world.calls(1, 8_000, 2_150)  # 10,150 reserved, 10,150 settled; the prompt is a quarter too large
     assert world.errors() == {
         "calls": 1,
+        "ratio": 1.0,
         "mean_error": 0.0,
         "p95_error": 0.0,
         "prompt": {"mean_error": 0.25, "p95_error": 0.25},
     }
+
+
+def test_the_ratio_weighs_calls_by_their_tokens() -> None:
+    figures = ErrorFigures()
+    for _ in range(9):
+        figures.add(152, 8, 0.0)  # a tiny call with the output that is reserved where none is known
+    figures.add(10_000, 10_000, 0.0)
+    assert figures.plus(ErrorFigures()).as_dict()["ratio"] == round((9 * 152 + 10_000) / (9 * 8 + 10_000), 4)
+    assert figures.as_dict()["mean_error"] == 16.2
 
 
 def test_there_are_no_errors_before_a_call_is_settled() -> None:

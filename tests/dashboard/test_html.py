@@ -388,11 +388,11 @@ def test_the_closest_limit_may_be_a_models() -> None:
     assert "99.0 % closest quota anthropic opus* requests/min" in visible(html)
 
 
-def test_the_time_to_the_first_token_and_the_estimates_error_are_beside_the_latency() -> None:
+def test_the_time_to_the_first_token_and_the_reserved_ratio_are_beside_the_latency() -> None:
     html = render_panels(ill(), "en")
     panel = html.partition('id="panel-performance"')[2]
     assert 'data-field="first-token-p50" data-value="280.0">280 ms' in panel.replace("\u202f", " ").replace("\xa0", " ")
-    assert 'data-field="estimate-error" data-value="0.083">' in panel
+    assert 'data-field="reserved-ratio" data-value="1.083">1.08\u202f\u00d7<' in panel
 
 
 def test_what_the_cache_has_saved_is_beside_the_cost_where_it_has_answered() -> None:

@@ -31,7 +31,7 @@ def scraped() -> dict[str, set[str]]:
     status = guard.status()
     openai = status["providers"]["openai"]
     openai["models"] = {"o3": {"quota": openai["quota"], "paused_for": 1.0, "waiting": 0, "breaker": {"state": "open"}}}
-    openai["estimates"] = {"models": {"o3": {"mean_error": 0.1, "p95_error": 0.3}}}
+    openai["estimates"] = {"models": {"o3": {"ratio": 1.2, "mean_error": 0.1, "p95_error": 0.3}}}
     status["alerts"] = [{"type": "queue", "provider": "openai", "model": None}]
     status["routing"]["order"] = [{"chain": ["a", "b"], "stream": True, "order": ["b", "a"], "reason": "", "pace": {}}]
     status["routing"]["hedge"] = {"chat": {"suppressed": {"budget": 1}}}

@@ -275,10 +275,11 @@ def test_the_sinks_own_counters_are_shown() -> None:
 
 def test_the_errors_of_estimates_are_gauges_by_model(guard: Guard) -> None:
     described = guard.status()["providers"]["openai"]
-    errors = {"openai/gpt-4o": {"calls": 3, "mean_error": 0.07, "p95_error": 0.2}}
+    errors = {"openai/gpt-4o": {"calls": 3, "ratio": 1.05, "mean_error": 0.07, "p95_error": 0.2}}
     status = {"providers": {"openai": {**described, "estimates": {"models": errors}}}}
     sink = PrometheusSink(status=lambda: status)
     labels = {"provider": "openai", "model": "openai/gpt-4o"}
+    assert value(sink, "wallie_estimate_ratio", **labels) == 1.05
     assert value(sink, "wallie_estimate_error", **labels, figure="mean") == 0.07
     assert value(sink, "wallie_estimate_error", **labels, figure="p95") == 0.2
 

@@ -28,6 +28,7 @@ _NO_BREAKER: Final = {
     "reason": None,
     "next_probe_in": None,
 }  # of a model against which nothing is known
+_FAR_ABOVE: Final = 2.0  # tokens reserved of those used, above which the reason is said
 _PER_PROCESS: Final = (
     "Limits are per process: WALLIE_REDIS_URL (or wallie.store.url) shares them, and a running process's own "
     "numbers are its guard.status(), or at --url."
@@ -314,14 +315,13 @@ def _remarks(state: Mapping[str, Any]) -> Iterator[str]:
         if remark := ", ".join(_remarks({"breaker": _NO_BREAKER, **own})):
             yield f"{model} {remark}"
     estimates = state.get("estimates") or {}
-    if estimates.get("mean_error") is not None:
-        yield _error_of_estimates(estimates)
+    if estimates.get("ratio") is not None:
+        yield _ratio_of_estimates(estimates)
 
 
-def _error_of_estimates(estimates: Mapping[str, Any]) -> str:
-    """An error above 1 is of calls that reserve more than they use: too little is off by 1 at most."""
-    error, of_prompts = estimates["mean_error"], (estimates.get("prompt") or {}).get("mean_error")
-    if error <= 1:
-        return f"estimates off by {100 * error:.0f} % on average"
-    said = f"calls reserve {1 + error:.0f} times what they use on average (max_tokens is far above their answers)"
-    return said if of_prompts is None else f"{said}; prompts off by {100 * of_prompts:.0f} %"
+def _ratio_of_estimates(estimates: Mapping[str, Any]) -> str:
+    ratio, of_prompts = estimates["ratio"], (estimates.get("prompt") or {}).get("mean_error")
+    said = f"calls reserve {ratio:.{2 if ratio < 10 else 0}f} times what they use"
+    if ratio > _FAR_ABOVE:
+        said += " (max_tokens is far above their answers)"
+    return said if of_prompts is None else f"{said}, prompts off by {100 * of_prompts:.0f} % on average"

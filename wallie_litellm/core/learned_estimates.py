@@ -26,24 +26,27 @@ _ERRORS_KEPT: Final = 256  # calls of which the errors are kept
 
 
 class ErrorFigures:
-    """How far estimates were from what was settled: absolute relative errors of the last calls, in whole and prompt."""
+    """How far estimates were from what was settled, of the last calls.
+
+    The ratio of what they reserved to what was settled, of the sums, and absolute relative errors, in whole and prompt.
+    """
 
     __slots__ = ("_next", "_prompt", "_total", "calls")
 
     def __init__(self) -> None:
         self.calls = 0  # that were settled, looked at or not
         self._next = 0
-        self._total: list[float] = []
+        self._total: list[tuple[int, int]] = []  # tokens as reserved, and as settled
         self._prompt: list[float] = []
 
-    def add(self, total: float, prompt: float) -> None:
-        """The errors of one call that was settled."""
+    def add(self, reserved: int, settled: int, prompt: float) -> None:
+        """One call that was settled: its tokens, of which ``settled`` are above 0, and the error of its prompt."""
         if len(self._total) < _ERRORS_KEPT:
-            self._total.append(total)
+            self._total.append((reserved, settled))
             self._prompt.append(prompt)
         else:
             place = self._next = (self._next + 1) % _ERRORS_KEPT
-            self._total[place], self._prompt[place] = total, prompt
+            self._total[place], self._prompt[place] = (reserved, settled), prompt
 
     def plus(self, other: ErrorFigures) -> ErrorFigures:
         """The figures of both."""
@@ -54,8 +57,14 @@ class ErrorFigures:
         return both
 
     def as_dict(self) -> dict[str, Any]:
-        """Calls, mean error and its 95th percentile; ``prompt`` has those of the prompt's tokens alone."""
-        return {"calls": self.calls, **_figures(self._total), "prompt": _figures(self._prompt)}
+        """Calls, ratio, mean error and its 95th percentile; ``prompt`` has the errors of the prompt's tokens alone.
+
+        An error weighs each call alike, however small; the ratio weighs each by its tokens, as limits do.
+        """
+        reserved, settled = (sum(column) for column in zip(*self._total, strict=True)) if self._total else (0, 0)
+        errors = [abs(one - other) / other for one, other in self._total]
+        ratio = round(reserved / settled, 4) if settled else None
+        return {"calls": self.calls, "ratio": ratio, **_figures(errors), "prompt": _figures(self._prompt)}
 
 
 def _figures(errors: list[float]) -> dict[str, float | None]:
@@ -182,7 +191,7 @@ class Estimate:
         """The call has succeeded: the vendor's ``usage``, and tokens as ``reserved`` and as ``settled`` by limits."""
         self.model.learn_prompt(self._base, self._kind, usage.input)
         if usage.input > 0 and settled > 0:
-            self.model.errors.add(abs(reserved - settled) / settled, abs(self.prompt - usage.input) / usage.input)
+            self.model.errors.add(reserved, settled, abs(self.prompt - usage.input) / usage.input)
         if self._wish.generates and usage.output > 0:
             self.usual.output.add(usage.output / self._wish.choices)
         if self.is_cacheable and usage.input > 0:

@@ -64,6 +64,12 @@ class Formats:
             return f"{self.number(min(percent, 99.99), 2)}{_NARROW}%"
         return f"{self.number(percent, 1)}{_NARROW}%"
 
+    def ratio(self, value: float | None) -> str:
+        """How many times one amount is another."""
+        if value is None or not isfinite(value):
+            return UNKNOWN
+        return f"{self.number(value, 2 if value < 10 else 0)}{_NARROW}\u00d7"
+
     def milliseconds(self, value: float | None) -> str:
         """A latency, in milliseconds below one second."""
         if value is None or not isfinite(value):

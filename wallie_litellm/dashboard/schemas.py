@@ -76,11 +76,15 @@ class ModelStatus(BaseModel):
 
 
 class EstimateErrors(BaseModel):
-    """How far the estimates of recent calls were from what was settled, as a share of this."""
+    """How far the estimates of recent calls were from what was settled, as a share of this.
+
+    ``ratio`` is all tokens that they reserved, of all that were settled: 1.2 are a fifth too many.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     calls: int
+    ratio: float | None
     mean_error: float | None
     p95_error: float | None
 

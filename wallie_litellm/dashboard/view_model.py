@@ -99,8 +99,8 @@ class Provider:
     """A provider's present state, and its figures in the range, ``None`` where there is no ledger.
 
     ``paused_models`` are those of which nothing else is known, ``quiet_models`` the names of those that are called
-    and have no trouble. ``estimate_error`` is the mean of its token estimates' errors, as a share, ``None`` before one
-    is known.
+    and have no trouble. ``reserved_ratio`` is what its recent calls reserved, of what was settled of them, in tokens;
+    ``None`` before one is known.
     """
 
     name: str
@@ -118,7 +118,7 @@ class Provider:
     accounts: Sequence[AccountState] = ()
     paused_models: Mapping[str, float] = field(default_factory=dict)  # seconds, by model
     models: Sequence[ModelState] = ()
-    estimate_error: float | None = None
+    reserved_ratio: float | None = None
     quiet_models: Sequence[str] = ()
 
 
@@ -414,7 +414,7 @@ def _provider(
         [_account(account_name(name, digest), one) for digest, one in sorted(own.get("accounts", {}).items())],
         {model: one["paused_for"] for model, one in plain.items() if one["paused_for"]},
         shown,
-        own.get("estimates", {}).get("mean_error"),
+        own.get("estimates", {}).get("ratio"),
         [model for model in own.get("called_models", ()) if model not in in_trouble],
     )
 

@@ -230,6 +230,17 @@ def _gauges(
         },
     )
     yield _gauge(
+        "wallie_estimate_ratio",
+        "Tokens that recent calls reserved, of those that were settled, of the sums: above 1 too many.",
+        ("provider", "model"),
+        {
+            (name, model): figures["ratio"]
+            for name, one in providers.items()
+            for model, figures in one.get("estimates", {}).get("models", {}).items()
+            if figures["ratio"] is not None
+        },
+    )
+    yield _gauge(
         "wallie_sink_events",
         "Each sink's own counters, such as delivered, failed, dropped and pending.",
         ("sink", "state"),
