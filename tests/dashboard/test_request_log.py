@@ -21,6 +21,9 @@ from wallie_litellm.guard import Guard
 from wallie_litellm.telemetry.bus import Bus
 
 
+_AGES = {"answered": 60, "rescued": 50, "failed": 40, "old": 90_000, "running": 5}  # seconds since they were opened
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the ledger is, and a configuration that names it."""
@@ -42,9 +45,7 @@ def log(folder: Path) -> Iterator[tuple[httpx.Client, dict[str, str]]]:
     assert sink is not None
     bus.add(sink)
     now = time.time()
-    ids = {
-        name: new_id(now - age) for name, age in (("answered", 60), ("rescued", 50), ("failed", 40), ("old", 90_000))
-    }
+    ids = {name: new_id(now - age) for name, age in _AGES.items()}
 
     def call(name: str, number: int, **more: Any) -> Any:
         at = more.pop("at", now - {"answered": 30, "rescued": 20, "failed": 10}.get(name, 0) + number)
@@ -62,6 +63,7 @@ def log(folder: Path) -> Iterator[tuple[httpx.Client, dict[str, str]]]:
         ended(lost),
         old := call("old", 1, at=now - 90_000, feature="chat", user_id="maria"),
         ended(old),
+        call("running", 1, feature="chat", **broken),
     ):
         bus.publish(event)
     assert bus.flush_blocking(20)
@@ -119,6 +121,16 @@ def test_a_request_has_its_attempts_in_order(log: Log) -> None:
     ]
 
 
+def test_of_a_request_under_way_its_attempts_so_far_are_shown(log: Log) -> None:
+    client, ids = log
+    found = client.get(f"api/requests/{ids['running']}").json()
+    assert (found["request"], [call["error"] for call in found["attempts"]]) == (None, ["HTTP 503"])
+    page = client.get(f"requests/{ids['running']}")
+    assert (page.status_code, page.text.count("data-attempt=")) == (200, 1)
+    assert "This request is under way" in page.text
+    assert "This request is under way" not in client.get(f"requests/{ids['rescued']}").text
+
+
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
@@ -153,12 +165,12 @@ def test_a_providers_page_has_its_errors_models_and_failures_with_their_requests
     client, ids = log
     page = client.get("providers/openai").text
     failed = page.partition('id="panel-failures"')[2]
-    assert [name for name in ("failed", "rescued", "answered") if ids[name] in failed] == ["failed", "rescued"]
+    assert [name for name in ids if ids[name] in failed] == ["rescued", "failed", "running"]
     assert f'href="/wallie/requests/{ids["rescued"]}"' in failed
     assert "HTTP 503" in page.partition('id="panel-kinds"')[2].partition("</section>")[0]
     assert "HTTP 500: 100% &lt;i&gt;" in page
     assert 'data-model="gpt-4o-mini"' in page
-    assert 'data-field="attempts" data-value="3"' in page
+    assert 'data-field="attempts" data-value="4"' in page
     assert 'data-dimension="rpd"' in page
     assert "confirm?action=open_circuit&amp;provider=openai" in page
     assert client.get("providers/nothing").status_code == 404
@@ -178,6 +190,8 @@ def test_the_command_tells_the_same_of_a_server_and_of_its_ledger(
         ("--limit", 1, "--since", "30h", "--until", "20h"),
         (ids["rescued"],),
         (ids["rescued"], "--json"),
+        (ids["running"],),
+        (ids["running"], "--json"),
     ):
         told, read = run("requests", *options, *server), run("requests", *options, *file)
         assert (told.exit_code, told.stderr) == (0, "")

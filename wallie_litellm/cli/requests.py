@@ -126,7 +126,8 @@ def _one_of_ledger(config: str | None, request_id: str) -> dict[str, Any]:
     if found is None:
         say(f"no request {request_id} is on record", err=True)
         sys.exit(FAILED)
-    return {"request": _timed(found[0]), "attempts": list(map(_timed, found[1]))}
+    one, attempts = found
+    return {"request": None if one is None else _timed(one), "attempts": list(map(_timed, attempts))}
 
 
 def _ask(config: str | None, question: Any) -> Any:
@@ -181,6 +182,11 @@ def _listed(log: Mapping[str, Any]) -> Iterator[str]:
 
 def _described(found: Mapping[str, Any]) -> Iterator[str]:
     one = found["request"]
+    if one is None:
+        yield "This request is under way, or its process ended before it did: its attempts so far."
+        yield ""
+        yield from _called(found["attempts"])
+        return
     opened = datetime.fromtimestamp(int(one["request_id"][:12], 16) / 1000, UTC)
     facts = {
         "request": one["request_id"],
@@ -198,13 +204,15 @@ def _described(found: Mapping[str, Any]) -> Iterator[str]:
         yield "No call was made."
         return
     yield ""
-    yield from aligned(list(_attempts(found["attempts"])), right=(0, 5, 6, 7, 8, 9))
+    yield from _called(found["attempts"])
 
 
-def _attempts(attempts: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
-    yield ("", "ended (UTC)", "outcome", "provider", "deployment", "took", "first", "waited", "tokens", "USD", "")
-    for one in attempts:
-        yield (
+def _called(attempts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    rows: list[tuple[str, ...]] = [
+        ("", "ended (UTC)", "outcome", "provider", "deployment", "took", "first", "waited", "tokens", "USD", "")
+    ]
+    rows += [
+        (
             str(one["number"]),
             moment(one["at"]),
             one["outcome"] + (" (hedge)" if one["hedge"] else ""),
@@ -215,6 +223,9 @@ def _attempts(attempts: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]
             _money(one["cost_usd"]),
             text(one["error"]) if one["error"] else "",
         )
+        for one in attempts
+    ]
+    yield from aligned(rows, right=(0, 5, 6, 7, 8, 9))
 
 
 def _outcome(one: Mapping[str, Any]) -> str:

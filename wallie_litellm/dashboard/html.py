@@ -249,13 +249,24 @@ def render_requests(
 
 
 def render_request(
-    one: Mapping[str, Any], attempts: Sequence[Mapping[str, Any]], *, language: str, base: str, zone: str = "UTC"
+    request_id: str,
+    one: Mapping[str, Any] | None,
+    attempts: Sequence[Mapping[str, Any]],
+    *,
+    language: str,
+    base: str,
+    zone: str = "UTC",
 ) -> str:
-    """One request, with its attempts in order."""
-    t, formats = translator(language), Formats(language, zone)
-    clock = _clock(formats)
+    """One request, with its attempts in order; ``one`` is ``None`` where it has not ended."""
+    formats = Formats(language, zone)
+    facts = [] if one is None else _request_facts(one, formats, translator(language))
+    values = {"request_id": request_id, "ended": one is not None, "attempts": attempts, "facts": facts}
+    return _render("request.html", language, formats=formats, base=base, clock=_clock(formats), **values)
+
+
+def _request_facts(one: Mapping[str, Any], formats: Formats, t: Translator) -> list[tuple[str, str]]:
     facts = {
-        t("column.time", zone=zone): clock(one["at"]),
+        t("column.time", zone=formats.zone): _clock(formats)(one["at"]),
         t("column.outcome"): t("requests.answered") if one["success"] else t("requests.not_answered"),
         t("column.feature"): one["feature"],
         t("column.user"): one["user_id"],
@@ -269,9 +280,7 @@ def render_request(
         t("routing.reason"): "; ".join(filter(None, (one["error"], one["why"]))),
     }
     shown = [(name, str(value)) for name, value in facts.items() if value]
-    shown += [(name, str(value)) for name, value in (one["metadata"] or {}).items()]
-    values = {"one": one, "attempts": attempts, "facts": shown, "base": base, "clock": clock}
-    return _render("request.html", language, formats=formats, **values)
+    return shown + [(name, str(value)) for name, value in (one["metadata"] or {}).items()]
 
 
 def _clock(formats: Formats) -> Callable[[float], str]:

@@ -36,9 +36,12 @@ class RequestLog(BaseModel):
 
 
 class LoggedRequest(BaseModel):
-    """One request, with its attempts in order."""
+    """One request, with its attempts in order.
 
-    request: dict[str, Any]
+    ``request`` is null while it is under way, and of one whose process ended before it did.
+    """
+
+    request: dict[str, Any] | None
     attempts: list[dict[str, Any]] = Field(description="rows of wallie_attempts")
 
 
@@ -102,7 +105,8 @@ class _RequestApi:
             raise ApiError(422, "wallie_bad_request", f"request_id: {wrong}") from wrong
         if found is None:
             raise ApiError(404, "wallie_unknown_request", f"no request {request_id!r} is on record")
-        return LoggedRequest(request=_timed(found[0]), attempts=list(map(_timed, found[1])))
+        one, attempts = found
+        return LoggedRequest(request=None if one is None else _timed(one), attempts=list(map(_timed, attempts)))
 
 
 class _RequestPages:
@@ -145,9 +149,8 @@ class _RequestPages:
             found = None
         if found is None:
             raise PageError(404, "problem.no_request")
-        one, attempts = found
-        language, base = language_of(request), base_of(request)
-        return page_response(render_request(one, attempts, language=language, base=base, zone=self._zone))
+        shown = {"language": language_of(request), "base": base_of(request), "zone": self._zone}
+        return page_response(render_request(request_id, *found, **shown))
 
     @property
     def _zone(self) -> str:

@@ -202,16 +202,19 @@ class LedgerQueries:
         """The last ``limit`` requests that are wanted, the latest first, by the names of the table's columns."""
         return [dict(row._mapping) for row in await self._rows(latest_requests(wanted, limit))]
 
-    async def request(self, request_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-        """A request and its attempts, in order; ``None`` where it is not on record.
+    async def request(self, request_id: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]]] | None:
+        """A request and its attempts, in order; ``None`` where neither is on record.
+
+        A request goes on record when it ends: until then there are its attempts alone.
 
         Raises:
             ValueError: that is no request's id.
         """
         found = await self._rows(one_request(request_id))
-        if not found:
+        calls = [dict(row._mapping) for row in await self._rows(attempts_of(request_id))]
+        if not found and not calls:
             return None
-        return dict(found[0]._mapping), [dict(row._mapping) for row in await self._rows(attempts_of(request_id))]
+        return dict(found[0]._mapping) if found else None, calls
 
     async def last_failures(self, since: float) -> list[RecordedFailure]:
         """The last failed attempt of each provider that had any; those that the caller caused do not count."""
