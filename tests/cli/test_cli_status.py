@@ -7,10 +7,13 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
+from ledger_query_fixtures import write_events
+from ledger_support import ended, settled
 from ports import free_port
 from redis_support import RedisServer, SlowLink
 from status_support import PASSWORD, SECTIONS, exchange, report_of
@@ -18,7 +21,11 @@ from support import until
 from turns import Turns
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.dashboard.formats import Formats
+from wallie_litellm.events import BreakerChanged, Event, FellBack, HealthChanged, new_id
 from wallie_litellm.guard import Guard
+from wallie_litellm.ledger.engine import open_engine, writing
+from wallie_litellm.ledger.migrations import migrate
 from wallie_litellm.limiter.redis.layout import WORKERS
 
 
@@ -129,6 +136,61 @@ def test_without_redis_one_line_says_that_limits_are_per_process(status: Callabl
     result = status("memory", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["store"] == {"scope": "process", "state": "ok", "error": None}
+
+
+def outage(now: float) -> list[Event]:
+    """A provider goes down, and its requests go to another one."""
+    failed = settled(at=now - 60, success=False, outcome="server_error", error="HTTP 503", cost_usd=0.0)
+    rescue = settled(at=now - 59, provider="anthropic", model="claude-sonnet-4")
+    return [
+        HealthChanged(new_id(now), now - 7_200, "openai", "healthy", "down", "HTTP 503"),
+        BreakerChanged(new_id(now), now - 7_200, "openai", "closed", "open", "HTTP 503", 30.0),
+        FellBack(new_id(now), now - 59, "r", "gpt-4o", "claude-sonnet-4", "openai", "HTTP 503", None, None),
+        *(failed, rescue, ended(failed, rescue), ended(failed)),
+    ]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_without_redis_the_sentence_is_what_is_on_record(
+    status: Callable[..., Result], ledger_file: Callable[..., str], zone: str
+) -> None:
+    now = time.time()
+    sections = {"ledger": {"url": ledger_file(outage(now))}, "dashboard": {"timezone": zone}}
+    since = Formats("en", zone).minute(now - 7_200, now)
+    expected = (
+        f"As last recorded: openai down since {since}; "
+        "in the last five minutes 1 request went to claude-sonnet-4, 1 failed."
+    )
+    assert status("memory", **sections).stdout.splitlines()[0] == expected
+    assert json.loads(status("memory", "--json", **sections).stdout)["summary"] == {"sentence": expected}
+
+
+async def test_with_redis_the_sentence_is_of_its_breakers_and_of_the_ledgers_records(
+    join: Callable[[], Guard],
+    read: Callable[..., dict[str, Any]],
+    status: Callable[..., Result],
+    server: RedisServer,
+    tmp_path: Path,
+) -> None:
+    guard, now = join(), time.time()
+    guard.open_circuit("openai")
+    await until(lambda: read()["providers"]["openai"]["breaker"]["state"] == "forced_open")
+    assert status(server.url).stdout.splitlines()[0] == (
+        "openai stopped by an operator. What became of requests is not known: there is no ledger."
+    )
+    engine = open_engine(url := f"sqlite:///{tmp_path}/wallie.db")
+    async with writing(engine) as connection:
+        await connection.run_sync(migrate)
+    await write_events(engine, [BreakerChanged(new_id(now), now - 60, "openai", "closed", "forced_open", "", None)])
+    await engine.dispose()
+    since = Formats("en").minute(now - 60, now)
+    assert status(server.url, ledger={"url": url}).stdout.splitlines()[0] == (
+        f"openai stopped by an operator since {since}; no requests in the last five minutes."
+    )
+    guard.release_circuit("openai")
+    guard.close_circuit("openai")
+    await until(lambda: read()["providers"]["openai"]["breaker"]["state"] == "closed")
+    assert read()["summary"]["sentence"].startswith("All providers answer.")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from wallie_litellm.events import new_id
 from wallie_litellm.guard import Guard
 from wallie_litellm.telemetry.bus import Bus
 
-
 _AGES = {"answered": 60, "rescued": 50, "failed": 40, "old": 90_000, "running": 5}  # seconds since they were opened
 
 

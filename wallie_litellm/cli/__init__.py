@@ -20,6 +20,7 @@
 ``playbook``      ``playbook``: what to do when an alert comes
 ``fleet_report``  the fleet as Redis has it
 ``ledger_forecasts``  when limits per day run out, as the ledger has their use
+``impact_report``  whether callers are hurt, from Redis and the ledger
 ``usage_report``  what was used in the last 24 hours
 ``export_file``   where an export is written: standard output, or a file that appears when it is complete
 ``remote``        the options of commands that can ask a running proxy or dashboard

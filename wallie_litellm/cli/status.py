@@ -30,8 +30,8 @@ _NO_BREAKER: Final = {
 }  # of a model against which nothing is known
 _FAR_ABOVE: Final = 2.0  # tokens reserved of those used, above which the reason is said
 _PER_PROCESS: Final = (
-    "Limits are per process: WALLIE_REDIS_URL (or wallie.store.url) shares them, and a running process's own "
-    "numbers are its guard.status(), or at --url."
+    "Limits and breakers are per process: WALLIE_REDIS_URL (or wallie.store.url) shares them, and a running process's "
+    "own numbers are its guard.status(), or at --url."
 )
 
 
@@ -61,7 +61,8 @@ def status_command(url: str | None, insecure: bool, config: str | None, as_json:
     """Show limits, breakers and workers, and what was used in the last 24 hours.
 
     With --url as a running proxy or dashboard has them; else as the Redis has them that the workers share, and as the
-    ledger has them, which also says when limits per day run out. Limits per minute have no forecast without --url.
+    ledger has them, which also says when limits per day run out. First whether callers are hurt, in one sentence: without
+    Redis and --url from what is on record. Limits per minute have no forecast without --url.
 
     The exit code is 0, 1 if the server at --url or Redis cannot be read, and 2 if the configuration is wrong.
     """
@@ -118,6 +119,7 @@ def _watch(look: Callable[[], _View], seconds: float, *, as_json: bool) -> None:
 
 
 def _from_store(loaded: RouterConfig, *, as_json: bool) -> _View:
+    from wallie_litellm.cli.impact_report import add_sentence
     from wallie_litellm.config.values import mask_url
     from wallie_litellm.core.scrubbing import one_line
 
@@ -135,6 +137,8 @@ def _from_store(loaded: RouterConfig, *, as_json: bool) -> _View:
         view = _View(report, list(fleet_lines(report, mask_url(url))))
         if missing:
             view.lines.append(one_line(missing))
+    if said := add_sentence(report, loaded):
+        view.lines.insert(0, one_line(said))
     _add_usage(view, report, loaded)
     return view
 
