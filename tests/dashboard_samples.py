@@ -24,6 +24,7 @@ from wallie_litellm.dashboard.view_model import (
     Provider,
     Quota,
     RoutingState,
+    Series,
     Snapshot,
     TimeBucket,
     Worker,
@@ -116,7 +117,7 @@ def provider(name: str, health: str = "healthy", breaker: str = "closed", quotas
     return Provider(name, health, breaker, None, 0, None, 0.0, 2, 0, quotas, totals(name), requests(name))
 
 
-def figures(names: Sequence[str], **changed: object) -> Figures:
+def figures(names: Sequence[str], events: Sequence[ChartEvent] = (), **changed: object) -> Figures:
     """The figures of a ledger of the last 24 hours with providers of these names."""
     begins = NOW - 86_400 - 900
     plain = Figures(
@@ -133,7 +134,7 @@ def figures(names: Sequence[str], **changed: object) -> Figures:
             unpriced=0,
             estimated=0,
         ),
-        buckets=[_bucket(int(begins) // 3_600 * 3_600 + hour * 3_600, hour, names) for hour in range(25)],
+        series=series(begins, names, events),
         alerts=(),
         history=(),
         kpis=[
@@ -147,6 +148,12 @@ def figures(names: Sequence[str], **changed: object) -> Figures:
         usage=UsageTable("provider", [UsageLine(name, totals(name), requests(name)) for name in names]),
     )
     return replace(plain, **changed)  # type: ignore[arg-type]
+
+
+def series(begins: float, names: Sequence[str], events: Sequence[ChartEvent] = ()) -> Series:
+    """A day by hours."""
+    first = int(begins) // 3_600 * 3_600
+    return Series(begins, None, 3_600, [_bucket(first + hour * 3_600, hour, names) for hour in range(25)], events)
 
 
 def _bucket(start: int, hour: int, names: Sequence[str]) -> TimeBucket:
@@ -349,7 +356,15 @@ def empty() -> Snapshot:
     unknown = [replace(kpi, actual=None, passed=None) for kpi in figures([]).kpis]
     no_requests = replace(requests(None), requests=0, successes=0, by_caller=0, fallbacks=0, latency=Latency())
     none = UsageTable("provider", [])
-    found = figures([], total=nothing, requests=no_requests, costs=costs, kpis=unknown, buckets=(), usage=none)
+    found = figures(
+        [],
+        total=nothing,
+        requests=no_requests,
+        costs=costs,
+        kpis=unknown,
+        series=Series(NOW, None, 3_600, ()),
+        usage=none,
+    )
     return snapshot((), found, fleet=Fleet("process", "ok", None, None, 1, (), None))
 
 

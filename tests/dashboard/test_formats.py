@@ -8,7 +8,7 @@ import pytest
 
 from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.formats import UNKNOWN, Formats
-from wallie_litellm.dashboard.view_model import ChartEvent, TimeBucket
+from wallie_litellm.dashboard.view_model import ChartEvent, Series, TimeBucket
 
 EN, ES = Formats("en"), Formats("es")
 
@@ -118,13 +118,13 @@ def test_events_are_marked_where_they_happened_and_those_of_one_kind_that_would_
             (700, "closed"),
         )
     ]
-    marks = charts.marks(events, buckets, 60)
+    marks = charts.marks(Series(0, None, 60, buckets, events))
     assert [(mark.x, mark.kind, len(mark.events)) for mark in marks] == [
         (10.0, "opened", 2),
         (pytest.approx(10.33, abs=0.01), "closed", 1),
         (50.0, "opened", 1),
     ]
-    assert charts.marks(events, [], 60) == []
+    assert charts.marks(Series(0, None, 60, (), events)) == []
 
 
 def test_times_are_those_of_the_zone() -> None:

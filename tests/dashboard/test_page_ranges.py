@@ -10,7 +10,7 @@ from ledger_support import settled
 
 from wallie_litellm.clock import DAY
 from wallie_litellm.dashboard.page_ranges import chosen_range, range_of
-from wallie_litellm.dashboard.queries import ends_of
+from wallie_litellm.dashboard.series_queries import ends_of
 from wallie_litellm.dashboard.view_model import RANGES
 
 MakeApp = Callable[..., Any]

@@ -256,9 +256,9 @@ async def test_the_snapshot_has_the_ledgers_figures(service: DashboardService, t
         ("action", "maria", "open_circuit", "bad answers")
     ]
     assert {one.name: one.actual for one in figures.kpis}["critical_alerts"] == 1
-    assert sum(sum(bucket.attempts.values()) for bucket in figures.buckets) == 2
-    assert sum(bucket.failures for bucket in figures.buckets) == 1
-    assert len(figures.buckets) == 61  # the first and the last are cut
+    assert sum(sum(bucket.attempts.values()) for bucket in figures.series.buckets) == 2
+    assert sum(bucket.failures for bucket in figures.series.buckets) == 1
+    assert len(figures.series.buckets) == 61  # the first and the last are cut
 
 
 async def test_the_last_minutes_and_the_day_are_read_beside_the_range(

@@ -61,8 +61,8 @@ def status_command(url: str | None, insecure: bool, config: str | None, as_json:
     """Show limits, breakers and workers, and what was used in the last 24 hours.
 
     With --url as a running proxy or dashboard has them; else as the Redis has them that the workers share, and as the
-    ledger has them, which also says when limits per day run out. First whether callers are hurt, in one sentence: without
-    Redis and --url from what is on record. Limits per minute have no forecast without --url.
+    ledger has them, which also says when limits per day run out. First whether callers are hurt, in one sentence:
+    without Redis and --url from what is on record. Limits per minute have no forecast without --url.
 
     The exit code is 0, 1 if the server at --url or Redis cannot be read, and 2 if the configuration is wrong.
     """

@@ -47,6 +47,8 @@
 ``chart_names``     names of time buckets and of marks
 ``chain_shares``    which share each member of a chain served
 ``chain_routes``    the API's route that says so
+``series_queries``  points and marks of the charts
+``series_routes``   the API's route of these
 ``charts``          positions of bars and lines
 ``formats``         numbers and times for people
 ``translations``    the page's texts

@@ -27,6 +27,7 @@ from wallie_litellm.dashboard.schemas import (
     Status,
     Usage,
 )
+from wallie_litellm.dashboard.series_routes import add_series_route
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.source import Action
 from wallie_litellm.dashboard.summary_route import add_summary_route
@@ -94,6 +95,7 @@ def api_router(service: DashboardService, authenticator: Authenticator) -> APIRo
     _add_ledger_routes(router, _LedgerRoutes(service))
     add_request_routes(router, service)
     add_chain_route(router, service)
+    add_series_route(router, service)
     add_experiment_routes(router, service, _ACTION_ERRORS)
     add_switch_route(router, service, _ACTION_ERRORS)
     add_reload_route(router, service, _ACTION_ERRORS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import floor, isfinite, log10
 from typing import Final
 
-from wallie_litellm.dashboard.view_model import ChartEvent, TimeBucket
+from wallie_litellm.dashboard.view_model import ChartEvent, Series, TimeBucket
 
 WIDTH: Final = 600
 HEIGHT: Final = 120
@@ -103,16 +103,13 @@ def line(buckets: Sequence[TimeBucket], *values: Callable[[TimeBucket], float | 
     return Chart(top, slots, lines, _ticks(buckets))
 
 
-def marks(events: Sequence[ChartEvent], buckets: Sequence[TimeBucket], step: int) -> list[Mark]:
-    """``events``, which are in order of time, on a chart of ``buckets`` of ``step`` seconds.
-
-    Those of one kind that would lie on each other are one mark.
-    """
-    if not buckets:
+def marks(series: Series) -> list[Mark]:
+    """The events of ``series`` on its charts: those of one kind that would lie on each other are one mark."""
+    if not series.buckets:
         return []
-    begins, length = buckets[0].start, len(buckets) * step
+    begins, length = series.buckets[0].start, len(series.buckets) * series.step
     found: list[Mark] = []
-    for event in events:
+    for event in series.events:
         x = _short((event.at - begins) / length * 100)
         last = next((mark for mark in reversed(found) if mark.kind == event.kind), None)
         if last is not None and x - last.x < _APART:

@@ -125,7 +125,7 @@ def render_panels(snapshot: Snapshot, language: str) -> str:
         series=names,
         charts=None if figures is None else _charts(figures, names),
         clock=lambda at: formats.clock(at, snapshot.at),
-        marks=[] if figures is None else charts.marks(figures.events, figures.buckets, snapshot.range.step),
+        marks=[] if figures is None else charts.marks(figures.series),
         mark_text=mark_text(translator(language), lambda at: formats.clock(at, snapshot.at)),
         chains=[] if figures is None else chain_shares(figures.asked, snapshot.routing.chains),
         on_axis=on_axis,
@@ -467,11 +467,13 @@ def error_text(failure: RecordedFailure | FailureKind) -> str:
 
 
 def _series(figures: Figures | None) -> list[str]:
-    return sorted({name for bucket in figures.buckets for name in bucket.attempts}) if figures is not None else []
+    return (
+        sorted({name for bucket in figures.series.buckets for name in bucket.attempts}) if figures is not None else []
+    )
 
 
 def _charts(figures: Figures, names: Sequence[str]) -> Mapping[str, charts.Chart]:
-    buckets = figures.buckets
+    buckets = figures.series.buckets
     return {
         "cost": charts.stacked(buckets, lambda one: [one.cost_usd.get(name, 0.0) for name in names]),
         "attempts": charts.stacked(buckets, lambda one: [sum(one.attempts.values()) - one.failures, one.failures]),

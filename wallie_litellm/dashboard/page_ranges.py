@@ -37,6 +37,16 @@ def chosen_range(name: str | None, since: str, until: str, now: float) -> Range:
     return free_range(begins, last)
 
 
+def strict_range(name: str | None, since: str | None, until: str | None, now: float) -> Range:
+    """The range that a program asks for, by its name or by its ends.
+
+    Raises:
+        ValueError: the name is unknown, or the ends make no sense; the message says what is expected.
+    """
+    stretch_of(name, since, until, DEFAULT_RANGE, now)
+    return chosen_range(name, since or "", until or "", now)
+
+
 def free_range(since: float, until: float) -> Range:
     """The range between two times, in whole minutes."""
     first, last = int(since // _MINUTE) * _MINUTE, -int(-until // _MINUTE) * _MINUTE

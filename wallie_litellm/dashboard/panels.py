@@ -18,9 +18,10 @@ from wallie_litellm.core.last_used import LastUsed
 from wallie_litellm.dashboard.impact import assess_impact
 from wallie_litellm.dashboard.ledger_reader import LedgerReader, LedgerUnavailable
 from wallie_litellm.dashboard.page_ranges import range_of
-from wallie_litellm.dashboard.queries import ends_of, gather_figures, gather_recent
+from wallie_litellm.dashboard.queries import gather_figures, gather_recent
 from wallie_litellm.dashboard.recent_queries import gather_health_day, gather_recent_traffic
 from wallie_litellm.dashboard.recent_traffic import HealthDay, Impact, RecentTraffic
+from wallie_litellm.dashboard.series_queries import ends_of
 from wallie_litellm.dashboard.single_flight import SingleFlight
 from wallie_litellm.dashboard.source import DashboardSource
 from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, By, UsageTable, gather_usage

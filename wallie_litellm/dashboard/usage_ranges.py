@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from wallie_litellm.config import parse_duration
 from wallie_litellm.core.iso_time import iso_time
-from wallie_litellm.dashboard.queries import beginning
 from wallie_litellm.dashboard.schemas import Usage, UsageRow
+from wallie_litellm.dashboard.series_queries import beginning
 from wallie_litellm.dashboard.usage_tables import By, gather_usage
 from wallie_litellm.dashboard.view_model import RANGES
 from wallie_litellm.ledger.figures import RequestTotals, Totals

@@ -171,6 +171,20 @@ class ChartEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Series:
+    """What charts show from ``since`` to before ``until``, which is ``None`` for now: a bucket each ``step`` seconds.
+
+    ``events``, which are marked, are in order of time.
+    """
+
+    since: float
+    until: float | None
+    step: int
+    buckets: Sequence[TimeBucket]
+    events: Sequence[ChartEvent] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Costs:
     """Cost today and this month (UTC), and in the range (``spent``)."""
 
@@ -214,12 +228,11 @@ class Figures:
     total: Totals
     requests: RequestTotals
     costs: Costs
-    buckets: Sequence[TimeBucket]
+    series: Series
     alerts: Sequence[Alert]
     history: Sequence[HistoryRow]
     kpis: Sequence[Kpi]
     experiments: Sequence[ExperimentFigures] = ()
-    events: Sequence[ChartEvent] = ()
     usage: UsageTable = field(default_factory=UsageTable)
     asked: Sequence[RequestTotals] = ()  # by the group that was asked for and the provider
     until: float | None = None
