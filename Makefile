@@ -1,6 +1,7 @@
 PYTHON ?= python3
-BIN := .venv/bin
-STAMP := .venv/.installed
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
 SERVE ?= 1
 FAST := tests/core tests/config tests/guard tests/limiter tests/routing tests/telemetry tests/architecture \
 	$(addprefix --ignore tests/,telemetry/test_posthog_outages.py limiter/leased/test_fleet_simulation.py \
@@ -17,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 OTHER := .venv-litellm-$(VERSION)
 ON_OTHER := $(wildcard $(addprefix tests/,litellm_adapter guard failover drop_in proxy))
 
-.PHONY: demo assistant test test-fast test-litellm sdk-trials wheel-trial lint site bench screenshot format clean
+.PHONY: demo assistant test test-fast test-python test-litellm sdk-trials wheel-trial lint site bench screenshot format clean
 
 demo: $(STAMP)
 	$(BIN)/wallie-litellm demo $(if $(filter 0,$(SERVE)),--no-serve)
@@ -33,6 +34,10 @@ test: $(STAMP)
 # The rules, without proxies, browsers, databases, Redis and the long runs: for the minutes of development.
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses logical $(FAST)
+
+# The whole suite on another Python, in an environment of its own: make test-python PYTHON=python3.14
+test-python:
+	$(MAKE) test VENV=.venv-$(notdir $(PYTHON))
 
 # The seam to LiteLLM on another release of it: make test-litellm VERSION=1.106.2
 test-litellm:
@@ -76,9 +81,9 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv .venv-litellm-* .venv-sdk-trials .venv-reliability examples/sdk_trials/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-python* .venv-litellm-* .venv-sdk-trials .venv-reliability examples/sdk_trials/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
