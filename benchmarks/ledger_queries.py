@@ -8,6 +8,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -17,6 +18,11 @@ from benchmarks.harness import Report
 from wallie_litellm.config import KpiSettings
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.dashboard.chain_shares import gather_asked
+from wallie_litellm.dashboard.provider_queries import gather_provider_day
+from wallie_litellm.dashboard.queries import ends_of, gather_figures, gather_recent
+from wallie_litellm.dashboard.recent_queries import gather_health_day, gather_recent_traffic
+from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, TABS, gather_usage
+from wallie_litellm.dashboard.view_model import RANGES, Range
 from wallie_litellm.events import Ended, Settled
 from wallie_litellm.ledger.aggregates import ATTEMPTS, Question, from_records
 from wallie_litellm.ledger.engine import open_engine, writing
@@ -25,6 +31,7 @@ from wallie_litellm.ledger.kpis import measure_kpis
 from wallie_litellm.ledger.migrations import migrate
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.records import Record, record_of
+from wallie_litellm.ledger.request_log import RequestFilter
 from wallie_litellm.ledger.schema import DAY
 
 GOAL_MS = 50.0
@@ -40,7 +47,7 @@ DEPLOYMENTS = (
     *(("gemini", "gemini-2.0-flash"), ("gemini", "gemini-2.0-flash-thinking"), ("groq", "llama-3.3-70b")),
     *(("groq", "llama-3.1-8b"), ("deepseek", "deepseek-chat")),
 )
-SPANS = {"1 h": (3600, 60), "24 h": (DAY, 900), "7 d": (7 * DAY, DAY), "30 d": (MONTH, DAY)}
+RARE_FEATURE = "feature-rare"  # of 1 request in 100,000
 _BATCH = 10_000
 
 Ask = Callable[[], Awaitable[Any]]
@@ -69,10 +76,11 @@ def run(quick: bool) -> Report:
             "ratio",
         ),
         notes=[
-            "5 providers, 9 models, 8 features, 500 users; as many requests. Times are from asking to the answer as "
+            "5 providers, 9 models, 9 features, 500 users; as many requests. Times are from asking to the answer as "
             "objects, over SQLAlchemy and aiosqlite; CPU is that of the whole process. Users: the 50 dearest, without "
-            "percentiles. Charts have steps of a minute, a quarter of an hour, a day and a day. Plain SQL is the same "
-            "grouping of the records themselves, without any percentile."
+            "percentiles. Charts have the page's steps: a minute, an hour, 6 hours and a day. Of the request log the "
+            "last 50 of 30 days; page is all that it asks with nothing kept from before, KPIs included, which it asks "
+            "every 5 minutes. Plain SQL is the same grouping of the records themselves, without any percentile."
         ],
     )
     with tempfile.TemporaryDirectory() as place:
@@ -132,22 +140,57 @@ def _queries(engine: AsyncEngine) -> Iterator[Query]:
         goal = options.pop("goal", True)
         return Query(name, lambda: queries.totals(since, **options), plain, goal)
 
-    for span, (seconds, step) in SPANS.items():
-        since = NOW - seconds
+    for chosen in RANGES.values():
+        span, step, since = chosen.name, chosen.step, NOW - chosen.seconds
         yield totals(f"totals, {span}", since)
         for by in ("provider", "model", "feature"):
             yield totals(f"by {by}, {span}", since, by=[by])
         yield totals(f"by user, {span}", since, by=["user_id"], percentiles=False, top=50)
         yield totals(f"chart, {span}", since, step=step)
-        yield totals(f"chart by provider, {span}", since, step=step * 4 if step < DAY else step, by=["provider"])
-        yield Query(f"requests, {span}", lambda since=since: queries.requests(since))  # type: ignore[misc]
-        yield Query(f"chains, {span}", lambda since=since: gather_asked(queries, since))  # type: ignore[misc]
-    yield totals("chart in steps of 6 h, 7 d (too many rows)", NOW - 7 * DAY, step=6 * 3600, goal=False)
+        yield totals(f"chart by provider, {span}", since, step=step, by=["provider"], percentiles=False)
+        yield Query(f"requests, {span}", partial(queries.requests, since))
+        yield Query(f"chains, {span}", partial(gather_asked, queries, since))
+        for tab in TABS:
+            yield Query(f"ranking by {tab}, {span}", partial(gather_usage, queries, tab, since))
+        yield Query(f"page, {span}", partial(_ask_for_page, queries, chosen), goal=False)
+    yield from _of_no_range(queries)
+    yield from _request_logs(queries)
+
+
+def _of_no_range(queries: LedgerQueries) -> Iterator[Query]:
     yield Query("cost today", queries.cost_today)
     yield Query("cost of the month, projected", queries.cost_of_month)
-    yield Query("KPIs", lambda: measure_kpis(queries, KpiSettings(), NOW - MONTH))
+    yield Query("KPIs", partial(measure_kpis, queries, KpiSettings(), NOW - MONTH))
     yield Query("alerts", queries.alerts)
     yield Query("transitions", queries.transitions)
+    yield Query("last minutes", partial(gather_recent_traffic, queries, NOW))
+    yield Query("health of a day", partial(gather_health_day, queries, NOW))
+    yield Query("provider's page", partial(gather_provider_day, queries, "openai", NOW), goal=False)
+
+
+def _request_logs(queries: LedgerQueries) -> Iterator[Query]:
+    month = RequestFilter(NOW - MONTH)
+    for what, wanted in {
+        "all": month,
+        "a user": month._replace(user="user-7"),
+        "no such user": month._replace(user="nothing"),
+        "a rare feature": month._replace(feature=RARE_FEATURE),
+        "no such provider": month._replace(provider="nothing"),
+        "no such model": month._replace(model="nothing"),
+        "failed": month._replace(failed=True),
+        "no such error": month._replace(error="nothing"),
+    }.items():
+        yield Query(f"request log, {what}", partial(queries.latest_requests, wanted))
+
+
+async def _ask_for_page(queries: LedgerQueries, chosen: Range) -> None:
+    """What the page asks, in its order."""
+    await gather_figures(queries, chosen, NOW)
+    await gather_usage(queries, DEFAULT_BY, *ends_of(chosen, NOW))
+    await gather_recent(queries)
+    await measure_kpis(queries, KpiSettings(), NOW - MONTH)
+    await gather_recent_traffic(queries, NOW)
+    await gather_health_day(queries, NOW)
 
 
 async def fill(engine: AsyncEngine, attempts: int, now: float = NOW) -> None:
@@ -197,7 +240,7 @@ def _settled(chance: random.Random, number: int, at: float) -> Settled:
         unpriced=False,
         estimated=False,
         charged=Demand(1, prompt + completion, prompt, completion),
-        feature=f"feature-{int(8 * chance.random())}",
+        feature=RARE_FEATURE if number % 100_000 == 0 else f"feature-{int(8 * chance.random())}",
         user_id=f"user-{int(500 * chance.random())}",
         metadata={},
     )

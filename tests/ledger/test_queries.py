@@ -24,6 +24,7 @@ from wallie_litellm.events import (
 from wallie_litellm.ledger.engine import writing
 from wallie_litellm.ledger.figures import Action, Latency, Where
 from wallie_litellm.ledger.queries import LedgerQueries
+from wallie_litellm.ledger.request_log import RequestFilter
 from wallie_litellm.ledger.retention import prune
 from wallie_litellm.ledger.schema import DAY
 
@@ -360,3 +361,16 @@ async def test_queries_write_nothing(engine: AsyncEngine, write: Writer) -> None
     await queries.totals(0, by=["provider"], step=DAY)
     async with writing(engine):  # would wait for another connection's lock
         assert (await queries.first_record_at()) == NOW - 600
+
+
+async def test_pages_of_the_log_are_in_order_of_time_and_have_each_request_once(
+    engine: AsyncEngine, write: Writer
+) -> None:
+    times = {"d": 40.0, "a": 30.0, "c": 30.0, "b": 30.0, "e": 20.0}  # seconds ago
+    await write([ended(attempt(ago), id=name, at=NOW - ago) for name, ago in times.items()])
+    queries, seen, wanted = asking(engine), "", RequestFilter(NOW - 35)
+    while page := await queries.latest_requests(wanted, 2):
+        seen += "".join(row["id"] for row in page)
+        wanted = wanted._replace(before=page[-1]["id"])
+    assert seen == "ecba"
+    assert await queries.latest_requests(wanted._replace(before="pruned"), 2) == []

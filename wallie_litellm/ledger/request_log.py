@@ -32,9 +32,13 @@ class RequestFilter(NamedTuple):
 
 
 def latest_requests(wanted: RequestFilter, limit: int) -> Select[Any]:
-    """The last ``limit`` requests, the latest first."""
-    statement = select(requests).where(requests.c.at >= wanted.since)
-    return statement.where(*_conditions(wanted)).order_by(requests.c.id.desc()).limit(limit)
+    """The last ``limit`` requests, the latest first.
+
+    They are sorted by time, whose index ends the search at ``since``; by id a database may read the whole table.
+    """
+    columns = requests.c
+    statement = select(requests).where(columns.at >= wanted.since, *_conditions(wanted))
+    return statement.order_by(columns.at.desc(), columns.id.desc()).limit(limit)
 
 
 def _conditions(wanted: RequestFilter) -> list[ColumnElement[bool]]:
@@ -57,7 +61,9 @@ def _conditions(wanted: RequestFilter) -> list[ColumnElement[bool]]:
     if wanted.until is not None:
         found.append(columns.at < wanted.until)
     if wanted.before:
-        found.append(columns.id < wanted.before)
+        # Of a row that has been pruned there is no time, and nothing is older than it.
+        last = select(columns.at).where(columns.id == wanted.before).scalar_subquery()
+        found += [columns.at <= last, or_(columns.at < last, columns.id < wanted.before)]
     return found
 
 
