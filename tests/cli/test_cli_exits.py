@@ -10,6 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from wallie_litellm.cli import main
 from wallie_litellm.cli.exits import Commands
 
 RUN = "from wallie_litellm.cli import main; main()"
@@ -26,6 +27,15 @@ def test_an_interrupted_command_says_so_and_its_exit_code_is_not_that_of_a_failu
 
     result = CliRunner().invoke(group, ["waits"])
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("command", [["rehearse", "--streams"], ["status", "--watch"]])
+@pytest.mark.parametrize("value", ["nan", "inf", "1e+308", "soon", ""])
+def test_an_option_that_is_no_number_in_its_range_is_refused_by_its_name(command: list[str], value: str) -> None:
+    result = CliRunner().invoke(main, [*command[:-1], f"{command[-1]}={value}"])
+    assert result.exit_code == 2
+    assert f"Error: Invalid value for '{command[1]}'" in result.stderr
+    assert value in result.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has it")

@@ -25,6 +25,7 @@
 ``export_file``   where an export is written: standard output, or a file that appears when it is complete
 ``remote``        the options of commands that can ask a running proxy or dashboard
 ``http_client``   the HTTP client of those commands
+``option_types``  types of options that click has not
 ``exits``         exit codes, and how errors end a command
 ``tables``        how rows are laid out
 """

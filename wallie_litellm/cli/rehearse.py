@@ -16,6 +16,7 @@ import click
 
 from wallie_litellm.cli.exits import DONE, FAILED, echo_error, load_or_refuse, refuse
 from wallie_litellm.cli.ledger import ledger_errors, ledger_url
+from wallie_litellm.cli.option_types import NumberRange
 
 if TYPE_CHECKING:
     from wallie_litellm.config import RouterConfig
@@ -50,9 +51,7 @@ MOST_WORKERS: Final = 32
 @click.option(
     "--tokens", default="600+200", show_default=True, metavar="IN+OUT", help="Medians of prompts and answers."
 )
-@click.option(
-    "--streams", default=0.0, type=click.FloatRange(0, 1), metavar="SHARE", help="The share that is streamed."
-)
+@click.option("--streams", default=0.0, type=NumberRange(0, 1), metavar="SHARE", help="The share that is streamed.")
 @click.option(
     "--for", "length", default=None, metavar="1h", help="How long; not given: 1h, or what --from-ledger says."
 )

@@ -15,6 +15,7 @@ import click
 from wallie_litellm.cli.exits import DONE, FAILED, INTERRUPTED, echo_error, load_or_refuse
 from wallie_litellm.cli.fleet_report import FleetUnavailable, fleet_lines, fleet_report, nothing
 from wallie_litellm.cli.ledger_forecasts import add_forecasts
+from wallie_litellm.cli.option_types import NumberRange
 from wallie_litellm.cli.remote import running_client, url_options
 from wallie_litellm.cli.tables import aligned, ends, moment, next_probe, percent, text
 from wallie_litellm.core.provider_names import account_name
@@ -33,6 +34,7 @@ _PER_PROCESS: Final = (
     "Limits and breakers are per process: WALLIE_REDIS_URL (or wallie.store.url) shares them, and a running process's "
     "own numbers are its guard.status(), or at --url."
 )
+_LONGEST_WATCH: Final = 86_400.0  # seconds between two looks of --watch
 
 
 @dataclass
@@ -54,7 +56,7 @@ class _View:
     metavar="[SECONDS]",
     is_flag=False,
     flag_value=2.0,
-    type=click.FloatRange(min=0.1),
+    type=NumberRange(0.1, _LONGEST_WATCH),
     help="Again every so many seconds, 2 unless given, until Ctrl-C; with --json one line each time.",
 )
 def status_command(url: str | None, insecure: bool, config: str | None, as_json: bool, watch: float | None) -> None:
