@@ -170,6 +170,7 @@ def settled(**changes: Any) -> Settled:
         "reasoning_tokens": 5,
         "cost_usd": 0.000066,
         "user_id": "u1",
+        "proxy_key": "chat-app",
         "metadata": {"conversationId": "123", "hasRAG": True},
     }
     return event_samples.settled(**{**usual, **changes})
@@ -188,6 +189,7 @@ def ended(*attempts: Settled, **changes: Any) -> Ended:
         "used_fallback": len({attempt.model for attempt in attempts}) > 1,
         "feature": last.feature,
         "user_id": last.user_id,
+        "proxy_key": last.proxy_key,
         "metadata": last.metadata,
         "operation": last.operation,
         "stream": last.stream,
@@ -231,7 +233,9 @@ def assert_sums_are_right(url: str) -> None:
     for grain in (QUARTER, DAY):
         for row in rows(url, select(attempts)):
             start = int(row.at // grain * grain)
-            for key in (("model", row.provider, row.model, row.feature, ""), ("user", "", "", "", row.user_id)):
+            views = [("model", row.provider, row.model, row.feature, ""), ("user", "", "", "", row.user_id)]
+            views += [("key", "", row.model, "", row.proxy_key)] if row.proxy_key else []
+            for key in views:
                 _add(expected.setdefault((grain, start, *key), {}), _of_attempt(row))
             key = (grain, start, "model", row.provider, row.model, row.feature, "")
             if row.outcome == "success":

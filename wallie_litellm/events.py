@@ -26,7 +26,8 @@ class Settled(NamedTuple):
     were charged at the end. ``cached_tokens`` were read from the vendor's cache and ``cache_write_tokens`` written into
     it; both are part of ``prompt_tokens``. ``first_token_ms`` is ``None`` without a stream or content. ``scope`` is the
     pattern of the limits' ``models:`` entry that held for the model, ``None`` where none did. ``hedge`` marks one that
-    was begun while another attempt of the request was still unanswered.
+    was begun while another attempt of the request was still unanswered. ``proxy_key`` names the proxy's virtual key of
+    the request: its alias, else the beginning of its hash, never the key; ``None`` outside a proxy.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Settled(NamedTuple):
     estimated_input: int | None = None  # input tokens reserved at admission
     estimated_output: int | None = None  # output tokens reserved at admission
     hedge: bool = False
+    proxy_key: str | None = None
 
 
 class Ended(NamedTuple):
@@ -76,7 +78,7 @@ class Ended(NamedTuple):
     request itself is the unit. ``auto_tier`` is the tier that ``auto`` chose, or would have, and ``auto_saved_usd``
     what that saved, or would have. ``order`` is the group that was planned first, where its latency put another before
     it. ``wasted_usd`` is the cost of hedges that lost, ``saved_usd`` that of the answer that a cache had. ``why`` are
-    short reasons, without content.
+    short reasons, without content. ``proxy_key`` is that of :class:`Settled`.
     """
 
     id: str
@@ -110,6 +112,7 @@ class Ended(NamedTuple):
     cache_hit: bool = False
     saved_usd: float | None = None
     why: tuple[str, ...] = ()
+    proxy_key: str | None = None
 
     @property
     def served(self) -> Settled | None:

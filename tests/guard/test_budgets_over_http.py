@@ -23,6 +23,7 @@ from wallie_litellm import (
 from wallie_litellm.config import FeatureSettings
 from wallie_litellm.config.budgets import FeatureBudget
 from wallie_litellm.events import BudgetCrossed, Ended, Settled
+from wallie_litellm.guard.context import Caller
 from wallie_litellm.simulator import SimulatedProviders
 
 Make = Callable[..., WallieRouter]
@@ -168,7 +169,7 @@ async def test_a_member_without_a_price_is_never_the_cheapest(make_router: Make)
     entry = {"model_name": "mystery", "litellm_params": {"model": "openai/no-such-model", "api_key": "sk"}}
     router.add_deployment(litellm.Deployment(**entry, model_info={"id": "mystery"}))
     plan = router._planner.plan(
-        "claude-opus-4", {"messages": messages()}, ("chat", None, {}), {"fallbacks": ["mystery", "gpt-4o-mini"]}
+        "claude-opus-4", {"messages": messages()}, Caller("chat"), {"fallbacks": ["mystery", "gpt-4o-mini"]}
     )
     assert (plan.group, [member.group for member in plan.members]) == ("gpt-4o-mini", ["claude-opus-4", "mystery"])
 

@@ -26,7 +26,7 @@ from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.restore import restore
 from wallie_litellm.ledger.schema import DAY, LATENCY, RECORD_TABLES, VERSION, metadata, requests, schema_version
 
-VERSIONS = (1, 2)
+VERSIONS = (1, 2, 3)
 START = 20_500 * DAY
 NOW = START + 6 * DAY
 COUNTS = {"attempt": 160, "request": 160, "alert": 2, "transition": 2, "action": 1, "outside_usage": 1}
@@ -161,8 +161,8 @@ async def test_what_a_process_of_version_1_writes_meanwhile_is_counted(old_url: 
     assert found.latency.p50_ms == pytest.approx(800, rel=0.3)
 
 
-@pytest.mark.parametrize("version", [2], indirect=True)
-async def test_a_process_of_version_2_writes_on_until_it_ends(old_url: str) -> None:
+@pytest.mark.parametrize("version", [2, 3], indirect=True)
+async def test_a_process_of_an_earlier_version_writes_on_until_it_ends(old_url: str) -> None:
     engine = await convert(old_url)
     written = (
         "INSERT INTO wallie_requests (id, at, worker, request_id, model, success, latency_ms, attempts, metadata)"
@@ -172,7 +172,7 @@ async def test_a_process_of_version_2_writes_on_until_it_ends(old_url: str) -> N
         await connection.execute(text(written))
     await engine.dispose()
     (found,) = await fetch(old_url, select(requests).where(requests.c.id == "new"))
-    assert (found.hedged, found.cache_hit, found.wasted_usd, found.why) == (False, False, 0, None)
+    assert (found.hedged, found.cache_hit, found.wasted_usd, found.why, found.proxy_key) == (False, False, 0, None, "")
 
 
 def test_a_start_continues_from_it(old_url: str) -> None:

@@ -128,6 +128,7 @@ def test_a_record_has_the_values_of_its_event(database_url: str, open_sink: Sink
     (request,) = rows(database_url, select(requests))
     assert (request.request_id, request.attempts, request.used_fallback) == (attempt.request_id, 1, True)
     assert {name: request._mapping[name] for name in decided} == decided
+    assert request.proxy_key == "chat-app"
     assert (request.planned, request.why, request.cost_usd) == ("gpt-4o", "tier flash; arm by user", attempt.cost_usd)
     (given,) = rows(database_url, select(feedback))
     assert (given.value, bool(given.request_id)) == (0.75, True)

@@ -379,3 +379,26 @@ def test_no_metadata_is_none(kwargs: dict[str, Any]) -> None:
 
 def test_plain_metadata_of_a_call_is_the_callers() -> None:
     assert tags_of({"metadata": {"feature": "chat", "a": 1}}).metadata == {"a": 1}
+
+
+# The proxy's virtual key
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "name"),
+    [
+        ({"metadata": {"user_api_key_hash": "0123456789abcdef" * 4, "user_api_key_alias": "chat-app"}}, "chat-app"),
+        ({"metadata": {"user_api_key_hash": "0123456789abcdef" * 4, "user_api_key_alias": None}}, "0123456789ab"),
+        ({"metadata": {"user_api_key_hash": "litellm_proxy_master_key"}}, "litellm_proxy_master_key"),
+        ({"metadata": {"user_api_key_hash": "a-key-itself"}}, "4718acc8e4e3"),
+        ({"metadata": {"user_api_key_hash": None, "user_api_key_alias": None}}, None),
+        ({"metadata": {"user_api_key_alias": "chat-app"}}, None),
+        ({"metadata": {"requester_metadata": {"user_api_key_hash": "f" * 64}}}, None),
+        ({"litellm_metadata": {"user_api_key_hash": "f" * 64}, "metadata": {"user_api_key_hash": "0" * 64}}, "f" * 12),
+        ({"user": "u"}, None),
+    ],
+)
+def test_the_proxys_key_is_named_by_its_alias_else_by_its_hash_and_never_by_itself(
+    kwargs: dict[str, Any], name: str | None
+) -> None:
+    assert tags_of(kwargs).proxy_key == name

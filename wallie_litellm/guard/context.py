@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 
 
 class Caller(NamedTuple):
-    """The origin of a request: its product feature, its end user, and the caller's own metadata, fit to be recorded."""
+    """The origin of a request: its product feature, its end user, and the caller's own metadata, fit to be recorded.
+
+    ``proxy_key`` names the proxy's virtual key that it came with.
+    """
 
     feature: str | None = None
     user_id: str | None = None
     metadata: Mapping[str, Any] = {}
+    proxy_key: str | None = None
 
 
 class Route(NamedTuple):

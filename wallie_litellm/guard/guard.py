@@ -142,6 +142,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
         metadata: Mapping[str, Any] | None = None,
         router: RouterView | None = None,
         plan: Plan | None = None,
+        proxy_key: str | None = None,
     ) -> RequestContext:
         """Begin a request for ``group``, as ``router`` serves it; ``deadline`` is in seconds from now.
 
@@ -156,7 +157,7 @@ class Guard(ExperimentActions, OperatorMethods, Reloading):
             raise TypeError(f"deadline: found {deadline!r}, expected seconds from now")
         router = router or self._views.default
         route = Route(router.chain_of(group) if chain is None else chain, router, plan)
-        caller = Caller(feature, user_id, dict(metadata or {}))
+        caller = Caller(feature, user_id, dict(metadata or {}), proxy_key)
         context = self.begin(group, route, caller, operation, stream=stream, priority=priority)
         context.estimated_tokens = estimated_tokens
         if deadline is not None and deadline != math.inf:

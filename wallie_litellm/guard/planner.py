@@ -67,7 +67,8 @@ class Planner:
             if model is None:
                 raise TypeError(NO_MODEL)
             return Plan(model, members)
-        asked = Asked(model, arguments, *caller, stated, self._chain_after, operation, streams, self._scopes_of)
+        origin, key = caller[:3], caller.proxy_key
+        asked = Asked(model, arguments, *origin, stated, self._chain_after, operation, streams, self._scopes_of, key)
         plan = Plan(model or "", members, Decided())
         for step in steps:
             plan = step(plan, asked)

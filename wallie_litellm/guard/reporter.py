@@ -114,13 +114,14 @@ class Reporter:
             attempt.waited * 1000,  # waited_ms
             *bill[:-1],  # prompt_tokens to estimated
             charged,
-            *context.caller,  # feature, user_id, metadata
+            *context.caller[:3],  # feature, user_id, metadata
             None if first is None else (first - attempt.started_at) * 1000,  # first_token_ms
             None if result.reported is None else bill.cache_write_tokens,
             None if reservation is None else reservation.scope or None,
             None if reservation is None else reservation.demand.input,  # estimated_input
             None if reservation is None else reservation.demand.output,  # estimated_output
             attempt.hedge,
+            context.caller.proxy_key,
         )
         context.attempts.append(record)
         if attempt.budget_hold is not None:
@@ -176,10 +177,11 @@ class Reporter:
             context.waited * 1000,  # waited_ms
             served is not None and served.group != context.group,  # used_fallback
             context.last_provider() if served is None else served.provider,
-            *context.caller,  # feature, user_id, metadata
+            *context.caller[:3],  # feature, user_id, metadata
             tuple(context.attempts),  # settled
         )
-        record = Ended(*fields) if decided is None else Ended(*fields, **decided.recorded())
+        routed = {} if decided is None else decided.recorded()
+        record = Ended(*fields, **routed, proxy_key=context.caller.proxy_key)
         self.publish(record)
         if (lately := self.alerts.ended) is not None:
             lately.append(record)

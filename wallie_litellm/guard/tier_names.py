@@ -32,7 +32,7 @@ class TierNames:
         """
         if self._tiers is None:
             return None
-        feature, _, metadata = tags_of(arguments)
+        feature, _, metadata, _ = tags_of(arguments)
         named = self._tiers.name_for(None if model is None else str(model), feature, stated_tier(arguments), metadata)
         return None if named is None else named[0]
 

@@ -32,9 +32,9 @@ from wallie_litellm.ledger.figures import EVERYTHING, Latency, Where
 from wallie_litellm.ledger.ranges import Segment
 from wallie_litellm.ledger.schema import BY_CALLER, FIRST_TOKEN, LATENCY, attempts, requests, usage
 
-Dimension = Literal["provider", "model", "feature", "user_id"]
+Dimension = Literal["provider", "model", "feature", "user_id", "proxy_key"]
 
-DIMENSIONS: Final[tuple[Dimension, ...]] = ("provider", "model", "feature", "user_id")
+DIMENSIONS: Final[tuple[Dimension, ...]] = ("provider", "model", "feature", "user_id", "proxy_key")
 
 Key = tuple[Any, ...]  # the values of a question's key columns: the bucket, then the dimensions
 
@@ -111,7 +111,11 @@ ATTEMPTS: Final = Facts(
         LATENCY: (attempts.c.latency_ms, _answered),
         FIRST_TOKEN: (attempts.c.first_token_ms, attempts.c.first_token_ms.is_not(None)),
     },
-    {"model": frozenset({"provider", "model", "feature"}), "user": frozenset({"user_id"})},
+    {
+        "model": frozenset({"provider", "model", "feature"}),
+        "user": frozenset({"user_id"}),
+        "key": frozenset({"model", "proxy_key"}),
+    },
     "cost_usd",
 )
 
@@ -199,11 +203,16 @@ def _rollup_part(
     inner: Mapping[str, Sequence[Any]],
     part: Segment,
 ) -> Select[Any]:
-    keys = [table.c[name] for name in (*inner, *(("start",) if question.step is not None else ()), *question.by)]
+    keys = {
+        name: _column(table, name)
+        for name in (*inner, *(("start",) if question.step is not None else ()), *question.by)
+    }
     sums = (func.sum(table.c[name]).label(name) for name in names)
     in_view = (table.c.grain == part.grain, table.c.view == facts.view(question), table.c.start >= part.since)
     values = (table.c[name].in_(possible) for name, possible in inner.items())
-    statement = select(*keys, *sums).where(*in_view, *values, *_conditions(table, question)).group_by(*keys)
+    named_keys = (column.label(name) for name, column in keys.items())
+    statement = select(*named_keys, *sums).where(*in_view, *values, *_conditions(table, question))
+    statement = statement.group_by(*keys.values())
     return statement if part.until is None else statement.where(table.c.start < part.until)
 
 
@@ -251,11 +260,11 @@ def by_key(facts: Facts, question: Question, rows: Iterable[Sequence[Any]]) -> d
     return {tuple(row[:at]): Sums(dict(zip(names, row[at:], strict=True))) for row in rows if row[at]}
 
 
-def named(question: Question, key: Key) -> tuple[int | None, str | None, str | None, str | None, str | None]:
-    """``key`` as the bucket's start and the dimensions; ``None`` for those without groups."""
+def named(question: Question, key: Key) -> dict[str, Any]:
+    """``key`` as the bucket's ``start`` and the dimensions; ``None`` for those without groups."""
     bucket = None if question.step is None else int(key[0])
     values = dict(zip(question.by, key[width(question) - len(question.by) :], strict=True))
-    return bucket, values.get("provider"), values.get("model"), values.get("feature"), values.get("user_id")
+    return {"start": bucket, **{name: values.get(name) for name in DIMENSIONS}}
 
 
 def width(question: Question) -> int:
@@ -280,6 +289,13 @@ def within(table: Table, question: Question, since: float, until: float | None) 
 
 
 def _conditions(table: Table, question: Question) -> list[ColumnElement[bool]]:
-    stated = ((table.c[name], getattr(question.where, name)) for name in DIMENSIONS)
-    found: list[ColumnElement[bool]] = [column == value for column, value in stated if value is not None]
-    return found if question.only is None else [*found, table.c[question.by[0]].in_(question.only)]
+    stated = ((name, getattr(question.where, name)) for name in DIMENSIONS)
+    found: list[ColumnElement[bool]] = [_column(table, name) == value for name, value in stated if value is not None]
+    if "proxy_key" in question.by:  # the roll-up has only what came with one
+        found.append(_column(table, "proxy_key") != "")
+    return found if question.only is None else [*found, _column(table, question.by[0]).in_(question.only)]
+
+
+def _column(table: Table, name: str) -> Column[Any]:
+    """The column of a dimension; a roll-up has the proxy's key in that of the user, see ``schema.usage``."""
+    return table.c["user_id" if name == "proxy_key" and "proxy_key" not in table.c else name]

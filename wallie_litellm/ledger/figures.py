@@ -15,6 +15,7 @@ class Where:
     model: str | None = None
     feature: str | None = None
     user_id: str | None = None
+    proxy_key: str | None = None
 
 
 EVERYTHING: Final = Where()  # every record
@@ -32,7 +33,8 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over attempts. The first five fields identify the group; those that were not grouped by are ``None``.
+    """Sums over attempts. The first five fields and ``proxy_key`` identify the group; others than its own are
+    ``None``.
 
     ``start`` is when the time bucket begins. ``by_caller`` counts failures that the caller caused, ``cache_hits`` are
     among the ``successes``. ``cost_usd`` is of the attempts with a known price, ``None`` when all are ``unpriced``;
@@ -61,6 +63,7 @@ class Totals:
     cost_usd: float | None
     unpriced: int
     estimated: int
+    proxy_key: str | None = None
 
     @property
     def success_rate(self) -> float | None:
@@ -116,6 +119,7 @@ class RequestTotals:
     wasted_usd: float = 0.0
     saved_usd: float = 0.0
     auto_saved_usd: float = 0.0
+    proxy_key: str | None = None
 
     @property
     def cached_share(self) -> float | None:

@@ -60,6 +60,13 @@ _THIRD: Final = {
 }
 
 
+# Columns of version 4.
+_FOURTH: Final = {
+    "wallie_attempts": ("proxy_key VARCHAR(200) NOT NULL DEFAULT ''",),
+    "wallie_requests": ("proxy_key VARCHAR(200) NOT NULL DEFAULT ''",),
+}
+
+
 def _to_second(connection: Connection) -> None:
     """Add what version 2 records. The histograms of version 1 stay where they are: queries read them beside the new.
 
@@ -76,6 +83,11 @@ def _to_third(connection: Connection) -> None:
         index.create(connection, checkfirst=True)
 
 
+def _to_fourth(connection: Connection) -> None:
+    """Add the proxy's virtual key. No row is touched, and sums by key begin with what is written from now on."""
+    _add_columns(connection, _FOURTH)
+
+
 def _add_columns(connection: Connection, added: Mapping[str, Sequence[str]]) -> None:
     found = inspect(connection)
     tables = found.get_table_names()
@@ -89,7 +101,7 @@ def _add_columns(connection: Connection, added: Mapping[str, Sequence[str]]) -> 
 
 
 # Version → the step that converts its tables to the next version.
-STEPS: Final[Mapping[int, Step]] = {1: _to_second, 2: _to_third}
+STEPS: Final[Mapping[int, Step]] = {1: _to_second, 2: _to_third, 3: _to_fourth}
 
 _LOCK: Final = 0x57414C4C  # number of an advisory lock on PostgreSQL: arbitrary but constant
 

@@ -52,7 +52,8 @@ from wallie_litellm.ledger.ranges import EXACT_UP_TO, Segment, align, segments
 from wallie_litellm.ledger.request_log import RequestFilter, attempts_of, latest_requests, one_request
 from wallie_litellm.ledger.schema import DAY, QUARTER, actions, alerts, attempts, schema_version, transitions, usage
 
-FEW: Final = 50_000  # attempts, up to which a ranking of users asks the records for what no roll-up has
+FEW: Final = 50_000  # attempts, up to which a ranking of users or keys asks the records for what no roll-up has
+_WITHOUT_HISTOGRAMS: Final = frozenset({"user", "key"})  # views whose percentiles are those of the records
 _USERS_BY_QUARTER: Final = 7.0 * DAY  # seconds; over longer ranges users are summed by day
 
 _ALERT: Final = tuple(alerts.c[name] for name in Alert.__dataclass_fields__)
@@ -70,8 +71,9 @@ class LedgerQueries:
     version 1 has recorded 30 %.
     Where the quarters have been pruned, only whole UTC days are left, and shorter buckets are empty; users over more
     than a week are counted by whole UTC days too.
-    The roll-ups have providers, models and features, or users. Sums by a user and another dimension, requests by user,
-    and a user's percentiles are computed from the records: exactly, slowly, and as far back as the records are kept.
+    The roll-ups have providers, models and features, or users, or models and the proxy's keys. Sums by a user and
+    another dimension, requests by user or key, and their percentiles are computed from the records: exactly, slowly,
+    and as far back as the records are kept. Sums by key are of what came with one.
     """
 
     def __init__(self, engine: AsyncEngine, now: Callable[[], float] = time.time) -> None:
@@ -129,8 +131,8 @@ class LedgerQueries:
     async def ranking(self, by: Dimension, since: float, until: float | None = None, *, top: int = 50) -> Ranking:
         """Sums over attempts of the ``top`` groups of highest cost, with percentiles, and of all others together.
 
-        Users of more than ``FEW`` attempts, or of which records have been pruned, have no percentiles: no roll-up has
-        them.
+        Users and keys of more than ``FEW`` attempts, or of which records have been pruned, have no percentiles: no
+        roll-up has them.
         """
         question = _question((by,), None, EVERYTHING, True, top)._replace(top=None)
         async with self._engine.connect() as connection:
@@ -142,7 +144,8 @@ class LedgerQueries:
             )
             count = sum(sums.number("count") for sums in (*found.values(), *([] if rest is None else [rest])))
             question = question._replace(only=tuple(key[0] for key in found))
-            if sources.parts is None or ATTEMPTS.view(question) != "user" or (sources.kept and count <= FEW):
+            rolled_up = sources.parts is None or ATTEMPTS.view(question) not in _WITHOUT_HISTOGRAMS
+            if rolled_up or (sources.kept and count <= FEW):
                 await self._put_percentiles(connection, ATTEMPTS, question, found, sources)
         summed = None if rest is None else _totals(question._replace(by=()), (), rest)
         return Ranking([_totals(question, key, sums) for key, sums in found.items()], others, summed)
@@ -291,7 +294,7 @@ class LedgerQueries:
         parts = sources.parts
         if parts is None:
             await self._put_ranks(connection, facts, question, found, sources.since, sources.until)
-        elif parts and facts.view(question) == "user":
+        elif parts and facts.view(question) in _WITHOUT_HISTOGRAMS:
             await self._put_ranks(connection, facts, question, found, parts[0].since, parts[-1].until)
         elif parts:
             new = await connection.execute(bands(facts, question, parts))
@@ -384,7 +387,7 @@ def _in_quarters(step: int | None) -> int | None:
 def _totals(question: Question, key: Key, sums: Sums) -> Totals:
     unpriced, cost = sums.number("unpriced"), float(sums.values["cost_usd"])
     return Totals(
-        *named(question, key),
+        **named(question, key),
         attempts=sums.number("count"),
         successes=sums.number("successes"),
         by_caller=sums.number("by_caller"),
@@ -406,7 +409,7 @@ def _totals(question: Question, key: Key, sums: Sums) -> Totals:
 
 def _request_totals(question: Question, key: Key, sums: Sums) -> RequestTotals:
     return RequestTotals(
-        *named(question, key),
+        **named(question, key),
         requests=sums.number("count"),
         successes=sums.number("successes"),
         by_caller=sums.number("by_caller"),

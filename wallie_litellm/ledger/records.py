@@ -115,6 +115,7 @@ def _attempt(event: Settled, worker: str) -> Row:
         event.hedge,
         _name(event.feature),
         _name(event.user_id),
+        _name(event.proxy_key),
         _metadata(event.metadata),
     )
 
@@ -144,6 +145,7 @@ def _request(event: Ended, worker: str) -> Row:
         _text("; ".join(event.why)) if event.why else None,
         _name(event.feature),
         _name(event.user_id),
+        _name(event.proxy_key),
         _metadata(event.metadata),
     )
 

@@ -17,7 +17,7 @@ class RequestFilter(NamedTuple):
     """Which requests; a name that is empty is any.
 
     ``provider`` is the one that served, else the last that was tried. ``error`` is a part of the error's text.
-    ``before`` is the ``id`` of a row: those that ended before it.
+    ``before`` is the ``id`` of a row: those that ended before it. ``key`` is the proxy's virtual key.
     """
 
     since: float
@@ -29,6 +29,7 @@ class RequestFilter(NamedTuple):
     error: str = ""
     failed: bool = False
     before: str = ""
+    key: str = ""
 
 
 def latest_requests(wanted: RequestFilter, limit: int) -> Select[Any]:
@@ -48,6 +49,7 @@ def _conditions(wanted: RequestFilter) -> list[ColumnElement[bool]]:
         for column, value in (
             (columns.feature, wanted.feature),
             (columns.user_id, wanted.user),
+            (columns.proxy_key, wanted.key),
             (columns.provider, wanted.provider),
         )
         if value

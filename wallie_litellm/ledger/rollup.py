@@ -19,7 +19,7 @@ USAGE_SUMS: Final = tuple(column.name for column in usage.columns if not column.
 HISTOGRAM_KEY: Final = tuple(column.name for column in histograms.columns if column.primary_key)
 HISTOGRAM_SUMS: Final = tuple(column.name for column in histograms.columns if not column.primary_key)
 
-# (start, view, provider, model, feature, user_id)
+# (start, view, provider, model, feature, user_id); the last is the proxy's key in the view ``key``
 _Key = tuple[int, str, str, str, str, str]
 
 
@@ -65,6 +65,7 @@ _attempt_tokens = _picker("attempt", "prompt_tokens", "completion_tokens", "tota
 _attempt_details = _picker("attempt", "first_token_ms", "cache_write_tokens", "reasoning_tokens")
 _attempt_charges = _picker("attempt", "charged_requests", "charged_tokens", "charged_input", "charged_output")
 _attempt_waited = _picker("attempt", "waited_ms")
+_attempt_proxy_key = _picker("attempt", "proxy_key")
 _request_key = _picker("request", "at", "provider", "model", "feature", "latency_ms", "waited_ms")
 _request_flags = _picker("request", "success", "by_caller", "used_fallback", "cache_hit", "hedged")
 _request_money = _picker("request", "wasted_usd", "saved_usd", "auto_saved_usd")
@@ -97,6 +98,8 @@ def _add_attempt(amounts: _Amounts, values: Row) -> None:
     if first_token is not None:
         amounts.count(by_model, FIRST_TOKEN, bin_of(first_token))
     amounts.sums[start, "user", "", "", "", user_id].append(sums)
+    if proxy_key := _attempt_proxy_key(values):
+        amounts.sums[start, "key", "", model, "", proxy_key].append(sums)
 
 
 def _add_request(amounts: _Amounts, values: Row) -> None:

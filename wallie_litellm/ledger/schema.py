@@ -31,7 +31,7 @@ from wallie_litellm.core.attempt_result import CALLERS_ERRORS, EXHAUSTED, KEY_RE
 from wallie_litellm.core.http_status import PROVIDER_4XX
 from wallie_litellm.ledger.percentiles import BINS, OLD_BINS
 
-VERSION: Final = 3  # of the tables
+VERSION: Final = 4  # of the tables
 
 metadata = MetaData()
 
@@ -74,7 +74,7 @@ schema_version = Table(
 
 # One row per attempt: events.Settled. ``feature`` and ``user_id`` are empty where none was given. ``first_token_ms``,
 # ``cache_write_tokens``, ``scope`` and the estimates are null where there is none, and in rows of version 1. ``hedge``
-# is false in rows of earlier versions than 3.
+# is false in rows of earlier versions than 3. ``proxy_key`` is empty where none was given, and before version 4.
 attempts = Table(
     "wallie_attempts",
     metadata,
@@ -114,12 +114,14 @@ attempts = Table(
     _flag("hedge"),
     _name("feature"),
     _name("user_id"),
+    _name("proxy_key"),
     Column("metadata", JSON, nullable=False),
     Index("wallie_attempts_at", "at"),
 )
 
 # One row per request: events.Ended. ``cost_usd`` is that of all its attempts. ``requested`` to ``why`` are what routing
 # decided, null where it did not, and in rows of earlier versions; ``planned`` is the event's ``order``.
+# ``proxy_key`` is as in attempts.
 requests = Table(
     "wallie_requests",
     metadata,
@@ -155,6 +157,7 @@ requests = Table(
     Column("why", Text),
     _name("feature"),
     _name("user_id"),
+    _name("proxy_key"),
     Column("metadata", JSON, nullable=False),
     Index("wallie_requests_at", "at"),
 )
@@ -284,14 +287,16 @@ def _usage_key() -> tuple[Column[Any], ...]:
     )
 
 
-# Sums over attempts (views ``model`` and ``user``) and over requests (view ``request``), by quarter of an hour and by
-# day (``grain``, seconds). They are updated in the transaction that writes the records, and kept longer than those.
-# View ``user`` sums by user alone, so that neither view multiplies the other's rows. ``latency_ms`` is of answers that
-# did not come from a cache: attempts with the outcome success, requests that succeeded without a hit. ``first_tokens``
-# counts the streams with a ``first_token_ms``. ``by_caller`` counts the attempts of ``ended_by_caller``, ``fallbacks``
-# the requests that a fallback answered, ``hedged`` those with a hedge; ``wasted_usd`` and what was saved are sums over
-# requests, whose ``cache_hits`` are answers that no provider was asked for. Reading a range of one view is fast because
-# rows are stored in the key's order: there is no rowid.
+# Sums over attempts (views ``model``, ``user`` and ``key``) and over requests (view ``request``), by quarter of an hour
+# and by day (``grain``, seconds). They are updated in the transaction that writes the records, and kept longer than
+# those. View ``user`` sums by user alone, so that neither view multiplies the other's rows. View ``key`` sums the
+# attempts that came with a key of the proxy's, by model and key; ``user_id`` holds the key there, since another column
+# of the primary key would have all rows written anew. ``latency_ms`` is of answers that did not come from a cache:
+# attempts with the outcome success, requests that succeeded without a hit. ``first_tokens`` counts the streams with a
+# ``first_token_ms``. ``by_caller`` counts the attempts of ``ended_by_caller``, ``fallbacks`` the requests that a
+# fallback answered, ``hedged`` those with a hedge; ``wasted_usd`` and what was saved are sums over requests, whose
+# ``cache_hits`` are answers that no provider was asked for. Reading a range of one view is fast because rows are stored
+# in the key's order: there is no rowid.
 usage = Table(
     "wallie_usage",
     metadata,
@@ -332,8 +337,8 @@ MEASURES: Final = ("latency", "first_token")
 LATENCY, FIRST_TOKEN = MEASURES
 
 # The histograms (``percentiles.py``) of the same attempts and requests, by measure. A row has the bins from ``band``
-# times ``BAND`` on; bands without a value have none. View ``user`` is not in it: a user's few calls would be as many
-# rows. The key's order is that in which they are added up, with all measures and bands named.
+# times ``BAND`` on; bands without a value have none. Views ``user`` and ``key`` are not in it: a user's few calls would
+# be as many rows. The key's order is that in which they are added up, with all measures and bands named.
 histograms = Table(
     "wallie_histograms",
     metadata,
@@ -349,7 +354,7 @@ histograms = Table(
 old_bins = Table("wallie_usage", MetaData(), *_usage_key(), *(_count(f"latency_{n:02d}") for n in range(OLD_BINS)))
 
 # The values of ``usage.view``. A condition on ``start`` is fast only together with ones on ``grain`` and ``view``.
-VIEWS: Final = ("model", "user", "request")
+VIEWS: Final = ("model", "user", "key", "request")
 
 RECORD_TABLES: Final = {  # kind of record, as an export names it → table
     "attempt": attempts,

@@ -1,12 +1,15 @@
-"""The origin of a request in LiteLLM's arguments: its feature, its user and the caller's own metadata.
+"""The origin of a request in LiteLLM's arguments: its feature, its user, its key and the caller's own metadata.
 
 They are read once, when a request begins, so that retries, fallbacks and streams all carry the same.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from wallie_litellm.core.agent_users import agent_user
@@ -36,6 +39,9 @@ _NOT_THE_CALLERS: Final = frozenset(
 )
 # Keys that LiteLLM's proxy puts beside the caller's own before it copies them to ``requester_metadata``.
 _THE_PROXYS: Final = frozenset({"headers", "used_client_oauth_token", "litellm_session_id_omitted"})
+MASTER_KEY_NAME: Final = "litellm_proxy_master_key"  # what LiteLLM calls the proxy's own key, in place of a hash
+_SHA256: Final = re.compile("[0-9a-f]{64}")
+_HASH_DIGITS: Final = 12  # hexadecimal digits of a key's hash that tell it from others
 Sources = list[Mapping[str, Any]]
 
 
@@ -45,6 +51,7 @@ class Tags(NamedTuple):
     feature: str | None
     user_id: str | None
     metadata: dict[str, Any]
+    proxy_key: str | None = None
 
 
 UNTAGGED: Final = Tags(None, None, {})
@@ -56,7 +63,7 @@ def tags_of(kwargs: Mapping[str, Any]) -> Tags:
     sources = _metadata(kwargs)
     if not sources and _STATED_BESIDES.isdisjoint(kwargs):
         return UNTAGGED
-    return Tags(_feature(kwargs, sources), _user(kwargs, sources), _own(sources))
+    return Tags(_feature(kwargs, sources), _user(kwargs, sources), _own(sources), _proxy_key(kwargs))
 
 
 def _feature(kwargs: Mapping[str, Any], sources: Sources) -> str | None:
@@ -108,6 +115,26 @@ def _without_session(user: object) -> object:
     """``user``; of one that names device, account and session, as Claude Code's does, device and account alone."""
     found = agent_user(user)
     return user if found is None else found.user
+
+
+def _proxy_key(kwargs: Mapping[str, Any]) -> str | None:
+    """The name of the virtual key by which the proxy has authenticated a request: its alias, else of its hash."""
+    for place in ("litellm_metadata", "metadata"):
+        stated = kwargs.get(place)
+        if stated is not None and isinstance(stated, Mapping) and "user_api_key_hash" in stated:
+            alias, digest = stated.get("user_api_key_alias"), stated["user_api_key_hash"]
+            return scrubbed_name(alias) or (_name_of_hash(digest) if isinstance(digest, str) and digest else None)
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _name_of_hash(digest: str) -> str:
+    """The beginning of a SHA-256 digest; a custom authentication may put the key itself in its place."""
+    if digest == MASTER_KEY_NAME:
+        return digest
+    if not _SHA256.fullmatch(digest):
+        digest = hashlib.sha256(digest.encode()).hexdigest()
+    return digest[:_HASH_DIGITS]
 
 
 def _own(sources: Sources) -> dict[str, Any]:

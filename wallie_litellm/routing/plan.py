@@ -101,6 +101,7 @@ class Asked(NamedTuple):
     operation: str = "chat"
     streams: bool = False
     scopes_of: Callable[[str], Iterable[str]] = no_scopes
+    proxy_key: str | None = None
 
     @property
     def states_chain(self) -> bool:

@@ -1,0 +1,95 @@
+"""The virtual key of a request on a real LiteLLM proxy: its name is on record, and no caller can state another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+from forked import ForkServer
+from proxy_support import MASTER_KEY, Answer, Proxy, RecordedLedger, fork_proxy, lay_out
+from support import messages, shipped_config
+
+from wallie_litellm.simulator import SimulatedProviders
+
+# LiteLLM keeps keys in a database; a custom authentication returns the same description of one without it.
+AUTH = f"""
+from litellm.proxy._types import UserAPIKeyAuth
+
+ALIASES = {{"sk-chat-1234": "chat-app", "sk-batch-1234": "batch", "sk-unnamed-1234": None, "unhashed": None}}
+
+
+async def check(request, api_key):
+    if api_key == {MASTER_KEY!r}:
+        return UserAPIKeyAuth(api_key=api_key, user_role="proxy_admin")
+    return UserAPIKeyAuth(api_key=api_key, key_alias=ALIASES[api_key])
+"""
+CLAIMED: Final = {"user_api_key_alias": "batch", "user_api_key_hash": "f" * 64, "user_api_key": "f" * 64}
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> RecordedLedger:
+    return RecordedLedger(tmp_path_factory.mktemp("ledger") / "wallie.db")
+
+
+@pytest.fixture(scope="module")
+def proxy(
+    running_fleet: SimulatedProviders,
+    forks: ForkServer,
+    tmp_path_factory: pytest.TempPathFactory,
+    ledger: RecordedLedger,
+) -> Iterator[Proxy]:
+    config = shipped_config()
+    config["model_list"] = running_fleet.point(config["model_list"])
+    config["wallie"] |= {"ledger": {"url": ledger.url}}
+    config.setdefault("general_settings", {}).update(custom_auth="auth.check")
+    folder = tmp_path_factory.mktemp("proxy")
+    path = lay_out(folder, config)
+    (folder / "auth.py").write_text(AUTH)
+    running = fork_proxy(forks, path)
+    yield running
+    running.stop()
+
+
+def ask(proxy: Proxy, key: str, path: str = "/v1/chat/completions", **body: Any) -> Answer:
+    asked = {"model": "gpt-4o-mini", **({"input": "hi"} if "input" in body else {"messages": messages("hi")}), **body}
+    return proxy.post(path, asked, {"authorization": f"Bearer {key}"})
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("sk-chat-1234", "chat-app"),
+        ("sk-unnamed-1234", hashlib.sha256(b"sk-unnamed-1234").hexdigest()[:12]),
+        ("unhashed", hashlib.sha256(b"unhashed").hexdigest()[:12]),
+        (MASTER_KEY, hashlib.sha256(MASTER_KEY.encode()).hexdigest()[:12]),
+    ],
+)
+def test_a_request_is_recorded_with_the_name_of_its_key(
+    proxy: Proxy, ledger: RecordedLedger, key: str, name: str
+) -> None:
+    assert ask(proxy, key, user=f"named-{name}").status == 200
+    attempts, request = ledger.of(f"named-{name}")
+    assert {request["proxy_key"], *(one["proxy_key"] for one in attempts)} == {name}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {}),
+        ("/v1/chat/completions", {"stream": True}),
+        ("/v1/messages", {"max_tokens": 20}),
+        ("/v1/responses", {"input": "hi"}),
+        ("/v1/embeddings", {"input": "hi", "model": "text-embedding-3-small"}),
+    ],
+)
+def test_metadata_of_the_caller_cannot_name_another_key(
+    proxy: Proxy, ledger: RecordedLedger, path: str, body: dict[str, Any]
+) -> None:
+    user = f"claims{path}-{body.get('stream')}"
+    claims = {"metadata": {**CLAIMED, "user_id": user}, "litellm_metadata": CLAIMED}
+    answer = ask(proxy, "sk-chat-1234", path, **{"user": user, **body, **claims})
+    assert answer.status == 200, answer.text
+    attempts, request = ledger.of(user)
+    assert {request["proxy_key"], *(one["proxy_key"] for one in attempts)} == {"chat-app"}
