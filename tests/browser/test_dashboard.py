@@ -193,6 +193,7 @@ def test_use_is_shown_by_what_a_tab_says_and_leads_to_its_requests(
     for tab, row, figures in (
         ("feature", "wallie-chat", ("8", "9", "1", "2.0")),
         ("model", "gpt-4o-mini", ("8", "9", "1", "2.0")),
+        ("key", "chat-app", ("9", "10", "1", "2.0")),
         ("user", "u1", ("9", "10", "1", "2.0")),
     ):
         page.get_by_role("link", name=f"By {tab}").click()

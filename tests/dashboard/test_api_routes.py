@@ -221,21 +221,28 @@ def test_a_session_needs_the_form_token_for_an_action(make_app: MakeApp) -> None
     assert state(app) == "closed"
 
 
-@pytest.mark.parametrize("by", ["provider", "model", "feature", "user"])
+@pytest.mark.parametrize("by", ["provider", "model", "feature", "user", "key"])
 def test_usage_is_summed_from_the_ledger(make_app: MakeApp, by: str) -> None:
     app = make_app()
     now = time.time()
     first = settled(at=now - 20, cost_usd=0.25, total_tokens=100)
     second = settled(
-        at=now - 10, provider="groq", model="llama-3.1-8b", feature=None, user_id=None, cost_usd=None, unpriced=True
+        at=now - 10,
+        provider="groq",
+        model="llama-3.1-8b",
+        feature=None,
+        user_id=None,
+        proxy_key="batch",
+        cost_usd=None,
+        unpriced=True,
     )
     failed = settled(at=now - 11, success=False, outcome="server_error", status_code=503, cost_usd=0.0, total_tokens=0)
     app.record([first, ended(first), failed, second, ended(failed, second)])
     found = get(app, f"usage?range=1h&by={by}").json()
     assert (found["range"], found["by"], found["until"]) == ("1h", by, None)
     rows = {row["name"]: row for row in found["totals"]}
-    name = {"provider": "openai", "model": "gpt-4o-mini", "feature": "wallie-chat", "user": "u1"}[by]
-    other = {"provider": "groq", "model": "llama-3.1-8b", "feature": "", "user": ""}[by]
+    name = {"provider": "openai", "model": "gpt-4o-mini", "feature": "wallie-chat", "user": "u1", "key": "chat-app"}[by]
+    other = {"provider": "groq", "model": "llama-3.1-8b", "feature": "", "user": "", "key": "batch"}[by]
     assert (rows[name]["attempts"], rows[name]["successes"], rows[name]["total_tokens"]) == (2, 1, 100)
     assert (rows[name]["cost_usd"], rows[name]["error_rate"]) == (0.25, 0.5)
     assert (rows[other]["cost_usd"], rows[other]["unpriced"]) == (None, 1)

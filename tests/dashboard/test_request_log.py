@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,9 @@ def log(folder: Path) -> Iterator[tuple[httpx.Client, dict[str, str]]]:
         return settled(at=at, request_id=ids[name], number=number, metadata={"conversationId": "<b>7</b>"}, **more)
 
     broken = {"success": False, "outcome": "server_error", "error": "HTTP 503", "status_code": 503, "cost_usd": 0.0}
-    rescue = call("rescued", 2, provider="anthropic", model="claude-sonnet-4", feature="chat", user_id="jorge")
+    rescue = call(
+        "rescued", 2, provider="anthropic", model="claude-sonnet-4", feature="chat", user_id="jorge", proxy_key="batch"
+    )
     for event in (
         answered := call("answered", 1, feature="chat", user_id="maria"),
         ended(answered),
@@ -84,6 +87,7 @@ Log = tuple[httpx.Client, dict[str, str]]
         ({"since": "30h", "until": "20h"}, ["old"]),
         ({"user": "maria"}, ["failed", "answered"]),
         ({"feature": "chat", "user": "jorge"}, ["rescued"]),
+        ({"key": "batch"}, ["rescued"]),
         ({"provider": "anthropic"}, ["rescued"]),
         ({"failed": "true"}, ["failed"]),
         ({"error": "100% <I>"}, ["failed"]),
@@ -156,6 +160,8 @@ def test_people_see_the_same_with_everything_escaped(log: Log) -> None:
     assert "&lt;b&gt;7&lt;/b&gt;" in one
     assert "Intentos, en orden" in one
     assert "Hora (UTC)" in one
+    assert re.search(r"Clave<.{1,40}>batch<", one, re.DOTALL)
+    assert client.get("requests?key=batch").text.count("data-request=") == 1
     assert "{" not in page + one
     assert client.get("requests/nothing").status_code == 404
 
@@ -184,6 +190,7 @@ def test_the_command_tells_the_same_of_a_server_and_of_its_ledger(
     server, file = ("--url", str(client.base_url)), ("--config", folder / "router_config.yaml")
     for options in (
         ("--user", "maria", "--since", "7d"),
+        ("--key", "batch"),
         ("--failed", "--error", "100% <I>", "--json"),
         ("--feature", "chat", "--provider", "anthropic", "--model", "gpt-4o-mini"),
         ("--limit", 1, "--since", "30h", "--until", "20h"),

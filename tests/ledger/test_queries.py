@@ -239,6 +239,34 @@ async def test_invalid_arguments_are_refused(engine: AsyncEngine) -> None:
         await asking(engine).totals(0, step=60, top=3)
 
 
+@pytest.mark.parametrize("span", [HOUR, 48 * HOUR, 9 * DAY])
+async def test_sums_by_key_are_of_what_came_with_one_and_can_be_told_apart_by_model(
+    engine: AsyncEngine, write: Writer, span: float
+) -> None:
+    other = {"provider": "groq", "model": "llama-3.1-8b"}
+    calls = [
+        attempt(500, proxy_key="batch", cost_usd=2.0, latency_ms=300.0),
+        attempt(400, proxy_key="batch", cost_usd=1.0, latency_ms=300.0, **other),
+        attempt(300, proxy_key="chat-app", cost_usd=0.5),
+        attempt(200, proxy_key=None, cost_usd=9.0),
+    ]
+    await write([event for call in calls for event in (call, ended(call))])
+    ledger = asking(engine)
+    found = await ledger.ranking("proxy_key", NOW - span)
+    assert [(one.proxy_key, one.cost_usd, one.attempts) for one in found.top] == [
+        ("batch", 3.0, 2),
+        ("chat-app", 0.5, 1),
+    ]
+    assert (found.top[0].latency.p95_ms, found.top[0].user_id, found.others) == (300.0, None, 0)
+    by_model = await ledger.totals(NOW - span, by=["proxy_key", "model"], where=Where(proxy_key="batch"))
+    assert [(one.proxy_key, one.model, one.cost_usd) for one in by_model] == [
+        ("batch", "gpt-4o-mini", 2.0),
+        ("batch", "llama-3.1-8b", 1.0),
+    ]
+    requests = await ledger.requests(NOW - span, by=["proxy_key"])
+    assert [(one.proxy_key, one.requests) for one in requests] == [("batch", 2), ("chat-app", 1)]
+
+
 @pytest.mark.parametrize("span", [HOUR, 48 * HOUR])
 async def test_requests_are_counted_separately_from_their_attempts(
     engine: AsyncEngine, write: Writer, span: float

@@ -90,16 +90,19 @@ def test_a_completed_request_has_exactly_these_properties(sent: Sent) -> None:
     }
 
 
-def test_a_failed_request_has_its_error_and_its_user(sent: Sent) -> None:
-    event = sent(ended(failed(), error="HTTP 503"))
+def test_a_failed_request_has_its_error_its_user_and_the_proxys_key(sent: Sent) -> None:
+    event = sent(ended(failed(), error="HTTP 503", proxy_key="batch"))
     assert event.name == "ai.request.failed"
     properties = ours(event)
-    assert {name: properties[name] for name in ("provider", "model", "error", "feature", "userId", "success")} == {
+    assert {
+        name: properties[name] for name in ("provider", "model", "error", "feature", "userId", "proxyKey", "success")
+    } == {
         "provider": "openai",
         "model": "gpt-4o-mini",
         "error": "HTTP 503",
         "feature": "wallie-chat",
         "userId": "user-7",
+        "proxyKey": "batch",
         "success": False,
     }
 

@@ -32,6 +32,7 @@ _DAY: Final = 86_400.0  # seconds
 @click.option("--config", metavar="FILE", help="Instead of $WALLIE_CONFIG, else router_config.yaml here.")
 @click.option("--feature", default="", metavar="NAME", help="Of this feature.")
 @click.option("--user", default="", metavar="ID", help="Of this user.")
+@click.option("--key", default="", metavar="NAME", help="That came with this virtual key of the proxy's.")
 @click.option("--provider", default="", metavar="NAME", help="That served, else was tried last.")
 @click.option("--model", default="", metavar="NAME", help="The group, or the name that was asked for.")
 @click.option("--error", default="", metavar="TEXT", help="Whose error contains this, in any case.")
@@ -94,7 +95,7 @@ def _show(found: Mapping[str, Any], lines: Any, *, as_json: bool) -> None:
 def _log_of_server(client: Client, wanted: RequestFilter, limit: int) -> dict[str, Any]:
     parameters = [
         (name, value)
-        for name in ("feature", "user", "provider", "model", "error", "before")
+        for name in ("feature", "user", "key", "provider", "model", "error", "before")
         if (value := getattr(wanted, name))
     ]
     parameters += [("since", repr(wanted.since)), ("limit", str(limit))]
@@ -195,6 +196,7 @@ def _described(found: Mapping[str, Any]) -> Iterator[str]:
         "model": f"{one['requested'] or one['model']}, {one['operation']}{', stream' if one['stream'] else ''}",
         "feature": one["feature"],
         "user": one["user_id"],
+        "key": one.get("proxy_key"),
         "took, waited": ", ".join(_seconds(one, "latency_ms", "waited_ms")),
         "cost": f"{_money(one['cost_usd'])} USD",
         "why": one["why"],

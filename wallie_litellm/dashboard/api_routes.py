@@ -167,7 +167,7 @@ class _LedgerRoutes:
         until: Annotated[str | None, Query(description="likewise; now unless given")] = None,
         top: Annotated[int, Query(ge=1, le=500, description="the dearest; all others are summed in `rest`")] = MOST,
     ) -> Usage:
-        """Attempts, tokens, cost and latency from the ledger, summed by provider, model, feature or user."""
+        """Attempts, tokens, cost and latency from the ledger, by provider, model, feature, user or the proxy's key."""
         now = time.time()
         stretch = as_asked(_parsed(lambda: stretch_of(chosen, since, until, DEFAULT_RANGE, now)), now)
         return await self._service.ask(lambda queries: usage_of(queries, stretch, by, top))

@@ -230,7 +230,7 @@ def render_requests(
     zone: str = "UTC",
 ) -> str:
     """The requests that are ``wanted``, the latest first, and the form that asks for others."""
-    names, formats = ("feature", "user", "provider", "model", "error"), Formats(language, zone)
+    names, formats = ("feature", "user", "key", "provider", "model", "error"), Formats(language, zone)
     asked = {"range": range_name, **{name: getattr(wanted, name) for name in names}}
     asked |= {"failed": "1"} if wanted.failed else {}
     return _render(
@@ -270,6 +270,7 @@ def _request_facts(one: Mapping[str, Any], formats: Formats, t: Translator) -> l
         t("column.outcome"): t("requests.answered") if one["success"] else t("requests.not_answered"),
         t("column.feature"): one["feature"],
         t("column.user"): one["user_id"],
+        t("column.key"): one["proxy_key"],
         t("column.model"): " → ".join(filter(None, (one["requested"], one["model"]))),
         t("column.provider"): one["provider"],
         t("column.latency"): formats.milliseconds(one["latency_ms"]),

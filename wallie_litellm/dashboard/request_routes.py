@@ -76,6 +76,7 @@ class _RequestApi:
         self,
         feature: Name = "",
         user: Name = "",
+        key: Annotated[str, Query(max_length=LONGEST, description="the name of the proxy's virtual key")] = "",
         provider: Annotated[
             str, Query(max_length=LONGEST, description="the one that served, else the last tried")
         ] = "",
@@ -93,7 +94,7 @@ class _RequestApi:
             stretch = stretch_of(chosen, since, until, DEFAULT_RANGE, time.time())
         except ValueError as wrong:
             raise ApiError(422, "wallie_bad_request", str(wrong)) from wrong
-        wanted = RequestFilter(stretch.since, stretch.until, feature, user, provider, model, error, failed, before)
+        wanted = RequestFilter(stretch.since, stretch.until, feature, user, provider, model, error, failed, before, key)
         rows = await self._service.ask(lambda queries: queries.latest_requests(wanted, limit))
         return RequestLog(requests=list(map(_timed, rows)), before=rows[-1]["id"] if len(rows) == limit else None)
 
@@ -126,6 +127,7 @@ class _RequestPages:
             chosen.until,
             feature=asked.get("feature", ""),
             user=asked.get("user", ""),
+            key=asked.get("key", ""),
             provider=asked.get("provider", ""),
             model=asked.get("model", ""),
             error=asked.get("error", ""),

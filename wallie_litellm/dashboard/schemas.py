@@ -244,14 +244,14 @@ class Limits(BaseModel):
 
 
 class UsageRow(BaseModel):
-    """Sums over attempts of one provider, model, feature or user; the empty name is what named none.
+    """Sums over attempts of one provider, model, feature, user or key; the empty name is what named none.
 
     ``requests``, ``fallbacks`` and ``fallback_rate`` are of whole requests. Latencies are those of answers that did not
-    come from a cache; ``first_token_*`` is of streams, from the call to the first content. By user all of these, but
-    for means, are null above 50,000 attempts in the range, and null of ``rest``. ``errors`` are failures that the
-    caller did not cause. ``cached_tokens`` were read from a vendor's cache, and ``cache_write_tokens``
-    written into it. ``cost_usd`` is null when no price is known; ``unpriced`` attempts are not in it. ``estimated``
-    attempts have tokens that no provider reported.
+    come from a cache; ``first_token_*`` is of streams, from the call to the first content. By user and by key all of
+    these, but for means, are null above 50,000 attempts in the range, and null of ``rest``; sums by key are of what
+    came with one. ``errors`` are failures that the caller did not cause. ``cached_tokens`` were read from a vendor's
+    cache, and ``cache_write_tokens`` written into it. ``cost_usd`` is null when no price is known; ``unpriced``
+    attempts are not in it. ``estimated`` attempts have tokens that no provider reported.
     """
 
     name: str

@@ -73,6 +73,7 @@ def _ended(event: Ended) -> Captured:
         "byCaller": event.by_caller,
         "userId": user_id,
         "feature": text(event.feature),
+        **({} if event.proxy_key is None else {"proxyKey": text(event.proxy_key)}),
         "metadata": plain(event.metadata),
         **_figures(event),
         **_decided(event),
