@@ -24,6 +24,7 @@ NAMES: Final = {  # what stands for the name in a mapping whose names are the fi
     "providers": "PROVIDER",
     "models": "PATTERN",
     "features": "FEATURE",
+    "keys": "KEY",
     "experiments": "EXPERIMENT",
     "webhooks": "WEBHOOK",
 }

@@ -298,9 +298,10 @@ def ill() -> Snapshot:
     found = replace(found, costs=costs, kpis=failed)
     features = [FeatureLimits("summaries", 3, [quota("rpm", 29, 30, "critical")])]
     budgets = [
-        BudgetRow("", "", "month", 812.5, 0.0, 1_000.0, 220_000.0, "alert", "warning"),
-        BudgetRow("chat", "", "day", 20.3, 0.25, 20.0, 43_000.0, "cheapest", "exhausted"),
-        BudgetRow("chat", "u1", "day", 0.51, 0.0, 0.5, 43_000.0, "refuse", "exhausted"),
+        BudgetRow("", "", "", "month", 812.5, 0.0, 1_000.0, 220_000.0, "alert", "warning"),
+        BudgetRow("chat", "", "", "day", 20.3, 0.25, 20.0, 43_000.0, "cheapest", "exhausted"),
+        BudgetRow("chat", "u1", "", "day", 0.51, 0.0, 0.5, 43_000.0, "refuse", "exhausted"),
+        BudgetRow("", "", "batch", "month", 3.1, 0.0, 10.0, 43_000.0, "alert", ""),
     ]
     recent = traffic(100, 26, ["anthropic", "groq"], [FallbackCount("groq", "gpt-4o-mini", 30)])
     failure = RecordedFailure("groq", NOW - 20, "r1", "llama-3.1-8b", "timeout", 504, 30_000.0)
@@ -405,7 +406,7 @@ def hostile() -> Snapshot:
         [own, unusual],
         replace(found, usage=usage),
         features=[FeatureLimits(bad["feature"], 0, [quota("rpm", 3, 2, "critical")])],
-        budgets=[BudgetRow(bad["feature"], bad["model"], "day", 3.0, 0.0, 2.0, 3.0, "refuse", "exhausted")],
+        budgets=[BudgetRow(bad["feature"], bad["model"], "", "day", 3.0, 0.0, 2.0, 3.0, "refuse", "exhausted")],
         fleet=fleet(workers=workers, state="down", error=bad["problem"], on_store_error=bad["detail"]),
         impact=assess_impact([own, unusual], (), [], recent),
         day=HealthDay({name: cells({3: "down"})}),

@@ -246,7 +246,7 @@ class BudgetCrossed(NamedTuple):
     """A budget's cost reached the ``warning`` or the ``critical`` share of it, or all of it (``exhausted``).
 
     With ``on_exhausted`` it is one of the ``budget:`` keys: of a ``feature``, ``None`` for all, and of a ``user_id``,
-    ``None`` for all together. Without, it is ``kpis.monthly_cost``.
+    ``None`` for all together, or of a ``proxy_key``. Without, it is ``kpis.monthly_cost``.
     """
 
     id: str
@@ -260,6 +260,7 @@ class BudgetCrossed(NamedTuple):
     feature: str | None = None
     user_id: str | None = None
     on_exhausted: str | None = None
+    proxy_key: str | None = None
 
 
 class OperatorActed(NamedTuple):

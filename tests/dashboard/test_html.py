@@ -213,7 +213,9 @@ def test_data_attributes_have_the_unformatted_numbers() -> None:
 
 def test_budgets_are_shown_with_what_is_spent_and_reserved_and_what_happens_then() -> None:
     html = render_panels(ill(), "en")
-    assert 'data-feature="chat" data-user="" data-window="day" data-level="exhausted"' in html
+    assert 'data-feature="chat" data-user="" data-key="" data-window="day" data-level="exhausted"' in html
+    assert 'data-feature="" data-user="" data-key="batch" data-window="month"' in html
+    assert "Key batch" in re.sub(r"<[^>]*>|\s+", " ", html).replace("  ", " ")
     assert 'data-field="spent" data-value="20.3"' in html
     assert 'data-field="reserved" data-value="0.25"' in html
     assert "cheapest model" in html

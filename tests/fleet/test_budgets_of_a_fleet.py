@@ -23,11 +23,11 @@ MakeGuard = Callable[..., Guard]
 CHAT = {"chat": {"budget": {"daily_usd": 1.0, "on_exhausted": "refuse"}}}
 
 
-async def reserve(guard: Guard, usd: float, user: str | None = None) -> BudgetHold | None:
+async def reserve(guard: Guard, usd: float, user: str | None = None, key: str | None = None) -> BudgetHold | None:
     """The hold of a request of the feature chat, or ``None`` if it is refused."""
     spending = guard.budgets.spending
     assert spending is not None
-    hold = spending.hold_of(guard.budgets.entries("chat", user), round(usd * NANO))
+    hold = spending.hold_of(guard.budgets.entries("chat", user, key), round(usd * NANO))
     refused = spending.admit(hold)
     if hold.answer is not None:
         refused = await asyncio.wrap_future(hold.answer)
@@ -64,6 +64,22 @@ async def test_what_one_worker_has_reserved_or_spent_the_others_cannot(
     hold.settle(time.time(), 0.1)
     await until(lambda: row(other)["spent_usd"] == 0.1)
     assert await reserve(other, 0.01) is not None
+
+
+async def test_a_keys_budget_is_one_of_the_fleet_and_its_alert_names_the_key(
+    server: RedisServer, make_guard: MakeGuard
+) -> None:
+    keys = {"batch": {"budget": {"monthly_usd": 0.5, "on_exhausted": "refuse"}}}
+    one, other = await fleet_of(make_guard, server, 2, features={}, keys=keys)
+    hold = await reserve(one, 0.6, key="batch")
+    assert hold is not None
+    assert one.budgets.entries("chat", None, "chat-app") == ()
+    assert await reserve(other, 0.01, key="batch") is None
+    hold.settle(time.time(), 0.6)
+    await until(lambda: row(other)["spent_usd"] == 0.6)
+    assert (row(other)["key"], row(other)["feature"], row(other)["state"]) == ("batch", None, "exhausted")
+    crossed = [event for guard in (one, other) for event in guard.bus.of(BudgetCrossed)]  # type: ignore[attr-defined]
+    assert {(event.proxy_key, event.feature) for event in crossed} == {("batch", None)}
 
 
 async def test_what_four_workers_want_at_once_reserves_no_more_than_there_is(

@@ -1,4 +1,4 @@
-"""The virtual key of a request on a real LiteLLM proxy: its name is on record, and no caller can state another."""
+"""The virtual key of a request on a real LiteLLM proxy: its name is on record, and its budget holds for it alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wallie_litellm.simulator import SimulatedProviders
 AUTH = f"""
 from litellm.proxy._types import UserAPIKeyAuth
 
-ALIASES = {{"sk-chat-1234": "chat-app", "sk-batch-1234": "batch", "sk-unnamed-1234": None, "unhashed": None}}
+ALIASES = {{"sk-chat-1234": "chat-app", "sk-nightly-1234": "nightly", "sk-unnamed-1234": None, "unhashed": None}}
 
 
 async def check(request, api_key):
@@ -25,6 +25,7 @@ async def check(request, api_key):
         return UserAPIKeyAuth(api_key=api_key, user_role="proxy_admin")
     return UserAPIKeyAuth(api_key=api_key, key_alias=ALIASES[api_key])
 """
+SPENT_BY_ONE: Final = {"daily_usd": 0.000_000_001, "on_exhausted": "refuse"}
 CLAIMED: Final = {"user_api_key_alias": "batch", "user_api_key_hash": "f" * 64, "user_api_key": "f" * 64}
 
 
@@ -42,7 +43,7 @@ def proxy(
 ) -> Iterator[Proxy]:
     config = shipped_config()
     config["model_list"] = running_fleet.point(config["model_list"])
-    config["wallie"] |= {"ledger": {"url": ledger.url}}
+    config["wallie"] |= {"ledger": {"url": ledger.url}, "keys": {"nightly": {"budget": SPENT_BY_ONE}}}
     config.setdefault("general_settings", {}).update(custom_auth="auth.check")
     folder = tmp_path_factory.mktemp("proxy")
     path = lay_out(folder, config)
@@ -93,3 +94,13 @@ def test_metadata_of_the_caller_cannot_name_another_key(
     assert answer.status == 200, answer.text
     attempts, request = ledger.of(user)
     assert {request["proxy_key"], *(one["proxy_key"] for one in attempts)} == {"chat-app"}
+
+
+def test_a_keys_budget_refuses_its_requests_and_no_others(proxy: Proxy) -> None:
+    assert ask(proxy, "sk-nightly-1234").status == 200
+    refused = ask(proxy, "sk-nightly-1234", metadata=CLAIMED)
+    assert refused.status == 429, refused.text
+    assert refused.json["error"]["code"] == "wallie_budget_exhausted"
+    assert "The budget of the key nightly is used up" in refused.json["error"]["message"]
+    assert "wallie.keys.nightly.budget" in refused.json["error"]["message"]
+    assert ask(proxy, "sk-chat-1234").status == 200

@@ -278,7 +278,9 @@ def test_what_routing_decided_is_sent_and_nothing_of_what_it_did_not(sent: Sent)
             },
         ),
         (
-            BudgetCrossed(new_id(), NOON, "exhausted", 1.2, 1.2, 1.0, "2026-11-28", "day", "chat", "u1", "refuse"),
+            BudgetCrossed(
+                new_id(), NOON, "exhausted", 1.2, 1.2, 1.0, "2026-11-28", "day", "chat", "u1", "refuse", "batch"
+            ),
             "ai.quota.alert",
             {
                 "type": "budget",
@@ -292,6 +294,7 @@ def test_what_routing_decided_is_sent_and_nothing_of_what_it_did_not(sent: Sent)
                 "feature": "chat",
                 "onExhausted": "refuse",
                 "userId": "u1",
+                "proxyKey": "batch",
             },
         ),
         (

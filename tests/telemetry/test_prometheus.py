@@ -287,11 +287,12 @@ def test_the_errors_of_estimates_are_gauges_by_model(guard: Guard) -> None:
 def test_the_forecasts_of_the_month_and_of_budgets_are_gauges() -> None:
     foreseen = {"forecast": "weekly", "expected": 120.5, "exhausts_at": "2026-11-25T12:00:00Z"}
     month = {"spent_usd": 80.0, "limit_usd": 100.0, **foreseen}
-    held = {**month, "user": None, "reserved_usd": 0.0, "expected": 90.0, "exhausts_at": None}
+    held = {**month, "user": None, "key": None, "reserved_usd": 0.0, "expected": 90.0, "exhausts_at": None}
     rows = [
         {**held, "feature": "chat", "window": "day"},
         {**held, **foreseen, "feature": None, "window": "month"},
         {**held, **foreseen, "feature": "chat", "window": "day", "user": "u"},
+        {**held, "feature": None, "window": "month", "key": "batch"},
     ]
     sink = PrometheusSink(status=lambda: {"providers": {}, "budget": month, "budgets": rows})
     noon = 1_795_608_000

@@ -1,8 +1,8 @@
-"""Budgets in US dollars of features and users: what may be spent a day and a month, exact over a fleet.
+"""Budgets in US dollars of features, users and keys: what may be spent a day and a month, exact over a fleet.
 
 A cost is reserved by its estimate before the call, and settled at what it was. In the order of the way:
 
-``rules``              which budgets hold for a request of a feature and a user
+``rules``              which budgets hold for a request of a feature, a user and a key
 ``holds``              what one attempt has reserved
 ``accounts``           what this process knows of one account, and has reserved and spent in it
 ``spending``           what is spent in this process alone; the ledger says what was spent before

@@ -92,9 +92,9 @@ class Budgets:
             self.spending.configure(rules, self._levels)
         self._read()
 
-    def entries(self, feature: str | None, user: str | None) -> tuple[Entry, ...]:
-        """The budgets that hold for a request."""
-        return self._rules.of(feature, user)
+    def entries(self, feature: str | None, user: str | None, key: str | None = None) -> tuple[Entry, ...]:
+        """The budgets that hold for a request; ``key`` is the proxy's that it came with."""
+        return self._rules.of(feature, user, key)
 
     def ratio(self, entries: tuple[Entry, ...], group: str) -> CostRatio:
         """What calls of a model group under these budgets cost of their estimates."""
@@ -119,16 +119,16 @@ class Budgets:
             self._flush()
         spending.restore(names)
 
-    def unreserved(self, feature: str | None, user: str | None) -> BudgetHold | None:
+    def unreserved(self, feature: str | None, user: str | None, key: str | None = None) -> BudgetHold | None:
         """What a cost that was not reserved is settled by; ``None`` where no budget holds."""
-        entries = self._rules.of(feature, user)
+        entries = self._rules.of(feature, user, key)
         return self.spending.hold_of(entries, 0) if self.spending is not None and entries else None
 
-    def exhausted(self, feature: str | None, user: str | None, on_exhausted: str) -> Entry | None:
+    def exhausted(self, feature: str | None, user: str | None, key: str | None, on_exhausted: str) -> Entry | None:
         """The first exhausted budget of a request with this ``on_exhausted``; ``None`` while they are off."""
         if self.spending is None or not self.is_on():
             return None
-        return self.spending.exhausted(self._rules.of(feature, user) or NO_ENTRIES, on_exhausted)
+        return self.spending.exhausted(self._rules.of(feature, user, key) or NO_ENTRIES, on_exhausted)
 
     def refusal(self, entry: Entry, provider: str, group: str) -> Refused:
         """The error of a request that the budget of ``entry`` refuses."""
@@ -187,15 +187,18 @@ class Budgets:
             entry.rule.feature or None,
             entry.name.user or None,
             entry.rule.on_exhausted,
+            entry.name.key or None,
         )
-        key = f"budget:{entry.name.feature}:{entry.name.user}:{crossed.window}:{crossed.begins}:{crossed.level}"
+        name = f"{entry.name.feature}:{entry.name.user}" + (f":{entry.name.key}" if entry.name.key else "")
+        key = f"budget:{name}:{crossed.window}:{crossed.begins}:{crossed.level}"
         self._once(key, (1 if crossed.window == "day" else 32) * DAY, lambda: self._publish(event))
 
     def rows(self) -> list[dict[str, Any]]:
         """Every budget's figures, JSON-ready: of features and of all together; of users those that are near the end.
 
-        ``feature`` is ``None`` where it holds for all features, ``user`` where for all users together. ``reset_at`` is
-        ISO 8601 in UTC. ``reserved_usd`` is what calls under way may cost, ``over_usd`` what is spent beyond the limit.
+        ``feature`` is ``None`` where it holds for all features, ``user`` where for all users together, ``key`` where it
+        is not of a key of the proxy's. ``reset_at`` is ISO 8601 in UTC. ``reserved_usd`` is what calls under way may
+        cost, ``over_usd`` what is spent beyond the limit.
         """
         if self.spending is None:
             return []
@@ -214,6 +217,7 @@ class Budgets:
             yield {
                 "feature": rule.feature or None,
                 "user": account.entry.name.user or None,
+                "key": account.entry.name.key or None,
                 "window": window,
                 "spent_usd": spent / NANO,
                 "reserved_usd": figures.reserved / NANO,
@@ -241,6 +245,8 @@ def _levels_of(config: WallieConfig) -> tuple[tuple[str, float], ...]:
 
 
 def _whose(entry: Entry) -> str:
+    if entry.rule.key:
+        return f"The budget of the key {entry.rule.key}"
     whose = f"The feature {entry.rule.feature}'s budget" if entry.rule.feature else "The budget of all features"
     return f"{whose} for each user" if entry.rule.per_user else whose
 

@@ -61,6 +61,8 @@ CLOSING: Final = 0.5  # seconds for the last message
 
 def key_of(name: AccountName) -> str:
     """An account's key in Redis: a user is a digest there."""
+    if name.key:
+        return f"{PREFIX}key:{name.key}"
     user = f":{sha256(name.user.encode()).hexdigest()[:32]}" if name.user else ""
     return f"{PREFIX}account:{name.feature}{user}" if user else f"{PREFIX}total:{name.feature}"
 

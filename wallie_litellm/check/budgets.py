@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 
 from wallie_litellm.check.models import DeploymentFacts
 from wallie_litellm.config import RouterConfig
-from wallie_litellm.config.budgets import FeatureBudget
+from wallie_litellm.config.budgets import CostBudget
 
 
 def budget_notes(config: RouterConfig, deployments: Sequence[DeploymentFacts]) -> Iterator[str]:
     """Costs that no budget counts, budgets that begin anew with each start, and those that lead nowhere."""
     wallie = config.wallie
-    budgets: dict[str, FeatureBudget] = {
+    budgets: dict[str, CostBudget] = {
         f"wallie.features.{name}.budget": feature.budget
         for name, feature in wallie.features.items()
         if feature.budget is not None
     }
+    budgets |= {f"wallie.keys.{name}.budget": own.budget for name, own in wallie.keys.items() if own.budget}
     budgets["wallie.budget"] = wallie.budget
     budgets = {where: budget for where, budget in budgets.items() if any(True for _ in budget.parts())}
     unpriced = sorted({one.group for one in deployments if not one.has_price})

@@ -292,7 +292,7 @@ def _budget_lines(budgets: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("budget", "user", "by", "spent", "reserved", "%", "once used up", "reset (UTC)")]
     rows += [
         (
-            row["feature"] or "all features",
+            f"key {key}" if (key := row.get("key")) else row["feature"] or "all features",
             row["user"] or "-",
             row["window"],
             f"${row['spent_usd']:,.2f} / ${row['limit_usd']:,.2f}",

@@ -3,7 +3,7 @@
 ``load``              from a file and the environment to a ``RouterConfig``, or to one error with every problem
 ``models``            the ``wallie:`` section
 ``limits``            its limits, and those of known providers
-``budgets``           what features and users may spend
+``budgets``           what features, users and keys may spend
 ``hedging``           a feature's ``hedge`` in it
 ``telemetry``         its sinks
 ``webhooks``          those that alerts are posted to

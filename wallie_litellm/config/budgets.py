@@ -1,4 +1,4 @@
-"""What may be spent: a ``budget`` of one feature, or of all, by calendar day and month."""
+"""What may be spent: a ``budget`` of one feature, of one of the proxy's keys, or of all, by calendar day and month."""
 
 from __future__ import annotations
 
@@ -55,14 +55,38 @@ class UserBudget(Amounts):
     )
 
 
-class FeatureBudget(Amounts):
-    """What the requests of one feature may cost, all users together and each of them (``per_user``)."""
+class CostBudget(Amounts):
+    """What requests may cost, and what becomes of them once it is used up."""
 
     on_exhausted: OnExhausted = Field(
         "alert",
         description="Once it is used up, there is an alert and no more (`alert`), requests are led to the "
         "cheapest member of their chain (`cheapest`), or they are refused (`refuse`).",
     )
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> CostBudget:
+        if not self.is_set:
+            raise conflict("daily_usd", "expected daily_usd or monthly_usd")
+        return self
+
+    def parts(self) -> Iterator[tuple[bool, Amounts, OnExhausted]]:
+        """The budgets that are set: whether each is one for each user, its amounts, and what its exhaustion does."""
+        if self.is_set:
+            yield False, self, self.on_exhausted
+
+
+class KeySettings(Section):
+    """What one of the proxy's virtual keys gets."""
+
+    budget: CostBudget | None = Field(
+        None, description="What the requests that come with it may cost; null is without limit."
+    )
+
+
+class FeatureBudget(CostBudget):
+    """What the requests of one feature may cost, all users together and each of them (``per_user``)."""
+
     per_user: UserBudget = Field(UserBudget(), description="What each user may spend.")
 
     @model_validator(mode="after")
@@ -72,9 +96,8 @@ class FeatureBudget(Amounts):
         return self
 
     def parts(self) -> Iterator[tuple[bool, Amounts, OnExhausted]]:
-        """The budgets that are set: whether each is one for each user, its amounts, and what its exhaustion does."""
-        if self.is_set:
-            yield False, self, self.on_exhausted
+        """The same, and that of each user."""
+        yield from super().parts()
         if self.per_user.is_set:
             yield True, self.per_user, self.per_user.on_exhausted or self.on_exhausted
 

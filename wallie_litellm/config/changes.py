@@ -52,7 +52,9 @@ def change_of(old: RouterConfig, new: RouterConfig) -> ConfigChange:
 
 
 def _has_budgets(config: WallieConfig) -> bool:
-    return any(config.budget.parts()) or any(one.budget is not None for one in config.features.values())
+    of_features = any(one.budget is not None for one in config.features.values())
+    of_keys = any(one.budget is not None for one in config.keys.values())
+    return any(config.budget.parts()) or of_features or of_keys
 
 
 def restart_needed(started: RouterConfig, new: RouterConfig, in_force: WallieConfig, *, is_proxy: bool) -> list[str]:

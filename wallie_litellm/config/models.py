@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from wallie_litellm.config.alerts import AlertSettings
-from wallie_litellm.config.budgets import FeatureBudget, GeneralBudget
+from wallie_litellm.config.budgets import FeatureBudget, GeneralBudget, KeySettings
 from wallie_litellm.config.caching import AnswerCache, AnswerCacheSettings, InjectionPoint, PromptCache
 from wallie_litellm.config.experiments import ExperimentSettings, conflicts
 from wallie_litellm.config.forecast import ForecastSettings
@@ -302,6 +302,10 @@ class WallieConfig(Section):
     features: Mapping[FeatureName, FeatureSettings] = Field(
         default_factory=dict,
         description="What single features get, by the name that requests are tagged with.",
+    )
+    keys: Mapping[FeatureName, KeySettings] = Field(
+        default_factory=dict,
+        description="What single virtual keys of the proxy's get, by the name that is on record as `proxy_key`.",
     )
     experiments: Mapping[str, ExperimentSettings] = Field(
         default_factory=dict,

@@ -44,10 +44,11 @@ def periods(wall: float, timezone: str) -> Periods:
 
 
 class AccountName(NamedTuple):
-    """Whose spending is counted: a feature's, a user's, or a user's in one feature. Empty is that of all."""
+    """Whose spending is counted: a feature's, a user's, a user's in one feature, or a key's. Empty is that of all."""
 
     feature: str = ""
     user: str = ""
+    key: str = ""
 
 
 class SpendingLimits(NamedTuple):

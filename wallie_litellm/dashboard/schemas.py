@@ -162,11 +162,12 @@ class ConfigStatus(BaseModel):
 class BudgetRowStatus(ForecastStatus):
     """A budget of the file in the present day or month; ``feature`` and ``user`` are null where it is that of all.
 
-    ``state`` is ok, warning, critical or exhausted.
+    ``key`` is the proxy's whose budget it is, null for others. ``state`` is ok, warning, critical or exhausted.
     """
 
     feature: str | None
     user: str | None
+    key: str | None = None
     window: str
     spent_usd: float
     reserved_usd: float

@@ -306,13 +306,14 @@ class RoutingState:
 
 @dataclass(frozen=True, slots=True)
 class BudgetRow:
-    """A budget of the file: of a ``feature``, or a ``user``; both are empty where it is that of all.
+    """A budget of the file: of a ``feature``, a ``user`` or a ``key``; all are empty where it is that of all.
 
     ``level`` is empty, warning, critical or exhausted; ``reset_in`` is in seconds.
     """
 
     feature: str
     user: str
+    key: str
     window: str
     spent_usd: float
     reserved_usd: float
@@ -380,6 +381,7 @@ def _budget(row: Mapping[str, Any], at: float) -> BudgetRow:
     return BudgetRow(
         row["feature"] or "",
         row["user"] or "",
+        row["key"] or "",
         row["window"],
         row["spent_usd"],
         row["reserved_usd"],

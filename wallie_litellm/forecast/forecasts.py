@@ -110,7 +110,7 @@ class Forecasts:
         return shown
 
     def add_to_budgets(self, rows: list[dict[str, Any]], now: float) -> list[dict[str, Any]]:
-        """The rows of budgets with their forecasts, as status reports show them; a user's is linear."""
+        """The rows of budgets with their forecasts, as status reports show them; a user's, or a key's, is linear."""
         for row in rows:
             row.update(described_forecast(self.of_budget(row, now), places=2))
         return rows
@@ -119,7 +119,7 @@ class Forecasts:
         """The forecast of a budget, by its row as status reports show it."""
         spent, left = row["spent_usd"], max(0.0, row["limit_usd"] - row["spent_usd"])
         limit = spending_of(row["feature"])
-        history = self.history(limit) if row["user"] is None else History()
+        history = self.history(limit) if row["user"] is None and row["key"] is None else History()
         zone = ZoneInfo(self.zone(limit))
         local = datetime.fromtimestamp(now, zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
         begin = local.replace(day=1) if row["window"] == "month" else local

@@ -100,7 +100,8 @@ class ForecastWatch:
             reset_at = self._forecasts.reset_at(MONTH_COST, now)
             self._alerts.look(MONTH_COST, month, amount, amount - spent, now, reset_at)
         for row in rows:
-            if row["user"] is None:  # thousands of users would be thousands of alerts
+            # Thousands of users would be thousands of alerts, and what is linear is none.
+            if row["user"] is None and row["key"] is None:
                 self._look_at_budget(self._alerts, row, now)
 
     def _look_at_budget(self, alerts: ForecastAlerts, row: Mapping[str, Any], now: float) -> None:

@@ -98,7 +98,7 @@ class BackgroundResponses:
             entry=deployment,
             started_at=context.started_at,
         )
-        attempt.budget_hold = guard.budgets.unreserved(caller.feature, caller.user_id)
+        attempt.budget_hold = guard.budgets.unreserved(caller.feature, caller.user_id, caller.proxy_key)
         used = report.usage._replace(requests=0)  # the call that began it was the request
         result = AttemptResult(
             Outcome.SUCCESS, Verdict.IGNORED, used, reported=report.reported, response_cost=report.cost

@@ -67,7 +67,8 @@ class Budgeting:
             hold.release()
 
     def _hold(self, context: RequestContext, attempt: Attempt) -> BudgetHold | None:
-        entries = self._budgets.entries(context.caller.feature, context.caller.user_id)
+        caller = context.caller
+        entries = self._budgets.entries(caller.feature, caller.user_id, caller.proxy_key)
         if not entries:
             return None
         demand = attempt.demand if attempt.estimate is None else attempt.estimate.usual_demand()

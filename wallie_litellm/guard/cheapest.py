@@ -43,7 +43,7 @@ class CheapestStep:
         """The plan with the cheapest member first while such a budget is used up."""
         if not plan.members:
             return plan
-        entry = self._budgets.exhausted(asked.feature, asked.user_id, "cheapest")
+        entry = self._budgets.exhausted(asked.feature, asked.user_id, asked.proxy_key, "cheapest")
         if entry is None:
             return plan
         members = (Member(plan.group), *plan.members)
@@ -81,5 +81,7 @@ class CheapestStep:
 
 
 def _what(entry: Entry) -> str:
+    if entry.rule.key:
+        return f"the budget of the key {entry.rule.key}"
     whose = f"the budget of {entry.rule.feature}" if entry.rule.feature else "the budget of all features"
     return f"{whose} for each user" if entry.rule.per_user else whose

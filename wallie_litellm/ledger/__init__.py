@@ -17,7 +17,7 @@ SQL is written nowhere else.
 ``daily_use``    what forecasts of limits per day learn from
 ``request_log``      single requests, and the attempts of one
 ``incidents``    failures, fallbacks and changes of state since a time
-``spending``     what features and users have spent, as budgets begin with it
+``spending``     what features, users and keys have spent, as budgets begin with it
 ``reader``       opening a ledger only to read it
 ``queries``      the queries of the dashboard, the KPIs and the budget
 ``figures``      the results of the queries

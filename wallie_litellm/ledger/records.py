@@ -219,7 +219,8 @@ def _budget_alert(event: BudgetCrossed, worker: str) -> Row:
     """A budget of the file has its window as dimension, and a feature's name as a provider's place has it."""
     of_file = event.on_exhausted is not None
     owner = f"{FEATURE}{event.feature}" if event.feature else ""
-    detail = event.month if event.user_id is None else f"{event.month} {event.user_id}"
+    key = event.proxy_key and f"key {event.proxy_key}"
+    detail = " ".join(filter(None, (event.month, event.user_id, key)))
     return (
         *(event.id, event.at, worker, "budget", _name(event.level), _name(owner)),
         *(event.window if of_file else "", "", event.utilization, event.spent_usd, event.budget_usd, _text(detail)),

@@ -1,4 +1,4 @@
-"""What features and users have spent in the present day and month, as budgets begin with it."""
+"""What features, users and the proxy's keys have spent in the present day and month, as budgets begin with it."""
 
 from __future__ import annotations
 
@@ -104,14 +104,16 @@ def _of_records(name: AccountName, since: int, until: float) -> Select[Any]:
     found = select(func.sum(attempts.c.cost_usd)).where(attempts.c.at >= since, attempts.c.at < until)
     if name.feature:
         found = found.where(attempts.c.feature == name.feature)
+    if name.key:
+        found = found.where(attempts.c.proxy_key == name.key)
     return found.where(attempts.c.user_id == name.user) if name.user else found
 
 
 def _of_sums(name: AccountName, segment: Segment) -> Select[Any]:
-    """Of a feature, of a user over all features, or of all."""
-    view = usage.c.view == ("user" if name.user else "model")
+    """Of a feature, of a user over all features, of a key, whose view has it in the user's column, or of all."""
+    view = usage.c.view == ("key" if name.key else "user" if name.user else "model")
     found = select(func.sum(usage.c.cost_usd)).where(usage.c.grain == segment.grain, view)
     found = found.where(usage.c.start >= segment.since, usage.c.start < segment.until)
-    if name.user:
-        return found.where(usage.c.user_id == name.user)
+    if name.user or name.key:
+        return found.where(usage.c.user_id == (name.user or name.key))
     return found.where(usage.c.feature == name.feature) if name.feature else found

@@ -229,12 +229,12 @@ def _unpriced(event: Unpriced) -> Fact:
 
 
 def _budget(event: BudgetCrossed) -> Fact:
-    whose = "".join(f" of {_code(name)}" for name in (event.user_id, event.feature) if name)
+    whose = "".join(f" of {_code(name)}" for name in (event.user_id, event.feature, event.proxy_key) if name)
     then = _ONCE_EXHAUSTED.get(event.on_exhausted or "", "") if event.level == "exhausted" else ""
     return Fact(
         f"budget.{event.level}",
         "warning" if event.level == "warning" else "critical",
-        ("budget", event.level, event.feature or "", event.user_id or "", event.window),
+        ("budget", event.level, event.feature or "", event.user_id or "", event.proxy_key or "", event.window),
         f"Budget {_escaped(event.level)}",
         event.at,
         f"{_code(event.month)}{whose} has cost ${event.spent_usd:,.2f} of ${event.budget_usd:,.2f} "

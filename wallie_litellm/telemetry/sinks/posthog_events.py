@@ -337,6 +337,7 @@ def _budget_crossed(event: BudgetCrossed) -> Captured:
 def _of_file(event: BudgetCrossed) -> dict[str, Any]:
     """What only a budget of the file has."""
     own = {"window": event.window, "feature": event.feature, "onExhausted": event.on_exhausted}
+    own |= {} if event.proxy_key is None else {"proxyKey": event.proxy_key}
     return own if event.user_id is None else {**own, "userId": event.user_id}
 
 

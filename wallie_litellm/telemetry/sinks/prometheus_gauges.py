@@ -88,8 +88,10 @@ def _going_on(alerts: Sequence[Mapping[str, Any]]) -> GaugeMetricFamily:
 
 
 def _budgets(rows: Sequence[Mapping[str, Any]], month: Mapping[str, Any]) -> Iterator[GaugeMetricFamily]:
-    """Of features and of all: users are too many, and not to be in metrics. ``month`` is of ``kpis.monthly_cost``."""
-    shown: _Rows = {(row["feature"] or "", row["window"]): row for row in rows if row["user"] is None}
+    """Of features and of all; users are too many, keys have no label. ``month`` is of ``kpis.monthly_cost``."""
+    shown: _Rows = {
+        (row["feature"] or "", row["window"]): row for row in rows if row["user"] is None and row["key"] is None
+    }
     for what, text in (
         ("spent", "What was spent of a budget in the present day or month, in US dollars."),
         ("reserved", "What calls under way have reserved of a budget, in US dollars."),
