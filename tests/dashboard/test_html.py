@@ -34,9 +34,9 @@ from wallie_litellm.dashboard.html import (
     render_page,
     render_panels,
     render_problem,
-    render_provider,
 )
 from wallie_litellm.dashboard.page_ranges import free_range
+from wallie_litellm.dashboard.provider_html import render_provider
 from wallie_litellm.dashboard.source import ACTIONS
 from wallie_litellm.dashboard.translations import CATALOGUES, LANGUAGES, choose_language, translator
 from wallie_litellm.dashboard.view_model import RANGES, AccountState, Snapshot

@@ -42,7 +42,11 @@
 ``view_model``      everything that the page shows, as plain values
 ``provider_order``  providers in trouble first, and those that are not used
 ``vital_figures``   the figures of the last minutes at the top, against their targets
+``rendering``       HTML from the templates
 ``html``            the page from the view model
+``panel_values``    what several pages say of a provider
+``provider_html``   the page of one provider
+``request_html``    the pages of the log of requests
 ``experiment_view``  experiments on it: intervals as positions, effects as text
 ``chart_names``     names of time buckets and of marks
 ``chain_shares``    which share each member of a chain served

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse
 
 from wallie_litellm.dashboard.auth import Authenticator
-from wallie_litellm.dashboard.html import render_provider
 from wallie_litellm.dashboard.ledger_reader import LedgerUnavailable
 from wallie_litellm.dashboard.page_responses import PageError, base_of, language_of, page_response
+from wallie_litellm.dashboard.provider_html import render_provider
 from wallie_litellm.dashboard.provider_queries import ProviderDay, gather_provider_day
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.view_model import recorded_only

@@ -12,10 +12,10 @@ from starlette.responses import HTMLResponse
 
 from wallie_litellm.dashboard.api_errors import ApiError
 from wallie_litellm.dashboard.auth import Authenticator
-from wallie_litellm.dashboard.html import render_request, render_requests
 from wallie_litellm.dashboard.ledger_reader import LedgerUnavailable
 from wallie_litellm.dashboard.page_ranges import chosen_range
 from wallie_litellm.dashboard.page_responses import PageError, base_of, language_of, page_response
+from wallie_litellm.dashboard.request_html import render_request, render_requests
 from wallie_litellm.dashboard.schemas import ErrorBody
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.usage_ranges import iso, stretch_of

@@ -1,0 +1,69 @@
+"""HTML from the templates. The template engine escapes every value."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from wallie_litellm.dashboard.formats import Formats, iso
+from wallie_litellm.dashboard.provider_order import is_near, is_roomy
+from wallie_litellm.dashboard.translations import translator
+from wallie_litellm.dashboard.view_model import RANGES
+from wallie_litellm.telemetry.playbook import section_of
+
+_UNSEEN: Final = re.compile(  # control characters, those that reverse or hide others, and lone surrogates
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("wallie_litellm.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_visible,
+    )
+    environment.globals["section_of"] = section_of
+    environment.tests["near"] = is_near
+    environment.tests["roomy"] = is_roomy
+    environment.filters["iso"] = iso
+    environment.filters["url"] = lambda text: quote(str(text), safe="", errors="replace")
+    environment.filters["raw"] = lambda value: "" if value is None else repr(value)
+    environment.filters["exact"] = lambda text: escape(text.encode(errors="replace").decode())
+    return environment
+
+
+def _visible(value: object) -> object:
+    """``value`` with U+FFFD in place of characters that are invisible or mislead the reader."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else _UNSEEN.sub("\ufffd", value)
+
+
+def render(template: str, language: str, *, formats: Formats | None = None, **values: Any) -> str:
+    """A template filled with ``values``; times are those of ``formats``, in UTC unless given."""
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            t=translator(language),
+            f=Formats(language) if formats is None else formats,
+            language=language,
+            ranges=list(RANGES),
+            **values,
+        )
+    )
+
+
+def clock_of(formats: Formats) -> Callable[[float], str]:
+    """A function that writes a time, with its date where it is not of today."""
+    now = time.time()
+    return lambda at: formats.clock(at, now)
