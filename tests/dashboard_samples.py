@@ -8,7 +8,7 @@ from dataclasses import replace
 from wallie_litellm.core.confidence_sequence import Interval
 from wallie_litellm.dashboard.chain_shares import Chains
 from wallie_litellm.dashboard.impact import assess_impact
-from wallie_litellm.dashboard.provider_queries import ProviderDay
+from wallie_litellm.dashboard.provider_queries import ProviderFigures
 from wallie_litellm.dashboard.recent_traffic import CELL, CELLS, HealthCell, HealthDay, RecentTraffic
 from wallie_litellm.dashboard.usage_tables import UsageLine, UsageTable
 from wallie_litellm.dashboard.view_model import (
@@ -318,15 +318,15 @@ def ill() -> Snapshot:
     )
 
 
-def provider_day(name: str, model_name: str = "gpt-4o", error: str = "timeout") -> ProviderDay:
+def provider_figures(name: str, model_name: str = "gpt-4o", error: str = "timeout") -> ProviderFigures:
     """24 hours of a provider with one model and one failure."""
-    since = int(NOW) - CELL * CELLS
-    latency = [(since + at * CELL, 640.0 if at % 5 else None) for at in range(CELLS)]
+    opened = ChartEvent(NOW - 60, "opened", name, model_name, error)
     change = Transition("1", NOW - 60, "health", name, "degraded", "down", error, None, model_name)
     failure = RecordedFailure(name, NOW - 20, "r1/<1>", model_name, error, 504, 30_000.0)
     kind = FailureKind(error, 504, 17, NOW - 20)
     models = [replace(totals(None), model=model_name)]
-    return ProviderDay(since, totals(None), requests(None), models, latency, [change], [kind], [failure])
+    day = series(NOW - 86_400, [name], [opened])
+    return ProviderFigures(totals(None), requests(None), models, day, [change], [kind], [failure])
 
 
 def traffic(asked: int, failed: int, names: Sequence[str], fallbacks: Sequence[FallbackCount] = ()) -> RecentTraffic:

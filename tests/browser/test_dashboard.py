@@ -259,6 +259,32 @@ def test_a_change_of_health_appears_within_two_seconds_without_a_reload(
     assert page.evaluate("window.loaded") == "once"
 
 
+def test_a_providers_page_refreshes_itself_and_has_any_range(
+    make_stage: Callable[..., Stage], open_page: OpenPage, check_accessibility: Callable[[Page], None]
+) -> None:
+    stage = make_stage()
+    stage.record(*some_traffic(time.time()))
+    page = open_page(f"{stage.address}providers/openai")
+    page.evaluate("window.loaded = 'once'")
+    breaker = page.locator("[data-field=breaker]")
+    expect(breaker).to_have_attribute("data-value", "closed")
+    stage.guard.open_circuit("openai")
+    expect(breaker).to_have_attribute("data-value", "forced_open")
+    assert page.evaluate("window.loaded") == "once"
+    page.get_by_role("link", name="1 hour").click()
+    assert value(page, "[data-field=attempts]") == "9"
+    expect(page.locator("#panel-latency .line-1")).to_have_count(1)
+    page.locator("#live[data-state=on]").wait_for()
+    check_accessibility(page)
+    page.locator(".free summary").click()
+    page.get_by_label("From (UTC)").fill("2026-01-02T11:00")
+    page.get_by_label("To (UTC)").fill("2026-01-02T14:30")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("openai")
+    expect(page.locator(".free summary")).to_have_text("2026-01-02 11:00 \u2013 2026-01-02 14:30")
+    assert value(page, "[data-field=attempts]") == "0"
+
+
 def test_an_outage_of_a_provider_appears_within_two_seconds(
     make_router: Callable[..., Any], fleet: SimulatedProviders, open_page: OpenPage, turns: Turns
 ) -> None:

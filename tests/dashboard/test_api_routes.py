@@ -27,7 +27,7 @@ ACTIONS = {
     "circuit/open": "open_circuit",
     "circuit/release": "release_circuit",
 }
-GETS = ("status", "limits", "usage", "alerts", "kpis", "export.csv", "openapi.json")
+GETS = ("status", "limits", "usage", "series", "providers/openai", "alerts", "kpis", "export.csv", "openapi.json")
 
 MakeApp = Callable[..., Any]
 

@@ -18,7 +18,7 @@ from dashboard_samples import (
     fleet,
     healthy,
     ill,
-    provider_day,
+    provider_figures,
     quota,
     snapshot,
     without_ledger,
@@ -36,7 +36,8 @@ from wallie_litellm.dashboard.html import (
     render_problem,
 )
 from wallie_litellm.dashboard.page_ranges import free_range
-from wallie_litellm.dashboard.provider_html import render_provider
+from wallie_litellm.dashboard.panel_key import PanelKey
+from wallie_litellm.dashboard.provider_html import render_provider, render_provider_panels
 from wallie_litellm.dashboard.source import ACTIONS
 from wallie_litellm.dashboard.translations import CATALOGUES, LANGUAGES, choose_language, translator
 from wallie_litellm.dashboard.view_model import RANGES, AccountState, Snapshot
@@ -102,10 +103,16 @@ def pages(snapshot: Snapshot, language: str) -> list[str]:
     export = render_export(language=language, base="/wallie", range_name="24h", visitor_name=HOSTILE["actor"])
     problem = render_problem(language=language, base="/wallie", status=404, message=HOSTILE["problem"])
     of = {"language": language, "base": "/wallie"}
+    names = [*(one.name for one in snapshot.providers), HOSTILE["provider"]]
     shown = [
-        render_provider(snapshot, one, day, HOSTILE["problem"], **of)
-        for one in snapshot.providers
-        for day in (None, provider_day(one.name, HOSTILE["model"], HOSTILE["reason"]))
+        render_provider(
+            render_provider_panels(snapshot, key, RANGES["24h"], found, HOSTILE["problem"]),
+            name=key.provider,
+            range_name="24h",
+            **of,
+        )
+        for key in (PanelKey("24h", language, provider=name, base="/wallie") for name in names)
+        for found in (None, provider_figures(key.provider, HOSTILE["model"], HOSTILE["reason"]))
     ]
     return [whole(snapshot, language), *confirm, login, export, problem, *shown]
 

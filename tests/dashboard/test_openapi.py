@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -22,6 +23,7 @@ OPERATIONS = {
     "usage": ("get", "/api/usage"),
     "chains": ("get", "/api/chains"),
     "series": ("get", "/api/series"),
+    "provider": ("get", "/api/providers/{provider}"),
     "alerts": ("get", "/api/alerts"),
     "requests": ("get", "/api/requests"),
     "request": ("get", "/api/requests/{request_id}"),
@@ -104,6 +106,8 @@ def test_the_described_paths_are_relative_to_the_mount_point(make_app: MakeApp) 
         "alerts",
         "kpis",
         "series?range=1h&provider=openai",
+        "providers/openai?range=1h",
+        "providers/nothing",
         "export.csv",
         *(f"usage?by={by}&range={name}" for by in ("provider", "user") for name in ("1h", "7d")),
     ],
@@ -116,7 +120,8 @@ def test_answers_are_as_described(make_app: MakeApp, query: str) -> None:
     app.record([one, ended(one), crossed])
     app.guard.open_circuit("openai")
     document, path = described(app), f"/api/{query.partition('?')[0]}"
-    for headers, status in ((BEARER, 200), ({}, 401)):
+    path, good = re.sub("/providers/.*", "/providers/{provider}", path), 404 if "nothing" in query else 200
+    for headers, status in ((BEARER, good), ({}, 401)):
         answer = app.client.get(f"/wallie/api/{query}", headers=headers)
         assert answer.status_code == status
         assert mistakes(document, "get", path, answer) == []

@@ -21,6 +21,7 @@ from wallie_litellm.dashboard.change_watch import LONG_POLL_SECONDS
 from wallie_litellm.dashboard.guard_source import GuardSource
 from wallie_litellm.dashboard.html import render_panels
 from wallie_litellm.dashboard.panel_feed import PanelFeed
+from wallie_litellm.dashboard.panel_key import PanelKey
 from wallie_litellm.dashboard.panel_version import PanelVersion
 from wallie_litellm.dashboard.render_process import _settings_of
 from wallie_litellm.dashboard.service import DashboardService
@@ -66,7 +67,7 @@ async def from_process(service: DashboardService) -> str:
     """The panels once the process renders them; the thread does until it has started."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
-        html = (await service.panels("1h", "en")).html.decode()
+        html = (await service.panels(PanelKey("1h", "en"))).html.decode()
         if MARK not in html:
             return html
         feed_of(service).forget()
@@ -75,7 +76,7 @@ async def from_process(service: DashboardService) -> str:
 
 
 async def test_the_first_panels_do_not_wait_for_the_process(service: DashboardService) -> None:
-    assert MARK in (await service.panels("1h", "en")).html.decode()
+    assert MARK in (await service.panels(PanelKey("1h", "en"))).html.decode()
 
 
 async def test_the_process_renders_the_guards_status_and_the_ledgers_figures(
@@ -112,7 +113,7 @@ async def test_when_the_process_is_killed_the_thread_renders_and_another_is_star
     os.kill(first, signal.SIGKILL)
     feed_of(service).forget()
     guard.open_circuit("openai")
-    assert "forced_open" in (await service.panels("1h", "en")).html.decode()
+    assert "forced_open" in (await service.panels(PanelKey("1h", "en"))).html.decode()
     await from_process(service)
     assert process_of(service) != first
 
@@ -122,7 +123,7 @@ async def test_the_thread_renders_when_the_process_cannot_be_started(
 ) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     for _ in range(3):
-        assert MARK in (await service.panels("1h", "en")).html.decode()
+        assert MARK in (await service.panels(PanelKey("1h", "en"))).html.decode()
         feed_of(service).forget()
 
 
@@ -136,8 +137,8 @@ async def test_closing_the_service_ends_the_process(service: DashboardService) -
 async def test_a_client_with_the_present_version_waits_for_a_change(
     service: DashboardService, guard: Guard, turns: Turns
 ) -> None:
-    version = (await service.panels("1h", "en")).version
-    waiting = asyncio.ensure_future(service.panels("1h", "en", after=version))
+    version = (await service.panels(PanelKey("1h", "en"))).version
+    waiting = asyncio.ensure_future(service.panels(PanelKey("1h", "en"), after=version))
     await asyncio.sleep(0.3)
     assert not waiting.done()
     guard.open_circuit("groq")
@@ -149,16 +150,16 @@ async def test_a_client_with_the_present_version_waits_for_a_change(
 async def test_a_client_with_an_old_version_does_not_wait(
     service: DashboardService, guard: Guard, turns: Turns
 ) -> None:
-    version = (await service.panels("1h", "en")).version
+    version = (await service.panels(PanelKey("1h", "en"))).version
     guard.update_usage("openai", 495)  # over the limit's warning, and its critical share
     await asyncio.sleep(0.3)
     began = turns.now()
-    assert "critical" in (await service.panels("1h", "en", after=version)).html.decode()
+    assert "critical" in (await service.panels(PanelKey("1h", "en"), after=version)).html.decode()
     assert turns.now() - began < LONG_POLL_SECONDS / 2
 
 
 async def test_a_garbage_version_counts_as_an_old_one(service: DashboardService) -> None:
-    assert (await service.panels("1h", "en", after=PanelVersion.parse("x-y-z"))).html
+    assert (await service.panels(PanelKey("1h", "en"), after=PanelVersion.parse("x-y-z"))).html
 
 
 def test_the_process_goes_by_all_sections_that_panels_are_made_of() -> None:

@@ -182,6 +182,32 @@ def test_a_providers_page_has_its_errors_models_and_failures_with_their_requests
     assert client.get("providers/no%2Fthing%23").status_code == 404
 
 
+def test_a_providers_page_and_its_api_have_the_same_of_any_range(log: Log) -> None:
+    client, ids = log
+    for query, attempts, failed in (
+        ("range=7d", 5, ["rescued", "failed", "running"]),
+        ("since=26h&until=24h", 1, []),
+        ("range=1h", 4, ["rescued", "failed", "running"]),
+    ):
+        page = client.get(f"providers/openai?{query}").text
+        found = client.get(f"api/providers/openai?{query}").json()
+        assert f'data-field="attempts" data-value="{attempts}"' in page
+        assert found["total"]["attempts"] == sum(sum(one["attempts"].values()) for one in found["points"]) == attempts
+        assert {one["request_id"] for one in found["failures"]} == {ids[name] for name in failed}
+        assert [name for name in ids if f"requests/{ids[name]}" in page] == failed
+    assert [(one["error"], one["count"]) for one in found["errors"]] == [("HTTP 503", 2), ("HTTP 500: 100% <i>", 1)]
+    assert found["present"]["breaker"]["state"] == "closed"
+    assert [one["name"] for one in found["models"]] == ["gpt-4o-mini"]
+    assert 'aria-current="page">1 hour' in page
+    panels = client.get("panels?range=1h&provider=openai&by=user")
+    assert panels.text.partition("<p class=")[2].partition("</p>")[0] in page
+    again = client.get(f"panels?range=1h&provider=openai&after={panels.headers['x-wallie-version']}")
+    assert again.status_code in (200, 204)
+    assert client.get("providers/anthropic?since=26h&until=24h").status_code == 200
+    assert client.get("providers/openai?range=2026-11-21..2026-11-20").status_code == 422
+    assert client.get("api/providers/openai?range=2h").status_code == 422
+
+
 def test_the_command_tells_the_same_of_a_server_and_of_its_ledger(
     log: Log, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from wallie_litellm.config.models import LedgerSettings
 from wallie_litellm.dashboard.guard_source import GuardSource
 from wallie_litellm.dashboard.ledger_reader import LEDGER_RETRY, LedgerUnavailable
 from wallie_litellm.dashboard.panel_feed import RENDER_TTL
+from wallie_litellm.dashboard.panel_key import PanelKey
 from wallie_litellm.dashboard.panels import FIGURES_FOR
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.view_model import Snapshot
@@ -104,37 +105,37 @@ async def service(tmp_path: Path, wall: Wall, renderer: LineRenderer) -> AsyncIt
 async def test_fifty_viewers_cost_one_rendering_a_second(
     service: DashboardService, renderer: LineRenderer, wall: Wall
 ) -> None:
-    panels = await asyncio.gather(*(service.panels("24h", "en") for _ in range(50)))
+    panels = await asyncio.gather(*(service.panels(PanelKey("24h", "en")) for _ in range(50)))
     assert renderer.count == 1
     assert len({one.version for one in panels}) == 1
     wall.at += RENDER_TTL / 2
-    await service.panels("24h", "en")
+    await service.panels(PanelKey("24h", "en"))
     assert renderer.count == 1
     wall.at += RENDER_TTL
-    await service.panels("24h", "en")
+    await service.panels(PanelKey("24h", "en"))
     assert renderer.count == 2
 
 
 async def test_each_range_and_language_is_rendered_separately(service: DashboardService) -> None:
-    assert (await service.panels("1h", "es")).html.startswith(b"es 1h ")
-    assert (await service.panels("7d", "en")).html.startswith(b"en 7d ")
+    assert (await service.panels(PanelKey("1h", "es"))).html.startswith(b"es 1h ")
+    assert (await service.panels(PanelKey("7d", "en"))).html.startswith(b"en 7d ")
 
 
 async def test_panels_are_rendered_in_the_services_own_thread(
     service: DashboardService, renderer: LineRenderer
 ) -> None:
-    await service.panels("24h", "en")
+    await service.panels(PanelKey("24h", "en"))
     assert renderer.threads == {"wallie-dashboard"}
 
 
 async def test_the_next_panels_show_the_effect_of_an_action(service: DashboardService) -> None:
-    assert b"healthy" in (await service.panels("24h", "en")).html
+    assert b"healthy" in (await service.panels(PanelKey("24h", "en"))).html
     await service.act("open_circuit", "openai", "maria")
-    assert b"down" in (await service.panels("24h", "en")).html
+    assert b"down" in (await service.panels(PanelKey("24h", "en"))).html
     await service.act("release_circuit", "openai", "maria")
-    assert b"degraded" in (await service.panels("24h", "en")).html
+    assert b"degraded" in (await service.panels(PanelKey("24h", "en"))).html
     await service.act("close_circuit", "openai", "maria")
-    assert b"healthy" in (await service.panels("24h", "en")).html
+    assert b"healthy" in (await service.panels(PanelKey("24h", "en"))).html
 
 
 async def test_the_next_panels_show_an_export(tmp_path: Path, wall: Wall) -> None:
@@ -148,10 +149,10 @@ async def test_the_next_panels_show_an_export(tmp_path: Path, wall: Wall) -> Non
     )
     try:
         await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
-        assert (await service.panels("24h", "en")).html == b""
+        assert (await service.panels(PanelKey("24h", "en"))).html == b""
         await service.record_export("maria", "attempt; 24h")
         await write(ledger_of(tmp_path), [OperatorActed(new_id(NOW), NOW, "maria", "export_csv", "", "attempt; 24h")])
-        assert (await service.panels("24h", "en")).html == b"attempt; 24h"
+        assert (await service.panels(PanelKey("24h", "en"))).html == b"attempt; 24h"
     finally:
         service.close()
         guard.close()
@@ -166,10 +167,10 @@ async def test_a_change_of_health_is_shown_within_a_second_whatever_the_ledger_d
     service: DashboardService, wall: Wall, tmp_path: Path
 ) -> None:
     await write(ledger_of(tmp_path), [settled(at=NOW - 60)])
-    assert b"healthy" in (await service.panels("24h", "en")).html
+    assert b"healthy" in (await service.panels(PanelKey("24h", "en"))).html
     service.source.act("open_circuit", "openai", "another operator")
     wall.at += RENDER_TTL
-    assert b"down" in (await service.panels("24h", "en")).html
+    assert b"down" in (await service.panels(PanelKey("24h", "en"))).html
 
 
 async def test_a_missing_ledger_file_is_reported_and_read_once_it_exists(
@@ -360,9 +361,9 @@ async def test_a_source_that_has_failed_is_asked_again(wall: Wall, renderer: Lin
     service = DashboardService(source, config, render=renderer, now=wall)
     try:
         with pytest.raises(RuntimeError, match="not now"):
-            await service.panels("1h", "en")
+            await service.panels(PanelKey("1h", "en"))
         source.failing = False
-        assert b"healthy" in (await service.panels("1h", "en")).html
+        assert b"healthy" in (await service.panels(PanelKey("1h", "en"))).html
     finally:
         service.close()
         guard.close()

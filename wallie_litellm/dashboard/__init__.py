@@ -7,7 +7,7 @@
 ``api_routes``      the routes for programs
 ``experiment_routes``  those about experiments, and their answers
 ``request_routes``  the log of requests, for people and for programs
-``provider_routes``  the page of one provider
+``provider_routes``  one provider, for people and for programs
 ``reload_route``    the API's route that takes up a changed configuration
 ``summary_route``   the one that says whether callers are hurt
 ``switch_routes``   the one that switches a decision off and on
@@ -19,6 +19,7 @@
 ``throttle``        a limit on wrong tokens
 ``service``         the thread that answers the page's and the API's questions
 ``panel_feed``      the panels for all viewers, rendered once, and anew on every change
+``panel_key``       what is rendered for viewers
 ``panel_version``   versions of the panels, and the digest of a status
 ``change_watch``    long polling: waits until the status changes
 ``render_process``  a process that renders the panels, as its parent uses it
@@ -33,7 +34,7 @@
 ``queries``         the page's questions to the ledger
 ``recent_queries``  those about the last minutes and the last day
 ``recent_traffic``  their answers, and whether callers are hurt, as plain values
-``provider_queries``  one provider's last 24 hours
+``provider_queries``  one provider's figures of a range
 ``health_strip``    a provider's health over 24 hours, by half hours
 ``impact``          what is wrong now, worst first, as values and as one sentence
 ``usage_ranges``    time ranges of the API, and the sums over them

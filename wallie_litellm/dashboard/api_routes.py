@@ -9,12 +9,14 @@ from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request, Response
 from fastapi.security import APIKeyCookie, HTTPBearer
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, StreamingResponse
 
 from wallie_litellm.dashboard.api_errors import ApiError, api_route_class
 from wallie_litellm.dashboard.auth import SESSION_COOKIE, Authenticator, Visitor
 from wallie_litellm.dashboard.chain_routes import add_chain_route
 from wallie_litellm.dashboard.experiment_routes import add_experiment_routes
+from wallie_litellm.dashboard.provider_routes import add_provider_route
 from wallie_litellm.dashboard.reload_route import add_reload_route
 from wallie_litellm.dashboard.request_routes import add_request_routes
 from wallie_litellm.dashboard.schemas import (
@@ -101,6 +103,7 @@ def api_router(service: DashboardService, authenticator: Authenticator) -> APIRo
     add_reload_route(router, service, _ACTION_ERRORS)
     for path, action, summary in _ACTION_ROUTES:
         _add_action(router, path, _ActionRoute(service, action), summary)
+    add_provider_route(router, service)  # after the actions: a provider's name may have slashes, as their paths do
     router.add_api_route("/openapi.json", _openapi, include_in_schema=False)
     return router
 
@@ -149,6 +152,11 @@ def _add_action(router: APIRouter, path: str, route: _ActionRoute, summary: str)
         responses=_ACTION_ERRORS,
         description=f"{summary}: {_EFFECTS[route.action]}. On record with who, when and why.",
     )(route.act)
+    router.add_api_route(f"/providers/{{provider:path}}/{path}", _only_post, include_in_schema=False)
+
+
+def _only_post() -> None:
+    raise HTTPException(405, headers={"allow": "POST"})
 
 
 class _LedgerRoutes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from hashlib import sha256
 from importlib.resources import files
@@ -14,7 +13,6 @@ from starlette.responses import HTMLResponse
 
 from wallie_litellm.dashboard.auth import AccessDenied, Authenticator
 from wallie_litellm.dashboard.html import render_confirm, render_export, render_login, render_page, render_playbook
-from wallie_litellm.dashboard.page_ranges import chosen_range
 from wallie_litellm.dashboard.page_responses import (
     VARY,
     PageError,
@@ -25,13 +23,16 @@ from wallie_litellm.dashboard.page_responses import (
     notice_of,
     own_page,
     page_response,
+    range_asked,
     read_form,
     redirect,
     retry_headers,
     set_notice,
     set_session,
 )
+from wallie_litellm.dashboard.panel_key import PanelKey
 from wallie_litellm.dashboard.panel_version import PanelVersion
+from wallie_litellm.dashboard.provider_routes import LONGEST_NAME
 from wallie_litellm.dashboard.service import DashboardService
 from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, RELOAD, SWITCHING, Action, ActionRefused
 from wallie_litellm.dashboard.translations import translator
@@ -65,7 +66,7 @@ def page_routes(service: DashboardService, authenticator: Authenticator) -> APIR
 
 
 class _PanelPages:
-    """The page, and its live refresh."""
+    """The page, and the live refresh of it and of those of providers."""
 
     def __init__(self, service: DashboardService, authenticator: Authenticator) -> None:
         self._service, self._authenticator = service, authenticator
@@ -79,9 +80,9 @@ class _PanelPages:
         by: str = DEFAULT_BY,
     ) -> Response:
         visitor = self._authenticator.enter(request)
-        language, name = language_of(request), _range(chosen, since, until)
+        language, name = language_of(request), range_asked(chosen, since, until)
         tab = _tab(by)
-        panels = await self._service.panels(name, language, tab)
+        panels = await self._service.panels(PanelKey(name, language, tab))
         logged_in = visitor.via == "session"
         response = page_response(
             render_page(
@@ -105,11 +106,15 @@ class _PanelPages:
         request: Request,
         chosen: str = Query(DEFAULT_RANGE, alias="range"),
         by: str = DEFAULT_BY,
+        provider: str = "",
         after: str = "",
     ) -> Response:
         self._authenticator.enter(request)
         shown = PanelVersion.parse(after[:LONGEST_VERSION])
-        panels = await self._service.panels(_range(chosen), language_of(request), _tab(by), after=shown)
+        key = PanelKey(range_asked(chosen), language_of(request), _tab(by))
+        if provider:
+            key = key._replace(by=DEFAULT_BY, provider=provider[:LONGEST_NAME], base=base_of(request))
+        panels = await self._service.panels(key, after=shown)
         headers = {"x-wallie-version": str(panels.version), "vary": VARY, "cache-control": "no-cache, private"}
         if shown == panels.version:
             return Response(status_code=204, headers=headers)
@@ -186,7 +191,7 @@ class _ActionPages:
                 action=action,
                 provider=provider,
                 model=model,
-                range_name=_range(chosen),
+                range_name=range_asked(chosen),
                 csrf=self._authenticator.csrf_token(request, visitor),
                 visitor_name=visitor.name,
                 # Workers agree on their experiments by the ledger.
@@ -212,7 +217,7 @@ class _ActionPages:
             raise PageError(422, "problem.reload", reason="; ".join(error.problems)) from error
         except ActionRefused as error:
             raise PageError(409, "problem.read_only", reason=str(error)) from error
-        response = redirect(request, f"?range={quote(_range(form.get('range', '')))}")
+        response = redirect(request, f"?range={quote(range_asked(form.get('range', '')))}")
         set_notice(request, response, action, f"{provider} {model}" if model else provider)
         return response
 
@@ -268,7 +273,7 @@ class _FileRoutes:
         text = render_export(
             language=language_of(request),
             base=base_of(request),
-            range_name=_range(chosen),
+            range_name=range_asked(chosen),
             visitor_name=visitor.name,
         )
         return page_response(text)
@@ -287,18 +292,6 @@ class _FileRoutes:
         if request.headers.get("if-none-match") == headers["etag"]:
             return Response(status_code=304, headers=headers)
         return Response(body, media_type=_STATIC[name], headers=headers)
-
-
-def _range(name: str, since: str = "", until: str = "") -> str:
-    """The name of the range that is asked for.
-
-    Raises:
-        PageError: its ends make no sense.
-    """
-    try:
-        return chosen_range(name, since.strip(), until.strip(), time.time()).name
-    except ValueError as wrong:
-        raise PageError(422, "problem.range", reason=str(wrong)) from wrong
 
 
 def _tab(name: str) -> By:

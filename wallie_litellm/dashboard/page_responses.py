@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -11,6 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from wallie_litellm.dashboard.auth import SESSION_COOKIE, SESSION_SECONDS, AccessDenied
 from wallie_litellm.dashboard.html import render_problem
+from wallie_litellm.dashboard.page_ranges import chosen_range
 from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, RELOAD, SWITCHING
 from wallie_litellm.dashboard.translations import choose_language, translator
 
@@ -118,6 +120,18 @@ async def read_form(request: Request) -> dict[str, str]:
         return dict(parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=20))
     except ValueError:  # not UTF-8, or too many
         raise PageError(400, "problem.bad_form") from None
+
+
+def range_asked(name: str, since: str = "", until: str = "") -> str:
+    """The name of the range that a page's address asks for.
+
+    Raises:
+        PageError: its ends make no sense.
+    """
+    try:
+        return chosen_range(name, since.strip(), until.strip(), time.time()).name
+    except ValueError as wrong:
+        raise PageError(422, "problem.range", reason=str(wrong)) from wrong
 
 
 def own_page(where: str) -> str:

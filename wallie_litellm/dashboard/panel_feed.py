@@ -7,32 +7,24 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.models import QuotaSettings
 from wallie_litellm.core.last_used import LastUsed
 from wallie_litellm.dashboard.change_watch import LONG_POLL_SECONDS, ChangeWatch
 from wallie_litellm.dashboard.ledger_reader import LedgerReader
+from wallie_litellm.dashboard.panel_key import PanelKey
 from wallie_litellm.dashboard.panel_version import PanelVersion, status_digest
 from wallie_litellm.dashboard.panels import MOST_RANGES, Panels, Rendered
 from wallie_litellm.dashboard.render_process import RenderProcess, RenderProcessGone
 from wallie_litellm.dashboard.single_flight import SingleFlight
 from wallie_litellm.dashboard.source import Action, DashboardSource
-from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, By
 from wallie_litellm.guard.live_config import Reloaded
 
 RENDER_TTL: Final = 1.0  # seconds, how long rendered panels are served to every viewer
 AFTER_ACTION: Final = 3.0  # seconds after an action in which its record may still be on its way to the ledger
 SHUTDOWN_GRACE: Final = 2.0  # seconds that running ledger queries have when the dashboard closes
-
-
-class PanelKey(NamedTuple):
-    """What is rendered: the panels for a range, by its name, in a language, with the use by ``by``."""
-
-    range_name: str
-    language: str
-    by: By = DEFAULT_BY
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +188,7 @@ class PanelFeed:
         if rendered is None:
             if refresh:
                 self.panels.forget()
-            rendered = await self.panels.render(*key)
+            rendered = await self.panels.render(key)
         version = PanelVersion(status_digest(status, self._quota), rendered.etag)
         return VersionedPanels(rendered.html, rendered.compressed, version)
 
@@ -206,7 +198,7 @@ class PanelFeed:
             return None
         fleet = await self.panels.fleet()
         try:
-            return await self.render_process.render(*key, status=status, fleet=fleet, refresh=refresh)
+            return await self.render_process.render(key, status=status, fleet=fleet, refresh=refresh)
         except RenderProcessGone:  # it has logged why
             return None
 

@@ -18,6 +18,9 @@ from wallie_litellm.core.last_used import LastUsed
 from wallie_litellm.dashboard.impact import assess_impact
 from wallie_litellm.dashboard.ledger_reader import LedgerReader, LedgerUnavailable
 from wallie_litellm.dashboard.page_ranges import range_of
+from wallie_litellm.dashboard.panel_key import PanelKey
+from wallie_litellm.dashboard.provider_html import render_provider_panels
+from wallie_litellm.dashboard.provider_queries import ProviderFigures, gather_provider
 from wallie_litellm.dashboard.queries import gather_figures, gather_recent
 from wallie_litellm.dashboard.recent_queries import gather_health_day, gather_recent_traffic
 from wallie_litellm.dashboard.recent_traffic import HealthDay, Impact, RecentTraffic
@@ -76,6 +79,7 @@ class Panels:
         self._now = now
         self._figures: LastUsed[str, SingleFlight[Figures]] = LastUsed(MOST_RANGES)
         self._usage: LastUsed[tuple[str, By], SingleFlight[UsageTable]] = LastUsed(MOST_RANGES)
+        self._providers: LastUsed[tuple[str, str], SingleFlight[ProviderFigures]] = LastUsed(MOST_RANGES)
         self._kpis = SingleFlight(self._measure_kpis, now, KPIS_FOR)
         self._experiments = SingleFlight(self._measure_experiments, now, EXPERIMENTS_FOR)
         self._recent = SingleFlight(lambda: ledger.ask(gather_recent), now, RECENT_FOR)
@@ -89,10 +93,22 @@ class Panels:
         self._kpis.forget()
         self._experiments.forget()
 
-    async def render(self, range_name: str, language: str, by: By = DEFAULT_BY) -> Rendered:
-        """The panels for a range, with the use by ``by``."""
-        html = self._render(await self.snapshot(range_name, by), language).encode()
+    async def render(self, key: PanelKey) -> Rendered:
+        """The panels of ``key``."""
+        if key.provider:
+            html = (await self._provider_page(key)).encode()
+        else:
+            html = self._render(await self.snapshot(key.range_name, key.by), key.language).encode()
         return Rendered(html, gzip.compress(html, 5, mtime=0), sha256(html).hexdigest()[:24])
+
+    async def _provider_page(self, key: PanelKey) -> str:
+        chosen, found, problem = range_of(key.range_name), None, ""
+        figures = self._providers.use((key.range_name, key.provider), lambda: self._provider_of(chosen, key.provider))
+        try:
+            found = await figures.get(stale_for=STALE * fresh_for(chosen))
+        except LedgerUnavailable as error:
+            problem = error.problem
+        return render_provider_panels(await self.present(), key, chosen, found, problem)
 
     async def snapshot(self, range_name: str, by: By = DEFAULT_BY) -> Snapshot:
         """Everything that the panels show for a range, with the use by ``by``."""
@@ -147,6 +163,8 @@ class Panels:
             figures.forget()
         for _, usage in self._usage.items():
             usage.forget()
+        for _, provider in self._providers.items():
+            provider.forget()
         self._recent.forget()
         self._traffic.forget()
         self._experiments.forget()
@@ -161,6 +179,12 @@ class Panels:
         async def find() -> UsageTable:
             since, until = ends_of(chosen, self._now())
             return await self._ledger.ask(lambda queries: gather_usage(queries, by, since, until))
+
+        return SingleFlight(find, self._now, fresh_for(chosen))
+
+    def _provider_of(self, chosen: Range, provider: str) -> SingleFlight[ProviderFigures]:
+        async def find() -> ProviderFigures:
+            return await self._ledger.ask(lambda queries: gather_provider(queries, provider, chosen, self._now()))
 
         return SingleFlight(find, self._now, fresh_for(chosen))
 

@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from markupsafe import Markup
+
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS
 from wallie_litellm.dashboard import charts
-from wallie_litellm.dashboard.chart_names import bucket_names
+from wallie_litellm.dashboard.chart_names import bucket_names, mark_text
 from wallie_litellm.dashboard.formats import Formats
+from wallie_litellm.dashboard.panel_key import PanelKey
 from wallie_litellm.dashboard.panel_values import MEANING, error_text, impact_values, provider_actions, words
-from wallie_litellm.dashboard.provider_queries import ProviderDay
+from wallie_litellm.dashboard.provider_queries import ProviderFigures
 from wallie_litellm.dashboard.rendering import render
 from wallie_litellm.dashboard.translations import Translator, translator
-from wallie_litellm.dashboard.view_model import RANGES, Provider, Snapshot, TimeBucket
+from wallie_litellm.dashboard.view_model import Provider, Range, Series, Snapshot, recorded_only
 
 
-def render_provider(
-    snapshot: Snapshot, one: Provider, day: ProviderDay | None, problem: str, *, language: str, base: str
+def render_provider_panels(
+    snapshot: Snapshot, key: PanelKey, chosen: Range, found: ProviderFigures | None, problem: str
 ) -> str:
-    """One provider's present and its last 24 hours; ``problem`` is why these cannot be read."""
-    formats = Formats(language, snapshot.zone)
-    zone, on_axis, in_full = bucket_names(RANGES["24h"], formats, translator(language))
+    """A provider's present and its figures in a range: the same for all viewers, so that live refresh can share them.
+
+    ``problem`` is why the figures, which are ``None`` then, cannot be read.
+    """
+    language, formats = key.language, Formats(key.language, snapshot.zone)
+    t = translator(language)
+    zone, on_axis, in_full = bucket_names(chosen, formats, t)
+    known = next((one for one in snapshot.providers if one.name == key.provider), None)
+    one = recorded_only(key.provider) if known is None else known
+
+    def clock(at: float) -> str:
+        return formats.clock(at, snapshot.at)
+
     return render(
-        "provider.html",
+        "provider_panels.html",
         language,
         formats=formats,
         zone=zone,
         **impact_values(snapshot, language),
         s=snapshot,
         one=one,
-        day=day,
+        found=found,
         problem=problem,
-        base=base,
-        facts=_provider_facts(one, day, formats, translator(language)),
-        chart=None if day is None else _p95_chart(day),
+        base=key.base,
+        range_name=key.range_name,
+        facts=_provider_facts(one, found, formats, t),
+        charts=None if found is None else _charts(found.series),
+        marks=[] if found is None else charts.marks(found.series),
+        mark_text=mark_text(t, clock),
         on_axis=on_axis,
         in_full=in_full,
-        clock=lambda at: formats.clock(at, snapshot.at),
+        clock=clock,
         word=words(language),
         meaning=MEANING,
         actions=provider_actions,
@@ -43,17 +61,30 @@ def render_provider(
     )
 
 
+def render_provider(panels: str, *, name: str, language: str, base: str, range_name: str, zone: str = "UTC") -> str:
+    """The page around ``panels``, which are HTML already, of the provider of this name."""
+    return render(
+        "provider.html",
+        language,
+        formats=Formats(language, zone),
+        panels=Markup(panels),  # noqa: S704 - rendered and escaped by render_provider_panels
+        name=name,
+        base=base,
+        range_name=range_name,
+    )
+
+
 def _provider_facts(
-    one: Provider, day: ProviderDay | None, formats: Formats, t: Translator
+    one: Provider, found: ProviderFigures | None, formats: Formats, t: Translator
 ) -> list[tuple[str, str, float | None, str]]:
     """The figures at the top of its page: field, name, value and text."""
     numbers = [("in-flight", "in_flight", one.in_flight), ("waiting", "waiting", one.waiting)]
     shown: list[tuple[str, str, float | None, str]] = [
         (field, t(f"column.{name}"), value, formats.number(value)) for field, name, value in numbers
     ]
-    if day is None:
+    if found is None:
         return shown
-    total, fallbacks = day.total, day.requests.fallback_rate
+    total, fallbacks = found.total, found.requests.fallback_rate
     return [
         ("attempts", t("column.attempts"), total.attempts, formats.number(total.attempts)),
         ("success-rate", t("column.success_rate"), total.success_rate, formats.share(total.success_rate)),
@@ -66,6 +97,9 @@ def _provider_facts(
     ]
 
 
-def _p95_chart(day: ProviderDay) -> charts.Chart:
-    p95 = dict(day.latency)
-    return charts.line([TimeBucket(start, {}, {}, 0, None) for start in p95], lambda one: p95[one.start])
+def _charts(series: Series) -> Mapping[str, charts.Chart]:
+    buckets = series.buckets
+    return {
+        "attempts": charts.stacked(buckets, lambda one: [sum(one.attempts.values()) - one.failures, one.failures]),
+        "latency": charts.line(buckets, lambda one: one.mean_ms, lambda one: one.p95_ms),
+    }

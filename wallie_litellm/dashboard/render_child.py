@@ -14,6 +14,7 @@ from typing import Any, Final
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.dashboard.html import render_panels
 from wallie_litellm.dashboard.ledger_reader import LedgerReader
+from wallie_litellm.dashboard.panel_key import PanelKey
 from wallie_litellm.dashboard.panels import Panels
 from wallie_litellm.dashboard.render_pipe import framed, receive
 from wallie_litellm.dashboard.view_model import Fleet, Worker
@@ -70,7 +71,7 @@ class _Renderer:
             self._source.report(request["status"], request["fleet"])
             if request["refresh"]:
                 self._panels.forget()
-            rendered = await self._panels.render(request["range"], request["language"], request["by"])
+            rendered = await self._panels.render(PanelKey(**request["key"]))
             html, compressed, header["etag"] = rendered.html, rendered.compressed, rendered.etag
         except Exception as error:  # noqa: BLE001 - the parent renders itself then, and meets it too
             header["error"] = f"{type(error).__name__}: {error}"

@@ -19,9 +19,9 @@ from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.dashboard.panel_key import PanelKey
 from wallie_litellm.dashboard.panels import Rendered
 from wallie_litellm.dashboard.render_pipe import framed, receive
-from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, By
 from wallie_litellm.dashboard.view_model import Fleet
 
 logger = logging.getLogger(__name__)
@@ -78,9 +78,7 @@ class RenderProcess:
 
     async def render(
         self,
-        range_name: str,
-        language: str,
-        by: By = DEFAULT_BY,
+        key: PanelKey,
         *,
         status: Mapping[str, Any],
         fleet: Fleet,
@@ -92,7 +90,7 @@ class RenderProcess:
             RenderProcessGone: the process has ended, or does not answer.
         """
         number = next(self._numbers)
-        request = {"number": number, "range": range_name, "language": language, "by": by, "refresh": refresh}
+        request = {"number": number, "key": key._asdict(), "refresh": refresh}
         response = self._requests[number] = asyncio.get_running_loop().create_future()
         try:
             await self._send({**request, "status": status, "fleet": asdict(fleet)})

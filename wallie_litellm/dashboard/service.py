@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, TypeVar
 from wallie_litellm.config import WallieConfig
 from wallie_litellm.config.changes import ConfigChange
 from wallie_litellm.dashboard.ledger_reader import LedgerReader, LedgerUnavailable
-from wallie_litellm.dashboard.panel_feed import PanelFeed, PanelKey, VersionedPanels
+from wallie_litellm.dashboard.panel_feed import PanelFeed, VersionedPanels
+from wallie_litellm.dashboard.panel_key import PanelKey
 from wallie_litellm.dashboard.panel_version import PanelVersion
 from wallie_litellm.dashboard.panels import Panels, Render
 from wallie_litellm.dashboard.render_process import RenderProcess
@@ -73,15 +74,13 @@ class DashboardService:
         """Everything about one of ``RANGES``, with the use by ``by``."""
         return await self._in_thread(lambda feed: feed.panels.snapshot(range_name, by))
 
-    async def panels(
-        self, range_name: str, language: str, by: By = DEFAULT_BY, *, after: PanelVersion | None = None
-    ) -> VersionedPanels:
-        """The panels, the same for all viewers within a second.
+    async def panels(self, key: PanelKey, *, after: PanelVersion | None = None) -> VersionedPanels:
+        """The panels of ``key``, the same for all its viewers within a second.
 
         A client that has the present version names it as ``after``: it is answered when a provider's state or a
         limit's colour changes, and after four seconds at the latest.
         """
-        return await self._in_thread(lambda feed: feed.next(PanelKey(range_name, language, by), after))
+        return await self._in_thread(lambda feed: feed.next(key, after))
 
     async def ask(self, question: Callable[[LedgerQueries], Awaitable[T]]) -> T:
         """The ledger's answer to ``question``.

@@ -105,13 +105,14 @@ async def usage_of(queries: LedgerQueries, stretch: Stretch, by: By, top: int = 
         since=iso(stretch.since),
         until=None if stretch.until is None else iso(stretch.until),
         by=by,
-        totals=[_row(one.name, one.totals, one.requests) for one in table.lines],
+        totals=[usage_row(one.name, one.totals, one.requests) for one in table.lines],
         others=table.others,
-        rest=None if table.rest is None else _row("", table.rest, None),
+        rest=None if table.rest is None else usage_row("", table.rest, None),
     )
 
 
-def _row(name: str | None, one: Totals, requests: RequestTotals | None) -> UsageRow:
+def usage_row(name: str | None, one: Totals, requests: RequestTotals | None) -> UsageRow:
+    """One row of the sums."""
     latency = one.latency
     return UsageRow(
         name=name or "",

@@ -26,17 +26,18 @@ def last_failures(since: float) -> Select[Any]:
     return select(*_FAILURE).where(attempts.c.id.in_(latest))
 
 
-def failures_of(provider: str, since: float, limit: int) -> Select[Any]:
+def failures_of(provider: str, since: float, until: float | None, limit: int) -> Select[Any]:
     """The last failed attempts of one provider, the latest first."""
-    found = select(*_FAILURE).where(*_failed(since), attempts.c.provider == provider)
+    found = select(*_FAILURE).where(*_failed(since, until), attempts.c.provider == provider)
     return found.order_by(attempts.c.at.desc(), attempts.c.id.desc()).limit(limit)
 
 
-def failure_kinds(provider: str, since: float, limit: int) -> Select[Any]:
+def failure_kinds(provider: str, since: float, until: float | None, limit: int) -> Select[Any]:
     """How many attempts of one provider failed with each error and status, and the last one's time; most first."""
     kind = attempts.c.error, attempts.c.status_code
     number = func.count()
-    found = select(*kind, number, func.max(attempts.c.at)).where(*_failed(since), attempts.c.provider == provider)
+    failed = *_failed(since, until), attempts.c.provider == provider
+    found = select(*kind, number, func.max(attempts.c.at)).where(*failed)
     return found.group_by(*kind).order_by(number.desc()).limit(limit)
 
 
@@ -56,5 +57,6 @@ def changes(since: float, until: float | None, kinds: Sequence[str], provider: s
     return found.order_by(transitions.c.at.desc(), transitions.c.id.desc()).limit(limit)
 
 
-def _failed(since: float) -> list[ColumnElement[bool]]:
-    return [attempts.c.at >= since, attempts.c.success.is_(False), not_(BY_CALLER)]
+def _failed(since: float, until: float | None = None) -> list[ColumnElement[bool]]:
+    found = [attempts.c.at >= since, attempts.c.success.is_(False), not_(BY_CALLER)]
+    return found if until is None else [*found, attempts.c.at < until]

@@ -223,13 +223,19 @@ class LedgerQueries:
         """The last failed attempt of each provider that had any; those that the caller caused do not count."""
         return [RecordedFailure(*row) for row in await self._rows(incidents.last_failures(since))]
 
-    async def failures(self, provider: str, since: float, limit: int = 20) -> list[RecordedFailure]:
+    async def failures(
+        self, provider: str, since: float, limit: int = 20, *, until: float | None = None
+    ) -> list[RecordedFailure]:
         """The last failed attempts of a provider, the latest first."""
-        return [RecordedFailure(*row) for row in await self._rows(incidents.failures_of(provider, since, limit))]
+        statement = incidents.failures_of(provider, since, until, limit)
+        return [RecordedFailure(*row) for row in await self._rows(statement)]
 
-    async def failure_kinds(self, provider: str, since: float, limit: int = 20) -> list[FailureKind]:
+    async def failure_kinds(
+        self, provider: str, since: float, limit: int = 20, *, until: float | None = None
+    ) -> list[FailureKind]:
         """The failed attempts of a provider by error and status, the most frequent first."""
-        return [FailureKind(*row) for row in await self._rows(incidents.failure_kinds(provider, since, limit))]
+        statement = incidents.failure_kinds(provider, since, until, limit)
+        return [FailureKind(*row) for row in await self._rows(statement)]
 
     async def fallbacks(self, since: float) -> list[FallbackCount]:
         """From which provider to which model requests went on, the most frequent first."""

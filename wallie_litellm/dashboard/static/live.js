@@ -8,7 +8,7 @@
   const live = document.getElementById("live");
   const spoken = document.getElementById("spoken");
   const title = document.title;
-  const url = "panels?" + panels.dataset.query + "&after=";
+  const url = panels.dataset.refresh + "&after=";
   let version = ""; // of the panels on the page; without one, the server answers at once
   let wait = PAUSE;
   let timer = 0;
@@ -23,7 +23,7 @@
     if (state === "lost" || state === "login") spoken.textContent = live.textContent;
     if (state !== "login") return;
     const link = document.createElement("a");
-    link.href = "login?next=" + encodeURIComponent("?" + panels.dataset.query);
+    link.href = panels.dataset.login;
     link.textContent = live.dataset.again;
     live.append(" ", link);
   }
