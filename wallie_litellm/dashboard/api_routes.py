@@ -177,7 +177,8 @@ class _LedgerRoutes:
     ) -> Usage:
         """Attempts, tokens, cost and latency from the ledger, by provider, model, feature, user or the proxy's key."""
         now = time.time()
-        stretch = as_asked(_parsed(lambda: stretch_of(chosen, since, until, DEFAULT_RANGE, now)), now)
+        zone = self._service.zone
+        stretch = as_asked(_parsed(lambda: stretch_of(chosen, since, until, DEFAULT_RANGE, now, zone)), now)
         return await self._service.ask(lambda queries: usage_of(queries, stretch, by, top))
 
     async def alerts(self, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Alerts:
@@ -187,7 +188,7 @@ class _LedgerRoutes:
 
     async def kpis(self, since: Annotated[str, Query(description="ISO 8601, Unix seconds, or an age")] = "30d") -> Kpis:
         """The key figures against their targets."""
-        begins = _parsed(lambda: parse_time("since", since, time.time()))
+        begins = _parsed(lambda: parse_time("since", since, time.time(), self._service.zone))
         targets = self._service.config.kpis
         found = await self._service.ask(lambda queries: measure_kpis(queries, targets, begins))
         return Kpis.model_validate({"since": iso(begins), "kpis": [asdict(one) for one in found]})
@@ -204,7 +205,8 @@ class _LedgerRoutes:
     ) -> Response:
         """The ledger's records as CSV, attempts unless `kind` says otherwise. It goes on record."""
         now = time.time()
-        stretch = _parsed(lambda: stretch_of(chosen, since, until, DEFAULT_RANGE, now))
+        zone = self._service.zone
+        stretch = _parsed(lambda: stretch_of(chosen, since, until, DEFAULT_RANGE, now, zone))
         kinds = list(dict.fromkeys(kind or ["attempt"]))
         pieces = await self._service.export("csv", kinds, stretch.since, stretch.until)
         asked_for = stretch.name or f"since {iso(stretch.since)}"

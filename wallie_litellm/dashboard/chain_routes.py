@@ -61,7 +61,7 @@ def add_chain_route(router: APIRouter, service: DashboardService) -> None:
         """The share of the requests for each chain that each of its members served."""
         now = time.time()
         try:
-            stretch = as_asked(stretch_of(chosen, since, until, DEFAULT_RANGE, now), now)
+            stretch = as_asked(stretch_of(chosen, since, until, DEFAULT_RANGE, now, service.zone), now)
         except ValueError as wrong:
             raise ApiError(422, "wallie_bad_request", str(wrong)) from wrong
         asked = await service.ask(lambda queries: gather_asked(queries, stretch.since, stretch.until))

@@ -104,6 +104,16 @@ class Formats:
         low, middle, high = ("" if one is None else self.hour(one) for one in (earliest, at, latest))
         return f"{middle} ({low}{UNKNOWN}{high})"
 
+    def field(self, at: float) -> str:
+        """A local time to the minute as a form's field has it, without its zone."""
+        return f"{self._at(at):%Y-%m-%dT%H:%M}"
+
+    def span(self, since: float, until: float) -> str:
+        """Two local times to the minute; with their zones where the clocks are changed between them."""
+        first, last = self._at(since), self._at(until)
+        form = "%Y-%m-%d %H:%M" if first.utcoffset() == last.utcoffset() else "%Y-%m-%d %H:%M %Z"
+        return f"{first:{form}} {UNKNOWN} {last:{form}}"
+
     def hour(self, at: float) -> str:
         """A time of day to the minute."""
         return f"{self._at(at):%H:%M}"

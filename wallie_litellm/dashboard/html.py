@@ -94,11 +94,13 @@ def render_page(
     notice: str | None,
     name: str | None = None,
     by: By = DEFAULT_BY,
+    zone: str = "UTC",
 ) -> str:
     """The page around ``panels``, which are HTML already; ``name`` is the installation's."""
     return render(
         "page.html",
         language,
+        formats=Formats(language, zone),
         panels=Markup(panels),  # noqa: S704 - rendered and escaped by render_panels
         base=base,
         range_name=range_name,

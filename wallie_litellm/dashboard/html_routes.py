@@ -80,7 +80,7 @@ class _PanelPages:
         by: str = DEFAULT_BY,
     ) -> Response:
         visitor = self._authenticator.enter(request)
-        language, name = language_of(request), range_asked(chosen, since, until)
+        language, name = language_of(request), range_asked(chosen, since, until, self._service.zone)
         tab = _tab(by)
         panels = await self._service.panels(PanelKey(name, language, tab))
         logged_in = visitor.via == "session"
@@ -90,6 +90,7 @@ class _PanelPages:
                 language=language,
                 base=base_of(request),
                 range_name=name,
+                zone=self._service.zone,
                 by=tab,
                 visitor_name=visitor.name if logged_in else None,
                 csrf=self._authenticator.csrf_token(request, visitor) if logged_in else "",

@@ -18,8 +18,8 @@ _STEPS: Final = (60, 300, 900, 3_600, 6 * 3_600, DAY, 7 * DAY)  # seconds of a b
 _MINUTE: Final = 60  # seconds, to which the ends of a free range are rounded
 
 
-def chosen_range(name: str | None, since: str, until: str, now: float) -> Range:
-    """The range that a page's address asks for; an unknown name is that of the default.
+def chosen_range(name: str | None, since: str, until: str, now: float, zone: str = "UTC") -> Range:
+    """The range that a page's address asks for; an unknown name is that of the default. Ends are of ``zone``.
 
     Raises:
         ValueError: the ends of a free range make no sense; the message says what is expected.
@@ -28,7 +28,7 @@ def chosen_range(name: str | None, since: str, until: str, now: float) -> Range:
         if name is None or ENDS not in name:
             return RANGES.get(name or "", RANGES[DEFAULT_RANGE])
         since, _, until = name.partition(ENDS)
-    begins, ends, _ = stretch_of(None, since or None, until or None, DEFAULT_RANGE, now)
+    begins, ends, _ = stretch_of(None, since or None, until or None, DEFAULT_RANGE, now, zone)
     if begins >= now:
         raise ValueError(f"since: found {since[:60]!r}, expected a time before now")
     last = min(now if ends is None else ends, now)
@@ -37,14 +37,14 @@ def chosen_range(name: str | None, since: str, until: str, now: float) -> Range:
     return free_range(begins, last)
 
 
-def strict_range(name: str | None, since: str | None, until: str | None, now: float) -> Range:
-    """The range that a program asks for, by its name or by its ends.
+def strict_range(name: str | None, since: str | None, until: str | None, now: float, zone: str) -> Range:
+    """The range that a program asks for, by its name or by its ends, which are of ``zone`` where they state none.
 
     Raises:
         ValueError: the name is unknown, or the ends make no sense; the message says what is expected.
     """
-    stretch_of(name, since, until, DEFAULT_RANGE, now)
-    return chosen_range(name, since or "", until or "", now)
+    stretch_of(name, since, until, DEFAULT_RANGE, now, zone)
+    return chosen_range(name, since or "", until or "", now, zone)
 
 
 def free_range(since: float, until: float) -> Range:

@@ -122,14 +122,14 @@ async def read_form(request: Request) -> dict[str, str]:
         raise PageError(400, "problem.bad_form") from None
 
 
-def range_asked(name: str, since: str = "", until: str = "") -> str:
-    """The name of the range that a page's address asks for.
+def range_asked(name: str, since: str = "", until: str = "", zone: str = "UTC") -> str:
+    """The name of the range that a page's address asks for; its ends are of ``zone``, those of a name state theirs.
 
     Raises:
         PageError: its ends make no sense.
     """
     try:
-        return chosen_range(name, since.strip(), until.strip(), time.time()).name
+        return chosen_range(name, since.strip(), until.strip(), time.time(), zone).name
     except ValueError as wrong:
         raise PageError(422, "problem.range", reason=str(wrong)) from wrong
 

@@ -87,7 +87,7 @@ def add_provider_route(router: APIRouter, service: DashboardService) -> None:
     ) -> ProviderReport:
         """What the page of a provider shows: its present, and its figures, charts, changes and failures in a range."""
         now = time.time()
-        wanted = asked_range(chosen, since, until, now)
+        wanted = asked_range(chosen, since, until, now, service.zone)
         found = await service.ask(lambda queries: gather_provider(queries, provider, wanted, now))
         present = (await service.status())["providers"].get(provider)
         if present is None and not found.total.attempts and not await _is_on_record(service, provider):
@@ -116,13 +116,13 @@ class _ProviderPages:
         until: str = "",
     ) -> Response:
         self._authenticator.enter(request)
-        name, range_name = name[:LONGEST_NAME], range_asked(chosen, since, until)
+        name, range_name = name[:LONGEST_NAME], range_asked(chosen, since, until, self._service.zone)
         if name not in (await self._service.status())["providers"] and not await _is_on_record(self._service, name):
             raise PageError(404, "problem.not_found")
         language, base = language_of(request), base_of(request)
         panels = await self._service.panels(PanelKey(range_name, language, provider=name, base=base))
-        text = render_provider(panels.html.decode(), name=name, language=language, base=base, range_name=range_name)
-        return page_response(text)
+        shown = {"language": language, "base": base, "range_name": range_name, "zone": self._service.zone}
+        return page_response(render_provider(panels.html.decode(), name=name, **shown))
 
 
 async def _is_on_record(service: DashboardService, name: str) -> bool:

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from wallie_litellm.dashboard.formats import Formats, iso
+from wallie_litellm.dashboard.page_ranges import range_of
 from wallie_litellm.dashboard.provider_order import is_near, is_roomy
 from wallie_litellm.dashboard.translations import translator
 from wallie_litellm.dashboard.view_model import RANGES
@@ -37,10 +38,17 @@ def _environment() -> Environment:
     environment.tests["near"] = is_near
     environment.tests["roomy"] = is_roomy
     environment.filters["iso"] = iso
+    environment.filters["ends"] = _ends
     environment.filters["url"] = lambda text: quote(str(text), safe="", errors="replace")
     environment.filters["raw"] = lambda value: "" if value is None else repr(value)
     environment.filters["exact"] = lambda text: escape(text.encode(errors="replace").decode())
     return environment
+
+
+def _ends(range_name: str) -> tuple[int, int] | None:
+    """When a free range begins and ends, in Unix seconds, by its name; ``None`` for the name of another."""
+    found = range_of(range_name)
+    return None if found.until is None else (found.until - found.seconds, found.until)
 
 
 def _visible(value: object) -> object:

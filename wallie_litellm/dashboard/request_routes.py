@@ -91,7 +91,7 @@ class _RequestApi:
     ) -> RequestLog:
         """The last requests that fit, the latest first, without prompts and answers, which are not on record."""
         try:
-            stretch = stretch_of(chosen, since, until, DEFAULT_RANGE, time.time())
+            stretch = stretch_of(chosen, since, until, DEFAULT_RANGE, time.time(), self._service.zone)
         except ValueError as wrong:
             raise ApiError(422, "wallie_bad_request", str(wrong)) from wrong
         wanted = RequestFilter(stretch.since, stretch.until, feature, user, provider, model, error, failed, before, key)
@@ -119,7 +119,7 @@ class _RequestPages:
         asked = {name: value[:LONGEST].strip() for name, value in request.query_params.items()}
         now = time.time()
         try:
-            chosen = chosen_range(asked.get("range"), asked.get("since", ""), asked.get("until", ""), now)
+            chosen = chosen_range(asked.get("range"), asked.get("since", ""), asked.get("until", ""), now, self._zone)
         except ValueError as wrong:
             raise PageError(422, "problem.range", reason=str(wrong)) from wrong
         wanted = RequestFilter(
@@ -156,7 +156,7 @@ class _RequestPages:
 
     @property
     def _zone(self) -> str:
-        return self._service.config.dashboard.timezone
+        return self._service.zone
 
 
 def _timed(row: Mapping[str, Any]) -> dict[str, Any]:

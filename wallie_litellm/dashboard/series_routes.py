@@ -82,19 +82,19 @@ def add_series_route(router: APIRouter, service: DashboardService) -> None:
     ) -> ChartSeries:
         """Attempts, failures, cost and latency (mean and p95) over time; changes of breakers, and reloads."""
         now = time.time()
-        wanted = asked_range(chosen, since, until, now)
+        wanted = asked_range(chosen, since, until, now, service.zone)
         found = await service.ask(lambda queries: gather_series(queries, wanted, now, provider))
         return ChartSeries(provider=provider, **series_part(wanted, found))
 
 
-def asked_range(chosen: str | None, since: str | None, until: str | None, now: float) -> Range:
-    """The range that a program asks for.
+def asked_range(chosen: str | None, since: str | None, until: str | None, now: float, zone: str) -> Range:
+    """The range that a program asks for; times without an offset are of ``zone``.
 
     Raises:
         ApiError: the parameters make no sense.
     """
     try:
-        return strict_range(chosen, since, until, now)
+        return strict_range(chosen, since, until, now, zone)
     except ValueError as wrong:
         raise ApiError(422, "wallie_bad_request", str(wrong)) from wrong
 

@@ -58,6 +58,11 @@ class DashboardService:
         self._closed = False
         self._shutdown = threading.Event()
 
+    @property
+    def zone(self) -> str:
+        """IANA name of the time zone that times are read and shown in."""
+        return self.config.dashboard.timezone
+
     async def status(self) -> Mapping[str, Any]:
         """The source's status at this moment."""
         return await self._in_thread(lambda _: self.source.status())

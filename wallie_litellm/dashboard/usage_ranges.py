@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 from wallie_litellm.config import parse_duration
 from wallie_litellm.core.iso_time import iso_time
@@ -32,8 +33,10 @@ class Stretch(NamedTuple):
     name: str | None
 
 
-def stretch_of(name: str | None, since: str | None, until: str | None, default: str, now: float) -> Stretch:
-    """The range that a request asks for: by its name, or by its ends.
+def stretch_of(
+    name: str | None, since: str | None, until: str | None, default: str, now: float, zone: str = "UTC"
+) -> Stretch:
+    """The range that a request asks for: by its name, or by its ends, which are of ``zone`` where they state none.
 
     Raises:
         ValueError: the parameters make no sense; the message says what is expected.
@@ -51,8 +54,8 @@ def stretch_of(name: str | None, since: str | None, until: str | None, default: 
                 f"range: found {name!r}, expected one of {', '.join(RANGES)}, or two times as SINCE..UNTIL"
             )
         return Stretch(beginning(RANGES[name].seconds, now), None, name)
-    begins = parse_time("since", since, now)
-    ends = None if until is None else parse_time("until", until, now)
+    begins = parse_time("since", since, now, zone)
+    ends = None if until is None else parse_time("until", until, now, zone, latest=True)
     if ends is not None and ends <= begins:
         raise ValueError(f"until: found {until!r}, expected a time after since ({since})")
     return Stretch(begins, ends, None)
@@ -67,8 +70,11 @@ def as_asked(stretch: Stretch, now: float) -> Stretch:
     return Stretch(float(since), None if until is None else float(until), stretch.name)
 
 
-def parse_time(where: str, text: str, now: float) -> float:
-    """Unix seconds from themselves, from ISO 8601 (UTC unless it says otherwise), or from an age such as 24h.
+def parse_time(where: str, text: str, now: float, zone: str = "UTC", *, latest: bool = False) -> float:
+    """Unix seconds from themselves, from ISO 8601 (of ``zone`` unless it has an offset), or from an age such as 24h.
+
+    A time that a change of the clocks skips is as late as if they had not been changed, as RFC 5545 3.3.5 has it. Of
+    one that they repeat it is the first, and with ``latest`` the last: a range has all of it.
 
     Raises:
         ValueError: it is none of these.
@@ -83,13 +89,18 @@ def parse_time(where: str, text: str, now: float) -> float:
     if found is None:
         with suppress(ValueError, OverflowError):
             when = datetime.fromisoformat(text)
-            found = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+            found = when.timestamp() if when.tzinfo else _in_zone(when, zone, latest=latest)
     if found is None or not 0 <= found < _LATEST:
         raise ValueError(
             f"{where}: found {text[:60]!r}, expected a time such as 2026-11-23, 2026-11-23T08:00Z or 1790000000, "
             "or an age such as 24h"
         )
     return found
+
+
+def _in_zone(when: datetime, zone: str, *, latest: bool) -> float:
+    first, last = (when.replace(tzinfo=ZoneInfo(zone), fold=fold).timestamp() for fold in (0, 1))
+    return max(first, last) if latest else first  # of a skipped time the first reading is the later
 
 
 def iso(at: float) -> str:
