@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page
 
 OpenPage = Callable[..., Page]
 
+_SIZE = {"viewport": {"width": 1400, "height": 1000}}
 _LEFT_OUT = pytest.StashKey[int]()
 
 
@@ -76,7 +77,7 @@ def open_page(browser: Browser, troubles: list[str]) -> Iterator[OpenPage]:
 
     def open_one(address: str, *, expected: str = "", **options: Any) -> Page:
         """``expected`` is part of messages that the console may have."""
-        context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1400, "height": 1000}, **options})
+        context = browser.new_context(**{"locale": "en-GB", "timezone_id": "UTC", **_SIZE, **options})
         contexts.append(context)
         context.set_default_timeout(10_000)
         page = context.new_page()

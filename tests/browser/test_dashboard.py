@@ -285,6 +285,24 @@ def test_a_providers_page_refreshes_itself_and_has_any_range(
     assert value(page, "[data-field=attempts]") == "0"
 
 
+def test_without_a_configured_zone_the_page_has_that_of_its_viewer(
+    make_stage: Callable[..., Stage], open_page: OpenPage
+) -> None:
+    stage, noon = make_stage(), time.time() // 86_400 * 86_400 - 43_200
+    stage.record(settled(at=noon, cost_usd=0.5))
+    page = open_page(stage.address, timezone_id="Asia/Tokyo")
+    expect(page.locator("#panel-performance")).to_contain_text("(Asia/Tokyo)")
+    page.locator(".free summary").click()
+    day = time.strftime("%Y-%m-%d", time.gmtime(noon))
+    page.get_by_label("From (Asia/Tokyo)").fill(f"{day}T20:30")
+    page.get_by_label("To (Asia/Tokyo)").fill(f"{day}T21:30")
+    page.get_by_role("button", name="Show").click()
+    assert value(page, "#panel-cost [data-field=spent]") == "0.5"
+    expect(page.locator(".free summary")).to_have_text(f"{day} 20:30 \u2013 {day} 21:30")
+    page.locator("#live[data-state=on]").wait_for()
+    expect(page.locator("#panel-performance")).to_contain_text("(Asia/Tokyo)")
+
+
 def test_an_outage_of_a_provider_appears_within_two_seconds(
     make_router: Callable[..., Any], fleet: SimulatedProviders, open_page: OpenPage, turns: Turns
 ) -> None:

@@ -279,4 +279,19 @@ def test_pages_have_the_configured_time_zone(make_app: MakeApp) -> None:
     app = make_app((), dashboard={"timezone": "Europe/Berlin"})
     app.record([ended(settled())])
     assert "(Europe/Berlin)" in app.client.get("/wallie/").text
-    assert "Time (Europe/Berlin)" in app.client.get("/wallie/requests").text
+    assert "Time (Europe/Berlin)" in app.client.get("/wallie/requests", headers={"cookie": "wallie_zone=UTC"}).text
+    assert "zone.js" not in app.client.get("/wallie/").text
+
+
+@pytest.mark.parametrize(
+    ("cookie", "zone"), [("Asia/Tokyo", "Asia/Tokyo"), ("Asia", "UTC"), ("../../etc/passwd", "UTC"), ("", "UTC")]
+)
+def test_without_a_configured_zone_pages_have_the_one_that_the_browser_says(
+    make_app: MakeApp, cookie: str, zone: str
+) -> None:
+    app, headers = make_app(()), {"cookie": f"wallie_zone={cookie}"}
+    app.record([one := settled(), ended(one)])
+    for path in ("", "providers/openai", "requests", f"requests/{one.request_id}", "panels?provider=openai"):
+        shown = app.client.get(f"/wallie/{path}", headers=headers).text
+        assert f"({zone})" in shown, path
+        assert (f'data-zone="{zone}"' in shown) == (not path.startswith("panels"))

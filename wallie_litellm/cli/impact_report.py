@@ -31,7 +31,7 @@ def add_sentence(report: dict[str, Any], loaded: RouterConfig) -> str:
     said = ""
     if shared or recent is not None:
         found = _in_redis(report, changes) if shared else _on_record(loaded, recent, changes)
-        formats = Formats("en", loaded.wallie.dashboard.timezone)
+        formats = Formats("en", loaded.wallie.dashboard.timezone or "UTC")
         impact = assess_impact(found, (), changes, recent)
         said = sentence(impact, translator("en"), formats.number, lambda at: formats.minute(at, now))
         said = f"{said} {missing}".rstrip() if shared else f"As last recorded: {said}"

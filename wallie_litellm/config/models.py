@@ -276,7 +276,11 @@ class DashboardSettings(Section):
         description="Name of the installation, in the page's heading, in the API's summary and in webhooks.",
     )
     url: WebUrl | None = Field(None, description="Address of the page as operators have it, for the links in webhooks.")
-    timezone: TimeZone = Field("UTC", description="Time zone of the times on the page. Days and months stay UTC's.")
+    timezone: TimeZone | None = Field(
+        None,
+        description="Time zone of the times on the page, and of times without an offset in the API; unless set the "
+        "viewer's on the page, and UTC in the API. Days and months stay UTC's.",
+    )
 
 
 class WallieConfig(Section):

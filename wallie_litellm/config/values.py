@@ -162,11 +162,18 @@ def _time_zone(value: object) -> str:
     wanted = "an IANA time zone such as 'UTC' or 'America/Los_Angeles'"
     if not isinstance(value, str):
         raise expected(wanted)
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, OSError):  # unknown; not a name; a folder of zones such as 'America'
-        raise expected(wanted + _did_you_mean(value)) from None
+    if not is_zone(value):
+        raise expected(wanted + _did_you_mean(value))
     return value
+
+
+def is_zone(name: str) -> bool:
+    """Whether a text is the name of an IANA time zone."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown; not a name; a folder of zones such as 'America'
+        return False
+    return True
 
 
 def _did_you_mean(name: str) -> str:

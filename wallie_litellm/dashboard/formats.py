@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from math import isfinite
-from typing import Final
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from wallie_litellm.clock import DAY
@@ -17,6 +17,16 @@ _MONTHS: Final = {
     "en": ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
     "es": ("ene", "feb", "mar", "abr", "may", "jun", "jul", "ago", "sep", "oct", "nov", "dic"),
 }
+
+
+class ShownZone(NamedTuple):
+    """The time zone of a page, by its IANA name; ``is_viewers``: it is the viewer's where that is known."""
+
+    name: str
+    is_viewers: bool = False
+
+
+IN_UTC: Final = ShownZone("UTC")  # where nothing else is stated
 
 
 class Formats:

@@ -14,7 +14,7 @@ from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.chain_shares import chain_shares
 from wallie_litellm.dashboard.chart_names import bucket_names, mark_text
 from wallie_litellm.dashboard.experiment_view import effect_text, interval_bars
-from wallie_litellm.dashboard.formats import Formats
+from wallie_litellm.dashboard.formats import IN_UTC, Formats, ShownZone
 from wallie_litellm.dashboard.panel_values import (
     HEALTH,
     MEANING,
@@ -94,13 +94,13 @@ def render_page(
     notice: str | None,
     name: str | None = None,
     by: By = DEFAULT_BY,
-    zone: str = "UTC",
+    zone: ShownZone = IN_UTC,
 ) -> str:
     """The page around ``panels``, which are HTML already; ``name`` is the installation's."""
     return render(
         "page.html",
         language,
-        formats=Formats(language, zone),
+        shown_in=zone,
         panels=Markup(panels),  # noqa: S704 - rendered and escaped by render_panels
         base=base,
         range_name=range_name,

@@ -29,6 +29,7 @@ from wallie_litellm.dashboard.page_responses import (
     retry_headers,
     set_notice,
     set_session,
+    zone_of,
 )
 from wallie_litellm.dashboard.panel_key import PanelKey
 from wallie_litellm.dashboard.panel_version import PanelVersion
@@ -42,7 +43,12 @@ from wallie_litellm.errors import ConfigError
 
 LONGEST_REASON: Final = 200  # characters
 LONGEST_VERSION: Final = 80  # characters
-_STATIC: Final = {"wallie.css": "text/css", "live.js": "text/javascript", "favicon.svg": "image/svg+xml"}
+_STATIC: Final = {
+    "wallie.css": "text/css",
+    "live.js": "text/javascript",
+    "zone.js": "text/javascript",
+    "favicon.svg": "image/svg+xml",
+}
 
 
 def page_routes(service: DashboardService, authenticator: Authenticator) -> APIRouter:
@@ -80,9 +86,9 @@ class _PanelPages:
         by: str = DEFAULT_BY,
     ) -> Response:
         visitor = self._authenticator.enter(request)
-        language, name = language_of(request), range_asked(chosen, since, until, self._service.zone)
-        tab = _tab(by)
-        panels = await self._service.panels(PanelKey(name, language, tab))
+        language, zone, tab = language_of(request), zone_of(request, self._service.config.dashboard.timezone), _tab(by)
+        name = range_asked(chosen, since, until, zone.name)
+        panels = await self._service.panels(PanelKey(name, language, tab, zone=zone.name))
         logged_in = visitor.via == "session"
         response = page_response(
             render_page(
@@ -90,7 +96,7 @@ class _PanelPages:
                 language=language,
                 base=base_of(request),
                 range_name=name,
-                zone=self._service.zone,
+                zone=zone,
                 by=tab,
                 visitor_name=visitor.name if logged_in else None,
                 csrf=self._authenticator.csrf_token(request, visitor) if logged_in else "",
@@ -112,7 +118,8 @@ class _PanelPages:
     ) -> Response:
         self._authenticator.enter(request)
         shown = PanelVersion.parse(after[:LONGEST_VERSION])
-        key = PanelKey(range_asked(chosen), language_of(request), _tab(by))
+        zone = zone_of(request, self._service.config.dashboard.timezone).name
+        key = PanelKey(range_asked(chosen), language_of(request), _tab(by), zone=zone)
         if provider:
             key = key._replace(by=DEFAULT_BY, provider=provider[:LONGEST_NAME], base=base_of(request))
         panels = await self._service.panels(key, after=shown)

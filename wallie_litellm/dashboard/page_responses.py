@@ -10,7 +10,9 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from fastapi import Request, Response
 from starlette.responses import HTMLResponse, RedirectResponse
 
+from wallie_litellm.config.values import is_zone
 from wallie_litellm.dashboard.auth import SESSION_COOKIE, SESSION_SECONDS, AccessDenied
+from wallie_litellm.dashboard.formats import ShownZone
 from wallie_litellm.dashboard.html import render_problem
 from wallie_litellm.dashboard.page_ranges import chosen_range
 from wallie_litellm.dashboard.source import ACTIONS, EXPERIMENTING, RELOAD, SWITCHING
@@ -18,6 +20,7 @@ from wallie_litellm.dashboard.translations import choose_language, translator
 
 VARY: Final = "Accept-Language, Accept-Encoding, Cookie, Authorization"
 _OWN: Final = re.compile(r"(confirm|export|requests|(requests|providers)/(?!\.+$)[^/]+)?")  # paths of own pages
+ZONE_COOKIE: Final = "wallie_zone"  # set by zone.js
 _NOTICE_COOKIE: Final = "wallie_notice"
 _NOTICE_SECONDS: Final = 30
 # The actions after which the page says what was done.
@@ -132,6 +135,14 @@ def range_asked(name: str, since: str = "", until: str = "", zone: str = "UTC") 
         return chosen_range(name, since.strip(), until.strip(), time.time(), zone).name
     except ValueError as wrong:
         raise PageError(422, "problem.range", reason=str(wrong)) from wrong
+
+
+def zone_of(request: Request, stated: str | None) -> ShownZone:
+    """The zone of a page's times: the one that the configuration states, else the viewer's, as zone.js tells it."""
+    if stated is not None:
+        return ShownZone(stated)
+    own = request.cookies.get(ZONE_COOKIE, "")
+    return ShownZone(own if own and is_zone(own) else "UTC", is_viewers=True)
 
 
 def own_page(where: str) -> str:

@@ -98,7 +98,8 @@ class Panels:
         if key.provider:
             html = (await self._provider_page(key)).encode()
         else:
-            html = self._render(await self.snapshot(key.range_name, key.by), key.language).encode()
+            found = replace(await self.snapshot(key.range_name, key.by), zone=key.zone)
+            html = self._render(found, key.language).encode()
         return Rendered(html, gzip.compress(html, 5, mtime=0), sha256(html).hexdigest()[:24])
 
     async def _provider_page(self, key: PanelKey) -> str:
@@ -108,7 +109,7 @@ class Panels:
             found = await figures.get(stale_for=STALE * fresh_for(chosen))
         except LedgerUnavailable as error:
             problem = error.problem
-        return render_provider_panels(await self.present(), key, chosen, found, problem)
+        return render_provider_panels(replace(await self.present(), zone=key.zone), key, chosen, found, problem)
 
     async def snapshot(self, range_name: str, by: By = DEFAULT_BY) -> Snapshot:
         """Everything that the panels show for a range, with the use by ``by``."""
@@ -142,7 +143,7 @@ class Panels:
 
     async def _present(self, range_name: str, figures: Figures | None, problem: str | None) -> Snapshot:
         quota = self._config.quota
-        found = build_snapshot(
+        return build_snapshot(
             await self._source.status(),
             await self.fleet(),
             range_of(range_name),
@@ -151,7 +152,6 @@ class Panels:
             figures,
             problem,
         )
-        return replace(found, zone=self._config.dashboard.timezone)
 
     async def fleet(self) -> Fleet:
         """Which store holds the limits, and which processes share it."""

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from wallie_litellm.core.dimensions import DAY_DIMENSIONS
 from wallie_litellm.dashboard import charts
 from wallie_litellm.dashboard.chart_names import bucket_names, mark_text
-from wallie_litellm.dashboard.formats import Formats
+from wallie_litellm.dashboard.formats import IN_UTC, Formats, ShownZone
 from wallie_litellm.dashboard.panel_key import PanelKey
 from wallie_litellm.dashboard.panel_values import MEANING, error_text, impact_values, provider_actions, words
 from wallie_litellm.dashboard.provider_queries import ProviderFigures
@@ -61,12 +61,14 @@ def render_provider_panels(
     )
 
 
-def render_provider(panels: str, *, name: str, language: str, base: str, range_name: str, zone: str = "UTC") -> str:
+def render_provider(
+    panels: str, *, name: str, language: str, base: str, range_name: str, zone: ShownZone = IN_UTC
+) -> str:
     """The page around ``panels``, which are HTML already, of the provider of this name."""
     return render(
         "provider.html",
         language,
-        formats=Formats(language, zone),
+        shown_in=zone,
         panels=Markup(panels),  # noqa: S704 - rendered and escaped by render_provider_panels
         name=name,
         base=base,

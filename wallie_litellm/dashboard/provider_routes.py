@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse
 from wallie_litellm.dashboard.api_errors import ApiError
 from wallie_litellm.dashboard.auth import Authenticator
 from wallie_litellm.dashboard.ledger_reader import LedgerUnavailable
-from wallie_litellm.dashboard.page_responses import PageError, base_of, language_of, page_response, range_asked
+from wallie_litellm.dashboard.page_responses import PageError, base_of, language_of, page_response, range_asked, zone_of
 from wallie_litellm.dashboard.panel_key import PanelKey
 from wallie_litellm.dashboard.provider_html import render_provider
 from wallie_litellm.dashboard.provider_queries import ProviderFigures, gather_provider, is_on_record
@@ -116,12 +116,13 @@ class _ProviderPages:
         until: str = "",
     ) -> Response:
         self._authenticator.enter(request)
-        name, range_name = name[:LONGEST_NAME], range_asked(chosen, since, until, self._service.zone)
+        zone = zone_of(request, self._service.config.dashboard.timezone)
+        name, range_name = name[:LONGEST_NAME], range_asked(chosen, since, until, zone.name)
         if name not in (await self._service.status())["providers"] and not await _is_on_record(self._service, name):
             raise PageError(404, "problem.not_found")
         language, base = language_of(request), base_of(request)
-        panels = await self._service.panels(PanelKey(range_name, language, provider=name, base=base))
-        shown = {"language": language, "base": base, "range_name": range_name, "zone": self._service.zone}
+        panels = await self._service.panels(PanelKey(range_name, language, provider=name, base=base, zone=zone.name))
+        shown = {"language": language, "base": base, "range_name": range_name, "zone": zone}
         return page_response(render_provider(panels.html.decode(), name=name, **shown))
 
 

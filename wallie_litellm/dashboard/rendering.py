@@ -12,7 +12,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from wallie_litellm.dashboard.formats import Formats, iso
+from wallie_litellm.dashboard.formats import IN_UTC, Formats, ShownZone, iso
 from wallie_litellm.dashboard.page_ranges import range_of
 from wallie_litellm.dashboard.provider_order import is_near, is_roomy
 from wallie_litellm.dashboard.translations import translator
@@ -56,14 +56,17 @@ def _visible(value: object) -> object:
     return value if isinstance(value, Markup) or not isinstance(value, str) else _UNSEEN.sub("\ufffd", value)
 
 
-def render(template: str, language: str, *, formats: Formats | None = None, **values: Any) -> str:
-    """A template filled with ``values``; times are those of ``formats``, in UTC unless given."""
+def render(
+    template: str, language: str, *, formats: Formats | None = None, shown_in: ShownZone = IN_UTC, **values: Any
+) -> str:
+    """A template filled with ``values``; times are those of ``formats``, or in ``shown_in``."""
     return (
         _environment()
         .get_template(template)
         .render(
             t=translator(language),
-            f=Formats(language) if formats is None else formats,
+            f=Formats(language, shown_in.name) if formats is None else formats,
+            viewer_zone=shown_in.name if shown_in.is_viewers else "",
             language=language,
             ranges=list(RANGES),
             **values,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from wallie_litellm.dashboard.formats import Formats
+from wallie_litellm.dashboard.formats import IN_UTC, Formats, ShownZone
 from wallie_litellm.dashboard.rendering import clock_of, render
 from wallie_litellm.dashboard.translations import Translator, translator
 from wallie_litellm.ledger.request_log import RequestFilter
@@ -21,10 +21,10 @@ def render_requests(
     base: str,
     range_name: str,
     more: bool,
-    zone: str = "UTC",
+    zone: ShownZone = IN_UTC,
 ) -> str:
     """The requests that are ``wanted``, the latest first, and the form that asks for others."""
-    names, formats = ("feature", "user", "key", "provider", "model", "error"), Formats(language, zone)
+    names, formats = ("feature", "user", "key", "provider", "model", "error"), Formats(language, zone.name)
     asked = {"range": range_name, **{name: getattr(wanted, name) for name in names}}
     asked |= {"failed": "1"} if wanted.failed else {}
     return render(
@@ -38,6 +38,7 @@ def render_requests(
         more=more,
         query=urlencode(asked, errors="replace"),
         formats=formats,
+        shown_in=zone,
         clock=clock_of(formats),
     )
 
@@ -49,13 +50,13 @@ def render_request(
     *,
     language: str,
     base: str,
-    zone: str = "UTC",
+    zone: ShownZone = IN_UTC,
 ) -> str:
     """One request, with its attempts in order; ``one`` is ``None`` where it has not ended."""
-    formats = Formats(language, zone)
+    formats = Formats(language, zone.name)
     facts = [] if one is None else _request_facts(one, formats, translator(language))
-    values = {"request_id": request_id, "ended": one is not None, "attempts": attempts, "facts": facts}
-    return render("request.html", language, formats=formats, base=base, clock=clock_of(formats), **values)
+    values = {"request_id": request_id, "ended": one is not None, "attempts": attempts, "facts": facts, "base": base}
+    return render("request.html", language, formats=formats, shown_in=zone, clock=clock_of(formats), **values)
 
 
 def _request_facts(one: Mapping[str, Any], formats: Formats, t: Translator) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from wallie_litellm.dashboard.api_errors import ApiError
 from wallie_litellm.dashboard.auth import Authenticator
 from wallie_litellm.dashboard.ledger_reader import LedgerUnavailable
 from wallie_litellm.dashboard.page_ranges import chosen_range
-from wallie_litellm.dashboard.page_responses import PageError, base_of, language_of, page_response
+from wallie_litellm.dashboard.page_responses import PageError, base_of, language_of, page_response, zone_of
 from wallie_litellm.dashboard.request_html import render_request, render_requests
 from wallie_litellm.dashboard.schemas import ErrorBody
 from wallie_litellm.dashboard.service import DashboardService
@@ -117,9 +117,10 @@ class _RequestPages:
     async def log(self, request: Request) -> Response:
         self._authenticator.enter(request)
         asked = {name: value[:LONGEST].strip() for name, value in request.query_params.items()}
+        zone = zone_of(request, self._service.config.dashboard.timezone)
         now = time.time()
         try:
-            chosen = chosen_range(asked.get("range"), asked.get("since", ""), asked.get("until", ""), now, self._zone)
+            chosen = chosen_range(asked.get("range"), asked.get("since", ""), asked.get("until", ""), now, zone.name)
         except ValueError as wrong:
             raise PageError(422, "problem.range", reason=str(wrong)) from wrong
         wanted = RequestFilter(
@@ -140,7 +141,7 @@ class _RequestPages:
         except LedgerUnavailable as error:
             problem = error.problem
         language, base = language_of(request), base_of(request)
-        shown = {"language": language, "base": base, "range_name": chosen.name, "zone": self._zone}
+        shown = {"language": language, "base": base, "range_name": chosen.name, "zone": zone}
         return page_response(render_requests(rows, wanted, problem, more=len(rows) == ON_A_PAGE, **shown))
 
     async def one(self, request: Request, request_id: str) -> Response:
@@ -151,12 +152,9 @@ class _RequestPages:
             found = None
         if found is None:
             raise PageError(404, "problem.no_request")
-        shown = {"language": language_of(request), "base": base_of(request), "zone": self._zone}
+        shown = {"language": language_of(request), "base": base_of(request)}
+        shown |= {"zone": zone_of(request, self._service.config.dashboard.timezone)}
         return page_response(render_request(request_id, *found, **shown))
-
-    @property
-    def _zone(self) -> str:
-        return self._service.zone
 
 
 def _timed(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,8 +60,8 @@ class DashboardService:
 
     @property
     def zone(self) -> str:
-        """IANA name of the time zone that times are read and shown in."""
-        return self.config.dashboard.timezone
+        """IANA name of the time zone that times are in where nothing else is known of a viewer."""
+        return self.config.dashboard.timezone or "UTC"
 
     async def status(self) -> Mapping[str, Any]:
         """The source's status at this moment."""

@@ -53,13 +53,13 @@ def add_summary_route(router: APIRouter, service: DashboardService) -> None:
         """One sentence, what is wrong with providers, and the figures of the last five minutes."""
         found = (await service.present()).impact
         found = found if found is not None else Impact(0, (), None, None)
-        return _summary(found, service.config.dashboard.name)
+        return _summary(found, service.config.dashboard.name, service.zone)
 
 
-def _summary(found: Impact, name: str | None) -> Summary:
+def _summary(found: Impact, name: str | None, zone: str) -> Summary:
     recent = found.recent
     requests = None if recent is None else recent.requests
-    formats, now = Formats("en"), time.time()
+    formats, now = Formats("en", zone), time.time()
     return Summary(
         sentence=sentence(found, translator("en"), formats.number, lambda at: formats.minute(at, now)),
         name=name,
