@@ -122,8 +122,10 @@ class _ProviderPages:
             raise PageError(404, "problem.not_found")
         language, base = language_of(request), base_of(request)
         panels = await self._service.panels(PanelKey(range_name, language, provider=name, base=base, zone=zone.name))
-        shown = {"language": language, "base": base, "range_name": range_name, "zone": zone}
-        return page_response(render_provider(panels.html.decode(), name=name, **shown))
+        whole = render_provider(
+            panels.html.decode(), name=name, language=language, base=base, range_name=range_name, zone=zone
+        )
+        return page_response(whole)
 
 
 async def _is_on_record(service: DashboardService, name: str) -> bool:

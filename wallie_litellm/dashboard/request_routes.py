@@ -141,8 +141,11 @@ class _RequestPages:
         except LedgerUnavailable as error:
             problem = error.problem
         language, base = language_of(request), base_of(request)
-        shown = {"language": language, "base": base, "range_name": chosen.name, "zone": zone}
-        return page_response(render_requests(rows, wanted, problem, more=len(rows) == ON_A_PAGE, **shown))
+        more, named = len(rows) == ON_A_PAGE, chosen.name
+        text = render_requests(
+            rows, wanted, problem, more=more, language=language, base=base, range_name=named, zone=zone
+        )
+        return page_response(text)
 
     async def one(self, request: Request, request_id: str) -> Response:
         self._authenticator.enter(request)
@@ -152,9 +155,9 @@ class _RequestPages:
             found = None
         if found is None:
             raise PageError(404, "problem.no_request")
-        shown = {"language": language_of(request), "base": base_of(request)}
-        shown |= {"zone": zone_of(request, self._service.config.dashboard.timezone)}
-        return page_response(render_request(request_id, *found, **shown))
+        zone = zone_of(request, self._service.config.dashboard.timezone)
+        text = render_request(request_id, *found, language=language_of(request), base=base_of(request), zone=zone)
+        return page_response(text)
 
 
 def _timed(row: Mapping[str, Any]) -> dict[str, Any]:
