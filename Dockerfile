@@ -3,7 +3,7 @@ ARG PYTHON=3.11
 FROM python:${PYTHON}-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/wallie
-COPY constraints.txt pyproject.toml README.md LICENSE router_config.yaml ./
+COPY constraints.txt pyproject.toml README.md LICENSE router_config.yaml router_config.schema.json ./
 COPY callbacks ./callbacks
 COPY docs/playbook.md ./docs/playbook.md
 COPY wallie_litellm ./wallie_litellm

@@ -1,4 +1,6 @@
-"""Writes ``docs/configuration-reference.md`` from the models of ``wallie_litellm.config``; ``make site`` runs it.
+"""Writes what is made from the models of ``wallie_litellm.config``; ``make site`` runs it.
+
+These are ``docs/configuration-reference.md`` and ``router_config.schema.json``.
 
 A value's kind is what the error message for a wrong one says is expected; the examples are those of
 ``docs/configuration.md``, which the suite parses.
@@ -17,9 +19,11 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from wallie_litellm.config import WallieConfig
+from wallie_litellm.config.json_schema import schema_text
 
 DOCS: Final = Path(__file__).parent
 PAGE: Final = DOCS / "configuration-reference.md"
+SCHEMA: Final = DOCS.parent / "router_config.schema.json"
 NAMES: Final = {  # what stands for the name in a mapping whose names are the file's own
     "providers": "PROVIDER",
     "models": "PATTERN",
@@ -32,8 +36,9 @@ HEAD: Final = """# Reference of the configuration
 
 Every key below `wallie:`, made from the models that read the file. What the keys are for, and how they go together, is
 told under [Configuration](configuration.md). Names in capitals are the file's own. A duration is a number of seconds,
-or text with a unit: `250ms`, `2s`, `5m`, `1h`, `1d`; at most `366d`. Any value may be `os.environ/NAME`. A whole number
-is at most 10^15. Where a key has no default, it is required.
+or text with a unit: `250ms`, `2s`, `5m`, `1h`, `1d`; at most `366d`. A whole number is at most 10^15. `store.url`,
+`ledger.url`, `admin_token`, and under `telemetry` the addresses and secrets of PostHog, Slack, Sentry and webhooks may
+be `os.environ/NAME`. Where a key has no default, it is required.
 """
 
 
@@ -214,3 +219,4 @@ def page() -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
+    SCHEMA.write_text(schema_text())

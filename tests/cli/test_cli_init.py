@@ -44,6 +44,13 @@ def test_the_files_are_the_repositorys_and_a_wheel_is_built_with_them(folder: Pa
     assert wheel["force-include"] == {**starter, "docs/playbook.md": "wallie_litellm/docs/playbook.md"}
 
 
+def test_the_configuration_names_its_schema_beside_it_for_editors(folder: Path) -> None:
+    run("init")
+    first = (folder / CONFIG).read_text().partition("\n")[0]
+    schema = first.removeprefix("# yaml-language-server: $schema=")
+    assert (folder / schema).read_text() == run("schema").stdout
+
+
 def test_the_docs_show_the_callback_as_it_is() -> None:
     assert (REPOSITORY / FILES[1]).read_text() in (REPOSITORY / "docs" / "getting-started.md").read_text()
 
@@ -62,6 +69,7 @@ def test_what_comes_next_is_said_and_works(folder: Path, fake_keys: pytest.Monke
     for line in (
         "wrote there/router_config.yaml",
         "wrote there/callbacks/wallie.py",
+        "wrote there/router_config.schema.json",
         "  cd there",
         "  export OPENAI_API_KEY=...  # and ANTHROPIC_API_KEY, GEMINI_API_KEY, GROQ_API_KEY, DEEPSEEK_API_KEY;",
         "  wallie-litellm check ",
@@ -81,7 +89,7 @@ def test_a_file_that_exists_is_kept_unless_forced(folder: Path) -> None:
     assert (kept.exit_code, (folder / CONFIG).read_text()) == (0, "mine")
     assert kept.stdout.startswith("kept  router_config.yaml: --force replaces it\nwrote callbacks/wallie.py\n")
     assert "_API_KEY" not in kept.stdout
-    assert run("init").stdout.count("kept") == 2
+    assert run("init").stdout.count("kept") == len(FILES)
     assert "kept" not in run("init", "--force").stdout
     assert content(folder)[CONFIG] == SHIPPED.read_bytes()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft7Validator
 
 from wallie_litellm.config import KpiSettings, RouterConfig, WallieConfig, load_config, parse_config, parse_duration
+from wallie_litellm.config.json_schema import router_config_schema
 from wallie_litellm.config.models import AdmissionSettings, BreakerSettings, RetrySettings
 from wallie_litellm.errors import ConfigError
 
+SCHEMA = Draft7Validator(router_config_schema())
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates()
 MODELS = [{"model_name": "a", "litellm_params": {"model": "openai/a"}}]
 NUMBERS = st.integers(0, 10**6) | st.floats(0, 10**6)
@@ -33,7 +37,9 @@ TOP = st.sampled_from(["model_list", "wallie", "walie", "router_settings", "fall
 
 def answer(data: Any) -> RouterConfig | list[str]:
     try:
-        return parse_config(data, env={})
+        read = parse_config(data, env={})
+        assert SCHEMA.is_valid(json.loads(json.dumps(data, default=str))), "the schema is stricter than the check"
+        return read
     except ConfigError as error:
         problems = list(error.problems)
     assert problems

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import os
 import re
 import shlex
@@ -19,10 +20,12 @@ import litellm
 import pytest
 import yaml
 from click.testing import CliRunner
+from jsonschema import Draft7Validator
 
 from wallie_litellm import errors
 from wallie_litellm.cli import main
 from wallie_litellm.config import load_config, parse_config
+from wallie_litellm.config.json_schema import router_config_schema
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -94,6 +97,7 @@ def test_yaml_is_a_configuration_that_is_accepted(block: Block) -> None:
     variables = dict.fromkeys(re.findall(r"os\.environ/(\w+)", block.text), "a-value")
     variables |= {name: WEBHOOK[name.rpartition("_")[2]] for name in variables if "_WEBHOOK_" in name}
     parse_config({"model_list": deployments, **data}, block.page, env=variables)
+    Draft7Validator(router_config_schema()).validate(json.loads(json.dumps(data)))
 
 
 def named_groups(data: Any) -> set[str]:

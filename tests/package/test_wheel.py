@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from wallie_litellm.cli.init import FILES
+
 ROOT = Path(__file__).parents[2]
 OUTSIDE = """
 import wallie_litellm
@@ -24,7 +26,7 @@ from wallie_litellm.cli import main
 from wallie_litellm.dashboard.html import render_playbook
 
 print(wallie_litellm.__file__)
-for arguments in (["init"], ["check", "--ignore-keys"], ["playbook", "quota"]):
+for arguments in (["init"], ["schema"], ["check", "--ignore-keys"], ["playbook", "quota"]):
     try:
         main(arguments)
     except SystemExit as end:
@@ -67,7 +69,7 @@ def test_the_wheel_has_the_package_its_data_and_the_licence_alone(built: tuple[P
     held = {f.relative_to(ROOT).as_posix() for f in (ROOT / "wallie_litellm").rglob("*") if f.is_file()}
     held = {name for name in held if "__pycache__" not in name}
     packaged = {name for name in names if name.startswith("wallie_litellm/")}
-    placed = {"starter/router_config.yaml", "starter/callbacks/wallie.py", "docs/playbook.md"}
+    placed = {*(f"starter/{name}" for name in FILES), "docs/playbook.md"}
     assert packaged == held | {f"wallie_litellm/{name}" for name in placed}
     assert "wallie_litellm/py.typed" in names
     assert {name.partition("/")[0].rpartition(".")[2] for name in names - packaged} == {"dist-info"}

@@ -3,6 +3,7 @@
 ``command``       the list of subcommands, with ``demo`` and ``proxy``
 ``init``          ``init``: the files to begin with
 ``check``         ``check``
+``schema``        ``schema``: the configuration in JSON Schema
 ``status``        ``status``
 ``limits``        ``limits``
 ``actions``       an operator's actions: ``reset-quota``, ``open-circuit``, ``close-circuit``, ``release-circuit``
@@ -10,7 +11,6 @@
 ``requests``      ``requests``: the log of requests
 ``experiments``   ``experiments``: how arms compare
 ``experiment_actions``  an experiment is ended, or a stopped arm of it goes on
-``experiments``   ``experiments``: how arms compare, and the end of an experiment
 ``forecast``      ``forecast``: when limits run out, and how good such forecasts have been
 ``route``         ``route``: where a request would go first
 ``rehearse``      ``rehearse``: one's own file against simulated providers

@@ -20,6 +20,7 @@ from wallie_litellm.cli.rehearse import rehearse_command
 from wallie_litellm.cli.reload import reload_command
 from wallie_litellm.cli.requests import requests_command
 from wallie_litellm.cli.route import route_command
+from wallie_litellm.cli.schema import schema_command
 from wallie_litellm.cli.status import status_command
 from wallie_litellm.cli.switch import switch_command
 
@@ -88,6 +89,7 @@ for command in (
     limits_command,
     playbook_command,
     proxy_command,
+    schema_command,
     status_command,
     *action_commands(),
 ):

@@ -13,7 +13,9 @@ import click
 from wallie_litellm.cli.exits import FAILED, echo_error
 
 CONFIG: Final = "router_config.yaml"
-FILES: Final = (CONFIG, "callbacks/wallie.py")  # the callback is beside the configuration, where LiteLLM's proxy looks
+SCHEMA: Final = "router_config.schema.json"  # the configuration names it in its first line, for editors
+# The callback is in a folder beside the configuration, where LiteLLM's proxy looks.
+FILES: Final = (CONFIG, "callbacks/wallie.py", SCHEMA)
 STARTER: Final = "starter"  # folder of the package into which a wheel is built with FILES
 _PACKAGE: Final = Path(__file__).parent.parent
 _KEY: Final = re.compile(r"os\.environ/(\w+)")
@@ -24,7 +26,8 @@ _KEY: Final = re.compile(r"os\.environ/(\w+)")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 def init_command(folder: Path, force: bool) -> None:
     """Write the files to begin with into DIR, the working directory unless given: router_config.yaml with five
-    providers and their limits, and callbacks/wallie.py, which LiteLLM's proxy loads.
+    providers and their limits, callbacks/wallie.py, which LiteLLM's proxy loads, and router_config.schema.json, by
+    which editors know the keys.
 
     A file that exists is kept, unless --force is given. The exit code is 1 if a file cannot be written.
     """

@@ -23,6 +23,8 @@
 ``variables``         environment variables: those that the file sets, and those that override it
 ``values``            the kinds of value: durations, counts, shares, addresses, secrets
 ``problems``          the messages: where, what was found, what is expected
+``value_schemas``     the kinds of value in JSON Schema
+``json_schema``       the whole file in JSON Schema, for editors
 ``yaml_file``         reading YAML, with line and column of every mistake
 """
 

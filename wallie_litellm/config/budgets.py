@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from wallie_litellm.config import value_schemas as schemas
 from wallie_litellm.config.section import Section
 from wallie_litellm.config.values import TimeZone, conflict, expected
 from wallie_litellm.core.spending import MOST_USD
@@ -21,7 +22,11 @@ def _usd(value: object) -> float:
     return number
 
 
-Usd = Annotated[float, BeforeValidator(_usd)]
+Usd = Annotated[
+    float,
+    BeforeValidator(_usd),
+    WithJsonSchema(schemas.number(exclusiveMinimum=0, maximum=MOST_USD)),
+]
 
 
 class Amounts(Section):

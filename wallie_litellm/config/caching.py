@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
+from wallie_litellm.config import value_schemas as schemas
 from wallie_litellm.config.section import Section
-from wallie_litellm.config.values import Duration, Switch, expected, parse_duration
+from wallie_litellm.config.values import DURATION_SCHEMA, Duration, Switch, expected, parse_duration
 
 # A place in the messages that LiteLLM marks for the vendor's cache, as LiteLLM writes it.
 InjectionPoint = Mapping[str, Any]
@@ -69,5 +70,30 @@ def _is_point(point: object) -> bool:
     return point["location"] == "tool_config" or role is not None or index is not None
 
 
-AnswerCache = Annotated[AnswerCacheSettings | None, BeforeValidator(_answer_cache)]
-PromptCache = Annotated[tuple[InjectionPoint, ...] | None, PlainValidator(_prompt_cache)]
+_POINT_SCHEMA: Final[schemas.Schema] = {
+    "type": "object",
+    "properties": {
+        "location": {"enum": ["message", "tool_config"]},
+        "role": {"type": ["string", "null"]},
+        "index": {"type": ["integer", "null"]},
+        "control": {},
+    },
+    "required": ["location"],
+    "additionalProperties": False,
+    "anyOf": [
+        {"properties": {"location": {"const": "tool_config"}}},
+        {"required": ["role"], "properties": {"role": {"type": "string"}}},
+        {"required": ["index"], "properties": {"index": {"type": "integer"}}},
+    ],
+}
+
+AnswerCache = Annotated[
+    AnswerCacheSettings | None,
+    BeforeValidator(_answer_cache),
+    schemas.AlsoAccepts(DURATION_SCHEMA, {"const": False}),
+]
+PromptCache = Annotated[
+    tuple[InjectionPoint, ...] | None,
+    PlainValidator(_prompt_cache),
+    WithJsonSchema(schemas.either({"type": ["boolean", "null"]}, schemas.listed(_POINT_SCHEMA, 1, MOST_POINTS))),
+]

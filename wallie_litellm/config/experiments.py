@@ -33,6 +33,7 @@ class ExperimentSettings(Section):
     arms: Mapping[str, ShareAboveZero] = Field(
         description="Model groups or tiers, at least two, with the share of the units that each gets; the shares "
         "add up to 1.",
+        json_schema_extra={"minProperties": 2},
     )
     unit: Unit = Field("user", description="What always gets the same arm.")
     metric: Metric = Field(description="What decides.")

@@ -5,10 +5,18 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final, Literal, NamedTuple
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, WithJsonSchema
 
+from wallie_litellm.config import value_schemas as schemas
 from wallie_litellm.config.section import Section
-from wallie_litellm.config.values import DURATION_FORMS, Money, ShareAboveZero, expected, parse_duration
+from wallie_litellm.config.values import (
+    DURATION_FORMS,
+    DURATION_SCHEMA,
+    Money,
+    ShareAboveZero,
+    expected,
+    parse_duration,
+)
 
 _QUANTILE: Final = re.compile(r"p([5-9][0-9](?:\.[0-9])?)")
 
@@ -37,10 +45,17 @@ def _after(value: object) -> HedgeAfter:
     return HedgeAfter(seconds=seconds)
 
 
+After = Annotated[
+    HedgeAfter,
+    PlainValidator(_after),
+    WithJsonSchema(schemas.either(DURATION_SCHEMA, schemas.PERCENTILE)),
+]
+
+
 class HedgeSettings(Section):
     """A request of which no token has come ``after`` so long also goes to the next member of its chain."""
 
-    after: Annotated[HedgeAfter, PlainValidator(_after)] = Field(
+    after: After = Field(
         HedgeAfter(quantile=0.95),
         description="Seconds for which a call may say nothing, or a percentile of what its model's first tokens "
         "take, from which on the next member is asked too.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from wallie_litellm.config.section import Section
 from wallie_litellm.config.values import (
@@ -104,6 +104,8 @@ class BurstLimits(LimitSettings):
 
 class ModelLimits(BurstLimits):
     """What a provider allows for one model, or for all models together that a pattern matches."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     @model_validator(mode="after")
     def _states_something(self) -> Self:

@@ -373,7 +373,8 @@ class WallieConfig(Section):
     def _empty_sections_are_defaults(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        return {key: value for key, value in data.items() if value is not None or key == "ledger"}
+        empty = {key for key in cls.model_fields if key != "ledger" and data.get(key, ...) is None}
+        return {key: value for key, value in data.items() if key not in empty}
 
     @field_validator("providers", mode="before")
     @classmethod

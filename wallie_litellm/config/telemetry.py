@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from wallie_litellm.config.section import Section
-from wallie_litellm.config.values import Folder, Host, Port, Secret, SecretUrl, SinkPaths, Switch, WebUrl
+from wallie_litellm.config.values import Folder, Host, Port, Secret, SecretUrl, SinkPaths, Switch, WebUrlOrReference
 from wallie_litellm.config.webhooks import WebhookSettings
 
 
@@ -18,7 +18,7 @@ class PostHogSettings(Section):
         None,
         description="Project key; without one, here or as `POSTHOG_API_KEY`, nothing is sent.",
     )
-    host: WebUrl = Field("https://us.i.posthog.com", description="Address of PostHog.")
+    host: WebUrlOrReference = Field("https://us.i.posthog.com", description="Address of PostHog.")
 
 
 class SlackSettings(Section):

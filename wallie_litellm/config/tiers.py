@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, WithJsonSchema
 
+from wallie_litellm.config import value_schemas as schemas
 from wallie_litellm.config.problems import Problem, did_you_mean, show
 from wallie_litellm.config.section import Section
 from wallie_litellm.config.values import Switch, expected
@@ -32,8 +33,12 @@ def _name(value: object) -> str:
     return value
 
 
-Tier = Annotated[tuple[str, ...], PlainValidator(_chain)]
-TierName = Annotated[str, PlainValidator(_name)]
+Tier = Annotated[
+    tuple[str, ...],
+    PlainValidator(_chain),
+    WithJsonSchema({**schemas.listed(schemas.text(), 1), "uniqueItems": True}),
+]
+TierName = Annotated[str, PlainValidator(_name), WithJsonSchema(schemas.text())]
 
 
 class AutoSettings(Section):

@@ -13,9 +13,10 @@ from difflib import get_close_matches
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BeforeValidator, PlainValidator, SecretStr
+from pydantic import BeforeValidator, PlainValidator, SecretStr, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from wallie_litellm.config import value_schemas as schemas
 from wallie_litellm.core.scrubbing import LONGEST_NAME, scrubbed_name
 
 DURATION_FORMS: Final = "a duration such as 30, '250ms', '2s', '5m', '1h' or '1d'"
@@ -24,11 +25,19 @@ SHORTEST_STORE_TIMEOUT: Final = 0.01  # seconds
 LONGEST_STORE_TIMEOUT: Final = 10.0  # seconds
 LARGEST_COUNT: Final = 10**15  # exact as a float, in Lua and in every database
 LONGEST_PATTERN: Final = 256  # characters
+LAST_PORT: Final = 65535
 SHORTEST_WEBHOOK_SECRET: Final = 24  # bytes; Standard Webhooks 1.0.0, "Signature scheme"
 LONGEST_WEBHOOK_SECRET: Final = 64  # bytes
 
 _CHARACTER_SET: Final = re.compile(r"\[!?+\]?+[^]]*\]")  # as fnmatch has them: a "]" at the beginning is in the set
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SINK_PATH: Final = r"\w+(\.\w+)*:\w+"
+_ALERT_PATTERN: Final = r"[a-z_*]+(\.[a-z_*]+)?"
+_HOST: Final = r"[\w.:-]+"
+_TITLE: Final = r"\S(.{0,58}\S)?"
+_STORE_SCHEMES: Final = ("redis://", "rediss://", "redis+cluster://", "redis+sentinel://")
+_LEDGER_SCHEMES: Final = ("sqlite:///", "postgresql://")
+_WEB_SCHEMES: Final = ("https://", "http://")
 _DURATION: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(ms|s|m|h|d)\s*", re.ASCII)
 
 
@@ -49,7 +58,11 @@ def _feature_name(value: object) -> str:
 
 
 #: A feature that a request can have.
-FeatureName = Annotated[str, BeforeValidator(_feature_name)]
+FeatureName = Annotated[
+    str,
+    BeforeValidator(_feature_name),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}),
+]
 
 
 def parse_duration(value: object) -> float:
@@ -209,7 +222,7 @@ def _secret_url(value: object) -> SecretStr:
 
 def _port(value: object) -> int:
     port = _whole_number(1, "a port from 1 to 65535")(value)
-    if port > 65535:
+    if port > LAST_PORT:
         raise expected("a port from 1 to 65535")
     return port
 
@@ -247,7 +260,7 @@ def _sink_paths(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise expected(text)
     for path in value:
-        if not isinstance(path, str) or not re.fullmatch(r"\w+(\.\w+)*:\w+", path):
+        if not isinstance(path, str) or not re.fullmatch(_SINK_PATH, path):
             raise expected(f"{text}; {path!r:.100} is none")
     return tuple(value)
 
@@ -257,7 +270,7 @@ def _alert_patterns(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not value:
         raise expected(text)
     for pattern in value:
-        if not isinstance(pattern, str) or not re.fullmatch(r"[a-z_*]+(\.[a-z_*]+)?", pattern):
+        if not isinstance(pattern, str) or not re.fullmatch(_ALERT_PATTERN, pattern):
             raise expected(f"{text}; {pattern!r:.100} is none")
     return tuple(value)
 
@@ -280,38 +293,103 @@ def mask_url(url: str) -> str:
     return f"{url.partition('://')[0]}://***" if "@" in url or "?" in url else url
 
 
-_web_url = _url("https://", "http://")
+_web_url = _url(*_WEB_SCHEMES)
 
-Duration = Annotated[float, BeforeValidator(_positive_duration)]  # seconds, above 0
-DurationOrZero = Annotated[float, BeforeValidator(parse_duration)]  # seconds, 0 allowed
-StoreTimeout = Annotated[float, BeforeValidator(_store_timeout)]  # seconds
-FirstToken = Annotated[float, PlainValidator(_first_token)]  # seconds, above 0, or AUTO_FIRST_TOKEN
-Count = Annotated[int, BeforeValidator(_whole_number(1, "a whole number above 0"))]
-LimitOrAuto = Annotated[int, PlainValidator(_limit)]  # or an AutoLimit
-Learn = Annotated[Literal["off", "advise", "enforce"], BeforeValidator(_learn)]
-CountOrZero = Annotated[int, BeforeValidator(_whole_number(0, "a whole number, 0 or more"))]
-Priority = Annotated[int, BeforeValidator(_whole_number(None, "a whole number"))]
-Share = Annotated[float, BeforeValidator(_real(lambda x: 0 <= x <= 1, "a number from 0 to 1"))]
-ShareAboveZero = Annotated[float, BeforeValidator(_real(lambda x: 0 < x <= 1, "a number above 0 and at most 1"))]
-ShareBelowOne = Annotated[float, BeforeValidator(_real(lambda x: 0 <= x < 1, "a number from 0 to below 1"))]
-Factor = Annotated[float, BeforeValidator(_real(lambda x: 1 <= x <= 1000, "a number from 1 to 1000"))]
-Money = Annotated[float, BeforeValidator(_real(lambda x: x >= 0, "an amount in US dollars, 0 or more"))]
-Margin = Annotated[float, BeforeValidator(_real(lambda x: x >= 0, "a number, 0 or more"))]
-TimeZone = Annotated[str, BeforeValidator(_time_zone)]
+
+def _count_schema(minimum: int) -> WithJsonSchema:
+    return WithJsonSchema(schemas.whole_number(minimum, LARGEST_COUNT))
+
+
+def _number_schema(**bounds: float) -> WithJsonSchema:
+    return WithJsonSchema(schemas.number(**bounds))
+
+
+def _list_schema(pattern: str, least: int = 0) -> WithJsonSchema:
+    return WithJsonSchema(schemas.listed(schemas.text(f"^{pattern}$"), least))
+
+
+DURATION_SCHEMA: Final = schemas.duration(LONGEST_DURATION)
+_STORE_TIMEOUT_SCHEMA: Final = schemas.either(
+    schemas.number(minimum=SHORTEST_STORE_TIMEOUT, maximum=LONGEST_STORE_TIMEOUT),
+    *schemas.duration(LONGEST_DURATION)["anyOf"][1:],
+)
+_LIMIT_SCHEMA: Final = schemas.either(schemas.whole_number(1, LARGEST_COUNT), schemas.AUTO)
+_LEARN_SCHEMA: Final = {"enum": ["off", "advise", "enforce", False]}  # YAML 1.1 reads off as false
+_WEB_SCHEMA: Final = schemas.url(*_WEB_SCHEMES)
+_WEBHOOK_SECRET_SCHEMA: Final = schemas.url("whsec_")
+
+Duration = Annotated[float, BeforeValidator(_positive_duration), WithJsonSchema(DURATION_SCHEMA)]  # seconds, above 0
+DurationOrZero = Annotated[  # seconds, 0 allowed
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema(schemas.duration(LONGEST_DURATION, above_zero=False)),
+]
+StoreTimeout = Annotated[float, BeforeValidator(_store_timeout), WithJsonSchema(_STORE_TIMEOUT_SCHEMA)]  # seconds
+FirstToken = Annotated[  # seconds, above 0, or AUTO_FIRST_TOKEN
+    float,
+    PlainValidator(_first_token),
+    WithJsonSchema(schemas.either(DURATION_SCHEMA, schemas.AUTO)),
+]
+Count = Annotated[int, BeforeValidator(_whole_number(1, "a whole number above 0")), _count_schema(1)]
+LimitOrAuto = Annotated[int, PlainValidator(_limit), WithJsonSchema(_LIMIT_SCHEMA)]  # or an AutoLimit
+Learn = Annotated[Literal["off", "advise", "enforce"], BeforeValidator(_learn), WithJsonSchema(_LEARN_SCHEMA)]
+CountOrZero = Annotated[int, BeforeValidator(_whole_number(0, "a whole number, 0 or more")), _count_schema(0)]
+Priority = Annotated[int, BeforeValidator(_whole_number(None, "a whole number")), _count_schema(-LARGEST_COUNT)]
+Share = Annotated[
+    float,
+    BeforeValidator(_real(lambda x: 0 <= x <= 1, "a number from 0 to 1")),
+    _number_schema(minimum=0, maximum=1),
+]
+ShareAboveZero = Annotated[
+    float,
+    BeforeValidator(_real(lambda x: 0 < x <= 1, "a number above 0 and at most 1")),
+    _number_schema(exclusiveMinimum=0, maximum=1),
+]
+ShareBelowOne = Annotated[
+    float,
+    BeforeValidator(_real(lambda x: 0 <= x < 1, "a number from 0 to below 1")),
+    _number_schema(minimum=0, exclusiveMaximum=1),
+]
+Factor = Annotated[
+    float,
+    BeforeValidator(_real(lambda x: 1 <= x <= 1000, "a number from 1 to 1000")),
+    _number_schema(minimum=1, maximum=1000),
+]
+Money = Annotated[
+    float,
+    BeforeValidator(_real(lambda x: x >= 0, "an amount in US dollars, 0 or more")),
+    _number_schema(minimum=0),
+]
+Margin = Annotated[float, BeforeValidator(_real(lambda x: x >= 0, "a number, 0 or more")), _number_schema(minimum=0)]
+TimeZone = Annotated[str, BeforeValidator(_time_zone), WithJsonSchema(schemas.text())]
 StoreUrl = Annotated[
     str,
-    BeforeValidator(_url("redis://", "rediss://", "redis+cluster://", "redis+sentinel://", plain="memory")),
+    BeforeValidator(_url(*_STORE_SCHEMES, plain="memory")),
+    WithJsonSchema(schemas.url(*_STORE_SCHEMES, plain="memory")),
 ]
-LedgerUrl = Annotated[str, BeforeValidator(_url("sqlite:///", "postgresql://"))]
-Port = Annotated[int, BeforeValidator(_port)]
-Host = Annotated[str, BeforeValidator(_text("a host name or an IP address", r"[\w.:-]+"))]
-ModelPattern = Annotated[str, BeforeValidator(_model_pattern)]
-Title = Annotated[str, BeforeValidator(_text("a name of at most 60 characters", r"\S(.{0,58}\S)?"))]
-Folder = Annotated[str, BeforeValidator(_text("the path of a folder"))]
+LedgerUrl = Annotated[str, BeforeValidator(_url(*_LEDGER_SCHEMES)), WithJsonSchema(schemas.url(*_LEDGER_SCHEMES))]
+Port = Annotated[int, BeforeValidator(_port), WithJsonSchema(schemas.whole_number(1, LAST_PORT))]
+Host = Annotated[
+    str,
+    BeforeValidator(_text("a host name or an IP address", _HOST)),
+    WithJsonSchema(schemas.text(f"^{_HOST}$")),
+]
+ModelPattern = Annotated[
+    str,
+    BeforeValidator(_model_pattern),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_PATTERN}),
+]
+Title = Annotated[
+    str,
+    BeforeValidator(_text("a name of at most 60 characters", _TITLE)),
+    WithJsonSchema(schemas.text(f"^{_TITLE}$")),
+]
+Folder = Annotated[str, BeforeValidator(_text("the path of a folder")), WithJsonSchema(schemas.text())]
 Switch = Annotated[bool, BeforeValidator(_switch)]
-SinkPaths = Annotated[tuple[str, ...], BeforeValidator(_sink_paths)]
-WebUrl = Annotated[str, BeforeValidator(_web_url)]
-Secret = Annotated[SecretStr, BeforeValidator(_secret)]
-AlertPatterns = Annotated[tuple[str, ...], BeforeValidator(_alert_patterns)]
-WebhookSecret = Annotated[SecretStr, BeforeValidator(_webhook_secret)]
-SecretUrl = Annotated[SecretStr, BeforeValidator(_secret_url)]
+SinkPaths = Annotated[tuple[str, ...], BeforeValidator(_sink_paths), _list_schema(_SINK_PATH)]
+WebUrl = Annotated[str, BeforeValidator(_web_url), WithJsonSchema(schemas.url(*_WEB_SCHEMES, reference=False))]
+WebUrlOrReference = Annotated[WebUrl, WithJsonSchema(_WEB_SCHEMA)]  # of a key that may name a variable
+Secret = Annotated[SecretStr, BeforeValidator(_secret), WithJsonSchema(schemas.text())]
+AlertPatterns = Annotated[tuple[str, ...], BeforeValidator(_alert_patterns), _list_schema(_ALERT_PATTERN, 1)]
+WebhookSecret = Annotated[SecretStr, BeforeValidator(_webhook_secret), WithJsonSchema(_WEBHOOK_SECRET_SCHEMA)]
+SecretUrl = Annotated[SecretStr, BeforeValidator(_secret_url), WithJsonSchema(_WEB_SCHEMA)]
