@@ -36,6 +36,7 @@ PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny": ("openai", {"tpm": 20}),  # a long prompt never fits
 }
 CHAINS = [{"down": ["up"]}, {"claude-down": ["claude"]}]
+ALIASES = {"gpt-4o-mini": "up", "claude-sonnet-4": "claude"}  # groups that the documentation's blocks name
 MODELS = {"openai": "openai/gpt-4o-mini", "anthropic": "anthropic/claude-sonnet-4-6"}
 START = 120  # seconds until a proxy that says nothing is given up
 SCRIPT = 180  # seconds for all trials of one SDK
@@ -79,7 +80,7 @@ def configuration(running: dict[str, SimulatedProvider], ledger: Path) -> dict[s
 
     return {
         "model_list": [entry(name) for name in PROVIDERS],
-        "router_settings": {"fallbacks": CHAINS, "disable_cooldowns": True},
+        "router_settings": {"fallbacks": CHAINS, "model_group_alias": ALIASES, "disable_cooldowns": True},
         "litellm_settings": {"callbacks": "callbacks.wallie.handler"},
         "wallie": {
             "providers": {name: limits for name, (_, limits) in PROVIDERS.items()},
@@ -193,6 +194,7 @@ def main(oldest: str, without_node: str) -> int:
             environment.pop("WALLIE_CONFIG", None)
             scripts = [(sys.executable, "openai"), (oldest, "openai"), (sys.executable, "anthropic")]
             scripts += [(sys.executable, "langchain"), (oldest, "instructor"), (sys.executable, "agents")]
+            scripts += [(sys.executable, "docs")]
             commands = [[python, str(HERE / f"{name}_trial.py")] for python, name in scripts]
             commands += [] if without_node else [["node", str(HERE / "vercel_trial.mjs")]]
             rows = [row for command in commands for row in play(command, environment)]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from examples.sdk_trials.docs_blocks import PACKAGES, blocks
+
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS = ROOT / "examples" / "sdk_trials"
 DOCS = (ROOT / "docs" / "sdks.md").read_text()
@@ -19,6 +21,13 @@ def test_every_requirement_is_one_release(file: Path) -> None:
     lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
     assert lines
     assert all(re.fullmatch(r"[a-z-]+==[\d.]+", line) for line in lines), lines
+
+
+def test_the_blocks_of_the_docs_that_the_suite_leaves_out_are_run_by_the_trials() -> None:
+    pinned = (TRIALS / "requirements-newest.txt").read_text()
+    assert {package for _, package, _ in blocks()} == PACKAGES.keys()
+    assert all(f"\n{distribution}==" in pinned for distribution, _ in PACKAGES.values())
+    assert '(sys.executable, "docs")' in (TRIALS / "stage.py").read_text()
 
 
 def test_packages_of_npm_are_one_release_each_without_a_lock_file_that_names_hosts() -> None:
