@@ -59,7 +59,7 @@ DRAWN: Final = """() => {
   const main = document.querySelector("main").getBoundingClientRect();
   const twelfths = x => Math.round((x - main.left) / main.width * 12);
   const style = (node, name) => getComputedStyle(node)[name];
-  const words = node => node.textContent.replace(/\\s+/g, " ").replace(/\\d[\\d,.:]*/g, "0").trim();
+  const words = node => node.textContent.replace(/\\s+/g, " ").replace(/(?<![A-Za-z\\d])\\d[\\d,.:]*/g, "0").trim();
   const lines = [`page ${style(document.body, "backgroundColor")} ${style(document.body, "color")}`];
   for (const panel of document.querySelectorAll("main section")) {
     const box = panel.getBoundingClientRect(), title = panel.querySelector("h2");
@@ -197,6 +197,6 @@ def dashboard_page(browser: Browser) -> Iterator[Page]:
 
 
 def outline(page: Page) -> str:
-    """What is on a page, in lines: roles and names of the accessibility tree, places, colours; each number is a 0."""
+    """What is on a page, in lines: roles and names of the accessibility tree, places, colours; each figure is a 0."""
     tree = [line for line in page.locator("body").aria_snapshot().splitlines() if "- /url:" not in line]
-    return re.sub(r"\d[\d,.:]*", "0", "\n".join(tree)) + "\n" + "\n".join(page.evaluate(DRAWN)) + "\n"
+    return re.sub(r"(?<![A-Za-z\d])\d[\d,.:]*", "0", "\n".join(tree)) + "\n" + "\n".join(page.evaluate(DRAWN)) + "\n"
