@@ -353,7 +353,8 @@ def test_a_parameter_that_makes_no_sense_is_explained(make_app: MakeApp, path: s
     [
         ("{", "body: it is not JSON"),
         (b"\xff", "body: it cannot be read"),
-        ("[" * 10_000, "body: it cannot be read"),
+        ("[" * 10_000, "body: it "),  # cannot be read; from Python 3.14 on, which reads so deep: is not JSON
+        ("[" * 5_000 + "]" * 5_000, "body: "),
         ('{"reason": ' + "9" * 6_000 + "}", "body: it cannot be read"),
         ("[]", "body: "),
         ('{"reason": 5}', "reason: "),
