@@ -36,7 +36,7 @@ def requests():
         gc.set_threshold(gc.get_count()[0] + number % 9)
         variable.set(number)
         gc.set_threshold(0)
-        assert variable.get() == number
+        assert variable.get() in (number, None)  # None: since 3.12 the collection may begin when `set` has returned
         gc.collect(0)
 
 
