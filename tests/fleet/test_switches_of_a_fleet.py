@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from recording import RecordingBus
@@ -82,3 +83,33 @@ async def test_what_is_off_stays_off_when_redis_loses_its_data(
     assert off(one) == off(other) == {"hedge"}
     third.switch("hedge", on=True)
     await until(lambda: not off(one) and not off(other))
+
+
+async def test_no_worker_finds_a_switch_on_while_another_tells_redis_again_what_is_off(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_switches, "NEW_FOR", 0.0)
+    redis = server.client()
+    one, other = (shared_switches.SharedSwitches(lambda: None) for _ in range(2))
+    found: list[set[str]] = []
+    switch = one.share(lambda _: None)
+    other.share(lambda off: found.append(set(off)))
+
+    async def command(name: str, *arguments: Any, **more: Any) -> Any:
+        return getattr(redis, name)(*arguments, **more)
+
+    async def watched(name: str, *arguments: Any, **more: Any) -> Any:
+        answer = await command(name, *arguments, **more)
+        if name == "hset":
+            await other.exchange(command, "other")
+        return answer
+
+    switch("hedge", False)
+    for _ in range(2):
+        await one.exchange(command, "one")
+        await other.exchange(command, "other")
+    redis.flushall()
+    found.clear()
+    await one.exchange(watched, "one")
+    assert found
+    assert all(off == {"hedge"} for off in found)

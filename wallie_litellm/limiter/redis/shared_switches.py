@@ -73,7 +73,9 @@ class SharedSwitches:
             self.exchanged += not self._unsent
 
     async def _restore(self, command: Command, worker: str) -> frozenset[str]:
-        """Redis is new, or has lost its data: have it keep what was off."""
-        for name in (KEPT, *self._off):
-            await command("hset", SWITCHED_OFF, name, worker)
+        """Redis is new, or has lost its data: have it keep what was off.
+
+        In one command: a worker that found :data:`KEPT` alone would take all switches for on.
+        """
+        await command("hset", SWITCHED_OFF, mapping=dict.fromkeys((KEPT, *self._off), worker))
         return self._off
