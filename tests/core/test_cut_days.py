@@ -14,8 +14,9 @@ def test_a_day_that_its_limit_has_ended_is_continued_as_others_of_its_weekday_we
     shape = shape_without(75, [*weeks(4), CUT])
 
     assert shape.used(28) == pytest.approx(100, rel=0.03)
-    assert shape.used(28, 70) == pytest.approx(sum(CUT[:70]), rel=1e-12)  # how sum() rounds depends on the Python
-    assert shape_without(200, [*weeks(4), CUT]).used(28) == sum(CUT)
+    # How sum() rounds depends on the Python.
+    assert shape.used(28, 70) == pytest.approx(sum(CUT[:70]), rel=1e-12)
+    assert shape_without(200, [*weeks(4), CUT]).used(28) == pytest.approx(sum(CUT), rel=1e-12)
 
 
 def test_a_weekday_that_is_always_ended_is_continued_as_the_other_days_went_on() -> None:
