@@ -29,10 +29,14 @@ from wallie_litellm.ledger.percentiles import BIN_RATIO, BINS, FIRST_EDGE_MS
 from wallie_litellm.ledger.records import record_of
 from wallie_litellm.ledger.rollup import HISTOGRAM_KEY, USAGE_KEY
 from wallie_litellm.ledger.schema import (
+    ALL_ATTEMPTS,
+    ALL_REQUESTS,
+    ATTEMPTS_BY_PROVIDER,
     BAND,
     DAY,
     QUARTER,
     RECORD_TABLES,
+    REQUESTS_BY_PROVIDER,
     attempts,
     histograms,
     requests,
@@ -228,25 +232,31 @@ def assert_exactly(url: str, events: Iterable[Event]) -> None:
 
 def assert_sums_are_right(url: str) -> None:
     """Every row of ``usage`` and ``histograms`` is the sum of the records that belong to it, and none is missing."""
+    nothing = ("", "", "", "")
     expected: dict[tuple[Any, ...], dict[str, float]] = {}
     bins: dict[tuple[Any, ...], dict[str, float]] = {}
     for grain in (QUARTER, DAY):
         for row in rows(url, select(attempts)):
             start = int(row.at // grain * grain)
-            views = [("model", row.provider, row.model, row.feature, ""), ("user", "", "", "", row.user_id)]
+            by_model = ("model", row.provider, row.model, row.feature, "")
+            by_provider, by_user = (ATTEMPTS_BY_PROVIDER, row.provider, "", "", ""), ("user", "", "", "", row.user_id)
+            views = [by_model, by_provider, by_user, (ALL_ATTEMPTS, *nothing)]
             views += [("key", "", row.model, "", row.proxy_key)] if row.proxy_key else []
             for key in views:
                 _add(expected.setdefault((grain, start, *key), {}), _of_attempt(row))
-            key = (grain, start, "model", row.provider, row.model, row.feature, "")
-            if row.outcome == "success":
-                _add_value(bins, (*key, "latency"), row.latency_ms)
-            if row.first_token_ms is not None:
-                _add_value(bins, (*key, "first_token"), row.first_token_ms)
+            for key in (by_model, (ALL_ATTEMPTS, *nothing)):
+                if row.outcome == "success":
+                    _add_value(bins, (grain, start, *key, "latency"), row.latency_ms)
+                if row.first_token_ms is not None:
+                    _add_value(bins, (grain, start, *key, "first_token"), row.first_token_ms)
         for row in rows(url, select(requests)):
-            key = (grain, int(row.at // grain * grain), "request", row.provider, row.model, row.feature, "")
-            _add(expected.setdefault(key, {}), _of_request(row))
-            if row.success and not row.cache_hit:
-                _add_value(bins, (*key, "latency"), row.latency_ms)
+            start = int(row.at // grain * grain)
+            by_model = ("request", row.provider, row.model, row.feature, "")
+            for key in (by_model, (REQUESTS_BY_PROVIDER, row.provider, "", "", ""), (ALL_REQUESTS, *nothing)):
+                _add(expected.setdefault((grain, start, *key), {}), _of_request(row))
+            for key in (by_model, (ALL_REQUESTS, *nothing)):
+                if row.success and not row.cache_hit:
+                    _add_value(bins, (grain, start, *key, "latency"), row.latency_ms)
     _assert_sums(url, usage, len(USAGE_KEY), expected)
     _assert_sums(url, histograms, len(HISTOGRAM_KEY), bins)
 

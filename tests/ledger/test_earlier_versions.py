@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ledger_query_fixtures import write_events
 from ledger_support import PostgresServer, fetch, settled
-from sqlalchemy import inspect, select, text, update
+from sqlalchemy import delete, inspect, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from wallie_litellm.ledger.aggregates import ATTEMPTS, Question
@@ -24,7 +25,7 @@ from wallie_litellm.ledger.migrations import migrate
 from wallie_litellm.ledger.percentiles import OLD_RATIO
 from wallie_litellm.ledger.queries import LedgerQueries
 from wallie_litellm.ledger.restore import restore
-from wallie_litellm.ledger.schema import DAY, LATENCY, RECORD_TABLES, VERSION, metadata, requests, schema_version
+from wallie_litellm.ledger.schema import DAY, LATENCY, RECORD_TABLES, VERSION, metadata, requests, schema_version, usage
 
 VERSIONS = (1, 2, 3)
 START = 20_500 * DAY
@@ -78,7 +79,7 @@ async def test_every_row_is_kept_and_has_nothing_for_what_is_new(old_url: str, v
             assert {name: new[name] for name in old} == old
             assert not any(new[name] for name in new.keys() - old.keys())
     (row,) = await fetch(old_url, select(schema_version))
-    assert tuple(row) == (VERSION, version)
+    assert (row.version, row.created) == (VERSION, version)
 
 
 async def test_it_has_the_tables_of_a_new_ledger_and_converting_twice_changes_nothing(old_url: str) -> None:
@@ -104,7 +105,9 @@ async def test_an_earlier_version_goes_on_with_converted_tables_and_they_are_con
     before = await contents(old_url)
     engine = await convert(old_url)
     async with writing(engine) as connection:
-        await connection.execute(update(schema_version).values(version=version))  # as docs/ledger.md says
+        await connection.execute(
+            update(schema_version).values(version=version, totals_from=0)
+        )  # as docs/ledger.md says
         for table in map(RECORD_TABLES.__getitem__, COUNTS):  # its records have the columns that it knows
             row = {**before[table.name][0], "id": "written-after-going-back"}
             await connection.execute(table.insert().values(row))
@@ -114,7 +117,25 @@ async def test_an_earlier_version_goes_on_with_converted_tables_and_they_are_con
     assert {kind: len(after[RECORD_TABLES[kind].name]) for kind in COUNTS} == {
         kind: count + 1 for kind, count in COUNTS.items()
     }
-    assert [row.version for row in await fetch(old_url, select(schema_version))] == [VERSION]
+    (row,) = await fetch(old_url, select(schema_version))
+    assert (row.version, row.totals_from > time.time()) == (VERSION, True)
+
+
+async def test_sums_have_what_was_written_before_there_were_coarse_roll_ups(old_url: str) -> None:
+    engine = await convert(old_url)
+    await write_events(engine, [settled(at=NOW - DAY + number, latency_ms=800.0) for number in range(40)])
+    queries = LedgerQueries(engine, lambda: NOW)
+    (found,) = await queries.totals(START)
+    assert found.attempts == 200
+    async with writing(engine) as connection:
+        await connection.execute(update(schema_version).values(totals_from=NOW - DAY))
+        await connection.execute(delete(usage).where(usage.c.view == "model", usage.c.start >= NOW - DAY))
+    assert (await queries.totals(START))[0].attempts == 160
+    (found,) = await queries.totals(NOW - DAY)
+    by_provider = await queries.totals(NOW - DAY, by=["provider"], percentiles=False)
+    assert [(one.provider, one.attempts) for one in by_provider] == [("openai", 40)]
+    await engine.dispose()
+    assert (found.attempts, found.latency.p95_ms) == (40, pytest.approx(800.0, rel=0.045))
 
 
 async def test_several_processes_can_convert_it_at_once(old_url: str) -> None:

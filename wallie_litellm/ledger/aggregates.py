@@ -30,7 +30,18 @@ from sqlalchemy import (
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.ledger.figures import EVERYTHING, Latency, Where
 from wallie_litellm.ledger.ranges import Segment
-from wallie_litellm.ledger.schema import BY_CALLER, FIRST_TOKEN, LATENCY, attempts, requests, usage
+from wallie_litellm.ledger.schema import (
+    ALL_ATTEMPTS,
+    ALL_REQUESTS,
+    ATTEMPTS_BY_PROVIDER,
+    BY_CALLER,
+    FIRST_TOKEN,
+    LATENCY,
+    REQUESTS_BY_PROVIDER,
+    attempts,
+    requests,
+    usage,
+)
 
 Dimension = Literal["provider", "model", "feature", "user_id", "proxy_key"]
 
@@ -43,7 +54,7 @@ class Question(NamedTuple):
     """The groups and conditions of a sum; ``step`` is a time bucket's length in whole seconds.
 
     ``top`` limits the groups to those with the largest of the facts' ``weight``, ``only`` to these values of the first
-    dimension in ``by``.
+    dimension in ``by``. ``coarse`` says that the facts' coarse roll-ups have all of the range.
     """
 
     by: tuple[Dimension, ...] = ()
@@ -52,6 +63,7 @@ class Question(NamedTuple):
     percentiles: bool = True
     top: int | None = None
     only: tuple[str, ...] | None = None
+    coarse: bool = False
 
     @property
     def dimensions(self) -> frozenset[str]:
@@ -68,11 +80,17 @@ class Facts(NamedTuple):
     # Measure → its column, and whether a row's value counts: the latency not of failures and cache hits
     measures: Mapping[str, tuple[Column[float], ColumnElement[bool]]]
     views: Mapping[str, frozenset[str]]  # roll-up → its dimensions
+    coarse: Mapping[str, frozenset[str]]  # the same of roll-ups with fewer rows; with a dimension, without percentiles
     weight: str  # the sum by which groups are ordered
 
     def view(self, question: Question) -> str | None:
         """The roll-up that has the question's dimensions, or ``None`` when only the records do."""
-        return next((view for view, has in self.views.items() if question.dimensions <= has), None)
+        named = question.dimensions
+        if question.coarse and not (named and question.percentiles):
+            found = next((view for view, has in self.coarse.items() if named <= has), None)
+            if found is not None:
+                return found
+        return next((view for view, has in self.views.items() if named <= has), None)
 
 
 def _flag(condition: ColumnElement[bool]) -> ColumnElement[int]:
@@ -116,6 +134,7 @@ ATTEMPTS: Final = Facts(
         "user": frozenset({"user_id"}),
         "key": frozenset({"model", "proxy_key"}),
     },
+    {ALL_ATTEMPTS: frozenset(), ATTEMPTS_BY_PROVIDER: frozenset({"provider"})},
     "cost_usd",
 )
 
@@ -136,6 +155,7 @@ REQUESTS: Final = Facts(
     },
     {LATENCY: (requests.c.latency_ms, _from_providers)},
     {"request": frozenset({"provider", "model", "feature"})},
+    {ALL_REQUESTS: frozenset(), REQUESTS_BY_PROVIDER: frozenset({"provider"})},
     "count",
 )
 

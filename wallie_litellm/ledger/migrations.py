@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, inspect, select, text, update
 
+from wallie_litellm.clock import DAY
 from wallie_litellm.errors import ConfigError
 from wallie_litellm.ledger.schema import VERSION, metadata, requests, schema_version, usage
 
@@ -59,12 +61,16 @@ _THIRD: Final = {
     ),
 }
 
-
 # Columns of version 4.
 _FOURTH: Final = {
     "wallie_attempts": ("proxy_key VARCHAR(200) NOT NULL DEFAULT ''",),
     "wallie_requests": ("proxy_key VARCHAR(200) NOT NULL DEFAULT ''",),
 }
+
+# Column of version 5.
+_FIFTH: Final = {"wallie_schema": ("totals_from BIGINT NOT NULL DEFAULT 0",)}
+
+_ROLLING: Final = 2  # midnights in UTC, the second of which ends an upgrade that goes from process to process
 
 
 def _to_second(connection: Connection) -> None:
@@ -88,6 +94,16 @@ def _to_fourth(connection: Connection) -> None:
     _add_columns(connection, _FOURTH)
 
 
+def _to_fifth(connection: Connection) -> None:
+    """Begin the coarse views of the sums. No row is touched: until then queries add up those by model, as before.
+
+    They are read from the midnight after the next on, since a process of an earlier version that is still running
+    writes none.
+    """
+    _add_columns(connection, _FIFTH)
+    connection.execute(update(schema_version).values(totals_from=(int(time.time()) // DAY + _ROLLING) * DAY))
+
+
 def _add_columns(connection: Connection, added: Mapping[str, Sequence[str]]) -> None:
     found = inspect(connection)
     tables = found.get_table_names()
@@ -101,7 +117,7 @@ def _add_columns(connection: Connection, added: Mapping[str, Sequence[str]]) -> 
 
 
 # Version → the step that converts its tables to the next version.
-STEPS: Final[Mapping[int, Step]] = {1: _to_second, 2: _to_third, 3: _to_fourth}
+STEPS: Final[Mapping[int, Step]] = {1: _to_second, 2: _to_third, 3: _to_fourth, 4: _to_fifth}
 
 _LOCK: Final = 0x57414C4C  # number of an advisory lock on PostgreSQL: arbitrary but constant
 
@@ -131,7 +147,7 @@ def migrate(connection: Connection, steps: Mapping[int, Step] = STEPS, version: 
     for number in range(found, version):
         steps[number](connection)
     if not inspect(connection).has_table(usage.name):
-        connection.execute(update(schema_version).values(created=version))
+        connection.execute(update(schema_version).values(created=version, totals_from=0))
     metadata.create_all(connection)  # tables that are new, or were removed
     if found < version:
         connection.execute(update(schema_version).values(version=version))

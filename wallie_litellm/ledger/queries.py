@@ -263,7 +263,7 @@ class LedgerQueries:
             if sources.parts is None:
                 statement = from_records(facts, question, since, until, sqlite=self._sqlite)
             elif sources.parts:
-                question = question._replace(step=_in_quarters(question.step))
+                question = question._replace(step=_in_quarters(question.step), coarse=sources.coarse)
                 statement = from_rollups(facts, question, sources.parts)
             else:
                 return {}
@@ -278,7 +278,7 @@ class LedgerQueries:
         """What the sums of a range are read from."""
         if facts.view(question) is None:
             return _Sources(since, until)
-        oldest, first_quarter, first_day, created = (await connection.execute(_oldest(0))).one()
+        oldest, first_quarter, first_day, created, totals_from = (await connection.execute(_oldest(0))).one()
         length = (self._now() if until is None else until) - since
         kept = _are_kept(since, oldest, first_day)
         if length <= EXACT_UP_TO and kept:
@@ -287,7 +287,7 @@ class LedgerQueries:
         coarse = length > _USERS_BY_QUARTER and facts.view(question) == "user"
         first = sys.maxsize if coarse else first_quarter
         parts = segments(*align(since, until, self._now()), _in_quarters(question.step), first)
-        return _Sources(since, until, parts, created, kept)
+        return _Sources(since, until, parts, created, kept, bool(parts) and parts[0].since >= totals_from)
 
     async def _put_percentiles(
         self,
@@ -323,7 +323,7 @@ class LedgerQueries:
     async def _first(self, since: float) -> float | None:
         """When the oldest attempt from ``since`` on ended, or the beginning of its day if it has been pruned."""
         async with self._engine.connect() as connection:
-            oldest, _, first_day, _ = (await connection.execute(_oldest(since))).one()
+            oldest, _, first_day, *_ = (await connection.execute(_oldest(since))).one()
         pruned = first_day is not None and (oldest is None or oldest >= first_day + DAY)
         return float(first_day) if pruned else oldest
 
@@ -343,7 +343,8 @@ class LedgerQueries:
 class _Sources(NamedTuple):
     """The range, and the parts of the roll-ups that are read for it, ``None`` where its records are read themselves.
 
-    ``created`` is the version of the tables that created ``wallie_usage``, ``kept`` whether all records are there yet.
+    ``created`` is the version of the tables that created ``wallie_usage``, ``kept`` whether all records are there yet,
+    ``coarse`` whether the coarse roll-ups have all of the range.
     """
 
     since: float
@@ -351,18 +352,20 @@ class _Sources(NamedTuple):
     parts: Sequence[Segment] | None = None
     created: int = 0
     kept: bool = True
+    coarse: bool = False
 
 
 def _oldest(since: float) -> Select[Any]:
     """The time of the oldest attempt from ``since`` on, the beginnings of the first quarter and day with one.
 
-    And the version of the tables that created ``wallie_usage``.
+    And the version of the tables that created ``wallie_usage``, and from when on the coarse roll-ups are complete.
     """
     first = select(func.min(usage.c.start)).where(usage.c.view == "model", usage.c.start >= since)
     return select(
         select(func.min(attempts.c.at)).where(attempts.c.at >= since).scalar_subquery(),
         *(first.where(usage.c.grain == grain).scalar_subquery() for grain in (QUARTER, DAY)),
         select(schema_version.c.created).scalar_subquery(),
+        select(schema_version.c.totals_from).scalar_subquery(),
     )
 
 

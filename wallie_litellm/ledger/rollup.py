@@ -11,7 +11,19 @@ from wallie_litellm.core.attempt_result import ended_by_caller
 from wallie_litellm.core.demand import Outcome
 from wallie_litellm.ledger.percentiles import bin_of
 from wallie_litellm.ledger.records import COLUMNS, Record, Row
-from wallie_litellm.ledger.schema import BAND, DAY, FIRST_TOKEN, LATENCY, QUARTER, histograms, usage
+from wallie_litellm.ledger.schema import (
+    ALL_ATTEMPTS,
+    ALL_REQUESTS,
+    ATTEMPTS_BY_PROVIDER,
+    BAND,
+    DAY,
+    FIRST_TOKEN,
+    LATENCY,
+    QUARTER,
+    REQUESTS_BY_PROVIDER,
+    histograms,
+    usage,
+)
 
 # The columns that identify a row of ``usage`` and of ``histograms``, and those that are summed, in the tables' order.
 USAGE_KEY: Final = tuple(column.name for column in usage.columns if column.primary_key)
@@ -51,7 +63,8 @@ def roll_up(records: Iterable[Record]) -> RollUp:
             _add_attempt(amounts, values)
         elif kind == "request":
             _add_request(amounts, values)
-    return RollUp(_in_both_grains(amounts.sums), _in_both_grains({key: [one] for key, one in amounts.bands.items()}))
+    sums = {key: _total(members) for key, members in amounts.sums.items()}
+    return RollUp(_in_both_grains(sums, _COARSE_SUMS), _in_both_grains(amounts.bands, _COARSE_HISTOGRAMS))
 
 
 def _picker(kind: str, *names: str) -> itemgetter[Any]:
@@ -69,6 +82,14 @@ _attempt_proxy_key = _picker("attempt", "proxy_key")
 _request_key = _picker("request", "at", "provider", "model", "feature", "latency_ms", "waited_ms")
 _request_flags = _picker("request", "success", "by_caller", "used_fallback", "cache_hit", "hedged")
 _request_money = _picker("request", "wasted_usd", "saved_usd", "auto_saved_usd")
+
+# View → the coarse ones that add up its rows, and how many of a key's names, the provider first, they keep.
+_COARSE_SUMS: Final = {
+    "model": ((ALL_ATTEMPTS, 0), (ATTEMPTS_BY_PROVIDER, 1)),
+    "request": ((ALL_REQUESTS, 0), (REQUESTS_BY_PROVIDER, 1)),
+}
+_COARSE_HISTOGRAMS: Final = {view: coarse[:1] for view, coarse in _COARSE_SUMS.items()}
+_NAMES: Final = 4  # of a key: provider, model, feature and user
 
 _SUCCESS: Final = Outcome.SUCCESS.value
 _CACHE_HIT: Final = Outcome.CACHE_HIT.value
@@ -116,15 +137,22 @@ def _add_request(amounts: _Amounts, values: Row) -> None:
         amounts.count(key, LATENCY, bin_of(latency))
 
 
-def _in_both_grains(quarters: Mapping[Any, Sequence[Sequence[Any]]]) -> list[Row]:
-    """The rows of the sums of each key, by quarter and by day."""
-    days: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
+def _in_both_grains(
+    quarters: Mapping[Any, Sequence[Any]], coarse: Mapping[str, Sequence[tuple[str, int]]]
+) -> list[Row]:
+    """The rows of the sums of each key, and of those of the ``coarse`` views, by quarter and by day."""
+    wider: defaultdict[tuple[Any, ...], list[Sequence[Any]]] = defaultdict(list)
     rows = []
-    for key, members in quarters.items():
-        sums = _total(members)
+    for key, sums in quarters.items():
         rows.append((QUARTER, *key, *sums))
-        days[key[0] // DAY * DAY, *key[1:]].append(sums)
-    rows += [(DAY, *key, *_total(members)) for key, members in days.items()]
+        start, view, *rest = key
+        day = start // DAY * DAY
+        wider[DAY, day, view, *rest].append(sums)
+        for name, kept in coarse.get(view, ()):
+            fewer = (name, *rest[:kept], *[""] * (_NAMES - kept), *rest[_NAMES:])
+            wider[QUARTER, start, *fewer].append(sums)
+            wider[DAY, day, *fewer].append(sums)
+    rows += [(*key, *_total(members)) for key, members in wider.items()]
     rows.sort()  # so that two processes that add to the same rows do not deadlock
     return rows
 

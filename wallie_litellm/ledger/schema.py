@@ -31,7 +31,7 @@ from wallie_litellm.core.attempt_result import CALLERS_ERRORS, EXHAUSTED, KEY_RE
 from wallie_litellm.core.http_status import PROVIDER_4XX
 from wallie_litellm.ledger.percentiles import BINS, OLD_BINS
 
-VERSION: Final = 4  # of the tables
+VERSION: Final = 5  # of the tables
 
 metadata = MetaData()
 
@@ -64,12 +64,14 @@ def _amount(column: str) -> Column[float]:
     return Column(column, Float(53), nullable=False, server_default="0")
 
 
-# ``version`` is that of the tables, ``created`` the one that created ``wallie_usage``: of 1 it has ``old_bins``.
+# ``version`` is that of the tables, ``created`` the one that created ``wallie_usage``: of 1 it has ``old_bins``. From
+# ``totals_from`` on (Unix seconds, a midnight in UTC) the coarse views of ``wallie_usage`` have every record.
 schema_version = Table(
     "wallie_schema",
     metadata,
     Column("version", Integer, nullable=False),
     Column("created", Integer, nullable=False, server_default="1"),
+    _count("totals_from"),
 )
 
 # One row per attempt: events.Settled. ``feature`` and ``user_id`` are empty where none was given. ``first_token_ms``,
@@ -291,12 +293,13 @@ def _usage_key() -> tuple[Column[Any], ...]:
 # and by day (``grain``, seconds). They are updated in the transaction that writes the records, and kept longer than
 # those. View ``user`` sums by user alone, so that neither view multiplies the other's rows. View ``key`` sums the
 # attempts that came with a key of the proxy's, by model and key; ``user_id`` holds the key there, since another column
-# of the primary key would have all rows written anew. ``latency_ms`` is of answers that did not come from a cache:
-# attempts with the outcome success, requests that succeeded without a hit. ``first_tokens`` counts the streams with a
-# ``first_token_ms``. ``by_caller`` counts the attempts of ``ended_by_caller``, ``fallbacks`` the requests that a
-# fallback answered, ``hedged`` those with a hedge; ``wasted_usd`` and what was saved are sums over requests, whose
-# ``cache_hits`` are answers that no provider was asked for. Reading a range of one view is fast because rows are stored
-# in the key's order: there is no rowid.
+# of the primary key would have all rows written anew. The coarse views sum those of ``model`` and ``request`` again,
+# over everything and by provider alone, so that a chart reads a row, or one for each provider, for each quarter.
+# ``latency_ms`` is of answers that did not come from a cache: attempts with the outcome success, requests that
+# succeeded without a hit. ``first_tokens`` counts the streams with a ``first_token_ms``. ``by_caller`` counts the
+# attempts of ``ended_by_caller``, ``fallbacks`` the requests that a fallback answered, ``hedged`` those with a hedge;
+# ``wasted_usd`` and what was saved are sums over requests, whose ``cache_hits`` are answers that no provider was asked
+# for. Reading a range of one view is fast because rows are stored in the key's order: there is no rowid.
 usage = Table(
     "wallie_usage",
     metadata,
@@ -338,7 +341,8 @@ LATENCY, FIRST_TOKEN = MEASURES
 
 # The histograms (``percentiles.py``) of the same attempts and requests, by measure. A row has the bins from ``band``
 # times ``BAND`` on; bands without a value have none. Views ``user`` and ``key`` are not in it: a user's few calls would
-# be as many rows. The key's order is that in which they are added up, with all measures and bands named.
+# be as many rows; nor are those by provider, which would be half as many rows as by model. The key's order is that in
+# which they are added up, with all measures and bands named.
 histograms = Table(
     "wallie_histograms",
     metadata,
@@ -354,7 +358,12 @@ histograms = Table(
 old_bins = Table("wallie_usage", MetaData(), *_usage_key(), *(_count(f"latency_{n:02d}") for n in range(OLD_BINS)))
 
 # The values of ``usage.view``. A condition on ``start`` is fast only together with ones on ``grain`` and ``view``.
-VIEWS: Final = ("model", "user", "key", "request")
+ALL_ATTEMPTS: Final = "all_att"
+ALL_REQUESTS: Final = "all_req"
+ATTEMPTS_BY_PROVIDER: Final = "prov_att"
+REQUESTS_BY_PROVIDER: Final = "prov_req"
+_COARSE: Final = (ALL_ATTEMPTS, ALL_REQUESTS, ATTEMPTS_BY_PROVIDER, REQUESTS_BY_PROVIDER)
+VIEWS: Final = ("model", "user", "key", "request", *_COARSE)
 
 RECORD_TABLES: Final = {  # kind of record, as an export names it → table
     "attempt": attempts,
