@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,10 +22,11 @@ from wallie_litellm.events import (
     Unpriced,
     new_id,
 )
-from wallie_litellm.ledger.engine import writing
+from wallie_litellm.ledger.engine import open_engine, writing
 from wallie_litellm.ledger.figures import Action, Latency, Where
+from wallie_litellm.ledger.migrations import migrate
 from wallie_litellm.ledger.queries import LedgerQueries
-from wallie_litellm.ledger.request_log import RequestFilter
+from wallie_litellm.ledger.request_log import RequestFilter, latest_requests
 from wallie_litellm.ledger.retention import prune
 from wallie_litellm.ledger.schema import DAY
 
@@ -402,3 +404,15 @@ async def test_pages_of_the_log_are_in_order_of_time_and_have_each_request_once(
         wanted = wanted._replace(before=page[-1]["id"])
     assert seen == "ecba"
     assert await queries.latest_requests(wanted._replace(before="pruned"), 2) == []
+
+
+@pytest.mark.parametrize("wanted", [{"user": "u"}, {"error": "e", "before": "id"}, {"model": "m", "until": NOW}])
+async def test_a_search_of_the_log_reads_no_further_back_than_its_range(tmp_path: Path, wanted: dict[str, Any]) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path}/wallie.db")
+    async with writing(engine) as connection:
+        await connection.run_sync(migrate)
+        statement = latest_requests(RequestFilter(NOW, **wanted), 50)
+        text = statement.compile(engine, compile_kwargs={"literal_binds": True})
+        plan = [row.detail for row in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+    await engine.dispose()
+    assert plan[0].startswith("SEARCH wallie_requests USING INDEX wallie_requests_at (at>?")
