@@ -293,7 +293,7 @@ def _sinks(loaded: RouterConfig, guard: Guard) -> Iterator[Callable[[], Sink]]:
         webhook = slack.webhook_url.get_secret_value()
         yield lambda: _sink("slack").SlackSink(webhook)
     for name, settings in telemetry.webhooks.items():
-        yield partial(_webhook, name, settings, config.dashboard)
+        yield partial(_webhook, name, settings, config.dashboard, spool)
     if (sentry := telemetry.sentry) is not None and sentry.dsn is not None:
         dsn = sentry.dsn.get_secret_value()
         yield lambda: _sink("sentry").SentrySink(dsn)
@@ -337,14 +337,16 @@ def _spool(folder: Path, name: str, receiver: str) -> Path:
     return folder / f"{name}-{sha256(receiver.encode()).hexdigest()[:12]}"
 
 
-def _webhook(name: str, settings: WebhookSettings, page: DashboardSettings) -> Sink:
+def _webhook(name: str, settings: WebhookSettings, page: DashboardSettings, spool: Path) -> Sink:
     from wallie_litellm.telemetry.sinks.webhook import WebhookSink
     from wallie_litellm.telemetry.sinks.webhook_messages import Sender
 
+    url = settings.url.get_secret_value()
     return WebhookSink(
         name,
-        settings.url.get_secret_value(),
+        url,
         Sender(page.name or socket.gethostname(), page.url),
+        _spool(spool, f"webhook-{name}", f"{settings.format} {url}"),
         secret=None if settings.secret is None else settings.secret.get_secret_value(),
         form=settings.format,
         events=settings.events,

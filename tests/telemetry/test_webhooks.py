@@ -61,11 +61,11 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def make_sink(webhook: Webhook, clock: FakeClock) -> Iterator[SinkMaker]:
+def make_sink(webhook: Webhook, clock: FakeClock, tmp_path: Path) -> Iterator[SinkMaker]:
     made: list[WebhookSink] = []
 
     def make(url: str = "", **options: Any) -> WebhookSink:
-        sink = WebhookSink("ops", url or webhook.url, SENDER, clock=clock, **options)
+        sink = WebhookSink("ops", url or webhook.url, SENDER, tmp_path, clock=clock, **options)
         made.append(sink)
         return sink
 
@@ -181,12 +181,12 @@ def test_what_is_not_accepted_is_sent_again_in_order_and_under_the_same_id(
     assert len({headers["webhook-id"] for headers in tries}) == 1
     assert [int(headers["webhook-timestamp"]) - int(AT) for headers in tries] == [0, 2, 43]
     assert len({headers["webhook-signature"] for headers in tries}) == 3
-    assert sink.stats() == {"delivered": 2, "failed": 2, "dropped": 0, "pending": 0}
+    assert sink.stats() == {"delivered": 2, "failed": 2, "dropped": 0, "pending": 0, "spooled": 0}
 
 
-def test_a_receiver_that_is_away_is_tried_until_it_is_back(clock: FakeClock) -> None:
+def test_a_receiver_that_is_away_is_tried_until_it_is_back(clock: FakeClock, tmp_path: Path) -> None:
     receiver = Webhook(listening=False)
-    sink = WebhookSink("ops", receiver.url, SENDER, clock=clock)
+    sink = WebhookSink("ops", receiver.url, SENDER, tmp_path, clock=clock)
     try:
         sink.handle([opened()])
         wait_until(lambda: sink.stats()["failed"] == 1)
@@ -196,6 +196,62 @@ def test_a_receiver_that_is_away_is_tried_until_it_is_back(clock: FakeClock) -> 
     finally:
         receiver.close()
         sink.close(5)
+
+
+@pytest.mark.parametrize("ended", ["closed", "killed"])
+def test_what_a_receiver_has_not_taken_is_sent_by_the_next_process(
+    make_sink: SinkMaker, webhook: Webhook, clock: FakeClock, ended: str
+) -> None:
+    webhook.always = (503, {}, "")
+    sink = make_sink()
+    sink.handle([quota("openai")])
+    wait_until(lambda: sink.stats()["failed"] == 1)
+    sink.handle([quota("groq")])  # while the first is waited with
+    assert sink.stats()["spooled"] == 2
+    if ended == "closed":
+        sink.close(5)
+    else:
+        sink._spool.close()  # releases the locks, as the end of a process does
+    webhook.always = None
+    tried = len(webhook.posts)
+    clock.advance(3600)
+    later = make_sink(secret=SECRET)
+    assert later.flush(20)
+    assert [message["data"]["provider"] for message in webhook.messages] == ["openai", "groq"]
+    assert [headers["webhook-id"] for headers, _ in webhook.posts[tried:]] == [quota("openai").id, quota("groq").id]
+    assert "webhook-signature" in webhook.posts[-1][0]
+    assert later.stats() == {"delivered": 2, "failed": 0, "dropped": 0, "pending": 0, "spooled": 0}
+
+
+def test_an_alert_that_has_waited_for_a_day_is_dropped(
+    make_sink: SinkMaker, webhook: Webhook, clock: FakeClock
+) -> None:
+    webhook.always = (503, {}, "")
+    sink = make_sink()
+    sink.handle([quota("openai")])
+    sink.close(5)
+    webhook.always = None
+    clock.advance(86_401)
+    later = make_sink()
+    later.handle([quota("groq")])
+    wait_until(lambda: later.stats()["delivered"] == 1)
+    assert [message["data"]["provider"] for message in webhook.messages] == ["groq"]
+    assert (later.stats()["dropped"], later.stats()["spooled"]) == (1, 0)
+
+
+def test_a_spool_that_cannot_be_written_leaves_alerts_in_memory(
+    make_sink: SinkMaker, webhook: Webhook, clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    webhook.script.append((503, {}, ""))
+    tmp_path.rmdir()
+    tmp_path.write_text("no folder")
+    sink = make_sink()
+    sink.handle([quota("openai"), quota("groq")])
+    wait_until(lambda: sink.stats()["failed"] == 1)
+    pass_time(clock, 60, lambda: sink.stats()["delivered"] == 2)
+    assert [message["data"]["provider"] for message in webhook.messages] == ["openai", "groq"]
+    assert "the spool of webhook-ops cannot be used (File exists): alerts wait in memory" in caplog.text
+    tmp_path.unlink()
 
 
 def test_an_alert_that_is_never_accepted_does_not_keep_the_others_for_ever(
@@ -237,10 +293,10 @@ def test_a_receiver_that_hangs_delays_nothing_and_what_waits_is_bounded(
     sink.handle([quota("first")])
     wait_until(lambda: webhook.requests == 1)
     sink.handle([quota(f"p{number}") for number in range(CAPACITY)])  # returns, though nothing is taken
-    assert sink.stats() == {"delivered": 0, "failed": 0, "dropped": 1, "pending": CAPACITY}
+    assert sink.stats() == {"delivered": 0, "failed": 0, "dropped": 1, "pending": CAPACITY, "spooled": 0}
     assert not sink.flush(0.01)
     sink.close(0.01)
-    assert sink.stats()["dropped"] == 1 + CAPACITY
+    assert sink.stats()["dropped"] == 1
     webhook.go.set()
     wait_until(lambda: "wallie-webhook-ops" not in {thread.name for thread in threading.enumerate()})
 

@@ -2,6 +2,7 @@
 
 ``bus``         queues events for the sinks, without making a request wait
 ``sink``        the protocol of a sink
+``alert_sink``  what sinks share that post alerts to an address
 ``alert_facts``  the alerts among the events, in words
 ``http_log``    addresses that are secrets stay out of the log
 ``playbook``    what to do when an alert comes

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from wallie_litellm.telemetry.spool_file import Record, SpoolFile, adopt_file, blocks_of, create_file
+from wallie_litellm.telemetry.spool_file import MOST_RECORDS, Record, SpoolFile, adopt_file, blocks_of, create_file
 
 _SEGMENT: Final = 16 << 20  # bytes after which a new file begins, so that files read to their end free disk space
 
@@ -41,12 +41,13 @@ class Spool:
     """Batches of JSON-able dicts in files called ``name-*`` in ``directory``, which is created by the first append.
 
     Safe to use from several threads, by several processes at once, and after a fork. Only one thread at a time may
-    use :meth:`oldest` and :meth:`done`.
+    use :meth:`oldest` and :meth:`done`. A batch has at most ``batch`` records.
     """
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, batch: int = MOST_RECORDS) -> None:
         self.directory = directory
         self.name = name
+        self._batch = batch
         self.dropped = 0  # records lost to damage: cut short by a crash, or overwritten
         self._lock = threading.Lock()
         self._files: deque[SpoolFile] = deque()
@@ -68,7 +69,7 @@ class Spool:
         """
         if not records:
             return
-        blocks = b"".join(blocks_of(records))
+        blocks = b"".join(blocks_of(records, self._batch))
         with self._lock:
             self._writable().append(blocks, len(records))
 

@@ -26,7 +26,7 @@ Record = dict[str, Any]
 _MAGIC: Final = b"wallie-spool-1 "
 _HEADER: Final = len(_MAGIC) + 17  # bytes
 _BLOCK: Final = 27  # bytes before a payload: three numbers of eight hexadecimal digits, and separators
-_MOST_RECORDS: Final = 1000  # of a block, and so of a batch
+MOST_RECORDS: Final = 1000  # of a block, and so of a batch
 _MOST_BYTES: Final = 1 << 20  # of a block, unless a single record is larger
 
 _numbers = itertools.count()
@@ -208,13 +208,13 @@ def _position(header: bytes) -> int | None:
     return int(number) if header.startswith(_MAGIC) and number.isdigit() and header.endswith(b"\n") else None
 
 
-def blocks_of(records: Sequence[Record]) -> Iterator[bytes]:
-    """``records`` as blocks of bounded size."""
+def blocks_of(records: Sequence[Record], most: int = MOST_RECORDS) -> Iterator[bytes]:
+    """``records`` as blocks of bounded size, of ``most`` records each."""
     waiting: list[bytes] = []
     size = 0
     for record in records:
         text = json.dumps(record, separators=(",", ":"), default=str).encode()
-        if waiting and (len(waiting) == _MOST_RECORDS or size + len(text) > _MOST_BYTES):
+        if waiting and (len(waiting) == most or size + len(text) > _MOST_BYTES):
             yield _block(waiting)
             waiting, size = [], 0
         waiting.append(text)
