@@ -42,6 +42,7 @@ from wallie_litellm.dashboard.source import ACTIONS
 from wallie_litellm.dashboard.translations import CATALOGUES, LANGUAGES, choose_language, translator
 from wallie_litellm.dashboard.view_model import RANGES, AccountState, Snapshot
 from wallie_litellm.ledger.figures import Alert
+from wallie_litellm.telemetry.sink import backlog_of
 
 PANELS = ("health", "quota", "cost", "alerts", "history", "performance", "kpis", "fleet")
 _VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -163,6 +164,28 @@ def test_every_panel_is_rendered_and_labelled(sample: Callable[[], Snapshot], la
     assert set(found) == {f"panel-{name}" for name in expected}
     for own in found.values():
         assert f'id="{own["aria-labelledby"]}"' in html
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"pending": 3, "spooled": 0, "failed": 2}, None),  # an outage that is over
+        ({"pending": 30, "spooled": 1200, "failed": 2}, "1,230 records wait to be written or sent, 1,200 of them on"),
+        ({"pending": 0, "spooled": 0, "dropped": 7}, "0 records wait to be written or sent, 0 of them on disk; 7"),
+        (
+            {"pending": 5_000, "spooled": 0, "failed": 2},
+            "5,000 records wait to be written or sent, 0",
+        ),  # no disk either
+        ({"pending": 2, "queued": 0, "failed": 0}, None),  # of a sink without a spool
+        ({"pending": 2, "queued": 1, "failed": 4}, "3 records wait"),
+    ],
+)
+def test_a_sink_that_does_not_get_rid_of_its_records_is_named(counts: dict[str, int], said: str | None) -> None:
+    backlog = backlog_of(counts)
+    shown = replace(healthy(), backlogs=[] if backlog is None else [("ledger", backlog)])
+    text = render_panels(shown, "en")
+    assert (said is None) == ('data-field="backlog"' not in text)
+    assert said is None or f"ledger: {said}" in text
 
 
 def test_the_shared_panels_have_no_data_of_a_visitor() -> None:

@@ -168,8 +168,58 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
     own_postgres.start()
     assert sink.flush(60)
     began, ended_ = caplog.messages
-    assert re.fullmatch(r"the ledger at postgresql://\*\*\* cannot be written to, its records wait: \w+", began)
+    assert re.fullmatch(
+        r"the ledger at postgresql://\*\*\* cannot be written to, its records wait: \w+(, [\w ]+)?", began
+    )
+    assert "secret" not in began
     assert ended_ == "the ledger at postgresql://*** can be written to again"
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "said"),
+    [
+        (
+            "REASSIGN OWNED BY {role} TO postgres",
+            "GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+            "InsufficientPrivilegeError, permission denied for ",
+        ),
+        (
+            "ALTER DATABASE {name} SET default_transaction_read_only = on",
+            "ALTER DATABASE {name} RESET default_transaction_read_only",
+            "ReadOnlySQLTransactionError, cannot execute ",
+        ),
+        (
+            "ALTER ROLE {role} CONNECTION LIMIT 0",
+            "ALTER ROLE {role} CONNECTION LIMIT -1",
+            "TooManyConnectionsError, too many connections for role",
+        ),
+    ],
+    ids=["rights", "read only", "connections"],
+)
+def test_what_postgresql_refuses_is_logged_in_its_words_and_written_afterwards(
+    postgres: PostgresServer,
+    open_sink: SinkMaker,
+    caplog: pytest.LogCaptureFixture,
+    begins: str,
+    ends: str,
+    said: str,
+) -> None:
+    url = postgres.new_database()
+    name = url.rpartition("/")[2]
+    role = f"writer_of_{name}"
+    postgres.execute(f"CREATE ROLE {role} LOGIN; ALTER SCHEMA public OWNER TO {role}", name)
+    first = open_sink(url.replace("postgres@", f"{role}@"))
+    first.handle(before := traffic(3))
+    first.close(30)
+    where = name if "OWNED" in begins else "postgres"
+    postgres.execute(begins.format(name=name, role=role), where)
+    sink = open_sink(url.replace("postgres@", f"{role}@"))
+    sink.handle(during := traffic(3))
+    wait_until(lambda: sink.stats()["failed"] > 0)
+    postgres.execute(ends.format(name=name, role=role), where)
+    assert sink.flush(60)
+    assert_exactly(url, before + during)
+    assert f"cannot be written to, its records wait: {said}" in caplog.text
 
 
 def test_a_database_that_hangs_delays_no_caller(

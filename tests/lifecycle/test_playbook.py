@@ -227,7 +227,7 @@ def test_a_database_whose_disk_is_full(installation: Any, disk: Disk) -> None:
 
         def is_full() -> bool:
             here.ask()
-            return bool(here.router.guard.status()["sinks"]["ledger"]["failed"])
+            return bool(here.router.guard.status()["sinks"]["ledger"]["spooled"])
 
         wait_until(is_full)
         assert "records wait" in here.run("database-full", writable=False)["wallie-litellm status"]

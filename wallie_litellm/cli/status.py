@@ -19,6 +19,7 @@ from wallie_litellm.cli.option_types import NumberRange
 from wallie_litellm.cli.remote import running_client, url_options
 from wallie_litellm.cli.tables import aligned, ends, moment, next_probe, percent, text
 from wallie_litellm.core.provider_names import account_name
+from wallie_litellm.telemetry.sink import backlog_of
 
 if TYPE_CHECKING:
     from wallie_litellm.cli.http_client import Client
@@ -258,10 +259,9 @@ def _quota_rows(own: tuple[str, ...], quotas: Mapping[str, Any]) -> Iterable[tup
 def _sink_lines(sinks: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """The sinks that do not get their records written at the moment, or have lost some."""
     for name, counts in sinks.items():
-        spooled, lost = counts.get("spooled", 0), counts.get("dropped", 0) + counts.get("overflowed", 0)
-        waiting = spooled + counts.get("pending", 0) + counts.get("queued", 0)
-        if spooled or lost or (waiting and counts.get("failed", 0)):
-            yield f"{name}: {waiting:,} records wait, {spooled:,} of them on disk; {lost:,} are lost"
+        if (backlog := backlog_of(counts)) is not None:
+            wait, on_disk, lost = backlog
+            yield f"{name}: {wait:,} records wait, {on_disk:,} of them on disk; {lost:,} are lost"
 
 
 def _config_lines(config: Mapping[str, Any]) -> Iterator[str]:

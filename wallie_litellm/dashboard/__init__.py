@@ -60,6 +60,7 @@
 ``impact_texts``   those about whether callers are hurt
 ``chart_texts``     those about charts and chains
 ``config_texts``    those about the configuration in force
+``sink_texts``      those about sinks whose records wait
 ``budget_texts``    those about budgets
 ``routing_texts``   those about what decides where requests go
 ``request_texts``   those about the log of requests

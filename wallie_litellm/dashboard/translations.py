@@ -12,6 +12,7 @@ from wallie_litellm.dashboard.impact_texts import IMPACT_EN, IMPACT_ES
 from wallie_litellm.dashboard.kpi_texts import KPI_EN, KPI_ES
 from wallie_litellm.dashboard.request_texts import REQUEST_EN, REQUEST_ES
 from wallie_litellm.dashboard.routing_texts import ROUTING_EN, ROUTING_ES
+from wallie_litellm.dashboard.sink_texts import SINK_EN, SINK_ES
 from wallie_litellm.dashboard.usage_texts import USAGE_EN, USAGE_ES
 
 LANGUAGES: Final = ("en", "es")
@@ -455,8 +456,8 @@ _ES: Final[Mapping[str, str]] = {
 }
 
 CATALOGUES: Final[Mapping[str, Mapping[str, str]]] = {
-    "en": {**_EN, **CONFIG_EN, **IMPACT_EN, **USAGE_EN},
-    "es": {**_ES, **CONFIG_ES, **IMPACT_ES, **USAGE_ES},
+    "en": {**_EN, **CONFIG_EN, **IMPACT_EN, **USAGE_EN, **SINK_EN},
+    "es": {**_ES, **CONFIG_ES, **IMPACT_ES, **USAGE_ES, **SINK_ES},
 }
 
 Translator = Callable[..., str]

@@ -19,6 +19,7 @@ from wallie_litellm.dashboard.usage_tables import UsageTable
 from wallie_litellm.ledger.experiments import ExperimentFigures
 from wallie_litellm.ledger.figures import Alert, MonthCost, RequestTotals, Totals
 from wallie_litellm.ledger.kpis import Kpi
+from wallie_litellm.telemetry.sink import SinkBacklog, backlog_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +350,7 @@ class Snapshot:
     impact: Impact | None = None
     day: HealthDay | None = None
     zone: str = "UTC"  # IANA name of the time zone that times are shown in
+    backlogs: Sequence[tuple[str, SinkBacklog]] = ()  # of sinks, by name
 
 
 def build_snapshot(
@@ -372,8 +374,20 @@ def build_snapshot(
     ]
     limit, routing = status["budget"]["limit_usd"], _routing(status)
     budgets = [_budget(row, at) for row in status.get("budgets", ())]
+    sinks = ((name, backlog_of(counts)) for name, counts in status.get("sinks", {}).items())
     return Snapshot(
-        at, chosen, providers, features, fleet, limit, figures, problem, routing, status.get("config"), budgets
+        at,
+        chosen,
+        providers,
+        features,
+        fleet,
+        limit,
+        figures,
+        problem,
+        routing,
+        status.get("config"),
+        budgets,
+        backlogs=[(name, backlog) for name, backlog in sinks if backlog is not None],
     )
 
 

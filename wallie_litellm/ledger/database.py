@@ -25,6 +25,8 @@ _BUSY_TIMEOUT: Final = 1.0  # seconds to wait for SQLite's lock; records go to t
 _DISPOSE_TIMEOUT: Final = 3.0  # seconds
 _LOCKED: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL")  # errors after which the connection is still good
 _BAD_DATA: Final = ("22", "23")  # classes of SQLSTATE for invalid values
+# SQLSTATEs of connections, rights and resources (PostgreSQL, Appendix A), whose texts have no value of a record.
+_OF_SERVER: Final = ("08", "25", "28", "3D", "42501", "53", "55", "57", "58")
 
 
 class _InvalidRecordError(Exception):
@@ -122,11 +124,14 @@ class Database:
 
 
 def reason(error: BaseException) -> str:
-    """The name of an error, without the values that were being written."""
+    """The name of an error, without the values that were being written; PostgreSQL's words where they have none."""
     cause = error
     if isinstance(error, DBAPIError) and error.orig is not None:
         cause = error.orig.__cause__ or error.orig  # asyncpg's errors are translated twice
-    return str(getattr(cause, "sqlite_errorname", None) or type(cause).__name__)
+    name = str(getattr(cause, "sqlite_errorname", None) or type(cause).__name__)
+    lines = str(cause).splitlines()
+    is_of_server = str(getattr(cause, "sqlstate", None) or "").startswith(_OF_SERVER)
+    return f"{name}, {lines[0]}" if is_of_server and lines else name
 
 
 def _is_of_data(error: Exception) -> bool:
