@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from support import messages, shipped_config, wait_until
@@ -16,6 +16,9 @@ from support import messages, shipped_config, wait_until
 PATIENCE = {"max_wait": "1s"}
 SPENT_BY_ONE = {"daily_usd": 1e-9, "on_exhausted": "refuse"}
 BUDGETED = ("chat", "messages", "responses", "chat-stream", "messages-stream", "responses-stream", "embeddings")
+
+
+PLACES: Final = 16  # calls in flight that openai's limit allows: few enough to begin together on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def proxy(running_fleet, start_proxy):
         "admission": PATIENCE,
         "retry": {"max_retries": 1, "initial": "10ms"},
         "breaker": {"failures": 5, "open_for": "2s", "max_open_for": "2s"},
-        "providers": {"deepseek": {"rpm": 6, "burst": {"rpm": 2}}, "openai": {"rpm": 60_000, "concurrency": 50}},
+        "providers": {"deepseek": {"rpm": 6, "burst": {"rpm": 2}}, "openai": {"rpm": 60_000, "concurrency": PLACES}},
         "features": {
             "impatient": {"patience": "1ms"},
             "faq": {"cache": {"ttl": "1h", "per": "all"}},
@@ -131,8 +134,8 @@ def test_requests_wait_for_their_turn(proxy, fleet):
 def test_a_feature_in_a_header_selects_its_settings(proxy, fleet):
     fleet["openai"].slow(4)
     with ThreadPoolExecutor(60) as pool:
-        busy = [pool.submit(proxy.chat, "gpt-4o-mini") for _ in range(50)]
-        wait_until(lambda: fleet["openai"].counts().in_flight == 50)
+        busy = [pool.submit(proxy.chat, "gpt-4o-mini") for _ in range(PLACES)]
+        wait_until(lambda: fleet["openai"].counts().in_flight == PLACES)
         answer = proxy.chat("gpt-4o-mini", headers={"x-wallie-feature": "impatient"})
         assert "anthropic" in answer.text
         assert {200} == {call.result().status for call in busy}
@@ -219,14 +222,14 @@ def test_clients_that_hang_up_leave_no_slot_taken(proxy, fleet):
 
     def all_places_are_free():
         # Requests of clients that hung up may still be on their way through the proxy; a slot that leaked stays taken.
-        started = threading.Barrier(50)
+        started = threading.Barrier(PLACES)
 
         def ask_together(_):
             started.wait(20)
             return proxy.chat("gpt-4o-mini", headers={"x-wallie-feature": "impatient"}).text
 
-        with ThreadPoolExecutor(50) as pool:
-            return all("Hello from openai." in answer for answer in pool.map(ask_together, range(50)))
+        with ThreadPoolExecutor(PLACES) as pool:
+            return all("Hello from openai." in answer for answer in pool.map(ask_together, range(PLACES)))
 
     assert any(all_places_are_free() for _ in range(5))
 
