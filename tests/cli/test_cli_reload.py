@@ -33,6 +33,13 @@ def test_what_is_taken_up_and_what_is_not_is_said(server: StandIn) -> None:
     assert json.loads(server.asked[-1].body) == {"reason": "more"}
 
 
+def test_workers_that_do_not_hear_of_it_are_counted(server: StandIn) -> None:
+    server.answers[PATH] = json_answer({**DONE, "unreached": 3})
+    result = run("reload", "--url", server.url)
+    assert result.exit_code == 0
+    assert "The 3 other workers of it did not hear of this. Set reload: watch" in result.output
+
+
 @pytest.mark.parametrize(
     ("status", "code", "exit_code"),
     [(422, "wallie_config_refused", 2), (409, "wallie_read_only", 1), (503, "wallie_away", 1)],

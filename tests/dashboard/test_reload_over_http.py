@@ -27,11 +27,11 @@ MODEL = {"model_name": "o", "litellm_params": {"model": "openai/gpt-4o-mini"}}
 class Page:
     """The dashboard of a guard that was opened from a file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, processes: int = 1) -> None:
         self.path = folder / "router_config.yaml"
         self.wallie: dict[str, Any] = {"ledger": None, "telemetry": {"spool": str(folder / "spool")}}
         self.write()
-        self.guard = open_guard(load_config(self.path))
+        self.guard = open_guard(load_config(self.path), processes=processes)
         self.bus = RecordingBus()
         self.guard.reporter.publish = self.bus.publish
         app, self.service = whole_app(self.guard, tokens=lambda: [TOKEN], aside=False)
@@ -66,6 +66,7 @@ def test_a_changed_file_is_shown_reloaded_and_on_record(page: Page) -> None:
 
     assert (done.status_code, done.json()["actor"]) == (200, "maria (api, 127.0.0.1)")
     assert done.json()["restart_needed"] == ["wallie.store.timeout"]
+    assert done.json()["unreached"] == 0
     assert {"wallie.providers.openai.rpm", "wallie.quota.warning"} <= set(done.json()["changed"])
     status = page.client.get("/wallie/api/status", headers=BEARER).json()
     assert status["providers"]["openai"]["quota"]["rpm"]["limit"] == 7
@@ -76,6 +77,15 @@ def test_a_changed_file_is_shown_reloaded_and_on_record(page: Page) -> None:
     assert (event.actor, event.action) == ("maria (api, 127.0.0.1)", "reload")
     assert event.detail is not None
     assert event.detail.startswith("more; changed: ")
+
+
+def test_the_workers_that_share_no_store_and_keep_what_they_have_are_counted(tmp_path: Path) -> None:
+    one_of_four = Page(tmp_path, processes=4)
+    try:
+        assert one_of_four.reload().json()["unreached"] == 3
+    finally:
+        one_of_four.service.close()
+        one_of_four.guard.close()
 
 
 def test_a_file_with_a_mistake_is_refused_with_every_problem(page: Page) -> None:

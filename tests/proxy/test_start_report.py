@@ -51,5 +51,9 @@ def test_what_is_guarded_and_where_its_state_is(loaded: RouterConfig, what: str,
 
 
 def test_workers_say_their_part_of_the_limits_and_a_page_that_is_not_served_is_not_named() -> None:
-    [_, where, _] = start_report(config(), processes=4, page=False).splitlines()
+    [_, where, edited] = start_report(config(), processes=4, page=False).splitlines()
     assert where == "wallie-litellm: 1/4 of every limit, in memory; no ledger; no page"
+    each = "wallie-litellm: each of 4 workers has its own breakers and alerts, and takes up an edited file"
+    assert edited == f"{each} only with reload: watch"
+    [*_, edited] = start_report(config(reload="watch"), processes=4).splitlines()
+    assert edited == f"{each} by itself"

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from wallie_litellm.cli.http_client import Client
 
 _NO_SERVER: Final = "name a running proxy or dashboard by --url or WALLIE_URL; with Redis one is enough for all"
+_EACH_FOR_ITSELF: Final = (
+    "Set reload: watch, which has each take up the file by itself, or share a Redis (WALLIE_REDIS_URL); or send SIGHUP "
+    "to their parent, which restarts them one by one."
+)
 
 
 @click.command("reload")
@@ -52,5 +56,7 @@ def _on_server(client: Client, actor: str, reason: str | None) -> int:
         say("Nothing that can be taken up has changed.")
     for key in done.get("restart_needed", ()):
         say(f"needs a restart: {key}")
+    if others := done.get("unreached"):
+        say(f"The {others} other worker{'' if others == 1 else 's'} of it did not hear of this. {_EACH_FOR_ITSELF}")
     say(f"Done by {done.get('actor') or actor}.")
     return DONE

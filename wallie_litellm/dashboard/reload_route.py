@@ -29,6 +29,7 @@ class ReloadDone(BaseModel):
 
     changed: list[str]
     restart_needed: list[str]
+    unreached: int = Field(description="workers beside this one that share no store with it, and keep what they have")
     actor: str
     at: str
 
@@ -51,6 +52,11 @@ def add_reload_route(router: APIRouter, service: DashboardService, errors: dict[
             done = await service.reload(visitor.actor, reason_of(asked.reason))
         except ConfigError as error:
             raise ApiError(422, "wallie_config_refused", "; ".join(error.problems)) from error
+        store = (await service.status())["store"]
         return ReloadDone(
-            changed=done.changed, restart_needed=done.restart_needed, actor=visitor.actor, at=iso(time.time())
+            changed=done.changed,
+            restart_needed=done.restart_needed,
+            unreached=store.get("processes", 1) - 1,
+            actor=visitor.actor,
+            at=iso(time.time()),
         )

@@ -27,7 +27,11 @@ def _lines(config: RouterConfig, processes: int, address: str, page: bool) -> It
     yield f"guarded by {config.path.resolve()}: {_groups(config)}, {_providers(config)}"
     shown = f"page {address}{PAGE}" if page else "no page"
     yield f"{_limits(config, processes)}; {_ledger(config)}; {shown}"
-    yield "after an edit of the file: wallie-litellm reload, or SIGHUP"
+    if processes > 1 and config.wallie.store.url == "memory":
+        alone = "by itself" if config.wallie.reload == "watch" else "only with reload: watch"
+        yield f"each of {processes} workers has its own breakers and alerts, and takes up an edited file {alone}"
+    else:
+        yield "after an edit of the file: wallie-litellm reload, or SIGHUP"
 
 
 def _groups(config: RouterConfig) -> str:
