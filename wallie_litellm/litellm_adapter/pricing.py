@@ -27,6 +27,7 @@ from wallie_litellm.core.operations import CHAT, COUNTED, GENERATING
 from wallie_litellm.litellm_adapter.plain_prices import PlainPrices, is_plain, plain_prices
 from wallie_litellm.litellm_adapter.price_map import has_price, has_token_price, prices_of
 from wallie_litellm.litellm_adapter.providers import vendor_of
+from wallie_litellm.litellm_adapter.wires.fields import value_of
 from wallie_litellm.litellm_adapter.wires.usage import details_of
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class PriceList:
             return NO_BILL if free else NO_BILL._replace(cost_usd=None, unpriced=True)
         source = self._source(deployment)
         if not response_cost and not source.custom:  # of a stream; with own prices the report may be the provider's
-            response_cost = getattr(reported, "cost", None)
+            response_cost = _stated_cost(reported)
         if _is_positive(response_cost) and (source.priced or not litellm.cost_margin_config):
             cost = response_cost  # LiteLLM had a price: only a fixed margin makes a cost of no price
         else:
@@ -249,6 +250,11 @@ def _as_usage(tokens: Demand, reported: Any) -> litellm.Usage:
     if usage is not None:
         return usage
     return litellm.Usage(prompt_tokens=tokens.input, completion_tokens=tokens.output, total_tokens=tokens.tokens)
+
+
+def _stated_cost(reported: Any) -> Any:
+    """LiteLLM's price of a stream, which it writes into the usage."""
+    return None if isinstance(reported, Mapping) else value_of(reported, "cost")
 
 
 def _is_positive(value: Any) -> bool:
