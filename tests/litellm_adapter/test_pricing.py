@@ -296,6 +296,14 @@ async def test_own_prices_hold_for_streams_as_for_answers(make_router: Any, pric
     assert prices.bill(deployment, seen.usage, seen.reported).cost_usd == expected
 
 
+def test_what_another_model_answered_is_quoted_at_ones_own_price(deploy: Any, prices: PriceList):
+    for usage in (plain(SOME), None):
+        quoted = prices.quote(deploy("openai/gpt-4o-mini"), SOME, usage, "chat", None)
+        assert quoted == pytest.approx(1000 * 1.5e-7 + 100 * 6e-7)
+    assert prices.quote(deploy("openai/unlisted"), SOME, None, "chat", None) is None
+    assert prices.quote(deploy("openai/gpt-4o-mini"), NOTHING, None, "chat", None) == 0.0
+
+
 def test_a_base_model_gives_its_price(deploy: Any, prices: PriceList):
     for deployment in (
         deploy("openai/our-own-name", {"base_model": "gpt-4o-mini"}),

@@ -24,9 +24,7 @@ def note_saving(context: RequestContext, decided: Decided) -> None:
     if paid is None or entry is None:
         return
     same = served.group == decided.auto_against
-    other = (
-        paid if same else router.price(context.operation, entry, served.result._replace(response_cost=None)).cost_usd
-    )
+    other = paid if same else router.quote(context.operation, entry, served.result)
     if other is not None:
         decided.auto_saved_usd = saved = paid - other if decided.shadow else other - paid
         if decided.on_saved is not None:

@@ -27,3 +27,7 @@ class Prices:
             estimated=result.estimated,
             service_tier=result.service_tier,
         )
+
+    def quote(self, operation: str, entry: Mapping[str, Any], result: AttemptResult) -> float | None:
+        """US dollars that the usage of an attempt would have cost at another deployment: see ``Quoter``."""
+        return self._prices.quote(entry, result.usage, result.reported, operation, result.service_tier)

@@ -141,8 +141,8 @@ class WallieRouter(BatchCalls, metaclass=_LikeRouter):
         tiers = TierNames(guard.routing.tiers)
         inner.use_names(tiers.first_groups)
         chains = ConfiguredChains(inner, tiers)
-        described = inner.scopes_of, inner.destinations, inner.first_of, inner.groups
-        view = RouterView(chains.names_after, inner.providers_of, Prices(), *described)
+        described, prices = (inner.scopes_of, inner.destinations, inner.first_of, inner.groups), Prices()
+        view = RouterView(chains.names_after, inner.providers_of, prices, *described, prices.quote)
         inner.destinations()
         own |= {
             "_tiers": tiers,

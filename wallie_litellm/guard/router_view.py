@@ -15,6 +15,9 @@ LISTED_CHAINS: Final = 100  # in a status: each of a thousand groups may have on
 # The bill of an attempt, from its operation, its entry in the router's model_list, and its result.
 Pricer = Callable[[str, Mapping[str, Any], AttemptResult], Bill]
 
+# US dollars that the usage of an attempt would have cost at another deployment; None where no price is known.
+Quoter = Callable[[str, Mapping[str, Any], AttemptResult], float | None]
+
 
 def no_providers(_group: str) -> Iterable[str]:
     """The providers behind a group of a guard that has no router."""
@@ -25,6 +28,11 @@ def tokens_only(_operation: str, _entry: Mapping[str, Any], result: AttemptResul
     """The bill of a guard that has no router, and so no prices."""
     usage = result.usage
     return NO_BILL if usage is None else Bill(usage.input, usage.output, usage.tokens, cost_usd=None)
+
+
+def no_quote(_operation: str, _entry: Mapping[str, Any], _result: AttemptResult) -> float | None:
+    """The quote of a guard that has no router."""
+    return None
 
 
 def no_chain(_group: str) -> Sequence[str]:
@@ -53,7 +61,8 @@ class RouterView:
 
     ``scopes_of`` are the scopes of the models behind a group; without it, they are as ``providers_of``.
     ``destinations`` are all providers and accounts that the router calls. ``first_of`` is a group's first deployment,
-    whose price stands for the group's, ``groups`` are those of its ``model_list``.
+    whose price stands for the group's, ``groups`` are those of its ``model_list``. ``quote`` prices what another
+    deployment has answered.
     """
 
     chain_of: Callable[[str], Sequence[str]] = no_chain
@@ -63,6 +72,7 @@ class RouterView:
     destinations: Callable[[], Iterable[str]] = tuple
     first_of: Callable[[str], Mapping[str, Any] | None] = no_deployment
     groups: Callable[[], Iterable[str]] = tuple
+    quote: Quoter = no_quote
 
     def scopes(self, group: str) -> Iterable[str]:
         """The scopes behind a group."""

@@ -57,5 +57,8 @@ def is_plain(usage: Any) -> bool:
         return True
     if type(usage) is not litellm.Usage or usage.__pydantic_extra__ or not vars(usage).keys() <= _TOKENS:
         return False
-    details = usage.prompt_tokens_details, usage.completion_tokens_details
-    return not any(one.__pydantic_extra__ or any(vars(one).values()) for one in details if one is not None)
+    return _says_nothing(usage.prompt_tokens_details) and _says_nothing(usage.completion_tokens_details)
+
+
+def _says_nothing(details: Any) -> bool:
+    return details is None or not (details.__pydantic_extra__ or any(vars(details).values()))

@@ -124,6 +124,14 @@ class PriceList:
             written,
         )
 
+    def quote(
+        self, deployment: Entry, usage: Demand | None, reported: Any, operation: str, service_tier: str | None
+    ) -> float | None:
+        """What the usage of another deployment's answer would have cost at this one; ``None`` without a known price."""
+        if usage is None or not usage.tokens:
+            return self.bill(deployment, usage, None, operation=operation).cost_usd
+        return self._calculated(self._source(deployment), _Use(usage, reported, operation, service_tier))
+
     def is_priced(self, deployment: Entry) -> bool:
         """Whether the deployment, or the price map, states a price, be it 0."""
         return self._source(deployment).priced
