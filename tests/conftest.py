@@ -10,11 +10,14 @@ import math
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+# All servers are on this machine and speak HTTP. Reading the public authorities would take 20 ms for each HTTP client.
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("loopback_only.pem"))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A run in the background has SIGINT ignored, and every program would inherit that. A handler is not inherited: this

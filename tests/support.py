@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,11 @@ SHIPPED = Path(__file__).parent.parent / "router_config.yaml"
 
 def shipped_config() -> dict[str, Any]:
     """The shipped router_config.yaml as plain data, without a ledger; the caller may change it."""
+    return copy.deepcopy(_shipped_config())
+
+
+@functools.cache
+def _shipped_config() -> dict[str, Any]:
     data: dict[str, Any] = yaml.safe_load(SHIPPED.read_text())
     data["wallie"]["ledger"] = None
     return data
