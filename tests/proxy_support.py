@@ -135,18 +135,40 @@ def proxy_forks() -> ForkServer:
     return ForkServer(*_IMPORTED, environment=environment())
 
 
+# A program that becomes ``python -c CODE`` goes on as that within its process, with what has been imported; worker
+# processes are forked from their parent. Otherwise each of them would import LiteLLM again.
+_STAY_IMPORTED = """
+import multiprocessing, os, sys, uvicorn._subprocess
+
+def execve(path, command, environment):
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv[:] = command[1:2] + command[3:]
+    exec(command[2], {"__name__": "__main__"})
+    sys.exit()
+
+os.execve = execve
+uvicorn._subprocess.spawn = multiprocessing.get_context("fork")
+"""
+
+
 def fork(forks: ForkServer, command: list[str], folder: Path, log: Path) -> ForkedProcess:
     """A process that runs ``command``, which is a Python program; what it prints goes to ``log``."""
-    program = Path(command[0]).read_text()
+    program = _STAY_IMPORTED + Path(command[0]).read_text()
     return forks.start(program, folder, arguments=command, output=str(log), environment=environment())
 
 
 def fork_proxy(forks: ForkServer, config: Path, *options: str) -> Proxy:
     """The proxy of ``litellm --config``, once it serves."""
-    port, log = free_port(), config.parent / "proxy.log"
+    port = free_port()
+    return fork_command(forks, [*litellm_command(config, port), *options], config.parent, port)
+
+
+def fork_command(forks: ForkServer, command: list[str], folder: Path, port: int) -> Proxy:
+    """The proxy that ``command`` starts, once it serves."""
+    log = folder / "proxy.log"
     log.unlink(missing_ok=True)
-    process = fork(forks, [*litellm_command(config, port), *options], config.parent, log)
-    return _once_it_serves(Proxy(port, process, log))
+    return _once_it_serves(Proxy(port, fork(forks, command, folder, log), log))
 
 
 def _once_it_serves(proxy: Proxy) -> Proxy:

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import yaml
 from ports import free_port
-from proxy_support import executable, fork, fork_proxy, launch, lay_out, litellm_command
+from proxy_support import executable, fork, fork_command, fork_proxy, lay_out, litellm_command
 from support import shipped_config
 
 
@@ -35,7 +35,7 @@ def test_a_model_a_chain_and_a_limit_are_swapped_in_the_yaml_alone(forks, tmp_pa
 
 
 def test_wallie_litellm_proxy_starts_the_same_on_loopback_from_several_files_and_with_variables_of_theirs(
-    tmp_path, fleet
+    forks, tmp_path, fleet
 ):
     config = pointed(fleet)
     models = config.pop("model_list")
@@ -52,7 +52,7 @@ def test_wallie_litellm_proxy_starts_the_same_on_loopback_from_several_files_and
     path.write_text(yaml.safe_dump(config))
     port = free_port()
     command = [executable("wallie-litellm"), "proxy", "--config", str(path), "--port", str(port)]
-    proxy = launch(command, tmp_path, port)
+    proxy = fork_command(forks, command, tmp_path, port)
     try:
         assert proxy.chat("gpt-4o-mini").status == 200
     finally:
