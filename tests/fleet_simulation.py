@@ -275,6 +275,7 @@ class FleetSimulation:
     workers: list[SimulatedWorker] = field(default_factory=list)
     admissions: list[Admission] = field(default_factory=list)
     exchanges: int = 0
+    away_until: float = 0.0  # the server takes no request
     unleased: float = 0.0  # units that a worker held without a lease by the server, at worst
 
     def start(self, *, skew: float = 0.0, hasty: bool = False) -> SimulatedWorker:
@@ -292,8 +293,12 @@ class FleetSimulation:
         """Empty the server, as FLUSHALL does."""
         self.server = LeaseServer()
 
+    def go_away(self, seconds: float) -> None:
+        """Have the server take no request for so long. It keeps its state."""
+        self.away_until = self.events.now + seconds
+
     def loses(self) -> bool:
-        return self.chance.random() < self.network.lost
+        return self.events.now < self.away_until or self.chance.random() < self.network.lost
 
     def exchange(self, request: dict[str, Any]) -> dict[str, Any]:
         self.exchanges += 1

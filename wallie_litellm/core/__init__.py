@@ -35,6 +35,7 @@
 ``served_models``    which models have served lately, at any worker of a fleet
 ``lease_server``     one provider's limits and breaker, leased to the workers of a fleet
 ``lease_terms``      what it decides with: grants, denials, claims, and what it has of each worker
+``absent_workers``   workers that went on alone in an outage, and have not been heard of since
 ``earlier_state``    a state of the lease server that was lost, as its workers report it
 ``stated_limits``    the limits of the files of a fleet's workers
 ``lease_exchange``   the messages between a worker and the lease server

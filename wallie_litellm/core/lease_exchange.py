@@ -21,6 +21,7 @@ BreakerOutcome: TypeAlias = Sequence[Any]  # [breaker generation, verdict, permi
 RecentUse: TypeAlias = Sequence[Any]  # [limit, units, when by the server's clock]; below 0: taken back
 Refund: TypeAlias = Sequence[Any]  # [limit, units, when they were reserved by the server's clock, or earlier]
 Bound: TypeAlias = Sequence[Any]  # [limit, units that are left at most, when by the server's clock]
+Away: TypeAlias = Sequence[float]  # [when the server stopped answering by its clock, workers that shared it then]
 Need: TypeAlias = Sequence[Any]  # [scope of a model, or empty; units by limit: all of them are granted, or nothing]
 # [when it was set by the server's clock, to the millisecond; units that are stated, 0 for those of each worker's file;
 # units a minute, a day or at once that are usable; capacity of a rate's bucket]
@@ -65,6 +66,7 @@ class WorkerReport(TypedDict):
     pause: float
     reset: Sequence[str]  # scopes whose quota is; "" is all of the provider, with its pause
     breaker_trip: NotRequired[BreakerSnapshot]  # the breaker opened while the server was away
+    away: NotRequired[Away]  # this worker went on alone meanwhile; ``charge`` has what it used
 
 
 class RenewalRequest(TypedDict):

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from wallie_litellm.core.absent_workers import AbsentWorkers
 from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState, CircuitBreaker, Verdict, apply_action
 from wallie_litellm.core.earlier_state import EARLIER, EarlierState
 from wallie_litellm.core.lease_exchange import (
@@ -72,6 +73,7 @@ class LeaseServer:
         self._now = 0.0
         self._origin = 0
         self._earlier = EarlierState()
+        self._absent = AbsentWorkers()
         self._stated = StatedLimits()
 
     def exchange(self, now: float, request: RenewalRequest) -> LeaseAnswer | Uninitialised:
@@ -206,6 +208,7 @@ class LeaseServer:
 
     def _worker(self, now: float, request: RenewalRequest) -> LeasingWorker:
         worker = self.workers.get(request["worker"])
+        self._absent.hear(worker, self.workers)
         if worker is None:
             worker = self.workers[request["worker"]] = LeasingWorker(now)
         worker.seen_at = now
@@ -225,6 +228,8 @@ class LeaseServer:
             self._charge(now, report["spent"])
             worker.unlease(report["returned"])
         self._charge(now, report["charge"])
+        if (away := report.get("away")) is not None:
+            self._absent.hold(now, away[0] - self._origin, int(away[1]), self.workers, self.buckets)
         for name, amount, reserved_at in report["refunds"]:
             if name in self.buckets:
                 self.buckets[name].give_back(now, min(now, reserved_at - self._origin), amount)

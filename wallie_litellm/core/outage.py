@@ -43,6 +43,7 @@ class Outage:
     part_missing: Mapping[str, float]  # units that are missing from its part of a day
     withheld: dict[str, float] = field(default_factory=dict)  # units of its part that wait for :meth:`confirm`
     charged: dict[str, int] = field(default_factory=dict)  # units reported to the server so far
+    began_at: float = -inf
     reconnected_at: float = -inf
     used_at_reconnect: Mapping[str, float] = field(default_factory=dict)
 
@@ -71,7 +72,7 @@ class Outage:
                 missing += withheld[name]
             part_full_at[name] = now + missing * rate.seconds_per_unit * workers
         part_missing = {name: max(0.0, (day.used + day.leased) / workers - day.in_hand) for name, day in days.items()}
-        return cls(workers, rates, days, part_full_at, part_missing, withheld)
+        return cls(workers, rates, days, part_full_at, part_missing, withheld, began_at=now)
 
     def confirm(self) -> dict[str, float]:
         """The outage lasts: the units that were withheld so far, by limit, which are this worker's from now on."""

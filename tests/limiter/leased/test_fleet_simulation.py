@@ -34,6 +34,18 @@ def test_no_fleet_exceeds_a_days_limit_where_the_server_loses_its_state() -> Non
         assert not fleet.faults(), seed
 
 
+def test_workers_that_return_from_an_outage_one_after_the_other_are_not_leased_what_the_others_have_used() -> None:
+    limits, chance = AccountLimits({"rpm": 600, "rpd": 10**6}), random.Random(0)
+    fleet = FleetSimulation(limits, chance, HEALTHY, "local")
+    workers, events = [fleet.start() for _ in range(4)], fleet.events
+    events.at(1060.0, lambda: fleet.go_away(60.0))
+    for number in range(140 * 20):  # twice the limit
+        worker = chance.choice(workers)
+        events.at(1001.0 + number / 20, worker.awake(partial(worker.ask, 30.0, 0.2)))
+    events.run(1180.0)
+    assert fleet.over() < 600 * 0.02  # calls in flight, and rounded parts; a bucket's half where the rest is not held
+
+
 def test_a_worker_that_died_with_the_servers_state_costs_no_more_than_its_lease() -> None:
     fleet = FleetSimulation(AccountLimits({"rpm": 6000, "rpd": 100}), random.Random(1), HEALTHY)
     alive, dead = fleet.start(), fleet.start()

@@ -78,6 +78,8 @@ steps = st.fixed_dictionaries(
         | st.just([]),
         "served": st.dictionaries(st.sampled_from("mno"), st.sampled_from([0.0, 3.0, 590.0, 700.0]), max_size=2)
         | st.just({}),
+        # Seconds since the server went away, and the workers that shared it then.
+        "away": st.none() | st.none() | st.tuples(st.sampled_from([0.1, 2.0, 30.0]), st.integers(1, 4)),
         "part": st.sampled_from([1.0] * 5 + [0.5]),  # of the limits, in the worker's file
         "probe": st.booleans(),
         "error_rate": st.sampled_from([None, None, 0.5]),
@@ -180,6 +182,7 @@ class Exchanges:
                 "actions": step["actions"],
                 "pause": step["pause"],
                 "reset": step["reset"],
+                **({"away": [self.now - step["away"][0], step["away"][1]]} if step["away"] else {}),
             }
         )
         ends = (self.now // DAY + 1) * DAY

@@ -15,6 +15,7 @@ from wallie_litellm.core.circuit_breaker import BreakerRules, BreakerState
 from wallie_litellm.core.demand import NOTHING, Demand
 from wallie_litellm.core.lease_exchange import (
     VERSION,
+    Away,
     BreakerSnapshot,
     LeaseAnswer,
     Need,
@@ -104,6 +105,7 @@ class PendingReport:
     resets: list[str] = field(default_factory=list)  # scopes
     pause: bool = False  # a pause was set here that the server does not have yet
     breaker_trip: BreakerSnapshot | None = None  # the breaker is open since an outage
+    away: Away | None = None  # an outage that has ended
     retired: dict[str, LeaseBalance] = field(default_factory=dict)  # of limits that are no more
 
 
@@ -335,6 +337,8 @@ class LeaseClient:
         }
         if pending.breaker_trip is not None:
             report["breaker_trip"] = pending.breaker_trip
+        if pending.away is not None:
+            report["away"] = pending.away
         for balance in self.balances.values():
             balance.spent = balance.returned = 0
         self.pending = PendingReport()
@@ -427,11 +431,13 @@ class LeaseClient:
             since = self._session.began_at + SEEDED_WITHIN
             self.pending.refunds += [(name, units, since) for name, units in released.items()]
 
-    def reconnect(self, now: float, outage: Outage, uncounted: Mapping[str, float]) -> None:
+    def reconnect(self, now: float, outage: Outage, uncounted: Mapping[str, float], *, refused: bool) -> None:
         """Resume the session with the server that all workers share, and charge it with the use meanwhile."""
         charge = outage.reconcile(now, self.mirror.used(now), uncounted, self.mirror.days_end_at())
         self._session = self._suspended
         self.pending.charge = {**charge}
+        if not refused:
+            self.pending.away = [self.mirror.server_time_at(outage.began_at), outage.workers]
         self.mirror.minute.reconnect(now)
         self.mirror.end_outage(outage)
         is_reported = self.breaker.state in REPORTED_STATES

@@ -398,7 +398,7 @@ class LeasedStore(LeasedAccounting):
         self._lease.release()
         self._lease.prefetch.state = _IDLE
         self._exchange_now(now, self._exchange)
-        self._lease.reconnect(now, outage, self._uncounted)
+        self._lease.reconnect(now, outage, self._uncounted, refused=self._refuses_all)
         self._exchange = None
         self._refuses_all, self._is_uncounted, self._uncounted = False, False, {}
         self.on_renewal_due()

@@ -229,8 +229,19 @@ end
 
 local function awaits() return S.awaited > 0 and now < S.awaited_until end
 
+-- A request of a worker has arrived, nil for one that is not known.
+local function hear(worker)
+  local absent = S.workers[ABSENT]
+  if not absent or S.absent.count == 0 or (worker and worker.seen_at >= S.absent.away_since) then return end
+  local parts = {}
+  for name, units in pairs(absent.leased) do parts[name] = units / S.absent.count end
+  unlease(absent, parts)
+  S.absent.count = S.absent.count - 1
+end
+
 local function requesting_worker()
   local worker = S.workers[request.worker]
+  hear(worker)
   if not worker then
     worker = new_worker(0)
     S.workers[request.worker] = worker
@@ -271,6 +282,22 @@ local function apply_breaker_report(report)
   if trip and S.breaker.state == 'closed' then set_breaker(trip, S.breaker.generation + 1) end
 end
 
+-- core/absent_workers.py: a worker is back from an outage since then, before which so many shared the limits.
+local function hold_for_absent(began_at, shared_by)
+  local heard = 0
+  for _, worker in pairs(S.workers) do
+    if worker.seen_at >= began_at then heard = heard + 1 end
+  end
+  if began_at <= S.absent.held_since or heard >= shared_by then return end
+  S.absent = {count = shared_by - heard, away_since = began_at, held_since = now}
+  local absent = new_worker(0)
+  absent.seen_at, absent.lease_expires_at = -1, now + WORKER_TIMEOUT
+  for name, bucket in pairs(S.buckets) do  -- they go on until they are heard of
+    absent.leased[name] = (bucket.capacity + WORKER_TIMEOUT / bucket.cost) * (S.absent.count / shared_by)
+  end
+  S.workers[ABSENT] = absent
+end
+
 local function apply_report(worker, report)
   if report.lease_id == worker.lease_id then  -- else that lease has expired, and is charged
     unlease(worker, report.spent)
@@ -278,6 +305,7 @@ local function apply_report(worker, report)
     unlease(worker, report.returned)
   end
   charge(report.charge, now)
+  if report.away then hold_for_absent(report.away[1] - origin, report.away[2]) end
   for _, refund in ipairs(report.refunds) do
     local name, amount, reserved_at = refund[1], refund[2], refund[3]
     if S.buckets[name] then
@@ -589,6 +617,7 @@ end
 
 local is_new = not S
 if is_new then S = new_state() end
+S.absent = S.absent or {count = 0, away_since = 0, held_since = 0}  -- a stored state may be older
 S.now = now
 configure()
 local before = is_new and '' or broadcastable()

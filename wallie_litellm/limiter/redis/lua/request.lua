@@ -11,7 +11,7 @@ local WORKER_TIMEOUT, WORKER_FORGOTTEN_AFTER = 5, 60
 local FUTURE_SECONDS, SMALLEST_GRANT, SURPLUS_DIVISOR, MAX_LOWS = 0.5, 12, 2, 64
 local ROUNDING, TOLERANCE = 1e-6, 1e-6
 local SERVED_LATELY, MOST_SERVED = 600, 16
-local EARLIER, JOINED_WITHIN = '', 1
+local EARLIER, JOINED_WITHIN, ABSENT = '', 1, 'absent'
 
 local request = cjson.decode(ARGV[1])
 local stored = redis.call('GET', KEYS[1])
