@@ -188,7 +188,7 @@ def dashboard_page(browser: Browser) -> Iterator[Page]:
         write(url, a_week(NOW))
         guard = a_guard(url)
         with served(guard) as address:
-            page = browser.new_page(viewport={"width": WIDTH, "height": 900}, locale="en-GB")
+            page = browser.new_page(viewport={"width": WIDTH, "height": 900}, locale="en-GB", timezone_id="UTC")
             page.goto(f"{address}?range=7d")
             expect(page.locator("#live")).to_have_attribute("data-state", "on", timeout=30_000)
             yield page
