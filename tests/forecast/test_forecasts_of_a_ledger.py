@@ -84,7 +84,7 @@ def config_of(url: str, **sections: Any) -> RouterConfig:
 
 def budget_row(window: str, spent: float, limit: float, user: str | None = None) -> dict[str, Any]:
     reset_at = "2026-11-24T00:00:00Z" if window == "day" else "2026-12-01T00:00:00Z"
-    owner = {"feature": "chat", "user": user, "window": window}
+    owner = {"feature": "chat", "user": user, "key": None, "window": window}
     return {**owner, "spent_usd": spent, "limit_usd": limit, "reset_at": reset_at}
 
 

@@ -18,7 +18,7 @@ def some(count: int) -> list[Record]:
 
 
 def users(records: Iterable[Record]) -> list[str]:
-    return [record.values[-2] for record in records]
+    return [record.values[-3] for record in records]
 
 
 def test_taken_records_are_pending_until_they_are_written(tmp_path: Path) -> None:
