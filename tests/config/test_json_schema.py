@@ -22,6 +22,7 @@ SHIPPED = [ROOT / "router_config.yaml", *ROOT.glob("examples/**/*.yaml")]
 # and single characters of names.
 BEYOND = {
     *("budget_of_a_day_above_the_month", "budget_without_a_limit", "duration_is_years"),
+    *("budget_of_a_key_without_a_limit",),
     *("experiment_shares_below_one", "feature_ends_with_a_space", "feature_is_a_number"),
     *("feature_patience_above_max_wait", "folder_of_time_zones", "misspelt_router_settings"),
     *("misspelt_wallie", "model_entry_states_nothing", "model_list_is_empty"),
