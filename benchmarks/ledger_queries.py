@@ -19,8 +19,9 @@ from wallie_litellm.config import KpiSettings
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.dashboard.chain_shares import gather_asked
 from wallie_litellm.dashboard.provider_queries import gather_provider_day
-from wallie_litellm.dashboard.queries import ends_of, gather_figures, gather_recent
+from wallie_litellm.dashboard.queries import gather_figures, gather_recent
 from wallie_litellm.dashboard.recent_queries import gather_health_day, gather_recent_traffic
+from wallie_litellm.dashboard.series_queries import ends_of
 from wallie_litellm.dashboard.usage_tables import DEFAULT_BY, TABS, gather_usage
 from wallie_litellm.dashboard.view_model import RANGES, Range
 from wallie_litellm.events import Ended, Settled
