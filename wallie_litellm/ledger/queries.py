@@ -145,7 +145,7 @@ class LedgerQueries:
             count = sum(sums.number("count") for sums in (*found.values(), *([] if rest is None else [rest])))
             question = question._replace(only=tuple(key[0] for key in found))
             rolled_up = sources.parts is None or ATTEMPTS.view(question) not in _WITHOUT_HISTOGRAMS
-            if rolled_up or (sources.kept and count <= FEW):
+            if found and (rolled_up or (sources.kept and count <= FEW)):
                 await self._put_percentiles(connection, ATTEMPTS, question, found, sources)
         summed = None if rest is None else _totals(question._replace(by=()), (), rest)
         return Ranking([_totals(question, key, sums) for key, sums in found.items()], others, summed)
