@@ -19,7 +19,7 @@ from wallie_litellm.cli.option_types import NumberRange
 from wallie_litellm.cli.remote import running_client, url_options
 from wallie_litellm.cli.tables import aligned, ends, moment, next_probe, percent, text
 from wallie_litellm.core.provider_names import account_name
-from wallie_litellm.telemetry.sink import backlog_of
+from wallie_litellm.telemetry.sink import backlogs_of
 
 if TYPE_CHECKING:
     from wallie_litellm.cli.http_client import Client
@@ -258,10 +258,8 @@ def _quota_rows(own: tuple[str, ...], quotas: Mapping[str, Any]) -> Iterable[tup
 
 def _sink_lines(sinks: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """The sinks that do not get their records written at the moment, or have lost some."""
-    for name, counts in sinks.items():
-        if (backlog := backlog_of(counts)) is not None:
-            wait, on_disk, lost = backlog
-            yield f"{name}: {wait:,} records wait, {on_disk:,} of them on disk; {lost:,} are lost"
+    for name, (wait, on_disk, lost) in backlogs_of(sinks):
+        yield f"{name}: {wait:,} records wait, {on_disk:,} of them on disk; {lost:,} are lost"
 
 
 def _config_lines(config: Mapping[str, Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from wallie_litellm.dashboard.usage_tables import UsageTable
 from wallie_litellm.ledger.experiments import ExperimentFigures
 from wallie_litellm.ledger.figures import Alert, MonthCost, RequestTotals, Totals
 from wallie_litellm.ledger.kpis import Kpi
-from wallie_litellm.telemetry.sink import SinkBacklog, backlog_of
+from wallie_litellm.telemetry.sink import SinkBacklog, backlogs_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,20 +374,9 @@ def build_snapshot(
     ]
     limit, routing = status["budget"]["limit_usd"], _routing(status)
     budgets = [_budget(row, at) for row in status.get("budgets", ())]
-    sinks = ((name, backlog_of(counts)) for name, counts in status.get("sinks", {}).items())
+    config, backlogs = status.get("config"), backlogs_of(status.get("sinks", {}))
     return Snapshot(
-        at,
-        chosen,
-        providers,
-        features,
-        fleet,
-        limit,
-        figures,
-        problem,
-        routing,
-        status.get("config"),
-        budgets,
-        backlogs=[(name, backlog) for name, backlog in sinks if backlog is not None],
+        at, chosen, providers, features, fleet, limit, figures, problem, routing, config, budgets, backlogs=backlogs
     )
 
 

@@ -50,3 +50,9 @@ def backlog_of(counts: Mapping[str, int]) -> SinkBacklog | None:
     usual = _USUAL if "spooled" in counts else 0
     stuck = on_disk > 0 or (wait > usual and counts.get("failed", 0) > 0)
     return SinkBacklog(wait, on_disk, lost) if stuck or lost else None
+
+
+def backlogs_of(sinks: Mapping[str, Mapping[str, int]]) -> list[tuple[str, SinkBacklog]]:
+    """Those of sinks' counters, by the sinks' names."""
+    found = ((name, backlog_of(counts)) for name, counts in sinks.items())
+    return [(name, backlog) for name, backlog in found if backlog is not None]
