@@ -95,13 +95,26 @@ _LEFT: Final = ""  # in place of an answer: the caller has left, and the call wi
 
 
 class _Flight:
-    """A call whose answer others wait for. ``expires_at`` is the time of the clock after which none does any more."""
+    """A call whose answer others may wait for, at the latest until the time ``expires_at`` of the clock.
 
-    __slots__ = ("expires_at", "result")
+    ``result`` is made once another request waits: few calls have one that does.
+    """
+
+    __slots__ = ("expires_at", "is_over", "result", "text")
 
     def __init__(self, expires_at: float) -> None:
         self.expires_at = expires_at
-        self.result: Future[str | None] = Future()
+        self.is_over = False
+        self.text: str | None = None  # the answer, or _LEFT, once it is over
+        self.result: Future[str | None] | None = None
+
+    def await_result(self) -> Future[str | None]:
+        """What the call comes to."""
+        if self.result is None:
+            self.result = Future()
+            if self.is_over:
+                self.result.set_result(self.text)
+        return self.result
 
 
 class AnswerPool:
@@ -135,15 +148,27 @@ class AnswerPool:
         with self._lock:
             change(self.figures.setdefault(feature, CacheFigures()))
 
-    def join(self, key: str, seconds: float) -> tuple[_Flight, bool]:
-        """The call under way for ``key``; or a new one, others wait for at most ``seconds``, which the caller makes."""
+    def join(self, key: str, seconds: float) -> tuple[_Flight, Future[str | None] | None]:
+        """The call under way for ``key``, and its result; or a new one, which the caller makes.
+
+        Others wait for at most ``seconds`` for that.
+        """
         now = self.clock.now()
         with self._lock:
             flight = self._flights.get(key)
             if flight is not None and now < flight.expires_at:
-                return flight, False
+                return flight, flight.await_result()
             self._flights[key] = flight = _Flight(now + seconds)
-            return flight, True
+            return flight, None
+
+    def finish(self, flight: _Flight, text: str | None) -> None:
+        """The call has come to ``text``; only the first time counts."""
+        with self._lock:
+            if flight.is_over:
+                return
+            flight.is_over, flight.text, result = True, text, flight.result
+        if result is not None:
+            result.set_result(text)
 
     def leave(self, key: str, flight: _Flight) -> None:
         """The call is over, and its answer is kept, or there is none."""
@@ -179,8 +204,9 @@ class Lookup:
         if store.is_local and (found := self._read(await store.get(self._key))) is not None:
             return found
         end = clock.now() + longest
-        while (flight := self._join(end - (now := clock.now()))) is not None:
-            text = await _wait(flight.result, min(end, flight.expires_at) - now)
+        while (joined := self._join(end - (now := clock.now()))) is not None:
+            flight, result = joined
+            text = await _wait(result, min(end, flight.expires_at) - now)
             self.waited += clock.now() - now
             if text != _LEFT:
                 found = self._read(text)
@@ -198,7 +224,7 @@ class Lookup:
     async def keep(self, text: str | None) -> None:
         """The request has an answer of its own; ``text`` is what is to be kept of it."""
         if self._flight is not None:
-            self._flight.result.set_result(text)
+            self._pool.finish(self._flight, text)
         try:
             if text is not None and self._ttl > 0:
                 await self._store.put(self._key, text, self._ttl)
@@ -212,13 +238,13 @@ class Lookup:
         """
         self._finish(_LEFT if left else None)
 
-    def _join(self, longest: float) -> _Flight | None:
+    def _join(self, longest: float) -> tuple[_Flight, Future[str | None]] | None:
         """The call of another request that is under way; ``None`` where this one is to make it."""
-        flight, is_own = self._pool.join(self._key, longest)
-        if is_own:
+        flight, result = self._pool.join(self._key, longest)
+        if result is None:
             self._flight = flight
             return None
-        return flight
+        return flight, result
 
     def _read(self, text: str | None) -> KeptAnswer | None:
         found = None if text is None else KeptAnswer.from_text(text)
@@ -227,8 +253,8 @@ class Lookup:
         return found
 
     def _finish(self, text: str | None) -> None:
-        if self._flight is not None and not self._flight.result.done():
-            self._flight.result.set_result(text)
+        if self._flight is not None:
+            self._pool.finish(self._flight, text)
         self._leave()
 
     def _leave(self) -> None:
