@@ -33,7 +33,7 @@ _STRADDLING: Final = 200  # characters beyond a limit that are searched: a secre
 _MASK: Final = "***"
 _SCALARS: Final = (str, bytes, int, float, Enum)  # types that are never containers; a tuple, as a union is slower
 _HAS_TEXT: Final = (str, int, Decimal, UUID, date, Enum)  # types whose text is recorded
-_CACHED: Final = 4_096  # results; features, users and keys of metadata recur
+_CACHED: Final = 4_096  # results; features, users, keys of metadata and their values recur
 
 # Secrets
 
@@ -223,14 +223,20 @@ def _label(key: object) -> str:
 
 
 def _leaf(value: object) -> Any:
+    if type(value) is str:
+        return _scrubbed_text(value[: LONGEST_TEXT + _STRADDLING])
     if isinstance(value, _HAS_TEXT):
         if isinstance(value, int) and not isinstance(value, Enum) and abs(value) <= LARGEST_NUMBER:
             return int(value)
-        text = _UNSTORABLE.sub("\ufffd", _text(value)[: LONGEST_TEXT + _STRADDLING])
-        return mask_secrets(text)[:LONGEST_TEXT]
+        return _scrubbed_text(_text(value)[: LONGEST_TEXT + _STRADDLING])
     if isinstance(value, float):
         return float(value) if isfinite(value) else str(float(value))  # JSON has neither infinities nor NaN
     return type_name(value)
+
+
+@lru_cache(maxsize=_CACHED)
+def _scrubbed_text(text: str) -> str:
+    return mask_secrets(_UNSTORABLE.sub("\ufffd", text))[:LONGEST_TEXT]
 
 
 _METADATA: Final = JsonRules(depth=_DEPTH, leaf=_leaf, key=_label, values=MOST_VALUES, width=MOST_KEYS, mask_named=True)

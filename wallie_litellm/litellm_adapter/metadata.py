@@ -141,7 +141,7 @@ def _own(sources: Sources) -> dict[str, Any]:
     """The caller's own metadata, without the keys that LiteLLM and its proxy add."""
     for metadata in sources:
         stated = metadata.get("requester_metadata")
-        if isinstance(stated, Mapping):
+        if stated is not None and isinstance(stated, Mapping):
             return recordable({key: value for key, value in stated.items() if key not in _THE_PROXYS})
     for metadata in sources:
         if any(str(key).startswith("user_api_key") for key in metadata):
