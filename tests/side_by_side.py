@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 TESTS_APART = (
     "tests/fleet/",
     "tests/guard/test_nothing_leaks.py",
-    "tests/proxy/test_starting.py::test_wallie",
     "tests/proxy/test_workers.py::test_two_workers_together_admit_no_more_than_the_limit_by_each",
 )
 # These go to one process: their proxies are forked from one that has imported LiteLLM's, which takes seven seconds.
@@ -22,6 +21,7 @@ FORKED = ("tests/proxy/", "tests/failover/test_failover_on_proxy.py", "tests/lif
 FIRST = (
     *FORKED,
     "tests/guard/test_nothing_leaks.py",
+    "tests/rehearse/test_rehearsal.py",
     "tests/browser/",
     "tests/drop_in/test_side_by_side.py",
     "tests/telemetry/test_posthog_outages.py",
@@ -34,6 +34,8 @@ FIRST = (
     "tests/fleet/",
     "tests/failover/",
     "tests/demo/",
+    "tests/docs/",
+    "tests/package/",
     "tests/limiter/leased/test_fleet_simulation.py",
     "tests/limiter/redis/",
     "tests/guard/test_concurrency.py",
