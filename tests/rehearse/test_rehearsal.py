@@ -41,6 +41,7 @@ wallie:
     chat: {patience: 2s}
     reports: {}
 """
+STREAMED = {"length": 10.0, "streams": 1.0}  # seconds, and the share of requests
 OPTIONS = ("--for", "70s", "--traffic", "3/s", "--outage", "openai:40s@10s", "--tokens", "100+20", "--seed", "5")
 
 
@@ -114,13 +115,13 @@ def replayed(report, folder):
     file.write_text((folder / "router_config.yaml").read_text().replace("rpm: 60}", f"rpm: {short['needs']}}}"))
     plan = RehearsalPlan.from_json(report["plan"])
     with Player(real_time=False, start=plan.start) as player:
-        streamed = replace(plan.without_faults(), length=20.0, streams=1.0)
+        streamed = replace(plan.without_faults(), **STREAMED)
         away = PlannedFault("redis_away", REDIS, 10.0, 30.0)
         fleet = replace(plan, faults=(away,), workers=3, length=60.0)
         (open_file := folder / "open.yaml").write_text(
             FILE.replace('6379/0"', '6379/0", on_store_error: open').replace("rpm: 600", "rpm: 30")
         )
-        uncounted = replace(fleet, config=str(open_file))
+        uncounted = replace(fleet, config=str(open_file), length=40.0)
         return player.play([plan, replace(plan, config=str(file)), streamed, fleet, uncounted])
 
 
@@ -129,7 +130,7 @@ def test_the_same_seed_makes_the_same_figures(report, replayed):
 
 
 def test_a_stream_takes_as_long_as_was_planned_for_it_whatever_else_happens(report, replayed, folder):
-    plan = replace(RehearsalPlan.from_json(report["plan"]), length=20.0, streams=1.0)
+    plan = replace(RehearsalPlan.from_json(report["plan"]), **STREAMED)
     config = load_config(folder / "router_config.yaml", env={})
     planned = sorted(one.answer.seconds for one in arrivals_of(plan, config, ["gpt", "claude"]))
     total = replayed[2]["total"]
