@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import litellm
 import pytest
 from fake_clock import FakeClock
-from support import assert_nothing_leaked, messages, until
+from support import assert_nothing_leaked, messages, shipped_config, until
 
 from wallie_litellm import execute_ai_request, execute_ai_request_sync
 from wallie_litellm.guard.router import WallieRouter
@@ -121,9 +121,13 @@ async def test_a_stream_opened_by_another_task_and_dropped_settles_when_collecte
 
 
 async def test_a_hundred_routers_built_and_closed_leave_litellm_as_it_was(make_router):
+    data = shipped_config()
+    data["model_list"] = [entry for entry in data["model_list"] if entry["model_name"] == "gpt-4o-mini"]
+    data["router_settings"]["fallbacks"] = []
+    make_router(data=data)  # the first of a process leaves its filter of deployments, which later ones share
     before = callbacks()
     for _ in range(100):
-        router = make_router()
+        router = make_router(data=data)
         await router.acompletion("gpt-4o-mini", messages(), mock_response="hi")
         await router.guard.aclose()
         await router.guard.aclose()
