@@ -18,7 +18,18 @@ from test_openapi import OPERATIONS, mistakes
 from wallie_litellm.events import new_id
 
 EXAMPLES = {True: 60, False: 20}  # of each operation, with a ledger and without, where most do the same
-NEEDS_LEDGER = {"usage", "chains", "alerts", "kpis", "export", "experiments", "requests", "request", "series"}
+NEEDS_LEDGER = {
+    "usage",
+    "chains",
+    "alerts",
+    "kpis",
+    "export",
+    "experiments",
+    "requests",
+    "request",
+    "series",
+    "provider",
+}
 
 ASKED = new_id()  # the request on record
 
