@@ -66,7 +66,10 @@ async def _measure(report: Report, rounds: int) -> None:
         return lambda: router.acompletion(model=routers.MODEL, messages=routers.MESSAGES, metadata={})
 
     async def decided() -> Any:
-        """A call whose tier, arm and key are decided, and whose answer is looked up, and kept; each asks another."""
+        """A call whose tier, order and key are decided, and whose answer is looked up, and kept; each asks another.
+
+        Its experiment leaves it alone, as it names ``auto``: an arm would take the place of the order by latency.
+        """
         question = {"role": "user", "content": f"Hello! This is question {next(numbers)}. When do you open?"}
         messages = [routers.MESSAGES[0], question]
         return await everything.router.acompletion(model=AUTO, messages=messages, user="u1", metadata=dict(tags))
