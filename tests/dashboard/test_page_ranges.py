@@ -69,6 +69,7 @@ def test_a_range_over_a_change_of_the_clocks_is_shown_with_both_zones() -> None:
 
 def test_pages_and_the_api_read_times_in_the_configured_zone(make_app: MakeApp) -> None:
     app = make_app((), dashboard={"timezone": "Asia/Tokyo"})
+    app.record([settled()])  # the ledger has its tables
     at = "since=2026-11-20T08:00&until=2026-11-20T09:00"
     for path in ("usage", "chains", "series", "providers/openai"):
         found = app.client.get(f"/wallie/api/{path}?{at}").json()
