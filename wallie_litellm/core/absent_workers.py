@@ -8,6 +8,7 @@ lease to them all, until they are heard of; if they are not, that lease expires 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Final
 
 from wallie_litellm.core.lease_terms import WORKER_TIMEOUT, LeasingWorker
@@ -41,7 +42,7 @@ class AbsentWorkers:
         part = self._count / shared_by
         refilled = WORKER_TIMEOUT  # seconds: the absent ones go on until they are heard of
         leased = {name: (bucket.capacity + refilled / bucket.cost) * part for name, bucket in buckets.items()}
-        workers[ABSENT] = LeasingWorker(-1.0, lease_expires_at=now + WORKER_TIMEOUT, leased=leased)
+        workers[ABSENT] = LeasingWorker(-inf, lease_expires_at=now + WORKER_TIMEOUT, leased=leased)
 
     def hear(self, worker: LeasingWorker | None, workers: Mapping[str, LeasingWorker]) -> None:
         """A request of ``worker``, None for one that the server does not know, has arrived."""

@@ -291,7 +291,7 @@ local function hold_for_absent(began_at, shared_by)
   if began_at <= S.absent.held_since or heard >= shared_by then return end
   S.absent = {count = shared_by - heard, away_since = began_at, held_since = now}
   local absent = new_worker(0)
-  absent.seen_at, absent.lease_expires_at = -1, now + WORKER_TIMEOUT
+  absent.seen_at, absent.lease_expires_at = -math.huge, now + WORKER_TIMEOUT
   for name, bucket in pairs(S.buckets) do  -- they go on until they are heard of
     absent.leased[name] = (bucket.capacity + WORKER_TIMEOUT / bucket.cost) * (S.absent.count / shared_by)
   end
