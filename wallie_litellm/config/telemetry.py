@@ -64,6 +64,6 @@ class TelemetrySettings(Section):
     sinks: SinkPaths = Field((), description="The application's own sinks, as `module:Class`.")
     spool: Folder = Field(
         "wallie-spool",
-        description="Folder in which records wait on disk while the ledger's database or PostHog is away; "
+        description="Folder in which records wait on disk while the ledger's database, PostHog or a webhook is away; "
         "relative to the working directory.",
     )
