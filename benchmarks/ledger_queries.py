@@ -18,7 +18,7 @@ from benchmarks.harness import Report
 from wallie_litellm.config import KpiSettings
 from wallie_litellm.core.demand import Demand
 from wallie_litellm.dashboard.chain_shares import gather_asked
-from wallie_litellm.dashboard.provider_queries import gather_provider_day
+from wallie_litellm.dashboard.provider_queries import gather_provider
 from wallie_litellm.dashboard.queries import gather_figures, gather_recent
 from wallie_litellm.dashboard.recent_queries import gather_health_day, gather_recent_traffic
 from wallie_litellm.dashboard.series_queries import ends_of
@@ -166,7 +166,9 @@ def _of_no_range(queries: LedgerQueries) -> Iterator[Query]:
     yield Query("transitions", queries.transitions)
     yield Query("last minutes", partial(gather_recent_traffic, queries, NOW))
     yield Query("health of a day", partial(gather_health_day, queries, NOW))
-    yield Query("provider's page", partial(gather_provider_day, queries, "openai", NOW), goal=False)
+    for name in ("24h", "30d"):
+        asked = partial(gather_provider, queries, "openai", RANGES[name], NOW)
+        yield Query(f"provider's page, {name}", asked, goal=False)
 
 
 def _request_logs(queries: LedgerQueries) -> Iterator[Query]:
