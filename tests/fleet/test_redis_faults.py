@@ -28,7 +28,7 @@ from wallie_litellm.events import QuotaCrossed
 from wallie_litellm.guard import Guard
 from wallie_litellm.guard.capacity_lease import CapacityLease
 from wallie_litellm.guard.context import Attempt
-from wallie_litellm.limiter.redis.fleet import CONFIRMED_AFTER
+from wallie_litellm.limiter.redis.fleet import CONFIRMED_AFTER, HEARTBEAT
 from wallie_litellm.limiter.redis.layout import key_of
 
 MakeGuard = Callable[..., Guard]
@@ -36,7 +36,9 @@ Fault = Callable[[RedisServer], None]
 
 SLACK = 0.5  # seconds that a busy machine may add
 LONGEST = 0.25 + SLACK  # seconds that a request may take: the store's timeout
-NOTICED = 2.5  # seconds until an idle worker notices that Redis is away
+# Seconds until an idle worker notices that Redis is away: a heartbeat is due after nine tenths of its time, which is
+# seen a quarter of it later at most, and then the store has its timeout.
+NOTICED = HEARTBEAT * 0.9 + HEARTBEAT / 4 + 0.25 + SLACK
 RECOVERED = 2.0  # seconds until a worker notices that Redis is back
 AT_ONCE = 0.25 + SLACK  # seconds until all workers have a trip or a pause
 ONE = Demand(1, 0, 0, 0)
