@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from wallie_litellm.config import AnswerCacheSettings
 from wallie_litellm.core.operations import CHAT, RESPONSES
 from wallie_litellm.litellm_adapter.inner_router import MOST_GROUPS
+from wallie_litellm.litellm_adapter.metadata import mapping_in
 
 _FORMAT: Final = "3"  # of keys and kept answers: another one finds nothing of an earlier
 
@@ -96,7 +97,7 @@ class QuestionReader:
             return None
         if not settings.any_temperature and answers_vary(arguments, deployments, defaults):
             return None
-        control = _mapping_in(arguments, "cache") or {}
+        control = mapping_in(arguments, "cache") or {}
         if arguments.get("caching") is False:
             return None
         came = streams and operation in _KEPT_AS_THEY_CAME
@@ -137,7 +138,7 @@ class QuestionReader:
 def _said(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that may change what the model says."""
     said = {name: value for name, value in arguments.items() if name not in _ASIDE and value is not None}
-    if (headers := _mapping_in(said, "extra_headers")) is not None:
+    if (headers := mapping_in(said, "extra_headers")) is not None:
         said["extra_headers"] = {name: value for name, value in headers.items() if str(name).lower() not in _TRACES}
         if not said["extra_headers"]:
             del said["extra_headers"]
@@ -150,12 +151,6 @@ def _settings_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in parameters.items()
         if value is not None and name not in _TERMS and "cost_per_" not in name
     }
-
-
-def _mapping_in(stated: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    """The mapping under ``name``; to ask an abstract class whether ``None`` is one takes 0.3 µs (CPython 3.11)."""
-    found = stated.get(name)
-    return found if type(found) is dict or (found is not None and isinstance(found, Mapping)) else None
 
 
 def _has_effects(arguments: Mapping[str, Any]) -> bool:
@@ -175,7 +170,7 @@ def answers_vary(
 def _origin_of(arguments: Mapping[str, Any], *, of_user: bool) -> dict[str, Any]:
     """Whose question it is, as it was stated: names on record are scrubbed, and two could look alike."""
     names, origin = _ORIGIN if of_user else _TENANT, dict[str, Any]()
-    stated = (_mapping_in(arguments, name) for name in ("metadata", "litellm_metadata"))
+    stated = (mapping_in(arguments, name) for name in ("metadata", "litellm_metadata"))
     sources = [source for source in stated if source is not None]
     for source in sources:
         if not names.isdisjoint(source):
@@ -186,7 +181,7 @@ def _origin_of(arguments: Mapping[str, Any], *, of_user: bool) -> dict[str, Any]
     origin["tags"] = [tags for one in (arguments, *sources) if (tags := one.get("tags"))]
     if of_user:
         origin["user"] = arguments.get("user")
-        inner = (_mapping_in(source, "requester_metadata") or {} for source in sources)
+        inner = (mapping_in(source, "requester_metadata") or {} for source in sources)
         origin["requester"] = [one["user_id"] for one in inner if one.get("user_id") is not None]
     return origin
 

@@ -91,9 +91,9 @@ def _named_features(kwargs: Mapping[str, Any], sources: Sources) -> Iterator[obj
 
 def _header(kwargs: Mapping[str, Any], name: str) -> Iterator[str]:
     """The value of a header of the proxy's request."""
-    request = kwargs.get("proxy_server_request")
-    headers = request.get("headers") if request is not None and isinstance(request, Mapping) else None
-    for header, value in headers.items() if isinstance(headers, Mapping) else ():
+    request = mapping_in(kwargs, "proxy_server_request")
+    headers = None if request is None else mapping_in(request, "headers")
+    for header, value in headers.items() if headers is not None else ():
         if str(header).lower() == name and isinstance(value, str):
             yield _as_utf8(value)
 
@@ -120,8 +120,8 @@ def _without_session(user: object) -> object:
 def _proxy_key(kwargs: Mapping[str, Any]) -> str | None:
     """The name of the virtual key by which the proxy has authenticated a request: its alias, else of its hash."""
     for place in ("litellm_metadata", "metadata"):
-        stated = kwargs.get(place)
-        if stated is not None and isinstance(stated, Mapping) and "user_api_key_hash" in stated:
+        stated = mapping_in(kwargs, place)
+        if stated is not None and "user_api_key_hash" in stated:
             alias, digest = stated.get("user_api_key_alias"), stated["user_api_key_hash"]
             return scrubbed_name(alias) or (_name_of_hash(digest) if isinstance(digest, str) and digest else None)
     return None
@@ -140,8 +140,8 @@ def _name_of_hash(digest: str) -> str:
 def _own(sources: Sources) -> dict[str, Any]:
     """The caller's own metadata, without the keys that LiteLLM and its proxy add."""
     for metadata in sources:
-        stated = metadata.get("requester_metadata")
-        if stated is not None and isinstance(stated, Mapping):
+        stated = mapping_in(metadata, "requester_metadata")
+        if stated is not None:
             return recordable({key: value for key, value in stated.items() if key not in _THE_PROXYS})
     for metadata in sources:
         if any(str(key).startswith("user_api_key") for key in metadata):
@@ -160,10 +160,14 @@ def _metadata(kwargs: Mapping[str, Any]) -> Sources:
     """The mappings in which an endpoint of LiteLLM may keep a request's metadata."""
     sources: list[Mapping[str, Any]] = []
     for key in ("litellm_metadata", "metadata"):
-        found = kwargs.get(key)
-        if found and isinstance(found, Mapping):
+        if found := mapping_in(kwargs, key):
             sources.append(found)
-            inner = found.get("requester_metadata")
-            if inner is not None and isinstance(inner, Mapping):
+            if (inner := mapping_in(found, "requester_metadata")) is not None:
                 sources.append(inner)
     return sources
+
+
+def mapping_in(stated: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """The mapping under ``name``; to ask an abstract class whether ``None`` is one takes 0.3 µs (CPython 3.11)."""
+    found = stated.get(name)
+    return found if type(found) is dict or (found is not None and isinstance(found, Mapping)) else None
