@@ -33,6 +33,17 @@ _IMPORTED = (
     "wallie_litellm.dashboard.server",
     "wallie_litellm.proxy.installation",
 )
+_AUTHENTICATION = """
+from litellm.proxy._types import UserAPIKeyAuth
+
+KEYS = {keys!r}
+
+
+async def check(request, api_key):
+    if api_key == {master!r}:
+        return UserAPIKeyAuth(api_key=api_key, user_role="proxy_admin")
+    return UserAPIKeyAuth(api_key=api_key, **KEYS[api_key])
+"""
 START_SECONDS = 300  # until a proxy that says nothing is given up; it takes ten on a machine that is free
 
 
@@ -169,6 +180,19 @@ def fork_command(forks: ForkServer, command: list[str], folder: Path, port: int)
     log = folder / "proxy.log"
     log.unlink(missing_ok=True)
     return _once_it_serves(Proxy(port, fork(forks, command, folder, log), log))
+
+
+def fork_proxy_with_keys(
+    forks: ForkServer, folder: Path, config: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]
+) -> Proxy:
+    """The proxy of a ``config`` in ``folder`` with virtual ``keys``, each with what LiteLLM knows of it.
+
+    LiteLLM keeps keys in a database; a custom authentication returns the same description of one without it.
+    """
+    general = {**config.get("general_settings", {}), "custom_auth": "auth.check"}
+    path = lay_out(folder, {**config, "general_settings": general})
+    (folder / "auth.py").write_text(_AUTHENTICATION.format(keys=dict(keys), master=MASTER_KEY))
+    return fork_proxy(forks, path)
 
 
 def _once_it_serves(proxy: Proxy) -> Proxy:

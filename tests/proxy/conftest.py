@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 from forked import ForkServer
-from proxy_support import Proxy, fork_proxy, lay_out
+from proxy_support import Proxy, RecordedLedger, fork_proxy, lay_out
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> RecordedLedger:
+    """Where the proxy of a module keeps its record."""
+    return RecordedLedger(tmp_path_factory.mktemp("ledger") / "wallie.db")
 
 
 @pytest.fixture(scope="session")

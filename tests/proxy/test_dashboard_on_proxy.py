@@ -32,11 +32,6 @@ def endpoint() -> Iterator[PostHogEndpoint]:
 
 
 @pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> RecordedLedger:
-    return RecordedLedger(tmp_path_factory.mktemp("ledger") / "wallie.db")
-
-
-@pytest.fixture(scope="module")
 def proxy(
     running_fleet: SimulatedProviders, start_proxy: Any, endpoint: PostHogEndpoint, ledger: RecordedLedger
 ) -> Proxy:

@@ -8,30 +8,14 @@ from typing import Any, Final
 
 import pytest
 from forked import ForkServer
-from proxy_support import MASTER_KEY, Answer, Proxy, RecordedLedger, fork_proxy, lay_out
+from proxy_support import MASTER_KEY, Answer, Proxy, RecordedLedger, fork_proxy_with_keys
 from support import messages, shipped_config
 
 from wallie_litellm.simulator import SimulatedProviders
 
-# LiteLLM keeps keys in a database; a custom authentication returns the same description of one without it.
-AUTH = f"""
-from litellm.proxy._types import UserAPIKeyAuth
-
-ALIASES = {{"sk-chat-1234": "chat-app", "sk-nightly-1234": "nightly", "sk-unnamed-1234": None, "unhashed": None}}
-
-
-async def check(request, api_key):
-    if api_key == {MASTER_KEY!r}:
-        return UserAPIKeyAuth(api_key=api_key, user_role="proxy_admin")
-    return UserAPIKeyAuth(api_key=api_key, key_alias=ALIASES[api_key])
-"""
+ALIASES: Final = {"sk-chat-1234": "chat-app", "sk-nightly-1234": "nightly", "sk-unnamed-1234": None, "unhashed": None}
 SPENT_BY_ONE: Final = {"daily_usd": 0.000_000_001, "on_exhausted": "refuse"}
 CLAIMED: Final = {"user_api_key_alias": "batch", "user_api_key_hash": "f" * 64, "user_api_key": "f" * 64}
-
-
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> RecordedLedger:
-    return RecordedLedger(tmp_path_factory.mktemp("ledger") / "wallie.db")
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +28,8 @@ def proxy(
     config = shipped_config()
     config["model_list"] = running_fleet.point(config["model_list"])
     config["wallie"] |= {"ledger": {"url": ledger.url}, "keys": {"nightly": {"budget": SPENT_BY_ONE}}}
-    config.setdefault("general_settings", {}).update(custom_auth="auth.check")
-    folder = tmp_path_factory.mktemp("proxy")
-    path = lay_out(folder, config)
-    (folder / "auth.py").write_text(AUTH)
-    running = fork_proxy(forks, path)
+    keys = {key: {"key_alias": alias} for key, alias in ALIASES.items()}
+    running = fork_proxy_with_keys(forks, tmp_path_factory.mktemp("proxy"), config, keys)
     yield running
     running.stop()
 

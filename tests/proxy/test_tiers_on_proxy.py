@@ -8,39 +8,22 @@ from typing import Any
 
 import pytest
 from forked import ForkServer
-from proxy_support import MASTER_KEY, Answer, Proxy, RecordedLedger, fork_proxy, lay_out
+from proxy_support import MASTER_KEY, Answer, Proxy, RecordedLedger, fork_proxy_with_keys
 from support import messages, shipped_config
 
 from wallie_litellm.simulator import SimulatedProviders
 
-# LiteLLM keeps keys in a database; a custom authentication has the same checks made without one.
 KEYS = {
     "sk-tier": ["flash"],
     "sk-first": ["gpt-4o-mini"],
     "sk-other": ["gpt-4o"],
     "sk-auto": ["auto"],
 }
-AUTH = f"""
-from litellm.proxy._types import UserAPIKeyAuth
-
-KEYS = {KEYS!r}
-
-
-async def check(request, api_key):
-    if api_key == {MASTER_KEY!r}:
-        return UserAPIKeyAuth(api_key=api_key, user_role="proxy_admin")
-    return UserAPIKeyAuth(api_key=api_key, models=KEYS[api_key])
-"""
 TIERS = {"flash": ["gpt-4o-mini", "gemini-2.0-flash"], "premium": ["claude-opus-4", "gpt-4o"]}
 HARD = (
     "Write a python function that debounces async api calls, with error handling. First do this, then that: "
     "optimize the database queries of the distributed architecture, and deploy it to kubernetes."
 )
-
-
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> RecordedLedger:
-    return RecordedLedger(tmp_path_factory.mktemp("ledger") / "wallie.db")
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +42,11 @@ def proxy(
         "routing": {"tiers": TIERS, "auto": {"simple": "flash", "medium": "flash", "complex": "premium"}},
         "features": {"chat": {"tier": "premium"}},
     }
-    config.setdefault("general_settings", {}).update(custom_auth="auth.check", custom_auth_run_common_checks=True)
+    config.setdefault("general_settings", {})["custom_auth_run_common_checks"] = True
     config["general_settings"]["enforce_fallback_model_access"] = True  # LiteLLM's default from 1.108
     config["litellm_settings"]["enable_post_custom_auth_checks"] = True
-    folder = tmp_path_factory.mktemp("proxy")
-    path = lay_out(folder, config)
-    (folder / "auth.py").write_text(AUTH)
-    running = fork_proxy(forks, path)
+    keys = {key: {"models": models} for key, models in KEYS.items()}
+    running = fork_proxy_with_keys(forks, tmp_path_factory.mktemp("proxy"), config, keys)
     yield running
     running.stop()
 
